@@ -1,0 +1,160 @@
+"""Keys and base URLs, per provider. Nothing here shows a key by accident."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode
+
+VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+        "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    }
+)
+"""The vendors' own variables: key, base URL."""
+
+KEYLESS: Final = frozenset({"openai"})
+"""Providers whose dialect other servers speak: with a base URL of their own, no key is needed."""
+
+
+class Secret:
+    """A string that is shown only by `reveal()`: not by repr, str, format, pickle or JSON."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The string itself. For the wire only."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return "Secret('***')" if self._value else "Secret('')"
+
+    def __str__(self) -> str:
+        return "***" if self._value else ""
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret is not stored")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class ProviderCredentials:
+    """How to reach one provider."""
+
+    api_key: Secret
+    base_url: str
+    """"" is the provider's own."""
+    default_headers: Mapping[str, str]
+    """Sent with every request; values are not shown by repr."""
+    extras: Mapping[str, str]
+    """What only this provider wants; values are not shown by repr."""
+
+    def __init__(
+        self,
+        api_key: str | Secret = "",
+        base_url: str = "",
+        default_headers: Mapping[str, str] | None = None,
+        extras: Mapping[str, str] | None = None,
+    ) -> None:
+        secret = api_key if isinstance(api_key, Secret) else Secret(api_key.strip())
+        object.__setattr__(self, "api_key", secret)
+        object.__setattr__(self, "base_url", base_url.strip().rstrip("/"))
+        object.__setattr__(self, "default_headers", MappingProxyType(dict(default_headers or {})))
+        object.__setattr__(self, "extras", MappingProxyType(dict(extras or {})))
+
+    def __repr__(self) -> str:
+        headers = ", ".join([f"{name}: ***" for name in self.default_headers])
+        extras = ", ".join([f"{name}: ***" for name in self.extras])
+        return (
+            f"ProviderCredentials(api_key={self.api_key!r}, base_url={redact_url(self.base_url)!r},"
+            f" default_headers={{{headers}}}, extras={{{extras}}})"
+        )
+
+    def redact(self, text: str) -> str:
+        """`text` with every secret of these credentials replaced. For error messages."""
+        secrets = [self.api_key.reveal(), *self.default_headers.values(), *self.extras.values()]
+        # Short values ("1", "true", the placeholder "none") would garble the text and hide nothing.
+        for secret in sorted(filter(lambda value: len(value) >= 6, secrets), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+
+def redact_url(url: str) -> str:
+    """A URL without the user name and password that may stand in it."""
+    scheme, mark, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    _, at, host = authority.rpartition("@")
+    return f"{scheme}{mark}***@{host}{slash}{path}" if at else url
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialBundle:
+    """The credentials of all providers; what is not given comes from the vendors' variables."""
+
+    by_provider: Mapping[str, ProviderCredentials] = field(
+        default_factory=dict[str, ProviderCredentials]
+    )
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+    """Where variables are looked up, at each call; None: this process's. `{}`: nowhere."""
+
+    def get(self, provider: str) -> ProviderCredentials | None:
+        """What is known, with gaps filled from the environment; None: nothing."""
+        given = self.by_provider.get(provider)
+        key_name, url_name = VARIABLES.get(provider, ("", ""))
+        env = os.environ if self.env is None else self.env
+        url = env.get(url_name, "")
+        if given is None:
+            found = ProviderCredentials(env.get(key_name, ""), url)
+            return found if found.api_key or found.base_url else None
+        # A key goes only where it was meant for: the variable's is not sent to a URL given here.
+        key = given.api_key or ("" if given.base_url else env.get(key_name, ""))
+        return ProviderCredentials(key, given.base_url or url, given.default_headers, given.extras)
+
+    def require(self, provider: str) -> ProviderCredentials:
+        """Like `get`. Raises ConfigError `exec.api.no_client` when there is no key, naming the
+        variable to set. An OpenAI-compatible base URL needs none: its key is then `none`."""
+        found = self.get(provider)
+        if found is not None and found.api_key:
+            return found
+        if found is not None and found.base_url and provider in KEYLESS:
+            return ProviderCredentials("none", found.base_url, found.default_headers, found.extras)
+        variable = VARIABLES.get(provider, ("", ""))[0]
+        how = f"set {variable}, or pass" if variable else "pass"
+        raise ConfigError(
+            f"no API key for the provider {provider!r}: {how} "
+            f"CredentialBundle(by_provider={{{provider!r}: ProviderCredentials(api_key=...)}})",
+            code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+            hint=f"export {variable}=..." if variable else "",
+        )
+
+    def has(self, provider: str) -> bool:
+        """Whether `require` would succeed."""
+        found = self.get(provider)
+        return found is not None and bool(found.api_key or (found.base_url and provider in KEYLESS))
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Those that `has`, sorted."""
+        return tuple(sorted(name for name in {*self.by_provider, *VARIABLES} if self.has(name)))

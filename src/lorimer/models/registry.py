@@ -1,0 +1,160 @@
+"""From a spec to a Model: the table of providers, and the HTTP clients they share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias
+from weakref import WeakKeyDictionary
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
+from lorimer.core.model import Model
+from lorimer.core.world import World
+from lorimer.models.credentials import CredentialBundle, ProviderCredentials
+from lorimer.models.pricing import Prices
+from lorimer.models.spec import ModelSpec, parse_spec
+
+if TYPE_CHECKING:
+    import httpx2
+
+PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "anthropic": "lorimer.models.anthropic:AnthropicModel",
+        "openai": "lorimer.models.openai_chat:OpenAIChatModel",
+        "scripted": "lorimer.models.scripted:scripted",
+    }
+)
+"""Name → `module:factory`, imported when first used."""
+
+PLANNED: Final = frozenset({"google", "vllm", "claude_code_cli"})
+SDKS: Final = frozenset({"anthropic", "openai"})
+
+
+class HttpPool:
+    """One HTTP client per event loop and key (provider and base URL), made when first used.
+
+    A client belongs to the loop it was made on: a program that calls `asyncio.run` again and
+    again gets a new one each time.
+    """
+
+    def __init__(self, world: World | None = None) -> None:
+        self._world = world
+        self._clients: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[tuple[str, str], httpx2.AsyncClient]
+        ] = WeakKeyDictionary()
+
+    def get(self, key: tuple[str, str], world: World) -> httpx2.AsyncClient:
+        """The client for `key` on the running loop, from the pool's world, else from `world`."""
+        clients = self._clients.setdefault(asyncio.get_running_loop(), {})
+        client = clients.get(key)
+        if client is None or client.is_closed:
+            client = clients[key] = (self._world or world).http()
+        return client
+
+    async def aclose(self) -> None:
+        """Close the running loop's clients. Those of a loop that is gone went with it."""
+        clients = self._clients.pop(asyncio.get_running_loop(), {})
+        for client in clients.values():
+            await client.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderContext:
+    """What a provider is made of, besides its spec."""
+
+    credentials: CredentialBundle = field(default_factory=CredentialBundle)
+    prices: Prices = field(default_factory=Prices)
+    http: HttpPool = field(default_factory=HttpPool)
+
+    def require(self, provider: str) -> ProviderCredentials:
+        """Its credentials. Raises ConfigError naming the variable to set."""
+        return self.credentials.require(provider)
+
+
+ProviderFactory: TypeAlias = Callable[[ModelSpec, ProviderContext], Model]
+
+
+class Models:
+    """The shipped `ModelResolver`: one Model per spec, kept.
+
+    credentials: keys; default: the vendors' environment variables, looked up at `resolve`.
+    world: where HTTP clients come from; None: the world of the run that needs one first.
+    prices: the price table; default: genai-prices alone.
+    providers: more providers, or others under the shipped names: see `register`.
+    """
+
+    def __init__(
+        self,
+        credentials: CredentialBundle | None = None,
+        world: World | None = None,
+        prices: Prices | None = None,
+        providers: Mapping[str, Model | ProviderFactory | str] | None = None,
+    ) -> None:
+        self._context = ProviderContext(
+            credentials or CredentialBundle(),
+            prices or Prices(now=None if world is None else world.time),
+            HttpPool(world),
+        )
+        self._providers: dict[str, Model | ProviderFactory | str] = dict(PROVIDERS)
+        self._models: dict[str, Model] = {}
+        for name, provider in (providers or {}).items():
+            self.register(name, provider)
+
+    @property
+    def available(self) -> tuple[str, ...]:
+        """The names of the registered providers, sorted."""
+        return tuple(sorted(self._providers))
+
+    def register(self, name: str, provider: Model | ProviderFactory | str) -> None:
+        """Add or replace a provider: a Model that answers for every model name, a factory
+        `(spec, context) -> Model`, or `"module:factory"`, imported when first used."""
+        self._providers[name.lower()] = provider
+        self._models.clear()
+
+    def resolve(self, spec: str) -> Model:
+        """The Model for `provider:model`, `provider/model` or a bare model name.
+
+        Raises ConfigError: for an unknown provider, naming the nearest; for a missing key, naming
+        the variable (`exec.api.no_client`); for a missing SDK (`exec.api.sdk_missing`).
+        """
+        model = self._models.get(spec)
+        if model is None:
+            parsed = parse_spec(spec, self._providers)
+            model = self._models[spec] = self._make(parsed)
+        return model
+
+    async def aclose(self) -> None:
+        """Close the HTTP clients of the running loop; they are made anew if needed again."""
+        await self._context.http.aclose()
+
+    def _make(self, spec: ModelSpec) -> Model:
+        provider = self._providers.get(spec.provider)
+        if provider is None:
+            state = "is not built yet" if spec.provider in PLANNED else "is unknown"
+            raise ConfigError(
+                f"the provider {spec.provider!r} of the model {spec.model!r} {state}"
+                f"{nearest(spec.provider, self._providers)}",
+                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+            )
+        if isinstance(provider, str):
+            provider = _load(spec.provider, provider)
+        return provider(spec, self._context) if callable(provider) else provider
+
+
+def _load(name: str, target: str) -> ProviderFactory:
+    module, _, attribute = target.partition(":")
+    try:
+        factory: ProviderFactory = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name not in SDKS:
+            raise
+        raise ConfigError(
+            f"the provider {name!r} needs the {error.name} SDK: install lorimer[{error.name}]",
+            code=ExecutorErrorCode.EXEC_API_SDK_MISSING,
+            hint=f"pip install 'lorimer[{error.name}]'",
+            cause=error,
+        ) from error
+    return factory

@@ -1,0 +1,267 @@
+"""A model that says what it was told to: for tests, simulations, demos and benchmarks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, nearest
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import (
+    Block,
+    Delta,
+    Request,
+    Response,
+    StopReason,
+    TextBlock,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolInputDelta,
+    ToolResultBlock,
+    ToolUse,
+    Usage,
+    UsageDelta,
+)
+from lorimer.core.world import World
+from lorimer.models.pricing import Price, cost_nano
+
+if TYPE_CHECKING:
+    from lorimer.models.registry import ProviderContext
+    from lorimer.models.spec import ModelSpec
+
+Part: TypeAlias = Block | Delta | Exception
+Answer: TypeAlias = str | Response | Exception | Sequence[Part]
+"""A text, a whole response, an error to raise, or parts in order: blocks make the answer, deltas
+are emitted as they are, an error is raised at that point."""
+Reply: TypeAlias = Answer | Callable[[Request], Answer]
+
+DEFAULT_USAGE: Final = Usage(input_tokens=10, output_tokens=5)
+_WORDS: Final = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
+_CALL: Final = re.compile(r"^CALL ([\w.-]+)[ \t]*(.*)$", re.MULTILINE)
+
+
+class ScriptedModel:
+    """Plays replies, one a call, to whoever calls; implements `core.model.Model`.
+
+    `replies` is an iterable (an endless one is fine) or one function that is asked each time. When
+    it is used up, calls raise APIError `exec.api.terminal`. Made for one event loop; runs that
+    share an instance share its replies.
+
+    usage: what a reply counts if it is not a Response with its own.
+    price: dollars per million tokens; None: the price is unknown, so a cost limit refuses it.
+    latency_s, delta_s: seconds, on the run's world, before the first piece and between deltas.
+    deltas: split an answer into deltas when the request asks for a stream. `chunk` is their
+        length in characters, 0: by words.
+    record: keep every request in `requests`, with the messages as they were.
+    """
+
+    def __init__(
+        self,
+        replies: Iterable[Reply] | Callable[[Request], Answer] = (),
+        *,
+        name: str = "scripted",
+        provider: str = "scripted",
+        usage: Usage = DEFAULT_USAGE,
+        price: Price | None = None,
+        latency_s: float = 0.0,
+        delta_s: float = 0.0,
+        deltas: bool = True,
+        chunk: int = 0,
+        record: bool = True,
+    ) -> None:
+        self.name = name
+        self.provider = provider
+        self.usage = usage
+        self.latency_s = latency_s
+        self.delta_s = delta_s
+        self.deltas = deltas
+        self.chunk = chunk
+        self.record = record
+        self.requests: list[Request] = []
+        self.calls = 0
+        """How often it was asked."""
+        self._tiers = None if price is None else price.tiers()
+        self._next: Iterator[Reply] = (
+            _repeat(replies) if callable(replies) else iter(_listed(replies))
+        )
+
+    @classmethod
+    def obedient(
+        cls,
+        tool: str = "",
+        input: Mapping[str, JSON] | None = None,
+        *,
+        name: str = "obedient",
+        usage: Usage = DEFAULT_USAGE,
+        price: Price | None = None,
+        deltas: bool = True,
+        record: bool = True,
+    ) -> ScriptedModel:
+        """The worst case that obeys: it does whatever the last message tells it to.
+
+        Every line `CALL name {json}` in the last message, be it the user's or a tool's result,
+        becomes a call. Without such a line it calls `tool` with `input`, for ever; without a
+        `tool` it says "done".
+        """
+        arguments = dict(input or {})
+
+        def obey(request: Request) -> Answer:
+            calls = _commands(request)
+            if not calls and tool:
+                calls = [ToolUse(f"call_{len(request.messages)}_0", tool, arguments)]
+            return calls or "done"
+
+        return cls(obey, name=name, usage=usage, price=price, deltas=deltas, record=record)
+
+    def price(self, usage: Usage, *, model: str = "") -> int | None:
+        """Nano-dollars by the price given, whatever the model; None: none was given."""
+        return None if self._tiers is None else cost_nano(self._tiers, usage)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    async def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
+        """The next reply. Raises what the script says, or APIError when it is used up."""
+        self.calls += 1
+        if self.record:
+            self.requests.append(_snapshot(request))
+        answer = self._answer(request)
+        if self.latency_s:
+            await world.sleep(self.latency_s)
+        if isinstance(answer, Exception):
+            raise answer
+        parts: Sequence[Part] = ()
+        if isinstance(answer, Response):
+            response = answer
+        else:
+            parts = (TextBlock(answer),) if isinstance(answer, str) else answer
+            response = self._response(parts)
+        if self._tiers is not None and not response.cost_nano:
+            response = Response(
+                response.content,
+                response.stop,
+                response.usage,
+                response.model,
+                response.id,
+                cost_nano(self._tiers, response.usage) or 0,
+                response.extra,
+            )
+        if self.deltas and request.stream:
+            if response.usage.input_tokens:
+                yield UsageDelta(Usage(input_tokens=response.usage.input_tokens))
+            for delta in self._deltas(parts or response.content):
+                if self.delta_s:
+                    await world.sleep(self.delta_s)
+                yield delta
+        for part in parts:
+            if isinstance(part, Exception):
+                raise part
+        yield response
+
+    def _answer(self, request: Request) -> Answer:
+        reply = next(self._next, None)
+        if reply is None:
+            raise APIError(
+                f"the script of {self.provider}:{self.name} is used up: it was asked for reply "
+                f"number {self.calls}",
+                code=ExecutorErrorCode.EXEC_API_TERMINAL,
+            )
+        return reply(request) if callable(reply) else reply
+
+    def _response(self, parts: Sequence[Part]) -> Response:
+        blocks = tuple([part for part in parts if isinstance(part, Block)])
+        calls = any(isinstance(block, ToolUse) for block in blocks)
+        stop = StopReason.TOOL_USE if calls else StopReason.END_TURN
+        return Response(blocks, stop, self.usage, self.name)
+
+    def _deltas(self, parts: Sequence[Part]) -> Iterator[Delta]:
+        index = 0
+        for part in parts:
+            match part:
+                case TextBlock():
+                    for piece in self._pieces(part.text):
+                        yield TextDelta(piece)
+                case ThinkingBlock():
+                    for piece in self._pieces(part.text):
+                        yield ThinkingDelta(piece)
+                case ToolUse():
+                    yield ToolInputDelta(index, part.raw or dumps(part.input), part.name)
+                    index += 1
+                case TextDelta() | ThinkingDelta() | ToolInputDelta() | UsageDelta():
+                    yield part
+                case Exception():
+                    return
+                case _:
+                    pass
+
+    def _pieces(self, text: str) -> Iterable[str]:
+        if self.chunk:
+            return [text[at : at + self.chunk] for at in range(0, len(text), self.chunk)]
+        return _WORDS.findall(text)
+
+
+def scripted(spec: ModelSpec, context: ProviderContext) -> ScriptedModel:
+    """The factory of the provider `scripted`, where nothing else is registered: `scripted:echo`
+    repeats the last message, `scripted:obedient` is `ScriptedModel.obedient()`.
+
+    Raises ConfigError for other names.
+    """
+    match spec.model:
+        case "echo":
+            return ScriptedModel(lambda request: _said(request) or "...", name="echo", record=False)
+        case "obedient":
+            return ScriptedModel.obedient(record=False)
+        case other:
+            raise ConfigError(
+                f"there is no scripted model {other!r}{nearest(other, ('echo', 'obedient'))}",
+                hint='Pass Models(providers={"scripted": ScriptedModel([...])}).',
+                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+            )
+
+
+def _listed(replies: Iterable[Reply]) -> Iterable[Reply]:
+    # A lone string is an iterable of letters: nobody means that.
+    return [replies] if isinstance(replies, str) else replies
+
+
+def _repeat(reply: Callable[[Request], Answer]) -> Iterator[Reply]:
+    while True:
+        yield reply
+
+
+def _snapshot(request: Request) -> Request:
+    # The engine's history is a live object that goes on growing.
+    kept = copy(request)
+    kept.messages = tuple(request.messages)
+    return kept
+
+
+def _said(request: Request) -> str:
+    texts: list[str] = []
+    for block in request.messages[-1].content if request.messages else ():
+        if isinstance(block, TextBlock):
+            texts.append(block.text)
+        elif isinstance(block, ToolResultBlock):
+            content = block.content
+            parts = (TextBlock(content),) if isinstance(content, str) else content
+            texts.extend([part.text for part in parts if isinstance(part, TextBlock)])
+    return "\n".join(texts)
+
+
+def _commands(request: Request) -> list[ToolUse]:
+    return [
+        _command(f"call_{len(request.messages)}_{number}", *match)
+        for number, match in enumerate(_CALL.findall(_said(request)))
+    ]
+
+
+def _command(id: str, name: str, text: str) -> ToolUse:
+    try:
+        value: JSON = json.loads(text or "{}")
+    except ValueError:
+        value = None
+    return ToolUse(id, name, value) if isinstance(value, dict) else ToolUse(id, name, {}, text)

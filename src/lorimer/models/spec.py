@@ -1,0 +1,84 @@
+"""Model specs: the short strings that name a model, and its vendor when none is said.
+
+Tiers, aliases and chains `a,b,c` are resolved before a spec gets here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast
+
+from lorimer.core.errors import ConfigError
+
+Effort: TypeAlias = Literal["", "low", "medium", "high"]
+
+DEFAULT_PROVIDER: Final = "anthropic"
+EFFORTS: Final = ("low", "medium", "high")
+VENDORS: Final = (
+    ("claude", "anthropic"),
+    ("gpt-", "openai"),
+    ("chatgpt", "openai"),
+    ("ft:gpt-", "openai"),
+    ("ft:o", "openai"),
+    ("o1", "openai"),
+    ("o3", "openai"),
+    ("o4", "openai"),
+    ("gemini", "google"),
+)
+"""A bare model's first letters, and who makes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A parsed spec."""
+
+    provider: str
+    """Lower case; not necessarily one that is registered."""
+    model: str
+    """The provider's own name of the model, verbatim."""
+    effort: Effort = ""
+
+    def __str__(self) -> str:
+        tail = f":{self.effort}" if self.effort else ""
+        return f"{self.provider}:{self.model}{tail}"
+
+
+def vendor_of(model: str) -> str:
+    """The provider of a model that was named without one."""
+    name = model.lower()
+    return next((who for prefix, who in VENDORS if name.startswith(prefix)), DEFAULT_PROVIDER)
+
+
+def parse_spec(text: str, known: Collection[str]) -> ModelSpec:
+    """Parse `provider:model`, `provider/model` (if that provider is in `known`) or a bare model,
+    each with an optional final `:low`, `:medium` or `:high`.
+
+    Raises ConfigError when no model is named. Whether the provider exists is the caller's to say.
+    """
+    rest = text.strip()
+    head, colon, tail = rest.rpartition(":")
+    effort: Effort = ""
+    if colon and tail.lower() in EFFORTS:
+        rest, effort = head, cast("Effort", tail.lower())
+    provider, model = _split(rest, known)
+    if not model or not provider:
+        raise ConfigError(
+            f"the model spec {text!r} names no {'model' if provider else 'provider'}",
+            hint="Write e.g. anthropic:claude-sonnet-4-6.",
+        )
+    return ModelSpec(provider, model, effort)
+
+
+def _split(rest: str, known: Collection[str]) -> tuple[str, str]:
+    left, slash, right = rest.partition("/")
+    if slash and left.lower() in known:
+        return left.lower(), right.strip()
+    left, colon, right = rest.partition(":")
+    left = left.strip()
+    # `ft:gpt-4o:acme::id` is one OpenAI model name, and `meta/llama:free` has no provider.
+    if colon and left.lower() != "ft" and "/" not in left:
+        return left.lower(), right.strip()
+    if rest.lower() in known:
+        return rest.lower(), ""
+    return vendor_of(rest), rest

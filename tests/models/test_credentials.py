@@ -1,0 +1,75 @@
+"""Keys reach the wire and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+
+import pytest
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.jsonable import dumps
+from lorimer.models import CredentialBundle, ProviderCredentials, Secret
+
+KEY = "sk-very-secret-123456"
+
+
+def test_a_secret_is_not_shown() -> None:
+    secret = Secret(KEY)
+    credentials = ProviderCredentials(
+        KEY, "http://user:pass-word@host/v1/", {"X-Auth": KEY}, {"org": KEY}
+    )
+    bundle = CredentialBundle({"anthropic": credentials}, env={"ANTHROPIC_API_KEY": KEY})
+    for shown in (repr(secret), str(secret), f"{secret}", repr(credentials), repr(bundle)):
+        assert KEY not in shown
+        assert "pass-word" not in shown
+    assert "X-Auth" in repr(credentials)
+    assert secret.reveal() == KEY
+    assert secret == Secret(KEY) and secret != KEY and hash(secret) == hash(Secret(KEY))
+
+
+def test_a_secret_is_not_stored() -> None:
+    secret = Secret(KEY)
+    for store in (dumps, json.dumps, pickle.dumps):
+        with pytest.raises(TypeError):
+            store(secret)  # type: ignore[arg-type]
+    assert copy.deepcopy({"a": secret}) == {"a": copy.copy(secret)}
+
+
+def test_errors_are_redacted() -> None:
+    credentials = ProviderCredentials(KEY, default_headers={"X-Auth": "header-value"})
+    assert credentials.redact(f"bad key {KEY} or header-value") == "bad key *** or ***"
+
+
+def test_the_environment_fills_gaps() -> None:
+    env = {"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": "o", "OPENAI_BASE_URL": "http://h/v1"}
+    bundle = CredentialBundle({"mine": ProviderCredentials("m")}, env=env)
+    assert bundle.require("anthropic").api_key.reveal() == "a"
+    assert bundle.require("openai").base_url == "http://h/v1"
+    assert bundle.providers == ("anthropic", "mine", "openai")
+    assert not bundle.has("google")
+    assert bundle.get("google") is None
+
+
+def test_the_process_environment_is_read_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = CredentialBundle()
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    assert not bundle.has("anthropic")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "later")
+    assert bundle.require("anthropic").api_key.reveal() == "later"
+
+
+def test_a_given_url_never_gets_the_key_of_the_environment() -> None:
+    elsewhere = {"openai": ProviderCredentials(base_url="http://localhost:8000/v1")}
+    bundle = CredentialBundle(elsewhere, env={"OPENAI_API_KEY": KEY})
+    assert bundle.require("openai").api_key.reveal() == "none"
+    assert bundle.has("openai")
+
+
+def test_a_missing_key_names_the_variable() -> None:
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
+        CredentialBundle(env={}).require("openai")
+    assert caught.value.code is ExecutorErrorCode.EXEC_API_NO_CLIENT
+    with pytest.raises(ConfigError, match="no API key for the provider 'mine'"):
+        CredentialBundle(env={}).require("mine")

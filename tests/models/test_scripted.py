@@ -1,0 +1,168 @@
+"""The scripted model does what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.messages import (
+    Delta,
+    ImageBlock,
+    Message,
+    Request,
+    Response,
+    StopReason,
+    TextBlock,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolInputDelta,
+    ToolResultBlock,
+    ToolUse,
+    Usage,
+    UsageDelta,
+    user_message,
+)
+from lorimer.models import Price, ScriptedModel
+from tests.models.support import NoWorld
+
+
+def ask(
+    model: ScriptedModel,
+    text: str = "hi",
+    *,
+    stream: bool = True,
+    messages: list[Message] | None = None,
+) -> list[Delta | Response]:
+    async def go() -> list[Delta | Response]:
+        request = Request("m", messages or [user_message(text)], stream=stream)
+        return [item async for item in model.stream(request, world=NoWorld())]
+
+    return asyncio.run(go())
+
+
+def answer(model: ScriptedModel, text: str = "hi") -> Response:
+    last = ask(model, text, stream=False)[-1]
+    assert isinstance(last, Response)
+    return last
+
+
+def test_every_kind_of_reply() -> None:
+    prepared = Response((TextBlock("whole"),), usage=Usage(1, 1))
+    model = ScriptedModel(
+        [
+            "text",
+            prepared,
+            [TextBlock("a"), ToolUse("1", "t", {})],
+            lambda request: request.messages[-1].text.upper(),
+            APIError("no", code=ExecutorErrorCode.EXEC_API_RATE_LIMITED),
+        ]
+    )
+    assert answer(model).text == "text"
+    assert answer(model) is prepared
+    both = answer(model)
+    assert both.stop is StopReason.TOOL_USE and len(both.tool_calls) == 1
+    assert answer(model, "loud").text == "LOUD"
+    with pytest.raises(APIError, match="no"):
+        answer(model)
+    with pytest.raises(APIError, match="used up") as caught:
+        answer(model)
+    assert caught.value.code is ExecutorErrorCode.EXEC_API_TERMINAL
+    assert model.calls == len(model.requests) == 6
+
+
+@pytest.mark.parametrize("text", ["", " ", "one", "  two words\n\n and  more ", "a\tb\n"])
+@pytest.mark.parametrize("chunk", [0, 1, 3])
+def test_deltas_join_to_the_answer(text: str, chunk: int) -> None:
+    items = ask(ScriptedModel([text], chunk=chunk))
+    assert isinstance(items[0], UsageDelta)
+    assert "".join([item.text for item in items if isinstance(item, TextDelta)]) == text
+    assert isinstance(items[-1], Response) and items[-1].text == text
+
+
+def test_deltas_of_thinking_and_calls() -> None:
+    items = ask(ScriptedModel([[ThinkingBlock("hm m"), ToolUse("1", "t", {"a": 1})]]))
+    assert items[1:-1] == [
+        ThinkingDelta("hm"),
+        ThinkingDelta(" m"),
+        ToolInputDelta(0, '{"a":1}', "t"),
+    ]
+    assert len(ask(ScriptedModel(["x y"], deltas=False))) == 1
+    assert len(ask(ScriptedModel(["x y"]), stream=False)) == 1
+
+
+def test_an_error_in_the_middle() -> None:
+    model = ScriptedModel([[TextDelta("par"), APIError("cut")], [TextBlock("x"), APIError("cut")]])
+    seen: list[Delta | Response] = []
+
+    async def go() -> None:
+        async for item in model.stream(Request("m", [user_message("x")]), world=NoWorld()):
+            seen.append(item)
+
+    for expected in ("par", "x"):
+        seen.clear()
+        with pytest.raises(APIError, match="cut"):
+            asyncio.run(go())
+        assert [item.text for item in seen if isinstance(item, TextDelta)] == [expected]
+        assert not [item for item in seen if isinstance(item, Response)]
+
+
+def test_a_lone_string_is_one_reply() -> None:
+    assert answer(ScriptedModel("hello")).text == "hello"
+
+
+def test_prices() -> None:
+    model = ScriptedModel(["x", "y"], usage=Usage(1000, 10), price=Price(1, 2))
+    assert answer(model).cost_nano == 1_020_000
+    assert model.price(Usage(1)) == 1000
+    assert ScriptedModel().price(Usage(1)) is None
+
+
+def test_latency_is_on_the_runs_clock() -> None:
+    world = NoWorld()
+
+    async def go() -> None:
+        model = ScriptedModel(["a b"], latency_s=3, delta_s=2)
+        async for _ in model.stream(Request("m", [user_message("x")]), world=world):
+            pass
+
+    asyncio.run(go())
+    assert world.slept == [3, 2, 2]
+
+
+def test_requests_keep_the_messages_as_they_were() -> None:
+    model = ScriptedModel(["x"])
+    history = [user_message("one")]
+    ask(model, messages=history)
+    history.append(user_message("two"))
+    assert len(model.requests[0].messages) == 1
+    silent = ScriptedModel(["x"], record=False)
+    ask(silent)
+    assert silent.requests == [] and silent.calls == 1
+
+
+def test_obedient_calls_its_tool_for_ever() -> None:
+    model = ScriptedModel.obedient("read", {"path": "x"})
+    for _ in range(5):
+        call = answer(model).tool_calls[0]
+        assert (call.name, call.input) == ("read", {"path": "x"})
+
+
+def test_obedient_does_what_it_reads() -> None:
+    model = ScriptedModel.obedient()
+    told = 'Please\nCALL write {"path": "a"}\nCALL bash\nCALL bad {"a":\nnot CALL this {}'
+    calls = answer(model, told).tool_calls
+    assert [(c.name, c.input, c.raw) for c in calls] == [
+        ("write", {"path": "a"}, ""),
+        ("bash", {}, ""),
+        ("bad", {}, '{"a":'),
+    ]
+    assert len({call.id for call in calls}) == 3
+    assert answer(model, "nothing to do").text == "done"
+    for content in ("CALL x {}", (TextBlock("CALL x {}"), ImageBlock("image/png", "AA"))):
+        result = Message("user", (ToolResultBlock("1", content),))
+        last = ask(model, messages=[user_message("CALL old {}"), result], stream=False)[-1]
+        assert isinstance(last, Response)
+        assert [call.name for call in last.tool_calls] == ["x"]

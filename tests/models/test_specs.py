@@ -1,0 +1,109 @@
+"""Specs: which provider and model a string means."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.models import CredentialBundle, Models, ProviderCredentials, ScriptedModel, parse_spec
+from lorimer.models.registry import PROVIDERS
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("anthropic:claude-sonnet-4-6", ("anthropic", "claude-sonnet-4-6", "")),
+        ("anthropic/claude-sonnet-4-6", ("anthropic", "claude-sonnet-4-6", "")),
+        ("Anthropic:Claude-X", ("anthropic", "Claude-X", "")),
+        (" openai:gpt-5:high ", ("openai", "gpt-5", "high")),
+        ("openai:o3:LOW", ("openai", "o3", "low")),
+        ("openai/meta-llama/Llama-3:free", ("openai", "meta-llama/Llama-3:free", "")),
+        ("openai:meta-llama/Llama-3:free", ("openai", "meta-llama/Llama-3:free", "")),
+        ("openai:a:b:medium", ("openai", "a:b", "medium")),
+        ("claude-haiku-4-5", ("anthropic", "claude-haiku-4-5", "")),
+        ("gpt-4o", ("openai", "gpt-4o", "")),
+        ("o1-mini:low", ("openai", "o1-mini", "low")),
+        ("o3", ("openai", "o3", "")),
+        ("o4-mini", ("openai", "o4-mini", "")),
+        ("chatgpt-4o-latest", ("openai", "chatgpt-4o-latest", "")),
+        ("ft:gpt-4o:acme::id", ("openai", "ft:gpt-4o:acme::id", "")),
+        ("gemini-2.5-pro", ("google", "gemini-2.5-pro", "")),
+        ("something-else", ("anthropic", "something-else", "")),
+        ("meta/llama", ("anthropic", "meta/llama", "")),
+        ("nobody:model", ("nobody", "model", "")),
+    ],
+)
+def test_specs(text: str, expected: tuple[str, str, str]) -> None:
+    spec = parse_spec(text, PROVIDERS)
+    assert (spec.provider, spec.model, spec.effort) == expected
+    again = parse_spec(str(spec), PROVIDERS)
+    assert again == spec
+
+
+@pytest.mark.parametrize(
+    "text", ["", "  ", "anthropic", "anthropic:", "openai/", ":x", "openai:high"]
+)
+def test_a_spec_without_a_model_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_spec(text, PROVIDERS)
+
+
+def test_unknown_provider_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="'antropic'.* is unknown; did you mean 'anthropic'"):
+        Models(CredentialBundle(env={})).resolve("antropic:claude-x")
+
+
+def test_a_planned_provider_says_so() -> None:
+    with pytest.raises(ConfigError, match="'google'.*not built yet.*Known: anthropic, openai"):
+        Models(CredentialBundle(env={})).resolve("gemini-2.5-pro")
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+def test_a_missing_key_names_its_variable(provider: str) -> None:
+    with pytest.raises(ConfigError, match=f"{provider.upper()}_API_KEY") as caught:
+        Models(CredentialBundle(env={})).resolve(f"{provider}:some-model")
+    assert caught.value.code is ExecutorErrorCode.EXEC_API_NO_CLIENT
+
+
+def test_models_are_kept_per_spec_and_providers_can_be_registered() -> None:
+    mine = ScriptedModel(["hi"])
+    models = Models(CredentialBundle(env={}), providers={"scripted": mine})
+    assert models.resolve("scripted:anything") is mine
+    seen: list[str] = []
+
+    def factory(spec: object, context: object) -> ScriptedModel:
+        seen.append(str(spec))
+        return ScriptedModel(["yo"])
+
+    models.register("Mine", factory)
+    assert models.resolve("mine:a:low") is models.resolve("mine:a:low")
+    assert seen == ["mine:a:low"]
+    assert "mine" in models.available
+
+
+def test_a_missing_sdk_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: object) -> object:
+        if name == "anthropic":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *rest)  # type: ignore[arg-type]
+
+    import sys
+
+    monkeypatch.delitem(sys.modules, "lorimer.models.anthropic", raising=False)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    bundle = CredentialBundle({"anthropic": ProviderCredentials("k")}, env={})
+    with pytest.raises(ConfigError, match=r"install lorimer\[anthropic\]") as caught:
+        Models(bundle).resolve("anthropic:claude-x")
+    assert caught.value.code is ExecutorErrorCode.EXEC_API_SDK_MISSING
+
+
+def test_the_shipped_scripted_names() -> None:
+    models = Models(CredentialBundle(env={}))
+    assert models.resolve("scripted:echo").name == "echo"
+    assert models.resolve("scripted:obedient").name == "obedient"
+    with pytest.raises(ConfigError, match="did you mean 'echo'"):
+        models.resolve("scripted:ecoh")
