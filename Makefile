@@ -1,0 +1,65 @@
+# PYTHON=python3.12 chooses the interpreter; otherwise the first of these that is new enough.
+PYTHON ?=
+CANDIDATES = $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11)
+
+BIN = .venv/bin
+READY = .venv/.ready
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL = help
+.PHONY: help setup demo test check fmt bench campaign coverage lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name does; do printf '  make %-9s  %s\n' "$$name" "$$does"; done
+
+setup: $(READY) ## create .venv and install the locked requirements (quick the second time)
+
+$(READY): pyproject.toml requirements/dev.txt requirements/uv.txt
+	@found=; for python in $(CANDIDATES); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+		then found=$$python; break; fi; done; \
+	if [ -z "$$found" ]; then \
+		echo "lorimer needs Python 3.11 or newer, found none in: $(CANDIDATES) (try: make setup PYTHON=/path/to/python3)" >&2; \
+		exit 1; fi; \
+	"$$found" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## run the demonstration
+	@$(BIN)/lorimer demo
+
+test: setup ## run the tests
+	$(BIN)/pytest -q
+
+check: setup ## lint, formatting, types, direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright $(wildcard src examples)
+	$(BIN)/lint-imports
+
+fmt: setup ## format, and mend what ruff can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: setup ## measure the budgets
+	$(BIN)/python -m benchmarks
+
+campaign: setup ## run kills, seeds and random programs at full figures (long)
+	LORIMER_CAMPAIGN=1 $(BIN)/pytest -q -s --timeout=0 tests/campaign
+
+coverage: setup ## run the tests and report the lines that they miss
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lock: setup ## resolve the requirements again (newer versions: make lock UPGRADE=1)
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras --group dev -o requirements/dev.txt
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --group pyproject.toml:bootstrap -o requirements/uv.txt
+
+clean: ## remove .venv, caches and build results
+	rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
