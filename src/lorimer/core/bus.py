@@ -1,0 +1,224 @@
+"""Who listens to a pipeline, and how events reach them without holding up the run.
+
+Sync handlers run in line and are guarded: what they raise is logged, never the run's problem.
+Each async handler has a bounded queue and a pump task of the run; when it is too slow it loses
+the oldest events and is told so by an `events.dropped` marker. `run_stream` is different: it
+slows the run instead of losing anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias, TypeVar, overload
+
+from lorimer.core.events import Event
+
+Handler: TypeAlias = Callable[[Event], Awaitable[None] | None]
+H = TypeVar("H", bound=Handler)
+
+QUEUE_EVENTS: Final = 1024
+"""How many undelivered events one async handler may have."""
+
+STREAM_EVENTS: Final = 256
+"""How many undelivered events slow a streamed run down."""
+
+DRAIN_S: Final = 2.0
+"""Seconds that async handlers have for what is queued when the run has ended."""
+
+_log = logging.getLogger("lorimer.events")
+
+
+class Bus:
+    """The handlers of one pipeline, by exact name, `prefix.*` or `*`."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, list[Handler]] = {}
+        self._resolved: dict[str, tuple[Handler, ...]] = {}
+
+    @overload
+    def on(self, type: str) -> Callable[[H], H]: ...
+    @overload
+    def on(self, type: str, handler: Handler) -> Callable[[], None]: ...
+
+    def on(
+        self, type: str, handler: Handler | None = None
+    ) -> Callable[[H], H] | Callable[[], None]:
+        """Listen. As a decorator returns the function; as a call returns an unsubscriber."""
+        if handler is not None:
+            return self._add(type, handler)
+
+        def decorate(function: H) -> H:
+            self._add(type, function)
+            return function
+
+        return decorate
+
+    def _add(self, type: str, handler: Handler) -> Callable[[], None]:
+        handlers = self._handlers.setdefault(type, [])
+        handlers.append(handler)
+        self._resolved.clear()
+
+        def unsubscribe() -> None:
+            if handler in handlers:
+                handlers.remove(handler)
+                self._resolved.clear()
+
+        return unsubscribe
+
+    @property
+    def silent(self) -> bool:
+        """Nobody listens to anything."""
+        return not any(self._handlers.values())
+
+    def handlers(self, type: str) -> tuple[Handler, ...]:
+        """Who listens to this event type. Resolved once per type."""
+        found = self._resolved.get(type)
+        if found is None:
+            prefix = type.split(".", 1)[0] + ".*"
+            found = tuple(
+                handler
+                for pattern in dict.fromkeys((type, prefix, "*"))
+                for handler in self._handlers.get(pattern, ())
+            )
+            self._resolved[type] = found
+        return found
+
+
+class _Pump:
+    """The queue of one async handler during one run, and the task that empties it."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._queue: deque[Event] = deque()
+        self._dropped = 0
+        self._wake = asyncio.Event()
+        self._closing = False
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    def put(self, event: Event) -> None:
+        if len(self._queue) >= QUEUE_EVENTS:
+            self._queue.popleft()
+            self._dropped += 1
+        self._queue.append(event)
+        self._wake.set()
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            while self._queue:
+                if self._dropped:
+                    marker = Event("events.dropped", {"count": self._dropped})
+                    self._dropped = 0
+                    await _deliver(self._handler, marker)
+                await _deliver(self._handler, self._queue.popleft())
+            if self._closing:
+                return
+            self._wake.clear()
+            await self._wake.wait()
+
+
+async def _deliver(handler: Handler, event: Event) -> None:
+    try:
+        waiting = handler(event)
+        if waiting is not None:
+            await waiting
+    except Exception:
+        _log.exception("a handler of %r failed", event.type)
+
+
+class Tap:
+    """What `run_stream` reads from: every event of one run, in order; full = the run waits."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._room = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        """The reader is behind."""
+        return self._queue.qsize() >= STREAM_EVENTS
+
+    def put(self, event: Event | None) -> None:
+        """Add an event; None is the end."""
+        self._queue.put_nowait(event)
+
+    async def get(self) -> Event | None:
+        """The next event; None when the run has ended."""
+        event = await self._queue.get()
+        if not self.full:
+            self._room.set()
+        return event
+
+    async def room(self) -> None:
+        """Wait until the reader has caught up."""
+        while self.full:
+            self._room.clear()
+            await self._room.wait()
+
+    def abandon(self) -> None:
+        """The reader is gone: drop what is queued and let the run go on to its end."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        self._room.set()
+
+
+class Listeners:
+    """The bus of a pipeline as one run sees it. Owned by the run; its pumps end with it."""
+
+    __slots__ = ("_bus", "_pumps", "tap")
+
+    def __init__(self, bus: Bus, tap: Tap | None = None) -> None:
+        self._bus = bus
+        self._pumps: dict[Handler, _Pump] = {}
+        self.tap = tap
+
+    def wants(self, type: str) -> bool:
+        """Somebody listens to this type; else the event need not even be built."""
+        return self.tap is not None or bool(self._bus.handlers(type))
+
+    def send(self, event: Event) -> None:
+        """Hand an event to everyone who listens. Never blocks, never raises."""
+        if self.tap is not None:
+            self.tap.put(event)
+        for handler in self._bus.handlers(event.type):
+            pump = self._pumps.get(handler)
+            if pump is not None:
+                pump.put(event)
+            elif inspect.iscoroutinefunction(handler):
+                self._pumps[handler] = pump = _Pump(handler)
+                pump.put(event)
+            else:
+                self._call(handler, event)
+
+    def _call(self, handler: Handler, event: Event) -> None:
+        try:
+            waiting = handler(event)
+        except Exception:
+            _log.exception("a handler of %r failed", event.type)
+            return
+        if waiting is not None:  # a plain function that returned an awaitable: it is async too
+            pump = self._pumps[handler] = _Pump(handler)
+            if inspect.iscoroutine(waiting):
+                waiting.close()
+            pump.put(event)
+
+    async def close(self) -> None:
+        """Let the pumps finish what is queued, for `DRAIN_S` at most, and end them."""
+        tasks = [pump.task for pump in self._pumps.values()]
+        for pump in self._pumps.values():
+            pump.close()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=DRAIN_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._pumps.clear()
+        if self.tap is not None:
+            self.tap.put(None)

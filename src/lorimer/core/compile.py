@@ -1,0 +1,244 @@
+"""`compile(manifest, catalogue, bindings) -> Plan`: the only way to make a pipeline.
+
+Finds every fault before anything runs, and names them all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from typing import Final, cast
+
+from pydantic import ValidationError
+
+from lorimer.core.bindings import Bindings
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import (
+    EnvironmentManifest,
+    StageEntry,
+    invalid,
+    problems_of,
+)
+from lorimer.core.plan import Plan
+from lorimer.core.stage import AnyStage, Slot, Strategy
+
+REQUIRED: Final = ("input", "api", "parse", "yield")
+"""Stages without which nothing can be answered."""
+
+LOOP_FROM, LOOP_TO = 6, 16
+
+
+class Catalogue:
+    """What names in a manifest mean: stages, and the strategies that hosts add to slots.
+
+    A manifest cannot name code by itself; whatever it may choose from is in here.
+    """
+
+    def __init__(self, stages: Mapping[str, tuple[int, str]]) -> None:
+        self._known = dict(stages)
+        self._custom: dict[str, Callable[[], AnyStage]] = {}
+        self._strategies: dict[tuple[str, str], dict[str, Callable[[], Strategy]]] = {}
+
+    def copy(self) -> Catalogue:
+        """An independent copy, for one pipeline to add to."""
+        twin = Catalogue(self._known)
+        twin._custom.update(self._custom)
+        twin._strategies.update({key: dict(value) for key, value in self._strategies.items()})
+        return twin
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all stages."""
+        return [*self._known, *(name for name in self._custom if name not in self._known)]
+
+    def order(self, name: str) -> int:
+        """The place of a built-in stage; 0 for another."""
+        return self._known[name][0] if name in self._known else 0
+
+    def add_stage(self, name: str, factory: Callable[[], AnyStage]) -> None:
+        """Make a stage of the host's known by name; one of the same name is replaced."""
+        self._custom[name] = factory
+
+    def add_strategy(
+        self, stage: str, slot: str, name: str, factory: Callable[[], Strategy]
+    ) -> None:
+        """Make a strategy of the host's selectable in a slot."""
+        self._strategies.setdefault((stage, slot), {})[name] = factory
+
+    def stage(self, name: str) -> AnyStage:
+        """A new instance. Raises ConfigError for an unknown name, with the nearest."""
+        if name in self._custom:
+            return self._custom[name]()
+        if name not in self._known:
+            raise ConfigError(f"there is no stage {name!r}{nearest(name, self.names)}")
+        return cast("AnyStage", _load(self._known[name][1])())
+
+    def strategy(self, stage: str, slot: Slot[Strategy], name: str) -> Strategy:
+        """A new instance. Raises ConfigError for an unknown name, with the nearest."""
+        custom = self._strategies.get((stage, slot.name), {})
+        if name in custom:
+            return custom[name]()
+        if name not in slot.known:
+            known = [*slot.known, *custom]
+            raise ConfigError(f"there is no strategy {name!r}{nearest(name, known)}")
+        return cast("Strategy", _load(slot.known[name])())
+
+    def strategies(self, stage: str, slot: Slot[Strategy]) -> list[str]:
+        """The names that may be chosen in a slot."""
+        return [*slot.known, *self._strategies.get((stage, slot.name), {})]
+
+
+def _load(path: str) -> type[object]:
+    module, _, name = path.partition(":")
+    return cast("type[object]", vars(import_module(module))[name])
+
+
+def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings) -> Plan:
+    """Build the plan. Raises ConfigError listing every fault as `path: reason`; has no effects
+    but importing the modules of the chosen stages and strategies."""
+    stages, problems = _build(manifest, catalogue)
+    if problems:
+        raise invalid(problems)
+    bound = replace(
+        bindings,
+        limits=manifest.limits,
+        model=manifest.model,
+        stages={stage.name: stage for stage in stages},
+    )
+    for stage in stages:
+        for strategy in strategies_of(stage):
+            strategy.bind(bound)
+        stage.bind(bound)
+    setup = tuple(stage for stage in stages if stage.order < LOOP_FROM)
+    return Plan(
+        manifest=manifest,
+        digest=manifest.digest,
+        limits=manifest.limits,
+        setup=setup,
+        recurring=tuple(stage for stage in setup if stage.every_call),
+        loop=tuple(stage for stage in stages if LOOP_FROM <= stage.order <= LOOP_TO),
+        surface=tuple(stage for stage in stages if stage.order > LOOP_TO),
+    )
+
+
+def strategies_of(stage: AnyStage) -> list[Strategy]:
+    """The strategies a compiled stage holds, slots and chains, in order."""
+    found: list[Strategy] = []
+    for name, slot in stage.slots().items():
+        held: Strategy | tuple[Strategy, ...] = vars(stage)[name]
+        found.extend(cast("tuple[Strategy, ...]", held) if slot.chain else [cast("Strategy", held)])
+    return found
+
+
+def check_document(data: Mapping[str, JSON], catalogue: Catalogue) -> list[str]:
+    """Every fault of a manifest that may be broken anywhere, as `path: reason`."""
+    problems: list[str] = []
+    try:
+        manifest = EnvironmentManifest.model_validate(data)
+    except ValidationError as error:
+        problems = problems_of(error)
+        manifest = EnvironmentManifest(stages=_sound_entries(data))  # pyright: ignore[reportArgumentType]
+        return problems + [
+            problem for problem in _build(manifest, catalogue)[1] if not problem.startswith("stages:")
+        ]
+    return _build(manifest, catalogue)[1]
+
+
+def _sound_entries(data: Mapping[str, JSON]) -> list[StageEntry]:
+    entries = data.get("stages")
+    sound: list[StageEntry] = []
+    if isinstance(entries, Sequence) and not isinstance(entries, str):
+        for entry in entries:
+            try:
+                sound.append(StageEntry.model_validate(entry))
+            except ValidationError:
+                continue  # already among the problems
+    return sound
+
+
+def _build(
+    manifest: EnvironmentManifest, catalogue: Catalogue
+) -> tuple[list[AnyStage], list[str]]:
+    problems: list[str] = []
+    active = [entry for entry in manifest.stages if entry.active]
+    names = [entry.name for entry in active]
+    problems.extend(
+        f"stages: the {name!r} stage is missing; it is required"
+        for name in REQUIRED
+        if name not in names
+    )
+    problems.extend(
+        f"stages: {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1})
+    )
+    # a custom stage runs right after the built-in of its order
+    active.sort(key=lambda entry: (entry.order, catalogue.order(entry.name) != entry.order))
+    stages: list[AnyStage] = []
+    for entry in active:
+        where = f"stages[{entry.order}]"
+        try:
+            stage = catalogue.stage(entry.name)
+        except ConfigError as error:
+            problems.append(f"{where}.name: {error}")
+            continue
+        if stage.order != entry.order:
+            problems.append(f"{where}.order: the {entry.name!r} stage has number {stage.order}")
+        problems.extend(_configure(stage, entry, catalogue, where))
+        stages.append(stage)
+    return stages, problems
+
+
+def _configure(
+    stage: AnyStage, entry: StageEntry, catalogue: Catalogue, where: str
+) -> list[str]:
+    problems: list[str] = []
+    if stage.Config is None and type(stage).configure is _DEFAULT_CONFIGURE and entry.config:
+        problems.append(f"{where}.config: the {entry.name!r} stage takes no configuration")
+    try:
+        stage.configure(entry.config)
+    except ValidationError as error:
+        problems.extend(problems_of(error, f"{where}.config"))
+    slots = stage.slots()
+    for field, given in (
+        ("strategies", entry.strategies),
+        ("strategy_configs", entry.strategy_configs),
+    ):
+        problems.extend(
+            f"{where}.{field}: the {entry.name!r} stage has no slot {name!r}{nearest(name, slots)}"
+            for name in given
+            if name not in slots
+        )
+    for name, slot in slots.items():
+        chosen = entry.strategies.get(name, list(slot.default) if slot.chain else slot.default[0])
+        config = entry.strategy_configs.get(name, {})
+        at = f"{where}.strategies.{name}"
+        if slot.chain != isinstance(chosen, list):
+            problems.append(f"{at}: must be {'a list of names' if slot.chain else 'one name'}")
+            continue
+        held: list[Strategy] = []
+        for item in chosen if isinstance(chosen, list) else [chosen]:
+            given = config.get(item, {}) if slot.chain else config
+            try:
+                strategy = catalogue.strategy(entry.name, slot, item)
+                strategy.configure(cast("Mapping[str, JSON]", given))
+            except ConfigError as error:
+                problems.append(f"{at}: {error}")
+            except ValidationError as error:
+                path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
+                problems.extend(problems_of(error, path))
+            else:
+                held.append(strategy)
+        if slot.chain:
+            problems.extend(
+                f"{where}.strategy_configs.{name}: {item!r} is not in the chain"
+                for item in config
+                if item not in chosen
+            )
+            vars(stage)[name] = tuple(held)
+        elif held:
+            vars(stage)[name] = held[0]
+    return problems
+
+
+_DEFAULT_CONFIGURE: Final = AnyStage.configure

@@ -1,0 +1,447 @@
+"""What a run is to its stages: effects, facts, signals, limits, cancellation.
+
+**Cancelling.** Whoever wants a run to stop (caller, a closed stream, the time limit, shutdown, a
+lost lease) calls `cancel(reason)`. The first reason wins and gives the run its status, whatever
+exception it causes on the way. It reaches every await below the run's task, again and again
+until the code there gives way. Not promised: stopping a thread, or undoing an effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from enum import Enum
+from hashlib import blake2b
+from random import Random
+from typing import Final
+
+from anyio import CancelScope
+
+from lorimer.core.bus import Listeners
+from lorimer.core.errors import (
+    ExecutorErrorCode,
+    JournalError,
+    LimitError,
+    LorimerError,
+    error_from_json,
+)
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
+from lorimer.core.journal import Journal, LedgerEntry
+from lorimer.core.limits import Bounds
+from lorimer.core.messages import NO_USAGE, Usage
+from lorimer.core.world import World
+
+
+class Reason(Enum):
+    """Who stopped a run."""
+
+    CALLER = "the caller cancelled it"
+    CLOSED = "the reader of its stream went away"
+    TIMEOUT = "its time was used up"
+    SHUTDOWN = "the program is shutting down"
+    FENCED = "another process took it over"
+
+
+class Safety(Enum):
+    """What may be done again when nobody knows whether an effect happened."""
+
+    READ_ONLY = "read_only"
+    """Changes nothing: no intent is recorded, it is simply run again."""
+    IDEMPOTENT = "idempotent"
+    """Run again with the same key: happens once."""
+    UNSAFE = "unsafe"
+    """Never run again without a decision. Its intent is synced before it starts."""
+
+
+class Unknown(LorimerError):
+    """An unsafe effect was started before a crash and nobody knows how it ended."""
+
+    default_code = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN
+
+
+_FACTS: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
+
+_ABANDONED: Final = "abandoned:"
+
+_NOTHING: Final[Mapping[str, JSON]] = {}
+
+
+def short_hash(data: bytes) -> str:
+    """12 bytes of BLAKE2b as 16 characters: the form in which facts keep hashes."""
+    return b64encode(blake2b(data, digest_size=12).digest(), b"-_").decode("ascii")
+
+
+class RunContext:
+    """One run's line to the outside. Belongs to the run's task; tools may use it from tasks that
+    the run started."""
+
+    __slots__ = (
+        "_cost_ceiling",
+        "_dice",
+        "_held",
+        "_listeners",
+        "_recorded",
+        "_reserved",
+        "_recorded_until",
+        "account",
+        "bounds",
+        "epoch",
+        "facts",
+        "id",
+        "iteration",
+        "journal",
+        "now",
+        "reason",
+        "replayed",
+        "scope",
+        "seed",
+        "spent_nano",
+        "stage",
+        "stream",
+        "usage",
+        "world",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        stream: str,
+        epoch: int,
+        seed: int,
+        world: World,
+        journal: Journal,
+        bounds: Bounds,
+        listeners: Listeners,
+        recorded: Iterable[Event] = (),
+    ) -> None:
+        self.id = id
+        self.stream = stream
+        self.epoch = epoch
+        self.seed = seed
+        """Of the run's dice; recorded, so a resumed run throws the same."""
+        self.world = world
+        self.journal = journal
+        self.bounds = bounds
+        self.account = id
+        """The ledger account it is charged to."""
+        self.now = 0.0
+        """Wall clock, seconds; fixed within an iteration and recorded."""
+        self.iteration = 0
+        self.stage = ""
+        self.reason: Reason | None = None
+        self.scope = CancelScope()
+        self.facts: list[Event] = list(recorded)
+        """All facts of this run, in order."""
+        self.replayed = len(self.facts)
+        """How many of them were there when the run was resumed."""
+        self.spent_nano = 0
+        self._cost_ceiling = bounds.limits.max_cost_nano
+        self._reserved = 0
+        self.usage: Usage = NO_USAGE
+        """Tokens of this run so far, failed and abandoned attempts included."""
+        self._recorded: dict[tuple[str, int, str], Event] = {}
+        self._recorded_until = -1
+        for fact in self.facts:
+            self._index(fact)
+        self._held: list[Event] = []
+        self._listeners = listeners
+        self._dice: Random | None = None
+
+    def _index(self, fact: Event) -> None:
+        key = str(fact.data.get("key", ""))
+        if key.startswith(_ABANDONED):
+            self._charge(fact.data)
+        elif fact.type not in ("run.suspended", "child"):
+            self._recorded[(fact.type, fact.iteration, key)] = fact
+            self._recorded_until = max(self._recorded_until, fact.iteration)
+
+    # --- facts ---------------------------------------------------------------------------
+
+    @property
+    def replaying(self) -> bool:
+        """Recorded facts are still being answered from; nothing new has happened yet."""
+        return bool(self._recorded)
+
+    @property
+    def dice(self) -> Random:
+        """Random numbers of this run: the same again when it is resumed or replayed."""
+        if self._dice is None:
+            self._dice = self.world.dice(self.seed)
+        return self._dice
+
+    def recorded(self, type: str, key: str = "") -> Event | None:
+        """The recorded fact of this iteration, if the run is being resumed and has it."""
+        return self._recorded.get((type, self.iteration, key)) if self._recorded else None
+
+    def begin_iteration(self, iteration: int) -> None:
+        """The engine enters an iteration: `now` is the time of the fact before it."""
+        self.iteration = iteration
+        if self._recorded and iteration > self._recorded_until:
+            self._recorded.clear()
+        if self._recorded:
+            ended = self._recorded.get(("iteration.end", iteration - 1, ""))
+            self.now = ended.time if ended is not None else self.now
+        else:
+            self.now = round(self.world.time(), 6)
+
+    async def record(
+        self,
+        type: str,
+        data: Mapping[str, JSON],
+        *,
+        key: str = "",
+        sync: bool = False,
+        ledger: LedgerEntry | None = None,
+    ) -> None:
+        """Add a fact. Visible when this returns; with `sync`, proof against power loss too.
+
+        A fact that is already recorded (of a resumed run) is not added again. Not interrupted
+        by cancellation once begun. Raises JournalError.
+        """
+        if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
+            return
+        fact = self._fact(type, data)
+        if self._held:
+            facts = [*self._held, fact]
+            self._held = []
+        else:
+            facts = [fact]
+        try:
+            await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
+        except asyncio.CancelledError:
+            if fact.seq is not None:  # cancelled while it was being written, but written
+                self._publish(facts)
+            raise
+        self._publish(facts)
+
+    def hold(self, type: str, data: Mapping[str, JSON]) -> None:
+        """Add a fact together with the next one, in one row: for what is lost without harm when
+        the process is killed in between."""
+        if self._recorded and self._recorded.pop((type, self.iteration, ""), None) is not None:
+            return
+        self._held.append(self._fact(type, data))
+
+    def _fact(self, type: str, data: Mapping[str, JSON]) -> Event:
+        return Event(
+            type,
+            data,
+            run_id=self.id,
+            iteration=self.iteration,
+            time=round(self.world.time(), 6),
+        )
+
+    def _publish(self, facts: list[Event]) -> None:
+        self.facts.extend(facts)
+        listeners = self._listeners
+        for fact in facts:
+            if listeners.wants(fact.type):
+                listeners.send(fact)
+
+    # --- effects -------------------------------------------------------------------------
+
+    async def effect(
+        self,
+        kind: str,
+        key: str,
+        call: Callable[[], Awaitable[Mapping[str, JSON]]],
+        *,
+        request: bytes,
+        safety: Safety,
+        intent: Mapping[str, JSON] = _NOTHING,
+        reserve_nano: int = 0,
+        aborted: Callable[[], Mapping[str, JSON]] | None = None,
+    ) -> Mapping[str, JSON]:
+        """Call the outside once, recorded. The one door of a run to the world.
+
+        `kind` is `model`, `tool` or any other word; `key` makes the effect unique within its
+        iteration. `request` is what is asked, in canonical bytes: a resumed run that asks
+        something else stops (`exec.journal.diverged`) and runs nothing. `call` returns plain
+        data, which becomes the fact `model.reply`, `tool.result` or `effect`; a LorimerError it
+        raises is recorded too and raised again on resume. `intent` is added to the intent's
+        fact; `reserve_nano` nano-dollars are set aside in it and settled against the result's
+        `cost`. `aborted` gives what is recorded when the call is cancelled half-way.
+
+        Returns the call's data, from the journal if it is there. Raises Unknown for an unsafe
+        effect that was begun before a crash and has no result.
+        """
+        digest = short_hash(request)
+        intent_type, result_type = _FACTS.get(kind, ("effect.intent", "effect"))
+        if kind not in _FACTS:
+            key = f"{kind}:{key}"
+        begun: Event | None = None
+        if self._recorded:
+            begun = self._recorded.pop((intent_type, self.iteration, key), None)
+            done = self._recorded.pop((result_type, self.iteration, key), None)
+            known = begun or done
+            if known is not None and known.data.get("hash") != digest:
+                raise JournalError(
+                    f"Run {self.id} cannot go on: {kind} call {key!r} of turn "
+                    f"{self.iteration + 1} is not the one that was recorded.",
+                    code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
+                    hint="The manifest, a stage or a tool changed since. Start a new run, or put "
+                    "back the version that began this one.",
+                )
+            if done is not None:
+                self._charge(done.data)
+                return _outcome(done.data)
+        self.check_cancelled()
+        noted = kind == "model" or safety is not Safety.READ_ONLY
+        if begun is not None:
+            if kind != "model" and safety is Safety.UNSAFE:
+                raise Unknown(
+                    "This call was begun before an interruption; whether it took effect is not "
+                    "known. It was not run again."
+                )
+            reserve_nano = _whole(begun.data.get("reserve"))
+            self._reserved += reserve_nano
+        elif noted:
+            entry = self._reserve(reserve_nano)
+            data: dict[str, JSON] = {"key": key, "hash": digest, **intent}
+            if reserve_nano:
+                data["reserve"] = reserve_nano
+            await self.record(
+                intent_type, data, key=key, sync=safety is Safety.UNSAFE, ledger=entry
+            )
+        head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
+        error: LorimerError | None = None
+        try:
+            data = {**head, **await call()}
+        except LorimerError as failure:
+            error = failure
+            data = {**head, "error": failure.to_json(), **_spent(aborted)}
+        except asyncio.CancelledError:
+            await self._abandon(f"{_ABANDONED}{kind}:{key}", _spent(aborted))
+            raise
+        await self.record(result_type, data, key=key, ledger=self._settle(reserve_nano, data))
+        if error is not None:
+            raise error
+        return data
+
+    def _reserve(self, nano: int) -> LedgerEntry | None:
+        ceiling = self._cost_ceiling
+        if ceiling is not None and self.spent_nano + self._reserved + nano > ceiling:
+            raise LimitError(
+                f"Stopped before a model call that could cost ${nano / 1e9:.4f}: "
+                f"${self.spent_nano / 1e9:.4f} of ${ceiling / 1e9:.4f} are spent.",
+                code=ExecutorErrorCode.EXEC_LIMIT_COST,
+                hint="Raise max_cost_usd (--max-cost-usd) or use a cheaper model.",
+            )
+        self._reserved += nano
+        return LedgerEntry(self.account, reserved=nano) if nano else None
+
+    def _settle(self, reserved: int, result: Mapping[str, JSON]) -> LedgerEntry | None:
+        cost = self._charge(result)
+        self._reserved -= reserved
+        if not cost and not reserved:
+            return None
+        return LedgerEntry(self.account, reserved=-reserved, spent=cost)
+
+    async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:
+        # a half-done call leaves its intent without a result; only what it cost is noted
+        cost = self._charge(spent)
+        if spent:
+            with CancelScope(shield=True):
+                await self.record(
+                    "effect",
+                    {"key": key, **spent},
+                    key=key,
+                    ledger=LedgerEntry(self.account, spent=cost) if cost else None,
+                )
+
+    def _charge(self, result: Mapping[str, JSON]) -> int:
+        cost = _whole(result.get("cost"))
+        self.spent_nano += cost
+        usage = result.get("usage")
+        if isinstance(usage, Mapping):
+            self.usage += Usage.from_json(usage)
+        return cost
+
+    def release(self) -> LedgerEntry | None:
+        """Give back what is still set aside; goes with run.end."""
+        left, self._reserved = self._reserved, 0
+        return LedgerEntry(self.account, reserved=-left) if left else None
+
+    # --- signals -------------------------------------------------------------------------
+
+    def wants(self, type: str) -> bool:
+        """Somebody listens to signals of this type, and this is not a replay."""
+        return not self._recorded and self._listeners.wants(type)
+
+    def signal(self, type: str, data: Mapping[str, JSON] = _NOTHING) -> None:
+        """Tell whoever listens; nobody needs to. While a resumed run answers from its journal,
+        signals are not repeated."""
+        if self._recorded or not self._listeners.wants(type):
+            return
+        self._listeners.send(
+            Event(
+                type,
+                data,
+                run_id=self.id,
+                iteration=self.iteration,
+                stage=self.stage,
+                time=self.world.time(),
+            )
+        )
+
+    def announce(self, type: str, data: Mapping[str, JSON]) -> None:
+        """A signal about the run as a whole: sent in a replay too."""
+        if self._listeners.wants(type):
+            self._listeners.send(
+                Event(type, data, run_id=self.id, iteration=self.iteration, time=self.world.time())
+            )
+
+    def finish(self) -> None:
+        """The engine is about to write the run's last fact: nothing is answered any more."""
+        self._recorded.clear()
+
+    async def close(self) -> None:
+        """End the pumps of the listeners."""
+        await self._listeners.close()
+
+    @property
+    def crowded(self) -> bool:
+        """The reader of `run_stream` is behind: await `room()` before more is sent."""
+        tap = self._listeners.tap
+        return tap is not None and tap.full
+
+    async def room(self) -> None:
+        """Wait until the reader of `run_stream` has caught up."""
+        if self._listeners.tap is not None:
+            await self._listeners.tap.room()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; not at all while a resumed run answers from its journal."""
+        if not self._recorded:
+            await self.world.sleep(seconds)
+
+    # --- cancellation --------------------------------------------------------------------
+
+    def cancel(self, reason: Reason) -> None:
+        """Stop the run. The first reason counts; calling again is harmless. Any task of the
+        run's loop may call it."""
+        if self.reason is None:
+            self.reason = reason
+        self.scope.cancel(reason.value)
+
+    def check_cancelled(self) -> None:
+        """Raises CancelledError when the run was cancelled, also where code swallowed it."""
+        if self.reason is not None:
+            raise asyncio.CancelledError(self.reason.value)
+
+
+def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    error = data.get("error")
+    if isinstance(error, Mapping):
+        raise error_from_json(error)
+    return data
+
+
+def _spent(aborted: Callable[[], Mapping[str, JSON]] | None) -> Mapping[str, JSON]:
+    return aborted() if aborted is not None else {}
+
+
+def _whole(value: JSON) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,101 @@
+"""Reading documents that people write: JSON, YAML, TOML. Strict and bounded."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, cast
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON
+
+MAX_BYTES: Final = 4_000_000
+"""A larger document is refused."""
+
+SUFFIXES: Final = (".json", ".yaml", ".yml", ".toml")
+
+
+def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
+    """The mapping that a document holds. `kind` is one of `SUFFIXES`; `where` names the document
+    in errors. Raises ConfigError with line and reason. Duplicate keys, YAML tags and aliases
+    are refused."""
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{where}: larger than {MAX_BYTES:,} bytes")
+    try:
+        match kind:
+            case ".json":
+                value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+            case ".yaml" | ".yml":
+                value = _yaml(text)
+            case ".toml":
+                value = tomllib.loads(text)
+            case _:
+                raise ConfigError(
+                    f"{where}: unknown kind of document {kind!r}; use {', '.join(SUFFIXES)}"
+                )
+    except RecursionError:
+        raise ConfigError(f"{where}: nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}", cause=error) from None
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: must be an object, not {type(value).__name__}")
+    return cast("Mapping[str, JSON]", value)
+
+
+def load(path: Path) -> Mapping[str, JSON]:
+    """Read and parse a file. Raises ConfigError."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", cause=error) from None
+    return parse(text, path.suffix.lower(), str(path))
+
+
+def dump(data: Mapping[str, JSON], kind: str) -> str:
+    """A document that `parse` reads back. TOML cannot be written: ConfigError."""
+    if kind in (".yaml", ".yml"):
+        import yaml
+
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    if kind == ".json":
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    raise ConfigError(f"cannot write a document of kind {kind!r}; use .json or .yaml")
+
+
+def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    found: dict[str, JSON] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> JSON:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _yaml(text: str) -> object:
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        """No aliases (they can blow up) and no duplicate keys."""
+
+        def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+            if self.check_event(yaml.AliasEvent):
+                raise ValueError(f"aliases are not allowed (line {self.line + 1})")
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, JSON]:
+            pairs = [
+                (str(self.construct_object(key, deep)), cast("JSON", self.construct_object(value, True)))
+                for key, value in node.value
+            ]
+            return _unique(pairs)
+
+    try:
+        return cast("object", yaml.load(text, Strict))  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None

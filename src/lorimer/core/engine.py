@@ -1,0 +1,293 @@
+"""The engine: one run of a plan, from its first fact to its last.
+
+    admit -> setup -> [bounds -> loop stages -> iteration.end] ... -> surface -> run.end
+
+A resumed run takes the same way from the start: its effects are answered from the journal until
+that runs dry. The run's task owns everything below it and ends it before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from anyio import CancelScope
+
+from lorimer.core.context import Reason, RunContext
+from lorimer.core.errors import (
+    ErrorCategory,
+    ExecutorErrorCode,
+    JournalError,
+    LimitError,
+    LorimerError,
+    RunCancelled,
+    StageError,
+)
+from lorimer.core.jsonable import JSON
+from lorimer.core.plan import Plan
+from lorimer.core.result import PipelineResult
+from lorimer.core.stage import AnyStage
+from lorimer.core.state import Decision, PipelineState
+
+_STATUS: Final = {
+    ExecutorErrorCode.EXEC_LIMIT_TIMEOUT: "timeout",
+    ExecutorErrorCode.EXEC_LIMIT_COST: "budget_exceeded",
+    ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED: "rejected",
+    ExecutorErrorCode.EXEC_RUN_CANCELLED: "cancelled",
+    ExecutorErrorCode.EXEC_RUN_SHUTDOWN: "suspended",
+    ExecutorErrorCode.EXEC_JOURNAL_CONFLICT: "suspended",
+    ExecutorErrorCode.EXEC_JOURNAL_DIVERGED: "suspended",
+}
+
+_YIELD_TURNS: Final = 32
+"""A model that never waits must not keep the event loop to itself."""
+
+
+async def run(plan: Plan, state: PipelineState) -> PipelineResult:
+    """Run a plan to its one terminal record. Call it in a task of its own.
+
+    Never raises for what happens in the run: the result says it. Journals run.start, whatever
+    the stages do, and run.end (or run.suspended, which is not an end).
+    """
+    context = state.run
+    failure: LorimerError | None = None
+    finished = False
+    loop = asyncio.get_running_loop()
+    watchdog = loop.call_later(
+        context.bounds.deadline - context.world.monotonic(), context.cancel, Reason.TIMEOUT
+    )
+    try:
+        with context.scope:
+            try:
+                await _admit(plan, state)
+                await _iterate(plan, state)
+                finished = True
+            except LorimerError as error:
+                failure = error
+    except asyncio.CancelledError:
+        # not by our own scope: the program ends the tasks of its loop
+        context.cancel(Reason.SHUTDOWN)
+    finally:
+        watchdog.cancel()
+    if context.reason is not None and not finished:
+        failure = _stopped(context, context.reason)
+    if failure is None:
+        failure = await _surface(plan, state)
+    return await _end(state, failure)
+
+
+async def _admit(plan: Plan, state: PipelineState) -> None:
+    context = state.run
+    first = context.recorded("run.start")
+    if first is not None:
+        context.now = first.time
+    data: dict[str, JSON] = {
+        "input": state.input,
+        "manifest": plan.digest,
+        "seed": context.seed,
+        "run_id": context.id,
+    }
+    limits = context.bounds.limits
+    if limits is not plan.limits:
+        data["limits"] = limits.to_json()
+    await context.record("run.start", data, sync=True)
+    if context.replayed:
+        context.announce("run.resumed", {"facts": context.replayed})
+    if context.wants("pipeline.start"):
+        context.signal("pipeline.start", {"input": state.input})
+
+
+async def _iterate(plan: Plan, state: PipelineState) -> None:
+    context, bounds = state.run, state.run.bounds
+    clock = context.world.monotonic
+    context.begin_iteration(0)
+    times: list[int | None] = []
+    value = await _stages(plan.setup, state.input, state, times)
+    while True:
+        context.check_cancelled()
+        bounds.check_turn(clock())
+        bounds.turns += 1
+        state.begin_turn()
+        value = await _stages(plan.loop, value, state, times)
+        if state.decision is Decision.CONTINUE and not plan.loops:
+            state.decision, state.reason = Decision.COMPLETE, "single_turn"
+        _end_iteration(state, times)
+        if state.decision is not Decision.CONTINUE:
+            break
+        state.iteration += 1
+        context.begin_iteration(state.iteration)
+        if not state.iteration % _YIELD_TURNS:
+            await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
+        times = []
+        value = await _stages(plan.recurring, value, state, times)
+    if state.decision is Decision.ERROR:
+        raise StageError(state.reason or "A stage ended the run.", stage_name=context.stage)
+
+
+def _end_iteration(state: PipelineState, times: list[int | None]) -> None:
+    data: dict[str, JSON] = {"times": times}
+    if state.decision is not Decision.CONTINUE:
+        data["decision"] = state.decision.value
+    if state.reason != "tool_calls":
+        data["reason"] = state.reason
+    state.run.hold("iteration.end", data)
+
+
+async def _stages(
+    stages: tuple[AnyStage, ...],
+    value: object,
+    state: PipelineState,
+    times: list[int | None],
+) -> object:
+    context = state.run
+    clock = context.world.monotonic
+    watched = context.wants("stage.enter")
+    for stage in stages:
+        context.stage = stage.name
+        if stage.should_bypass(state):
+            times.append(None)
+            if watched:
+                context.signal("stage.bypass")
+            continue
+        if watched:
+            context.signal("stage.enter")
+        began = clock()
+        try:
+            value = await stage.execute(value, state)
+        except LorimerError as error:
+            _tell(context, error)
+            raise
+        except Exception as error:
+            wrapped = StageError(
+                f"Stage {stage.order} ({stage.name}) failed: {type(error).__name__}: {error}",
+                stage_name=stage.name,
+                stage_order=stage.order,
+                cause=error,
+            )
+            _tell(context, wrapped)
+            raise wrapped from error
+        times.append(round((clock() - began) * 1e6))
+        if watched:
+            context.signal("stage.exit")
+            if context.crowded:
+                await context.room()
+    context.stage = ""
+    return value
+
+
+def _tell(context: RunContext, error: LorimerError) -> None:
+    if context.wants("stage.error"):
+        context.signal("stage.error", _error_data(error))
+
+
+def _error_data(error: LorimerError) -> dict[str, JSON]:
+    return {
+        "error": str(error),
+        "code": error.code.value,
+        "exception_type": f"{type(error).__module__}.{type(error).__qualname__}",
+    }
+
+
+def _stopped(context: RunContext, reason: Reason) -> LorimerError:
+    """The error of a run that somebody stopped: by the reason, never by the exception."""
+    if reason is Reason.TIMEOUT:
+        return context.bounds.timed_out()
+    if reason is Reason.SHUTDOWN:
+        return RunCancelled(
+            "The program was shut down in the middle of the run.",
+            code=ExecutorErrorCode.EXEC_RUN_SHUTDOWN,
+            hint=f"Go on with: lorimer runs resume {context.id}",
+        )
+    if reason is Reason.FENCED:
+        return JournalError(
+            "Another process has taken this run over.",
+            code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
+        )
+    return RunCancelled(f"The run was cancelled: {reason.value}.")
+
+
+async def _surface(plan: Plan, state: PipelineState) -> LorimerError | None:
+    """Stages 17 to 21. Not interrupted, but bounded."""
+    limit = state.run.bounds.limits.cleanup_s
+    deadline = asyncio.get_running_loop().time() + limit
+    with CancelScope(shield=True, deadline=deadline) as scope:
+        try:
+            await _stages(plan.surface, state.text, state, [])
+        except LorimerError as error:
+            return error
+    if scope.cancelled_caught:
+        return LimitError(f"Stages 17 to 21 did not finish within {limit:g} s.")
+    return None
+
+
+async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineResult:
+    context = state.run
+    status = "ok" if failure is None else _STATUS.get(failure.code, "error")
+    if failure is None or failure.category is not ErrorCategory.STORE:
+        try:
+            await _record_end(state, status, failure)
+        except JournalError as error:
+            failure, status = error, _STATUS.get(error.code, "error")
+        except asyncio.CancelledError:
+            pass  # written all the same: an append is not interrupted once begun
+    elif failure.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED:
+        await context.record("run.suspended", {"code": failure.code.value}, sync=True)
+    state.close_turn()
+    result = PipelineResult(
+        run_id=context.id,
+        status=status,
+        text=state.text,
+        output=state.text if state.output is None else state.output,
+        exception=failure,
+        iterations=context.bounds.turns,
+        usage=context.usage,
+        cost_nano=context.spent_nano,
+        events=context.facts,
+        session_id=context.stream,
+        history=state.messages,
+        length=len(state.messages),
+    )
+    if failure is not None:
+        failure.result = result
+    _announce_end(context, result)
+    await context.close()
+    return result
+
+
+async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
+    context = state.run
+    context.finish()
+    if status == "suspended":
+        code = failure.code.value if failure is not None else ""
+        await context.record("run.suspended", {"code": code}, sync=True)
+        return
+    data: dict[str, JSON] = {
+        "status": status,
+        "usage": context.usage.to_json(),
+        "cost": context.spent_nano,
+        "iterations": context.bounds.turns,
+    }
+    if failure is not None:
+        data["code"] = failure.code.value
+        data["message"] = str(failure)
+    await context.record("run.end", data, sync=True, ledger=context.release())
+
+
+def _announce_end(context: RunContext, result: PipelineResult) -> None:
+    kind = "pipeline.complete" if result.exception is None else "pipeline.error"
+    data: dict[str, JSON] = {
+        "run_id": result.run_id,
+        "status": result.status,
+        "iterations": result.iterations,
+        "total_cost_usd": result.total_cost_usd,
+        "usage": result.usage.to_json(),
+    }
+    if result.exception is not None:
+        data.update(_error_data(result.exception))
+    context.announce(kind, _with_result(data, result))
+
+
+def _with_result(data: Mapping[str, JSON], result: PipelineResult) -> Mapping[str, JSON]:
+    # the one event whose data carries an object: see DESIGN "Facts and signals"
+    return {**data, "result": result}  # pyright: ignore[reportReturnType]

@@ -1,0 +1,188 @@
+"""Facts and signals: one class, two lives.
+
+A *fact* has a sequence number, is journalled and never dropped. A *signal* (`seq` is None)
+exists only while someone listens. What each kind of fact holds is said by the TypedDicts here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NotRequired, TypedDict
+
+from lorimer.core.jsonable import JSON
+
+FACT_KINDS: Final = (
+    "run.start",
+    "model.intent",
+    "model.reply",
+    "tool.intent",
+    "tool.result",
+    "effect",
+    "decision",
+    "mutated",
+    "child",
+    "compacted",
+    "iteration.end",
+    "run.suspended",
+    "run.end",
+)
+"""Every kind of fact, in the order in which their short codes were given out."""
+
+
+class Event:
+    """Something that happened in a run. Treat as immutable: journals and listeners share it."""
+
+    __slots__ = ("data", "iteration", "run_id", "seq", "stage", "time", "type")
+
+    def __init__(
+        self,
+        type: str,
+        data: Mapping[str, JSON],
+        *,
+        run_id: str = "",
+        iteration: int = 0,
+        stage: str = "",
+        time: float = 0.0,
+        seq: int | None = None,
+    ) -> None:
+        self.type = type
+        """Dotted name: a kind of fact, or a signal such as `text.delta`."""
+        self.data = data
+        self.run_id = run_id
+        self.iteration = iteration
+        """0-based number of the model call it belongs to."""
+        self.stage = stage
+        """Name of the stage that was running, "" between stages."""
+        self.time = time
+        """Wall clock, seconds since the epoch."""
+        self.seq = seq
+        """Position in the stream, from 1; None: a signal."""
+
+    @property
+    def is_fact(self) -> bool:
+        """Journalled, numbered, never dropped."""
+        return self.seq is not None
+
+    def to_json(self) -> dict[str, JSON]:
+        """A plain form for other programs (`--output-format stream-json`, export)."""
+        return {
+            "type": self.type,
+            "run_id": self.run_id,
+            "iteration": self.iteration,
+            "stage": self.stage,
+            "time": self.time,
+            "seq": self.seq,
+            "data": {k: v for k, v in self.data.items() if k != "result" or self.is_fact},
+        }
+
+    def __repr__(self) -> str:
+        at = f" #{self.seq}" if self.seq is not None else ""
+        return f"<Event {self.type}{at} i={self.iteration} {dict(self.data)!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Event):
+            return NotImplemented
+        return (self.type, self.seq, self.iteration, self.run_id, self.time, self.data) == (
+            other.type,
+            other.seq,
+            other.iteration,
+            other.run_id,
+            other.time,
+            other.data,
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class ErrorData(TypedDict):
+    """An error as facts keep it."""
+
+    code: str
+    message: str
+    hint: NotRequired[str]
+    status: NotRequired[int]
+    retry_after_s: NotRequired[float]
+
+
+class RunStart(TypedDict):
+    """`run.start`: synced before the run's id is told."""
+
+    input: JSON
+    manifest: str
+    """Hash under which the manifest is stored."""
+    seed: int
+    limits: NotRequired[Mapping[str, JSON]]
+    parent: NotRequired[str]
+    title: NotRequired[str]
+
+
+class ModelIntent(TypedDict):
+    """`model.intent`: a model is about to be called. Visible before the call."""
+
+    key: str
+    hash: str
+    model: NotRequired[str]
+    """Only when it differs from that of the intent before in this run."""
+    messages: NotRequired[Sequence[JSON]]
+    """Messages added to the conversation since the last fact, other than replies and results."""
+    reserve: NotRequired[int]
+    """Nano-dollars set aside."""
+
+
+class ModelReply(TypedDict, total=False):
+    """`model.reply`: what came back, or how it failed. Visible before anyone acts on it."""
+
+    key: str
+    content: Sequence[JSON]
+    stop: str
+    usage: Mapping[str, int]
+    cost: int
+    """Nano-dollars."""
+    model: str
+    id: str
+    error: ErrorData
+
+
+class ToolIntent(TypedDict):
+    """`tool.intent`: synced before an unsafe effect; read-only tools have none."""
+
+    key: str
+    hash: str
+    effects: str
+    idempotent: NotRequired[bool]
+    decision: NotRequired[str]
+
+
+class ToolResultFact(TypedDict, total=False):
+    """`tool.result`: what the model will be told. Visible before it is."""
+
+    key: str
+    content: JSON
+    is_error: bool
+    error: str
+    """Code, when the call failed."""
+    hash: str
+    """Of the call, when there was no intent to hold it."""
+
+
+class IterationEnd(TypedDict):
+    """`iteration.end`: shares a row with the next model.intent."""
+
+    decision: NotRequired[str]
+    """Absent: continue."""
+    reason: NotRequired[str]
+    """Absent: tool_calls."""
+    times: Sequence[int | None]
+    """Microseconds in each stage of the plan, in order; None: bypassed."""
+
+
+class RunEnd(TypedDict):
+    """`run.end`: the one terminal record, synced, last."""
+
+    status: str
+    code: NotRequired[str]
+    message: NotRequired[str]
+    usage: Mapping[str, int]
+    cost: int
+    iterations: int
+    text: NotRequired[str]

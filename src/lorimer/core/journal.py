@@ -1,0 +1,121 @@
+"""The port to the store of facts, and the records that cross it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lorimer.core.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A movement of money that belongs to the facts it is appended with. Nano-dollars."""
+
+    account: str
+    """Usually the run at the root of the tree."""
+    reserved: int = 0
+    """Added to what is set aside; negative: given back."""
+    spent: int = 0
+    """Added to what is spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What stands in an account. Nano-dollars."""
+
+    reserved: int = 0
+    spent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run as a store lists it: a projection of its run.start and run.end."""
+
+    run_id: str
+    stream: str
+    started: float
+    """Wall clock, seconds."""
+    title: str = ""
+    status: str = ""
+    """Of run.end; "" while there is none."""
+    ended: float | None = None
+    iterations: int = 0
+    cost_nano: int = 0
+    code: str = ""
+
+
+class Journal(Protocol):
+    """Append-only streams of facts, one per conversation. Shipped: memory and SQLite.
+
+    A commit is *visible* (survives kill -9) when `append` returns, and *synced* (survives power
+    loss) if `sync` was asked for. All methods raise JournalError.
+    """
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        """Add facts as one row, in one transaction with `ledger`; returns the last one's seq.
+
+        Sets `seq` on each fact, 1, 2, 3 ... in the stream. Raises JournalError
+        `exec.journal.conflict` when `epoch` is no longer that of the stream's last claim.
+        """
+        ...
+
+    def read(
+        self, stream: str, after: int = 0, *, follow: bool = False
+    ) -> AsyncIterator[Event]:
+        """The facts with seq > `after`, in order; with `follow`, then new ones as they come."""
+        ...
+
+    async def claim(self, stream: str, owner: str, ttl: float) -> int:
+        """Become the one writer of a stream for `ttl` seconds; returns the epoch to append with.
+
+        The same owner may claim again (renews, same epoch). Raises `exec.journal.conflict`
+        while another owner's claim is in force.
+        """
+        ...
+
+    async def release(self, stream: str, epoch: int) -> None:
+        """Give a claim back early. An older epoch is ignored."""
+        ...
+
+    async def put(self, digest: str, body: bytes) -> None:
+        """Keep a document under its hash (manifests). The same one twice is once."""
+        ...
+
+    async def get(self, digest: str) -> bytes | None:
+        """The document of that hash, or None."""
+        ...
+
+    async def put_snapshot(self, stream: str, seq: int, body: bytes) -> None:
+        """Keep a fold of the facts up to `seq`, replacing the stream's older one."""
+        ...
+
+    async def snapshot(self, stream: str) -> tuple[int, bytes] | None:
+        """The stream's latest fold and the seq it stands for, or None."""
+        ...
+
+    async def runs(self, *, limit: int = 50) -> list[RunRow]:
+        """The latest runs, newest first."""
+        ...
+
+    async def find_run(self, run_id: str) -> RunRow | None:
+        """The run of that id, or of the one id that begins with it; None: there is none.
+        Raises JournalError when several begin with it."""
+        ...
+
+    async def balance(self, account: str) -> Balance:
+        """What stands in an account of the ledger."""
+        ...
+
+    async def close(self) -> None:
+        """Write what is pending and end every thread of the store."""
+        ...

@@ -1,0 +1,25 @@
+"""Plain data: the only thing that crosses a journal, a wire or a process boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from json import JSONEncoder
+from typing import TypeAlias
+
+JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+"""Any JSON value. Read-only by type: recorded data is never changed in place."""
+
+_encode = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_encode_sorted = JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True
+).encode
+
+
+def dumps(value: JSON) -> str:
+    """Encode compactly, keys in the order given. Raises ValueError on NaN, TypeError on objects."""
+    return _encode(value)
+
+
+def canonical(value: JSON) -> bytes:
+    """The one byte form of a value (sorted keys, no spaces): what hashes and comparisons use."""
+    return _encode_sorted(value).encode("utf-8", "surrogatepass")

@@ -1,0 +1,138 @@
+"""The bounds that always hold. Stages 4 and 16 are policy on top and may only stop earlier.
+
+The engine checks them before each model call and each batch of tools; no manifest can switch
+them off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, LimitError
+from lorimer.core.jsonable import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run may use. Every field is a hard stop with a reason code."""
+
+    max_turns: int = 50
+    """Iterations: model calls with their tool calls. `exec.loop.max_turns`."""
+    timeout_s: float = 1800.0
+    """Wall seconds of the whole run. `exec.limit.timeout`."""
+    max_cost_usd: float | None = None
+    """US dollars, reserved before each model call. None: no ceiling. `exec.limit.cost`."""
+    allow_unpriced: bool = False
+    """Under a cost ceiling, also call models whose price is unknown (they count as free)."""
+    max_tool_calls: int = 1000
+    """Tool calls of the whole run. `exec.limit.tool_calls`."""
+    max_calls_per_turn: int = 16
+    """Tool calls of one reply; the rest get "not run" as their result."""
+    max_parallel_tools: int = 4
+    """Tool calls running at once, where tools allow it."""
+    tool_timeout_s: float = 120.0
+    """Seconds for one tool call, unless the tool names its own."""
+    max_result_chars: int = 50_000
+    """Characters of one tool result that the model sees; longer ones are spilled to a file."""
+    connect_timeout_s: float = 10.0
+    """Seconds to reach a provider's first response byte of headers beyond the send."""
+    idle_timeout_s: float = 120.0
+    """Seconds without any content in a model's stream (and to its first piece: x 2.5)."""
+    model_timeout_s: float = 600.0
+    """Seconds for one whole model call."""
+    cleanup_s: float = 10.0
+    """Seconds that stages 17 to 21 and the clean-up may take after the loop has ended."""
+
+    def __post_init__(self) -> None:
+        bad: list[str] = []
+        for name in ("max_turns", "max_calls_per_turn", "max_parallel_tools", "max_result_chars"):
+            if _number(self, name) < 1:
+                bad.append(f"limits.{name}: must be at least 1")
+        for name in (
+            "timeout_s",
+            "tool_timeout_s",
+            "connect_timeout_s",
+            "idle_timeout_s",
+            "model_timeout_s",
+            "cleanup_s",
+        ):
+            if not _number(self, name) > 0:
+                bad.append(f"limits.{name}: must be more than 0 seconds")
+        if self.max_tool_calls < 0:
+            bad.append("limits.max_tool_calls: must not be negative")
+        if self.max_cost_usd is not None and not self.max_cost_usd >= 0:
+            bad.append("limits.max_cost_usd: must not be negative")
+        if bad:
+            raise ConfigError("; ".join(bad), problems=tuple(bad))
+
+    @property
+    def max_cost_nano(self) -> int | None:
+        """The cost ceiling in nano-dollars, the unit in which money is counted."""
+        return None if self.max_cost_usd is None else round(self.max_cost_usd * 1e9)
+
+    def to_json(self) -> dict[str, JSON]:
+        """Only what differs from the defaults."""
+        default = Limits()
+        return {k: v for k, v in asdict(self).items() if v != asdict(default)[k]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, JSON]) -> Limits:
+        """The reverse of `to_json`. Unknown fields are a ConfigError."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise ConfigError(f"limits: unknown field {unknown[0]!r}")
+        return replace(cls(), **data)
+
+
+def _number(limits: Limits, name: str) -> float:
+    value: float = asdict(limits)[name]
+    return value
+
+
+class Bounds:
+    """The limits of one live run and what it has used of them. Owned by the run's task."""
+
+    __slots__ = ("deadline", "limits", "tool_calls", "turns")
+
+    def __init__(self, limits: Limits, started: float) -> None:
+        self.limits = limits
+        self.deadline = started + limits.timeout_s
+        """On the run's monotonic clock."""
+        self.turns = 0
+        self.tool_calls = 0
+
+    def check_turn(self, now: float) -> None:
+        """Before a model call. Raises LimitError with the first reason found."""
+        if self.turns >= self.limits.max_turns:
+            raise LimitError(
+                f"Stopped after {self.turns} model turns, the limit.",
+                code=ExecutorErrorCode.EXEC_LOOP_MAX_TURNS,
+                hint="Raise max_turns (--max-turns) or narrow the task.",
+            )
+        self.check_time(now)
+
+    def check_time(self, now: float) -> None:
+        """Raises LimitError once the run's time is used up."""
+        if now >= self.deadline:
+            raise self.timed_out()
+
+    def timed_out(self) -> LimitError:
+        """The error of a run whose time is used up."""
+        return LimitError(
+            f"Stopped after {self.limits.timeout_s:g} s, the time limit of the run.",
+            code=ExecutorErrorCode.EXEC_LIMIT_TIMEOUT,
+            hint="Raise limits.timeout_s (--timeout).",
+        )
+
+    def check_tools(self, count: int) -> None:
+        """Before a batch of `count` tool calls. Counts them; raises LimitError if too many."""
+        if self.tool_calls + count > self.limits.max_tool_calls:
+            raise LimitError(
+                f"Stopped before tool call {self.tool_calls + 1}: the limit is "
+                f"{self.limits.max_tool_calls} a run.",
+                code=ExecutorErrorCode.EXEC_LIMIT_TOOL_CALLS,
+                hint="Raise limits.max_tool_calls.",
+            )
+        self.tool_calls += count

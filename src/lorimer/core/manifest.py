@@ -1,0 +1,162 @@
+"""The EnvironmentManifest: all of an agent, as data.
+
+JSON, YAML or TOML with a published JSON Schema. Builder and presets write manifests; `compile`
+reads them; nothing else makes a pipeline. Live objects and keys are never in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel, ValidationError
+
+from lorimer.core.documents import dump, load
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.limits import Limits
+
+VERSION: Final = "1"
+
+DEFAULT_MODEL: Final = "claude-sonnet-4-6"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class Metadata(_Part):
+    """Who the agent is, for people."""
+
+    name: str = "agent"
+    description: str = ""
+    author: str = ""
+    tags: list[str] = []
+    base_preset: str = ""
+
+
+class ModelConfig(_Part):
+    """Which model answers, and how it is asked."""
+
+    model: str = DEFAULT_MODEL
+    """A spec: `provider:model`, a bare model name, with an optional `:low|:medium|:high`."""
+    max_tokens: Annotated[int, Field(ge=1)] = 8192
+    """Bounds the visible answer."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    stop_sequences: list[str] = []
+    thinking_enabled: bool = False
+    thinking_budget_tokens: Annotated[int, Field(ge=1024)] = 10_000
+
+
+class StageEntry(_Part):
+    """One stage: its strategies and their configuration."""
+
+    order: Annotated[int, Field(ge=1, le=21)]
+    name: str
+    active: bool = True
+    strategies: dict[str, str | list[str]] = {}
+    """Slot to strategy; of a chain: the list of them, in order."""
+    strategy_configs: dict[str, dict[str, JsonValue]] = {}
+    """Slot to the configuration of its strategy; of a chain: strategy to its configuration."""
+    config: dict[str, JsonValue] = {}
+    """The stage's own."""
+
+
+class StageEntries(RootModel[list[StageEntry]]):
+    """The stages, in order. `stages[6]` is the stage of that number, `stages["api"]` by name."""
+
+    def __getitem__(self, key: int | str) -> StageEntry:
+        for entry in self.root:
+            if key in (entry.order, entry.name):
+                return entry
+        raise KeyError(f"the manifest has no stage {key!r}")
+
+    def __contains__(self, key: object) -> bool:
+        return any(key in (entry.order, entry.name) for entry in self.root)
+
+    def __iter__(self) -> Iterator[StageEntry]:  # type: ignore[override]
+        return iter(self.root)
+
+    def __len__(self) -> int:
+        return len(self.root)
+
+
+class ToolsConfig(_Part):
+    """Which shipped tools the agent has. Naming them here grants nothing."""
+
+    built_in: list[str] = []
+
+
+class EnvironmentManifest(_Part):
+    """All of an agent."""
+
+    version: Literal["1"] = VERSION
+    metadata: Metadata = Field(default_factory=Metadata)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    limits: Limits = Field(default_factory=Limits)
+    tools: ToolsConfig = Field(default_factory=ToolsConfig)
+    stages: StageEntries = Field(default_factory=lambda: StageEntries([]))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, JSON]) -> EnvironmentManifest:
+        """Raises ConfigError that lists path and reason of every error at once."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise invalid(problems_of(error)) from None
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Without what equals the defaults: short, and read back the same."""
+        data: dict[str, JSON] = {
+            "version": self.version,
+            **self.model_dump(mode="json", exclude_defaults=True, exclude={"limits"}),
+        }
+        if limits := self.limits.to_json():
+            data["limits"] = limits
+        return data
+
+    @classmethod
+    def load(cls, path: str | Path) -> EnvironmentManifest:
+        """Read a .json, .yaml or .toml file. Raises ConfigError."""
+        return cls.from_dict(load(Path(path)))
+
+    def save(self, path: str | Path) -> None:
+        """Write a .json or .yaml file. Raises ConfigError for another suffix, OSError."""
+        path = Path(path)
+        path.write_text(dump(self.to_dict(), path.suffix.lower()), "utf-8")
+
+    def to_bytes(self) -> bytes:
+        """The one byte form, which the digest is of."""
+        return canonical(self.to_dict())
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits; equal manifests have equal digests."""
+        return blake2b(self.to_bytes(), digest_size=16).hexdigest()
+
+
+def problems_of(error: ValidationError, prefix: str = "") -> list[str]:
+    """Pydantic's errors as `path: reason`, stages named by number."""
+    found: list[str] = []
+    for item in error.errors(include_url=False, include_context=False):
+        path = prefix
+        for part in item["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        reason = item["msg"]
+        reason = reason[:1].lower() + reason[1:]
+        if item["type"] == "extra_forbidden":
+            reason = "there is no such field"
+        found.append(f"{path}: {reason}" if path else reason)
+    return found
+
+
+def invalid(problems: list[str]) -> ConfigError:
+    """One ConfigError for all problems of a manifest."""
+    count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
+    return ConfigError(
+        f"The manifest has {count}: " + "; ".join(problems), problems=tuple(problems)
+    )

@@ -1,0 +1,130 @@
+"""The one result type of every way to run a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lorimer.core.errors import ExecutorErrorCode, LorimerError
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import NO_USAGE, Message, Usage
+from lorimer.core.state import History
+
+STATUSES = (
+    "ok",
+    "error",
+    "timeout",
+    "cancelled",
+    "killed",
+    "budget_exceeded",
+    "rejected",
+    "suspended",
+)
+"""How a run can end. `suspended` is not an end: it waits to be resumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One tool call of a run, as its facts tell it."""
+
+    iteration: int
+    tool: str
+    input: Mapping[str, JSON]
+    content: JSON
+    is_error: bool = False
+
+
+@dataclass(slots=True)
+class PipelineResult:
+    """What a run gave. Complete also when the run failed: then with what was done so far."""
+
+    run_id: str
+    status: str
+    """One of `STATUSES`."""
+    text: str = ""
+    """The last answer's text."""
+    output: object = None
+    """What stage 21 made of the answer; the text by default."""
+    exception: LorimerError | None = None
+    """The typed error, when the run did not end well."""
+    iterations: int = 0
+    """Model turns made."""
+    usage: Usage = NO_USAGE
+    """Tokens, failed and abandoned attempts included."""
+    cost_nano: int = 0
+    events: list[Event] = field(default_factory=list[Event])
+    """The facts of the run, in order."""
+    session_id: str = ""
+    """The stream of the journal it is in."""
+    history: History = field(default_factory=History, repr=False)
+    length: int = 0
+    """How much of `history` belongs to this result."""
+
+    @property
+    def success(self) -> bool:
+        """The run ended, and well."""
+        return self.status == "ok"
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in a sentence; "" when nothing did."""
+        return str(self.exception) if self.exception is not None else ""
+
+    @property
+    def code(self) -> ExecutorErrorCode | None:
+        """The code of what went wrong."""
+        return self.exception.code if self.exception is not None else None
+
+    @property
+    def total_cost_usd(self) -> float:
+        """US dollars."""
+        return self.cost_nano / 1e9
+
+    @property
+    def messages(self) -> list[Message]:
+        """The conversation up to the end of this run."""
+        return self.history[: self.length]
+
+    @property
+    def steps(self) -> list[Step]:
+        """The tool calls of this run, in order, with what they gave."""
+        steps: list[Step] = []
+        calls: list[Mapping[str, JSON]] = []
+        for fact in self.events:
+            if fact.type == "model.reply":
+                content = fact.data.get("content")
+                blocks = content if isinstance(content, list | tuple) else []
+                calls = [
+                    block
+                    for block in blocks
+                    if isinstance(block, Mapping) and block.get("type") == "tool_use"
+                ]
+            elif fact.type == "tool.result":
+                call = calls[int(str(fact.data["key"]))]
+                given = call.get("input")
+                steps.append(
+                    Step(
+                        fact.iteration,
+                        str(call.get("name")),
+                        given if isinstance(given, Mapping) else {},
+                        fact.data.get("content", ""),
+                        fact.data.get("is_error") is True,
+                    )
+                )
+        return steps
+
+    def to_json(self) -> dict[str, JSON]:
+        """The plain form the command line prints with `--output-format json`."""
+        data: dict[str, JSON] = {
+            "run_id": self.run_id,
+            "session_id": self.session_id,
+            "status": self.status,
+            "text": self.text,
+            "iterations": self.iterations,
+            "usage": self.usage.to_json(),
+            "total_cost_usd": self.total_cost_usd,
+        }
+        if self.exception is not None:
+            data["error"] = self.exception.to_json()
+        return data

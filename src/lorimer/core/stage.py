@@ -1,0 +1,144 @@
+"""Stages, slots and strategies: what a pipeline is made of, declared rather than registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast, overload
+
+from pydantic import BaseModel
+
+from lorimer.core.jsonable import JSON
+
+if TYPE_CHECKING:
+    from lorimer.core.bindings import Bindings
+    from lorimer.core.state import PipelineState
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Strategy:
+    """One way of doing what a slot of a stage is for. Holds its configuration, never a run's
+    state: one instance serves many runs at once."""
+
+    name: ClassVar[str] = ""
+    description: ClassVar[str] = ""
+    Config: ClassVar[type[BaseModel] | None] = None
+    """The schema of its configuration; None: `configure` gets the mapping as it is."""
+
+    config: BaseModel
+    """The validated configuration, where `Config` is given."""
+
+    def configure(self, config: Mapping[str, JSON]) -> None:
+        """Take the configuration, once, before the first run. Raises pydantic's
+        ValidationError for a bad one."""
+        if self.Config is not None:
+            self.config = self.Config.model_validate(config)
+
+    def bind(self, bindings: Bindings) -> None:
+        """Take the live objects it needs, once, after `configure`."""
+
+
+S = TypeVar("S", bound=Strategy)
+
+
+class Slot(Generic[S]):
+    """A place in a stage for one strategy. A class attribute of the stage; on an instance it is
+    the strategy itself.
+
+    `known` maps the names a manifest may use to `"module:Class"`; a module is imported when its
+    strategy is chosen.
+    """
+
+    def __init__(self, protocol: type[S], *, default: str, known: Mapping[str, str]) -> None:
+        self.protocol = protocol
+        self.default: tuple[str, ...] = (default,)
+        self.known = known
+        self.name = ""
+
+    chain: ClassVar[bool] = False
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Slot[S]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> S: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Slot[S] | S:
+        # compile() puts the strategy into the instance's __dict__, which then wins over this
+        if instance is None:
+            return self
+        raise AttributeError(f"{owner.__name__}.{self.name}: the stage was not compiled yet")
+
+
+class Chain(Slot[S]):
+    """A place for an ordered list of strategies; on an instance it is a tuple, maybe empty."""
+
+    chain: ClassVar[bool] = True
+
+    def __init__(
+        self, protocol: type[S], *, default: tuple[str, ...] = (), known: Mapping[str, str]
+    ) -> None:
+        super().__init__(protocol, default="", known=known)
+        self.default = default
+
+    @overload  # type: ignore[override]
+    def __get__(self, instance: None, owner: type) -> Chain[S]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> tuple[S, ...]: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Chain[S] | tuple[S, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if instance is None:
+            return self
+        raise AttributeError(f"{owner.__name__}.{self.name}: the stage was not compiled yet")
+
+
+class Stage(Generic[In, Out]):
+    """One step of the pipeline. Subclass it, name it, give it an order and `execute`.
+
+    A stage holds no state of a run: one instance serves many runs at once. What it learns goes
+    into the PipelineState.
+    """
+
+    name: ClassVar[str] = ""
+    order: ClassVar[int] = 0
+    """1 to 21: its place. A stage with another name than the built-in of that order runs right
+    after it; one with the same name replaces it."""
+    category: ClassVar[str] = ""
+    every_call: ClassVar[bool] = False
+    """Of a setup stage (1 to 5): run again before every later model call."""
+    Config: ClassVar[type[BaseModel] | None] = None
+    """The schema of the stage's own configuration; None: it takes none."""
+
+    config: BaseModel
+
+    def configure(self, config: Mapping[str, JSON]) -> None:
+        """Take the configuration, once, before the first run."""
+        if self.Config is not None:
+            self.config = self.Config.model_validate(config)
+
+    def bind(self, bindings: Bindings) -> None:
+        """Take the live objects it needs, once, after `configure`."""
+
+    def should_bypass(self, state: PipelineState) -> bool:
+        """True: skip it this time. Must be cheap and must change nothing."""
+        return False
+
+    async def execute(self, input: In, state: PipelineState) -> Out:
+        """Do the work. `input` is what the stage before returned."""
+        raise TypeError(f"{type(self).__name__} has no execute method")
+
+    @classmethod
+    def slots(cls) -> dict[str, Slot[Strategy]]:
+        """The declared slots and chains by name, in order of declaration."""
+        found: dict[str, Slot[Strategy]] = {}
+        for base in reversed(cls.__mro__):
+            for key, value in vars(base).items():
+                if isinstance(value, Slot):
+                    found[key] = cast("Slot[Strategy]", value)
+        return found
+
+
+AnyStage = Stage[object, object]

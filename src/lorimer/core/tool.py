@@ -1,0 +1,38 @@
+"""The port to tools, as stages 3 and 10 see them. Shipped: `lorimer.tools`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
+
+if TYPE_CHECKING:
+    from lorimer.core.state import PipelineState
+
+
+class Toolbox(Protocol):
+    """The tools of one pipeline, and the one path of every call to them."""
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """What the model is shown. The same tuple object until something changes."""
+        ...
+
+    def concurrency_safe(self, use: ToolUse) -> bool:
+        """This call may run beside its neighbours."""
+        ...
+
+    async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
+        """Validate, permit, record, run. `index` is the call's place in the reply.
+
+        Whatever the tool does, this returns a result for the model; only cancellation of the
+        run and errors of the journal are raised.
+        """
+        ...
+
+
+class Approver(Protocol):
+    """Asks a person. Shipped: a terminal prompt in the CLI."""
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        """True: the call may run, this once."""
+        ...

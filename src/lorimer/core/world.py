@@ -1,0 +1,96 @@
+"""The port to everything that is not a pure function: clock, ids, dice, HTTP, processes.
+
+Code outside `lorimer.world` never asks the operating system for any of these itself (a lint
+holds that), so a run can be resumed, replayed and simulated under virtual time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx2
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLimits:
+    """What one child process tree may use."""
+
+    timeout_s: float = 120.0
+    """Wall seconds; then the whole tree is killed."""
+    max_output_bytes: int = 1_048_576
+    """Bytes of output kept in memory: the first half and the last half; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a child process ended. `output` is stdout and stderr interleaved as they came."""
+
+    returncode: int
+    """Exit status; negative: the signal that ended it."""
+    output: bytes
+    """At most `max_output_bytes`: all of it, or head and tail around a marker line."""
+    total_bytes: int
+    """Bytes the process really wrote."""
+    timed_out: bool
+    duration_s: float
+
+
+class World(Protocol):
+    """Clock, ids, dice, HTTP and processes of one run. Shipped: `RealWorld`, `SimulatedWorld`."""
+
+    def time(self) -> float:
+        """Wall clock, seconds since the epoch. For records only, never for time-outs."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back. For durations and time-outs."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait. Under simulation this costs nothing."""
+        ...
+
+    def new_id(self, prefix: str) -> str:
+        """A fresh identifier `prefix_xxxxxxxx...`, unique for ever and unguessable."""
+        ...
+
+    def dice(self, seed: int | str | None = None) -> Random:
+        """A generator of pseudo-random numbers; without a seed, a fresh unpredictable one."""
+        ...
+
+    def http(self) -> httpx2.AsyncClient:
+        """A new HTTP client. The caller owns it and closes it. No time-outs are set on it:
+        connect, idle and total clocks are the caller's, so that they work on virtual time."""
+        ...
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        limits: ProcessLimits = ProcessLimits(),
+    ) -> Finished:
+        """Run a program to its end, never through a shell of ours.
+
+        The environment is clean: a short allow-list of this process's variables plus `env`.
+        At the time-out, and when the caller is cancelled, the whole process tree is killed and
+        reaped before this returns. Raises OSError when the program cannot be started.
+        """
+        ...
+
+    def outside(self, what: str) -> AbstractContextManager[None]:
+        """Announce work that virtual time cannot see (a thread, a socket, a child process).
+
+        Under simulation the clock stands still inside the block; an unannounced thread, socket
+        or process fails the test. In the real world this does nothing.
+        """
+        ...
