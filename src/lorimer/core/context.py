@@ -93,10 +93,13 @@ class RunContext:
         "iteration",
         "journal",
         "now",
+        "position",
         "reason",
         "replayed",
         "scope",
         "seed",
+        "snapshot_at",
+        "snapshot_due",
         "spent_nano",
         "stage",
         "stream",
@@ -116,6 +119,8 @@ class RunContext:
         bounds: Bounds,
         listeners: Listeners,
         recorded: Iterable[Event] = (),
+        position: int = 0,
+        snapshot_at: int = 0,
     ) -> None:
         self.id = id
         self.stream = stream
@@ -140,6 +145,12 @@ class RunContext:
         self.spent_nano = 0
         self._cost_ceiling = bounds.limits.max_cost_nano
         self._reserved = 0
+        self.position = position
+        """How many facts the stream has."""
+        self.snapshot_at = snapshot_at
+        """For how many of them its last snapshot stands."""
+        self.snapshot_due = False
+        """Stage 20 wants the conversation's fold to be stored when this run has ended."""
         self.usage: Usage = NO_USAGE
         """Tokens of this run so far, failed and abandoned attempts included."""
         self._recorded: dict[tuple[str, int, str], Event] = {}
@@ -235,6 +246,7 @@ class RunContext:
 
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)
+        self.position += len(facts)
         listeners = self._listeners
         for fact in facts:
             if listeners.wants(fact.type):
@@ -269,7 +281,9 @@ class RunContext:
         """
         digest = short_hash(request)
         intent_type, result_type = _FACTS.get(kind, ("effect.intent", "effect"))
-        if kind not in _FACTS:
+        if kind == "tool":
+            self.bounds.count_tool()
+        elif kind != "model":
             key = f"{kind}:{key}"
         begun: Event | None = None
         if self._recorded:
@@ -288,9 +302,9 @@ class RunContext:
                 self._charge(done.data)
                 return _outcome(done.data)
         self.check_cancelled()
-        noted = kind == "model" or safety is not Safety.READ_ONLY
+        noted = safety is not Safety.READ_ONLY
         if begun is not None:
-            if kind != "model" and safety is Safety.UNSAFE:
+            if safety is Safety.UNSAFE:
                 raise Unknown(
                     "This call was begun before an interruption; whether it took effect is not "
                     "known. It was not run again."

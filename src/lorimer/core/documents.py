@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final, cast
 
 from lorimer.core.errors import ConfigError
@@ -42,15 +41,6 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: must be an object, not {type(value).__name__}")
     return cast("Mapping[str, JSON]", value)
-
-
-def load(path: Path) -> Mapping[str, JSON]:
-    """Read and parse a file. Raises ConfigError."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", cause=error) from None
-    return parse(text, path.suffix.lower(), str(path))
 
 
 def dump(data: Mapping[str, JSON], kind: str) -> str:

@@ -110,7 +110,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         bounds.turns += 1
         state.begin_turn()
         value = await _stages(plan.loop, value, state, times)
-        if state.decision is Decision.CONTINUE and not plan.loops:
+        if state.decision is None:
             state.decision, state.reason = Decision.COMPLETE, "single_turn"
         _end_iteration(state, times)
         if state.decision is not Decision.CONTINUE:

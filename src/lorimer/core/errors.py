@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from lorimer.core.jsonable import JSON
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lorimer.core.result import PipelineResult
 
 
-class ErrorCategory(str, Enum):
+class ErrorCategory(StrEnum):
     """What kind of trouble it is, for grouping and for the retry decision."""
 
     AUTH = "auth"
@@ -75,7 +75,7 @@ _FATAL = frozenset(
 )
 
 
-class ExecutorErrorCode(str, Enum):
+class ExecutorErrorCode(StrEnum):
     """Every code an exception, a result or an error event can carry."""
 
     # The 35 of geny-executor 2.1; their strings never change.
@@ -280,7 +280,7 @@ class PipelineError(LorimerError):
     default_code = ExecutorErrorCode.EXEC_PIPELINE_NOT_INITIALIZED
 
 
-class ConfigError(LorimerError):
+class ConfigError(LorimerError, ValueError):
     """What the host configured cannot work. `problems` lists every fault found, path first."""
 
     default_code = ExecutorErrorCode.EXEC_PIPELINE_INVALID_MANIFEST

@@ -44,6 +44,8 @@ class RunRow:
     iterations: int = 0
     cost_nano: int = 0
     code: str = ""
+    first: int = 0
+    """Seq of its run.start in the stream."""
 
 
 class Journal(Protocol):

@@ -7,7 +7,10 @@ them off.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LimitError
 from lorimer.core.jsonable import JSON
@@ -16,6 +19,8 @@ from lorimer.core.jsonable import JSON
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one run may use. Every field is a hard stop with a reason code."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     max_turns: int = 50
     """Iterations: model calls with their tool calls. `exec.loop.max_turns`."""
@@ -78,12 +83,11 @@ class Limits:
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Limits:
-        """The reverse of `to_json`. Unknown fields are a ConfigError."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(data) - known)
-        if unknown:
-            raise ConfigError(f"limits: unknown field {unknown[0]!r}")
-        return replace(cls(), **data)
+        """The reverse of `to_json`. Raises ConfigError."""
+        try:
+            return TypeAdapter(cls).validate_python(data)
+        except ValidationError as error:
+            raise ConfigError(f"limits: {error.errors()[0]['msg']}") from None
 
 
 def _number(limits: Limits, name: str) -> float:
@@ -126,13 +130,12 @@ class Bounds:
             hint="Raise limits.timeout_s (--timeout).",
         )
 
-    def check_tools(self, count: int) -> None:
-        """Before a batch of `count` tool calls. Counts them; raises LimitError if too many."""
-        if self.tool_calls + count > self.limits.max_tool_calls:
+    def count_tool(self) -> None:
+        """Before every tool call. Raises LimitError when it would be one too many."""
+        if self.tool_calls >= self.limits.max_tool_calls:
             raise LimitError(
-                f"Stopped before tool call {self.tool_calls + 1}: the limit is "
-                f"{self.limits.max_tool_calls} a run.",
+                f"Stopped after {self.tool_calls} tool calls, the limit.",
                 code=ExecutorErrorCode.EXEC_LIMIT_TOOL_CALLS,
                 hint="Raise limits.max_tool_calls.",
             )
-        self.tool_calls += count
+        self.tool_calls += 1

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel, ValidationError
 
-from lorimer.core.documents import dump, load
+from lorimer.core.documents import dump, parse
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Limits
@@ -122,7 +122,7 @@ class EnvironmentManifest(_Part):
     @classmethod
     def load(cls, path: str | Path) -> EnvironmentManifest:
         """Read a .json, .yaml or .toml file. Raises ConfigError."""
-        return cls.from_dict(load(Path(path)))
+        return cls.from_dict(read_document(path))
 
     def save(self, path: str | Path) -> None:
         """Write a .json or .yaml file. Raises ConfigError for another suffix, OSError."""
@@ -137,6 +137,16 @@ class EnvironmentManifest(_Part):
     def digest(self) -> str:
         """32 hex digits; equal manifests have equal digests."""
         return blake2b(self.to_bytes(), digest_size=16).hexdigest()
+
+
+def read_document(path: str | Path) -> Mapping[str, JSON]:
+    """Read a manifest's file without checking what it says. Raises ConfigError."""
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", cause=error) from None
+    return parse(text, path.suffix.lower(), str(path))
 
 
 def problems_of(error: ValidationError, prefix: str = "") -> list[str]:

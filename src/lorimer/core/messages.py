@@ -7,8 +7,10 @@ Every provider is translated from and to these. They are plain immutable values;
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from hashlib import blake2b
+from operator import add, attrgetter
 from typing import ClassVar, Final, Literal, TypeAlias
 
 from lorimer.core.jsonable import JSON, canonical
@@ -243,9 +245,7 @@ class Usage:
     """Part of `output_tokens`, where the provider tells."""
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            *[getattr(self, name) + getattr(other, name) for name in USAGE_FIELDS]
-        )
+        return Usage(*map(add, _counts(self), _counts(other)))
 
     @property
     def total(self) -> int:
@@ -259,20 +259,21 @@ class Usage:
 
     def to_json(self) -> dict[str, int]:
         """The fields that are not zero."""
-        return {name: value for name in USAGE_FIELDS if (value := getattr(self, name))}
+        return {name: count for name, count in zip(USAGE_FIELDS, _counts(self), strict=True) if count}
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Usage:
         """The reverse of `to_json`; unknown fields of newer versions are ignored."""
-        values = {name: data.get(name, 0) for name in USAGE_FIELDS}
-        return cls(**{k: v for k, v in values.items() if isinstance(v, int)})
+        counts = [data.get(name, 0) for name in USAGE_FIELDS]
+        return cls(*[count if isinstance(count, int) else 0 for count in counts])
 
 
-USAGE_FIELDS: Final = tuple(Usage.__dataclass_fields__)
+USAGE_FIELDS: Final = tuple(field.name for field in fields(Usage))
+_counts: Final = attrgetter(*USAGE_FIELDS)
 NO_USAGE: Final = Usage()
 
 
-class StopReason(str, Enum):
+class StopReason(StrEnum):
     """Why the model stopped: one enum for all providers."""
 
     END_TURN = "end_turn"
@@ -293,6 +294,12 @@ class ToolSpec:
     name: str
     description: str
     input_schema: Mapping[str, JSON]
+    fingerprint: bytes = field(init=False, repr=False, compare=False)
+    """12 bytes that differ when anything of it differs."""
+
+    def __post_init__(self) -> None:
+        mark = blake2b(canonical(self.to_json()), digest_size=12).digest()
+        object.__setattr__(self, "fingerprint", mark)
 
     def to_json(self) -> dict[str, JSON]:
         return {

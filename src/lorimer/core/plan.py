@@ -32,11 +32,6 @@ class Plan:
         return self.setup + self.loop + self.surface
 
     @property
-    def loops(self) -> bool:
-        """There is a stage that can ask for another turn."""
-        return any(stage.order == 16 for stage in self.loop)
-
-    @property
     def converses(self) -> bool:
         """It has a Context stage, so it remembers the runs before."""
         return any(stage.name == "context" for stage in self.setup)

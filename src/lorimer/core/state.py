@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
+from enum import StrEnum
 from hashlib import blake2b
 from typing import TYPE_CHECKING, overload
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lorimer.core.context import RunContext
 
 
-class Decision(str, Enum):
+class Decision(StrEnum):
     """What happens after an iteration."""
 
     CONTINUE = "continue"
@@ -153,7 +153,8 @@ class PipelineState:
         """Their results, in call order."""
         self.thinking: list[str] = []
         """Reasoning texts of this run, as stage 8 left them."""
-        self.decision: Decision = Decision.CONTINUE
+        self.decision: Decision | None = None
+        """What this iteration came to; None: nobody has decided yet."""
         self.reason = ""
         """Why that decision."""
         self.text = ""
@@ -167,7 +168,7 @@ class PipelineState:
         self.response = None
         self.calls = []
         self.results = []
-        self.decision = Decision.CONTINUE
+        self.decision = None
         self.reason = ""
 
     def add_recorded(self, message: Message) -> None:

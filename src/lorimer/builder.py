@@ -1,0 +1,180 @@
+"""The builder: a manifest written step by step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final, Self, Unpack
+
+from pydantic import JsonValue
+
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.manifest import (
+    DEFAULT_MODEL,
+    EnvironmentManifest,
+    ModelConfig,
+    StageEntries,
+    StageEntry,
+)
+from lorimer.pipeline import Pipeline, PipelineOptions, ToolSource
+from lorimer.presets import MINIMAL
+from lorimer.stages.catalogue import CATALOGUE
+
+_CACHES: Final = {
+    "none": "no_cache",
+    "no_cache": "no_cache",
+    "system": "system_cache",
+    "system_cache": "system_cache",
+    "aggressive": "aggressive_cache",
+    "aggressive_cache": "aggressive_cache",
+}
+
+
+class PipelineBuilder:
+    """Starts with Input, API, Token, Parse, Yield; each `with_...` adds or configures a stage.
+
+    `build()` compiles; `manifest` is what was written so far.
+    """
+
+    def __init__(
+        self, name: str = "agent", *, model: str = DEFAULT_MODEL, **options: Unpack[PipelineOptions]
+    ) -> None:
+        self._options = options
+        self._tools: ToolSource | None = None
+        names = sorted([*MINIMAL, "token"], key=lambda stage: CATALOGUE[stage][0])
+        entries = [StageEntry(order=CATALOGUE[stage][0], name=stage) for stage in names]
+        self.manifest = EnvironmentManifest(
+            model=ModelConfig(model=model), stages=StageEntries(entries)
+        )
+        self.manifest.metadata.name = name
+        self._limit(max_turns=1)
+
+    def with_model(self, model: str | None = None, **settings: JsonValue) -> Self:
+        """Which model, and how it is asked: the fields of the manifest's `model`."""
+        known = ModelConfig.model_fields
+        unknown = next((key for key in settings if key not in known), None)
+        if unknown is not None:
+            raise ConfigError(f"with_model has no setting {unknown!r}{nearest(unknown, known)}")
+        if model is not None:
+            settings["model"] = model
+        merged = {**self.manifest.model.model_dump(), **settings}
+        self.manifest.model = ModelConfig.model_validate(merged)
+        return self
+
+    def with_system(self, prompt: str = "", *, builder: str = "static", **config: JsonValue) -> Self:
+        """The system prompt; `builder` and its `config` say how it is made."""
+        entry = self._stage("system")
+        entry.config["prompt"] = prompt
+        return self._choose(entry, "builder", builder, config)
+
+    def with_context(
+        self, strategy: str = "simple_load", *, stateless: bool = False, **config: JsonValue
+    ) -> Self:
+        """Remember the runs before; `strategy` chooses what of them the model sees."""
+        entry = self._stage("context")
+        if stateless:
+            entry.config["stateless"] = True
+        return self._choose(entry, "strategy", strategy, config)
+
+    def with_guard(
+        self,
+        *,
+        max_cost_usd: float | None = None,
+        max_turns: int | None = None,
+        cost_budget_usd: float | None = None,
+        max_iterations: int | None = None,
+    ) -> Self:
+        """Guards before every call, and the run's hard limits of money and turns.
+
+        `cost_budget_usd` and `max_iterations` are other names of the first two.
+        """
+        self._stage("guard")
+        cost = max_cost_usd if max_cost_usd is not None else cost_budget_usd
+        turns = max_turns if max_turns is not None else max_iterations
+        if cost is not None:
+            self.manifest.limits = replace(self.manifest.limits, max_cost_usd=cost)
+        if turns is not None:
+            self._limit(turns)
+        return self
+
+    def with_cache(self, strategy: str = "system") -> Self:
+        """Prompt caching: `none`, `system` or `aggressive`."""
+        if strategy not in _CACHES:
+            raise ConfigError(f"there is no cache strategy {strategy!r}{nearest(strategy, _CACHES)}")
+        return self._choose(self._stage("cache"), "strategy", _CACHES[strategy], {})
+
+    def with_tools(
+        self, registry: ToolSource | None = None, *, built_in: tuple[str, ...] = ()
+    ) -> Self:
+        """Tools of the host's, granted by being given here, and names of shipped ones."""
+        self._stage("tool")
+        self._stage("system")
+        self._tools = registry
+        self.manifest.tools.built_in = list(built_in)
+        return self
+
+    def with_think(
+        self,
+        *,
+        enabled: bool = True,
+        budget_tokens: int = 10_000,
+        processor: str = "store",
+        **config: JsonValue,
+    ) -> Self:
+        """Extended thinking, with a budget in tokens beside that of the answer."""
+        self.with_model(thinking_enabled=enabled, thinking_budget_tokens=budget_tokens)
+        return self._choose(self._stage("think"), "processor", processor, config)
+
+    def with_evaluate(
+        self, strategy: str = "accept", *, max_retries: int | None = None, **config: JsonValue
+    ) -> Self:
+        """Judge answers; those not accepted go back to the model."""
+        entry = self._stage("evaluate")
+        if max_retries is not None:
+            entry.config["max_retries"] = max_retries
+        return self._choose(entry, "strategy", strategy, config)
+
+    def with_loop(
+        self, max_turns: int = 50, *, controller: str = "standard", **config: JsonValue
+    ) -> Self:
+        """Go on while the model calls tools, `max_turns` model calls at most."""
+        self._limit(max_turns)
+        return self._choose(self._stage("loop"), "controller", controller, config)
+
+    def with_emit(self, **emitters: str) -> Self:
+        """Send the answer on: emitter name to the name of a bound function."""
+        entry = self._stage("emit")
+        entry.strategies["emitters"] = list(emitters)
+        entry.strategy_configs["emitters"] = {
+            name: {"target": target} for name, target in emitters.items()
+        }
+        return self
+
+    def with_persist(self, cadence: str = "on_growth", **config: JsonValue) -> Self:
+        """Snapshots of the conversation, for opening it fast."""
+        return self._choose(self._stage("persist"), "cadence", cadence, config)
+
+    def with_retry(self, strategy: str, **config: JsonValue) -> Self:
+        """How failed model calls are made again."""
+        return self._choose(self._stage("api"), "retry", strategy, config)
+
+    def build(self) -> Pipeline:
+        """The pipeline. Raises ConfigError listing everything that is wrong."""
+        return Pipeline(self.manifest, tools=self._tools, **self._options)
+
+    def _stage(self, name: str) -> StageEntry:
+        entries = self.manifest.stages
+        if name not in entries:
+            entries.root.append(StageEntry(order=CATALOGUE[name][0], name=name))
+            entries.root.sort(key=lambda entry: entry.order)
+        return entries[name]
+
+    def _choose(
+        self, entry: StageEntry, slot: str, strategy: str, config: dict[str, JsonValue]
+    ) -> Self:
+        entry.strategies[slot] = strategy
+        if config:
+            entry.strategy_configs[slot] = config
+        return self
+
+    def _limit(self, max_turns: int) -> None:
+        self.manifest.limits = replace(self.manifest.limits, max_turns=max_turns)

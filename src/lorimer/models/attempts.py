@@ -1,0 +1,240 @@
+"""The one attempt loop: a model call, its clocks, its retries. Every attempt is an effect.
+
+Failover joins here; stage 6 holds only the strategies that decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol
+
+from lorimer.core.context import Safety
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.messages import (
+    NO_USAGE,
+    Message,
+    Request,
+    Response,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+    ToolSpec,
+    Usage,
+    UsageDelta,
+    canonical_message,
+    response_from_json,
+)
+from lorimer.core.model import Model
+from lorimer.core.state import History, PipelineState
+from lorimer.models.clocks import timed
+
+
+class RetryPolicy(Protocol):
+    """Decides whether a failed attempt is made again. Strategies of stage 6."""
+
+    def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
+        """Seconds to wait before attempt number `attempt` + 1 (the first is 1); None: give up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What every call of one pipeline has in common."""
+
+    model: Model
+    retry: RetryPolicy
+    price: Callable[[Usage, str], int | None]
+    """Nano-dollars for some usage of the model that answered; None: unknown."""
+
+
+async def call(caller: Caller, request: Request, state: PipelineState) -> Response:
+    """Get one answer, with as many attempts as the retry policy allows.
+
+    Journals a model.intent and a model.reply for every attempt. Text that a listener was given
+    is never given twice: once any was released, a failed attempt is final. Raises APIError
+    (with `attempts`, the number made), LimitError when the reservation does not fit.
+    """
+    run = state.run
+    asked = _fingerprint(request, caller.model.provider)
+    reserve = _reservation(caller, request, state)
+    number = 0
+    while True:
+        number += 1
+        attempt = _Attempt(caller, request, state)
+        fresh = state.unrecorded()
+        intent: Mapping[str, JSON] = (
+            {"messages": [message.to_json() for message in fresh]} if fresh else {}
+        )
+        if run.wants("api.request"):
+            run.signal("api.request", _described(caller, request, number))
+        try:
+            data = await run.effect(
+                "model",
+                str(number - 1),
+                attempt.make,
+                request=asked,
+                safety=Safety.IDEMPOTENT,
+                intent=intent,
+                reserve_nano=reserve,
+                aborted=attempt.spent,
+            )
+        except APIError as error:
+            error.attempts = number
+            wait = None if attempt.released else caller.retry.delay_s(error, number, run.dice)
+            if wait is None or run.bounds.deadline < run.world.monotonic() + wait:
+                raise
+            run.signal(
+                "api.retry",
+                {
+                    "attempt": number,
+                    "code": error.code.value,
+                    "category": error.category.value,
+                    "error": str(error),
+                    "delay_s": wait,
+                },
+            )
+            await run.sleep(wait)
+            continue
+        return attempt.response or _recorded(data)
+
+
+def _recorded(data: Mapping[str, JSON]) -> Response:
+    try:
+        return response_from_json(data)
+    except ValueError as error:
+        raise APIError(
+            f"The recorded reply cannot be read: {error}.", code=ExecutorErrorCode.EXEC_API_UNKNOWN
+        ) from None
+
+
+class _Attempt:
+    """One attempt: pulls the stream, tells listeners, remembers what it cost so far."""
+
+    __slots__ = ("_caller", "_request", "_state", "_usage", "released", "response")
+
+    def __init__(self, caller: Caller, request: Request, state: PipelineState) -> None:
+        self._caller = caller
+        self._request = request
+        self._state = state
+        self._usage = NO_USAGE
+        self.released = False
+        """A listener was given a piece of the answer."""
+        self.response: Response | None = None
+
+    async def make(self) -> Mapping[str, JSON]:
+        run, caller = self._state.run, self._caller
+        request = self._request
+        heard = request.stream and run.wants("text.delta")
+        stream = timed(caller.model.stream(request, world=run.world), run.bounds.limits)
+        response: Response | None = None
+        async for item in stream:
+            if isinstance(item, Response):
+                response = item
+            elif isinstance(item, UsageDelta):
+                self._usage = item.usage
+            elif heard:
+                self.released = True
+                _release(item, self._state)
+                if run.crowded:
+                    await run.room()
+        if response is None:
+            raise APIError(
+                "The model's stream ended without an answer.",
+                code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
+            )
+        self._usage = response.usage
+        cost = caller.price(response.usage, response.model or request.model)
+        response.cost_nano = cost or 0
+        self.response = response
+        return response.to_json()
+
+    def spent(self) -> Mapping[str, JSON]:
+        """What a failed or cancelled attempt has used, as far as the provider told."""
+        if self._usage is NO_USAGE:
+            return {}
+        cost = self._caller.price(self._usage, self._request.model)
+        return {"usage": self._usage.to_json(), "cost": cost or 0}
+
+
+def _release(item: TextDelta | ThinkingDelta | ToolInputDelta, state: PipelineState) -> None:
+    match item:
+        case TextDelta():
+            state.run.signal("text.delta", {"text": item.text})
+        case ThinkingDelta():
+            state.run.signal("thinking.delta", {"text": item.text})
+        case ToolInputDelta():
+            state.run.signal(
+                "tool.input_delta",
+                {"index": item.index, "name": item.name, "partial_json": item.partial_json},
+            )
+
+
+def _described(caller: Caller, request: Request, number: int) -> Mapping[str, JSON]:
+    return {
+        "model": request.model,
+        "provider": caller.model.provider,
+        "attempt": number,
+        "message_count": len(request.messages),
+        "has_tools": bool(request.tools),
+        "stream": request.stream,
+    }
+
+
+def _reservation(caller: Caller, request: Request, state: PipelineState) -> int:
+    """An upper estimate of the call's price in nano-dollars, to set aside before it is made.
+
+    A byte is counted as a third of a token, which is more than English or code have; the answer
+    as the most it may be. Raises APIError `exec.api.unpriced` under a cost limit.
+    """
+    limits = state.run.bounds.limits
+    if limits.max_cost_usd is None:
+        return 0
+    most = Usage(
+        input_tokens=(state.messages.size + len(request.system)) // 3 + 16,
+        output_tokens=request.max_tokens + (request.thinking_tokens or 0),
+    )
+    price = caller.price(most, request.model)
+    if price is None and not limits.allow_unpriced:
+        raise APIError(
+            f"The price of {request.model!r} is not known, and this run has a cost limit.",
+            code=ExecutorErrorCode.EXEC_API_UNPRICED,
+            hint="Give its price, or set limits.allow_unpriced, or drop max_cost_usd.",
+        )
+    return price or 0
+
+
+def _fingerprint(request: Request, provider: str) -> bytes:
+    """What is asked, in bytes that differ when anything of it differs. The history is in it by
+    its running digest, so this costs the same however long it is."""
+    messages = request.messages
+    body = (
+        messages.digest
+        if isinstance(messages, History)
+        else b"".join([canonical_message(message) for message in messages])
+    )
+    rest = (
+        provider,
+        request.model,
+        request.system,
+        request.tool_choice,
+        request.max_tokens,
+        request.temperature,
+        request.top_p,
+        request.top_k,
+        request.stop_sequences,
+        request.thinking_tokens,
+        request.effort,
+    )
+    return b"%b\0%b\0%b" % (body, _tools_print(request.tools), repr(rest).encode())
+
+
+def _tools_print(tools: tuple[ToolSpec, ...]) -> bytes:
+    return b"\0".join([tool.fingerprint for tool in tools])
+
+
+def request_messages(request: Request) -> list[Message]:
+    """The messages of a request as a list."""
+    return list(request.messages)

@@ -1,0 +1,5 @@
+"""The stages that ship, one module each."""
+
+from lorimer.stages.catalogue import catalogue
+
+__all__ = ["catalogue"]

@@ -1,0 +1,32 @@
+"""Which stages there are. A module is imported when its stage is active."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from lorimer.core.compile import Catalogue
+
+CATALOGUE: Final[Mapping[str, tuple[int, str]]] = {
+    "input": (1, "lorimer.stages.s01_input:InputStage"),
+    "context": (2, "lorimer.stages.s02_context:ContextStage"),
+    "system": (3, "lorimer.stages.s03_system:SystemStage"),
+    "guard": (4, "lorimer.stages.s04_guard:GuardStage"),
+    "cache": (5, "lorimer.stages.s05_cache:CacheStage"),
+    "api": (6, "lorimer.stages.s06_api:APIStage"),
+    "token": (7, "lorimer.stages.s07_token:TokenStage"),
+    "think": (8, "lorimer.stages.s08_think:ThinkStage"),
+    "parse": (9, "lorimer.stages.s09_parse:ParseStage"),
+    "tool": (10, "lorimer.stages.s10_tool:ToolStage"),
+    "evaluate": (14, "lorimer.stages.s14_evaluate:EvaluateStage"),
+    "loop": (16, "lorimer.stages.s16_loop:LoopStage"),
+    "emit": (17, "lorimer.stages.s17_emit:EmitStage"),
+    "persist": (20, "lorimer.stages.s20_persist:PersistStage"),
+    "yield": (21, "lorimer.stages.s21_yield:YieldStage"),
+}
+"""Name in a manifest to number and `module:Class`."""
+
+
+def catalogue() -> Catalogue:
+    """A new catalogue of all shipped stages, for one pipeline to add to."""
+    return Catalogue(CATALOGUE)

@@ -1,0 +1,187 @@
+"""Stage 1, Input: check what the caller gave and add it to the conversation."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lorimer.core.errors import ExecutorErrorCode, StageError
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import (
+    Block,
+    DocumentBlock,
+    ImageBlock,
+    Message,
+    TextBlock,
+    block_from_json,
+)
+from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.state import PipelineState
+
+
+class Validator(Strategy):
+    """Refuses input that must not reach a model."""
+
+    def check(self, input: JSON) -> str:
+        """What is wrong with the input; "" when nothing is."""
+        raise TypeError(f"{type(self).__name__} has no check method")
+
+
+class DefaultValidator(Validator):
+    """Some text of at most `max_length` characters, or a mapping with text or media."""
+
+    name = "default"
+    description = "Text that is not empty, or a mapping with text, images or documents."
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        max_length: int = Field(1_000_000, ge=1)
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def check(self, input: JSON) -> str:
+        text = _text_of(input)
+        if text is None:
+            return f"must be text or a mapping with 'text', not {type(input).__name__}"
+        if not text.strip() and not _media_of(input):
+            return "is empty"
+        if len(text) > self.config.max_length:
+            return f"has {len(text):,} characters; the limit is {self.config.max_length:,}"
+        return ""
+
+
+class StrictValidator(DefaultValidator):
+    """As `default`, shorter, and without given phrases."""
+
+    name = "strict"
+    description = "As default, at most max_length characters, none of the blocked phrases."
+
+    class Config(DefaultValidator.Config):
+        max_length: int = Field(100_000, ge=1)
+        blocked_patterns: list[str] = []
+        """Phrases that must not occur, whatever their case."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def check(self, input: JSON) -> str:
+        text = (_text_of(input) or "").casefold()
+        for phrase in self.config.blocked_patterns:
+            if phrase.casefold() in text:
+                return f"contains the blocked phrase {phrase!r}"
+        return super().check(input)
+
+
+class Normalizer(Strategy):
+    """Makes a message of the input."""
+
+    def normalize(self, input: JSON) -> Message:
+        """The user message. The input has passed the validator."""
+        raise TypeError(f"{type(self).__name__} has no normalize method")
+
+
+class DefaultNormalizer(Normalizer):
+    """Text in Unicode NFC, without white space around it; media refused."""
+
+    name = "default"
+    description = "Text only, trimmed, Unicode NFC."
+
+    def normalize(self, input: JSON) -> Message:
+        if _media_of(input):
+            raise StageError(
+                "The input holds images or documents; choose the 'multimodal' normalizer.",
+                code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+                stage_name="input",
+                stage_order=1,
+            )
+        return Message("user", (TextBlock(_clean(_text_of(input) or "")),))
+
+
+class MultimodalNormalizer(Normalizer):
+    """Text, then `images` and `documents`: each {media_type, data} in base64, or {url}."""
+
+    name = "multimodal"
+    description = "Text with images and documents, given as base64 or URL."
+
+    def normalize(self, input: JSON) -> Message:
+        text = _clean(_text_of(input) or "")
+        blocks: list[Block] = [*_media_of(input)]
+        if text:
+            blocks.append(TextBlock(text))
+        return Message("user", tuple(blocks))
+
+
+class InputStage(Stage[JSON, Message]):
+    """Validates and normalises the input and appends it as a user message. Returns it."""
+
+    name = "input"
+    order = 1
+    category: ClassVar[str] = "ingress"
+
+    validator = Slot(
+        Validator,
+        default="default",
+        known={
+            "default": "lorimer.stages.s01_input:DefaultValidator",
+            "strict": "lorimer.stages.s01_input:StrictValidator",
+        },
+    )
+    normalizer = Slot(
+        Normalizer,
+        default="default",
+        known={
+            "default": "lorimer.stages.s01_input:DefaultNormalizer",
+            "multimodal": "lorimer.stages.s01_input:MultimodalNormalizer",
+        },
+    )
+
+    async def execute(self, input: JSON, state: PipelineState) -> Message:
+        problem = self.validator.check(input)
+        if problem:
+            raise StageError(
+                f"The input {problem}.",
+                code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+                stage_name="input",
+                stage_order=1,
+            )
+        message = self.normalizer.normalize(input)
+        state.messages.append(message)
+        if state.run.wants("input.normalized"):
+            state.run.signal("input.normalized", {"text_length": len(message.text)})
+        return message
+
+
+def _clean(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def _text_of(input: JSON) -> str | None:
+    if isinstance(input, str):
+        return input
+    if isinstance(input, Mapping):
+        text = input.get("text", "")
+        return text if isinstance(text, str) else None
+    return None
+
+
+def _media_of(input: JSON) -> list[ImageBlock | DocumentBlock]:
+    if not isinstance(input, Mapping):
+        return []
+    found: list[ImageBlock | DocumentBlock] = []
+    for key, kind in (("images", "image"), ("documents", "document")):
+        items = input.get(key, [])
+        for item in items if isinstance(items, Sequence) and not isinstance(items, str) else []:
+            try:
+                block = block_from_json({"type": kind, **cast("Mapping[str, JSON]", item)})
+            except (TypeError, ValueError) as error:
+                raise StageError(
+                    f"The input's {key} hold something that is not a {kind}: {error}.",
+                    code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+                    stage_name="input",
+                    stage_order=1,
+                ) from None
+            if isinstance(block, ImageBlock | DocumentBlock):
+                found.append(block)
+    return found

@@ -1,0 +1,100 @@
+"""Stage 2, Context: choose what of the conversation goes to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lorimer.core.messages import Message
+from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.state import History, PipelineState
+
+
+class ContextStrategy(Strategy):
+    """Decides which messages the model sees."""
+
+    async def load(self, state: PipelineState) -> Sequence[Message]:
+        """The messages for the next call. Must not change the history; its cost must not grow
+        with it. What it fetches from outside goes through `state.run.effect`."""
+        raise TypeError(f"{type(self).__name__} has no load method")
+
+
+class SimpleLoad(ContextStrategy):
+    """All of the conversation."""
+
+    name = "simple_load"
+    description = "The whole conversation."
+
+    async def load(self, state: PipelineState) -> Sequence[Message]:
+        return state.messages
+
+
+class Hybrid(ContextStrategy):
+    """The first message and the most recent turns."""
+
+    name = "hybrid"
+    description = "The first message and the last max_recent_turns turns of the user."
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        max_recent_turns: int = Field(20, ge=1)
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    async def load(self, state: PipelineState) -> Sequence[Message]:
+        start = recent(state.messages, self.config.max_recent_turns)
+        if start <= 1:
+            return state.messages
+        return [state.messages[0], *state.messages.since(start)]
+
+
+def recent(history: History, turns: int) -> int:
+    """Index at which the last `turns` turns of the user begin. Never between a call and its
+    results: only a user message that holds no results begins a turn."""
+    left = turns
+    for index in range(len(history) - 1, -1, -1):
+        message = history[index]
+        if message.role == "user" and not any(b.type == "tool_result" for b in message.content):
+            left -= 1
+            if not left:
+                return index
+    return 0
+
+
+class ContextStage(Stage[object, object]):
+    """Fills `state.context` before every model call."""
+
+    name = "context"
+    order = 2
+    category = "ingress"
+    every_call = True
+
+    class Config(BaseModel):
+        """A pipeline with this stage remembers the runs before, unless it is stateless."""
+
+        model_config = ConfigDict(extra="forbid")
+        stateless: bool = False
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    strategy = Slot(
+        ContextStrategy,
+        default="simple_load",
+        known={
+            "simple_load": "lorimer.stages.s02_context:SimpleLoad",
+            "hybrid": "lorimer.stages.s02_context:Hybrid",
+        },
+    )
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        state.context = await self.strategy.load(state)
+        if state.run.wants("context.built"):
+            state.run.signal(
+                "context.built",
+                {
+                    "message_count": len(state.context),
+                    "estimated_tokens": state.messages.size // 4,
+                },
+            )
+        return input

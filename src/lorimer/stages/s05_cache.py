@@ -1,0 +1,84 @@
+"""Stage 5, Cache: where prompt-cache breakpoints go. Providers without them ignore this."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lorimer.core.messages import NO_MARKS, CacheMarks
+from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.state import PipelineState
+
+
+class CacheStrategy(Strategy):
+    """Places the breakpoints."""
+
+    def marks(self, state: PipelineState) -> CacheMarks:
+        """Where the prefix of the next request is stable."""
+        raise TypeError(f"{type(self).__name__} has no marks method")
+
+
+class NoCache(CacheStrategy):
+    """None."""
+
+    name = "no_cache"
+    description = "No breakpoints."
+
+    def marks(self, state: PipelineState) -> CacheMarks:
+        return NO_MARKS
+
+
+class SystemCache(CacheStrategy):
+    """After the tools and the system prompt."""
+
+    name = "system_cache"
+    description = "Breakpoints after tools and system prompt."
+
+    def marks(self, state: PipelineState) -> CacheMarks:
+        return CacheMarks(system=bool(state.system), tools=bool(state.tools))
+
+
+class AggressiveCache(CacheStrategy):
+    """After the tools, the system prompt, and the conversation but for its newest messages."""
+
+    name = "aggressive_cache"
+    description = "As system_cache, and within the conversation, stable_history_offset from its end."
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        stable_history_offset: int = Field(1, ge=1)
+        """How many messages from the end the stable prefix ends; 1: with the newest."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def marks(self, state: PipelineState) -> CacheMarks:
+        index = len(state.context) - self.config.stable_history_offset
+        return CacheMarks(
+            system=bool(state.system),
+            tools=bool(state.tools),
+            message=index if index >= 0 else None,
+        )
+
+
+class CacheStage(Stage[object, object]):
+    """Fills `state.cache` before every model call."""
+
+    name = "cache"
+    order = 5
+    category = "pre_flight"
+    every_call = True
+
+    strategy = Slot(
+        CacheStrategy,
+        default="system_cache",
+        known={
+            "no_cache": "lorimer.stages.s05_cache:NoCache",
+            "system_cache": "lorimer.stages.s05_cache:SystemCache",
+            "aggressive_cache": "lorimer.stages.s05_cache:AggressiveCache",
+        },
+    )
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        state.cache = self.strategy.marks(state)
+        if state.run.wants("cache.applied"):
+            state.run.signal("cache.applied", {"strategy": self.strategy.name})
+        return input

@@ -1,0 +1,193 @@
+"""Stage 6, API: one model call. Its strategies only decide; attempts, clocks and retries are
+made in `models/attempts.py`."""
+
+from __future__ import annotations
+
+from random import Random
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lorimer.core.bindings import Bindings
+from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
+from lorimer.core.manifest import ModelConfig
+from lorimer.core.messages import Request, Response
+from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.state import PipelineState
+from lorimer.models.attempts import Caller, call
+from lorimer.models.registry import PROVIDERS
+from lorimer.models.spec import parse_spec
+from lorimer.stages.s07_token import TokenStage
+
+
+class Retry(Strategy):
+    """Decides whether a failed attempt is made again."""
+
+    def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
+        """Seconds to wait after attempt number `attempt` (the first is 1); None: give up.
+        `dice` are the run's own, so that a resumed run waits the same."""
+        raise TypeError(f"{type(self).__name__} has no delay_s method")
+
+
+class NoRetry(Retry):
+    """One attempt."""
+
+    name = "no_retry"
+    description = "Every failure is final."
+
+    def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
+        return None
+
+
+class ExponentialBackoff(Retry):
+    """Waits longer each time, at least what the provider asks for."""
+
+    name = "exponential_backoff"
+    description = "Recoverable failures, max_retries times, doubling the wait; obeys Retry-After."
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        max_retries: int = Field(3, ge=0)
+        base_delay_s: float = Field(1.0, ge=0)
+        max_delay_s: float = Field(60.0, ge=0)
+        jitter: float = Field(0.1, ge=0, le=1)
+        """Share of the wait that is added at random."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
+        if attempt > self.config.max_retries or not error.category.is_recoverable:
+            return None
+        wait = min(self.config.base_delay_s * 2 ** (attempt - 1), self.config.max_delay_s)
+        wait *= 1 + dice.random() * self.config.jitter
+        asked = error.retry_after_s
+        if asked is None:
+            return wait
+        # a provider that asks for longer than we would ever wait will not answer sooner
+        return max(wait, asked) if asked <= self.config.max_delay_s else None
+
+
+class RateLimitAware(Retry):
+    """Waits as long as the provider asks, whatever that is."""
+
+    name = "rate_limit_aware"
+    description = "Rate limits, overload and time-outs; waits what the provider asks for."
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        max_retries: int = Field(5, ge=0)
+        fallback_delay_s: float = Field(5.0, ge=0)
+        """Seconds to wait when the provider does not say."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
+        again = (ErrorCategory.RATE_LIMITED, ErrorCategory.TIMEOUT, ErrorCategory.SERVER_ERROR)
+        if attempt > self.config.max_retries or error.category not in again:
+            return None
+        return self.config.fallback_delay_s if error.retry_after_s is None else error.retry_after_s
+
+
+class APIStage(Stage[object, Response]):
+    """Asks the model and appends its answer to the conversation. Returns the Response."""
+
+    name = "api"
+    order = 6
+    category = "execution"
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        provider: str = ""
+        """Only if the model's spec does not name it; they may not disagree."""
+        stream: bool = True
+        tool_choice: str = "auto"
+        """`auto`, `any`, `none` or the name of a tool."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    retry = Slot(
+        Retry,
+        default="exponential_backoff",
+        known={
+            "exponential_backoff": "lorimer.stages.s06_api:ExponentialBackoff",
+            "rate_limit_aware": "lorimer.stages.s06_api:RateLimitAware",
+            "no_retry": "lorimer.stages.s06_api:NoRetry",
+        },
+    )
+
+    def bind(self, bindings: Bindings) -> None:
+        model = bindings.model
+        self._model = model
+        self._spec = model_spec(model, self.config.provider)
+        self._effort = parse_spec(self._spec).effort
+        self._models = bindings.models
+        token = bindings.stages.get("token")
+        self._token = token if isinstance(token, TokenStage) else None
+
+    async def execute(self, input: object, state: PipelineState) -> Response:
+        caller = self._caller()
+        model = self._model
+        request = Request(
+            caller.model.name,
+            state.context,
+            state.system,
+            state.tools,
+            self.config.tool_choice,
+            model.max_tokens,
+            model.temperature,
+            model.top_p,
+            model.top_k,
+            tuple(model.stop_sequences),
+            model.thinking_budget_tokens if model.thinking_enabled else None,
+            self._effort,
+            self.config.stream,
+            state.cache,
+        )
+        state.request = request
+        response = await call(caller, request, state)
+        state.response = response
+        state.add_recorded(response.message)
+        state.text = response.text
+        run = state.run
+        if run.wants("api.response"):
+            run.signal(
+                "api.response",
+                {
+                    "stop_reason": response.stop.value,
+                    "text_length": len(state.text),
+                    "tool_calls": len(response.tool_calls),
+                    **response.usage.to_json(),
+                    "cost_usd": response.cost_nano / 1e9,
+                    "model": response.model,
+                },
+            )
+        return response
+
+    def _caller(self) -> Caller:
+        if self._models is None:
+            raise APIError(
+                "No models are bound to this pipeline.",
+                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+                hint="Pass models=Models(...) or an api_key when you build it.",
+            )
+        model = self._models.resolve(self._spec)
+        if self._token is None:
+            return Caller(model, self.retry, lambda usage, name: model.price(usage, model=name))
+        calculator = self._token.calculator
+        return Caller(model, self.retry, lambda usage, name: calculator.price(usage, name, model))
+
+
+def model_spec(model: ModelConfig, provider: str) -> str:
+    """The spec that a manifest's model and stage 6's `provider` make together. Raises ConfigError
+    when they disagree."""
+    if not provider:
+        return model.model
+    spec = parse_spec(model.model)
+    if spec.provider == provider:
+        return model.model
+    named = model.model.startswith((f"{spec.provider}:", f"{spec.provider}/"))
+    if named and spec.provider in PROVIDERS:
+        raise ConfigError(
+            f"stages[6].config.provider says {provider!r}, model.model says {model.model!r}",
+            hint="Name the provider in one of them only.",
+        )
+    return f"{provider}:{model.model}"

@@ -1,0 +1,77 @@
+"""Stage 8, Think: what becomes of the model's reasoning. Reads the reply, changes nothing of it:
+signatures must go back as they came."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from lorimer.core.messages import ThinkingBlock
+from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.state import PipelineState
+
+
+class ThinkProcessor(Strategy):
+    """Chooses which reasoning is kept for people to read."""
+
+    def process(self, texts: list[str]) -> list[str]:
+        """The texts to keep in `state.thinking`."""
+        raise TypeError(f"{type(self).__name__} has no process method")
+
+
+class Store(ThinkProcessor):
+    """All of it."""
+
+    name = "store"
+    description = "Keeps every reasoning text."
+
+    def process(self, texts: list[str]) -> list[str]:
+        return texts
+
+
+class Filter(ThinkProcessor):
+    """Not what mentions certain phrases."""
+
+    name = "filter"
+    description = "Drops reasoning that contains one of exclude_patterns."
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        exclude_patterns: list[str] = []
+        """Phrases, whatever their case."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def process(self, texts: list[str]) -> list[str]:
+        phrases = [phrase.casefold() for phrase in self.config.exclude_patterns]
+        return [
+            text for text in texts if not any(phrase in text.casefold() for phrase in phrases)
+        ]
+
+
+class ThinkStage(Stage[object, object]):
+    """Keeps the reasoning of each reply in `state.thinking`. Bypassed when there is none."""
+
+    name = "think"
+    order = 8
+    category = "execution"
+
+    processor = Slot(
+        ThinkProcessor,
+        default="store",
+        known={
+            "store": "lorimer.stages.s08_think:Store",
+            "filter": "lorimer.stages.s08_think:Filter",
+        },
+    )
+
+    def should_bypass(self, state: PipelineState) -> bool:
+        response = state.response
+        return response is None or not any(b.type == "thinking" for b in response.content)
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        blocks = state.response.content if state.response is not None else ()
+        texts = [b.text for b in blocks if isinstance(b, ThinkingBlock) and b.text]
+        state.thinking.extend(self.processor.process(texts))
+        if state.run.wants("think.processed"):
+            state.run.signal("think.processed", {"thinking_block_count": len(texts)})
+        return input

@@ -1,0 +1,120 @@
+"""Stage 9, Parse: what the reply says. Never lets words in a text decide a run's fate."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final, cast
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import Response, StopReason
+from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.state import PipelineState
+
+_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
+
+
+_FAILED: Final[Mapping[StopReason, tuple[ExecutorErrorCode, str]]] = {
+    StopReason.REFUSAL: (
+        ExecutorErrorCode.EXEC_API_REFUSED,
+        "The model, or its provider's filter, declined to answer.",
+    ),
+    StopReason.CONTEXT_OVERFLOW: (
+        ExecutorErrorCode.EXEC_API_TOKEN_LIMIT,
+        "The conversation no longer fits into the model's context window.",
+    ),
+}
+
+
+class Parser(Strategy):
+    """Makes something of the answer's text."""
+
+    def parse(self, text: str, state: PipelineState) -> None:
+        """Called for a reply without tool calls: the final answer."""
+        raise TypeError(f"{type(self).__name__} has no parse method")
+
+
+class DefaultParser(Parser):
+    """The text as it is."""
+
+    name = "default"
+    description = "The answer is its text."
+
+    def parse(self, text: str, state: PipelineState) -> None:
+        return
+
+
+class StructuredOutput(Parser):
+    """JSON, bare or in a fenced block, as the run's output."""
+
+    name = "structured_output"
+    description = "The answer is JSON; result.output is its value. Required keys are checked."
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        required: list[str] = []
+        """Keys the object must have."""
+        default: JsonValue = None
+        """The output when the answer is no such JSON."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def parse(self, text: str, state: PipelineState) -> None:
+        fenced = _FENCE.match(text)
+        try:
+            value: JSON = cast("JSON", json.loads(fenced.group(1) if fenced else text))
+        except (ValueError, RecursionError) as error:
+            state.shared["structured_output_error"] = str(error)
+            state.output = self.config.default
+            return
+        missing = [
+            key for key in self.config.required if not isinstance(value, dict) or key not in value
+        ]
+        if missing:
+            state.shared["structured_output_error"] = f"missing: {', '.join(missing)}"
+            state.output = self.config.default
+            return
+        state.shared.pop("structured_output_error", None)
+        state.output = value
+
+
+class ParseStage(Stage[object, Response | None]):
+    """Fills `state.calls`, and lets the parser read a final answer. Returns the Response."""
+
+    name = "parse"
+    order = 9
+    category = "execution"
+
+    parser = Slot(
+        Parser,
+        default="default",
+        known={
+            "default": "lorimer.stages.s09_parse:DefaultParser",
+            "structured_output": "lorimer.stages.s09_parse:StructuredOutput",
+        },
+    )
+
+    async def execute(self, input: object, state: PipelineState) -> Response | None:
+        response = state.response
+        if response is None:
+            return None
+        if response.stop in _FAILED:
+            code, message = _FAILED[response.stop]
+            raise APIError(message, code=code)
+        state.calls = response.tool_calls
+        if not state.calls and response.stop is not StopReason.PAUSE:
+            self.parser.parse(state.text, state)
+        if state.run.wants("parse.complete"):
+            state.run.signal(
+                "parse.complete",
+                {
+                    "text_length": len(state.text),
+                    "tool_calls": len(state.calls),
+                    "stop_reason": response.stop.value,
+                },
+            )
+        return response

@@ -1,0 +1,123 @@
+"""Stage 10, Tool: run the calls of the reply and append their results, in call order."""
+
+from __future__ import annotations
+
+from anyio import create_task_group
+from pydantic import BaseModel, ConfigDict
+
+from lorimer.core.bindings import Bindings
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.messages import ToolResultBlock, ToolUse
+from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.state import PipelineState, answers
+from lorimer.core.tool import Toolbox
+
+
+class ToolExecutor(Strategy):
+    """Decides which calls run beside each other."""
+
+    def batches(self, calls: list[ToolUse], tools: Toolbox, width: int) -> list[list[int]]:
+        """The calls' indexes, in order, in groups of at most `width` that may run at once."""
+        raise TypeError(f"{type(self).__name__} has no batches method")
+
+
+class Sequential(ToolExecutor):
+    """One after the other."""
+
+    name = "sequential"
+    description = "One call after the other."
+
+    def batches(self, calls: list[ToolUse], tools: Toolbox, width: int) -> list[list[int]]:
+        return [[index] for index in range(len(calls))]
+
+
+class Partition(ToolExecutor):
+    """Neighbours that are safe beside each other at once, all others alone."""
+
+    name = "partition"
+    description = "Neighbouring calls of concurrency-safe tools at once, all others alone."
+
+    def batches(self, calls: list[ToolUse], tools: Toolbox, width: int) -> list[list[int]]:
+        groups: list[list[int]] = []
+        open_group = False
+        for index, call in enumerate(calls):
+            safe = tools.concurrency_safe(call)
+            if safe and open_group and len(groups[-1]) < width:
+                groups[-1].append(index)
+            else:
+                groups.append([index])
+            open_group = safe
+        return groups
+
+
+class ToolStage(Stage[object, object]):
+    """Runs `state.calls` through the toolbox. Bypassed when there are none."""
+
+    name = "tool"
+    order = 10
+    category = "execution"
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    executor = Slot(
+        ToolExecutor,
+        default="partition",
+        known={
+            "partition": "lorimer.stages.s10_tool:Partition",
+            "sequential": "lorimer.stages.s10_tool:Sequential",
+        },
+    )
+
+    def bind(self, bindings: Bindings) -> None:
+        self._tools = bindings.tools
+
+    def should_bypass(self, state: PipelineState) -> bool:
+        return not state.calls
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        run, calls = state.run, state.calls
+        limits = run.bounds.limits
+        tools = self._tools
+        watched = run.wants("tool.execute_start")
+        if watched:
+            run.signal(
+                "tool.execute_start",
+                {"count": len(calls), "tools": [call.name for call in calls]},
+            )
+        allowed = calls[: limits.max_calls_per_turn]
+        if tools is None:
+            state.results.extend([_not_run(call, "this agent has no tools") for call in allowed])
+        elif len(allowed) == 1:
+            state.results.append(await tools.dispatch(allowed[0], 0, state))
+        else:
+            for batch in self.executor.batches(allowed, tools, limits.max_parallel_tools):
+                await self._together(batch, allowed, tools, state)
+        reason = f"a reply may make {limits.max_calls_per_turn} calls, this one made {len(calls)}"
+        state.results.extend([_not_run(call, reason) for call in calls[len(allowed) :]])
+        done = {result.tool_use_id: result for result in state.results}
+        message = answers(calls, done)
+        state.results = [done[call.id] for call in calls]
+        state.add_recorded(message)
+        if watched:
+            errors = sum(result.is_error for result in state.results)
+            run.signal("tool.execute_complete", {"count": len(calls), "errors": errors})
+        return input
+
+    async def _together(
+        self, batch: list[int], calls: list[ToolUse], tools: Toolbox, state: PipelineState
+    ) -> None:
+        async def one(index: int) -> None:
+            state.results.append(await tools.dispatch(calls[index], index, state))
+
+        if len(batch) == 1:
+            await one(batch[0])
+            return
+        async with create_task_group() as group:
+            for index in batch:
+                group.start_soon(one, index)
+
+
+def _not_run(call: ToolUse, why: str) -> ToolResultBlock:
+    code = ExecutorErrorCode.EXEC_TOOL_NOT_RUN.value
+    return ToolResultBlock(call.id, f"ERROR {code}: not run: {why}.", is_error=True)
