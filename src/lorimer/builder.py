@@ -60,7 +60,9 @@ class PipelineBuilder:
         self.manifest.model = ModelConfig.model_validate(merged)
         return self
 
-    def with_system(self, prompt: str = "", *, builder: str = "static", **config: JsonValue) -> Self:
+    def with_system(
+        self, prompt: str = "", *, builder: str = "static", **config: JsonValue
+    ) -> Self:
         """The system prompt; `builder` and its `config` say how it is made."""
         entry = self._stage("system")
         entry.config["prompt"] = prompt
@@ -99,7 +101,9 @@ class PipelineBuilder:
     def with_cache(self, strategy: str = "system") -> Self:
         """Prompt caching: `none`, `system` or `aggressive`."""
         if strategy not in _CACHES:
-            raise ConfigError(f"there is no cache strategy {strategy!r}{nearest(strategy, _CACHES)}")
+            raise ConfigError(
+                f"there is no cache strategy {strategy!r}{nearest(strategy, _CACHES)}"
+            )
         return self._choose(self._stage("cache"), "strategy", _CACHES[strategy], {})
 
     def with_tools(

@@ -10,7 +10,8 @@ from typing import TypeAlias, TypedDict, TypeVar, overload
 from lorimer.core import engine
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler, Listeners, Tap
-from lorimer.core.compile import Catalogue, check_document, compile
+from lorimer.core.compile import Catalogue, check_document
+from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.context import Reason, RunContext
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
@@ -33,7 +34,7 @@ from lorimer.core.world import World
 from lorimer.journal.conversation import Conversation
 from lorimer.journal.memory import MemoryJournal
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials
-from lorimer.models.registry import Models
+from lorimer.models.registry import PROVIDERS, Models
 from lorimer.models.spec import parse_spec
 from lorimer.stages.catalogue import catalogue as shipped_catalogue
 from lorimer.stages.s06_api import model_spec
@@ -105,14 +106,13 @@ class Pipeline:
         self._toolset = self._tools(tools, rules, approver, workspace)
         self._named = dict(bindings or {})
         self._catalogue = catalogue or shipped_catalogue()
-        self._plan: Plan | None = None
+        self._plan = self._compile(manifest)
         self._bus = Bus()
         self._owner = self.world.new_id("owner")
         self._session_id = session_id
         self._conversation: Conversation | None = None
         self._busy = False
         self._stored: set[str] = set()
-        self.plan  # compiles: a broken manifest fails here, not in the first run
 
     # --- construction --------------------------------------------------------------------
 
@@ -147,14 +147,12 @@ class Pipeline:
 
     @property
     def plan(self) -> Plan:
-        """What runs: compiled again after the manifest was changed through this pipeline."""
-        if self._plan is None:
-            self._plan = compile(
-                self.manifest,
-                self._catalogue,
-                Bindings(models=self._models, tools=self._toolset, named=self._named),
-            )
+        """What runs: compiled again whenever the manifest is changed through this pipeline."""
         return self._plan
+
+    def _compile(self, manifest: EnvironmentManifest) -> Plan:
+        bindings = Bindings(models=self._models, tools=self._toolset, named=self._named)
+        return compile_manifest(manifest, self._catalogue, bindings)
 
     def register_stage(self, stage: AnyStage | Stage[object, object]) -> None:
         """Add a stage of your own. One with the name of another replaces it; else it runs right
@@ -193,16 +191,10 @@ class Pipeline:
         self._change(entries)
 
     def _change(self, entries: list[StageEntry]) -> None:
-        before, plan = self.manifest, self._plan
-        self.manifest = before.model_copy(
-            update={"stages": before.stages.model_copy(update={"root": entries})}
-        )
-        self._plan = None
-        try:
-            self.plan
-        except ConfigError:
-            self.manifest, self._plan = before, plan
-            raise
+        stages = self.manifest.stages.model_copy(update={"root": entries})
+        manifest = self.manifest.model_copy(update={"stages": stages})
+        self._plan = self._compile(manifest)
+        self.manifest = manifest
 
     def describe(self) -> list[dict[str, JSON]]:
         """The stages of the plan, in order, with the strategies in their slots."""
@@ -277,7 +269,6 @@ class Pipeline:
         self,
         run_id: str,
         *,
-        input: JSON = None,
         raise_on_error: bool = True,
     ) -> PipelineResult:
         """Go on with a run that was interrupted: what its journal holds is not done again.
@@ -358,9 +349,7 @@ class Pipeline:
                 code=ExecutorErrorCode.EXEC_RUN_ENDED,
             )
         plan = self.plan
-        conversation = await Conversation.open(
-            self.journal, row.stream, self._owner, self.world
-        )
+        conversation = await Conversation.open(self.journal, row.stream, self._owner, self.world)
         facts = conversation.unfinished
         start = facts[0].data
         if start.get("manifest") != plan.digest:
@@ -402,10 +391,8 @@ class Pipeline:
     ) -> _Run:
         async def main() -> PipelineResult:
             try:
-                result = await engine.run(
-                    plan, PipelineState(context, conversation.history, input)
-                )
-                conversation.advance(context.position)
+                result = await engine.run(plan, PipelineState(context, conversation.history, input))
+                conversation.add(context.facts[context.replayed :])
                 if context.snapshot_due:
                     await conversation.snapshot()
                 return result
@@ -452,16 +439,17 @@ class Pipeline:
         named = self.manifest.tools.built_in
         if tools is None and not named:
             return None
-        root = Path(workspace) if workspace is not None else None
-        if named and root is None:
-            root = Path.cwd()
+        root = Path(workspace or ".").resolve() if named or workspace is not None else None
+        registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
+        if named:
+            registry = ToolRegistry(registry)  # the host's own stays as it is
+            for tool in builtin_tools(named):
+                registry.register(tool, granted=False)
         return Toolset(
-            tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ()),
-            built_in=builtin_tools(named),
-            rules=[Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules],
+            registry,
+            rules=rules,
             approver=approver,
             files=RootedFiles([root]) if root is not None else None,
-            working_dir=root,
         )
 
 
@@ -515,7 +503,7 @@ def _credentials(
     provider = ""
     if "api" in manifest.stages:
         provider = str(manifest.stages["api"].config.get("provider", ""))
-    spec = parse_spec(model_spec(manifest.model, provider))
+    spec = parse_spec(model_spec(manifest.model, provider), PROVIDERS)
     given = ProviderCredentials(api_key=api_key, base_url=base_url)
     return CredentialBundle({spec.provider: given})
 

@@ -76,9 +76,7 @@ class PipelinePresets:
     """Ready pipelines. Every one takes the options of `Pipeline` too."""
 
     @staticmethod
-    def minimal(
-        *, model: str = DEFAULT_MODEL, **options: Unpack[PipelineOptions]
-    ) -> Pipeline:
+    def minimal(*, model: str = DEFAULT_MODEL, **options: Unpack[PipelineOptions]) -> Pipeline:
         """One question, one answer, one model call; nothing is remembered."""
         return Pipeline(minimal_manifest(model=model), **options)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import cast
 
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import ModelConfig
 from lorimer.core.model import ModelResolver
 from lorimer.core.stage import AnyStage
 from lorimer.core.tool import Toolbox
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +30,14 @@ class Bindings:
     stages: Mapping[str, AnyStage] = field(default_factory=dict[str, AnyStage])
     """Filled by compile(): the other stages of the plan, by name."""
 
-    def get(self, name: str, kind: type[T], where: str) -> T:
-        """The object named `name`. Raises ConfigError saying what is missing or of a wrong type."""
-        if name not in self.named:
+    def function(self, name: str, where: str) -> Callable[[JSON], Awaitable[None] | None]:
+        """The function bound to `name`. Raises ConfigError saying what is missing or wrong."""
+        value = self.named.get(name)
+        if value is None:
             raise ConfigError(
                 f"{where}: nothing is bound to the name {name!r}{nearest(name, self.named)}",
                 hint=f"Pass bindings={{{name!r}: ...}} when you build the pipeline.",
             )
-        value = self.named[name]
-        if not isinstance(value, kind):
+        if not callable(value):
             raise ConfigError(f"{where}: {name!r} is bound to a {type(value).__name__}")
-        return value
+        return cast("Callable[[JSON], Awaitable[None] | None]", value)

@@ -129,7 +129,7 @@ async def _deliver(handler: Handler, event: Event) -> None:
         waiting = handler(event)
         if waiting is not None:
             await waiting
-    except Exception:
+    except Exception:  # noqa: BLE001 - a listener is never the run's problem; logged
         _log.exception("a handler of %r failed", event.type)
 
 
@@ -200,7 +200,7 @@ class Listeners:
     def _call(self, handler: Handler, event: Event) -> None:
         try:
             waiting = handler(event)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as above
             _log.exception("a handler of %r failed", event.type)
             return
         if waiting is not None:  # a plain function that returned an awaitable: it is async too

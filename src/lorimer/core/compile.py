@@ -141,7 +141,9 @@ def check_document(data: Mapping[str, JSON], catalogue: Catalogue) -> list[str]:
         problems = problems_of(error)
         manifest = EnvironmentManifest(stages=_sound_entries(data))  # pyright: ignore[reportArgumentType]
         return problems + [
-            problem for problem in _build(manifest, catalogue)[1] if not problem.startswith("stages:")
+            problem
+            for problem in _build(manifest, catalogue)[1]
+            if not problem.startswith("stages:")
         ]
     return _build(manifest, catalogue)[1]
 
@@ -158,9 +160,7 @@ def _sound_entries(data: Mapping[str, JSON]) -> list[StageEntry]:
     return sound
 
 
-def _build(
-    manifest: EnvironmentManifest, catalogue: Catalogue
-) -> tuple[list[AnyStage], list[str]]:
+def _build(manifest: EnvironmentManifest, catalogue: Catalogue) -> tuple[list[AnyStage], list[str]]:
     problems: list[str] = []
     active = [entry for entry in manifest.stages if entry.active]
     names = [entry.name for entry in active]
@@ -170,7 +170,8 @@ def _build(
         if name not in names
     )
     problems.extend(
-        f"stages: {name!r} is there twice" for name in sorted({n for n in names if names.count(n) > 1})
+        f"stages: {name!r} is there twice"
+        for name in sorted({n for n in names if names.count(n) > 1})
     )
     # a custom stage runs right after the built-in of its order
     active.sort(key=lambda entry: (entry.order, catalogue.order(entry.name) != entry.order))
@@ -189,9 +190,7 @@ def _build(
     return stages, problems
 
 
-def _configure(
-    stage: AnyStage, entry: StageEntry, catalogue: Catalogue, where: str
-) -> list[str]:
+def _configure(stage: AnyStage, entry: StageEntry, catalogue: Catalogue, where: str) -> list[str]:
     problems: list[str] = []
     if stage.Config is None and type(stage).configure is _DEFAULT_CONFIGURE and entry.config:
         problems.append(f"{where}.config: the {entry.name!r} stage takes no configuration")

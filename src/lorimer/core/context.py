@@ -27,8 +27,8 @@ from lorimer.core.errors import (
     error_from_json,
 )
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON
 from lorimer.core.journal import Journal, LedgerEntry
+from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.messages import NO_USAGE, Usage
 from lorimer.core.world import World

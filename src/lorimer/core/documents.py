@@ -71,19 +71,15 @@ def _yaml(text: str) -> object:
     import yaml
 
     class Strict(yaml.SafeLoader):
-        """No aliases (they can blow up) and no duplicate keys."""
+        """No aliases (they can blow up), no duplicate keys."""
 
         def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-            if self.check_event(yaml.AliasEvent):
-                raise ValueError(f"aliases are not allowed (line {self.line + 1})")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, JSON]:
-            pairs = [
-                (str(self.construct_object(key, deep)), cast("JSON", self.construct_object(value, True)))
-                for key, value in node.value
-            ]
-            return _unique(pairs)
+            if isinstance(cast("object", self.peek_event()), yaml.AliasEvent):
+                raise ValueError("aliases are not allowed")
+            node = super().compose_node(parent, index)
+            if isinstance(node, yaml.MappingNode):
+                _unique([(str(key.value), None) for key, _ in node.value])
+            return node
 
     try:
         return cast("object", yaml.load(text, Strict))  # noqa: S506 - a SafeLoader

@@ -110,10 +110,11 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         bounds.turns += 1
         state.begin_turn()
         value = await _stages(plan.loop, value, state, times)
-        if state.decision is None:
-            state.decision, state.reason = Decision.COMPLETE, "single_turn"
-        _end_iteration(state, times)
-        if state.decision is not Decision.CONTINUE:
+        decision = state.decision
+        if decision is None:
+            decision, state.reason = Decision.COMPLETE, "single_turn"
+        _end_iteration(state, decision, times)
+        if decision is not Decision.CONTINUE:
             break
         state.iteration += 1
         context.begin_iteration(state.iteration)
@@ -121,14 +122,14 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
             await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
         times = []
         value = await _stages(plan.recurring, value, state, times)
-    if state.decision is Decision.ERROR:
+    if decision is Decision.ERROR:
         raise StageError(state.reason or "A stage ended the run.", stage_name=context.stage)
 
 
-def _end_iteration(state: PipelineState, times: list[int | None]) -> None:
+def _end_iteration(state: PipelineState, decision: Decision, times: list[int | None]) -> None:
     data: dict[str, JSON] = {"times": times}
-    if state.decision is not Decision.CONTINUE:
-        data["decision"] = state.decision.value
+    if decision is not Decision.CONTINUE:
+        data["decision"] = decision.value
     if state.reason != "tool_calls":
         data["reason"] = state.reason
     state.run.hold("iteration.end", data)

@@ -71,9 +71,7 @@ class Journal(Protocol):
         """
         ...
 
-    def read(
-        self, stream: str, after: int = 0, *, follow: bool = False
-    ) -> AsyncIterator[Event]:
+    def read(self, stream: str, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:
         """The facts with seq > `after`, in order; with `follow`, then new ones as they come."""
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from json import JSONEncoder
 from typing import TypeAlias
 
-JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """Any JSON value. Read-only by type: recorded data is never changed in place."""
 
 _encode = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode

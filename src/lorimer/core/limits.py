@@ -50,20 +50,18 @@ class Limits:
     """Seconds that stages 17 to 21 and the clean-up may take after the loop has ended."""
 
     def __post_init__(self) -> None:
-        bad: list[str] = []
-        for name in ("max_turns", "max_calls_per_turn", "max_parallel_tools", "max_result_chars"):
-            if _number(self, name) < 1:
-                bad.append(f"limits.{name}: must be at least 1")
-        for name in (
+        counts = ("max_turns", "max_calls_per_turn", "max_parallel_tools", "max_result_chars")
+        seconds = (
             "timeout_s",
             "tool_timeout_s",
             "connect_timeout_s",
             "idle_timeout_s",
             "model_timeout_s",
             "cleanup_s",
-        ):
-            if not _number(self, name) > 0:
-                bad.append(f"limits.{name}: must be more than 0 seconds")
+        )
+        given: dict[str, float] = asdict(self)
+        bad = [f"limits.{name}: must be at least 1" for name in counts if given[name] < 1]
+        bad += [f"limits.{name}: must be more than 0 s" for name in seconds if not given[name] > 0]
         if self.max_tool_calls < 0:
             bad.append("limits.max_tool_calls: must not be negative")
         if self.max_cost_usd is not None and not self.max_cost_usd >= 0:
@@ -88,11 +86,6 @@ class Limits:
             return TypeAdapter(cls).validate_python(data)
         except ValidationError as error:
             raise ConfigError(f"limits: {error.errors()[0]['msg']}") from None
-
-
-def _number(limits: Limits, name: str) -> float:
-    value: float = asdict(limits)[name]
-    return value
 
 
 class Bounds:

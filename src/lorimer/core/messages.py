@@ -259,7 +259,9 @@ class Usage:
 
     def to_json(self) -> dict[str, int]:
         """The fields that are not zero."""
-        return {name: count for name, count in zip(USAGE_FIELDS, _counts(self), strict=True) if count}
+        return {
+            name: count for name, count in zip(USAGE_FIELDS, _counts(self), strict=True) if count
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Usage:

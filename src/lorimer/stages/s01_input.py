@@ -171,8 +171,9 @@ def _media_of(input: JSON) -> list[ImageBlock | DocumentBlock]:
         return []
     found: list[ImageBlock | DocumentBlock] = []
     for key, kind in (("images", "image"), ("documents", "document")):
-        items = input.get(key, [])
-        for item in items if isinstance(items, Sequence) and not isinstance(items, str) else []:
+        items = input.get(key, ())
+        given = () if isinstance(items, str) or not isinstance(items, Sequence) else items
+        for item in given:
             try:
                 block = block_from_json({"type": kind, **cast("Mapping[str, JSON]", item)})
             except (TypeError, ValueError) as error:

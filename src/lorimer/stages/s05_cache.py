@@ -41,7 +41,7 @@ class AggressiveCache(CacheStrategy):
     """After the tools, the system prompt, and the conversation but for its newest messages."""
 
     name = "aggressive_cache"
-    description = "As system_cache, and within the conversation, stable_history_offset from its end."
+    description = "As system_cache, and stable_history_offset messages from the end."
 
     class Config(BaseModel):
         model_config = ConfigDict(extra="forbid")

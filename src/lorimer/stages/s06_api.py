@@ -118,7 +118,7 @@ class APIStage(Stage[object, Response]):
         model = bindings.model
         self._model = model
         self._spec = model_spec(model, self.config.provider)
-        self._effort = parse_spec(self._spec).effort
+        self._effort = parse_spec(self._spec, PROVIDERS).effort
         self._models = bindings.models
         token = bindings.stages.get("token")
         self._token = token if isinstance(token, TokenStage) else None
@@ -181,7 +181,7 @@ def model_spec(model: ModelConfig, provider: str) -> str:
     when they disagree."""
     if not provider:
         return model.model
-    spec = parse_spec(model.model)
+    spec = parse_spec(model.model, PROVIDERS)
     if spec.provider == provider:
         return model.model
     named = model.model.startswith((f"{spec.provider}:", f"{spec.provider}/"))

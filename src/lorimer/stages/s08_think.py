@@ -43,9 +43,7 @@ class Filter(ThinkProcessor):
 
     def process(self, texts: list[str]) -> list[str]:
         phrases = [phrase.casefold() for phrase in self.config.exclude_patterns]
-        return [
-            text for text in texts if not any(phrase in text.casefold() for phrase in phrases)
-        ]
+        return [text for text in texts if not any(phrase in text.casefold() for phrase in phrases)]
 
 
 class ThinkStage(Stage[object, object]):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from typing import cast
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
@@ -27,10 +26,7 @@ class Emitter(Strategy):
 
     def bind(self, bindings: Bindings) -> None:
         where = f"stages[17].strategy_configs.emitters.{self.name}.target"
-        self._target = cast(
-            "Callable[[JSON], Awaitable[None] | None]",
-            bindings.get(self.config.target, Callable, where),
-        )
+        self._target = bindings.function(self.config.target, where)
 
     def payload(self, state: PipelineState) -> JSON:
         """What the function is called with."""
