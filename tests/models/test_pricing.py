@@ -15,6 +15,10 @@ from hypothesis import strategies as st
 from lorimer.core.errors import ConfigError
 from lorimer.core.messages import Usage
 from lorimer.models import Price, Prices
+from lorimer.models.pricing import (
+    _tiers,  # pyright: ignore[reportPrivateUsage]
+    cost_nano,
+)
 
 PLAIN = Price(3, 15, 0.3, 3.75)
 
@@ -104,9 +108,6 @@ def test_dated_prices_follow_the_clock() -> None:
 
 
 def test_a_kind_of_token_without_a_price_is_unknown() -> None:
-    from lorimer.models.pricing import _tiers  # pyright: ignore[reportPrivateUsage]
-    from lorimer.models.pricing import cost_nano
-
     tiers = _tiers(ModelPrice(input_mtok=Decimal(1)))
     assert tiers is not None
     assert cost_nano(tiers, Usage(5)) == 5000

@@ -1,0 +1,106 @@
+"""The Anthropic Messages wire, through the official SDK, whose types stop here.
+
+The SDK addresses, signs and sends. Its retries, time-outs, tracing and models of requests and
+events are not used: `anthropic_request` writes, `anthropic_answer` reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import anthropic
+import httpx2
+
+from lorimer.core.messages import Delta, Request, Response, Usage
+from lorimer.core.world import World
+from lorimer.models.anthropic_answer import AnthropicAnswer
+from lorimer.models.anthropic_request import encode
+from lorimer.models.credentials import ProviderCredentials
+from lorimer.models.errors import network_error, status_error
+from lorimer.models.registry import ProviderContext
+from lorimer.models.spec import ModelSpec
+from lorimer.models.wire import CallIds, encode_body, exchange, writing
+
+OFFICIAL_URL = "https://api.anthropic.com"
+
+
+class _Client(anthropic.AsyncAnthropic):
+    def __init__(self, credentials: ProviderCredentials, http: httpx2.AsyncClient) -> None:
+        super().__init__(
+            api_key=credentials.api_key.reveal(),
+            base_url=credentials.base_url or OFFICIAL_URL,
+            default_headers=credentials.default_headers,
+            http_client=http,
+            max_retries=0,
+            timeout=None,
+            open_telemetry=False,
+        )
+        # Else the first request looks it up in a thread, which virtual time cannot see.
+        self._platform = "Unknown"
+        self.http = http
+
+
+class AnthropicModel:
+    """A Claude model, at Anthropic or at a base URL that speaks the same dialect."""
+
+    provider = "anthropic"
+
+    def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+        self.name = spec.model
+        self._effort = spec.effort
+        self._context = context
+        self._credentials = context.require(self.provider)
+        self._client: _Client | None = None
+
+    def price(self, usage: Usage, *, model: str = "") -> int | None:
+        """Nano-dollars, by the price table."""
+        return self._context.prices.nano(
+            self.provider, self.name, usage, answered=model, base_url=self._credentials.base_url
+        )
+
+    def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
+        """One call of `/v1/messages`; see `core.model.Model.stream`."""
+        answer = AnthropicAnswer(self.provider, CallIds(request, world), self._credentials)
+
+        async def send() -> httpx2.Response:
+            with writing(self.provider):
+                encoded = encode(request, self._effort)
+                content = encode_body(encoded.body)
+            answer.dropped = encoded.dropped
+            answer.sent = len(content)
+            return await self._post(content, encoded.headers, world)
+
+        return exchange(self.provider, send, answer, self.price, streamed=request.stream)
+
+    async def _post(self, content: bytes, headers: dict[str, str], world: World) -> httpx2.Response:
+        try:
+            response = await self._sdk(world).post(
+                "/v1/messages",
+                content=content,
+                cast_to=httpx2.Response,
+                options={"headers": headers} if headers else {},
+                stream=True,
+                stream_cls=anthropic.AsyncStream[object],
+            )
+        except anthropic.APIStatusError as error:
+            answered = error.response
+            raise status_error(
+                self.provider,
+                answered.status_code,
+                answered.headers,
+                answered.content,
+                now=world.time(),
+                credentials=self._credentials,
+            ) from None  # the SDK's error holds the request, and with it the key
+        except anthropic.AnthropicError as error:
+            cause = error.__cause__ or error
+            raise network_error(self.provider, cause, self._credentials) from cause
+        # With this cast_to the SDK hands out the response itself, whatever its types say.
+        assert isinstance(response, httpx2.Response)
+        return response
+
+    def _sdk(self, world: World) -> _Client:
+        http = self._context.http.get((self.provider, self._credentials.base_url), world)
+        if self._client is None or self._client.http is not http:
+            self._client = _Client(self._credentials, http)
+        return self._client

@@ -1,0 +1,240 @@
+"""A canonical request as the body of Anthropic's `/v1/messages`.
+
+What a model or the API version would refuse is left out and named in the answer's
+`extra["dropped"]`, rather than failing the call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import (
+    Block,
+    DocumentBlock,
+    ImageBlock,
+    Message,
+    Request,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUse,
+)
+from lorimer.models.wire import effort_of, turns, wire_id, wire_name
+
+MIN_THINKING: Final = 1024
+SAMPLING_VERSION: Final = "2023-06-01"
+"""The last API version that takes temperature, top_p and top_k: 2026-10-21 refuses any value."""
+
+_EPHEMERAL: Final[JSON] = {"type": "ephemeral"}
+_VERSION: Final = re.compile(r"claude-(?:[a-z]+-)?(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a model takes."""
+
+    adaptive: bool = False
+    """Thinks as much as it sees fit (`adaptive`), and refuses a budget."""
+    sampling: bool = True
+    """Takes temperature, top_p and top_k."""
+    effort: bool = False
+    """Takes `output_config.effort`."""
+
+
+def abilities(model: str) -> Abilities:
+    """By the version in the name. A Claude without one counts as newest; what is not a Claude
+    (another server that speaks the dialect) as the classic ones."""
+    if "claude" not in model:
+        return Abilities()
+    version = _version(model)
+    new = version >= (4, 7)
+    return Abilities(new, not new, version >= (4, 6) or (version == (4, 5) and "opus" in model))
+
+
+def _version(model: str) -> tuple[int, int]:
+    match = _VERSION.search(model)
+    return (int(match[1]), int(match[2] or 0)) if match else (99, 0)
+
+
+@dataclass(slots=True)
+class Encoded:
+    """A request ready to be written."""
+
+    body: dict[str, JSON]
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    dropped: list[str] = field(default_factory=list[str])
+    """Fields that were asked for and not sent."""
+
+
+def encode(request: Request, default_effort: str) -> Encoded:
+    """The body, the headers besides the SDK's, and what was left out."""
+    able = abilities(request.model)
+    body: dict[str, JSON] = {
+        "model": request.model,
+        "max_tokens": request.max_tokens,
+        "messages": _messages(request),
+    }
+    out = Encoded(body)
+    if request.system:
+        block: dict[str, JSON] = {"type": "text", "text": request.system}
+        body["system"] = (
+            [{**block, "cache_control": _EPHEMERAL}] if request.cache.system else request.system
+        )
+    if request.tools:
+        tools = [spec.to_json() for spec in request.tools]
+        if request.cache.tools:
+            tools[-1]["cache_control"] = _EPHEMERAL
+        body["tools"] = tools
+        if request.tool_choice != "auto":
+            body["tool_choice"] = (
+                {"type": request.tool_choice}
+                if request.tool_choice in ("any", "none")
+                else {"type": "tool", "name": request.tool_choice}
+            )
+    if request.stop_sequences:
+        body["stop_sequences"] = list(request.stop_sequences)
+    thinks = _thinking(request, able, out)
+    _effort(request, able, default_effort, out)
+    _sample(request, able.sampling and not thinks, out)
+    if request.stream:
+        body["stream"] = True
+    return out
+
+
+def _thinking(request: Request, able: Abilities, out: Encoded) -> bool:
+    if not request.thinking_tokens:
+        return False
+    if request.tools and request.tool_choice not in ("auto", "none"):
+        # The API refuses to think when a call is forced.
+        out.dropped.append("thinking")
+        return False
+    budget = max(MIN_THINKING, request.thinking_tokens)
+    total = request.max_tokens + request.thinking_tokens  # what was reserved: never more
+    if not able.adaptive and budget >= total:
+        out.dropped.append("thinking")
+        return False
+    out.body["thinking"] = (
+        {"type": "adaptive"} if able.adaptive else {"type": "enabled", "budget_tokens": budget}
+    )
+    out.body["max_tokens"] = total
+    return True
+
+
+def _effort(request: Request, able: Abilities, default: str, out: Encoded) -> None:
+    asked = request.effort or default
+    if able.adaptive and "thinking" in out.body:
+        asked = effort_of(request, default)  # the only handle on how much such a model thinks
+    if asked and able.effort:
+        out.body["output_config"] = {"effort": asked}
+    elif asked:
+        out.dropped.append("effort")
+
+
+def _sample(request: Request, allowed: bool, out: Encoded) -> None:
+    values = (request.temperature, request.top_p, request.top_k)
+    for name, value in zip(_SAMPLING, values, strict=True):
+        if value is None:
+            continue
+        if allowed:
+            out.body[name] = value
+            out.headers["anthropic-version"] = SAMPLING_VERSION
+        else:
+            out.dropped.append(name)
+
+
+def _messages(request: Request) -> list[JSON]:
+    marked = _marked(request.messages, request.cache.message)
+    out: list[JSON] = []
+    for turn in turns(request.messages):
+        blocks: list[dict[str, JSON]] = []
+        for block in turn.blocks:
+            encoded = _block(block)
+            if encoded is not None:
+                if block is marked:
+                    encoded["cache_control"] = _EPHEMERAL
+                blocks.append(encoded)
+        # Results have to come first in the message after their calls.
+        blocks.sort(key=_rank)
+        if blocks:
+            out.append({"role": turn.role, "content": blocks})
+    _trim_prefill(out)
+    return out
+
+
+def _rank(block: dict[str, JSON]) -> bool:
+    return block["type"] != "tool_result"
+
+
+def _marked(messages: Sequence[Message], index: int | None) -> Block | None:
+    """The block that carries the cache mark: the last of that message which can."""
+    if index is None or not -len(messages) <= index < len(messages):
+        return None
+    for block in reversed(messages[index].content):
+        if not isinstance(block, ThinkingBlock) and _block(block) is not None:
+            return block
+    return None
+
+
+def _trim_prefill(messages: list[JSON]) -> None:
+    # An answer to be continued must not end with white space.
+    last = messages[-1] if messages else None
+    if isinstance(last, dict) and last["role"] == "assistant":
+        content = last["content"]
+        block = content[-1] if isinstance(content, list) else None
+        if isinstance(block, dict) and isinstance(text := block.get("text"), str):
+            block["text"] = text.rstrip()
+
+
+def _block(block: Block) -> dict[str, JSON] | None:
+    """A block on the wire; None: it cannot or must not be sent."""
+    match block:
+        case TextBlock():
+            return {"type": "text", "text": block.text} if block.text.strip() else None
+        case ThinkingBlock():
+            if block.redacted:
+                return {"type": "redacted_thinking", "data": block.redacted}
+            if not block.signature:
+                return None  # another provider's thoughts
+            return {"type": "thinking", "thinking": block.text, "signature": block.signature}
+        case ToolUse():
+            return {
+                "type": "tool_use",
+                "id": wire_id(block.id),
+                "name": wire_name(block.name),
+                "input": block.input,
+            }
+        case ToolResultBlock():
+            return _result(block)
+        case ImageBlock():
+            return {"type": "image", "source": _source(block)}
+        case DocumentBlock():
+            document: dict[str, JSON] = {"type": "document", "source": _source(block)}
+            if block.title:
+                document["title"] = block.title
+            return document
+
+
+def _result(block: ToolResultBlock) -> dict[str, JSON]:
+    content: JSON = (
+        block.content
+        if isinstance(block.content, str)
+        else [part for item in block.content if (part := _block(item)) is not None]
+    )
+    out: dict[str, JSON] = {"type": "tool_result", "tool_use_id": wire_id(block.tool_use_id)}
+    if block.is_error:
+        out["is_error"] = True
+        content = content or "(no output)"  # the API refuses an error without a word
+    if content:
+        out["content"] = content
+    return out
+
+
+def _source(block: ImageBlock | DocumentBlock) -> JSON:
+    if block.url:
+        return {"type": "url", "url": block.url}
+    return {"type": "base64", "media_type": block.media_type, "data": block.data}

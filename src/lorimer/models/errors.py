@@ -1,0 +1,224 @@
+"""What providers answer when they do not answer, as APIError.
+
+Vendors map into the codes here; which code is retried, `core/errors.py` decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import NO_USAGE, Usage
+from lorimer.models.credentials import VARIABLES, ProviderCredentials
+from lorimer.models.sse import clean, parse_json
+
+MAX_RETRY_AFTER_S: Final = 3600.0
+_MESSAGE_CHARS: Final = 600
+
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_TOO_LONG: Final = re.compile(
+    r"prompt is too long|context[ _]length|context window|maximum context"
+    r"|too many (input |prompt )?tokens|input is too long|exceeds? the (model'?s )?max\w* .*tokens"
+    r"|input length and `?max_tokens`? exceed",
+    re.IGNORECASE,
+)
+_NO_MONEY: Final = re.compile(r"credit balance is too low|exceeded your current quota", re.I)
+
+_Code = ExecutorErrorCode
+
+_BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
+    "context_length_exceeded": _Code.EXEC_API_TOKEN_LIMIT,
+    "request_too_large": _Code.EXEC_API_TOKEN_LIMIT,
+    "insufficient_quota": _Code.EXEC_API_TERMINAL,
+    "billing_hard_limit_reached": _Code.EXEC_API_TERMINAL,
+    "billing_error": _Code.EXEC_API_TERMINAL,
+    "authentication_error": _Code.EXEC_API_AUTH_INVALID_KEY,
+    "permission_error": _Code.EXEC_API_AUTH_INVALID_KEY,
+    "invalid_api_key": _Code.EXEC_API_AUTH_INVALID_KEY,
+    "rate_limit_error": _Code.EXEC_API_RATE_LIMITED,
+    "rate_limit_exceeded": _Code.EXEC_API_RATE_LIMITED,
+    "timeout_error": _Code.EXEC_API_TIMEOUT,
+    "overloaded_error": _Code.EXEC_API_SERVER_ERROR,
+    "api_error": _Code.EXEC_API_SERVER_ERROR,
+    "server_error": _Code.EXEC_API_SERVER_ERROR,
+    "internal_server_error": _Code.EXEC_API_SERVER_ERROR,
+    "invalid_request_error": _Code.EXEC_API_BAD_REQUEST,
+    "not_found_error": _Code.EXEC_API_BAD_REQUEST,
+}
+"""Where there is no status to go by: an error in the middle of a stream."""
+
+_BY_STATUS: Final[Mapping[int, ExecutorErrorCode]] = {
+    401: _Code.EXEC_API_AUTH_INVALID_KEY,
+    402: _Code.EXEC_API_TERMINAL,
+    403: _Code.EXEC_API_AUTH_INVALID_KEY,
+    408: _Code.EXEC_API_TIMEOUT,
+    409: _Code.EXEC_API_SERVER_ERROR,  # a lock the vendor waited for in vain: both SDKs retry it
+    413: _Code.EXEC_API_TOKEN_LIMIT,
+    425: _Code.EXEC_API_SERVER_ERROR,
+    429: _Code.EXEC_API_RATE_LIMITED,
+}
+
+
+def status_error(
+    provider: str,
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: float,
+    credentials: ProviderCredentials,
+) -> APIError:
+    """The error of an answer whose status is not 2xx. `now`: seconds since the epoch."""
+    kinds, message = error_parts(body.decode("utf-8", "replace"))
+    code = _status_code(status, kinds, message)
+    if 300 <= status < 400:
+        message = "a redirect, which is not followed: the base URL is wrong"
+    shown = credentials.redact(_short(message))
+    return APIError(
+        f"{provider} answered {status}" + (f": {shown}" if shown else ""),
+        code=code,
+        hint=_hint(code, provider),
+        status=status,
+        retry_after_s=retry_after(headers, now),
+    )
+
+
+def event_error(
+    provider: str, error: JSON, *, usage: Usage, credentials: ProviderCredentials
+) -> APIError:
+    """The error that a provider reports inside an answer that began well."""
+    kinds, message = _parts(error)
+    code = _refined(kinds, message) or next(
+        (_BY_KIND[kind] for kind in kinds if kind in _BY_KIND), None
+    )
+    if code is None:
+        # A bare status as `code` is what gateways send.
+        status = next((int(kind) for kind in kinds if re.fullmatch(r"[45][0-9]{2}", kind)), 500)
+        code = _status_code(status, kinds, message)
+    shown = credentials.redact(_short(message)) or "no reason given"
+    return APIError(
+        f"{provider} broke off its answer: {shown}",
+        code=code,
+        hint=_hint(code, provider),
+        usage=usage if usage is not NO_USAGE else None,
+    )
+
+
+def network_error(
+    provider: str, cause: BaseException, credentials: ProviderCredentials
+) -> APIError:
+    """Nothing came back: no route, no name, no TLS, a reset."""
+    why = credentials.redact(_short(str(cause))) or type(cause).__name__
+    return APIError(
+        f"{provider} could not be reached: {why}", code=_Code.EXEC_API_NETWORK, cause=cause
+    )
+
+
+def incomplete(
+    provider: str, why: str, *, usage: Usage = NO_USAGE, cause: BaseException | None = None
+) -> APIError:
+    """An answer that began and did not end."""
+    return APIError(
+        f"the answer of {provider} is incomplete: {why}",
+        code=_Code.EXEC_API_STREAM_INCOMPLETE,
+        usage=usage if usage is not NO_USAGE else None,
+        cause=cause,
+    )
+
+
+def error_parts(body: str) -> tuple[list[str], str]:
+    """The names an error body gives itself (type, code) and its message.
+
+    Known shapes: `{"error": {...}}`, `{"error": "..."}`, `{"message": ...}`, `{"detail": ...}`,
+    and text that is not JSON.
+    """
+    try:
+        value = parse_json(body)
+    except ValueError:
+        # A proxy's HTML page says nothing to anybody.
+        return [], "" if body.lstrip().startswith("<") else body
+    if isinstance(value, Mapping) and value.get("error"):
+        value = value["error"]
+    return _parts(value)
+
+
+def _parts(error: JSON) -> tuple[list[str], str]:
+    if isinstance(error, str):
+        return [], error
+    if not isinstance(error, Mapping):
+        return [], ""
+    kinds = [str(error[key]) for key in ("code", "type", "status") if error.get(key)]
+    message = error.get("message") or error.get("detail") or ""
+    return kinds, message if isinstance(message, str) else str(message)
+
+
+def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
+    """Codes that a body tells more exactly than a status does."""
+    for kind in kinds:
+        code = _BY_KIND.get(kind)
+        if code in (_Code.EXEC_API_TOKEN_LIMIT, _Code.EXEC_API_TERMINAL):
+            return code
+    return _Code.EXEC_API_TERMINAL if _NO_MONEY.search(message) else None
+
+
+def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCode:
+    if status < 500:
+        refined = _refined(kinds, message)
+        if refined is not None:
+            return refined
+        if status in (400, 422) and _TOO_LONG.search(message):
+            return _Code.EXEC_API_TOKEN_LIMIT
+        if status == 401 and "expired" in message.lower():
+            return _Code.EXEC_API_AUTH_EXPIRED
+        return _BY_STATUS.get(status, _Code.EXEC_API_BAD_REQUEST)
+    return _Code.EXEC_API_SERVER_ERROR
+
+
+def _hint(code: ExecutorErrorCode, provider: str) -> str:
+    variable = VARIABLES.get(provider, ("",))[0]
+    match code:
+        case _Code.EXEC_API_AUTH_INVALID_KEY | _Code.EXEC_API_AUTH_EXPIRED if variable:
+            return f"Check {variable} and what the key may use."
+        case _Code.EXEC_API_TERMINAL:
+            return "Check the account's plan and billing."
+        case _Code.EXEC_API_TOKEN_LIMIT:
+            return "Compact the conversation or use a model with a larger window."
+        case _:
+            return ""
+
+
+def _short(text: str) -> str:
+    text = clean(" ".join(text.split()))
+    return text if len(text) <= _MESSAGE_CHARS else text[:_MESSAGE_CHARS] + "..."
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Seconds that the provider asks us to wait: `retry-after-ms`, else `retry-after` (seconds, or
+    an HTTP date against `now`). None: it asks nothing, or nothing sensible (a past date, more than
+    an hour, not a number)."""
+    lowered = {name.lower(): value.strip() for name, value in headers.items()}
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = lowered.get(name, "")
+        wait: float | None = None
+        if _NUMBER.fullmatch(value):
+            wait = float(value) * scale
+        elif value and scale == 1.0:
+            wait = _until(value, now)
+        if wait is not None and 0 <= wait <= MAX_RETRY_AFTER_S:
+            return wait
+    return None
+
+
+def _until(date: str, now: float) -> float | None:
+    try:
+        when = parsedate_to_datetime(date)
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=UTC)
+        return when.timestamp() - now
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -1,0 +1,231 @@
+"""OpenAI's chat chunks, or its whole completion, as the canonical answer.
+
+Also those of other servers, which take liberties: thinking under two names, calls without index
+or id, a stop reason of `stop` after calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import (
+    NO_USAGE,
+    Block,
+    Delta,
+    Response,
+    StopReason,
+    TextBlock,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolInputDelta,
+    Usage,
+    UsageDelta,
+)
+from lorimer.models.credentials import ProviderCredentials
+from lorimer.models.errors import event_error, incomplete
+from lorimer.models.sse import Event, clean, parse_json
+from lorimer.models.wire import (
+    CUTTING,
+    CallIds,
+    Text,
+    array,
+    count,
+    estimated,
+    mapping,
+    string,
+    tool_use,
+)
+
+_STOPS: Final[Mapping[str, StopReason]] = {
+    "stop": StopReason.END_TURN,
+    "length": StopReason.MAX_TOKENS,
+    "tool_calls": StopReason.TOOL_USE,
+    "function_call": StopReason.TOOL_USE,
+    "content_filter": StopReason.REFUSAL,
+}
+
+
+class _Call:
+    """A tool call under construction."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.name = ""
+        self.arguments = Text()
+
+
+class OpenAIChatAnswer:
+    """An `Assembler`; see `models.wire`."""
+
+    def __init__(self, provider: str, ids: CallIds, credentials: ProviderCredentials) -> None:
+        self.usage = NO_USAGE
+        self.done = False
+        self.sent = 0
+        self.dropped: Sequence[str] = ()
+        """Fields of the request that were not sent."""
+        self._provider = provider
+        self._ids = ids
+        self._credentials = credentials
+        self._text = Text()
+        self._thinking = Text()
+        self._calls: list[_Call] = []
+        self._slots: dict[JSON, int] = {}  # the wire's index → the position in _calls
+        self._finish = ""
+        self._refused = False
+        self._model = ""
+        self._id = ""
+
+    def read(self, events: Iterable[Event]) -> Sequence[Delta]:
+        """See `Assembler.read`. Unknown fields are skipped, and choices but the first."""
+        out: list[Delta] = []
+        for name, text in events:
+            if text == "[DONE]":
+                self.done = True
+                return out
+            data = mapping(parse_json(text))
+            if data.get("error") or name == "error":
+                raise self._failed(data.get("error") or data)
+            if not self._id:
+                self._head(data)
+            for item in array(data.get("choices") or []):
+                choice = mapping(item)
+                if choice.get("index", 0) == 0:
+                    self._delta(mapping(choice.get("delta") or {}), out)
+                    self._finish = string(choice.get("finish_reason") or self._finish)
+            if data.get("usage"):
+                self._count(data["usage"])
+                out.append(UsageDelta(self.usage))
+        return out
+
+    def whole(self, body: JSON) -> None:
+        """See `Assembler.whole`."""
+        data = mapping(body)
+        if data.get("error"):
+            raise self._failed(data["error"])
+        self._head(data)
+        choice = mapping(array(data["choices"])[0])
+        self._delta(mapping(choice["message"]), [])
+        self._finish = string(choice.get("finish_reason") or "")
+        if data.get("usage"):
+            self._count(data["usage"])
+        self.done = True
+
+    def finish(self) -> Response:
+        """See `Assembler.finish`. A body that ends without `[DONE]` is whole if it told both why
+        the model stopped and what it used: nothing of the answer can be missing then."""
+        if not self._finish or not (self.done or self.usage is not NO_USAGE):
+            missing = "a finish_reason" if not self._finish else "[DONE]"
+            raise incomplete(self._provider, f"it ended without {missing}", usage=self.usage)
+        if self._finish == "error":
+            raise self._failed({"code": "server_error", "message": "the model failed"})
+        extra: dict[str, JSON] = {}
+        if self._finish not in _STOPS:
+            extra["stop_reason"] = self._finish
+        if self.dropped:
+            extra["dropped"] = list(self.dropped)
+        stop = self._stop()
+        content = self._content(cut=stop in CUTTING)
+        if self.usage is NO_USAGE:
+            self.usage = estimated(self.sent, content)
+            extra["usage_estimated"] = True
+        return Response(content, stop, self.usage, self._model, self._id, 0, extra)
+
+    def _stop(self) -> StopReason:
+        stop = _STOPS.get(self._finish, StopReason.END_TURN)
+        if stop in (StopReason.END_TURN, StopReason.TOOL_USE):
+            stop = StopReason.TOOL_USE if self._calls else StopReason.END_TURN
+        return StopReason.REFUSAL if self._refused else stop
+
+    def _content(self, *, cut: bool) -> tuple[Block, ...]:
+        content: list[Block] = []
+        if thinking := str(self._thinking):
+            content.append(ThinkingBlock(thinking))
+        if text := str(self._text):
+            content.append(TextBlock(text))
+        for call in self._calls:
+            last = call is self._calls[-1]
+            chosen = self._ids.unique(call.id)
+            made = tool_use(chosen, clean(call.name), str(call.arguments), cut=cut and last)
+            content.append(made)
+        return tuple(content)
+
+    def _head(self, data: Mapping[str, JSON]) -> None:
+        self._id = string(data.get("id") or "")
+        self._model = string(data.get("model") or "")
+
+    def _delta(self, delta: Mapping[str, JSON], out: list[Delta]) -> None:
+        """A delta, or the message of an answer in one piece: the fields are the same."""
+        content = delta.get("content")
+        if content:
+            self._say(string(content), out)
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        if thought:
+            piece = self._thinking.add(string(thought))
+            if piece:
+                out.append(ThinkingDelta(piece))
+        refusal = delta.get("refusal")
+        if refusal:
+            self._refused = True
+            self._say(string(refusal), out)
+        calls = delta.get("tool_calls")
+        if calls:
+            for call in array(calls):
+                self._call(mapping(call), out)
+
+    def _say(self, text: str, out: list[Delta]) -> None:
+        piece = self._text.add(text)
+        if piece:
+            out.append(TextDelta(piece))
+
+    def _call(self, data: Mapping[str, JSON], out: list[Delta]) -> None:
+        given = string(data.get("id") or "")
+        function = mapping(data.get("function") or {})
+        name = string(function.get("name") or "")
+        number = self._slot(data.get("index"), given, bool(name))
+        call = self._calls[number]
+        fresh = bool(name) and not call.name
+        call.name = call.name or name
+        arguments = function.get("arguments")
+        piece = ""
+        if arguments:
+            text = arguments if isinstance(arguments, str) else dumps(arguments)
+            piece = call.arguments.add(text)
+        if fresh or piece:
+            out.append(ToolInputDelta(number, piece, name if fresh else ""))
+
+    def _slot(self, index: JSON, id: str, named: bool) -> int:
+        """Which call a piece belongs to. Some servers send no index, or the same for all."""
+        number = len(self._calls) - 1 if index is None else self._slots.get(index, -1)
+        if number >= 0:
+            known = self._calls[number].id
+            if not (id and named and known and id != known) and not (index is None and named):
+                self._calls[number].id = known or id
+                return number
+        self._calls.append(_Call(id))
+        self._slots[index] = len(self._calls) - 1
+        return len(self._calls) - 1
+
+    def _count(self, value: JSON) -> None:
+        """Cached tokens are part of the wire's prompt tokens, and not of our input tokens."""
+        usage = mapping(value)
+        prompt_details = usage.get("prompt_tokens_details")
+        answer_details = usage.get("completion_tokens_details")
+        prompt = prompt_details if isinstance(prompt_details, dict) else {}
+        answer = answer_details if isinstance(answer_details, dict) else {}
+        read = count(prompt.get("cached_tokens"))
+        written = count(prompt.get("cache_write_tokens"))
+        self.usage = Usage(
+            max(0, count(usage.get("prompt_tokens")) - read - written),
+            count(usage.get("completion_tokens")),
+            written,
+            read,
+            count(answer.get("reasoning_tokens")),
+        )
+
+    def _failed(self, error: JSON) -> Exception:
+        return event_error(self._provider, error, usage=self.usage, credentials=self._credentials)

@@ -1,0 +1,219 @@
+"""A canonical request as the body of OpenAI's `/chat/completions`, there and on other servers.
+
+What the model would refuse is left out and named in the answer's `extra["dropped"]`. Thinking is
+never sent back: the chat wire has no place for it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import (
+    Block,
+    DocumentBlock,
+    ImageBlock,
+    Request,
+    TextBlock,
+    ToolResultBlock,
+    ToolUse,
+)
+from lorimer.models.wire import Turn, effort_of, turns, wire_id, wire_name
+
+_REASONING: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))(?!.*chat)")
+_NEW: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))")
+_HOST: Final = re.compile(r"(.+\.)?openai\.com")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Who is asked."""
+
+    official: bool
+    """OpenAI itself, and not another server that speaks its dialect."""
+    reasoning: bool
+    """The model thinks before it answers, refuses sampling parameters and takes an effort."""
+    new: bool
+    """The model wants `max_completion_tokens` and the `developer` role."""
+
+
+def endpoint(base_url: str, model: str) -> Endpoint:
+    """By the host and the model's name; a fine-tune counts as its base."""
+    host = urlsplit(base_url).hostname or ""
+    official = not base_url or _HOST.fullmatch(host) is not None
+    name = model.lower().removeprefix("ft:")
+    return Endpoint(
+        official, _REASONING.match(name) is not None, official and _NEW.match(name) is not None
+    )
+
+
+@dataclass(slots=True)
+class Encoded:
+    """A request ready to be written."""
+
+    body: dict[str, JSON]
+    dropped: list[str] = field(default_factory=list[str])
+    """Fields that were asked for and not sent."""
+
+
+def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
+    """The body, and what was left out."""
+    limit = request.max_tokens + (request.thinking_tokens or 0)
+    body: dict[str, JSON] = {
+        "model": request.model,
+        "messages": _messages(request, "developer" if target.new else "system"),
+        "max_completion_tokens" if target.new else "max_tokens": limit,
+    }
+    out = Encoded(body)
+    if request.tools:
+        body["tools"] = [
+            {
+                "type": "function",
+                "function": {
+                    "name": spec.name,
+                    "description": spec.description,
+                    "parameters": spec.input_schema,
+                },
+            }
+            for spec in request.tools
+        ]
+        if request.tool_choice != "auto":
+            body["tool_choice"] = _choice(request.tool_choice)
+    _effort(request, default_effort, target, out)
+    _sample(request, target, out)
+    if request.stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    return out
+
+
+def _choice(choice: str) -> JSON:
+    match choice:
+        case "any":
+            return "required"
+        case "none":
+            return "none"
+        case name:
+            return {"type": "function", "function": {"name": name}}
+
+
+def _effort(request: Request, default: str, target: Endpoint, out: Encoded) -> None:
+    explicit = request.effort or default
+    if target.reasoning:
+        effort = effort_of(request, default)
+        if effort:
+            out.body["reasoning_effort"] = effort
+    elif explicit and not target.official:
+        out.body["reasoning_effort"] = explicit  # which of their models reason, no name tells
+    elif explicit:
+        out.dropped.append("effort")
+
+
+def _sample(request: Request, target: Endpoint, out: Encoded) -> None:
+    refuses = target.official and target.reasoning
+    stops = list(request.stop_sequences) or None
+    for name, value, sent in (
+        ("temperature", request.temperature, not refuses),
+        ("top_p", request.top_p, not refuses),
+        ("top_k", request.top_k, not target.official),
+        ("stop", stops, not refuses),
+    ):
+        if value is None:
+            continue
+        if sent:
+            out.body[name] = value
+        else:
+            out.dropped.append("stop_sequences" if name == "stop" else name)
+
+
+def _messages(request: Request, system_role: str) -> list[JSON]:
+    out: list[JSON] = []
+    if request.system:
+        out.append({"role": system_role, "content": request.system})
+    for turn in turns(request.messages):
+        out.extend(_assistant(turn) if turn.role == "assistant" else _user(turn))
+    return out
+
+
+def _assistant(turn: Turn) -> list[JSON]:
+    text = "\n".join([block.text for block in turn.blocks if isinstance(block, TextBlock)])
+    calls: list[JSON] = [
+        {
+            "id": wire_id(block.id),
+            "type": "function",
+            "function": {"name": wire_name(block.name), "arguments": dumps(block.input)},
+        }
+        for block in turn.blocks
+        if isinstance(block, ToolUse)
+    ]
+    if calls:
+        return [{"role": "assistant", "content": text or None, "tool_calls": calls}]
+    return [{"role": "assistant", "content": text}] if text else []
+
+
+def _user(turn: Turn) -> list[JSON]:
+    """Results first, as the wire wants them right after their calls; then all the rest."""
+    out: list[JSON] = []
+    parts: list[JSON] = []
+    for block in turn.blocks:
+        if isinstance(block, ToolResultBlock):
+            text, pictures = _result(block)
+            out.append(
+                {"role": "tool", "tool_call_id": wire_id(block.tool_use_id), "content": text}
+            )
+            if pictures:
+                parts.append(_text(f"Images in the result of call {wire_id(block.tool_use_id)}:"))
+                parts.extend(map(_image, pictures))
+    for block in turn.blocks:
+        part = _part(block)
+        if part is not None:
+            parts.append(part)
+    if parts:
+        out.append({"role": "user", "content": _content(parts)})
+    return out
+
+
+def _content(parts: list[JSON]) -> JSON:
+    # A lone text as a plain string: the one form that every server takes.
+    only = parts[0]
+    if len(parts) == 1 and isinstance(only, dict) and only["type"] == "text":
+        return only["text"]
+    return parts
+
+
+def _result(block: ToolResultBlock) -> tuple[str, list[ImageBlock]]:
+    if isinstance(block.content, str):
+        return block.content, []
+    texts = [part.text for part in block.content if isinstance(part, TextBlock)]
+    return "\n".join(texts), [part for part in block.content if isinstance(part, ImageBlock)]
+
+
+def _part(block: Block) -> JSON:
+    """A block as a part of a user message; None: it is none."""
+    match block:
+        case TextBlock():
+            return _text(block.text)
+        case ImageBlock():
+            return _image(block)
+        case DocumentBlock() if block.url:
+            return _text(f"[{block.title or 'document'}: {block.url}]")  # no place for a URL
+        case DocumentBlock():
+            name = block.title or f"document.{block.media_type.rpartition('/')[2]}"
+            return {"type": "file", "file": {"filename": name, "file_data": _data_url(block)}}
+        case _:
+            return None
+
+
+def _text(text: str) -> JSON:
+    return {"type": "text", "text": text}
+
+
+def _image(block: ImageBlock) -> JSON:
+    return {"type": "image_url", "image_url": {"url": block.url or _data_url(block)}}
+
+
+def _data_url(block: ImageBlock | DocumentBlock) -> str:
+    return f"data:{block.media_type};base64,{block.data}"

@@ -1,0 +1,138 @@
+"""Server-sent events out of bytes, however they were cut; and the strict JSON inside them.
+
+The parser follows the WHATWG HTML standard, section "Parsing an event stream": LF, CR and CRLF
+end a line, `data` lines add up, comments and unknown fields are skipped, an event that the end of
+the stream cuts off is dropped.
+"""
+
+from __future__ import annotations
+
+from json import JSONDecoder
+from math import isfinite
+from typing import Final, NoReturn, TypeAlias
+
+from lorimer.core.jsonable import JSON
+
+MAX_LINE: Final = 16 * 1024 * 1024
+"""Bytes of one line, and of the data of one event."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+Event: TypeAlias = tuple[str, str]
+"""Name ("" if none was given) and data."""
+
+
+class LineTooLong(ValueError):
+    """A line, or the data of an event, is longer than the limit."""
+
+
+class SSEParser:
+    """Feed it chunks in order; each call returns the events that the chunk completed."""
+
+    __slots__ = ("_after_cr", "_data", "_first", "_limit", "_name", "_size", "_tail", "_tail_size")
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self._limit = max_line
+        self._tail: list[bytes] = []  # pieces of the line that is not over yet
+        self._tail_size = 0
+        self._after_cr = False
+        self._first = True
+        self._name = ""
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Raises LineTooLong; the parser is of no use afterwards."""
+        if self._after_cr and chunk:
+            self._after_cr = False
+            if chunk.startswith(b"\n"):
+                chunk = chunk[1:]
+        if b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        head, newline, rest = chunk.rpartition(b"\n")
+        if not newline:
+            self._keep(chunk)
+            return []
+        if self._tail:
+            head = b"".join([*self._tail, head])
+            self._tail.clear()
+            self._tail_size = 0
+        lines = head.split(b"\n")
+        if len(head) > self._limit and max(map(len, lines)) > self._limit:
+            raise LineTooLong(f"a line of the stream is longer than {self._limit} bytes")
+        events = self._lines(lines)
+        if rest:
+            self._keep(rest)
+        return events
+
+    def _keep(self, piece: bytes) -> None:
+        self._tail_size += len(piece)
+        if self._tail_size > self._limit:
+            raise LineTooLong(f"a line of the stream is longer than {self._limit} bytes")
+        self._tail.append(piece)
+
+    def _lines(self, lines: list[bytes]) -> list[Event]:
+        if self._first:
+            self._first = False
+            lines[0] = lines[0].removeprefix(_BOM)
+        events: list[Event] = []
+        for line in lines:
+            if not line:
+                if self._data:
+                    data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                    events.append((self._name, data.decode("utf-8", "replace")))
+                    self._data = []
+                    self._size = 0
+                self._name = ""
+            elif line.startswith(b"data: "):
+                self._add(line[6:])
+            else:
+                field, _, value = line.partition(b":")
+                value = value.removeprefix(b" ")
+                if field == b"data":
+                    self._add(value)
+                elif field == b"event":
+                    self._name = value.decode("utf-8", "replace")
+        return events
+
+    def _add(self, value: bytes) -> None:
+        self._size += len(value) + 1
+        if self._size > self._limit:
+            raise LineTooLong(f"an event of the stream is longer than {self._limit} bytes")
+        self._data.append(value)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return value
+
+
+_decode = JSONDecoder(parse_constant=_refuse, parse_float=_number).decode
+
+
+def parse_json(text: str) -> JSON:
+    """Strict JSON: no NaN, no infinite numbers. Raises ValueError, also for absurd nesting."""
+    try:
+        value: JSON = _decode(text)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+    return value
+
+
+def clean(text: str) -> str:
+    """`text` with surrogate pairs joined and lone surrogates replaced, so that it can be encoded.
+
+    JSON may hold them as escapes, and a server may cut a pair in two.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

@@ -1,0 +1,318 @@
+"""What the vendors' wires share: reading an answer off a response, and putting one together.
+
+A vendor brings an `Assembler`, which knows its events, and a request already sent; the rules here
+hold for all: one answer or one error, deltas once, the connection closed or given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, Protocol
+
+import httpx2
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import (
+    NO_USAGE,
+    Block,
+    Delta,
+    Message,
+    Request,
+    Response,
+    Role,
+    StopReason,
+    ToolUse,
+    Usage,
+    UsageDelta,
+)
+from lorimer.core.world import World
+from lorimer.models.errors import incomplete
+from lorimer.models.sse import Event, LineTooLong, SSEParser, clean, parse_json
+
+DRAIN_S: Final = 0.05
+"""How long the end of the body is waited for after the answer has ended, to keep the connection."""
+
+MAX_BODY: Final = 64 * 1024 * 1024
+"""Bytes of an answer that comes in one piece."""
+
+CHARS_PER_TOKEN: Final = 4
+
+LOW_BUDGET: Final = 5_000
+MEDIUM_BUDGET: Final = 20_000
+
+CUTTING: Final = frozenset({StopReason.MAX_TOKENS, StopReason.CONTEXT_OVERFLOW, StopReason.REFUSAL})
+"""Stops that may fall into the middle of a call."""
+
+_WIRE_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_BROKEN: Final = (KeyError, TypeError, AttributeError, IndexError, ValueError)
+
+
+class Assembler(Protocol):
+    """Puts one answer together. Made anew for each call."""
+
+    usage: Usage
+    done: bool
+    """The provider's own last event has come."""
+    sent: int
+    """Bytes of the request."""
+
+    def read(self, events: Iterable[Event]) -> Sequence[Delta]:
+        """The deltas that these events bring. Raises APIError for one that reports an error, and
+        KeyError, TypeError or ValueError for one that makes no sense."""
+        ...
+
+    def whole(self, body: JSON) -> None:
+        """Take an answer that came in one piece. Raises like `read`."""
+        ...
+
+    def finish(self) -> Response:
+        """The answer. Raises APIError `exec.api.stream_incomplete` if it has not ended."""
+        ...
+
+
+class Price(Protocol):
+    """`Model.price`."""
+
+    def __call__(self, usage: Usage, *, model: str = "") -> int | None: ...
+
+
+async def exchange(
+    provider: str,
+    send: Callable[[], Awaitable[httpx2.Response]],
+    assembler: Assembler,
+    price: Price,
+    *,
+    streamed: bool,
+) -> AsyncGenerator[Delta | Response, None]:
+    """Send a request, then give the deltas and the answer; the response is closed in any case.
+
+    Raises APIError: what `send` raises, what the provider reports inside the answer, and
+    `exec.api.stream_incomplete` for whatever is cut, malformed or over-long.
+    """
+    response = await send()
+    chunks = response.aiter_bytes()
+    try:
+        if not streamed or "json" in response.headers.get("content-type", ""):
+            assembler.whole(parse_json(await _body(chunks)))
+        else:
+            yield UsageDelta(NO_USAGE)  # the provider has answered: the connect clock stops
+            parser = SSEParser()
+            async for chunk in chunks:
+                events = parser.feed(chunk)
+                if events:
+                    for delta in assembler.read(events):
+                        yield delta
+                    if assembler.done:
+                        await _drain(chunks)
+                        break
+        answer = assembler.finish()
+    except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+        why = str(error) or type(error).__name__
+        raise incomplete(provider, why, usage=assembler.usage, cause=error) from error
+    except LineTooLong as error:
+        raise incomplete(provider, str(error), usage=assembler.usage) from error
+    except _BROKEN as error:
+        why = f"it makes no sense ({type(error).__name__}: {error})"
+        raise incomplete(provider, why, usage=assembler.usage, cause=error) from error
+    finally:
+        await chunks.aclose()
+        await response.aclose()
+    answer.cost_nano = price(answer.usage, model=answer.model) or 0
+    yield answer
+
+
+async def _body(chunks: AsyncGenerator[bytes, None]) -> str:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise LineTooLong(f"the body is longer than {MAX_BODY} bytes")
+        parts.append(chunk)
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+async def _drain(chunks: AsyncGenerator[bytes, None]) -> None:
+    # A body read to its end gives the connection back; one that does not end is closed instead.
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in chunks:
+                pass
+    except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
+        return
+
+
+class Text:
+    """Text that arrives in pieces, perhaps with a surrogate pair cut in two."""
+
+    __slots__ = ("_held", "parts")
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self._held = ""
+
+    def add(self, piece: str) -> str:
+        """Keep a piece; returns what of it can be shown now."""
+        if self._held or not piece.isascii():
+            piece = self._held + piece
+            self._held = ""
+            if "\ud800" <= piece[-1] <= "\udbff":
+                self._held = piece[-1]
+                piece = piece[:-1]
+            piece = clean(piece)
+        self.parts.append(piece)
+        return piece
+
+    def __str__(self) -> str:
+        return "".join(self.parts) + clean(self._held)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Messages of one role in a row, as one."""
+
+    role: Role
+    blocks: list[Block]
+
+
+def turns(messages: Sequence[Message]) -> list[Turn]:
+    """The conversation with consecutive messages of one role merged."""
+    out: list[Turn] = []
+    for message in messages:
+        if out and out[-1].role == message.role:
+            out[-1].blocks.extend(message.content)
+        else:
+            out.append(Turn(message.role, list(message.content)))
+    return out
+
+
+@contextmanager
+def writing(provider: str) -> Generator[None]:
+    """Round the making of a request: what JSON cannot hold (a NaN, an object) becomes APIError
+    `exec.api.bad_request`."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise APIError(
+            f"the request to {provider} cannot be written as JSON: {error}",
+            code=ExecutorErrorCode.EXEC_API_BAD_REQUEST,
+            cause=error,
+        ) from error
+
+
+def encode_body(body: Mapping[str, JSON]) -> bytes:
+    """The request as bytes. A lone surrogate in a prompt or a result is no reason to fail."""
+    return dumps(body).encode("utf-8", "replace")
+
+
+def wire_id(id: str) -> str:
+    """A call's id as every provider takes it; the same for the call and its result."""
+    if _WIRE_ID.fullmatch(id):
+        return id
+    return "id_" + blake2b(id.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def wire_name(name: str) -> str:
+    """A called tool's name as every provider takes it: a model may have made it up."""
+    return _NOT_IN_NAME.sub("_", name)[:64] or "unknown"
+
+
+def effort_of(request: Request, default: str) -> str:
+    """How hard to think, in words: as asked, as the spec says, or by the thinking budget."""
+    if request.effort or default or not request.thinking_tokens:
+        return request.effort or default
+    if request.thinking_tokens < LOW_BUDGET:
+        return "low"
+    return "medium" if request.thinking_tokens <= MEDIUM_BUDGET else "high"
+
+
+def used_ids(messages: Sequence[Message]) -> set[str]:
+    """The ids of all calls in a conversation."""
+    return {
+        block.id for message in messages for block in message.content if isinstance(block, ToolUse)
+    }
+
+
+def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
+    """A call from the text of its arguments. With `raw` set it cannot be run: the text was not a
+    JSON object, or (`cut`) the answer stopped in the middle of it."""
+    if cut:
+        return ToolUse(id, name, {}, clean(text) or "{")
+    if not text.strip():
+        return ToolUse(id, name, {})
+    try:
+        value = parse_json(text)
+        if "\\u" in text:
+            # Escapes can hide surrogates, which no file or socket takes.
+            value = parse_json(clean(dumps(value)))
+    except ValueError:
+        value = None
+    return (
+        ToolUse(id, name, value) if isinstance(value, dict) else ToolUse(id, name, {}, clean(text))
+    )
+
+
+class CallIds:
+    """Gives the calls of one answer ids that are unique in the whole conversation."""
+
+    def __init__(self, request: Request, world: World) -> None:
+        self._request = request
+        self._world = world
+        self._used: set[str] | None = None
+
+    def unique(self, id: str) -> str:
+        """`id`, or a fresh one if it is missing or taken."""
+        if self._used is None:
+            self._used = used_ids(self._request.messages)
+        chosen = self._world.new_id("call") if not id or id in self._used else id
+        self._used.add(chosen)
+        return chosen
+
+
+def count(value: JSON, default: int = 0) -> int:
+    """A number of tokens as providers send it: null, negative or missing is `default`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return default
+    return int(value)
+
+
+def mapping(value: JSON) -> dict[str, JSON]:
+    """`value`, which has to be an object. Raises TypeError."""
+    if not isinstance(value, dict):
+        raise TypeError(f"an object was expected, not {type(value).__name__}")
+    return value
+
+
+def array(value: JSON) -> list[JSON]:
+    """`value`, which has to be an array. Raises TypeError."""
+    if not isinstance(value, list):
+        raise TypeError(f"an array was expected, not {type(value).__name__}")
+    return value
+
+
+def string(value: JSON) -> str:
+    """`value`, which has to be a string. Raises TypeError."""
+    if not isinstance(value, str):
+        raise TypeError(f"a string was expected, not {type(value).__name__}")
+    return value
+
+
+def estimated(request_bytes: int, answer: Sequence[Block]) -> Usage:
+    """A guess for a provider that does not count: four characters a token."""
+    chars = sum(len(dumps(block.to_json())) for block in answer)
+    return Usage(-(-request_bytes // CHARS_PER_TOKEN), -(-chars // CHARS_PER_TOKEN))
