@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from lorimer.core.events import Event
+from lorimer.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LedgerEntry:
     """A movement of money that belongs to the facts it is appended with. Nano-dollars."""
 
@@ -21,7 +21,7 @@ class LedgerEntry:
     """Added to what is spent."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Balance:
     """What stands in an account. Nano-dollars."""
 
@@ -29,7 +29,7 @@ class Balance:
     spent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunRow:
     """One run as a store lists it: a projection of its run.start and run.end."""
 

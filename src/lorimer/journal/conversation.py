@@ -1,0 +1,160 @@
+"""One stream of a journal, opened for writing by this process.
+
+Decides: what of a stream is history, and where the next fact goes. When to snapshot is said by
+`s20_persist.py`; what an unfinished run does next by whoever resumes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from lorimer.core.errors import JournalError
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal
+from lorimer.core.state import History
+from lorimer.core.world import World
+from lorimer.journal.fold import Fold, RunSummary, repaired
+from lorimer.journal.projection import refuse_epoch
+
+CLAIM_S: Final = 30.0
+"""Seconds for which a claim holds."""
+
+_log = logging.getLogger("lorimer.journal")
+
+
+class Conversation:
+    """The claim on a stream, the messages of its ended runs, and its position.
+
+    The caller appends facts to `journal` under `epoch`, tells `add` about them, and appends the
+    messages of a live run to `history` itself. What `add` learns costs the same however long the
+    conversation is.
+    """
+
+    __slots__ = (
+        "_claimed",
+        "_fold",
+        "_open",
+        "_pending",
+        "_world",
+        "epoch",
+        "history",
+        "journal",
+        "owner",
+        "seq",
+        "snapshot_at",
+        "stream",
+        "unfinished",
+    )
+
+    def __init__(
+        self, journal: Journal, stream: str, owner: str, world: World, epoch: int, state: Fold
+    ) -> None:
+        """Use `open`."""
+        self.journal = journal
+        self.stream = stream
+        self.owner = owner
+        self.epoch = epoch
+        """To append with."""
+        self.history = History()
+        """Messages of all ended runs, well-formed; the live run adds its own."""
+        self.unfinished: list[Event] = []
+        """Facts of a run that another process began and did not end, from its run.start on."""
+        self.seq = state.seq
+        """Of the stream's last fact."""
+        self.snapshot_at = state.seq
+        """Of the last fact that the stream's snapshot stands for; 0: there is none."""
+        self._fold = state
+        """Of all facts but those of the open run."""
+        self._pending: list[Event] = []
+        """The facts of the open run."""
+        self._open = False
+        self._world = world
+        self._claimed = world.monotonic()
+
+    @classmethod
+    async def open(cls, journal: Journal, stream: str, owner: str, world: World) -> Conversation:
+        """Claim a stream, new or not, and read it: the latest snapshot and what came after.
+
+        `owner` must name this process, not only its program: claims of one owner are one claim.
+        Raises JournalError `exec.journal.conflict` while another owner's claim is in force, and
+        `exec.journal.failed` when the facts do not fit together; then the claim is given back.
+        """
+        epoch = await journal.claim(stream, owner, CLAIM_S)
+        try:
+            self = cls(journal, stream, owner, world, epoch, await _latest(journal, stream))
+            async for fact in journal.read(stream, self.seq):
+                self.add([fact])
+        except BaseException:
+            await journal.release(stream, epoch)
+            raise
+        self.history = History(repaired(self._fold.messages))
+        self.unfinished = list(self._pending)
+        return self
+
+    @property
+    def runs(self) -> list[RunSummary]:
+        """The ended runs, oldest first."""
+        return self._fold.runs
+
+    def add(self, facts: Sequence[Event]) -> None:
+        """Take note of facts that were appended. Raises JournalError when they do not follow on
+        what is known here, or do not fit it."""
+        for fact in facts:
+            if fact.seq != self.seq + 1:
+                raise JournalError(
+                    f"{self.stream!r} goes on with fact {fact.seq}, not {self.seq + 1}",
+                    hint="Somebody else wrote to it: open it again.",
+                )
+            self.seq += 1
+            if fact.type == "run.start":
+                self._absorb()  # a run before it that has no end was given up
+                self._open = True
+            self._pending.append(fact)
+            if not self._open or fact.type == "run.end":
+                self._absorb()
+                self._open = False
+
+    def _absorb(self) -> None:
+        for fact in self._pending:
+            self._fold.apply(fact)
+        self._pending = []
+
+    async def renew(self) -> None:
+        """Prolong the claim; each run begins with it. Costs nothing while it is fresh.
+
+        Raises JournalError `exec.journal.conflict` when another owner has, or had, the stream:
+        what is known here is out of date, and it must be opened again.
+        """
+        now = self._world.monotonic()
+        if now - self._claimed < CLAIM_S / 3:
+            return
+        epoch = await self.journal.claim(self.stream, self.owner, CLAIM_S)
+        if epoch != self.epoch:
+            await self.journal.release(self.stream, epoch)
+            raise refuse_epoch(self.stream)
+        self._claimed = now
+
+    async def snapshot(self) -> None:
+        """Keep the fold of all ended runs, so that the next `open` reads only what came after.
+        Its size is that of the conversation."""
+        if self._fold.seq:
+            await self.journal.put_snapshot(self.stream, self._fold.seq, self._fold.dump())
+            self.snapshot_at = self._fold.seq
+
+    async def release(self) -> None:
+        """Give the claim back. Nothing may be appended with this epoch afterwards."""
+        await self.journal.release(self.stream, self.epoch)
+
+
+async def _latest(journal: Journal, stream: str) -> Fold:
+    kept = await journal.snapshot(stream)
+    if kept is None:
+        return Fold()
+    try:
+        state = Fold.load(kept[1])
+    except JournalError as error:  # the facts say the same, only slower
+        _log.warning("the snapshot of %r is not used: %s", stream, error)
+        return Fold()
+    return state

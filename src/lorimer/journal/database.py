@@ -1,0 +1,61 @@
+"""The part of an apsw connection that the journal uses, with its types: those that apsw ships
+are unknown to a type checker before Python 3.12."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Protocol, TypeAlias, cast
+
+import apsw
+
+Value: TypeAlias = int | float | str | bytes | None
+Row: TypeAlias = tuple[Value, ...]
+
+BUSY_MS: Final = 5000
+"""Milliseconds to wait for another process's write."""
+
+
+class Rows(Protocol):
+    """What a statement gives, row by row."""
+
+    def __iter__(self) -> Iterator[Row]: ...
+    def fetchone(self) -> Row | None: ...
+    def close(self) -> None: ...
+
+
+class Database(Protocol):
+    """One connection. Never used by two threads at once: whoever shares it holds a lock.
+    Everything raises apsw.Error, and UnicodeEncodeError for text with half a surrogate pair."""
+
+    in_transaction: bool
+
+    def execute(self, statements: str, bindings: Sequence[Value] | None = None) -> Rows: ...
+    def changes(self) -> int: ...
+    def set_busy_timeout(self, milliseconds: int) -> None: ...
+    def set_wal_hook(self, callable: Callable[[Database, str, int], int]) -> None: ...
+    def wal_checkpoint(self, *, mode: int) -> tuple[int, int]: ...
+    def close(self) -> None: ...
+
+
+def connect(path: str, vfs: str | None, *, create: bool) -> Database:
+    """A new connection. Raises apsw.Error."""
+    flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    db = cast(Database, apsw.Connection(path, flags=flags, vfs=vfs))
+    db.set_busy_timeout(BUSY_MS)
+    # The file is untrusted: nothing in its schema may call functions with side effects.
+    db.execute("PRAGMA trusted_schema=0; PRAGMA cell_size_check=1; PRAGMA mmap_size=0")
+    return db
+
+
+def one(db: Database, sql: str, *values: Value) -> Row | None:
+    """The first row of a query, or None."""
+    rows = db.execute(sql, values)
+    row = rows.fetchone()
+    rows.close()
+    return row
+
+
+def number(db: Database, sql: str, *values: Value) -> int:
+    """The one integer that a query gives; 0 for NULL or no row."""
+    row = one(db, sql, *values)
+    return row[0] if row is not None and isinstance(row[0], int) else 0

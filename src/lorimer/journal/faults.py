@@ -1,0 +1,51 @@
+"""What SQLite's errors mean, in a sentence for a person."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import apsw
+
+from lorimer.core.errors import JournalError
+
+_INTACT = "What was acknowledged before is intact."
+
+
+def explain(error: Exception, path: str) -> JournalError:
+    """The JournalError `exec.journal.failed` for what SQLite or the file system raised."""
+    match error:
+        case apsw.FullError():
+            what, hint = "cannot grow: the disk is full", f"Free some space. {_INTACT}"
+        case apsw.BusyError() | apsw.LockedError():
+            what = "is locked: another process kept writing to it for 5 s"
+            hint = f"Try again, or end the program that holds it. {_INTACT}"
+        case apsw.NotADBError():
+            what = "is not a journal: the file is not a SQLite database"
+            hint = "Give another path, or move the file away."
+        case apsw.CorruptError():
+            what = f"is damaged ({error})"
+            hint = "Stop writing to it, copy it, and recover it with `sqlite3 FILE .recover`."
+        case apsw.ReadOnlyError() | apsw.PermissionsError() | PermissionError():
+            what = f"cannot be written ({error})"
+            hint = "Check who owns the file and its directory: SQLite writes to both."
+        case apsw.CantOpenError() | OSError():
+            what = f"cannot be opened ({error})"
+            hint = "Check that the directory exists and that this user may write to it."
+        case apsw.IOError():
+            what, hint = f"cannot be read or written ({error})", "Check the disk."
+        case apsw.TooBigError():
+            what, hint = "cannot hold a fact that large", "Keep large content in a file."
+        case UnicodeEncodeError():
+            what, hint = "cannot hold a name with half a surrogate pair in it", ""
+        case _:
+            what, hint = f"failed ({type(error).__name__}: {error})", ""
+    return JournalError(f"the journal {path} {what}", hint=hint, cause=error)
+
+
+def lost_sync(error: Exception) -> bool:
+    """An fsync failed: the kernel may have dropped what it could not write, so later fsyncs that
+    succeed prove nothing about earlier commits."""
+    if not isinstance(error, apsw.IOError):
+        return False
+    code = cast(int, vars(error).get("extendedresult"))  # apsw's stubs leave it out
+    return code in (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)

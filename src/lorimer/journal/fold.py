@@ -1,0 +1,316 @@
+"""The pure fold of facts into a conversation: its messages and its runs.
+
+Nothing here waits, asks a clock or keeps more than the result. A fact costs the same however
+long the conversation is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import (
+    NO_USAGE,
+    Message,
+    ToolResultBlock,
+    Usage,
+    content_from_json,
+    content_to_json,
+    message_from_json,
+)
+
+NOT_RUN: Final = "not run: the run ended first"
+"""What the model is told of a call that has no result."""
+
+_VERSION: Final = 1
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """One run of a conversation. Its figures are sums over the replies until run.end has them."""
+
+    run_id: str
+    started: float
+    """Wall clock, seconds."""
+    status: str = ""
+    """Of run.end; "": unfinished."""
+    code: str = ""
+    usage: Usage = NO_USAGE
+    """Failed attempts included."""
+    cost_nano: int = 0
+    iterations: int = 0
+
+    @property
+    def unfinished(self) -> bool:
+        """It has no run.end, so it may be resumed."""
+        return not self.status
+
+    def to_json(self) -> dict[str, JSON]:
+        return {
+            "run_id": self.run_id,
+            "started": self.started,
+            "status": self.status,
+            "code": self.code,
+            "usage": self.usage.to_json(),
+            "cost": self.cost_nano,
+            "iterations": self.iterations,
+        }
+
+
+class Fold:
+    """The state of a fold: `apply` facts in order, read `messages` and `runs`.
+
+    Results of tools wait in `pending` until all of their iteration are known to be there, which
+    the next model.intent, run.start or run.end says; then they become one user message.
+    """
+
+    __slots__ = ("_calls", "messages", "pending", "runs", "seq")
+
+    def __init__(self) -> None:
+        self.seq = 0
+        """Of the last fact applied."""
+        self.messages: list[Message] = []
+        self.runs: list[RunSummary] = []
+        self.pending: dict[int, ToolResultBlock] = {}
+        """By the position of the call in the last reply."""
+        self._calls: list[str] = []
+        """Ids of the calls of the last reply, in order."""
+
+    @property
+    def unfinished(self) -> bool:
+        """The last run has no run.end."""
+        return bool(self.runs) and self.runs[-1].unfinished
+
+    def apply(self, fact: Event) -> None:
+        """Take one fact in. Raises JournalError, and changes nothing, when its data is not what
+        its kind promises or does not fit what came before. Unknown kinds say nothing here."""
+        try:
+            match fact.type:
+                case "model.reply":
+                    self._reply(fact)
+                case "tool.result":
+                    self._result(fact.data)
+                case "model.intent":
+                    self._intent(fact)
+                case "run.start":
+                    self._flush()
+                    self.runs.append(RunSummary(fact.run_id, fact.time))
+                case "run.end":
+                    self._end(fact)
+                case _:
+                    pass
+        except ValueError as error:
+            raise JournalError(
+                f"fact {fact.seq} ({fact.type}) of run {fact.run_id!r} does not fit: {error}",
+                cause=error,
+            ) from error
+        if fact.seq is not None:
+            self.seq = fact.seq
+
+    def _intent(self, fact: Event) -> None:
+        added = [message_from_json(item) for item in _list(fact.data.get("messages", ()))]
+        run = self._run(fact)
+        self._flush()
+        self.messages += added
+        run.iterations = max(run.iterations, fact.iteration + 1)
+
+    def _reply(self, fact: Event) -> None:
+        data = fact.data
+        usage = Usage.from_json(_object(data.get("usage", {})))
+        cost = _whole(data.get("cost", 0))
+        run = self._run(fact)
+        if "content" in data and "error" not in data:
+            message = message_from_json({"role": "assistant", "content": data["content"]})
+            self._flush()
+            self.messages.append(message)
+            self._calls = [use.id for use in message.tool_uses]
+        run.usage = run.usage + usage
+        run.cost_nano += cost
+
+    def _result(self, data: Mapping[str, JSON]) -> None:
+        key = data.get("key")
+        if not isinstance(key, str) or not key.isdecimal() or int(key) >= len(self._calls):
+            raise ValueError(f"there is no call {key!r} in the reply before it")
+        content = content_from_json(data.get("content", ""))
+        index = int(key)
+        self.pending[index] = ToolResultBlock(
+            self._calls[index], content, data.get("is_error") is True
+        )
+
+    def _end(self, fact: Event) -> None:
+        data = fact.data
+        usage = Usage.from_json(_object(data.get("usage", {})))
+        cost, iterations = _whole(data.get("cost", 0)), _whole(data.get("iterations", 0))
+        status, code = data.get("status"), data.get("code", "")
+        if not isinstance(status, str) or not status or not isinstance(code, str):
+            raise ValueError("status and code must be text")
+        run = self._run(fact)
+        self._flush()
+        run.status, run.code = status, code
+        run.usage, run.cost_nano, run.iterations = usage, cost, iterations
+
+    def _run(self, fact: Event) -> RunSummary:
+        if not self.runs or self.runs[-1].run_id != fact.run_id:
+            raise ValueError("its run has not been started")
+        return self.runs[-1]
+
+    def _flush(self) -> None:
+        if self.pending:
+            results = [self.pending[index] for index in sorted(self.pending)]
+            self.messages.append(Message("user", tuple(results)))
+            self.pending = {}
+        self._calls = []
+
+    def to_json(self) -> dict[str, JSON]:
+        """All of the state as plain data: `Fold.from_json` goes on from there."""
+        return {
+            "version": _VERSION,
+            "seq": self.seq,
+            "messages": [message.to_json() for message in self.messages],
+            "runs": [run.to_json() for run in self.runs],
+            "calls": self._calls,
+            "pending": [
+                [index, content_to_json(result.content), result.is_error]
+                for index, result in self.pending.items()
+            ],
+        }
+
+    def dump(self) -> bytes:
+        """`to_json` as a snapshot keeps it."""
+        text = dumps(self.to_json())
+        return text.encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def from_json(cls, data: JSON) -> Fold:
+        """The reverse of `to_json`. Raises JournalError: `exec.journal.version` for a newer
+        version's, `exec.journal.failed` for what is no snapshot."""
+        state = cls()
+        try:
+            whole = _object(data)
+            if _whole(whole.get("version")) > _VERSION:
+                raise JournalError(
+                    "a snapshot was written by a newer version of lorimer",
+                    code=ExecutorErrorCode.EXEC_JOURNAL_VERSION,
+                    hint="Update lorimer; the facts themselves can be read.",
+                )
+            state.seq = _whole(whole.get("seq"))
+            state.messages = [message_from_json(item) for item in _list(whole.get("messages"))]
+            state.runs = [_run_from_json(_object(item)) for item in _list(whole.get("runs"))]
+            state._calls = [_text(item) for item in _list(whole.get("calls"))]
+            for item in _list(whole.get("pending")):
+                index, content, is_error = _list(item)
+                position = _whole(index)
+                call = state._calls[position]
+                state.pending[position] = ToolResultBlock(
+                    call, content_from_json(content), is_error is True
+                )
+        except (ValueError, IndexError) as error:
+            raise JournalError(f"a snapshot is damaged: {error}", cause=error) from error
+        return state
+
+    @classmethod
+    def load(cls, body: bytes) -> Fold:
+        """The reverse of `dump`. Raises as `from_json` does."""
+        try:
+            data = json.loads(body.decode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError) as error:
+            raise JournalError(f"a snapshot is damaged: {error}", cause=error) from error
+        return cls.from_json(cast(JSON, data))
+
+
+def fold(facts: Iterable[Event], base: Fold | None = None) -> Fold:
+    """The state after `facts`, which go on where `base` ends; `base` itself is left as it is.
+
+    For any split of a stream's facts, `fold(later, fold(earlier))` equals `fold(all)`. Raises
+    JournalError at a fact that does not fit.
+    """
+    state = Fold() if base is None else Fold.from_json(base.to_json())
+    for fact in facts:
+        state.apply(fact)
+    return state
+
+
+def repaired(messages: Sequence[Message]) -> list[Message]:
+    """The messages with an error result for each call that has none: well-formed for every
+    provider. Results of one reply become one message, in call order, right after it. Repairing
+    twice changes nothing."""
+    out: list[Message] = []
+    for index, message in enumerate(messages):
+        before = messages[index - 1] if index else None
+        if before is not None and before.role == "assistant" and message.role == "user":
+            message = _answering(before, message, out)
+        elif before is not None:
+            _answer(before, out)
+        out.append(message)
+    if messages:
+        _answer(messages[-1], out)
+    return out
+
+
+def _answering(reply: Message, message: Message, out: list[Message]) -> Message:
+    """`message`, which follows `reply`, with the results it lacks."""
+    results = {
+        block.tool_use_id: block for block in message.content if isinstance(block, ToolResultBlock)
+    }
+    if not results:
+        _answer(reply, out)
+        return message
+    if all(use.id in results for use in reply.tool_uses):
+        return message
+    ordered = [results.get(use.id) or not_run(use.id) for use in reply.tool_uses]
+    others = [block for block in message.content if block not in ordered]
+    return Message("user", (*ordered, *others))
+
+
+def _answer(reply: Message, out: list[Message]) -> None:
+    if reply.role == "assistant" and (uses := reply.tool_uses):
+        out.append(Message("user", tuple([not_run(use.id) for use in uses])))
+
+
+def not_run(tool_use_id: str) -> ToolResultBlock:
+    """The result of a call that was not made because its run ended first."""
+    return ToolResultBlock(tool_use_id, NOT_RUN, True)
+
+
+def _run_from_json(data: Mapping[str, JSON]) -> RunSummary:
+    started = data.get("started")
+    if not isinstance(started, int | float):
+        raise ValueError("a run has no start")
+    return RunSummary(
+        _text(data.get("run_id")),
+        float(started),
+        _text(data.get("status")),
+        _text(data.get("code")),
+        Usage.from_json(_object(data.get("usage"))),
+        _whole(data.get("cost")),
+        _whole(data.get("iterations")),
+    )
+
+
+def _text(value: JSON) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not text")
+    return value
+
+
+def _whole(value: JSON) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
+def _list(value: JSON) -> Sequence[JSON]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{value!r} is not a list")
+    return value
+
+
+def _object(value: JSON) -> Mapping[str, JSON]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{value!r} is not an object")
+    return value

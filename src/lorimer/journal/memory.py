@@ -1,0 +1,184 @@
+"""The journal of runs that need not outlive the process: facts kept as objects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from lorimer.core.errors import JournalError
+from lorimer.core.events import Event
+from lorimer.core.journal import Balance, LedgerEntry, RunRow
+from lorimer.core.world import World
+from lorimer.journal.projection import (
+    RUN_KINDS,
+    check_append,
+    ended_row,
+    pick,
+    refuse_claim,
+    refuse_end,
+    refuse_epoch,
+    refuse_second_start,
+    refuse_snapshot,
+    started_row,
+)
+from lorimer.journal.wake import Wakers
+
+
+class _Stream:
+    __slots__ = ("epoch", "events", "owner", "run", "snapshot", "until")
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.owner = ""
+        self.until = 0.0
+        self.events: list[Event] = []
+        self.run = ""
+        """The last run while it has no end, else ""."""
+        self.snapshot: tuple[int, bytes] | None = None
+
+
+class MemoryJournal:
+    """A Journal in memory. Nothing is encoded: readers get the very Event objects appended, so
+    what is not JSON goes unnoticed here. Used from one event loop at a time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._streams: dict[str, _Stream] = {}
+        self._runs: dict[str, RunRow] = {}
+        self._ledger: dict[str, Balance] = {}
+        self._documents: dict[str, bytes] = {}
+        self._wakers = Wakers()
+        self._closed = False
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        """See Journal. About 1 us; never waits. `sync` means nothing here."""
+        line = self._streams.get(stream)
+        if line is None or line.epoch != epoch:
+            raise refuse_epoch(stream)
+        if self._closed:
+            raise closed()
+        check_append(len(facts), ledger)
+        first = len(line.events) + 1
+        for fact in facts:
+            if fact.type in RUN_KINDS:
+                self._project(stream, line, first, facts)
+                break
+        seq = first
+        for fact in facts:
+            fact.seq = seq
+            seq += 1
+        line.events.extend(facts)
+        if ledger is not None:
+            at = self._ledger.get(ledger.account, Balance())
+            self._ledger[ledger.account] = Balance(
+                at.reserved + ledger.reserved, at.spent + ledger.spent
+            )
+        self._wakers.wake(stream)
+        return seq - 1
+
+    def _project(self, stream: str, line: _Stream, first: int, facts: Sequence[Event]) -> None:
+        # All is checked before anything is kept: a refused append changes nothing.
+        run, rows = line.run, dict[str, RunRow]()
+        for seq, fact in enumerate(facts, first):
+            if fact.type == "run.start":
+                if fact.run_id in self._runs or fact.run_id in rows:
+                    raise refuse_second_start(fact.run_id)
+                rows[fact.run_id] = started_row(stream, seq, fact)
+                run = fact.run_id
+            elif fact.type == "run.end":
+                if not run or fact.run_id != run:
+                    raise refuse_end(fact.run_id)
+                row = rows.get(run) or self._runs[run]
+                rows[run] = ended_row(row, fact)
+                run = ""
+        self._runs.update(rows)
+        line.run = run
+
+    async def read(
+        self, stream: str, after: int = 0, *, follow: bool = False
+    ) -> AsyncIterator[Event]:
+        """See Journal."""
+        at = max(after, 0)
+        while True:
+            waiter = self._wakers.register(stream) if follow else None
+            try:
+                line = self._streams.get(stream)
+                while line is not None and at < len(line.events):
+                    at += 1
+                    yield line.events[at - 1]
+                if waiter is None:
+                    return
+                await waiter
+            finally:
+                if waiter is not None:
+                    self._wakers.forget(stream, waiter)
+
+    async def claim(self, stream: str, owner: str, ttl: float) -> int:
+        """See Journal."""
+        line = self._streams.setdefault(stream, _Stream())
+        now = self._world.time()
+        if line.owner != owner:
+            if line.owner and line.until > now:
+                raise refuse_claim(stream, line.owner, line.until - now)
+            line.epoch += 1
+            line.owner = owner
+        line.until = now + ttl
+        return line.epoch
+
+    async def release(self, stream: str, epoch: int) -> None:
+        """See Journal."""
+        line = self._streams.get(stream)
+        if line is not None and line.epoch == epoch:
+            line.owner, line.until = "", 0.0
+
+    async def put(self, digest: str, body: bytes) -> None:
+        """See Journal."""
+        self._documents.setdefault(digest, body)
+
+    async def get(self, digest: str) -> bytes | None:
+        """See Journal."""
+        return self._documents.get(digest)
+
+    async def put_snapshot(self, stream: str, seq: int, body: bytes) -> None:
+        """See Journal."""
+        line = self._streams.get(stream)
+        if line is None:
+            raise refuse_snapshot(stream)
+        if line.snapshot is None or line.snapshot[0] <= seq:
+            line.snapshot = (seq, body)
+
+    async def snapshot(self, stream: str) -> tuple[int, bytes] | None:
+        """See Journal."""
+        line = self._streams.get(stream)
+        return line.snapshot if line is not None else None
+
+    async def runs(self, *, limit: int = 50) -> list[RunRow]:
+        """See Journal."""
+        rows = list(self._runs.values())
+        return rows[: -limit - 1 : -1] if limit > 0 else []
+
+    async def find_run(self, run_id: str) -> RunRow | None:
+        """See Journal."""
+        if not run_id:
+            return None
+        return pick(run_id, [row for row in self._runs.values() if row.run_id.startswith(run_id)])
+
+    async def balance(self, account: str) -> Balance:
+        """See Journal."""
+        return self._ledger.get(account, Balance())
+
+    async def close(self) -> None:
+        """Refuses appends from now on; what is there can still be read."""
+        self._closed = True
+
+
+def closed() -> JournalError:
+    """The refusal of a journal that was closed."""
+    return JournalError("the journal is closed")

@@ -1,0 +1,107 @@
+"""The list of runs that every store keeps beside the facts: one row a run, from its run.start
+and run.end, and the two rules that these obey."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry, RunRow
+from lorimer.core.jsonable import JSON
+
+RUN_KINDS: Final = frozenset({"run.start", "run.end"})
+
+MONEY_MAX: Final = 2**53
+"""Nano-dollars, 9 million dollars: what one movement of the ledger may not reach."""
+
+
+def started_row(stream: str, seq: int, fact: Event) -> RunRow:
+    """The row of the run that `fact`, a run.start, begins."""
+    if not fact.run_id:
+        raise JournalError("a run.start fact has no run id")
+    return RunRow(fact.run_id, stream, fact.time, _text(fact.data.get("title")), first=seq)
+
+
+def ended_row(row: RunRow, fact: Event) -> RunRow:
+    """The row once `fact`, its run.end, is there."""
+    data = fact.data
+    return replace(
+        row,
+        status=_text(data.get("status")),
+        ended=fact.time,
+        iterations=_whole(data.get("iterations")),
+        cost_nano=_whole(data.get("cost")),
+        code=_text(data.get("code")),
+    )
+
+
+def refuse_second_start(run_id: str) -> JournalError:
+    """A run.start whose id is taken: run ids are unique in a journal."""
+    return JournalError(
+        f"there is a run {run_id!r} already", code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+    )
+
+
+def refuse_end(run_id: str) -> JournalError:
+    """A run.end that is not the one end of the stream's last run."""
+    return JournalError(
+        f"run {run_id!r} cannot be ended: it is not the last run of this stream, or has ended",
+        code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
+    )
+
+
+def refuse_epoch(stream: str) -> JournalError:
+    """An append without a claim, or with one that somebody else's claim has replaced."""
+    return JournalError(
+        f"this process is no longer the writer of {stream!r}",
+        code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
+        hint="Claim the stream again and read what was written meanwhile.",
+    )
+
+
+def refuse_claim(stream: str, owner: str, seconds: float) -> JournalError:
+    """A claim while another owner's is in force for `seconds` more."""
+    return JournalError(
+        f"{stream!r} is being written by {owner!r}",
+        code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
+        hint=f"Wait until it is done; if it died, its claim ends by itself in {seconds:.0f} s.",
+    )
+
+
+def refuse_snapshot(stream: str) -> JournalError:
+    """A snapshot of a stream that nobody ever claimed."""
+    return JournalError(f"there is no stream {stream!r} to keep a snapshot of")
+
+
+def check_append(facts: int, ledger: LedgerEntry | None) -> None:
+    """Raises JournalError for an append without facts or with an absurd amount."""
+    if not facts:
+        raise JournalError("an append needs at least one fact")
+    if ledger is not None and not (
+        -MONEY_MAX < ledger.reserved < MONEY_MAX and -MONEY_MAX < ledger.spent < MONEY_MAX
+    ):
+        raise JournalError(f"an amount of {ledger} is out of range")
+
+
+def pick(prefix: str, found: list[RunRow]) -> RunRow | None:
+    """The one run of `found` that `prefix` names. Raises JournalError when it names several."""
+    exact = [row for row in found if row.run_id == prefix]
+    if len(found) > 1 and not exact:
+        names = ", ".join([row.run_id for row in found[:3]])
+        raise JournalError(
+            f"several runs begin with {prefix!r}: {names}{' ...' if len(found) > 3 else ''}",
+            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+            hint="Give more of the id.",
+        )
+    return (exact or found or [None])[0]
+
+
+def _text(value: JSON) -> str:
+    # Shown to people only: half a surrogate pair, which no store takes, becomes "?".
+    return value.encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _whole(value: JSON) -> int:
+    return value if isinstance(value, int) and abs(value) < 2**62 else 0

@@ -1,0 +1,233 @@
+"""What is read from the tables of a journal file: heads of streams, facts, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from lorimer.core.errors import JournalError
+from lorimer.core.events import Event
+from lorimer.core.journal import RunRow
+from lorimer.journal.codec import Place, decode, length, micros
+from lorimer.journal.database import Database, number, one
+from lorimer.journal.projection import (
+    RUN_KINDS,
+    ended_row,
+    refuse_end,
+    refuse_second_start,
+    started_row,
+)
+from lorimer.journal.schema import STREAM_BITS
+
+CHUNK_ROWS: Final = 500
+CHUNK_CHARS: Final = 1_000_000
+"""Rows, and characters of rows, that a reader takes at once (it may exceed them by one row)."""
+
+_SEQ: Final = (1 << STREAM_BITS) - 1
+
+SELECT_RUNS: Final = """
+    SELECT run_id, name, started, title, status, ended, iterations, cost, code, first
+    FROM runs JOIN streams ON streams.id = runs.stream """
+
+
+class Head(NamedTuple):
+    """Where a stream stands. Stays true while the epoch in the file is `epoch`: only the holder
+    of an epoch appends."""
+
+    stream_id: int
+    epoch: int
+    seq: int
+    place: Place
+    run: str
+    """The last run while it has no end, else ""."""
+
+
+def load_head(db: Database, stream: str) -> Head | None:
+    """The head as the file has it; None: nobody ever claimed the stream."""
+    row = one(db, "SELECT id, epoch FROM streams WHERE name=?", stream)
+    if row is None:
+        return None
+    stream_id, epoch = whole(row[0]), whole(row[1])
+    low = stream_id << STREAM_BITS
+    last = one(
+        db,
+        "SELECT at, body FROM facts WHERE at BETWEEN ? AND ? ORDER BY at DESC LIMIT 1",
+        low,
+        low | _SEQ,
+    )
+    seq = 0
+    if last is not None:
+        first = whole(last[0]) & _SEQ
+        seq = first - 1 + length(last[1], first, stream)
+    run = one(
+        db,
+        "SELECT run_id, started, ended FROM runs WHERE stream=? ORDER BY first DESC LIMIT 1",
+        stream_id,
+    )
+    if run is None:
+        return Head(stream_id, epoch, seq, Place(), "")
+    run_id = str(run[0])
+    place = Place(run_id, whole(run[1]))
+    return Head(stream_id, epoch, seq, place, run_id if run[2] is None else "")
+
+
+def projected(
+    db: Database, stream: str, head: Head, facts: Sequence[Event]
+) -> tuple[list[RunRow], str]:
+    """The rows of runs that `facts` begin and end, and the run that is open after them.
+
+    Raises JournalError for a second start or end of a run. Writes nothing.
+    """
+    run, rows = head.run, dict[str, RunRow]()
+    for seq, fact in enumerate(facts, head.seq + 1):
+        if fact.type not in RUN_KINDS:
+            continue
+        if fact.type == "run.start":
+            if fact.run_id in rows or run_named(db, fact.run_id) is not None:
+                raise refuse_second_start(fact.run_id)
+            rows[fact.run_id] = started_row(stream, seq, fact)
+            run = fact.run_id
+        else:
+            row = rows.get(run) or run_named(db, run)
+            if row is None or fact.run_id != run:
+                raise refuse_end(fact.run_id)
+            rows[run] = ended_row(row, fact)
+            run = ""
+    return list(rows.values()), run
+
+
+def run_values(stream: int, row: RunRow) -> tuple[str | int | None, ...]:
+    """A row of runs, in the order of its columns after the id."""
+    return (
+        row.run_id,
+        stream,
+        row.first,
+        micros(row.started),
+        row.title,
+        row.status,
+        micros(row.ended) if row.ended is not None else None,
+        row.iterations,
+        row.cost_nano,
+        row.code,
+    )
+
+
+def run_rows(sql: str, values: tuple[str | int, ...], db: Database) -> list[RunRow]:
+    """The rows that a query beginning with SELECT_RUNS finds."""
+    return [
+        RunRow(
+            run_id=str(row[0]),
+            stream=str(row[1]),
+            started=whole(row[2]) / 1e6,
+            title=str(row[3]),
+            status=str(row[4]),
+            ended=whole(row[5]) / 1e6 if row[5] is not None else None,
+            iterations=whole(row[6]),
+            cost_nano=whole(row[7]),
+            code=str(row[8]),
+            first=whole(row[9]),
+        )
+        for row in db.execute(sql, values)
+    ]
+
+
+def run_named(db: Database, run_id: str) -> RunRow | None:
+    """The run of exactly that id."""
+    found = run_rows(SELECT_RUNS + "WHERE run_id=?", (run_id,), db)
+    return found[0] if found else None
+
+
+class Scan:
+    """A pass over the facts of one stream with seq > `after`, chunk by chunk."""
+
+    __slots__ = ("_after", "_error", "_id", "_next", "_place", "_stream", "version")
+
+    def __init__(self, stream: str, after: int) -> None:
+        self._stream = stream
+        self._after = max(after, 0)
+        self._id = 0
+        self._next = 0
+        """Seq of the first fact of the next row; 0: not yet known."""
+        self._place = Place()
+        self._error: JournalError | None = None
+        self.version = 0
+        """`data_version` as it was before the last chunk was read."""
+
+    def chunk(self, db: Database) -> list[Event]:
+        """The next facts; none: there are no more now. A damaged or missing row raises
+        JournalError, after all facts before it were given out."""
+        if self._error is not None:
+            raise self._error
+        self.version = data_version(db)
+        if not self._next and not self._begin(db):
+            return []
+        facts: list[Event] = []
+        low, chars = self._id << STREAM_BITS, 0
+        rows = db.execute(
+            "SELECT at, body FROM facts WHERE at BETWEEN ? AND ? ORDER BY at LIMIT ?",
+            (low | self._next, low | _SEQ, CHUNK_ROWS),
+        )
+        for at, body in rows:
+            first = whole(at) & _SEQ
+            try:
+                if first != self._next:
+                    raise JournalError(
+                        f"facts {self._next} to {first - 1} of stream {self._stream!r} are missing"
+                    )
+                row, self._place = decode(body, self._place, first, self._stream)
+            except JournalError as error:
+                if not facts:
+                    raise
+                self._error = error
+                break
+            self._next += len(row)
+            facts += row if first > self._after else [f for f in row if (f.seq or 0) > self._after]
+            chars += len(str(body))
+            if chars > CHUNK_CHARS:
+                break
+        rows.close()
+        return facts
+
+    def _begin(self, db: Database) -> bool:
+        """Find the row that holds fact `after` + 1, or the last one before it."""
+        row = one(db, "SELECT id FROM streams WHERE name=?", self._stream)
+        if row is None:
+            return False
+        self._id = whole(row[0])
+        low = self._id << STREAM_BITS
+        at = number(
+            db,
+            "SELECT max(at) FROM facts WHERE at BETWEEN ? AND ?",
+            low,
+            low | min(self._after + 1, _SEQ),
+        )
+        self._next = at & _SEQ or 1
+        run = one(
+            db,
+            "SELECT run_id, started FROM runs WHERE stream=? AND first<? "
+            "ORDER BY first DESC LIMIT 1",
+            self._id,
+            self._next,
+        )
+        if run is not None:
+            self._place = Place(str(run[0]), whole(run[1]))
+        return True
+
+
+def data_version(db: Database) -> int:
+    """A number that changes when another connection has committed."""
+    return number(db, "PRAGMA data_version")
+
+
+def whole(value: object) -> int:
+    """An integer column. Raises JournalError when the file holds something else there."""
+    if not isinstance(value, int):
+        raise JournalError("the journal's file is damaged: a number is missing")
+    return value
+
+
+def blob(value: object) -> bytes:
+    """A BLOB column. Raises JournalError when the file holds something else there."""
+    if not isinstance(value, bytes):
+        raise JournalError("the journal's file is damaged: a document is missing")
+    return value

@@ -1,0 +1,137 @@
+"""The tables of a journal file, their versions, and how the file is opened.
+
+    streams    one conversation: who may write it (epoch, owner, lease_until)
+    facts      at = stream << 32 | seq of the row's first fact: one B-tree, clustered by stream,
+               no index beside it, and rows up to 2 KB stay in their page
+    runs       projection of run.start and run.end, in order of their starts
+    ledger     money set aside and spent, nano-dollars
+    documents  manifests by hash
+    snapshots  the latest fold of a stream
+Times are microseconds since the epoch. `body` of facts: see codec.py.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import apsw
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.journal.database import Database, connect, number
+from lorimer.journal.faults import explain
+
+MEMORY: Final = ":memory:"
+APPLICATION_ID: Final = 0x4C6F726A  # "Lorj": how file(1) and we know it for a journal
+STREAM_BITS: Final = 32
+"""at >> STREAM_BITS is the stream, the rest the seq."""
+
+PAGE_BYTES: Final = 2048
+"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 20 KB."""
+
+# Migration n takes a file from version n to n + 1. Released ones are never edited.
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE streams(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
+      epoch INTEGER NOT NULL, owner TEXT, lease_until INTEGER NOT NULL) STRICT;
+    CREATE TABLE facts(at INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
+    CREATE TABLE runs(id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE,
+      stream INTEGER NOT NULL, first INTEGER NOT NULL, started INTEGER NOT NULL,
+      title TEXT NOT NULL, status TEXT NOT NULL, ended INTEGER, iterations INTEGER NOT NULL,
+      cost INTEGER NOT NULL, code TEXT NOT NULL) STRICT;
+    CREATE INDEX runs_of_stream ON runs(stream, first);
+    CREATE TABLE ledger(account TEXT PRIMARY KEY, reserved INTEGER NOT NULL,
+      spent INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE documents(digest TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE snapshots(stream INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL)
+      STRICT;
+    """,
+)
+VERSION: Final = len(MIGRATIONS)
+
+
+def open_for_writing(path: str, vfs: str | None) -> Database:
+    """The journal at `path`, created (0600, its directory 0700) or migrated as needed.
+
+    Blocks. Raises JournalError: `exec.journal.version` when a newer version wrote it, else
+    `exec.journal.failed`.
+    """
+    try:
+        if path != MEMORY and vfs is None:
+            directory = os.path.dirname(path)
+            if directory:
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        db = connect(path, vfs, create=True)
+    except (OSError, apsw.Error) as error:
+        raise explain(error, path) from error
+    try:
+        _identify(db, path)
+        db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a new file
+        _enter_wal(db)
+        db.execute("PRAGMA synchronous=NORMAL")
+        _migrate(db, path)
+    except BaseException as error:
+        db.close()
+        if isinstance(error, apsw.Error):
+            raise explain(error, path) from error
+        raise
+    return db
+
+
+def open_for_reading(path: str, vfs: str | None) -> Database:
+    """A second connection to a journal that `open_for_writing` has opened. Blocks."""
+    db = connect(path, vfs, create=False)
+    db.execute("PRAGMA query_only=1")
+    return db
+
+
+def _identify(db: Database, path: str) -> None:
+    # In this order: the process that creates the file writes both in one transaction.
+    tables = number(db, "SELECT count(*) FROM sqlite_schema")
+    application = number(db, "PRAGMA application_id")
+    if application != APPLICATION_ID and (application or tables):
+        raise JournalError(
+            f"{path} is a SQLite database, but not a journal of lorimer",
+            hint="Give another path, or move the file away.",
+        )
+
+
+def _enter_wal(db: Database) -> None:
+    # Two processes that create the same file collide here, and SQLite does not wait by itself.
+    attempts = 50
+    for attempt in range(attempts):
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            return
+        except apsw.BusyError:
+            if attempt == attempts - 1:
+                raise
+            apsw.sleep(20)
+
+
+def _migrate(db: Database, path: str) -> None:
+    if _version(db, path) == VERSION:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for number in range(_version(db, path), VERSION):  # again: now nobody else migrates
+            db.execute(MIGRATIONS[number])
+        db.execute(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _version(db: Database, path: str) -> int:
+    version = number(db, "PRAGMA user_version")
+    if version > VERSION:
+        raise JournalError(
+            f"the journal {path} was written by a newer version of lorimer (format {version}, "
+            f"this one knows {VERSION})",
+            code=ExecutorErrorCode.EXEC_JOURNAL_VERSION,
+            hint="Update lorimer, or use another journal.",
+        )
+    return version

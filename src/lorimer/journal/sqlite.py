@@ -1,0 +1,346 @@
+"""The journal in one SQLite file: what survives the process, and the loss of power.
+
+`writer.py` decides when and how durably a transaction is made, `codec.py` what a row looks like,
+`schema.py` which tables there are; this file says what each call writes and reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from threading import Lock
+from typing import Final, TypeVar
+
+import anyio
+import anyio.to_thread
+import apsw
+
+from lorimer.core.errors import JournalError
+from lorimer.core.events import Event
+from lorimer.core.journal import Balance, LedgerEntry, RunRow
+from lorimer.core.world import World
+from lorimer.journal.codec import encode, micros
+from lorimer.journal.database import Database, Row, one
+from lorimer.journal.faults import explain
+from lorimer.journal.memory import closed
+from lorimer.journal.projection import (
+    check_append,
+    pick,
+    refuse_claim,
+    refuse_epoch,
+    refuse_snapshot,
+)
+from lorimer.journal.rows import (
+    SELECT_RUNS,
+    Head,
+    Scan,
+    blob,
+    data_version,
+    load_head,
+    projected,
+    run_rows,
+    run_values,
+    whole,
+)
+from lorimer.journal.schema import MEMORY, STREAM_BITS, open_for_reading
+from lorimer.journal.wake import Wakers
+from lorimer.journal.writer import Writer
+
+T = TypeVar("T")
+
+POLL_S: Final = 0.05
+"""Seconds between looks at what other processes wrote, while somebody follows."""
+SMALL_BYTES: Final = 65_536
+"""Documents and snapshots up to this size may be written in line."""
+
+
+_QUIET: Final = frozenset({"run.end", "run.suspended"})
+"""After these a stream has no live run."""
+
+# The epoch is checked by the insert itself: a stale one finds no stream and changes nothing.
+_INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,? FROM streams WHERE id=? AND epoch=?"
+_UPSERT_RUN: Final = """
+    INSERT INTO runs VALUES(NULL,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(run_id) DO UPDATE SET
+    status=excluded.status, ended=excluded.ended, iterations=excluded.iterations,
+    cost=excluded.cost, code=excluded.code"""
+_UPSERT_LEDGER: Final = """
+    INSERT INTO ledger VALUES(?,?,?) ON CONFLICT(account) DO UPDATE SET
+    reserved=reserved+excluded.reserved, spent=spent+excluded.spent"""
+_UPSERT_SNAPSHOT: Final = """
+    INSERT INTO snapshots VALUES(?,?,?) ON CONFLICT(stream) DO UPDATE SET
+    seq=excluded.seq, body=excluded.body WHERE excluded.seq>=seq"""
+
+
+class SQLiteJournal:
+    """A Journal in the SQLite file at `path`, opened or created at the first use.
+
+    The file is created with mode 0600, its directory, where missing, with 0700. Any number of
+    processes may use it; on a network file system none may.
+
+    One thread writes (see writer.py), readers use short-lived worker threads. `threads=False`
+    does everything in line on the caller's thread, fsyncs included: for simulations under
+    virtual time and fault injection, where order must not depend on a scheduler, and the only
+    way to use the path ":memory:". `vfs` names an apsw VFS to reach the file through.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        world: World,
+        threads: bool = True,
+        vfs: str | None = None,
+    ) -> None:
+        self._path = os.fspath(path)
+        if self._path == MEMORY and threads:
+            raise JournalError("a journal in memory has one connection: give threads=False")
+        self._world = world
+        self._threads = threads
+        self._vfs = vfs
+        self._heads: dict[str, Head] = {}
+        self._live: set[str] = set()
+        """Streams with a run of this process that has not ended."""
+        self._wakers = Wakers()
+        self._reader: Database | None = None
+        self._reading = Lock()
+        self._closed = False
+        self._writer = Writer(
+            self._path, world=world, threads=threads, vfs=vfs, forget=self._heads.clear
+        )
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        """See Journal. A visible append is made in line, about 20 us, while only one run is live
+        and nothing is queued; else by the writer thread, grouped with all that wait.
+
+        Raises JournalError `exec.journal.failed` also for facts that are not plain JSON. Times
+        are stored in whole microseconds.
+        """
+        check_append(len(facts), ledger)
+        live = self._live
+        return await self._writer.submit(
+            partial(self._append, stream, epoch, facts, ledger),
+            sync=sync,
+            inline=not live or (len(live) == 1 and stream in live),
+            committed=partial(self._appended, stream, facts),
+        )
+
+    def _appended(self, stream: str, facts: Sequence[Event], last: int) -> None:
+        seq = last - len(facts)
+        for fact in facts:
+            seq += 1
+            fact.seq = seq
+        if facts[-1].type in _QUIET:
+            self._live.discard(stream)
+        else:
+            self._live.add(stream)
+        self._wakers.wake(stream)
+
+    def _append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        ledger: LedgerEntry | None,
+        db: Database,
+    ) -> int:
+        head = self._heads.get(stream)
+        if head is None or head.epoch != epoch:
+            head = load_head(db, stream)
+            if head is None or head.epoch != epoch:
+                raise refuse_epoch(stream)
+        body, place = encode(facts, head.place)
+        runs, open_run = projected(db, stream, head, facts)
+        at = head.stream_id << STREAM_BITS | (head.seq + 1)
+        try:
+            db.execute(_INSERT_FACTS, (at, body, head.stream_id, epoch))
+        except apsw.ConstraintError:  # two writers under one owner's name
+            raise refuse_epoch(stream) from None
+        if db.changes() != 1:
+            raise refuse_epoch(stream)
+        for run in runs:
+            db.execute(_UPSERT_RUN, run_values(head.stream_id, run))
+        if ledger is not None:
+            db.execute(_UPSERT_LEDGER, (ledger.account, ledger.reserved, ledger.spent))
+        last = head.seq + len(facts)
+        self._heads[stream] = Head(head.stream_id, epoch, last, place, open_run)
+        return last
+
+    async def claim(self, stream: str, owner: str, ttl: float) -> int:
+        """See Journal."""
+        return await self._submit(partial(self._claim, stream, owner, ttl))
+
+    def _claim(self, stream: str, owner: str, ttl: float, db: Database) -> int:
+        now = self._world.time()
+        until = micros(now + ttl)
+        row = one(db, "SELECT epoch, owner, lease_until FROM streams WHERE name=?", stream)
+        if row is None:
+            db.execute("INSERT INTO streams VALUES(NULL,?,1,?,?)", (stream, owner, until))
+            return 1
+        epoch, holder, lease = whole(row[0]), row[1], whole(row[2])
+        if holder != owner:
+            if holder is not None and lease > micros(now):
+                raise refuse_claim(stream, str(holder), lease / 1e6 - now)
+            epoch += 1
+        db.execute(
+            "UPDATE streams SET epoch=?, owner=?, lease_until=? WHERE name=?",
+            (epoch, owner, until, stream),
+        )
+        return epoch
+
+    async def release(self, stream: str, epoch: int) -> None:
+        """See Journal."""
+        self._live.discard(stream)
+        await self._submit(partial(self._release, stream, epoch))
+
+    def _release(self, stream: str, epoch: int, db: Database) -> None:
+        db.execute(
+            "UPDATE streams SET owner=NULL, lease_until=0 WHERE name=? AND epoch=?",
+            (stream, epoch),
+        )
+        self._heads.pop(stream, None)
+
+    async def put(self, digest: str, body: bytes) -> None:
+        """See Journal. Visible; the next synced append syncs it too."""
+        sql = "INSERT INTO documents VALUES(?,?) ON CONFLICT DO NOTHING"
+        await self._submit(partial(_execute, sql, (digest, body)), size=len(body))
+
+    async def put_snapshot(self, stream: str, seq: int, body: bytes) -> None:
+        """See Journal. A fold that stands for less than the one kept changes nothing."""
+        await self._submit(partial(_put_snapshot, stream, seq, body), size=len(body))
+
+    async def _submit(self, job: Callable[[Database], T], *, size: int = 0) -> T:
+        inline = len(self._live) < 2 and size <= SMALL_BYTES
+        return await self._writer.submit(job, sync=False, inline=inline)
+
+    async def close(self) -> None:
+        """Commit what is queued, end the writer thread, close the file. Twice is fine."""
+        self._closed = True
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            with self._world.outside("journal thread"), anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._close_reader, reader)
+        await self._writer.close()
+
+    def _close_reader(self, reader: Database) -> None:
+        with self._reading:
+            reader.close()
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def read(
+        self, stream: str, after: int = 0, *, follow: bool = False
+    ) -> AsyncIterator[Event]:
+        """See Journal. With `follow`, what this process appends is seen at once, what others
+        append within about 50 ms. A damaged row raises JournalError when it is reached."""
+        scan = Scan(stream, after)
+        while True:
+            waiter = self._wakers.register(stream) if follow else None
+            try:
+                facts = await self._query(scan.chunk)
+                for fact in facts:
+                    yield fact
+                if facts:
+                    continue
+                if waiter is None:
+                    return
+                await self._changed(waiter, scan)
+            finally:
+                if waiter is not None:
+                    self._wakers.forget(stream, waiter)
+
+    async def _changed(self, waiter: asyncio.Future[None], scan: Scan) -> None:
+        if self._path == MEMORY:
+            await waiter
+        while not waiter.done():
+            pause = asyncio.ensure_future(self._world.sleep(POLL_S))
+            try:
+                await asyncio.wait((waiter, pause), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                pause.cancel()
+            if not waiter.done() and await self._query(data_version) != scan.version:
+                return
+
+    async def snapshot(self, stream: str) -> tuple[int, bytes] | None:
+        """See Journal."""
+        sql = """SELECT seq, body FROM snapshots
+                 WHERE stream=(SELECT id FROM streams WHERE name=?)"""
+        row = await self._query(partial(_find, sql, stream))
+        return (whole(row[0]), blob(row[1])) if row is not None else None
+
+    async def get(self, digest: str) -> bytes | None:
+        """See Journal."""
+        row = await self._query(partial(_find, "SELECT body FROM documents WHERE digest=?", digest))
+        return blob(row[0]) if row is not None else None
+
+    async def runs(self, *, limit: int = 50) -> list[RunRow]:
+        """See Journal."""
+        sql = SELECT_RUNS + "ORDER BY runs.id DESC LIMIT ?"
+        return await self._query(partial(run_rows, sql, (max(limit, 0),)))
+
+    async def find_run(self, run_id: str) -> RunRow | None:
+        """See Journal."""
+        if not run_id:
+            return None
+        sql = SELECT_RUNS + "WHERE run_id>=? AND run_id<=? ORDER BY run_id LIMIT 10"
+        bounds = (run_id, run_id + "\U0010ffff")
+        return pick(run_id, await self._query(partial(run_rows, sql, bounds)))
+
+    async def balance(self, account: str) -> Balance:
+        """See Journal."""
+        sql = "SELECT reserved, spent FROM ledger WHERE account=?"
+        row = await self._query(partial(_find, sql, account))
+        return Balance(whole(row[0]), whole(row[1])) if row is not None else Balance()
+
+    async def _query(self, query: Callable[[Database], T]) -> T:
+        if self._closed:
+            raise closed()
+        await self._writer.open()
+        if not self._threads:
+            db = self._writer.connection
+            if db is None:
+                raise closed()
+            return self._guarded(query, db)
+        with self._world.outside("journal thread"):
+            return await anyio.to_thread.run_sync(self._query_in_thread, query)
+
+    def _query_in_thread(self, query: Callable[[Database], T]) -> T:
+        with self._reading:
+            try:
+                if self._reader is None:
+                    self._reader = open_for_reading(self._path, self._vfs)
+            except (apsw.Error, UnicodeEncodeError) as error:
+                raise explain(error, self._path) from error
+            return self._guarded(query, self._reader)
+
+    def _guarded(self, query: Callable[[Database], T], db: Database) -> T:
+        try:
+            return query(db)
+        except (apsw.Error, UnicodeEncodeError) as error:
+            raise explain(error, self._path) from error
+
+
+def _execute(sql: str, values: tuple[str | bytes, ...], db: Database) -> None:
+    db.execute(sql, values)
+
+
+def _put_snapshot(stream: str, seq: int, body: bytes, db: Database) -> None:
+    row = one(db, "SELECT id FROM streams WHERE name=?", stream)
+    if row is None:
+        raise refuse_snapshot(stream)
+    db.execute(_UPSERT_SNAPSHOT, (whole(row[0]), seq, body))
+
+
+def _find(sql: str, value: str, db: Database) -> Row | None:
+    return one(db, sql, value)

@@ -1,0 +1,45 @@
+"""How readers that follow a stream learn, in this process, that it grew."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Wakers:
+    """Futures of the readers that wait for a stream. Used from event loops only."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+
+    def register(self, stream: str) -> asyncio.Future[None]:
+        """A future that is done at the stream's next append. Register *before* looking, so that
+        nothing falls between looking and waiting."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(stream, []).append(future)
+        return future
+
+    def forget(self, stream: str, future: asyncio.Future[None]) -> None:
+        """The reader went away."""
+        futures = self._waiting.get(stream, [])
+        if future in futures:
+            futures.remove(future)
+            if not futures:
+                del self._waiting[stream]
+
+    def wake(self, stream: str) -> None:
+        """The stream grew."""
+        if not self._waiting:
+            return
+        for future in self._waiting.pop(stream, ()):
+            loop = future.get_loop()
+            if loop is asyncio.get_running_loop():
+                _finish(future)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(_finish, future)
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

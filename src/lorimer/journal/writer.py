@@ -1,0 +1,368 @@
+"""The one writing connection of a journal file, and the thread that groups its commits.
+
+Who decides what: this file decides when a transaction is made, by which thread and how durable;
+what is in it is said by `sqlite.py`.
+
+*Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
+survives the process but not a loss of power. *Synced* is one with synchronous=FULL: SQLite
+fsyncs the whole WAL file after it, and with it every visible commit made before, because those
+stand earlier in the same file. Those of an earlier WAL were fsynced when it was checkpointed
+into the database, which NORMAL does too, before the file is begun again. So a synced commit
+covers everything before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Final, Generic, TypeVar
+
+import anyio
+import anyio.to_thread
+import apsw
+
+from lorimer.core.errors import JournalError
+from lorimer.core.world import World
+from lorimer.journal.database import BUSY_MS, Database
+from lorimer.journal.faults import explain, lost_sync
+from lorimer.journal.memory import closed
+from lorimer.journal.schema import open_for_writing
+
+T = TypeVar("T")
+
+CHECKPOINT_PAGES: Final = 1000
+"""WAL pages (4 KB each) after which they are moved into the database."""
+IDLE_S: Final = 2.0
+"""Seconds without work after which the thread ends; the next synced commit starts another. So a
+journal that nobody closed cannot keep the interpreter from exiting."""
+
+THREAD_NAME: Final = "lorimer-journal"
+
+_log = logging.getLogger("lorimer.journal")
+
+
+class Work(ABC):
+    """One caller's part of a transaction, and how it went."""
+
+    __slots__ = ("done", "error", "future", "loop", "sync")
+
+    def __init__(self, sync: bool) -> None:
+        self.sync = sync
+        self.error: Exception | None = None
+        self.done = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.future: asyncio.Future[None] | None = None
+
+    @abstractmethod
+    def perform(self, db: Database) -> None:
+        """Do it. Must raise JournalError before its first write or not at all: then only this
+        part is refused, not its group."""
+
+
+class Job(Work, Generic[T]):
+    """A part that gives a result."""
+
+    __slots__ = ("_run", "result")
+
+    result: T
+
+    def __init__(self, run: Callable[[Database], T], sync: bool) -> None:
+        Work.__init__(self, sync)
+        self._run = run
+
+    def perform(self, db: Database) -> None:
+        self.result = self._run(db)
+
+
+class Writer:
+    """Runs jobs in transactions, in the order of their submission. Owns the thread.
+
+    `forget` is called, under the writer's lock, after each rollback: what jobs remembered of an
+    undone transaction is void. With `threads=False` all is done in line by the caller.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        world: World,
+        threads: bool,
+        vfs: str | None,
+        forget: Callable[[], None],
+    ) -> None:
+        self._path, self._vfs = path, vfs
+        self._world = world
+        self._threads = threads
+        self._forget = forget
+        self._db: Database | None = None
+        self._full = False
+        """The connection's synchronous level is FULL."""
+        self._lock = Lock()
+        """Held by whoever uses the connection."""
+        self._gate = Lock()
+        """Guards the queue's count and the thread's life; never held for long."""
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._queued = 0
+        self._finished = 0
+        self._wal_pages = 0
+        self._checkpoint_at = CHECKPOINT_PAGES
+        self._wal_fresh = True
+        """The next commit begins the WAL anew, which fsyncs its header."""
+        self._broken: JournalError | None = None
+        self._closed = False
+
+    @property
+    def connection(self) -> Database | None:
+        """The open connection; for readers of a journal without threads."""
+        return self._db
+
+    async def submit(
+        self,
+        run: Callable[[Database], T],
+        *,
+        sync: bool,
+        inline: bool,
+        committed: Callable[[T], None] | None = None,
+    ) -> T:
+        """Commit what `run` does, call `committed` with what it returned, return that.
+
+        Done on the calling thread (about 20 us, no fsync, no waiting for a lock) when `inline`
+        allows it, `sync` does not ask for more and nothing is queued or being written; else by
+        the writer thread. A task that is cancelled meanwhile gets its CancelledError once the
+        outcome is known, and after `committed` when it was a commit.
+        """
+        if self._closed:
+            raise closed()
+        job = Job(run, sync)
+        if not self._threads:
+            self._settle([job])
+            self._checkpoint_if_due()
+        elif not inline or sync or not self._commit_in_line(job):
+            await self._through_thread(job, committed)
+            return job.result
+        if job.error is not None:
+            raise job.error
+        if committed is not None:
+            committed(job.result)
+        return job.result
+
+    async def open(self) -> None:
+        """Make sure that the file exists and is open. Raises JournalError."""
+        if self._db is None:
+            await self.submit(_nothing, sync=False, inline=False)
+
+    async def close(self) -> None:
+        """Commit what is queued, end the thread, close the file. Twice is fine."""
+        self._closed = True
+        if self._threads:
+            with self._world.outside("journal thread"), anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._shut)
+        else:
+            self._shut()
+
+    # -- in line ---------------------------------------------------------------------------------
+
+    def _commit_in_line(self, job: Job[T]) -> bool:
+        """Whether it was done. False changes nothing: the job must be queued."""
+        if (
+            self._queued != self._finished
+            or self._db is None
+            or self._wal_fresh
+            or self._wal_pages >= self._checkpoint_at
+            or self._broken is not None
+            or not self._lock.acquire(blocking=False)
+        ):
+            return False
+        try:
+            self._db.set_busy_timeout(0)
+            try:
+                self._transact(self._db, [job])
+            except apsw.BusyError:  # another process writes: wait for it elsewhere
+                return False
+            except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
+                job.error = self._explained(error)
+            finally:
+                self._db.set_busy_timeout(BUSY_MS)
+        finally:
+            self._lock.release()
+        return True
+
+    # -- through the thread ----------------------------------------------------------------------
+
+    async def _through_thread(self, job: Job[T], committed: Callable[[T], None] | None) -> None:
+        job.loop = loop = asyncio.get_running_loop()
+        job.future = loop.create_future()
+        cancelled: asyncio.CancelledError | None = None
+        with self._world.outside("journal thread"):
+            self._enqueue(job)
+            try:
+                await job.future
+            except asyncio.CancelledError as error:
+                cancelled = error
+                with anyio.CancelScope(shield=True):
+                    while not job.done:
+                        job.future = loop.create_future()
+                        try:
+                            await job.future
+                        except asyncio.CancelledError:
+                            continue  # once more: it is raised below, once
+        if job.error is None and committed is not None:
+            committed(job.result)
+        if cancelled is not None:
+            raise cancelled from job.error
+        if job.error is not None:
+            raise job.error
+
+    def _enqueue(self, job: Job[T]) -> None:
+        with self._gate:
+            if self._closed:
+                raise closed()
+            self._queued += 1
+            self._queue.put(job)
+            if self._thread is None:
+                self._thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
+                self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                job = self._queue.get(timeout=IDLE_S)
+            except Empty:
+                with self._gate:
+                    if not self._queue.empty():
+                        continue
+                    self._thread = None
+                return
+            if job is None:
+                return
+            jobs, ending = [job], False
+            with self._lock:
+                while not ending:  # all that came while the last transaction was made
+                    try:
+                        job = self._queue.get_nowait()
+                    except Empty:
+                        break
+                    if job is None:
+                        ending = True
+                    else:
+                        jobs.append(job)
+                self._settle(jobs)
+                self._finished += len(jobs)
+            _deliver(jobs)
+            if self._wal_pages >= self._checkpoint_at:
+                with self._lock:
+                    self._checkpoint_if_due()
+            if ending:
+                return
+
+    def _shut(self) -> None:
+        with self._gate:
+            thread = self._thread
+            if thread is not None:
+                self._queue.put(None)
+        if thread is not None:
+            thread.join()
+            self._thread = None
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    # -- transactions; the caller holds the lock -------------------------------------------------
+
+    def _settle(self, jobs: Sequence[Work]) -> None:
+        """Commit the jobs as one transaction or, when that fails, each for itself, so that none
+        fails for another's fault. Sets every job's result or error; raises nothing."""
+        try:
+            if self._broken is not None:
+                raise self._broken
+            if self._db is None:
+                self._db = open_for_writing(self._path, self._vfs)
+                self._db.set_wal_hook(self._committed)
+            self._transact(self._db, jobs)
+        except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
+            if len(jobs) > 1 and not isinstance(error, JournalError | apsw.BusyError):
+                for job in jobs:
+                    self._settle([job])
+                return
+            for job in jobs:
+                job.error = self._explained(error)
+
+    def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
+        full = any(job.sync for job in jobs)
+        if full != self._full:
+            db.execute("PRAGMA synchronous=FULL" if full else "PRAGMA synchronous=NORMAL")
+            self._full = full
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for job in jobs:
+                job.error = None
+                try:
+                    job.perform(db)
+                except JournalError as refusal:
+                    job.error = refusal
+            db.execute("COMMIT")
+        except BaseException:
+            self._forget()
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _explained(self, error: Exception) -> Exception:
+        if lost_sync(error):
+            self._broken = JournalError(
+                f"the journal {self._path} could not be synced to its disk",
+                hint="Check the disk, then start again: nothing is written until then.",
+                cause=error,
+            )
+            return self._broken
+        known = isinstance(error, apsw.Error | UnicodeEncodeError)
+        return explain(error, self._path) if known else error
+
+    def _committed(self, db: Database, name: str, pages: int) -> int:
+        # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.
+        self._wal_pages = pages
+        self._wal_fresh = False
+        return apsw.SQLITE_OK
+
+    def _checkpoint_if_due(self) -> None:
+        if self._db is None or self._wal_pages < self._checkpoint_at:
+            return
+        try:
+            in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:  # nothing is lost, the WAL has it all
+            _log.warning("checkpoint of %s failed: %s", self._path, error)
+            in_wal, moved = self._wal_pages, 0
+        if in_wal == moved:
+            self._wal_pages, self._wal_fresh = 0, True
+            self._checkpoint_at = CHECKPOINT_PAGES
+        else:  # a reader still needs it
+            self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
+
+
+def _nothing(db: Database) -> None:
+    pass
+
+
+def _deliver(jobs: Sequence[Work]) -> None:
+    loops = {job.loop: job.loop for job in jobs if job.loop is not None}
+    for loop in loops:
+        mine = [job for job in jobs if job.loop is loop]
+        try:
+            loop.call_soon_threadsafe(_finish, mine)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+            # Its tasks are gone: nobody waits for the outcome.
+
+
+def _finish(jobs: Sequence[Work]) -> None:
+    for job in jobs:
+        job.done = True
+        if job.future is not None and not job.future.done():
+            job.future.set_result(None)

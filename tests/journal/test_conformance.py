@@ -1,0 +1,336 @@
+"""What every journal promises (`lorimer.core.journal.Journal`)."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.journal import Balance, Journal, LedgerEntry, RunRow
+from tests.journal.support import NOW, Store, end, facts_of, iteration, keys, note, start
+
+CONFLICT = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite-inline"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store(request.param, tmp_path / "journal.db")
+
+
+def test_facts_come_back_equal_numbered_and_in_order(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        written = [start()]
+        assert await journal.append("s", epoch, written, sync=True) == 1
+        for number in range(1, 4):
+            for row in iteration(number):
+                last = await journal.append("s", epoch, row, sync=row[0].type == "tool.intent")
+                written += row
+                assert last == len(written) == row[-1].seq
+        written.append(end())
+        await journal.append("s", epoch, written[-1:], sync=True)
+        assert [event.seq for event in written] == list(range(1, len(written) + 1))
+        assert await facts_of(journal, "s") == written
+        for after in range(len(written) + 2):  # also from inside a row of several facts
+            assert await facts_of(journal, "s", after) == written[after:]
+
+    store.run(test)
+
+
+def test_a_stage_and_a_foreign_run_id_are_kept(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        early = note("before any run", run="")
+        child = note("of another run", run="run_child")
+        staged = note("in a stage")
+        staged.stage = "api"
+        both = note("both", run="run_child")
+        both.stage = "tool"
+        rows = [[early], [start(), child, staged], [both, note("back")]]
+        for row in rows:
+            await journal.append("s", epoch, row, sync=False)
+        read = await facts_of(journal, "s")
+        assert read == [event for row in rows for event in row]
+        assert [event.stage for event in read] == ["", "", "", "api", "tool", ""]
+
+    store.run(test)
+
+
+def test_streams_are_separate(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        for name in ("one", "two", "three"):
+            epoch = await journal.claim(name, "me", 30)
+            await journal.append(name, epoch, [note(f"{name} 1"), note(f"{name} 2")], sync=False)
+        assert keys(await facts_of(journal, "two")) == ["two 1", "two 2"]
+        assert await facts_of(journal, "two", 2) == []
+        assert await facts_of(journal, "nobody's") == []
+
+    store.run(test)
+
+
+def test_an_append_without_the_claim_changes_nothing(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        refused = start()
+        with pytest.raises(JournalError) as caught:
+            await journal.append("s", 1, [refused], sync=False, ledger=LedgerEntry("a", 5))
+        assert caught.value.code is CONFLICT
+        old = await journal.claim("s", "me", 30)
+        await journal.append("s", old, [note("mine")], sync=True, ledger=LedgerEntry("a", 5))
+        store.clock.now += 31
+        new = await journal.claim("s", "you", 30)
+        assert new > old
+        for sync in (False, True):
+            with pytest.raises(JournalError) as caught:
+                entry = LedgerEntry("a", 100, 100)
+                await journal.append("s", old, [refused], sync=sync, ledger=entry)
+            assert caught.value.code is CONFLICT
+        await journal.append("s", new, [note("yours")], sync=False)
+        assert refused.seq is None
+        assert keys(await facts_of(journal, "s")) == ["mine", "yours"]
+        assert await journal.balance("a") == Balance(5, 0)
+        assert await journal.runs() == []
+
+    store.run(test)
+
+
+def test_a_claim_holds_until_it_ends_is_renewed_or_given_back(store: Store) -> None:
+    async def refused(journal: Journal, owner: str) -> bool:
+        try:
+            await journal.claim("s", owner, 10)
+        except JournalError as error:
+            assert error.code is CONFLICT
+            assert "'me'" in str(error)
+            return True
+        return False
+
+    async def test(journal: Journal) -> None:
+        first = await journal.claim("s", "me", 10)
+        store.clock.now += 9
+        assert await refused(journal, "you")
+        assert await journal.claim("s", "me", 10) == first
+        store.clock.now += 9
+        assert await refused(journal, "you")
+        await journal.release("s", first - 1)
+        assert await refused(journal, "you")
+        store.clock.now += 2
+        assert await journal.claim("s", "me", 10) == first  # late, but nobody came between
+        await journal.release("s", first)
+        second = await journal.claim("s", "you", 10)
+        assert second > first
+        await journal.release("s", first)  # of no effect any more
+        with pytest.raises(JournalError):
+            await journal.claim("s", "me", 10)
+        await journal.release("nobody's", 1)
+
+    store.run(test)
+
+
+def test_money_moves_with_the_facts(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        assert await journal.balance("a") == Balance()
+        moves = [LedgerEntry("a", 500), LedgerEntry("b", 7), LedgerEntry("a", -500, 321)]
+        for entry in moves:
+            await journal.append("s", epoch, [note("x")], sync=False, ledger=entry)
+        assert await journal.balance("a") == Balance(0, 321)
+        assert await journal.balance("b") == Balance(7, 0)
+        with pytest.raises(JournalError, match="out of range"):
+            await journal.append(
+                "s", epoch, [note("x")], sync=False, ledger=LedgerEntry("a", 2**53)
+            )
+        assert len(await facts_of(journal, "s")) == 3
+
+    store.run(test)
+
+
+def test_an_append_of_nothing_is_refused(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        with pytest.raises(JournalError, match="at least one fact"):
+            await journal.append("s", epoch, [], sync=False)
+
+    store.run(test)
+
+
+def test_runs_are_listed_newest_first(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epochs = {name: await journal.claim(name, "me", 30) for name in "st"}
+        await journal.append("s", epochs["s"], [start("run_1", 0.5, title="Zürich")], sync=True)
+        done = end("run_1", 9.25, status="failed", code="exec.x", cost=12, iterations=3)
+        await journal.append("s", epochs["s"], [note("x", "run_1"), done], sync=True)
+        await journal.append("t", epochs["t"], [start("run_2")], sync=True)
+        both = [start("run_3"), end("run_3", status="completed")]
+        await journal.append("s", epochs["s"], both, sync=True)
+        rows = await journal.runs()
+        assert [row.run_id for row in rows] == ["run_3", "run_2", "run_1"]
+        assert rows[2] == RunRow(
+            "run_1",
+            "s",
+            round(NOW + 0.5, 6),
+            "Zürich",
+            "failed",
+            round(NOW + 9.25, 6),
+            3,
+            12,
+            "exec.x",
+            1,
+        )
+        assert rows[1] == RunRow("run_2", "t", NOW, first=1)
+        assert (rows[0].status, rows[0].first) == ("completed", 4)
+        assert await journal.runs(limit=2) == rows[:2]
+        assert await journal.runs(limit=0) == []
+
+    store.run(test)
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        for run in ("run_ab", "run_abc", "run_b", "run_ß"):
+            await journal.append("s", epoch, [start(run)], sync=False)
+
+        async def found(prefix: str) -> str:
+            row = await journal.find_run(prefix)
+            return row.run_id if row else ""
+
+        assert await found("run_abc") == "run_abc"
+        assert await found("run_ab") == "run_ab"  # exact, though another begins with it
+        assert await found("run_b") == "run_b"
+        assert await found("run_ß") == "run_ß"
+        assert await found("run_c") == await found("%") == await found("") == ""
+        with pytest.raises(JournalError, match="several runs begin with 'run_': run_ab") as caught:
+            await found("run_")
+        assert caught.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
+
+    store.run(test)
+
+
+def test_a_run_starts_once_and_ends_once(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        other = await journal.claim("t", "me", 30)
+
+        async def refused(stream: str, *row: object) -> None:
+            before = await facts_of(journal, stream)
+            with pytest.raises(JournalError) as caught:
+                await journal.append(stream, other if stream == "t" else epoch, row, sync=True)  # type: ignore[arg-type]
+            assert caught.value.code is CONFLICT
+            assert await facts_of(journal, stream) == before
+
+        await refused("s", end("run_a"))
+        await refused("s", start("run_a"), start("run_a"))
+        await journal.append("s", epoch, [start("run_a")], sync=True)
+        await refused("t", start("run_a"))
+        await refused("t", end("run_a"))
+        await refused("s", note("x"), end("run_b"))
+        await refused("s", end("run_a"), end("run_a"))
+        await journal.append("s", epoch, [end("run_a")], sync=True)
+        await refused("s", end("run_a"))
+        assert [row.run_id for row in await journal.runs()] == ["run_a"]
+        with pytest.raises(JournalError, match="no run id"):
+            await journal.append("s", epoch, [start("")], sync=True)
+
+    store.run(test)
+
+
+def test_documents_are_kept_by_hash(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        assert await journal.get("h1") is None
+        big = bytes(range(256)) * 1000
+        await journal.put("h1", b"one")
+        await journal.put("h2", big)
+        await journal.put("h1", b"one")
+        assert await journal.get("h1") == b"one"
+        assert await journal.get("h2") == big
+
+    store.run(test)
+
+
+def test_the_latest_snapshot_is_kept(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        with pytest.raises(JournalError, match="no stream 's'"):
+            await journal.put_snapshot("s", 1, b"x")
+        await journal.claim("s", "me", 30)
+        assert await journal.snapshot("s") is None
+        assert await journal.snapshot("t") is None
+        await journal.put_snapshot("s", 5, b"five")
+        await journal.put_snapshot("s", 9, b"nine" * 50_000)
+        await journal.put_snapshot("s", 7, b"late")
+        assert await journal.snapshot("s") == (9, b"nine" * 50_000)
+
+    store.run(test)
+
+
+def test_a_follower_sees_what_was_and_what_comes(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        seen: dict[int, list[object]] = {0: [], 1: []}
+
+        async def follow(after: int) -> None:
+            async for event in journal.read("s", after, follow=True):
+                seen[after].append(event.data["key"])
+                if event.data["key"] == "c":
+                    return
+
+        followers = [asyncio.create_task(follow(after)) for after in (0, 1)]
+        await asyncio.sleep(0.01)  # nobody has claimed the stream yet
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [note("a")], sync=False)
+        await asyncio.sleep(0.01)
+        await journal.append("s", epoch, [note("b")], sync=True)
+        await journal.append("s", epoch, [note("c")], sync=False)
+        async with asyncio.timeout(5):
+            await asyncio.gather(*followers)
+        assert seen == {0: ["a", "b", "c"], 1: ["b", "c"]}
+
+    store.run(test)
+
+
+def test_a_follower_can_be_cancelled_while_it_waits(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        async def follow() -> None:
+            async for _ in journal.read("s", follow=True):
+                pass
+
+        task = asyncio.create_task(follow())
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [note("a")], sync=False)  # wakes nobody
+
+    store.run(test)
+
+
+def test_calls_made_at_once_keep_their_order(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        async def write(stream: str) -> None:
+            epoch = await journal.claim(stream, "me", 30)
+            async with asyncio.TaskGroup() as group:
+                for number in range(30):
+                    row = [note(f"{number}a"), note(f"{number}b")]
+                    group.create_task(
+                        journal.append(stream, epoch, row, sync=number % 7 == 0)  # type: ignore[arg-type]
+                    )
+
+        await asyncio.gather(*[write(f"s{number}") for number in range(8)])
+        expected = [f"{number}{letter}" for number in range(30) for letter in "ab"]
+        for number in range(8):
+            events = await facts_of(journal, f"s{number}")
+            assert keys(events) == expected
+            assert [event.seq for event in events] == list(range(1, 61))
+
+    store.run(test)
+
+
+def test_a_closed_journal_takes_nothing(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [note("a")], sync=False)
+        await journal.close()
+        with pytest.raises(JournalError, match="closed"):
+            await journal.append("s", epoch, [note("b")], sync=False)
+
+    store.run(test)  # closes it a second time
