@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias, TypedDict, TypeVar, overload
+from zlib import crc32
 
 from lorimer.core import engine
 from lorimer.core.bindings import Bindings
@@ -322,7 +323,7 @@ class Pipeline:
                 id=run_id,
                 stream=conversation.stream,
                 epoch=conversation.epoch,
-                seed=self.world.dice().getrandbits(32),
+                seed=crc32(run_id.encode()),
                 world=self.world,
                 journal=self.journal,
                 bounds=bounds,
@@ -509,6 +510,8 @@ def _credentials(
 
 
 def _must_be_plain(input: JSON) -> None:
+    if isinstance(input, str):
+        return
     try:
         canonical(input)
     except (TypeError, ValueError, RecursionError) as error:

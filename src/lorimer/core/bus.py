@@ -38,6 +38,7 @@ class Bus:
     def __init__(self) -> None:
         self._handlers: dict[str, list[Handler]] = {}
         self._resolved: dict[str, tuple[Handler, ...]] = {}
+        self._count = 0
 
     @overload
     def on(self, type: str) -> Callable[[H], H]: ...
@@ -60,11 +61,13 @@ class Bus:
     def _add(self, type: str, handler: Handler) -> Callable[[], None]:
         handlers = self._handlers.setdefault(type, [])
         handlers.append(handler)
+        self._count += 1
         self._resolved.clear()
 
         def unsubscribe() -> None:
             if handler in handlers:
                 handlers.remove(handler)
+                self._count -= 1
                 self._resolved.clear()
 
         return unsubscribe
@@ -72,7 +75,7 @@ class Bus:
     @property
     def silent(self) -> bool:
         """Nobody listens to anything."""
-        return not any(self._handlers.values())
+        return not self._count
 
     def handlers(self, type: str) -> tuple[Handler, ...]:
         """Who listens to this event type. Resolved once per type."""
@@ -179,6 +182,11 @@ class Listeners:
         self._pumps: dict[Handler, _Pump] = {}
         self.tap = tap
 
+    @property
+    def quiet(self) -> bool:
+        """Nobody listens to anything."""
+        return self.tap is None and self._bus.silent
+
     def wants(self, type: str) -> bool:
         """Somebody listens to this type; else the event need not even be built."""
         return self.tap is not None or bool(self._bus.handlers(type))
@@ -211,14 +219,14 @@ class Listeners:
 
     async def close(self) -> None:
         """Let the pumps finish what is queued, for `DRAIN_S` at most, and end them."""
-        tasks = [pump.task for pump in self._pumps.values()]
-        for pump in self._pumps.values():
-            pump.close()
-        if tasks:
+        if self._pumps:
+            tasks = [pump.task for pump in self._pumps.values()]
+            for pump in self._pumps.values():
+                pump.close()
             _, late = await asyncio.wait(tasks, timeout=DRAIN_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        self._pumps.clear()
+            self._pumps.clear()
         if self.tap is not None:
             self.tap.put(None)

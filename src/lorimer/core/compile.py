@@ -21,7 +21,7 @@ from lorimer.core.manifest import (
     invalid,
     problems_of,
 )
-from lorimer.core.plan import Plan
+from lorimer.core.plan import Plan, Step
 from lorimer.core.stage import AnyStage, Slot, Strategy
 
 REQUIRED: Final = ("input", "api", "parse", "yield")
@@ -111,15 +111,16 @@ def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindi
         for strategy in strategies_of(stage):
             strategy.bind(bound)
         stage.bind(bound)
-    setup = tuple(stage for stage in stages if stage.order < LOOP_FROM)
+    steps = [Step(stage) for stage in stages]
+    setup = tuple(step for step in steps if step.stage.order < LOOP_FROM)
     return Plan(
         manifest=manifest,
         digest=manifest.digest,
         limits=manifest.limits,
         setup=setup,
-        recurring=tuple(stage for stage in setup if stage.every_call),
-        loop=tuple(stage for stage in stages if LOOP_FROM <= stage.order <= LOOP_TO),
-        surface=tuple(stage for stage in stages if stage.order > LOOP_TO),
+        recurring=tuple(step for step in setup if step.stage.every_call),
+        loop=tuple(step for step in steps if LOOP_FROM <= step.stage.order <= LOOP_TO),
+        surface=tuple(step for step in steps if step.stage.order > LOOP_TO),
     )
 
 

@@ -9,7 +9,7 @@ until the code there gives way. Not promised: stopping a thread, or undoing an e
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
 from hashlib import blake2b
@@ -30,7 +30,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal, LedgerEntry
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
-from lorimer.core.messages import NO_USAGE, Usage
+from lorimer.core.messages import Usage
 from lorimer.core.world import World
 
 
@@ -70,7 +70,7 @@ _NOTHING: Final[Mapping[str, JSON]] = {}
 
 def short_hash(data: bytes) -> str:
     """12 bytes of BLAKE2b as 16 characters: the form in which facts keep hashes."""
-    return b64encode(blake2b(data, digest_size=12).digest(), b"-_").decode("ascii")
+    return b2a_base64(blake2b(data, digest_size=12).digest(), newline=False).decode("ascii")
 
 
 class RunContext:
@@ -82,13 +82,16 @@ class RunContext:
         "_dice",
         "_held",
         "_listeners",
+        "_quiet",
         "_recorded",
         "_reserved",
         "_recorded_until",
+        "_used",
         "account",
         "bounds",
         "epoch",
         "facts",
+        "finished",
         "id",
         "iteration",
         "journal",
@@ -103,7 +106,6 @@ class RunContext:
         "spent_nano",
         "stage",
         "stream",
-        "usage",
         "world",
     )
 
@@ -137,6 +139,8 @@ class RunContext:
         self.iteration = 0
         self.stage = ""
         self.reason: Reason | None = None
+        self.finished = False
+        """The loop has ended well; only stages 17 to 21 are left."""
         self.scope = CancelScope()
         self.facts: list[Event] = list(recorded)
         """All facts of this run, in order."""
@@ -151,14 +155,14 @@ class RunContext:
         """For how many of them its last snapshot stands."""
         self.snapshot_due = False
         """Stage 20 wants the conversation's fold to be stored when this run has ended."""
-        self.usage: Usage = NO_USAGE
-        """Tokens of this run so far, failed and abandoned attempts included."""
+        self._used: dict[str, int] = {}
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self._recorded_until = -1
         for fact in self.facts:
             self._index(fact)
         self._held: list[Event] = []
         self._listeners = listeners
+        self._quiet = listeners.quiet
         self._dice: Random | None = None
 
     def _index(self, fact: Event) -> None:
@@ -168,6 +172,11 @@ class RunContext:
         elif fact.type not in ("run.suspended", "child"):
             self._recorded[(fact.type, fact.iteration, key)] = fact
             self._recorded_until = max(self._recorded_until, fact.iteration)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of this run so far, failed and abandoned attempts included."""
+        return Usage.from_json(self._used)
 
     # --- facts ---------------------------------------------------------------------------
 
@@ -190,13 +199,14 @@ class RunContext:
     def begin_iteration(self, iteration: int) -> None:
         """The engine enters an iteration: `now` is the time of the fact before it."""
         self.iteration = iteration
+        self._quiet = self._listeners.quiet
         if self._recorded and iteration > self._recorded_until:
             self._recorded.clear()
         if self._recorded:
             ended = self._recorded.get(("iteration.end", iteration - 1, ""))
             self.now = ended.time if ended is not None else self.now
         else:
-            self.now = round(self.world.time(), 6)
+            self.now = self._stamp()
 
     async def record(
         self,
@@ -236,17 +246,17 @@ class RunContext:
         self._held.append(self._fact(type, data))
 
     def _fact(self, type: str, data: Mapping[str, JSON]) -> Event:
-        return Event(
-            type,
-            data,
-            run_id=self.id,
-            iteration=self.iteration,
-            time=round(self.world.time(), 6),
-        )
+        return Event(type, data, self.id, self.iteration, self._stamp())
+
+    def _stamp(self) -> float:
+        # whole microseconds: what a store keeps, so that a fact reads back as it was written
+        return int(self.world.time() * 1_000_000) / 1_000_000
 
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)
         self.position += len(facts)
+        if self._quiet:
+            return
         listeners = self._listeners
         for fact in facts:
             if listeners.wants(fact.type):
@@ -369,8 +379,10 @@ class RunContext:
         cost = _whole(result.get("cost"))
         self.spent_nano += cost
         usage = result.get("usage")
-        if isinstance(usage, Mapping):
-            self.usage += Usage.from_json(usage)
+        if usage and isinstance(usage, dict):
+            used = self._used
+            for name, count in usage.items():
+                used[name] = used.get(name, 0) + _whole(count)
         return cost
 
     def release(self) -> LedgerEntry | None:
@@ -382,12 +394,12 @@ class RunContext:
 
     def wants(self, type: str) -> bool:
         """Somebody listens to signals of this type, and this is not a replay."""
-        return not self._recorded and self._listeners.wants(type)
+        return not self._quiet and not self._recorded and self._listeners.wants(type)
 
     def signal(self, type: str, data: Mapping[str, JSON] = _NOTHING) -> None:
         """Tell whoever listens; nobody needs to. While a resumed run answers from its journal,
         signals are not repeated."""
-        if self._recorded or not self._listeners.wants(type):
+        if self._quiet or self._recorded or not self._listeners.wants(type):
             return
         self._listeners.send(
             Event(
@@ -435,10 +447,11 @@ class RunContext:
 
     def cancel(self, reason: Reason) -> None:
         """Stop the run. The first reason counts; calling again is harmless. Any task of the
-        run's loop may call it."""
-        if self.reason is None:
+        run's loop may call it. Once the loop has ended well there is nothing left to stop:
+        what remains is bounded by `cleanup_s`."""
+        if self.reason is None and not self.finished:
             self.reason = reason
-        self.scope.cancel(reason.value)
+            self.scope.cancel(reason.value)
 
     def check_cancelled(self) -> None:
         """Raises CancelledError when the run was cancelled, also where code swallowed it."""
@@ -448,7 +461,7 @@ class RunContext:
 
 def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
     error = data.get("error")
-    if isinstance(error, Mapping):
+    if isinstance(error, dict):  # of a tool it is a code, and the model was told
         raise error_from_json(error)
     return data
 

@@ -12,8 +12,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from anyio import CancelScope
-
 from lorimer.core.context import Reason, RunContext
 from lorimer.core.errors import (
     ErrorCategory,
@@ -25,9 +23,8 @@ from lorimer.core.errors import (
     StageError,
 )
 from lorimer.core.jsonable import JSON
-from lorimer.core.plan import Plan
+from lorimer.core.plan import Plan, Step
 from lorimer.core.result import PipelineResult
-from lorimer.core.stage import AnyStage
 from lorimer.core.state import Decision, PipelineState
 
 _STATUS: Final = {
@@ -52,29 +49,49 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     """
     context = state.run
     failure: LorimerError | None = None
-    finished = False
-    loop = asyncio.get_running_loop()
-    watchdog = loop.call_later(
-        context.bounds.deadline - context.world.monotonic(), context.cancel, Reason.TIMEOUT
-    )
+    watchdog = _Watchdog(context)
     try:
         with context.scope:
             try:
                 await _admit(plan, state)
                 await _iterate(plan, state)
-                finished = True
+                context.finished = True
+                watchdog.rewind(context.bounds.limits.cleanup_s)
+                await _stages(plan.surface, state.text, state, [])
             except LorimerError as error:
                 failure = error
+        if context.scope.cancelled_caught and context.finished:
+            failure = LimitError(
+                f"Stages 17 to 21 did not finish in {context.bounds.limits.cleanup_s:g} s.",
+                hint="Raise limits.cleanup_s.",
+            )
     except asyncio.CancelledError:
         # not by our own scope: the program ends the tasks of its loop
-        context.cancel(Reason.SHUTDOWN)
+        context.reason = context.reason or Reason.SHUTDOWN
     finally:
-        watchdog.cancel()
-    if context.reason is not None and not finished:
+        watchdog.stop()
+    if context.reason is not None:
         failure = _stopped(context, context.reason)
-    if failure is None:
-        failure = await _surface(plan, state)
     return await _end(state, failure)
+
+
+class _Watchdog:
+    """The run's time limit, then that of its last stages."""
+
+    __slots__ = ("_context", "_loop", "_timer")
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        left = context.bounds.deadline - context.world.monotonic()
+        self._timer = self._loop.call_later(left, context.cancel, Reason.TIMEOUT)
+
+    def rewind(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._context.scope.cancel)
+
+    def stop(self) -> None:
+        self._timer.cancel()
 
 
 async def _admit(plan: Plan, state: PipelineState) -> None:
@@ -136,30 +153,28 @@ def _end_iteration(state: PipelineState, decision: Decision, times: list[int | N
 
 
 async def _stages(
-    stages: tuple[AnyStage, ...],
-    value: object,
-    state: PipelineState,
-    times: list[int | None],
+    steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
     context = state.run
     clock = context.world.monotonic
     watched = context.wants("stage.enter")
-    for stage in stages:
-        context.stage = stage.name
-        if stage.should_bypass(state):
+    now = clock()
+    for step in steps:
+        context.stage = step.name
+        if step.bypass is not None and step.bypass(state):
             times.append(None)
             if watched:
                 context.signal("stage.bypass")
             continue
         if watched:
             context.signal("stage.enter")
-        began = clock()
         try:
-            value = await stage.execute(value, state)
+            value = await step.execute(value, state)
         except LorimerError as error:
             _tell(context, error)
             raise
         except Exception as error:
+            stage = step.stage
             wrapped = StageError(
                 f"Stage {stage.order} ({stage.name}) failed: {type(error).__name__}: {error}",
                 stage_name=stage.name,
@@ -168,7 +183,8 @@ async def _stages(
             )
             _tell(context, wrapped)
             raise wrapped from error
-        times.append(round((clock() - began) * 1e6))
+        began, now = now, clock()
+        times.append(int((now - began) * 1e6))
         if watched:
             context.signal("stage.exit")
             if context.crowded:
@@ -206,20 +222,6 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
             code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
         )
     return RunCancelled(f"The run was cancelled: {reason.value}.")
-
-
-async def _surface(plan: Plan, state: PipelineState) -> LorimerError | None:
-    """Stages 17 to 21. Not interrupted, but bounded."""
-    limit = state.run.bounds.limits.cleanup_s
-    deadline = asyncio.get_running_loop().time() + limit
-    with CancelScope(shield=True, deadline=deadline) as scope:
-        try:
-            await _stages(plan.surface, state.text, state, [])
-        except LorimerError as error:
-            return error
-    if scope.cancelled_caught:
-        return LimitError(f"Stages 17 to 21 did not finish within {limit:g} s.")
-    return None
 
 
 async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineResult:

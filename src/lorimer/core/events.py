@@ -38,11 +38,10 @@ class Event:
         self,
         type: str,
         data: Mapping[str, JSON],
-        *,
         run_id: str = "",
         iteration: int = 0,
-        stage: str = "",
         time: float = 0.0,
+        stage: str = "",
         seq: int | None = None,
     ) -> None:
         self.type = type

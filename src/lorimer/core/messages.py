@@ -13,12 +13,13 @@ from hashlib import blake2b
 from operator import add, attrgetter
 from typing import ClassVar, Final, Literal, TypeAlias
 
-from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.jsonable import JSON, canonical, fingerprint
+from lorimer.core.record import record
 
 Role: TypeAlias = Literal["user", "assistant"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TextBlock:
     """Text written by the user or the model."""
 
@@ -29,7 +30,7 @@ class TextBlock:
         return {"type": "text", "text": self.text}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImageBlock:
     """A picture: base64 `data` of `media_type`, or a `url`; never both."""
 
@@ -42,7 +43,7 @@ class ImageBlock:
         return _media_json("image", self.media_type, self.data, self.url, "")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DocumentBlock:
     """A document such as a PDF: base64 `data` of `media_type`, or a `url`."""
 
@@ -56,7 +57,7 @@ class DocumentBlock:
         return _media_json("document", self.media_type, self.data, self.url, self.title)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ThinkingBlock:
     """The model's reasoning. `signature` (or `redacted` data) must go back byte for byte."""
 
@@ -74,7 +75,7 @@ class ThinkingBlock:
         return data
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolUse:
     """A call the model wants. `raw` keeps arguments that were not a JSON object, as sent."""
 
@@ -96,7 +97,7 @@ class ToolUse:
         return data
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolResultBlock:
     """What a call gave. `content` is text, or text and image blocks."""
 
@@ -121,7 +122,7 @@ Block: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """One turn of one side."""
 
@@ -230,7 +231,7 @@ def user_message(text: str) -> Message:
     return Message("user", (TextBlock(text),))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Usage:
     """Tokens, counted by the provider. A new kind of token is a new field here, and one vendor's
     mapping: adding, storing and reporting go over the declared fields."""
@@ -289,7 +290,7 @@ class StopReason(StrEnum):
     CONTEXT_OVERFLOW = "context_overflow"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ToolSpec:
     """A tool as the model sees it. `input_schema` is JSON Schema for an object."""
 
@@ -311,7 +312,7 @@ class ToolSpec:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CacheMarks:
     """Where prompt-cache breakpoints go, for providers that take them."""
 
@@ -447,5 +448,5 @@ Delta: TypeAlias = TextDelta | ThinkingDelta | ToolInputDelta | UsageDelta
 
 
 def canonical_message(message: Message) -> bytes:
-    """The one byte form of a message."""
-    return canonical(message.to_json())
+    """Bytes that are equal for equal messages, for hashing and measuring."""
+    return fingerprint(message.to_json())

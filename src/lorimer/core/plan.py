@@ -6,7 +6,21 @@ from dataclasses import dataclass
 
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.stage import AnyStage
+from lorimer.core.stage import AnyStage, Remembering, Stage
+
+
+class Step:
+    """A stage as the engine runs it: what it looks up for each is looked up once."""
+
+    __slots__ = ("bypass", "execute", "name", "stage")
+
+    def __init__(self, stage: AnyStage) -> None:
+        self.stage = stage
+        self.name = stage.name
+        self.execute = stage.execute
+        overridden = type(stage).should_bypass is not Stage.should_bypass
+        self.bypass = stage.should_bypass if overridden else None
+        """None: it is never bypassed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,21 +31,23 @@ class Plan:
     digest: str
     """Hash of the manifest: facts name it by this."""
     limits: Limits
-    setup: tuple[AnyStage, ...]
+    setup: tuple[Step, ...]
     """Stages 1 to 5, once, before the first model call."""
-    recurring: tuple[AnyStage, ...]
+    recurring: tuple[Step, ...]
     """Those of them that run again before every later call."""
-    loop: tuple[AnyStage, ...]
+    loop: tuple[Step, ...]
     """Stages 6 to 16."""
-    surface: tuple[AnyStage, ...]
+    surface: tuple[Step, ...]
     """Stages 17 to 21, once, when the loop has ended well."""
 
     @property
     def stages(self) -> tuple[AnyStage, ...]:
         """All of them, in order."""
-        return self.setup + self.loop + self.surface
+        return tuple(step.stage for step in self.setup + self.loop + self.surface)
 
     @property
     def converses(self) -> bool:
         """It has a Context stage, so it remembers the runs before."""
-        return any(stage.name == "context" for stage in self.setup)
+        return any(
+            isinstance(step.stage, Remembering) and step.stage.remembers for step in self.setup
+        )

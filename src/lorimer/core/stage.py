@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    ClassVar,
+    Generic,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+    runtime_checkable,
+)
 
 from pydantic import BaseModel
 
@@ -139,6 +148,16 @@ class Stage(Generic[In, Out]):
                 if isinstance(value, Slot):
                     found[key] = cast("Slot[Strategy]", value)
         return found
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A setup stage that can make a pipeline keep one conversation over its runs."""
+
+    @property
+    def remembers(self) -> bool:
+        """Runs of this pipeline go on with the conversation of those before."""
+        ...
 
 
 AnyStage = Stage[object, object]

@@ -6,28 +6,26 @@ Failover joins here; stage 6 holds only the strategies that decide.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
 from lorimer.core.context import Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
     NO_USAGE,
-    Message,
     Request,
     Response,
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
-    ToolSpec,
     Usage,
     UsageDelta,
     canonical_message,
     response_from_json,
 )
 from lorimer.core.model import Model
+from lorimer.core.record import record
 from lorimer.core.state import History, PipelineState
 from lorimer.models.clocks import timed
 
@@ -40,7 +38,7 @@ class RetryPolicy(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Caller:
     """What every call of one pipeline has in common."""
 
@@ -48,6 +46,8 @@ class Caller:
     retry: RetryPolicy
     price: Callable[[Usage, str], int | None]
     """Nano-dollars for some usage of the model that answered; None: unknown."""
+    settings: bytes
+    """All that is fixed about its requests: goes into their fingerprints."""
 
 
 async def call(caller: Caller, request: Request, state: PipelineState) -> Response:
@@ -58,7 +58,7 @@ async def call(caller: Caller, request: Request, state: PipelineState) -> Respon
     (with `attempts`, the number made), LimitError when the reservation does not fit.
     """
     run = state.run
-    asked = _fingerprint(request, caller.model.provider)
+    asked = _fingerprint(request, caller.settings)
     reserve = _reservation(caller, request, state)
     number = 0
     while True:
@@ -146,8 +146,7 @@ class _Attempt:
                 code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
             )
         self._usage = response.usage
-        cost = caller.price(response.usage, response.model or request.model)
-        response.cost_nano = cost or 0
+        response.cost_nano = caller.price(response.usage, response.model or request.model) or 0
         self.response = response
         return response.to_json()
 
@@ -206,7 +205,7 @@ def _reservation(caller: Caller, request: Request, state: PipelineState) -> int:
     return price or 0
 
 
-def _fingerprint(request: Request, provider: str) -> bytes:
+def _fingerprint(request: Request, settings: bytes) -> bytes:
     """What is asked, in bytes that differ when anything of it differs. The history is in it by
     its running digest, so this costs the same however long it is."""
     messages = request.messages
@@ -215,26 +214,6 @@ def _fingerprint(request: Request, provider: str) -> bytes:
         if isinstance(messages, History)
         else b"".join([canonical_message(message) for message in messages])
     )
-    rest = (
-        provider,
-        request.model,
-        request.system,
-        request.tool_choice,
-        request.max_tokens,
-        request.temperature,
-        request.top_p,
-        request.top_k,
-        request.stop_sequences,
-        request.thinking_tokens,
-        request.effort,
-    )
-    return b"%b\0%b\0%b" % (body, _tools_print(request.tools), repr(rest).encode())
-
-
-def _tools_print(tools: tuple[ToolSpec, ...]) -> bytes:
-    return b"\0".join([tool.fingerprint for tool in tools])
-
-
-def request_messages(request: Request) -> list[Message]:
-    """The messages of a request as a list."""
-    return list(request.messages)
+    tools = b"".join([tool.fingerprint for tool in request.tools])
+    system = request.system.encode("utf-8", "surrogatepass")
+    return b"%b\0%b\0%b\0%b\0%b" % (body, tools, system, request.model.encode(), settings)

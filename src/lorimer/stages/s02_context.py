@@ -87,6 +87,11 @@ class ContextStage(Stage[object, object]):
         },
     )
 
+    @property
+    def remembers(self) -> bool:
+        """See `core.stage.Remembering`."""
+        return not self.config.stateless
+
     async def execute(self, input: object, state: PipelineState) -> object:
         state.context = await self.strategy.load(state)
         if state.run.wants("context.built"):

@@ -120,6 +120,9 @@ class APIStage(Stage[object, Response]):
         self._spec = model_spec(model, self.config.provider)
         self._effort = parse_spec(self._spec, PROVIDERS).effort
         self._models = bindings.models
+        self._stops = tuple(model.stop_sequences)
+        self._thinking = model.thinking_budget_tokens if model.thinking_enabled else None
+        self._settings = f"{self._spec} {model.model_dump_json()}{self.config.model_dump_json()}".encode()
         token = bindings.stages.get("token")
         self._token = token if isinstance(token, TokenStage) else None
 
@@ -136,8 +139,8 @@ class APIStage(Stage[object, Response]):
             model.temperature,
             model.top_p,
             model.top_k,
-            tuple(model.stop_sequences),
-            model.thinking_budget_tokens if model.thinking_enabled else None,
+            self._stops,
+            self._thinking,
             self._effort,
             self.config.stream,
             state.cache,
@@ -171,9 +174,19 @@ class APIStage(Stage[object, Response]):
             )
         model = self._models.resolve(self._spec)
         if self._token is None:
-            return Caller(model, self.retry, lambda usage, name: model.price(usage, model=name))
+            return Caller(
+                model,
+                self.retry,
+                lambda usage, name: model.price(usage, model=name),
+                self._settings,
+            )
         calculator = self._token.calculator
-        return Caller(model, self.retry, lambda usage, name: calculator.price(usage, name, model))
+        return Caller(
+            model,
+            self.retry,
+            lambda usage, name: calculator.price(usage, name, model),
+            self._settings,
+        )
 
 
 def model_spec(model: ModelConfig, provider: str) -> str:
