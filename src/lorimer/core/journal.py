@@ -55,6 +55,11 @@ class Journal(Protocol):
     loss) if `sync` was asked for. All methods raise JournalError.
     """
 
+    @property
+    def durable(self) -> bool:
+        """What is in it outlives the process."""
+        ...
+
     async def append(
         self,
         stream: str,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.stage import AnyStage, Remembering, Stage
+from lorimer.core.stage import AnyStage, Stage
 
 
 class Step:
@@ -39,15 +39,10 @@ class Plan:
     """Stages 6 to 16."""
     surface: tuple[Step, ...]
     """Stages 17 to 21, once, when the loop has ended well."""
+    converses: bool
+    """Its runs share one conversation: a stage of it remembers."""
 
     @property
     def stages(self) -> tuple[AnyStage, ...]:
         """All of them, in order."""
         return tuple(step.stage for step in self.setup + self.loop + self.surface)
-
-    @property
-    def converses(self) -> bool:
-        """It has a Context stage, so it remembers the runs before."""
-        return any(
-            isinstance(step.stage, Remembering) and step.stage.remembers for step in self.setup
-        )

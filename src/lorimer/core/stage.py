@@ -7,11 +7,9 @@ from typing import (
     TYPE_CHECKING,
     ClassVar,
     Generic,
-    Protocol,
     TypeVar,
     cast,
     overload,
-    runtime_checkable,
 )
 
 from pydantic import BaseModel
@@ -131,6 +129,11 @@ class Stage(Generic[In, Out]):
     def bind(self, bindings: Bindings) -> None:
         """Take the live objects it needs, once, after `configure`."""
 
+    @property
+    def remembers(self) -> bool:
+        """A pipeline with this stage keeps one conversation over its runs."""
+        return False
+
     def should_bypass(self, state: PipelineState) -> bool:
         """True: skip it this time. Must be cheap and must change nothing."""
         return False
@@ -148,16 +151,6 @@ class Stage(Generic[In, Out]):
                 if isinstance(value, Slot):
                     found[key] = cast("Slot[Strategy]", value)
         return found
-
-
-@runtime_checkable
-class Remembering(Protocol):
-    """A setup stage that can make a pipeline keep one conversation over its runs."""
-
-    @property
-    def remembers(self) -> bool:
-        """Runs of this pipeline go on with the conversation of those before."""
-        ...
 
 
 AnyStage = Stage[object, object]

@@ -15,7 +15,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.state import History
 from lorimer.core.world import World
-from lorimer.journal.fold import Fold, RunSummary, repaired
+from lorimer.journal.fold import Fold, repaired
 from lorimer.journal.projection import refuse_epoch
 
 CLAIM_S: Final = 30.0
@@ -28,15 +28,11 @@ class Conversation:
     """The claim on a stream, the messages of its ended runs, and its position.
 
     The caller appends facts to `journal` under `epoch`, tells `add` about them, and appends the
-    messages of a live run to `history` itself. What `add` learns costs the same however long the
-    conversation is.
+    messages of a live run to `history` itself.
     """
 
     __slots__ = (
         "_claimed",
-        "_fold",
-        "_open",
-        "_pending",
         "_world",
         "epoch",
         "history",
@@ -48,9 +44,7 @@ class Conversation:
         "unfinished",
     )
 
-    def __init__(
-        self, journal: Journal, stream: str, owner: str, world: World, epoch: int, state: Fold
-    ) -> None:
+    def __init__(self, journal: Journal, stream: str, owner: str, world: World, epoch: int) -> None:
         """Use `open`."""
         self.journal = journal
         self.stream = stream
@@ -61,15 +55,10 @@ class Conversation:
         """Messages of all ended runs, well-formed; the live run adds its own."""
         self.unfinished: list[Event] = []
         """Facts of a run that another process began and did not end, from its run.start on."""
-        self.seq = state.seq
+        self.seq = 0
         """Of the stream's last fact."""
-        self.snapshot_at = state.seq
+        self.snapshot_at = 0
         """Of the last fact that the stream's snapshot stands for; 0: there is none."""
-        self._fold = state
-        """Of all facts but those of the open run."""
-        self._pending: list[Event] = []
-        """The facts of the open run."""
-        self._open = False
         self._world = world
         self._claimed = world.monotonic()
 
@@ -82,44 +71,39 @@ class Conversation:
         `exec.journal.failed` when the facts do not fit together; then the claim is given back.
         """
         epoch = await journal.claim(stream, owner, CLAIM_S)
+        self = cls(journal, stream, owner, world, epoch)
         try:
-            self = cls(journal, stream, owner, world, epoch, await _latest(journal, stream))
-            async for fact in journal.read(stream, self.seq):
-                self.add([fact])
+            folded, self.unfinished = await self._read()
         except BaseException:
             await journal.release(stream, epoch)
             raise
-        self.history = History(repaired(self._fold.messages))
-        self.unfinished = list(self._pending)
+        self.history = History(repaired(folded.messages))
+        self.seq = folded.seq + len(self.unfinished)
         return self
 
-    @property
-    def runs(self) -> list[RunSummary]:
-        """The ended runs, oldest first."""
-        return self._fold.runs
+    async def _read(self) -> tuple[Fold, list[Event]]:
+        """The fold of everything but an unfinished last run, and the facts of that run."""
+        folded = await _latest(self.journal, self.stream)
+        self.snapshot_at = folded.seq
+        pending: list[Event] = []
+        async for fact in self.journal.read(self.stream, folded.seq):
+            # a run without an end before another one was given up
+            if pending and fact.type == "run.start":
+                pending = _absorb(folded, pending)
+            pending.append(fact)
+            if pending[0].type != "run.start" or fact.type == "run.end":
+                pending = _absorb(folded, pending)
+        return folded, pending
 
     def add(self, facts: Sequence[Event]) -> None:
         """Take note of facts that were appended. Raises JournalError when they do not follow on
-        what is known here, or do not fit it."""
-        for fact in facts:
-            if fact.seq != self.seq + 1:
-                raise JournalError(
-                    f"{self.stream!r} goes on with fact {fact.seq}, not {self.seq + 1}",
-                    hint="Somebody else wrote to it: open it again.",
-                )
-            self.seq += 1
-            if fact.type == "run.start":
-                self._absorb()  # a run before it that has no end was given up
-                self._open = True
-            self._pending.append(fact)
-            if not self._open or fact.type == "run.end":
-                self._absorb()
-                self._open = False
-
-    def _absorb(self) -> None:
-        for fact in self._pending:
-            self._fold.apply(fact)
-        self._pending = []
+        what is known here."""
+        if facts and facts[0].seq != self.seq + 1:
+            raise JournalError(
+                f"{self.stream!r} goes on with fact {facts[0].seq}, not {self.seq + 1}",
+                hint="Somebody else wrote to it: open it again.",
+            )
+        self.seq += len(facts)
 
     async def renew(self) -> None:
         """Prolong the claim; each run begins with it. Costs nothing while it is fresh.
@@ -138,14 +122,21 @@ class Conversation:
 
     async def snapshot(self) -> None:
         """Keep the fold of all ended runs, so that the next `open` reads only what came after.
-        Its size is that of the conversation."""
-        if self._fold.seq:
-            await self.journal.put_snapshot(self.stream, self._fold.seq, self._fold.dump())
-            self.snapshot_at = self._fold.seq
+        Its size is that of the conversation, which is read again for it: ask for it rarely."""
+        folded, _ = await self._read()
+        if folded.seq > self.snapshot_at:
+            await self.journal.put_snapshot(self.stream, folded.seq, folded.dump())
+            self.snapshot_at = folded.seq
 
     async def release(self) -> None:
         """Give the claim back. Nothing may be appended with this epoch afterwards."""
         await self.journal.release(self.stream, self.epoch)
+
+
+def _absorb(folded: Fold, facts: list[Event]) -> list[Event]:
+    for fact in facts:
+        folded.apply(fact)
+    return []
 
 
 async def _latest(journal: Journal, stream: str) -> Fold:

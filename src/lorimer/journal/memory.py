@@ -49,6 +49,8 @@ class MemoryJournal:
         self._wakers = Wakers()
         self._closed = False
 
+    durable = False
+
     async def append(
         self,
         stream: str,

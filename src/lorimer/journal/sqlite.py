@@ -112,6 +112,8 @@ class SQLiteJournal:
 
     # -- writing ---------------------------------------------------------------------------------
 
+    durable = True
+
     async def append(
         self,
         stream: str,

@@ -89,7 +89,7 @@ class ContextStage(Stage[object, object]):
 
     @property
     def remembers(self) -> bool:
-        """See `core.stage.Remembering`."""
+        """Unless it is stateless."""
         return not self.config.stateless
 
     async def execute(self, input: object, state: PipelineState) -> object:

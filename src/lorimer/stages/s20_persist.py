@@ -25,7 +25,7 @@ class OnGrowth(Cadence):
 
     class Config(BaseModel):
         model_config = ConfigDict(extra="forbid")
-        min_facts: int = Field(500, ge=1)
+        min_facts: int = Field(2000, ge=1)
         ratio: float = Field(1.0, gt=0)
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -52,7 +52,8 @@ class EveryNFacts(Cadence):
 
 
 class PersistStage(Stage[object, object]):
-    """Asks the cadence; the snapshot itself is stored after the run's last fact."""
+    """Asks the cadence; the snapshot itself is stored after the run's last fact.
+    Bypassed where the journal does not outlive the process."""
 
     name = "persist"
     order = 20
@@ -66,6 +67,9 @@ class PersistStage(Stage[object, object]):
             "every_n_facts": "lorimer.stages.s20_persist:EveryNFacts",
         },
     )
+
+    def should_bypass(self, state: PipelineState) -> bool:
+        return not state.run.journal.durable
 
     async def execute(self, input: object, state: PipelineState) -> object:
         run = state.run
