@@ -1,0 +1,188 @@
+"""What a fake provider says and hears, as plain data: one form for every wire.
+
+A `Turn` is one answer. `fake_anthropic` and `fake_openai` write it in their vendor's form,
+`fake_server` plays it, `faults` says what may go wrong on the way.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Literal, Protocol, TypeAlias
+
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.testing.faults import ContextOverflow, ErrorEvent, Event, Fault
+
+Wire: TypeAlias = Literal["anthropic", "openai"]
+
+MAX_DELTAS = 64
+"""Into how many deltas a text is cut where the turn does not give them."""
+_SHORTEST_DELTA = 4
+"""Characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model makes."""
+
+    id: str
+    name: str
+    input: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    raw: str | None = None
+    """Text sent in place of `input`: cut off, not JSON, or not an object. Where the wire wants an
+    object (Anthropic, not streamed) it is used if it is JSON of any kind."""
+
+    @property
+    def arguments(self) -> str:
+        """The arguments as text."""
+        return dumps(self.input) if self.raw is None else self.raw
+
+
+@dataclass(frozen=True, slots=True)
+class FakeUsage:
+    """Tokens of one answer. The wires add and split them as their vendor does."""
+
+    input_tokens: int = 10
+    """Neither read from nor written to a cache."""
+    output_tokens: int = 5
+    """Everything generated, `reasoning` included."""
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One answer: thinking, then text, then calls; what is empty is left out."""
+
+    text: str | tuple[str, ...] = ""
+    """A tuple gives the deltas of a stream; a string is cut into at most MAX_DELTAS."""
+    thinking: str | tuple[str, ...] = ""
+    signature: str = ""
+    """Of the thinking (Anthropic). "": one made from its text, which every server knows."""
+    redacted_thinking: str = ""
+    """Data of a redacted block after the thinking (Anthropic)."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    stop: str | None = None
+    """`end_turn`, `tool_use`, `max_tokens`, `stop_sequence`, `refusal`, `pause` or
+    `context_overflow`, said as the vendor says it; any other word goes out as it is. None:
+    `tool_use` if there are calls, else `end_turn`."""
+    usage: FakeUsage | None = FakeUsage()
+    """None: the provider does not tell."""
+    model: str | None = None
+    """Who answers; None: the model that was asked."""
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def stop_reason(self) -> str:
+        """`stop`, or what follows from the calls."""
+        return self.stop or ("tool_use" if self.tool_calls else "end_turn")
+
+    @property
+    def seal(self) -> str:
+        """The signature of the thinking."""
+        return self.signature or seal(joined(self.thinking))
+
+
+def joined(text: str | tuple[str, ...]) -> str:
+    """The whole of a text that may be given as deltas."""
+    return text if isinstance(text, str) else "".join(text)
+
+
+def deltas(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The text as deltas: those given, or slices of equal length."""
+    if not isinstance(text, str):
+        return text
+    size = max(_SHORTEST_DELTA, -(-len(text) // MAX_DELTAS))
+    return tuple([text[at : at + size] for at in range(0, len(text), size)])
+
+
+def seal(thinking: str) -> str:
+    """The signature that every fake server gives to, and accepts for, this text."""
+    return b64encode(sha256(b"lorimer fake signature\n" + thinking.encode()).digest()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRequest:
+    """One request as the server read it."""
+
+    number: int
+    """1 for the first that this server got, refused ones included."""
+    wire: Wire
+    path: str
+    """With its query."""
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: Mapping[str, JSON]
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer is to be streamed."""
+        return self.body.get("stream") is True
+
+    @property
+    def model(self) -> str:
+        """The model asked for."""
+        return str(self.body.get("model", ""))
+
+    @property
+    def api_key(self) -> str:
+        """The credential, from `authorization: Bearer` or `x-api-key`; "" without one."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token if scheme.lower() == "bearer" else self.headers.get("x-api-key", "")
+
+
+class Refused(Exception):
+    """The provider says no. Each wire has its own form for it."""
+
+    def __init__(
+        self, status: int, message: str, *, kind: str = "", param: str | None = None, code: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+        """The vendor's `type`; "": the usual one for the status."""
+        self.param = param
+        """OpenAI: where in the request."""
+        self.code = code
+        """OpenAI's `code`; "": the usual one for the status."""
+
+
+class WireForm(Protocol):
+    """How one vendor says things. It may remember what it said, to check what comes back."""
+
+    wire: Wire
+    path: str
+    ping: bytes
+    request_id_header: str
+
+    def check(self, request: SeenRequest) -> None:
+        """Raises Refused for what the vendor would not take."""
+        ...
+
+    def message(self, turn: Turn, request: SeenRequest) -> JSON:
+        """The turn, not streamed."""
+        ...
+
+    def events(self, turn: Turn, request: SeenRequest) -> list[Event]:
+        """The turn, streamed."""
+        ...
+
+    def error(self, refused: Refused, request_id: str) -> JSON:
+        """The body that goes with `refused.status`."""
+        ...
+
+    def error_event(self, fault: ErrorEvent) -> Event:
+        """An error in mid-stream."""
+        ...
+
+    def overflow(self, fault: ContextOverflow) -> Refused:
+        """The prompt is too long."""
+        ...
+
+    def wrong_key(self) -> Refused:
+        """The credential is not known, or there is none."""
+        ...
