@@ -1,0 +1,24 @@
+"""Tools: what they are, which there are, and the one path of every call to them."""
+
+from lorimer.core.errors import ToolExecutionError
+from lorimer.tools.base import EFFECTS, Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.builtin import builtin_tools
+from lorimer.tools.decorator import FunctionTool, tool
+from lorimer.tools.permissions import Rule
+from lorimer.tools.registry import ToolRegistry
+from lorimer.tools.toolset import Toolset
+
+__all__ = [
+    "EFFECTS",
+    "FunctionTool",
+    "Rule",
+    "Tool",
+    "ToolContext",
+    "ToolExecutionError",
+    "ToolInput",
+    "ToolRegistry",
+    "ToolResult",
+    "Toolset",
+    "builtin_tools",
+    "tool",
+]

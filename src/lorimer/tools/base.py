@@ -1,0 +1,115 @@
+"""What a tool is: a name, a schema, effects it declares, and `execute`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from lorimer.core.jsonable import JSON
+from lorimer.core.world import World
+from lorimer.tools.threads import Threads
+
+if TYPE_CHECKING:
+    from lorimer.world.files import RootedFiles
+
+T = TypeVar("T")
+
+EFFECTS: Final = frozenset({"read", "write", "exec", "net", "send", "secret", "policy"})
+"""What a tool may do to the world. One that does not say so may do all of it."""
+
+ToolInput: TypeAlias = dict[str, Any]
+"""The arguments of one call, already checked against the schema (hence `Any`)."""
+
+Check: TypeAlias = Callable[[ToolInput], ToolInput]
+"""Checks the arguments of a call and returns those to execute with. Raises ToolExecutionError
+`exec.tool.invalid_input` with the path of the fault."""
+
+
+@dataclass(slots=True)
+class ToolResult:
+    """What a tool gives back.
+
+    `content` is text, a list of text and image blocks, or any other value, which the model then
+    reads as JSON. `metadata` and `display` are for whoever listens, not for the model.
+    """
+
+    content: object = ""
+    is_error: bool = False
+    metadata: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    display: str = ""
+
+
+@dataclass(slots=True)
+class ToolContext:
+    """What one call may know and use."""
+
+    world: World
+    run_id: str = ""
+    session_id: str = ""
+    tool_use_id: str = ""
+    idempotency_key: str = ""
+    """The same again when this call is repeated after an interruption, and no other call's."""
+    working_dir: Path | None = None
+    files: RootedFiles | None = None
+    """The files that tools may touch; None: none."""
+    max_result_chars: int = 50_000
+    """Longer results are cut; a tool that can page should stay below."""
+    report: Callable[[str], None] | None = None
+    """Takes `progress`; None: nobody listens."""
+    threads: Threads = field(default_factory=Threads)
+
+    def progress(self, text: str) -> None:
+        """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""
+        if self.report is not None:
+            self.report(text)
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """Run something that blocks. When the call is cancelled or times out the thread is left
+        to itself and its result is dropped."""
+        return await self.threads.run(self.world, function)
+
+
+class Tool(ABC):
+    """Something a model can call. Subclass it, or decorate a function with `@tool`.
+
+    One instance serves many calls of many runs, so it keeps no state of a call. Everything but
+    `execute` is read once, when the tool is registered.
+    """
+
+    # Any: subclasses give a class attribute or a property, and no one type allows both.
+    name: Any
+    """1 to 64 letters, digits, `_` and `-`."""
+    description: Any = ""
+    """What the model reads to decide whether to call it."""
+    input_schema: Any = {"type": "object", "properties": {}}  # noqa: RUF012 - replaced, never changed
+    """JSON Schema of an object."""
+
+    effects: frozenset[str] = EFFECTS
+    """What it may do to the world; undeclared: everything."""
+    idempotent: bool = False
+    """Calling it again with the same `idempotency_key` does nothing more, so an interrupted call
+    is repeated."""
+    concurrency_safe: bool = False
+    """May run beside other calls of the same reply."""
+    timeout_s: float | None = None
+    """Seconds for one call; None: `limits.tool_timeout_s`."""
+    max_result_chars: int | None = None
+    """Characters of its result, if fewer than `limits.max_result_chars`."""
+    subject: str = ""
+    """The argument that the parentheses of a rule such as `Bash(ls)` are about."""
+    paths: frozenset[str] = frozenset()
+    """Arguments that are paths: rules compare them relative to the working directory."""
+
+    @abstractmethod
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """Do it. Raise ToolExecutionError to tell the model what went wrong; whatever else is
+        raised becomes `exec.tool.crashed`. Cancelled at the time-out and when the run is."""
+
+    def check(self) -> Check:
+        """The check of this tool's arguments, made once. Raises ConfigError for a bad schema."""
+        from lorimer.tools.schema import compile_schema  # its library is for tools that need it
+
+        return compile_schema(self.input_schema, self.name)

@@ -1,0 +1,50 @@
+"""The tools that come with Lorimer, by name; loaded when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import Final
+
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.tools.base import Tool
+
+CATALOGUE: Final[Mapping[str, str]] = {
+    "Read": "lorimer.tools.builtin.read:Read",
+    "Write": "lorimer.tools.builtin.write:Write",
+    "Edit": "lorimer.tools.builtin.edit:Edit",
+    "Glob": "lorimer.tools.builtin.glob:Glob",
+    "Grep": "lorimer.tools.builtin.grep:Grep",
+    "Bash": "lorimer.tools.builtin.bash:Bash",
+}
+"""Name -> `"module:Class"`."""
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "filesystem": ("Read", "Write", "Edit", "Glob", "Grep"),
+    "readonly": ("Read", "Glob", "Grep"),
+    "shell": ("Bash",),
+    "*": tuple(CATALOGUE),
+}
+"""Names for several at once."""
+
+
+def builtin_tools(names: Iterable[str]) -> list[Tool]:
+    """The built-in tools of these names or groups, each once, in that order.
+
+    Raises ConfigError for an unknown name, telling the nearest ones.
+    """
+    wanted: dict[str, str] = {}
+    for name in names:
+        for each in GROUPS.get(name, (name,)):
+            if each not in CATALOGUE:
+                raise ConfigError(
+                    f"there is no built-in tool {each!r}{nearest(each, [*CATALOGUE, *GROUPS])}"
+                )
+            wanted[each] = CATALOGUE[each]
+    return [_load(target) for target in wanted.values()]
+
+
+def _load(target: str) -> Tool:
+    module, _, name = target.partition(":")
+    kind: type[Tool] = getattr(import_module(module), name)
+    return kind()

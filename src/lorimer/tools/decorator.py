@@ -1,0 +1,315 @@
+"""`@tool`: a typed function as a tool. The signature is the schema, the docstring the text."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    NotRequired,
+    ParamSpec,
+    TypeVar,
+    cast,
+    get_args,
+    get_type_hints,
+    overload,
+)
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from typing_extensions import TypedDict
+
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.tools.base import EFFECTS, Check, Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.encode import plain
+from lorimer.tools.schema import invalid_input
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_MAX_FAULTS: Final = 5
+_MAX_DEFAULT_CHARS: Final = 1000
+
+
+class FunctionTool(Tool, Generic[P, R]):
+    """A function as a tool; calling it calls the function. Made by `tool`."""
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        effects: Iterable[str] | None = None,
+        idempotent: bool = False,
+        concurrency_safe: bool = False,
+        timeout_s: float | None = None,
+        max_result_chars: int | None = None,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name if name is not None else _name(function)
+        summary, notes = read_docstring(inspect.getdoc(function) or "")
+        self.description = description if description is not None else summary
+        self.effects = EFFECTS if effects is None else frozenset(effects)
+        self.idempotent = idempotent
+        self.concurrency_safe = concurrency_safe
+        self.timeout_s = timeout_s
+        self.max_result_chars = max_result_chars
+        self._signature = _Signature(function, self.name, notes)
+        self.input_schema = self._signature.schema
+        self._is_async = _is_async(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def check(self) -> Check:
+        """Pydantic's compiled validator: checks and converts in one go."""
+        return self._signature.convert
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """Call the function; a blocking one in a thread. What it returns is the content."""
+        called_directly = not isinstance(input, _Converted)
+        arguments = self._signature.convert(input) if called_directly else input
+        if self._signature.context is not None:
+            arguments = {**arguments, self._signature.context: context}
+        call = cast("Callable[..., object]", self.function)
+        if self._is_async:
+            value = await cast("Awaitable[object]", call(**arguments))
+        else:
+            value = await context.in_thread(functools.partial(call, **arguments))
+        return value if isinstance(value, ToolResult) else ToolResult(value)
+
+
+@overload
+def tool(function: Callable[P, R], /) -> FunctionTool[P, R]: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effects: Iterable[str] | None = None,
+    idempotent: bool = False,
+    concurrency_safe: bool = False,
+    timeout_s: float | None = None,
+    max_result_chars: int | None = None,
+) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
+
+
+def tool(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    effects: Iterable[str] | None = None,
+    idempotent: bool = False,
+    concurrency_safe: bool = False,
+    timeout_s: float | None = None,
+    max_result_chars: int | None = None,
+) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
+    """Make a tool of a typed function, sync or async.
+
+    Every parameter needs a type. One annotated `ToolContext` gets the context and is not shown
+    to the model. Descriptions come from the docstring, those of parameters from its `Args:`
+    section. A sync function runs in a thread. `effects` out of `read write exec net send secret
+    policy`; left out, the tool counts as doing all of them. Raises ConfigError for a signature
+    that no model could call.
+    """
+
+    def decorate(function: Callable[P, R]) -> FunctionTool[P, R]:
+        return FunctionTool(
+            function,
+            name=name,
+            description=description,
+            effects=effects,
+            idempotent=idempotent,
+            concurrency_safe=concurrency_safe,
+            timeout_s=timeout_s,
+            max_result_chars=max_result_chars,
+        )
+
+    return decorate if function is None else decorate(function)
+
+
+class _Converted(dict[str, Any]):
+    """Arguments that went through a signature's validator."""
+
+
+class _Signature:
+    """The parameters of one function, compiled."""
+
+    def __init__(
+        self, function: Callable[..., object], tool: str, notes: Mapping[str, str]
+    ) -> None:
+        self.context: str | None = None
+        """The parameter that gets the ToolContext."""
+        fields: dict[str, object] = {}
+        defaults: dict[str, JSON] = {}
+        hints = _hints(function, tool)
+        for parameter in inspect.signature(function).parameters.values():
+            hint = _hint(parameter, hints, tool)
+            if hint is ToolContext or ToolContext in get_args(hint):
+                self.context = parameter.name
+                continue
+            note = notes.get(parameter.name)
+            kind: object = Annotated[hint, Field(description=note)] if note else hint
+            if parameter.default is not inspect.Parameter.empty:
+                kind = NotRequired[kind]  # type: ignore[valid-type]  # pyright: ignore[reportInvalidTypeForm, reportUnknownVariableType]
+                defaults[parameter.name] = plain(cast("object", parameter.default))
+            fields[parameter.name] = kind
+        self._names = tuple(fields)
+        self._adapter = _adapter(fields, tool)
+        self.schema = _schema(self._adapter, defaults, tool)
+        self._numbers = _numbers(self.schema)
+
+    def convert(self, input: ToolInput) -> ToolInput:
+        """The arguments as the function wants them. Raises `exec.tool.invalid_input`."""
+        for name in self._numbers:  # to Python True is 1, to a model it is a slip
+            if isinstance(input.get(name), bool):
+                raise invalid_input(f"input.{name}: must be a number, not a boolean")
+        try:
+            return _Converted(self._adapter.validate_python(input))
+        except ValidationError as fault:
+            raise invalid_input(self._faults(fault)) from None
+
+    def _faults(self, error: ValidationError) -> str:
+        lines: list[str] = []
+        for fault in error.errors(include_url=False, include_context=False, include_input=False):
+            path = ".".join(["input", *[str(part) for part in fault["loc"]]])
+            text = fault["msg"]
+            if fault["type"] == "extra_forbidden":
+                text = f"there is no such argument{nearest(str(fault['loc'][-1]), self._names)}"
+            lines.append(f"{path}: {text}")
+        more = len(lines) - _MAX_FAULTS
+        return "; ".join(lines[:_MAX_FAULTS]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _adapter(fields: Mapping[str, object], tool: str) -> TypeAdapter[dict[str, Any]]:
+    # a TypedDict, because a model could not have arguments named `copy` or `json`
+    make = cast("Callable[[str, Mapping[str, object]], type[dict[str, Any]]]", TypedDict)
+    arguments = make("arguments", fields)
+    arguments.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        return TypeAdapter(arguments)
+    except (PydanticUserError, TypeError) as error:
+        raise ConfigError(f"tool {tool!r}: its parameters cannot be used: {error}") from error
+
+
+def _schema(
+    adapter: TypeAdapter[dict[str, Any]], defaults: Mapping[str, JSON], tool: str
+) -> dict[str, Any]:
+    try:
+        schema = adapter.json_schema()
+    except PydanticInvalidForJsonSchema as error:
+        raise ConfigError(
+            f"tool {tool!r}: a parameter has a type that JSON cannot hold: {error.message}"
+        ) from error
+    _drop_titles(schema)
+    for name, default in defaults.items():
+        if len(dumps(default)) <= _MAX_DEFAULT_CHARS:
+            schema["properties"][name].setdefault("default", default)
+    return schema
+
+
+def _drop_titles(schema: dict[str, Any]) -> None:
+    """Titles repeat the names in other words: tokens for nothing."""
+    schema.pop("title", None)
+    for holder in ("properties", "$defs"):
+        for part in schema.get(holder, {}).values():
+            _drop_titles(part)
+
+
+def _numbers(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, part in schema.get("properties", {}).items()
+        if part.get("type") in ("integer", "number")
+    )
+
+
+def _hints(function: Callable[..., object], tool: str) -> dict[str, object]:
+    target: object = function
+    while isinstance(target, functools.partial):
+        target = cast("functools.partial[object]", target).func
+    if not inspect.isroutine(target):
+        target = type(target).__call__
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise ConfigError(f"tool {tool!r}: a generator cannot be a tool; return a list instead")
+    try:
+        return get_type_hints(target, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigError(
+            f"tool {tool!r}: a parameter's type cannot be resolved: {error}",
+            hint="Types must be importable from the module that defines the function.",
+        ) from error
+
+
+def _hint(parameter: inspect.Parameter, hints: Mapping[str, object], tool: str) -> object:
+    if parameter.kind not in (
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.KEYWORD_ONLY,
+    ):
+        raise ConfigError(
+            f"tool {tool!r}: parameter {parameter} cannot be given by name; "
+            "use plain named parameters"
+        )
+    if parameter.name not in hints:
+        raise ConfigError(
+            f"tool {tool!r}: parameter {parameter.name!r} has no type",
+            hint=f"Write for example `{parameter.name}: str`.",
+        )
+    return hints[parameter.name]
+
+
+def _name(function: Callable[..., object]) -> str:
+    name = cast("object", getattr(function, "__name__", None))  # a partial has none
+    if not isinstance(name, str) or name == "<lambda>":
+        raise ConfigError("a tool needs a name: @tool(name=...)")
+    return name
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    target: object = function
+    while isinstance(target, functools.partial):
+        target = cast("functools.partial[object]", target).func
+    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(
+        getattr(target, "__call__", None)  # noqa: B004 - of an object that is called like a function
+    )
+
+
+_SECTION: Final = re.compile(r"(\w+(?: \w+)?):\s*$")
+_ARGUMENT: Final = re.compile(r"\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
+
+
+def read_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """A Google-style docstring as (what is outside its `Args:` section, argument -> text)."""
+    outside: list[str] = []
+    notes: dict[str, str] = {}
+    name, margin, inside = "", 0, False
+    for line in text.splitlines():
+        stripped = line.strip()
+        indent = len(line) - len(line.lstrip())
+        if stripped and indent == 0:
+            section = _SECTION.match(line)
+            inside = section is not None and section[1] in ("Args", "Arguments", "Parameters")
+            if inside:
+                name, margin = "", 0
+                continue
+        if not inside:
+            outside.append(line)
+            continue
+        margin = margin or indent
+        argument = _ARGUMENT.match(stripped) if indent <= margin else None
+        if argument is not None:
+            name = argument[1]
+            notes[name] = argument[2]
+        elif name and stripped:
+            notes[name] = f"{notes[name]} {stripped}".strip()
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(outside)).strip(), notes

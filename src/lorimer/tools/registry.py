@@ -1,0 +1,141 @@
+"""Which tools there are, each with what a call needs to know, prepared once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from lorimer.core.context import Safety
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import ToolSpec
+from lorimer.tools.base import EFFECTS, Check, Tool
+from lorimer.tools.schema import plain_schema
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tool, as dispatch uses it."""
+
+    tool: Tool
+    spec: ToolSpec
+    check: Check
+    granted: bool
+    """The caller's code put it here itself: no rule is asked."""
+    safety: Safety
+    intent: dict[str, JSON]
+    """What its intents say besides the call."""
+    effects: frozenset[str]
+    timeout_s: float | None
+    max_result_chars: int | None
+    concurrency_safe: bool
+
+
+class ToolRegistry:
+    """Tools by name, in order of registration."""
+
+    def __init__(self, tools: Iterable[Tool] = ()) -> None:
+        self._entries: dict[str, Entry] = {}
+        self.version = 0
+        """Grows with every change."""
+        for tool in tools:
+            self.register(tool)
+
+    def register(self, tool: Tool, *, replace: bool = False, granted: bool = True) -> None:
+        """Add a tool.
+
+        Calling this is the caller's grant: the tool may do what it does. Whoever registers on
+        behalf of something else (a manifest, a skill, an MCP configuration) passes
+        `granted=False`, and rules or a person decide. Raises ConfigError for a bad name, bad
+        effects, a schema that cannot be used, and a name that is taken unless `replace`.
+        """
+        entry = _entry(tool, granted)
+        if entry.spec.name in self._entries and not replace:
+            raise ConfigError(
+                f"there is already a tool named {entry.spec.name!r}",
+                hint="Give it another name, or register it with replace=True.",
+            )
+        self._entries[entry.spec.name] = entry
+        self.version += 1
+
+    def unregister(self, name: str) -> None:
+        """Remove a tool; calls that are running go on. Raises ConfigError if there is none."""
+        if name not in self._entries:
+            raise ConfigError(f"there is no tool named {name!r}{nearest(name, self._entries)}")
+        del self._entries[name]
+        self.version += 1
+
+    def get(self, name: str) -> Tool | None:
+        """The tool of that name, or None."""
+        entry = self._entries.get(name)
+        return entry.tool if entry is not None else None
+
+    def entry(self, name: str) -> Entry | None:
+        """The tool of that name with all that was prepared for it, or None."""
+        return self._entries.get(name)
+
+    @property
+    def names(self) -> list[str]:
+        """In order of registration."""
+        return list(self._entries)
+
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """What the model is shown of each."""
+        return tuple([entry.spec for entry in self._entries.values()])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter([entry.tool for entry in self._entries.values()])
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _entry(tool: Tool, granted: bool) -> Entry:
+    if not isinstance(tool, Tool):  # pyright: ignore[reportUnnecessaryIsInstance] - most callers have no type checker
+        raise ConfigError(
+            f"{tool!r} is not a tool: subclass lorimer.tools.Tool or decorate a function with @tool"
+        )
+    name, description = tool.name, tool.description
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError(f"a tool's name is 1 to 64 of A-Z a-z 0-9 _ -, not {name!r}")
+    if not isinstance(description, str):
+        raise ConfigError(f"tool {name!r}: its description must be a string")
+    effects = frozenset(tool.effects)
+    unknown = sorted(effects - EFFECTS)
+    if unknown:
+        raise ConfigError(
+            f"tool {name!r}: unknown effect {unknown[0]!r}{nearest(unknown[0], EFFECTS)}"
+        )
+    if tool.timeout_s is not None and not tool.timeout_s > 0:
+        raise ConfigError(f"tool {name!r}: timeout_s must be more than 0")
+    if tool.max_result_chars is not None and tool.max_result_chars < 1:
+        raise ConfigError(f"tool {name!r}: max_result_chars must be at least 1")
+    intent: dict[str, JSON] = {
+        "effects": "all" if effects == EFFECTS else " ".join(sorted(effects))
+    }
+    if effects <= {"read"}:
+        safety = Safety.READ_ONLY
+    elif tool.idempotent:
+        safety = Safety.IDEMPOTENT
+        intent["idempotent"] = True
+    else:
+        safety = Safety.UNSAFE
+    return Entry(
+        tool=tool,
+        spec=ToolSpec(name, description, plain_schema(tool.input_schema, name)),
+        check=tool.check(),
+        granted=granted,
+        safety=safety,
+        intent=intent,
+        effects=effects,
+        timeout_s=tool.timeout_s,
+        max_result_chars=tool.max_result_chars,
+        concurrency_safe=bool(tool.concurrency_safe),
+    )

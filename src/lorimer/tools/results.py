@@ -1,0 +1,157 @@
+"""What the model is told of a result: rendered, cut to size, the rest spilled to a file.
+
+The one place that decides about truncation and spill; built-in tools only page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias, cast
+
+from lorimer.core.errors import LorimerError
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import ImageBlock, TextBlock, content_to_json
+from lorimer.tools.base import ToolContext, ToolResult
+from lorimer.tools.encode import clean, text_of
+
+Spill: TypeAlias = Callable[[str, str], Awaitable[str]]
+"""Stores a text under a key made of letters, digits, `-`, `_`; returns the path to read it by."""
+
+MAX_SPILL_CHARS: Final = 4_000_000
+"""Characters of one result that are kept in a file; what is beyond is gone."""
+MAX_IMAGE_CHARS: Final = 6_000_000
+"""Base64 characters of one image; a larger one is replaced by a note."""
+
+SPILL_DIR: Final = ".lorimer/results"
+"""Where the default spill writes, beneath the working directory."""
+
+_HEAD: Final = 2 / 3
+_LINE_SLACK: Final = 200
+
+_log = logging.getLogger("lorimer.tools")
+
+
+async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) -> dict[str, JSON]:
+    """The data of `tool.result` for what a tool gave back; at most `limit` characters of text."""
+    content = result.content
+    if type(content) is str and len(content) <= limit:
+        data: dict[str, JSON] = {"content": clean(content)}
+    else:
+        blocks = _blocks(content)
+        if blocks is None:
+            data = {"content": await shorten(text_of(content), limit, spill, key)}
+        else:
+            parts: list[TextBlock | ImageBlock] = []
+            for number, block in enumerate(blocks):
+                part = await _part(block, max(limit, 0), spill, f"{key}-{number}")
+                limit -= len(part.text) if isinstance(part, TextBlock) else 0
+                parts.append(part)
+            data = {"content": content_to_json(parts)}
+    if result.is_error:
+        data["is_error"] = True
+    return data
+
+
+def failed(error: LorimerError) -> dict[str, JSON]:
+    """The data of `tool.result` for a call that gave no result of its own."""
+    text = f"ERROR {error.code.value}: {clean(error.message)}"
+    if error.hint:
+        text = f"{text} {clean(error.hint)}"
+    return {"content": text, "is_error": True, "error": error.code.value}
+
+
+async def shorten(text: str, limit: int, spill: Spill | None, key: str) -> str:
+    """The text if it has at most `limit` characters, else its head and tail around a marker that
+    says how much is missing and where all of it is."""
+    if len(text) <= limit:
+        return clean(text)
+    place = await _spill(text, spill, key) if spill is not None else ""
+    marker = _marker(len(text), len(text), place)
+    room = max(limit - len(marker), 0)
+    head = _to_line_end(text, int(room * _HEAD))
+    tail = _from_line_start(text, len(text) - (room - head))
+    marker = _marker(len(text), tail - head, place)
+    return clean(f"{text[:head]}{marker}{text[tail:]}")[: max(limit, len(marker))]
+
+
+def _marker(total: int, missing: int, place: str) -> str:
+    where = ""
+    if place:
+        kept = "All of it" if total <= MAX_SPILL_CHARS else f"Its first {MAX_SPILL_CHARS:,}"
+        where = f" {kept} is in {place}: Read it with offset and limit, or Grep it."
+    return f"\n\n[... {missing:,} of {total:,} characters left out.{where} ...]\n\n"
+
+
+def into_files(context: ToolContext) -> Spill | None:
+    """The default spill: a file beneath the call's working directory; None without files."""
+    files, working_dir = context.files, context.working_dir
+    if files is None or working_dir is None:
+        return None
+
+    async def spill(key: str, text: str) -> str:
+        path = f"{SPILL_DIR}/{key}.txt"
+        await context.in_thread(lambda: files.write_bytes(working_dir / path, text.encode()))
+        return path
+
+    return spill
+
+
+async def _spill(text: str, spill: Spill, key: str) -> str:
+    try:
+        return await spill(key, clean(text[:MAX_SPILL_CHARS]))
+    except asyncio.CancelledError:
+        raise
+    except Exception:  # noqa: BLE001 - no room, no rights: the model still gets head and tail
+        _log.warning("the whole result %s could not be kept", key, exc_info=True)
+        return ""
+
+
+def _to_line_end(text: str, at: int) -> int:
+    found = text.rfind("\n", max(at - _LINE_SLACK, 0), at)
+    return found if found >= 0 else at
+
+
+def _from_line_start(text: str, at: int) -> int:
+    found = text.find("\n", at, at + _LINE_SLACK)
+    return found + 1 if found >= 0 else at
+
+
+async def _part(
+    block: TextBlock | ImageBlock, limit: int, spill: Spill | None, key: str
+) -> TextBlock | ImageBlock:
+    if isinstance(block, TextBlock):
+        return TextBlock(await shorten(block.text, limit, spill, key))
+    if len(block.data) > MAX_IMAGE_CHARS:
+        return TextBlock(f"[an image of {len(block.data) * 3 // 4:,} bytes, too large to show]")
+    return block
+
+
+def _blocks(content: object) -> list[TextBlock | ImageBlock] | None:
+    """The content as blocks, if it is a list of nothing else; None: some other value."""
+    if isinstance(content, TextBlock | ImageBlock):
+        return [content]
+    if not isinstance(content, list | tuple) or not content:
+        return None
+    blocks: list[TextBlock | ImageBlock] = []
+    for item in cast("list[object]", content):
+        block = _block(item)
+        if block is None:
+            return None
+        blocks.append(block)
+    return blocks
+
+
+def _block(item: object) -> TextBlock | ImageBlock | None:
+    match item:
+        case TextBlock() | ImageBlock():
+            return item
+        case {"type": "text", "text": str(text)} if len(cast("Mapping[str, object]", item)) == 2:
+            return TextBlock(text)
+        case {"type": "image", "media_type": str(media_type), "data": str(data)}:
+            return ImageBlock(media_type, data)
+        case {"type": "image", "url": str(url)}:
+            return ImageBlock(url=url)
+        case _:
+            return None

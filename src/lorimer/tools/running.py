@@ -1,0 +1,117 @@
+"""Run one tool to its end, whatever it does: raise anything, hang, swallow its cancellation.
+
+A call has its own anyio scope, because anyio cancels again and again until the code gives way.
+What a tool raises is caught at the coroutine itself, so a cancellation of ours and one that the
+tool made up are told apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Coroutine, Generator
+from types import coroutine
+from typing import Any, Final, TypeVar
+
+from anyio import CancelScope
+
+from lorimer.core.context import RunContext
+from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
+from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.encode import describe
+
+T = TypeVar("T")
+
+MAX_REFUSALS: Final = 1000
+"""How often one call may answer its cancellation with a new wait before it is given up: a few
+milliseconds for code that swallows every exception in a loop."""
+
+_log = logging.getLogger("lorimer.tools")
+
+
+async def run_tool(
+    tool: Tool, input: ToolInput, context: ToolContext, timeout_s: float, run: RunContext
+) -> ToolResult:
+    """Execute a tool within `timeout_s` seconds.
+
+    Raises its LorimerError as it is, `exec.tool.crashed` for anything else it raised, and
+    `exec.tool.timeout` once its time is over, also when it returned something after that.
+    Cancellation of the run, or of the task by others, is raised on.
+    """
+    result: object = None
+    error: BaseException | None = None
+    with CancelScope() as scope:
+        result, error = await _outcome(_execute(tool, input, context), scope, timeout_s)
+    if isinstance(error, asyncio.CancelledError) and _wanted(run):
+        raise error
+    if scope.cancel_called:
+        raise ToolExecutionError(
+            f"{tool.name} was stopped after {timeout_s:g} s, its time limit. What it did until "
+            "then stays done.",
+            code=ExecutorErrorCode.EXEC_TOOL_TIMEOUT,
+            tool_name=tool.name,
+        )
+    if error is None:
+        return result if isinstance(result, ToolResult) else ToolResult(result)
+    if isinstance(error, LorimerError):
+        raise error
+    _log.info("tool %s failed", tool.name, exc_info=error)
+    raise ToolExecutionError(describe(error), tool_name=tool.name, cause=error)
+
+
+async def _execute(tool: Tool, input: ToolInput, context: ToolContext) -> object:
+    return await tool.execute(input, context)
+
+
+def _wanted(run: RunContext) -> bool:
+    """Somebody asked this task to stop, rather than the tool itself."""
+    if run.reason is not None:
+        return True
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@coroutine
+def _outcome(
+    work: Coroutine[Any, Any, T], scope: CancelScope, timeout_s: float
+) -> Generator[Any, Any, tuple[T | None, BaseException | None]]:
+    """What `work` returned, or what it raised: anything that comes *out of* it is its own.
+
+    What goes *into* it (a cancellation, the end of this very coroutine) is passed on. Work that
+    meets its cancellation with a new wait over and over is closed and counts as cancelled. The
+    deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
+    """
+    thrown: BaseException | None = None
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    refusals = 0
+    while True:
+        try:
+            waiting = work.send(None) if thrown is None else work.throw(thrown)
+        except StopIteration as stop:
+            return stop.value, None
+        except BaseException as error:  # noqa: BLE001 - the caller makes a coded error of it
+            return None, error
+        if thrown is not None:
+            refusals += 1
+            if refusals > MAX_REFUSALS:
+                _close(work)
+                return None, thrown
+        if scope.deadline == math.inf:
+            scope.deadline = deadline
+        try:
+            yield waiting
+            thrown = None
+        except GeneratorExit:
+            _close(work)
+            raise
+        except BaseException as error:  # noqa: BLE001 - goes into the work
+            thrown = error
+
+
+def _close(work: Coroutine[Any, Any, object]) -> None:
+    try:
+        work.close()
+    except BaseException as error:  # noqa: BLE001 - it will not even be closed; nothing more can be done
+        _log.info("a tool that was given up raised %s", describe(error))

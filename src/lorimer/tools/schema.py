@@ -1,0 +1,153 @@
+"""JSON Schemas of tools: compiled once, refused where they could hurt.
+
+fastjsonschema turns a schema into Python source, so a schema is first reduced to plain data of
+bounded size whose references stay inside it. Formats are not checked: their regexes backtrack.
+"""
+
+from __future__ import annotations
+
+import re
+from ast import literal_eval
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, cast
+
+import fastjsonschema
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.tools.base import Check, ToolInput
+
+MAX_SCHEMA_CHARS: Final = 262_144
+MAX_SCHEMA_DEPTH: Final = 40
+
+_MAX_MESSAGE: Final = 1000
+_SCHEMES: Final = ("", "http", "https", "ftp", "file", "data")
+_EXTRA: Final = re.compile(r"must not contain (\{.*\}) properties", re.DOTALL)
+
+
+def plain_schema(schema: object, tool: str) -> dict[str, Any]:
+    """A private copy of a tool's schema. Raises ConfigError when it is not one for an object,
+    is not plain data, is too large or too deep, or refers outside itself."""
+    if not isinstance(schema, Mapping):
+        raise ConfigError(f"tool {tool!r}: input_schema must be a mapping (a JSON Schema)")
+    copied = _copy(cast("Mapping[object, object]", schema), tool, 0)
+    assert isinstance(copied, dict)
+    copied.setdefault("type", "object")
+    if copied["type"] != "object":
+        raise ConfigError(f"tool {tool!r}: input_schema must have type 'object'")
+    copied.setdefault("properties", {})
+    try:
+        size = len(dumps(copied))
+    except ValueError as error:
+        raise ConfigError(f"tool {tool!r}: input_schema is not JSON: {error}") from error
+    if size > MAX_SCHEMA_CHARS:
+        raise ConfigError(
+            f"tool {tool!r}: input_schema has {size} characters; at most {MAX_SCHEMA_CHARS}"
+        )
+    _check_references(copied, tool)
+    return copied
+
+
+def _copy(value: object, tool: str, depth: int) -> JSON:
+    if depth > MAX_SCHEMA_DEPTH:
+        raise ConfigError(f"tool {tool!r}: input_schema is deeper than {MAX_SCHEMA_DEPTH} levels")
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Mapping():
+            items = cast("Mapping[object, object]", value)
+            if not all(isinstance(key, str) for key in items):
+                raise ConfigError(f"tool {tool!r}: input_schema has a key that is not a string")
+            return {str(key): _copy(item, tool, depth + 1) for key, item in items.items()}
+        case list() | tuple():
+            return [_copy(item, tool, depth + 1) for item in cast("list[object]", value)]
+        case _:
+            raise ConfigError(
+                f"tool {tool!r}: input_schema holds a {type(value).__name__}; only plain data can"
+            )
+
+
+def _references(value: JSON) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key in ("$ref", "$dynamicRef", "$recursiveRef") and isinstance(item, str):
+                yield item
+            else:
+                yield from _references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+
+
+def _check_references(schema: JSON, tool: str) -> None:
+    functions: dict[str, str] = {}
+    for reference in _references(schema):
+        if not reference.startswith("#"):
+            raise ConfigError(
+                f"tool {tool!r}: input_schema refers to {reference!r}; only '#...' is followed"
+            )
+        # the compiler names a function after each reference, without case and punctuation
+        function = re.sub("[^a-z0-9]", "_", reference.lower())
+        if functions.setdefault(function, reference) != reference:
+            raise ConfigError(
+                f"tool {tool!r}: input_schema has definitions whose names are too much alike: "
+                f"{functions[function]!r} and {reference!r}"
+            )
+
+
+def _refuse(uri: str) -> JSON:
+    raise fastjsonschema.JsonSchemaDefinitionException(f"{uri} is outside the schema")
+
+
+def compile_schema(schema: object, tool: str) -> Check:
+    """The check of a tool's arguments. Compile once: it takes a millisecond. Raises ConfigError."""
+    definition = plain_schema(schema, tool)
+    for keyword in ("$schema", "$id", "id"):  # one dialect for all, and no other base address
+        if isinstance(definition.get(keyword), str):
+            del definition[keyword]
+    try:
+        validate = fastjsonschema.compile(
+            definition,
+            handlers=dict.fromkeys(_SCHEMES, _refuse),
+            use_default=False,
+            use_formats=False,
+        )
+    except (
+        fastjsonschema.JsonSchemaException,
+        re.error,
+        SyntaxError,  # deeper nested than Python source may be
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+        RecursionError,
+    ) as error:
+        raise ConfigError(f"tool {tool!r}: input_schema cannot be used: {error}") from error
+
+    def check(input: ToolInput) -> ToolInput:
+        try:
+            validate(input, {}, "input")
+        except fastjsonschema.JsonSchemaException as fault:
+            raise invalid_input(_tidy(str(fault))) from None
+        except Exception as fault:  # a schema that compiles and then breaks: refuse, don't guess
+            raise invalid_input(f"the tool's schema is broken: {fault}") from fault
+        return input
+
+    return check
+
+
+def invalid_input(message: str) -> ToolExecutionError:
+    """The error for arguments that do not fit."""
+    return ToolExecutionError(message, code=ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT)
+
+
+def _tidy(message: str) -> str:
+    extra = _EXTRA.search(message)
+    if extra is not None:  # the names come as a set, in another order in every process
+        try:
+            names = sorted(literal_eval(extra[1]))
+        except (ValueError, SyntaxError):
+            names = []
+        message = message.replace(extra[1], str(names))
+    return message if len(message) <= _MAX_MESSAGE else message[:_MAX_MESSAGE] + "…"

@@ -1,0 +1,106 @@
+"""Threads for tools that block: bounded in number, and given up rather than waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Final, Generic, TypeVar
+
+from lorimer.core.world import World
+
+T = TypeVar("T")
+
+MAX_THREADS: Final = 32
+"""Tool threads of one Toolset at once, those of calls that were given up included."""
+
+
+class Threads:
+    """Runs blocking functions beside the event loop. May be shared by loops in several threads.
+
+    Nothing can stop a thread: when its call is cancelled or times out, it is left to itself, its
+    result is dropped, and its place stays taken until it ends. The threads are daemons, so not
+    even one that never ends holds up the end of the program.
+    """
+
+    def __init__(self, limit: int = MAX_THREADS) -> None:
+        self._lock = threading.Lock()
+        self._free = limit
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def run(self, world: World, function: Callable[[], T]) -> T:
+        """The function's result, or what it raised (StopIteration as RuntimeError).
+
+        Waits for a free place first. Cancellation returns at once.
+        """
+        with world.outside("tool thread"):
+            await self._take()
+            job = _Job(function, self._give)
+            try:
+                threading.Thread(target=job.run, name="lorimer tool", daemon=True).start()
+            except RuntimeError:
+                self._give()
+                raise
+            return await job.done
+
+    async def _take(self) -> None:
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                return
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            with self._lock:
+                mine = turn not in self._waiting
+                if not mine:
+                    self._waiting.remove(turn)
+            if mine:  # the place was handed over in the same moment
+                self._give()
+            raise
+
+    def _give(self) -> None:
+        """Hand a place to the next in line, from whatever thread."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._free += 1
+                    return
+                turn = self._waiting.popleft()
+            if _tell(turn, partial(turn.set_result, None)):
+                return
+
+
+class _Job(Generic[T]):
+    """One function on its way through one thread."""
+
+    def __init__(self, function: Callable[[], T], give: Callable[[], None]) -> None:
+        self._function = function
+        self._give = give
+        self._context = copy_context()
+        self.done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def run(self) -> None:
+        settle: Callable[[], None]
+        try:
+            settle = partial(self.done.set_result, self._context.run(self._function))
+        except StopIteration as stop:  # a future cannot hold one
+            settle = partial(self.done.set_exception, RuntimeError(f"StopIteration: {stop}"))
+        except BaseException as error:  # noqa: BLE001 - raised again where the call is awaited
+            settle = partial(self.done.set_exception, error)
+        self._give()
+        _tell(self.done, settle)
+
+
+def _tell(future: asyncio.Future[T], settle: Callable[[], None]) -> bool:
+    """Settle a future of any loop from any thread. False: its loop is closed."""
+    try:
+        future.get_loop().call_soon_threadsafe(lambda: None if future.done() else settle())
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,291 @@
+"""`@tool`: signature -> schema, docstring -> texts, arguments converted once."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from lorimer.core.bus import Bus
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
+from lorimer.tools import Tool, ToolContext, ToolResult, tool
+from lorimer.tools.decorator import read_docstring
+from lorimer.world.real import RealWorld
+from tests.tools.support import Bench, one_call, run, toolset
+
+
+class Place(BaseModel):
+    city: str
+    zip: int = 0
+
+
+@tool
+def forecast(place: Place, day: date, unit: Literal["C", "F"] = "C", days: int = 1) -> str:
+    """Tell the weather.
+
+    Looks it up in a table.
+
+    Args:
+        place: where, as a city
+            and maybe a zip code
+        day (date): which day
+        unit: Celsius or Fahrenheit
+
+    Returns:
+        One line of text.
+    """
+    return f"{place.city} {day.isoformat()} {unit} {days}"
+
+
+def test_the_signature_is_the_schema() -> None:
+    assert forecast.name == "forecast"
+    schema = forecast.input_schema
+    assert schema["required"] == ["place", "day"]
+    assert schema["additionalProperties"] is False
+    properties = schema["properties"]
+    assert properties["day"] == {"type": "string", "format": "date", "description": "which day"}
+    assert properties["unit"]["enum"] == ["C", "F"]
+    assert properties["unit"]["default"] == "C"
+    assert properties["days"] == {"type": "integer", "default": 1}
+    assert properties["place"]["description"] == "where, as a city and maybe a zip code"
+    assert "title" not in str(schema)
+
+
+def test_the_docstring_is_the_description() -> None:
+    assert forecast.description == (
+        "Tell the weather.\n\nLooks it up in a table.\n\nReturns:\n    One line of text."
+    )
+
+
+def test_it_is_a_tool_and_still_a_function() -> None:
+    assert isinstance(forecast, Tool)
+    assert forecast(Place(city="Ulm"), date(2026, 1, 2)) == "Ulm 2026-01-02 C 1"
+    assert forecast.__name__ == "forecast"
+
+
+def test_arguments_are_converted() -> None:
+    call = {"place": {"city": "Ulm"}, "day": "2026-01-02", "days": "3"}
+    block = run(lambda: one_call(forecast, call))
+    assert (block.content, block.is_error) == ("Ulm 2026-01-02 C 3", False)
+
+
+@pytest.mark.parametrize(
+    ("input", "told"),
+    [
+        ({}, "input.place: Field required; input.day: Field required"),
+        ({"place": {}, "day": "x"}, "input.place.city: Field required; input.day: "),
+        ({"place": {"city": "U"}, "day": "2026-01-02", "days": True}, "input.days: must be a numb"),
+        ({"place": {"city": "U"}, "day": "2026-01-02", "unitt": "C"}, "did you mean 'unit'?"),
+        ({"place": {"city": "U"}, "day": "2026-01-02", "unit": "K"}, "input.unit: Input should be"),
+    ],
+)
+def test_faults_name_their_path(input: dict[str, Any], told: str) -> None:
+    block = run(lambda: one_call(forecast, input))
+    assert block.is_error
+    assert str(block.content).startswith("ERROR exec.tool.invalid_input: ")
+    assert told in str(block.content)
+
+
+def test_the_context_is_given_and_not_shown() -> None:
+    @tool(effects=["read"])
+    async def who(greeting: str, context: ToolContext) -> str:
+        return f"{greeting} {context.run_id} {context.session_id} {context.idempotency_key}"
+
+    assert list(who.input_schema["properties"]) == ["greeting"]
+    block = run(lambda: one_call(who, {"greeting": "hi"}))
+    assert block.content == "hi r_test s_test r_test-0-0"
+
+
+def test_an_optional_context_is_found_too() -> None:
+    @tool
+    async def who(context: ToolContext | None = None) -> str:
+        return "there" if context is not None else "missing"
+
+    assert run(lambda: one_call(who)).content == "there"
+
+
+def test_names_that_classes_use_are_fine() -> None:
+    @tool
+    async def odd(copy: int, json: str, self_: int = 0, model_config: str = "") -> str:
+        return f"{copy}{json}{self_}{model_config}"
+
+    block = run(lambda: one_call(odd, {"copy": 1, "json": "j", "model_config": "m"}))
+    assert block.content == "1j0m"
+
+
+def test_field_constraints_hold() -> None:
+    @tool
+    async def roll(sides: Annotated[int, Field(ge=2, description="how many")]) -> int:
+        return sides
+
+    assert roll.input_schema["properties"]["sides"] == {
+        "type": "integer",
+        "minimum": 2,
+        "description": "how many",
+    }
+    assert run(lambda: one_call(roll, {"sides": 1})).is_error
+    assert run(lambda: one_call(roll, {"sides": 6})).content == "6"
+
+
+def test_options_of_the_decorator() -> None:
+    @tool(
+        name="other",
+        description="does",
+        effects=("write",),
+        idempotent=True,
+        concurrency_safe=True,
+        timeout_s=3,
+        max_result_chars=10,
+    )
+    def anything() -> None:
+        """Not this."""
+
+    assert (anything.name, anything.description) == ("other", "does")
+    assert anything.effects == {"write"}
+    assert (anything.idempotent, anything.concurrency_safe) == (True, True)
+    assert (anything.timeout_s, anything.max_result_chars) == (3, 10)
+
+
+def test_undeclared_effects_are_all() -> None:
+    assert forecast.effects == {"read", "write", "exec", "net", "send", "secret", "policy"}
+
+
+def test_a_blocking_function_runs_in_a_thread_with_its_context() -> None:
+    @tool
+    def where(context: ToolContext) -> ToolResult:
+        context.progress("working")
+        return ToolResult(threading.current_thread().name)
+
+    async def main() -> tuple[object, list[str]]:
+        seen: list[str] = []
+        bus = Bus()
+        bus.on("tool.progress", lambda event: seen.append(str(event.data["text"])))
+        bench = await Bench.make(bus=bus)
+        block = await bench.call(toolset(where), "where")
+        return block.content, seen
+
+    assert run(main) == ("lorimer tool", ["working"])
+
+
+def test_an_awaitable_from_a_plain_function_is_awaited_not_shown() -> None:
+    class Weather:
+        async def __call__(self, city: str) -> str:
+            return f"rain in {city}"
+
+    ask = tool(name="weather")(Weather())
+    assert run(lambda: one_call(ask, {"city": "Ulm"})).content == "rain in Ulm"
+    half = tool(name="ulm")(functools.partial(Weather().__call__, "Ulm"))
+    assert run(lambda: one_call(half)).content == "rain in Ulm"
+
+
+def test_a_bound_method_is_usable() -> None:
+    class Counter:
+        def __init__(self) -> None:
+            self.count = 0
+
+        async def add(self, by: int = 1) -> int:
+            """Count on."""
+            self.count += by
+            return self.count
+
+    counter = Counter()
+    assert run(lambda: one_call(tool(counter.add), {"by": 2})).content == "2"
+
+
+def test_execute_may_be_called_directly() -> None:
+    async def main() -> ToolResult:
+        return await forecast.execute(
+            {"place": {"city": "Ulm"}, "day": "2026-01-02"}, ToolContext(RealWorld())
+        )
+
+    assert run(main).content == "Ulm 2026-01-02 C 1"
+
+    async def wrong() -> None:
+        with pytest.raises(ToolExecutionError) as caught:
+            await forecast.execute({}, ToolContext(RealWorld()))
+        assert caught.value.code is ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT
+
+    run(wrong)
+
+
+def star(*numbers: int) -> None: ...
+def stars(**numbers: int) -> None: ...
+def only(x: int, /) -> None: ...
+def untyped(x) -> None: ...  # type: ignore[no-untyped-def]  # pyright: ignore
+def missing(x: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821  # pyright: ignore
+def strange(x: threading.Lock) -> None: ...  # type: ignore[valid-type]  # pyright: ignore
+def function(x: Callable[[], int]) -> None: ...
+def generator(x: int) -> Iterator[int]:
+    yield x
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (star, "cannot be given by name"),
+        (stars, "cannot be given by name"),
+        (only, "cannot be given by name"),
+        (untyped, "parameter 'x' has no type"),
+        (missing, "cannot be resolved: name 'Missing'"),
+        (strange, "cannot be used"),
+        (function, "JSON cannot hold"),
+        (generator, "a generator cannot be a tool"),
+        (lambda: 1, "needs a name"),
+    ],
+)
+def test_signatures_that_no_model_could_call(bad: Callable[..., object], why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        tool(bad)
+    assert why in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "description", "notes"),
+    [
+        ("", "", {}),
+        ("One line.", "One line.", {}),
+        (
+            "A.\n\nArgs:\n    x: first\n    *y (int): second: more",
+            "A.",
+            {"x": "first", "y": "second: more"},
+        ),
+        (
+            "A.\n\nArguments:\n  x:\n    below\n\nNote:\n  z: no",
+            "A.\n\nNote:\n  z: no",
+            {"x": "below"},
+        ),
+        ("Args:\n    no colon here\n    x: yes", "", {"x": "yes"}),
+    ],
+)
+def test_docstrings(text: str, description: str, notes: dict[str, str]) -> None:
+    assert read_docstring(text) == (description, notes)
+
+
+def test_many_blocking_calls_share_the_threads() -> None:
+    lock = threading.Lock()
+    now, most = 0, 0
+
+    @tool(concurrency_safe=True)
+    def busy(seconds: float) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        threading.Event().wait(seconds)
+        with lock:
+            now -= 1
+
+    async def main() -> None:
+        bench = await Bench.make()
+        tools = toolset(busy)
+        calls = [bench.call(tools, "busy", {"seconds": 0.01}, index=i) for i in range(100)]
+        assert not any(block.is_error for block in await asyncio.gather(*calls))
+
+    run(main)
+    assert 1 < most <= 32

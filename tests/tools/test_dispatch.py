@@ -1,0 +1,468 @@
+"""The one path of every call: whatever happens becomes a result for the model, and a fact."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from lorimer.core.bus import Bus
+from lorimer.core.context import Reason
+from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
+from lorimer.core.events import Event
+from lorimer.core.limits import Limits
+from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult, tool
+from lorimer.world.real import RealWorld
+from tests.tools.support import Bench, one_call, run, toolset
+
+
+class Act(Tool):
+    """Does what it is made with."""
+
+    name = "act"
+    input_schema = {"type": "object", "properties": {"x": {}}}  # noqa: RUF012
+
+    def __init__(self, act: Callable[[ToolInput, ToolContext], Any], **attributes: Any) -> None:
+        self.act = act
+        self.calls = 0
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        self.calls += 1
+        result = self.act(input, context)
+        return await result if asyncio.iscoroutine(result) else result
+
+
+def raising(error: BaseException) -> Act:
+    def act(input: ToolInput, context: ToolContext) -> ToolResult:
+        raise error
+
+    return Act(act)
+
+
+@tool
+def greet(name: str) -> str:
+    """Say hello."""
+    return f"Hello {name}"
+
+
+def test_a_call_and_its_facts() -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        block = await bench.call(toolset(greet), "greet", {"name": "Ada"})
+        assert (block.tool_use_id, block.content, block.is_error) == ("call_0", "Hello Ada", False)
+        (_, intent), (_, result) = bench.facts
+        assert bench.kinds == ["tool.intent", "tool.result"]
+        assert intent == {"key": "0", "hash": intent["hash"], "effects": "all"}
+        assert len(intent["hash"]) == 16
+        assert result == {"key": "0", "content": "Hello Ada"}
+
+    run(main)
+
+
+def test_calls_of_one_reply_are_told_apart_by_their_index() -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        tools = toolset(greet)
+        await bench.call(tools, "greet", {"name": "A"})
+        await bench.call(tools, "greet", {"name": "B"}, index=1)
+        assert [data["key"] for _, data in bench.facts] == ["0", "0", "1", "1"]
+        assert bench.facts[0][1]["hash"] != bench.facts[2][1]["hash"]
+
+    run(main)
+
+
+def test_a_reading_tool_has_no_intent() -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        look = Act(lambda i, c: ToolResult("seen"), effects=frozenset({"read"}))
+        await bench.call(toolset(look), "act")
+        assert bench.kinds == ["tool.result"]
+        assert bench.facts[0][1]["hash"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("name", "input", "raw", "told"),
+    [
+        (
+            "gret",
+            {"name": "x"},
+            "",
+            "ERROR exec.tool.unknown: no tool is called 'gret'; did you mean 'greet'?",
+        ),
+        ("x" * 5000, {}, "", "ERROR exec.tool.unknown: no tool is called 'xxx"),
+        ("greet", {}, "{na", "ERROR exec.tool.invalid_input: the arguments are not JSON: '{na'"),
+        ("greet", {}, "", "ERROR exec.tool.invalid_input: input.name: Field required"),
+        ("greet", {"name": [["x"]]}, "", "ERROR exec.tool.invalid_input: input.name: "),
+        ("greet", {"name": float("nan")}, "", "ERROR exec.tool.invalid_input: input.name: "),
+    ],
+)
+def test_calls_that_cannot_be_made_are_told_and_recorded(
+    name: str, input: dict[str, Any], raw: str, told: str
+) -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        block = await bench.call(toolset(greet), name, input, raw=raw)
+        assert block.is_error
+        assert str(block.content).startswith(told)
+        assert len(str(block.content)) < 1000
+        assert bench.kinds == ["tool.result"]
+        assert bench.facts[0][1]["error"] == told.split()[1].rstrip(":")
+
+    run(main)
+
+
+def test_arguments_nested_beyond_reason_are_refused() -> None:
+    deep: Any = "x"
+    for _ in range(100_000):
+        deep = [deep]
+    block = run(lambda: one_call(Act(lambda i, c: ToolResult("ran")), {"x": deep}))
+    assert "nested deeper than" in str(block.content)
+    while isinstance(deep, list):
+        deep = deep.pop()
+
+
+def test_a_tool_may_change_its_input() -> None:
+    def spoil(input: ToolInput, context: ToolContext) -> ToolResult:
+        input["x"]["list"].append(3)
+        input.clear()
+        return ToolResult("done")
+
+    original = {"x": {"list": [1, 2]}}
+    run(lambda: one_call(Act(spoil), original))
+    assert original == {"x": {"list": [1, 2]}}
+
+
+def test_what_the_context_holds(tmp_path: Path) -> None:
+    seen: list[ToolContext] = []
+
+    def look(input: ToolInput, context: ToolContext) -> ToolResult:
+        seen.append(context)
+        return ToolResult("ok")
+
+    async def main() -> None:
+        bench = await Bench.make()
+        await bench.call(toolset(Act(look), working_dir=tmp_path), "act", index=2)
+
+    run(main)
+    (context,) = seen
+    assert (context.run_id, context.session_id) == ("r_test", "s_test")
+    assert (context.tool_use_id, context.idempotency_key) == ("call_2", "r_test-0-2")
+    assert (context.working_dir, context.files) == (tmp_path, None)
+    assert isinstance(context.world, RealWorld)
+
+
+# --- tools that fail -----------------------------------------------------------------------------
+
+
+class Odd(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("boom"), "ValueError: boom"),
+        (ValueError(), "ValueError"),
+        (SystemExit(3), "SystemExit: 3"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (StopIteration(1), "RuntimeError: coroutine raised StopIteration"),
+        (StopAsyncIteration(), "StopAsyncIteration"),
+        (GeneratorExit(), "GeneratorExit"),
+        (asyncio.CancelledError("mine"), "CancelledError: mine"),
+        (TimeoutError("mine"), "TimeoutError: mine"),
+        (Odd("odd"), "Odd: odd"),
+        (ExceptionGroup("two", [ValueError("a")]), "ExceptionGroup: two (ValueError: a)"),
+        (BaseExceptionGroup("deep", [SystemExit(1)]), "BaseExceptionGroup: deep (SystemExit: 1)"),
+        (RecursionError("deep"), "RecursionError: deep"),
+        (MemoryError(), "MemoryError"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), "UnicodeDecodeError: "),
+    ],
+)
+def test_whatever_a_tool_raises_is_a_crash_told_to_the_model(
+    error: BaseException, told: str
+) -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        block = await bench.call(toolset(raising(error)), "act")
+        assert block.is_error
+        assert str(block.content).startswith(f"ERROR exec.tool.crashed: {told}")
+        assert bench.facts[-1][1]["error"] == "exec.tool.crashed"
+        await asyncio.sleep(0)  # the task is not cancelled, the run can go on
+        assert not (await bench.call(toolset(greet), "greet", {"name": "A"}, index=1)).is_error
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), StopIteration(), Odd()]
+)
+def test_what_is_raised_in_a_thread_too(error: BaseException) -> None:
+    @tool
+    def bad() -> None:
+        raise error
+
+    block = run(lambda: one_call(bad))
+    assert str(block.content).startswith("ERROR exec.tool.crashed: ")
+
+
+def test_a_coded_error_keeps_its_code_and_message() -> None:
+    async def main() -> None:
+        own = ToolExecutionError("the host is down", code=ExecutorErrorCode.EXEC_TOOL_TRANSPORT)
+        other = APIError("slow", code=ExecutorErrorCode.EXEC_API_TIMEOUT, hint="Wait.")
+        bench = await Bench.make()
+        first = await bench.call(toolset(raising(own)), "act")
+        second = await bench.call(toolset(raising(other)), "act", index=1)
+        assert first.content == "ERROR exec.tool.transport: the host is down"
+        assert second.content == "ERROR exec.api.timeout: slow Wait."
+        assert bench.facts[-1][1]["error"] == "exec.api.timeout"
+
+    run(main)
+
+
+def test_a_result_may_say_that_it_is_an_error() -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        block = await bench.call(
+            toolset(Act(lambda i, c: ToolResult("no such file", is_error=True))), "act"
+        )
+        assert (block.content, block.is_error) == ("no such file", True)
+        assert bench.facts[-1][1] == {"key": "0", "content": "no such file", "is_error": True}
+
+    run(main)
+
+
+def test_a_bare_value_is_a_result_too() -> None:
+    block = run(lambda: one_call(Act(lambda i, c: {"a": 1})))
+    assert block.content == '{"a":1}'
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def test_a_tool_that_hangs_is_stopped() -> None:
+    block = run(lambda: one_call(Act(lambda i, c: asyncio.sleep(60), timeout_s=0.05)))
+    assert str(block.content).startswith("ERROR exec.tool.timeout: act was stopped after 0.05 s")
+
+
+def test_the_limit_of_the_run_holds_for_tools_without_their_own() -> None:
+    block = run(
+        lambda: one_call(Act(lambda i, c: asyncio.sleep(60)), limits=Limits(tool_timeout_s=0.05))
+    )
+    assert "exec.tool.timeout" in str(block.content)
+
+
+async def swallow_once() -> ToolResult:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        await asyncio.sleep(60)
+    return ToolResult("late")
+
+
+async def swallow_and_answer() -> ToolResult:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        pass
+    return ToolResult("late")
+
+
+async def swallow_and_raise() -> ToolResult:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        raise ValueError("late") from None
+    return ToolResult("never")
+
+
+async def swallow_in_a_loop() -> ToolResult:
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            continue
+
+
+async def swallow_in_a_shielded_task() -> ToolResult:
+    async with anyio.create_task_group() as group:
+        group.start_soon(asyncio.sleep, 60)
+    return ToolResult("late")
+
+
+SWALLOWERS = [
+    swallow_once,
+    swallow_and_answer,
+    swallow_and_raise,
+    swallow_in_a_loop,
+    swallow_in_a_shielded_task,
+]
+
+
+@pytest.mark.parametrize("body", SWALLOWERS)
+def test_a_tool_that_swallows_its_cancellation_is_stopped(body: Callable[[], Any]) -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        began = bench.context.world.monotonic()
+        block = await bench.call(toolset(Act(lambda i, c: body(), timeout_s=0.05)), "act")
+        assert bench.context.world.monotonic() - began < 2
+        assert "exec.tool.timeout" in str(block.content)
+        await asyncio.sleep(0.01)
+        assert not (await bench.call(toolset(greet), "greet", {"name": "A"}, index=1)).is_error
+
+    run(main)
+
+
+@pytest.mark.parametrize("body", SWALLOWERS)
+def test_cancelling_the_run_ends_any_tool(body: Callable[[], Any]) -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        context = bench.context
+        asyncio.get_running_loop().call_later(0.05, context.cancel, Reason.CALLER)
+        with context.scope, pytest.raises(asyncio.CancelledError):  # noqa: PT012
+            await bench.call(toolset(Act(lambda i, c: body())), "act")
+            await bench.call(toolset(greet), "greet", {"name": "A"}, index=1)
+        assert bench.kinds[:1] == ["tool.intent"]
+        assert "tool.intent" not in bench.kinds[1:]
+
+    run(main)
+
+
+def test_the_end_of_the_run_leaves_an_intent_without_a_result() -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        asyncio.get_running_loop().call_later(0.05, bench.context.cancel, Reason.CALLER)
+        with bench.context.scope:
+            await bench.call(toolset(Act(lambda i, c: asyncio.sleep(60))), "act")
+        assert bench.kinds == ["tool.intent"]
+
+    run(main)
+
+
+def test_cancellation_from_outside_the_run_goes_on() -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        task = asyncio.create_task(bench.call(toolset(Act(lambda i, c: asyncio.sleep(60))), "act"))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    run(main)
+
+
+def test_a_call_whose_task_is_dropped_ends_quietly() -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        call = bench.call(toolset(Act(lambda i, c: asyncio.sleep(60))), "act")
+        call.send(None)
+        call.close()
+
+    run(main)
+
+
+def test_a_blocking_tool_is_left_to_itself() -> None:
+    import threading
+
+    release = threading.Event()
+
+    @tool(timeout_s=0.05)
+    def hang() -> str:
+        release.wait(10)
+        return "late"
+
+    async def main() -> None:
+        bench = await Bench.make()
+        began = bench.context.world.monotonic()
+        block = await bench.call(toolset(hang), "hang")
+        assert bench.context.world.monotonic() - began < 2
+        assert "exec.tool.timeout" in str(block.content)
+        release.set()
+        await asyncio.sleep(0.02)
+
+    run(main)
+
+
+def test_threads_that_never_end_use_up_their_places_and_nothing_else() -> None:
+    import threading
+
+    release = threading.Event()
+
+    @tool(timeout_s=0.05)
+    def hang() -> None:
+        release.wait(10)
+
+    async def main() -> None:
+        bench = await Bench.make()
+        tools = toolset(hang)
+        before = threading.active_count()
+        calls = [bench.call(tools, "hang", index=i) for i in range(40)]
+        blocks = await asyncio.gather(*calls)
+        assert all("exec.tool.timeout" in str(block.content) for block in blocks)
+        assert threading.active_count() - before <= 32
+        release.set()
+        assert not (await bench.call(tools, "hang", index=99)).is_error
+        for _ in range(100):
+            if threading.active_count() == before:
+                break
+            await asyncio.sleep(0.02)
+        assert threading.active_count() == before
+
+    run(main)
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+
+def test_signals_of_a_call() -> None:
+    async def main() -> None:
+        bus = Bus()
+        seen: list[Event] = []
+        bus.on("tool.call_start", seen.append)
+        bus.on("tool.call_complete", seen.append)
+        bus.on("tool.progress", seen.append)
+        bench = await Bench.make(bus=bus)
+
+        def act(input: ToolInput, context: ToolContext) -> ToolResult:
+            context.progress("half way \ud800")
+            return ToolResult("x" * 1000)
+
+        await bench.call(toolset(Act(act)), "act", {"x": 1})
+        await bench.call(toolset(Act(act)), "act2", index=1)
+        head = {"tool_use_id": "call_0", "name": "act"}
+        assert seen[0].data == {**head, "input": {"x": 1}}
+        assert seen[1].data == {**head, "text": "half way \ufffd"}
+        done = dict(seen[2].data)
+        assert done.pop("duration_ms") >= 0  # type: ignore[operator]  # pyright: ignore
+        assert done == {**head, "is_error": False, "error": None, "result": "x" * 500}
+        assert seen[4].data["error"] == "exec.tool.unknown"
+        assert seen[4].data["is_error"] is True
+
+    run(main)
+
+
+def test_progress_after_the_end_is_dropped() -> None:
+    async def main() -> None:
+        bus = Bus()
+        seen: list[Event] = []
+        bus.on("tool.progress", seen.append)
+        bench = await Bench.make(bus=bus)
+        kept: list[ToolContext] = []
+
+        def act(input: ToolInput, context: ToolContext) -> ToolResult:
+            kept.append(context)
+            return ToolResult("x")
+
+        await bench.call(toolset(Act(act)), "act")
+        kept[0].progress("too late")
+        assert seen == []
+
+    run(main)

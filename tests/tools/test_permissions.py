@@ -1,0 +1,290 @@
+"""Who may do what: the caller's grant, the caller's rules, a person; else no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import ToolResultBlock, ToolUse
+from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolResult
+from tests.tools.support import Bench, run, toolset
+
+
+class Shell(Tool):
+    name = "Shell"
+    input_schema = {  # noqa: RUF012
+        "type": "object",
+        "properties": {"command": {"type": "string"}, "limit": {"type": "integer"}},
+        "required": ["command"],
+    }
+    effects = frozenset({"exec", "net"})
+    subject = "command"
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        self.ran.append(input["command"])
+        return ToolResult("done")
+
+
+class Save(Shell):
+    name = "Save"
+    input_schema = {"type": "object", "properties": {"file_path": {"type": "string"}}}  # noqa: RUF012
+    effects = frozenset({"write"})
+    subject = "file_path"
+    paths = frozenset({"file_path"})
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        self.ran.append(input["file_path"])
+        return ToolResult("done")
+
+
+class Person:
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        self.asked.append((tool, summary, reason))
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
+
+
+def attempt(
+    tool: Tool, input: Mapping[str, JSON], **options: Any
+) -> tuple[ToolResultBlock, list[tuple[str, dict[str, Any]]]]:
+    async def main() -> tuple[ToolResultBlock, list[tuple[str, dict[str, Any]]]]:
+        bench = await Bench.make()
+        return await bench.call(toolset(tool, **options), tool.name, input), bench.facts
+
+    return run(main)
+
+
+# --- rules ---------------------------------------------------------------------------------------
+
+names = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
+
+
+@given(names, st.none() | st.text())
+def test_rules_survive_being_written_down(name: str, subject: str | None) -> None:
+    rule = Rule(name, None if subject is None else {"": subject})
+    assert Rule.parse(str(rule)) == rule
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("Bash", Rule("Bash")),
+        ("Bash()", Rule("Bash", {"": ""})),
+        ("Bash(python analyse.py)", Rule("Bash", {"": "python analyse.py"})),
+        ("Bash(echo (a) > b)", Rule("Bash", {"": "echo (a) > b"})),
+        ("Write(report.md)", Rule("Write", {"": "report.md"})),
+        ("mcp__github__create_issue", Rule("mcp__github__create_issue")),
+    ],
+)
+def test_rules_of_the_command_line(text: str, rule: Rule) -> None:
+    assert Rule.parse(text) == rule
+    assert str(rule) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Bash(", "Bash)", "Bash(a", "Ba sh", " Bash", "(x)", "*", "Bash(a)b"]
+)
+def test_what_is_no_rule(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a rule"):
+        Rule.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("rule", "input", "allowed"),
+    [
+        ("Shell", {"command": "anything"}, True),
+        ("Shell(make)", {"command": "make"}, True),
+        ("Shell(make)", {"command": "make", "limit": 3}, True),
+        ("Shell(make)", {"command": "make "}, False),
+        ("Shell(make)", {"command": "make; rm -rf /"}, False),
+        ("Shell(make*)", {"command": "make x"}, False),
+        ("shell", {"command": "make"}, False),
+        ("Other(make)", {"command": "make"}, False),
+        (Rule("Shell", {"limit": "3"}), {"command": "make", "limit": 3}, True),
+        (Rule("Shell", {"limit": "3"}), {"command": "make", "limit": 4}, False),
+        (Rule("Shell", {"limit": "3"}), {"command": "make"}, False),
+        (Rule("Shell", {"other": "3"}), {"command": "make"}, False),
+        (Rule("Shell", {"": "make *"}, pattern=True), {"command": "make x"}, True),
+        (Rule("Shell", {"": "make *"}, pattern=True), {"command": "Make x"}, False),
+    ],
+)
+def test_what_a_rule_allows(rule: Rule | str, input: dict[str, JSON], allowed: bool) -> None:
+    block, _ = attempt(Shell(), input, granted=False, rules=[rule])
+    assert block.is_error is not allowed
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "allowed"),
+    [
+        ("Save(report.md)", "report.md", True),
+        ("Save(report.md)", "./report.md", True),
+        ("Save(report.md)", "/work/report.md", True),
+        ("Save(/work/report.md)", "report.md", True),
+        ("Save(report.md)", "/work-evil/report.md", False),
+        ("Save(report.md)", "/else/report.md", False),
+        ("Save(report.md)", "sub/../report.md", False),
+        ("Save(sub/../report.md)", "sub/../report.md", True),
+        (Rule("Save", {"": "out/*"}, pattern=True), "out/a.md", True),
+        (Rule("Save", {"": "out/*"}, pattern=True), "/work/out/a.md", True),
+        (Rule("Save", {"": "out/*"}, pattern=True), "out/../report.md", False),
+        (Rule("Save", {"": "out/*"}, pattern=True), "other/a.md", False),
+    ],
+)
+def test_paths_in_rules_are_relative_to_the_working_directory(
+    rule: Rule | str, path: str, allowed: bool
+) -> None:
+    block, _ = attempt(
+        Save(), {"file_path": path}, granted=False, rules=[rule], working_dir=Path("/work")
+    )
+    assert block.is_error is not allowed
+
+
+# --- verdicts ------------------------------------------------------------------------------------
+
+
+def test_what_the_host_registered_is_granted_and_leaves_no_trace() -> None:
+    tool = Shell()
+    block, facts = attempt(tool, {"command": "make"})
+    assert not block.is_error
+    assert [kind for kind, _ in facts] == ["tool.intent", "tool.result"]
+    assert "decision" not in facts[0][1]
+
+
+def test_reading_needs_no_rule() -> None:
+    class Look(Shell):
+        name = "Look"
+        effects = frozenset({"read"})
+
+    block, facts = attempt(Look(), {"command": "x"}, granted=False)
+    assert not block.is_error
+    assert [kind for kind, _ in facts] == ["tool.result"]
+
+
+def test_what_nobody_granted_is_refused_with_the_rule_that_would_allow_it() -> None:
+    tool = Shell()
+    block, facts = attempt(tool, {"command": "python analyse.py"}, granted=False)
+    assert tool.ran == []
+    assert str(block.content).startswith("ERROR exec.tool.access_denied: Shell may exec, net")
+    assert "'Shell(python analyse.py)' would allow it" in str(block.content)
+    assert facts[0] == (
+        "decision",
+        {
+            "key": "0",
+            "tool": "Shell",
+            "code": "exec.tool.access_denied",
+            "rule": "no rule allows it and nobody is there to ask",
+        },
+    )
+    assert facts[1][0] == "tool.result"
+    assert facts[1][1]["error"] == "exec.tool.access_denied"
+
+
+def test_an_allow_by_rule_is_told_in_the_intent() -> None:
+    _, facts = attempt(Shell(), {"command": "make"}, granted=False, rules=["Shell(make)"])
+    assert facts[0][0] == "tool.intent"
+    assert facts[0][1]["decision"] == "rule Shell(make)"
+    assert facts[0][1]["effects"] == "exec net"
+
+
+def test_a_person_may_allow_it_once() -> None:
+    person = Person(True)
+    _, facts = attempt(Shell(), {"command": "make"}, granted=False, approver=person)
+    assert person.asked == [
+        ("Shell", '{"command":"make"}', "may exec, net; no rule of yours covers it")
+    ]
+    assert [kind for kind, _ in facts] == ["effect", "tool.intent", "tool.result"]
+    assert facts[0][1]["approved"] is True
+    assert facts[1][1]["decision"] == "approved"
+
+
+@pytest.mark.parametrize("answer", [False, None, "yes", 1, RuntimeError("no terminal")])
+def test_anything_but_a_yes_is_a_no(answer: object) -> None:
+    tool = Shell()
+    block, facts = attempt(tool, {"command": "make"}, granted=False, approver=Person(answer))
+    assert tool.ran == []
+    assert block.is_error
+    assert [kind for kind, _ in facts] == ["effect", "decision", "tool.result"]
+
+
+def test_a_rule_spares_the_question() -> None:
+    person = Person(False)
+    block, _ = attempt(
+        Shell(), {"command": "make"}, granted=False, approver=person, rules=["Shell"]
+    )
+    assert not block.is_error
+    assert person.asked == []
+
+
+def test_a_call_that_may_need_a_person_does_not_run_beside_others() -> None:
+    class Both(Shell):
+        name = "Both"
+        concurrency_safe = True
+
+    use = ToolUse("1", "Both", {})
+    assert toolset(Both(), granted=False).concurrency_safe(use)
+    assert not toolset(Both(), granted=False, approver=Person(True)).concurrency_safe(use)
+    assert toolset(Both(), approver=Person(True)).concurrency_safe(use)
+
+
+def test_a_resumed_run_does_not_ask_again() -> None:
+    async def main() -> None:
+        tool, person = Shell(), Person(True)
+        bench = await Bench.make()
+        tools = toolset(tool, granted=False, approver=person)
+        await bench.call(tools, "Shell", {"command": "make"})
+        resumed = await bench.again(1)  # the answer, and then the process died
+        assert resumed.kinds == ["effect"]
+        block = await resumed.call(tools, "Shell", {"command": "make"})
+        assert not block.is_error
+        assert len(person.asked) == 1
+        assert len(tool.ran) == 2
+        assert not resumed.context.replaying
+
+    run(main)
+
+
+def test_a_refusal_stays_one_when_the_run_is_resumed_with_other_rules() -> None:
+    async def main() -> None:
+        tool = Shell()
+        bench = await Bench.make()
+        refused = await bench.call(
+            toolset(tool, granted=False, approver=Person(False)), "Shell", {"command": "make"}
+        )
+        resumed = await bench.again()
+        block = await resumed.call(
+            toolset(tool, granted=False, rules=["Shell"]), "Shell", {"command": "make"}
+        )
+        assert block == refused
+        assert tool.ran == []
+        assert not resumed.context.replaying
+        assert len(resumed.facts) == 3
+
+    run(main)
+
+
+def test_a_refusal_cut_short_is_decided_again() -> None:
+    async def main() -> None:
+        tool = Shell()
+        bench = await Bench.make()
+        await bench.call(toolset(tool, granted=False), "Shell", {"command": "make"})
+        resumed = await bench.again(1)  # the decision, not yet the result
+        block = await resumed.call(toolset(tool, granted=False), "Shell", {"command": "make"})
+        assert block.is_error
+        assert resumed.kinds == ["decision", "tool.result"]
+
+    run(main)

@@ -1,0 +1,163 @@
+"""Arguments are checked by a compiled schema; a schema that could hurt is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
+from lorimer.tools.schema import compile_schema
+
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "minLength": 1},
+        "age": {"type": "integer"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "home": {"$ref": "#/$defs/Place"},
+        "kind": {"enum": ["a", 'quo"te', "back\\slash"]},
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+    "$defs": {
+        "Place": {"type": "object", "properties": {"zip": {"type": "integer"}}},
+    },
+}
+
+
+def fault(schema: object, input: dict[str, Any]) -> str:
+    with pytest.raises(ToolExecutionError) as caught:
+        compile_schema(schema, "t")(input)
+    assert caught.value.code is ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT
+    return caught.value.message
+
+
+def test_fitting_arguments_come_back_as_they_are() -> None:
+    person = {"name": "n", "age": 3, "tags": ["x"], "home": {"zip": 1}, "kind": 'quo"te'}
+    assert compile_schema(PERSON, "t")(person) is person
+
+
+@pytest.mark.parametrize(
+    ("input", "path"),
+    [
+        ({}, "input must contain ['name']"),
+        ({"name": 1}, "input.name must be string"),
+        ({"name": ""}, "input.name must be longer"),
+        ({"name": "n", "age": True}, "input.age must be integer"),
+        ({"name": "n", "age": "3"}, "input.age must be integer"),
+        ({"name": "n", "tags": ["x", 2]}, "input.tags[1] must be string"),
+        ({"name": "n", "home": {"zip": "x"}}, "input.home.zip must be integer"),
+        ({"name": "n", "kind": "b"}, "input.kind must be one of"),
+        ({"name": "n", "z": 1, "y": 1, "x": 1}, "must not contain ['x', 'y', 'z'] properties"),
+    ],
+)
+def test_faults_name_their_path(input: dict[str, Any], path: str) -> None:
+    assert path in fault(PERSON, input)
+
+
+def test_defaults_are_not_filled_in() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer", "default": 1}}}
+    assert compile_schema(schema, "t")({}) == {}
+
+
+def test_formats_are_not_checked() -> None:
+    schema = {"properties": {"a": {"type": "string", "format": "date"}}}
+    assert compile_schema(schema, "t")({"a": "never"}) == {"a": "never"}
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"properties": {"a": schema}}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ("string", "must be a mapping"),
+        ({"type": "array"}, "must have type 'object'"),
+        ({"properties": {"a": {"$ref": "http://127.0.0.1:9/x"}}}, "only '#...' is followed"),
+        ({"properties": {"a": {"$ref": "other.json"}}}, "only '#...' is followed"),
+        ({"properties": {"a": {"$ref": "file:///etc/passwd"}}}, "only '#...' is followed"),
+        ({"anyOf": [{"properties": {"a": {"$ref": "//x/y"}}}]}, "only '#...' is followed"),
+        ({"properties": {"a": {"$ref": "#/$defs/none"}}}, "cannot be used"),
+        ({"properties": {"a": {"type": "strnig"}}}, "cannot be used"),
+        ({"properties": {"a": {"pattern": "("}}}, "cannot be used"),
+        ({"properties": {"a": {"enum": 3}}}, "cannot be used"),
+        ({"properties": {"a": 3}}, "cannot be used"),
+        ({"properties": {"a": {"default": float("nan")}}}, "not JSON"),
+        ({"properties": {"a": {"default": object()}}}, "only plain data"),
+        ({"properties": {1: {}}}, "not a string"),
+        (nested(50), "deeper than"),
+        ({"description": "x" * 300_000}, "characters; at most"),
+        (
+            {
+                "properties": {"a": {"$ref": "#/$defs/Item"}, "b": {"$ref": "#/$defs/item"}},
+                "$defs": {"Item": {"type": "string"}, "item": {"type": "integer"}},
+            },
+            "too much alike",
+        ),
+    ],
+)
+def test_schemas_that_cannot_be_used_are_refused(schema: object, why: str) -> None:
+    with pytest.raises(ConfigError, match="tool 't': ") as caught:
+        compile_schema(schema, "t")
+    assert why in caught.value.message
+
+
+HOSTILE = [
+    '"); raise SystemExit("pwned',
+    "'); raise SystemExit('pwned",
+    "{variable}",
+    "{0}",
+    "{data.__class__}",
+    "{__import__('os')}",
+    "\\",
+    '\\"',
+    "\n    raise SystemExit",
+    "\r\n",
+    "",
+    "$id",
+    "name",
+    "variable",
+]
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_words_in_a_schema_are_never_code(word: str) -> None:
+    schema = {
+        "properties": {
+            word: {"type": "string", "enum": [word, word + "x"], "description": word},
+            "list": {"items": {"properties": {word: {"type": "integer"}}}},
+            "ref": {"$ref": "#/$defs/x"},
+        },
+        "patternProperties": {"^never$": {"const": word}},
+        "dependencies": {word: [word]},
+        "additionalProperties": {"type": "null"},
+        "$defs": {"x": {"properties": {word: {"const": word}}}},
+    }
+    check = compile_schema(schema, "t")
+    assert check({word: word, "ref": {word: word}, "list": [{word: 1}]})
+    for bad in ({word: 1}, {word: "other"}, {"ref": {word: 1}}, {"list": [{word: "x"}]}):
+        with pytest.raises(ToolExecutionError) as caught:
+            check(bad)
+        assert caught.value.code is ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT
+
+
+def test_a_schema_is_copied() -> None:
+    schema: dict[str, Any] = {"properties": {"a": {"type": "string"}}}
+    check = compile_schema(schema, "t")
+    schema["properties"]["a"]["type"] = "integer"
+    assert check({"a": "x"})
+
+
+def test_a_schema_may_refer_to_itself() -> None:
+    tree = {
+        "properties": {"value": {"type": "integer"}, "next": {"$ref": "#"}},
+    }
+    check = compile_schema(tree, "t")
+    assert check({"next": {"next": {"value": 1}}})
+    with pytest.raises(ToolExecutionError, match=r"input.next.next.value must be integer"):
+        check({"next": {"next": {"value": "x"}}})
