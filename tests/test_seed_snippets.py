@@ -1,0 +1,268 @@
+"""The first seed's README snippets, with the package's name replaced, against a real server.
+
+Only what a snippet leaves open is added: an event loop, a key's server, something to assert.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+import pytest
+
+from lorimer.testing import FakeLLMServer
+from lorimer.testing.fake_turn import ToolCall, Turn
+from lorimer.testing.faults import Status
+
+
+Serve = Callable[[Sequence[Turn]], FakeLLMServer]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """Starts a provider that plays turns, where the vendor's variable points to it."""
+    with ExitStack() as running:
+
+        def start(turns: Sequence[Turn]) -> FakeLLMServer:
+            server = running.enter_context(FakeLLMServer(turns))
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+            return server
+
+        yield start
+
+
+def test_minimal_pipeline(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    serve([Turn("Paris.")])
+
+    from lorimer import PipelinePresets
+
+    async def main() -> None:
+        pipeline = PipelinePresets.minimal(api_key="sk-ant-...")
+        result = await pipeline.run("What is the capital of France?")
+        print(result.text)
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    assert capsys.readouterr().out == "Paris.\n"
+
+
+def test_chat_pipeline(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    server = serve([Turn("They wrap functions."), Turn("Decorators.")])
+
+    async def main() -> None:
+        from lorimer import PipelinePresets
+
+        pipeline = PipelinePresets.chat(
+            api_key="sk-ant-...",
+            system_prompt="You are a helpful coding assistant.",
+        )
+
+        result = await pipeline.run("Explain Python decorators")
+        print(result.text)
+        print(f"Cost: ${result.total_cost_usd:.4f}")
+
+        again = await pipeline.run("What did I ask about?")
+        assert again.text == "Decorators."
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    text, cost = capsys.readouterr().out.splitlines()
+    assert text == "They wrap functions."
+    assert cost.startswith("Cost: $")
+    assert float(cost.removeprefix("Cost: $")) >= 0
+    assert len(server.requests[1].body["messages"]) == 3
+
+
+def test_full_agent_with_a_tool(serve: Serve) -> None:
+    serve(
+        [
+            Turn(tool_calls=(ToolCall("t1", "search", {"query": "Python release"}),)),
+            Turn("3.15 is out."),
+        ]
+    )
+
+    async def main() -> None:
+        from lorimer import PipelinePresets
+        from lorimer.tools import Tool, ToolContext, ToolRegistry, ToolResult
+
+        class SearchTool(Tool):
+            @property
+            def name(self) -> str:
+                return "search"
+
+            @property
+            def description(self) -> str:
+                return "Search the web for information"
+
+            @property
+            def input_schema(self) -> dict:
+                return {
+                    "type": "object",
+                    "properties": {"query": {"type": "string"}},
+                    "required": ["query"],
+                }
+
+            async def execute(self, input, context: ToolContext):
+                return ToolResult(content=f"Results for: {input['query']}")
+
+        registry = ToolRegistry()
+        registry.register(SearchTool())
+
+        pipeline = PipelinePresets.agent(
+            api_key="sk-ant-...",
+            system_prompt="You are a research assistant. Use tools to find answers.",
+            tools=registry,
+            max_turns=20,
+        )
+
+        result = await pipeline.run("Find the latest Python release version")
+        assert result.text == "3.15 is out."
+        assert [step.content for step in result.steps] == ["Results for: Python release"]
+        await pipeline.aclose()
+
+    asyncio.run(main())
+
+
+def test_events_and_decorator(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    serve([Turn("hello"), Turn(faults=(Status(401),))])
+
+    async def main() -> None:
+        from lorimer import APIError, PipelinePresets
+
+        pipeline = PipelinePresets.minimal(api_key="sk-ant-...")
+
+        @pipeline.on("stage.enter")
+        async def _(event):
+            print(f"→ {event.stage}")
+
+        @pipeline.on("pipeline.error")
+        async def _(event):
+            print(f"❌ {event.data['code']}: {event.data['error']}")
+
+        seen = []
+
+        @pipeline.on("*")
+        async def _(event):
+            seen.append(event.type)  # firehose
+
+        await pipeline.run("hi")
+        assert seen[-1] == "pipeline.complete"
+        with pytest.raises(APIError):
+            await pipeline.run("hi")
+        assert seen[-1] == "pipeline.error"
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    out = capsys.readouterr().out
+    assert out.startswith("→ input\n→ api\n→ parse\n→ yield\n")
+    assert "❌ exec.api.auth.invalid_key: " in out
+
+
+def test_streaming(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    serve([Turn("one two three")])
+
+    async def main() -> None:
+        from lorimer import PipelinePresets
+
+        pipeline = PipelinePresets.minimal(api_key="sk-ant-...")
+        deltas = ""
+        async for event in pipeline.run_stream("Solve step by step"):
+            if event.type == "stage.enter":
+                print(f"Stage: {event.stage}")
+            elif event.type == "text.delta":
+                deltas += event.data["text"]
+            elif event.type == "pipeline.complete":
+                print(f"Final: {event.data['result'].text}")
+        assert deltas == "one two three"
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    assert capsys.readouterr().out.splitlines() == [
+        "Stage: input",
+        "Stage: api",
+        "Stage: parse",
+        "Stage: yield",
+        "Final: one two three",
+    ]
+
+
+def test_error_codes(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    serve([Turn(faults=(Status(529),)) for _ in range(4)])
+
+    async def main() -> None:
+        from lorimer import APIError, ExecutorErrorCode, PipelinePresets
+
+        pipeline = PipelinePresets.minimal(api_key="sk-ant-...")
+        pipeline.swap_strategy("api", "retry", "no_retry")
+
+        try:
+            await pipeline.run("...")
+        except APIError as e:
+            if e.code is ExecutorErrorCode.EXEC_CLI_AUTH_FAILED:
+                print("Please re-login to Claude Code CLI.")
+            elif e.category.is_recoverable:
+                print(f"Recoverable failure ({e.code.value}); retrying.")
+            assert e.result is not None
+            assert e.result.status == "error"
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    assert capsys.readouterr().out == "Recoverable failure (exec.api.server_error); retrying.\n"
+
+
+def test_custom_strategy(serve: Serve) -> None:
+    server = serve([Turn("from the vault")])
+
+    async def main() -> None:
+        from lorimer import PipelinePresets
+        from lorimer.core.messages import user_message
+        from lorimer.core.stage import Strategy
+
+        class MyContextStrategy(Strategy):
+            name = "my_context"
+            description = "Custom context loading with RAG"
+
+            def configure(self, config: dict) -> None:
+                self.top_k = config.get("top_k", 5)
+
+            async def load(self, state):
+                return [user_message(f"{self.top_k} documents"), *state.messages]
+
+        pipeline = PipelinePresets.chat(api_key="sk-ant-...")
+        pipeline.swap_strategy("context", "strategy", MyContextStrategy, {"top_k": 3})
+        result = await pipeline.run("What do we know?")
+        assert result.text == "from the vault"
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    assert "3 documents" in str(server.requests[0].body["messages"])
+
+
+def test_custom_stage(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    serve([Turn("fine")])
+
+    async def main() -> None:
+        from lorimer import PipelinePresets
+        from lorimer.core.stage import Stage
+        from lorimer.core.state import PipelineState
+
+        class LoggingStage(Stage[dict, dict]):
+            name = "logging"
+            order = 7  # after API, before Think
+            category = "execution"
+
+            async def execute(self, input, state: PipelineState):
+                print(f"[{state.iteration}] API response received")
+                return input
+
+        pipeline = PipelinePresets.chat(api_key="sk-ant-...")
+        pipeline.register_stage(LoggingStage())
+        result = await pipeline.run("hello")
+        assert result.usage.total > 0  # the Token stage is still there
+        names = [stage["name"] for stage in pipeline.describe()]
+        assert names[names.index("token") + 1] == "logging"
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    assert capsys.readouterr().out == "[0] API response received\n"
