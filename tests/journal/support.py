@@ -142,7 +142,7 @@ class Disk(apsw.VFS):
         self.fail: Callable[[str], None] = lambda what: None
         super().__init__(name, "")
 
-    def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:
+    def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
         return _File(self, name, flags)
 
 
@@ -151,7 +151,7 @@ class _File(apsw.VFSFile):
         self._disk = disk
         super().__init__("", name, flags)
 
-    def xSync(self, flags: int) -> None:
+    def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
         disk = self._disk
         disk.syncs += 1
         disk.threads.add(threading.current_thread().name)
@@ -160,6 +160,6 @@ class _File(apsw.VFSFile):
         disk.fail("sync")
         super().xSync(flags)
 
-    def xWrite(self, data: bytes, offset: int) -> None:
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - apsw's name
         self._disk.fail("write")
         super().xWrite(data, offset)

@@ -25,8 +25,9 @@ FACT_KINDS: Final = (
     "iteration.end",
     "run.suspended",
     "run.end",
+    "effect.intent",
 )
-"""Every kind of fact, in the order in which their short codes were given out."""
+"""Every kind of fact, in the order in which their short codes were given out: add at the end."""
 
 
 class Event:

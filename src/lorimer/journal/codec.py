@@ -40,9 +40,20 @@ class Place(NamedTuple):
 # changed, moved or reused.
 SHAPES: Final[Mapping[str, tuple[str, ...]]] = {
     "model.intent": ("key", "hash", "reserve", "model", "messages"),
-    "model.reply": ("key", "content", "stop", "usage", "cost", "id", "model", "error", "extra"),
+    "model.reply": (
+        "key",
+        "content",
+        "stop",
+        "usage",
+        "cost",
+        "id",
+        "model",
+        "error",
+        "extra",
+        "hash",
+    ),
     "tool.intent": ("key", "hash", "effects", "idempotent", "decision"),
-    "tool.result": ("key", "content", "is_error", "error", "hash"),
+    "tool.result": ("key", "content", "hash", "is_error", "error"),
     "iteration.end": ("times", "decision", "reason"),
 }
 USAGE: Final = (

@@ -54,7 +54,8 @@ class Conversation:
         self.history = History()
         """Messages of all ended runs, well-formed; the live run adds its own."""
         self.unfinished: list[Event] = []
-        """Facts of a run that another process began and did not end, from its run.start on."""
+        """Facts of the last run, from its run.start on, if it has no run.end: it waits to be
+        resumed. They are not in `history`."""
         self.seq = 0
         """Of the stream's last fact."""
         self.snapshot_at = 0
@@ -104,6 +105,15 @@ class Conversation:
                 hint="Somebody else wrote to it: open it again.",
             )
         self.seq += len(facts)
+        for index in range(len(facts) - 1, -1, -1):  # nearly always ends at once: at run.end
+            if facts[index].type == "run.end":
+                self.unfinished = []
+                return
+            if facts[index].type == "run.start":
+                self.unfinished = list(facts[index:])
+                return
+        if self.unfinished:
+            self.unfinished += facts
 
     async def renew(self) -> None:
         """Prolong the claim; each run begins with it. Costs nothing while it is fresh.

@@ -18,14 +18,13 @@ from lorimer.core.messages import (
     NO_USAGE,
     Message,
     ToolResultBlock,
+    ToolUse,
     Usage,
     content_from_json,
     content_to_json,
     message_from_json,
 )
-
-NOT_RUN: Final = "not run: the run ended first"
-"""What the model is told of a call that has no result."""
+from lorimer.core.state import answers
 
 _VERSION: Final = 1
 
@@ -69,7 +68,7 @@ class Fold:
     the next model.intent, run.start or run.end says; then they become one user message.
     """
 
-    __slots__ = ("_calls", "messages", "pending", "runs", "seq")
+    __slots__ = ("messages", "pending", "runs", "seq")
 
     def __init__(self) -> None:
         self.seq = 0
@@ -77,9 +76,7 @@ class Fold:
         self.messages: list[Message] = []
         self.runs: list[RunSummary] = []
         self.pending: dict[int, ToolResultBlock] = {}
-        """By the position of the call in the last reply."""
-        self._calls: list[str] = []
-        """Ids of the calls of the last reply, in order."""
+        """Results by the position of their call in the last reply."""
 
     @property
     def unfinished(self) -> bool:
@@ -97,8 +94,10 @@ class Fold:
                     self._result(fact.data)
                 case "model.intent":
                     self._intent(fact)
+                case "effect":
+                    self._charge(fact)
                 case "run.start":
-                    self._flush()
+                    self._close()
                     self.runs.append(RunSummary(fact.run_id, fact.time))
                 case "run.end":
                     self._end(fact)
@@ -121,26 +120,37 @@ class Fold:
 
     def _reply(self, fact: Event) -> None:
         data = fact.data
-        usage = Usage.from_json(_object(data.get("usage", {})))
-        cost = _whole(data.get("cost", 0))
-        run = self._run(fact)
+        message = None
         if "content" in data and "error" not in data:
             message = message_from_json({"role": "assistant", "content": data["content"]})
+        self._charge(fact)
+        if message is not None:
             self._flush()
             self.messages.append(message)
-            self._calls = [use.id for use in message.tool_uses]
-        run.usage = run.usage + usage
-        run.cost_nano += cost
+
+    def _charge(self, fact: Event) -> None:
+        data = fact.data
+        usage = Usage.from_json(_object(data.get("usage", {})))
+        cost = _whole(data.get("cost", 0))
+        if usage != NO_USAGE or cost:
+            run = self._run(fact)
+            run.usage = run.usage + usage
+            run.cost_nano += cost
 
     def _result(self, data: Mapping[str, JSON]) -> None:
-        key = data.get("key")
-        if not isinstance(key, str) or not key.isdecimal() or int(key) >= len(self._calls):
+        key, calls = data.get("key"), self._calls()
+        if not isinstance(key, str) or not key.isdecimal() or int(key) >= len(calls):
             raise ValueError(f"there is no call {key!r} in the reply before it")
         content = content_from_json(data.get("content", ""))
         index = int(key)
         self.pending[index] = ToolResultBlock(
-            self._calls[index], content, data.get("is_error") is True
+            calls[index].id, content, data.get("is_error") is True
         )
+
+    def _calls(self) -> list[ToolUse]:
+        """The calls that wait for results: those of the last message, if it is a reply."""
+        last = self.messages[-1] if self.messages else None
+        return last.tool_uses if last is not None and last.role == "assistant" else []
 
     def _end(self, fact: Event) -> None:
         data = fact.data
@@ -150,7 +160,7 @@ class Fold:
         if not isinstance(status, str) or not status or not isinstance(code, str):
             raise ValueError("status and code must be text")
         run = self._run(fact)
-        self._flush()
+        self._close()
         run.status, run.code = status, code
         run.usage, run.cost_nano, run.iterations = usage, cost, iterations
 
@@ -160,11 +170,18 @@ class Fold:
         return self.runs[-1]
 
     def _flush(self) -> None:
+        """The results become a message."""
         if self.pending:
-            results = [self.pending[index] for index in sorted(self.pending)]
-            self.messages.append(Message("user", tuple(results)))
+            self._close()
+
+    def _close(self) -> None:
+        """Whatever has no result now gets none: every call is answered."""
+        calls = self._calls()
+        if calls:
+            by_position = [self.pending[index] for index in sorted(self.pending)]
+            done = {result.tool_use_id: result for result in by_position}
+            self.messages.append(answers(calls, done))
             self.pending = {}
-        self._calls = []
 
     def to_json(self) -> dict[str, JSON]:
         """All of the state as plain data: `Fold.from_json` goes on from there."""
@@ -173,7 +190,6 @@ class Fold:
             "seq": self.seq,
             "messages": [message.to_json() for message in self.messages],
             "runs": [run.to_json() for run in self.runs],
-            "calls": self._calls,
             "pending": [
                 [index, content_to_json(result.content), result.is_error]
                 for index, result in self.pending.items()
@@ -201,13 +217,12 @@ class Fold:
             state.seq = _whole(whole.get("seq"))
             state.messages = [message_from_json(item) for item in _list(whole.get("messages"))]
             state.runs = [_run_from_json(_object(item)) for item in _list(whole.get("runs"))]
-            state._calls = [_text(item) for item in _list(whole.get("calls"))]
+            calls = state._calls()
             for item in _list(whole.get("pending")):
                 index, content, is_error = _list(item)
                 position = _whole(index)
-                call = state._calls[position]
                 state.pending[position] = ToolResultBlock(
-                    call, content_from_json(content), is_error is True
+                    calls[position].id, content_from_json(content), is_error is True
                 )
         except (ValueError, IndexError) as error:
             raise JournalError(f"a snapshot is damaged: {error}", cause=error) from error
@@ -253,28 +268,23 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
 
 
 def _answering(reply: Message, message: Message, out: list[Message]) -> Message:
-    """`message`, which follows `reply`, with the results it lacks."""
+    """`message`, which follows `reply`, with the results it lacks; or `out` gets them before."""
     results = {
         block.tool_use_id: block for block in message.content if isinstance(block, ToolResultBlock)
     }
+    uses = reply.tool_uses
     if not results:
         _answer(reply, out)
         return message
-    if all(use.id in results for use in reply.tool_uses):
+    if all(use.id in results for use in uses):
         return message
-    ordered = [results.get(use.id) or not_run(use.id) for use in reply.tool_uses]
-    others = [block for block in message.content if block not in ordered]
-    return Message("user", (*ordered, *others))
+    others = [block for block in message.content if not isinstance(block, ToolResultBlock)]
+    return Message("user", (*answers(uses, results).content, *others))
 
 
 def _answer(reply: Message, out: list[Message]) -> None:
-    if reply.role == "assistant" and (uses := reply.tool_uses):
-        out.append(Message("user", tuple([not_run(use.id) for use in uses])))
-
-
-def not_run(tool_use_id: str) -> ToolResultBlock:
-    """The result of a call that was not made because its run ended first."""
-    return ToolResultBlock(tool_use_id, NOT_RUN, True)
+    if reply.role == "assistant" and reply.tool_uses:
+        out.append(answers(reply.tool_uses, {}))
 
 
 def _run_from_json(data: Mapping[str, JSON]) -> RunSummary:
