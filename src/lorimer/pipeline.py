@@ -74,6 +74,9 @@ class PipelineOptions(TypedDict, total=False):
     """Live objects that the manifest names."""
     session_id: str
     """The conversation to go on with; a new one by default."""
+    owner: str
+    """Who claims its conversations in the journal: a name no other process has. A fresh id by
+    default."""
 
 
 class Pipeline:
@@ -96,6 +99,7 @@ class Pipeline:
         workspace: str | Path | None = None,
         bindings: Mapping[str, object] | None = None,
         session_id: str = "",
+        owner: str = "",
         catalogue: Catalogue | None = None,
     ) -> None:
         self.manifest = manifest
@@ -109,7 +113,7 @@ class Pipeline:
         self._catalogue = catalogue or shipped_catalogue()
         self._plan = self._compile(manifest)
         self._bus = Bus()
-        self._owner = self.world.new_id("owner")
+        self._owner = owner or self.world.new_id("owner")
         self._session_id = session_id
         self._conversation: Conversation | None = None
         self._busy = False
