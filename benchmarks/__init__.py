@@ -1,0 +1,1 @@
+"""The budgets of DESIGN section 12, measured: see README.md."""

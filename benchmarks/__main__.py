@@ -1,0 +1,127 @@
+"""`python -m benchmarks`: measure the budgets and print one table. See README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from benchmarks.budgets import LINES, Line
+from benchmarks.measure import Outcome, Spread, measure
+
+HEADERS = ("row", "what", "unit", "ours", "floors", "ratio", "budget", "within")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0: every budget that was measured holds; 1: one does not, or a case failed."""
+    options = _options(arguments)
+    lines = [line for line in LINES if not options.rows or line.row in options.rows]
+    scale = "quick" if options.quick else "full"
+    rounds = options.rounds or (3 if options.quick else 5)
+    outcomes = measure(lines, rounds, scale, _tell)
+    _tell("")
+    if options.json:
+        print(json.dumps([_to_json(outcome) for outcome in outcomes], indent=2))
+    else:
+        _show(outcomes)
+    failed = any(outcome.within is False or outcome.note for outcome in outcomes)
+    return 1 if failed else 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    known = sorted({line.row for line in LINES})
+    parser.add_argument("--rows", type=_rows, default=[], help=f"some of {known}, e.g. 1,2,5")
+    parser.add_argument("--rounds", type=int, default=0, help="default 5, or 3 with --quick")
+    parser.add_argument("--quick", action="store_true", help="smaller batches")
+    parser.add_argument("--json", action="store_true", help="all figures as JSON")
+    options = parser.parse_args(arguments)
+    unknown = set(options.rows) - set(known)
+    if unknown:
+        parser.error(f"there is no row {sorted(unknown)[0]}; the rows are {known}")
+    return options
+
+
+def _rows(text: str) -> list[int]:
+    return [int(row) for row in text.split(",")]
+
+
+def _tell(what: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)
+
+
+def _show(outcomes: Sequence[Outcome]) -> None:
+    cells = [_cells(outcome) for outcome in outcomes]
+    if sys.stdout.isatty():
+        _show_rich(cells)
+    else:
+        widths = [max(len(row[at]) for row in (HEADERS, *cells)) for at in range(len(HEADERS))]
+        for row in (HEADERS, *cells):
+            print(
+                "  ".join(
+                    cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+                ).rstrip()
+            )
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"\nCPU of all threads; median [min-max] over the rounds. Load average: {load}.")
+
+
+def _show_rich(cells: Sequence[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*HEADERS)
+    for row in cells:
+        table.add_row(*row, style="red" if row[-1] == "NO" else None)
+    Console().print(table, markup=False)
+
+
+def _cells(outcome: Outcome) -> tuple[str, ...]:
+    line = outcome.line
+    within = {True: "yes", False: "NO", None: "-"}[outcome.within]
+    floors = ", ".join(f"{name} {_number(s.median)}" for name, s in outcome.floors.items())
+    ours = outcome.note if outcome.ours is None else _spread(outcome.ours)
+    ratio = "" if outcome.ratio is None else f"x{_spread(outcome.ratio)}"
+    return (str(line.row), line.what, line.unit, ours, floors, ratio, _budget(line), within)
+
+
+def _budget(line: Line) -> str:
+    if line.most is not None:
+        return _number(line.most)
+    return "-" if line.most_times is None else f"x{line.most_times:g}"
+
+
+def _spread(spread: Spread) -> str:
+    low, high = min(spread.values), max(spread.values)
+    return f"{_number(spread.median)} [{_number(low)}-{_number(high)}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _to_json(outcome: Outcome) -> dict[str, object]:
+    line = outcome.line
+    return {
+        "row": line.row,
+        "what": line.what,
+        "unit": line.unit,
+        "ours": _values(outcome.ours),
+        "floors": {name: _values(spread) for name, spread in outcome.floors.items()},
+        "ratio": _values(outcome.ratio),
+        "budget": line.most,
+        "budget_ratio": line.most_times,
+        "within": outcome.within,
+        "note": outcome.note,
+    }
+
+
+def _values(spread: Spread | None) -> dict[str, object] | None:
+    return None if spread is None else {"median": spread.median, "rounds": spread.values}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

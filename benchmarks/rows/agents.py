@@ -1,0 +1,129 @@
+"""The agent that is measured: 21 stages, an in-process model, a tool that does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import process_time_ns
+from typing import ClassVar, Final
+
+from lorimer.core.journal import Journal
+from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.messages import Request, Response, StopReason, TextBlock, ToolUse, Usage
+from lorimer.core.result import PipelineResult
+from lorimer.core.stage import Stage
+from lorimer.core.state import PipelineState
+from lorimer.models.pricing import Price
+from lorimer.models.registry import Models
+from lorimer.models.scripted import ScriptedModel
+from lorimer.pipeline import Pipeline
+from lorimer.presets import agent_manifest
+from lorimer.tools import Tool, ToolContext, ToolRegistry, ToolResult
+from lorimer.tools.base import ToolInput
+from lorimer.tools.permissions import Rule
+
+USAGE: Final = Usage(100, 20)
+FINAL: Final = Response((TextBlock("done"),), StopReason.END_TURN, USAGE, "x")
+CALL: Final = Response((ToolUse("call_1", "work", {"n": 1}),), StopReason.TOOL_USE, USAGE, "x")
+UNBOUND: Final = Limits(max_turns=1_000_000, max_tool_calls=1_000_000)
+LATER: Final = (
+    (11, "tool_review"),
+    (12, "agent"),
+    (13, "task_registry"),
+    (15, "hitl"),
+    (18, "memory"),
+    (19, "summarize"),
+)
+"""Stages that Lorimer does not have yet: stand-ins fill their places."""
+
+
+class StandIn(Stage[object, object]):
+    """Hands on what it gets. As a custom stage it is awaited like any other."""
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        return input
+
+
+class Work(Tool):
+    """Does nothing; notes the CPU time of each call in `stamps` if there are any."""
+
+    name = "work"
+    description = "Does a piece of work."
+    input_schema: ClassVar[dict[str, object]] = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+    }
+
+    def __init__(self, effects: Iterable[str] = ("read",), stamps: list[int] | None = None) -> None:
+        self.effects = frozenset(effects)
+        self.calls = 0
+        self._stamps = stamps
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        self.calls += 1
+        if self._stamps is not None:
+            self._stamps.append(process_time_ns())
+        return ToolResult("ok")
+
+
+def script(calls: int, *, stamps: list[int] | None = None, latency_s: float = 0.0) -> ScriptedModel:
+    """A model that asks for `calls` tool calls, then answers; over and over. For runs one after
+    the other. With `stamps` it notes the CPU time of each call."""
+    asked = 0
+
+    def answer(request: Request) -> Response:
+        nonlocal asked
+        asked += 1
+        if stamps is not None:
+            stamps.append(process_time_ns())
+        return CALL if asked % (calls + 1) else FINAL
+
+    return ScriptedModel(
+        answer, price=Price(3, 15), deltas=False, record=False, latency_s=latency_s
+    )
+
+
+def manifest(model: str = "scripted:x") -> EnvironmentManifest:
+    """The agent preset with a window that no benchmark fills."""
+    made = agent_manifest(model=model)
+    made.limits = UNBOUND
+    made.stages["guard"].strategy_configs["guards"] = {"token_budget": {"context_window": 10**9}}
+    return made
+
+
+def pipeline(
+    model: ScriptedModel,
+    work: Work | None = None,
+    *,
+    of: EnvironmentManifest | None = None,
+    granted: bool = True,
+    rules: Iterable[Rule | str] = (),
+    journal: Journal | None = None,
+    stand_ins: bool = True,
+) -> Pipeline:
+    """An agent of 21 stages, or, without `stand_ins`, of those that `of` has. Not `granted`:
+    `rules` decide each call of the tool."""
+    tools = ToolRegistry()
+    if work is not None:
+        tools.register(work, granted=granted)
+    made = Pipeline(
+        of or manifest(),
+        models=Models(providers={"scripted": model}),
+        tools=tools if work is not None else None,
+        rules=rules,
+        journal=journal,
+    )
+    if not stand_ins:
+        return made
+    for order, name in LATER:
+        made.register_stage(type(name, (StandIn,), {"name": name, "order": order})())
+    if len(made.plan.stages) != 21:
+        raise RuntimeError(f"the plan has {len(made.plan.stages)} stages, not 21")
+    return made
+
+
+def check(result: PipelineResult, calls: int) -> None:
+    """The run ended well after `calls` tool calls. Raises RuntimeError."""
+    if result.status != "ok" or result.iterations != calls + 1 or result.text != "done":
+        raise RuntimeError(f"{result.status} {result.error} after {result.iterations} iterations")

@@ -1,0 +1,80 @@
+"""Rows 1, 2 and 4: what the engine costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+
+from benchmarks.rows.agents import Work, check, pipeline, script
+from benchmarks.support import WARM_UP, Figures, Scale, expect, per_unit_us
+from lorimer.core.events import Event
+from lorimer.models.scripted import ScriptedModel
+from lorimer.pipeline import Pipeline
+from lorimer.tools.permissions import Rule
+
+RULES = (Rule("other"), Rule("work", {"n": "2"}), Rule("work", {"n": "1"}))
+"""The last one allows the calls."""
+
+
+async def one_run(scale: Scale) -> Figures:
+    """Row 1: runs of one iteration, without tools."""
+
+    def make(model: ScriptedModel, work: Work) -> Pipeline:
+        return pipeline(model)
+
+    return {"us": await _batches(make, Work(), scale.batches, scale.runs, 0)}
+
+
+async def tool_runs(scale: Scale) -> Figures:
+    """Row 2: runs of ten tool iterations, of a tool that was granted."""
+
+    def make(model: ScriptedModel, work: Work) -> Pipeline:
+        return pipeline(model, work)
+
+    return {"us": await _batches(make, Work(), scale.batches, scale.tool_runs, 10)}
+
+
+async def ruled_runs(scale: Scale) -> Figures:
+    """Row 2 with a tool that writes, whose every call a rule of the caller decides."""
+
+    def make(model: ScriptedModel, work: Work) -> Pipeline:
+        return pipeline(model, work, granted=False, rules=RULES)
+
+    return {"us": await _batches(make, Work({"write"}), scale.batches, scale.tool_runs, 10)}
+
+
+async def watched_runs(scale: Scale) -> Figures:
+    """The same with a handler that hears of each call."""
+    heard: list[Event] = []
+
+    def make(model: ScriptedModel, work: Work) -> Pipeline:
+        made = pipeline(model, work, granted=False, rules=RULES)
+        made.on("tool.call_start", heard.append)
+        return made
+
+    us = await _batches(make, Work({"write"}), scale.batches, scale.tool_runs, 10)
+    expect("events", len(heard), scale.batches * (scale.tool_runs + WARM_UP) * 10)
+    return {"us": us}
+
+
+async def _batches(
+    make: Callable[[ScriptedModel, Work], Pipeline],
+    work: Work,
+    batches: int,
+    runs: int,
+    calls: int,
+) -> float:
+    found: list[float] = []
+    for _ in range(batches):
+        model = script(calls)
+        agent = make(model, work)
+
+        async def run(agent: Pipeline = agent) -> None:
+            check(await agent.run("hi"), calls)
+
+        for _ in range(WARM_UP):
+            await run()
+        found.append(await per_unit_us(run, runs, calls + 1))
+        expect("model calls", model.calls, (runs + WARM_UP) * (calls + 1))
+    expect("tool calls", work.calls, batches * (runs + WARM_UP) * calls)
+    return median(found)
