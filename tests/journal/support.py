@@ -63,6 +63,9 @@ class Store:
     def run(self, test: Callable[[Journal], Awaitable[T]], vfs: str | None = None) -> T:
         """Run `test` on a journal that is closed afterwards."""
 
+        if vfs is not None:
+            self.path.parent.mkdir(exist_ok=True)  # a VFS may not be on this disk at all
+
         async def main() -> T:
             journal = self.open(vfs)
             try:

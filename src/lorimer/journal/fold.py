@@ -120,6 +120,7 @@ class Fold:
 
     def _reply(self, fact: Event) -> None:
         data = fact.data
+        self._run(fact)
         message = None
         if "content" in data and "error" not in data:
             message = message_from_json({"role": "assistant", "content": data["content"]})

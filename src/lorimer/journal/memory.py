@@ -66,17 +66,18 @@ class MemoryJournal:
             raise refuse_epoch(stream)
         if self._closed:
             raise closed()
-        check_append(len(facts), ledger)
-        first = len(line.events) + 1
+        if ledger is not None or not facts:
+            check_append(len(facts), ledger)
+        events = line.events
+        seq = first = len(events) + 1
         for fact in facts:
             if fact.type in RUN_KINDS:
                 self._project(stream, line, first, facts)
                 break
-        seq = first
         for fact in facts:
             fact.seq = seq
             seq += 1
-        line.events.extend(facts)
+            events.append(fact)
         if ledger is not None:
             at = self._ledger.get(ledger.account, Balance())
             self._ledger[ledger.account] = Balance(

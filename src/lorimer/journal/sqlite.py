@@ -82,7 +82,8 @@ class SQLiteJournal:
     One thread writes (see writer.py), readers use short-lived worker threads. `threads=False`
     does everything in line on the caller's thread, fsyncs included: for simulations under
     virtual time and fault injection, where order must not depend on a scheduler, and the only
-    way to use the path ":memory:". `vfs` names an apsw VFS to reach the file through.
+    way to use the path ":memory:". `vfs` names an apsw VFS to reach the file through; then
+    the directory must exist, and modes are the VFS's business.
     """
 
     def __init__(
@@ -126,8 +127,9 @@ class SQLiteJournal:
         """See Journal. A visible append is made in line, about 20 us, while only one run is live
         and nothing is queued; else by the writer thread, grouped with all that wait.
 
-        Raises JournalError `exec.journal.failed` also for facts that are not plain JSON. Times
-        are stored in whole microseconds.
+        Raises JournalError `exec.journal.failed` also for facts that are not plain JSON; nothing
+        is kept then. Only when a sync failed is that not known until the file is opened again.
+        Times are stored in whole microseconds.
         """
         check_append(len(facts), ledger)
         live = self._live

@@ -269,9 +269,12 @@ class Writer:
             thread.join()
             self._thread = None
         with self._lock:
-            if self._db is not None:
-                self._db.close()
-                self._db = None
+            db, self._db = self._db, None
+            if db is not None:
+                try:
+                    db.close()
+                except apsw.Error as error:  # moving the log into the file: the log has it all
+                    raise explain(error, self._path) from error
 
     # -- transactions; the caller holds the lock -------------------------------------------------
 

@@ -1,0 +1,732 @@
+"""The SQLite journal: what survives, who waits for whom, what a broken file or disk says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import apsw
+import pytest
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.events import FACT_KINDS
+from lorimer.core.journal import Balance, Journal, LedgerEntry
+from lorimer.journal import SQLiteJournal
+from lorimer.journal import writer as writer_module
+from lorimer.journal.writer import THREAD_NAME
+from tests.journal.support import Clock, Disk, Store, end, facts_of, iteration, keys, note, start
+
+FAILED = ExecutorErrorCode.EXEC_JOURNAL_FAILED
+VERSION = ExecutorErrorCode.EXEC_JOURNAL_VERSION
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store("sqlite", tmp_path / "new" / "journal.db")
+
+
+@pytest.fixture(params=["sqlite", "sqlite-inline"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return Store(request.param, tmp_path / "new" / "journal.db")
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    disk = Disk(f"disk-{uuid4()}")
+    yield disk
+    disk.may_sync.set()
+    disk.unregister()
+
+
+def writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
+
+
+def raw(path: Path, *statements: str) -> list[object]:
+    db = apsw.Connection(str(path))
+    try:
+        return [row for sql in statements for row in db.execute(sql)]
+    finally:
+        db.close()
+
+
+# --- what survives --------------------------------------------------------------------------
+
+
+def test_everything_is_there_when_the_file_is_opened_again(any_store: Store) -> None:
+    written = [start(title="first"), *[f for row in iteration(1) for f in row], end(cost=5)]
+
+    async def write(journal: Journal) -> int:
+        epoch = await journal.claim("s", "me", 30)
+        for one in written[:3]:
+            await journal.append("s", epoch, [one], sync=False, ledger=LedgerEntry("a", 1, 2))
+        await journal.append("s", epoch, written[3:], sync=True)
+        await journal.put("d", b"document")
+        await journal.put_snapshot("s", 4, b"snapshot")
+        return epoch
+
+    async def check(journal: Journal) -> None:
+        assert await facts_of(journal, "s") == written
+        assert await facts_of(journal, "s", 4) == written[4:]
+        assert await journal.balance("a") == Balance(3, 6)
+        assert await journal.get("d") == b"document"
+        assert await journal.snapshot("s") == (4, b"snapshot")
+        assert [(row.title, row.cost_nano) for row in await journal.runs()] == [("first", 5)]
+        with pytest.raises(JournalError, match="being written by 'me'"):
+            await journal.claim("s", "you", 30)
+        more = [start("run_b"), note("more", "run_b")]
+        await journal.append("s", epoch, more, sync=False)  # the claim is the file's, not ours
+        assert [event.seq for event in more] == [len(written) + 1, len(written) + 2]
+        assert await facts_of(journal, "s", len(written)) == more
+
+    epoch = any_store.run(write)
+    any_store.run(check)
+
+
+def test_the_file_is_private(store: Store) -> None:
+    async def write(journal: Journal) -> list[int]:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        return [stat.S_IMODE(path.stat().st_mode) for path in store.path.parent.iterdir()]
+
+    old = os.umask(0)
+    try:
+        assert store.run(write) == [0o600] * 3  # database, log, index of the log
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
+
+
+CHILD = """
+import asyncio, os, sys
+from tests.journal.support import Store, note, start
+from pathlib import Path
+
+async def main():
+    journal = Store("sqlite", Path(sys.argv[1])).open()
+    epoch = await journal.claim("s", "child", 30)
+    await journal.append("s", epoch, [start()], sync=True)
+    number = 0
+    while sys.argv[2] == "until killed" or number < int(sys.argv[2]):
+        number += 1
+        await journal.append("s", epoch, [note(str(number))], sync=number % 50 == 0)
+        sys.stdout.write(f"{number}\\n")
+        sys.stdout.flush()
+    os._exit(3)
+
+asyncio.run(main())
+"""
+
+
+def child(path: Path, count: str, code: str = CHILD) -> subprocess.Popen[str]:
+    root = str(Path(__file__).parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(path), count],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+    )
+
+
+def noted(store: Store) -> list[str]:
+    async def read(journal: Journal) -> list[str]:
+        return [str(key) for key in keys(await facts_of(journal, "s", 1))]
+
+    return store.run(read)
+
+
+def test_what_was_visible_survives_the_end_of_the_process(store: Store) -> None:
+    process = child(store.path, "120")
+    told, _ = process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert noted(store) == told.split() == [str(number) for number in range(1, 121)]
+
+
+def test_what_was_visible_survives_a_kill(store: Store) -> None:
+    process = child(store.path, "until killed")
+    assert process.stdout is not None
+    told = [process.stdout.readline().strip() for _ in range(230)]
+    process.send_signal(signal.SIGKILL)
+    told += process.stdout.read().split()
+    process.stdout.close()
+    process.wait(10)
+    kept = noted(store)
+    assert kept[: len(told)] == told
+    assert len(told) <= len(kept) <= len(told) + 1  # at most the one it had no time to tell
+
+    async def go_on(journal: Journal) -> None:
+        store.clock.now += 1e9  # by its clock the dead one's claim is long over
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [end()], sync=True)
+
+    store.run(go_on)
+    assert noted(store) == [*kept, "run.end"]
+
+
+# --- who may write --------------------------------------------------------------------------
+
+
+def test_two_processes_write_one_file(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("mine", "me", 30)
+        process = child(store.path, "300")
+        seen: list[object] = []
+
+        async def follow() -> None:
+            async for event in journal.read("s", 1, follow=True):
+                seen.append(event.data["key"])
+                if len(seen) == 300:
+                    return
+
+        following = asyncio.create_task(follow())
+        number = 0
+        while process.poll() is None:
+            number += 1
+            await journal.append("mine", epoch, [note(str(number))], sync=number % 20 == 0)
+            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await following
+        assert process.returncode == 3
+        assert seen == [str(number) for number in range(1, 301)]
+        assert len(await facts_of(journal, "mine")) == number
+        assert process.stdout is not None
+        process.stdout.close()
+
+    store.run(test)
+
+
+def test_the_file_fences_a_writer_that_another_process_replaced(any_store: Store) -> None:
+    async def test(old: Journal) -> None:
+        epoch = await old.claim("s", "old", 30)
+        await old.append("s", epoch, [start()], sync=True)
+        await old.append("s", epoch, [note("a")], sync=False)
+        new = any_store.open()
+        any_store.clock.now += 31
+        taken = await new.claim("s", "new", 30)
+        await new.append("s", taken, [note("b")], sync=False)
+        for sync in (False, True):
+            with pytest.raises(JournalError) as caught:
+                await old.append("s", epoch, [note("zombie")], sync=sync)
+            assert caught.value.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+        any_store.clock.now += 31
+        again = await old.claim("s", "old", 30)
+        await old.append("s", again, [note("c")], sync=False)
+        assert keys(await facts_of(old, "s", 1)) == ["a", "b", "c"]
+        await new.close()
+
+    any_store.run(test)
+
+
+def test_two_writers_under_one_name_do_not_overwrite_each_other(any_store: Store) -> None:
+    async def test(one: Journal) -> None:
+        two = any_store.open()
+        epoch = await one.claim("s", "same", 30)
+        assert await two.claim("s", "same", 30) == epoch
+        await one.append("s", epoch, [note("a")], sync=True)
+        await two.append("s", epoch, [note("b"), note("c")], sync=True)
+        await two.append("s", epoch, [note("d")], sync=False)
+        for _ in range(2):
+            with pytest.raises(JournalError) as caught:
+                await one.append("s", epoch, [note("lost?"), note("?"), note("?")], sync=False)
+            assert caught.value.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+        assert keys(await facts_of(one, "s")) == ["a", "b", "c", "d"]
+        await two.close()
+
+    any_store.run(test)
+
+
+def test_two_processes_may_create_the_file_at_once(store: Store) -> None:
+    async def create() -> None:
+        journals = [store.open() for _ in range(8)]
+
+        async def write(number: int) -> None:
+            epoch = await journals[number].claim(f"s{number}", "me", 30)
+            await journals[number].append(f"s{number}", epoch, [note("a")], sync=True)
+
+        await asyncio.gather(*[write(number) for number in range(8)])
+        for number in range(8):
+            assert keys(await facts_of(journals[0], f"s{number}")) == ["a"]
+        await asyncio.gather(*[journal.close() for journal in journals])
+
+    asyncio.run(create())
+
+
+def test_a_lock_of_another_process_does_not_hold_up_the_loop(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        for text in "ab":
+            await journal.append("s", epoch, [note(text)], sync=False)
+        other = apsw.Connection(str(store.path))
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(journal.append("s", epoch, [note("c")], sync=False))  # type: ignore[arg-type]
+        beats = 0
+        for _ in range(20):
+            began = time.monotonic()
+            await asyncio.sleep(0.005)
+            beats += time.monotonic() - began < 0.05
+        assert beats >= 15
+        assert not writing.done()
+        other.execute("ROLLBACK")
+        await writing
+        other.close()
+        assert keys(await facts_of(journal, "s")) == ["a", "b", "c"]
+
+    store.run(test)
+
+
+# --- commits --------------------------------------------------------------------------------
+
+
+def test_visible_commits_of_one_run_are_made_in_line_and_never_fsynced(
+    store: Store, disk: Disk
+) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        synced, announced = disk.syncs, store.clock.announced
+        for number in range(100):
+            await journal.append("s", epoch, [note(str(number))], sync=False)
+        assert (disk.syncs, store.clock.announced) == (synced, announced)
+        await journal.append("s", epoch, [note("synced")], sync=True)
+        assert disk.syncs == synced + 1
+        assert disk.threads == {THREAD_NAME}
+        other = await journal.claim("t", "me", 30)
+        await journal.append("t", other, [start("run_t")], sync=True)
+        announced = store.clock.announced
+        await journal.append("s", epoch, [note("x")], sync=False)  # two runs: through the thread
+        assert store.clock.announced == announced + 1
+
+    store.run(test, disk.name)
+
+
+def test_a_long_run_of_visible_commits_never_fsyncs_on_the_loop(store: Store, disk: Disk) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        for number in range(2500):  # the log is checkpointed and begun anew twice
+            await journal.append("s", epoch, [note(str(number))], sync=False)
+        assert disk.threads == {THREAD_NAME}
+        assert disk.syncs < 20
+        assert (store.path.with_name("journal.db-wal")).stat().st_size < 5_000_000
+        assert len(await facts_of(journal, "s")) == 2501
+
+    store.run(test, disk.name)
+
+
+def test_a_hundred_synced_appends_share_their_fsyncs(store: Store, disk: Disk) -> None:
+    async def test(journal: Journal) -> None:
+        epochs = [await journal.claim(f"s{number}", "me", 30) for number in range(100)]
+        before = disk.syncs
+        await asyncio.gather(
+            *[
+                journal.append(f"s{number}", epoch, [start(f"run_{number}")], sync=True)
+                for number, epoch in enumerate(epochs)
+            ]
+        )
+        assert disk.syncs - before <= 5
+        assert len(await journal.runs(limit=200)) == 100
+
+    store.run(test, disk.name)
+
+
+def test_one_refusal_in_a_group_is_nobody_elses(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        results = await asyncio.gather(
+            journal.append("s", epoch, [note("a")], sync=True),
+            journal.append("s", epoch - 1, [note("stale")], sync=True),
+            journal.append("s", epoch, [note("b", at=float("nan"))], sync=True),
+            journal.append("s", epoch, [start("\ud800")], sync=True),  # the whole group fails
+            journal.append("s", epoch, [note("c")], sync=True),
+            return_exceptions=True,
+        )
+        kinds = [type(result) for result in results]
+        assert kinds == [int, JournalError, JournalError, JournalError, int]
+        assert keys(await facts_of(journal, "s")) == ["a", "c"]
+        assert results[4] == 2
+
+    store.run(test)
+
+
+def test_a_cancelled_append_is_written_and_known_before_it_raises(store: Store, disk: Disk) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        disk.may_sync.clear()
+        disk.syncing.clear()
+        written = note("a")
+        task = asyncio.create_task(journal.append("s", epoch, [written], sync=True))  # type: ignore[arg-type]
+        await asyncio.to_thread(disk.syncing.wait, 5)
+        assert store.clock.waiting == 1  # a simulation's clock would stand still now
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.01)
+            assert not task.done()
+        assert written.seq is None
+        disk.may_sync.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert written.seq == 2
+        assert store.clock.waiting == 0
+        assert await journal.append("s", epoch, [note("b")], sync=False) == 3
+        assert keys(await facts_of(journal, "s", 1)) == ["a", "b"]
+
+    store.run(test, disk.name)
+
+
+def test_a_scope_that_is_cancelled_waits_for_the_commit(store: Store, disk: Disk) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        disk.may_sync.clear()
+        written = note("a")
+        threading.Timer(0.15, disk.may_sync.set).start()
+        with anyio.move_on_after(0.05) as scope:
+            await journal.append("s", epoch, [written], sync=True)
+        assert scope.cancelled_caught
+        assert written.seq == 1
+
+    store.run(test, disk.name)
+
+
+def test_a_commit_that_fails_while_its_task_is_cancelled_says_so(store: Store, disk: Disk) -> None:
+    def fail(what: str) -> None:
+        raise apsw.FullError("full")
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [note("a")], sync=True)
+        disk.may_sync.clear()
+        disk.syncing.clear()
+        lost = note("b")
+        task = asyncio.create_task(journal.append("s", epoch, [lost], sync=True))  # type: ignore[arg-type]
+        await asyncio.to_thread(disk.syncing.wait, 5)
+        task.cancel()
+        await asyncio.sleep(0)
+        disk.fail = fail
+        disk.may_sync.set()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert isinstance(caught.value.__cause__, JournalError)
+        assert lost.seq is None
+        with pytest.raises(JournalError, match="disk is full"):
+            await journal.close()
+        disk.fail = lambda what: None
+
+    store.run(test, disk.name)
+
+
+# --- the thread -----------------------------------------------------------------------------
+
+
+def test_the_thread_ends_with_the_journal(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        assert not writers()
+        epoch = await journal.claim("s", "me", 30)
+        appends = [journal.append("s", epoch, [note(str(n))], sync=True) for n in range(20)]
+        tasks = [asyncio.ensure_future(one) for one in appends]  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        assert [thread.daemon for thread in writers()] == [False]
+        await journal.close()
+        assert not writers()
+        assert await asyncio.gather(*tasks) == list(range(1, 21))  # what was queued is written
+
+    store.run(test)
+    assert not writers()
+
+
+def test_an_idle_thread_ends_and_another_begins(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "IDLE_S", 0.02)
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        for number in range(4):
+            await journal.append("s", epoch, [note(str(number))], sync=True)
+            while writers():
+                await asyncio.sleep(0.01)
+        assert len(await facts_of(journal, "s")) == 4
+
+    store.run(test)
+
+
+def test_a_journal_that_nobody_closed_lets_the_process_end(store: Store) -> None:
+    code = CHILD.replace("os._exit(3)", "raise SystemExit(4)")
+    process = child(store.path, "10", code)
+    process.communicate(timeout=20)
+    assert process.returncode == 4
+
+
+def test_one_journal_serves_one_loop_after_the_other(store: Store) -> None:
+    journal = store.open()
+
+    async def write(text: str) -> list[object]:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [note(text)], sync=True)
+        return keys(await facts_of(journal, "s"))
+
+    assert asyncio.run(write("a")) == ["a"]
+    assert asyncio.run(write("b")) == ["a", "b"]
+    asyncio.run(journal.close())
+
+
+def test_without_threads_nothing_leaves_the_loop(tmp_path: Path, disk: Disk) -> None:
+    clock = Clock()
+
+    async def test(path: str | Path, vfs: str | None) -> None:
+        journal = SQLiteJournal(path, world=clock, threads=False, vfs=vfs)
+        epoch = await journal.claim("s", "me", 30)
+        count = threading.active_count()
+        for number in range(1500):
+            await journal.append("s", epoch, [note(str(number))], sync=number % 100 == 0)
+        assert len(await facts_of(journal, "s")) == 1500
+        assert threading.active_count() == count
+        assert clock.announced == 0
+        follower = aiter(journal.read("s", 1499, follow=True))
+        assert (await anext(follower)).seq == 1500
+        waiting = asyncio.ensure_future(anext(follower))
+        await asyncio.sleep(0.12)
+        await journal.append("s", epoch, [note("last")], sync=True)
+        assert (await waiting).data == {"key": "last"}
+        await journal.close()
+
+    asyncio.run(test(":memory:", None))
+    asyncio.run(test(tmp_path / "journal.db", disk.name))
+    assert disk.threads == {threading.current_thread().name}
+    with pytest.raises(JournalError, match="threads=False"):
+        SQLiteJournal(":memory:", world=clock)
+
+
+def test_a_big_stream_is_read_without_holding_up_the_loop(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=False)
+        for number in range(400):
+            await journal.append("s", epoch, [note("x" * 20_000, at=number)], sync=False)
+        longest = 0.0
+
+        async def beat() -> None:
+            nonlocal longest
+            while True:
+                began = time.monotonic()
+                await asyncio.sleep(0)
+                longest = max(longest, time.monotonic() - began)
+
+        beating = asyncio.create_task(beat())
+        assert len(await facts_of(journal, "s")) == 401
+        beating.cancel()
+        assert longest < 0.25
+
+    store.run(test)
+
+
+# --- broken files and disks -----------------------------------------------------------------
+
+
+def failure(store: Store, vfs: str | None = None) -> JournalError:
+    async def test(journal: Journal) -> JournalError:
+        with pytest.raises(JournalError) as caught:
+            await journal.claim("s", "me", 30)
+        return caught.value
+
+    return store.run(test, vfs)
+
+
+def test_a_file_that_is_no_database(any_store: Store) -> None:
+    any_store.path.parent.mkdir()
+    any_store.path.write_text("Dear diary, " * 100)
+    error = failure(any_store)
+    assert error.code is FAILED
+    assert "not a SQLite database" in str(error)
+    assert str(any_store.path) in str(error)
+    assert error.hint
+
+
+def test_a_database_of_somebody_else(any_store: Store) -> None:
+    any_store.path.parent.mkdir()
+    raw(any_store.path, "CREATE TABLE cats(name)")
+    assert "not a journal of lorimer" in str(failure(any_store))
+    assert raw(any_store.path, "SELECT name FROM sqlite_schema") == [("cats",)]  # left as it was
+
+
+def test_a_file_of_a_newer_version(any_store: Store) -> None:
+    any_store.run(lambda journal: journal.claim("s", "me", 30))
+    raw(any_store.path, "PRAGMA user_version=99")
+    error = failure(any_store)
+    assert error.code is VERSION
+    assert "newer version" in str(error)
+
+
+def test_a_directory_that_cannot_be_made(store: Store) -> None:
+    store.path.parent.write_text("a file")
+    error = failure(store)
+    assert error.code is FAILED
+    assert "cannot be opened" in str(error)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_may_not_be_written(store: Store) -> None:
+    store.path.parent.mkdir(mode=0o500)
+    assert "cannot be written" in str(failure(store))
+
+
+def test_a_file_in_a_read_only_place(store: Store, disk: Disk) -> None:
+    def fail(what: str) -> None:
+        raise apsw.ReadOnlyError("attempt to write a readonly database")
+
+    disk.fail = fail
+    error = failure(store, disk.name)
+    assert error.code is FAILED
+    assert "cannot be written" in str(error)
+    assert "directory" in error.hint
+
+
+def test_a_full_disk_refuses_and_loses_nothing(store: Store, disk: Disk) -> None:
+    def full(what: str) -> None:
+        if what == "write":
+            raise apsw.FullError("database or disk is full")
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        await journal.append("s", epoch, [note("a")], sync=False)
+        disk.fail = full
+        for sync in (False, True):
+            lost = note("lost")
+            with pytest.raises(JournalError, match="disk is full") as caught:
+                await journal.append("s", epoch, [lost], sync=sync, ledger=LedgerEntry("a", 9))
+            assert caught.value.code is FAILED
+            assert lost.seq is None
+        disk.fail = lambda what: None
+        assert await journal.append("s", epoch, [note("b")], sync=True) == 3
+        assert keys(await facts_of(journal, "s", 1)) == ["a", "b"]
+        assert await journal.balance("a") == Balance()
+
+    store.run(test, disk.name)
+
+
+def test_after_an_fsync_that_failed_nothing_is_promised(any_store: Store, disk: Disk) -> None:
+    def broken(what: str) -> None:
+        if what == "sync":
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        disk.fail = broken
+        for _ in range(2):
+            with pytest.raises(JournalError, match="could not be synced"):
+                await journal.append("s", epoch, [note("a")], sync=True)
+            disk.fail = lambda what: None
+        with pytest.raises(JournalError, match="could not be synced"):
+            await journal.append("s", epoch, [note("a")], sync=False)
+
+    any_store.run(test, disk.name)
+    assert noted(any_store) in ([], ["a"])  # nobody was told either way
+
+
+DAMAGE = {
+    "not JSON": "[[5,1,0,{",
+    "not a list": '{"a":1}',
+    "no facts": "[]",
+    "a fact that is no list": "[7]",
+    "too few parts": "[[5,1,0]]",
+    "no number": '[[5,"1",0,{}]]',
+    "NaN": '[[5,1,0,{"key":NaN}]]',
+    "no data": "[[5,1,0,7]]",
+}
+
+
+@pytest.mark.parametrize("body", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_row_is_named_and_what_is_before_it_can_be_read(
+    any_store: Store, body: str
+) -> None:
+    async def write(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        for text in "abcd":
+            await journal.append("s", epoch, [note(text), note(text)], sync=False)
+
+    async def read(journal: Journal) -> None:
+        reading = journal.read("s")
+        assert [(await anext(reading)).data["key"] for _ in range(4)] == ["a", "a", "b", "b"]
+        with pytest.raises(JournalError, match=r"fact 5 of stream 's' is damaged") as caught:
+            await anext(reading)
+        assert caught.value.code is FAILED
+
+    any_store.run(write)
+    raw(any_store.path, f"UPDATE facts SET body='{body}' WHERE at & 0xffffffff = 5")
+    any_store.run(read)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [f'[[{len(FACT_KINDS)},1,0,{{"key":"x"}}]]', "[[1,1,0,[0,1,2,3,4,5]]]", '[[2,1,0,[0,"",99]]]'],
+    ids=["kind", "field", "word"],
+)
+def test_a_row_of_a_newer_version_says_so(any_store: Store, body: str) -> None:
+    async def write(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [note("a")], sync=False)
+
+    async def read(journal: Journal) -> None:
+        with pytest.raises(JournalError, match="written by a newer version") as caught:
+            await facts_of(journal, "s")
+        assert caught.value.code is VERSION
+
+    any_store.run(write)
+    raw(any_store.path, f"UPDATE facts SET body='{body}'")
+    any_store.run(read)
+
+
+def test_a_row_that_is_gone_is_missed(any_store: Store) -> None:
+    async def write(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        for text in "abcd":
+            await journal.append("s", epoch, [note(text), note(text)], sync=False)
+
+    async def read(journal: Journal) -> None:
+        with pytest.raises(JournalError, match="facts 3 to 4 of stream 's' are missing"):
+            await facts_of(journal, "s")
+
+    any_store.run(write)
+    raw(any_store.path, "DELETE FROM facts WHERE at & 0xffffffff = 3")
+    any_store.run(read)
+
+
+# --- sizes ----------------------------------------------------------------------------------
+
+
+def file_bytes(tmp_path: Path, iterations: int) -> int:
+    store = Store("sqlite", tmp_path / f"{iterations}.db")
+
+    async def write(journal: Journal) -> None:
+        epoch = await journal.claim("session_7f3kq2m5", "me", 30)
+        await journal.append("session_7f3kq2m5", epoch, [start()], sync=True)
+        for number in range(iterations):
+            for row in iteration(number):
+                await journal.append("session_7f3kq2m5", epoch, row, sync=False)
+
+    store.run(write)  # closing it moves the log into the file
+    sizes = raw(store.path, "PRAGMA page_count", "PRAGMA page_size")
+    (pages,), (page,) = sizes  # type: ignore[misc]
+    assert store.path.stat().st_size == pages * page
+    return pages * page
+
+
+def test_an_iteration_takes_at_most_500_bytes_however_many_there_are(tmp_path: Path) -> None:
+    empty, few, many = (file_bytes(tmp_path, count) for count in (0, 200, 1000))
+    assert (few - empty) / 200 <= 500
+    assert (many - few) / 800 <= 500
+    assert many / 1000 <= 500  # the empty file included
+    assert abs((few - empty) / 200 - (many - few) / 800) <= 20
