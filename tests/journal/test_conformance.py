@@ -173,7 +173,7 @@ def test_runs_are_listed_newest_first(store: Store) -> None:
             "exec.x",
             1,
         )
-        assert rows[1] == RunRow("run_2", "t", NOW, first=1)
+        assert rows[1] == RunRow("run_2", "t", NOW, "hi", first=1)  # titled by its input
         assert (rows[0].status, rows[0].first) == ("completed", 4)
         assert await journal.runs(limit=2) == rows[:2]
         assert await journal.runs(limit=0) == []

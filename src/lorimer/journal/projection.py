@@ -3,6 +3,7 @@ and run.end, and the two rules that these obey."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +14,9 @@ from lorimer.core.jsonable import JSON
 
 RUN_KINDS: Final = frozenset({"run.start", "run.end"})
 
+TITLE_CHARS: Final = 100
+"""Of the input, where a run was given no title."""
+
 MONEY_MAX: Final = 2**53
 """Nano-dollars, 9 million dollars: what one movement of the ledger may not reach."""
 
@@ -21,7 +25,8 @@ def started_row(stream: str, seq: int, fact: Event) -> RunRow:
     """The row of the run that `fact`, a run.start, begins."""
     if not fact.run_id:
         raise JournalError("a run.start fact has no run id")
-    return RunRow(fact.run_id, stream, fact.time, _text(fact.data.get("title")), first=seq)
+    title = _text(fact.data.get("title")) or _headline(fact.data.get("input"))
+    return RunRow(fact.run_id, stream, fact.time, title, first=seq)
 
 
 def ended_row(row: RunRow, fact: Event) -> RunRow:
@@ -101,6 +106,15 @@ def pick(prefix: str, found: list[RunRow]) -> RunRow | None:
 def _text(value: JSON) -> str:
     # Shown to people only: half a surrogate pair, which no store takes, becomes "?".
     return value.encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _headline(input: JSON) -> str:
+    """The beginning of what the run was asked, on one line."""
+    text = input.get("text") if isinstance(input, Mapping) else input
+    if not isinstance(text, str):
+        return ""
+    line = " ".join(text[: 4 * TITLE_CHARS].split())
+    return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1]}…"
 
 
 def _whole(value: JSON) -> int:
