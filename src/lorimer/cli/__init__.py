@@ -1,0 +1,16 @@
+"""The command line: `lorimer`.
+
+Decides what a person sees and which exit code a program gets; everything it does is done by the
+packages below it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The console script. Ends the process with a documented exit code (`lorimer --help`)."""
+    from lorimer.cli.app import lorimer
+
+    sys.exit(lorimer.main(sys.argv[1:], prog_name="lorimer", standalone_mode=True))

@@ -1,0 +1,158 @@
+"""From the words of a command line to a manifest, models and rules: all that can be wrong with
+them is found here, before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lorimer.cli.fail import Fault, suggest
+from lorimer.core.compile import check_document
+from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
+from lorimer.models.credentials import VARIABLES, CredentialBundle, ProviderCredentials
+from lorimer.models.registry import PROVIDERS, Models
+from lorimer.models.spec import parse_spec
+from lorimer.presets import PRESETS, preset_manifest
+from lorimer.stages.catalogue import catalogue
+from lorimer.stages.s06_api import model_spec
+from lorimer.tools.builtin import builtin_tools
+from lorimer.tools.permissions import Rule
+
+if TYPE_CHECKING:
+    from lorimer.core.world import World
+
+AGENT_PROMPT: Final = (
+    "You work in a folder on the user's computer, through tools, until the task is done. "
+    "Look before you change anything. Use paths relative to the folder. "
+    "A call that was refused stays refused: find another way, or say what you would need. "
+    "End with a short answer that says what you found or did."
+)
+"""The system prompt of `lorimer run` with the preset `agent`, unless another is given."""
+
+
+def preset(name: str) -> EnvironmentManifest:
+    """A preset by name. Raises Fault telling the nearest."""
+    if name not in PRESETS:
+        raise Fault(
+            f"there is no preset {name!r}{suggest(name, PRESETS) or '.'} Known: {', '.join(PRESETS)}"
+        )
+    return preset_manifest(name)
+
+
+def load(path: Path) -> EnvironmentManifest:
+    """A manifest's file. Raises ConfigError naming every error."""
+    data = read_document(path)
+    if problems := check_document(data, catalogue()):
+        raise invalid(problems)
+    return EnvironmentManifest.from_dict(data)
+
+
+def choose(manifest: EnvironmentManifest, model: str | None, provider: str | None) -> None:
+    """Put another model into a manifest."""
+    if provider and not model:
+        raise Fault("--provider says who answers, but not which model", hint="Add --model NAME.")
+    if provider and provider not in PROVIDERS:
+        raise Fault(
+            f"there is no provider {provider!r}{suggest(provider, PROVIDERS) or '.'} "
+            f"Known: {', '.join(PROVIDERS)}"
+        )
+    if model:
+        manifest.model.model = f"{provider}:{model}" if provider else model
+
+
+def instruct(manifest: EnvironmentManifest, prompt: str) -> None:
+    """Give the agent another system prompt."""
+    if "system" not in manifest.stages:
+        raise Fault("--system: this agent has no system stage", hint="Use --preset chat or agent.")
+    manifest.stages["system"].config["prompt"] = prompt
+
+
+def equip(manifest: EnvironmentManifest, names: str) -> None:
+    """Give the agent these shipped tools: names or groups, separated by commas."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if wanted and "tool" not in manifest.stages:
+        raise Fault("--tools: this agent has no tool stage", hint="Use --preset chat or agent.")
+    manifest.tools.built_in = [str(tool.name) for tool in builtin_tools(wanted)]
+
+
+def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]:
+    """The rules of `--allow`. Raises Fault for one that no tool of the agent is meant by."""
+    names = [str(tool.name) for tool in builtin_tools(manifest.tools.built_in)]
+    rules: list[Rule] = []
+    for text in texts:
+        try:
+            rule = Rule.parse(text)
+        except ConfigError as error:
+            raise Fault(f"--allow: {error}") from None
+        if rule.tool not in names:
+            known = f"It has: {', '.join(names)}" if names else "It has no tools"
+            raise Fault(
+                f"--allow {text}: this agent has no tool {rule.tool!r}"
+                f"{suggest(rule.tool, names) or '.'} {known}"
+            )
+        rules.append(rule)
+    return rules
+
+
+def limited(
+    limits: Limits, turns: int | None, dollars: float | None, seconds: float | None
+) -> Limits:
+    """The limits of one run: the manifest's, but for what the command line says."""
+    if turns is not None:
+        limits = replace(limits, max_turns=turns)
+    if dollars is not None:
+        limits = replace(limits, max_cost_usd=dollars)
+    return limits if seconds is None else replace(limits, timeout_s=seconds)
+
+
+def connect(
+    manifest: EnvironmentManifest, base_url: str | None, key_variable: str | None, world: World
+) -> Models:
+    """The models of a run. Raises ConfigError or Fault for an unknown provider, a missing key or
+    a missing SDK: all of that before a run is begun.
+
+    A key in the environment is meant for the vendor's own address. To another address
+    (`--base-url`) only the key that `--api-key-env` names is sent.
+    """
+    provider = ""
+    if "api" in manifest.stages:
+        provider = str(manifest.stages["api"].config.get("provider", ""))
+    spec = model_spec(manifest.model, provider)
+    parsed = parse_spec(spec, PROVIDERS)
+    given: dict[str, ProviderCredentials] = {}
+    if key_variable is not None:
+        key = os.environ.get(key_variable, "").strip()
+        if not key:
+            raise Fault(f"--api-key-env: the variable {key_variable} is not set, or is empty")
+        given[parsed.provider] = ProviderCredentials(key, base_url or "")
+    elif base_url:
+        given[parsed.provider] = ProviderCredentials("none", base_url)
+    bundle = CredentialBundle(given)
+    models = Models(bundle, world)
+    try:
+        models.resolve(spec)
+    except ConfigError as error:
+        if error.code is ExecutorErrorCode.EXEC_API_NO_CLIENT and parsed.provider in VARIABLES:
+            raise _no_key(parsed.provider, bundle) from None
+        raise
+    return models
+
+
+def _no_key(provider: str, bundle: CredentialBundle) -> Fault:
+    variable = VARIABLES[provider][0]
+    others = [name for name in bundle.providers if name != provider]
+    hint = f"export {variable}=..."
+    if others:
+        hint += f", or choose a model of {' or '.join(others)} with --model, whose key is set"
+    else:
+        hint += "; without any key: lorimer demo"
+    return Fault(
+        f"no API key for the provider {provider!r}: set {variable}",
+        code=ExecutorErrorCode.EXEC_API_NO_CLIENT.value,
+        hint=hint,
+    )

@@ -1,0 +1,156 @@
+"""The group `lorimer`: which commands there are, and how every failure is told.
+
+A command's module is imported when it is used, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Final, NoReturn, cast
+
+import click
+
+from lorimer.core.errors import LorimerError
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "run": ("lorimer.cli.run:run", "Give an agent a task and watch it work."),
+    "runs": ("lorimer.cli.runs:runs", "List, read and resume runs."),
+    "manifest": ("lorimer.cli.manifest:manifest", "Write, check and explain manifests."),
+    "doctor": ("lorimer.cli.doctor:doctor", "Say what works here, and what to do about the rest."),
+    "demo": ("lorimer.cli.demo.command:demo", "See an agent work, be killed, and go on."),
+}
+"""Name to `module:command` and what it does."""
+
+
+def _exit_codes() -> str:
+    from lorimer.cli.fail import EXIT_CODES
+
+    lines = [f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()]
+    return "\b\nExit codes:\n" + "\n".join(lines)
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when used, and whose failures take one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        return cast("click.Command", vars(import_module(module))[name])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.epilog = _exit_codes()
+        super().format_epilog(ctx, formatter)
+
+    def main(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: object,
+    ) -> NoReturn:
+        """Run a command line and exit with a documented code. Tracebacks only with --debug."""
+        words, debug = _without_debug(sys.argv[1:] if args is None else args)
+        try:
+            done = super().main(
+                words,
+                prog_name or "lorimer",
+                complete_var,
+                standalone_mode=False,
+                windows_expand_args=windows_expand_args,
+                **extra,
+            )
+            sys.stdout.flush()
+        except Exception as error:
+            if debug and not isinstance(error, click.exceptions.Exit):
+                raise
+            sys.exit(_told(error))
+        except KeyboardInterrupt:
+            from lorimer.cli.fail import INTERRUPTED
+
+            sys.exit(INTERRUPTED)
+        sys.exit(done if isinstance(done, int) else 0)
+
+
+def _without_debug(args: Sequence[str]) -> tuple[list[str], bool]:
+    """The words without `--debug`, which may stand anywhere before a `--`, and whether it did."""
+    end = args.index("--") if "--" in args else len(args)
+    words = [word for at, word in enumerate(args) if at >= end or word != "--debug"]
+    return words, len(words) < len(args)
+
+
+def _told(error: Exception) -> int:
+    """Tell what went wrong; the exit code."""
+    from lorimer.cli import fail
+
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return fail.USAGE
+        case click.ClickException():
+            return fail.report_usage(error)
+        case click.Abort():
+            return fail.INTERRUPTED
+        case LorimerError():
+            return fail.report_error(error)
+        case BrokenPipeError():
+            # whoever read our output has gone: nobody to tell, and nothing more to flush
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return fail.FAILED
+        case OSError():
+            fail.report(_os_error(error))
+            return fail.FAILED
+        case _:
+            fail.report(
+                f"unexpected: {type(error).__name__}: {error}",
+                hint="Run it again with --debug to see where, and please report it.",
+            )
+            return fail.FAILED
+
+
+def _os_error(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            click.echo(f"lorimer {version('lorimer')}")
+        except PackageNotFoundError:
+            click.echo("lorimer (run from its source, not installed)")
+        context.exit()
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it."
+)
+@click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show a traceback when something fails."
+)
+def lorimer() -> None:
+    """Lorimer executes LLM agents: explicitly, within bounds, durably.
+
+    \b
+    Start here:
+      lorimer demo                       see it work, no key needed
+      lorimer run "what is in here?"     run an agent in this folder
+      lorimer runs ls                    what has been run
+    """

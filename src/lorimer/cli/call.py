@@ -1,0 +1,65 @@
+"""What of a call to `lorimer run` a later `runs resume` needs to know: kept beside the manifest.
+
+The manifest says all about the agent and nothing about where it was put to work. Nothing that is
+read from here permits anything: rules are kept to be told, and have to be given again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from lorimer.core.journal import Journal
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.models.credentials import redact_url
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Where and on what terms a run was begun."""
+
+    workspace: str = ""
+    """Absolute path."""
+    base_url: str = ""
+    """Without user name and password."""
+    rules: tuple[str, ...] = ()
+    key_variable: str = ""
+    """The name in `--api-key-env`; told, never looked up."""
+
+    async def keep(self, journal: Journal, run_id: str) -> None:
+        """Store it for that run. The first one counts."""
+        data: dict[str, JSON] = {
+            "workspace": self.workspace,
+            "base_url": redact_url(self.base_url),
+            "rules": list(self.rules),
+            "key_variable": self.key_variable,
+        }
+        await journal.put(_name(run_id), canonical(data))
+
+    @classmethod
+    async def of(cls, journal: Journal, run_id: str) -> Call:
+        """What is known of that run; empty when it was not begun from a command line."""
+        body = await journal.get(_name(run_id))
+        try:
+            data = cast("JSON", json.loads(body or b"{}"))
+        except ValueError:
+            return cls()
+        if not isinstance(data, Mapping):
+            return cls()
+        rules = data.get("rules")
+        return cls(
+            _text(data.get("workspace")),
+            _text(data.get("base_url")),
+            tuple([str(rule) for rule in rules]) if isinstance(rules, list | tuple) else (),
+            _text(data.get("key_variable")),
+        )
+
+
+def _name(run_id: str) -> str:
+    return f"call:{run_id}"
+
+
+def _text(value: JSON) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,6 @@
+"""`lorimer demo`: an agent at work on real data, killed in the middle and resumed.
+
+`command.py` is the play, `stage.py` the folder it is played in, `actor.py` the scripted model,
+`process.py` the agent's process. `data/` is what the agent works on, `task.md` what it is asked,
+`script/` what the scripted model writes.
+"""

@@ -1,0 +1,160 @@
+"""The model of the demo where there is no key: a script, played over real HTTP.
+
+It decides nothing about the outcome: what its report says comes from the result of the analysis
+that really ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from typing import Final
+
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.testing.fake_server import FakeUsage, SeenRequest, ToolCall, Turn
+from lorimer.testing.faults import Hang, Pieces
+
+MODEL: Final = "scripted-demo"
+COMMAND: Final = "python3 analyse.py"
+REPORT_TURN: Final = 4
+"""The answer after the analysis has run: the one that the kill cuts off, the first time."""
+
+_FOR_EVER_S: Final = 600.0
+
+
+def actor(pause_s: float, *, cut_off: bool = True) -> Callable[[SeenRequest], Turn]:
+    """The script, as a function of the conversation so far; so it can be asked again.
+
+    Each answer comes after `pause_s` seconds. The first request for answer `REPORT_TURN` is
+    never answered, if `cut_off`: it is the one in flight when the agent is killed.
+    """
+    asked: list[int] = []
+
+    def answer(request: SeenRequest) -> Turn:
+        messages = _objects(request.body.get("messages"))
+        number = sum(message.get("role") == "assistant" for message in messages)
+        first = number not in asked
+        asked.append(number)
+        turn = _turn(number, messages)
+        size = len(dumps(request.body))
+        usage = FakeUsage(input_tokens=size // 4, output_tokens=max(len(_said(turn)) // 4, 1))
+        if cut_off and first and number == REPORT_TURN:
+            return replace(turn, usage=usage, faults=(Hang(after=3, seconds=_FOR_EVER_S),))
+        slow = (Hang(seconds=pause_s), Pieces(delay_s=0.01)) if pause_s else ()
+        return replace(turn, usage=usage, faults=slow)
+
+    return answer
+
+
+def _turn(number: int, messages: Sequence[Mapping[str, JSON]]) -> Turn:
+    match number:
+        case 0:
+            return _call(
+                "I'll look at what is here first.",
+                ("Glob", {"pattern": "**/*"}),
+                ("Read", {"file_path": "data/README.md"}),
+            )
+        case 1:
+            return _call(
+                "Two tables and their published totals. What do the tables look like?",
+                ("Read", {"file_path": "data/population-2010.csv", "limit": 6}),
+                ("Read", {"file_path": "data/population-2020.csv", "limit": 6}),
+            )
+        case 2:
+            return _call(
+                "The same columns in both. I write the analysis: check the totals, then growth.",
+                ("Write", {"file_path": "analyse.py", "content": _text("analyse.txt")}),
+            )
+        case 3:
+            return _call("Now I run it.", ("Bash", {"command": COMMAND}))
+        case 4:
+            return _call(
+                "The totals match the published ones. I write down what it found.",
+                ("Write", {"file_path": "report.md", "content": _report(messages)}),
+            )
+        case _:
+            return Turn(text=_closing(messages))
+
+
+def _call(text: str, *calls: tuple[str, Mapping[str, JSON]]) -> Turn:
+    """An answer that makes calls; their ids follow from their content."""
+    made = [
+        ToolCall(f"toolu_demo_{abs(hash_of(name, given)):08x}", name, given)
+        for name, given in calls
+    ]
+    return Turn(text=text, tool_calls=tuple(made))
+
+
+def hash_of(name: str, given: Mapping[str, JSON]) -> int:
+    """A number that is the same in every process."""
+    from zlib import crc32
+
+    return crc32(f"{name} {dumps(given)}".encode())
+
+
+def _report(messages: Sequence[Mapping[str, JSON]]) -> str:
+    """The report, with the figures that the analysis printed."""
+    found = findings(_last_result(messages))
+    return _text("report.md").format(
+        rows=found.get("rows", "?"),
+        country=found.get("whole country", "?"),
+        fastest=found.get("fastest", "?"),
+        shrank=found.get("shrank", "?"),
+    )
+
+
+def _closing(messages: Sequence[Mapping[str, JSON]]) -> str:
+    printed = next(
+        (text for text in map(_result_of, reversed(messages)) if "fastest:" in text), ""
+    )
+    found = findings(printed)
+    fastest = found.get("fastest", "?").split(",")[0]
+    return (
+        f"The states together grew by {found.get('whole country', '?')} from 2010 to 2020, "
+        f"fastest of all {fastest}. Only these shrank: {found.get('shrank', '?')}. "
+        "The report is in report.md, its chart in chart.svg."
+    )
+
+
+def findings(printed: str) -> dict[str, str]:
+    """What the analysis printed, by the word before the colon."""
+    found: dict[str, str] = {}
+    for line in printed.splitlines():
+        name, colon, rest = line.partition(": ")
+        if colon:
+            found[name.strip()] = rest.strip()
+        if "rows add up" in rest:
+            found["rows"] = rest.split(" ", 1)[0]
+    return found
+
+
+def _last_result(messages: Sequence[Mapping[str, JSON]]) -> str:
+    return _result_of(messages[-1]) if messages else ""
+
+
+def _result_of(message: Mapping[str, JSON]) -> str:
+    """The text of the tool results in a message."""
+    texts: list[str] = []
+    for block in _objects(message.get("content")):
+        if block.get("type") == "tool_result":
+            content = block.get("content")
+            if isinstance(content, str):
+                texts.append(content)
+            else:
+                texts.extend([str(part.get("text", "")) for part in _objects(content)])
+    return "\n".join(texts)
+
+
+def _said(turn: Turn) -> str:
+    return f"{turn.text}{''.join([call.arguments for call in turn.tool_calls])}"
+
+
+def _text(name: str) -> str:
+    return files("lorimer.cli.demo").joinpath("script", name).read_text("utf-8")
+
+
+def _objects(value: JSON) -> list[Mapping[str, JSON]]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return []
+    return [item for item in value if isinstance(item, Mapping)]

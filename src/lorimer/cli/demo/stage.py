@@ -1,0 +1,105 @@
+"""The folder of one demo: the data, the task, the agent's manifest, and its journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from lorimer.cli.demo.actor import COMMAND, MODEL
+from lorimer.cli.fail import Fault
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.presets import agent_manifest
+
+RULES: Final = ("Write(analyse.py)", f"Bash({COMMAND})", "Write(report.md)")
+"""All that the agent may do besides reading."""
+TOOLS: Final = ("Glob", "Grep", "Read", "Write", "Bash")
+DATA: Final = ("README.md", "population-2010.csv", "population-2020.csv")
+
+PRICES: Final = {"input_per_million": 3.0, "output_per_million": 15.0}
+"""US dollars for a million tokens of the script: made up, so that there is something to count."""
+COST_LIMIT_USD: Final = 1.0
+"""What a real model may cost."""
+
+_SYSTEM: Final = (
+    "You are a careful data analyst. You work in a folder through tools, with relative paths, "
+    "and do exactly what the task says."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where everything of one demo is."""
+
+    root: Path
+
+    @property
+    def workspace(self) -> Path:
+        """What the agent sees."""
+        return self.root / "work"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.db"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "agent.yaml"
+
+    @property
+    def task(self) -> Path:
+        return self.root / "task.md"
+
+    @property
+    def report(self) -> Path:
+        return self.workspace / "report.md"
+
+    @property
+    def chart(self) -> Path:
+        return self.workspace / "chart.svg"
+
+    @property
+    def log(self) -> Path:
+        """One line for every time the analysis really ran."""
+        return self.workspace / "runs.log"
+
+
+def choose_folder(given: Path | None) -> Folder:
+    """`--dir`, which must be new or empty, else the first free `lorimer-demo` here."""
+    if given is None:
+        number = 1
+        while (path := Path("lorimer-demo" if number == 1 else f"lorimer-demo-{number}")).exists():
+            number += 1
+        return Folder(path)
+    if given.exists() and (not given.is_dir() or any(given.iterdir())):
+        raise Fault(f"--dir: {given} is there already and not an empty folder")
+    return Folder(given)
+
+
+def lay_out(folder: Folder, manifest: EnvironmentManifest) -> None:
+    """Write the files. Raises OSError."""
+    here = files("lorimer.cli.demo")
+    (folder.workspace / "data").mkdir(parents=True)
+    for name in DATA:
+        text = here.joinpath("data", name).read_text("utf-8")
+        (folder.workspace / "data" / name).write_text(text, "utf-8")
+    folder.task.write_text(here.joinpath("task.md").read_text("utf-8"), "utf-8")
+    manifest.save(folder.manifest)
+
+
+def describe_agent(model: str | None, *, priced: bool) -> EnvironmentManifest:
+    """The demo's agent. Without a model: the script, at made-up prices. `priced`: a price for
+    the model is known or may be asked for, so a ceiling on it can be held."""
+    manifest = agent_manifest(
+        model=model or f"anthropic:{MODEL}", system_prompt=_SYSTEM, max_turns=25
+    )
+    manifest.metadata.name = "lorimer-demo"
+    manifest.metadata.description = "Looks at census data, analyses it, writes a report."
+    manifest.tools.built_in = list(TOOLS)
+    limit = COST_LIMIT_USD if priced and model else None
+    manifest.limits = replace(manifest.limits, timeout_s=600.0, max_cost_usd=limit)
+    if model is None:
+        manifest.stages["token"].strategies["calculator"] = "custom_pricing"
+        manifest.stages["token"].strategy_configs["calculator"] = dict(PRICES)
+    return manifest

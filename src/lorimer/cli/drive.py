@@ -1,0 +1,265 @@
+"""Runs one run in the foreground: signals, progress, what comes out, and the exit code.
+
+Ctrl-C cancels the run: it ends, and its journal says so. SIGTERM and SIGHUP mean that the
+machine wants this process gone, not that the task is unwanted: the run is suspended and can be
+resumed. A second signal does not wait for anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from lorimer.cli import fail
+from lorimer.cli.progress import Screen
+from lorimer.cli.story import Story, summary
+from lorimer.cli.text import short_id, visible
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.events import Event
+from lorimer.core.jsonable import dumps
+from lorimer.core.result import PipelineResult
+from lorimer.core.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lorimer.pipeline import Pipeline
+
+FORMATS: Final = ("text", "json", "stream-json")
+
+_DELTAS: Final = ("text.delta", "thinking.delta", "tool.input_delta")
+_STREAMED: Final = ("api.retry", "tool.call_start", "tool.progress", "events.dropped")
+"""Signals that `stream-json` shows beside the facts."""
+_HURRY_S: Final = 0.7
+"""Seconds that a second signal leaves for killing what tools have started."""
+
+
+@dataclass(slots=True)
+class Output:
+    """How the outcome is given."""
+
+    format: str = "text"
+    quiet: bool = False
+    deltas: bool = False
+    """In `stream-json`: pieces of text as they come. An attempt that failed after the first
+    piece is then not made again."""
+    store_option: str = ""
+    """` --store PATH` where the person gave one: commands in hints have to name it too."""
+
+
+class Drive:
+    """One run in the foreground."""
+
+    def __init__(
+        self, pipeline: Pipeline, story: Story, screen: Screen, output: Output, world: World
+    ) -> None:
+        self._pipeline = pipeline
+        self._story = story
+        self._screen = screen
+        self._output = output
+        self._world = world
+        self._run_id = ""
+        self._result: PipelineResult | None = None
+        self._signal: int | None = None
+        self._gone = False
+        """Whoever read our output has gone."""
+        self._main: asyncio.Task[PipelineResult] | None = None
+
+    async def run(
+        self, begin: Callable[[], Awaitable[PipelineResult]], known_id: str = ""
+    ) -> int:
+        """Begin, show, wait, tell. The exit code. Raises what `begin` raises before a run is."""
+        self._run_id = known_id
+        self._listen()
+        started = self._world.monotonic()
+        try:
+            with self._signals():
+                self._screen.open()
+                self._main = asyncio.ensure_future(begin())
+                try:
+                    result = await self._main
+                except asyncio.CancelledError:
+                    if self._signal is None and not self._gone:
+                        raise
+                    if self._result is None:
+                        self._screen.close()
+                        fail.report("stopped before anything was run")
+                        return 128 + (self._signal or signal.SIGPIPE)
+                    result = self._result
+        finally:
+            self._screen.close()
+        return self._tell(result, self._world.monotonic() - started)
+
+    # --- listening -------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        pipeline, output = self._pipeline, self._output
+        for kind in ("pipeline.complete", "pipeline.error"):
+            pipeline.on(kind, self._ended)
+        pipeline.on("run.start", self._begun)
+        shown = not output.quiet
+        if shown:
+            for kind in (
+                *("stage.enter", "api.retry", "tool.call_start", "tool.progress", "run.resumed"),
+                *("model.intent", "model.reply", "tool.result", "effect"),
+            ):
+                pipeline.on(kind, self._show)
+        if output.format == "stream-json":
+            from lorimer.core.events import FACT_KINDS
+
+            for kind in (*FACT_KINDS, *_STREAMED, *(_DELTAS if output.deltas else ())):
+                pipeline.on(kind, self._print_event)
+
+    def _begun(self, event: Event) -> None:
+        self._run_id = event.run_id
+        if not self._output.quiet:
+            model = self._pipeline.manifest.model.model
+            self._screen.line([("run ", "bold"), (short_id(event.run_id), ""), (f"  {model}", "dim")])
+
+    def _show(self, event: Event) -> None:
+        for line in self._story.tell(event):
+            self._screen.line(line)
+
+    def _print_event(self, event: Event) -> None:
+        try:
+            click.echo(dumps(event.to_json()))
+        except BrokenPipeError:  # nobody reads it any more
+            if self._main is not None and not self._gone:
+                self._gone = True
+                self._main.cancel()
+
+    def _ended(self, event: Event) -> None:
+        result: object = event.data.get("result")
+        if isinstance(result, PipelineResult):
+            self._result = result
+
+    # --- stopping --------------------------------------------------------------------------
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, partial(self._stop, number))
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _stop(self, number: signal.Signals) -> None:
+        if self._signal is not None:
+            self._stop_at_once()
+            return
+        self._signal = number
+        self._story.doing = "stopping"
+        if not self._output.quiet:
+            again = " (again: at once)" if number == signal.SIGINT else ""
+            self._screen.line([("  ■ ", "yellow"), (f"stopping{again}", "")])
+        own = [task for task in asyncio.all_tasks() if task.get_name() == self._run_id]
+        if number == signal.SIGINT or not own:
+            if self._main is not None:
+                self._main.cancel()
+        else:  # ending the run's own task is how the engine is told of a shutdown
+            for task in own:
+                task.cancel()
+
+    def _stop_at_once(self) -> None:
+        self._screen.close()
+        code = 128 + (self._signal or signal.SIGINT)
+        for task in asyncio.all_tasks():  # once more: whoever waits for a tool skips its grace
+            task.cancel()
+        if self._run_id:
+            fail.report(
+                "stopped at once", hint=f"Go on with: lorimer {self._resume_command(self._run_id)}"
+            )
+        asyncio.get_running_loop().call_later(_HURRY_S, os._exit, code)
+
+    def _resume_command(self, run_id: str) -> str:
+        return f"runs resume {short_id(run_id)}{self._output.store_option}"
+
+    # --- telling ---------------------------------------------------------------------------
+
+    def _tell(self, result: PipelineResult, seconds: float) -> int:
+        self._print_result(result)
+        error = result.exception
+        used = summary(
+            result.run_id,
+            result.iterations,
+            len(result.steps),
+            result.usage,
+            result.cost_nano,
+            seconds,
+        )
+        if error is None:
+            self._say_end("ok", "green", used)
+            self._hint_refusals()
+            return fail.OK
+        self._say_end(result.status, "red", used)
+        hint = error.hint
+        if error.code is ExecutorErrorCode.EXEC_RUN_SHUTDOWN:
+            hint = f"Go on with: lorimer {self._resume_command(result.run_id)}"
+        elif not hint:
+            hint = f"lorimer runs show {short_id(result.run_id)}{self._output.store_option}"
+        if self._signal == signal.SIGINT:
+            fail.report("cancelled; what was done until then stays done", code=error.code.value)
+        else:
+            fail.report(str(error), code=error.code.value, hint=hint)
+        self._hint_refusals()
+        return 128 + self._signal if self._signal is not None else fail.exit_code(error)
+
+    def _print_result(self, result: PipelineResult) -> None:
+        match self._output.format:
+            case "json":
+                click.echo(dumps(result.to_json()))
+            case "stream-json":
+                click.echo(dumps({"type": "result", **result.to_json()}))
+            case _ if result.exception is None:
+                text = result.text.rstrip("\n")
+                click.echo(visible(text) if _is_terminal() else text)
+            case _:
+                pass  # half an answer on stdout would pass for a whole one
+
+    def _say_end(self, status: str, colour: str, used: str) -> None:
+        if not self._output.quiet or status != "ok":
+            word = "spent" if status == "cancelled" else status
+            head = click.style(f"{word}:", fg=colour, bold=True)
+            click.echo(f"{head} {used}", err=True)
+
+    def _hint_refusals(self) -> None:
+        refused = list(dict.fromkeys(self._story.refused))
+        if refused and not self._output.quiet:
+            rules = " ".join([f"--allow {_quoted(rule)}" for rule in refused[:3]])
+            more = f" (and {len(refused) - 3} more)" if len(refused) > 3 else ""
+            click.echo(
+                f"{click.style('hint:', fg='cyan')} calls were refused that this would allow: "
+                f"{rules}{more}",
+                err=True,
+            )
+
+
+def _is_terminal() -> bool:
+    return click.get_text_stream("stdout").isatty()
+
+
+def _quoted(text: str) -> str:
+    from shlex import quote
+
+    return quote(visible(text))
+
+
+def primed(facts: Iterable[Event]) -> Story:
+    """A story that begins with the sums of what is recorded."""
+    story = Story()
+    for fact in facts:
+        story.count(fact)
+    story.refused.clear()
+    return story

@@ -1,0 +1,132 @@
+"""Exit codes, and the one line on stderr that goes with them.
+
+The table of exit codes is here and nowhere else; `lorimer --help` prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Final
+
+import click
+
+from lorimer.cli.text import visible
+from lorimer.core.errors import ConfigError, ErrorCategory, ExecutorErrorCode, LorimerError
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+LIMIT: Final = 3
+STORE: Final = 4
+HANGUP: Final = 129
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+EXIT_CODES: Final[Mapping[int, str]] = {
+    OK: "the run ended well",
+    FAILED: "the run ended in an error",
+    USAGE: "usage or configuration: nothing was run",
+    LIMIT: "a limit stopped the run (turns, time, cost, tool calls, guard)",
+    STORE: "the store of runs could not be used, or is in use",
+    INTERRUPTED: "stopped by Ctrl-C; the run ended as cancelled",
+    TERMINATED: "stopped by SIGTERM (SIGHUP: 129); the run can be resumed",
+}
+
+_BY_CATEGORY: Final[Mapping[ErrorCategory, int]] = {
+    ErrorCategory.CONFIG: USAGE,
+    ErrorCategory.LIMIT: LIMIT,
+    ErrorCategory.STORE: STORE,
+}
+_BY_CODE: Final[Mapping[ExecutorErrorCode, int]] = {
+    ExecutorErrorCode.EXEC_API_NO_CLIENT: USAGE,
+    ExecutorErrorCode.EXEC_RUN_CANCELLED: INTERRUPTED,
+    ExecutorErrorCode.EXEC_RUN_SHUTDOWN: TERMINATED,
+}
+
+
+class Fault(click.UsageError):
+    """Something the person has to change, told in one line and a hint. Exit code 2."""
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.code = code
+
+
+def exit_code(error: LorimerError) -> int:
+    """The exit code for an error, by its code, else by its category."""
+    return _BY_CODE.get(error.code) or _BY_CATEGORY.get(error.category, FAILED)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or "" when nothing is like `word`."""
+    close = get_close_matches(word, sorted(set(known)), n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def report(message: str, *, code: str = "", hint: str = "") -> None:
+    """Print `error: ...` and perhaps `hint: ...` on stderr, each on one line."""
+    where = f" ({code})" if code else ""
+    text = " ".join(visible(message).split()).rstrip(".")
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {text}{where}", err=True)
+    if hint:
+        click.echo(f"{click.style('hint:', fg='cyan')} {' '.join(visible(hint).split())}", err=True)
+
+
+def report_error(error: LorimerError) -> int:
+    """Print an error of ours; several problems of one document one a line. Its exit code."""
+    problems = error.problems if isinstance(error, ConfigError) else ()
+    if len(problems) > 1:
+        head, mark, _ = str(error).partition(": " + problems[0])
+        report(head if mark else str(error), code=error.code.value, hint=error.hint)
+        for problem in problems:
+            click.echo(f"  {' '.join(visible(problem).split())}", err=True)
+    else:
+        report(str(error), code=error.code.value, hint=error.hint)
+    return exit_code(error)
+
+
+def report_usage(error: click.ClickException) -> int:
+    """Print what click or a command of ours found wrong with the command line."""
+    hint, code = "", ""
+    match error:
+        case Fault():
+            text, hint, code = error.message, error.hint, error.code
+        case click.NoSuchOption():
+            known = _options(error.ctx)
+            text = f"there is no option {error.option_name!r}{suggest(error.option_name, known)}"
+        case click.NoSuchCommand():
+            group = error.ctx.command if error.ctx is not None else None
+            known = group.list_commands(error.ctx) if isinstance(group, click.Group) else []
+            text = f"there is no command {error.command_name!r}"
+            text += f"{suggest(error.command_name, known) or '.'} Known: {', '.join(known)}"
+        case click.MissingParameter():
+            text = error.format_message().rstrip(".")
+            text = text[:1].lower() + text[1:]
+        case _:
+            text = error.format_message()
+            text = text[:1].lower() + text[1:]
+    if not hint and isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f"{error.ctx.command_path} --help"
+    report(text, code=code, hint=hint)
+    return USAGE if isinstance(error, click.UsageError) else error.exit_code
+
+
+def _options(context: click.Context | None) -> list[str]:
+    if context is None:
+        return []
+    return [
+        name
+        for parameter in context.command.get_params(context)
+        for name in (*parameter.opts, *parameter.secondary_opts)
+        if name.startswith("-")
+    ]
+
+
+class OneOf(click.Choice[str]):
+    """A choice whose error tells the nearest name."""
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        known = [str(choice) for choice in self.choices]
+        return f"there is no {value!r}{suggest(str(value), known) or '.'} Known: {', '.join(known)}"

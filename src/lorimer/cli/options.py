@@ -1,0 +1,84 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import click
+
+from lorimer.cli.drive import FORMATS
+from lorimer.cli.fail import OneOf
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|)")
+_SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+class Span(click.ParamType[float]):
+    """Seconds, or `90s`, `5m`, `2h`."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found = _SPAN.fullmatch(str(value).strip())
+        seconds = float(found[1]) * _SECONDS[found[2]] if found is not None else 0.0
+        if seconds <= 0:
+            self.fail(f"{value!r} is no time: write seconds, or e.g. 90s, 5m, 2h", param, ctx)
+        return seconds
+
+
+store_option = click.option(
+    "--store",
+    metavar="PATH",
+    help="The SQLite file that runs are kept in. Default: $LORIMER_STORE, else one in the user's"
+    " data directory.",
+)
+
+
+def execution_options(command: F) -> F:
+    """Options of every command that runs something."""
+    for option in reversed(
+        (
+            click.option(
+                "--workspace",
+                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                help="The folder that tools work in and do not leave. Default: this one.",
+            ),
+            click.option(
+                "--allow",
+                metavar="RULE",
+                multiple=True,
+                help="Let calls run without asking: Tool or Tool(subject), taken literally, e.g."
+                " --allow 'Bash(python analyse.py)'. May be given several times.",
+            ),
+            click.option("--base-url", metavar="URL", help="Another address than the vendor's."),
+            click.option(
+                "--api-key-env",
+                metavar="NAME",
+                help="The variable whose key is sent to --base-url; without it, none of yours is.",
+            ),
+            store_option,
+            click.option(
+                "--output-format",
+                type=OneOf(FORMATS),
+                default="text",
+                show_default=True,
+                help="What stdout gets: the answer; one JSON object; or every fact as it comes,"
+                " one a line.",
+            ),
+            click.option(
+                "--include-partial-messages",
+                is_flag=True,
+                help="With stream-json: pieces of text as they come.",
+            ),
+            click.option("-q", "--quiet", is_flag=True, help="No progress; only errors."),
+        )
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,62 @@
+"""Who is writing a run: a name that says which process, so that others can tell whether it lives.
+
+A claim on a conversation ends by itself some time after its process died. Whoever resumes should
+not have to wait for that: on the same machine it can be seen at once that a process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from contextlib import suppress
+from hashlib import blake2b
+from typing import Final
+
+_KIND: Final = "cli"
+
+
+def own_name() -> str:
+    """The name of this process: `cli:<machine>:<pid>:<start>`."""
+    pid = os.getpid()
+    return f"{_KIND}:{_machine()}:{pid}:{_start(pid)}"
+
+
+def is_gone(name: str) -> bool:
+    """The process of that name is certainly dead. False: it lives, or nobody here can know."""
+    kind, _, rest = name.partition(":")
+    machine, _, rest = rest.partition(":")
+    pid, _, start = rest.partition(":")
+    if kind != _KIND or not pid.isdecimal() or machine != _machine():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it exists, and is somebody else's
+        pass
+    return _start(int(pid)) != start  # its number was given to another process
+
+
+def _start(pid: int) -> str:
+    """When a process began, in the kernel's own count; "" where that cannot be known."""
+    if sys.platform == "linux":
+        with suppress(OSError, IndexError):
+            with open(f"/proc/{pid}/stat", "rb") as stat:
+                fields = stat.read().rpartition(b")")[2].split()
+            if fields[0] == b"Z":  # dead, only nobody has asked for its status yet
+                return "dead"
+            return fields[19].decode()
+    return ""
+
+
+def _machine() -> str:
+    """This machine since it was started, and this container on it: where a pid means something."""
+    parts = [socket.gethostname()]
+    if sys.platform == "linux":
+        with suppress(OSError):
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+                parts.append(boot.read().strip())
+        with suppress(OSError):
+            parts.append(os.readlink("/proc/self/ns/pid"))
+    return blake2b("|".join(parts).encode(), digest_size=6).hexdigest()

@@ -1,0 +1,120 @@
+"""What is shown on stderr while a run works: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from lorimer.cli.story import Line, Story
+from lorimer.cli.text import duration
+from lorimer.core.world import World
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+
+class Screen(Protocol):
+    """Where progress goes."""
+
+    def open(self) -> None:
+        """The run begins."""
+        ...
+
+    def line(self, line: Line) -> None:
+        """Add a line that stays."""
+        ...
+
+    def paused(self) -> Iterator[None]:
+        """Give the terminal away for a question (a context manager)."""
+        ...
+
+    def close(self) -> None:
+        """The run has ended: leave the terminal as it was. Twice is fine."""
+        ...
+
+
+class Silent:
+    """`--quiet`: nothing but errors."""
+
+    def open(self) -> None: ...
+
+    def line(self, line: Line) -> None: ...
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        yield
+
+    def close(self) -> None: ...
+
+
+class Plain(Silent):
+    """Lines, as they come: for logs and pipes."""
+
+    def line(self, line: Line) -> None:
+        click.echo("".join([text for text, _ in line]).rstrip(), err=True)
+
+
+class Live(Silent):
+    """Lines that stay, above one that tells what is going on right now."""
+
+    def __init__(self, story: Story, world: World) -> None:
+        from rich.console import Console
+        from rich.live import Live as RichLive
+        from rich.spinner import Spinner
+
+        self._story = story
+        self._world = world
+        self._began = world.monotonic()
+        self._spinner = Spinner("dots", style="cyan")
+        self._console = Console(stderr=True, highlight=False)
+        self._live = RichLive(
+            self, console=self._console, refresh_per_second=8, transient=True, redirect_stdout=False
+        )
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.table import Table
+        from rich.text import Text
+
+        story = self._story
+        elapsed = duration(self._world.monotonic() - self._began)
+        row = Table.grid(padding=(0, 1))
+        row.add_column()
+        row.add_column(no_wrap=True, overflow="ellipsis")
+        row.add_row(
+            self._spinner,
+            Text.assemble((story.doing, "bold"), (f"  {story.sums} · {elapsed}", "dim")),
+        )
+        yield row
+
+    def open(self) -> None:
+        self._live.start()
+
+    def line(self, line: Line) -> None:
+        from rich.text import Text
+
+        self._console.print(Text.assemble(*line), soft_wrap=False)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        self._live.stop()
+        try:
+            yield
+        finally:
+            self._live.start()
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def screen_for(story: Story, world: World, *, quiet: bool) -> Screen:
+    """The right one for this stderr."""
+    if quiet:
+        return Silent()
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return Live(story, world)
+    return Plain()

@@ -1,0 +1,60 @@
+"""Where runs are kept: one SQLite file in the user's data directory, unless told otherwise."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lorimer.cli.fail import Fault
+
+if TYPE_CHECKING:
+    from lorimer.core.world import World
+    from lorimer.journal.sqlite import SQLiteJournal
+
+VARIABLE: Final = "LORIMER_STORE"
+
+
+def data_directory() -> Path:
+    """The user's own directory for data of programs, by the custom of the system."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Application Support")
+    else:
+        # the specification says that a relative path in the variable is to be ignored
+        given = os.environ.get("XDG_DATA_HOME", "")
+        base = given if os.path.isabs(given) else str(Path.home() / ".local" / "share")
+    return Path(base) / "lorimer"
+
+
+def store_path(given: str | None) -> Path:
+    """`--store`, else LORIMER_STORE, else the default."""
+    named = given or os.environ.get(VARIABLE)
+    return Path(named).expanduser() if named else data_directory() / "lorimer.db"
+
+
+def existing_store(given: str | None) -> Path:
+    """As `store_path`, for commands that only read. Raises Fault when there is no such file."""
+    path = store_path(given)
+    if not path.exists():
+        hint = "Run something first: lorimer demo, or lorimer run."
+        if given or os.environ.get(VARIABLE):
+            hint = f"It was named by {'--store' if given else VARIABLE}. {hint}"
+        raise Fault(f"there is no store of runs at {path}", hint=hint)
+    return path
+
+
+@asynccontextmanager
+async def opened(path: Path, world: World) -> AsyncIterator[SQLiteJournal]:
+    """The journal in the file at `path`, closed at the end."""
+    from lorimer.journal.sqlite import SQLiteJournal
+
+    journal = SQLiteJournal(path, world=world)
+    try:
+        yield journal
+    finally:
+        await journal.close()

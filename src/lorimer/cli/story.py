@@ -1,0 +1,178 @@
+"""What happens in a run, as lines for a person: the same for a live run and for a recorded one.
+
+Takes facts (and a few signals), keeps the sums, and words each thing once. How lines get onto a
+screen is decided by `progress.py` and `timeline.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from lorimer.cli.text import cost, count, duration, one_line, short_id, tokens
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import NO_USAGE, Usage
+
+Line: TypeAlias = list[tuple[str, str]]
+"""Pieces of text, each with a rich style."""
+
+_CALL_WIDTH: Final = 60
+_TEXT_WIDTH: Final = 400
+_SUBJECTS: Final = ("command", "file_path", "path", "pattern", "query", "url", "name")
+_WAITING: Final[Mapping[str, str]] = {
+    "api": "the model is thinking",
+    "tool": "running tools",
+}
+
+
+class Story:
+    """One run as it unfolds."""
+
+    def __init__(self) -> None:
+        self.usage: Usage = NO_USAGE
+        self.cost_nano = 0
+        self.turns = 0
+        self.calls = 0
+        """Tool calls that have a result."""
+        self.refused: list[str] = []
+        """Rules that would have allowed calls that were refused."""
+        self.doing = "starting"
+        self._uses: Sequence[Mapping[str, JSON]] = ()
+        self._began: dict[str, float] = {}
+
+    def count(self, fact: Event) -> None:
+        """Take a fact into the sums without telling of it: it happened earlier."""
+        for _ in self.tell(fact):
+            pass
+
+    def tell(self, event: Event) -> Iterator[Line]:
+        """The lines for one event; most have none."""
+        data = event.data
+        match event.type:
+            case "stage.enter":
+                self.doing = _WAITING.get(event.stage, event.stage)
+            case "model.intent":
+                self.turns = max(self.turns, event.iteration + 1)
+            case "model.reply":
+                yield from self._reply(data)
+            case "tool.call_start":
+                self._began[str(data.get("tool_use_id"))] = event.time
+                self.doing = one_line(call_text(data), _CALL_WIDTH)
+            case "tool.progress":
+                self.doing = one_line(f"{data.get('name')}: {data.get('text')}", _CALL_WIDTH)
+            case "tool.result":
+                yield self._result(data, event.time)
+            case "api.retry":
+                wait = data.get("delay_s")
+                seconds = duration(wait) if isinstance(wait, int | float) else "a while"
+                self.doing = f"waiting {seconds} to ask again"
+                yield [
+                    ("  ↻ ", "yellow"),
+                    (f"asking again in {seconds}: {one_line(str(data.get('error')), 80)} ", ""),
+                    (f"({data.get('code')})", "dim"),
+                ]
+            case "run.resumed":
+                yield [("  ↺ ", "cyan"), (f"going on after {data.get('facts')} recorded facts", "")]
+            case "effect":
+                self._charge(data)
+            case _:
+                pass
+
+    def _reply(self, data: Mapping[str, JSON]) -> Iterator[Line]:
+        self._charge(data)
+        content = data.get("content")
+        blocks = [b for b in content if isinstance(b, Mapping)] if _is_list(content) else []
+        self._uses = [block for block in blocks if block.get("type") == "tool_use"]
+        text = " ".join([str(b.get("text", "")) for b in blocks if b.get("type") == "text"])
+        if self._uses and text.strip():
+            yield [("  ● ", "blue"), (one_line(text, _TEXT_WIDTH), "italic")]
+
+    def _result(self, data: Mapping[str, JSON], time: float) -> Line:
+        self.calls += 1
+        key = str(data.get("key", ""))
+        at = int(key) if key.isdecimal() else -1
+        use = self._uses[at] if 0 <= at < len(self._uses) else {}
+        began = self._began.pop(str(use.get("id")), None)
+        took = f"  {duration(time - began)}" if began is not None else ""
+        bad = data.get("is_error") is True
+        mark = ("  ✗ ", "red") if bad else ("  ✓ ", "green")
+        name, subject = str(use.get("name", "?")), subject_of(use)
+        if data.get("error") == ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED.value:
+            self.refused.append(f"{name}({subject})")
+        return [
+            mark,
+            (f"{name} ", "bold"),
+            (one_line(subject, _CALL_WIDTH), ""),
+            (took, "dim"),
+            (f"  {one_line(head_of(data.get('content')), 70)}", "red" if bad else "dim"),
+        ]
+
+    def _charge(self, data: Mapping[str, JSON]) -> None:
+        usage, nano = data.get("usage"), data.get("cost")
+        if isinstance(usage, Mapping):
+            self.usage += Usage.from_json(usage)
+        if isinstance(nano, int):
+            self.cost_nano += nano
+
+    @property
+    def sums(self) -> str:
+        """Turns, tokens and cost so far, for the live line."""
+        into = self.usage.total - self.usage.output_tokens
+        return (
+            f"turn {max(self.turns, 1)} · {tokens(into)} in, {tokens(self.usage.output_tokens)} out"
+            f" · {cost(self.cost_nano, self.usage.total)}"
+        )
+
+
+def summary(
+    run_id: str, turns: int, calls: int, usage: Usage, nano: int, seconds: float | None
+) -> str:
+    """What a run used, on one line."""
+    into = usage.total - usage.output_tokens
+    parts = [
+        count(turns, "turn"),
+        count(calls, "tool call"),
+        f"{tokens(into)} tokens in, {tokens(usage.output_tokens)} out",
+        cost(nano, usage.total),
+    ]
+    if seconds is not None:
+        parts.append(duration(seconds))
+    return " · ".join([*parts, short_id(run_id)])
+
+
+def subject_of(use: Mapping[str, JSON]) -> str:
+    """What a call is about: its command, path or pattern, else all its arguments."""
+    given = use.get("input")
+    if not isinstance(given, Mapping) or not given:
+        return str(use.get("raw", ""))
+    for name in _SUBJECTS:
+        value = given.get(name)
+        if isinstance(value, str):
+            return value
+    return dumps(given)
+
+
+def call_text(use: Mapping[str, JSON]) -> str:
+    """`Bash python x.py`."""
+    return f"{use.get('name', '?')} {subject_of(use)}"
+
+
+def head_of(content: JSON) -> str:
+    """The beginning of a result, as text."""
+    if isinstance(content, str):
+        return content
+    if _is_list(content):
+        return " ".join(
+            [
+                str(block.get("text") or f"[{block.get('type')}]")
+                for block in content
+                if isinstance(block, Mapping)
+            ]
+        )
+    return ""
+
+
+def _is_list(value: JSON) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,0 +1,79 @@
+"""Numbers and foreign text as a person reads them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+# Control characters (but newline and tab), and the marks that turn text round: what a model or
+# a file says must not move the cursor or hide a part of a command.
+_HIDDEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+_UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
+
+
+def visible(text: str) -> str:
+    """The text with everything written out that a terminal would act on instead of showing."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def one_line(text: str, width: int = 100) -> str:
+    """All of the text on one line, at most `width` characters."""
+    if len(text) > 4 * width:
+        text = text[: 4 * width]
+    line = " ".join(visible(text).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 turn`, `2 turns`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def tokens(number: int) -> str:
+    """`950`, `12.3k`, `1.2M`."""
+    if number < 1000:
+        return str(number)
+    if number < 999_950:
+        return f"{number / 1000:.1f}k"
+    return f"{number / 1e6:.1f}M"
+
+
+def money(nano: int) -> str:
+    """Dollars of nano-dollars, with as many digits as a small amount needs."""
+    dollars = nano / 1e9
+    return f"${dollars:.2f}" if dollars >= 1 or not nano else f"${dollars:.4f}"
+
+
+def cost(nano: int, used_tokens: int) -> str:
+    """What it cost; when tokens were used and nothing was charged, that no price is known."""
+    return "price unknown" if used_tokens and not nano else money(nano)
+
+
+def duration(seconds: float) -> str:
+    """`340 ms`, `8.2 s`, `3 min 05 s`, `2 h 05 min`."""
+    if seconds < 1:
+        return f"{max(seconds, 0) * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def ago(seconds: float) -> str:
+    """`just now`, `5 min ago`, `3 d ago`."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return "just now"
+
+
+def short_id(run_id: str) -> str:
+    """Enough of an id to name the run; commands take it too."""
+    prefix, mark, rest = run_id.partition("_")
+    return f"{prefix}{mark}{rest[:8]}"
