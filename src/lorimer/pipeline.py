@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias, TypedDict, TypeVar, overload
 from zlib import crc32
@@ -244,7 +244,7 @@ class Pipeline:
         ends the run, journals that, and then raises CancelledError.
         """
         run = await self._start(input, limits, None)
-        return await _finished(run, raise_on_error)
+        return _outcome(await run.here(), raise_on_error)
 
     def run_sync(
         self, input: JSON, *, limits: Limits | None = None, raise_on_error: bool = True
@@ -267,7 +267,7 @@ class Pipeline:
         early ends the run and its spending."""
         tap = Tap()
         run = await self._start(input, limits, tap)
-        async for event in _events(run, tap):
+        async for event in run.events(tap):
             yield event
 
     async def resume(
@@ -282,13 +282,13 @@ class Pipeline:
         pipeline is not the one that began it.
         """
         run = await self._resumed(run_id, None)
-        return await _finished(run, raise_on_error)
+        return _outcome(await run.here(), raise_on_error)
 
     async def resume_stream(self, run_id: str) -> AsyncIterator[Event]:
         """`resume`, yielding the events of what is new."""
         tap = Tap()
         run = await self._resumed(run_id, tap)
-        async for event in _events(run, tap):
+        async for event in run.events(tap):
             yield event
 
     async def aclose(self) -> None:
@@ -407,7 +407,7 @@ class Pipeline:
                 else:
                     await conversation.release()
 
-        return _Run(context, asyncio.get_running_loop().create_task(main(), name=context.id))
+        return _Run(context, main)
 
     async def _open(self, shared: bool, run_id: str) -> Conversation:
         if not shared:
@@ -459,45 +459,47 @@ class Pipeline:
 
 
 class _Run:
-    """A live run: its context, and the task that owns everything below it."""
+    """A run about to begin: in the caller's own task, or in one whose events are read."""
 
-    __slots__ = ("context", "task")
+    __slots__ = ("_main", "context")
 
-    def __init__(self, context: RunContext, task: asyncio.Task[PipelineResult]) -> None:
+    def __init__(
+        self, context: RunContext, main: Callable[[], Coroutine[None, None, PipelineResult]]
+    ) -> None:
         self.context = context
-        self.task = task
+        self._main = main
+
+    async def here(self) -> PipelineResult:
+        """Run it in this task. When the task is cancelled, the run ends, journals that, and
+        CancelledError is raised."""
+        result = await self._main()
+        if self.context.interrupted is not None:
+            raise self.context.interrupted
+        return result
+
+    async def events(self, tap: Tap) -> AsyncIterator[Event]:
+        """Run it in a task of its own and yield what happens. Leaving early ends the run, and
+        waits until its last fact is written."""
+        task = asyncio.get_running_loop().create_task(self._main(), name=self.context.id)
+        try:
+            while (event := await tap.get()) is not None:
+                yield event
+            await task
+        finally:
+            if not task.done():
+                tap.abandon()
+                self.context.cancel(Reason.CLOSED)
+                while not task.done():
+                    try:
+                        await asyncio.wait([task])
+                    except asyncio.CancelledError:
+                        continue
 
 
-async def _finished(run: _Run, raise_on_error: bool) -> PipelineResult:
-    try:
-        result = await asyncio.shield(run.task)
-    except asyncio.CancelledError:
-        await _stop(run, Reason.CALLER)
-        raise
+def _outcome(result: PipelineResult, raise_on_error: bool) -> PipelineResult:
     if raise_on_error and result.exception is not None:
         raise result.exception
     return result
-
-
-async def _events(run: _Run, tap: Tap) -> AsyncIterator[Event]:
-    try:
-        while (event := await tap.get()) is not None:
-            yield event
-        await run.task
-    finally:
-        if not run.task.done():
-            tap.abandon()
-            await _stop(run, Reason.CLOSED)
-
-
-async def _stop(run: _Run, reason: Reason) -> None:
-    """End a run and wait until its last fact is written, whoever cancels meanwhile."""
-    run.context.cancel(reason)
-    while not run.task.done():
-        try:
-            await asyncio.wait([run.task])
-        except asyncio.CancelledError:
-            continue
 
 
 def _credentials(

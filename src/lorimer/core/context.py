@@ -79,6 +79,7 @@ class RunContext:
 
     __slots__ = (
         "_cost_ceiling",
+        "_cancelling",
         "_dice",
         "_held",
         "_listeners",
@@ -86,6 +87,7 @@ class RunContext:
         "_recorded",
         "_reserved",
         "_recorded_until",
+        "_task",
         "_used",
         "account",
         "bounds",
@@ -93,6 +95,7 @@ class RunContext:
         "facts",
         "finished",
         "id",
+        "interrupted",
         "iteration",
         "journal",
         "now",
@@ -139,6 +142,10 @@ class RunContext:
         self.iteration = 0
         self.stage = ""
         self.reason: Reason | None = None
+        self.interrupted: asyncio.CancelledError | None = None
+        """What cancelled the run's task; to be raised again when the run has ended."""
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
         self.finished = False
         """The loop has ended well; only stages 17 to 21 are left."""
         self.scope = CancelScope()
@@ -206,7 +213,7 @@ class RunContext:
             ended = self._recorded.get(("iteration.end", iteration - 1, ""))
             self.now = ended.time if ended is not None else self.now
         else:
-            self.now = self._stamp()
+            self.now = int(self.world.time() * 1_000_000) / 1_000_000
 
     async def record(
         self,
@@ -224,12 +231,12 @@ class RunContext:
         """
         if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
             return
-        fact = self._fact(type, data)
-        if self._held:
-            facts = [*self._held, fact]
-            self._held = []
-        else:
-            facts = [fact]
+        # whole microseconds: what a store keeps, so that a fact reads back as it was written
+        now = int(self.world.time() * 1_000_000) / 1_000_000
+        fact = Event(type, data, self.id, self.iteration, now)
+        facts = self._held
+        facts.append(fact)
+        self._held = []
         try:
             await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
         except asyncio.CancelledError:
@@ -243,14 +250,8 @@ class RunContext:
         the process is killed in between."""
         if self._recorded and self._recorded.pop((type, self.iteration, ""), None) is not None:
             return
-        self._held.append(self._fact(type, data))
-
-    def _fact(self, type: str, data: Mapping[str, JSON]) -> Event:
-        return Event(type, data, self.id, self.iteration, self._stamp())
-
-    def _stamp(self) -> float:
-        # whole microseconds: what a store keeps, so that a fact reads back as it was written
-        return int(self.world.time() * 1_000_000) / 1_000_000
+        now = int(self.world.time() * 1_000_000) / 1_000_000
+        self._held.append(Event(type, data, self.id, self.iteration, now))
 
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)
@@ -331,11 +332,12 @@ class RunContext:
             )
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None
+        data = head
         try:
-            data = {**head, **await call()}
+            data.update(await call())
         except LorimerError as failure:
             error = failure
-            data = {**head, "error": failure.to_json(), **_spent(aborted)}
+            data.update({"error": failure.to_json(), **_spent(aborted)})
         except asyncio.CancelledError:
             await self._abandon(f"{_ABANDONED}{kind}:{key}", _spent(aborted))
             raise
@@ -455,8 +457,24 @@ class RunContext:
 
     def check_cancelled(self) -> None:
         """Raises CancelledError when the run was cancelled, also where code swallowed it."""
+        task = self._task
+        if task is not None and task.cancelling() > self._cancelling:
+            self.interrupt(asyncio.CancelledError())
         if self.reason is not None:
             raise asyncio.CancelledError(self.reason.value)
+
+    def enter(self) -> None:
+        """The engine starts the run in this task."""
+        self._task = asyncio.current_task()
+        self._cancelling = self._task.cancelling() if self._task is not None else 0
+
+    def interrupt(self, error: asyncio.CancelledError) -> None:
+        """The run's task itself was cancelled: the run ends, and then `error` goes on to whoever
+        did it."""
+        if self.interrupted is None:
+            self.interrupted = error
+        if self.reason is None:
+            self.reason = Reason.CALLER
 
 
 def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:

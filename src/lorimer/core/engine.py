@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
+from anyio import CancelScope
+
 from lorimer.core.context import Reason, RunContext
 from lorimer.core.errors import (
     ErrorCategory,
@@ -42,12 +44,14 @@ _YIELD_TURNS: Final = 32
 
 
 async def run(plan: Plan, state: PipelineState) -> PipelineResult:
-    """Run a plan to its one terminal record. Call it in a task of its own.
+    """Run a plan to its one terminal record, all in the calling task.
 
-    Never raises for what happens in the run: the result says it. Journals run.start, whatever
-    the stages do, and run.end (or run.suspended, which is not an end).
+    Never raises for what happens in the run: the result says it. When the task is cancelled the
+    result says so too, and the caller of this has to raise `context.interrupted` on. Journals
+    run.start, whatever the stages do, and run.end (or run.suspended, which is not an end).
     """
     context = state.run
+    context.enter()
     failure: LorimerError | None = None
     watchdog = _Watchdog(context)
     try:
@@ -65,14 +69,15 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
                 f"Stages 17 to 21 did not finish in {context.bounds.limits.cleanup_s:g} s.",
                 hint="Raise limits.cleanup_s.",
             )
-    except asyncio.CancelledError:
-        # not by our own scope: the program ends the tasks of its loop
-        context.reason = context.reason or Reason.SHUTDOWN
+    except asyncio.CancelledError as error:
+        # not by our own scope: whoever cancelled the task we are in
+        context.interrupt(error)
     finally:
         watchdog.stop()
-    if context.reason is not None:
-        failure = _stopped(context, context.reason)
-    return await _end(state, failure)
+    if context.reason is None:
+        return await _end(state, failure)
+    with CancelScope(shield=True):
+        return await _end(state, _stopped(context, context.reason))
 
 
 class _Watchdog:
@@ -232,8 +237,9 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
             await _record_end(state, status, failure)
         except JournalError as error:
             failure, status = error, _STATUS.get(error.code, "error")
-        except asyncio.CancelledError:
-            pass  # written all the same: an append is not interrupted once begun
+        except asyncio.CancelledError as error:
+            # written all the same: an append is not interrupted once begun
+            context.interrupt(error)
     elif failure.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED:
         await context.record("run.suspended", {"code": failure.code.value}, sync=True)
     state.close_turn()

@@ -5,7 +5,7 @@ Failover joins here; stage 6 holds only the strategies that decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from random import Random
 from typing import Protocol
 
@@ -27,7 +27,7 @@ from lorimer.core.messages import (
 from lorimer.core.model import Model
 from lorimer.core.record import record
 from lorimer.core.state import History, PipelineState
-from lorimer.models.clocks import timed
+from lorimer.models.clocks import Clocks
 
 
 class RetryPolicy(Protocol):
@@ -128,18 +128,24 @@ class _Attempt:
         run, caller = self._state.run, self._caller
         request = self._request
         heard = request.stream and run.wants("text.delta")
-        stream = timed(caller.model.stream(request, world=run.world), run.bounds.limits)
+        clocks = Clocks(run.bounds.limits, streamed=request.stream)
+        stream = caller.model.stream(request, world=run.world)
         response: Response | None = None
-        async for item in stream:
-            if isinstance(item, Response):
-                response = item
-            elif isinstance(item, UsageDelta):
-                self._usage = item.usage
-            elif heard:
-                self.released = True
-                _release(item, self._state)
-                if run.crowded:
-                    await run.room()
+        try:
+            while (item := await clocks.next(stream)) is not None:
+                if isinstance(item, Response):
+                    response = item
+                elif isinstance(item, UsageDelta):
+                    self._usage = item.usage
+                elif heard:
+                    self.released = True
+                    _release(item, self._state)
+                    if run.crowded:
+                        await run.room()
+        finally:
+            clocks.close()
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
         if response is None:
             raise APIError(
                 "The model's stream ended without an answer.",

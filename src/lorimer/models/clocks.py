@@ -8,7 +8,7 @@ cancellation back, and an outer one at the same moment wins.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from math import inf
 from typing import Final
 
@@ -17,54 +17,21 @@ from anyio.lowlevel import checkpoint
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
-from lorimer.core.messages import NO_USAGE, Delta, Response, Usage, UsageDelta
+from lorimer.core.messages import NO_USAGE, Delta, Response, UsageDelta
 
 FIRST_PIECE: Final = 2.5
 """The first content may take this many times the idle limit."""
 
 
-async def timed(
-    stream: AsyncIterator[Delta | Response], limits: Limits, *, streamed: bool = True
-) -> AsyncGenerator[Delta | Response, None]:
-    """`stream`, or APIError `exec.api.timeout` naming the clock that ran out.
+class Clocks:
+    """Three clocks round one call, on one timer of the running loop.
 
     connect: `connect_timeout_s` to the first item of any kind; models yield a UsageDelta, be it
         empty, as soon as the provider has answered. idle: `idle_timeout_s` without content, and
         x 2.5 to the first; an item that only reports usage is no content, and the time the
         consumer takes is not counted. total: `model_timeout_s` for the whole call.
     `streamed` False: the answer comes in one piece, so only the total counts.
-
-    On the running loop's clock. Closing it early closes `stream`.
     """
-    watch = _Watch(limits, streamed)
-    usage = NO_USAGE
-    try:
-        while True:
-            watch.begin()
-            try:
-                item = await anext(stream, None)
-            except asyncio.CancelledError:
-                if await watch.was_ours():
-                    raise watch.error(usage) from None
-                raise
-            finally:
-                watch.waiting = False
-            if item is None:
-                return
-            if isinstance(item, UsageDelta):
-                usage = item.usage
-                watch.connected()
-            else:
-                watch.content()
-            yield item
-    finally:
-        watch.close()
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()
-
-
-class _Watch:
-    """One timer for three clocks."""
 
     __slots__ = (
         "_before",
@@ -78,10 +45,11 @@ class _Watch:
         "_task",
         "_timer",
         "_total",
-        "waiting",
+        "_usage",
+        "_waiting",
     )
 
-    def __init__(self, limits: Limits, streamed: bool) -> None:
+    def __init__(self, limits: Limits, *, streamed: bool = True) -> None:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
@@ -89,29 +57,37 @@ class _Watch:
         self._connect = self._since + limits.connect_timeout_s if streamed else inf
         self._idle = self._left = limits.idle_timeout_s * FIRST_PIECE if streamed else inf
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._before = 0
+        self._task = asyncio.current_task()
+        self._before = 0 if self._task is None else self._task.cancelling()
         self._clock = ""
-        self.waiting = False
+        self._waiting = False
+        self._usage = NO_USAGE
 
-    def begin(self) -> None:
-        """The task goes to wait for the model: the idle clock runs on from here."""
+    async def next(self, stream: AsyncIterator[Delta | Response]) -> Delta | Response | None:
+        """The next item of `stream`; None: it has ended.
+
+        Raises APIError `exec.api.timeout` naming the clock that ran out, with the usage that was
+        reported until then. Called by the task that made this.
+        """
         self._since = self._loop.time()
-        task = self._task = asyncio.current_task()
-        self._before = 0 if task is None else task.cancelling()
-        self.waiting = True
+        self._waiting = True
         if self._timer is None:
             self._arm()
-
-    def connected(self) -> None:
-        """A sign of life: only the connect clock stops."""
+        try:
+            item = await anext(stream, None)
+        except asyncio.CancelledError:
+            if await self._was_ours():
+                raise self._error() from None
+            raise
+        finally:
+            self._waiting = False
         self._connect = inf
-        self._left -= self._loop.time() - self._since
-
-    def content(self) -> None:
-        """A piece of the answer."""
-        self._connect = inf
-        self._idle = self._left = self._limits.idle_timeout_s
+        if isinstance(item, UsageDelta):
+            self._usage = item.usage
+            self._left -= self._loop.time() - self._since
+        else:
+            self._idle = self._left = self._limits.idle_timeout_s
+        return item
 
     def _deadline(self) -> float:
         return min(self._total, self._connect, self._since + self._left)
@@ -121,7 +97,7 @@ class _Watch:
 
     def _fire(self) -> None:
         self._timer = None
-        if not self.waiting or self._task is None:
+        if not self._waiting or self._task is None:
             return  # armed again when the consumer comes back
         now = self._loop.time()
         if now < self._deadline():
@@ -135,7 +111,7 @@ class _Watch:
             self._clock = f"{self._idle:g} s without content (idle)"
         self._task.cancel()
 
-    async def was_ours(self) -> bool:
+    async def _was_ours(self) -> bool:
         """Whether the cancellation that arrived is this timer's alone; takes it back."""
         if not self._clock or self._task is None:
             return False
@@ -147,13 +123,12 @@ class _Watch:
             await checkpoint()
         return False
 
-    def error(self, usage: Usage) -> APIError:
-        """What the caller is told."""
+    def _error(self) -> APIError:
         return APIError(
             f"the model took too long: {self._clock}",
             code=ExecutorErrorCode.EXEC_API_TIMEOUT,
             hint="Raise limits.connect_timeout_s, idle_timeout_s or model_timeout_s.",
-            usage=usage if usage is not NO_USAGE else None,
+            usage=self._usage if self._usage is not NO_USAGE else None,
         )
 
     def close(self) -> None:

@@ -140,16 +140,6 @@ class ScriptedModel:
         else:
             parts = (TextBlock(answer),) if isinstance(answer, str) else answer
             response = self._response(parts)
-        if self._tiers is not None and not response.cost_nano:
-            response = Response(
-                response.content,
-                response.stop,
-                response.usage,
-                response.model,
-                response.id,
-                cost_nano(self._tiers, response.usage) or 0,
-                response.extra,
-            )
         if self.deltas and request.stream:
             if response.usage.input_tokens:
                 yield UsageDelta(Usage(input_tokens=response.usage.input_tokens))

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.messages import ToolResultBlock, ToolUse
+from lorimer.core.messages import Message, ToolResultBlock, ToolUse
 from lorimer.core.stage import Slot, Stage, Strategy
-from lorimer.core.state import PipelineState, answers
+from lorimer.core.state import PipelineState
 from lorimer.core.tool import Toolbox
 
 
@@ -77,7 +77,6 @@ class ToolStage(Stage[object, object]):
 
     async def execute(self, input: object, state: PipelineState) -> object:
         run, calls = state.run, state.calls
-        limits = run.bounds.limits
         tools = self._tools
         watched = run.wants("tool.execute_start")
         if watched:
@@ -85,24 +84,30 @@ class ToolStage(Stage[object, object]):
                 "tool.execute_start",
                 {"count": len(calls), "tools": [call.name for call in calls]},
             )
+        if len(calls) == 1 and tools is not None:
+            state.results.append(await tools.dispatch(calls[0], 0, state))
+        else:
+            await self._several(calls, tools, state)
+        state.add_recorded(Message("user", tuple(state.results)))
+        if watched:
+            errors = sum(result.is_error for result in state.results)
+            run.signal("tool.execute_complete", {"count": len(calls), "errors": errors})
+        return input
+
+    async def _several(
+        self, calls: list[ToolUse], tools: Toolbox | None, state: PipelineState
+    ) -> None:
+        limits = state.run.bounds.limits
         allowed = calls[: limits.max_calls_per_turn]
         if tools is None:
             state.results.extend([_not_run(call, "this agent has no tools") for call in allowed])
-        elif len(allowed) == 1:
-            state.results.append(await tools.dispatch(allowed[0], 0, state))
         else:
             for batch in self.executor.batches(allowed, tools, limits.max_parallel_tools):
                 await self._together(batch, allowed, tools, state)
         reason = f"a reply may make {limits.max_calls_per_turn} calls, this one made {len(calls)}"
         state.results.extend([_not_run(call, reason) for call in calls[len(allowed) :]])
         done = {result.tool_use_id: result for result in state.results}
-        message = answers(calls, done)
         state.results = [done[call.id] for call in calls]
-        state.add_recorded(message)
-        if watched:
-            errors = sum(result.is_error for result in state.results)
-            run.signal("tool.execute_complete", {"count": len(calls), "errors": errors})
-        return input
 
     async def _together(
         self, batch: list[int], calls: list[ToolUse], tools: Toolbox, state: PipelineState
