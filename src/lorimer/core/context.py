@@ -18,6 +18,7 @@ from typing import Final
 
 from anyio import CancelScope
 
+from lorimer.core.alarm import Alarm
 from lorimer.core.bus import Listeners
 from lorimer.core.errors import (
     ExecutorErrorCode,
@@ -90,6 +91,7 @@ class RunContext:
         "_task",
         "_used",
         "account",
+        "alarm",
         "bounds",
         "epoch",
         "facts",
@@ -149,6 +151,8 @@ class RunContext:
         self.finished = False
         """The loop has ended well; only stages 17 to 21 are left."""
         self.scope = CancelScope()
+        self.alarm: Alarm
+        """The run's deadlines; there from `enter` on."""
         self.facts: list[Event] = list(recorded)
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
@@ -179,6 +183,16 @@ class RunContext:
         elif fact.type not in ("run.suspended", "child"):
             self._recorded[(fact.type, fact.iteration, key)] = fact
             self._recorded_until = max(self._recorded_until, fact.iteration)
+
+    @property
+    def unheard(self) -> bool:
+        """Nobody listens to this run."""
+        return self._listeners.quiet
+
+    @property
+    def used(self) -> dict[str, JSON]:
+        """`usage` in its plain form."""
+        return {name: count for name, count in self._used.items() if count}
 
     @property
     def usage(self) -> Usage:
@@ -464,7 +478,9 @@ class RunContext:
             raise asyncio.CancelledError(self.reason.value)
 
     def enter(self) -> None:
-        """The engine starts the run in this task."""
+        """The engine starts the run in this task, and its time limit begins."""
+        left = self.bounds.deadline - self.world.monotonic()
+        self.alarm = Alarm(left, lambda: self.cancel(Reason.TIMEOUT))
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0
 

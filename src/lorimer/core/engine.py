@@ -53,14 +53,13 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     context = state.run
     context.enter()
     failure: LorimerError | None = None
-    watchdog = _Watchdog(context)
     try:
         with context.scope:
             try:
                 await _admit(plan, state)
                 await _iterate(plan, state)
                 context.finished = True
-                watchdog.rewind(context.bounds.limits.cleanup_s)
+                context.alarm.move(context.bounds.limits.cleanup_s, context.scope.cancel)
                 await _stages(plan.surface, state.text, state, [])
             except LorimerError as error:
                 failure = error
@@ -73,30 +72,11 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
         # not by our own scope: whoever cancelled the task we are in
         context.interrupt(error)
     finally:
-        watchdog.stop()
+        context.alarm.stop()
     if context.reason is None:
         return await _end(state, failure)
     with CancelScope(shield=True):
         return await _end(state, _stopped(context, context.reason))
-
-
-class _Watchdog:
-    """The run's time limit, then that of its last stages."""
-
-    __slots__ = ("_context", "_loop", "_timer")
-
-    def __init__(self, context: RunContext) -> None:
-        self._context = context
-        self._loop = asyncio.get_running_loop()
-        left = context.bounds.deadline - context.world.monotonic()
-        self._timer = self._loop.call_later(left, context.cancel, Reason.TIMEOUT)
-
-    def rewind(self, seconds: float) -> None:
-        self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._context.scope.cancel)
-
-    def stop(self) -> None:
-        self._timer.cancel()
 
 
 async def _admit(plan: Plan, state: PipelineState) -> None:
@@ -273,7 +253,7 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
         return
     data: dict[str, JSON] = {
         "status": status,
-        "usage": context.usage.to_json(),
+        "usage": context.used,
         "cost": context.spent_nano,
         "iterations": context.bounds.turns,
     }
@@ -285,6 +265,8 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
 
 def _announce_end(context: RunContext, result: PipelineResult) -> None:
     kind = "pipeline.complete" if result.exception is None else "pipeline.error"
+    if context.unheard:
+        return
     data: dict[str, JSON] = {
         "run_id": result.run_id,
         "status": result.status,

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, overload
 
 from lorimer.core.errors import StageError
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.messages import (
     NO_MARKS,
     CacheMarks,
@@ -19,7 +19,6 @@ from lorimer.core.messages import (
     ToolSpec,
     ToolUse,
     Usage,
-    canonical_message,
 )
 
 if TYPE_CHECKING:
@@ -46,9 +45,9 @@ class History(Sequence[Message]):
         for message in messages:
             self.append(message)
 
-    def append(self, message: Message) -> None:
-        """Add one message at the end."""
-        body = canonical_message(message)
+    def append(self, message: Message, plain: Mapping[str, JSON] | None = None) -> None:
+        """Add one message at the end. `plain` is its `to_json`, where the caller has it."""
+        body = fingerprint(plain if plain is not None else message.to_json())
         digest, size = self._marks[-1]
         self._marks.append((blake2b(digest + body, digest_size=16).digest(), size + len(body)))
         self._items.append(message)
@@ -171,14 +170,15 @@ class PipelineState:
         self.decision = None
         self.reason = ""
 
-    def add_recorded(self, message: Message) -> None:
-        """Add a reply or the results of its calls: what facts of their own already hold."""
+    def add_recorded(self, message: Message, plain: Mapping[str, JSON] | None = None) -> None:
+        """Add a reply or the results of its calls: what facts of their own already hold. `plain`
+        is its `to_json`, where the caller has it."""
         if self.noted != len(self.messages):
             raise StageError(
                 "A message was added between a reply and the results of its calls; add it "
                 "before the next model call instead."
             )
-        self.messages.append(message)
+        self.messages.append(message, plain)
         self.noted += 1
 
     def unrecorded(self) -> list[Message]:

@@ -43,8 +43,9 @@ class MemoryJournal:
     def __init__(self, world: World) -> None:
         self._world = world
         self._streams: dict[str, _Stream] = {}
-        self._runs: dict[str, RunRow] = {}
-        self._ledger: dict[str, Balance] = {}
+        self._starts: dict[str, tuple[str, Event]] = {}
+        self._ends: dict[str, Event] = {}
+        self._ledger: dict[str, list[int]] = {}
         self._documents: dict[str, bytes] = {}
         self._wakers = Wakers()
         self._closed = False
@@ -69,40 +70,48 @@ class MemoryJournal:
         if ledger is not None or not facts:
             check_append(len(facts), ledger)
         events = line.events
-        seq = first = len(events) + 1
+        seq = len(events) + 1
         for fact in facts:
             if fact.type in RUN_KINDS:
-                self._project(stream, line, first, facts)
+                self._project(stream, line, facts)
                 break
         for fact in facts:
             fact.seq = seq
             seq += 1
             events.append(fact)
         if ledger is not None:
-            at = self._ledger.get(ledger.account, Balance())
-            self._ledger[ledger.account] = Balance(
-                at.reserved + ledger.reserved, at.spent + ledger.spent
-            )
-        self._wakers.wake(stream)
+            account = self._ledger.setdefault(ledger.account, [0, 0])
+            account[0] += ledger.reserved
+            account[1] += ledger.spent
+        if self._wakers.waiting:
+            self._wakers.wake(stream)
         return seq - 1
 
-    def _project(self, stream: str, line: _Stream, first: int, facts: Sequence[Event]) -> None:
+    def _project(self, stream: str, line: _Stream, facts: Sequence[Event]) -> None:
         # All is checked before anything is kept: a refused append changes nothing.
-        run, rows = line.run, dict[str, RunRow]()
-        for seq, fact in enumerate(facts, first):
+        run = line.run
+        begun: dict[str, tuple[str, Event]] = {}
+        ended: dict[str, Event] = {}
+        for fact in facts:
             if fact.type == "run.start":
-                if fact.run_id in self._runs or fact.run_id in rows:
+                if fact.run_id in self._starts or fact.run_id in begun:
                     raise refuse_second_start(fact.run_id)
-                rows[fact.run_id] = started_row(stream, seq, fact)
+                begun[fact.run_id] = (stream, fact)
                 run = fact.run_id
             elif fact.type == "run.end":
                 if not run or fact.run_id != run:
                     raise refuse_end(fact.run_id)
-                row = rows.get(run) or self._runs[run]
-                rows[run] = ended_row(row, fact)
+                ended[run] = fact
                 run = ""
-        self._runs.update(rows)
+        self._starts.update(begun)
+        self._ends.update(ended)
         line.run = run
+
+    def _row(self, run_id: str) -> RunRow:
+        stream, start = self._starts[run_id]
+        row = started_row(stream, start.seq or 0, start)
+        end = self._ends.get(run_id)
+        return row if end is None else ended_row(row, end)
 
     async def read(
         self, stream: str, after: int = 0, *, follow: bool = False
@@ -164,18 +173,18 @@ class MemoryJournal:
 
     async def runs(self, *, limit: int = 50) -> list[RunRow]:
         """See Journal."""
-        rows = list(self._runs.values())
-        return rows[: -limit - 1 : -1] if limit > 0 else []
+        latest = list(self._starts)[: -limit - 1 : -1] if limit > 0 else []
+        return [self._row(run_id) for run_id in latest]
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See Journal."""
         if not run_id:
             return None
-        return pick(run_id, [row for row in self._runs.values() if row.run_id.startswith(run_id)])
+        return pick(run_id, [self._row(known) for known in self._starts if known.startswith(run_id)])
 
     async def balance(self, account: str) -> Balance:
         """See Journal."""
-        return self._ledger.get(account, Balance())
+        return Balance(*self._ledger.get(account, (0, 0)))
 
     async def close(self) -> None:
         """Refuses appends from now on; what is there can still be read."""

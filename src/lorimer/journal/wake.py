@@ -13,6 +13,11 @@ class Wakers:
     def __init__(self) -> None:
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
+    @property
+    def waiting(self) -> bool:
+        """Somebody waits for some stream."""
+        return bool(self._waiting)
+
     def register(self, stream: str) -> asyncio.Future[None]:
         """A future that is done at the stream's next append. Register *before* looking, so that
         nothing falls between looking and waiting."""
@@ -30,8 +35,6 @@ class Wakers:
 
     def wake(self, stream: str) -> None:
         """The stream grew."""
-        if not self._waiting:
-            return
         for future in self._waiting.pop(stream, ()):
             loop = future.get_loop()
             if loop is asyncio.get_running_loop():

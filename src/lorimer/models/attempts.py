@@ -128,7 +128,7 @@ class _Attempt:
         run, caller = self._state.run, self._caller
         request = self._request
         heard = request.stream and run.wants("text.delta")
-        clocks = Clocks(run.bounds.limits, streamed=request.stream)
+        clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
         stream = caller.model.stream(request, world=run.world)
         response: Response | None = None
         try:

@@ -1,6 +1,6 @@
 """Connect, idle and total time-outs round a model's stream: ours, not the SDK's or the client's.
 
-No scope is held across a yield: one lazy timer looks at a stamp that each piece renews, and
+No scope is held across a yield: the run's one timer looks at a stamp that each piece renews, and
 cancels the task only while it waits for the model. As `asyncio.timeout` does, it takes its own
 cancellation back, and an outer one at the same moment wins.
 """
@@ -15,6 +15,7 @@ from typing import Final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from lorimer.core.alarm import Alarm
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import NO_USAGE, Delta, Response, UsageDelta
@@ -24,7 +25,7 @@ FIRST_PIECE: Final = 2.5
 
 
 class Clocks:
-    """Three clocks round one call, on one timer of the running loop.
+    """Three clocks round one call, on the timer of its run.
 
     connect: `connect_timeout_s` to the first item of any kind; models yield a UsageDelta, be it
         empty, as soon as the provider has answered. idle: `idle_timeout_s` without content, and
@@ -34,6 +35,7 @@ class Clocks:
     """
 
     __slots__ = (
+        "_alarm",
         "_before",
         "_clock",
         "_connect",
@@ -43,25 +45,25 @@ class Clocks:
         "_loop",
         "_since",
         "_task",
-        "_timer",
         "_total",
         "_usage",
         "_waiting",
     )
 
-    def __init__(self, limits: Limits, *, streamed: bool = True) -> None:
+    def __init__(self, alarm: Alarm, limits: Limits, *, streamed: bool = True) -> None:
+        self._alarm = alarm
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._total = self._since + limits.model_timeout_s
         self._connect = self._since + limits.connect_timeout_s if streamed else inf
         self._idle = self._left = limits.idle_timeout_s * FIRST_PIECE if streamed else inf
-        self._timer: asyncio.TimerHandle | None = None
         self._task = asyncio.current_task()
         self._before = 0 if self._task is None else self._task.cancelling()
         self._clock = ""
-        self._waiting = False
+        self._waiting = True
         self._usage = NO_USAGE
+        alarm.watch(self)
 
     async def next(self, stream: AsyncIterator[Delta | Response]) -> Delta | Response | None:
         """The next item of `stream`; None: it has ended.
@@ -71,8 +73,6 @@ class Clocks:
         """
         self._since = self._loop.time()
         self._waiting = True
-        if self._timer is None:
-            self._arm()
         try:
             item = await anext(stream, None)
         except asyncio.CancelledError:
@@ -85,23 +85,22 @@ class Clocks:
         if isinstance(item, UsageDelta):
             self._usage = item.usage
             self._left -= self._loop.time() - self._since
-        else:
+        elif self._left != self._limits.idle_timeout_s:
             self._idle = self._left = self._limits.idle_timeout_s
+            self._alarm.sooner(self)
         return item
 
-    def _deadline(self) -> float:
+    def deadline(self) -> float:
+        """Of whichever clock runs out first; none once one has."""
+        if self._clock:
+            return inf
         return min(self._total, self._connect, self._since + self._left)
 
-    def _arm(self) -> None:
-        self._timer = self._loop.call_at(self._deadline(), self._fire)
-
-    def _fire(self) -> None:
-        self._timer = None
-        if not self._waiting or self._task is None:
-            return  # armed again when the consumer comes back
-        now = self._loop.time()
-        if now < self._deadline():
-            self._arm()
+    def ring(self, now: float) -> None:
+        """One has run out: the waiting task is cancelled, and `next` says why."""
+        if not self._waiting:  # the consumer has the item, and its time is not counted
+            self._since = now
+            self._total = max(self._total, now + 1)
             return
         if now >= self._connect:
             self._clock = f"{self._limits.connect_timeout_s:g} s without an answer (connect)"
@@ -109,7 +108,8 @@ class Clocks:
             self._clock = f"{self._limits.model_timeout_s:g} s for the whole call (total)"
         else:
             self._clock = f"{self._idle:g} s without content (idle)"
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     async def _was_ours(self) -> bool:
         """Whether the cancellation that arrived is this timer's alone; takes it back."""
@@ -132,7 +132,5 @@ class Clocks:
         )
 
     def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """The call is over."""
+        self._alarm.forget(self)

@@ -1,0 +1,86 @@
+"""One timer for all the deadlines of a run.
+
+A model call has three clocks and a run has its own; each of them as a timer of the event loop
+would cost more than the rest of the bookkeeping. Here a deadline is a number: the one timer looks
+at all of them when it fires, and goes to sleep again until the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from typing import Final, Protocol
+
+LOOK_S: Final = 10.0
+"""The timer never sleeps longer than this, so that a later deadline needs no new one."""
+
+
+class Clock(Protocol):
+    """Something with a deadline. It may move later by itself; nearer, it says so to the alarm."""
+
+    def deadline(self) -> float:
+        """On the loop's clock; `inf`: none now."""
+        ...
+
+    def ring(self, now: float) -> None:
+        """The deadline has passed."""
+        ...
+
+
+class Alarm:
+    """Watches deadlines on the running loop's clock. Belongs to one run."""
+
+    __slots__ = ("_at", "_clocks", "_loop", "_own", "_ring", "_timer")
+
+    def __init__(self, own: float, ring: Callable[[], None]) -> None:
+        """`own` seconds from now `ring` is called, unless it is moved."""
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self._own = now + own
+        self._ring = ring
+        self._clocks: list[Clock] = []
+        self._at = min(self._own, now + LOOK_S)
+        self._timer = self._loop.call_at(self._at, self._look)
+
+    def move(self, own: float, ring: Callable[[], None]) -> None:
+        """Replace the run's own deadline: `own` seconds from now."""
+        self._own = self._loop.time() + own
+        self._ring = ring
+        self._arm(self._own)
+
+    def watch(self, clock: Clock) -> None:
+        """Take a clock in."""
+        self._clocks.append(clock)
+        self._arm(clock.deadline())
+
+    def sooner(self, clock: Clock) -> None:
+        """The deadline of a watched clock has moved nearer."""
+        self._arm(clock.deadline())
+
+    def forget(self, clock: Clock) -> None:
+        """Let a clock go."""
+        self._clocks.remove(clock)
+
+    def stop(self) -> None:
+        """End the timer."""
+        self._timer.cancel()
+
+    def _arm(self, deadline: float) -> None:
+        if deadline < self._at:
+            self._timer.cancel()
+            self._at = deadline
+            self._timer = self._loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now >= self._own:
+            self._own = inf
+            self._ring()
+        for clock in list(self._clocks):
+            if now >= clock.deadline():
+                clock.ring(now)
+        due = min([self._own, *[clock.deadline() for clock in self._clocks]])
+        # a deadline that has rung and not moved must not be looked at in a busy loop
+        self._at = min(due, now + LOOK_S) if due > now else now + LOOK_S
+        self._timer = self._loop.call_at(self._at, self._look)
