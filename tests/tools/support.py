@@ -15,7 +15,7 @@ from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.core.state import History, PipelineState
 from lorimer.core.world import World
 from lorimer.journal.memory import MemoryJournal
-from lorimer.tools import Tool, ToolRegistry, Toolset
+from lorimer.tools import Tool, ToolContext, ToolInput, ToolRegistry, ToolResult, Toolset
 from lorimer.world.real import RealWorld
 
 T = TypeVar("T")
@@ -23,6 +23,24 @@ T = TypeVar("T")
 
 def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(main())
+
+
+class Act(Tool):
+    """Does what it is made with."""
+
+    name = "act"
+    input_schema = {"type": "object", "properties": {"x": {}}}  # noqa: RUF012
+
+    def __init__(self, act: Callable[[ToolInput, ToolContext], Any], **attributes: Any) -> None:
+        self.act = act
+        self.calls = 0
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        self.calls += 1
+        result = self.act(input, context)
+        return await result if asyncio.iscoroutine(result) else result
 
 
 class Bench:

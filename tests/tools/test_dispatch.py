@@ -15,27 +15,9 @@ from lorimer.core.context import Reason
 from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
-from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult, tool
+from lorimer.tools import ToolContext, ToolInput, ToolResult, tool
 from lorimer.world.real import RealWorld
-from tests.tools.support import Bench, one_call, run, toolset
-
-
-class Act(Tool):
-    """Does what it is made with."""
-
-    name = "act"
-    input_schema = {"type": "object", "properties": {"x": {}}}  # noqa: RUF012
-
-    def __init__(self, act: Callable[[ToolInput, ToolContext], Any], **attributes: Any) -> None:
-        self.act = act
-        self.calls = 0
-        for name, value in attributes.items():
-            setattr(self, name, value)
-
-    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        self.calls += 1
-        result = self.act(input, context)
-        return await result if asyncio.iscoroutine(result) else result
+from tests.tools.support import Act, Bench, one_call, run, toolset
 
 
 def raising(error: BaseException) -> Act:

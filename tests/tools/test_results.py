@@ -13,9 +13,7 @@ from lorimer.core.messages import ImageBlock, TextBlock
 from lorimer.tools import ToolContext, ToolInput, ToolResult
 from lorimer.tools.results import MAX_IMAGE_CHARS, shorten
 from lorimer.world.files import RootedFiles
-from tests.tools.support import Bench, one_call, run, toolset
-from tests.tools.test_dispatch import Act
-
+from tests.tools.support import Act, Bench, one_call, run, toolset
 
 PICTURE = ImageBlock("image/png", "AA==")
 

@@ -42,7 +42,7 @@ async def run_tool(
     result: object = None
     error: BaseException | None = None
     with CancelScope() as scope:
-        result, error = await _outcome(_execute(tool, input, context), scope, timeout_s)
+        result, error = await _outcome(_execute(tool, input, context), scope, timeout_s, run)
     if isinstance(error, asyncio.CancelledError) and _wanted(run):
         raise error
     if scope.cancel_called:
@@ -74,7 +74,7 @@ def _wanted(run: RunContext) -> bool:
 
 @coroutine
 def _outcome(
-    work: Coroutine[Any, Any, T], scope: CancelScope, timeout_s: float
+    work: Coroutine[Any, Any, T], scope: CancelScope, timeout_s: float, run: RunContext
 ) -> Generator[Any, Any, tuple[T | None, BaseException | None]]:
     """What `work` returned, or what it raised: anything that comes *out of* it is its own.
 
@@ -108,6 +108,9 @@ def _outcome(
             raise
         except BaseException as error:  # noqa: BLE001 - goes into the work
             thrown = error
+            if isinstance(error, asyncio.CancelledError) and not scope.cancel_called:
+                # a plain cancellation comes once, and work may swallow it; the run's comes again
+                run.cancelled_from_outside(error)
 
 
 def _close(work: Coroutine[Any, Any, object]) -> None:

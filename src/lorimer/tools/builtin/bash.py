@@ -1,0 +1,80 @@
+"""Run a shell command."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from lorimer.core.world import ProcessLimits
+from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.encode import clean
+
+DEFAULT_MS: Final = 120_000
+MAX_MS: Final = 600_000
+MAX_OUTPUT_BYTES: Final = 1_048_576
+"""Kept in memory: the first and the last half of it."""
+
+_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "command": {"type": "string", "minLength": 1, "description": "What bash runs"},
+        "timeout": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_MS,
+            "description": f"Milliseconds it may take (default {DEFAULT_MS}, at most {MAX_MS})",
+        },
+        "description": {"type": "string", "description": "What it does, in a few words"},
+    },
+    "required": ["command"],
+    "additionalProperties": False,
+}
+
+
+class Bash(Tool):
+    """One command in a fresh bash, without start-up files and without input.
+
+    It starts in the working directory with a clean environment; at the end, at its time-out and
+    when the run is cancelled, everything that it started is ended too. Its effects are whatever
+    the command does, so all of them are declared.
+    """
+
+    name = "Bash"
+    description = (
+        "Run a command with bash. Each call starts afresh in the working directory; nothing can "
+        "be typed in, and what runs in the background ends with the call. The result is its "
+        "output (stdout and stderr) and its exit code."
+    )
+    input_schema = _SCHEMA
+    # above its own longest time-out, so that the process is ended by the one who counts for it
+    timeout_s = MAX_MS / 1000 + 10
+    subject = "command"
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """See the class. Any exit code but 0 is an error result, and so is a time-out."""
+        if context.working_dir is None:
+            return ToolResult("there is no working directory to run it in", is_error=True)
+        timeout_s = input.get("timeout", DEFAULT_MS) / 1000
+        argv = ["bash", "--noprofile", "--norc", "-c", clean(input["command"])]
+        try:
+            done = await context.world.spawn(
+                argv,
+                cwd=context.working_dir,
+                limits=ProcessLimits(timeout_s=timeout_s, max_output_bytes=MAX_OUTPUT_BYTES),
+            )
+        except OSError as error:
+            return ToolResult(f"bash could not be started: {error}", is_error=True)
+        output = done.output.decode("utf-8", "replace")
+        if done.timed_out:
+            end = f"[stopped after {timeout_s:g} s, its time-out]"
+        elif done.returncode < 0:
+            end = f"[ended by signal {-done.returncode}]"
+        else:
+            end = f"[exit code {done.returncode}]"
+        if done.total_bytes > len(done.output):
+            end = f"[{done.total_bytes:,} bytes of output, {len(done.output):,} kept]\n{end}"
+        gap = "" if not output or output.endswith("\n") else "\n"
+        return ToolResult(
+            f"{output}{gap}{end}",
+            is_error=done.timed_out or done.returncode != 0,
+            metadata={"exit_code": done.returncode, "timed_out": done.timed_out},
+        )

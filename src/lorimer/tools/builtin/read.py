@@ -1,0 +1,147 @@
+"""Read a file, page by page."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from lorimer.core.messages import ImageBlock
+from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files, is_binary
+from lorimer.world.files import RootedFiles
+
+DEFAULT_LINES: Final = 2000
+MAX_BYTES: Final = 8_388_608
+"""How far into a file this tool reads."""
+MAX_IMAGE_BYTES: Final = 4_194_304
+MAX_LINE_CHARS: Final = 2000
+"""Longer lines are cut."""
+
+_ROOM_FOR_NOTE: Final = 300
+
+_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "file_path": FILE_PATH,
+        "offset": {
+            "type": "integer",
+            "minimum": 1,
+            "description": "First line to read, counted from 1",
+        },
+        "limit": {
+            "type": "integer",
+            "minimum": 1,
+            "description": f"How many lines to read (default {DEFAULT_LINES})",
+        },
+    },
+    "required": ["file_path"],
+    "additionalProperties": False,
+}
+
+_IMAGES: Final = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF87a", "image/gif"),
+    (b"GIF89a", "image/gif"),
+)
+
+
+class Read(Tool):
+    """Lines of a text file, numbered; images as images; other binary files by their size."""
+
+    name = "Read"
+    description = (
+        "Read a file. Text comes back with line numbers, from line `offset` on, at most `limit` "
+        f"lines (default {DEFAULT_LINES}); lines longer than {MAX_LINE_CHARS} characters are cut. "
+        "PNG, JPEG, GIF and WebP images are shown. Use Glob to see what is in a folder."
+    )
+    input_schema = _SCHEMA
+    effects = frozenset({"read"})
+    concurrency_safe = True
+    subject = "file_path"
+    paths = frozenset({"file_path"})
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """See the class. A file that cannot be read is an error result."""
+        path: str = input["file_path"]
+        offset: int = input.get("offset", 1)
+        limit: int = input.get("limit", DEFAULT_LINES)
+
+        def read(files: RootedFiles, where: Path) -> ToolResult:
+            data, more = files.read_bytes(where, MAX_BYTES)
+            if is_binary(data) or (not more and _image_type(data)):
+                return _binary(path, data, files.stat(where).size)
+            return _page(path, data, more, offset, limit, context.max_result_chars)
+
+        try:
+            return await in_files(context, path, read)
+        except Failed as failed:
+            return failed.result
+
+
+def _binary(path: str, data: bytes, size: int) -> ToolResult:
+    media_type = _image_type(data)
+    if not media_type:
+        return ToolResult(f"{path} is a binary file of {size:,} bytes.")
+    if size > MAX_IMAGE_BYTES:
+        return ToolResult(
+            f"{path} is an image of {size:,} bytes; at most {MAX_IMAGE_BYTES:,} can be shown."
+        )
+    return ToolResult([ImageBlock(media_type, b64encode(data).decode("ascii"))])
+
+
+def _image_type(data: bytes) -> str:
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    return next((kind for mark, kind in _IMAGES if data.startswith(mark)), "")
+
+
+def _page(
+    path: str, data: bytes, more: bool, offset: int, limit: int, max_chars: int
+) -> ToolResult:
+    if not data:
+        return ToolResult(f"{path} is empty.")
+    total = data.count(b"\n") + (not data.endswith(b"\n"))
+    if offset > total:
+        return ToolResult(
+            f"{path} has {total:,} lines{' or more' if more else ''}; offset {offset} is past its "
+            "end.",
+            is_error=True,
+        )
+    left = max(max_chars - _ROOM_FOR_NOTE, 1)
+    shown: list[str] = []
+    for number, line in _lines(data, offset, limit):
+        text = f"{number:>6}\t{_shortened(line)}"
+        left -= len(text) + 1
+        if left < 0 and shown:
+            break
+        shown.append(text)
+    last = offset + len(shown) - 1
+    if last < total:
+        shown.append(
+            f"[lines {offset}-{last} of {total:,}{'+' if more else ''}; go on with "
+            f"offset={last + 1}]"
+        )
+    elif more:
+        shown.append(f"[only the first {MAX_BYTES:,} bytes of this file can be read; Grep finds]")
+    return ToolResult("\n".join(shown))
+
+
+def _lines(data: bytes, offset: int, limit: int) -> Iterator[tuple[int, bytes]]:
+    """Lines `offset` and following, without decoding or copying the rest of the file."""
+    start = 0
+    for number in range(1, offset + limit):
+        if start >= len(data):
+            return
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        if number >= offset:
+            yield number, data[start : min(end, start + 4 * MAX_LINE_CHARS + 4)]
+        start = end + 1
+
+
+def _shortened(line: bytes) -> str:
+    text = line.decode("utf-8", "replace").removesuffix("\r")
+    return text if len(text) <= MAX_LINE_CHARS else f"{text[:MAX_LINE_CHARS]}… [line cut]"
