@@ -484,6 +484,19 @@ class RunContext:
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0
 
+    def cancelled_from_outside(self, error: asyncio.CancelledError) -> None:
+        """Code of the run met a CancelledError: if somebody cancelled the run's own task, the
+        whole run is cancelled, so that it is told again and again until it gives way."""
+        task = self._task
+        if (
+            self.reason is None
+            and task is not None
+            and task is asyncio.current_task()
+            and task.cancelling() > self._cancelling
+        ):
+            self.interrupt(error)
+            self.scope.cancel()
+
     def interrupt(self, error: asyncio.CancelledError) -> None:
         """The run's task itself was cancelled: the run ends, and then `error` goes on to whoever
         did it."""

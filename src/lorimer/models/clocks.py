@@ -81,6 +81,8 @@ class Clocks:
             raise
         finally:
             self._waiting = False
+        if isinstance(item, Response):
+            return item
         self._connect = inf
         if isinstance(item, UsageDelta):
             self._usage = item.usage

@@ -3,6 +3,7 @@ made in `models/attempts.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
 from lorimer.core.manifest import ModelConfig
-from lorimer.core.messages import Request, Response
+from lorimer.core.messages import Request, Response, Usage
+from lorimer.core.model import Model
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.models.attempts import Caller, call
@@ -123,6 +125,7 @@ class APIStage(Stage[object, Response]):
         self._stops = tuple(model.stop_sequences)
         self._thinking = model.thinking_budget_tokens if model.thinking_enabled else None
         self._settings = f"{self._spec} {model.model_dump_json()}{self.config.model_dump_json()}".encode()
+        self._made: Caller | None = None
         token = bindings.stages.get("token")
         self._token = token if isinstance(token, TokenStage) else None
 
@@ -173,20 +176,15 @@ class APIStage(Stage[object, Response]):
                 hint="Pass models=Models(...) or an api_key when you build it.",
             )
         model = self._models.resolve(self._spec)
+        if self._made is None or self._made.model is not model:
+            self._made = Caller(model, self.retry, self._price(model), self._settings)
+        return self._made
+
+    def _price(self, model: Model) -> Callable[[Usage, str], int | None]:
         if self._token is None:
-            return Caller(
-                model,
-                self.retry,
-                lambda usage, name: model.price(usage, model=name),
-                self._settings,
-            )
+            return lambda usage, name: model.price(usage, model=name)
         calculator = self._token.calculator
-        return Caller(
-            model,
-            self.retry,
-            lambda usage, name: calculator.price(usage, name, model),
-            self._settings,
-        )
+        return lambda usage, name: calculator.price(usage, name, model)
 
 
 def model_spec(model: ModelConfig, provider: str) -> str:
