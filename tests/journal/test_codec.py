@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS, Event
-from lorimer.journal.codec import SHAPES, Place, decode, encode, micros
+from lorimer.journal.codec import Place, decode, encode, micros
+from lorimer.journal.packing import SHAPES
 from tests.journal.support import iteration, start
 
 AT = Place("run_a", micros(1_763_680_000.123456))

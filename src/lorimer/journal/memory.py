@@ -16,8 +16,8 @@ from lorimer.journal.projection import (
     refuse_claim,
     refuse_end,
     refuse_epoch,
-    refuse_second_start,
     refuse_snapshot,
+    refuse_start,
     started_row,
 )
 from lorimer.journal.wake import Wakers
@@ -94,8 +94,8 @@ class MemoryJournal:
         ended: dict[str, Event] = {}
         for fact in facts:
             if fact.type == "run.start":
-                if fact.run_id in self._starts or fact.run_id in begun:
-                    raise refuse_second_start(fact.run_id)
+                if not fact.run_id or fact.run_id in self._starts or fact.run_id in begun:
+                    raise refuse_start(fact.run_id)
                 begun[fact.run_id] = (stream, fact)
                 run = fact.run_id
             elif fact.type == "run.end":
@@ -180,7 +180,9 @@ class MemoryJournal:
         """See Journal."""
         if not run_id:
             return None
-        return pick(run_id, [self._row(known) for known in self._starts if known.startswith(run_id)])
+        return pick(
+            run_id, [self._row(known) for known in self._starts if known.startswith(run_id)]
+        )
 
     async def balance(self, account: str) -> Balance:
         """See Journal."""

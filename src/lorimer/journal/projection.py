@@ -23,8 +23,6 @@ MONEY_MAX: Final = 2**53
 
 def started_row(stream: str, seq: int, fact: Event) -> RunRow:
     """The row of the run that `fact`, a run.start, begins."""
-    if not fact.run_id:
-        raise JournalError("a run.start fact has no run id")
     title = _text(fact.data.get("title")) or _headline(fact.data.get("input"))
     return RunRow(fact.run_id, stream, fact.time, title, first=seq)
 
@@ -42,10 +40,11 @@ def ended_row(row: RunRow, fact: Event) -> RunRow:
     )
 
 
-def refuse_second_start(run_id: str) -> JournalError:
-    """A run.start whose id is taken: run ids are unique in a journal."""
+def refuse_start(run_id: str) -> JournalError:
+    """A run.start without an id, or whose id is taken: run ids are unique in a journal."""
     return JournalError(
-        f"there is a run {run_id!r} already", code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+        f"there is a run {run_id!r} already" if run_id else "a run.start fact has no run id",
+        code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
     )
 
 

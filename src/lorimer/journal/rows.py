@@ -14,7 +14,7 @@ from lorimer.journal.projection import (
     RUN_KINDS,
     ended_row,
     refuse_end,
-    refuse_second_start,
+    refuse_start,
     started_row,
 )
 from lorimer.journal.schema import STREAM_BITS
@@ -83,8 +83,9 @@ def projected(
         if fact.type not in RUN_KINDS:
             continue
         if fact.type == "run.start":
-            if fact.run_id in rows or run_named(db, fact.run_id) is not None:
-                raise refuse_second_start(fact.run_id)
+            known = fact.run_id in rows or run_named(db, fact.run_id) is not None
+            if known or not fact.run_id:
+                raise refuse_start(fact.run_id)
             rows[fact.run_id] = started_row(stream, seq, fact)
             run = fact.run_id
         else:

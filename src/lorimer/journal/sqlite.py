@@ -317,29 +317,22 @@ class SQLiteJournal:
     async def _query(self, query: Callable[[Database], T]) -> T:
         if self._closed:
             raise closed()
-        await self._writer.open()
         if not self._threads:
-            db = self._writer.connection
-            if db is None:
-                raise closed()
-            return self._guarded(query, db)
+            return await self._writer.submit(query, sync=False, inline=True)
+        await self._writer.open()
         with self._world.outside("journal thread"):
             return await anyio.to_thread.run_sync(self._query_in_thread, query)
 
     def _query_in_thread(self, query: Callable[[Database], T]) -> T:
         with self._reading:
+            if self._closed:
+                raise closed()
             try:
                 if self._reader is None:
                     self._reader = open_for_reading(self._path, self._vfs)
+                return query(self._reader)
             except (apsw.Error, UnicodeEncodeError) as error:
                 raise explain(error, self._path) from error
-            return self._guarded(query, self._reader)
-
-    def _guarded(self, query: Callable[[Database], T], db: Database) -> T:
-        try:
-            return query(db)
-        except (apsw.Error, UnicodeEncodeError) as error:
-            raise explain(error, self._path) from error
 
 
 def _execute(sql: str, values: tuple[str | bytes, ...], db: Database) -> None:

@@ -112,14 +112,10 @@ class Writer:
         self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
         self._wal_fresh = True
-        """The next commit begins the WAL anew, which fsyncs its header."""
+        """The next commit begins the WAL anew, which fsyncs its header: not in line. (After
+        another process's checkpoint we cannot know, and one commit in line has that fsync.)"""
         self._broken: JournalError | None = None
         self._closed = False
-
-    @property
-    def connection(self) -> Database | None:
-        """The open connection; for readers of a journal without threads."""
-        return self._db
 
     async def submit(
         self,
@@ -222,11 +218,12 @@ class Writer:
         with self._gate:
             if self._closed:
                 raise closed()
+            if self._thread is None:
+                thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
+                thread.start()  # may fail: then nothing is queued
+                self._thread = thread
             self._queued += 1
             self._queue.put(job)
-            if self._thread is None:
-                self._thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
-                self._thread.start()
 
     def _serve(self) -> None:
         while True:
