@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 
@@ -28,7 +28,7 @@ class Line:
     figure: str
     """Which of its figures the cases are compared by."""
     ours: Case
-    floors: tuple[Case, ...] = field(default=())
+    floors: tuple[Case, ...] = ()
     """The ratio is to the last one, which has Lorimer's own shape."""
     most: float | None = None
     """What it may be, in `unit`."""
@@ -36,109 +36,99 @@ class Line:
     """What it may be, as a multiple of the last floor."""
     group: str = ""
     """Lines of one group share their processes."""
+    downloads: bool = False
+    """Measured only when asked for, and once: it fetches packages."""
 
 
-def _case(function: str, *, fresh: bool = False) -> Case:
+def _ours(function: str, *, fresh: bool = False) -> Case:
     return Case(f"rows.{function}", fresh=fresh)
 
 
-def _floors(function: str) -> tuple[Case, ...]:
-    return tuple(Case(f"floors:{by}_{function}", by) for by in ("raw", "raw21"))
+def _loops(function: str, *, fresh: bool = False) -> tuple[Case, ...]:
+    return tuple(Case(f"floors.{function.format(by)}", by, fresh) for by in ("raw", "raw21"))
 
 
-_TOOL_RUNS: Final = _floors("tool_runs")
-_LONG: Final = _case("growth:long_runs")
-_CHAT: Final = _case("growth:chat")
+_ONE: Final = _loops("cases:{}_one_run")
+_TOOLS: Final = _loops("cases:{}_tool_runs")
+_LONG: Final = _ours("growth:long_runs")
+_LONG_LOOPS: Final = _loops("cases:{}_long_runs")
+_CHAT: Final = _ours("growth:chat")
+_CHAT_LOOPS: Final = _loops("cases:{}_chat")
+_DURABLE: Final = _ours("durable:long_runs")
+_COMMIT: Final = (Case("floors.durable:long_runs", "raw+commit"),)
+_CROWD: Final = _ours("crowd:crowd", fresh=True)
+_CROWD_LOOPS: Final = _loops("cases:{}_crowd", fresh=True)
+_START: Final = _ours("start:first_run", fresh=True)
+_TOOL_START: Final = _ours("start:first_tool_run", fresh=True)
+_START_LOOPS: Final = _loops("start:{}_start", fresh=True)
+_INSTALL: Final = _ours("install:fresh_install")
+
+
+def _engine(row: int, what: str, ours: str, floors: tuple[Case, ...], most: float) -> Line:
+    return Line(row, what, "us", "us", _ours(ours), floors, most, group="engine")
+
+
+def _growth(what: str, figure: str, ours: Case, floors: tuple[Case, ...]) -> Line:
+    return Line(3, what, "x", figure, ours, floors, 1.2, group="growth")
+
+
+def _call(vendor: str, what: str, case: str) -> Line:
+    sdk = (Case(f"floors.sdk:{case}", "sdk"),)
+    what = f"call of {vendor}, {what}"
+    return Line(6, what, "ms", "ms", _ours(f"wire:{case}"), sdk, most_times=1.05, group="wire")
+
+
+def _delta(vendor: str, case: str) -> Line:
+    sdk = (Case(f"floors.sdk:{case}", "sdk"),)
+    what = f"streamed delta of {vendor}"
+    return Line(7, what, "us", "us", _ours(f"wire:{case}"), sdk, most_times=1.2, group="wire")
+
+
+def _crowd(what: str, unit: str, figure: str, most: float) -> Line:
+    return Line(8, what, unit, figure, _CROWD, _CROWD_LOOPS, most, group="crowd")
+
+
+def _start(
+    what: str, unit: str, figure: str, most: float | None = None, ours: Case = _START
+) -> Line:
+    return Line(9, what, unit, figure, ours, _START_LOOPS, most, group="start")
+
+
+def _install(what: str, unit: str, figure: str, most: float) -> Line:
+    return Line(11, what, unit, figure, _INSTALL, most=most, group="install", downloads=True)
+
 
 LINES: Final = (
+    _engine(1, "run of one iteration, 21 stages", "loops:one_run", _ONE, 40),
+    _engine(2, "model call in a run of 10 tool iterations", "loops:tool_runs", _TOOLS, 40),
+    _engine(
+        2, "... a rule decides each call, of a tool that writes", "loops:ruled_runs", _TOOLS, 60
+    ),
+    _engine(2, "... and a handler hears of each", "loops:watched_runs", _TOOLS, 60),
+    _growth("last of 1,000 iterations / the tenth", "short_growth", _LONG, _LONG_LOOPS),
+    _growth("last of 10,000 iterations / the tenth", "long_growth", _LONG, _LONG_LOOPS),
+    _growth("turn 500 of a chat / turn 10", "short_growth", _CHAT, _CHAT_LOOPS),
+    _growth("turn 5,000 of a chat / turn 10", "long_growth", _CHAT, _CHAT_LOOPS),
+    Line(4, "1,000 tool iterations", "ms", "short_ms", _LONG, _LONG_LOOPS, most=60, group="growth"),
+    Line(5, "durable iteration, unsafe tool", "ms", "ms", _DURABLE, _COMMIT, 0.3, group="durable"),
     Line(
-        1,
-        "run of one iteration, 21 stages",
-        "us",
-        "us",
-        _case("loops:one_run"),
-        _floors("one_run"),
-        most=40,
-        group="loops",
+        5, "... on disk, after a checkpoint", "B", "bytes", _DURABLE, _COMMIT, 500, group="durable"
     ),
     Line(
-        2,
-        "model call in a run of 10 tool iterations",
-        "us",
-        "us",
-        _case("loops:tool_runs"),
-        _TOOL_RUNS,
-        most=40,
-        group="loops",
+        5, "... last of 1,000 / the tenth", "x", "growth", _DURABLE, _COMMIT, 1.2, group="durable"
     ),
-    Line(
-        2,
-        "... a rule decides each call of a tool that writes",
-        "us",
-        "us",
-        _case("loops:ruled_runs"),
-        _TOOL_RUNS,
-        most=60,
-        group="loops",
-    ),
-    Line(
-        2,
-        "... and a handler hears of each",
-        "us",
-        "us",
-        _case("loops:watched_runs"),
-        _TOOL_RUNS,
-        most=60,
-        group="loops",
-    ),
-    Line(
-        3,
-        "last of 1,000 iterations / the tenth",
-        "x",
-        "short_growth",
-        _LONG,
-        _floors("long_runs"),
-        most=1.2,
-        group="growth",
-    ),
-    Line(
-        3,
-        "last of 10,000 iterations / the tenth",
-        "x",
-        "long_growth",
-        _LONG,
-        _floors("long_runs"),
-        most=1.2,
-        group="growth",
-    ),
-    Line(
-        3,
-        "turn 500 of a chat / turn 10",
-        "x",
-        "short_growth",
-        _CHAT,
-        _floors("chat"),
-        most=1.2,
-        group="growth",
-    ),
-    Line(
-        3,
-        "turn 5,000 of a chat / turn 10",
-        "x",
-        "long_growth",
-        _CHAT,
-        _floors("chat"),
-        most=1.2,
-        group="growth",
-    ),
-    Line(
-        4,
-        "1,000 tool iterations, total",
-        "ms",
-        "short_ms",
-        _LONG,
-        _floors("long_runs"),
-        most=60,
-        group="growth",
-    ),
+    _call("Anthropic", "in one piece", "anthropic_calls"),
+    _call("Anthropic", "streamed", "anthropic_streamed_calls"),
+    _call("OpenAI", "in one piece", "openai_calls"),
+    _call("OpenAI", "streamed", "openai_streamed_calls"),
+    _delta("Anthropic", "anthropic_deltas"),
+    _delta("OpenAI", "openai_deltas"),
+    _crowd("1,000 runs at once", "s", "s", 0.4),
+    _crowd("... memory of one", "KiB", "kib", 30),
+    _start("import and first run", "s", "s", 0.15),
+    _start("... memory", "MiB", "mib", 40),
+    _start("... modules", "", "modules"),
+    _start("the same with a decorated tool", "s", "s", ours=_TOOL_START),
+    _install("fresh base install: packages", "", "packages", 20),
+    _install("... on disk", "MB", "mb", 36),
 )

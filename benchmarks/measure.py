@@ -13,7 +13,7 @@ from statistics import median
 from typing import Final, TypeAlias
 
 from benchmarks.budgets import Case, Line
-from benchmarks.support import Figures
+from benchmarks.scale import Figures, NotHere
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -46,8 +46,10 @@ class Outcome:
     floors: dict[str, Spread] = field(default_factory=dict[str, Spread])
     ratio: Spread | None = None
     """To the last floor, round by round: what both shared of the machine's noise cancels out."""
-    note: str = ""
-    """Why there is no figure."""
+    failed: str = ""
+    """What went wrong."""
+    skipped: str = ""
+    """Why it was not measured."""
 
     @property
     def within(self) -> bool | None:
@@ -77,7 +79,7 @@ class Worker:
         )
 
     def measure(self, case: Case) -> Figures:
-        """Raises CaseFailed."""
+        """Raises CaseFailed, and NotHere where the case cannot be measured."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -89,7 +91,10 @@ class Worker:
             answer = ""
         if not answer:
             raise CaseFailed(f"{case.function} failed")
-        return dict[str, float](json.loads(answer))
+        figures = json.loads(answer)
+        if isinstance(figures, str):
+            raise NotHere(figures)
+        return dict[str, float](figures)
 
     def close(self) -> None:
         """End the process."""
@@ -108,9 +113,11 @@ def measure(
     for group in dict.fromkeys(line.group for line in lines):
         of_group = [line for line in lines if line.group == group]
         try:
-            found = _rounds(of_group, rounds, scale, tell)
+            found = _rounds(of_group, 1 if of_group[0].downloads else rounds, scale, tell)
         except CaseFailed as failure:
-            outcomes += [Outcome(line, note=str(failure)) for line in of_group]
+            outcomes += [Outcome(line, failed=str(failure)) for line in of_group]
+        except NotHere as reason:
+            outcomes += [Outcome(line, skipped=str(reason)) for line in of_group]
         else:
             outcomes += [_outcome(line, found) for line in of_group]
     return sorted(outcomes, key=lambda outcome: lines.index(outcome.line))

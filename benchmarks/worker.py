@@ -1,7 +1,8 @@
 """A process that measures: `python -m benchmarks.worker SCALE`.
 
 Each line on standard input names a case, `module:function` below `benchmarks`; its answer is one
-line of JSON. A case that fails ends the process. Imports as little as it can: rows 8 and 9 are
+line of JSON, its figures or the reason why it cannot be measured here. A case that fails ends the
+process. Imports as little as it can: rows 8 and 9 are
 about what this process holds.
 """
 
@@ -12,7 +13,7 @@ import json
 import sys
 from importlib import import_module
 
-from benchmarks.support import SCALES
+from benchmarks.scale import SCALES, NotHere
 
 
 def main() -> None:
@@ -21,7 +22,11 @@ def main() -> None:
     for line in sys.stdin:
         module, _, function = line.strip().partition(":")
         case = getattr(import_module(f"benchmarks.{module}"), function)
-        print(json.dumps(asyncio.run(case(scale))), flush=True)
+        try:
+            answer = asyncio.run(case(scale))
+        except NotHere as reason:
+            answer = str(reason)
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import process_time_ns
-from typing import ClassVar, Final
+from typing import Final
 
+from benchmarks.task import DESCRIPTION, SCHEMA, TOOL
 from lorimer.core.journal import Journal
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
@@ -23,8 +24,9 @@ from lorimer.tools.base import ToolInput
 from lorimer.tools.permissions import Rule
 
 USAGE: Final = Usage(100, 20)
+PRICE: Final = Price(3, 15)
 FINAL: Final = Response((TextBlock("done"),), StopReason.END_TURN, USAGE, "x")
-CALL: Final = Response((ToolUse("call_1", "work", {"n": 1}),), StopReason.TOOL_USE, USAGE, "x")
+CALL: Final = Response((ToolUse("call_1", TOOL, {"n": 1}),), StopReason.TOOL_USE, USAGE, "x")
 UNBOUND: Final = Limits(max_turns=1_000_000, max_tool_calls=1_000_000)
 LATER: Final = (
     (11, "tool_review"),
@@ -47,13 +49,9 @@ class StandIn(Stage[object, object]):
 class Work(Tool):
     """Does nothing; notes the CPU time of each call in `stamps` if there are any."""
 
-    name = "work"
-    description = "Does a piece of work."
-    input_schema: ClassVar[dict[str, object]] = {
-        "type": "object",
-        "properties": {"n": {"type": "integer"}},
-        "required": ["n"],
-    }
+    name = TOOL
+    description = DESCRIPTION
+    input_schema = SCHEMA
 
     def __init__(self, effects: Iterable[str] = ("read",), stamps: list[int] | None = None) -> None:
         self.effects = frozenset(effects)
@@ -67,7 +65,7 @@ class Work(Tool):
         return ToolResult("ok")
 
 
-def script(calls: int, *, stamps: list[int] | None = None, latency_s: float = 0.0) -> ScriptedModel:
+def script(calls: int, *, stamps: list[int] | None = None) -> ScriptedModel:
     """A model that asks for `calls` tool calls, then answers; over and over. For runs one after
     the other. With `stamps` it notes the CPU time of each call."""
     asked = 0
@@ -79,9 +77,7 @@ def script(calls: int, *, stamps: list[int] | None = None, latency_s: float = 0.
             stamps.append(process_time_ns())
         return CALL if asked % (calls + 1) else FINAL
 
-    return ScriptedModel(
-        answer, price=Price(3, 15), deltas=False, record=False, latency_s=latency_s
-    )
+    return ScriptedModel(answer, price=PRICE, deltas=False, record=False)
 
 
 def manifest(model: str = "scripted:x") -> EnvironmentManifest:

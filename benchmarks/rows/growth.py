@@ -5,7 +5,8 @@ from __future__ import annotations
 from time import process_time_ns
 
 from benchmarks.rows.agents import Work, check, manifest, pipeline, script
-from benchmarks.support import Figures, Scale, costs, expect, growth
+from benchmarks.scale import Figures, Scale
+from benchmarks.support import costs, expect, growth
 from lorimer.presets import chat_manifest
 
 

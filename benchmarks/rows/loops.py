@@ -6,13 +6,15 @@ from collections.abc import Callable
 from statistics import median
 
 from benchmarks.rows.agents import Work, check, pipeline, script
-from benchmarks.support import WARM_UP, Figures, Scale, expect, per_unit_us
+from benchmarks.scale import Figures, Scale
+from benchmarks.support import WARM_UP, expect, per_unit_us
+from benchmarks.task import TOOL, TOOL_CALLS
 from lorimer.core.events import Event
 from lorimer.models.scripted import ScriptedModel
 from lorimer.pipeline import Pipeline
 from lorimer.tools.permissions import Rule
 
-RULES = (Rule("other"), Rule("work", {"n": "2"}), Rule("work", {"n": "1"}))
+RULES = (Rule("other"), Rule(TOOL, {"n": "2"}), Rule(TOOL, {"n": "1"}))
 """The last one allows the calls."""
 
 
@@ -31,7 +33,7 @@ async def tool_runs(scale: Scale) -> Figures:
     def make(model: ScriptedModel, work: Work) -> Pipeline:
         return pipeline(model, work)
 
-    return {"us": await _batches(make, Work(), scale.batches, scale.tool_runs, 10)}
+    return {"us": await _batches(make, Work(), scale.batches, scale.tool_runs, TOOL_CALLS)}
 
 
 async def ruled_runs(scale: Scale) -> Figures:
@@ -40,7 +42,7 @@ async def ruled_runs(scale: Scale) -> Figures:
     def make(model: ScriptedModel, work: Work) -> Pipeline:
         return pipeline(model, work, granted=False, rules=RULES)
 
-    return {"us": await _batches(make, Work({"write"}), scale.batches, scale.tool_runs, 10)}
+    return {"us": await _batches(make, Work({"write"}), scale.batches, scale.tool_runs, TOOL_CALLS)}
 
 
 async def watched_runs(scale: Scale) -> Figures:
@@ -52,8 +54,8 @@ async def watched_runs(scale: Scale) -> Figures:
         made.on("tool.call_start", heard.append)
         return made
 
-    us = await _batches(make, Work({"write"}), scale.batches, scale.tool_runs, 10)
-    expect("events", len(heard), scale.batches * (scale.tool_runs + WARM_UP) * 10)
+    us = await _batches(make, Work({"write"}), scale.batches, scale.tool_runs, TOOL_CALLS)
+    expect("events", len(heard), scale.batches * (scale.tool_runs + WARM_UP) * TOOL_CALLS)
     return {"us": us}
 
 

@@ -1,4 +1,4 @@
-"""The floors: what the same work costs without a framework.
+"""The same loop without a framework.
 
 `raw`: a hand-written loop over dict messages. `raw21`: the shape of Lorimer without its content:
 5 + 11 a call + 5 separately awaited stages, each with an enter and an exit event and a time stamp,
@@ -8,12 +8,12 @@ so it bounds the machinery and not the work of real stages.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from statistics import median
 from time import monotonic, process_time_ns
 from typing import Any, Final, TypeAlias
 
-from benchmarks.support import WARM_UP, Figures, Scale, costs, expect, growth, per_unit_us
+from benchmarks.task import TOOL
 
 Message: TypeAlias = dict[str, Any]
 Reply: TypeAlias = dict[str, Any]
@@ -24,10 +24,10 @@ FINAL: Final[Reply] = {
     "usage": {"input_tokens": 100, "output_tokens": 20},
 }
 CALL: Final[Reply] = {
-    "content": [{"type": "tool_use", "id": "call_1", "name": "work", "input": {"n": 1}}],
+    "content": [{"type": "tool_use", "id": "call_1", "name": TOOL, "input": {"n": 1}}],
     "usage": {"input_tokens": 100, "output_tokens": 20},
 }
-SCHEMA: Final = {"n": int}
+ARGUMENTS: Final = {"n": int}
 INPUT_NANO: Final = 3_000
 OUTPUT_NANO: Final = 15_000
 
@@ -46,6 +46,20 @@ class Script:
         if self._stamps is not None:
             self._stamps.append(process_time_ns())
         return CALL if self.calls % self._cycle else FINAL
+
+
+class Sleepy:
+    """A model for runs side by side: `calls` tool calls, then an answer, each after `latency_s`."""
+
+    def __init__(self, calls: int, latency_s: float) -> None:
+        self.calls = 0
+        self._turns = calls
+        self._latency_s = latency_s
+
+    async def __call__(self, messages: list[Message]) -> Reply:
+        self.calls += 1
+        await asyncio.sleep(self._latency_s)
+        return CALL if len(messages) // 2 < self._turns else FINAL
 
 
 class Work:
@@ -166,7 +180,7 @@ async def tool(state: State) -> None:
     results: list[Message] = []
     for call in state.calls:
         given = call["input"]
-        for name, kind in SCHEMA.items():
+        for name, kind in ARGUMENTS.items():
             if type(given.get(name)) is not kind:
                 raise Stopped(f"{name} must be {kind}")
         results.append(
@@ -239,105 +253,4 @@ async def _stages(stages: tuple[tuple[str, StageCall], ...], state: State) -> No
         events.append((name, "exit", monotonic()))
 
 
-# --- cases -------------------------------------------------------------------------------------
-
 Loop: TypeAlias = Callable[[Model, Work, list[Message]], Awaitable[str]]
-
-
-async def raw_one_run(scale: Scale) -> Figures:
-    """Row 1."""
-    return await _one_run(raw, scale)
-
-
-async def raw21_one_run(scale: Scale) -> Figures:
-    """Row 1."""
-    return await _one_run(raw21, scale)
-
-
-async def raw_tool_runs(scale: Scale) -> Figures:
-    """Row 2."""
-    return await _tool_runs(raw, scale)
-
-
-async def raw21_tool_runs(scale: Scale) -> Figures:
-    """Row 2."""
-    return await _tool_runs(raw21, scale)
-
-
-async def raw_long_runs(scale: Scale) -> Figures:
-    """Rows 3 and 4."""
-    return await _long_runs(raw, scale)
-
-
-async def raw21_long_runs(scale: Scale) -> Figures:
-    """Rows 3 and 4."""
-    return await _long_runs(raw21, scale)
-
-
-async def raw_chat(scale: Scale) -> Figures:
-    """Row 3."""
-    return await _chat(raw, scale)
-
-
-async def raw21_chat(scale: Scale) -> Figures:
-    """Row 3."""
-    return await _chat(raw21, scale)
-
-
-async def _one_run(loop: Loop, scale: Scale) -> Figures:
-    return {"us": await _batches(loop, scale.batches, scale.runs, 0)}
-
-
-async def _tool_runs(loop: Loop, scale: Scale) -> Figures:
-    return {"us": await _batches(loop, scale.batches, scale.tool_runs, 10)}
-
-
-async def _batches(loop: Loop, batches: int, runs: int, calls: int) -> float:
-    found: list[float] = []
-    for _ in range(batches):
-        model, work = Script(calls), Work()
-        messages: list[Message] = []
-
-        async def run(
-            model: Script = model, work: Work = work, messages: list[Message] = messages
-        ) -> None:
-            await loop(model, work, messages)
-
-        for _ in range(WARM_UP):
-            await run()
-        found.append(await per_unit_us(run, runs, calls + 1))
-        expect("model calls", model.calls, (runs + WARM_UP) * (calls + 1))
-        expect("tool calls", work.calls, (runs + WARM_UP) * calls)
-    return median(found)
-
-
-async def _long_runs(loop: Loop, scale: Scale) -> Figures:
-    await loop(Script(scale.warm), Work(), [])
-    figures: Figures = {}
-    for name, iterations in zip(("short", "long"), scale.iterations, strict=True):
-        stamps: list[int] = []
-        model, work = Script(iterations, stamps), Work()
-        began = process_time_ns()
-        await loop(model, work, [])
-        figures[f"{name}_ms"] = (process_time_ns() - began) / 1e6
-        figures[f"{name}_growth"] = growth(costs(stamps), iterations, scale.window)
-        expect("model calls", model.calls, iterations + 1)
-        expect("tool calls", work.calls, iterations)
-    return figures
-
-
-async def _chat(loop: Loop, scale: Scale) -> Figures:
-    model, work = Script(0), Work()
-    messages: list[Message] = []
-    for _ in range(scale.warm):
-        await loop(model, work, [])
-    stamps = [process_time_ns()]
-    for _ in range(scale.turns[1] + scale.window):
-        await loop(model, work, messages)
-        stamps.append(process_time_ns())
-    expect("model calls", model.calls, len(stamps) - 1 + scale.warm)
-    spent = costs(stamps)
-    return {
-        f"{name}_growth": growth(spent, turn, scale.window)
-        for name, turn in zip(("short", "long"), scale.turns, strict=True)
-    }

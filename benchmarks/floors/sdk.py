@@ -1,0 +1,249 @@
+"""Rows 6 and 7 for the vendors' SDKs alone, in the cheapest way they can be used: messages are
+plain dicts, the HTTP client is of the same kind as Lorimer's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import httpx2
+
+from benchmarks.provider import MAX_TOKENS, MODELS, Provider, per_call, per_delta, provider
+from benchmarks.scale import Figures, Scale
+from benchmarks.support import expect
+from benchmarks.task import DESCRIPTION, SCHEMA, TOOL, TOOL_CALLS
+
+ANTHROPIC_TOOLS: Final[list[Any]] = [
+    {"name": TOOL, "description": DESCRIPTION, "input_schema": SCHEMA}
+]
+OPENAI_TOOLS: Final[list[Any]] = [
+    {
+        "type": "function",
+        "function": {"name": TOOL, "description": DESCRIPTION, "parameters": SCHEMA},
+    }
+]
+HI: Final = {"role": "user", "content": "hi"}
+
+
+def _http() -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(timeout=None, trust_env=False, follow_redirects=False)
+
+
+# --- Anthropic ---------------------------------------------------------------------------------
+
+
+def _anthropic(server: Provider) -> Any:
+    from anthropic import AsyncAnthropic
+
+    return AsyncAnthropic(
+        api_key="any", base_url=server.url, max_retries=0, timeout=None, http_client=_http()
+    )
+
+
+async def anthropic_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _anthropic(server) as client:
+
+            async def run() -> None:
+                messages: list[Any] = [HI]
+                while True:
+                    answer = await client.messages.create(
+                        model=MODELS["anthropic"],
+                        max_tokens=MAX_TOKENS,
+                        tools=ANTHROPIC_TOOLS,
+                        messages=messages,
+                    )
+                    calls = [
+                        (block.id, block.name, block.input)
+                        for block in answer.content
+                        if block.type == "tool_use"
+                    ]
+                    if not calls:
+                        break
+                    messages += _anthropic_turn(calls)
+                expect("tool calls", (len(messages) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+async def anthropic_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed and put together by hand."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _anthropic(server) as client:
+
+            async def run() -> None:
+                messages: list[Any] = [HI]
+                while True:
+                    events = await client.messages.create(
+                        model=MODELS["anthropic"],
+                        max_tokens=MAX_TOKENS,
+                        tools=ANTHROPIC_TOOLS,
+                        messages=messages,
+                        stream=True,
+                    )
+                    begun: list[tuple[str, str, list[str]]] = []
+                    async for event in events:
+                        if event.type == "content_block_start":
+                            block = event.content_block
+                            if block.type == "tool_use":
+                                begun.append((block.id, block.name, []))
+                        elif event.type == "content_block_delta" and begun:
+                            begun[-1][2].append(event.delta.partial_json)
+                    calls = [
+                        (call, name, json.loads("".join(parts))) for call, name, parts in begun
+                    ]
+                    if not calls:
+                        break
+                    messages += _anthropic_turn(calls)
+                expect("tool calls", (len(messages) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+def _anthropic_turn(calls: list[tuple[str, str, Any]]) -> list[Any]:
+    return [
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "tool_use", "id": call, "name": name, "input": given}
+                for call, name, given in calls
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": call, "content": "ok"}
+                for call, _, _ in calls
+            ],
+        },
+    ]
+
+
+async def anthropic_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    with provider("deltas", scale.deltas) as server:
+        async with _anthropic(server) as client:
+
+            async def run() -> int:
+                events = await client.messages.create(
+                    model=MODELS["anthropic"], max_tokens=MAX_TOKENS, messages=[HI], stream=True
+                )
+                pieces = [
+                    event.delta.text
+                    async for event in events
+                    if event.type == "content_block_delta" and event.delta.type == "text_delta"
+                ]
+                return len(pieces)
+
+            return await per_delta(run, server, scale.streams, scale.deltas)
+
+
+# --- OpenAI ------------------------------------------------------------------------------------
+
+
+def _openai(server: Provider) -> Any:
+    from openai import AsyncOpenAI
+
+    return AsyncOpenAI(
+        api_key="any",
+        base_url=f"{server.url}/v1",
+        max_retries=0,
+        timeout=None,
+        http_client=_http(),
+    )
+
+
+async def openai_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _openai(server) as client:
+
+            async def run() -> None:
+                messages: list[Any] = [HI]
+                while True:
+                    answer = await client.chat.completions.create(
+                        model=MODELS["openai"],
+                        max_tokens=MAX_TOKENS,
+                        tools=OPENAI_TOOLS,
+                        messages=messages,
+                    )
+                    found = answer.choices[0].message.tool_calls
+                    if not found:
+                        break
+                    calls = [(c.id, c.function.name, c.function.arguments) for c in found]
+                    messages += _openai_turn(calls)
+                expect("tool calls", (len(messages) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+async def openai_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed and put together by hand."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _openai(server) as client:
+
+            async def run() -> None:
+                messages: list[Any] = [HI]
+                while True:
+                    chunks = await client.chat.completions.create(
+                        model=MODELS["openai"],
+                        max_tokens=MAX_TOKENS,
+                        tools=OPENAI_TOOLS,
+                        messages=messages,
+                        stream=True,
+                        stream_options={"include_usage": True},
+                    )
+                    begun: list[tuple[str, str, list[str]]] = []
+                    async for chunk in chunks:
+                        delta = chunk.choices[0].delta if chunk.choices else None
+                        for piece in (delta.tool_calls or ()) if delta else ():
+                            if piece.id:
+                                begun.append((piece.id, piece.function.name, []))
+                            begun[-1][2].append(piece.function.arguments or "")
+                    calls = [(call, name, "".join(parts)) for call, name, parts in begun]
+                    if not calls:
+                        break
+                    messages += _openai_turn(calls)
+                expect("tool calls", (len(messages) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+def _openai_turn(calls: list[tuple[str, str, str]]) -> list[Any]:
+    if not json.loads(calls[0][2]):
+        raise RuntimeError("a call without arguments")
+    return [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": call, "type": "function", "function": {"name": name, "arguments": given}}
+                for call, name, given in calls
+            ],
+        },
+        *[{"role": "tool", "tool_call_id": call, "content": "ok"} for call, _, _ in calls],
+    ]
+
+
+async def openai_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    with provider("deltas", scale.deltas) as server:
+        async with _openai(server) as client:
+
+            async def run() -> int:
+                chunks = await client.chat.completions.create(
+                    model=MODELS["openai"],
+                    max_tokens=MAX_TOKENS,
+                    messages=[HI],
+                    stream=True,
+                    stream_options={"include_usage": True},
+                )
+                pieces = [
+                    chunk.choices[0].delta.content
+                    async for chunk in chunks
+                    if chunk.choices and chunk.choices[0].delta.content
+                ]
+                return len(pieces)
+
+            return await per_delta(run, server, scale.streams, scale.deltas)

@@ -1,0 +1,39 @@
+"""Row 8: many runs at once."""
+
+from __future__ import annotations
+
+import asyncio
+from time import process_time
+
+from benchmarks.memory import peak_rss_kib, rss_kib
+from benchmarks.rows.agents import CALL, FINAL, PRICE, Work, check, manifest, pipeline
+from benchmarks.scale import Figures, Scale
+from benchmarks.support import expect
+from benchmarks.task import CROWD_CALLS, CROWD_LATENCY_S
+from lorimer.core.messages import Request, Response
+from lorimer.models.scripted import ScriptedModel
+
+
+async def crowd(scale: Scale) -> Figures:
+    """Runs of one pipeline, side by side; in a process of its own. The pipeline is stateless:
+    one that remembers has one conversation, and never two runs at once in it."""
+    of = manifest()
+    of.stages["context"].config["stateless"] = True
+    model = ScriptedModel(
+        _answer, price=PRICE, deltas=False, record=False, latency_s=CROWD_LATENCY_S
+    )
+    work = Work()
+    agent = pipeline(model, work, of=of)
+    check(await agent.run("hi"), CROWD_CALLS)
+    before, began = rss_kib(), process_time()
+    results = await asyncio.gather(*[agent.run("hi") for _ in range(scale.crowd)])
+    spent = process_time() - began
+    for result in results:
+        check(result, CROWD_CALLS)
+    expect("model calls", model.calls, (scale.crowd + 1) * (CROWD_CALLS + 1))
+    expect("tool calls", work.calls, (scale.crowd + 1) * CROWD_CALLS)
+    return {"s": spent, "kib": (peak_rss_kib() - before) / scale.crowd}
+
+
+def _answer(request: Request) -> Response:
+    return CALL if len(request.messages) // 2 < CROWD_CALLS else FINAL

@@ -1,0 +1,40 @@
+"""The provider of rows 6 and 7, in a process of its own so that its work is not counted:
+`python -m benchmarks.server calls 10` or `... deltas 2000`.
+
+Says its address, then answers each line on standard input with what it has heard so far.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+
+from lorimer.testing import FakeLLMServer
+from lorimer.testing.fake_server import SeenRequest, ToolCall, Turn
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    kind, count = sys.argv[1], int(sys.argv[2])
+    answer = Turn(text=tuple([f"word{number % 10} " for number in range(count)]))
+
+    def play(request: SeenRequest) -> Turn:
+        if kind == "deltas":
+            return answer
+        messages = request.body["messages"]
+        assert isinstance(messages, list)
+        asked = sum(isinstance(m, Mapping) and m["role"] == "assistant" for m in messages)
+        if asked == count:
+            return Turn(text="done")
+        return Turn(tool_calls=(ToolCall(f"call_{asked}", "work", {"n": asked}),))
+
+    with FakeLLMServer(play) as server:
+        print(server.url, flush=True)
+        for _ in sys.stdin:
+            size = sum(len(json.dumps(request.body)) for request in server.requests)
+            print(json.dumps({"requests": len(server.requests), "bytes": size}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
