@@ -73,3 +73,11 @@ def test_a_missing_key_names_the_variable() -> None:
     assert caught.value.code is ExecutorErrorCode.EXEC_API_NO_CLIENT
     with pytest.raises(ConfigError, match="no API key for the provider 'mine'"):
         CredentialBundle(env={}).require("mine")
+
+
+@pytest.mark.parametrize("key", ["sk-\u2013dash", "two words", "a\nb", "tab\there"])
+def test_a_key_that_no_header_takes_is_refused(key: str) -> None:
+    bundle = CredentialBundle({"openai": ProviderCredentials(key)}, env={})
+    with pytest.raises(ConfigError, match="no HTTP header takes") as caught:
+        bundle.require("openai")
+    assert key not in str(caught.value)

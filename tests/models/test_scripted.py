@@ -115,7 +115,7 @@ def test_a_lone_string_is_one_reply() -> None:
 
 def test_prices() -> None:
     model = ScriptedModel(["x", "y"], usage=Usage(1000, 10), price=Price(1, 2))
-    assert answer(model).cost_nano == 1_020_000
+    assert model.price(answer(model).usage) == 1_020_000
     assert model.price(Usage(1)) == 1000
     assert ScriptedModel().price(Usage(1)) is None
 

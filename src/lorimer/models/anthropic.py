@@ -16,7 +16,7 @@ from lorimer.core.world import World
 from lorimer.models.anthropic_answer import AnthropicAnswer
 from lorimer.models.anthropic_request import encode
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import network_error, status_error
+from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
 from lorimer.models.wire import CallIds, encode_body, exchange, writing
@@ -92,7 +92,7 @@ class AnthropicModel:
                 now=world.time(),
                 credentials=self._credentials,
             ) from None  # the SDK's error holds the request, and with it the key
-        except anthropic.AnthropicError as error:
+        except (anthropic.AnthropicError, *NETWORK_ERRORS) as error:
             cause = error.__cause__ or error
             raise network_error(self.provider, cause, self._credentials) from cause
         # With this cast_to the SDK hands out the response itself, whatever its types say.

@@ -105,8 +105,8 @@ class AnthropicAnswer:
                     return out
                 case "error":
                     raise self._failed(data.get("error"))
-                case _:
-                    pass
+                case other:
+                    string(other)
         return out
 
     def whole(self, body: JSON) -> None:

@@ -137,6 +137,13 @@ class CredentialBundle:
         variable to set. An OpenAI-compatible base URL needs none: its key is then `none`."""
         found = self.get(provider)
         if found is not None and found.api_key:
+            key = found.api_key.reveal()
+            if not (key.isascii() and key.isprintable()) or " " in key:
+                raise ConfigError(
+                    f"the API key for {provider!r} holds characters that no HTTP header takes",
+                    code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+                    hint="Copy it again: a line break or a typographic dash has slipped in.",
+                )
             return found
         if found is not None and found.base_url and provider in KEYLESS:
             return ProviderCredentials("none", found.base_url, found.default_headers, found.extras)

@@ -11,11 +11,16 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+import httpx2
+
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import NO_USAGE, Usage
 from lorimer.models.credentials import VARIABLES, ProviderCredentials
 from lorimer.models.sse import clean, parse_json
+
+NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
+"""What a connection raises. The SDKs let some of it through."""
 
 MAX_RETRY_AFTER_S: Final = 3600.0
 _MESSAGE_CHARS: Final = 600

@@ -15,7 +15,7 @@ import openai
 from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.world import World
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import network_error, status_error
+from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
 from lorimer.models.openai_answer import OpenAIChatAnswer
 from lorimer.models.openai_request import encode, endpoint
 from lorimer.models.registry import ProviderContext
@@ -92,7 +92,7 @@ class OpenAIChatModel:
                 now=world.time(),
                 credentials=self._credentials,
             ) from None  # the SDK's error holds the request, and with it the key
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, *NETWORK_ERRORS) as error:
             cause = error.__cause__ or error
             raise network_error(self.provider, cause, self._credentials) from cause
         # With this cast_to the SDK hands out the response itself, whatever its types say.

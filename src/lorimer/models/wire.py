@@ -40,7 +40,7 @@ from lorimer.core.messages import (
     UsageDelta,
 )
 from lorimer.core.world import World
-from lorimer.models.errors import incomplete
+from lorimer.models.errors import NETWORK_ERRORS, incomplete
 from lorimer.models.sse import Event, LineTooLong, SSEParser, clean, parse_json
 
 DRAIN_S: Final = 0.05
@@ -121,7 +121,7 @@ async def exchange(
                         await _drain(chunks)
                         break
         answer = assembler.finish()
-    except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+    except NETWORK_ERRORS as error:
         why = str(error) or type(error).__name__
         raise incomplete(provider, why, usage=assembler.usage, cause=error) from error
     except LineTooLong as error:
@@ -153,7 +153,7 @@ async def _drain(chunks: AsyncGenerator[bytes, None]) -> None:
         async with asyncio.timeout(DRAIN_S):
             async for _ in chunks:
                 pass
-    except (TimeoutError, httpx2.HTTPError, httpx2.StreamError, OSError):
+    except NETWORK_ERRORS:  # TimeoutError is an OSError
         return
 
 

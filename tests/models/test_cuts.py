@@ -1,0 +1,379 @@
+"""An answer that is cut, broken or reported as failed is an error, never an answer, and what was
+released before is a beginning of it, once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.messages import Response, TextBlock, ThinkingBlock, ToolUse, Usage
+from lorimer.models import ProviderCredentials
+from lorimer.models.anthropic_answer import AnthropicAnswer
+from lorimer.models.openai_answer import OpenAIChatAnswer
+from lorimer.models.wire import CallIds, exchange
+from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
+from lorimer.testing.faults import BrokenEvent, ErrorEvent, ExtraEvent, Fault, Framing
+from tests.models.support import (
+    MODEL,
+    WIRES,
+    Heard,
+    NoWorld,
+    Provider,
+    Reply,
+    Wire,
+    ask,
+    hear,
+    models,
+    request,
+    sse,
+)
+
+Code = ExecutorErrorCode
+TURN = Turn(
+    text=("One 🦄, ", "zwölf."),
+    thinking=("Let me ", "think."),
+    tool_calls=(ToolCall("c1", "read", {"p": "ü/a"}), ToolCall("c2", "ls")),
+    usage=FakeUsage(20, 9, cache_read=4, cache_write=2),
+)
+CUT = httpx2.RemoteProtocolError("peer closed connection without sending complete message body")
+
+
+def body(wire: Wire, *faults: Fault) -> bytes:
+    turn = Turn(
+        TURN.text,
+        TURN.thinking,
+        tool_calls=TURN.tool_calls,
+        usage=TURN.usage,
+        faults=faults,
+    )
+    return recorded_body(turn, wire, model=MODEL[wire])
+
+
+def check_answer(answer: Response, wire: Wire) -> None:
+    thinking, text, first, second = answer.content
+    assert isinstance(thinking, ThinkingBlock)
+    assert thinking.text == "Let me think."
+    assert bool(thinking.signature) is (wire == "anthropic")
+    assert text == TextBlock("One 🦄, zwölf.")
+    assert first == ToolUse("c1", "read", {"p": "ü/a"})
+    assert second == ToolUse("c2", "ls", {})
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (20, 9)
+    assert answer.usage.cache_read_input_tokens == 4
+
+
+def check_beginning(heard: Heard) -> None:
+    assert "One 🦄, zwölf.".startswith(heard.text)
+    assert "Let me think.".startswith(heard.thinking)
+    assert '{"p":"ü/a"}'.startswith(heard.arguments(0))
+    assert "{}".startswith(heard.arguments(1))
+
+
+ASSEMBLERS = {"anthropic": AnthropicAnswer, "openai": OpenAIChatAnswer}
+
+
+def free(usage: Usage, *, model: str = "") -> int:
+    return 0
+
+
+async def assemble(wire: Wire, response: httpx2.Response) -> Heard:
+    """What becomes of a response, without the SDK that fetches it."""
+
+    async def send() -> httpx2.Response:
+        return response
+
+    asked = request(wire)
+    answer = ASSEMBLERS[wire](wire, CallIds(asked, NoWorld()), ProviderCredentials())
+    heard = Heard()
+    try:
+        async for item in exchange(wire, send, answer, free, streamed=True):
+            heard.items.append(item)
+    except APIError as error:
+        heard.error = error
+    return heard
+
+
+@pytest.mark.parametrize("ending", ["clean", "reset"])
+@pytest.mark.parametrize("wire", WIRES)
+def test_cut_at_every_byte(wire: Wire, ending: str) -> None:
+    whole = body(wire)
+    tail = [] if ending == "clean" else [CUT]
+    provider = Provider(*[Reply([whole[:at], *tail]) for at in range(len(whole))])
+    finished: list[int] = []
+
+    async def go() -> None:
+        for at in range(len(whole)):
+            asked = httpx2.Request("POST", "http://fake.test")
+            response = await provider.handle_async_request(asked)
+            response.request = asked
+            heard = await assemble(wire, response)
+            check_beginning(heard)
+            if heard.error is None:
+                finished.append(at)
+                check_answer(heard.answer, wire)
+            else:
+                assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE, at
+                assert heard.error.code.is_recoverable
+                assert not [item for item in heard.items if isinstance(item, Response)]
+
+    asyncio.run(go())
+    assert provider.closed == len(whole)
+    # A chat stream that ended properly, with the reason and the usage, lacks only its marker.
+    marker = len(b"data: [DONE]\n\n") if wire == "openai" and ending == "clean" else 0
+    assert finished == list(range(len(whole) - marker, len(whole)))
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_cut_at_some_bytes_through_the_sdk(wire: Wire) -> None:
+    whole = body(wire)
+    places = range(0, len(whole) - 20, 29)
+    provider = Provider(*[Reply([whole[:at], CUT]) for at in places])
+    world = NoWorld(provider)
+
+    async def go() -> None:
+        resolver = models(world)
+        model = resolver.resolve(f"{wire}:{MODEL[wire]}")
+        for _ in places:
+            heard = await hear(model, request(wire), world)
+            check_beginning(heard)
+            assert heard.error is not None
+            assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+        await resolver.aclose()
+
+    asyncio.run(go())
+    assert provider.closed == len(places)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_the_body_cut_into_single_bytes_is_the_same_answer(wire: Wire) -> None:
+    whole = body(wire)
+    provider = Provider(Reply([whole[at : at + 1] for at in range(len(whole))]))
+    heard = ask(wire, provider)
+    check_answer(heard.answer, wire)
+    assert heard.text == "One 🦄, zwölf."
+    assert heard.thinking == "Let me think."
+    assert json.loads(heard.arguments(0)) == {"p": "ü/a"}
+    assert provider.read_to_the_end == 1
+
+
+FRAMINGS = [
+    Framing("\r\n"),
+    Framing("\r"),
+    Framing(comments=True),
+    Framing(split_data=True),
+    Framing(space=False),
+    Framing(bom=True),
+    Framing("\r\n", comments=True, split_data=True, space=False, bom=True),
+]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS, ids=repr)
+@pytest.mark.parametrize("wire", WIRES)
+def test_legal_oddities_change_nothing(wire: Wire, framing: Framing) -> None:
+    whole = body(wire, framing)
+    for size in (len(whole), 7):
+        chunks = [whole[at : at + size] for at in range(0, len(whole), size)]
+        check_answer(ask(wire, Provider(Reply(chunks))).answer, wire)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 6])
+@pytest.mark.parametrize("wire", WIRES)
+def test_unknown_events_are_skipped(wire: Wire, after: int) -> None:
+    check_answer(ask(wire, Provider(Reply([body(wire, ExtraEvent(after))]))).answer, wire)
+
+
+EVENTS = {wire: body(wire).count(b"\n\n") for wire in WIRES}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("overloaded_error", Code.EXEC_API_SERVER_ERROR),
+        ("rate_limit_error", Code.EXEC_API_RATE_LIMITED),
+        ("invalid_request_error", Code.EXEC_API_BAD_REQUEST),
+    ],
+)
+def test_an_error_event_at_every_position(wire: Wire, kind: str, code: Code) -> None:
+    for after in range(EVENTS[wire] - 1):
+        provider = Provider(Reply([body(wire, ErrorEvent(after, "Too much", kind))]))
+        heard = ask(wire, provider)
+        check_beginning(heard)
+        assert heard.error is not None
+        assert heard.error.code is code
+        assert "Too much" in str(heard.error)
+
+
+@pytest.mark.parametrize("data", [None, "null", "[]", '"x"', "{", '{"type":7}', '{"choices":7}'])
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_broken_event_at_every_position(wire: Wire, data: str | None) -> None:
+    marks = {"anthropic": 1, "openai": 2}  # the last events carry no JSON that matters
+    for index in range(EVENTS[wire] - marks[wire]):
+        heard = ask(wire, Provider(Reply([body(wire, BrokenEvent(index, data))])))
+        if wire == "openai" and data == '{"type":7}':
+            continue  # there an object without choices is one that says nothing
+        check_beginning(heard)
+        assert heard.error is not None
+        assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_stream_that_starts_again_is_no_answer(wire: Wire) -> None:
+    whole = body(wire)
+    half = whole[: whole.rindex(b"\n\n", 0, len(whole) // 2) + 2]
+    heard = ask(wire, Provider(Reply([half, whole])))
+    if wire == "anthropic":
+        assert heard.error is not None
+        assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+        check_beginning(heard)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_nothing_after_the_end_counts(wire: Wire) -> None:
+    whole = body(wire)
+    heard = ask(wire, Provider(Reply([whole, whole])))
+    check_answer(heard.answer, wire)
+    assert heard.text == "One 🦄, zwölf."
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_end_that_does_not_come_is_not_waited_for(wire: Wire) -> None:
+    provider = Provider(Reply([body(wire), 3600.0]))
+    check_answer(ask(wire, provider).answer, wire)
+    assert provider.read_to_the_end == 0
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_connection_lost_after_the_end_does_no_harm(wire: Wire) -> None:
+    check_answer(ask(wire, Provider(Reply([body(wire), CUT]))).answer, wire)
+
+
+# ---------------------------------------------------------------- in one piece
+
+
+ONE: dict[str, object] = {
+    "anthropic": {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "model": "claude-haiku-4-5",
+        "content": [
+            {"type": "thinking", "thinking": "Let me think.", "signature": "s=="},
+            {"type": "text", "text": "One 🦄, zwölf."},
+            {"type": "tool_use", "id": "c1", "name": "read", "input": {"p": "ü/a"}},
+            {"type": "tool_use", "id": "c2", "name": "ls", "input": {}},
+        ],
+        "stop_reason": "tool_use",
+        "usage": {"input_tokens": 20, "output_tokens": 9, "cache_read_input_tokens": 4},
+    },
+    "openai": {
+        "id": "chatcmpl-1",
+        "model": "gpt-4o",
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": "One 🦄, zwölf.",
+                    "reasoning_content": "Let me think.",
+                    "tool_calls": [
+                        {"id": "c1", "function": {"name": "read", "arguments": '{"p": "ü/a"}'}},
+                        {"id": "c2", "function": {"name": "ls", "arguments": ""}},
+                    ],
+                },
+                "finish_reason": "tool_calls",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 24,
+            "completion_tokens": 9,
+            "prompt_tokens_details": {"cached_tokens": 4},
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_in_one_piece(wire: Wire, stream: bool) -> None:
+    """Also where a stream was asked for and the server does not know how."""
+    heard = ask(wire, Provider(Reply.of(ONE[wire])), request(wire, stream=stream))
+    check_answer(heard.answer, wire)
+    assert len(heard.items) == 1
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_one_piece_cut_at_every_byte(wire: Wire) -> None:
+    whole = json.dumps(ONE[wire], ensure_ascii=False).encode()
+    kind = {"content-type": "application/json"}
+    provider = Provider(*[Reply([whole[:at]], headers=kind) for at in range(len(whole))])
+    world = NoWorld(provider)
+
+    async def go() -> None:
+        resolver = models(world)
+        model = resolver.resolve(f"{wire}:m")
+        for _ in range(len(whole)):
+            heard = await hear(model, request(wire, stream=False), world)
+            assert heard.error is not None
+            assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+        await resolver.aclose()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b"[]", b"{}", b"<html>", b'{"content": 7}', b'{"choices": []}']
+)
+def test_nonsense_in_one_piece(wire: Wire, body: bytes) -> None:
+    heard = ask(wire, Provider(Reply([body], headers={})), request(wire, stream=False))
+    assert heard.error is not None
+    assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_error_with_status_200(wire: Wire, stream: bool) -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}
+    heard = ask(wire, Provider(Reply.of(error)), request(wire, stream=stream))
+    assert heard.error is not None
+    assert heard.error.code is Code.EXEC_API_SERVER_ERROR
+    assert "Busy" in str(heard.error)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_empty_stream_and_a_page_of_html(wire: Wire) -> None:
+    for reply in (Reply([]), Reply([b"<html>login</html>"], headers={"content-type": "text/html"})):
+        heard = ask(wire, Provider(reply))
+        assert heard.error is not None
+        assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_endless_line_is_refused(wire: Wire) -> None:
+    chunk = b"x" * (1 << 20)
+    provider = Provider(Reply([b"data: ", *[chunk] * 40]))
+    heard = ask(wire, provider)
+    assert heard.error is not None
+    assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+    assert provider.read_to_the_end == 0
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_failed_attempt_says_what_it_used(wire: Wire) -> None:
+    whole = body(wire)
+    heard = ask(wire, Provider(Reply([whole[: len(whole) * 2 // 3], CUT])))
+    assert heard.error is not None
+    if wire == "anthropic":
+        assert heard.error.usage is not None
+        assert heard.error.usage.input_tokens == 20
+        assert heard.usages[-1].usage == heard.error.usage
+    else:
+        assert heard.error.usage is None
+
+
+def test_sse_helper() -> None:
+    assert sse({"a": 1}, "[DONE]") == b'data: {"a": 1}\n\ndata: [DONE]\n\n'

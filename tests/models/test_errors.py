@@ -1,0 +1,236 @@
+"""Every status and every way to say so becomes one code; keys stay out of messages."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from email.utils import format_datetime, formatdate
+
+import httpx2
+import pytest
+
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.messages import NO_USAGE
+from lorimer.models import ProviderCredentials
+from lorimer.models.errors import error_parts, event_error, retry_after, status_error
+from tests.models.support import (
+    KEY,
+    WIRES,
+    NoWorld,
+    Provider,
+    Reply,
+    Wire,
+    ask,
+    hear,
+    models,
+    request,
+)
+
+Code = ExecutorErrorCode
+NOW = 1_700_000_000.0
+
+
+def expected(status: int) -> Code:
+    special = {
+        401: Code.EXEC_API_AUTH_INVALID_KEY,
+        402: Code.EXEC_API_TERMINAL,
+        403: Code.EXEC_API_AUTH_INVALID_KEY,
+        408: Code.EXEC_API_TIMEOUT,
+        409: Code.EXEC_API_SERVER_ERROR,
+        413: Code.EXEC_API_TOKEN_LIMIT,
+        425: Code.EXEC_API_SERVER_ERROR,
+        429: Code.EXEC_API_RATE_LIMITED,
+    }
+    usual = Code.EXEC_API_SERVER_ERROR if status >= 500 else Code.EXEC_API_BAD_REQUEST
+    return special.get(status, usual)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_every_status(wire: Wire) -> None:
+    statuses = range(400, 600)
+    provider = Provider(
+        *[Reply.of({"error": {"message": f"no {n}", "type": "some"}}, n) for n in statuses]
+    )
+    world = NoWorld(provider)
+
+    async def go() -> None:
+        resolver = models(world)
+        model = resolver.resolve(f"{wire}:m")
+        for status in statuses:
+            for_one = await hear(model, request(wire, stream=status % 2 == 0), world)
+            error = for_one.error
+            assert error is not None
+            assert (error.status, error.code) == (status, expected(status))
+            assert str(error) == f"{wire} answered {status}: no {status}"
+            assert for_one.items == []
+        await resolver.aclose()
+
+    asyncio.run(go())
+    assert len(provider.requests) == 200  # the SDKs retry nothing
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 307, 308])
+@pytest.mark.parametrize("wire", WIRES)
+def test_redirects_are_not_followed(wire: Wire, status: int) -> None:
+    provider = Provider(Reply(status=status, headers={"location": "http://elsewhere.test/"}))
+    error = ask(wire, provider).error
+    assert error is not None
+    assert error.code is Code.EXEC_API_BAD_REQUEST
+    assert len(provider.requests) == 1
+
+
+BODIES = [
+    (400, '{"error":{"message":"prompt is too long: 9 tokens > 8 maximum"}}',
+     Code.EXEC_API_TOKEN_LIMIT),
+    (400, '{"error":{"code":"context_length_exceeded","message":"x"}}', Code.EXEC_API_TOKEN_LIMIT),
+    (400, '{"object":"error","message":"This model\'s maximum context length is 8 tokens."}',
+     Code.EXEC_API_TOKEN_LIMIT),
+    (400, '{"error":{"message":"input length and `max_tokens` exceed context limit"}}',
+     Code.EXEC_API_TOKEN_LIMIT),
+    (400, '{"error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}',
+     Code.EXEC_API_TERMINAL),
+    (429, '{"error":{"code":"insufficient_quota","message":"You exceeded your quota"}}',
+     Code.EXEC_API_TERMINAL),
+    (429, '{"error":{"message":"Request too large: tokens per min"}}', Code.EXEC_API_RATE_LIMITED),
+    (401, '{"error":{"message":"OAuth token has expired"}}', Code.EXEC_API_AUTH_EXPIRED),
+    (400, '{"error":"plain words"}', Code.EXEC_API_BAD_REQUEST),
+    (422, '{"detail":[{"loc":["body"],"msg":"field required"}]}', Code.EXEC_API_BAD_REQUEST),
+    (502, "<html>Bad gateway</html>", Code.EXEC_API_SERVER_ERROR),
+    (503, "", Code.EXEC_API_SERVER_ERROR),
+    (500, "[1, 2]", Code.EXEC_API_SERVER_ERROR),
+    (500, '{"error": 7}', Code.EXEC_API_SERVER_ERROR),
+    (404, '"gone"', Code.EXEC_API_BAD_REQUEST),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "body", "code"), BODIES)
+@pytest.mark.parametrize("wire", WIRES)
+def test_bodies_refine_the_status(wire: Wire, status: int, body: str, code: Code) -> None:
+    error = ask(wire, Provider(Reply([body.encode()], status, {}))).error
+    assert error is not None
+    assert (error.status, error.code) == (status, code)
+    assert "<html" not in str(error)
+
+
+def date(seconds: float) -> str:
+    return formatdate(NOW + seconds, usegmt=True)
+
+
+FORMS: list[tuple[dict[str, str], float | None]] = [
+    ({"retry-after": "30"}, 30.0),
+    ({"Retry-After": "0"}, 0.0),
+    ({"retry-after": "1.5"}, 1.5),
+    ({"retry-after-ms": "250"}, 0.25),
+    ({"retry-after-ms": "1500.5", "retry-after": "9"}, 1.5005),
+    ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
+    ({"retry-after": date(90)}, 90.0),
+    ({"retry-after": format_datetime(datetime.fromtimestamp(NOW + 90, UTC))}, 90.0),
+    ({"retry-after": "Tuesday, 14-Nov-23 22:15:00 GMT"}, 100.0),
+    ({"retry-after": date(-90)}, None),
+    ({"retry-after": date(90_000)}, None),
+    ({"retry-after": "-5"}, None),
+    ({"retry-after": "3601"}, None),
+    ({"retry-after": "1e3"}, None),
+    ({"retry-after": "nan"}, None),
+    ({"retry-after": "inf"}, None),
+    ({"retry-after": ""}, None),
+    ({"retry-after": "later, please"}, None),
+    ({"retry-after": "Mon, 99 Foo 2023 99:99:99 GMT"}, None),
+    ({"retry-after": "٣٠"}, None),
+    ({"retry-after-ms": "-1"}, None),
+    ({"retry-after": "1_0"}, None),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize(("headers", "wait"), FORMS)
+def test_retry_after(headers: dict[str, str], wait: float | None) -> None:
+    assert retry_after(headers, NOW) == pytest.approx(wait)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_retry_after_arrives(wire: Wire) -> None:
+    error = ask(wire, Provider(Reply.of({}, 429, retry_after=date(12)))).error
+    assert error is not None
+    assert error.retry_after_s == pytest.approx(12)
+    assert error.code.is_recoverable
+
+
+CAUSES = [
+    httpx2.ConnectError("Connection refused"),
+    httpx2.ConnectError("[Errno -2] Name or service not known"),
+    httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED]"),
+    httpx2.ReadError("reset by peer"),
+    httpx2.RemoteProtocolError("Server disconnected without sending a response."),
+    httpx2.ConnectTimeout("slow"),
+    httpx2.WriteError(""),
+    OSError(113, "No route to host"),
+]
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=repr)
+@pytest.mark.parametrize("wire", WIRES)
+def test_no_connection(wire: Wire, cause: Exception) -> None:
+    provider = Provider(cause)
+    world = NoWorld(provider)
+
+    async def go() -> None:
+        heard = await hear(models(world).resolve(f"{wire}:m"), request(wire), world)
+        error = heard.error
+        assert error is not None
+        assert error.code is Code.EXEC_API_NETWORK
+        assert error.code.is_recoverable
+        assert error.__cause__ is cause
+
+    asyncio.run(go())
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("status", [401, 500])
+def test_the_key_is_never_in_the_message(wire: Wire, status: int) -> None:
+    body = {"error": {"message": f"Incorrect API key provided: {KEY}. Header: Bearer {KEY}"}}
+    error = ask(wire, Provider(Reply.of(body, status))).error
+    assert error is not None
+    assert KEY not in str(error)
+    assert KEY not in repr(error)
+    assert error.__cause__ is None
+    assert "***" in str(error)
+
+
+def test_the_hint_names_the_variable() -> None:
+    error = ask("openai", Provider(Reply.of({}, 401))).error
+    assert error is not None
+    assert "OPENAI_API_KEY" in error.hint
+
+
+def test_long_messages_are_cut_and_made_one_line() -> None:
+    error = status_error(
+        "p", 500, {}, b"a\n b " + b"x" * 5000, now=NOW, credentials=ProviderCredentials()
+    )
+    assert str(error).startswith("p answered 500: a b xxx")
+    assert len(str(error)) < 700
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"type": "overloaded_error", "message": "Overloaded"}, Code.EXEC_API_SERVER_ERROR),
+        ({"type": "rate_limit_error", "message": ""}, Code.EXEC_API_RATE_LIMITED),
+        ({"type": "invalid_request_error", "message": "x"}, Code.EXEC_API_BAD_REQUEST),
+        ({"type": "timeout_error"}, Code.EXEC_API_TIMEOUT),
+        ({"code": 429, "message": "x"}, Code.EXEC_API_RATE_LIMITED),
+        ({"code": 502}, Code.EXEC_API_SERVER_ERROR),
+        ({"code": "context_length_exceeded"}, Code.EXEC_API_TOKEN_LIMIT),
+        ("words", Code.EXEC_API_SERVER_ERROR),
+        (None, Code.EXEC_API_SERVER_ERROR),
+    ],
+)
+def test_errors_in_mid_stream(error: object, code: Code) -> None:
+    made = event_error("p", error, usage=NO_USAGE, credentials=ProviderCredentials())  # type: ignore[arg-type]
+    assert made.code is code
+
+
+def test_parts_of_odd_bodies() -> None:
+    assert error_parts('{"error":{"message":{"a":1},"code":7}}') == (["7"], "{'a': 1}")
+    assert error_parts("plain") == ([], "plain")

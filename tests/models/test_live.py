@@ -1,0 +1,302 @@
+"""Both wires over real sockets, through the official SDKs, against the strict fake server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.limits import Limits
+from lorimer.core.messages import (
+    CacheMarks,
+    Message,
+    Request,
+    Response,
+    StopReason,
+    TextDelta,
+    ToolResultBlock,
+    ToolSpec,
+    user_message,
+)
+from lorimer.core.model import Model
+from lorimer.models import CredentialBundle, Models, ProviderCredentials
+from lorimer.testing.fake_server import FakeLLMServer, FakeUsage, ToolCall, Turn
+from lorimer.testing.faults import (
+    ContextOverflow,
+    Cut,
+    ErrorEvent,
+    Fault,
+    Hang,
+    Pieces,
+    Pings,
+    Refuse,
+    Status,
+)
+from lorimer.world.real import RealWorld
+from tests.models.support import MODEL, WIRES, Wire, timed
+
+Code = ExecutorErrorCode
+TOOLS = (
+    ToolSpec("read", "Read.", {"type": "object", "properties": {"path": {"type": "string"}}}),
+    ToolSpec("ls", "List.", {"type": "object"}),
+)
+TURN = Turn(
+    text="I shall look.",
+    thinking="Hm, zwölf 🦄.",
+    tool_calls=(ToolCall("call_1", "read", {"path": "a"}), ToolCall("call_2", "ls")),
+    usage=FakeUsage(50, 20, cache_read=5, reasoning=8),
+)
+
+
+def bundle(server: FakeLLMServer) -> CredentialBundle:
+    return CredentialBundle(
+        {
+            "anthropic": ProviderCredentials("k", server.url),
+            "openai": ProviderCredentials("k", server.openai_url),
+        },
+        env={},
+    )
+
+
+def asked(wire: Wire, *messages: Message, model: str = "") -> Request:
+    return Request(
+        model or MODEL[wire],
+        messages or (user_message("hi"),),
+        system="Be brief.",
+        tools=TOOLS,
+        thinking_tokens=2000,
+        cache=CacheMarks(system=True, tools=True, message=0),
+    )
+
+
+def talk(
+    wire: Wire, server: FakeLLMServer, go: Callable[[Model, RealWorld], Awaitable[None]]
+) -> None:
+    async def main() -> None:
+        world = RealWorld()
+        models = Models(bundle(server), world)
+        await go(models.resolve(f"{wire}:{MODEL[wire]}"), world)
+        await models.aclose()
+
+    asyncio.run(main())
+    server.wait_until(lambda seen: seen.open_connections == 0)
+
+
+async def answer(model: Model, request: Request, world: RealWorld) -> Response:
+    last = [item async for item in model.stream(request, world=world)][-1]
+    assert isinstance(last, Response)
+    return last
+
+
+def failure(
+    wire: Wire, *faults: Fault, limits: Limits | None = None, stream: bool = True
+) -> tuple[APIError, str]:
+    """The error of a call that goes wrong, and the text that was released."""
+    turn = replace(TURN, faults=faults)
+    caught: list[APIError] = []
+    texts: list[str] = []
+
+    async def go(model: Model, world: RealWorld) -> None:
+        request = asked(wire)
+        request.stream = stream
+        items = model.stream(request, world=world)
+        try:
+            async for item in timed(items, limits or Limits(), streamed=stream):
+                assert not isinstance(item, Response)
+                if isinstance(item, TextDelta):
+                    texts.append(item.text)
+        except APIError as error:
+            caught.append(error)
+
+    with FakeLLMServer([turn]) as server:
+        talk(wire, server, go)
+    assert TURN.text
+    assert str(TURN.text).startswith("".join(texts))
+    return caught[0], "".join(texts)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_conversation_with_thinking_and_tools(wire: Wire, stream: bool) -> None:
+    """The server refuses a signature that is not byte for byte its own, orphans and more."""
+
+    async def go(model: Model, world: RealWorld) -> None:
+        request = asked(wire)
+        request.stream = stream
+        first = await answer(model, request, world)
+        assert first.stop is StopReason.TOOL_USE
+        assert [call.id for call in first.tool_calls] == ["call_1", "call_2"]
+        assert first.usage.input_tokens == 50
+        assert first.usage.cache_read_input_tokens == 5
+        assert first.usage.reasoning_tokens == 8
+        results = Message(
+            "user", (ToolResultBlock("call_2", "a b"), ToolResultBlock("call_1", "", is_error=True))
+        )
+        request.messages = [*request.messages, first.message, results, user_message("go on")]
+        second = await answer(model, request, world)
+        assert second.text == "Done."
+        assert second.stop is StopReason.END_TURN
+
+    with FakeLLMServer([TURN, Turn("Done.")]) as server:
+        talk(wire, server, go)
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_one_connection_serves_many_calls(wire: Wire) -> None:
+    opened: list[int] = []
+
+    async def go(model: Model, world: RealWorld) -> None:
+        for _ in range(5):
+            await answer(model, asked(wire), world)
+            opened.append(server.open_connections)
+
+    with FakeLLMServer(lambda _: TURN) as server:
+        talk(wire, server, go)
+    assert opened == [1] * 5
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_leaving_early_ends_the_connection(wire: Wire) -> None:
+    async def go(model: Model, world: RealWorld) -> None:
+        stream = timed(model.stream(asked(wire), world=world), Limits())
+        async with aclosing(stream):
+            async for item in stream:
+                if isinstance(item, TextDelta):
+                    break
+        await asyncio.to_thread(server.wait_until, lambda seen: seen.open_connections == 0)
+
+    with FakeLLMServer([replace(TURN, faults=(Hang(after=11),))]) as server:
+        talk(wire, server, go)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_cancelling_ends_the_connection(wire: Wire) -> None:
+    async def go(model: Model, world: RealWorld) -> None:
+        task = asyncio.ensure_future(answer(model, asked(wire), world))
+        await asyncio.to_thread(server.wait_until, lambda seen: len(seen.requests) == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(server.wait_until, lambda seen: seen.open_connections == 0)
+
+    with FakeLLMServer([replace(TURN, faults=(Hang(),))]) as server:
+        talk(wire, server, go)
+
+
+@pytest.mark.parametrize("how", ["fin", "rst", "clean"])
+@pytest.mark.parametrize("at", [0, 1, 300, 900, -200, -30, -16])
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_connection_that_is_cut(wire: Wire, at: int, how: str) -> None:
+    error, _ = failure(wire, Cut(at, how))  # type: ignore[arg-type]
+    allowed = {Code.EXEC_API_STREAM_INCOMPLETE, Code.EXEC_API_NETWORK}
+    assert error.code in allowed
+    if at > 1 or how == "clean":
+        assert error.code is Code.EXEC_API_STREAM_INCOMPLETE
+
+
+@pytest.mark.parametrize("at", [0, 1, 200, -1])
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_body_in_one_piece_that_is_cut(wire: Wire, at: int) -> None:
+    error, _ = failure(wire, Cut(at), stream=False)
+    assert error.code is Code.EXEC_API_STREAM_INCOMPLETE
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_nobody_answers(wire: Wire) -> None:
+    assert failure(wire, Refuse())[0].code is Code.EXEC_API_NETWORK
+
+    async def go(model: Model, world: RealWorld) -> None:
+        with pytest.raises(APIError) as caught:
+            await answer(model, asked(wire), world)
+        assert caught.value.code is Code.EXEC_API_NETWORK
+
+    with FakeLLMServer([]) as server:
+        gone = server
+    talk(wire, gone, go)
+
+
+SOON = {
+    "connect": Limits(connect_timeout_s=0.1, idle_timeout_s=9, model_timeout_s=9),
+    "idle": Limits(connect_timeout_s=9, idle_timeout_s=0.1, model_timeout_s=9),
+    "total": Limits(connect_timeout_s=9, idle_timeout_s=9, model_timeout_s=0.2),
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(
+    ("fault", "clock"),
+    [
+        (Hang(), "connect"),
+        (Hang(after=2), "idle"),
+        (Pings(after=2), "idle"),
+        (Hang(after=8), "idle"),
+        (Pieces(size=50, delay_s=0.02), "total"),
+    ],
+)
+def test_our_clocks(wire: Wire, fault: Fault, clock: str) -> None:
+    error, _ = failure(wire, fault, limits=SOON[clock])
+    assert error.code is Code.EXEC_API_TIMEOUT
+    assert f"({clock})" in str(error)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("after", [0, 4, 8])
+def test_an_error_in_mid_stream(wire: Wire, after: int) -> None:
+    error, _ = failure(wire, ErrorEvent(after))
+    assert error.code is Code.EXEC_API_SERVER_ERROR
+    assert "Overloaded" in str(error)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("stream", [True, False])
+def test_refusals_of_the_server(wire: Wire, stream: bool) -> None:
+    assert failure(wire, ContextOverflow(), stream=stream)[0].code is Code.EXEC_API_TOKEN_LIMIT
+    wait = Status(429, "Slow down", {"retry-after": "7"})
+    error, _ = failure(wire, wait, stream=stream)
+    assert (error.code, error.status, error.retry_after_s) == (Code.EXEC_API_RATE_LIMITED, 429, 7)
+    quota = Status(429, "No money", code="insufficient_quota", kind="billing_error")
+    assert failure(wire, quota, stream=stream)[0].code is Code.EXEC_API_TERMINAL
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_wrong_key(wire: Wire) -> None:
+    async def go(model: Model, world: RealWorld) -> None:
+        with pytest.raises(APIError) as caught:
+            await answer(model, asked(wire), world)
+        assert caught.value.code is Code.EXEC_API_AUTH_INVALID_KEY
+
+    with FakeLLMServer([TURN], api_key="another") as server:
+        talk(wire, server, go)
+
+
+def test_two_loops_one_resolver() -> None:
+    """`asyncio.run` twice: the second loop gets connections of its own."""
+    with FakeLLMServer(lambda _: TURN) as server:
+        world = RealWorld()
+        models = Models(bundle(server), world)
+
+        async def once() -> None:
+            model = models.resolve(f"anthropic:{MODEL['anthropic']}")
+            assert (await answer(model, asked("anthropic"), world)).text == TURN.text
+            await models.aclose()
+
+        asyncio.run(once())
+        asyncio.run(once())
+
+
+def test_a_keyless_server() -> None:
+    with FakeLLMServer([TURN]) as server:
+        credentials = {"openai": ProviderCredentials(base_url=server.openai_url)}
+        models = Models(CredentialBundle(credentials, env={}))
+
+        async def go() -> None:
+            await answer(models.resolve("openai:llama"), asked("openai"), RealWorld())
+            await models.aclose()
+
+        asyncio.run(go())
+        assert server.requests[0].api_key == "none"
