@@ -118,6 +118,7 @@ class Pipeline:
         self._conversation: Conversation | None = None
         self._busy = False
         self._stored: set[str] = set()
+        self._live: set[RunContext] = set()
 
     # --- construction --------------------------------------------------------------------
 
@@ -291,6 +292,14 @@ class Pipeline:
         async for event in run.events(tap):
             yield event
 
+    def cancel(self, reason: Reason = Reason.CALLER) -> bool:
+        """Stop what this pipeline is running, from the event loop that it runs in. The run ends
+        as cancelled; with Reason.SHUTDOWN it is suspended, and can be resumed. Returns whether
+        there was one."""
+        for context in tuple(self._live):
+            context.cancel(reason)
+        return bool(self._live)
+
     async def aclose(self) -> None:
         """Close connections and give the conversation back. The journal stays open: it belongs
         to whoever made it."""
@@ -395,6 +404,7 @@ class Pipeline:
         shared: bool,
     ) -> _Run:
         async def main() -> PipelineResult:
+            self._live.add(context)
             try:
                 result = await engine.run(plan, PipelineState(context, conversation.history, input))
                 conversation.add(context.facts[context.replayed :])
@@ -402,6 +412,7 @@ class Pipeline:
                     await conversation.snapshot()
                 return result
             finally:
+                self._live.discard(context)
                 if shared:
                     self._busy = False
                 else:
