@@ -1,0 +1,140 @@
+"""Find and end every process that one spawned program started.
+
+Three nets, because each alone has holes: the process group catches ordinary children; a marker
+variable in the environment catches those that left the group (`setsid`, double fork), on Linux;
+reaping catches those that were handed to us when their parent died (we are PID 1 or a
+subreaper). A descendant that leaves the session *and* rewrites its environment gets away: only
+a sandbox holds a hostile program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from typing import Final
+
+MARKER: Final = "LORIMER_SPAWN"
+"""Environment variable that names the spawns a process belongs to, outermost first."""
+
+_TERM_GRACE_S: Final = 1.0
+_KILL_SETTLE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 0.05
+_DEEPEST_NESTING: Final = 8
+
+
+def nested_marker(outer: str, token: str) -> str:
+    """The marker's value for a spawn `token` started by a process that carries `outer`.
+
+    The outer tokens stay in it, so that ending an outer tree also finds what a Lorimer inside
+    it has spawned.
+    """
+    outer_tokens = [part for part in outer.split(",") if part]
+    return ",".join([*outer_tokens[1 - _DEEPEST_NESTING :], token])
+
+
+class ProcessTree:
+    """The leader started for one spawn and all that descends from it.
+
+    The leader must not be reaped by anyone else before `kill_now`: while it is a zombie its
+    number, which is also that of its group, cannot be given to a stranger.
+    """
+
+    __slots__ = ("_empty", "_leader", "_seen", "_token")
+
+    def __init__(self, leader: subprocess.Popen[bytes], token: str) -> None:
+        self._leader = leader
+        self._token = token.encode()
+        self._empty = False
+        self._seen: set[int] = set()
+
+    async def end(self) -> None:
+        """Ask all to stop, wait at most 1 s, kill, wait at most 0.5 s. At once if none lives."""
+        if await self._stop(signal.SIGTERM, _TERM_GRACE_S):
+            return
+        await self._stop(signal.SIGKILL, _KILL_SETTLE_S)
+
+    def kill_now(self) -> None:
+        """Kill what is left and reap. Blocks for the milliseconds that dying takes."""
+        self._signal(signal.SIGKILL, [] if self._empty else self._members())
+        with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: not ours to wait for
+            self._leader.wait(_KILL_SETTLE_S)
+        self._reap_adopted()
+
+    async def _stop(self, number: signal.Signals, patience_s: float) -> bool:
+        """Send `number`; True when nothing lives any more within `patience_s`."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + patience_s
+        pause = 0.001
+        first = True
+        while members := self._members():
+            if loop.time() >= give_up:
+                return False
+            if first or number is signal.SIGKILL:  # a fork may have raced with the last look
+                self._signal(number, members)
+            first = False
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+        self._empty = True
+        return True
+
+    def _signal(self, number: signal.Signals, members: list[int]) -> None:
+        if members or self._leader.returncode is None:
+            # PermissionError: macOS for a group of zombies, Linux for a set-user-id program.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._leader.pid, number)
+        for pid in members:
+            # Once each: to many programs a second TERM means "now".
+            with suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(pid) != self._leader.pid:
+                    self._signal_stray(pid, number)
+
+    def _signal_stray(self, pid: int, number: signal.Signals) -> None:
+        """Signal a process outside the group, never a stranger that took over its number."""
+        self._seen.add(pid)
+        if sys.platform != "linux":
+            return
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        except OSError:  # a kernel or a filter without pidfd: the race is microseconds wide
+            os.kill(pid, number)
+            return
+        try:
+            if self._is_marked(str(pid)):
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
+
+    def _members(self) -> list[int]:
+        """Process ids that live and belong here. Zombies do not count: nobody can end them."""
+        if sys.platform == "linux":
+            try:
+                names = os.listdir("/proc")
+            except OSError:  # not mounted: only the group can be reached
+                return []
+            return [int(name) for name in names if name.isdecimal() and self._is_marked(name)]
+        try:
+            os.killpg(self._leader.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return []
+        return [self._leader.pid]
+
+    def _is_marked(self, pid: str) -> bool:
+        try:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as environ:
+                return self._token in environ.read()
+        except OSError:  # it is gone, or another user's
+            return False
+
+    def _reap_adopted(self) -> None:
+        for pid in self._seen:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        with suppress(ChildProcessError):
+            while os.waitpid(-self._leader.pid, os.WNOHANG) != (0, 0):
+                pass

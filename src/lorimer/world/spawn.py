@@ -1,0 +1,250 @@
+"""Run one program to its end, bounded in time and memory, and leave nothing of it behind.
+
+Who ends a process and how is decided in `process_tree`; what of its output is kept, in
+`bounded`. asyncio's own subprocesses are not used: their `wait()` also waits until every holder
+of the pipe has closed it, so one forgotten grandchild stops the caller for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from lorimer.core.world import Finished, ProcessLimits
+from lorimer.world.bounded import BoundedOutput
+from lorimer.world.process_tree import MARKER, ProcessTree, nested_marker
+
+_INHERITED: Final = frozenset(
+    {"PATH", "HOME", "LANG", "TERM", "TMPDIR", "TZ", "USER", "LOGNAME"},
+)
+_CHUNK: Final = 65_536
+_DRAIN_S: Final = 0.25
+"""How long output may still trickle in after the main program ended, e.g. through a `tee`."""
+_LAST_READ_BYTES: Final = 1_048_576
+"""The most that a pipe holds by default; reading on could feed an endless writer."""
+_POLL_S: Final = 0.02
+
+
+async def run_process(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    limits: ProcessLimits = ProcessLimits(),
+) -> Finished:
+    """Run `argv` in its own session with a clean environment; see `World.spawn`.
+
+    Returns at most 2 s after `limits.timeout_s`. Background children still there when the main
+    program ends are ended too; their output is awaited for 0.25 s at most. Cancelled, it ends
+    the tree (TERM, 1 s, KILL) before the cancellation goes on; a second cancellation skips the
+    grace.
+
+    Raises OSError when the program cannot be started, also for arguments no system could take.
+    """
+    began = time.monotonic()
+    token = secrets.token_hex(12)
+    loop = asyncio.get_running_loop()
+    output = BoundedOutput(limits.max_output_bytes)
+    with ExitStack() as cleanup:
+        pump = _Pump(loop, output)
+        cleanup.callback(pump.close)
+        feeder = _Feeder(loop, stdin) if stdin else None
+        if feeder is not None:
+            cleanup.callback(feeder.close)
+        try:
+            process = _start(
+                argv,
+                cwd=cwd,
+                env=clean_environment(env, token),
+                stdin=feeder.their_end if feeder else subprocess.DEVNULL,
+                output=pump.their_end,
+            )
+        finally:
+            pump.close_their_end()
+            if feeder is not None:
+                feeder.close_their_end()
+        tree = ProcessTree(process, token)
+        cleanup.callback(tree.kill_now)
+        exit_watch = _ExitWatch(loop, process)
+        cleanup.callback(exit_watch.close)
+        deadline = began + limits.timeout_s
+        try:
+            await asyncio.wait((exit_watch.exited,), timeout=deadline - time.monotonic())
+            timed_out = not exit_watch.exited.done()
+            if not timed_out and not pump.ended.done():
+                drain_s = min(_DRAIN_S, deadline - time.monotonic())
+                await asyncio.wait((pump.ended,), timeout=max(0.0, drain_s))
+        except asyncio.CancelledError:
+            await _end(tree)
+            raise
+        await _end(tree)
+    return Finished(
+        returncode=process.returncode if process.returncode is not None else -9,
+        output=output.content(),
+        total_bytes=output.total,
+        timed_out=timed_out,
+        duration_s=time.monotonic() - began,
+    )
+
+
+def clean_environment(given: Mapping[str, str] | None, token: str) -> dict[str, str]:
+    """The environment of a child: a few harmless variables of ours, `given`, and the marker."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _INHERITED or name.startswith("LC_")
+    }
+    environment.update(given or {})
+    environment[MARKER] = nested_marker(os.environ.get(MARKER, ""), token)
+    return environment
+
+
+async def _end(tree: ProcessTree) -> None:
+    with anyio.CancelScope(shield=True):
+        await tree.end()
+
+
+def _start(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: int, output: int
+) -> subprocess.Popen[bytes]:
+    if not argv:
+        raise OSError(errno.EINVAL, "cannot start a program: the argument list is empty")
+    try:
+        return subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=dict(env),
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    except ValueError as error:  # NUL or a lone surrogate in an argument or a variable
+        raise OSError(errno.EINVAL, f"cannot start {argv[0]!r}: {error}") from error
+
+
+class _Pump:
+    """The output pipe; reads our end of it whenever there is something in it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, output: BoundedOutput) -> None:
+        self._loop = loop
+        self._output = output
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._fd, self.their_end = os.pipe()
+        os.set_blocking(self._fd, False)
+        loop.add_reader(self._fd, self._read)
+
+    def _read(self) -> int:
+        """Take one chunk; how many bytes came. Notes the end of the stream."""
+        try:
+            chunk = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return 0
+        if chunk:
+            self._output.write(chunk)
+        elif not self.ended.done():
+            self._loop.remove_reader(self._fd)
+            self.ended.set_result(None)
+        return len(chunk)
+
+    def close_their_end(self) -> None:
+        os.close(self.their_end)
+
+    def close(self) -> None:
+        """Take what lies in the pipe without waiting, then let go of it."""
+        self._loop.remove_reader(self._fd)
+        left = _LAST_READ_BYTES
+        while left > 0 and not self.ended.done() and (size := self._read()):
+            left -= size
+        os.close(self._fd)
+
+
+class _Feeder:
+    """The input pipe; writes as the program takes it, and gives up when it does not want it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, data: bytes) -> None:
+        self._loop = loop
+        self._rest = memoryview(data)
+        self._open = True
+        self.their_end, self._fd = os.pipe()
+        os.set_blocking(self._fd, False)
+        loop.add_writer(self._fd, self._write)
+
+    def _write(self) -> None:
+        try:
+            self._rest = self._rest[os.write(self._fd, self._rest[:_CHUNK]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._rest = self._rest[:0]
+        if not self._rest:
+            self.close()
+
+    def close_their_end(self) -> None:
+        os.close(self.their_end)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._loop.remove_writer(self._fd)
+            os.close(self._fd)
+
+
+class _ExitWatch:
+    """Tells when a process has ended, without reaping it and without a thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, process: subprocess.Popen[bytes]) -> None:
+        self._loop = loop
+        self._process = process
+        self._fd: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.exited: asyncio.Future[None] = loop.create_future()
+        if sys.platform == "linux":
+            try:
+                self._fd = os.pidfd_open(process.pid)
+            except OSError:  # an old kernel, or a filter that forbids it: look now and then
+                self._poll()
+            else:
+                loop.add_reader(self._fd, self._tell)
+        else:
+            self._poll()
+
+    def _tell(self) -> None:
+        self.close()
+        if not self.exited.done():
+            self.exited.set_result(None)
+
+    def _poll(self) -> None:
+        if _is_over(self._process):
+            self._tell()
+        else:
+            self._timer = self._loop.call_later(_POLL_S, self._poll)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._fd is not None:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
+
+
+def _is_over(process: subprocess.Popen[bytes]) -> bool:
+    if sys.platform != "linux":  # no waitid before Python 3.13 there: this reaps
+        return process.poll() is not None
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # the host ignores SIGCHLD, so the kernel reaped it
+        return True
