@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import TypeAlias, TypedDict, TypeVar, overload
 from zlib import crc32
@@ -262,14 +263,15 @@ class Pipeline:
 
     async def run_stream(
         self, input: JSON, *, limits: Limits | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Run, yielding every event; the last one is `pipeline.complete` or `pipeline.error`,
         whose `data["result"]` is the result. A slow reader slows the run. Leaving the loop
         early ends the run and its spending."""
         tap = Tap()
         run = await self._start(input, limits, tap)
-        async for event in run.events(tap):
-            yield event
+        async with aclosing(run.events(tap)) as events:
+            async for event in events:
+                yield event
 
     async def resume(
         self,
@@ -285,12 +287,13 @@ class Pipeline:
         run = await self._resumed(run_id, None)
         return _outcome(await run.here(), raise_on_error)
 
-    async def resume_stream(self, run_id: str) -> AsyncIterator[Event]:
+    async def resume_stream(self, run_id: str) -> AsyncGenerator[Event, None]:
         """`resume`, yielding the events of what is new."""
         tap = Tap()
         run = await self._resumed(run_id, tap)
-        async for event in run.events(tap):
-            yield event
+        async with aclosing(run.events(tap)) as events:
+            async for event in events:
+                yield event
 
     def cancel(self, reason: Reason = Reason.CALLER) -> bool:
         """Stop what this pipeline is running, from the event loop that it runs in. The run ends
@@ -488,10 +491,11 @@ class _Run:
             raise self.context.interrupted
         return result
 
-    async def events(self, tap: Tap) -> AsyncIterator[Event]:
+    async def events(self, tap: Tap) -> AsyncGenerator[Event, None]:
         """Run it in a task of its own and yield what happens. Leaving early ends the run, and
         waits until its last fact is written."""
         task = asyncio.get_running_loop().create_task(self._main(), name=self.context.id)
+        task.add_done_callback(lambda _: tap.put(None))  # also when it ends in an exception
         try:
             while (event := await tap.get()) is not None:
                 yield event
