@@ -173,6 +173,11 @@ def test_a_blocking_function_runs_in_a_thread_with_its_context() -> None:
     assert run(main) == ("lorimer tool", ["working"])
 
 
+def typed(function: Any) -> Any:
+    function.__annotations__ = {"city": str}
+    return function
+
+
 def test_an_awaitable_from_a_plain_function_is_awaited_not_shown() -> None:
     class Weather:
         async def __call__(self, city: str) -> str:
@@ -180,6 +185,8 @@ def test_an_awaitable_from_a_plain_function_is_awaited_not_shown() -> None:
 
     ask = tool(name="weather")(Weather())
     assert run(lambda: one_call(ask, {"city": "Ulm"})).content == "rain in Ulm"
+    later = tool(name="later")(typed(lambda city: Weather()(city)))
+    assert run(lambda: one_call(later, {"city": "Ulm"})).content == "rain in Ulm"
     half = tool(name="ulm")(functools.partial(Weather().__call__, "Ulm"))
     assert run(lambda: one_call(half)).content == "rain in Ulm"
 

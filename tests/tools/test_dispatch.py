@@ -415,7 +415,7 @@ def test_signals_of_a_call() -> None:
 
         def act(input: ToolInput, context: ToolContext) -> ToolResult:
             context.progress("half way \ud800")
-            return ToolResult("x" * 1000)
+            return ToolResult("x" * 1000, metadata={"lines": 3}, display="did it")
 
         await bench.call(toolset(Act(act)), "act", {"x": 1})
         await bench.call(toolset(Act(act)), "act2", index=1)
@@ -424,7 +424,15 @@ def test_signals_of_a_call() -> None:
         assert seen[1].data == {**head, "text": "half way \ufffd"}
         done = dict(seen[2].data)
         assert done.pop("duration_ms") >= 0  # type: ignore[operator]  # pyright: ignore
-        assert done == {**head, "is_error": False, "error": None, "result": "x" * 500}
+        assert done == {
+            **head,
+            "is_error": False,
+            "error": None,
+            "result": "x" * 500,
+            "metadata": {"lines": 3},
+            "display": "did it",
+        }
+        assert bench.facts[1][1] == {"key": "0", "content": "x" * 1000}
         assert seen[4].data["error"] == "exec.tool.unknown"
         assert seen[4].data["is_error"] is True
 

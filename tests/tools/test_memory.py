@@ -78,6 +78,7 @@ CASES = {
     "gigabyte": ("Bash", {"command": "yes | head -c 1000000000"}, "1,000,000,000 bytes of output"),
     "one_line": ("Bash", {"command": "head -c 100000000 /dev/zero"}, "100,000,000 bytes of"),
     "read": ("Read", {"file_path": "big"}, "go on with offset"),
+    "image": ("Read", {"file_path": "image.png"}, ""),
     "grep": ("Grep", {"pattern": "[a]b+c"}, "were left out"),
     "grep_named": ("Grep", {"pattern": "[a]b+c", "path": "big"}, "only the first"),
     "edit": ("Edit", {"file_path": "big", "old_string": "a", "new_string": "b"}, "too large"),
@@ -89,6 +90,7 @@ async def main():
     with (folder / "big").open("wb") as file:
         for _ in range(64):
             file.write(b"0123456789abcde\\n" * 65536)
+    (folder / "image.png").write_bytes(b"\\x89PNG\\r\\n\\x1a\\n" + bytes((4 << 20) - 8))
     grown = {}
     with RootedFiles([folder]) as files:
         builtins = builtin_tools(["*"])
@@ -124,7 +126,7 @@ def test_no_tool_ends_the_process_or_makes_it_grow(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     grown = json.loads(done.stdout)
-    assert len(grown) == 13
+    assert len(grown) == 14
     for name, (size, told, content) in grown.items():
         assert told, (name, content)
         assert size <= 16_000_000, (name, size)

@@ -277,14 +277,21 @@ def test_a_refusal_stays_one_when_the_run_is_resumed_with_other_rules() -> None:
     run(main)
 
 
-def test_a_refusal_cut_short_is_decided_again() -> None:
+def test_a_refusal_cut_short_stays_one() -> None:
     async def main() -> None:
         tool = Shell()
         bench = await Bench.make()
-        await bench.call(toolset(tool, granted=False), "Shell", {"command": "make"})
-        resumed = await bench.again(1)  # the decision, not yet the result
-        block = await resumed.call(toolset(tool, granted=False), "Shell", {"command": "make"})
+        await bench.call(
+            toolset(tool, granted=False, approver=Person(False)), "Shell", {"command": "make"}
+        )
+        resumed = await bench.again(2)  # the answer and the decision, not yet the result
+        assert resumed.kinds == ["effect", "decision"]
+        block = await resumed.call(
+            toolset(tool, granted=False, rules=["Shell"]), "Shell", {"command": "make"}
+        )
         assert block.is_error
-        assert resumed.kinds == ["decision", "tool.result"]
+        assert tool.ran == []
+        assert resumed.kinds == ["effect", "decision", "tool.result"]
+        assert not resumed.context.replaying
 
     run(main)

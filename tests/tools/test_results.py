@@ -30,7 +30,7 @@ def test_text_and_plain_data() -> None:
     assert run(lambda: one_call(giving(None))).content == ""
     assert run(lambda: one_call(giving([1, {"a": None}]))).content == '[1,{"a":null}]'
     assert run(lambda: one_call(giving([]))).content == "[]"
-    assert run(lambda: one_call(giving("a\ud800"))).content == "a\ufffd"
+    assert run(lambda: one_call(giving("a\ud800\0"))).content == "a\ufffd\ufffd"
 
 
 @pytest.mark.parametrize(

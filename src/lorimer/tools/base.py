@@ -33,7 +33,8 @@ class ToolResult:
     """What a tool gives back.
 
     `content` is text, a list of text and image blocks, or any other value, which the model then
-    reads as JSON. `metadata` and `display` are for whoever listens, not for the model.
+    reads as JSON. `metadata` and `display` (a line for people) are told to whoever listens to
+    `tool.call_complete`; they are neither recorded nor told to the model.
     """
 
     content: object = ""
@@ -110,6 +111,6 @@ class Tool(ABC):
 
     def check(self) -> Check:
         """The check of this tool's arguments, made once. Raises ConfigError for a bad schema."""
-        from lorimer.tools.schema import compile_schema  # its library is for tools that need it
+        from lorimer.tools.schema import compile_schema  # it knows this module
 
         return compile_schema(self.input_schema, self.name)

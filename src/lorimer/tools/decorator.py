@@ -84,6 +84,8 @@ class FunctionTool(Tool, Generic[P, R]):
             value = await cast("Awaitable[object]", call(**arguments))
         else:
             value = await context.in_thread(functools.partial(call, **arguments))
+            if inspect.isawaitable(value):  # such as a lambda that calls a coroutine function
+                value = await value
         return value if isinstance(value, ToolResult) else ToolResult(value)
 
 

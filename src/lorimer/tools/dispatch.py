@@ -18,7 +18,7 @@ from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
 from lorimer.tools.base import ToolContext, ToolInput
 from lorimer.tools.encode import clean, plain
-from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, permit
+from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, permit, suggestion
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed, into_files, told
 from lorimer.tools.running import run_tool
@@ -40,11 +40,12 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
     """One call, from what the model asked to what it is told; see `core.tool.Toolbox`."""
     key = str(index)
     request = _request(use)
+    extra: dict[str, JSON] = {}
     began = _started(use, run)
     if run.replaying and await _recall(key, run):
         data = await _answered(key, request, run)
     else:
-        data = await _live(tools, use, key, request, run)
+        data = await _live(tools, use, key, request, extra, run)
     content = data["content"]
     block = ToolResultBlock(
         use.id,
@@ -52,13 +53,19 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
         data.get("is_error") is True,
     )
     if run.wants("tool.call_complete"):
-        _completed(use, data, began, run)
+        _completed(use, data, extra, began, run)
     return block
 
 
 async def _live(
-    tools: Toolset, use: ToolUse, key: str, request: bytes, run: RunContext
+    tools: Toolset,
+    use: ToolUse,
+    key: str,
+    request: bytes,
+    extra: dict[str, JSON],
+    run: RunContext,
 ) -> Mapping[str, JSON]:
+    """`extra` takes what only listeners are told."""
     try:
         entry, arguments = _accept(tools, use)
         verdict = PLAIN_ALLOW if entry.granted else await _permit(tools, entry, arguments, key, run)
@@ -70,7 +77,7 @@ async def _live(
 
         return await run.effect("tool", key, refuse, request=request, safety=Safety.READ_ONLY)
 
-    call = partial(_call, tools, entry, arguments, use, key, run)
+    call = partial(_call, tools, entry, arguments, use, key, extra, run)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
     try:
         return await run.effect(
@@ -114,15 +121,21 @@ def _copy(value: JSON, depth: int) -> JSON:
 async def _permit(
     tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
 ) -> Verdict:
-    verdict = await permit(
-        entry,
-        input,
-        key,
-        rules=tools.rules,
-        approver=tools.approver,
-        working_dir=tools.working_dir,
-        run=run,
-    )
+    refused = run.recorded("decision", key)
+    if refused is not None:  # and then the process died: it stays refused
+        await _forget_approval(key, run)
+        remedy = suggestion(entry, input, tools.working_dir)
+        verdict = Verdict(False, str(refused.data.get("rule")), remedy)
+    else:
+        verdict = await permit(
+            entry,
+            input,
+            key,
+            rules=tools.rules,
+            approver=tools.approver,
+            working_dir=tools.working_dir,
+            run=run,
+        )
     if verdict.allowed:
         return verdict
     code = ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
@@ -139,7 +152,13 @@ async def _permit(
 
 
 async def _call(
-    tools: Toolset, entry: Entry, input: ToolInput, use: ToolUse, key: str, run: RunContext
+    tools: Toolset,
+    entry: Entry,
+    input: ToolInput,
+    use: ToolUse,
+    key: str,
+    extra: dict[str, JSON],
+    run: RunContext,
 ) -> Mapping[str, JSON]:
     limits = run.bounds.limits
     most = limits.max_result_chars
@@ -166,6 +185,10 @@ async def _call(
         return failed(error)
     finally:
         context.report = None
+    if result.display:
+        extra["display"] = clean(result.display)
+    if result.metadata:
+        extra["metadata"] = plain(result.metadata)
     return await told(result, most, tools.spill or into_files(context), call_id)
 
 
@@ -179,10 +202,16 @@ async def _recall(key: str, run: RunContext) -> bool:
         intent = run.recorded("tool.intent", key)
         if intent is None or intent.data.get("idempotent") is True:
             return False
-    for kind, name in (("decision", key), ("effect", f"approval:{key}")):
-        if run.recorded(kind, name) is not None:
-            await run.record(kind, {}, key=name)
+    if run.recorded("decision", key) is not None:
+        await run.record("decision", {}, key=key)
+    await _forget_approval(key, run)
     return True
+
+
+async def _forget_approval(key: str, run: RunContext) -> None:
+    """Nobody will look up a recorded answer any more."""
+    if run.recorded("effect", f"approval:{key}") is not None:
+        await run.record("effect", {}, key=f"approval:{key}")
 
 
 async def _answered(key: str, request: bytes, run: RunContext) -> Mapping[str, JSON]:
@@ -218,7 +247,13 @@ def _started(use: ToolUse, run: RunContext) -> float:
     return run.world.monotonic() if run.wants("tool.call_complete") else 0.0
 
 
-def _completed(use: ToolUse, data: Mapping[str, JSON], began: float, run: RunContext) -> None:
+def _completed(
+    use: ToolUse,
+    data: Mapping[str, JSON],
+    extra: Mapping[str, JSON],
+    began: float,
+    run: RunContext,
+) -> None:
     content = data["content"]
     preview = content if isinstance(content, str) else "[text and images]"
     run.signal(
@@ -230,6 +265,7 @@ def _completed(use: ToolUse, data: Mapping[str, JSON], began: float, run: RunCon
             "duration_ms": round((run.world.monotonic() - began) * 1000, 3) if began else 0.0,
             "error": data.get("error"),
             "result": preview[:_MAX_PREVIEW],
+            **extra,
         },
     )
 

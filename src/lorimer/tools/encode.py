@@ -32,6 +32,11 @@ def clean(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
+def readable(text: str) -> str:
+    """As `clean`, and without NULs, which not every provider and store takes."""
+    return clean(text).replace("\0", "\ufffd")
+
+
 def text_of(value: object) -> str:
     """A value as a model reads it: a string as it is, None as "", anything else as JSON."""
     if type(value) is str:

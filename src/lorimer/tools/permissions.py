@@ -1,7 +1,7 @@
 """May this call run? The caller's grant, the caller's rules, or a person; else no.
 
-What the model, a manifest or a tool says about itself grants nothing here. Failing to decide
-means no.
+Of what a tool says about itself only one thing is believed: that it does nothing but read. So
+whoever registers tools of others declares no effects for them. Failing to decide means no.
 """
 
 from __future__ import annotations

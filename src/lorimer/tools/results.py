@@ -14,7 +14,7 @@ from lorimer.core.errors import LorimerError
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ImageBlock, TextBlock, content_to_json
 from lorimer.tools.base import ToolContext, ToolResult
-from lorimer.tools.encode import clean, text_of
+from lorimer.tools.encode import clean, readable, text_of
 
 Spill: TypeAlias = Callable[[str, str], Awaitable[str]]
 """Stores a text under a key made of letters, digits, `-`, `_`; returns the path to read it by."""
@@ -37,7 +37,7 @@ async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) ->
     """The data of `tool.result` for what a tool gave back; at most `limit` characters of text."""
     content = result.content
     if type(content) is str and len(content) <= limit:
-        data: dict[str, JSON] = {"content": clean(content)}
+        data: dict[str, JSON] = {"content": readable(content)}
     else:
         blocks = _blocks(content)
         if blocks is None:
@@ -56,9 +56,9 @@ async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) ->
 
 def failed(error: LorimerError) -> dict[str, JSON]:
     """The data of `tool.result` for a call that gave no result of its own."""
-    text = f"ERROR {error.code.value}: {clean(error.message)}"
+    text = f"ERROR {error.code.value}: {readable(error.message)}"
     if error.hint:
-        text = f"{text} {clean(error.hint)}"
+        text = f"{text} {readable(error.hint)}"
     return {"content": text, "is_error": True, "error": error.code.value}
 
 
@@ -66,14 +66,14 @@ async def shorten(text: str, limit: int, spill: Spill | None, key: str) -> str:
     """The text if it has at most `limit` characters, else its head and tail around a marker that
     says how much is missing and where all of it is."""
     if len(text) <= limit:
-        return clean(text)
+        return readable(text)
     place = await _spill(text, spill, key) if spill is not None else ""
     marker = _marker(len(text), len(text), place)
     room = max(limit - len(marker), 0)
     head = _to_line_end(text, int(room * _HEAD))
     tail = _from_line_start(text, len(text) - (room - head))
     marker = _marker(len(text), tail - head, place)
-    return clean(f"{text[:head]}{marker}{text[tail:]}")[: max(limit, len(marker))]
+    return readable(f"{text[:head]}{marker}{text[tail:]}")[: max(limit, len(marker))]
 
 
 def _marker(total: int, missing: int, place: str) -> str:

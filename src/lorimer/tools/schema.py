@@ -11,8 +11,6 @@ from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
-import fastjsonschema
-
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.tools.base import Check, ToolInput
@@ -96,11 +94,13 @@ def _check_references(schema: JSON, tool: str) -> None:
 
 
 def _refuse(uri: str) -> JSON:
-    raise fastjsonschema.JsonSchemaDefinitionException(f"{uri} is outside the schema")
+    raise ValueError(f"{uri} is outside the schema")
 
 
 def compile_schema(schema: object, tool: str) -> Check:
     """The check of a tool's arguments. Compile once: it takes a millisecond. Raises ConfigError."""
+    import fastjsonschema  # 6 ms, which a program whose tools are functions never spends
+
     definition = plain_schema(schema, tool)
     for keyword in ("$schema", "$id", "id"):  # one dialect for all, and no other base address
         if isinstance(definition.get(keyword), str):

@@ -13,9 +13,9 @@ from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files, is_binary
 from lorimer.world.files import RootedFiles
 
 DEFAULT_LINES: Final = 2000
-MAX_BYTES: Final = 8_388_608
+MAX_BYTES: Final = 4_194_304
 """How far into a file this tool reads."""
-MAX_IMAGE_BYTES: Final = 4_194_304
+MAX_IMAGE_BYTES: Final = MAX_BYTES
 MAX_LINE_CHARS: Final = 2000
 """Longer lines are cut."""
 
