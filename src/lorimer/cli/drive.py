@@ -22,6 +22,7 @@ from lorimer.cli import fail
 from lorimer.cli.progress import Screen
 from lorimer.cli.story import Story, summary
 from lorimer.cli.text import short_id, visible
+from lorimer.core.context import Reason
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.jsonable import dumps
@@ -67,10 +68,7 @@ class Drive:
         self._output = output
         self._world = world
         self._run_id = ""
-        self._result: PipelineResult | None = None
         self._signal: int | None = None
-        self._gone = False
-        """Whoever read our output has gone."""
         self._main: asyncio.Task[PipelineResult] | None = None
 
     async def run(
@@ -83,17 +81,17 @@ class Drive:
         try:
             with self._signals():
                 self._screen.open()
+                if known_id:
+                    self._announce(known_id)
                 self._main = asyncio.ensure_future(begin())
                 try:
                     result = await self._main
                 except asyncio.CancelledError:
-                    if self._signal is None and not self._gone:
+                    if self._signal is None:
                         raise
-                    if self._result is None:
-                        self._screen.close()
-                        fail.report("stopped before anything was run")
-                        return 128 + (self._signal or signal.SIGPIPE)
-                    result = self._result
+                    self._screen.close()
+                    fail.report("stopped before anything was run")
+                    return 128 + self._signal
         finally:
             self._screen.close()
         return self._tell(result, self._world.monotonic() - started)
@@ -102,8 +100,6 @@ class Drive:
 
     def _listen(self) -> None:
         pipeline, output = self._pipeline, self._output
-        for kind in ("pipeline.complete", "pipeline.error"):
-            pipeline.on(kind, self._ended)
         pipeline.on("run.start", self._begun)
         shown = not output.quiet
         if shown:
@@ -120,9 +116,11 @@ class Drive:
 
     def _begun(self, event: Event) -> None:
         self._run_id = event.run_id
-        if not self._output.quiet:
-            model = self._pipeline.manifest.model.model
-            self._screen.line([("run ", "bold"), (short_id(event.run_id), ""), (f"  {model}", "dim")])
+        self._announce(event.run_id)
+
+    def _announce(self, run_id: str) -> None:
+        model = self._pipeline.manifest.model.model
+        self._screen.line([("run ", "bold"), (short_id(run_id), ""), (f"  {model}", "dim")])
 
     def _show(self, event: Event) -> None:
         for line in self._story.tell(event):
@@ -132,14 +130,7 @@ class Drive:
         try:
             click.echo(dumps(event.to_json()))
         except BrokenPipeError:  # nobody reads it any more
-            if self._main is not None and not self._gone:
-                self._gone = True
-                self._main.cancel()
-
-    def _ended(self, event: Event) -> None:
-        result: object = event.data.get("result")
-        if isinstance(result, PipelineResult):
-            self._result = result
+            self._pipeline.cancel(Reason.CLOSED)
 
     # --- stopping --------------------------------------------------------------------------
 
@@ -164,13 +155,9 @@ class Drive:
         if not self._output.quiet:
             again = " (again: at once)" if number == signal.SIGINT else ""
             self._screen.line([("  ■ ", "yellow"), (f"stopping{again}", "")])
-        own = [task for task in asyncio.all_tasks() if task.get_name() == self._run_id]
-        if number == signal.SIGINT or not own:
-            if self._main is not None:
-                self._main.cancel()
-        else:  # ending the run's own task is how the engine is told of a shutdown
-            for task in own:
-                task.cancel()
+        reason = Reason.CALLER if number == signal.SIGINT else Reason.SHUTDOWN
+        if not self._pipeline.cancel(reason) and self._main is not None:
+            self._main.cancel()  # it has not begun yet
 
     def _stop_at_once(self) -> None:
         self._screen.close()

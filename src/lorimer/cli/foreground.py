@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 from lorimer.cli import agent
 from lorimer.cli.approve import TerminalApprover, can_ask
 from lorimer.cli.call import Call
-from lorimer.cli.drive import Drive
+from lorimer.cli.drive import Drive, primed
+from lorimer.cli.fail import Fault
 from lorimer.cli.owner import own_name
 from lorimer.cli.progress import screen_for
-from lorimer.cli.store import opened, store_path
+from lorimer.cli.reading import facts_of, find, manifest_of, take_over
+from lorimer.cli.store import existing_store, opened, store_path
 from lorimer.cli.story import Story
+from lorimer.cli.text import short_id
+from lorimer.core.errors import ExecutorErrorCode
 from lorimer.pipeline import Pipeline
 from lorimer.world import RealWorld
 
@@ -72,4 +76,89 @@ def assemble(
         approver=TerminalApprover(screen.paused) if can_ask() else None,
         workspace=workspace,
         owner=own_name(),
+    )
+
+
+async def resume(run_id: str, terms: Terms) -> int:
+    """Go on with an interrupted run; the exit code."""
+    world = RealWorld()
+    option = terms.output.store_option
+    async with opened(existing_store(terms.store), world) as journal:
+        row = await find(journal, run_id, option)
+        if row.status:
+            raise Fault(
+                f"run {short_id(row.run_id)} has ended ({row.status}): there is nothing to resume",
+                code=ExecutorErrorCode.EXEC_RUN_ENDED.value,
+                hint=f"lorimer runs show {short_id(row.run_id)}{option}",
+            )
+        facts = await facts_of(journal, row)
+        manifest = await manifest_of(journal, facts)
+        if manifest is None:
+            raise Fault(f"the manifest of run {row.run_id} is not in this store")
+        call = await Call.of(journal, row.run_id)
+        workspace = _workspace(terms, call)
+        models = agent.connect(
+            manifest, _base_url(terms, call), _key_variable(terms, call), world
+        )
+        rules = agent.rules_for(terms.allow, manifest)
+        missing = [rule for rule in call.rules if rule not in terms.allow]
+        if missing and not terms.allow and not can_ask():
+            raise _rules_wanted(row.run_id, missing, option)
+        await take_over(journal, row)
+        story = primed(facts)
+        screen = screen_for(story, world, quiet=terms.output.quiet)
+        if missing:
+            screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
+        pipeline = assemble(manifest, models, rules, workspace, journal, world, screen)
+        async with pipeline:
+            drive = Drive(pipeline, story, screen, terms.output, world)
+            return await drive.run(
+                lambda: pipeline.resume(row.run_id, raise_on_error=False), row.run_id
+            )
+
+
+def _workspace(terms: Terms, call: Call) -> Path:
+    if terms.workspace is not None:
+        return terms.workspace.resolve()
+    path = Path(call.workspace) if call.workspace else Path.cwd()
+    if not path.is_dir():
+        raise Fault(
+            f"the workspace of this run, {path}, is not there any more",
+            hint="Say where it is now: --workspace DIR",
+        )
+    return path
+
+
+def _base_url(terms: Terms, call: Call) -> str | None:
+    if terms.base_url is None and "***" in call.base_url:
+        raise Fault(
+            f"this run was begun with --base-url {call.base_url}: give it again, with its password"
+        )
+    return terms.base_url or call.base_url or None
+
+
+def _key_variable(terms: Terms, call: Call) -> str | None:
+    if terms.api_key_env is None and call.key_variable:
+        raise Fault(
+            f"this run was begun with a key of your own for {call.base_url or 'its provider'}",
+            hint=f"Give it again: --api-key-env {call.key_variable}",
+        )
+    return terms.api_key_env
+
+
+def _begun_with(rules: list[str]) -> str:
+    return (
+        f"this run was begun with --allow {', '.join(rules)}; rules are not kept, so you will be "
+        "asked about such calls"
+    )
+
+
+def _rules_wanted(run_id: str, rules: list[str], store_option: str) -> Fault:
+    from shlex import quote
+
+    allow = " ".join([f"--allow {quote(rule)}" for rule in rules])
+    return Fault(
+        f"run {short_id(run_id)} was begun with rules; they are not kept, and nobody is here to ask",
+        hint=f"Give them again: lorimer runs resume {short_id(run_id)}{store_option} {allow} "
+        "(or only --allow Read, to let it go on with reading)",
     )

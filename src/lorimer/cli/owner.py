@@ -11,7 +11,9 @@ import socket
 import sys
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Final
+from typing import Final, Literal, TypeAlias
+
+Fate: TypeAlias = Literal["alive", "gone", "unknown"]
 
 _KIND: Final = "cli"
 
@@ -22,20 +24,25 @@ def own_name() -> str:
     return f"{_KIND}:{_machine()}:{pid}:{_start(pid)}"
 
 
-def is_gone(name: str) -> bool:
-    """The process of that name is certainly dead. False: it lives, or nobody here can know."""
+def fate(name: str) -> Fate:
+    """Whether the process of that name lives. `unknown`: it is none of ours, or not of here."""
     kind, _, rest = name.partition(":")
     machine, _, rest = rest.partition(":")
     pid, _, start = rest.partition(":")
     if kind != _KIND or not pid.isdecimal() or machine != _machine():
-        return False
+        return "unknown"
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
-        return True
+        return "gone"
     except OSError:  # it exists, and is somebody else's
         pass
-    return _start(int(pid)) != start  # its number was given to another process
+    return "alive" if _start(int(pid)) == start else "gone"  # a number may be given out again
+
+
+def pid_of(name: str) -> int:
+    """The process in a name that `fate` knows."""
+    return int(name.split(":")[2])
 
 
 def _start(pid: int) -> str:

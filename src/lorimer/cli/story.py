@@ -28,9 +28,10 @@ _WAITING: Final[Mapping[str, str]] = {
 
 
 class Story:
-    """One run as it unfolds."""
+    """One run as it unfolds, or, `recorded`, as its journal has it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, recorded: bool = False) -> None:
+        self._recorded = recorded
         self.usage: Usage = NO_USAGE
         self.cost_nano = 0
         self.turns = 0
@@ -41,6 +42,7 @@ class Story:
         self.doing = "starting"
         self._uses: Sequence[Mapping[str, JSON]] = ()
         self._began: dict[str, float] = {}
+        self._intended: dict[str, float] = {}
 
     def count(self, fact: Event) -> None:
         """Take a fact into the sums without telling of it: it happened earlier."""
@@ -62,6 +64,8 @@ class Story:
                 self.doing = one_line(call_text(data), _CALL_WIDTH)
             case "tool.progress":
                 self.doing = one_line(f"{data.get('name')}: {data.get('text')}", _CALL_WIDTH)
+            case "tool.intent":
+                self._intended[str(data.get("key"))] = event.time
             case "tool.result":
                 yield self._result(data, event.time)
             case "api.retry":
@@ -76,7 +80,9 @@ class Story:
             case "run.resumed":
                 yield [("  ↺ ", "cyan"), (f"going on after {data.get('facts')} recorded facts", "")]
             case "effect":
-                self._charge(data)
+                yield from self._effect(data)
+            case "run.suspended":
+                yield [("  ■ ", "yellow"), (f"suspended ({data.get('code')})", "")]
             case _:
                 pass
 
@@ -86,15 +92,30 @@ class Story:
         blocks = [b for b in content if isinstance(b, Mapping)] if _is_list(content) else []
         self._uses = [block for block in blocks if block.get("type") == "tool_use"]
         text = " ".join([str(b.get("text", "")) for b in blocks if b.get("type") == "text"])
+        self._intended.clear()
         if self._uses and text.strip():
             yield [("  ● ", "blue"), (one_line(text, _TEXT_WIDTH), "italic")]
+        error = data.get("error")
+        if isinstance(error, Mapping) and self._recorded:  # a live one is told by api.retry
+            what = one_line(str(error.get("message")), 120)
+            yield [("  ✗ ", "red"), (f"the call failed: {what} ({error.get('code')})", "red")]
+
+    def _effect(self, data: Mapping[str, JSON]) -> Iterator[Line]:
+        self._charge(data)
+        kind, _, key = str(data.get("key", "")).partition(":")
+        if kind == "approval" and self._recorded:
+            word, colour = ("yes", "green") if data.get("approved") is True else ("no", "red")
+            yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (word, colour)]
+        elif kind == "abandoned":
+            yield [("  ■ ", "yellow"), (f"a {key.partition(':')[0]} call was cut off", "")]
 
     def _result(self, data: Mapping[str, JSON], time: float) -> Line:
         self.calls += 1
         key = str(data.get("key", ""))
         at = int(key) if key.isdecimal() else -1
         use = self._uses[at] if 0 <= at < len(self._uses) else {}
-        began = self._began.pop(str(use.get("id")), None)
+        started = self._began.pop(str(use.get("id")), None)
+        began = self._intended.get(key, started)  # an intent comes after somebody was asked
         took = f"  {duration(time - began)}" if began is not None else ""
         bad = data.get("is_error") is True
         mark = ("  ✗ ", "red") if bad else ("  ✓ ", "green")

@@ -1,0 +1,65 @@
+"""`lorimer demo`: its options. What happens then is in `play.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from lorimer.cli.fail import Fault
+
+DEFAULT_MODELS: Final = (("anthropic", "claude-sonnet-4-6"), ("openai", "openai:gpt-5.2"))
+"""Which model plays where only a key is given, by provider."""
+
+
+@click.command()
+@click.option("-m", "--model", metavar="SPEC", help="Play with this model.")
+@click.option("--base-url", metavar="URL", help="... at this address. Needs --model.")
+@click.option("--api-key-env", metavar="NAME", help="The variable whose key is sent to --base-url.")
+@click.option("--script", is_flag=True, help="Play with the script, though there is a key.")
+@click.option("--fast", is_flag=True, help="No pauses for the reader.")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="A new folder to play in. Default: lorimer-demo, here.",
+)
+def demo(
+    model: str | None,
+    base_url: str | None,
+    api_key_env: str | None,
+    script: bool,
+    fast: bool,
+    directory: Path | None,
+) -> int:
+    """See an agent work, be killed with -9, and go on without doing anything twice.
+
+    It reads two tables of the US census, writes and runs an analysis, draws a chart and writes a
+    report. With a key in the environment, or with --model, a model does that (for about $0.10,
+    never more than $1); without one a script plays the model, and everything else is real.
+    """
+    if base_url and not model:
+        raise Fault("--base-url needs --model: which model is there?")
+    if script and model:
+        raise Fault("--script and --model both say who plays: give one of them")
+    from lorimer.cli.demo.play import Cast, play
+    from lorimer.cli.demo.stage import choose_folder
+
+    if not script and model is None:
+        model = _keyed_model()
+    cast = Cast(model, base_url, api_key_env)
+    paced = sys.stdout.isatty() and not fast
+    return asyncio.run(play(choose_folder(directory), cast, paced=paced))
+
+
+def _keyed_model() -> str | None:
+    from lorimer.models.credentials import VARIABLES
+
+    for provider, model in DEFAULT_MODELS:
+        if os.environ.get(VARIABLES[provider][0], "").strip():
+            return model
+    return None

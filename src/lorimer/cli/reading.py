@@ -1,0 +1,94 @@
+"""Finds runs in the store, and tells whether somebody is at work on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from lorimer.cli.fail import Fault
+from lorimer.cli.owner import fate, pid_of
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.events import Event
+from lorimer.core.journal import RunRow
+from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import EnvironmentManifest
+
+if TYPE_CHECKING:
+    from lorimer.core.world import World
+    from lorimer.journal.sqlite import SQLiteJournal
+
+
+async def find(journal: SQLiteJournal, run_id: str | None, store_option: str) -> RunRow:
+    """The run of that id, or the one that begins so; without one, the latest. Raises Fault."""
+    if run_id is None:
+        rows = await journal.runs(limit=1)
+        if not rows:
+            raise Fault("there are no runs yet", hint="lorimer run, or lorimer demo")
+        return rows[0]
+    row = await journal.find_run(run_id)
+    if row is None:
+        raise Fault(
+            f"there is no run {run_id!r} in this store",
+            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN.value,
+            hint=f"lorimer runs ls{store_option}",
+        )
+    return row
+
+
+async def facts_of(journal: SQLiteJournal, row: RunRow) -> list[Event]:
+    """The facts of one run, in order."""
+    facts: list[Event] = []
+    async for fact in journal.read(row.stream, row.first - 1):
+        if fact.type == "run.start" and facts:
+            break
+        facts.append(fact)
+    return facts
+
+
+async def manifest_of(journal: SQLiteJournal, facts: list[Event]) -> EnvironmentManifest | None:
+    """What a run was begun with; None when the store does not have it."""
+    digest = facts[0].data.get("manifest") if facts else None
+    body = await journal.get(digest) if isinstance(digest, str) else None
+    if body is None:
+        return None
+    data = cast("JSON", json.loads(body))
+    return EnvironmentManifest.from_dict(data) if isinstance(data, Mapping) else None
+
+
+async def status_of(journal: SQLiteJournal, row: RunRow, world: World) -> str:
+    """The run's status; of one without an end `running` or `interrupted`."""
+    if row.status:
+        return row.status
+    holder = await journal.holder(row.stream)
+    if holder is None:
+        return "interrupted"
+    name, until = holder
+    match fate(name):
+        case "alive":
+            return "running"
+        case "gone":
+            return "interrupted"
+        case "unknown":
+            return "running" if until > world.time() else "interrupted"
+
+
+async def take_over(journal: SQLiteJournal, row: RunRow) -> None:
+    """Give back the claim of a process of this machine that is dead, so that nobody has to wait
+    until it ends by itself. Raises JournalError when the process lives."""
+    holder = await journal.holder(row.stream)
+    if holder is None:
+        return
+    name = holder[0]
+    match fate(name):
+        case "alive":
+            raise JournalError(
+                f"run {row.run_id} is being worked on by process {pid_of(name)} of this machine",
+                code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
+                hint="Wait until it is done, or stop it first.",
+            )
+        case "gone":
+            # in the dead one's name: whoever was quicker than us has a newer epoch, and keeps it
+            await journal.release(row.stream, await journal.claim(row.stream, name, 1.0))
+        case "unknown":
+            pass  # the journal itself refuses while the claim is in force

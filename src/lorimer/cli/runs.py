@@ -1,0 +1,134 @@
+"""`lorimer runs`: list, read and resume runs. Everything is read from the journal's facts."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.options import execution_options, store_option
+from lorimer.cli.run import Terms, output_of
+
+if TYPE_CHECKING:
+    from lorimer.core.journal import RunRow
+
+
+@click.group()
+def runs() -> None:
+    """List, read and resume runs."""
+
+
+@runs.command("ls")
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@store_option
+def ls(limit: int, as_json: bool, store: str | None) -> None:
+    """List the latest runs. A run without an end is `running`, or `interrupted`: resume it."""
+    asyncio.run(_ls(limit, as_json, store))
+
+
+@runs.command()
+@click.argument("run", required=False)
+@click.option("--json", "as_json", is_flag=True, help="The facts themselves, one a line.")
+@click.option("--full", is_flag=True, help="Inputs and results of tools in full.")
+@store_option
+def show(run: str | None, as_json: bool, full: bool, store: str | None) -> None:
+    """Tell a run from its facts. RUN is an id or its beginning; without it, the latest run."""
+    asyncio.run(_show(run, as_json, full, store))
+
+
+@runs.command(no_args_is_help=True)
+@click.argument("run")
+@execution_options
+def resume(
+    run: str,
+    workspace: Path | None,
+    allow: tuple[str, ...],
+    base_url: str | None,
+    api_key_env: str | None,
+    store: str | None,
+    output_format: str,
+    include_partial_messages: bool,
+    quiet: bool,
+) -> int:
+    """Go on with an interrupted run. RUN is an id or its beginning.
+
+    What its journal holds is not done again: no answer of the model is paid twice, no tool runs
+    twice. The agent, its limits, the workspace and --base-url are those that it was begun with;
+    rules are not kept: give --allow again, or be asked.
+    """
+    from lorimer.cli.foreground import resume as go_on
+
+    output = output_of(output_format, quiet, include_partial_messages, store)
+    terms = Terms(workspace, allow, base_url, api_key_env, store, output)
+    return asyncio.run(go_on(run, terms))
+
+
+async def _ls(limit: int, as_json: bool, store: str | None) -> None:
+    from lorimer.cli import reading
+    from lorimer.cli.store import existing_store, opened, store_path
+    from lorimer.cli.timeline import print_rows
+    from lorimer.core.jsonable import dumps
+    from lorimer.world import RealWorld
+
+    if store is None and not store_path(None).exists():
+        if not as_json:
+            click.echo("No runs yet. Try: lorimer demo", err=True)
+        return
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        rows = await journal.runs(limit=limit)
+        states = [await reading.status_of(journal, row, world) for row in rows]
+    if as_json:
+        for row, state in zip(rows, states, strict=True):
+            click.echo(dumps(_plain(row, state)))
+    elif rows:
+        print_rows(rows, states, world.time())
+    else:
+        click.echo("No runs yet. Try: lorimer demo", err=True)
+
+
+def _plain(row: RunRow, status: str) -> dict[str, str | float | None]:
+    return {
+        "run_id": row.run_id,
+        "session_id": row.stream,
+        "status": status,
+        "code": row.code,
+        "started": row.started,
+        "ended": row.ended,
+        "iterations": row.iterations,
+        "total_cost_usd": row.cost_nano / 1e9,
+        "title": row.title,
+    }
+
+
+async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -> None:
+    from shlex import quote
+
+    from lorimer.cli import reading
+    from lorimer.cli.call import Call
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.cli.timeline import Told, print_run
+    from lorimer.core.jsonable import dumps
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    option = f" --store {quote(store)}" if store else ""
+    async with opened(existing_store(store), world) as journal:
+        row = await reading.find(journal, run, option)
+        facts = await reading.facts_of(journal, row)
+        if as_json:
+            for fact in facts:
+                click.echo(dumps(fact.to_json()))
+            return
+        told = Told(
+            row,
+            facts,
+            await reading.status_of(journal, row, world),
+            await reading.manifest_of(journal, facts),
+            await Call.of(journal, row.run_id),
+            option,
+        )
+    print_run(told, world.time(), full=full)

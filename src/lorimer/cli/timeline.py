@@ -1,0 +1,269 @@
+"""Runs as a person reads them: the list, and one run told from its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from lorimer.cli.story import Line, Story, call_text, head_of, summary
+from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tokens, visible
+from lorimer.core.errors import error_from_json
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import NO_USAGE, Usage
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lorimer.cli.call import Call
+    from lorimer.core.journal import RunRow
+    from lorimer.core.manifest import EnvironmentManifest
+
+COLOURS: Final[Mapping[str, str]] = {
+    "ok": "green",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "suspended": "yellow",
+    "cancelled": "yellow",
+}
+"""Of a status; others are red."""
+
+_TOLD_US: Final = 1000
+"""Microseconds from which on a stage's time is worth telling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of one run."""
+
+    row: RunRow
+    facts: list[Event]
+    status: str
+    manifest: EnvironmentManifest | None
+    call: Call
+    store_option: str
+
+
+def console() -> Console:
+    """For stdout; where that is no terminal, nothing is wrapped or coloured."""
+    from rich.console import Console
+
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=400, no_color=True)
+
+
+def print_rows(rows: Sequence[RunRow], states: Sequence[str], now: float) -> None:
+    """The list of runs."""
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("run", "when", "status"):
+        table.add_column(name, no_wrap=True)
+    for name in ("turns", "cost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("task", no_wrap=True, overflow="ellipsis", ratio=1)
+    for row, state in zip(rows, states, strict=True):
+        ended = row.ended is not None
+        table.add_row(
+            short_id(row.run_id),
+            Text(ago(now - row.started), style="dim"),
+            Text(state, style=COLOURS.get(state, "red")),
+            str(row.iterations) if ended else "",
+            money(row.cost_nano) if row.cost_nano else "–" if ended else "",
+            one_line(row.title),
+        )
+    out.print(table)
+
+
+def print_run(told: Told, now: float, *, full: bool) -> None:
+    """One run, from its first fact to its last."""
+    from rich.text import Text
+
+    out = console()
+    for line in (*_head(told, now), *_turns(told, full=full), *_end(told)):
+        out.print(Text.assemble(*line), soft_wrap=True)
+
+
+def _head(told: Told, now: float) -> Iterator[Line]:
+    row, facts = told.row, told.facts
+    yield [
+        (row.run_id, "bold"),
+        ("  ", ""),
+        (told.status, f"bold {COLOURS.get(told.status, 'red')}"),
+    ]
+    began = datetime.fromtimestamp(row.started).astimezone()
+    last = max([fact.time for fact in facts], default=row.started)
+    took = duration((row.ended or last) - row.started)
+    yield _field("began", f"{began:%Y-%m-%d %H:%M:%S}, {ago(now - row.started)}; took {took}")
+    start = facts[0].data if facts else {}
+    yield _field("task", one_line(str(_input(start)), 300))
+    if told.manifest is not None:
+        name = told.manifest.metadata.name
+        tools = ", ".join(told.manifest.tools.built_in) or "none of ours"
+        yield _field("agent", f"{name} on {told.manifest.model.model}; tools: {tools}")
+    if told.call.workspace:
+        yield _field("where", told.call.workspace)
+    story = Story()
+    for fact in facts:
+        story.count(fact)
+    used = summary(row.run_id, story.turns, story.calls, story.usage, story.cost_nano, None)
+    yield _field("used", used.rpartition(" · ")[0])
+
+
+def _field(name: str, text: str) -> Line:
+    return [(f"  {name:<7}", "dim"), (visible(text), "")]
+
+
+def _input(start: Mapping[str, JSON]) -> JSON:
+    given = start.get("input", "")
+    return given.get("text", "") if isinstance(given, Mapping) else given
+
+
+def _turns(told: Told, *, full: bool) -> Iterator[Line]:
+    story = Story(recorded=True)
+    names = _stage_names(told.manifest)
+    asked = 0.0
+    uses: list[Mapping[str, JSON]] = []
+    for fact in told.facts:
+        data = fact.data
+        if fact.type == "model.intent":
+            asked = fact.time
+        elif fact.type == "model.reply":
+            yield []
+            yield _turn_head(fact, fact.time - asked)
+            content = data.get("content")
+            blocks = content if isinstance(content, list | tuple) else ()
+            uses = [
+                block
+                for block in blocks
+                if isinstance(block, Mapping) and block.get("type") == "tool_use"
+            ]
+        elif fact.type == "iteration.end":
+            if times := _times(data.get("times"), names, first=fact.iteration == 0):
+                yield [(f"    {times}", "dim")]
+        key = str(data.get("key", ""))
+        if full and fact.type == "tool.result" and key.isdecimal() and int(key) < len(uses):
+            story.count(fact)
+            yield from _in_full(uses[int(key)], data)
+        else:
+            yield from story.tell(fact)
+
+
+def _turn_head(fact: Event, seconds: float) -> Line:
+    data = fact.data
+    given, nano = data.get("usage"), data.get("cost", 0)
+    usage = Usage.from_json(given) if isinstance(given, Mapping) else NO_USAGE
+    spent = cost(nano if isinstance(nano, int) else 0, usage.total)
+    into = usage.total - usage.output_tokens
+    parts = [
+        str(data.get("model") or "no answer"),
+        duration(seconds),
+        f"{tokens(into)} in, {tokens(usage.output_tokens)} out",
+        spent,
+    ]
+    cached = usage.cache_read_input_tokens
+    if cached:
+        parts.insert(3, f"{tokens(cached)} from cache")
+    return [(f"turn {fact.iteration + 1}", "bold"), (f"  {' · '.join(parts)}", "dim")]
+
+
+def _in_full(use: Mapping[str, JSON], data: Mapping[str, JSON]) -> Iterator[Line]:
+    bad = data.get("is_error") is True
+    mark = ("  ✗ ", "red") if bad else ("  ✓ ", "green")
+    yield [mark, (one_line(call_text(use), 200), "bold")]
+    given = use.get("input")
+    for name, value in given.items() if isinstance(given, Mapping) else ():
+        text = value if isinstance(value, str) else dumps(value)
+        yield [(f"      {name}: ", "cyan"), (_indented(text), "")]
+    yield [("      → ", "dim"), (_indented(head_of(data.get("content"))), "red" if bad else "")]
+
+
+def _indented(text: str) -> str:
+    return visible(text).rstrip().replace("\n", "\n        ")
+
+
+def _end(told: Told) -> Iterator[Line]:
+    last = told.facts[-1] if told.facts else None
+    answer = _answer(told.facts)
+    if answer and told.status == "ok":
+        yield []
+        yield [(visible(answer), "")]
+    yield []
+    if last is not None and last.type == "run.end":
+        data = last.data
+        if data.get("code"):
+            error = error_from_json(data)
+            yield [("error: ", "bold red"), (f"{one_line(str(error), 300)} ({error.code})", "")]
+            hint = str(data.get("hint", ""))
+            if hint:
+                yield [("hint: ", "cyan"), (hint, "")]
+        else:
+            yield [("ended ", "dim"), ("ok", "green")]
+        return
+    run = f"lorimer runs resume {short_id(told.row.run_id)}{told.store_option}"
+    for rule in told.call.rules:
+        from shlex import quote
+
+        run += f" --allow {quote(rule)}"
+    if told.status == "interrupted":
+        yield [("interrupted; ", "yellow"), ("go on with: ", ""), (visible(run), "bold")]
+    else:
+        yield [("still running", "cyan")]
+
+
+def _answer(facts: Sequence[Event]) -> str:
+    """The text of the last reply, if it called no tool."""
+    for fact in reversed(facts):
+        if fact.type == "model.reply":
+            content = fact.data.get("content")
+            blocks = content if isinstance(content, list | tuple) else ()
+            texts = [
+                str(block.get("text", ""))
+                for block in blocks
+                if isinstance(block, Mapping) and block.get("type") == "text"
+            ]
+            return "\n".join(texts).strip()
+    return ""
+
+
+def _times(times: JSON, names: tuple[list[str], list[str]] | None, *, first: bool) -> str:
+    """`api 1.2 s · tool 40 ms`: where the time of an iteration went."""
+    if names is None or isinstance(times, str) or not isinstance(times, Sequence):
+        return ""
+    stages = names[0] if first else names[1]
+    if len(stages) != len(times):
+        return ""
+    told = [
+        f"{name} {duration(micros / 1e6)}"
+        for name, micros in zip(stages, times, strict=True)
+        if isinstance(micros, int) and micros >= _TOLD_US
+    ]
+    return " · ".join(told)
+
+
+def _stage_names(manifest: EnvironmentManifest | None) -> tuple[list[str], list[str]] | None:
+    """The stages of the first iteration and of later ones; None if not all are shipped ones."""
+    if manifest is None:
+        return None
+    from lorimer.core.compile import LOOP_FROM, LOOP_TO
+    from lorimer.core.errors import ConfigError
+    from lorimer.stages.catalogue import catalogue
+
+    shipped = catalogue()
+    first: list[str] = []
+    later: list[str] = []
+    for entry in sorted(manifest.stages, key=lambda entry: entry.order):
+        if not entry.active or entry.order > LOOP_TO:
+            continue
+        try:
+            stage = shipped.stage(entry.name)
+        except ConfigError:
+            return None
+        first.append(entry.name)
+        if entry.order >= LOOP_FROM or stage.every_call:
+            later.append(entry.name)
+    return first, later
