@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0: every budget that was measured holds; 1: one does not, or a case failed."""
     options = _options(arguments)
     lines = [line for line in LINES if _wanted(line, options)]
-    scale = "quick" if options.quick else "full"
+    scale = "smoke" if options.smoke else "quick" if options.quick else "full"
     rounds = options.rounds or (3 if options.quick else 5)
     outcomes = measure(lines, rounds, scale, _tell)
     outcomes += [
@@ -41,6 +41,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=_rows, default=[], help=f"some of {known}, e.g. 1,2,5")
     parser.add_argument("--rounds", type=int, default=0, help="default 5, or 3 with --quick")
     parser.add_argument("--quick", action="store_true", help="smaller batches")
+    parser.add_argument("--smoke", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--full", action="store_true", help="also what downloads packages (row 11)")
     parser.add_argument("--json", action="store_true", help="all figures as JSON")
     options = parser.parse_args(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import apsw
 
@@ -45,9 +45,14 @@ async def measured(run: Run, scale: Scale) -> Figures:
     }
 
 
+def opened(path: Path) -> Any:
+    """A connection to the database at that path. Any: apsw's stubs are not complete."""
+    return apsw.Connection(str(path))
+
+
 def _size(path: Path) -> int:
     """Bytes on disk, the write-ahead log folded in."""
-    db = apsw.Connection(str(path))
+    db = opened(path)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
     return sum(file.stat().st_size for file in path.parent.iterdir())

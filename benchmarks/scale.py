@@ -39,10 +39,12 @@ class Scale(NamedTuple):
     """Answers of that many deltas."""
     crowd: int = 1_000
     """Runs at once."""
+    latency_s: float = 0.05
+    """Of each of their model calls."""
 
 
 SCALES: Final = {
     "full": Scale(),
     "quick": Scale(batches=3, runs=100, tool_runs=10, wire_runs=3, streams=1),
-    "smoke": Scale(2, 2, 1, (16, 24), (14, 18), 3, 3, (30, 60), 1, 20, 1, 5),
+    "smoke": Scale(2, 2, 1, (16, 24), (14, 18), 3, 3, (30, 60), 1, 20, 1, 5, 0.001),
 }

@@ -16,5 +16,3 @@ TOOL_CALLS: Final = 10
 """Of a run of row 2, and of row 6."""
 CROWD_CALLS: Final = 5
 """Of each of the runs at once (row 8)."""
-CROWD_LATENCY_S: Final = 0.05
-"""Of each of their model calls."""

@@ -10,7 +10,7 @@ from benchmarks.floors.loops import Loop, Message, Script, Sleepy, Work, raw, ra
 from benchmarks.memory import peak_rss_kib, rss_kib
 from benchmarks.scale import Figures, Scale
 from benchmarks.support import WARM_UP, costs, expect, growth, per_unit_us
-from benchmarks.task import CROWD_CALLS, CROWD_LATENCY_S, TOOL_CALLS
+from benchmarks.task import CROWD_CALLS, TOOL_CALLS
 
 
 async def raw_one_run(scale: Scale) -> Figures:
@@ -123,7 +123,7 @@ async def _chat(loop: Loop, scale: Scale) -> Figures:
 
 
 async def _crowd(loop: Loop, scale: Scale) -> Figures:
-    model, work = Sleepy(CROWD_CALLS, CROWD_LATENCY_S), Work()
+    model, work = Sleepy(CROWD_CALLS, scale.latency_s), Work()
     await loop(model, work, [])
     before, began = rss_kib(), process_time_ns()
     await asyncio.gather(*[loop(model, work, []) for _ in range(scale.crowd)])

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from time import process_time_ns
 
-import apsw
-
-from benchmarks.durability import Spent, measured
+from benchmarks.durability import Spent, measured, opened
 from benchmarks.floors.loops import Message, Script, Work
 from benchmarks.scale import Figures, Scale
 from benchmarks.support import expect
@@ -20,7 +18,7 @@ async def long_runs(scale: Scale) -> Figures:
 
 
 async def _run(path: Path, iterations: int) -> Spent:
-    db = apsw.Connection(str(path))
+    db = opened(path)
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=FULL")
     db.execute("CREATE TABLE turns(id INTEGER PRIMARY KEY, body TEXT)")

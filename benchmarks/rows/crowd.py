@@ -9,7 +9,7 @@ from benchmarks.memory import peak_rss_kib, rss_kib
 from benchmarks.rows.agents import CALL, FINAL, PRICE, Work, check, manifest, pipeline
 from benchmarks.scale import Figures, Scale
 from benchmarks.support import expect
-from benchmarks.task import CROWD_CALLS, CROWD_LATENCY_S
+from benchmarks.task import CROWD_CALLS
 from lorimer.core.messages import Request, Response
 from lorimer.models.scripted import ScriptedModel
 
@@ -20,7 +20,7 @@ async def crowd(scale: Scale) -> Figures:
     of = manifest()
     of.stages["context"].config["stateless"] = True
     model = ScriptedModel(
-        _answer, price=PRICE, deltas=False, record=False, latency_s=CROWD_LATENCY_S
+        _answer, price=PRICE, deltas=False, record=False, latency_s=scale.latency_s
     )
     work = Work()
     agent = pipeline(model, work, of=of)
