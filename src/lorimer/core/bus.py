@@ -2,8 +2,8 @@
 
 Sync handlers run in line and are guarded: what they raise is logged, never the run's problem.
 Each async handler has a bounded queue and a pump task of the run; when it is too slow it loses
-the oldest events and is told so by an `events.dropped` marker. `run_stream` is different: it
-slows the run instead of losing anything.
+the oldest events and is told so by an `events.dropped` marker, but it gets the last one.
+`run_stream` is different: it slows the run instead of losing anything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ STREAM_EVENTS: Final = 256
 """How many undelivered events slow a streamed run down."""
 
 DRAIN_S: Final = 2.0
-"""Seconds that async handlers have for what is queued when the run has ended."""
+"""Seconds that async handlers have for what is queued when the run has ended; then as many again
+for the last event alone."""
 
 _log = logging.getLogger("lorimer.events")
 
@@ -63,9 +64,12 @@ class Bus:
         handlers.append(handler)
         self._count += 1
         self._resolved.clear()
+        subscribed = True
 
         def unsubscribe() -> None:
-            if handler in handlers:
+            nonlocal subscribed
+            if subscribed:
+                subscribed = False
                 handlers.remove(handler)
                 self._count -= 1
                 self._resolved.clear()
@@ -81,10 +85,11 @@ class Bus:
         """Who listens to this event type. Resolved once per type."""
         found = self._resolved.get(type)
         if found is None:
-            prefix = type.split(".", 1)[0] + ".*"
+            parts = type.split(".")
+            prefixes = [".".join(parts[:end]) + ".*" for end in range(len(parts) - 1, 0, -1)]
             found = tuple(
                 handler
-                for pattern in dict.fromkeys((type, prefix, "*"))
+                for pattern in dict.fromkeys((type, *prefixes, "*"))
                 for handler in self._handlers.get(pattern, ())
             )
             self._resolved[type] = found
@@ -100,6 +105,7 @@ class _Pump:
         self._dropped = 0
         self._wake = asyncio.Event()
         self._closing = False
+        self._hurried = False
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     def put(self, event: Event) -> None:
@@ -113,27 +119,44 @@ class _Pump:
         self._closing = True
         self._wake.set()
 
+    def hurry(self) -> None:
+        """Break off the delivery under way, drop what is queued but for the last event."""
+        while len(self._queue) > 1:
+            self._queue.popleft()
+            self._dropped += 1
+        self._hurried = True
+        self.task.cancel()
+
     async def _run(self) -> None:
         while True:
             while self._queue:
                 if self._dropped:
-                    marker = Event("events.dropped", {"count": self._dropped})
+                    at = self._queue[0]
+                    data = {"count": self._dropped}
                     self._dropped = 0
-                    await _deliver(self._handler, marker)
-                await _deliver(self._handler, self._queue.popleft())
+                    await self._deliver(
+                        Event("events.dropped", data, at.run_id, at.iteration, at.time)
+                    )
+                if self._queue:
+                    await self._deliver(self._queue.popleft())
             if self._closing:
                 return
             self._wake.clear()
             await self._wake.wait()
 
-
-async def _deliver(handler: Handler, event: Event) -> None:
-    try:
-        waiting = handler(event)
-        if waiting is not None:
-            await waiting
-    except Exception:  # noqa: BLE001 - a listener is never the run's problem; logged
-        _log.exception("a handler of %r failed", event.type)
+    async def _deliver(self, event: Event) -> None:
+        try:
+            waiting = self._handler(event)
+            if waiting is not None:
+                await waiting
+        except asyncio.CancelledError:
+            if self._hurried:
+                self._hurried = False
+                self.task.uncancel()
+            elif self.task.cancelling():
+                raise
+        except Exception:  # noqa: BLE001 - a listener is never the run's problem; logged
+            _log.exception("a handler of %r failed", event.type)
 
 
 class Tap:
@@ -142,6 +165,7 @@ class Tap:
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._room = asyncio.Event()
+        self._abandoned = False
 
     @property
     def full(self) -> bool:
@@ -150,7 +174,8 @@ class Tap:
 
     def put(self, event: Event | None) -> None:
         """Add an event; None is the end."""
-        self._queue.put_nowait(event)
+        if not self._abandoned:
+            self._queue.put_nowait(event)
 
     async def get(self) -> Event | None:
         """The next event; None when the run has ended."""
@@ -167,6 +192,7 @@ class Tap:
 
     def abandon(self) -> None:
         """The reader is gone: drop what is queued and let the run go on to its end."""
+        self._abandoned = True
         while not self._queue.empty():
             self._queue.get_nowait()
         self._room.set()
@@ -179,7 +205,8 @@ class Listeners:
 
     def __init__(self, bus: Bus, tap: Tap | None = None) -> None:
         self._bus = bus
-        self._pumps: dict[Handler, _Pump] = {}
+        self._pumps: dict[int, _Pump] = {}
+        """By the handler's identity: not every callable can be hashed."""
         self.tap = tap
 
     @property
@@ -196,11 +223,11 @@ class Listeners:
         if self.tap is not None:
             self.tap.put(event)
         for handler in self._bus.handlers(event.type):
-            pump = self._pumps.get(handler)
+            pump = self._pumps.get(id(handler))
             if pump is not None:
                 pump.put(event)
             elif inspect.iscoroutinefunction(handler):
-                self._pumps[handler] = pump = _Pump(handler)
+                self._pumps[id(handler)] = pump = _Pump(handler)
                 pump.put(event)
             else:
                 self._call(handler, event)
@@ -208,25 +235,40 @@ class Listeners:
     def _call(self, handler: Handler, event: Event) -> None:
         try:
             waiting = handler(event)
-        except Exception:  # noqa: BLE001 - as above
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - as above
             _log.exception("a handler of %r failed", event.type)
             return
         if waiting is not None:  # a plain function that returned an awaitable: it is async too
-            pump = self._pumps[handler] = _Pump(handler)
+            pump = self._pumps[id(handler)] = _Pump(handler)
             if inspect.iscoroutine(waiting):
                 waiting.close()
             pump.put(event)
 
     async def close(self) -> None:
-        """Let the pumps finish what is queued, for `DRAIN_S` at most, and end them."""
-        if self._pumps:
-            tasks = [pump.task for pump in self._pumps.values()]
-            for pump in self._pumps.values():
-                pump.close()
-            _, late = await asyncio.wait(tasks, timeout=DRAIN_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-            self._pumps.clear()
-        if self.tap is not None:
-            self.tap.put(None)
+        """Let the pumps finish what is queued, for `DRAIN_S` at most, and end them. Cancelled
+        meanwhile, they end at once."""
+        pumps = list(self._pumps.values())
+        self._pumps.clear()
+        try:
+            if pumps:
+                for pump in pumps:
+                    pump.close()
+                late = await _late(pumps)
+                for pump in late:
+                    pump.hurry()
+                await _late(late)
+        finally:
+            late = [pump for pump in pumps if not pump.task.done()]
+            for pump in late:
+                pump.task.cancel()
+            if self.tap is not None:
+                self.tap.put(None)
+            if await _late(late):
+                _log.error("a handler does not end, although it was cancelled")
+
+
+async def _late(pumps: list[_Pump]) -> list[_Pump]:
+    """Those that have not ended after `DRAIN_S`."""
+    if pumps:
+        await asyncio.wait([pump.task for pump in pumps], timeout=DRAIN_S)
+    return [pump for pump in pumps if not pump.task.done()]

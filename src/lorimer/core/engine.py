@@ -240,7 +240,10 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
     if failure is not None:
         failure.result = result
     _announce_end(context, result)
-    await context.close()
+    try:
+        await context.close()
+    except asyncio.CancelledError as error:
+        context.interrupt(error)
     return result
 
 
