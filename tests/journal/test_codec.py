@@ -84,6 +84,45 @@ def test_rows_of_every_released_form_can_be_read() -> None:
     assert facts[2].data == {"times": [1, None]}
 
 
+ODD = [
+    ("tool.result", {"key": 5}),
+    ("tool.result", {"key": "000"}),
+    ("tool.result", {"key": "0", "content": None}),
+    ("tool.result", {"key": "0", "more": 1}),
+    ("tool.result", {"hash": "h"}),
+    ("model.reply", {"stop": 7}),
+    ("model.reply", {"stop": "else"}),
+    ("model.reply", {"usage": 7}),
+    ("model.reply", {"usage": {"input_tokens": -1}}),
+    ("model.reply", {"usage": {"new_tokens": 1}}),
+    ("model.reply", {"usage": {}}),
+    ("model.reply", {"usage": {"reasoning_tokens": 0}}),
+    ("model.reply", {"content": 7}),
+    ("model.reply", {"content": ["text"]}),
+    ("model.reply", {"content": [{"type": "text", "text": 7}]}),
+    ("model.reply", {"content": [{"type": "text", "text": "x", "more": 1}]}),
+    ("model.reply", {"content": [{"type": "tool_use", "id": 1, "name": 2, "input": 3}]}),
+    ("model.reply", {"content": [{"type": "tool_use", "id": 1, "name": 2, "raw": 3}]}),
+    ("model.reply", {"content": [{}]}),
+    ("iteration.end", {"times": 7}),
+    ("iteration.end", {"times": [-1]}),
+    ("iteration.end", {"times": [True, 1.5]}),
+    ("iteration.end", {"times": [None, 0]}),
+    ("iteration.end", {}),
+]
+
+
+@pytest.mark.parametrize(("kind", "data"), ODD, ids=str)
+def test_what_does_not_fit_the_short_form_is_kept_in_full(
+    kind: str, data: dict[str, object]
+) -> None:
+    fact = Event(kind, data, seq=1)  # type: ignore[arg-type]
+    text, _ = encode([fact], Place())
+    (back,), _ = decode(text, Place(), 1, "s")
+    assert back == fact
+    assert json.dumps(back.data, sort_keys=True) == json.dumps(data, sort_keys=True)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
@@ -204,6 +243,52 @@ rows = st.lists(
     ),
     max_size=3,
 )
+
+
+NOT_ROWS = [
+    "7",
+    "[]",
+    "[7]",
+    "[[5,1,0]]",
+    "[[5,1,0,{},1,2,3]]",
+    '[["5",1,0,{}]]',
+    "[[5,true,0,{}]]",
+    "[[5,1,null,{}]]",
+    "[[5,1,0,{},7]]",
+    '[[5,1,0,{},"",7]]',
+    "[[5,1,0,7]]",
+    "[[5,9007199254740993,0,{}]]",
+    "[[1,1,0,[true]]]",
+    "[[1,1,0,[100]]]",
+    "[[2,1,0,[0,{}]]]",
+    '[[2,1,0,[0,[["id","name"]]]]]',
+    "[[2,1,0,[0,[7]]]]",
+    '[[2,1,0,[0,"",{}]]]',
+    '[[2,1,0,[0,"",-1]]]',
+    '[[2,1,0,[0,"",0,{}]]]',
+    "[[10,1,0,[7]]]",
+    '[[5,1,0,{"a":Infinity}]]',
+]
+
+
+@pytest.mark.parametrize("body", NOT_ROWS)
+def test_a_row_that_nobody_writes_is_damaged(body: str) -> None:
+    error = refusal(body)
+    assert error is not None
+    assert error.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED
+    assert "damaged" in str(error)
+
+
+NEWER = ["[[99,1,0,{}]]", "[[-1,1,0,{}]]", "[[1,1,0,[0,1,2,3,4,5]]]", "[[5,1,0,[1]]]"]
+NEWER += ['[[2,1,0,[0,"",3]]]', '[[2,1,0,[0,"",0,[1,1,1,1,1,1]]]]']
+
+
+@pytest.mark.parametrize("body", NEWER)
+def test_a_row_of_a_newer_version_says_so(body: str) -> None:
+    error = refusal(body)
+    assert error is not None
+    assert error.code is ExecutorErrorCode.EXEC_JOURNAL_VERSION
+    assert error.hint == "Update lorimer to read it."
 
 
 def refusal(body: object) -> JournalError | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,26 @@ def test_runs_are_listed_newest_first(store: Store) -> None:
     store.run(test)
 
 
+@pytest.mark.parametrize(
+    ("input", "title"),
+    [
+        ("two\n words", "two words"),
+        ({"text": "of a mapping"}, "of a mapping"),
+        ({"rows": [1]}, ""),
+        ("long " * 50, ("long " * 50)[:99] + "…"),
+    ],
+)
+def test_a_run_without_a_title_has_its_input_as_one(
+    store: Store, input: object, title: str
+) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start(input=input)], sync=True)
+        assert [row.title for row in await journal.runs()] == [title]
+
+    store.run(test)
+
+
 def test_a_run_is_found_by_the_beginning_of_its_id(store: Store) -> None:
     async def test(journal: Journal) -> None:
         epoch = await journal.claim("s", "me", 30)
@@ -298,6 +319,39 @@ def test_a_follower_can_be_cancelled_while_it_waits(store: Store) -> None:
         await journal.append("s", epoch, [note("a")], sync=False)  # wakes nobody
 
     store.run(test)
+
+
+def test_a_follower_may_live_on_another_loop(store: Store) -> None:
+    if store.kind == "sqlite-inline":
+        pytest.skip("without threads a journal belongs to one thread")
+    journal = store.open()
+    seen: list[object] = []
+
+    async def follow() -> None:
+        async for event in journal.read("s", follow=True):
+            seen.append(event.data["key"])
+            if len(seen) == 20:
+                return
+
+    async def write() -> None:
+        epoch = await journal.claim("s", "me", 30)
+        for number in range(20):
+            await journal.append("s", epoch, [note(str(number))], sync=number % 5 == 0)
+            await asyncio.sleep(0.001)
+
+    async def abandon() -> None:
+        reading = journal.read("s", 99, follow=True)
+        task = asyncio.ensure_future(anext(reading))
+        await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(abandon())  # its loop is closed when the stream grows
+    follower = threading.Thread(target=lambda: asyncio.run(follow()))
+    follower.start()
+    asyncio.run(write())
+    follower.join(10)
+    assert seen == [str(number) for number in range(20)]
+    asyncio.run(journal.close())
 
 
 def test_calls_made_at_once_keep_their_order(store: Store) -> None:

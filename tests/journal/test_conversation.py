@@ -151,6 +151,7 @@ def test_a_snapshot_that_cannot_be_read_costs_only_time(
 def test_the_claim_is_renewed_and_a_lost_one_is_noticed(store: Store) -> None:
     async def test(journal: Journal) -> None:
         mine = await open_(journal, store)
+        await mine.renew()  # fresh: nothing to do
         for _ in range(3):
             store.clock.now += CLAIM_S * 0.9
             await mine.renew()

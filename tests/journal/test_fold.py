@@ -288,6 +288,7 @@ def test_foreign_messages_are_repaired_too() -> None:
         {"messages": "x"},
         {"runs": [{"run_id": 7}]},
         {"runs": [{"started": "now"}]},
+        {"runs": [{"started": 1.5, "run_id": None}]},
         {"pending": [[0, "x", False]]},
         {"pending": [[0]]},
     ],

@@ -21,10 +21,21 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS
 from lorimer.core.journal import Balance, Journal, LedgerEntry
-from lorimer.journal import SQLiteJournal
+from lorimer.journal import SQLiteJournal, schema
 from lorimer.journal import writer as writer_module
 from lorimer.journal.writer import THREAD_NAME
-from tests.journal.support import Clock, Disk, Store, end, facts_of, iteration, keys, note, start
+from tests.journal.support import (
+    NOW,
+    Clock,
+    Disk,
+    Store,
+    end,
+    facts_of,
+    iteration,
+    keys,
+    note,
+    start,
+)
 
 FAILED = ExecutorErrorCode.EXEC_JOURNAL_FAILED
 VERSION = ExecutorErrorCode.EXEC_JOURNAL_VERSION
@@ -228,6 +239,17 @@ def test_the_file_fences_a_writer_that_another_process_replaced(any_store: Store
     any_store.run(test)
 
 
+def test_the_holder_of_a_stream_is_known(any_store: Store) -> None:
+    async def test(journal: SQLiteJournal) -> None:
+        assert await journal.holder("s") is None
+        epoch = await journal.claim("s", "me", 30)
+        assert await journal.holder("s") == ("me", round(NOW + 30, 6))
+        await journal.release("s", epoch)
+        assert await journal.holder("s") is None
+
+    any_store.run(test)  # type: ignore[arg-type]
+
+
 def test_two_writers_under_one_name_do_not_overwrite_each_other(any_store: Store) -> None:
     async def test(one: Journal) -> None:
         two = any_store.open()
@@ -426,6 +448,26 @@ def test_a_commit_that_fails_while_its_task_is_cancelled_says_so(store: Store, d
     store.run(test, disk.name)
 
 
+def test_a_task_cancelled_while_its_commit_is_being_told_gets_both(
+    store: Store, disk: Disk
+) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        disk.may_sync.clear()
+        disk.syncing.clear()
+        written = note("a")
+        task = asyncio.create_task(journal.append("s", epoch, [written], sync=True))  # type: ignore[arg-type]
+        await asyncio.to_thread(disk.syncing.wait, 5)
+        disk.may_sync.set()
+        time.sleep(0.1)  # the thread has told the loop, which has not looked yet
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert written.seq == 1
+
+    store.run(test, disk.name)
+
+
 # --- the thread -----------------------------------------------------------------------------
 
 
@@ -443,6 +485,84 @@ def test_the_thread_ends_with_the_journal(store: Store) -> None:
 
     store.run(test)
     assert not writers()
+
+
+def test_closing_waits_for_what_is_being_written(store: Store, disk: Disk) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        disk.may_sync.clear()
+        disk.syncing.clear()
+
+        def append(text: str) -> asyncio.Task[int]:
+            return asyncio.create_task(journal.append("s", epoch, [note(text)], sync=True))  # type: ignore[arg-type]
+
+        tasks = [append("a")]
+        await asyncio.to_thread(disk.syncing.wait, 5)
+        tasks += [append("b"), append("c")]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(journal.close())  # type: ignore[arg-type]
+        await asyncio.sleep(0.02)
+        assert not closing.done()
+        disk.may_sync.set()
+        await closing
+        assert await asyncio.gather(*tasks) == [1, 2, 3]
+        with pytest.raises(JournalError, match="closed"):
+            await facts_of(journal, "s")
+        await journal.close()
+
+    store.run(test, disk.name)
+    assert noted(store) == ["b", "c"]
+
+
+def test_what_waits_for_a_thread_to_read_is_told_of_the_end(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        await journal.claim("s", "me", 30)
+        reading = [journal.runs() for _ in range(60)]  # more than there are threads for it
+        results = await asyncio.gather(*reading, journal.close(), return_exceptions=True)
+        told = [result for result in results[:-1] if result != []]
+        assert told
+        assert all(isinstance(error, JournalError) for error in told)
+        assert results[-1] is None
+
+    store.run(test)
+
+
+def test_a_loop_that_is_gone_is_not_told(store: Store, disk: Disk) -> None:
+    journal = store.open(disk.name)
+    store.path.parent.mkdir()
+    loop = asyncio.new_event_loop()
+    epoch = loop.run_until_complete(journal.claim("s", "me", 30))
+    disk.may_sync.clear()
+    disk.syncing.clear()
+    appending = journal.append("s", epoch, [note("a")], sync=True)
+    task = loop.create_task(appending)  # type: ignore[arg-type]
+    loop.run_until_complete(asyncio.sleep(0))
+    assert disk.syncing.wait(5)
+    loop.close()
+    loop.set_exception_handler(lambda *_: None)  # of the task that is pending for ever
+    disk.may_sync.set()
+    asyncio.run(journal.close())
+    assert not task.done()
+    appending.close()  # type: ignore[attr-defined]
+    del task, appending
+    assert noted(store) == []
+    assert len(store.run(lambda journal: facts_of(journal, "s"))) == 1
+
+
+def test_a_thread_that_comes_and_goes_loses_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "IDLE_S", 0.0002)
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        for number in range(400):
+            await journal.append("s", epoch, [note(str(number))], sync=True)
+            for _ in range(number % 12):
+                await asyncio.sleep(0)
+        assert len(await facts_of(journal, "s")) == 400
+
+    store.run(test)
 
 
 def test_an_idle_thread_ends_and_another_begins(
@@ -702,6 +822,130 @@ def test_a_row_that_is_gone_is_missed(any_store: Store) -> None:
     any_store.run(write)
     raw(any_store.path, "DELETE FROM facts WHERE at & 0xffffffff = 3")
     any_store.run(read)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE facts",
+        "DROP TABLE documents; CREATE TABLE documents(a, b); INSERT INTO documents VALUES(1, 2)",
+        "DROP TABLE documents; CREATE TABLE documents(digest, body);"
+        "INSERT INTO documents VALUES('d', 'text')",
+        "DROP TABLE streams; CREATE TABLE streams(id, name, epoch, owner, lease_until);"
+        "INSERT INTO streams VALUES('x', 's', 1, NULL, 0)",
+    ],
+)
+def test_tables_that_are_not_ours_any_more(any_store: Store, damage: str) -> None:
+    async def read(journal: Journal) -> None:
+        results = await asyncio.gather(
+            journal.get("d"), facts_of(journal, "s"), return_exceptions=True
+        )
+        codes = [result.code for result in results if isinstance(result, JournalError)]
+        assert set(codes) == {FAILED}
+
+    any_store.run(lambda journal: journal.claim("s", "me", 30))
+    raw(any_store.path, damage)
+    any_store.run(read)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "x\udfffy"])
+def test_a_name_that_is_not_unicode_is_refused(any_store: Store, name: str) -> None:
+    async def test(journal: Journal) -> None:
+        for call in (
+            journal.claim(name, "me", 30),
+            journal.claim("s", name, 30),
+            journal.get(name),
+            journal.find_run(name),
+            facts_of(journal, name),
+        ):
+            with pytest.raises(JournalError, match="surrogate"):
+                await call
+        epoch = await journal.claim("s", "me", 30)
+        with pytest.raises(JournalError, match="surrogate"):
+            await journal.append("s", epoch, [note("x")], sync=True, ledger=LedgerEntry(name, 1))
+        await journal.append("s", epoch, [start(title=name)], sync=True)
+        assert [row.title for row in await journal.runs()] == [
+            name.encode(errors="replace").decode()
+        ]
+
+    any_store.run(test)
+
+
+def test_a_migration_that_fails_is_undone(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = schema.MIGRATIONS
+    for broken in (f"{good[0]}; CREATE TABLE broken(", "CREATE TABLE other(a); COMMIT; BROKEN"):
+        monkeypatch.setattr(schema, "MIGRATIONS", (broken,))
+        assert "failed (SQLError" in str(failure(any_store))
+        if "COMMIT" in broken:
+            any_store.path.unlink()
+        else:
+            assert raw(any_store.path, "SELECT * FROM sqlite_schema", "PRAGMA user_version") == [
+                (0,)
+            ]
+    monkeypatch.setattr(schema, "MIGRATIONS", good)
+    assert any_store.run(lambda journal: journal.claim("s", "me", 30)) == 1
+
+
+def test_a_file_that_somebody_reads_in_the_old_mode_is_waited_for(store: Store) -> None:
+    store.run(lambda journal: journal.claim("s", "me", 30))
+    raw(store.path, "PRAGMA journal_mode=DELETE")
+    other = apsw.Connection(str(store.path))
+    other.execute("BEGIN; SELECT * FROM streams").fetchall()
+    threading.Timer(0.1, lambda: other.execute("COMMIT")).start()
+    assert store.run(lambda journal: journal.claim("s", "me", 30)) == 1
+    other.close()
+    assert raw(store.path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_reader_that_holds_the_log_delays_its_checkpoint_only(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        other = apsw.Connection(str(store.path))
+        other.execute("BEGIN; SELECT * FROM streams").fetchall()
+        for number in range(1600):
+            await journal.append("s", epoch, [note(str(number))], sync=False)
+        other.execute("COMMIT")
+        other.close()
+        for number in range(1200):
+            await journal.append("s", epoch, [note(str(number))], sync=False)
+        assert len(await facts_of(journal, "s")) == 2801
+
+    store.run(test)
+
+
+def test_a_checkpoint_that_fails_is_made_later(
+    store: Store, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(what: str) -> None:
+        if what == "sync":
+            raise apsw.FullError("database or disk is full")
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        await journal.append("s", epoch, [note("x")], sync=False)
+        disk.fail = fail
+        for number in range(1300):
+            await journal.append("s", epoch, [note(str(number))], sync=False)
+        await asyncio.sleep(0.05)
+        disk.fail = lambda what: None
+        await journal.append("s", epoch, [end()], sync=True)
+        assert len(await facts_of(journal, "s")) == 1303
+
+    store.run(test, disk.name)
+    assert caplog.text.count("checkpoint of") == 1
+
+
+def test_a_relative_path_and_a_missing_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store("sqlite", Path("journal.db"))
+    assert store.run(lambda journal: journal.claim("s", "me", 30)) == 1
+    assert (tmp_path / "journal.db").exists()
 
 
 # --- sizes ----------------------------------------------------------------------------------

@@ -129,8 +129,7 @@ class MemoryJournal:
                     return
                 await waiter
             finally:
-                if waiter is not None:
-                    self._wakers.forget(stream, waiter)
+                self._wakers.forget(stream, waiter)
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
         """See Journal."""

@@ -68,8 +68,7 @@ def open_for_writing(path: str, vfs: str | None) -> Database:
     try:
         _identify(db, path)
         db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a new file
-        _enter_wal(db)
-        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
         _migrate(db, path)
     except BaseException as error:
         db.close()
@@ -95,19 +94,6 @@ def _identify(db: Database, path: str) -> None:
             f"{path} is a SQLite database, but not a journal of lorimer",
             hint="Give another path, or move the file away.",
         )
-
-
-def _enter_wal(db: Database) -> None:
-    # Two processes that create the same file collide here, and SQLite does not wait by itself.
-    attempts = 50
-    for attempt in range(attempts):
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            return
-        except apsw.BusyError:
-            if attempt == attempts - 1:
-                raise
-            apsw.sleep(20)
 
 
 def _migrate(db: Database, path: str) -> None:

@@ -261,8 +261,7 @@ class SQLiteJournal:
                     return
                 await self._changed(waiter, scan)
             finally:
-                if waiter is not None:
-                    self._wakers.forget(stream, waiter)
+                self._wakers.forget(stream, waiter)
 
     async def _changed(self, waiter: asyncio.Future[None], scan: Scan) -> None:
         if self._path == MEMORY:

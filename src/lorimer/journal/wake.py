@@ -25,8 +25,8 @@ class Wakers:
         self._waiting.setdefault(stream, []).append(future)
         return future
 
-    def forget(self, stream: str, future: asyncio.Future[None]) -> None:
-        """The reader went away."""
+    def forget(self, stream: str, future: asyncio.Future[None] | None) -> None:
+        """The reader went away, or found what it wanted."""
         futures = self._waiting.get(stream, [])
         if future in futures:
             futures.remove(future)
@@ -39,8 +39,11 @@ class Wakers:
             loop = future.get_loop()
             if loop is asyncio.get_running_loop():
                 _finish(future)
-            elif not loop.is_closed():
+                continue
+            try:
                 loop.call_soon_threadsafe(_finish, future)
+            except RuntimeError:
+                continue  # that loop is closed, and with it the reader gone
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -132,10 +132,10 @@ class Writer:
         the writer thread. A task that is cancelled meanwhile gets its CancelledError once the
         outcome is known, and after `committed` when it was a commit.
         """
-        if self._closed:
-            raise closed()
         job = Job(run, sync)
         if not self._threads:
+            if self._closed:
+                raise closed()
             self._settle([job])
             self._checkpoint_if_due()
         elif not inline or sync or not self._commit_in_line(job):
@@ -167,6 +167,7 @@ class Writer:
         """Whether it was done. False changes nothing: the job must be queued."""
         if (
             self._queued != self._finished
+            or self._closed
             or self._db is None
             or self._wal_fresh
             or self._wal_pages >= self._checkpoint_at
@@ -356,9 +357,7 @@ def _deliver(jobs: Sequence[Work]) -> None:
         try:
             loop.call_soon_threadsafe(_finish, mine)
         except RuntimeError:
-            if not loop.is_closed():
-                raise
-            # Its tasks are gone: nobody waits for the outcome.
+            continue  # the loop is closed: nobody waits for the outcome
 
 
 def _finish(jobs: Sequence[Work]) -> None:

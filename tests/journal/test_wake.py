@@ -1,0 +1,47 @@
+"""Waking readers that follow."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lorimer.journal.wake import Wakers
+
+
+def test_only_those_who_wait_for_the_stream_are_woken() -> None:
+    async def test() -> None:
+        wakers = Wakers()
+        one, two, other = wakers.register("s"), wakers.register("s"), wakers.register("t")
+        wakers.forget("s", two)
+        wakers.forget("s", None)
+        wakers.wake("s")
+        assert one.done()
+        assert not two.done()
+        assert not other.done()
+        assert wakers.waiting
+        wakers.forget("t", other)
+        assert not wakers.waiting
+        wakers.wake("t")
+
+    asyncio.run(test())
+
+
+def test_readers_that_are_gone_do_no_harm() -> None:
+    wakers = Wakers()
+
+    async def register() -> asyncio.Future[None]:
+        return wakers.register("s")
+
+    gone = asyncio.new_event_loop()
+    left = gone.run_until_complete(register())
+    gone.close()
+
+    async def test() -> None:
+        cancelled = wakers.register("s")
+        cancelled.cancel()
+        woken = wakers.register("s")
+        wakers.wake("s")
+        assert woken.done()
+
+    asyncio.run(test())
+    assert not left.done()
+    assert not wakers.waiting
