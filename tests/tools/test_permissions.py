@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorimer.core.context import Reason
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolResultBlock, ToolUse
@@ -219,6 +221,31 @@ def test_anything_but_a_yes_is_a_no(answer: object) -> None:
     assert tool.ran == []
     assert block.is_error
     assert [kind for kind, _ in facts] == ["effect", "decision", "tool.result"]
+
+
+def test_the_end_of_the_run_ends_the_question() -> None:
+    class Slow(Person):
+        async def approve(self, tool: str, summary: str, reason: str) -> bool:
+            await asyncio.sleep(60)
+            return True
+
+    async def main() -> None:
+        tool = Shell()
+        bench = await Bench.make()
+        asyncio.get_running_loop().call_later(0.02, bench.context.cancel, Reason.CALLER)
+        with bench.context.scope:
+            await bench.call(
+                toolset(tool, granted=False, approver=Slow(True)), "Shell", {"command": "make"}
+            )
+        assert tool.ran == []
+        assert bench.kinds == []
+
+    run(main)
+
+
+def test_a_long_call_is_refused_with_a_short_remedy() -> None:
+    block, _ = attempt(Shell(), {"command": "x" * 5000}, granted=False)
+    assert "'Shell' would allow it" in str(block.content)
 
 
 def test_a_rule_spares_the_question() -> None:

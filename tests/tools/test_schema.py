@@ -146,6 +146,15 @@ def test_words_in_a_schema_are_never_code(word: str) -> None:
         assert caught.value.code is ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT
 
 
+def test_a_schema_that_breaks_while_checking_refuses() -> None:
+    told = fault({"properties": {"a": {"multipleOf": 0}}}, {"a": 3})
+    assert told.startswith("the tool's schema is broken: ")
+
+
+def test_a_fault_is_told_in_few_words() -> None:
+    assert len(fault({"properties": {"a": {"enum": ["x" * 5000]}}}, {"a": 1})) <= 1001
+
+
 def test_a_schema_is_copied() -> None:
     schema: dict[str, Any] = {"properties": {"a": {"type": "string"}}}
     check = compile_schema(schema, "t")

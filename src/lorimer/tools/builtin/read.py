@@ -14,8 +14,7 @@ from lorimer.world.files import RootedFiles
 
 DEFAULT_LINES: Final = 2000
 MAX_BYTES: Final = 4_194_304
-"""How far into a file this tool reads."""
-MAX_IMAGE_BYTES: Final = MAX_BYTES
+"""How far into a file this tool reads; larger images are not shown."""
 MAX_LINE_CHARS: Final = 2000
 """Longer lines are cut."""
 
@@ -71,8 +70,13 @@ class Read(Tool):
 
         def read(files: RootedFiles, where: Path) -> ToolResult:
             data, more = files.read_bytes(where, MAX_BYTES)
-            if is_binary(data) or (not more and _image_type(data)):
-                return _binary(path, data, files.stat(where).size)
+            media_type = _image_type(data)
+            if media_type and not more:
+                encoded = b64encode(data)
+                del data  # three copies of a picture at once would be too many
+                return ToolResult([ImageBlock(media_type, encoded.decode("ascii"))])
+            if is_binary(data):
+                return _described(path, media_type, files.stat(where).size)
             return _page(path, data, more, offset, limit, context.max_result_chars)
 
         try:
@@ -81,15 +85,10 @@ class Read(Tool):
             return failed.result
 
 
-def _binary(path: str, data: bytes, size: int) -> ToolResult:
-    media_type = _image_type(data)
+def _described(path: str, media_type: str, size: int) -> ToolResult:
     if not media_type:
         return ToolResult(f"{path} is a binary file of {size:,} bytes.")
-    if size > MAX_IMAGE_BYTES:
-        return ToolResult(
-            f"{path} is an image of {size:,} bytes; at most {MAX_IMAGE_BYTES:,} can be shown."
-        )
-    return ToolResult([ImageBlock(media_type, b64encode(data).decode("ascii"))])
+    return ToolResult(f"{path} is an image of {size:,} bytes; at most {MAX_BYTES:,} can be shown.")
 
 
 def _image_type(data: bytes) -> str:
