@@ -299,7 +299,8 @@ class RunContext:
         data, which becomes the fact `model.reply`, `tool.result` or `effect`; a LorimerError it
         raises is recorded too and raised again on resume. `intent` is added to the intent's
         fact; `reserve_nano` nano-dollars are set aside in it and settled against the result's
-        `cost`. `aborted` gives what is recorded when the call is cancelled half-way.
+        `cost`. `aborted` gives what is recorded when the call is cancelled half-way, or raises what
+        is not a LorimerError.
 
         Returns the call's data, from the journal if it is there. Raises Unknown for an unsafe
         effect that was begun before a crash and has no result.
@@ -352,7 +353,7 @@ class RunContext:
         except LorimerError as failure:
             error = failure
             data.update({"error": failure.to_json(), **_spent(aborted)})
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Exception):
             await self._abandon(f"{_ABANDONED}{kind}:{key}", _spent(aborted))
             raise
         await self.record(result_type, data, key=key, ledger=self._settle(reserve_nano, data))
