@@ -68,28 +68,33 @@ def _tell(what: str) -> None:
 
 def _show(outcomes: Sequence[Outcome]) -> None:
     cells = [_cells(outcome) for outcome in outcomes]
-    if sys.stdout.isatty():
-        _show_rich(cells)
-    else:
+    if not (sys.stdout.isatty() and _show_rich(cells)):
         widths = [max(len(row[at]) for row in (HEADERS, *cells)) for at in range(len(HEADERS))]
         for row in (HEADERS, *cells):
-            print(
-                "  ".join(
-                    cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-                ).rstrip()
-            )
+            padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            print("  ".join(padded).rstrip())
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"\nCPU of all threads; median [min-max] over the rounds. Load average: {load}.")
 
 
-def _show_rich(cells: Sequence[tuple[str, ...]]) -> None:
+def _show_rich(cells: Sequence[tuple[str, ...]]) -> bool:
+    """Whether it fits: a table with broken cells is harder to read than a plain one."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*HEADERS)
+    table = Table(box=box.SIMPLE_HEAD)
+    for header in HEADERS:
+        table.add_column(header, no_wrap=True)
     for row in cells:
-        table.add_row(*row, style="red" if row[-1] == "NO" else None)
-    Console().print(table, markup=False)
+        table.add_row(*[Text(cell) for cell in row], style="red" if row[-1] == "NO" else None)
+    console = Console()
+    wide = console.options.update(width=10_000)
+    fits = console.measure(table, options=wide).maximum <= console.width
+    if fits:
+        console.print(table)
+    return fits
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:

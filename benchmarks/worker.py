@@ -2,8 +2,7 @@
 
 Each line on standard input names a case, `module:function` below `benchmarks`; its answer is one
 line of JSON, its figures or the reason why it cannot be measured here. A case that fails ends the
-process. Imports as little as it can: rows 8 and 9 are
-about what this process holds.
+process. Imports as little as it can: rows 8 and 9 are about what this process holds.
 """
 
 from __future__ import annotations
