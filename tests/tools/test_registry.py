@@ -80,6 +80,18 @@ def test_unregister() -> None:
     assert len(registry) == 0
 
 
+def test_a_copy_keeps_what_is_granted_and_goes_its_own_way() -> None:
+    registry = ToolRegistry([Search()])
+    registry.register(Attributes(), granted=False)
+    other = registry.copy()
+    other.unregister("search")
+    assert registry.names == ["search", "attributes"]
+    assert other.names == ["attributes"]
+    entry = other.entry("attributes")
+    assert entry is not None
+    assert not entry.granted
+
+
 def test_specs_are_one_tuple_until_something_changes() -> None:
     registry = ToolRegistry([Search()])
     tools = Toolset(registry)

@@ -69,6 +69,12 @@ class ToolRegistry:
         del self._entries[name]
         self.version += 1
 
+    def copy(self) -> ToolRegistry:
+        """Another registry with the same tools, each as granted as it is here."""
+        other = ToolRegistry()
+        other._entries = dict(self._entries)
+        return other
+
     def get(self, name: str) -> Tool | None:
         """The tool of that name, or None."""
         entry = self._entries.get(name)
