@@ -226,19 +226,20 @@ class Writer:
             self._queued += 1
             self._queue.put(job)
 
+    def _next(self) -> Work | None:
+        """The next part; None: the thread is to end."""
+        try:
+            return self._queue.get(timeout=IDLE_S)
+        except Empty:
+            with self._gate:  # what was queued this moment is still this thread's to do
+                job = None if self._queue.empty() else self._queue.get()
+                self._thread = None if job is None else self._thread
+                return job
+
     def _serve(self) -> None:
-        while True:
-            try:
-                job = self._queue.get(timeout=IDLE_S)
-            except Empty:
-                with self._gate:
-                    if not self._queue.empty():
-                        continue
-                    self._thread = None
-                return
-            if job is None:
-                return
-            jobs, ending = [job], False
+        ending = False
+        while not ending and (job := self._next()) is not None:
+            jobs = [job]
             with self._lock:
                 while not ending:  # all that came while the last transaction was made
                     try:
@@ -255,8 +256,6 @@ class Writer:
             if self._wal_pages >= self._checkpoint_at:
                 with self._lock:
                     self._checkpoint_if_due()
-            if ending:
-                return
 
     def _shut(self) -> None:
         with self._gate:
