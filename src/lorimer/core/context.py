@@ -217,6 +217,18 @@ class RunContext:
         """The recorded fact of this iteration, if the run is being resumed and has it."""
         return self._recorded.get((type, self.iteration, key)) if self._recorded else None
 
+    def has_begun(self, kind: str, key: str) -> bool:
+        """A fact tells of this iteration's effect, whatever became of it. Looks through the facts
+        of the iteration: not for the hot path."""
+        intent_type, result_type = _FACTS[kind]
+        for fact in reversed(self.facts):
+            if fact.iteration < self.iteration:
+                break
+            found = fact.iteration == self.iteration and fact.data.get("key") == key
+            if found and fact.type in (intent_type, result_type):
+                return True
+        return False
+
     def begin_iteration(self, iteration: int) -> None:
         """The engine enters an iteration: `now` is the time of the fact before it."""
         self.iteration = iteration
@@ -259,10 +271,10 @@ class RunContext:
             raise
         self._publish(facts)
 
-    def hold(self, type: str, data: Mapping[str, JSON]) -> None:
+    def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
         """Add a fact together with the next one, in one row: for what is lost without harm when
         the process is killed in between."""
-        if self._recorded and self._recorded.pop((type, self.iteration, ""), None) is not None:
+        if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
             return
         now = int(self.world.time() * 1_000_000) / 1_000_000
         self._held.append(Event(type, data, self.id, self.iteration, now))

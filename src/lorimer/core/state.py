@@ -187,6 +187,10 @@ class PipelineState:
         self.noted = len(self.messages)
         return fresh
 
+    def untold(self, messages: Sequence[Message]) -> None:
+        """What `unrecorded` returned was not recorded after all."""
+        self.noted -= len(messages)
+
     def close_turn(self) -> None:
         """Make the history what a later run may build on: without an input that no model saw,
         and with a result for every call."""

@@ -98,6 +98,10 @@ async def call(caller: Caller, request: Request, state: PipelineState) -> Respon
             )
             await run.sleep(wait)
             continue
+        except BaseException:
+            if not run.has_begun("model", str(number - 1)):
+                state.untold(fresh)
+            raise
         return attempt.response or _recorded(data)
 
 

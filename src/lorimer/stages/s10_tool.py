@@ -6,7 +6,7 @@ from anyio import create_task_group
 from pydantic import BaseModel, ConfigDict
 
 from lorimer.core.bindings import Bindings
-from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.messages import Message, ToolResultBlock, ToolUse
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
@@ -100,29 +100,46 @@ class ToolStage(Stage[object, object]):
         limits = state.run.bounds.limits
         allowed = calls[: limits.max_calls_per_turn]
         if tools is None:
-            state.results.extend([_not_run(call, "this agent has no tools") for call in allowed])
+            for index in range(len(allowed)):
+                _not_run(index, "this agent has no tools", state)
         else:
             for batch in self.executor.batches(allowed, tools, limits.max_parallel_tools):
                 await self._together(batch, allowed, tools, state)
         reason = f"a reply may make {limits.max_calls_per_turn} calls, this one made {len(calls)}"
-        state.results.extend([_not_run(call, reason) for call in calls[len(allowed) :]])
+        for index in range(len(allowed), len(calls)):
+            _not_run(index, reason, state)
         done = {result.tool_use_id: result for result in state.results}
         state.results = [done[call.id] for call in calls]
 
     async def _together(
         self, batch: list[int], calls: list[ToolUse], tools: Toolbox, state: PipelineState
     ) -> None:
-        async def one(index: int) -> None:
-            state.results.append(await tools.dispatch(calls[index], index, state))
-
         if len(batch) == 1:
-            await one(batch[0])
+            state.results.append(await tools.dispatch(calls[batch[0]], batch[0], state))
             return
-        async with create_task_group() as group:
-            for index in batch:
-                group.start_soon(one, index)
+        stopped: list[LimitError] = []
+
+        async def one(index: int) -> None:
+            try:
+                state.results.append(await tools.dispatch(calls[index], index, state))
+            except LimitError as error:  # its neighbours began before the limit: they may end
+                stopped.append(error)
+
+        try:
+            async with create_task_group() as group:
+                for index in batch:
+                    group.start_soon(one, index)
+        except ExceptionGroup as errors:  # one failure has ended them all
+            raise errors.exceptions[0] from None
+        if stopped:
+            raise stopped[0]
 
 
-def _not_run(call: ToolUse, why: str) -> ToolResultBlock:
+def _not_run(index: int, why: str, state: PipelineState) -> None:
+    """Tell the model, and record what it was told: the conversation is read from the facts."""
     code = ExecutorErrorCode.EXEC_TOOL_NOT_RUN.value
-    return ToolResultBlock(call.id, f"ERROR {code}: not run: {why}.", is_error=True)
+    text = f"ERROR {code}: not run: {why}."
+    state.results.append(ToolResultBlock(state.calls[index].id, text, is_error=True))
+    key = str(index)
+    data = {"key": key, "content": text, "is_error": True, "error": code}
+    state.run.hold("tool.result", data, key=key)
