@@ -38,9 +38,8 @@ AGENT_PROMPT: Final = (
 def preset(name: str) -> EnvironmentManifest:
     """A preset by name. Raises Fault telling the nearest."""
     if name not in PRESETS:
-        raise Fault(
-            f"there is no preset {name!r}{suggest(name, PRESETS) or '.'} Known: {', '.join(PRESETS)}"
-        )
+        near = suggest(name, PRESETS) or "."
+        raise Fault(f"there is no preset {name!r}{near} Known: {', '.join(PRESETS)}")
     return preset_manifest(name)
 
 

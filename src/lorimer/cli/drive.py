@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from lorimer.pipeline import Pipeline
 
@@ -71,9 +72,7 @@ class Drive:
         self._signal: int | None = None
         self._main: asyncio.Task[PipelineResult] | None = None
 
-    async def run(
-        self, begin: Callable[[], Awaitable[PipelineResult]], known_id: str = ""
-    ) -> int:
+    async def run(self, begin: Callable[[], Awaitable[PipelineResult]], known_id: str = "") -> int:
         """Begin, show, wait, tell. The exit code. Raises what `begin` raises before a run is."""
         self._run_id = known_id
         self._listen()
@@ -135,7 +134,7 @@ class Drive:
     # --- stopping --------------------------------------------------------------------------
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _signals(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         for number in numbers:
@@ -210,8 +209,7 @@ class Drive:
             case "stream-json":
                 click.echo(dumps({"type": "result", **result.to_json()}))
             case _ if result.exception is None:
-                text = result.text.rstrip("\n")
-                click.echo(visible(text) if _is_terminal() else text)
+                _print_answer(result.text.rstrip("\n"))
             case _:
                 pass  # half an answer on stdout would pass for a whole one
 
@@ -233,8 +231,18 @@ class Drive:
             )
 
 
-def _is_terminal() -> bool:
-    return click.get_text_stream("stdout").isatty()
+def _print_answer(text: str) -> None:
+    """To a program as it is; to a person, as the Markdown that models write."""
+    if not sys.stdout.isatty():
+        click.echo(text)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    out = Console()
+    out.print()
+    out.print(Markdown(visible(text)))
+    out.print()
 
 
 def _quoted(text: str) -> str:

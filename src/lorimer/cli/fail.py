@@ -97,8 +97,7 @@ def report_usage(error: click.ClickException) -> int:
             known = _options(error.ctx)
             text = f"there is no option {error.option_name!r}{suggest(error.option_name, known)}"
         case click.NoSuchCommand():
-            group = error.ctx.command if error.ctx is not None else None
-            known = group.list_commands(error.ctx) if isinstance(group, click.Group) else []
+            known = _commands(error.ctx)
             text = f"there is no command {error.command_name!r}"
             text += f"{suggest(error.command_name, known) or '.'} Known: {', '.join(known)}"
         case click.MissingParameter():
@@ -111,6 +110,12 @@ def report_usage(error: click.ClickException) -> int:
         hint = f"{error.ctx.command_path} --help"
     report(text, code=code, hint=hint)
     return USAGE if isinstance(error, click.UsageError) else error.exit_code
+
+
+def _commands(context: click.Context | None) -> list[str]:
+    if context is None or not isinstance(context.command, click.Group):
+        return []
+    return context.command.list_commands(context)
 
 
 def _options(context: click.Context | None) -> list[str]:

@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from lorimer.tools.permissions import Rule
 
 
-async def begin(
-    manifest: EnvironmentManifest, task: str, limits: Limits, terms: Terms
-) -> int:
+async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms: Terms) -> int:
     """Run a new task to its end; the exit code."""
     world = RealWorld()
     models = agent.connect(manifest, terms.base_url, terms.api_key_env, world)
@@ -52,9 +50,7 @@ async def begin(
         pipeline.on("run.start", remember)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world)
-            return await drive.run(
-                lambda: pipeline.run(task, limits=limits, raise_on_error=False)
-            )
+            return await drive.run(lambda: pipeline.run(task, limits=limits, raise_on_error=False))
 
 
 def assemble(
@@ -97,9 +93,7 @@ async def resume(run_id: str, terms: Terms) -> int:
             raise Fault(f"the manifest of run {row.run_id} is not in this store")
         call = await Call.of(journal, row.run_id)
         workspace = _workspace(terms, call)
-        models = agent.connect(
-            manifest, _base_url(terms, call), _key_variable(terms, call), world
-        )
+        models = agent.connect(manifest, _base_url(terms, call), _key_variable(terms, call), world)
         rules = agent.rules_for(terms.allow, manifest)
         missing = [rule for rule in call.rules if rule not in terms.allow]
         if missing and not terms.allow and not can_ask():
@@ -158,7 +152,7 @@ def _rules_wanted(run_id: str, rules: list[str], store_option: str) -> Fault:
 
     allow = " ".join([f"--allow {quote(rule)}" for rule in rules])
     return Fault(
-        f"run {short_id(run_id)} was begun with rules; they are not kept, and nobody is here to ask",
+        f"run {short_id(run_id)} was begun with rules; they are not kept, and nobody can be asked",
         hint=f"Give them again: lorimer runs resume {short_id(run_id)}{store_option} {allow} "
         "(or only --allow Read, to let it go on with reading)",
     )

@@ -11,6 +11,7 @@ import socket
 import sys
 from contextlib import suppress
 from hashlib import blake2b
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 Fate: TypeAlias = Literal["alive", "gone", "unknown"]
@@ -49,8 +50,7 @@ def _start(pid: int) -> str:
     """When a process began, in the kernel's own count; "" where that cannot be known."""
     if sys.platform == "linux":
         with suppress(OSError, IndexError):
-            with open(f"/proc/{pid}/stat", "rb") as stat:
-                fields = stat.read().rpartition(b")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
             if fields[0] == b"Z":  # dead, only nobody has asked for its status yet
                 return "dead"
             return fields[19].decode()
@@ -62,8 +62,7 @@ def _machine() -> str:
     parts = [socket.gethostname()]
     if sys.platform == "linux":
         with suppress(OSError):
-            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
-                parts.append(boot.read().strip())
+            parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
         with suppress(OSError):
             parts.append(os.readlink("/proc/self/ns/pid"))
     return blake2b("|".join(parts).encode(), digest_size=6).hexdigest()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import click
@@ -29,8 +29,8 @@ class Screen(Protocol):
         """Add a line that stays."""
         ...
 
-    def paused(self) -> Iterator[None]:
-        """Give the terminal away for a question (a context manager)."""
+    def paused(self) -> AbstractContextManager[None]:
+        """Give the terminal away for a question."""
         ...
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class Silent:
     def line(self, line: Line) -> None: ...
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None]:
         yield
 
     def close(self) -> None: ...
@@ -97,10 +97,13 @@ class Live(Silent):
     def line(self, line: Line) -> None:
         from rich.text import Text
 
-        self._console.print(Text.assemble(*line), soft_wrap=False)
+        # of a result that is good, what does not fit is not worth a second line
+        cut = line[:1] == [("  ✓ ", "green")]
+        overflow = "ellipsis" if cut else "fold"
+        self._console.print(Text.assemble(*line), no_wrap=cut, overflow=overflow)
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None]:
         self._live.stop()
         try:
             yield

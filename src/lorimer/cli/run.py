@@ -36,7 +36,7 @@ class Terms:
 @click.option("--preset", metavar="NAME", help="minimal, chat or agent. Default: agent.")
 @click.option(
     "--manifest",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Run the agent that this file describes (.json, .yaml, .toml).",
 )
 @click.option("-m", "--model", metavar="SPEC", help="e.g. claude-sonnet-4-6, openai:gpt-5.2.")
@@ -128,7 +128,7 @@ def _task(task: str | None, input_file: Path | None) -> str:
     if (task is None) == (input_file is None):
         raise Fault(
             "no task" if task is None else "two tasks: one as text, one in --input-file",
-            hint='Give it as text, as - for standard input, or with --input-file: lorimer run "..."',
+            hint="Give it as text, as - for standard input, or with --input-file.",
         )
     try:
         if input_file is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -49,7 +49,7 @@ def existing_store(given: str | None) -> Path:
 
 
 @asynccontextmanager
-async def opened(path: Path, world: World) -> AsyncIterator[SQLiteJournal]:
+async def opened(path: Path, world: World) -> AsyncGenerator[SQLiteJournal]:
     """The journal in the file at `path`, closed at the end."""
     from lorimer.journal.sqlite import SQLiteJournal
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
+from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
 from lorimer.cli.text import cost, count, duration, one_line, short_id, tokens
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
@@ -88,10 +89,8 @@ class Story:
 
     def _reply(self, data: Mapping[str, JSON]) -> Iterator[Line]:
         self._charge(data)
-        content = data.get("content")
-        blocks = [b for b in content if isinstance(b, Mapping)] if _is_list(content) else []
-        self._uses = [block for block in blocks if block.get("type") == "tool_use"]
-        text = " ".join([str(b.get("text", "")) for b in blocks if b.get("type") == "text"])
+        self._uses = uses_of(data)
+        text = text_of(data)
         self._intended.clear()
         if self._uses and text.strip():
             yield [("  ● ", "blue"), (one_line(text, _TEXT_WIDTH), "italic")]
@@ -111,11 +110,11 @@ class Story:
 
     def _result(self, data: Mapping[str, JSON], time: float) -> Line:
         self.calls += 1
-        key = str(data.get("key", ""))
-        at = int(key) if key.isdecimal() else -1
-        use = self._uses[at] if 0 <= at < len(self._uses) else {}
+        use = use_at(self._uses, data.get("key")) or {"name": "?"}
         started = self._began.pop(str(use.get("id")), None)
-        began = self._intended.get(key, started)  # an intent comes after somebody was asked
+        began = self._intended.get(
+            str(data.get("key")), started
+        )  # an intent comes after somebody was asked
         took = f"  {duration(time - began)}" if began is not None else ""
         bad = data.get("is_error") is True
         mark = ("  ✗ ", "red") if bad else ("  ✓ ", "green")
@@ -127,15 +126,15 @@ class Story:
             (f"{name} ", "bold"),
             (one_line(subject, _CALL_WIDTH), ""),
             (took, "dim"),
-            (f"  {one_line(head_of(data.get('content')), 70)}", "red" if bad else "dim"),
+            (
+                f"  {_gist(result_text(data.get('content')), 200 if bad else 60)}",
+                "red" if bad else "dim",
+            ),
         ]
 
     def _charge(self, data: Mapping[str, JSON]) -> None:
-        usage, nano = data.get("usage"), data.get("cost")
-        if isinstance(usage, Mapping):
-            self.usage += Usage.from_json(usage)
-        if isinstance(nano, int):
-            self.cost_nano += nano
+        self.usage += usage_of(data)
+        self.cost_nano += nano_of(data)
 
     @property
     def sums(self) -> str:
@@ -180,20 +179,8 @@ def call_text(use: Mapping[str, JSON]) -> str:
     return f"{use.get('name', '?')} {subject_of(use)}"
 
 
-def head_of(content: JSON) -> str:
-    """The beginning of a result, as text."""
-    if isinstance(content, str):
-        return content
-    if _is_list(content):
-        return " ".join(
-            [
-                str(block.get("text") or f"[{block.get('type')}]")
-                for block in content
-                if isinstance(block, Mapping)
-            ]
-        )
-    return ""
-
-
-def _is_list(value: JSON) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+def _gist(text: str, width: int) -> str:
+    """The first line of a result, and how many more there are."""
+    lines = [line for line in text.splitlines() if line.strip()] or [""]
+    more = f" (+{len(lines) - 1} lines)" if len(lines) > 1 else ""
+    return f"{one_line(lines[0], width)}{more}"

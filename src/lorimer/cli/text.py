@@ -17,7 +17,9 @@ def visible(text: str) -> str:
     """The text with everything written out that a terminal would act on instead of showing."""
     if text.isascii() and text.isprintable():
         return text
-    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    return _HIDDEN.sub(
+        lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text
+    )
 
 
 def one_line(text: str, width: int = 100) -> str:

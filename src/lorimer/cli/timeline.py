@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from lorimer.cli.story import Line, Story, call_text, head_of, summary
+import click
+
+from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
+from lorimer.cli.story import Line, Story, call_text, summary
 from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tokens, visible
 from lorimer.core.errors import error_from_json
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.core.messages import NO_USAGE, Usage
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from lorimer.cli.call import Call
     from lorimer.core.journal import RunRow
@@ -54,12 +57,22 @@ def console() -> Console:
     return plain if plain.is_terminal else Console(highlight=False, width=400, no_color=True)
 
 
+def print_table(table: Table) -> None:
+    """A table; to a program without the blanks that fill its columns."""
+    out = console()
+    if out.is_terminal:
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    click.echo("\n".join([line.rstrip() for line in captured.get().splitlines()]))
+
+
 def print_rows(rows: Sequence[RunRow], states: Sequence[str], now: float) -> None:
     """The list of runs."""
     from rich.table import Table
     from rich.text import Text
 
-    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("run", "when", "status"):
         table.add_column(name, no_wrap=True)
@@ -76,7 +89,7 @@ def print_rows(rows: Sequence[RunRow], states: Sequence[str], now: float) -> Non
             money(row.cost_nano) if row.cost_nano else "–" if ended else "",
             one_line(row.title),
         )
-    out.print(table)
+    print_table(table)
 
 
 def print_run(told: Told, now: float, *, full: bool) -> None:
@@ -99,8 +112,8 @@ def _head(told: Told, now: float) -> Iterator[Line]:
     last = max([fact.time for fact in facts], default=row.started)
     took = duration((row.ended or last) - row.started)
     yield _field("began", f"{began:%Y-%m-%d %H:%M:%S}, {ago(now - row.started)}; took {took}")
-    start = facts[0].data if facts else {}
-    yield _field("task", one_line(str(_input(start)), 300))
+    if facts:
+        yield _field("task", one_line(str(_input(facts[0].data)), 300))
     if told.manifest is not None:
         name = told.manifest.metadata.name
         tools = ", ".join(told.manifest.tools.built_in) or "none of ours"
@@ -135,29 +148,23 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
         elif fact.type == "model.reply":
             yield []
             yield _turn_head(fact, fact.time - asked)
-            content = data.get("content")
-            blocks = content if isinstance(content, list | tuple) else ()
-            uses = [
-                block
-                for block in blocks
-                if isinstance(block, Mapping) and block.get("type") == "tool_use"
-            ]
+            uses = uses_of(data)
         elif fact.type == "iteration.end":
-            if times := _times(data.get("times"), names, first=fact.iteration == 0):
+            times = _times(data.get("times"), names, first=fact.iteration == 0)
+            if times:
                 yield [(f"    {times}", "dim")]
-        key = str(data.get("key", ""))
-        if full and fact.type == "tool.result" and key.isdecimal() and int(key) < len(uses):
+        use = use_at(uses, data.get("key")) if full and fact.type == "tool.result" else None
+        if use is not None:
             story.count(fact)
-            yield from _in_full(uses[int(key)], data)
+            yield from _in_full(use, data)
         else:
             yield from story.tell(fact)
 
 
 def _turn_head(fact: Event, seconds: float) -> Line:
     data = fact.data
-    given, nano = data.get("usage"), data.get("cost", 0)
-    usage = Usage.from_json(given) if isinstance(given, Mapping) else NO_USAGE
-    spent = cost(nano if isinstance(nano, int) else 0, usage.total)
+    usage = usage_of(data)
+    spent = cost(nano_of(data), usage.total)
     into = usage.total - usage.output_tokens
     parts = [
         str(data.get("model") or "no answer"),
@@ -179,7 +186,7 @@ def _in_full(use: Mapping[str, JSON], data: Mapping[str, JSON]) -> Iterator[Line
     for name, value in given.items() if isinstance(given, Mapping) else ():
         text = value if isinstance(value, str) else dumps(value)
         yield [(f"      {name}: ", "cyan"), (_indented(text), "")]
-    yield [("      → ", "dim"), (_indented(head_of(data.get("content"))), "red" if bad else "")]
+    yield [("      → ", "dim"), (_indented(result_text(data.get("content"))), "red" if bad else "")]
 
 
 def _indented(text: str) -> str:
@@ -219,14 +226,7 @@ def _answer(facts: Sequence[Event]) -> str:
     """The text of the last reply, if it called no tool."""
     for fact in reversed(facts):
         if fact.type == "model.reply":
-            content = fact.data.get("content")
-            blocks = content if isinstance(content, list | tuple) else ()
-            texts = [
-                str(block.get("text", ""))
-                for block in blocks
-                if isinstance(block, Mapping) and block.get("type") == "text"
-            ]
-            return "\n".join(texts).strip()
+            return text_of(fact.data).strip()
     return ""
 
 

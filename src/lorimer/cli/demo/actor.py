@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from typing import Final
+from zlib import crc32
 
+from lorimer.cli.blocks import objects, result_text
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.testing.fake_server import FakeUsage, SeenRequest, ToolCall, Turn
 from lorimer.testing.faults import Hang, Pieces
@@ -32,7 +34,7 @@ def actor(pause_s: float, *, cut_off: bool = True) -> Callable[[SeenRequest], Tu
     asked: list[int] = []
 
     def answer(request: SeenRequest) -> Turn:
-        messages = _objects(request.body.get("messages"))
+        messages = objects(request.body.get("messages"))
         number = sum(message.get("role") == "assistant" for message in messages)
         first = number not in asked
         asked.append(number)
@@ -80,22 +82,15 @@ def _turn(number: int, messages: Sequence[Mapping[str, JSON]]) -> Turn:
 def _call(text: str, *calls: tuple[str, Mapping[str, JSON]]) -> Turn:
     """An answer that makes calls; their ids follow from their content."""
     made = [
-        ToolCall(f"toolu_demo_{abs(hash_of(name, given)):08x}", name, given)
+        ToolCall(f"toolu_demo_{crc32(f'{name} {dumps(given)}'.encode()):08x}", name, given)
         for name, given in calls
     ]
     return Turn(text=text, tool_calls=tuple(made))
 
 
-def hash_of(name: str, given: Mapping[str, JSON]) -> int:
-    """A number that is the same in every process."""
-    from zlib import crc32
-
-    return crc32(f"{name} {dumps(given)}".encode())
-
-
 def _report(messages: Sequence[Mapping[str, JSON]]) -> str:
     """The report, with the figures that the analysis printed."""
-    found = findings(_last_result(messages))
+    found = findings(_result_of(messages[-1]))
     return _text("report.md").format(
         rows=found.get("rows", "?"),
         country=found.get("whole country", "?"),
@@ -105,9 +100,7 @@ def _report(messages: Sequence[Mapping[str, JSON]]) -> str:
 
 
 def _closing(messages: Sequence[Mapping[str, JSON]]) -> str:
-    printed = next(
-        (text for text in map(_result_of, reversed(messages)) if "fastest:" in text), ""
-    )
+    printed = next((text for text in map(_result_of, reversed(messages)) if "fastest:" in text), "")
     found = findings(printed)
     fastest = found.get("fastest", "?").split(",")[0]
     return (
@@ -129,21 +122,10 @@ def findings(printed: str) -> dict[str, str]:
     return found
 
 
-def _last_result(messages: Sequence[Mapping[str, JSON]]) -> str:
-    return _result_of(messages[-1]) if messages else ""
-
-
 def _result_of(message: Mapping[str, JSON]) -> str:
     """The text of the tool results in a message."""
-    texts: list[str] = []
-    for block in _objects(message.get("content")):
-        if block.get("type") == "tool_result":
-            content = block.get("content")
-            if isinstance(content, str):
-                texts.append(content)
-            else:
-                texts.extend([str(part.get("text", "")) for part in _objects(content)])
-    return "\n".join(texts)
+    results = [b for b in objects(message.get("content")) if b.get("type") == "tool_result"]
+    return "\n".join([result_text(block.get("content")) for block in results])
 
 
 def _said(turn: Turn) -> str:
@@ -152,9 +134,3 @@ def _said(turn: Turn) -> str:
 
 def _text(name: str) -> str:
     return files("lorimer.cli.demo").joinpath("script", name).read_text("utf-8")
-
-
-def _objects(value: JSON) -> list[Mapping[str, JSON]]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return []
-    return [item for item in value if isinstance(item, Mapping)]

@@ -46,7 +46,8 @@ def demo(
         raise Fault("--base-url needs --model: which model is there?")
     if script and model:
         raise Fault("--script and --model both say who plays: give one of them")
-    from lorimer.cli.demo.play import Cast, play
+    from lorimer.cli.demo.play import play
+    from lorimer.cli.demo.show import Cast
     from lorimer.cli.demo.stage import choose_folder
 
     if not script and model is None:

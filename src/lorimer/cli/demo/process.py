@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess  # noqa: S404, TID251 - see above
+import subprocess  # noqa: TID251 - see above
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+_OWN_END_S: Final = 3.0
+"""Seconds in which it may end by itself: Ctrl-C reaches it as well as us."""
 _GRACE_S: Final = 15.0
 
 
@@ -45,10 +48,13 @@ class AgentProcess:
         self._process.wait()
 
     def stop(self) -> None:
-        """Ask it to end, and see that it does."""
+        """See that it ends: by itself, else asked to, else killed. Blocks. Nothing to do when it
+        has ended."""
+        for step, patience_s in ((lambda: None, _OWN_END_S), (self._process.terminate, _GRACE_S)):
+            if self._process.poll() is not None:
+                return
+            step()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience_s)
         if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_GRACE_S)
-            except subprocess.TimeoutExpired:
-                self.kill()
+            self.kill()

@@ -1,0 +1,55 @@
+"""What the data of facts and messages hold, read without trusting their shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import NO_USAGE, Usage
+
+Object: TypeAlias = Mapping[str, JSON]
+
+
+def objects(value: JSON) -> list[Object]:
+    """The objects of a JSON list; of anything else, none."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return []
+    return [item for item in value if isinstance(item, Mapping)]
+
+
+def uses_of(reply: Object) -> list[Object]:
+    """The calls that a model.reply makes, in order."""
+    return [b for b in objects(reply.get("content")) if b.get("type") == "tool_use"]
+
+
+def text_of(reply: Object) -> str:
+    """The text of a model.reply."""
+    texts = [b for b in objects(reply.get("content")) if b.get("type") == "text"]
+    return "\n".join([str(block.get("text", "")) for block in texts])
+
+
+def usage_of(data: Object) -> Usage:
+    """The tokens that a fact tells of."""
+    usage = data.get("usage")
+    return Usage.from_json(usage) if isinstance(usage, Mapping) else NO_USAGE
+
+
+def nano_of(data: Object) -> int:
+    """The nano-dollars that a fact tells of."""
+    nano = data.get("cost")
+    return nano if isinstance(nano, int) else 0
+
+
+def use_at(uses: Sequence[Object], key: JSON) -> Object | None:
+    """The call that a tool.result of this key answers."""
+    text = str(key)
+    return uses[int(text)] if text.isdecimal() and int(text) < len(uses) else None
+
+
+def result_text(content: JSON) -> str:
+    """The content of a tool's result, as text."""
+    if isinstance(content, str):
+        return content
+    parts = [str(b.get("text") or f"[{b.get('type')}]") for b in objects(content)]
+    return "\n".join(parts)

@@ -1,0 +1,177 @@
+"""`lorimer doctor`: what works here, and what to do about the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, Literal, TypeAlias
+
+import click
+
+from lorimer.cli import fail
+from lorimer.cli.options import store_option
+
+State: TypeAlias = Literal["ok", "note", "bad"]
+
+BASE: Final = ("pydantic", "anyio", "httpx2", "apsw", "click", "rich", "pyyaml", "fastjsonschema")
+EXTRAS: Final = {"anthropic": ("anthropic", "genai-prices"), "openai": ("openai", "genai-prices")}
+
+_MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    state: State
+    """`bad` is needed and broken; a `note` is missing, and not needed by everybody."""
+    what: str
+    found: str
+    remedy: str = ""
+
+
+@click.command()
+@store_option
+def doctor(store: str | None) -> int:
+    """Say what works here, and what to do about the rest. Keys are named, never shown.
+
+    The exit code is 0 unless something that is needed is broken.
+    """
+    bad = 0
+    for finding in _findings(store):
+        mark, colour = _MARKS[finding.state]
+        click.echo(f" {click.style(mark, fg=colour)} {finding.what:<12} {finding.found}")
+        if finding.remedy:
+            click.echo(f"   {'':<12} {click.style('→', fg='cyan')} {finding.remedy}")
+        bad += finding.state == "bad"
+    if bad:
+        click.echo(f"\n{bad} of these {'has' if bad == 1 else 'have'} to be mended first.")
+    return fail.FAILED if bad else fail.OK
+
+
+def _findings(store: str | None) -> Iterator[Finding]:
+    yield _python()
+    yield _packages("packages", BASE, "bad", "pip install --force-reinstall lorimer")
+    for extra, names in EXTRAS.items():
+        yield _packages(extra, names, "note", f"pip install 'lorimer[{extra}]'")
+    yield _sqlite()
+    yield _store(store)
+    yield from _keys()
+    yield _tools()
+    yield _sandbox()
+    yield _terminal()
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < (3, 11):  # noqa: UP036 - whoever forced it in wants to know
+        return Finding("bad", "python", found, "Python 3.11 or newer is needed.")
+    return Finding("ok", "python", found)
+
+
+def _packages(what: str, names: tuple[str, ...], missing: State, remedy: str) -> Finding:
+    told: list[str] = []
+    lost: list[str] = []
+    for name in names:
+        try:
+            told.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            lost.append(name)
+    if lost:
+        return Finding(missing, what, f"missing: {', '.join(lost)}", remedy)
+    return Finding("ok", what, ", ".join(told))
+
+
+def _sqlite() -> Finding:
+    try:
+        import apsw
+    except ImportError as error:
+        return Finding("bad", "sqlite", f"cannot be loaded: {error}", "pip install apsw")
+    return Finding("ok", "sqlite", apsw.sqlite_lib_version())
+
+
+def _store(given: str | None) -> Finding:
+    import asyncio
+
+    from lorimer.cli.store import opened, store_path
+    from lorimer.core.errors import JournalError
+    from lorimer.world import RealWorld
+
+    path = store_path(given)
+
+    async def look() -> int:
+        async with opened(path, RealWorld()) as journal:
+            return len(await journal.runs(limit=1000))
+
+    if not path.exists():
+        place = path.absolute().parent
+        while not place.exists():
+            place = place.parent
+        if os.access(place, os.W_OK):
+            return Finding("ok", "store", f"{path} (made at the first run)")
+        return Finding("bad", "store", f"{place} is not writable", "Name another place: --store.")
+    try:
+        number = asyncio.run(look())
+    except JournalError as error:
+        return Finding("bad", "store", str(error), error.hint or "Name another file: --store.")
+    if not os.access(path, os.W_OK):
+        return Finding("bad", "store", f"{path} is not writable", "Name another file: --store.")
+    return Finding("ok", "store", f"{path}: {number}{'+' if number == 1000 else ''} runs")
+
+
+def _keys() -> Iterator[Finding]:
+    from lorimer.models.credentials import VARIABLES, redact_url
+
+    any_key = False
+    for provider, (key, url) in VARIABLES.items():
+        is_set = bool(os.environ.get(key, "").strip())
+        any_key = any_key or is_set
+        address = os.environ.get(url, "")
+        where = f", {url}={redact_url(address)}" if address else ""
+        if is_set:
+            yield Finding("ok", "key", f"{key} is set ({provider}){where}")
+        else:
+            yield Finding("note", "key", f"{key} is not set ({provider}){where}")
+    if not any_key:
+        yield Finding(
+            "note",
+            "",
+            "no key at all",
+            "export ANTHROPIC_API_KEY=..., or without any: lorimer demo",
+        )
+
+
+def _tools() -> Finding:
+    if shutil.which("bash"):
+        return Finding("ok", "bash", shutil.which("bash") or "")
+    return Finding("note", "bash", "not found", "The tool Bash needs it; install bash.")
+
+
+def _sandbox() -> Finding:
+    found = [name for name in ("bwrap", "sandbox-exec") if shutil.which(name)]
+    if found:
+        return Finding(
+            "ok", "sandbox", f"{', '.join(found)} is there; this version does not use it"
+        )
+    return Finding(
+        "note",
+        "sandbox",
+        "no bubblewrap",
+        "Commands run with your rights, and only those you allow. Nothing to do yet.",
+    )
+
+
+def _terminal() -> Finding:
+    if not sys.stderr.isatty():
+        return Finding("note", "terminal", "none: progress is plain lines, nothing is asked")
+    columns = shutil.get_terminal_size().columns
+    encoding = sys.stdout.encoding
+    told = f"{os.environ.get('TERM', '?')}, {columns} columns, {encoding}"
+    if encoding.lower().replace("-", "") != "utf8":
+        return Finding("note", "terminal", told, "Set LANG to a UTF-8 locale for proper signs.")
+    return Finding("ok", "terminal", told)

@@ -1,0 +1,218 @@
+"""`lorimer manifest`: write, check and explain the files that describe agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from lorimer.cli import fail
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lorimer.core.manifest import EnvironmentManifest, StageEntry
+    from lorimer.core.stage import AnyStage, Slot, Strategy
+
+
+@click.group()
+def manifest() -> None:
+    """Write, check and explain manifests: files that describe agents."""
+
+
+@manifest.command()
+@click.option("--preset", metavar="NAME", default="agent", show_default=True)
+@click.option("-m", "--model", metavar="SPEC", help="e.g. claude-sonnet-4-6, openai:gpt-5.2.")
+@click.option("--provider", metavar="NAME", help="Who answers, if the model's name does not tell.")
+@click.option("--system", metavar="TEXT", help="The system prompt.")
+@click.option("--tools", metavar="NAMES", help="Shipped tools, by comma, or * for all.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new .yaml or .json file; without it, YAML on stdout.",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+def new(
+    preset: str,
+    model: str | None,
+    provider: str | None,
+    system: str | None,
+    tools: str | None,
+    output: Path | None,
+    force: bool,
+) -> None:
+    """Write a manifest to start from."""
+    from lorimer.cli import agent
+    from lorimer.core.documents import dump
+
+    made = agent.preset(preset)
+    agent.choose(made, model, provider)
+    if system is not None:
+        agent.instruct(made, system)
+    if tools is not None:
+        agent.equip(made, tools)
+    if output is None:
+        click.echo(dump(made.to_dict(), ".yaml"), nl=False)
+        return
+    if output.exists() and not force:
+        raise fail.Fault(f"{output} is there already", hint="Give another name, or --force.")
+    made.save(output)
+    click.echo(f"wrote {output}; check it with: lorimer manifest validate {output}", err=True)
+
+
+@manifest.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+def validate(files: tuple[Path, ...]) -> int:
+    """Check FILES: every error with its path and reason, one a line; exit code 2."""
+    from lorimer.core.compile import check_document
+    from lorimer.core.errors import ConfigError
+    from lorimer.core.manifest import read_document
+    from lorimer.stages.catalogue import catalogue
+
+    bad = False
+    for path in files:
+        try:
+            if not path.exists():
+                raise ConfigError("there is no such file")
+            problems = check_document(read_document(path), catalogue())
+        except ConfigError as error:
+            problems = [str(error)]
+        for problem in problems:
+            told = problem if problem.startswith(str(path)) else f"{path}: {problem}"
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {told}", err=True)
+        bad = bad or bool(problems)
+        if not problems:
+            click.echo(f"{path}: {click.style('ok', fg='green')}")
+    return fail.USAGE if bad else fail.OK
+
+
+@manifest.command()
+def schema() -> None:
+    """Print the JSON Schema of manifests, for editors and other programs."""
+    import json
+
+    from lorimer.core.manifest import EnvironmentManifest
+
+    described = EnvironmentManifest.model_json_schema()
+    described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+
+
+@manifest.command(no_args_is_help=True)
+@click.argument("file_or_preset")
+def explain(file_or_preset: str) -> None:
+    """Tell what an agent does, stage by stage: a file, or the name of a preset."""
+    from lorimer.cli import agent
+    from lorimer.cli.timeline import print_table
+    from lorimer.presets import PRESETS
+
+    if file_or_preset in PRESETS:
+        described = agent.preset(file_or_preset)
+    elif Path(file_or_preset).exists():
+        described = agent.load(Path(file_or_preset))
+    else:
+        raise fail.Fault(
+            f"{file_or_preset!r} is neither a file nor a preset"
+            f"{fail.suggest(file_or_preset, PRESETS) or '.'} Presets: {', '.join(PRESETS)}"
+        )
+    for name, text in _facts(described):
+        click.echo(f"  {click.style(f'{name:<8}', dim=True)} {text}")
+    click.echo()
+    print_table(_table(described))
+    if not file_or_preset.startswith("minimal"):
+        click.echo(click.style("\n* chosen by this manifest; the others are defaults", dim=True))
+
+
+def _facts(described: EnvironmentManifest) -> list[tuple[str, str]]:
+    """What is true of the agent as a whole."""
+    from lorimer.models.registry import PROVIDERS
+    from lorimer.models.spec import parse_spec
+    from lorimer.stages.s06_api import model_spec
+
+    model = described.model
+    provider = ""
+    if "api" in described.stages:
+        provider = str(described.stages["api"].config.get("provider", ""))
+    spec = parse_spec(model_spec(model, provider), PROVIDERS)
+    asked = [f"at most {model.max_tokens:,} tokens an answer"]
+    if model.thinking_enabled:
+        asked.append(f"thinks for at most {model.thinking_budget_tokens:,} tokens")
+    if model.temperature is not None:
+        asked.append(f"temperature {model.temperature:g}")
+    effort = f", effort {spec.effort}" if spec.effort else ""
+    limits = described.limits
+    ceiling = "none" if limits.max_cost_usd is None else f"${limits.max_cost_usd:g}"
+    facts = [
+        ("agent", described.metadata.name),
+        ("model", f"{spec.model} of {spec.provider}{effort}; {', '.join(asked)}"),
+        ("tools", ", ".join(described.tools.built_in) or "none but those that a program registers"),
+        (
+            "limits",
+            f"{limits.max_turns} turns, {limits.timeout_s:g} s, "
+            f"{limits.max_tool_calls} tool calls, {limits.tool_timeout_s:g} s a tool call, "
+            f"cost: {ceiling}",
+        ),
+        ("hash", described.digest),
+    ]
+    if described.metadata.description:
+        facts.insert(1, ("about", described.metadata.description))
+    return facts
+
+
+def _table(described: EnvironmentManifest) -> Table:
+    from rich.table import Table
+
+    from lorimer.stages.catalogue import catalogue
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("", justify="right", style="dim")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("slot", no_wrap=True, style="cyan")
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("what it does")
+    shipped = catalogue()
+    for entry in sorted(described.stages, key=lambda entry: entry.order):
+        stage = shipped.stage(entry.name)
+        name = entry.name if entry.active else f"{entry.name} (off)"
+        own = _settings(entry.config)
+        style = None if entry.active else "dim"
+        table.add_row(str(entry.order), name, "", "", f"{_about(stage)}{own}", style=style)
+        for slot_name, slot in stage.slots().items():
+            for strategy, what in _chosen(entry, slot_name, slot):
+                table.add_row("", "", slot_name, strategy, what, style=style)
+    return table
+
+
+def _chosen(entry: StageEntry, name: str, slot: Slot[Strategy]) -> list[tuple[str, str]]:
+    """The strategies in a slot or chain, with what each does and how it is configured."""
+    from lorimer.stages.catalogue import catalogue
+
+    chosen = entry.strategies.get(name, list(slot.default) if slot.chain else slot.default[0])
+    names = chosen if isinstance(chosen, list) else [chosen]
+    config = entry.strategy_configs.get(name, {})
+    found: list[tuple[str, str]] = []
+    for item in names:
+        strategy = catalogue().strategy(entry.name, slot, item)
+        given = config.get(item, {}) if slot.chain else config
+        settings = _settings(cast("dict[str, object]", given))
+        default = [item] == list(slot.default) if not slot.chain else item in slot.default
+        found.append((item if default else f"{item} *", f"{strategy.description}{settings}"))
+    return found or [("none", "")]
+
+
+def _about(stage: AnyStage) -> str:
+    """The first sentence of what its author says about a stage."""
+    text = " ".join((type(stage).__doc__ or "").split())
+    return text.partition(". ")[0].rstrip(".") + "." if text else ""
+
+
+def _settings(config: object) -> str:
+    """` [max_retries: 5]`, shortened."""
+    if not isinstance(config, dict) or not config:
+        return ""
+    from lorimer.cli.text import one_line
+
+    given = cast("dict[str, object]", config)
+    return f" [{', '.join([f'{key}: {one_line(str(value), 40)}' for key, value in given.items()])}]"
