@@ -1,0 +1,301 @@
+"""Parts of pages that are made from the code, so that they cannot be wrong.
+
+`LORIMER_WRITE_DOCS=1 pytest tests/docs` writes them into the pages; without it the tests compare.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from importlib import import_module
+from itertools import groupby
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, RootModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from lorimer import PipelinePresets
+from lorimer.core import manifest as manifest_module
+from lorimer.core.events import Event
+from lorimer.core.limits import Limits
+from lorimer.core.messages import TextBlock, ToolUse
+from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.models import Models
+from lorimer.stages.catalogue import CATALOGUE
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.tools import EFFECTS, builtin_tools, tool
+from lorimer.tools.builtin import CATALOGUE as BUILT_IN
+from lorimer.tools.builtin import GROUPS
+
+# --- the manifest ----------------------------------------------------------------------------
+
+PARTS = {
+    "`metadata`": manifest_module.Metadata,
+    "`model`": manifest_module.ModelConfig,
+    "`tools`": manifest_module.ToolsConfig,
+    "`stages[]`": manifest_module.StageEntry,
+}
+
+
+def manifest_fields() -> str:
+    """A table for every part of a manifest: field, type, default, meaning."""
+    tables = [f"### {name}\n\n{_model_table(part)}" for name, part in PARTS.items()]
+    tables.insert(2, f"### `limits`\n\n{_limits_table()}")
+    return "\n\n".join(tables)
+
+
+def _model_table(model: type[BaseModel]) -> str:
+    notes = notes_of(model)
+    rows = [
+        (f"`{name}`", _type(info.annotation, info.metadata), _default(info), notes.get(name, ""))
+        for name, info in model.model_fields.items()
+    ]
+    return _table(("Field", "Type", "Default", "Meaning"), rows)
+
+
+def _limits_table() -> str:
+    hints, notes = get_type_hints(Limits), notes_of(Limits)
+    rows = [
+        (f"`{f.name}`", _type(hints[f.name]), _value(f.default), notes.get(f.name, ""))
+        for f in fields(Limits)
+    ]
+    assert all(f.default is not MISSING for f in fields(Limits))
+    return _table(("Field", "Type", "Default", "Meaning"), rows)
+
+
+def shipped_tools() -> str:
+    """The built-in tools and the groups they are in."""
+    rows = []
+    for name in BUILT_IN:
+        tool = builtin_tools([name])[0]
+        groups = ", ".join(f"`{group}`" for group, names in GROUPS.items() if name in names)
+        effects = "all" if tool.effects == EFFECTS else " ".join(sorted(tool.effects))
+        rows.append((f"`{name}`", effects, groups, _sentence(type(tool))))
+    return _table(("Tool", "Effects", "Groups", "Does"), rows)
+
+
+# --- stages ----------------------------------------------------------------------------------
+
+
+def stages() -> str:
+    """Every stage with its configuration, slots, strategies and theirs."""
+    return "\n\n".join(_stage(name, order, target) for name, (order, target) in CATALOGUE.items())
+
+
+def _stage(name: str, order: int, target: str) -> str:
+    kind: type[Stage[object, object]] = _load(target)
+    often = " Runs before every model call." if kind.every_call else ""
+    parts = [f"### {order} `{name}`\n\n{_sentence(kind)}{often}"]
+    if kind.Config is not None and kind.Config.model_fields:
+        parts.append(f"Its own `config`:\n\n{_config_table(kind.Config)}")
+    slots = kind.slots()
+    if slots:
+        rows = [row for slot in slots.values() for row in _strategies(slot)]
+        parts.append(_table(("Slot", "Strategy", "Does", "Configuration"), rows))
+    return "\n\n".join(parts)
+
+
+def _strategies(slot: Slot[Strategy]) -> Iterable[tuple[str, ...]]:
+    label = f"`{slot.name}`" + (" (list)" if slot.chain else "")
+    for name, target in slot.known.items():
+        kind: type[Strategy] = _load(target)
+        assert kind.name == name, f"{target} calls itself {kind.name!r}, the slot {name!r}"
+        chosen = " (default)" if name in slot.default else ""
+        yield label, f"`{name}`{chosen}", kind.description, _config_cell(kind.Config)
+
+
+def _config_table(model: type[BaseModel]) -> str:
+    notes = notes_of(model)
+    rows = [
+        (f"`{name}`", _type(info.annotation, info.metadata), _default(info), notes.get(name, ""))
+        for name, info in model.model_fields.items()
+    ]
+    return _table(("Field", "Type", "Default", "Meaning"), rows)
+
+
+def _config_cell(model: type[BaseModel] | None) -> str:
+    if model is None:
+        return ""
+    notes = notes_of(model)
+    cells: list[str] = []
+    for name, info in model.model_fields.items():
+        required = info.default is PydanticUndefined and info.default_factory is None
+        default = "required" if required else f"= {_default(info)}"
+        note = f": {notes[name]}" if name in notes else ""
+        cells.append(
+            f"`{name}` {_type(info.annotation, info.metadata)} {default}{note.rstrip('.')}"
+        )
+    return "<br>".join(cells)
+
+
+def _load(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return vars(import_module(module))[name]
+
+
+# --- events ----------------------------------------------------------------------------------
+
+
+def event_order() -> str:
+    """The events of a run with one tool call, stage by stage; `#n` is a fact's number."""
+
+    @tool(effects=["write"])
+    async def note(text: str) -> str:
+        return f"noted {text}"
+
+    async def run(world: SimulatedWorld) -> list[Event]:
+        replies = [
+            [TextBlock("I write it down."), ToolUse("call_1", "note", {"text": "milk"})],
+            "It is noted.",
+        ]
+        model = ScriptedModel(replies)
+        pipeline = PipelinePresets.agent(
+            model="scripted:m",
+            models=Models(providers={"scripted": model}),
+            tools=[note],
+            world=world,
+        )
+        return [event async for event in pipeline.run_stream("Note: milk.")]
+
+    lines: list[str] = []
+    inside = False
+    for (kind, stage, seq), same in groupby(
+        simulate(run), key=lambda event: (event.type, event.stage, event.seq)
+    ):
+        many = " ..." if len(list(same)) > 1 else ""
+        match kind:
+            case "stage.enter":
+                lines.append(f"{stage:<9}")
+                inside = True
+            case "stage.exit":
+                inside = False
+            case "stage.bypass":
+                lines.append(f"{stage:<9} (bypassed)")
+            case _:
+                if not inside:
+                    lines.append(" " * 9)
+                lines[-1] += f" {kind}{many}" if seq is None else f" {kind} #{seq}"
+    return "```text\n" + "\n".join(lines) + "\n```"
+
+
+# --- how things are told ---------------------------------------------------------------------
+
+
+def notes_of(kind: type) -> dict[str, str]:
+    """The strings beneath the attributes of a class and its bases: what each is for."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__.startswith("lorimer."):
+            found.update(_notes(base))
+    return found
+
+
+def _notes(kind: type) -> Mapping[str, str]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    except OSError:
+        return {}
+    body = tree.body[0]
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for before, after in zip(body.body, body.body[1:], strict=False):
+        named = isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
+        if named and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            found[before.target.id] = " ".join(str(after.value.value).split())
+    return found
+
+
+def _sentence(kind: type) -> str:
+    text = " ".join((inspect.getdoc(kind) or "").split())
+    assert text, f"{kind.__name__} has no docstring"
+    return text
+
+
+def _type(hint: object, bounds: Iterable[object] = ()) -> str:
+    limits = list(bounds)
+    text = _plain(hint, limits)
+    said = [sign for bound in limits if (sign := _bound(bound))]
+    return f"{text}, {' and '.join(said)}" if said else text
+
+
+def _bound(bound: object) -> str:
+    match bound:
+        case Ge():
+            return f"at least {bound.ge}"
+        case Gt():
+            return f"more than {bound.gt}"
+        case Le():
+            return f"at most {bound.le}"
+        case Lt():
+            return f"less than {bound.lt}"
+        case _:
+            return ""
+
+
+def _plain(hint: object, bounds: list[object]) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if hasattr(hint, "__metadata__"):
+        for item in hint.__metadata__:  # type: ignore[attr-defined]
+            bounds.extend(item.metadata if isinstance(item, FieldInfo) else [item])
+        return _plain(args[0], bounds)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_plain(arg, bounds) for arg in args)
+    if origin is Literal:
+        return " or ".join(f"`{arg!r}`" for arg in args)
+    if origin is list:
+        return f"list of {_plain(args[0], bounds)}"
+    if origin is dict:
+        return f"mapping of {_plain(args[1], bounds)}"
+    if hint is type(None):
+        return "nothing"
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return _shape(hint)
+    name = getattr(hint, "__name__", "") or str(hint)
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
+        name, "any JSON value"
+    )
+
+
+def _shape(model: type[BaseModel]) -> str:
+    """A small model as `{type, text, title}`."""
+    assert not issubclass(model, RootModel)
+    kinds = [
+        get_args(info.annotation) for name, info in model.model_fields.items() if name == "type"
+    ]
+    names = [name for name in model.model_fields if name != "type"]
+    head = [f"type: {kinds[0][0]}"] if kinds else []
+    return "`{" + ", ".join([*head, *names]) + "}`"
+
+
+def _default(info: FieldInfo) -> str:
+    if info.default_factory is not None:
+        return _value(info.default_factory())  # type: ignore[call-arg]
+    return "" if info.default is PydanticUndefined else _value(info.default)
+
+
+def _value(value: object) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"`{value}`" if value else '`""`'
+        case int() | float():
+            return f"{value:,}"
+        case _:
+            return f"`{value}`"
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in line) + " |"
+        for line in lines
+    )
