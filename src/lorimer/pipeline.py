@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import TypeAlias, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, TypeVar, overload
 from zlib import crc32
 
 from lorimer.core import engine
@@ -40,14 +40,15 @@ from lorimer.models.registry import PROVIDERS, Models
 from lorimer.models.spec import parse_spec
 from lorimer.stages.catalogue import catalogue as shipped_catalogue
 from lorimer.stages.s06_api import model_spec
-from lorimer.tools.base import Tool
-from lorimer.tools.builtin import builtin_tools
-from lorimer.tools.permissions import Rule
-from lorimer.tools.registry import ToolRegistry
-from lorimer.tools.toolset import Toolset
-from lorimer.world import RealWorld, RootedFiles
+from lorimer.world.real import RealWorld
 
-ToolSource: TypeAlias = ToolRegistry | Iterable[Tool]
+if TYPE_CHECKING:
+    from lorimer.tools.base import Tool
+    from lorimer.tools.permissions import Rule
+    from lorimer.tools.registry import ToolRegistry
+    from lorimer.tools.toolset import Toolset
+
+ToolSource: TypeAlias = "ToolRegistry | Iterable[Tool]"
 """Tools of the host's: giving them to a pipeline is the grant to run them."""
 
 H = TypeVar("H", bound=Handler)
@@ -458,6 +459,11 @@ class Pipeline:
         named = self.manifest.tools.built_in
         if tools is None and not named:
             return None
+        from lorimer.tools.builtin import builtin_tools
+        from lorimer.tools.registry import ToolRegistry
+        from lorimer.tools.toolset import Toolset
+        from lorimer.world.files import RootedFiles
+
         root = Path(workspace or ".").resolve() if named or workspace is not None else None
         registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
         if named:

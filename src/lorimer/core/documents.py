@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from typing import Final, cast
 
@@ -29,6 +28,8 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
             case ".yaml" | ".yml":
                 value = _yaml(text)
             case ".toml":
+                import tomllib
+
                 value = tomllib.loads(text)
             case _:
                 raise ConfigError(

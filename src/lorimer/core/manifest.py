@@ -24,7 +24,7 @@ DEFAULT_MODEL: Final = "claude-sonnet-4-6"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
 
 
 class Metadata(_Part):

@@ -7,6 +7,7 @@ long the conversation is.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
@@ -25,6 +26,9 @@ from lorimer.core.messages import (
     message_from_json,
 )
 from lorimer.core.state import answers
+
+MAX_SNAPSHOT: Final = 1 << 30
+"""Bytes of a snapshot, unpacked: a larger one is taken for damaged, and the facts are read."""
 
 _VERSION: Final = 1
 
@@ -198,9 +202,9 @@ class Fold:
         }
 
     def dump(self) -> bytes:
-        """`to_json` as a snapshot keeps it."""
+        """`to_json` as a snapshot keeps it: compressed, since conversations repeat themselves."""
         text = dumps(self.to_json())
-        return text.encode("utf-8", "surrogatepass")
+        return zlib.compress(text.encode("utf-8", "surrogatepass"))
 
     @classmethod
     def from_json(cls, data: JSON) -> Fold:
@@ -233,8 +237,9 @@ class Fold:
     def load(cls, body: bytes) -> Fold:
         """The reverse of `dump`. Raises as `from_json` does."""
         try:
-            data = json.loads(body.decode("utf-8", "surrogatepass"))
-        except (ValueError, RecursionError) as error:
+            text = zlib.decompressobj().decompress(body, MAX_SNAPSHOT)
+            data = json.loads(text.decode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError, zlib.error) as error:
             raise JournalError(f"a snapshot is damaged: {error}", cause=error) from error
         return cls.from_json(cast(JSON, data))
 
