@@ -125,7 +125,7 @@ def main(page: str, words: str) -> None:
     blocks = Page(ROOT / page).blocks
     block = next(b for b in blocks if b.language == "python" and words in b.text)
     program = Program(page)
-    program.names.update({name: vars(lorimer)[name] for name in lorimer.__all__})
+    program.names.update({name: getattr(lorimer, name) for name in lorimer.__all__})
     sys.stdout.write(program.run(block))
     program.close()
 
