@@ -17,7 +17,7 @@ from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.context import Reason, RunContext
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, RunRow
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.manifest import (
@@ -117,6 +117,8 @@ class Pipeline:
         self._bus = Bus()
         self._owner = owner or self.world.new_id("owner")
         self._session_id = session_id
+        """The stream of its conversation, once it has one."""
+        self._resuming: set[str] = set()
         self._conversation: Conversation | None = None
         self._busy = False
         self._stored: set[str] = set()
@@ -367,6 +369,22 @@ class Pipeline:
                 code=ExecutorErrorCode.EXEC_RUN_ENDED,
             )
         plan = self.plan
+        shared = plan.converses
+        if (shared and self._busy) or row.run_id in self._resuming:
+            raise PipelineError(
+                f"This pipeline is already running {row.run_id}, or its conversation.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+            )
+        self._busy = self._busy or shared
+        self._resuming.add(row.run_id)
+        try:
+            return await self._reopened(row, plan, tap)
+        except BaseException:
+            self._busy = self._busy and not shared
+            self._resuming.discard(row.run_id)
+            raise
+
+    async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None) -> _Run:
         conversation = await Conversation.open(self.journal, row.stream, self._owner, self.world)
         facts = conversation.unfinished
         start = facts[0].data
@@ -394,10 +412,9 @@ class Pipeline:
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
         )
-        shared = plan.converses
-        if shared:
-            self._conversation, self._busy = conversation, True
-        return self._launch(plan, context, conversation, start.get("input"), shared)
+        if plan.converses:
+            self._conversation, self._session_id = conversation, conversation.stream
+        return self._launch(plan, context, conversation, start.get("input"), plan.converses)
 
     def _launch(
         self,
@@ -412,11 +429,14 @@ class Pipeline:
             try:
                 result = await engine.run(plan, PipelineState(context, conversation.history, input))
                 conversation.add(context.facts[context.replayed :])
+                if shared and context.cut_short:  # it has not seen all that is recorded
+                    self._conversation = None
                 if context.snapshot_due:
                     await conversation.snapshot()
                 return result
             finally:
                 self._live.discard(context)
+                self._resuming.discard(context.id)
                 if shared:
                     self._busy = False
                 else:
@@ -428,12 +448,14 @@ class Pipeline:
         if not shared:
             return await Conversation.open(self.journal, run_id, self._owner, self.world)
         if self._conversation is None:
-            stream = self._session_id or self.world.new_id("session")
+            self._session_id = self._session_id or self.world.new_id("session")
             self._conversation = await Conversation.open(
-                self.journal, stream, self._owner, self.world
+                self.journal, self._session_id, self._owner, self.world
             )
         else:
-            await self._conversation.renew()
+            conversation, self._conversation = self._conversation, None
+            await conversation.renew()  # when it was lost it is opened anew the next time
+            self._conversation = conversation
         if self._conversation.unfinished:
             unfinished = self._conversation.unfinished[0].run_id
             self._conversation = None

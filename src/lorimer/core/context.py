@@ -93,6 +93,7 @@ class RunContext:
         "account",
         "alarm",
         "bounds",
+        "cut_short",
         "epoch",
         "facts",
         "finished",
@@ -150,6 +151,8 @@ class RunContext:
         self._cancelling = 0
         self.finished = False
         """The loop has ended well; only stages 17 to 21 are left."""
+        self.cut_short = False
+        """It was stopped before all that is recorded of it was answered again."""
         self.scope = CancelScope()
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""
@@ -183,6 +186,11 @@ class RunContext:
         elif fact.type not in ("run.suspended", "child"):
             self._recorded[(fact.type, fact.iteration, key)] = fact
             self._recorded_until = max(self._recorded_until, fact.iteration)
+            if fact.type == "model.intent":
+                self._reserved += _whole(fact.data.get("reserve"))
+            elif fact.type == "model.reply":
+                begun = self._recorded.get(("model.intent", fact.iteration, key))
+                self._reserved -= _whole(begun.data.get("reserve")) if begun is not None else 0
 
     @property
     def unheard(self) -> bool:
@@ -238,7 +246,9 @@ class RunContext:
         if self._recorded:
             ended = self._recorded.get(("iteration.end", iteration - 1, ""))
             self.now = ended.time if ended is not None else self.now
-        else:
+        elif self._held:
+            self.now = self._held[-1].time
+        elif iteration or not self.now:
             self.now = int(self.world.time() * 1_000_000) / 1_000_000
 
     async def record(
@@ -340,6 +350,8 @@ class RunContext:
                 self._charge(done.data)
                 return _outcome(done.data)
         self.check_cancelled()
+        if self.replayed:
+            self.bounds.check_time(self.world.monotonic())
         noted = safety is not Safety.READ_ONLY
         if begun is not None:
             if safety is Safety.UNSAFE:
@@ -348,7 +360,6 @@ class RunContext:
                     "known. It was not run again."
                 )
             reserve_nano = _whole(begun.data.get("reserve"))
-            self._reserved += reserve_nano
         elif noted:
             entry = self._reserve(reserve_nano)
             data: dict[str, JSON] = {"key": key, "hash": digest, **intent}
@@ -449,7 +460,14 @@ class RunContext:
             )
 
     def finish(self) -> None:
-        """The engine is about to write the run's last fact: nothing is answered any more."""
+        """The engine is about to write the run's last fact: nothing is answered any more. What is
+        recorded and was not come to again was spent all the same."""
+        for fact in self._recorded.values():
+            self.cut_short = True
+            self.iteration = max(self.iteration, fact.iteration)
+            self._charge(fact.data)
+            if fact.type in ("model.intent", "model.reply"):
+                self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
         self._recorded.clear()
 
     async def close(self) -> None:
@@ -490,9 +508,22 @@ class RunContext:
         if self.reason is not None:
             raise asyncio.CancelledError(self.reason.value)
 
+    @property
+    def stopping(self) -> bool:
+        """Somebody wants the run, or the task it is in, to stop."""
+        task = self._task
+        return (
+            self.reason is not None
+            or self.scope.cancel_called
+            or (task is not None and task.cancelling() > self._cancelling)
+        )
+
     def enter(self) -> None:
-        """The engine starts the run in this task, and its time limit begins."""
+        """The engine starts the run in this task, and its time limit begins. A resumed run has
+        at least `cleanup_s` to answer from its journal; it calls nothing once its time is over."""
         left = self.bounds.deadline - self.world.monotonic()
+        if self.replayed:
+            left = max(left, self.bounds.limits.cleanup_s)
         self.alarm = Alarm(left, lambda: self.cancel(Reason.TIMEOUT))
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task is not None else 0

@@ -63,6 +63,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
                 await _stages(plan.surface, state.text, state, [])
             except LorimerError as error:
                 failure = error
+            except Exception as error:  # noqa: BLE001 - a coded error of it: every run has an end
+                failure = _uncoded(error, context.stage)
         if context.scope.cancelled_caught and context.finished:
             failure = LimitError(
                 f"Stages 17 to 21 did not finish in {context.bounds.limits.cleanup_s:g} s.",
@@ -81,9 +83,6 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
 
 async def _admit(plan: Plan, state: PipelineState) -> None:
     context = state.run
-    first = context.recorded("run.start")
-    if first is not None:
-        context.now = first.time
     data: dict[str, JSON] = {
         "input": state.input,
         "manifest": plan.digest,
@@ -94,6 +93,7 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
     if limits is not plan.limits:
         data["limits"] = limits.to_json()
     await context.record("run.start", data, sync=True)
+    context.now = context.facts[0].time
     if context.replayed:
         context.announce("run.resumed", {"facts": context.replayed})
     if context.wants("pipeline.start"):
@@ -108,7 +108,9 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
     value = await _stages(plan.setup, state.input, state, times)
     while True:
         context.check_cancelled()
-        bounds.check_turn(clock())
+        bounds.check_turn()
+        if not context.replaying:
+            bounds.check_time(clock())
         bounds.turns += 1
         state.begin_turn()
         value = await _stages(plan.loop, value, state, times)
@@ -146,26 +148,22 @@ async def _stages(
     now = clock()
     for step in steps:
         context.stage = step.name
-        if step.bypass is not None and step.bypass(state):
-            times.append(None)
-            if watched:
-                context.signal("stage.bypass")
-            continue
-        if watched:
-            context.signal("stage.enter")
         try:
+            if step.bypass is not None and step.bypass(state):
+                times.append(None)
+                if watched:
+                    context.signal("stage.bypass")
+                continue
+            if watched:
+                context.signal("stage.enter")
             value = await step.execute(value, state)
         except LorimerError as error:
             _tell(context, error)
             raise
-        except Exception as error:
-            stage = step.stage
-            wrapped = StageError(
-                f"Stage {stage.order} ({stage.name}) failed: {type(error).__name__}: {error}",
-                stage_name=stage.name,
-                stage_order=stage.order,
-                cause=error,
-            )
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and context.stopping:
+                raise
+            wrapped = _uncoded(error, step.name, step.stage.order)
             _tell(context, wrapped)
             raise wrapped from error
         began, now = now, clock()
@@ -176,6 +174,16 @@ async def _stages(
                 await context.room()
     context.stage = ""
     return value
+
+
+def _uncoded(error: BaseException, stage: str, order: int = 0) -> StageError:
+    where = f"Stage {order} ({stage})" if order else "The run"
+    return StageError(
+        f"{where} failed: {type(error).__name__}: {error}",
+        stage_name=stage,
+        stage_order=order,
+        cause=error,
+    )
 
 
 def _tell(context: RunContext, error: LorimerError) -> None:
@@ -212,16 +220,13 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
 async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineResult:
     context = state.run
     status = "ok" if failure is None else _STATUS.get(failure.code, "error")
-    if failure is None or failure.category is not ErrorCategory.STORE:
-        try:
-            await _record_end(state, status, failure)
-        except JournalError as error:
-            failure, status = error, _STATUS.get(error.code, "error")
-        except asyncio.CancelledError as error:
-            # written all the same: an append is not interrupted once begun
-            context.interrupt(error)
-    elif failure.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED:
-        await context.record("run.suspended", {"code": failure.code.value}, sync=True)
+    try:
+        await _record_end(state, status, failure)
+    except JournalError as error:
+        failure, status = error, _STATUS.get(error.code, "error")
+    except asyncio.CancelledError as error:
+        # written all the same: an append is not interrupted once begun
+        context.interrupt(error)
     state.close_turn()
     result = PipelineResult(
         run_id=context.id,
@@ -250,9 +255,12 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
     context = state.run
     context.finish()
+    code = failure.code if failure is not None else ExecutorErrorCode.EXEC_UNKNOWN
+    diverged = code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED
+    if code.category is ErrorCategory.STORE and not diverged:
+        return  # a store that failed, or is somebody else's by now, gets no last word
     if status == "suspended":
-        code = failure.code.value if failure is not None else ""
-        await context.record("run.suspended", {"code": code}, sync=True)
+        await context.record("run.suspended", {"code": code.value}, sync=True)
         return
     data: dict[str, JSON] = {
         "status": status,

@@ -100,15 +100,14 @@ class Bounds:
         self.turns = 0
         self.tool_calls = 0
 
-    def check_turn(self, now: float) -> None:
-        """Before a model call. Raises LimitError with the first reason found."""
+    def check_turn(self) -> None:
+        """Before a model call. Raises LimitError when it would be one too many."""
         if self.turns >= self.limits.max_turns:
             raise LimitError(
                 f"Stopped after {self.turns} model turns, the limit.",
                 code=ExecutorErrorCode.EXEC_LOOP_MAX_TURNS,
                 hint="Raise max_turns (--max-turns) or narrow the task.",
             )
-        self.check_time(now)
 
     def check_time(self, now: float) -> None:
         """Raises LimitError once the run's time is used up."""
