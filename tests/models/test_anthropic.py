@@ -115,6 +115,9 @@ def test_cache_marks() -> None:
     assert [tool.get("cache_control") for tool in body["tools"]] == [None, mark]
     marks = [[block.get("cache_control") for block in m["content"]] for m in body["messages"]]
     assert marks == [[None], [mark, None], [None]]
+    only_thought = [user_message("a"), Message("assistant", (THOUGHT,))]
+    none = wire(Request("claude-x-1", only_thought, cache=CacheMarks(message=1)))
+    assert "cache_control" not in json.dumps(none)
     far = wire(Request("claude-x-1", messages, cache=CacheMarks(message=7)))
     assert "cache_control" not in json.dumps(far)
 
@@ -164,6 +167,43 @@ def test_a_forced_call_does_not_think() -> None:
     encoded = encode(request(tools=(READ,), tool_choice="any", thinking_tokens=2000), "")
     assert "thinking" not in encoded.body
     assert encoded.dropped == ["thinking"]
+
+
+CALL = ToolUse("1", "t", {})
+RESULT = Message("user", (ToolResultBlock("1", "r"),))
+THOUGHT = ThinkingBlock("hm", "s")
+
+
+@pytest.mark.parametrize(
+    ("messages", "thinks"),
+    [
+        ([Message("assistant", (THOUGHT, CALL)), RESULT], True),
+        ([Message("assistant", (ThinkingBlock(redacted="x"), CALL)), RESULT], True),
+        ([Message("assistant", (THOUGHT, CALL)), RESULT, Message("assistant", (CALL,)), RESULT],
+         True),
+        ([Message("assistant", (TextBlock("x"), CALL)), RESULT], False),
+        ([Message("assistant", (ThinkingBlock("unsigned"), CALL)), RESULT], False),
+        ([Message("assistant", (CALL,)), RESULT, Message("assistant", (THOUGHT, CALL)), RESULT],
+         False),
+        ([Message("assistant", (CALL,)), RESULT, Message("assistant", (TextBlock("x"),)),
+          user_message("go")], True),
+    ],
+)  # fmt: skip
+def test_thinking_waits_for_a_turn_that_began_with_it(
+    messages: list[Message], thinks: bool
+) -> None:
+    asked = Request("claude-haiku-4-5", [user_message("a"), *messages], thinking_tokens=2000)
+    encoded = encode(asked, "")
+    assert ("thinking" in encoded.body) is thinks
+    assert encoded.body["max_tokens"] == asked.max_tokens + (2000 if thinks else 0)
+    asked.model = "claude-opus-5"
+    assert "thinking" in encode(asked, "").body
+
+
+def test_calls_in_the_history_need_tools() -> None:
+    body = wire(Request("claude-haiku-4-5", [user_message("a"), Message("assistant", (CALL,))]))
+    assert body["tools"] == [{"name": "t", "input_schema": {"type": "object"}}]
+    assert body["tool_choice"] == {"type": "none"}
 
 
 @pytest.mark.parametrize(("budget", "effort"), [(2000, "low"), (9000, "medium"), (30_000, "high")])
@@ -227,6 +267,7 @@ def test_every_block() -> None:
         DocumentBlock("application/pdf", "BBBB", title="T"),
         DocumentBlock(url="https://x.test/a.pdf"),
         ToolResultBlock("1", (TextBlock("r"), ImageBlock("image/png", "CC"), TextBlock(" "))),
+        ToolResultBlock("2", ""),
         TextBlock("  \n"),
     )
     assert turns(Message("user", blocks))[0]["content"] == [
@@ -241,6 +282,7 @@ def test_every_block() -> None:
                 },
             ],
         },
+        {"type": "tool_result", "tool_use_id": "2"},
         {"type": "text", "text": "t"},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
         {"type": "image", "source": {"type": "url", "url": "https://x.test/a.png"}},
@@ -441,6 +483,12 @@ def test_blocks_that_come_whole_and_blocks_of_the_future() -> None:
         *block(1, {"type": "server_tool_use", "id": "s"}, {"type": "new_delta", "x": 1}),
         *block(2, {"type": "tool_use", "id": "1", "name": "t", "input": {"a": 1}}),
         *block(3, {"type": "thinking", "thinking": "hm", "signature": "s"}),
+        *block(
+            4,
+            {"type": "thinking", "thinking": "", "signature": ""},
+            {"type": "signature_delta", "signature": "a="},
+            {"type": "signature_delta", "signature": "b="},
+        ),
         final(output_tokens=1),
         STOP,
     )
@@ -448,6 +496,7 @@ def test_blocks_that_come_whole_and_blocks_of_the_future() -> None:
         TextBlock("begin"),
         ToolUse("1", "t", {"a": 1}),
         ThinkingBlock("hm", "s"),
+        ThinkingBlock("", "a=b="),
     )
     assert made.stop is StopReason.TOOL_USE
 

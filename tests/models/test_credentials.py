@@ -81,3 +81,12 @@ def test_a_key_that_no_header_takes_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match="no HTTP header takes") as caught:
         bundle.require("openai")
     assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://x", "http://", "http://h:port/", "//h/v1"]
+)
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    bundle = CredentialBundle({"openai": ProviderCredentials(KEY, url)}, env={})
+    with pytest.raises(ConfigError, match="base URL for 'openai'"):
+        bundle.require("openai")

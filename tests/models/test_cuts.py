@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 
 import httpx2
 import pytest
@@ -246,6 +247,38 @@ def test_an_end_that_does_not_come_is_not_waited_for(wire: Wire) -> None:
     assert provider.read_to_the_end == 0
 
 
+@pytest.mark.parametrize("items", [1, 2, 5])
+@pytest.mark.parametrize("wire", WIRES)
+def test_closing_the_stream_closes_the_response(wire: Wire, items: int) -> None:
+    provider = Provider(Reply([body(wire)]))
+    world = NoWorld(provider)
+
+    async def go() -> None:
+        stream = models(world).resolve(f"{wire}:m").stream(request(wire), world=world)
+        for _ in range(items):
+            await anext(stream)
+        assert isinstance(stream, AsyncGenerator)
+        await stream.aclose()
+        assert provider.closed == 1
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_client_that_somebody_closed_is_replaced(wire: Wire) -> None:
+    provider = Provider(Reply([body(wire)]))
+    world = NoWorld(provider)
+
+    async def go() -> None:
+        model = models(world).resolve(f"{wire}:m")
+        for _ in range(2):
+            check_answer((await hear(model, request(wire), world)).answer, wire)
+            await world.clients[-1].aclose()
+        assert len(world.clients) == 2
+
+    asyncio.run(go())
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_connection_lost_after_the_end_does_no_harm(wire: Wire) -> None:
     check_answer(ask(wire, Provider(Reply([body(wire), CUT]))).answer, wire)
@@ -359,6 +392,15 @@ def test_an_endless_line_is_refused(wire: Wire) -> None:
     heard = ask(wire, provider)
     assert heard.error is not None
     assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
+    assert provider.read_to_the_end == 0
+
+
+def test_an_endless_body_in_one_piece_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorimer.models.wire.MAX_BODY", 1000)
+    provider = Provider(Reply([b" " * 600] * 10, headers={}))
+    heard = ask("openai", provider, request("openai", stream=False))
+    assert heard.error is not None
+    assert "longer than 1000 bytes" in str(heard.error)
     assert provider.read_to_the_end == 0
 
 

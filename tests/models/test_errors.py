@@ -76,6 +76,7 @@ def test_redirects_are_not_followed(wire: Wire, status: int) -> None:
     error = ask(wire, provider).error
     assert error is not None
     assert error.code is Code.EXEC_API_BAD_REQUEST
+    assert "redirect" in str(error)
     assert len(provider.requests) == 1
 
 

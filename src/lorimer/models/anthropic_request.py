@@ -23,7 +23,7 @@ from lorimer.core.messages import (
     ToolResultBlock,
     ToolUse,
 )
-from lorimer.models.wire import effort_of, turns, wire_id, wire_name
+from lorimer.models.wire import array, effort_of, mapping, string, turns, wire_id, wire_name
 
 MIN_THINKING: Final = 1024
 SAMPLING_VERSION: Final = "2023-06-01"
@@ -74,10 +74,11 @@ class Encoded:
 def encode(request: Request, default_effort: str) -> Encoded:
     """The body, the headers besides the SDK's, and what was left out."""
     able = abilities(request.model)
+    messages = _messages(request)
     body: dict[str, JSON] = {
         "model": request.model,
         "max_tokens": request.max_tokens,
-        "messages": _messages(request),
+        "messages": messages,
     }
     out = Encoded(body)
     if request.system:
@@ -85,6 +86,18 @@ def encode(request: Request, default_effort: str) -> Encoded:
         body["system"] = (
             [{**block, "cache_control": _EPHEMERAL}] if request.cache.system else request.system
         )
+    _tools(request, body)
+    if request.stop_sequences:
+        body["stop_sequences"] = list(request.stop_sequences)
+    thinks = _thinking(request, able, messages, out)
+    _effort(request, able, default_effort, out)
+    _sample(request, able.sampling and not thinks, out)
+    if request.stream:
+        body["stream"] = True
+    return out
+
+
+def _tools(request: Request, body: dict[str, JSON]) -> None:
     if request.tools:
         tools = [spec.to_json() for spec in request.tools]
         if request.cache.tools:
@@ -96,26 +109,23 @@ def encode(request: Request, default_effort: str) -> Encoded:
                 if request.tool_choice in ("any", "none")
                 else {"type": "tool", "name": request.tool_choice}
             )
-    if request.stop_sequences:
-        body["stop_sequences"] = list(request.stop_sequences)
-    thinks = _thinking(request, able, out)
-    _effort(request, able, default_effort, out)
-    _sample(request, able.sampling and not thinks, out)
-    if request.stream:
-        body["stream"] = True
-    return out
+        return
+    blocks = [block for message in request.messages for block in message.content]
+    names = {wire_name(block.name): None for block in blocks if isinstance(block, ToolUse)}
+    if names:
+        # The API refuses calls in the history where no tools are defined.
+        schema: JSON = {"type": "object"}
+        body["tools"] = [{"name": name, "input_schema": schema} for name in names]
+        body["tool_choice"] = {"type": "none"}
 
 
-def _thinking(request: Request, able: Abilities, out: Encoded) -> bool:
+def _thinking(request: Request, able: Abilities, messages: Sequence[JSON], out: Encoded) -> bool:
     if not request.thinking_tokens:
-        return False
-    if request.tools and request.tool_choice not in ("auto", "none"):
-        # The API refuses to think when a call is forced.
-        out.dropped.append("thinking")
         return False
     budget = max(MIN_THINKING, request.thinking_tokens)
     total = request.max_tokens + request.thinking_tokens  # what was reserved: never more
-    if not able.adaptive and budget >= total:
+    forced = bool(request.tools) and request.tool_choice not in ("auto", "none")
+    if forced or not (able.adaptive or (budget < total and _turn_began_with_thought(messages))):
         out.dropped.append("thinking")
         return False
     out.body["thinking"] = (
@@ -123,6 +133,19 @@ def _thinking(request: Request, able: Abilities, out: Encoded) -> bool:
     )
     out.body["max_tokens"] = total
     return True
+
+
+def _turn_began_with_thought(messages: Sequence[JSON]) -> bool:
+    """Whether thinking may be on: while results go back, the API wants the thought with which
+    the model's turn began. Another provider's turn, or one without thinking, has none."""
+    turn: list[str] = []
+    for message in reversed(messages):
+        content = mapping(message)["content"]
+        kind = string(mapping(array(content)[0])["type"])
+        if mapping(message)["role"] == "user" and kind != "tool_result":
+            break
+        turn.append(kind)
+    return not turn or turn[0] != "tool_result" or "thinking" in turn[-1]
 
 
 def _effort(request: Request, able: Abilities, default: str, out: Encoded) -> None:

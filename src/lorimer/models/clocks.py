@@ -117,13 +117,12 @@ class Clocks:
         """Whether the cancellation that arrived is this timer's alone; takes it back."""
         if not self._clock or self._task is None:
             return False
-        if self._task.uncancel() <= self._before:
-            return True
-        # Somebody else cancels too, and wins. If that is an anyio scope, it must see its own
-        # cancellation, not ours, or it would not know that it has to stop here.
+        ours = self._task.uncancel() <= self._before
+        # Somebody else who cancels too wins. An anyio scope does not count itself while ours is
+        # under way, and must see its own cancellation to know that it has to stop here.
         if anyio.current_effective_deadline() == -inf:
             await checkpoint()
-        return False
+        return ours
 
     def _error(self) -> APIError:
         return APIError(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 
@@ -136,6 +137,8 @@ class CredentialBundle:
         """Like `get`. Raises ConfigError `exec.api.no_client` when there is no key, naming the
         variable to set. An OpenAI-compatible base URL needs none: its key is then `none`."""
         found = self.get(provider)
+        if found is not None:
+            _check_url(provider, found.base_url)
         if found is not None and found.api_key:
             key = found.api_key.reveal()
             if not (key.isascii() and key.isprintable()) or " " in key:
@@ -165,3 +168,17 @@ class CredentialBundle:
     def providers(self) -> tuple[str, ...]:
         """Those that `has`, sorted."""
         return tuple(sorted(name for name in {*self.by_provider, *VARIABLES} if self.has(name)))
+
+
+def _check_url(provider: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        sound = not url or (parts.scheme in ("http", "https") and parts.hostname)
+        _ = parts.port  # raises if it is no number
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConfigError(
+            f"the base URL for {provider!r} is no http:// or https:// URL: {redact_url(url)!r}",
+            code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+        )
