@@ -27,7 +27,7 @@ from lorimer.core.messages import (
     user_message,
 )
 from lorimer.core.model import Model
-from lorimer.core.world import Finished, ProcessLimits
+from lorimer.core.world import Finished, ProcessLimits, World
 from lorimer.models import CredentialBundle, Models, Price, Prices, ProviderCredentials
 from lorimer.models.clocks import Clocks
 
@@ -185,9 +185,8 @@ class Heard:
         )
 
 
-def models(provider: Provider | NoWorld, *, base_url: str = "") -> Models:
-    """Both wires on the given provider."""
-    world = provider if isinstance(provider, NoWorld) else NoWorld(provider)
+def models(world: World, *, base_url: str = "") -> Models:
+    """Both wires in the given world."""
     credentials = {wire: ProviderCredentials(KEY, base_url) for wire in WIRES}
     return Models(CredentialBundle(credentials, env={}), world, Prices({"priced": Price(1, 2)}))
 

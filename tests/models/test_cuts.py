@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.limits import Limits
 from lorimer.core.messages import Response, TextBlock, ThinkingBlock, ToolUse, Usage
 from lorimer.models import ProviderCredentials
 from lorimer.models.anthropic_answer import AnthropicAnswer
@@ -18,6 +19,7 @@ from lorimer.models.openai_answer import OpenAIChatAnswer
 from lorimer.models.wire import CallIds, exchange
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from lorimer.testing.faults import BrokenEvent, ErrorEvent, ExtraEvent, Fault, Framing
+from lorimer.testing.simulation import SimulatedWorld, simulate
 from tests.models.support import (
     MODEL,
     WIRES,
@@ -31,6 +33,7 @@ from tests.models.support import (
     models,
     request,
     sse,
+    timed,
 )
 
 Code = ExecutorErrorCode
@@ -393,6 +396,30 @@ def test_an_endless_line_is_refused(wire: Wire) -> None:
     assert heard.error is not None
     assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
     assert provider.read_to_the_end == 0
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_in_virtual_time_through_the_sdk(wire: Wire) -> None:
+    """No thread, no real time: an hour of streaming for twenty runs at once."""
+    whole = body(wire)
+    size = len(whole) // 36 + 1
+    chunks = [whole[at : at + size] for at in range(0, len(whole), size)]
+    slow = [step for chunk in chunks for step in (100.0, chunk)]
+    limits = Limits(connect_timeout_s=1, idle_timeout_s=1000, model_timeout_s=4000)
+
+    async def go(world: SimulatedWorld) -> float:
+        model = models(world).resolve(f"{wire}:m")
+
+        async def one() -> None:
+            stream = timed(model.stream(request(wire), world=world), limits)
+            items = [item async for item in stream]
+            check_answer(Heard(items).answer, wire)
+
+        await asyncio.gather(*[one() for _ in range(20)])
+        return world.monotonic()
+
+    took = simulate(go, transport=Provider(Reply(slow)))
+    assert took == pytest.approx(100 * len(chunks))
 
 
 def test_an_endless_body_in_one_piece_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

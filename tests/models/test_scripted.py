@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.limits import Limits
 from lorimer.core.messages import (
     Delta,
     ImageBlock,
@@ -26,7 +27,8 @@ from lorimer.core.messages import (
     user_message,
 )
 from lorimer.models import Price, ScriptedModel
-from tests.models.support import NoWorld
+from lorimer.testing.simulation import SimulatedWorld, simulate
+from tests.models.support import NoWorld, timed
 
 
 def ask(
@@ -130,6 +132,17 @@ def test_latency_is_on_the_runs_clock() -> None:
 
     asyncio.run(go())
     assert world.slept == [3, 2, 2]
+
+
+def test_a_slow_model_has_answered_all_the_same() -> None:
+    async def go(world: SimulatedWorld) -> float:
+        model = ScriptedModel(["a"], latency_s=200)
+        request = Request("m", [user_message("x")])
+        items = [item async for item in timed(model.stream(request, world=world), Limits())]
+        assert isinstance(items[-1], Response)
+        return world.monotonic()
+
+    assert simulate(go) == 200
 
 
 def test_requests_keep_the_messages_as_they_were() -> None:

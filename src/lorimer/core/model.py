@@ -25,6 +25,9 @@ class Model(Protocol):
     def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
         """Deltas, then exactly one Response, last. Without `request.stream`: just the Response.
 
+        The first item of a stream, be it an empty UsageDelta, comes as soon as the provider has
+        answered: until then the connect time-out runs, afterwards the idle one.
+
         Raises APIError with the code of what went wrong; a stream that ends before the
         provider's own terminal event is `exec.api.stream_incomplete`, never an answer. Closing
         the iterator early ends the connection.

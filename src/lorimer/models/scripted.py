@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import (
+    NO_USAGE,
     Block,
     Delta,
     Request,
@@ -131,6 +132,8 @@ class ScriptedModel:
             self.requests.append(_snapshot(request))
         answer = self._answer(request)
         if self.latency_s:
+            if request.stream:
+                yield UsageDelta(NO_USAGE)  # the provider has answered, and the model thinks
             await world.sleep(self.latency_s)
         if isinstance(answer, Exception):
             raise answer
