@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
@@ -173,6 +173,7 @@ def facts(draw: st.DrawFn) -> Event:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(facts(), min_size=1, max_size=4), max_size=4))
 def test_every_fact_comes_back_as_it_was(rows: list[list[Event]]) -> None:
     writing = reading = Place()
@@ -189,6 +190,7 @@ def test_every_fact_comes_back_as_it_was(rows: list[list[Event]]) -> None:
         assert reading == writing
 
 
+@settings(deadline=None)
 @given(times)
 def test_a_time_of_whole_microseconds_is_exact(time: float) -> None:
     assert micros(time) / 1e6 == time
@@ -300,6 +302,7 @@ def refusal(body: object) -> JournalError | None:
     return None
 
 
+@settings(deadline=None)
 @given(rows | json_values)
 def test_a_row_from_anywhere_is_read_or_refused(row: object) -> None:
     error = refusal(json.dumps(row))
@@ -308,6 +311,7 @@ def test_a_row_from_anywhere_is_read_or_refused(row: object) -> None:
         assert "fact 5 of stream 'the stream'" in str(error)
 
 
+@settings(deadline=None)
 @given(st.text() | st.none() | st.binary() | st.integers())
 def test_a_row_that_is_not_json_is_refused(body: object) -> None:
     error = refusal(body)

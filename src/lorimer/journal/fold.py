@@ -183,8 +183,7 @@ class Fold:
         """Whatever has no result now gets none: every call is answered."""
         calls = self._calls()
         if calls:
-            by_position = [self.pending[index] for index in sorted(self.pending)]
-            done = {result.tool_use_id: result for result in by_position}
+            done = {result.tool_use_id: result for result in self.pending.values()}
             self.messages.append(answers(calls, done))
             self.pending = {}
 
