@@ -76,8 +76,8 @@ class Limits:
 
     def to_json(self) -> dict[str, JSON]:
         """Only what differs from the defaults."""
-        default = Limits()
-        return {k: v for k, v in asdict(self).items() if v != asdict(default)[k]}
+        default = asdict(Limits())
+        return {k: v for k, v in asdict(self).items() if v != default[k]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Limits:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from random import Random
 from typing import Protocol
 
-from lorimer.core.context import Safety
+from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
@@ -84,7 +84,7 @@ async def call(caller: Caller, request: Request, state: PipelineState) -> Respon
         except APIError as error:
             error.attempts = number
             wait = None if attempt.released else caller.retry.delay_s(error, number, run.dice)
-            if wait is None or run.bounds.deadline < run.world.monotonic() + wait:
+            if wait is None or not _in_time(wait, run):
                 raise
             run.signal(
                 "api.retry",
@@ -103,6 +103,11 @@ async def call(caller: Caller, request: Request, state: PipelineState) -> Respon
                 state.untold(fresh)
             raise
         return attempt.response or _recorded(data)
+
+
+def _in_time(wait: float, run: RunContext) -> bool:
+    """The run's time is not over before the wait is; a wait that is recorded was in time."""
+    return run.replaying or run.world.monotonic() + wait <= run.bounds.deadline
 
 
 def _recorded(data: Mapping[str, JSON]) -> Response:
