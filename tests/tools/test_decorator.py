@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from lorimer.core.bus import Bus
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
+from lorimer.core.events import Event
 from lorimer.tools import Tool, ToolContext, ToolResult, tool
 from lorimer.tools.decorator import read_docstring
 from lorimer.world.real import RealWorld
@@ -165,7 +166,13 @@ def test_a_blocking_function_runs_in_a_thread_with_its_context() -> None:
     async def main() -> tuple[object, list[str]]:
         seen: list[str] = []
         bus = Bus()
-        bus.on("tool.progress", lambda event: seen.append(str(event.data["text"])))
+        home = threading.get_ident()
+
+        def listen(event: Event) -> None:
+            assert threading.get_ident() == home
+            seen.append(str(event.data["text"]))
+
+        bus.on("tool.progress", listen)
         bench = await Bench.make(bus=bus)
         block = await bench.call(toolset(where), "where")
         return block.content, seen

@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from pydantic import BaseModel, field_validator
 
 from lorimer.core.bus import Bus
 from lorimer.core.context import Reason
@@ -223,6 +224,42 @@ def test_a_result_may_say_that_it_is_an_error() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("error", [KeyError("k"), SystemExit(1)])
+def test_a_validator_of_the_tool_may_raise_anything(error: BaseException) -> None:
+    class Picky(BaseModel):
+        @field_validator("*")
+        @classmethod
+        def check(cls, value: str) -> str:
+            raise error
+
+        name: str
+
+    def picky(who: Any) -> str:
+        return str(who)
+
+    picky.__annotations__["who"] = Picky
+    block = run(lambda: one_call(tool(picky), {"who": {"name": "x"}}))
+    told = "ERROR exec.tool.invalid_input: checking the arguments failed: "
+    assert str(block.content).startswith(told + type(error).__name__)
+
+
+def test_a_result_may_be_full_of_nonsense() -> None:
+    def act(input: ToolInput, context: ToolContext) -> ToolResult:
+        return ToolResult(object(), "yes", {1: object()}, object())  # type: ignore[arg-type]  # pyright: ignore
+
+    async def main() -> None:
+        bus = Bus()
+        seen: list[Event] = []
+        bus.on("tool.call_complete", seen.append)
+        bench = await Bench.make(bus=bus)
+        block = await bench.call(toolset(Act(act)), "act")
+        assert (block.content, block.is_error) == ("<object>", False)
+        assert seen[0].data["metadata"] == {"1": "<object>"}
+        assert seen[0].data["display"] == "<object>"
+
+    run(main)
+
+
 def test_a_bare_value_is_a_result_too() -> None:
     block = run(lambda: one_call(Act(lambda i, c: {"a": 1})))
     assert block.content == '{"a":1}'
@@ -364,8 +401,22 @@ def test_a_call_whose_task_is_dropped_ends_quietly() -> None:
         call = bench.call(toolset(Act(lambda i, c: asyncio.sleep(60))), "act")
         call.send(None)
         call.close()
+        assert bench.kinds == ["tool.intent"]
 
     run(main)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_so_does_one_whose_tool_will_not_be_closed() -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        call = bench.call(toolset(Act(lambda i, c: swallow_everything())), "act")
+        call.send(None)
+        call.close()
+        assert bench.kinds == ["tool.intent"]
+
+    run(main)
+    gc.collect()
 
 
 def test_a_blocking_tool_is_left_to_itself() -> None:

@@ -15,7 +15,6 @@ SCRIPT = """
 import asyncio, json, sys, threading
 from pathlib import Path
 
-from lorimer.core.limits import Limits
 from lorimer.tools import ToolResult, builtin_tools, tool
 from tests.tools.support import Act, Bench, toolset
 from lorimer.world.files import RootedFiles
@@ -52,12 +51,12 @@ def recurse(input, context):
     return recurse(input, context)
 
 
-@tool
+@tool(timeout_s=0.2)
 def hang_thread() -> None:
     threading.Event().wait()
 
 
-@tool
+@tool(timeout_s=0.2)
 async def hang() -> None:
     await asyncio.sleep(600)
 
@@ -94,7 +93,7 @@ async def main():
     grown = {}
     with RootedFiles([folder]) as files:
         builtins = builtin_tools(["*"])
-        bench = await Bench.make(limits=Limits(tool_timeout_s=0.2))
+        bench = await Bench.make()
         tools = toolset(*builtins, files=files)
         for warm in ("Read", "Grep", "Edit"):
             await bench.call(tools, warm, {"file_path": "none", "pattern": "x[y]z"}, index=99)

@@ -17,8 +17,8 @@ from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionEr
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
 from lorimer.tools.base import ToolContext, ToolInput
-from lorimer.tools.encode import clean, plain
-from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, permit, suggestion
+from lorimer.tools.encode import clean, describe, plain, text_of
+from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, needs_no_rule, permit, suggestion
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed, into_files, told
 from lorimer.tools.running import run_tool
@@ -68,7 +68,9 @@ async def _live(
     """`extra` takes what only listeners are told."""
     try:
         entry, arguments = _accept(tools, use)
-        verdict = PLAIN_ALLOW if entry.granted else await _permit(tools, entry, arguments, key, run)
+        verdict = PLAIN_ALLOW
+        if not needs_no_rule(entry):
+            verdict = await _permit(tools, entry, arguments, key, run)
     except ToolExecutionError as refusal:
         data = failed(refusal)
 
@@ -98,7 +100,13 @@ def _accept(tools: Toolset, use: ToolUse) -> tuple[Entry, ToolInput]:
         raise invalid_input(
             f"the arguments are not JSON: {use.raw[:200]!r}. Send the call again with an object."
         )
-    return entry, entry.check(_own(use.input))
+    arguments = _own(use.input)
+    try:
+        return entry, entry.check(arguments)
+    except ToolExecutionError:
+        raise
+    except BaseException as error:
+        raise invalid_input(f"checking the arguments failed: {describe(error)}") from error
 
 
 def _own(input: Mapping[str, JSON]) -> ToolInput:
@@ -186,7 +194,7 @@ async def _call(
     finally:
         context.report = None
     if result.display:
-        extra["display"] = clean(result.display)
+        extra["display"] = text_of(result.display)
     if result.metadata:
         extra["metadata"] = plain(result.metadata)
     return await told(result, most, tools.spill or into_files(context), call_id)

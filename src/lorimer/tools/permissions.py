@@ -99,6 +99,11 @@ class Verdict:
 PLAIN_ALLOW: Final = Verdict(True)
 
 
+def needs_no_rule(entry: Entry) -> bool:
+    """The caller put the tool here, or it only reads what is open to tools anyway."""
+    return entry.granted or entry.effects <= {"read"}
+
+
 async def permit(
     entry: Entry,
     input: ToolInput,
@@ -109,10 +114,8 @@ async def permit(
     working_dir: Path | None,
     run: RunContext,
 ) -> Verdict:
-    """Decide one call. A person's answer is recorded (effect `approval`), so that a resumed run
-    does not ask again."""
-    if entry.granted or entry.effects <= {"read"}:
-        return PLAIN_ALLOW
+    """Decide one call of a tool that needs a rule. A person's answer is recorded (effect
+    `approval`), so that a resumed run does not ask again."""
     for rule in rules:
         if rule.allows(entry, input, working_dir):
             return Verdict(True, f"rule {rule}")

@@ -49,7 +49,7 @@ async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) ->
                 limit -= len(part.text) if isinstance(part, TextBlock) else 0
                 parts.append(part)
             data = {"content": content_to_json(parts)}
-    if result.is_error:
+    if result.is_error is True:
         data["is_error"] = True
     return data
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.tool import Approver
 from lorimer.tools.dispatch import dispatch
-from lorimer.tools.permissions import Rule
+from lorimer.tools.permissions import Rule, needs_no_rule
 from lorimer.tools.registry import ToolRegistry
 from lorimer.tools.results import Spill
 from lorimer.tools.threads import Threads
@@ -63,7 +63,7 @@ class Toolset:
         entry = self.registry.entry(use.name)
         if entry is None or not entry.concurrency_safe:
             return False
-        return entry.granted or self.approver is None or entry.effects <= {"read"}
+        return self.approver is None or needs_no_rule(entry)
 
     async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
