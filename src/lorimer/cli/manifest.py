@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from lorimer.cli import fail
+from lorimer.cli.text import one_line, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -118,7 +119,7 @@ def explain(file_or_preset: str) -> None:
             f"{fail.suggest(file_or_preset, PRESETS) or '.'} Presets: {', '.join(PRESETS)}"
         )
     for name, text in _facts(described):
-        click.echo(f"  {click.style(f'{name:<8}', dim=True)} {text}")
+        click.echo(f"  {click.style(f'{name:<8}', dim=True)} {visible(text)}")
     click.echo()
     print_table(_table(described))
     if not file_or_preset.startswith("minimal"):
@@ -163,6 +164,7 @@ def _facts(described: EnvironmentManifest) -> list[tuple[str, str]]:
 
 def _table(described: EnvironmentManifest) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     from lorimer.stages.catalogue import catalogue
 
@@ -178,10 +180,11 @@ def _table(described: EnvironmentManifest) -> Table:
         name = entry.name if entry.active else f"{entry.name} (off)"
         own = _settings(entry.config)
         style = None if entry.active else "dim"
-        table.add_row(str(entry.order), name, "", "", f"{_about(stage)}{own}", style=style)
+        about = Text(visible(f"{_about(stage)}{own}"))
+        table.add_row(str(entry.order), Text(visible(name)), "", "", about, style=style)
         for slot_name, slot in stage.slots().items():
             for strategy, what in _chosen(entry, slot_name, slot):
-                table.add_row("", "", slot_name, strategy, what, style=style)
+                table.add_row("", "", slot_name, Text(strategy), Text(visible(what)), style=style)
     return table
 
 
@@ -212,7 +215,5 @@ def _settings(config: object) -> str:
     """` [max_retries: 5]`, shortened."""
     if not isinstance(config, dict) or not config:
         return ""
-    from lorimer.cli.text import one_line
-
     given = cast("dict[str, object]", config)
     return f" [{', '.join([f'{key}: {one_line(str(value), 40)}' for key, value in given.items()])}]"

@@ -87,7 +87,7 @@ def print_rows(rows: Sequence[RunRow], states: Sequence[str], now: float) -> Non
             Text(state, style=COLOURS.get(state, "red")),
             str(row.iterations) if ended else "",
             money(row.cost_nano) if row.cost_nano else "–" if ended else "",
-            one_line(row.title),
+            Text(one_line(row.title)),  # as it is: brackets in it are no markup
         )
     print_table(table)
 

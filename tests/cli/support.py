@@ -1,0 +1,169 @@
+"""What the tests of the command line share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from lorimer.cli.app import lorimer
+from lorimer.core.jsonable import JSON
+from lorimer.testing.fake_server import FakeLLMServer, SeenRequest, ToolCall, Turn
+from lorimer.testing.faults import Hang
+
+PATIENCE_S = 30.0
+
+
+def invoke(*words: str, input: str | None = None) -> Result:
+    """The command line in this process."""
+    return CliRunner().invoke(lorimer, list(words), input=input)
+
+
+def lines(text: str) -> list[Mapping[str, JSON]]:
+    """JSON lines."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def by_turn(*turns: Turn) -> Callable[[SeenRequest], Turn]:
+    """A script that answers by how many answers the conversation has, so it can be asked again."""
+
+    def answer(request: SeenRequest) -> Turn:
+        messages = request.body["messages"]
+        assert isinstance(messages, Sequence)
+        said = [m for m in messages if isinstance(m, Mapping) and m["role"] == "assistant"]
+        return turns[min(len(said), len(turns) - 1)]
+
+    return answer
+
+
+def call(name: str, **given: JSON) -> Turn:
+    """An answer that makes one call."""
+    return Turn(text=f"I use {name}.", tool_calls=(ToolCall(f"toolu_{name}", name, given),))
+
+
+class HangsOnce:
+    """A script whose answer number `at` never comes the first time it is asked for."""
+
+    def __init__(self, at: int, *turns: Turn) -> None:
+        self._at = at
+        self._answer = by_turn(*turns)
+        self._hung = False
+
+    def __call__(self, request: SeenRequest) -> Turn:
+        messages = request.body["messages"]
+        assert isinstance(messages, Sequence)
+        said = sum(isinstance(m, Mapping) and m["role"] == "assistant" for m in messages)
+        if said == self._at and not self._hung:
+            self._hung = True
+            return Turn(text="never", faults=(Hang(),))
+        return self._answer(request)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Running:
+    """The command line in a process of its own."""
+
+    def __init__(self, *words: str, env: Mapping[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "lorimer", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> Done:
+        try:
+            out, err = self._process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            out, err = self._process.communicate()
+            raise AssertionError(f"it hangs: {out!r} {err!r}") from None
+        return Done(self._process.returncode, out.decode(), err.decode())
+
+
+def run_process(*words: str) -> Done:
+    """The command line in a process of its own, to its end."""
+    with Running(*words) as process:
+        return process.wait()
+
+
+def asked(server: FakeLLMServer, number: int) -> None:
+    """Wait until the server was asked that often."""
+    server.wait_until(lambda seen: len(seen.requests) >= number, PATIENCE_S)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something outside of this process."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def listed() -> list[Mapping[str, JSON]]:
+    """The runs of the default store, as a program sees them."""
+    result = invoke("runs", "ls", "--json")
+    assert result.exit_code == 0, result.stderr
+    return lines(result.stdout)
+
+
+def last_run() -> str:
+    """The id of the latest run."""
+    return str(listed()[0]["run_id"])
+
+
+def in_terminal(folder: Path, keys: bytes, *words: str, wait_for: bytes) -> Done:
+    """The command line on a terminal of its own; `keys` are typed once `wait_for` is shown."""
+    host = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", host, sys.executable, "-m", "lorimer", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        start_new_session=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    shown = bytearray()
+    while wait_for not in shown:
+        piece = os.read(process.stdout.fileno(), 4096)
+        assert piece, f"it ended: {bytes(shown)!r}"
+        shown += piece
+    process.stdin.write(keys)
+    process.stdin.flush()
+    while piece := os.read(process.stdout.fileno(), 4096):
+        shown += piece
+    process.stdin.close()
+    code = process.wait(PATIENCE_S)
+    process.stdout.close()
+    return Done(code, shown.decode(), "")

@@ -1,0 +1,36 @@
+"""`lorimer doctor`: what works, and what to do about the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import invoke
+
+
+def test_all_is_well_without_a_key() -> None:
+    result = invoke("doctor")
+    assert result.exit_code == 0, result.stdout
+    for name in ("python", "packages", "anthropic", "openai", "sqlite", "store", "bash", "sandbox"):
+        assert f" {name} " in result.stdout
+    assert "ANTHROPIC_API_KEY is not set" in result.stdout
+    assert "or without any: lorimer demo" in result.stdout
+
+
+def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-not-to-be-shown")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://me:p4ssw0rd@localhost:8000/v1")
+    result = invoke("doctor")
+    assert "ANTHROPIC_API_KEY is set (anthropic)" in result.stdout
+    assert "OPENAI_BASE_URL=http://***@localhost:8000/v1" in result.stdout
+    assert "sk-not" not in result.output
+    assert "p4ssw0rd" not in result.output
+
+
+def test_a_broken_store_is_told_and_ends_with_1(own_place: Path) -> None:
+    (own_place / "broken.db").write_bytes(b"not a database, but long enough to be one" * 100)
+    result = invoke("doctor", "--store", "broken.db")
+    assert result.exit_code == 1
+    assert "✗ store" in result.stdout
+    assert "1 of these has to be mended first." in result.stdout

@@ -1,0 +1,31 @@
+"""The examples run as they are, against a provider of our own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lorimer.testing.fake_server import FakeLLMServer, Turn
+from tests.cli.support import by_turn, call
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_minimal(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = by_turn(call("add", a=1234.5, b=8765.25), Turn(text="It is 9999.75."))
+    with FakeLLMServer(script, api_key="sk-example") as server:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-example")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / "minimal.py")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "9999.75" in str(server.requests[1].body["messages"])
+    assert done.stdout == "It is 9999.75.\n2 turns, 30 tokens, $0.0002\n"

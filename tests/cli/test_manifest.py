@@ -1,0 +1,111 @@
+"""`lorimer manifest`: files that describe agents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.presets import PRESETS, preset_manifest
+from tests.cli.support import invoke
+
+BROKEN = """
+version: "1"
+metadata: {name: broken, autor: me}
+model: {max_tokens: 0}
+stages:
+- {order: 1, name: input}
+- {order: 6, name: api, strategies: {retry: exponental_backoff}}
+- {order: 9, name: pares}
+- {order: 10, name: tool, strategies: {exekutor: partition}}
+- {order: 21, name: yield, config: {a: 1}}
+"""
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_a_new_manifest_is_that_of_the_preset(preset: str, own_place: Path) -> None:
+    assert invoke("manifest", "new", "--preset", preset, "-o", "a.yaml").exit_code == 0
+    assert EnvironmentManifest.load("a.yaml") == preset_manifest(preset)
+    result = invoke("manifest", "validate", "a.yaml")
+    assert (result.exit_code, result.stdout) == (0, "a.yaml: ok\n")
+
+
+def test_a_new_manifest_to_standard_output(own_place: Path) -> None:
+    words = ("--model", "openai:gpt-5.2", "--tools", "readonly", "--system", "Be brief.")
+    (own_place / "b.yaml").write_text(invoke("manifest", "new", *words).stdout, "utf-8")
+    read = EnvironmentManifest.load("b.yaml")
+    assert read.model.model == "openai:gpt-5.2"
+    assert read.tools.built_in == ["Read", "Glob", "Grep"]
+    assert read.stages["system"].config["prompt"] == "Be brief."
+
+
+def test_a_file_is_not_replaced_by_accident(own_place: Path) -> None:
+    (own_place / "a.json").write_text("precious", "utf-8")
+    result = invoke("manifest", "new", "-o", "a.json")
+    assert result.exit_code == 2
+    assert "a.json is there already" in result.stderr
+    assert (own_place / "a.json").read_text("utf-8") == "precious"
+    assert invoke("manifest", "new", "-o", "a.json", "--force").exit_code == 0
+    assert EnvironmentManifest.load("a.json") == preset_manifest("agent")
+
+
+def test_every_error_is_named_with_its_path(own_place: Path) -> None:
+    (own_place / "broken.yaml").write_text(BROKEN, "utf-8")
+    (own_place / "good.yaml").write_text(invoke("manifest", "new").stdout, "utf-8")
+    result = invoke("manifest", "validate", "broken.yaml", "good.yaml", "nowhere.yaml")
+    told = result.stderr.splitlines()
+    assert result.exit_code == 2
+    assert result.stdout == "good.yaml: ok\n"
+    for path, reason in (
+        ("metadata.autor", "there is no such field"),
+        ("model.max_tokens", "greater than or equal to 1"),
+        ("stages[6].strategies.retry", "did you mean 'exponential_backoff'?"),
+        ("stages[9].name", "did you mean 'parse'?"),
+        ("stages[10].strategies", "did you mean 'executor'?"),
+        ("stages[21].config", "takes no configuration"),
+        ("nowhere.yaml", "there is no such file"),
+    ):
+        assert any([path in line and reason in line for line in told]), (path, told)
+    assert all([line.startswith("error: ") for line in told])
+
+
+def test_a_run_of_a_broken_manifest_lists_them_too(own_place: Path) -> None:
+    (own_place / "broken.yaml").write_text(BROKEN, "utf-8")
+    result = invoke("run", "hi", "--manifest", "broken.yaml")
+    told = result.stderr.splitlines()
+    assert result.exit_code == 2
+    count = len(told) - 1
+    assert count >= 6
+    assert told[0] == f"error: The manifest has {count} errors (exec.pipeline.invalid_manifest)"
+
+
+def test_the_schema_describes_what_is_written() -> None:
+    schema = json.loads(invoke("manifest", "schema").stdout)
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert set(preset_manifest("agent").to_dict()) <= set(schema["properties"])
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_an_agent_is_explained_stage_by_stage(preset: str) -> None:
+    shown = invoke("manifest", "explain", preset).stdout
+    for entry in preset_manifest(preset).stages:
+        assert f"{entry.order:>2}  {entry.name}" in shown
+    assert "claude-sonnet-4-6 of anthropic" in shown
+    assert "exponential_backoff" in shown
+    assert "Recoverable failures" in shown
+
+
+def test_what_a_manifest_chose_is_marked(own_place: Path) -> None:
+    manifest = preset_manifest("agent", model="openai:gpt-5.2:high")
+    manifest.stages["api"].strategies["retry"] = "rate_limit_aware"
+    manifest.stages["api"].strategy_configs["retry"] = {"max_retries": 9}
+    manifest.stages["think"].active = False
+    manifest.save("a.yaml")
+    shown = invoke("manifest", "explain", "a.yaml").stdout
+    assert "rate_limit_aware *" in shown
+    assert "[max_retries: 9]" in shown
+    assert "think (off)" in shown
+    assert "gpt-5.2 of openai, effort high" in shown

@@ -1,0 +1,142 @@
+"""`lorimer runs`: what is told of a run, and going on with one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lorimer.testing.fake_server import FakeLLMServer, Turn
+from lorimer.testing.faults import Status
+from tests.cli.support import by_turn, call, invoke, last_run, lines, listed
+
+DONE = Turn(text="All is done.")
+
+
+def finished(*words: str) -> str:
+    """The id of a run with one call that was allowed and one that was not."""
+    script = by_turn(
+        call("Write", file_path="a.txt", content="first\nsecond"),
+        call("Bash", command="rm -rf everything"),
+        DONE,
+    )
+    with FakeLLMServer(script) as server:
+        rules = ("--allow", "Write(a.txt)")
+        result = invoke("run", "Tidy up\nthis folder", "--base-url", server.url, *rules, *words)
+        assert result.exit_code == 0, result.stderr
+    return last_run()
+
+
+def test_an_empty_store_is_no_error() -> None:
+    result = invoke("runs", "ls")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "No runs yet" in result.stderr
+    assert invoke("runs", "ls", "--json").output == ""
+
+
+def test_runs_are_listed_newest_first() -> None:
+    first, second = finished(), finished()
+    shown = invoke("runs", "ls").stdout.splitlines()
+    assert shown[0].split() == ["run", "when", "status", "turns", "cost", "task"]
+    assert [line.split()[0] for line in shown[1:]] == [second[:12], first[:12]]
+    assert "ok" in shown[1]
+    assert "Tidy up this folder" in shown[1]
+    assert len(lines(invoke("runs", "ls", "--json", "-n", "1").stdout)) == 1
+    data = listed()[0]
+    assert data["run_id"] == second
+    assert data["status"] == "ok"
+    assert data["iterations"] == 3
+    assert data["title"] == "Tidy up this folder"
+
+
+def test_a_run_is_told_from_its_facts() -> None:
+    run = finished()
+    shown = invoke("runs", "show", run[:10]).stdout
+    assert shown.startswith(f"{run}  ok\n")
+    for expected in (
+        "task   Tidy up this folder",
+        "agent  agent on claude-sonnet-4-6; tools: Read, Write, Edit, Glob, Grep, Bash",
+        "used   3 turns · 2 tool calls · 30 tokens in, 15 out · $0.0003",
+        "turn 1  claude-sonnet-4-6 · ",
+        "● I use Write.",
+        "✓ Write a.txt",
+        "✗ Bash rm -rf everything",
+        "ERROR exec.tool.access_denied",
+        "api ",
+        "All is done.",
+        "ended ok",
+    ):
+        assert expected in shown
+    assert invoke("runs", "show").stdout.startswith(run), "the latest, where none is named"
+
+
+def test_inputs_and_results_in_full() -> None:
+    finished()
+    shown = invoke("runs", "show", "--full").stdout
+    assert "content: first\n        second" in shown
+    assert "command: rm -rf everything" in shown
+
+
+def test_the_facts_themselves() -> None:
+    run = finished()
+    facts = lines(invoke("runs", "show", run, "--json").stdout)
+    assert [facts[0]["type"], facts[-1]["type"]] == ["run.start", "run.end"]
+    assert {fact["run_id"] for fact in facts} == {run}
+    assert [fact["seq"] for fact in facts] == list(range(1, len(facts) + 1))
+
+
+def test_a_failed_run_shows_code_and_reason() -> None:
+    with FakeLLMServer([Turn(faults=(Status(401, "no such key"),))]) as server:
+        invoke("run", "hi", "--base-url", server.url)
+    shown = invoke("runs", "show").stdout
+    assert "  error" in shown.splitlines()[0]
+    assert "✗ the call failed: " in shown
+    assert "(exec.api.auth.invalid_key)" in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["show", "resume"])
+def test_a_run_that_is_not_there(command: str) -> None:
+    finished()
+    result = invoke("runs", command, "run_zzz")
+    assert result.exit_code == 2
+    assert "there is no run 'run_zzz' in this store (exec.run.unknown)" in result.stderr
+    assert "hint: lorimer runs ls" in result.stderr
+
+
+def test_an_id_that_begins_several_runs() -> None:
+    finished(), finished()
+    result = invoke("runs", "show", "run_")
+    assert result.exit_code == 2
+    assert "several runs begin with 'run_'" in result.stderr
+
+
+def test_a_run_that_has_ended_is_not_resumed() -> None:
+    run = finished()
+    result = invoke("runs", "resume", run)
+    assert result.exit_code == 2
+    assert "has ended (ok): there is nothing to resume (exec.run.ended)" in result.stderr
+
+
+def test_another_store(own_place: Path) -> None:
+    with FakeLLMServer([DONE]) as server:
+        words = ("--base-url", server.url, "--store", "my store.db", "--max-turns", "1")
+        assert invoke("run", "hi", *words).exit_code == 0
+    assert (own_place / "my store.db").exists()
+    assert listed() == []
+    told = invoke("runs", "show", "run_q", "--store", "my store.db").stderr
+    assert "hint: lorimer runs ls --store 'my store.db'" in told
+
+
+def test_no_secret_is_kept(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-not-to-be-kept")
+    with FakeLLMServer([DONE]) as server:
+        address = server.url.replace("http://", "http://user:p4ssw0rd@")
+        words = ("--base-url", address, "--api-key-env", "MY_KEY", "--store", "s.db")
+        result = invoke("run", "hi", *words)
+    kept = b"".join([path.read_bytes() for path in own_place.glob("s.db*")])
+    assert b"MY_KEY" in kept
+    assert b"sk-not-to-be-kept" not in kept
+    assert b"p4ssw0rd" not in kept
+    assert "p4ssw0rd" not in result.output
+    assert json.dumps(DONE.text)[1:-1].encode() in kept

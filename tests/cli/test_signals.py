@@ -1,0 +1,136 @@
+"""Processes that are stopped, and runs that go on: real signals, real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from lorimer.testing.fake_server import FakeLLMServer, Turn
+from tests.cli.support import (
+    HangsOnce,
+    Running,
+    asked,
+    by_turn,
+    call,
+    in_terminal,
+    invoke,
+    last_run,
+    listed,
+    until,
+)
+
+DONE = Turn(text="All is done.")
+RULE = "Bash(echo ran >> log.txt)"
+WORK = (call("Bash", command="echo ran >> log.txt"), DONE)
+
+
+def test_ctrl_c_ends_the_run_and_says_what_was_spent() -> None:
+    with (
+        FakeLLMServer(HangsOnce(1, call("Glob", pattern="*"), DONE)) as server,
+        Running("run", "hi", "--base-url", server.url) as process,
+    ):
+        asked(server, 2)
+        process.send(signal.SIGINT)
+        done = process.wait()
+    assert (done.code, done.out) == (130, "")
+    assert "spent: 2 turns · 1 tool call · 10 tokens in, 5 out · $0.0001" in done.err
+    assert "(exec.run.cancelled)" in done.err
+    assert "Traceback" not in done.err
+    run = listed()[0]
+    assert (run["status"], run["code"]) == ("cancelled", "exec.run.cancelled")
+
+
+def test_sigterm_suspends_the_run_and_it_goes_on(own_place: Path) -> None:
+    with (
+        FakeLLMServer(HangsOnce(1, *WORK)) as server,
+        Running("run", "hi", "--base-url", server.url, "--allow", RULE) as process,
+    ):
+        asked(server, 2)
+        process.send(signal.SIGTERM)
+        done = process.wait()
+        assert done.code == 143
+        run = last_run()
+        assert f"hint: Go on with: lorimer runs resume {run[:12]}" in done.err
+        assert listed()[0]["status"] == "interrupted"
+        result = invoke("runs", "resume", run[:12], "--allow", RULE)
+        assert (result.exit_code, result.stdout) == (0, "All is done.\n")
+        assert len(server.requests) == 3, "only the one that was cut off is asked again"
+    assert (own_place / "log.txt").read_text("utf-8") == "ran\n"
+    assert "↺ going on after" in result.stderr
+    assert "ok: 2 turns · 1 tool call · 20 tokens in, 10 out" in result.stderr
+
+
+def test_after_kill_9_the_run_goes_on_at_once_and_repeats_nothing(own_place: Path) -> None:
+    with (
+        FakeLLMServer(HangsOnce(1, *WORK)) as server,
+        Running("run", "hi", "--base-url", server.url, "--allow", RULE) as process,
+    ):
+        asked(server, 2)
+        run = last_run()
+        assert listed()[0]["status"] == "running"
+        busy = invoke("runs", "resume", run, "--allow", RULE)
+        assert busy.exit_code == 4
+        assert "is being worked on by process" in busy.stderr
+        process.send(signal.SIGKILL)
+        process.wait()
+
+        assert listed()[0]["status"] == "interrupted"
+        shown = invoke("runs", "show", run).stdout
+        assert f"go on with: lorimer runs resume {run[:12]} --allow '{RULE}'" in shown
+
+        refused = invoke("runs", "resume", run)
+        assert refused.exit_code == 2
+        assert "was begun with rules; they are not kept" in refused.stderr
+        assert f"lorimer runs resume {run[:12]} --allow '{RULE}'" in refused.stderr
+
+        os.chdir("/")  # the workspace is the one that it was begun in
+        result = invoke("runs", "resume", run, "--allow", RULE, "--output-format", "json")
+        assert result.exit_code == 0, result.stderr
+        assert len(server.requests) == 3
+    data = json.loads(result.stdout)
+    assert (data["run_id"], data["status"], data["iterations"]) == (run, "ok", 2)
+    assert data["usage"] == {"input_tokens": 20, "output_tokens": 10}
+    assert (own_place / "log.txt").read_text("utf-8") == "ran\n"
+
+
+def test_a_second_ctrl_c_does_not_wait(own_place: Path) -> None:
+    stubborn = "trap '' INT TERM; touch started; sleep 60 & wait; sleep 60"
+    with (
+        FakeLLMServer(by_turn(call("Bash", command=stubborn), DONE)) as server,
+        Running("run", "hi", "--base-url", server.url, "--allow", "Bash") as process,
+    ):
+        until((own_place / "started").exists)
+        process.send(signal.SIGINT)
+        process.send(signal.SIGINT)
+        done = process.wait()
+    assert done.code == 130
+    assert "stopping (again: at once)" in done.err
+
+
+def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:
+    command = "echo yes > answer.txt"
+    script = by_turn(
+        call("Bash", command=command),
+        call("Bash", command=command),
+        call("Bash", command="echo other > other.txt"),
+        DONE,
+    )
+    with FakeLLMServer(script) as server:
+        words = ("run", "hi", "--base-url", server.url)
+        done = in_terminal(own_place, b"what?\na\nn\n", *words, wait_for=b"this very call: ")
+    assert done.code == 0, done.out
+    assert "Bash wants to run" in done.out.replace("\x1b[1;33m", "").replace("\x1b[0m", "")
+    assert done.out.count("wants to run") == 2, "the same call was not asked about again"
+    assert (own_place / "answer.txt").read_text("utf-8") == "yes\n"
+    assert not (own_place / "other.txt").exists()
+
+
+def test_ctrl_c_while_somebody_is_asked(own_place: Path) -> None:
+    with FakeLLMServer(by_turn(call("Bash", command="touch never"), DONE)) as server:
+        words = ("run", "hi", "--base-url", server.url)
+        done = in_terminal(own_place, b"\x03", *words, wait_for=b"this very call: ")
+    assert done.code == 130, done.out
+    assert "spent:" in done.out
+    assert not (own_place / "never").exists()

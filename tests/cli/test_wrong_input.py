@@ -1,0 +1,115 @@
+"""Whatever is wrong with a command line: one line, the nearest names, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorimer.cli.fail import EXIT_CODES, exit_code
+from lorimer.core.errors import ExecutorErrorCode, LorimerError
+from tests.cli.support import invoke, listed, run_process
+
+WRONG = (
+    ("rum hi", "there is no command 'rum'; did you mean 'run'"),
+    ("runs lss", "there is no command 'lss'; did you mean 'ls'? Known: ls, resume, show"),
+    ("run --modle x hi", "there is no option '--modle'; did you mean '--model'?"),
+    ("run --max-turn 3 hi", "there is no option '--max-turn'; did you mean '--max-turns'"),
+    ("demo --quick", "there is no option '--quick'"),
+    ("run --max-turns three hi", "invalid value for '--max-turns': 'three'"),
+    ("run --max-turns 0 hi", "invalid value for '--max-turns': 0 is not in the range x>=1"),
+    ("run --max-cost-usd -1 hi", "invalid value for '--max-cost-usd'"),
+    ("run --timeout soon hi", "'soon' is no time: write seconds, or e.g. 90s, 5m, 2h"),
+    ("run --output-format jsn hi", "there is no 'jsn'; did you mean 'json'?"),
+    ("run --preset agnet hi", "there is no preset 'agnet'; did you mean 'agent'?"),
+    ("manifest new --preset agnet", "there is no preset 'agnet'; did you mean 'agent'?"),
+    ("manifest explain agnet", "'agnet' is neither a file nor a preset; did you mean 'agent'?"),
+    (
+        "run --provider antropic -m x hi",
+        "there is no provider 'antropic'; did you mean 'anthropic'",
+    ),
+    ("run -m antropic:x hi", "did you mean 'anthropic'?"),
+    ("run --provider openai hi", "--provider says who answers, but not which model"),
+    ("run --tools Raed hi", "there is no built-in tool 'Raed'; did you mean 'Read'?"),
+    ("run --allow Bsh(ls) --base-url http://x hi", "no tool 'Bsh'; did you mean 'Bash'?"),
+    ("run --allow Bash(ls --base-url http://x hi", "is not a rule"),
+    ("run --preset minimal --tools Read hi", "--tools: this agent has no tool stage"),
+    ("run --preset minimal --system x hi", "--system: this agent has no system stage"),
+    ("run --manifest nowhere.yaml hi", "'nowhere.yaml' does not exist"),
+    ("run --manifest bad.toml hi", "bad.toml"),
+    ("run --preset chat --manifest bad.toml hi", "--preset and --manifest both"),
+    ("run --workspace nowhere hi", "'nowhere' does not exist"),
+    ("run --input-file nowhere hi", "'nowhere' does not exist"),
+    ("run --input-file bad.toml hi", "two tasks"),
+    ("run --preset chat", "no task"),
+    ("run --input-file empty.txt", "empty.txt is empty"),
+    ("run --input-file latin1.txt", "the task is not UTF-8 text"),
+    ("run --api-key-env NOT_SET --base-url http://x hi", "the variable NOT_SET is not set"),
+    ("run --include-partial-messages hi", "goes with --output-format stream-json"),
+    ("runs show", "there is no store of runs at"),
+    ("runs ls --store nowhere.db", "there is no store of runs at nowhere.db"),
+    ("runs resume run_x --store nowhere.db", "there is no store of runs at nowhere.db"),
+    ("manifest validate", "missing argument"),
+    ("demo --base-url http://x", "--base-url needs --model"),
+    ("demo --dir .", "--dir: . is there already"),
+)
+
+
+@pytest.mark.parametrize(("line", "expected"), WRONG, ids=[line for line, _ in WRONG])
+def test_wrong_input(line: str, expected: str, own_place: Path) -> None:
+    (own_place / "bad.toml").write_text("[stages\n", "utf-8")
+    (own_place / "empty.txt").write_text(" \n", "utf-8")
+    (own_place / "latin1.txt").write_bytes("Zürich".encode("latin-1"))
+    result = invoke(*line.split())
+    told = result.stderr.splitlines()
+    assert result.exit_code == 2, result.output
+    assert told[0].startswith("error: ")
+    assert expected in told[0]
+    assert len(told) == 1 or (len(told) == 2 and told[1].startswith("hint: "))
+    assert result.stdout == ""
+    assert listed() == []
+
+
+def test_every_exit_code_is_in_the_help() -> None:
+    shown = invoke("--help").stdout
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code:<4} {meaning}" in shown
+
+
+@pytest.mark.parametrize("code", list(ExecutorErrorCode))
+def test_every_error_code_has_a_documented_exit_code(code: ExecutorErrorCode) -> None:
+    assert exit_code(LorimerError("x", code=code)) in set(EXIT_CODES) - {0}
+
+
+def test_a_traceback_only_with_debug(own_place: Path) -> None:
+    plain = run_process("run", "--preset", "agnet", "hi")
+    assert (plain.code, plain.err.count("\n")) == (2, 2)
+    debug = run_process("run", "--debug", "--preset", "agnet", "hi")
+    assert "Traceback" in debug.err
+
+
+def test_help_is_quick_and_imports_no_command() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from lorimer.cli.app import lorimer\n"
+        "try: lorimer(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'rich', 'anthropic', 'openai', 'apsw', 'httpx2', 'lorimer.cli.run'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+    assert "Exit codes:" in done.stdout
+
+
+def test_the_store_may_not_be_some_other_file(own_place: Path) -> None:
+    import sqlite3
+
+    database = sqlite3.connect(own_place / "other.db")
+    database.execute("CREATE TABLE t(x)")
+    database.close()
+    result = invoke("runs", "ls", "--store", "other.db")
+    assert result.exit_code == 4
+    assert "other.db is a SQLite database, but not a journal of lorimer" in result.stderr
