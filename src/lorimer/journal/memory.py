@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, LedgerEntry, RunRow
 from lorimer.core.world import World
@@ -14,6 +13,7 @@ from lorimer.journal.projection import (
     ended_row,
     pick,
     refuse_claim,
+    refuse_closed,
     refuse_end,
     refuse_epoch,
     refuse_snapshot,
@@ -66,7 +66,7 @@ class MemoryJournal:
         if line is None or line.epoch != epoch:
             raise refuse_epoch(stream)
         if self._closed:
-            raise closed()
+            raise refuse_closed()
         if ledger is not None or not facts:
             check_append(len(facts), ledger)
         events = line.events
@@ -190,8 +190,3 @@ class MemoryJournal:
     async def close(self) -> None:
         """Refuses appends from now on; what is there can still be read."""
         self._closed = True
-
-
-def closed() -> JournalError:
-    """The refusal of a journal that was closed."""
-    return JournalError("the journal is closed")

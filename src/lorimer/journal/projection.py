@@ -1,5 +1,5 @@
-"""The list of runs that every store keeps beside the facts: one row a run, from its run.start
-and run.end, and the two rules that these obey."""
+"""What all stores share: the list of runs that they keep beside the facts (one row a run, from its
+run.start and run.end), the rules that these obey, and the words in which a call is refused."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ def refuse_claim(stream: str, owner: str, seconds: float) -> JournalError:
         code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
         hint=f"Wait until it is done; if it died, its claim ends by itself in {seconds:.0f} s.",
     )
+
+
+def refuse_closed() -> JournalError:
+    """A call after `close`."""
+    return JournalError("the journal is closed")
 
 
 def refuse_snapshot(stream: str) -> JournalError:

@@ -24,11 +24,11 @@ from lorimer.core.world import World
 from lorimer.journal.codec import encode, micros
 from lorimer.journal.database import Database, Row, one
 from lorimer.journal.faults import explain
-from lorimer.journal.memory import closed
 from lorimer.journal.projection import (
     check_append,
     pick,
     refuse_claim,
+    refuse_closed,
     refuse_epoch,
     refuse_snapshot,
 )
@@ -315,7 +315,7 @@ class SQLiteJournal:
 
     async def _query(self, query: Callable[[Database], T]) -> T:
         if self._closed:
-            raise closed()
+            raise refuse_closed()
         if not self._threads:
             return await self._writer.submit(query, sync=False, inline=True)
         await self._writer.open()
@@ -325,7 +325,7 @@ class SQLiteJournal:
     def _query_in_thread(self, query: Callable[[Database], T]) -> T:
         with self._reading:
             if self._closed:
-                raise closed()
+                raise refuse_closed()
             try:
                 if self._reader is None:
                     self._reader = open_for_reading(self._path, self._vfs)

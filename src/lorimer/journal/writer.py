@@ -29,7 +29,7 @@ from lorimer.core.errors import JournalError
 from lorimer.core.world import World
 from lorimer.journal.database import BUSY_MS, Database
 from lorimer.journal.faults import explain, lost_sync
-from lorimer.journal.memory import closed
+from lorimer.journal.projection import refuse_closed
 from lorimer.journal.schema import open_for_writing
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Writer:
         job = Job(run, sync)
         if not self._threads:
             if self._closed:
-                raise closed()
+                raise refuse_closed()
             self._settle([job])
             self._checkpoint_if_due()
         elif not inline or sync or not self._commit_in_line(job):
@@ -218,7 +218,7 @@ class Writer:
     def _enqueue(self, job: Job[T]) -> None:
         with self._gate:
             if self._closed:
-                raise closed()
+                raise refuse_closed()
             if self._thread is None:
                 thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
                 thread.start()  # may fail: then nothing is queued
