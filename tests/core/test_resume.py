@@ -111,8 +111,6 @@ def test_a_run_cut_after_any_fact_repeats_nothing_and_ends_the_same() -> None:
                     f.data for f in result.events if f.type == "model.intent"
                 ]
             else:
-                assert "outcome" in str(
-                    next(s.content for s in result.steps if s.tool == "change")
-                )
+                assert "outcome" in str(next(s.content for s in result.steps if s.tool == "change"))
 
         simulate(resumed)
