@@ -1,0 +1,1 @@
+"""The engine and its vocabulary: what everything else is made of."""

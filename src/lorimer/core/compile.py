@@ -17,6 +17,7 @@ from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import (
     EnvironmentManifest,
+    StageEntries,
     StageEntry,
     invalid,
     problems_of,
@@ -136,30 +137,30 @@ def strategies_of(stage: AnyStage) -> list[Strategy]:
 
 def check_document(data: Mapping[str, JSON], catalogue: Catalogue) -> list[str]:
     """Every fault of a manifest that may be broken anywhere, as `path: reason`."""
-    problems: list[str] = []
     try:
         manifest = EnvironmentManifest.model_validate(data)
     except ValidationError as error:
         problems = problems_of(error)
-        manifest = EnvironmentManifest(stages=_sound_entries(data))  # pyright: ignore[reportArgumentType]
-        return problems + [
-            problem
-            for problem in _build(manifest, catalogue)[1]
-            if not problem.startswith("stages:")
-        ]
+        entries, whole = _sound_entries(data)
+        manifest = EnvironmentManifest(stages=StageEntries(entries))
+        found = _build(manifest, catalogue)[1]
+        # with a malformed entry nobody can say what is missing
+        return problems + [one for one in found if whole or not one.startswith("stages:")]
     return _build(manifest, catalogue)[1]
 
 
-def _sound_entries(data: Mapping[str, JSON]) -> list[StageEntry]:
-    entries = data.get("stages")
+def _sound_entries(data: Mapping[str, JSON]) -> tuple[list[StageEntry], bool]:
+    """The well-formed entries, and whether that is all of them."""
+    entries = data.get("stages", [])
+    if isinstance(entries, str) or not isinstance(entries, Sequence):
+        return [], False
     sound: list[StageEntry] = []
-    if isinstance(entries, Sequence) and not isinstance(entries, str):
-        for entry in entries:
-            try:
-                sound.append(StageEntry.model_validate(entry))
-            except ValidationError:
-                continue  # already among the problems
-    return sound
+    for entry in entries:
+        try:
+            sound.append(StageEntry.model_validate(entry))
+        except ValidationError:
+            continue  # already among the problems
+    return sound, len(sound) == len(entries)
 
 
 def _build(manifest: EnvironmentManifest, catalogue: Catalogue) -> tuple[list[AnyStage], list[str]]:
@@ -167,7 +168,8 @@ def _build(manifest: EnvironmentManifest, catalogue: Catalogue) -> tuple[list[An
     active = [entry for entry in manifest.stages if entry.active]
     names = [entry.name for entry in active]
     problems.extend(
-        f"stages: the {name!r} stage is missing; it is required"
+        f"stages: {name!r} is missing and required; add {{order: {catalogue.order(name)}, "
+        f"name: {name}}}"
         for name in REQUIRED
         if name not in names
     )

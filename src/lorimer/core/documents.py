@@ -74,10 +74,15 @@ def _yaml(text: str) -> object:
     class Strict(yaml.SafeLoader):
         """No aliases (they can blow up), no duplicate keys."""
 
+        def __init__(self, stream: str) -> None:
+            super().__init__(stream)
+            self.seen: set[int] = set()
+
         def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-            if isinstance(cast("object", self.peek_event()), yaml.AliasEvent):
-                raise ValueError("aliases are not allowed")
             node = super().compose_node(parent, index)
+            if id(node) in self.seen:
+                raise ValueError("aliases are not allowed")
+            self.seen.add(id(node))
             if isinstance(node, yaml.MappingNode):
                 _unique([(str(key.value), None) for key, _ in node.value])
             return node

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from anyio import CancelScope
@@ -75,10 +76,9 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
         context.interrupt(error)
     finally:
         context.alarm.stop()
-    if context.reason is None:
-        return await _end(state, failure)
-    with CancelScope(shield=True):
-        return await _end(state, _stopped(context, context.reason))
+    if context.reason is not None:
+        failure = _stopped(context, context.reason)
+    return await _end(state, failure)
 
 
 async def _admit(plan: Plan, state: PipelineState) -> None:
@@ -144,7 +144,7 @@ async def _stages(
 ) -> object:
     context = state.run
     clock = context.world.monotonic
-    watched = context.wants("stage.enter")
+    watched = not context.unheard
     now = clock()
     for step in steps:
         context.stage = step.name
@@ -220,13 +220,14 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
 async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineResult:
     context = state.run
     status = "ok" if failure is None else _STATUS.get(failure.code, "error")
-    try:
-        await _record_end(state, status, failure)
-    except JournalError as error:
-        failure, status = error, _STATUS.get(error.code, "error")
-    except asyncio.CancelledError as error:
-        # written all the same: an append is not interrupted once begun
-        context.interrupt(error)
+    with _undisturbed(context):
+        try:
+            await _record_end(state, status, failure)
+        except JournalError as error:
+            failure, status = error, _STATUS.get(error.code, "error")
+        except asyncio.CancelledError as error:
+            # written all the same: an append is not interrupted once begun
+            context.interrupt(error)
     state.close_turn()
     result = PipelineResult(
         run_id=context.id,
@@ -245,11 +246,17 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
     if failure is not None:
         failure.result = result
     _announce_end(context, result)
-    try:
-        await context.close()
-    except asyncio.CancelledError as error:
-        context.interrupt(error)
+    with _undisturbed(context):
+        try:
+            await context.close()
+        except asyncio.CancelledError as error:
+            context.interrupt(error)
     return result
+
+
+def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | None]:
+    """What stopped the run is not told again to its last words."""
+    return nullcontext() if context.reason is None else CancelScope(shield=True)
 
 
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:

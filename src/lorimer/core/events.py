@@ -107,13 +107,14 @@ class ErrorData(TypedDict):
 class RunStart(TypedDict):
     """`run.start`: synced before the run's id is told."""
 
+    run_id: str
     input: JSON
     manifest: str
     """Hash under which the manifest is stored."""
     seed: int
+    """Of the run's dice."""
     limits: NotRequired[Mapping[str, JSON]]
-    parent: NotRequired[str]
-    title: NotRequired[str]
+    """Only when they are not the manifest's."""
 
 
 class ModelIntent(TypedDict):
@@ -121,8 +122,6 @@ class ModelIntent(TypedDict):
 
     key: str
     hash: str
-    model: NotRequired[str]
-    """Only when it differs from that of the intent before in this run."""
     messages: NotRequired[Sequence[JSON]]
     """Messages added to the conversation since the last fact, other than replies and results."""
     reserve: NotRequired[int]
@@ -173,7 +172,35 @@ class IterationEnd(TypedDict):
     reason: NotRequired[str]
     """Absent: tool_calls."""
     times: Sequence[int | None]
-    """Microseconds in each stage of the plan, in order; None: bypassed."""
+    """Microseconds in each stage of the iteration, in order; None: bypassed. The first iteration
+    begins with stages 1 to 5, a later one with those that run before every call."""
+
+
+class Effect(TypedDict, total=False):
+    """`effect`: an effect that is neither a model's nor a tool's, such as an approval; or, under
+    a key that begins with `abandoned:`, what a cancelled call had cost."""
+
+    key: str
+    hash: str
+    usage: Mapping[str, int]
+    cost: int
+    error: ErrorData
+
+
+class DecisionFact(TypedDict):
+    """`decision`: a call was refused. An allow that is not a plain one rides in its intent."""
+
+    key: str
+    tool: str
+    code: str
+    rule: str
+    """Who or what said no."""
+
+
+class RunSuspended(TypedDict):
+    """`run.suspended`: the run stopped without an end; it waits to be resumed."""
+
+    code: str
 
 
 class RunEnd(TypedDict):
@@ -185,4 +212,3 @@ class RunEnd(TypedDict):
     usage: Mapping[str, int]
     cost: int
     iterations: int
-    text: NotRequired[str]

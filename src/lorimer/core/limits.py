@@ -40,8 +40,8 @@ class Limits:
     """Seconds for one tool call, unless the tool names its own."""
     max_result_chars: int = 50_000
     """Characters of one tool result that the model sees; longer ones are spilled to a file."""
-    connect_timeout_s: float = 10.0
-    """Seconds to reach a provider's first response byte of headers beyond the send."""
+    connect_timeout_s: float = 30.0
+    """Seconds until a provider's first sign of life: the headers of its answer."""
     idle_timeout_s: float = 120.0
     """Seconds without any content in a model's stream (and to its first piece: x 2.5)."""
     model_timeout_s: float = 600.0

@@ -31,10 +31,15 @@ class Metadata(_Part):
     """Who the agent is, for people."""
 
     name: str = "agent"
+    """What it is called."""
     description: str = ""
+    """What it is for."""
     author: str = ""
+    """Who wrote it."""
     tags: list[str] = []
+    """Words to find it by."""
     base_preset: str = ""
+    """The preset it was made from."""
 
 
 class ModelConfig(_Part):
@@ -45,19 +50,28 @@ class ModelConfig(_Part):
     max_tokens: Annotated[int, Field(ge=1)] = 8192
     """Bounds the visible answer."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Randomness; none: the provider's default."""
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the probability mass to choose from."""
     top_k: Annotated[int, Field(ge=1)] | None = None
+    """How many tokens to choose from, where the provider has it."""
     stop_sequences: list[str] = []
+    """Texts at which the answer ends."""
     thinking_enabled: bool = False
+    """Let the model reason before it answers, where it can."""
     thinking_budget_tokens: Annotated[int, Field(ge=1024)] = 10_000
+    """Tokens for that, beside `max_tokens`."""
 
 
 class StageEntry(_Part):
     """One stage: its strategies and their configuration."""
 
     order: Annotated[int, Field(ge=1, le=21)]
+    """Its place."""
     name: str
+    """Which stage."""
     active: bool = True
+    """False: it stays in the manifest and out of the plan."""
     strategies: dict[str, str | list[str]] = {}
     """Slot to strategy; of a chain: the list of them, in order."""
     strategy_configs: dict[str, dict[str, JsonValue]] = {}
@@ -89,6 +103,7 @@ class ToolsConfig(_Part):
     """Which shipped tools the agent has. Naming them here grants nothing."""
 
     built_in: list[str] = []
+    """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `*`."""
 
 
 class EnvironmentManifest(_Part):
@@ -156,7 +171,10 @@ def problems_of(error: ValidationError, prefix: str = "") -> list[str]:
         path = prefix
         for part in item["loc"]:
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-        reason = item["msg"]
+        reason = item["msg"].removeprefix("Value error, ")
+        if path and reason.startswith(f"{path}."):
+            found.extend(reason.split("; "))
+            continue
         reason = reason[:1].lower() + reason[1:]
         if item["type"] == "extra_forbidden":
             reason = "there is no such field"

@@ -27,6 +27,7 @@ class TextBlock:
     type: ClassVar[str] = "text"
 
     def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
         return {"type": "text", "text": self.text}
 
 
@@ -40,6 +41,7 @@ class ImageBlock:
     type: ClassVar[str] = "image"
 
     def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
         return _media_json("image", self.media_type, self.data, self.url, "")
 
 
@@ -54,6 +56,7 @@ class DocumentBlock:
     type: ClassVar[str] = "document"
 
     def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
         return _media_json("document", self.media_type, self.data, self.url, self.title)
 
 
@@ -67,6 +70,7 @@ class ThinkingBlock:
     type: ClassVar[str] = "thinking"
 
     def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
         data: dict[str, JSON] = {"type": "thinking", "text": self.text}
         if self.signature:
             data["signature"] = self.signature
@@ -86,6 +90,7 @@ class ToolUse:
     type: ClassVar[str] = "tool_use"
 
     def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
         data: dict[str, JSON] = {
             "type": "tool_use",
             "id": self.id,
@@ -107,6 +112,7 @@ class ToolResultBlock:
     type: ClassVar[str] = "tool_result"
 
     def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
         data: dict[str, JSON] = {
             "type": "tool_result",
             "tool_use_id": self.tool_use_id,
@@ -140,6 +146,7 @@ class Message:
         return [block for block in self.content if isinstance(block, ToolUse)]
 
     def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
         return {"role": self.role, "content": [block.to_json() for block in self.content]}
 
 
@@ -305,6 +312,7 @@ class ToolSpec:
         object.__setattr__(self, "fingerprint", mark)
 
     def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
         return {
             "name": self.name,
             "description": self.description,
@@ -381,6 +389,7 @@ class Response:
         return Message("assistant", self.content)
 
     def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
         data: dict[str, JSON] = {"content": [block.to_json() for block in self.content]}
         if self.stop is not StopReason.END_TURN:
             data["stop"] = self.stop.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic
 
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
@@ -18,9 +19,14 @@ class Step:
         self.stage = stage
         self.name = stage.name
         self.execute = stage.execute
-        overridden = type(stage).should_bypass is not Stage.should_bypass
-        self.bypass = stage.should_bypass if overridden else None
+        plain = "should_bypass" not in {name for kind in _own(stage) for name in vars(kind)}
+        self.bypass = None if plain else stage.should_bypass
         """None: it is never bypassed."""
+
+
+def _own(stage: AnyStage) -> list[type]:
+    """The classes of a stage that are not Stage itself."""
+    return [kind for kind in type(stage).__mro__ if kind not in (Stage, Generic, object)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ class _Attempt:
     async def make(self) -> Mapping[str, JSON]:
         run, caller = self._state.run, self._caller
         request = self._request
-        heard = request.stream and run.wants("text.delta")
+        heard = request.stream and not run.unheard
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
         stream = caller.model.stream(request, world=run.world)
         response: Response | None = None
@@ -147,8 +147,7 @@ class _Attempt:
                 elif isinstance(item, UsageDelta):
                     self._usage = item.usage
                 elif heard:
-                    self.released = True
-                    _release(item, self._state)
+                    self.released |= _release(item, self._state)
                     if run.crowded:
                         await run.room()
         finally:
@@ -173,17 +172,22 @@ class _Attempt:
         return {"usage": self._usage.to_json(), "cost": cost or 0}
 
 
-def _release(item: TextDelta | ThinkingDelta | ToolInputDelta, state: PipelineState) -> None:
-    match item:
-        case TextDelta():
-            state.run.signal("text.delta", {"text": item.text})
-        case ThinkingDelta():
-            state.run.signal("thinking.delta", {"text": item.text})
-        case ToolInputDelta():
-            state.run.signal(
-                "tool.input_delta",
-                {"index": item.index, "name": item.name, "partial_json": item.partial_json},
-            )
+def _release(item: TextDelta | ThinkingDelta | ToolInputDelta, state: PipelineState) -> bool:
+    """Tell listeners of this kind of piece; whether there were any."""
+    run = state.run
+    if isinstance(item, TextDelta):
+        heard = run.wants("text.delta")
+        run.signal("text.delta", {"text": item.text})
+    elif isinstance(item, ThinkingDelta):
+        heard = run.wants("thinking.delta")
+        run.signal("thinking.delta", {"text": item.text})
+    else:
+        heard = run.wants("tool.input_delta")
+        run.signal(
+            "tool.input_delta",
+            {"index": item.index, "name": item.name, "partial_json": item.partial_json},
+        )
+    return heard
 
 
 def _described(caller: Caller, request: Request, number: int) -> Mapping[str, JSON]:

@@ -75,6 +75,7 @@ class ContextStage(Stage[object, object]):
 
         model_config = ConfigDict(extra="forbid")
         stateless: bool = False
+        """Every run begins anew."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 

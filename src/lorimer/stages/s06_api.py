@@ -101,6 +101,7 @@ class APIStage(Stage[object, Response]):
         provider: str = ""
         """Only if the model's spec does not name it; they may not disagree."""
         stream: bool = True
+        """Take the answer in pieces; False: in one."""
         tool_choice: str = "auto"
         """`auto`, `any`, `none` or the name of a tool."""
 
@@ -124,7 +125,9 @@ class APIStage(Stage[object, Response]):
         self._models = bindings.models
         self._stops = tuple(model.stop_sequences)
         self._thinking = model.thinking_budget_tokens if model.thinking_enabled else None
-        self._settings = f"{self._spec} {model.model_dump_json()}{self.config.model_dump_json()}".encode()
+        self._settings = (
+            f"{self._spec} {model.model_dump_json()}{self.config.model_dump_json()}".encode()
+        )
         self._made: Caller | None = None
         token = bindings.stages.get("token")
         self._token = token if isinstance(token, TokenStage) else None

@@ -63,6 +63,7 @@ class EvaluateStage(Stage[object, object]):
     class Config(BaseModel):
         model_config = ConfigDict(extra="forbid")
         max_retries: int = Field(2, ge=0)
+        """How often an answer may be sent back."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 

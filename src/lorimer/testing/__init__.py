@@ -2,6 +2,15 @@
 
 from lorimer.models.scripted import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer
+from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
 from lorimer.testing.simulation import SimulatedWorld, simulate
 
-__all__ = ["FakeLLMServer", "ScriptedModel", "SimulatedWorld", "simulate"]
+__all__ = [
+    "FakeLLMServer",
+    "FakeUsage",
+    "ScriptedModel",
+    "SimulatedWorld",
+    "ToolCall",
+    "Turn",
+    "simulate",
+]

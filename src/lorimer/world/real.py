@@ -76,6 +76,7 @@ class RealWorld:
             timeout=None,
             trust_env=self._proxies,
             follow_redirects=False,
+            limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         )
 
     async def spawn(

@@ -1,0 +1,262 @@
+"""Starts runs and goes on with interrupted ones: each on the stream that it belongs to.
+
+A pipeline that remembers has one conversation, and never two runs at once in it; any other gives
+every run a stream of its own. What happens in a run is the engine's; how a stream is read is
+`journal/conversation.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from zlib import crc32
+
+from lorimer.core import engine
+from lorimer.core.bus import Bus, Listeners, Tap
+from lorimer.core.context import Reason, RunContext
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal, RunRow
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.limits import Bounds, Limits
+from lorimer.core.plan import Plan
+from lorimer.core.result import PipelineResult
+from lorimer.core.state import PipelineState
+from lorimer.core.world import World
+from lorimer.journal.conversation import Conversation
+
+
+class Launcher:
+    """The runs of one pipeline. Owns its conversation; the journal belongs to the host."""
+
+    def __init__(
+        self, journal: Journal, world: World, bus: Bus, *, session_id: str, owner: str
+    ) -> None:
+        self.journal = journal
+        self.world = world
+        self.session_id = session_id
+        """The stream of the conversation; "": none yet."""
+        self._bus = bus
+        self._owner = owner
+        self._conversation: Conversation | None = None
+        self._busy = False
+        self._live: set[RunContext] = set()
+        self._resuming: set[str] = set()
+        self._stored: set[str] = set()
+
+    @property
+    def live(self) -> tuple[RunContext, ...]:
+        """The runs that are going on."""
+        return tuple(self._live)
+
+    async def release(self) -> None:
+        """Give the conversation back, unless a run is in it."""
+        if self._conversation is not None and not self._busy:
+            conversation, self._conversation = self._conversation, None
+            try:
+                await conversation.release()
+            except JournalError:
+                return  # the journal was closed before: the claim runs out by itself
+
+    async def start(self, plan: Plan, input: JSON, limits: Limits, tap: Tap | None) -> Run:
+        """Begin a run. Raises PipelineError when the conversation is in one, or has one that is
+        unfinished, and when the input cannot be recorded."""
+        _must_be_plain(input)
+        shared = plan.converses
+        if shared and self._busy:
+            raise PipelineError(
+                "This conversation is already in a run.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint="Wait for it, or use a pipeline or session of its own for a second one.",
+            )
+        self._busy = self._busy or shared
+        try:
+            run_id = self.world.new_id("run")
+            conversation = await self._open(shared, run_id)
+            await self._store(plan)
+            bounds = Bounds(limits, self.world.monotonic())
+            context = RunContext(
+                id=run_id,
+                stream=conversation.stream,
+                epoch=conversation.epoch,
+                seed=crc32(run_id.encode()),
+                world=self.world,
+                journal=self.journal,
+                bounds=bounds,
+                listeners=Listeners(self._bus, tap),
+                position=conversation.seq,
+                snapshot_at=conversation.snapshot_at,
+            )
+            return self._launch(plan, context, conversation, input, shared)
+        except BaseException:
+            self._busy = self._busy and not shared
+            raise
+
+    async def resume(self, plan: Plan, run_id: str, tap: Tap | None) -> Run:
+        """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
+        has ended, or goes on already; ConfigError when another manifest began it."""
+        row = await self.journal.find_run(run_id)
+        if row is None:
+            raise PipelineError(
+                f"There is no run {run_id!r} in this store.",
+                code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+                hint="lorimer runs ls shows the runs there are.",
+            )
+        if row.status:
+            raise PipelineError(
+                f"Run {row.run_id} has ended ({row.status}); there is nothing to resume.",
+                code=ExecutorErrorCode.EXEC_RUN_ENDED,
+            )
+        shared = plan.converses
+        if (shared and self._busy) or row.run_id in self._resuming:
+            raise PipelineError(
+                f"This pipeline is already running {row.run_id}, or its conversation.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+            )
+        self._busy = self._busy or shared
+        self._resuming.add(row.run_id)
+        try:
+            return await self._reopened(row, plan, tap)
+        except BaseException:
+            self._busy = self._busy and not shared
+            self._resuming.discard(row.run_id)
+            raise
+
+    async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None) -> Run:
+        conversation = await Conversation.open(self.journal, row.stream, self._owner, self.world)
+        facts = conversation.unfinished
+        start = facts[0].data
+        if start.get("manifest") != plan.digest:
+            await conversation.release()
+            raise ConfigError(
+                f"Run {row.run_id} was begun with another manifest than this pipeline's.",
+                code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
+                hint=f"lorimer runs resume {row.run_id} uses the one it was begun with.",
+            )
+        given = start.get("limits")
+        limits = Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
+        used = max(fact.time for fact in facts) - facts[0].time
+        seed = start.get("seed")
+        context = RunContext(
+            id=row.run_id,
+            stream=conversation.stream,
+            epoch=conversation.epoch,
+            seed=seed if isinstance(seed, int) else 0,
+            world=self.world,
+            journal=self.journal,
+            bounds=Bounds(limits, self.world.monotonic() - used),
+            listeners=Listeners(self._bus, tap),
+            recorded=facts,
+            position=conversation.seq,
+            snapshot_at=conversation.snapshot_at,
+        )
+        if plan.converses:
+            self._conversation, self.session_id = conversation, conversation.stream
+        return self._launch(plan, context, conversation, start.get("input"), plan.converses)
+
+    def _launch(
+        self,
+        plan: Plan,
+        context: RunContext,
+        conversation: Conversation,
+        input: JSON,
+        shared: bool,
+    ) -> Run:
+        async def main() -> PipelineResult:
+            self._live.add(context)
+            try:
+                result = await engine.run(plan, PipelineState(context, conversation.history, input))
+                conversation.add(context.facts[context.replayed :])
+                if shared and context.cut_short:  # it has not seen all that is recorded
+                    self._conversation = None
+                if context.snapshot_due:
+                    await conversation.snapshot()
+                return result
+            finally:
+                self._live.discard(context)
+                self._resuming.discard(context.id)
+                if shared:
+                    self._busy = False
+                else:
+                    await conversation.release()
+
+        return Run(context, main)
+
+    async def _open(self, shared: bool, run_id: str) -> Conversation:
+        if not shared:
+            return await Conversation.open(self.journal, run_id, self._owner, self.world)
+        if self._conversation is None:
+            self.session_id = self.session_id or self.world.new_id("session")
+            self._conversation = await Conversation.open(
+                self.journal, self.session_id, self._owner, self.world
+            )
+        else:
+            conversation, self._conversation = self._conversation, None
+            await conversation.renew()  # when it was lost it is opened anew the next time
+            self._conversation = conversation
+        if self._conversation.unfinished:
+            unfinished = self._conversation.unfinished[0].run_id
+            self._conversation = None
+            raise PipelineError(
+                f"This conversation has an unfinished run, {unfinished}.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint=f"Resume it first: lorimer runs resume {unfinished}",
+            )
+        return self._conversation
+
+    async def _store(self, plan: Plan) -> None:
+        if plan.digest not in self._stored:
+            await self.journal.put(plan.digest, plan.manifest.to_bytes())
+            self._stored.add(plan.digest)
+
+
+class Run:
+    """A run about to begin: in the caller's own task, or in one whose events are read."""
+
+    __slots__ = ("_main", "context")
+
+    def __init__(
+        self, context: RunContext, main: Callable[[], Coroutine[None, None, PipelineResult]]
+    ) -> None:
+        self.context = context
+        self._main = main
+
+    async def here(self) -> PipelineResult:
+        """Run it in this task. When the task is cancelled, the run ends, journals that, and
+        CancelledError is raised."""
+        result = await self._main()
+        if self.context.interrupted is not None:
+            raise self.context.interrupted
+        return result
+
+    async def events(self, tap: Tap) -> AsyncGenerator[Event, None]:
+        """Run it in a task of its own and yield what happens. Leaving early ends the run, and
+        waits until its last fact is written."""
+        task = asyncio.get_running_loop().create_task(self._main(), name=self.context.id)
+        task.add_done_callback(lambda _: tap.put(None))  # also when it ends in an exception
+        try:
+            while (event := await tap.get()) is not None:
+                yield event
+            await task
+        finally:
+            if not task.done():
+                tap.abandon()
+                self.context.cancel(Reason.CLOSED)
+                while not task.done():
+                    try:
+                        await asyncio.wait([task])
+                    except asyncio.CancelledError:
+                        continue
+
+
+def _must_be_plain(input: JSON) -> None:
+    if isinstance(input, str):
+        return
+    try:
+        canonical(input)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PipelineError(
+            f"The input cannot be recorded: {error}.",
+            code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+            hint="Give text, or a mapping of plain data.",
+        ) from None
