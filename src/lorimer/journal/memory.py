@@ -21,6 +21,7 @@ from lorimer.journal.projection import (
     started_row,
 )
 from lorimer.journal.wake import Wakers
+from lorimer.world.real import RealWorld
 
 
 class _Stream:
@@ -40,8 +41,9 @@ class MemoryJournal:
     """A Journal in memory. Nothing is encoded: readers get the very Event objects appended, so
     what is not JSON goes unnoticed here. Used from one event loop at a time."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World | None = None) -> None:
+        """`world` gives the time for claims; the real one by default."""
+        self._world = world or RealWorld()
         self._streams: dict[str, _Stream] = {}
         self._starts: dict[str, tuple[str, Event]] = {}
         self._ends: dict[str, Event] = {}

@@ -47,6 +47,7 @@ from lorimer.journal.rows import (
 from lorimer.journal.schema import MEMORY, STREAM_BITS, open_for_reading
 from lorimer.journal.wake import Wakers
 from lorimer.journal.writer import Writer
+from lorimer.world.real import RealWorld
 
 T = TypeVar("T")
 
@@ -90,10 +91,11 @@ class SQLiteJournal:
         self,
         path: str | os.PathLike[str],
         *,
-        world: World,
+        world: World | None = None,
         threads: bool = True,
         vfs: str | None = None,
     ) -> None:
+        world = world or RealWorld()
         self._path = os.fspath(path)
         if self._path == MEMORY and threads:
             raise JournalError("a journal in memory has one connection: give threads=False")
@@ -227,6 +229,12 @@ class SQLiteJournal:
     async def _submit(self, job: Callable[[Database], T], *, size: int = 0) -> T:
         inline = len(self._live) < 2 and size <= SMALL_BYTES
         return await self._writer.submit(job, sync=False, inline=inline)
+
+    async def __aenter__(self) -> SQLiteJournal:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Commit what is queued, end the writer thread, close the file. Twice is fine."""
