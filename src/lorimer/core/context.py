@@ -56,6 +56,10 @@ class Safety(Enum):
     """Never run again without a decision. Its intent is synced before it starts."""
 
 
+class Stopped(asyncio.CancelledError):
+    """The run noticed by itself that it was cancelled; nobody cancelled the task that it is in."""
+
+
 class Unknown(LorimerError):
     """An unsafe effect was started before a crash and nobody knows how it ended."""
 
@@ -506,7 +510,7 @@ class RunContext:
         if task is not None and task.cancelling() > self._cancelling:
             self.interrupt(asyncio.CancelledError())
         if self.reason is not None:
-            raise asyncio.CancelledError(self.reason.value)
+            raise Stopped(self.reason.value)
 
     @property
     def stopping(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from anyio import CancelScope
 
-from lorimer.core.context import Reason, RunContext
+from lorimer.core.context import Reason, RunContext, Stopped
 from lorimer.core.errors import (
     ErrorCategory,
     ExecutorErrorCode,
@@ -71,6 +71,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
                 f"Stages 17 to 21 did not finish in {context.bounds.limits.cleanup_s:g} s.",
                 hint="Raise limits.cleanup_s.",
             )
+    except Stopped:
+        pass  # noticed before our own scope got to say so
     except asyncio.CancelledError as error:
         # not by our own scope: whoever cancelled the task we are in
         context.interrupt(error)
