@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -61,11 +62,15 @@ class Limits:
         )
         given: dict[str, float] = asdict(self)
         bad = [f"limits.{name}: must be at least 1" for name in counts if given[name] < 1]
-        bad += [f"limits.{name}: must be more than 0 s" for name in seconds if not given[name] > 0]
+        bad += [
+            f"limits.{name}: must be more than 0 s, and finite"
+            for name in seconds
+            if not 0 < given[name] < inf
+        ]
         if self.max_tool_calls < 0:
             bad.append("limits.max_tool_calls: must not be negative")
-        if self.max_cost_usd is not None and not self.max_cost_usd >= 0:
-            bad.append("limits.max_cost_usd: must not be negative")
+        if self.max_cost_usd is not None and not 0 <= self.max_cost_usd < inf:
+            bad.append("limits.max_cost_usd: must be a finite number, not negative")
         if bad:
             raise ConfigError("; ".join(bad), problems=tuple(bad))
 

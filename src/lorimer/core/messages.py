@@ -138,7 +138,7 @@ class Message:
     @property
     def text(self) -> str:
         """The text blocks, joined by newlines."""
-        return "\n".join([block.text for block in self.content if isinstance(block, TextBlock)])
+        return _joined(self.content)
 
     @property
     def tool_uses(self) -> list[ToolUse]:
@@ -148,6 +148,10 @@ class Message:
     def to_json(self) -> dict[str, JSON]:
         """The plain form; lossless."""
         return {"role": self.role, "content": [block.to_json() for block in self.content]}
+
+
+def _joined(content: Sequence[Block]) -> str:
+    return "\n".join([block.text for block in content if isinstance(block, TextBlock)])
 
 
 def content_to_json(content: str | Sequence[TextBlock | ImageBlock]) -> JSON:
@@ -306,10 +310,13 @@ class ToolSpec:
     input_schema: Mapping[str, JSON]
     fingerprint: bytes = field(init=False, repr=False, compare=False)
     """12 bytes that differ when anything of it differs."""
+    size: int = field(init=False, repr=False, compare=False)
+    """Bytes of it in canonical JSON: about 4 a token."""
 
     def __post_init__(self) -> None:
-        mark = blake2b(canonical(self.to_json()), digest_size=12).digest()
-        object.__setattr__(self, "fingerprint", mark)
+        body = canonical(self.to_json())
+        object.__setattr__(self, "fingerprint", blake2b(body, digest_size=12).digest())
+        object.__setattr__(self, "size", len(body))
 
     def to_json(self) -> dict[str, JSON]:
         """The plain form; lossless."""
@@ -376,7 +383,7 @@ class Response:
     @property
     def text(self) -> str:
         """The text blocks, joined by newlines."""
-        return self.message.text
+        return _joined(self.content)
 
     @property
     def tool_calls(self) -> list[ToolUse]:
@@ -392,7 +399,7 @@ class Response:
         """The plain form; lossless."""
         data: dict[str, JSON] = {"content": [block.to_json() for block in self.content]}
         if self.stop is not StopReason.END_TURN:
-            data["stop"] = self.stop.value
+            data["stop"] = str(self.stop)
         if self.usage is not NO_USAGE:
             data["usage"] = self.usage.to_json()
         if self.model:

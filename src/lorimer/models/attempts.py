@@ -13,6 +13,7 @@ from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
+    NO_MARKS,
     NO_USAGE,
     Request,
     Response,
@@ -50,8 +51,11 @@ class Caller:
     """All that is fixed about its requests: goes into their fingerprints."""
 
 
-async def call(caller: Caller, request: Request, state: PipelineState) -> Response:
-    """Get one answer, with as many attempts as the retry policy allows.
+async def call(
+    caller: Caller, request: Request, state: PipelineState
+) -> tuple[Response, Mapping[str, JSON]]:
+    """Get one answer, as an object and as its fact has it, with as many attempts as the retry
+    policy allows.
 
     Journals a model.intent and a model.reply for every attempt. Text that a listener was given
     is never given twice: once any was released, a failed attempt is final. Raises APIError
@@ -102,7 +106,7 @@ async def call(caller: Caller, request: Request, state: PipelineState) -> Respon
             if not run.has_begun("model", str(number - 1)):
                 state.untold(fresh)
             raise
-        return attempt.response or _recorded(data)
+        return attempt.response or _recorded(data), data
 
 
 def _in_time(wait: float, run: RunContext) -> bool:
@@ -136,7 +140,7 @@ class _Attempt:
     async def make(self) -> Mapping[str, JSON]:
         run, caller = self._state.run, self._caller
         request = self._request
-        heard = request.stream and not run.unheard
+        heard = request.stream and run.heard
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
         stream = caller.model.stream(request, world=run.world)
         response: Response | None = None
@@ -204,17 +208,20 @@ def _described(caller: Caller, request: Request, number: int) -> Mapping[str, JS
 def _reservation(caller: Caller, request: Request, state: PipelineState) -> int:
     """An upper estimate of the call's price in nano-dollars, to set aside before it is made.
 
-    A byte is counted as a third of a token, which is more than English or code have; the answer
-    as the most it may be. Raises APIError `exec.api.unpriced` under a cost limit.
+    A byte is counted as a third of a token, which is more than English or code have; the prompt
+    as written to a cache, if that may happen and costs more; the answer as the most it may be.
+    Raises APIError `exec.api.unpriced` under a cost limit.
     """
     limits = state.run.bounds.limits
     if limits.max_cost_usd is None:
         return 0
-    most = Usage(
-        input_tokens=(state.messages.size + len(request.system)) // 3 + 16,
-        output_tokens=request.max_tokens + (request.thinking_tokens or 0),
-    )
-    price = caller.price(most, request.model)
+    size = state.messages.size + len(request.system.encode("utf-8", "surrogatepass"))
+    prompt = (size + sum([tool.size for tool in request.tools])) // 3 + 16
+    answer = request.max_tokens + (request.thinking_tokens or 0)
+    price = caller.price(Usage(input_tokens=prompt, output_tokens=answer), request.model)
+    if price is not None and request.cache is not NO_MARKS:
+        written = Usage(cache_creation_input_tokens=prompt, output_tokens=answer)
+        price = max(price, caller.price(written, request.model) or 0)
     if price is None and not limits.allow_unpriced:
         raise APIError(
             f"The price of {request.model!r} is not known, and this run has a cost limit.",
