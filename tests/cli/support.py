@@ -97,17 +97,25 @@ class Running:
             self._process.kill()
             self._process.communicate()
 
+    def read_a_line_and_go(self) -> None:
+        """What `| head -1` does."""
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+        self._process.stdout.close()
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
     def wait(self) -> Done:
+        if self._process.stdout is not None and self._process.stdout.closed:
+            self._process.stdout = None
         try:
             out, err = self._process.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             out, err = self._process.communicate()
             raise AssertionError(f"it hangs: {out!r} {err!r}") from None
-        return Done(self._process.returncode, out.decode(), err.decode())
+        return Done(self._process.returncode, (out or b"").decode(), err.decode())
 
 
 def run_process(*words: str) -> Done:
@@ -141,8 +149,9 @@ def last_run() -> str:
     return str(listed()[0]["run_id"])
 
 
-def in_terminal(folder: Path, keys: bytes, *words: str, wait_for: bytes) -> Done:
-    """The command line on a terminal of its own; `keys` are typed once `wait_for` is shown."""
+def in_terminal(folder: Path, *words: str, keys: Sequence[tuple[bytes, bytes]]) -> Done:
+    """The command line on a terminal of its own. Of each pair in `keys` the second is typed once
+    the first is shown."""
     host = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
     process = subprocess.Popen(
         [sys.executable, "-c", host, sys.executable, "-m", "lorimer", *words],
@@ -154,13 +163,15 @@ def in_terminal(folder: Path, keys: bytes, *words: str, wait_for: bytes) -> Done
         start_new_session=True,
     )
     assert process.stdin is not None and process.stdout is not None
-    shown = bytearray()
-    while wait_for not in shown:
-        piece = os.read(process.stdout.fileno(), 4096)
-        assert piece, f"it ended: {bytes(shown)!r}"
-        shown += piece
-    process.stdin.write(keys)
-    process.stdin.flush()
+    shown, seen = bytearray(), 0
+    for wanted, typed in keys:
+        while (at := shown.find(wanted, seen)) < 0:
+            piece = os.read(process.stdout.fileno(), 4096)
+            assert piece, f"it ended: {bytes(shown)!r}"
+            shown += piece
+        seen = at + len(wanted)
+        process.stdin.write(typed)
+        process.stdin.flush()
     while piece := os.read(process.stdout.fileno(), 4096):
         shown += piece
     process.stdin.close()

@@ -28,7 +28,8 @@ def played(done: Done, root: Path) -> None:
     ran = (root / "work" / "runs.log").read_text("utf-8").splitlines()
     assert len(ran) == 1, "the analysis ran once, though its process was killed"
 
-    result = invoke("runs", "ls", "--json", "--store", str(root / "journal.db"))
+    store = ("--store", str(root / "journal.db"))
+    result = invoke("runs", "ls", "--json", *store)
     (run,) = lines(result.stdout)
     assert (run["status"], run["iterations"]) == ("ok", 6)
     shown = invoke(

@@ -67,8 +67,8 @@ def test_every_error_is_named_with_its_path(own_place: Path) -> None:
         ("stages[21].config", "takes no configuration"),
         ("nowhere.yaml", "there is no such file"),
     ):
-        assert any([path in line and reason in line for line in told]), (path, told)
-    assert all([line.startswith("error: ") for line in told])
+        assert any(path in line and reason in line for line in told), (path, told)
+    assert all(line.startswith("error: ") for line in told)
 
 
 def test_a_run_of_a_broken_manifest_lists_them_too(own_place: Path) -> None:

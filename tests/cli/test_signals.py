@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
+import pytest
+
 from lorimer.testing.fake_server import FakeLLMServer, Turn
+from lorimer.testing.faults import Hang
 from tests.cli.support import (
     HangsOnce,
     Running,
@@ -103,10 +107,13 @@ def test_a_second_ctrl_c_does_not_wait(own_place: Path) -> None:
     ):
         until((own_place / "started").exists)
         process.send(signal.SIGINT)
+        time.sleep(0.3)  # two at once are one
         process.send(signal.SIGINT)
         done = process.wait()
     assert done.code == 130
     assert "stopping (again: at once)" in done.err
+    assert "error: stopped at once" in done.err
+    assert "before anything was run" not in done.err
 
 
 def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:
@@ -119,7 +126,9 @@ def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:
     )
     with FakeLLMServer(script) as server:
         words = ("run", "hi", "--base-url", server.url)
-        done = in_terminal(own_place, b"what?\na\nn\n", *words, wait_for=b"this very call: ")
+        question = b"this very call: "
+        keys = [(question, b"what?\n"), (question, b"a\n"), (question, b"n\n")]
+        done = in_terminal(own_place, *words, keys=keys)
     assert done.code == 0, done.out
     assert "Bash wants to run" in done.out.replace("\x1b[1;33m", "").replace("\x1b[0m", "")
     assert done.out.count("wants to run") == 2, "the same call was not asked about again"
@@ -127,10 +136,67 @@ def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:
     assert not (own_place / "other.txt").exists()
 
 
+def test_what_was_typed_before_a_question_is_no_answer_to_it(own_place: Path) -> None:
+    turn = call("Bash", command="touch never")
+    slow = Turn(turn.text, tool_calls=turn.tool_calls, faults=(Hang(seconds=0.7),))
+    with FakeLLMServer(by_turn(slow, DONE)) as server:
+        words = ("run", "hi", "--base-url", server.url)
+        keys = [(b"run_", b"y\n"), (b"this very call: ", b"n\n")]
+        done = in_terminal(own_place, *words, keys=keys)
+    assert done.code == 0, done.out
+    assert not (own_place / "never").exists()
+
+
 def test_ctrl_c_while_somebody_is_asked(own_place: Path) -> None:
     with FakeLLMServer(by_turn(call("Bash", command="touch never"), DONE)) as server:
         words = ("run", "hi", "--base-url", server.url)
-        done = in_terminal(own_place, b"\x03", *words, wait_for=b"this very call: ")
+        done = in_terminal(own_place, *words, keys=[(b"this very call: ", b"\x03")])
     assert done.code == 130, done.out
     assert "spent:" in done.out
     assert not (own_place / "never").exists()
+
+
+def test_a_reader_that_goes_away_ends_the_run() -> None:
+    script = HangsOnce(1, call("Glob", pattern="*"), DONE)
+    with (
+        FakeLLMServer(script) as server,
+        Running("run", "hi", "--base-url", server.url, "--output-format", "stream-json") as process,
+    ):
+        process.read_a_line_and_go()
+        done = process.wait()
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert listed()[0]["status"] == "cancelled"
+
+
+def interrupted(own_place: Path, *words: str) -> str:
+    """The id of a run whose process was killed in the middle."""
+    with (
+        FakeLLMServer(HangsOnce(0, DONE)) as server,
+        Running("run", "hi", "--base-url", server.url, *words) as process,
+    ):
+        asked(server, 1)
+        process.send(signal.SIGKILL)
+        process.wait()
+    return last_run()
+
+
+def test_a_resume_says_what_it_cannot_know(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    (own_place / "work").mkdir()
+    run = interrupted(own_place, "--api-key-env", "MY_KEY", "--workspace", "work")
+    told = invoke("runs", "resume", run, "--workspace", ".")
+    assert told.exit_code == 2
+    assert "hint: Give it again: --api-key-env MY_KEY" in told.stderr
+    (own_place / "work").rmdir()
+    told = invoke("runs", "resume", run, "--api-key-env", "MY_KEY")
+    assert told.exit_code == 2
+    assert "the workspace of this run" in told.stderr
+    assert "--workspace DIR" in told.stderr
+    words = ("--api-key-env", "MY_KEY", "--workspace", ".")
+    with FakeLLMServer([DONE]) as server:
+        result = invoke("runs", "resume", run, *words, "--base-url", server.url)
+        assert server.requests[0].api_key == "sk-mine"
+    assert (result.exit_code, result.stdout) == (0, "All is done.\n")

@@ -11,6 +11,11 @@ import sys
 
 def main() -> None:
     """The console script. Ends the process with a documented exit code (`lorimer --help`)."""
+    from io import TextIOWrapper
+
     from lorimer.cli.app import lorimer
 
+    if isinstance(sys.stdout, TextIOWrapper):
+        # what a terminal's encoding lacks, and halves of characters, are written out: never a crash
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(lorimer.main(sys.argv[1:], prog_name="lorimer", standalone_mode=True))

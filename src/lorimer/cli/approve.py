@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import termios
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
@@ -80,6 +81,7 @@ async def _ask(shown: str, *, always: bool) -> str:
         return "n"
     letters = "yna" if always else "yn"
     try:
+        termios.tcflush(tty, termios.TCIFLUSH)  # what was typed before is no answer to this
         os.write(tty, f"{shown}\n".encode())
         while True:
             os.write(tty, (_QUESTION if always else _ASK_SHORT).encode())

@@ -89,7 +89,8 @@ class Drive:
                     if self._signal is None:
                         raise
                     self._screen.close()
-                    fail.report("stopped before anything was run")
+                    if not self._run_id:
+                        fail.report("stopped before anything was run")
                     return 128 + self._signal
         finally:
             self._screen.close()
@@ -164,13 +165,9 @@ class Drive:
         for task in asyncio.all_tasks():  # once more: whoever waits for a tool skips its grace
             task.cancel()
         if self._run_id:
-            fail.report(
-                "stopped at once", hint=f"Go on with: lorimer {self._resume_command(self._run_id)}"
-            )
+            run = f"{short_id(self._run_id)}{self._output.store_option}"
+            fail.report("stopped at once", hint=f"How far it came: lorimer runs show {run}")
         asyncio.get_running_loop().call_later(_HURRY_S, os._exit, code)
-
-    def _resume_command(self, run_id: str) -> str:
-        return f"runs resume {short_id(run_id)}{self._output.store_option}"
 
     # --- telling ---------------------------------------------------------------------------
 
@@ -192,7 +189,8 @@ class Drive:
         self._say_end(result.status, "red", used)
         hint = error.hint
         if error.code is ExecutorErrorCode.EXEC_RUN_SHUTDOWN:
-            hint = f"Go on with: lorimer {self._resume_command(result.run_id)}"
+            run = f"{short_id(result.run_id)}{self._output.store_option}"
+            hint = f"Go on with: lorimer runs resume {run}"
         elif not hint:
             hint = f"lorimer runs show {short_id(result.run_id)}{self._output.store_option}"
         if self._signal == signal.SIGINT:

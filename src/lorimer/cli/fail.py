@@ -26,7 +26,7 @@ TERMINATED: Final = 143
 EXIT_CODES: Final[Mapping[int, str]] = {
     OK: "the run ended well",
     FAILED: "the run ended in an error",
-    USAGE: "usage or configuration: nothing was run",
+    USAGE: "usage or configuration: no model was called",
     LIMIT: "a limit stopped the run (turns, time, cost, tool calls, guard)",
     STORE: "the store of runs could not be used, or is in use",
     INTERRUPTED: "stopped by Ctrl-C; the run ended as cancelled",

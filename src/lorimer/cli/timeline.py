@@ -116,8 +116,9 @@ def _head(told: Told, now: float) -> Iterator[Line]:
         yield _field("task", one_line(str(_input(facts[0].data)), 300))
     if told.manifest is not None:
         name = told.manifest.metadata.name
-        tools = ", ".join(told.manifest.tools.built_in) or "none of ours"
-        yield _field("agent", f"{name} on {told.manifest.model.model}; tools: {tools}")
+        tools = ", ".join(told.manifest.tools.built_in)
+        with_tools = f"; tools: {tools}" if tools else ""
+        yield _field("agent", f"{name} on {told.manifest.model.model}{with_tools}")
     if told.call.workspace:
         yield _field("where", told.call.workspace)
     story = Story()
