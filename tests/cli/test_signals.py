@@ -147,6 +147,19 @@ def test_what_was_typed_before_a_question_is_no_answer_to_it(own_place: Path) ->
     assert not (own_place / "never").exists()
 
 
+def test_all_of_a_long_call_can_be_seen(own_place: Path) -> None:
+    content = "\n".join([f"line {number}" for number in range(100)])
+    script = by_turn(call("Write", file_path="long.txt", content=content), DONE)
+    with FakeLLMServer(script) as server:
+        words = ("run", "hi", "--base-url", server.url)
+        question = b"[v]iew all: "
+        done = in_terminal(own_place, *words, keys=[(question, b"v\n"), (question, b"y\n")])
+    assert done.code == 0, done.out
+    assert "[... 60 more lines of content]" in done.out
+    assert (done.out.count("line 39"), done.out.count("line 99")) == (2, 1)
+    assert (own_place / "long.txt").read_text("utf-8") == content
+
+
 def test_ctrl_c_while_somebody_is_asked(own_place: Path) -> None:
     with FakeLLMServer(by_turn(call("Bash", command="touch never"), DONE)) as server:
         words = ("run", "hi", "--base-url", server.url)

@@ -7,17 +7,19 @@ import json
 import os
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, cast
 
 from lorimer.cli.text import visible
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.tools.permissions import MAX_SUMMARY_CHARS
 
-CUT_AT: Final = 2000
-"""Characters after which the engine cuts what is shown of a call."""
-
-_QUESTION: Final = "Run it? [y]es, [n]o, [a]lways this very call: "
-_ASK_SHORT: Final = "Run it? [y]es, [n]o: "
+_SHOWN_LINES: Final = 40
+"""Of an argument that is longer, such as the content of a file; `v` shows all of it. A command
+is always shown whole."""
+_ANSWERS: Final = {"y": "[y]es", "n": "[n]o", "a": "[a]lways this very call", "v": "[v]iew all"}
 
 
 class TerminalApprover:
@@ -33,10 +35,9 @@ class TerminalApprover:
         """Show exactly what would run and wait for an answer. No terminal: no."""
         if (tool, summary) in self._always:
             return True
-        cut = len(summary) >= CUT_AT
         async with self._turn:
             with self._paused():
-                answer = await _ask(_shown(tool, summary, reason, cut), always=not cut)
+                answer = await _ask(tool, summary, reason)
         if answer == "a":
             self._always.add((tool, summary))
         return answer in ("y", "a")
@@ -53,47 +54,79 @@ def can_ask() -> bool:
     return True
 
 
-def _shown(tool: str, summary: str, reason: str, cut: bool) -> str:
-    """The question's text. Arguments are shown in full, one a paragraph, nothing hidden."""
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The text of a question."""
+
+    short: str
+    whole: str
+    """As `short` where nothing was left out."""
+    letters: str
+    """The answers that there are."""
+
+
+def _shown(tool: str, summary: str, reason: str) -> _Shown:
+    """Arguments one a paragraph, with nothing hidden in them."""
+    head = f"\x1b[1;33m{visible(tool)}\x1b[0m wants to run ({visible(reason)}):"
+    if len(summary) >= MAX_SUMMARY_CHARS:
+        cut = "\x1b[31m[cut here: the call is longer than what can be shown]\x1b[0m"
+        text = f"{head}\n  {visible(summary)}\n  {cut}"
+        return _Shown(text, text, "yn")  # what nobody has seen is not allowed for good
     try:
-        given = json.loads(summary)
+        given = cast("JSON", json.loads(summary))
     except ValueError:
-        given = None
-    lines = [f"\x1b[1;33m{tool}\x1b[0m wants to run ({visible(reason)}):"]
-    if isinstance(given, dict) and not cut:
-        for name, value in given.items():  # pyright: ignore[reportUnknownVariableType]
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            body = visible(text).split("\n")
-            lines.append(f"  \x1b[36m{visible(str(name))}\x1b[0m: {body[0]}")  # pyright: ignore[reportUnknownArgumentType]
-            lines.extend([f"  {' ' * len(str(name))}  {line}" for line in body[1:]])  # pyright: ignore[reportUnknownArgumentType]
-    else:
-        lines.extend([f"  {line}" for line in visible(summary).split("\n")])
-    if cut:
-        lines.append("  \x1b[31m[cut here: the call is longer than what is shown]\x1b[0m")
-    return "\n".join(lines)
+        given = summary
+    arguments = given if isinstance(given, Mapping) else {"input": given}
+    short, whole = [head], [head]
+    for name, value in arguments.items():
+        text = value if isinstance(value, str) else dumps(value)
+        lines = _paragraph(name, text)
+        whole += lines
+        most = len(lines) if name == "command" else _SHOWN_LINES
+        short += lines[:most]
+        if len(lines) > most:
+            short.append(f"  \x1b[31m[... {len(lines) - most} more lines of {name}]\x1b[0m")
+    more = "v" if len(short) < len(whole) else ""
+    return _Shown("\n".join(short), "\n".join(whole), f"yna{more}")
 
 
-async def _ask(shown: str, *, always: bool) -> str:
-    """The first letter of the answer; anything unclear asks again, the end of input is no."""
+def _paragraph(name: str, text: str) -> list[str]:
+    name = visible(name)
+    first, *rest = visible(text).split("\n")
+    blank = " " * len(name)
+    return [f"  \x1b[36m{name}\x1b[0m: {first}", *[f"  {blank}  {line}" for line in rest]]
+
+
+async def _ask(tool: str, summary: str, reason: str) -> str:
+    """The letter of the answer; anything unclear asks again, the end of input is no."""
+    shown = _shown(tool, summary, reason)
     try:
         tty = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return "n"
-    letters = "yna" if always else "yn"
+    question = f"Run it? {', '.join([_ANSWERS[letter] for letter in shown.letters])}: "
     try:
         termios.tcflush(tty, termios.TCIFLUSH)  # what was typed before is no answer to this
-        os.write(tty, f"{shown}\n".encode())
+        _write(tty, f"{shown.short}\n")
         while True:
-            os.write(tty, (_QUESTION if always else _ASK_SHORT).encode())
+            _write(tty, question)
             line = await _line(tty)
-            if not line:
-                os.write(tty, b"\n")
-                return "n"
             letter = line.strip().lower()[:1]
-            if letter and letter in letters:
+            if not line:
+                _write(tty, "\n")
+                return "n"
+            if letter == "v" and "v" in shown.letters:
+                _write(tty, f"{shown.whole}\n")
+            elif letter and letter in shown.letters:
                 return letter
     finally:
         os.close(tty)
+
+
+def _write(tty: int, text: str) -> None:
+    data = text.encode("utf-8", "backslashreplace")
+    while data:
+        data = data[os.write(tty, data) :]
 
 
 async def _line(tty: int) -> str:

@@ -9,7 +9,6 @@ until the code there gives way. Not promised: stopping a thread, or undoing an e
 from __future__ import annotations
 
 import asyncio
-from binascii import b2a_base64
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
 from hashlib import blake2b
@@ -68,14 +67,16 @@ class Unknown(LorimerError):
 
 _FACTS: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
 
+_NOBODY: Final[Callable[[str], bool]] = frozenset[str]().__contains__
+
 _ABANDONED: Final = "abandoned:"
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
 
 def short_hash(data: bytes) -> str:
-    """12 bytes of BLAKE2b as 16 characters: the form in which facts keep hashes."""
-    return b2a_base64(blake2b(data, digest_size=12).digest(), newline=False).decode("ascii")
+    """12 bytes of BLAKE2b in hex: the form in which facts keep hashes."""
+    return blake2b(data, digest_size=12).hexdigest()
 
 
 class RunContext:
@@ -88,7 +89,6 @@ class RunContext:
         "_dice",
         "_held",
         "_listeners",
-        "_quiet",
         "_recorded",
         "_reserved",
         "_recorded_until",
@@ -101,6 +101,7 @@ class RunContext:
         "epoch",
         "facts",
         "finished",
+        "heard",
         "id",
         "interrupted",
         "iteration",
@@ -116,6 +117,7 @@ class RunContext:
         "spent_nano",
         "stage",
         "stream",
+        "wants",
         "world",
     )
 
@@ -180,7 +182,12 @@ class RunContext:
             self._index(fact)
         self._held: list[Event] = []
         self._listeners = listeners
-        self._quiet = listeners.quiet
+        self.heard = False
+        """Somebody listens to something of this run; looked at anew in each iteration."""
+        self.wants: Callable[[str], bool] = _NOBODY
+        """`wants(type)`: somebody listens to signals of this type, and this is no replay. Ask
+        before building a signal's data; while nobody listens, asking costs nothing."""
+        self._listen()
         self._dice: Random | None = None
 
     def _index(self, fact: Event) -> None:
@@ -195,11 +202,6 @@ class RunContext:
             elif fact.type == "model.reply":
                 begun = self._recorded.get(("model.intent", fact.iteration, key))
                 self._reserved -= _whole(begun.data.get("reserve")) if begun is not None else 0
-
-    @property
-    def unheard(self) -> bool:
-        """Nobody listens to this run."""
-        return self._listeners.quiet
 
     @property
     def used(self) -> dict[str, JSON]:
@@ -244,7 +246,7 @@ class RunContext:
     def begin_iteration(self, iteration: int) -> None:
         """The engine enters an iteration: `now` is the time of the fact before it."""
         self.iteration = iteration
-        self._quiet = self._listeners.quiet
+        self._listen()
         if self._recorded and iteration > self._recorded_until:
             self._recorded.clear()
         if self._recorded:
@@ -283,7 +285,11 @@ class RunContext:
             if fact.seq is not None:  # cancelled while it was being written, but written
                 self._publish(facts)
             raise
-        self._publish(facts)
+        if self.heard:
+            self._publish(facts)
+        else:
+            self.facts += facts
+            self.position += len(facts)
 
     def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
         """Add a fact together with the next one, in one row: for what is lost without harm when
@@ -296,8 +302,6 @@ class RunContext:
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)
         self.position += len(facts)
-        if self._quiet:
-            return
         listeners = self._listeners
         for fact in facts:
             if listeners.wants(fact.type):
@@ -436,14 +440,17 @@ class RunContext:
 
     # --- signals -------------------------------------------------------------------------
 
-    def wants(self, type: str) -> bool:
-        """Somebody listens to signals of this type, and this is not a replay."""
-        return not self._quiet and not self._recorded and self._listeners.wants(type)
+    def _listen(self) -> None:
+        self.heard = not self._listeners.quiet
+        self.wants = self._wants if self.heard else _NOBODY
+
+    def _wants(self, type: str) -> bool:
+        return not self._recorded and self._listeners.wants(type)
 
     def signal(self, type: str, data: Mapping[str, JSON] = _NOTHING) -> None:
         """Tell whoever listens; nobody needs to. While a resumed run answers from its journal,
         signals are not repeated."""
-        if self._quiet or self._recorded or not self._listeners.wants(type):
+        if not self.heard or self._recorded or not self._listeners.wants(type):
             return
         self._listeners.send(
             Event(
@@ -455,6 +462,11 @@ class RunContext:
                 time=self.world.time(),
             )
         )
+
+    def listened(self) -> bool:
+        """Somebody listens at this moment."""
+        self._listen()
+        return self.heard
 
     def announce(self, type: str, data: Mapping[str, JSON]) -> None:
         """A signal about the run as a whole: sent in a replay too."""
@@ -476,6 +488,7 @@ class RunContext:
 
     async def close(self) -> None:
         """End the pumps of the listeners."""
+        self.wants = _NOBODY  # else it would keep this object alive through itself
         await self._listeners.close()
 
     @property

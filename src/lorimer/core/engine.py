@@ -146,7 +146,7 @@ async def _stages(
 ) -> object:
     context = state.run
     clock = context.world.monotonic
-    watched = not context.unheard
+    watched = context.heard
     now = clock()
     for step in steps:
         context.stage = step.name
@@ -285,7 +285,7 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
 
 def _announce_end(context: RunContext, result: PipelineResult) -> None:
     kind = "pipeline.complete" if result.exception is None else "pipeline.error"
-    if context.unheard:
+    if not context.listened():
         return
     data: dict[str, JSON] = {
         "run_id": result.run_id,

@@ -34,5 +34,6 @@ class Approver(Protocol):
     """Asks a person. Shipped: a terminal prompt in the CLI."""
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
-        """True: the call may run, this once."""
+        """True: the call may run, this once. `summary` is its arguments as JSON, cut only when
+        they are absurdly long."""
         ...

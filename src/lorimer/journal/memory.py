@@ -80,7 +80,7 @@ class MemoryJournal:
         for fact in facts:
             fact.seq = seq
             seq += 1
-            events.append(fact)
+        events += facts
         if ledger is not None:
             account = self._ledger.setdefault(ledger.account, [0, 0])
             account[0] += ledger.reserved

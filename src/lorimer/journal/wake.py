@@ -8,34 +8,30 @@ import asyncio
 class Wakers:
     """Futures of the readers that wait for a stream. Used from event loops only."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
-
-    @property
-    def waiting(self) -> bool:
-        """Somebody waits for some stream."""
-        return bool(self._waiting)
+        self.waiting: dict[str, list[asyncio.Future[None]]] = {}
+        """By stream."""
 
     def register(self, stream: str) -> asyncio.Future[None]:
         """A future that is done at the stream's next append. Register *before* looking, so that
         nothing falls between looking and waiting."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(stream, []).append(future)
+        self.waiting.setdefault(stream, []).append(future)
         return future
 
     def forget(self, stream: str, future: asyncio.Future[None] | None) -> None:
         """The reader went away, or found what it wanted."""
-        futures = self._waiting.get(stream, [])
+        futures = self.waiting.get(stream, [])
         if future in futures:
             futures.remove(future)
             if not futures:
-                del self._waiting[stream]
+                del self.waiting[stream]
 
     def wake(self, stream: str) -> None:
         """The stream grew."""
-        for future in self._waiting.pop(stream, ()):
+        for future in self.waiting.pop(stream, ()):
             loop = future.get_loop()
             if loop is asyncio.get_running_loop():
                 _finish(future)

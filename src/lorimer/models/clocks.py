@@ -50,7 +50,15 @@ class Clocks:
         "_waiting",
     )
 
-    def __init__(self, alarm: Alarm, limits: Limits, *, streamed: bool = True) -> None:
+    def __init__(
+        self,
+        alarm: Alarm,
+        limits: Limits,
+        *,
+        streamed: bool = True,
+        task: asyncio.Task[object] | None = None,
+    ) -> None:
+        """`task` is the calling one, where the caller knows it."""
         self._alarm = alarm
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -58,7 +66,7 @@ class Clocks:
         self._total = self._since + limits.model_timeout_s
         self._connect = self._since + limits.connect_timeout_s if streamed else inf
         self._idle = self._left = limits.idle_timeout_s * FIRST_PIECE if streamed else inf
-        self._task = asyncio.current_task()
+        self._task = task or asyncio.current_task()
         self._before = 0 if self._task is None else self._task.cancelling()
         self._clock = ""
         self._waiting = True

@@ -152,9 +152,9 @@ class APIStage(Stage[object, Response]):
             state.cache,
         )
         state.request = request
-        response = await call(caller, request, state)
+        response, plain = await call(caller, request, state)
         state.response = response
-        state.add_recorded(response.message)
+        state.add_recorded(response.message, {"role": "assistant", "content": plain["content"]})
         state.text = response.text
         run = state.run
         if run.wants("api.response"):

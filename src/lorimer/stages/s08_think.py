@@ -64,7 +64,11 @@ class ThinkStage(Stage[object, object]):
 
     def should_bypass(self, state: PipelineState) -> bool:
         response = state.response
-        return response is None or not any(b.type == "thinking" for b in response.content)
+        if response is not None:
+            for block in response.content:
+                if isinstance(block, ThinkingBlock):
+                    return False
+        return True
 
     async def execute(self, input: object, state: PipelineState) -> object:
         blocks = state.response.content if state.response is not None else ()

@@ -78,7 +78,7 @@ class ToolStage(Stage[object, object]):
     async def execute(self, input: object, state: PipelineState) -> object:
         run, calls = state.run, state.calls
         tools = self._tools
-        watched = not run.unheard
+        watched = run.heard
         if watched:
             run.signal(
                 "tool.execute_start",

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from lorimer.core.context import RunContext
 
 _RULE: Final = re.compile(r"([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
-_MAX_SUMMARY: Final = 2000
+MAX_SUMMARY_CHARS: Final = 100_000
+"""Of a call, when a person is asked: who agrees has to see all of it."""
+
 _MAX_SUGGESTION: Final = 300
 
 
@@ -136,7 +138,7 @@ async def _ask(
 
     async def call() -> Mapping[str, JSON]:
         try:
-            approved = await approver.approve(name, summary[:_MAX_SUMMARY], reason)
+            approved = await approver.approve(name, summary[:MAX_SUMMARY_CHARS], reason)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whoever cannot answer has not agreed

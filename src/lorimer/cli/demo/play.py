@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli import agent, reading
@@ -20,6 +21,7 @@ from lorimer.cli.demo.show import Cast, Show
 from lorimer.cli.demo.stage import Folder, describe_agent, lay_out
 from lorimer.cli.fail import FAILED, INTERRUPTED, OK, Fault
 from lorimer.cli.store import opened
+from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
 from lorimer.testing.fake_server import FakeLLMServer
@@ -40,6 +42,12 @@ async def play(folder: Folder, cast: Cast, *, paced: bool) -> int:
     described = describe_agent(cast.model, priced=cast.base_url is None)
     if cast.model is not None:  # a key that is missing is told before anything is written
         await agent.connect(described, cast.base_url, cast.api_key_env, world).aclose()
+    elif find_spec("anthropic") is None:
+        raise Fault(
+            "the script is played to Anthropic's SDK, which is not installed",
+            code=ExecutorErrorCode.EXEC_API_SDK_MISSING.value,
+            hint="pip install 'lorimer[anthropic]'",
+        )
     try:
         lay_out(folder, described)
     except OSError as error:
