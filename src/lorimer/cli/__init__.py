@@ -17,5 +17,5 @@ def main() -> None:
 
     if isinstance(sys.stdout, TextIOWrapper):
         # what a terminal's encoding lacks, and halves of characters, are written out: never a crash
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportUnknownMemberType]
     sys.exit(lorimer.main(sys.argv[1:], prog_name="lorimer", standalone_mode=True))
