@@ -387,7 +387,12 @@ class RunContext:
         except (asyncio.CancelledError, Exception):
             await self._abandon(f"{_ABANDONED}{kind}:{key}", _spent(aborted))
             raise
-        await self.record(result_type, data, key=key, ledger=self._settle(reserve_nano, data))
+        try:
+            await self.record(result_type, data, key=key, ledger=self._settle(reserve_nano, data))
+        except asyncio.CancelledError as cancelled:
+            if self.facts[-1].data is not data:
+                raise
+            self.cancellation.met(cancelled)  # it is recorded: whoever asked has to see it too
         if error is not None:
             raise error
         return data
