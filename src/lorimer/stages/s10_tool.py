@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anyio import create_task_group
+from anyio import CancelScope, Event, create_task_group
 from pydantic import BaseModel, ConfigDict
 
 from lorimer.core.bindings import Bindings
@@ -118,17 +118,34 @@ class ToolStage(Stage[object, object]):
             state.results.append(await tools.dispatch(calls[batch[0]], batch[0], state))
             return
         stopped: list[LimitError] = []
+        # A group keeps its tasks in a set. They are cancelled in call order instead, so that
+        # the same run has the same facts.
+        scopes = [CancelScope(shield=True) for _ in batch]
+        left = len(batch)
+        over = Event()
 
-        async def one(index: int) -> None:
+        async def one(index: int, scope: CancelScope) -> None:
+            nonlocal left
             try:
-                state.results.append(await tools.dispatch(calls[index], index, state))
+                with scope:
+                    state.results.append(await tools.dispatch(calls[index], index, state))
             except LimitError as error:  # its neighbours began before the limit: they may end
                 stopped.append(error)
+            finally:
+                left -= 1
+                if not left:
+                    over.set()
 
         try:
             async with create_task_group() as group:
-                for index in batch:
-                    group.start_soon(one, index)
+                for index, scope in zip(batch, scopes, strict=True):
+                    group.start_soon(one, index, scope)
+                try:
+                    await over.wait()
+                except BaseException:
+                    for scope in scopes:
+                        scope.cancel()
+                    raise
         except ExceptionGroup as errors:  # one failure has ended them all
             raise errors.exceptions[0] from None
         if stopped:
