@@ -1,0 +1,496 @@
+"""Whoever stops a run, and whenever: it has one end, its conversation goes on, nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from itertools import count
+from typing import Any
+
+import anyio
+import pytest
+
+from lorimer import Pipeline, PipelinePresets
+from lorimer.core.context import Reason
+from lorimer.core.errors import ExecutorErrorCode, PipelineError, RunCancelled
+from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry
+from lorimer.core.limits import Limits
+from lorimer.core.messages import TextBlock
+from lorimer.core.stage import Stage
+from lorimer.core.state import PipelineState
+from lorimer.core.world import World
+from lorimer.journal import Conversation, MemoryJournal
+from lorimer.models.registry import Models
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.tools import ToolContext
+from lorimer.tools.base import ToolInput
+from tests.core.support import Do, check_history, kinds, make, use
+
+CODE = ExecutorErrorCode
+OWNER = "this process"
+NEVER_BEGUN = "ignore:coroutine '.*' was never awaited:RuntimeWarning"
+
+
+class SlowJournal(MemoryJournal):
+    """Takes its time as a store with a thread does; what is cancelled meanwhile is written."""
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        cancelled: asyncio.CancelledError | None = None
+        last = 0
+        for step in range(3):
+            if step == 1:
+                last = await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        return last
+
+
+async def steps(input: ToolInput, context: ToolContext) -> str:
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return "done"
+
+
+async def stubborn(input: ToolInput, context: ToolContext) -> str:
+    for _ in range(3):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+    return "done all the same"
+
+
+class Surface(Stage[object, object]):
+    name = "surface"
+    order = 19
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return input
+
+
+def agent(world: World, journal: MemoryJournal, *, listener: bool = False) -> Pipeline:
+    """Two turns of tools, at once and alone, then an answer; a step is a turn of the loop."""
+    replies = [
+        [TextBlock("first"), use("read", "a"), use("write", "b"), use("put", "c")],
+        [use("alone", "d"), use("stubborn", "e")],
+        "the answer",
+    ]
+    tools = [
+        Do("read", steps, safe=True),
+        Do("write", steps, effects=["write"], safe=True),
+        Do("put", steps, effects=["write"], safe=True, idempotent=True),
+        Do("alone", steps, effects=["write"]),
+        Do("stubborn", stubborn, effects=["write"]),
+    ]
+    model = ScriptedModel([*replies, *["and on"] * 9])
+    pipeline = make(world, model, "agent", tools=tools, journal=journal, owner=OWNER)
+    pipeline.register_stage(Surface())
+    if listener:
+
+        @pipeline.on("*")
+        async def _(event: Event) -> None:
+            await asyncio.sleep(0)
+
+    return pipeline
+
+
+async def facts_of(journal: MemoryJournal) -> list[Event]:
+    [row] = await journal.runs()
+    return [fact async for fact in journal.read(row.stream)]
+
+
+async def check_ended(
+    pipeline: Pipeline, journal: MemoryJournal, status: set[str], *, go_on: bool = True
+) -> None:
+    """One end or none at all; nothing left; live history as journalled; the next run works."""
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    rows = await journal.runs()
+    if rows:
+        facts = await facts_of(journal)
+        assert kinds(facts).count("run.start") == 1
+        assert kinds(facts).count("run.end") == 1
+        assert facts[-1].type == "run.end"
+        assert rows[0].status in status
+        assert [fact.seq for fact in facts] == list(range(1, len(facts) + 1))
+        assert (await journal.balance(rows[0].run_id)).reserved == 0
+    if go_on:
+        result = await pipeline.run("go on")
+        assert result.text in ("the answer", "first", "", "and on")
+        check_history(result.messages)
+        stored = await Conversation.open(journal, result.session_id, OWNER, pipeline.world)
+        assert list(stored.history) == result.messages
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+Stop = Callable[[Pipeline, "asyncio.Task[Any]"], object]
+
+
+def sweep(
+    stop: Stop,
+    check: Callable[[Pipeline, MemoryJournal, bool, BaseException | None], Awaitable[None]],
+    *,
+    listener: bool = False,
+    streamed: bool = False,
+) -> int:
+    """Stop a run after 0, 1, 2, ... turns of the loop, until it has ended before."""
+
+    async def drain(pipeline: Pipeline) -> Event | None:
+        last = None
+        async with aclosing(pipeline.run_stream("go")) as events:
+            async for event in events:
+                last = event
+        return last
+
+    for k in count():
+
+        async def main(world: SimulatedWorld, k: int = k) -> bool:
+            journal = SlowJournal(world)
+            pipeline = agent(world, journal, listener=listener)
+            call = drain(pipeline) if streamed else pipeline.run("go")
+            task = asyncio.create_task(call)
+            for _ in range(k):
+                await asyncio.sleep(0)
+            ended = task.done()
+            stop(pipeline, task)
+            raised: BaseException | None = None
+            try:
+                await task
+            except (asyncio.CancelledError, RunCancelled) as error:
+                raised = error
+            await check(pipeline, journal, ended, raised)
+            return ended
+
+        if simulate(main):
+            assert k > 40, f"the run took {k} steps only: the sweep says little"
+            return k
+    raise AssertionError
+
+
+def cancel(pipeline: Pipeline, task: asyncio.Task[Any]) -> None:
+    task.cancel()
+
+
+@pytest.mark.parametrize("listener", [False, True], ids=["unheard", "heard"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
+def test_the_caller_cancels_at_any_step(listener: bool, streamed: bool) -> None:
+    async def check(
+        pipeline: Pipeline, journal: MemoryJournal, ended: bool, raised: BaseException | None
+    ) -> None:
+        assert ended == (raised is None)
+        await check_ended(pipeline, journal, {"ok"} if ended else {"cancelled", "ok"})
+
+    sweep(cancel, check, listener=listener, streamed=streamed)
+
+
+def test_the_caller_cancels_again_and_again() -> None:
+    def storm(pipeline: Pipeline, task: asyncio.Task[Any]) -> None:
+        def again(left: int) -> None:
+            if left and not task.done():
+                task.cancel()
+                asyncio.get_running_loop().call_soon(again, left - 1)
+
+        again(40)
+
+    async def check(
+        pipeline: Pipeline, journal: MemoryJournal, ended: bool, raised: BaseException | None
+    ) -> None:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        await check_ended(pipeline, journal, {"cancelled", "ok"})
+
+    sweep(storm, check, listener=True)
+
+
+@pytest.mark.filterwarnings(NEVER_BEGUN)
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
+def test_all_tasks_of_the_loop_are_cancelled_at_any_step(streamed: bool) -> None:
+    """As at the end of `asyncio.run`."""
+
+    def everything(pipeline: Pipeline, task: asyncio.Task[Any]) -> None:
+        for one in asyncio.all_tasks() - {asyncio.current_task()}:
+            one.cancel()
+
+    async def check(
+        pipeline: Pipeline, journal: MemoryJournal, ended: bool, raised: BaseException | None
+    ) -> None:
+        await check_ended(pipeline, journal, {"cancelled", "ok"})
+
+    sweep(everything, check, listener=True, streamed=streamed)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
+def test_the_host_cancels_the_pipeline_at_any_step(streamed: bool) -> None:
+    """Not the caller's own doing, so the caller is told by a typed error."""
+
+    async def check(
+        pipeline: Pipeline, journal: MemoryJournal, ended: bool, raised: BaseException | None
+    ) -> None:
+        assert not isinstance(raised, asyncio.CancelledError)
+        if raised is not None:
+            assert isinstance(raised, RunCancelled)
+            assert raised.code is CODE.EXEC_RUN_CANCELLED
+            assert raised.result is not None
+            assert raised.result.status == "cancelled"
+        await check_ended(pipeline, journal, {"cancelled", "ok"})
+
+    sweep(lambda pipeline, _: pipeline.cancel(), check, streamed=streamed)
+
+
+def test_a_shutdown_at_any_step_suspends_and_the_run_can_be_resumed() -> None:
+    async def check(
+        pipeline: Pipeline, journal: MemoryJournal, ended: bool, raised: BaseException | None
+    ) -> None:
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        [row] = await journal.runs() or [None]
+        if row is None or row.status:
+            await check_ended(pipeline, journal, {"ok"})
+            return
+        assert isinstance(raised, RunCancelled)
+        assert raised.code is CODE.EXEC_RUN_SHUTDOWN
+        assert raised.result is not None
+        assert raised.result.status == "suspended"
+        assert (await facts_of(journal))[-1].type == "run.suspended"
+        with pytest.raises(PipelineError) as refused:
+            await pipeline.run("not yet")
+        assert refused.value.code is CODE.EXEC_RUN_BUSY
+        assert row.run_id in refused.value.hint
+        result = await pipeline.resume(row.run_id)
+        assert result.text == "the answer"
+        assert result.iterations == 3
+        await check_ended(pipeline, journal, {"ok"})
+
+    sweep(lambda pipeline, _: pipeline.cancel(Reason.SHUTDOWN), check)
+
+
+def test_nothing_is_cancelled_where_nothing_runs() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["one", "two"], "chat")
+        assert pipeline.cancel() is False
+        assert (await pipeline.run("go")).text == "one"
+        assert pipeline.cancel(Reason.SHUTDOWN) is False
+        assert (await pipeline.run("go")).text == "two"
+
+    simulate(main)
+
+
+# --- streams ----------------------------------------------------------------------------------
+
+
+def count_events() -> int:
+    async def main(world: SimulatedWorld) -> int:
+        pipeline = agent(world, SlowJournal(world))
+        return len([event async for event in pipeline.run_stream("go")])
+
+    return simulate(main)
+
+
+@pytest.mark.parametrize("how", ["aclosing", "break", "raise", "cancel"])
+def test_a_stream_left_after_any_event_ends_the_run(how: str) -> None:
+    total = count_events()
+    assert total > 60
+    for n in range(1, total + 1):
+
+        async def main(world: SimulatedWorld, n: int = n) -> None:
+            journal = SlowJournal(world)
+            pipeline = agent(world, journal)
+
+            async def read() -> None:
+                seen = 0
+                async for _ in pipeline.run_stream("go"):
+                    seen += 1
+                    if seen == n:
+                        if how == "raise":
+                            raise ZeroDivisionError
+                        if how == "cancel":
+                            task = asyncio.current_task()
+                            assert task is not None
+                            task.cancel()
+                            await asyncio.sleep(1)
+                        break
+
+            async def read_closing() -> None:
+                seen = 0
+                async with aclosing(pipeline.run_stream("go")) as events:
+                    async for _ in events:
+                        seen += 1
+                        if seen == n:
+                            break
+
+            if how == "aclosing":
+                await read_closing()
+                assert asyncio.all_tasks() == {asyncio.current_task()}
+                assert (await journal.runs())[0].status
+            else:
+                reader = asyncio.create_task(read())
+                await asyncio.wait([reader])
+                with contextlib.suppress(ZeroDivisionError, asyncio.CancelledError):
+                    await reader
+                for _ in range(200):  # the interpreter closes an abandoned generator in a task
+                    await asyncio.sleep(0)
+            await check_ended(pipeline, journal, {"cancelled", "ok"})
+
+        simulate(main)
+
+
+def test_a_closed_stream_says_so() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(["never"], latency_s=100), "chat")
+        heard: list[Event] = []
+        pipeline.on("pipeline.error", heard.append)
+        async with aclosing(pipeline.run_stream("go")) as events:
+            async for event in events:
+                if event.type == "model.intent":
+                    break
+        assert world.monotonic() == 0
+        [event] = heard
+        assert event.data["status"] == "cancelled"
+        assert "reader of its stream" in str(event.data["error"])
+
+    simulate(main)
+
+
+# --- time-outs of the caller's ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["asyncio.timeout", "anyio.move_on_after", "asyncio.wait_for"])
+@pytest.mark.parametrize("seconds", [0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 9])
+def test_a_time_out_of_the_callers_ends_the_run_and_is_his(scope: str, seconds: float) -> None:
+    async def nap(input: ToolInput, context: ToolContext) -> str:
+        await context.world.sleep(1)
+        return "slept"
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = ScriptedModel([[use("nap")], "done", *["more"] * 3], latency_s=1)
+        pipeline = make(world, model, "chat", tools=[Do("nap", nap)], journal=journal)
+        over = False
+        try:
+            if scope == "asyncio.timeout":
+                async with asyncio.timeout(seconds):
+                    await pipeline.run("go")
+            elif scope == "asyncio.wait_for":
+                await asyncio.wait_for(pipeline.run("go"), seconds)
+            else:
+                with anyio.move_on_after(seconds) as limit:
+                    await pipeline.run("go")
+                over = limit.cancelled_caught
+        except TimeoutError:
+            over = True
+        assert over == (seconds <= 3)
+        assert world.monotonic() == min(seconds, 3)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await world.sleep(0.1)  # the caller himself was not cancelled
+        model.latency_s = 0
+        await check_ended(pipeline, journal, {"cancelled"} if over else {"ok"}, go_on=False)
+        result = await pipeline.run("again")
+        check_history(result.messages)
+
+    simulate(main)
+
+
+def test_a_run_within_a_cancelled_scope_does_not_begin() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = SlowJournal(world)
+        pipeline = make(world, model := ScriptedModel(["hello"] * 3), "chat", journal=journal)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await pipeline.run("go")
+        assert model.calls == 0
+        assert (await pipeline.run("now")).text == "hello"
+
+    simulate(main)
+
+
+def test_cancel_races_the_time_limit_and_the_first_reason_counts() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = ScriptedModel(["never"], latency_s=100)
+        pipeline = make(world, model, "chat", journal=journal)
+        loop = asyncio.get_running_loop()
+        loop.call_at(5, pipeline.cancel)
+        result = await pipeline.run("go", limits=Limits(timeout_s=5), raise_on_error=False)
+        assert result.status in ("timeout", "cancelled")
+        [row] = await journal.runs()
+        assert row.status == result.status
+        assert world.monotonic() == 5
+
+    simulate(main)
+
+
+# --- the program ends -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
+def test_a_program_that_ends_in_mid_run_writes_the_runs_end(streamed: bool) -> None:
+    """For real: `asyncio.run` cancels what is still going on."""
+    journals: list[MemoryJournal] = []
+    errors: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        model = ScriptedModel(["never"], latency_s=1000)
+        pipeline = PipelinePresets.chat(
+            model="scripted:m", models=Models(providers={"scripted": model})
+        )
+        assert isinstance(pipeline.journal, MemoryJournal)
+        journals.append(pipeline.journal)
+
+        async def read() -> None:
+            async for _ in pipeline.run_stream("go"):
+                pass
+
+        task = asyncio.create_task(read() if streamed else pipeline.run("go"))  # type: ignore[arg-type]
+        while not model.calls:
+            await asyncio.sleep(0)
+        assert not task.done()
+
+    asyncio.run(main())
+
+    async def look() -> list[Event]:
+        return await facts_of(journals[0])
+
+    facts = asyncio.run(look())
+    assert kinds(facts) == ["run.start", "model.intent", "run.end"]
+    assert facts[-1].data["status"] == "cancelled"
+    assert errors == []
+
+
+# --- somebody else takes the run over ---------------------------------------------------------
+
+
+def test_a_run_that_another_process_took_over_writes_nothing_more() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        slow = make(world, ScriptedModel(["late"], latency_s=100), "chat", journal=journal)
+        task = asyncio.create_task(slow.run("go", raise_on_error=False))
+        await world.sleep(50)  # the claim of the first has run out
+        [row] = await journal.runs()
+        quick = make(world, ["mine"], "chat", journal=journal)
+        taken = await quick.resume(row.run_id)
+        assert taken.text == "mine"
+        lost = await task
+        assert (lost.status, lost.code) == ("suspended", CODE.EXEC_JOURNAL_CONFLICT)
+        facts = await facts_of(journal)
+        assert kinds(facts).count("run.end") == 1
+        assert facts[-1].data["status"] == "ok"
+        with pytest.raises(Exception, match=r"writer|written by"):
+            await slow.run("again")
+
+    simulate(main)
