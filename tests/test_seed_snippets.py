@@ -15,7 +15,6 @@ from lorimer.testing import FakeLLMServer
 from lorimer.testing.fake_turn import ToolCall, Turn
 from lorimer.testing.faults import Status
 
-
 Serve = Callable[[Sequence[Turn]], FakeLLMServer]
 
 
@@ -203,12 +202,14 @@ def test_error_codes(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
                 print("Please re-login to Claude Code CLI.")
             elif e.category.is_recoverable:
                 print(f"Recoverable failure ({e.code.value}); retrying.")
-            assert e.result is not None
-            assert e.result.status == "error"
+            print(e.result.status)
         await pipeline.aclose()
 
     asyncio.run(main())
-    assert capsys.readouterr().out == "Recoverable failure (exec.api.server_error); retrying.\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "Recoverable failure (exec.api.server_error); retrying.",
+        "error",
+    ]
 
 
 def test_custom_strategy(serve: Serve) -> None:

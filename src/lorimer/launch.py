@@ -13,7 +13,8 @@ from zlib import crc32
 
 from lorimer.core import engine
 from lorimer.core.bus import Bus, Listeners, Tap
-from lorimer.core.context import Reason, RunContext
+from lorimer.core.cancel import Reason
+from lorimer.core.context import RunContext
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow
@@ -162,8 +163,9 @@ class Launcher:
         input: JSON,
         shared: bool,
     ) -> Run:
+        self._live.add(context)
+
         async def main() -> PipelineResult:
-            self._live.add(context)
             try:
                 result = await engine.run(plan, PipelineState(context, conversation.history, input))
                 conversation.add(context.facts[context.replayed :])
@@ -173,14 +175,16 @@ class Launcher:
                     await conversation.snapshot()
                 return result
             finally:
-                self._live.discard(context)
-                self._resuming.discard(context.id)
-                if shared:
-                    self._busy = False
-                else:
+                if not shared:
                     await conversation.release()
 
-        return Run(context, main)
+        def over() -> None:
+            if context in self._live:
+                self._live.remove(context)
+                self._resuming.discard(context.id)
+                self._busy = self._busy and not shared
+
+        return Run(context, main, over)
 
     async def _open(self, shared: bool, run_id: str) -> Conversation:
         if not shared:
@@ -213,27 +217,40 @@ class Launcher:
 class Run:
     """A run about to begin: in the caller's own task, or in one whose events are read."""
 
-    __slots__ = ("_main", "context")
+    __slots__ = ("_main", "_over", "context")
 
     def __init__(
-        self, context: RunContext, main: Callable[[], Coroutine[None, None, PipelineResult]]
+        self,
+        context: RunContext,
+        main: Callable[[], Coroutine[None, None, PipelineResult]],
+        over: Callable[[], None],
     ) -> None:
         self.context = context
         self._main = main
+        self._over = over
 
     async def here(self) -> PipelineResult:
         """Run it in this task. When the task is cancelled, the run ends, journals that, and
         CancelledError is raised."""
-        result = await self._main()
-        if self.context.interrupted is not None:
-            raise self.context.interrupted
+        try:
+            result = await self._main()
+        finally:
+            self._over()
+        interrupted = self.context.cancellation.interrupted
+        if interrupted is not None:
+            raise interrupted
         return result
 
     async def events(self, tap: Tap) -> AsyncGenerator[Event, None]:
         """Run it in a task of its own and yield what happens. Leaving early ends the run, and
         waits until its last fact is written."""
         task = asyncio.get_running_loop().create_task(self._main(), name=self.context.id)
-        task.add_done_callback(lambda _: tap.put(None))  # also when it ends in an exception
+
+        def ended(_: object) -> None:  # also when it never got to begin, or failed
+            self._over()
+            tap.put(None)
+
+        task.add_done_callback(ended)
         try:
             while (event := await tap.get()) is not None:
                 yield event
@@ -247,6 +264,7 @@ class Run:
                         await asyncio.wait([task])
                     except asyncio.CancelledError:
                         continue
+            self._over()
 
 
 def _must_be_plain(input: JSON) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, TypeVar, overload
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler, Tap
+from lorimer.core.cancel import Reason
 from lorimer.core.compile import Catalogue, check_document
 from lorimer.core.compile import compile as compile_manifest
-from lorimer.core.context import Reason
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError, nearest
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal

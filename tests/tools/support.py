@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from lorimer.core.bus import Bus, Listeners
@@ -130,3 +131,17 @@ async def one_call(
 ) -> ToolResultBlock:
     bench = await Bench.make(limits=limits)
     return await bench.call(toolset(tool), tool.name, input)
+
+
+@contextmanager
+def going_on(context: RunContext) -> Generator[None]:
+    """As the engine has a run: it can be cancelled in here, and that ends with it."""
+    context.enter()
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        cancelled = error
+    finally:
+        context.alarm.stop()
+        context.cancellation.leave(cancelled)

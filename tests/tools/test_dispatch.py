@@ -14,13 +14,13 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from lorimer.core.bus import Bus
-from lorimer.core.context import Reason
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.tools import ToolContext, ToolInput, ToolResult, tool
 from lorimer.world.real import RealWorld
-from tests.tools.support import Act, Bench, one_call, run, toolset
+from tests.tools.support import Act, Bench, going_on, one_call, run, toolset
 
 
 def raising(error: BaseException) -> Act:
@@ -44,7 +44,7 @@ def test_a_call_and_its_facts() -> None:
         (_, intent), (_, result) = bench.facts
         assert bench.kinds == ["tool.intent", "tool.result"]
         assert intent == {"key": "0", "hash": intent["hash"], "effects": "all"}
-        assert len(intent["hash"]) == 16
+        assert len(intent["hash"]) == 24
         assert result == {"key": "0", "content": "Hello Ada"}
 
     run(main)
@@ -361,7 +361,7 @@ def test_cancelling_the_run_ends_any_tool(body: Callable[[], Any]) -> None:
         bench = await Bench.make()
         context = bench.context
         asyncio.get_running_loop().call_later(0.05, context.cancel, Reason.CALLER)
-        with context.scope, pytest.raises(asyncio.CancelledError):  # noqa: PT012
+        with going_on(context), pytest.raises(asyncio.CancelledError):  # noqa: PT012
             await bench.call(toolset(Act(lambda i, c: body())), "act")
             await bench.call(toolset(greet), "greet", {"name": "A"}, index=1)
         assert bench.kinds[:1] == ["tool.intent"]
@@ -375,7 +375,7 @@ def test_the_end_of_the_run_leaves_an_intent_without_a_result() -> None:
     async def main() -> None:
         bench = await Bench.make()
         asyncio.get_running_loop().call_later(0.05, bench.context.cancel, Reason.CALLER)
-        with bench.context.scope:
+        with going_on(bench.context):
             await bench.call(toolset(Act(lambda i, c: asyncio.sleep(60))), "act")
         assert bench.kinds == ["tool.intent"]
 

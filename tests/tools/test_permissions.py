@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorimer.core.context import Reason
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolResult
-from tests.tools.support import Bench, run, toolset
+from tests.tools.support import Bench, going_on, run, toolset
 
 
 class Shell(Tool):
@@ -233,7 +233,7 @@ def test_the_end_of_the_run_ends_the_question() -> None:
         tool = Shell()
         bench = await Bench.make()
         asyncio.get_running_loop().call_later(0.02, bench.context.cancel, Reason.CALLER)
-        with bench.context.scope:
+        with going_on(bench.context):
             await bench.call(
                 toolset(tool, granted=False, approver=Slow(True)), "Shell", {"command": "make"}
             )

@@ -23,7 +23,7 @@ from lorimer.cli import fail
 from lorimer.cli.progress import Screen
 from lorimer.cli.story import Story, summary
 from lorimer.cli.text import short_id, visible
-from lorimer.core.context import Reason
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.jsonable import dumps
@@ -213,7 +213,7 @@ class Drive:
 
     def _say_end(self, status: str, colour: str, used: str) -> None:
         if not self._output.quiet or status != "ok":
-            word = "spent" if status == "cancelled" else status
+            word = {"cancelled": "spent", "error": "failed"}.get(status, status)
             head = click.style(f"{word}:", fg=colour, bold=True)
             click.echo(f"{head} {used}", err=True)
 

@@ -1,10 +1,4 @@
-"""What a run is to its stages: effects, facts, signals, limits, cancellation.
-
-**Cancelling.** Whoever wants a run to stop (caller, a closed stream, the time limit, shutdown, a
-lost lease) calls `cancel(reason)`. The first reason wins and gives the run its status, whatever
-exception it causes on the way. It reaches every await below the run's task, again and again
-until the code there gives way. Not promised: stopping a thread, or undoing an effect.
-"""
+"""What a run is to its stages: effects, facts, signals, limits. How it is stopped: `cancel.py`."""
 
 from __future__ import annotations
 
@@ -15,10 +9,9 @@ from hashlib import blake2b
 from random import Random
 from typing import Final
 
-from anyio import CancelScope
-
 from lorimer.core.alarm import Alarm
 from lorimer.core.bus import Listeners
+from lorimer.core.cancel import Cancellation, Reason
 from lorimer.core.errors import (
     ExecutorErrorCode,
     JournalError,
@@ -34,16 +27,6 @@ from lorimer.core.messages import Usage
 from lorimer.core.world import World
 
 
-class Reason(Enum):
-    """Who stopped a run."""
-
-    CALLER = "the caller cancelled it"
-    CLOSED = "the reader of its stream went away"
-    TIMEOUT = "its time was used up"
-    SHUTDOWN = "the program is shutting down"
-    FENCED = "another process took it over"
-
-
 class Safety(Enum):
     """What may be done again when nobody knows whether an effect happened."""
 
@@ -53,10 +36,6 @@ class Safety(Enum):
     """Run again with the same key: happens once."""
     UNSAFE = "unsafe"
     """Never run again without a decision. Its intent is synced before it starts."""
-
-
-class Stopped(asyncio.CancelledError):
-    """The run noticed by itself that it was cancelled; nobody cancelled the task that it is in."""
 
 
 class Unknown(LorimerError):
@@ -85,32 +64,27 @@ class RunContext:
 
     __slots__ = (
         "_cost_ceiling",
-        "_cancelling",
         "_dice",
         "_held",
         "_listeners",
         "_recorded",
         "_reserved",
         "_recorded_until",
-        "_task",
         "_used",
         "account",
         "alarm",
         "bounds",
+        "cancellation",
         "cut_short",
         "epoch",
         "facts",
-        "finished",
         "heard",
         "id",
-        "interrupted",
         "iteration",
         "journal",
         "now",
         "position",
-        "reason",
         "replayed",
-        "scope",
         "seed",
         "snapshot_at",
         "snapshot_due",
@@ -150,16 +124,9 @@ class RunContext:
         """Wall clock, seconds; fixed within an iteration and recorded."""
         self.iteration = 0
         self.stage = ""
-        self.reason: Reason | None = None
-        self.interrupted: asyncio.CancelledError | None = None
-        """What cancelled the run's task; to be raised again when the run has ended."""
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
-        self.finished = False
-        """The loop has ended well; only stages 17 to 21 are left."""
+        self.cancellation = Cancellation()
         self.cut_short = False
         """It was stopped before all that is recorded of it was answered again."""
-        self.scope = CancelScope()
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""
         self.facts: list[Event] = list(recorded)
@@ -357,7 +324,7 @@ class RunContext:
             if done is not None:
                 self._charge(done.data)
                 return _outcome(done.data)
-        self.check_cancelled()
+        self.cancellation.check()
         if self.replayed:
             self.bounds.check_time(self.world.monotonic())
         noted = safety is not Safety.READ_ONLY
@@ -420,7 +387,7 @@ class RunContext:
         # a half-done call leaves its intent without a result; only what it cost is noted
         cost = self._charge(spent)
         if spent:
-            with CancelScope(shield=True):
+            with self.cancellation.undisturbed():
                 await self.record(
                     "effect",
                     {"key": key, **spent},
@@ -514,31 +481,14 @@ class RunContext:
 
     # --- cancellation --------------------------------------------------------------------
 
-    def cancel(self, reason: Reason) -> None:
-        """Stop the run. The first reason counts; calling again is harmless. Any task of the
-        run's loop may call it. Once the loop has ended well there is nothing left to stop:
-        what remains is bounded by `cleanup_s`."""
-        if self.reason is None and not self.finished:
-            self.reason = reason
-            self.scope.cancel(reason.value)
-
-    def check_cancelled(self) -> None:
-        """Raises CancelledError when the run was cancelled, also where code swallowed it."""
-        task = self._task
-        if task is not None and task.cancelling() > self._cancelling:
-            self.interrupt(asyncio.CancelledError())
-        if self.reason is not None:
-            raise Stopped(self.reason.value)
-
     @property
-    def stopping(self) -> bool:
-        """Somebody wants the run, or the task it is in, to stop."""
-        task = self._task
-        return (
-            self.reason is not None
-            or self.scope.cancel_called
-            or (task is not None and task.cancelling() > self._cancelling)
-        )
+    def reason(self) -> Reason | None:
+        """Who stopped the run; None: nobody has."""
+        return self.cancellation.reason
+
+    def cancel(self, reason: Reason) -> None:
+        """Stop the run; see `cancel.py`."""
+        self.cancellation.cancel(reason)
 
     def enter(self) -> None:
         """The engine starts the run in this task, and its time limit begins. A resumed run has
@@ -546,30 +496,11 @@ class RunContext:
         left = self.bounds.deadline - self.world.monotonic()
         if self.replayed:
             left = max(left, self.bounds.limits.cleanup_s)
-        self.alarm = Alarm(left, lambda: self.cancel(Reason.TIMEOUT))
-        self._task = asyncio.current_task()
-        self._cancelling = self._task.cancelling() if self._task is not None else 0
+        self.alarm = Alarm(left, self._time_over)
+        self.cancellation.enter()
 
-    def cancelled_from_outside(self, error: asyncio.CancelledError) -> None:
-        """Code of the run met a CancelledError: if somebody cancelled the run's own task, the
-        whole run is cancelled, so that it is told again and again until it gives way."""
-        task = self._task
-        if (
-            self.reason is None
-            and task is not None
-            and task is asyncio.current_task()
-            and task.cancelling() > self._cancelling
-        ):
-            self.interrupt(error)
-            self.scope.cancel()
-
-    def interrupt(self, error: asyncio.CancelledError) -> None:
-        """The run's task itself was cancelled: the run ends, and then `error` goes on to whoever
-        did it."""
-        if self.interrupted is None:
-            self.interrupted = error
-        if self.reason is None:
-            self.reason = Reason.CALLER
+    def _time_over(self) -> None:
+        self.cancellation.cancel(Reason.TIMEOUT)
 
 
 def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:

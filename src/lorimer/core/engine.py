@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from anyio import CancelScope
-
-from lorimer.core.context import Reason, RunContext, Stopped
+from lorimer.core.cancel import Reason
+from lorimer.core.context import RunContext
 from lorimer.core.errors import (
     ErrorCategory,
     ExecutorErrorCode,
@@ -48,38 +47,37 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     """Run a plan to its one terminal record, all in the calling task.
 
     Never raises for what happens in the run: the result says it. When the task is cancelled the
-    result says so too, and the caller of this has to raise `context.interrupted` on. Journals
-    run.start, whatever the stages do, and run.end (or run.suspended, which is not an end).
+    result says so too, and the caller of this has to raise `cancellation.interrupted` on.
+    Journals run.start, whatever the stages do, and run.end (or run.suspended, no end).
     """
     context = state.run
-    context.enter()
+    cancellation, cleanup_s = context.cancellation, context.bounds.limits.cleanup_s
     failure: LorimerError | None = None
+    cancelled: asyncio.CancelledError | None = None
+    context.enter()
     try:
-        with context.scope:
-            try:
-                await _admit(plan, state)
-                await _iterate(plan, state)
-                context.finished = True
-                context.alarm.move(context.bounds.limits.cleanup_s, context.scope.cancel)
-                await _stages(plan.surface, state.text, state, [])
-            except LorimerError as error:
-                failure = error
-            except Exception as error:  # noqa: BLE001 - a coded error of it: every run has an end
-                failure = _uncoded(error, context.stage)
-        if context.scope.cancelled_caught and context.finished:
-            failure = LimitError(
-                f"Stages 17 to 21 did not finish in {context.bounds.limits.cleanup_s:g} s.",
-                hint="Raise limits.cleanup_s.",
-            )
-    except Stopped:
-        pass  # noticed before our own scope got to say so
+        await _admit(plan, state)
+        await _iterate(plan, state)
+        cancellation.finished = True
+        context.alarm.move(cleanup_s, cancellation.expire)
+        await _stages(plan.surface, state.text, state, [])
+    except LorimerError as error:
+        failure = error
     except asyncio.CancelledError as error:
-        # not by our own scope: whoever cancelled the task we are in
-        context.interrupt(error)
+        cancelled = error
+    except Exception as error:  # noqa: BLE001 - a coded error of it: every run has an end
+        failure = _uncoded(error, context.stage)
     finally:
         context.alarm.stop()
+        cancellation.leave(cancelled)
     if context.reason is not None:
         failure = _stopped(context, context.reason)
+    elif cancellation.expired:
+        failure = LimitError(
+            f"Stages 17 to 21 did not finish in {cleanup_s:g} s.", hint="Raise limits.cleanup_s."
+        )
+    elif cancelled is not None:
+        failure = _stopped(context, Reason.CALLER)
     return await _end(state, failure)
 
 
@@ -109,7 +107,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
     times: list[int | None] = []
     value = await _stages(plan.setup, state.input, state, times)
     while True:
-        context.check_cancelled()
+        context.cancellation.check()
         bounds.check_turn()
         if not context.replaying:
             bounds.check_time(clock())
@@ -163,7 +161,7 @@ async def _stages(
             _tell(context, error)
             raise
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and context.stopping:
+            if isinstance(error, asyncio.CancelledError) and context.cancellation.stopping:
                 raise
             wrapped = _uncoded(error, step.name, step.stage.order)
             _tell(context, wrapped)
@@ -229,7 +227,7 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
             failure, status = error, _STATUS.get(error.code, "error")
         except asyncio.CancelledError as error:
             # written all the same: an append is not interrupted once begun
-            context.interrupt(error)
+            context.cancellation.interrupt(error)
     state.close_turn()
     result = PipelineResult(
         run_id=context.id,
@@ -252,13 +250,14 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
         try:
             await context.close()
         except asyncio.CancelledError as error:
-            context.interrupt(error)
+            context.cancellation.interrupt(error)
     return result
 
 
 def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | None]:
     """What stopped the run is not told again to its last words."""
-    return nullcontext() if context.reason is None else CancelScope(shield=True)
+    stopped = context.reason is not None or context.cancellation.interrupted is not None
+    return context.cancellation.undisturbed() if stopped else nullcontext()
 
 
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
