@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from lorimer import Pipeline
-from lorimer.core.context import Reason
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow

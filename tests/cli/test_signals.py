@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from lorimer.testing.faults import Hang
 from tests.cli.support import (
+    PATIENCE_S,
     HangsOnce,
     Running,
     asked,
@@ -99,21 +101,69 @@ def test_after_kill_9_the_run_goes_on_at_once_and_repeats_nothing(own_place: Pat
     assert (own_place / "log.txt").read_text("utf-8") == "ran\n"
 
 
-def test_a_second_ctrl_c_does_not_wait(own_place: Path) -> None:
-    stubborn = "trap '' INT TERM; touch started; sleep 60 & wait; sleep 60"
+NEVER_GIVES_WAY = """
+import asyncio, sys
+from lorimer.cli.drive import Drive, Output
+from lorimer.cli.progress import Plain
+from lorimer.cli.story import Story
+from lorimer.core.events import Event
+from lorimer.presets import minimal_manifest
+from lorimer.world import RealWorld
+
+class Stubborn:
+    manifest = minimal_manifest()
+    def on(self, kind, handler):
+        if kind == "run.start":
+            handler(Event("run.start", {}, run_id="run_stubborn"))
+    def cancel(self, reason):
+        return True
+
+async def for_ever():
+    print("begun", file=sys.stderr, flush=True)
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+async def main():
+    drive = Drive(Stubborn(), Story(), Plain(), Output(), RealWorld())
+    await drive.run(for_ever)
+
+asyncio.run(main())
+"""
+
+
+def test_a_second_ctrl_c_does_not_wait_for_anything() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", NEVER_GIVES_WAY], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    told = ""
+    for wanted in ("begun", "stopping (again: at once)"):
+        while wanted not in told:
+            told += process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+    told += process.stderr.read()
+    assert process.wait(PATIENCE_S) == 130
+    process.stderr.close()
+    assert "error: stopped at once" in told
+    assert "hint: How far it came: lorimer runs show run_stubborn" in told
+
+
+def test_ctrl_c_ends_what_a_tool_has_started(own_place: Path) -> None:
+    stubborn = "trap '' INT TERM; touch started; sleep 61 & echo $! > child; wait; sleep 61"
     with (
         FakeLLMServer(by_turn(call("Bash", command=stubborn), DONE)) as server,
         Running("run", "hi", "--base-url", server.url, "--allow", "Bash") as process,
     ):
-        until((own_place / "started").exists)
-        process.send(signal.SIGINT)
-        time.sleep(0.3)  # two at once are one
+        until(lambda: (own_place / "child").exists() and bool((own_place / "child").read_text()))
         process.send(signal.SIGINT)
         done = process.wait()
     assert done.code == 130
-    assert "stopping (again: at once)" in done.err
-    assert "error: stopped at once" in done.err
-    assert "before anything was run" not in done.err
+    child = int((own_place / "child").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
 
 
 def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lorimer import Pipeline, PipelinePresets
-from lorimer.core.context import Reason
+from lorimer.core.cancel import Reason
 from lorimer.core.events import Event
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate

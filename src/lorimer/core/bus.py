@@ -214,6 +214,11 @@ class Listeners:
         """Nobody listens to anything."""
         return self.tap is None and self._bus.silent
 
+    @property
+    def idle(self) -> bool:
+        """There is nothing to close."""
+        return self.tap is None and not self._pumps
+
     def wants(self, type: str) -> bool:
         """Somebody listens to this type; else the event need not even be built."""
         return self.tap is not None or bool(self._bus.handlers(type))

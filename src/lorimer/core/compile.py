@@ -6,6 +6,7 @@ Finds every fault before anything runs, and names them all at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import Final, cast
@@ -17,8 +18,10 @@ from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import (
     EnvironmentManifest,
+    ModelConfig,
     StageEntries,
     StageEntry,
+    faults_of,
     invalid,
     problems_of,
 )
@@ -137,15 +140,17 @@ def strategies_of(stage: AnyStage) -> list[Strategy]:
 
 def check_document(data: Mapping[str, JSON], catalogue: Catalogue) -> list[str]:
     """Every fault of a manifest that may be broken anywhere, as `path: reason`."""
+    if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - from a file
+        return [f"must be an object, not {type(data).__name__}"]
     try:
         manifest = EnvironmentManifest.model_validate(data)
     except ValidationError as error:
-        problems = problems_of(error)
+        problems = faults_of(error, data)
         entries, whole = _sound_entries(data)
         manifest = EnvironmentManifest(stages=StageEntries(entries))
-        found = _build(manifest, catalogue)[1]
-        # with a malformed entry nobody can say what is missing
-        return problems + [one for one in found if whole or not one.startswith("stages:")]
+        with suppress(ValidationError):
+            manifest.model = ModelConfig.model_validate(data.get("model", {}))
+        return problems + _build(manifest, catalogue, whole)[1]
     return _build(manifest, catalogue)[1]
 
 
@@ -163,15 +168,18 @@ def _sound_entries(data: Mapping[str, JSON]) -> tuple[list[StageEntry], bool]:
     return sound, len(sound) == len(entries)
 
 
-def _build(manifest: EnvironmentManifest, catalogue: Catalogue) -> tuple[list[AnyStage], list[str]]:
+def _build(
+    manifest: EnvironmentManifest, catalogue: Catalogue, whole: bool = True
+) -> tuple[list[AnyStage], list[str]]:
     problems: list[str] = []
     active = [entry for entry in manifest.stages if entry.active]
     names = [entry.name for entry in active]
+    # not `whole`: with a malformed entry nobody can say what is missing
     problems.extend(
         f"stages: {name!r} is missing and required; add {{order: {catalogue.order(name)}, "
         f"name: {name}}}"
         for name in REQUIRED
-        if name not in names
+        if whole and name not in names
     )
     problems.extend(
         f"stages: {name!r} is there twice"
@@ -189,7 +197,8 @@ def _build(manifest: EnvironmentManifest, catalogue: Catalogue) -> tuple[list[An
             continue
         if stage.order != entry.order:
             problems.append(f"{where}.order: the {entry.name!r} stage has number {stage.order}")
-        problems.extend(_configure(stage, entry, catalogue, where))
+        faults = _configure(stage, entry, catalogue, where)
+        problems.extend(faults or stage.check(manifest))
         stages.append(stage)
     return stages, problems
 

@@ -458,6 +458,11 @@ class RunContext:
                 self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
         self._recorded.clear()
 
+    @property
+    def silent(self) -> bool:
+        """There are neither pumps nor a stream to end."""
+        return self._listeners.idle
+
     async def close(self) -> None:
         """End the pumps of the listeners."""
         self.wants = _NOBODY  # else it would keep this object alive through itself

@@ -39,6 +39,8 @@ _STATUS: Final = {
     ExecutorErrorCode.EXEC_JOURNAL_DIVERGED: "suspended",
 }
 
+_AS_IT_IS: Final = nullcontext()
+
 _YIELD_TURNS: Final = 32
 """A model that never waits must not keep the event loop to itself."""
 
@@ -246,30 +248,31 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
     if failure is not None:
         failure.result = result
     _announce_end(context, result)
-    with _undisturbed(context):
-        try:
-            await context.close()
-        except asyncio.CancelledError as error:
-            context.cancellation.interrupt(error)
+    if not context.silent:
+        with _undisturbed(context):
+            try:
+                await context.close()
+            except asyncio.CancelledError as error:
+                context.cancellation.interrupt(error)
     return result
 
 
 def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | None]:
     """What stopped the run is not told again to its last words."""
     stopped = context.reason is not None or context.cancellation.interrupted is not None
-    return context.cancellation.undisturbed() if stopped else nullcontext()
+    return context.cancellation.undisturbed() if stopped else _AS_IT_IS
 
 
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
     context = state.run
     context.finish()
-    code = failure.code if failure is not None else ExecutorErrorCode.EXEC_UNKNOWN
-    diverged = code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED
-    if code.category is ErrorCategory.STORE and not diverged:
-        return  # a store that failed, or is somebody else's by now, gets no last word
-    if status == "suspended":
-        await context.record("run.suspended", {"code": code.value}, sync=True)
-        return
+    if failure is not None:
+        diverged = failure.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED
+        if failure.category is ErrorCategory.STORE and not diverged:
+            return  # a store that failed, or is somebody else's by now, gets no last word
+        if status == "suspended":
+            await context.record("run.suspended", {"code": failure.code.value}, sync=True)
+            return
     data: dict[str, JSON] = {
         "status": status,
         "usage": context.used,

@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    RootModel,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
 
 from lorimer.core.documents import dump, parse
 from lorimer.core.errors import ConfigError
@@ -21,6 +31,18 @@ from lorimer.core.limits import Limits
 VERSION: Final = "1"
 
 DEFAULT_MODEL: Final = "claude-sonnet-4-6"
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    try:
+        canonical(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("is not JSON: NaN, infinity or endless nesting") from error
+    return value
+
+
+Plain: TypeAlias = Annotated[JsonValue, AfterValidator(_finite)]
+"""Any JSON value."""
 
 
 class _Part(BaseModel):
@@ -74,9 +96,9 @@ class StageEntry(_Part):
     """False: it stays in the manifest and out of the plan."""
     strategies: dict[str, str | list[str]] = {}
     """Slot to strategy; of a chain: the list of them, in order."""
-    strategy_configs: dict[str, dict[str, JsonValue]] = {}
+    strategy_configs: dict[str, dict[str, Plain]] = {}
     """Slot to the configuration of its strategy; of a chain: strategy to its configuration."""
-    config: dict[str, JsonValue] = {}
+    config: dict[str, Plain] = {}
     """The stage's own."""
 
 
@@ -122,7 +144,7 @@ class EnvironmentManifest(_Part):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise invalid(problems_of(error)) from None
+            raise invalid(faults_of(error, data)) from None
 
     def to_dict(self) -> dict[str, JSON]:
         """Without what equals the defaults: short, and read back the same."""
@@ -164,22 +186,65 @@ def read_document(path: str | Path) -> Mapping[str, JSON]:
     return parse(text, path.suffix.lower(), str(path))
 
 
-def problems_of(error: ValidationError, prefix: str = "") -> list[str]:
-    """Pydantic's errors as `path: reason`, stages named by number."""
+def faults_of(error: ValidationError, data: Mapping[str, JSON]) -> list[str]:
+    """Every fault of the manifest `data`, which pydantic refused, as `path: reason`."""
     found: list[str] = []
     for item in error.errors(include_url=False, include_context=False):
-        path = prefix
-        for part in item["loc"]:
-            path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-        reason = item["msg"].removeprefix("Value error, ")
-        if path and reason.startswith(f"{path}."):
-            found.extend(reason.split("; "))
-            continue
-        reason = reason[:1].lower() + reason[1:]
-        if item["type"] == "extra_forbidden":
-            reason = "there is no such field"
-        found.append(f"{path}: {reason}" if path else reason)
+        loc = item["loc"]
+        if loc[:1] == ("stages",) and len(loc) > 1:
+            found.append(_fault(item, _stage_path(data, loc[1]), loc[2:]))
+        elif loc[:1] != ("limits",):
+            found.append(_fault(item, "", loc))
+    return found + _limits_faults(data.get("limits", {}))
+
+
+def _stage_path(data: Mapping[str, JSON], index: int | str) -> str:
+    """As everywhere, a stage is named by its number; one without by its place in the list."""
+    entries = data.get("stages")
+    if isinstance(index, int) and isinstance(entries, list | tuple):
+        entry = entries[index]
+        order = entry.get("order") if isinstance(entry, Mapping) else None
+        if isinstance(order, int):
+            return f"stages[{order}]"
+        return f"stages (entry {index + 1})"
+    return f"stages.{index}"
+
+
+def _limits_faults(limits: JSON) -> list[str]:
+    # one by one: together, the first unknown name would hide all the rest
+    given = limits if isinstance(limits, Mapping) else {"": limits}
+    found: list[str] = []
+    for name, value in given.items():
+        try:
+            _LIMITS.validate_python({name: value} if name else value)
+        except ValidationError as error:
+            found.extend(problems_of(error, "limits"))
     return found
+
+
+_LIMITS: Final = TypeAdapter(Limits)
+
+
+def problems_of(error: ValidationError, prefix: str) -> list[str]:
+    """Pydantic's errors about what stands at `prefix`, as `path: reason`."""
+    found: list[str] = []
+    for item in error.errors(include_url=False, include_context=False):
+        reason = item["msg"].removeprefix("Value error, ")
+        if reason.startswith(f"{prefix}."):  # our own, which has its path
+            found.extend(reason.split("; "))
+        else:
+            found.append(_fault(item, prefix, item["loc"]))
+    return found
+
+
+def _fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...]) -> str:
+    for part in loc:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    reason = item["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        reason = "there is no such field"
+    return f"{path}: {reason}" if path else reason
 
 
 def invalid(problems: list[str]) -> ConfigError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import (
     TYPE_CHECKING,
     ClassVar,
@@ -18,6 +18,7 @@ from lorimer.core.jsonable import JSON
 
 if TYPE_CHECKING:
     from lorimer.core.bindings import Bindings
+    from lorimer.core.manifest import EnvironmentManifest
     from lorimer.core.state import PipelineState
 
 In = TypeVar("In")
@@ -125,6 +126,11 @@ class Stage(Generic[In, Out]):
         """Take the configuration, once, before the first run."""
         if self.Config is not None:
             self.config = self.Config.model_validate(config)
+
+    def check(self, manifest: EnvironmentManifest) -> Iterable[str]:
+        """What of its configuration does not fit the rest of the manifest, each fault as
+        `path: reason`. Called after `configure`."""
+        return ()
 
     def bind(self, bindings: Bindings) -> None:
         """Take the live objects it needs, once, after `configure`."""

@@ -3,14 +3,14 @@ made in `models/attempts.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from random import Random
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
-from lorimer.core.manifest import ModelConfig
+from lorimer.core.manifest import EnvironmentManifest, ModelConfig
 from lorimer.core.messages import Request, Response, Usage
 from lorimer.core.model import Model
 from lorimer.core.stage import Slot, Stage, Strategy
@@ -117,6 +117,17 @@ class APIStage(Stage[object, Response]):
         },
     )
 
+    def check(self, manifest: EnvironmentManifest) -> Iterable[str]:
+        try:
+            parse_spec(manifest.model.model, PROVIDERS)
+        except ConfigError as error:
+            return [f"model.model: {error}"]
+        try:
+            model_spec(manifest.model, self.config.provider)
+        except ConfigError as error:
+            return [str(error)]
+        return []
+
     def bind(self, bindings: Bindings) -> None:
         model = bindings.model
         self._model = model
@@ -192,16 +203,16 @@ class APIStage(Stage[object, Response]):
 
 def model_spec(model: ModelConfig, provider: str) -> str:
     """The spec that a manifest's model and stage 6's `provider` make together. Raises ConfigError
-    when they disagree."""
+    when they disagree, or the model names none."""
+    spec = parse_spec(model.model, PROVIDERS)
     if not provider:
         return model.model
-    spec = parse_spec(model.model, PROVIDERS)
     if spec.provider == provider:
         return model.model
     named = model.model.startswith((f"{spec.provider}:", f"{spec.provider}/"))
     if named and spec.provider in PROVIDERS:
         raise ConfigError(
-            f"stages[6].config.provider says {provider!r}, model.model says {model.model!r}",
+            f"stages[6].config.provider: it says {provider!r}, model.model says {model.model!r}",
             hint="Name the provider in one of them only.",
         )
     return f"{provider}:{model.model}"
