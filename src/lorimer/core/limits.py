@@ -73,6 +73,10 @@ class Limits:
             bad.append("limits.max_cost_usd: must be a finite number, not negative")
         if bad:
             raise ConfigError("; ".join(bad), problems=tuple(bad))
+        for name in (*seconds, "max_cost_usd"):
+            value: float | None = given[name]
+            if value is not None:  # 2 and 2.0 are equal limits, so they are written the same
+                object.__setattr__(self, name, float(value))
 
     @property
     def max_cost_nano(self) -> int | None:
