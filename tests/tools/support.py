@@ -137,11 +137,8 @@ async def one_call(
 def going_on(context: RunContext) -> Generator[None]:
     """As the engine has a run: it can be cancelled in here, and that ends with it."""
     context.enter()
-    cancelled: asyncio.CancelledError | None = None
     try:
-        yield
-    except asyncio.CancelledError as error:
-        cancelled = error
+        with context.cancellation.scope:
+            yield
     finally:
         context.alarm.stop()
-        context.cancellation.leave(cancelled)

@@ -12,6 +12,9 @@ from lorimer.core.jsonable import JSON
 MAX_BYTES: Final = 4_000_000
 """A larger document is refused."""
 
+_LINE_ENDS: Final = ("\x85", "\u2028", "\u2029")
+"""Characters that end a line in YAML and nowhere else."""
+
 SUFFIXES: Final = (".json", ".yaml", ".yml", ".toml")
 
 
@@ -49,7 +52,10 @@ def dump(data: Mapping[str, JSON], kind: str) -> str:
     if kind in (".yaml", ".yml"):
         import yaml
 
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        if any(mark in text for mark in _LINE_ENDS):  # it would write them as they are
+            text = yaml.safe_dump(data, sort_keys=False)
+        return text
     if kind == ".json":
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
     raise ConfigError(f"cannot write a document of kind {kind!r}; use .json or .yaml")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from lorimer.core.cancel import Reason
+from lorimer.core.cancel import Reason, Stopped
 from lorimer.core.context import RunContext
 from lorimer.core.errors import (
     ErrorCategory,
@@ -55,30 +55,33 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     context = state.run
     cancellation, cleanup_s = context.cancellation, context.bounds.limits.cleanup_s
     failure: LorimerError | None = None
-    cancelled: asyncio.CancelledError | None = None
     context.enter()
     try:
-        await _admit(plan, state)
-        await _iterate(plan, state)
-        cancellation.finished = True
-        context.alarm.move(cleanup_s, cancellation.expire)
-        await _stages(plan.surface, state.text, state, [])
-    except LorimerError as error:
-        failure = error
+        with cancellation.scope:
+            try:
+                await _admit(plan, state)
+                await _iterate(plan, state)
+                cancellation.finished = True
+                context.alarm.move(cleanup_s, cancellation.expire)
+                await _stages(plan.surface, state.text, state, [])
+            except LorimerError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 - a coded error of it: every run has an end
+                failure = _uncoded(error, context.stage)
+    except Stopped:
+        pass  # noticed before our own scope got to say so
     except asyncio.CancelledError as error:
-        cancelled = error
-    except Exception as error:  # noqa: BLE001 - a coded error of it: every run has an end
-        failure = _uncoded(error, context.stage)
+        # not by our own scope: whoever cancelled the task we are in
+        cancellation.interrupt(error)
     finally:
         context.alarm.stop()
-        cancellation.leave(cancelled)
     if context.reason is not None:
         failure = _stopped(context, context.reason)
     elif cancellation.expired:
         failure = LimitError(
             f"Stages 17 to 21 did not finish in {cleanup_s:g} s.", hint="Raise limits.cleanup_s."
         )
-    elif cancelled is not None:
+    elif cancellation.interrupted is not None:
         failure = _stopped(context, Reason.CALLER)
     return await _end(state, failure)
 
