@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Coroutine, Generator
 from types import coroutine
 from typing import Any, Final, TypeVar
@@ -38,8 +39,10 @@ async def run_tool(
     `exec.tool.timeout` once its time is over, also when it returned something after that.
     Cancellation of the run, or of the task by others, is raised on.
     """
-    scope = CancelScope()
-    result, error = await _outcome(_execute(tool, input, context), scope, timeout_s, run)
+    result: object = None
+    error: BaseException | None = None
+    with CancelScope() as scope:
+        result, error = await _outcome(_execute(tool, input, context), scope, timeout_s, run)
     if isinstance(error, asyncio.CancelledError) and _wanted(run):
         raise error
     if scope.cancel_called:
@@ -75,41 +78,15 @@ def _outcome(
 ) -> Generator[Any, Any, tuple[T | None, BaseException | None]]:
     """What `work` returned, or what it raised: anything that comes *out of* it is its own.
 
-    Its first step is made without `scope`: most tools never wait, and a scope with a timer costs
-    more than they do.
+    What goes *into* it (a cancellation, the end of this very coroutine) is passed on. Work that
+    meets its cancellation with a new wait over and over is closed and counts as cancelled. The
+    deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    try:
-        waiting = work.send(None)
-    except StopIteration as stop:
-        return stop.value, None
-    except BaseException as error:  # noqa: BLE001 - the caller makes a coded error of it
-        return None, error
-    with scope:
-        scope.deadline = deadline
-        return (yield from _drive(work, waiting, scope, run))
-    return None, None
-
-
-def _drive(
-    work: Coroutine[Any, Any, T], waiting: object, scope: CancelScope, run: RunContext
-) -> Generator[Any, Any, tuple[T | None, BaseException | None]]:
-    """Go on from where `work` waits. What goes *into* it (a cancellation, the end of this very
-    coroutine) is passed on. Work that meets its cancellation with a new wait over and over is
-    closed and counts as cancelled."""
+    thrown: BaseException | None = None
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
     refusals = 0
     while True:
-        thrown: BaseException | None = None
-        try:
-            yield waiting
-        except GeneratorExit:
-            _close(work)
-            raise
-        except BaseException as error:  # noqa: BLE001 - goes into the work
-            thrown = error
-            if isinstance(error, asyncio.CancelledError) and not scope.cancel_called:
-                # a plain cancellation comes once, and work may swallow it; the run's comes again
-                run.cancellation.met(error)
         try:
             waiting = work.send(None) if thrown is None else work.throw(thrown)
         except StopIteration as stop:
@@ -121,6 +98,19 @@ def _drive(
             if refusals > MAX_REFUSALS:
                 _close(work)
                 return None, thrown
+        if scope.deadline == math.inf:
+            scope.deadline = deadline
+        try:
+            yield waiting
+            thrown = None
+        except GeneratorExit:
+            _close(work)
+            raise
+        except BaseException as error:  # noqa: BLE001 - goes into the work
+            thrown = error
+            if isinstance(error, asyncio.CancelledError) and not scope.cancel_called:
+                # a plain cancellation comes once, and work may swallow it; the run's comes again
+                run.cancellation.met(error)
 
 
 def _close(work: Coroutine[Any, Any, object]) -> None:
