@@ -49,6 +49,7 @@ from lorimer.testing.simulation import SimulatedCrash, SimulatedWorld, simulate_
 from lorimer.tools import Tool, ToolContext, ToolResult
 from lorimer.tools.base import Check, ToolInput
 from lorimer.tools.schema import compile_schema
+from tests.core.support import SlowJournal
 
 CODE = ExecutorErrorCode
 RETRYABLE = (CODE.EXEC_API_RATE_LIMITED, CODE.EXEC_API_SERVER_ERROR, CODE.EXEC_API_NETWORK)
@@ -117,7 +118,7 @@ def draw(seed: int) -> Case:
         seed=seed,
         preset=dice.choice(("agent", "agent", "agent", "agent", "chat", "chat", "minimal")),
         spoken=dice.random() < 0.3,
-        journal="sqlite" if dice.random() < 0.08 else "memory",
+        journal=dice.choice((*["memory"] * 7, *["slow"] * 4, "sqlite")),
         stream=dice.random() < 0.3,
         listener=dice.choice(("", "", "raising", "slow", "hanging")),
         limits=_limits(dice),
@@ -394,17 +395,19 @@ class Played:
         return "\n".join(dumps(fact.to_json()) for fact in self.facts)
 
 
+def journal(kind: str, world: World) -> Journal:
+    if kind == "sqlite":
+        return SQLiteJournal(":memory:", world=world, threads=False)
+    return SlowJournal(world) if kind == "slow" else MemoryJournal(world)
+
+
 class Player:
     """Plays one case."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
         self.world = SimulatedWorld(case.seed)
-        self.journal: Journal = (
-            MemoryJournal(self.world)
-            if case.journal == "memory"
-            else SQLiteJournal(":memory:", world=self.world, threads=False)
-        )
+        self.journal = journal(case.journal, self.world)
         self.provider = Provider(case.turns)
         self.done: list[tuple[str, int, str]] = []
         self.out = Played(case)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lorimer import Pipeline
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, LedgerEntry
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Message, ToolResultBlock, ToolUse
@@ -86,6 +86,32 @@ class Do(Tool):
         if asyncio.iscoroutine(given):
             given = await given
         return given if isinstance(given, ToolResult) else ToolResult(given)
+
+
+class SlowJournal(MemoryJournal):
+    """Takes its time as a store with a thread does; what is cancelled meanwhile is written."""
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        cancelled: asyncio.CancelledError | None = None
+        last = 0
+        for step in range(3):
+            if step == 1:
+                last = await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
+        return last
 
 
 def kinds(facts: Iterable[Event]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from itertools import count
 from typing import Any
@@ -13,10 +13,9 @@ import anyio
 import pytest
 
 from lorimer import Pipeline, PipelinePresets
-from lorimer.core.context import Reason
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, PipelineError, RunCancelled
 from lorimer.core.events import Event
-from lorimer.core.journal import LedgerEntry
 from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock
 from lorimer.core.stage import Stage
@@ -27,37 +26,11 @@ from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import ToolContext
 from lorimer.tools.base import ToolInput
-from tests.core.support import Do, check_history, kinds, make, use
+from tests.core.support import Do, SlowJournal, check_history, kinds, make, use
 
 CODE = ExecutorErrorCode
 OWNER = "this process"
 NEVER_BEGUN = "ignore:coroutine '.*' was never awaited:RuntimeWarning"
-
-
-class SlowJournal(MemoryJournal):
-    """Takes its time as a store with a thread does; what is cancelled meanwhile is written."""
-
-    async def append(
-        self,
-        stream: str,
-        epoch: int,
-        facts: Sequence[Event],
-        *,
-        sync: bool,
-        ledger: LedgerEntry | None = None,
-    ) -> int:
-        cancelled: asyncio.CancelledError | None = None
-        last = 0
-        for step in range(3):
-            if step == 1:
-                last = await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is not None:
-            raise cancelled
-        return last
 
 
 async def steps(input: ToolInput, context: ToolContext) -> str:
