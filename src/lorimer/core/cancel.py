@@ -51,6 +51,11 @@ class Cancellation:
         self._task: asyncio.Task[object] | None = None
         self._before = 0
 
+    @property
+    def task(self) -> asyncio.Task[object] | None:
+        """The task that the run is in."""
+        return self._task
+
     def enter(self) -> None:
         """The run begins, in the calling task."""
         self._task = asyncio.current_task()
@@ -70,7 +75,8 @@ class Cancellation:
 
     def check(self) -> None:
         """Raises Stopped when the run was cancelled, also where code swallowed that."""
-        if self._theirs():
+        task = self._task
+        if task is not None and task.cancelling() > self._before and self._theirs():
             self.interrupt(asyncio.CancelledError())
         if self.reason is not None:
             raise Stopped(self.reason.value)

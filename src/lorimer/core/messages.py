@@ -271,9 +271,8 @@ class Usage:
 
     def to_json(self) -> dict[str, int]:
         """The fields that are not zero."""
-        return {
-            name: count for name, count in zip(USAGE_FIELDS, _counts(self), strict=True) if count
-        }
+        counts = zip(USAGE_FIELDS, _counts(self))  # noqa: B905 - as long as each other
+        return {name: count for name, count in counts if count}
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Usage:

@@ -147,8 +147,9 @@ class _Attempt:
         try:
             while (item := await clocks.next(stream)) is not None:
                 if isinstance(item, Response):
-                    response = item
-                elif isinstance(item, UsageDelta):
+                    response = item  # always the last
+                    break
+                if isinstance(item, UsageDelta):
                     self._usage = item.usage
                 elif heard:
                     self.released |= _release(item, self._state)
