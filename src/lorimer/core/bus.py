@@ -27,8 +27,8 @@ STREAM_EVENTS: Final = 256
 """How many undelivered events slow a streamed run down."""
 
 DRAIN_S: Final = 2.0
-"""Seconds that async handlers have for what is queued when the run has ended; then as many again
-for the last event alone."""
+"""Seconds that async handlers have for what is queued when the run has ended; then as many for
+the marker of what was dropped, and for the last event."""
 
 _log = logging.getLogger("lorimer.events")
 
@@ -250,8 +250,8 @@ class Listeners:
             pump.put(event)
 
     async def close(self) -> None:
-        """Let the pumps finish what is queued, for `DRAIN_S` at most, and end them. Cancelled
-        meanwhile, they end at once."""
+        """Let the pumps finish what is queued, for `DRAIN_S` at most, then deliver the last event,
+        and end them. Cancelled meanwhile, they end at once."""
         pumps = list(self._pumps.values())
         self._pumps.clear()
         try:
@@ -259,9 +259,10 @@ class Listeners:
                 for pump in pumps:
                     pump.close()
                 late = await _late(pumps)
-                for pump in late:
-                    pump.hurry()
-                await _late(late)
+                for _ in range(2):  # first to the marker of what is lost, then to the last event
+                    for pump in late:
+                        pump.hurry()
+                    late = await _late(late)
         finally:
             late = [pump for pump in pumps if not pump.task.done()]
             for pump in late:

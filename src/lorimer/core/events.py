@@ -72,7 +72,11 @@ class Event:
             "stage": self.stage,
             "time": self.time,
             "seq": self.seq,
-            "data": {k: v for k, v in self.data.items() if k != "result" or self.is_fact},
+            "data": {
+                key: value
+                for key, value in self.data.items()
+                if key != "result" or not self.type.startswith("pipeline.")
+            },
         }
 
     def __repr__(self) -> str:
