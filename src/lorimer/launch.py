@@ -126,6 +126,12 @@ class Launcher:
     async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None) -> Run:
         conversation = await Conversation.open(self.journal, row.stream, self._owner, self.world)
         facts = conversation.unfinished
+        if not facts or facts[0].run_id != row.run_id:
+            await conversation.release()
+            raise PipelineError(
+                f"Run {row.run_id} was given up: its conversation has gone on without it.",
+                code=ExecutorErrorCode.EXEC_RUN_ENDED,
+            )
         start = facts[0].data
         if start.get("manifest") != plan.digest:
             await conversation.release()

@@ -401,7 +401,7 @@ def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None)
         try:
             _built_in([name for name in named if isinstance(name, str)])
         except ConfigError as error:
-            problems.append(str(error))
+            problems.extend(error.problems)
     return problems
 
 

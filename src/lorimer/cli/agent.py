@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli.fail import Fault, suggest
-from lorimer.core.compile import check_document
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
 from lorimer.models.credentials import VARIABLES, CredentialBundle, ProviderCredentials
 from lorimer.models.registry import PROVIDERS, Models
 from lorimer.models.spec import parse_spec
+from lorimer.pipeline import check_manifest
 from lorimer.presets import PRESETS, preset_manifest
-from lorimer.stages.catalogue import catalogue
 from lorimer.stages.s06_api import model_spec
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.permissions import Rule
@@ -46,7 +45,7 @@ def preset(name: str) -> EnvironmentManifest:
 def load(path: Path) -> EnvironmentManifest:
     """A manifest's file. Raises ConfigError naming every error."""
     data = read_document(path)
-    if problems := check_document(data, catalogue()):
+    if problems := check_manifest(data):
         raise invalid(problems)
     return EnvironmentManifest.from_dict(data)
 

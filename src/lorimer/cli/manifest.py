@@ -67,17 +67,16 @@ def new(
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
 def validate(files: tuple[Path, ...]) -> int:
     """Check FILES: every error with its path and reason, one a line; exit code 2."""
-    from lorimer.core.compile import check_document
     from lorimer.core.errors import ConfigError
     from lorimer.core.manifest import read_document
-    from lorimer.stages.catalogue import catalogue
+    from lorimer.pipeline import check_manifest
 
     bad = False
     for path in files:
         try:
             if not path.exists():
                 raise ConfigError("there is no such file")
-            problems = check_document(read_document(path), catalogue())
+            problems = check_manifest(read_document(path))
         except ConfigError as error:
             problems = [str(error)]
         for problem in problems:

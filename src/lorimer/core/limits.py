@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import inf
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LimitError
 from lorimer.core.jsonable import JSON
@@ -23,31 +23,31 @@ class Limits:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    max_turns: int = 50
+    max_turns: Annotated[int, Field(ge=1)] = 50
     """Iterations: model calls with their tool calls. `exec.loop.max_turns`."""
-    timeout_s: float = 1800.0
+    timeout_s: Annotated[float, Field(gt=0)] = 1800.0
     """Wall seconds of the whole run. `exec.limit.timeout`."""
-    max_cost_usd: float | None = None
+    max_cost_usd: Annotated[float | None, Field(ge=0)] = None
     """US dollars, reserved before each model call. None: no ceiling. `exec.limit.cost`."""
     allow_unpriced: bool = False
     """Under a cost ceiling, also call models whose price is unknown (they count as free)."""
-    max_tool_calls: int = 1000
+    max_tool_calls: Annotated[int, Field(ge=0)] = 1000
     """Tool calls of the whole run. `exec.limit.tool_calls`."""
-    max_calls_per_turn: int = 16
+    max_calls_per_turn: Annotated[int, Field(ge=1)] = 16
     """Tool calls of one reply; the rest get "not run" as their result."""
-    max_parallel_tools: int = 4
+    max_parallel_tools: Annotated[int, Field(ge=1)] = 4
     """Tool calls running at once, where tools allow it."""
-    tool_timeout_s: float = 120.0
+    tool_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """Seconds for one tool call, unless the tool names its own."""
-    max_result_chars: int = 50_000
+    max_result_chars: Annotated[int, Field(ge=1)] = 50_000
     """Characters of one tool result that the model sees; longer ones are spilled to a file."""
-    connect_timeout_s: float = 30.0
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     """Seconds until a provider's first sign of life: the headers of its answer."""
-    idle_timeout_s: float = 120.0
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """Seconds without any content in a model's stream (and to its first piece: x 2.5)."""
-    model_timeout_s: float = 600.0
+    model_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Seconds for one whole model call."""
-    cleanup_s: float = 10.0
+    cleanup_s: Annotated[float, Field(gt=0)] = 10.0
     """Seconds that stages 17 to 21 and the clean-up may take after the loop has ended."""
 
     def __post_init__(self) -> None:
@@ -73,10 +73,11 @@ class Limits:
             bad.append("limits.max_cost_usd: must be a finite number, not negative")
         if bad:
             raise ConfigError("; ".join(bad), problems=tuple(bad))
-        for name in (*seconds, "max_cost_usd"):
-            value: float | None = given[name]
-            if value is not None:  # 2 and 2.0 are equal limits, so they are written the same
-                object.__setattr__(self, name, float(value))
+        # 2 and 2.0 are equal limits, so they are written the same
+        for name in seconds:
+            object.__setattr__(self, name, float(given[name]))
+        if self.max_cost_usd is not None:
+            object.__setattr__(self, "max_cost_usd", float(self.max_cost_usd))
 
     @property
     def max_cost_nano(self) -> int | None:

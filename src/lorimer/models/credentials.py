@@ -151,12 +151,12 @@ class CredentialBundle:
         if found is not None and found.base_url and provider in KEYLESS:
             return ProviderCredentials("none", found.base_url, found.default_headers, found.extras)
         variable = VARIABLES.get(provider, ("", ""))[0]
-        how = f"set {variable}, or pass" if variable else "pass"
         raise ConfigError(
-            f"no API key for the provider {provider!r}: {how} "
-            f"CredentialBundle(by_provider={{{provider!r}: ProviderCredentials(api_key=...)}})",
+            f"there is no API key for {provider!r}" + (f": set {variable}" if variable else ""),
             code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
-            hint=f"export {variable}=..." if variable else "",
+            hint=f"export {variable}=... , or pass api_key=... or credentials=... in Python"
+            if variable
+            else "Pass api_key=... or credentials=... .",
         )
 
     def has(self, provider: str) -> bool:
