@@ -84,7 +84,7 @@ FAULTS = [
     "stages (entry 10): input should be a valid dictionary or instance of StageEntry",
     "colour: there is no such field",
     "limits.max_turnz: there is no such field",
-    "limits.max_turns: must be at least 1",
+    "limits.max_turns: input should be greater than or equal to 1",
     "limits.timeout_s: must be more than 0 s, and finite",
     "limits.cleanup_s: input should be a valid number, unable to parse string as a number",
     "stages: 'yield' is there twice",

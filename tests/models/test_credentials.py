@@ -71,7 +71,7 @@ def test_a_missing_key_names_the_variable() -> None:
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
         CredentialBundle(env={}).require("openai")
     assert caught.value.code is ExecutorErrorCode.EXEC_API_NO_CLIENT
-    with pytest.raises(ConfigError, match="no API key for the provider 'mine'"):
+    with pytest.raises(ConfigError, match="there is no API key for 'mine'"):
         CredentialBundle(env={}).require("mine")
 
 
