@@ -216,12 +216,9 @@ class RunContext:
         self._listen()
         if self._recorded and iteration > self._recorded_until:
             self._recorded.clear()
-        if self._recorded:
-            ended = self._recorded.get(("iteration.end", iteration - 1, ""))
-            self.now = ended.time if ended is not None else self.now
-        elif self._held:
+        if self._held:
             self.now = self._held[-1].time
-        elif iteration or not self.now:
+        elif not self._recorded and (iteration or not self.now):
             self.now = int(self.world.time() * 1_000_000) / 1_000_000
 
     async def record(
@@ -261,8 +258,11 @@ class RunContext:
     def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
         """Add a fact together with the next one, in one row: for what is lost without harm when
         the process is killed in between."""
-        if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
-            return
+        if self._recorded:
+            done = self._recorded.pop((type, self.iteration, key), None)
+            if done is not None:
+                self.now = done.time
+                return
         now = int(self.world.time() * 1_000_000) / 1_000_000
         self._held.append(Event(type, data, self.id, self.iteration, now))
 
@@ -452,11 +452,12 @@ class RunContext:
         recorded and was not come to again was spent all the same."""
         for fact in self._recorded.values():
             self.cut_short = True
-            self.iteration = max(self.iteration, fact.iteration)
             self._charge(fact.data)
             if fact.type in ("model.intent", "model.reply"):
                 self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
         self._recorded.clear()
+        if self.facts:
+            self.iteration = max(self.iteration, self.facts[-1].iteration)
 
     @property
     def silent(self) -> bool:
