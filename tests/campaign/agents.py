@@ -703,5 +703,10 @@ def _int(value: JSON) -> int:
 
 def play(seed: int) -> Played:
     """Play the case of a seed to its end and check all that must hold."""
-    logging.getLogger("lorimer").setLevel(logging.CRITICAL)  # what listeners raise is logged
-    return Player(draw(seed)).play()
+    log = logging.getLogger("lorimer")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # what listeners raise is logged
+    try:
+        return Player(draw(seed)).play()
+    finally:
+        log.setLevel(level)
