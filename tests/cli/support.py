@@ -137,6 +137,16 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def alive(pid: int) -> bool:
+    """There is such a process, and it is no zombie."""
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
 def listed() -> list[Mapping[str, JSON]]:
     """The runs of the default store, as a program sees them."""
     result = invoke("runs", "ls", "--json")

@@ -17,6 +17,7 @@ from tests.cli.support import (
     PATIENCE_S,
     HangsOnce,
     Running,
+    alive,
     asked,
     by_turn,
     call,
@@ -162,8 +163,7 @@ def test_ctrl_c_ends_what_a_tool_has_started(own_place: Path) -> None:
         done = process.wait()
     assert done.code == 130
     child = int((own_place / "child").read_text())
-    with pytest.raises(ProcessLookupError):
-        os.kill(child, 0)
+    until(lambda: not alive(child))  # whoever adopted it may be slow to reap it
 
 
 def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:
