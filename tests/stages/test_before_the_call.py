@@ -29,20 +29,9 @@ from lorimer.models.pricing import Price
 from lorimer.stages.s02_context import recent
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Change, Do, check_history, make, only, use
+from tests.stages.support import choose
 
 CODE = ExecutorErrorCode
-
-
-def choose(stage: str, slot: str, strategy: str | list[str], **config: Any) -> Change:
-    """Puts a strategy with its configuration into a preset's manifest."""
-
-    def change(manifest: EnvironmentManifest) -> None:
-        entry = manifest.stages[stage]
-        entry.strategies[slot] = strategy
-        if config:
-            entry.strategy_configs[slot] = config
-
-    return change
 
 
 # --- 1 Input ----------------------------------------------------------------------------------
