@@ -626,3 +626,40 @@ def test_the_kinds_of_fact_are_only_ever_added_to() -> None:
         *("decision", "mutated", "child", "compacted", "iteration.end", "run.suspended"),
         *("run.end", "effect.intent"),
     )
+
+
+def test_a_plain_function_that_gives_an_awaitable_is_called_once_an_event() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["hi"], "minimal")
+        pipeline.register_stage(Chatty())
+        called: list[str] = []
+        ended: list[str] = []
+
+        def as_coroutine(event: Event) -> Any:
+            called.append(event.type)
+
+            async def later() -> None:
+                await asyncio.sleep(0)
+                ended.append(event.type)
+
+            return later()
+
+        def as_future(event: Event) -> Any:
+            done = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(done.set_result, None)
+            done.add_done_callback(lambda _: ended.append(event.type))
+            return done
+
+        pipeline.on("stage.*", as_coroutine)
+        pipeline.on("run.*", as_future)
+        pipeline.on("chat.word", as_coroutine)
+        await pipeline.run("go")
+        assert called[0] == "stage.enter"
+        assert sorted(called) == sorted(name for name in ended if not name.startswith("run."))
+        assert called.count("stage.enter") == 5
+        assert [name for name in ended if name.startswith("run.")] == ["run.start", "run.end"]
+        dropped = Chatty.count - called.count("chat.word")
+        assert dropped > 0
+        assert "events.dropped" in called
+
+    simulate(main)

@@ -99,14 +99,17 @@ class Bus:
 class _Pump:
     """The queue of one async handler during one run, and the task that empties it."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(
+        self, handler: Handler, first: Event | None = None, waiting: Awaitable[None] | None = None
+    ) -> None:
+        """With `first`, the event that the handler was called with already, it gave `waiting`."""
         self._handler = handler
         self._queue: deque[Event] = deque()
         self._dropped = 0
         self._wake = asyncio.Event()
         self._closing = False
         self._hurried = False
-        self.task = asyncio.get_running_loop().create_task(self._run())
+        self.task = asyncio.get_running_loop().create_task(self._run(first, waiting))
 
     def put(self, event: Event) -> None:
         if len(self._queue) >= QUEUE_EVENTS:
@@ -127,7 +130,9 @@ class _Pump:
         self._hurried = True
         self.task.cancel()
 
-    async def _run(self) -> None:
+    async def _run(self, first: Event | None, waiting: Awaitable[None] | None) -> None:
+        if first is not None:
+            await self._deliver(first, waiting)
         while True:
             while self._queue:
                 if self._dropped:
@@ -137,16 +142,16 @@ class _Pump:
                     await self._deliver(
                         Event("events.dropped", data, at.run_id, at.iteration, at.time)
                     )
-                if self._queue:
-                    await self._deliver(self._queue.popleft())
+                await self._deliver(self._queue.popleft())
             if self._closing:
                 return
             self._wake.clear()
             await self._wake.wait()
 
-    async def _deliver(self, event: Event) -> None:
+    async def _deliver(self, event: Event, waiting: Awaitable[None] | None = None) -> None:
         try:
-            waiting = self._handler(event)
+            if waiting is None:
+                waiting = self._handler(event)
             if waiting is not None:
                 await waiting
         except asyncio.CancelledError:
@@ -244,10 +249,7 @@ class Listeners:
             _log.exception("a handler of %r failed", event.type)
             return
         if waiting is not None:  # a plain function that returned an awaitable: it is async too
-            pump = self._pumps[id(handler)] = _Pump(handler)
-            if inspect.iscoroutine(waiting):
-                waiting.close()
-            pump.put(event)
+            self._pumps[id(handler)] = _Pump(handler, event, waiting)
 
     async def close(self) -> None:
         """Let the pumps finish what is queued, for `DRAIN_S` at most, then deliver the last event,

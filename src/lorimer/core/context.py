@@ -215,7 +215,7 @@ class RunContext:
         self.iteration = iteration
         self._listen()
         if self._recorded and iteration > self._recorded_until:
-            self._recorded.clear()
+            self._pass_over()
         if self._held:
             self.now = self._held[-1].time
         elif not self._recorded and (iteration or not self.now):
@@ -448,16 +448,19 @@ class RunContext:
             )
 
     def finish(self) -> None:
-        """The engine is about to write the run's last fact: nothing is answered any more. What is
-        recorded and was not come to again was spent all the same."""
+        """The engine is about to write the run's last fact: nothing is answered any more."""
+        self.cut_short = bool(self._recorded)
+        self._pass_over()
+        if self.facts:
+            self.iteration = max(self.iteration, self.facts[-1].iteration)
+
+    def _pass_over(self) -> None:
+        # what is recorded and nobody asked for again was spent all the same
         for fact in self._recorded.values():
-            self.cut_short = True
             self._charge(fact.data)
             if fact.type in ("model.intent", "model.reply"):
                 self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
         self._recorded.clear()
-        if self.facts:
-            self.iteration = max(self.iteration, self.facts[-1].iteration)
 
     @property
     def silent(self) -> bool:
