@@ -656,7 +656,6 @@ def test_a_plain_function_that_gives_an_awaitable_is_called_once_an_event() -> N
         await pipeline.run("go")
         assert called[0] == "stage.enter"
         assert sorted(called) == sorted(name for name in ended if not name.startswith("run."))
-        assert called.count("stage.enter") == 5
         assert [name for name in ended if name.startswith("run.")] == ["run.start", "run.end"]
         dropped = Chatty.count - called.count("chat.word")
         assert dropped > 0
