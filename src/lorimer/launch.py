@@ -206,7 +206,8 @@ class Launcher:
             self._conversation = conversation
         if self._conversation.unfinished:
             unfinished = self._conversation.unfinished[0].run_id
-            self._conversation = None
+            conversation, self._conversation = self._conversation, None
+            await conversation.release()  # whoever resumes it need not wait
             raise PipelineError(
                 f"This conversation has an unfinished run, {unfinished}.",
                 code=ExecutorErrorCode.EXEC_RUN_BUSY,
