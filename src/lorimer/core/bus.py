@@ -160,6 +160,8 @@ class _Pump:
                 self.task.uncancel()
             elif self.task.cancelling():
                 raise
+            else:  # of its own making
+                _log.exception("a handler of %r failed", event.type)
         except Exception:  # noqa: BLE001 - a listener is never the run's problem; logged
             _log.exception("a handler of %r failed", event.type)
 

@@ -37,6 +37,7 @@ _STATUS: Final = {
     ExecutorErrorCode.EXEC_RUN_SHUTDOWN: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_CONFLICT: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_DIVERGED: "suspended",
+    ExecutorErrorCode.EXEC_JOURNAL_VERSION: "suspended",
 }
 
 _AS_IT_IS: Final = nullcontext()

@@ -10,7 +10,7 @@ from random import Random
 from typing import Protocol
 
 from lorimer.core.context import RunContext, Safety
-from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
     NO_MARKS,
@@ -118,8 +118,10 @@ def _recorded(data: Mapping[str, JSON]) -> Response:
     try:
         return response_from_json(data)
     except ValueError as error:
-        raise APIError(
-            f"The recorded reply cannot be read: {error}.", code=ExecutorErrorCode.EXEC_API_UNKNOWN
+        raise JournalError(
+            f"A recorded reply cannot be read: {error}.",
+            code=ExecutorErrorCode.EXEC_JOURNAL_VERSION,
+            hint="Another version of lorimer wrote it: resume the run with that one.",
         ) from None
 
 
