@@ -170,7 +170,8 @@ def test_the_caller_cancels_at_any_step(listener: bool, streamed: bool) -> None:
     sweep(cancel, check, listener=listener, streamed=streamed)
 
 
-def test_the_caller_cancels_again_and_again() -> None:
+@pytest.mark.parametrize("streamed", [False, True], ids=["plain", "streamed"])
+def test_the_caller_cancels_again_and_again(streamed: bool) -> None:
     def storm(pipeline: Pipeline, task: asyncio.Task[Any]) -> None:
         def again(left: int) -> None:
             if left and not task.done():
@@ -186,7 +187,7 @@ def test_the_caller_cancels_again_and_again() -> None:
             await asyncio.sleep(0)
         await check_ended(pipeline, journal, {"cancelled", "ok"})
 
-    sweep(storm, check, listener=True)
+    sweep(storm, check, listener=True, streamed=streamed)
 
 
 @pytest.mark.filterwarnings(NEVER_BEGUN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -153,6 +154,7 @@ def test_what_is_missing_is_told_with_what_to_add() -> None:
         ({"model": None}, "model: input should be a valid dictionary"),
         ({"stages": [{"name": "api"}]}, "stages (entry 1).order: field required"),
         ({"stages": [{"order": "six", "name": "api"}]}, "stages (entry 1).order: input should be"),
+        ({"stages": deque([{"name": "api"}])}, "stages.0.order: field required"),
     ],
 )
 def test_whatever_is_given_is_answered_with_a_reason(data: Any, says: str) -> None:
@@ -525,6 +527,15 @@ def _slot(stage: str, slot: str) -> Slot[Strategy]:
     return type(catalogue().stage(stage)).slots()[slot]
 
 
+def test_what_a_slot_takes_can_be_read_off_the_class() -> None:
+    api, guard = type(catalogue().stage("api")), type(catalogue().stage("guard"))
+    assert list(api.slots()) == ["retry"]
+    assert set(api.slots()["retry"].known) >= {"no_retry", "exponential_backoff"}
+    assert api.retry is api.slots()["retry"]  # type: ignore[attr-defined]
+    assert guard.guards is guard.slots()["guards"]  # type: ignore[attr-defined]
+    assert guard.guards.chain  # type: ignore[attr-defined]
+
+
 def test_a_stage_that_was_not_compiled_has_no_strategies_yet() -> None:
     with pytest.raises(AttributeError, match=r"APIStage\.retry: the stage was not compiled yet"):
         catalogue().stage("api").retry  # type: ignore[attr-defined]  # noqa: B018
@@ -556,9 +567,9 @@ def test_the_builder_tells_what_it_cannot_build(
 def test_the_builder_and_the_manifest_make_the_same_pipeline() -> None:
     builder = (
         PipelineBuilder("helper", model="scripted:echo")
-        .with_model(temperature=0.5)
+        .with_model("scripted:obedient", temperature=0.5)
         .with_system("Be kind.")
-        .with_context("hybrid", max_recent_turns=3)
+        .with_context("hybrid", stateless=True, max_recent_turns=3)
         .with_guard(cost_budget_usd=2, max_iterations=9)
         .with_cache("aggressive")
         .with_think(budget_tokens=2048)

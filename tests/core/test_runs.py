@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Message, TextBlock, Usage, user_message
 from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Stage
@@ -49,6 +51,8 @@ from lorimer.stages import (
 )
 from lorimer.stages.s02_context import ContextStrategy
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.tools import ToolContext
+from lorimer.tools.base import ToolInput
 from tests.core.support import Do, check_history, kinds, make, only, use
 from tests.stages.support import choose
 
@@ -181,6 +185,29 @@ def test_run_sync_is_run_for_programs_without_a_loop() -> None:
     asyncio.run(inside())
 
 
+def test_one_tool_alone_may_be_given_and_shipped_ones_stand_beside_the_hosts(
+    tmp_path: Path,
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        def change(manifest: EnvironmentManifest) -> None:
+            manifest.tools.built_in = ["Read"]
+
+        for changed, names in ((None, ["look"]), (change, ["look", "Read"])):
+            model = ScriptedModel(["hi"])
+            pipeline = make(
+                world,
+                model,
+                "chat",
+                change=changed,
+                tools=Do("look"),  # type: ignore[arg-type]
+                workspace=tmp_path,
+            )
+            await pipeline.run("go")
+            assert [tool.name for tool in model.requests[0].tools] == names
+
+    simulate(main)
+
+
 def test_limits_of_a_run_may_be_given_as_a_mapping_over_those_of_the_manifest() -> None:
     async def main(world: SimulatedWorld) -> None:
         def change(manifest: Any) -> None:
@@ -277,6 +304,39 @@ def test_a_resumed_run_can_be_named_by_the_beginning_of_its_id() -> None:
         await hold(journal, whole.events[:3])
         pipeline = make(world, ["the end"], "chat", tools=[Do("look")], journal=journal)
         assert (await pipeline.resume(whole.run_id[:8])).run_id == whole.run_id
+
+    simulate(main)
+
+
+def test_a_run_that_was_given_up_cannot_be_resumed() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        later = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, [*whole.events[:3], *later.events])
+        pipeline = interrupted(world, journal)
+        with pytest.raises(PipelineError, match="given up") as refused:
+            await pipeline.resume(whole.run_id)
+        assert refused.value.code is CODE.EXEC_RUN_ENDED
+
+    simulate(main)
+
+
+def test_a_reply_that_a_newer_version_recorded_suspends_the_run_and_loses_nothing() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        reply = whole.events[2]
+        future = {**reply.data, "content": [{"type": "hologram", "data": "x"}]}
+        kept = [*whole.events[:2], Event(reply.type, future, reply.run_id, 0, reply.time)]
+        await hold(journal, kept)
+        pipeline = interrupted(world, journal)
+        with pytest.raises(JournalError, match="'hologram'") as refused:
+            await pipeline.resume(whole.run_id)
+        assert refused.value.code is CODE.EXEC_JOURNAL_VERSION
+        assert refused.value.result is not None
+        assert refused.value.result.status == "suspended"
+        assert [fact async for fact in journal.read("session_1")][3:] == []
 
     simulate(main)
 
@@ -600,10 +660,11 @@ def run_with(stage: Stage[object, object], replies: Sequence[Any] = ("hi",)) -> 
     return simulate(main)
 
 
-def test_a_decision_that_is_none_ends_the_run_in_a_coded_error() -> None:
+@pytest.mark.parametrize("place", [12, 16], ids=["before stage 16", "after it"])
+def test_a_decision_that_is_none_ends_the_run_in_a_coded_error(place: int) -> None:
     class Odd(Stage[object, object]):
         name = "odd"
-        order = 12
+        order = place
 
         async def execute(self, input: object, state: PipelineState) -> object:
             state.decision = "enough"  # type: ignore[assignment]
@@ -666,6 +727,45 @@ def test_a_stage_may_look_at_what_was_used_so_far() -> None:
 
     simulate(main)
     assert seen == [(110_000, 0.00011, Usage(100, 10))]
+
+
+def test_a_hosts_own_stage_6_need_not_ask_a_model() -> None:
+    class Oracle(Stage[object, object]):
+        name = "api"
+        order = 6
+
+        async def execute(self, input: object, state: PipelineState) -> object:
+            state.text = "forty-two"
+            return input
+
+    async def main(world: SimulatedWorld) -> None:
+        model = ScriptedModel(["never"])
+        pipeline = make(world, model, "agent")
+        pipeline.register_stage(Oracle())
+        result = await pipeline.run("go")
+        assert (result.text, result.status, model.calls) == ("forty-two", "ok", 0)
+        assert result.messages == []
+        assert only(result.events, "iteration.end")["reason"] == "no_response"
+
+    simulate(main)
+
+
+def test_a_stage_may_leave_bypassing_to_its_base() -> None:
+    ran: list[str] = []
+
+    class Mine(Stage[object, object]):
+        name = "mine"
+        order = 12
+
+        def should_bypass(self, state: PipelineState) -> bool:
+            return super().should_bypass(state)
+
+        async def execute(self, input: object, state: PipelineState) -> object:
+            ran.append(self.name)
+            return input
+
+    assert run_with(Mine()).status == "ok"
+    assert ran == ["mine"]
 
 
 def test_a_stage_without_execute_is_told_by_name() -> None:
@@ -784,6 +884,27 @@ def test_a_store_that_fails_ends_the_run_and_it_can_be_resumed_when_it_is_mended
             assert len(write.calls) == 1
         result = await pipeline.run("and")
         check_history(result.messages)
+
+    simulate(main)
+
+
+def test_a_store_that_fails_under_calls_made_at_once_is_the_runs_error() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def slow(input: ToolInput, context: ToolContext) -> str:
+            await context.world.sleep(input["s"])
+            return "done"
+
+        journal = Failing(world)
+        journal.kind = "tool.result"
+        calls = [use("look", "a", s=1), use("look", "b", s=1), use("look", "c", s=9)]
+        tools = [Do("look", slow, safe=True)]
+        pipeline = make(world, [calls, "done"], "chat", tools=tools, journal=journal)
+        result = await pipeline.run("go", raise_on_error=False)
+        assert result.code is CODE.EXEC_JOURNAL_FAILED
+        assert world.monotonic() == 1
+        journal.kind = ""
+        [row] = await journal.runs()
+        assert (await pipeline.resume(row.run_id)).text == "done"
 
     simulate(main)
 

@@ -15,6 +15,7 @@ from lorimer.core.messages import (
     Response,
     StopReason,
     TextBlock,
+    TextDelta,
     ThinkingBlock,
     ToolUse,
     Usage,
@@ -191,6 +192,37 @@ def test_a_stream_without_an_answer_is_no_answer() -> None:
         assert result.code is CODE.EXEC_API_STREAM_INCOMPLETE
         assert model.calls == 3
         assert result.text == ""
+
+    simulate(main)
+
+
+def test_any_async_iterator_is_a_stream() -> None:
+    class Stream:
+        """Not a generator: there is nothing to close."""
+
+        def __init__(self) -> None:
+            self.left = [TextDelta("h"), TextDelta("i"), Response((TextBlock("hi"),))]
+
+        def __aiter__(self) -> Any:
+            return self
+
+        async def __anext__(self) -> Any:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+    class Plain:
+        provider = "scripted"
+        name = "m"
+
+        def price(self, usage: Usage, *, model: str = "") -> int | None:
+            return None
+
+        def stream(self, request: Any, *, world: Any) -> Any:
+            return Stream()
+
+    async def main(world: SimulatedWorld) -> None:
+        assert (await make(world, Plain()).run("go")).text == "hi"
 
     simulate(main)
 
