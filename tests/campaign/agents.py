@@ -27,7 +27,6 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import (
     Delta,
-    Message,
     Request,
     Response,
     StopReason,
@@ -35,7 +34,6 @@ from lorimer.core.messages import (
     TextDelta,
     ThinkingBlock,
     ToolInputDelta,
-    ToolResultBlock,
     ToolUse,
     Usage,
     UsageDelta,
@@ -49,7 +47,7 @@ from lorimer.testing.simulation import SimulatedCrash, SimulatedWorld, simulate_
 from lorimer.tools import Tool, ToolContext, ToolResult
 from lorimer.tools.base import Check, ToolInput
 from lorimer.tools.schema import compile_schema
-from tests.core.support import SlowJournal
+from tests.core.support import SlowJournal, check_history
 
 CODE = ExecutorErrorCode
 RETRYABLE = (CODE.EXEC_API_RATE_LIMITED, CODE.EXEC_API_SERVER_ERROR, CODE.EXEC_API_NETWORK)
@@ -574,7 +572,7 @@ class Player:
         assert result.status in STATUSES
         assert result.code not in (CODE.EXEC_JOURNAL_DIVERGED, CODE.EXEC_JOURNAL_CONFLICT), result
         assert (result.exception is None) == (result.status == "ok")
-        check_history(result.messages, ended=True)
+        check_history(result.messages)
         self.out.results.append(result)
 
     async def after(self) -> None:
@@ -605,22 +603,6 @@ TERMINAL = ("pipeline.complete", "pipeline.error")
 # --- what must hold ---------------------------------------------------------------------------
 
 
-def check_history(messages: Sequence[Message], *, ended: bool = False) -> None:
-    """Every provider takes these messages: calls are answered at once, completely, in order."""
-    waiting: list[str] = []
-    for index, message in enumerate(messages):
-        assert message.content or message.role == "assistant", f"message {index} is empty"
-        results = [b.tool_use_id for b in message.content if isinstance(b, ToolResultBlock)]
-        assert results == waiting, f"message {index} answers {results}, not {waiting}"
-        waiting = [use.id for use in message.tool_uses]
-        assert not (waiting and message.role == "user")
-        if index == 0:
-            assert message.role == "user"
-    assert not waiting, f"{waiting} are never answered"
-    if not ended:
-        assert (messages and messages[-1].role == "user") or len(messages) > 1
-
-
 def check(player: Player) -> None:
     case, facts, out = player.case, player.out.facts, player.out
     [start] = [fact for fact in facts if fact.type == "run.start"]
@@ -638,7 +620,7 @@ def check(player: Player) -> None:
     check_effects(player)
     check_bounds(player, start, end)
     assert not player.unfinished
-    check_history(player.history, ended=True)
+    check_history(player.history)
     for result in out.results:
         if result.status != "suspended":
             assert result.messages == player.history, "live history and journal differ"

@@ -128,6 +128,7 @@ def check_history(messages: Sequence[Message]) -> None:
     """Every provider takes these messages: each call is answered at once, completely, in order."""
     waiting: list[str] = []
     for index, message in enumerate(messages):
+        assert message.content or message.role == "assistant", f"message {index} is empty"
         results = [b.tool_use_id for b in message.content if isinstance(b, ToolResultBlock)]
         assert results == waiting, f"message {index} answers {results}, not {waiting}"
         waiting = [call.id for call in message.tool_uses]

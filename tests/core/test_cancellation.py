@@ -468,3 +468,76 @@ def test_a_run_that_another_process_took_over_writes_nothing_more() -> None:
             await slow.run("again")
 
     simulate(main)
+
+
+# --- a run within a run -------------------------------------------------------------------------
+
+
+def nested(world: World, journal: MemoryJournal, *, twice: bool) -> Pipeline:
+    """A tool of the outer run runs an agent of its own, once or twice at a time."""
+
+    async def delegate(input: ToolInput, context: ToolContext) -> str:
+        inner = make(
+            context.world,
+            [[use("read", "r")], f"inner {input['n']}"],
+            "minimal" if input["n"] else "chat",
+            tools=[Do("read", steps)],
+            journal=journal,
+        )
+        result = await inner.run("inner task")
+        await inner.aclose()
+        return result.text or "nothing"
+
+    calls = [use("delegate", f"d{n}", n=n) for n in range(1 + twice)]
+    tools = [Do("delegate", delegate, effects=["write"], safe=True)]
+    return make(world, [calls, "the answer", "and on"], "chat", tools=tools, journal=journal)
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["alone", "two at once"])
+@pytest.mark.parametrize("how", ["task", "pipeline"])
+def test_cancelling_a_run_ends_the_runs_within_it_first(twice: bool, how: str) -> None:
+    for k in count():
+
+        async def main(world: SimulatedWorld, k: int = k) -> bool:
+            journal = SlowJournal(world)
+            pipeline = nested(world, journal, twice=twice)
+            task = asyncio.create_task(pipeline.run("go", raise_on_error=False))
+            for _ in range(k):
+                await asyncio.sleep(0)
+            ended = task.done()
+            if how == "task":
+                task.cancel()
+            else:
+                pipeline.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            for row in await journal.runs():
+                assert row.status in ("ok", "cancelled"), row
+                facts = [f async for f in journal.read(row.stream) if f.run_id == row.run_id]
+                assert kinds(facts).count("run.end") == 1
+            result = await pipeline.run("go on", raise_on_error=False)
+            check_history(result.messages)
+            return ended
+
+        if simulate(main):
+            assert k > 20
+            return
+
+
+def test_the_outer_time_limit_holds_for_the_inner_run() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        async def delegate(input: ToolInput, context: ToolContext) -> str:
+            inner = make(world, ScriptedModel(["late"], latency_s=100), "minimal", journal=journal)
+            return (await inner.run("inner")).text
+
+        tools = [Do("delegate", delegate)]
+        pipeline = make(world, [[use("delegate")], "x"], "chat", tools=tools, journal=journal)
+        result = await pipeline.run("go", limits=Limits(timeout_s=7), raise_on_error=False)
+        assert result.status == "timeout"
+        assert world.monotonic() == 7
+        assert sorted(row.status for row in await journal.runs()) == ["cancelled", "timeout"]
+
+    simulate(main)
