@@ -577,3 +577,25 @@ def test_bad_plain_limits_are_refused(plain: dict[str, Any]) -> None:
 def test_a_model_is_what_the_port_says() -> None:
     models: list[Model] = [Silent(said=True), Billing(Price(1, 1), 3, 1, 1)]
     assert all(model.provider == "scripted" for model in models)
+
+
+@pytest.mark.parametrize("how", ["ok", "error", "timeout", "cancelled", "streamed"])
+def test_a_run_that_has_ended_leaves_no_timer(how: str) -> None:
+    """One would keep all of the run alive until it fires."""
+
+    async def main(world: SimulatedWorld) -> None:
+        failing = APIError("no", code=CODE.EXEC_API_BAD_REQUEST)
+        model = ScriptedModel([failing if how == "error" else "hi"], latency_s=5)
+        pipeline = make(world, model, "chat")
+        limits = Limits(timeout_s=3 if how == "timeout" else 60)
+        if how == "cancelled":
+            asyncio.get_running_loop().call_later(1, pipeline.cancel)
+        if how == "streamed":
+            assert [event async for event in pipeline.run_stream("go", limits=limits)]
+        else:
+            result = await pipeline.run("go", limits=limits, raise_on_error=False)
+            assert result.status == how
+        timers: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        assert [timer for timer in timers if not timer.cancelled()] == []
+
+    simulate(main)
