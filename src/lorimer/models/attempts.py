@@ -157,6 +157,9 @@ class _Attempt:
                     self.released |= _release(item, self._state)
                     if run.crowded:
                         await run.room()
+        except APIError as error:
+            self._usage = error.usage or self._usage
+            raise
         finally:
             clocks.close()
             if isinstance(stream, AsyncGenerator):
