@@ -440,6 +440,18 @@ def test_failed_attempts_are_paid_for_and_count_against_the_ceiling() -> None:
     simulate(main)
 
 
+def test_what_an_error_says_was_used_is_paid_for_too() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        failed = APIError("no", code=CODE.EXEC_API_SERVER_ERROR, usage=Usage(500, 20))
+        model = ScriptedModel([failed, "whole"], usage=Usage(1000, 10), price=Price(1, 1))
+        pipeline = make(world, model)
+        result = await pipeline.run("go")
+        assert result.usage == Usage(1500, 30)
+        assert result.cost_nano == 1_530_000
+
+    simulate(main)
+
+
 # --- tool calls -------------------------------------------------------------------------------
 
 
