@@ -8,8 +8,12 @@ every run a stream of its own. What happens in a run is the engine's; how a stre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from typing import Final
 from zlib import crc32
+
+from anyio import CancelScope
 
 from lorimer.core import engine
 from lorimer.core.bus import Bus, Listeners, Tap
@@ -17,14 +21,16 @@ from lorimer.core.cancel import Reason
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import Journal, LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
-from lorimer.journal.conversation import Conversation
+from lorimer.journal.conversation import CLAIM_S, Conversation
+
+_log: Final = logging.getLogger("lorimer.launch")
 
 
 class Launcher:
@@ -72,9 +78,9 @@ class Launcher:
             )
         self._busy = self._busy or shared
         try:
+            await self._store(plan)
             run_id = self.world.new_id("run")
             conversation = await self._open(shared, run_id)
-            await self._store(plan)
             bounds = Bounds(limits, self.world.monotonic())
             context = RunContext(
                 id=run_id,
@@ -96,18 +102,7 @@ class Launcher:
     async def resume(self, plan: Plan, run_id: str, tap: Tap | None) -> Run:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
         has ended, or goes on already; ConfigError when another manifest began it."""
-        row = await self.journal.find_run(run_id)
-        if row is None:
-            raise PipelineError(
-                f"There is no run {run_id!r} in this store.",
-                code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
-                hint="lorimer runs ls shows the runs there are.",
-            )
-        if row.status:
-            raise PipelineError(
-                f"Run {row.run_id} has ended ({row.status}); there is nothing to resume.",
-                code=ExecutorErrorCode.EXEC_RUN_ENDED,
-            )
+        row = await self._interrupted(run_id)
         shared = plan.converses
         if (shared and self._busy) or row.run_id in self._resuming:
             raise PipelineError(
@@ -123,7 +118,51 @@ class Launcher:
             self._resuming.discard(row.run_id)
             raise
 
-    async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None) -> Run:
+    async def abandon(self, run_id: str) -> None:
+        """Give an interrupted run up: it ends as cancelled, and its conversation is free. Raises
+        PipelineError as `resume` does."""
+        row = await self._interrupted(run_id)
+        conversation = await self._claimed(row)
+        facts = conversation.unfinished
+        end: dict[str, JSON] = {
+            "status": "cancelled",
+            "code": ExecutorErrorCode.EXEC_RUN_CANCELLED.value,
+            "message": "It was interrupted, and given up.",
+            "usage": {},
+            "cost": sum([cost for fact in facts if isinstance(cost := fact.data.get("cost"), int)]),
+            "iterations": facts[-1].iteration,
+        }
+        left = await self.journal.balance(row.run_id)
+        fact = Event("run.end", end, row.run_id, facts[-1].iteration, self.world.time())
+        await self.journal.append(
+            row.stream,
+            conversation.epoch,
+            [fact],
+            sync=True,
+            ledger=LedgerEntry(row.run_id, reserved=-left.reserved) if left.reserved else None,
+        )
+        await conversation.release()
+        if self._conversation is not None and self._conversation.stream == row.stream:
+            self._conversation = None
+
+    async def _interrupted(self, run_id: str) -> RunRow:
+        row = await self.journal.find_run(run_id)
+        if row is None:
+            raise PipelineError(
+                f"There is no run {run_id!r} in this store.",
+                code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+                hint="lorimer runs ls shows the runs there are.",
+            )
+        if row.status:
+            raise PipelineError(
+                f"Run {row.run_id} has ended ({row.status}); there is nothing to resume.",
+                code=ExecutorErrorCode.EXEC_RUN_ENDED,
+            )
+        return row
+
+    async def _claimed(self, row: RunRow) -> Conversation:
+        """The stream of an interrupted run, opened."""
+        await self.release()
         conversation = await Conversation.open(self.journal, row.stream, self._owner, self.world)
         facts = conversation.unfinished
         if not facts or facts[0].run_id != row.run_id:
@@ -132,6 +171,11 @@ class Launcher:
                 f"Run {row.run_id} was given up: its conversation has gone on without it.",
                 code=ExecutorErrorCode.EXEC_RUN_ENDED,
             )
+        return conversation
+
+    async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None) -> Run:
+        conversation = await self._claimed(row)
+        facts = conversation.unfinished
         start = facts[0].data
         if start.get("manifest") != plan.digest:
             await conversation.release()
@@ -142,7 +186,7 @@ class Launcher:
             )
         given = start.get("limits")
         limits = Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
-        used = max(fact.time for fact in facts) - facts[0].time
+        used = _used_s(facts)
         seed = start.get("seed")
         context = RunContext(
             id=row.run_id,
@@ -154,6 +198,7 @@ class Launcher:
             bounds=Bounds(limits, self.world.monotonic() - used),
             listeners=Listeners(self._bus, tap),
             recorded=facts,
+            used_s=used,
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
         )
@@ -172,17 +217,20 @@ class Launcher:
         self._live.add(context)
 
         async def main() -> PipelineResult:
+            pulse = _Pulse(conversation, context) if self.journal.durable else None
             try:
                 result = await engine.run(plan, PipelineState(context, conversation.history, input))
                 conversation.add(context.facts[context.replayed :])
                 if shared and context.cut_short:  # it has not seen all that is recorded
                     self._conversation = None
                 if context.snapshot_due:
-                    await conversation.snapshot()
+                    await _or_log(conversation.snapshot())
                 return result
             finally:
+                if pulse is not None:
+                    await pulse.stop()
                 if not shared:
-                    await conversation.release()
+                    await _or_log(conversation.release())
 
         def over() -> None:
             if context in self._live:
@@ -211,7 +259,8 @@ class Launcher:
             raise PipelineError(
                 f"This conversation has an unfinished run, {unfinished}.",
                 code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint=f"Resume it first: lorimer runs resume {unfinished}",
+                hint=f"Resume it first (lorimer runs resume {unfinished}), or give it up: "
+                f"pipeline.abandon({unfinished!r}).",
             )
         return self._conversation
 
@@ -219,6 +268,60 @@ class Launcher:
         if plan.digest not in self._stored:
             await self.journal.put(plan.digest, plan.manifest.to_bytes())
             self._stored.add(plan.digest)
+
+
+class _Pulse:
+    """Prolongs the claim on a conversation while a run in it lasts, and stops the run when the
+    claim is lost: another process has it then."""
+
+    def __init__(self, conversation: Conversation, context: RunContext) -> None:
+        self._conversation = conversation
+        self._context = context
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(CLAIM_S / 3, self._beat)
+
+    def _beat(self) -> None:
+        self._task = self._loop.create_task(self._renew(), name=f"claim of {self._context.id}")
+
+    async def _renew(self) -> None:
+        try:
+            await self._conversation.renew()
+        except JournalError as error:
+            if error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT:
+                self._context.cancel(Reason.FENCED)
+                return
+            _log.warning("a claim was not prolonged: %s", error)
+        self._timer = self._loop.call_later(CLAIM_S / 3, self._beat)
+
+    async def stop(self) -> None:
+        """The run is over."""
+        if self._task is not None:
+            with CancelScope(shield=True):
+                await asyncio.wait([self._task])
+        self._timer.cancel()
+
+
+async def _or_log(work: Coroutine[None, None, None]) -> None:
+    """What comes after a run's last fact cannot make its result another."""
+    try:
+        await work
+    except JournalError as error:
+        _log.warning("after the end of a run: %s", error)
+
+
+def _used_s(facts: Sequence[Event]) -> float:
+    """Seconds for which a run has been running, the times between its interruptions left out:
+    the first fact after each tells how much it was until then."""
+    used, before = 0.0, facts[0]
+    for fact in facts[1:]:
+        until_then = fact.data.get("used_s")
+        if isinstance(until_then, int | float):
+            used = float(until_then)
+        elif before.type != "run.suspended":
+            used += max(0.0, fact.time - before.time)
+        before = fact
+    return used
 
 
 class Run:

@@ -112,7 +112,7 @@ class Pipeline:
         )
         self._toolset = self._tools(tools, rules, approver, workspace)
         self._named = dict(bindings or {})
-        self._catalogue = catalogue or shipped_catalogue()
+        self._catalogue = (catalogue or shipped_catalogue()).copy()
         self._plan = self._compile(manifest)
         self._bus = Bus()
         self._launcher = Launcher(
@@ -325,6 +325,11 @@ class Pipeline:
             async for event in events:
                 yield event
 
+    async def abandon(self, run_id: str) -> None:
+        """Give an interrupted run up: it ends as cancelled, and its conversation can go on
+        without it. Raises PipelineError when there is no such run, or it has ended."""
+        await self._launcher.abandon(run_id)
+
     def cancel(self, reason: Reason = Reason.CALLER) -> bool:
         """Stop what this pipeline is running, from the event loop that it runs in. The run ends
         as cancelled; with Reason.SHUTDOWN it is suspended, and can be resumed. Returns whether
@@ -369,7 +374,12 @@ class Pipeline:
         from lorimer.tools.toolset import Toolset
         from lorimer.world.files import RootedFiles
 
-        root = Path(workspace or ".").resolve() if named or workspace is not None else None
+        if named and workspace is None:
+            raise ConfigError(
+                f"the tools {', '.join(named)} work in a folder, and none was given",
+                hint="Pass workspace=... when you build the pipeline.",
+            )
+        root = Path(workspace).resolve() if workspace is not None else None
         if isinstance(tools, Tool):
             tools = [tools]
         registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, Unpack
 
 from lorimer.core.errors import ConfigError, nearest
@@ -54,6 +55,8 @@ def agent_manifest(
     """Every stage there is: an agent that works on its own with tools."""
     manifest = _manifest("agent", AGENT, model, system_prompt, max_turns)
     manifest.stages["cache"].strategies["strategy"] = "aggressive_cache"
+    # builds and test suites take their time; the model asks for more than 2 minutes itself
+    manifest.limits = replace(manifest.limits, tool_timeout_s=600.0)
     return manifest
 
 

@@ -207,6 +207,7 @@ def _events() -> list[Event]:
                 _Works("put", "write", idempotent=True),
             ],
             built_in=("Write",),
+            workspace=".",
             approver=_Says(False),
             bindings={"me": heard.append},
         )

@@ -26,7 +26,6 @@ from lorimer.core.messages import (
 from lorimer.core.state import History, answers
 from lorimer.journal import MemoryJournal
 from lorimer.models.pricing import Price
-from lorimer.stages.s02_context import recent
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Change, Do, check_history, make, only, use
 from tests.stages.support import choose
@@ -222,7 +221,7 @@ def test_recent_turns_never_part_a_call_from_its_result(
     messages: list[Message], turns: int
 ) -> None:
     history = History(messages)
-    start = recent(history, turns)
+    start = history.turn(turns)
     kept = messages[start:]
     check_history(kept)
     begins = [

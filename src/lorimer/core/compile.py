@@ -188,6 +188,7 @@ def _build(
     # a custom stage runs right after the built-in of its order
     active.sort(key=lambda entry: (entry.order, catalogue.order(entry.name) != entry.order))
     stages: list[AnyStage] = []
+    slots: list[dict[str, Strategy | tuple[Strategy, ...]]] = []
     for entry in active:
         where = f"stages[{entry.order}]"
         try:
@@ -197,14 +198,22 @@ def _build(
             continue
         if stage.order != entry.order:
             problems.append(f"{where}.order: the {entry.name!r} stage has number {stage.order}")
-        faults = _configure(stage, entry, catalogue, where)
+        faults, chosen = _configure(stage, entry, catalogue, where)
         problems.extend(faults or stage.check(manifest))
         stages.append(stage)
+        slots.append(chosen)
+    if not problems:  # a stage of the host's own may be in a plan that goes on running
+        for stage, chosen in zip(stages, slots, strict=True):
+            vars(stage).update(chosen)
     return stages, problems
 
 
-def _configure(stage: AnyStage, entry: StageEntry, catalogue: Catalogue, where: str) -> list[str]:
+def _configure(
+    stage: AnyStage, entry: StageEntry, catalogue: Catalogue, where: str
+) -> tuple[list[str], dict[str, Strategy | tuple[Strategy, ...]]]:
+    """What is wrong with an entry, and what belongs into the slots."""
     problems: list[str] = []
+    filled: dict[str, Strategy | tuple[Strategy, ...]] = {}
     if stage.Config is None and type(stage).configure is _DEFAULT_CONFIGURE and entry.config:
         problems.append(f"{where}.config: the {entry.name!r} stage takes no configuration")
     try:
@@ -247,10 +256,10 @@ def _configure(stage: AnyStage, entry: StageEntry, catalogue: Catalogue, where: 
                 for item in config
                 if item not in chosen
             )
-            vars(stage)[name] = tuple(held)
+            filled[name] = tuple(held)
         elif held:
-            vars(stage)[name] = held[0]
-    return problems
+            filled[name] = held[0]
+    return problems, filled
 
 
 _DEFAULT_CONFIGURE: Final = AnyStage.configure

@@ -71,6 +71,7 @@ class RunContext:
         "_reserved",
         "_recorded_until",
         "_used",
+        "_used_s",
         "account",
         "alarm",
         "bounds",
@@ -107,6 +108,7 @@ class RunContext:
         bounds: Bounds,
         listeners: Listeners,
         recorded: Iterable[Event] = (),
+        used_s: float = 0.0,
         position: int = 0,
         snapshot_at: int = 0,
     ) -> None:
@@ -148,6 +150,8 @@ class RunContext:
         for fact in self.facts:
             self._index(fact)
         self._held: list[Event] = []
+        self._used_s = round(used_s, 3) if self.facts else None
+        """Seconds it had run before it was resumed; goes with the first new fact."""
         self._listeners = listeners
         self.heard = False
         """Somebody listens to something of this run; looked at anew in each iteration."""
@@ -237,6 +241,8 @@ class RunContext:
         """
         if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
             return
+        if self._used_s is not None:
+            self._tell_used(data)
         # whole microseconds: what a store keeps, so that a fact reads back as it was written
         now = int(self.world.time() * 1_000_000) / 1_000_000
         fact = Event(type, data, self.id, self.iteration, now)
@@ -263,8 +269,15 @@ class RunContext:
             if done is not None:
                 self.now = done.time
                 return
+        if self._used_s is not None:
+            self._tell_used(data)
         now = int(self.world.time() * 1_000_000) / 1_000_000
         self._held.append(Event(type, data, self.id, self.iteration, now))
+
+    def _tell_used(self, data: Mapping[str, JSON]) -> None:
+        if isinstance(data, dict):
+            data["used_s"] = self._used_s
+        self._used_s = None
 
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)

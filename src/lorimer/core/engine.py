@@ -141,7 +141,7 @@ def _end_iteration(state: PipelineState, decision: Decision, times: list[int | N
     if decision is not Decision.CONTINUE:
         data["decision"] = decision.value
     if state.reason != "tool_calls":
-        data["reason"] = state.reason
+        data["reason"] = str(state.reason)
     state.run.hold("iteration.end", data)
 
 
@@ -230,7 +230,8 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
         try:
             await _record_end(state, status, failure)
         except JournalError as error:
-            failure, status = error, _STATUS.get(error.code, "error")
+            failure = failure or error
+            status = _STATUS.get(error.code, "error")
         except asyncio.CancelledError as error:
             # written all the same: an append is not interrupted once begun
             context.cancellation.interrupt(error)

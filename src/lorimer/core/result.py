@@ -88,8 +88,9 @@ class PipelineResult:
 
     @property
     def steps(self) -> list[Step]:
-        """The tool calls of this run, in order, with what they gave."""
-        steps: list[Step] = []
+        """The tool calls of this run, in the order of the replies that made them, with what they
+        gave."""
+        steps: dict[tuple[int, int], Step] = {}
         calls: list[Mapping[str, JSON]] = []
         for fact in self.events:
             if fact.type == "model.reply":
@@ -101,18 +102,16 @@ class PipelineResult:
                     if isinstance(block, Mapping) and block.get("type") == "tool_use"
                 ]
             elif fact.type == "tool.result":
-                call = calls[int(str(fact.data["key"]))]
-                given = call.get("input")
-                steps.append(
-                    Step(
-                        fact.iteration,
-                        str(call.get("name")),
-                        given if isinstance(given, Mapping) else {},
-                        fact.data.get("content", ""),
-                        fact.data.get("is_error") is True,
-                    )
+                index = int(str(fact.data["key"]))
+                given = calls[index].get("input")
+                steps[fact.iteration, index] = Step(
+                    fact.iteration,
+                    str(calls[index].get("name")),
+                    given if isinstance(given, Mapping) else {},
+                    fact.data.get("content", ""),
+                    fact.data.get("is_error") is True,
                 )
-        return steps
+        return [steps[place] for place in sorted(steps)]
 
     def to_json(self) -> dict[str, JSON]:
         """The plain form the command line prints with `--output-format json`."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Final, overload
 
-from lorimer.core.errors import StageError
+from lorimer.core.errors import ExecutorErrorCode, StageError
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.messages import (
     NO_MARKS,
     CacheMarks,
+    DocumentBlock,
+    ImageBlock,
     Message,
     Request,
     Response,
@@ -33,15 +35,41 @@ class Decision(StrEnum):
     ERROR = "error"
 
 
+IMAGE_TOKENS: Final = 2_000
+"""What a picture is taken to cost; providers scale larger ones down to less."""
+DOCUMENT_TOKENS: Final = 3_000
+"""What a document costs at least; one that is only linked, ten times as much."""
+
+
+def weight(message: Message, body: bytes) -> int:
+    """The size of a message for estimates, in bytes of about 4 a token: its JSON, but media by
+    what they come to and not by their base64. `body` is that JSON."""
+    size = len(body)
+    for block in message.content:
+        parts = block.content if isinstance(block, ToolResultBlock) else (block,)
+        if isinstance(parts, str):
+            continue
+        for part in parts:
+            if isinstance(part, ImageBlock):
+                size += 4 * IMAGE_TOKENS - len(part.data)
+            elif isinstance(part, DocumentBlock):
+                tokens = len(part.data) // 40 if part.data else 9 * DOCUMENT_TOKENS
+                size += 4 * (DOCUMENT_TOKENS + tokens) - len(part.data)
+    return size
+
+
 class History(Sequence[Message]):
     """The conversation: append-only, with running sums, so that no call costs more because the
     history is longer."""
 
-    __slots__ = ("_items", "_marks")
+    __slots__ = ("_items", "_marks", "_turns", "call_ids")
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self._items: list[Message] = []
         self._marks: list[tuple[bytes, int]] = [(b"", 0)]
+        self._turns: list[int] = []
+        self.call_ids: set[str] = set()
+        """The ids of all calls in it."""
         for message in messages:
             self.append(message)
 
@@ -49,13 +77,28 @@ class History(Sequence[Message]):
         """Add one message at the end. `plain` is its `to_json`, where the caller has it."""
         body = fingerprint(plain if plain is not None else message.to_json())
         digest, size = self._marks[-1]
-        self._marks.append((blake2b(digest + body, digest_size=16).digest(), size + len(body)))
+        mark = blake2b(digest + body, digest_size=16).digest()
+        self._marks.append((mark, size + weight(message, body)))
+        if message.role == "assistant":
+            for block in message.content:
+                if isinstance(block, ToolUse):
+                    self.call_ids.add(block.id)
+        elif not any(isinstance(block, ToolResultBlock) for block in message.content):
+            self._turns.append(len(self._items))
         self._items.append(message)
 
     def truncate(self, length: int) -> None:
         """Forget the messages from `length` on: an input that no model ever saw."""
         del self._items[length:]
         del self._marks[length + 1 :]
+        while self._turns and self._turns[-1] >= length:
+            self._turns.pop()
+
+    def turn(self, back: int) -> int:
+        """Index at which the last `back` turns of the user begin, 0 if there are not so many. A
+        turn begins with a user message that holds no results, so never between a call and its
+        results."""
+        return self._turns[-back] if back <= len(self._turns) else 0
 
     @property
     def digest(self) -> bytes:
@@ -64,7 +107,7 @@ class History(Sequence[Message]):
 
     @property
     def size(self) -> int:
-        """Bytes of all messages in canonical JSON: about 4 a token."""
+        """Of all messages, for estimates: bytes, about 4 a token; see `weight`."""
         return self._marks[-1][1]
 
     def since(self, index: int) -> list[Message]:
@@ -86,16 +129,31 @@ class History(Sequence[Message]):
         return self._items[index]
 
 
-def answers(calls: Sequence[ToolUse], done: Mapping[str, ToolResultBlock]) -> Message:
+NOT_RUN: Final = "Not run: the run ended first."
+
+OUTCOME_UNKNOWN: Final = (
+    f"ERROR {ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value}: this call was begun, and the run "
+    "ended before its result was there. Check whether it took effect before you repeat it."
+)
+
+
+def answers(
+    calls: Sequence[ToolUse],
+    done: Mapping[str, ToolResultBlock],
+    begun: Collection[int] = (),
+) -> Message:
     """One user message with a result for every call, in call order: providers demand it. A call
-    without one is said not to have been run."""
+    without one is said not to have been run; or, when its index is in `begun`, that nobody knows
+    what became of it."""
     return Message(
         "user",
         tuple(
             [
                 done.get(call.id)
-                or ToolResultBlock(call.id, "Not run: the run ended first.", is_error=True)
-                for call in calls
+                or ToolResultBlock(
+                    call.id, OUTCOME_UNKNOWN if index in begun else NOT_RUN, is_error=True
+                )
+                for index, call in enumerate(calls)
             ]
         ),
     )
@@ -199,8 +257,26 @@ class PipelineState:
             waiting = self.messages[-1].tool_uses
             if waiting:
                 done = {block.tool_use_id: block for block in self.results}
-                self.messages.append(answers(waiting, done))
+                self.messages.append(answers(waiting, done, self._begun()))
         self.noted = len(self.messages)
+
+    def _begun(self) -> set[int]:
+        """The calls of this iteration that an intent tells of."""
+        keys: set[int] = set()
+        for fact in reversed(self.run.facts):
+            if fact.iteration != self.run.iteration:
+                break
+            if fact.type == "tool.intent":
+                keys.add(int(str(fact.data["key"])))
+        return keys
+
+    @property
+    def context_size(self) -> int:
+        """Of what goes to the model: bytes, about 4 a token; media by what they come to."""
+        context = self.context
+        if isinstance(context, History):
+            return context.size
+        return sum([weight(message, fingerprint(message.to_json())) for message in context])
 
     @property
     def usage(self) -> Usage:

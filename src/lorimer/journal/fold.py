@@ -72,7 +72,7 @@ class Fold:
     the next model.intent, run.start or run.end says; then they become one user message.
     """
 
-    __slots__ = ("messages", "pending", "runs", "seq")
+    __slots__ = ("begun", "messages", "pending", "runs", "seq")
 
     def __init__(self) -> None:
         self.seq = 0
@@ -81,6 +81,8 @@ class Fold:
         self.runs: list[RunSummary] = []
         self.pending: dict[int, ToolResultBlock] = {}
         """Results by the position of their call in the last reply."""
+        self.begun: set[int] = set()
+        """Positions of calls in it that may have taken effect: an intent tells of them."""
 
     @property
     def unfinished(self) -> bool:
@@ -96,6 +98,8 @@ class Fold:
                     self._reply(fact)
                 case "tool.result":
                     self._result(fact.data)
+                case "tool.intent":
+                    self._intended(fact.data)
                 case "model.intent":
                     self._intent(fact)
                 case "effect":
@@ -157,6 +161,12 @@ class Fold:
         last = self.messages[-1] if self.messages else None
         return last.tool_uses if last is not None and last.role == "assistant" else []
 
+    def _intended(self, data: Mapping[str, JSON]) -> None:
+        key = data.get("key")
+        if not isinstance(key, str) or not key.isdecimal() or int(key) >= len(self._calls()):
+            raise ValueError(f"there is no call {key!r} in the reply before it")
+        self.begun.add(int(key))
+
     def _end(self, fact: Event) -> None:
         data = fact.data
         usage = Usage.from_json(_object(data.get("usage", {})))
@@ -184,8 +194,9 @@ class Fold:
         calls = self._calls()
         if calls:
             done = {result.tool_use_id: result for result in self.pending.values()}
-            self.messages.append(answers(calls, done))
+            self.messages.append(answers(calls, done, self.begun))
             self.pending = {}
+            self.begun = set()
 
     def to_json(self) -> dict[str, JSON]:
         """All of the state as plain data: `Fold.from_json` goes on from there."""
@@ -194,6 +205,7 @@ class Fold:
             "seq": self.seq,
             "messages": [message.to_json() for message in self.messages],
             "runs": [run.to_json() for run in self.runs],
+            "begun": sorted(self.begun),
             "pending": [
                 [index, content_to_json(result.content), result.is_error]
                 for index, result in self.pending.items()
@@ -221,6 +233,7 @@ class Fold:
             state.seq = _whole(whole.get("seq"))
             state.messages = [message_from_json(item) for item in _list(whole.get("messages"))]
             state.runs = [_run_from_json(_object(item)) for item in _list(whole.get("runs"))]
+            state.begun = {_whole(item) for item in _list(whole.get("begun"))}
             calls = state._calls()
             for item in _list(whole.get("pending")):
                 index, content, is_error = _list(item)
@@ -270,6 +283,27 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
     if messages:
         _answer(messages[-1], out)
     return out
+
+
+def well_formed(messages: Sequence[Message]) -> list[Message]:
+    """Any part of a conversation, made fit to send: it begins with a turn of the user, every call
+    is answered, and no result stands without its call."""
+    kept: list[Message] = []
+    open_calls: set[str] = set()
+    for message in messages:
+        content = tuple(
+            [
+                block
+                for block in message.content
+                if not isinstance(block, ToolResultBlock) or block.tool_use_id in open_calls
+            ]
+        )
+        open_calls = set()
+        if content and (kept or message.role == "user"):
+            whole = len(content) == len(message.content)
+            kept.append(message if whole else Message(message.role, content))
+            open_calls = {use.id for use in message.tool_uses}
+    return repaired(kept)
 
 
 def _answering(reply: Message, message: Message, out: list[Message]) -> Message:

@@ -221,7 +221,7 @@ def _reservation(caller: Caller, request: Request, state: PipelineState) -> int:
     limits = state.run.bounds.limits
     if limits.max_cost_usd is None:
         return 0
-    size = state.messages.size + len(request.system.encode("utf-8", "surrogatepass"))
+    size = state.context_size + len(request.system.encode("utf-8", "surrogatepass"))
     prompt = (size + sum([tool.size for tool in request.tools])) // 3 + 16
     answer = request.max_tokens + (request.thinking_tokens or 0)
     price = caller.price(Usage(input_tokens=prompt, output_tokens=answer), request.model)

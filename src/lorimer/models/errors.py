@@ -83,7 +83,7 @@ def status_error(
     code = _status_code(status, kinds, message)
     if 300 <= status < 400:
         message = "a redirect, which is not followed: the base URL is wrong"
-    shown = credentials.redact(_short(message))
+    shown = _short(credentials.redact(message))
     return APIError(
         f"{provider} answered {status}" + (f": {shown}" if shown else ""),
         code=code,
@@ -105,7 +105,7 @@ def event_error(
         # A bare status as `code` is what gateways send.
         status = next((int(kind) for kind in kinds if re.fullmatch(r"[45][0-9]{2}", kind)), 500)
         code = _status_code(status, kinds, message)
-    shown = credentials.redact(_short(message)) or "no reason given"
+    shown = _short(credentials.redact(message)) or "no reason given"
     return APIError(
         f"{provider} broke off its answer: {shown}",
         code=code,
@@ -118,7 +118,7 @@ def network_error(
     provider: str, cause: BaseException, credentials: ProviderCredentials
 ) -> APIError:
     """Nothing came back: no route, no name, no TLS, a reset."""
-    why = credentials.redact(_short(str(cause))) or type(cause).__name__
+    why = _short(credentials.redact(str(cause))) or type(cause).__name__
     return APIError(
         f"{provider} could not be reached: {why}", code=_Code.EXEC_API_NETWORK, cause=cause
     )

@@ -12,6 +12,7 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
+    Collection,
     Generator,
     Iterable,
     Mapping,
@@ -39,6 +40,7 @@ from lorimer.core.messages import (
     Usage,
     UsageDelta,
 )
+from lorimer.core.state import History
 from lorimer.core.world import World
 from lorimer.models.errors import NETWORK_ERRORS, incomplete
 from lorimer.models.sse import Event, LineTooLong, SSEParser, clean, parse_json
@@ -241,8 +243,10 @@ def effort_of(request: Request, default: str) -> str:
     return "medium" if request.thinking_tokens <= MEDIUM_BUDGET else "high"
 
 
-def used_ids(messages: Sequence[Message]) -> set[str]:
+def used_ids(messages: Sequence[Message]) -> Collection[str]:
     """The ids of all calls in a conversation."""
+    if isinstance(messages, History):
+        return messages.call_ids
     return {
         block.id for message in messages for block in message.content if isinstance(block, ToolUse)
     }
@@ -273,14 +277,13 @@ class CallIds:
     def __init__(self, request: Request, world: World) -> None:
         self._request = request
         self._world = world
-        self._used: set[str] | None = None
+        self._given: set[str] = set()
 
     def unique(self, id: str) -> str:
         """`id`, or a fresh one if it is missing or taken."""
-        if self._used is None:
-            self._used = used_ids(self._request.messages)
-        chosen = self._world.new_id("call") if not id or id in self._used else id
-        self._used.add(chosen)
+        taken = not id or id in self._given or id in used_ids(self._request.messages)
+        chosen = self._world.new_id("call") if taken else id
+        self._given.add(chosen)
         return chosen
 
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lorimer.core.messages import Message
 from lorimer.core.stage import Slot, Stage, Strategy
-from lorimer.core.state import History, PipelineState
+from lorimer.core.state import PipelineState
+from lorimer.journal.fold import well_formed
 
 
 class ContextStrategy(Strategy):
@@ -16,7 +17,8 @@ class ContextStrategy(Strategy):
 
     async def load(self, state: PipelineState) -> Sequence[Message]:
         """The messages for the next call. Must not change the history; its cost must not grow
-        with it. What it fetches from outside goes through `state.run.effect`."""
+        with it. What does not fit together in them is mended afterwards. What it fetches from
+        outside goes through `state.run.effect`."""
         raise TypeError(f"{type(self).__name__} has no load method")
 
 
@@ -43,23 +45,10 @@ class Hybrid(ContextStrategy):
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
     async def load(self, state: PipelineState) -> Sequence[Message]:
-        start = recent(state.messages, self.config.max_recent_turns)
+        start = state.messages.turn(self.config.max_recent_turns)
         if start <= 1:
             return state.messages
         return [state.messages[0], *state.messages.since(start)]
-
-
-def recent(history: History, turns: int) -> int:
-    """Index at which the last `turns` turns of the user begin. Never between a call and its
-    results: only a user message that holds no results begins a turn."""
-    left = turns
-    for index in range(len(history) - 1, -1, -1):
-        message = history[index]
-        if message.role == "user" and not any(b.type == "tool_result" for b in message.content):
-            left -= 1
-            if not left:
-                return index
-    return 0
 
 
 class ContextStage(Stage[object, object]):
@@ -94,13 +83,14 @@ class ContextStage(Stage[object, object]):
         return not self.config.stateless
 
     async def execute(self, input: object, state: PipelineState) -> object:
-        state.context = await self.strategy.load(state)
+        context = await self.strategy.load(state)
+        state.context = context if context is state.messages else well_formed(context)
         if state.run.wants("context.built"):
             state.run.signal(
                 "context.built",
                 {
                     "message_count": len(state.context),
-                    "estimated_tokens": state.messages.size // 4,
+                    "estimated_tokens": state.context_size // 4,
                 },
             )
         return input

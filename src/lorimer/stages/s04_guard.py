@@ -33,7 +33,7 @@ class TokenBudget(Guard):
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def check(self, state: PipelineState) -> str:
-        used = state.messages.size // 4 + len(state.system) // 4
+        used = (state.context_size + len(state.system)) // 4
         left = self.config.context_window - used
         if left >= self.config.min_remaining_tokens:
             return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -61,6 +62,8 @@ class ToolContext:
     report: Callable[[str], None] | None = None
     """Takes `progress`; None: nobody listens."""
     threads: Threads = field(default_factory=Threads)
+    timeout_s: float = inf
+    """Seconds that this call may take at most; then it is stopped."""
 
     def progress(self, text: str) -> None:
         """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""

@@ -173,6 +173,7 @@ async def _call(
     if entry.max_result_chars is not None:
         most = min(most, entry.max_result_chars)
     call_id = f"{run.id}-{run.iteration}-{key}"
+    timeout_s = entry.timeout_s or limits.tool_timeout_s
     context = ToolContext(
         run.world,
         run.id,
@@ -184,11 +185,10 @@ async def _call(
         most,
         _reporter(use, run) if run.wants("tool.progress") else None,
         tools.threads,
+        timeout_s,
     )
     try:
-        result = await run_tool(
-            entry.tool, input, context, entry.timeout_s or limits.tool_timeout_s, run
-        )
+        result = await run_tool(entry.tool, input, context, timeout_s, run)
     except LorimerError as error:
         return failed(error)
     finally:

@@ -110,8 +110,13 @@ class RootedFiles:
         """The permitted folders as they were given, made absolute."""
         return tuple(root.path for root in self._roots)
 
+    def __del__(self) -> None:
+        # whoever shares these handles with many runs often has no moment to close them
+        if "_closed" in vars(self):
+            self.close()
+
     def close(self) -> None:
-        """Let go of the roots. Once is enough."""
+        """Let go of the roots. Once is enough; done anyway when nobody holds this any more."""
         if not self._closed:
             self._closed = True
             for root in self._roots:

@@ -45,15 +45,15 @@ class Bash(Tool):
         "output (stdout and stderr) and its exit code."
     )
     input_schema = _SCHEMA
-    # above its own longest time-out, so that the process is ended by the one who counts for it
-    timeout_s = MAX_MS / 1000 + 10
     subject = "command"
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """See the class. Any exit code but 0 is an error result, and so is a time-out."""
         if context.working_dir is None:
             return ToolResult("there is no working directory to run it in", is_error=True)
-        timeout_s = input.get("timeout", DEFAULT_MS) / 1000
+        # a little less than the host allows, so that the process is ended by who counts for it
+        most = context.timeout_s - min(2.0, context.timeout_s / 10)
+        timeout_s = min(input.get("timeout", DEFAULT_MS) / 1000, most)
         argv = ["bash", "--noprofile", "--norc", "-c", clean(input["command"])]
         try:
             done = await context.world.spawn(

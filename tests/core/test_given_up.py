@@ -1,0 +1,244 @@
+"""What is left of interrupted runs: calls nobody knows the outcome of, claims, time, the run itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from lorimer import Limits, Pipeline, PipelineError, PipelinePresets
+from lorimer.core.cancel import Reason
+from lorimer.core.journal import Journal
+from lorimer.core.messages import (
+    ImageBlock,
+    Message,
+    Response,
+    StopReason,
+    TextBlock,
+    ToolResultBlock,
+    ToolUse,
+    user_message,
+)
+from lorimer.core.stage import Strategy
+from lorimer.core.state import History
+from lorimer.journal.conversation import CLAIM_S
+from lorimer.journal.fold import well_formed
+from lorimer.journal.memory import MemoryJournal
+from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.models.registry import Models
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.tools import Tool, ToolContext, ToolResult
+from tests.core.support import check_history
+
+
+class Send(Tool):
+    """Sends at once, and then takes its time to say so."""
+
+    name = "send"
+    description = "sends"
+    input_schema = {"type": "object"}  # noqa: RUF012
+    effects = frozenset({"send"})
+
+    def __init__(self, seconds: float = 1000) -> None:
+        self.seconds = seconds
+        self.sent = 0
+
+    async def execute(self, input: Mapping[str, object], context: ToolContext) -> ToolResult:
+        self.sent += 1
+        await context.world.sleep(self.seconds)
+        return ToolResult("sent")
+
+
+def _chat(
+    world: SimulatedWorld,
+    journal: Journal,
+    model: ScriptedModel,
+    tools: Sequence[Tool] = (),
+    *,
+    session: str = "",
+    owner: str = "",
+) -> Pipeline:
+    return PipelinePresets.agent(
+        model="scripted:m",
+        models=Models(providers={"scripted": model}),
+        tools=tools,
+        journal=journal,
+        world=world,
+        session_id=session,
+        owner=owner,
+    )
+
+
+def test_a_call_that_was_begun_when_the_run_ended_is_not_said_to_be_not_run() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal, send = MemoryJournal(world), Send()
+        calls = [ToolUse("a", "send", {}), ToolUse("b", "send", {})]
+        model = ScriptedModel([calls, "I will look"])
+        chat = _chat(world, journal, model, [send])
+        result = await chat.run("go", limits=Limits(timeout_s=5), raise_on_error=False)
+        assert (result.status, send.sent) == ("timeout", 1)
+        result = await chat.run("and?")
+        told = result.messages[2].content
+        assert [isinstance(block, ToolResultBlock) for block in told] == [True, True]
+        first, second = (str(block.content) for block in told if isinstance(block, ToolResultBlock))
+        assert "exec.tool.outcome_unknown" in first
+        assert "Not run" in second
+        stored = _chat(world, journal, ScriptedModel(["later"]), session=result.session_id)
+        await chat.aclose()
+        later = await stored.run("later")
+        assert later.messages[: len(result.messages)] == result.messages
+
+    simulate(main)
+
+
+def test_a_long_run_keeps_its_claim_against_a_bystander() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = SQLiteJournal(":memory:", world=world, threads=False)
+        send = Send(seconds=CLAIM_S * 5)
+        model = ScriptedModel([[ToolUse("a", "send", {})], "done"])
+        mine = _chat(world, journal, model, [send], session="s", owner="me")
+        other = _chat(world, journal, ScriptedModel(["mine now"]), session="s", owner="other")
+        run = asyncio.get_running_loop().create_task(mine.run("go"))
+        for _ in range(4):
+            await world.sleep(CLAIM_S)
+            with pytest.raises(Exception, match="is being written by"):
+                await other.run("let me in")
+        result = await run
+        assert (result.text, send.sent) == ("done", 1)
+        await mine.aclose()
+        await journal.close()
+
+    simulate(main)
+
+
+def test_a_run_whose_claim_is_lost_stops() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = SQLiteJournal(":memory:", world=world, threads=False)
+        model = ScriptedModel([[ToolUse("a", "send", {})], "done"])
+        mine = _chat(world, journal, model, [Send()], session="s", owner="me")
+        run = asyncio.get_running_loop().create_task(mine.run("go", raise_on_error=False))
+        await world.sleep(1)
+        epoch = await journal.claim("s", "me", 0.0)  # as if it had run out unnoticed
+        await world.sleep(0.1)
+        assert await journal.claim("s", "other", 3600) > epoch
+        began = world.monotonic()
+        result = await run
+        assert world.monotonic() - began < CLAIM_S
+        assert (result.status, str(result.code)) == ("suspended", "exec.journal.conflict")
+        await journal.close()
+
+    simulate(main)
+
+
+def test_the_time_between_interruptions_is_not_the_runs() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        script = [[ToolUse(str(n), "send", {})] for n in range(4)]
+        tools = [Send(seconds=20)]
+        run_id = ""
+        for done in range(3):
+            model = ScriptedModel([*script[done:], "done"])
+            agent = _chat(world, journal, model, tools, session="s", owner="me")
+            limits = {"timeout_s": 100}
+            work = agent.resume(run_id) if run_id else agent.run("go", limits=limits)
+            task = asyncio.get_running_loop().create_task(work)
+            await world.sleep(25)
+            agent.cancel(Reason.SHUTDOWN)
+            with pytest.raises(Exception, match="shut down"):
+                await task
+            (row,) = await journal.runs()
+            run_id = row.run_id
+            await world.sleep(86_400)
+        agent = _chat(
+            world, journal, ScriptedModel([*script[3:], "done"]), tools, session="s", owner="me"
+        )
+        assert (await agent.resume(run_id)).status == "ok"
+
+    simulate(main)
+
+
+def test_a_run_that_nobody_can_resume_is_given_up_and_its_conversation_goes_on() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = ScriptedModel([[ToolUse("a", "send", {})], "never"])
+        before = _chat(world, journal, model, [Send()], session="s", owner="me")
+        task = asyncio.get_running_loop().create_task(before.run("go"))
+        await world.sleep(1)
+        before.cancel(Reason.SHUTDOWN)
+        with pytest.raises(Exception, match="shut down"):
+            await task
+        after = _chat(world, journal, ScriptedModel(["hello again"]), session="s", owner="me")
+        with pytest.raises(PipelineError, match="unfinished run") as refused:
+            await after.run("hello")
+        (row,) = await journal.runs()
+        assert f"abandon({row.run_id!r})" in refused.value.hint
+        await after.abandon(row.run_id)
+        assert (await journal.runs())[0].status == "cancelled"
+        result = await after.run("hello")
+        assert result.text == "hello again"
+        assert "outcome_unknown" in str(result.messages[2].content)
+        with pytest.raises(PipelineError, match="has ended"):
+            await after.abandon(row.run_id)
+
+    simulate(main)
+
+
+def test_what_a_strategy_chose_is_made_fit_to_send() -> None:
+    class LastThree(Strategy):
+        name = "last_three"
+
+        async def load(self, state: object) -> list[Message]:
+            return state.messages[-3:]  # type: ignore[attr-defined]
+
+    async def main(world: SimulatedWorld) -> None:
+        model = ScriptedModel(
+            [[ToolUse("a", "send", {})], [ToolUse("b", "send", {})], "done", "and again"]
+        )
+        chat = _chat(world, MemoryJournal(world), model, [Send(1)])
+        chat.swap_strategy("context", "strategy", LastThree)
+        await chat.run("go")
+        await chat.run("on")
+        for request in model.requests:
+            check_history(list(request.messages))
+
+    simulate(main)
+
+
+def test_results_without_their_calls_are_left_out() -> None:
+    orphan = Message("user", (ToolResultBlock("gone", "x"), TextBlock("and a word")))
+    call = Message("assistant", (ToolUse("a", "send", {}),))
+    assert well_formed([call, orphan, user_message("go")])[0] == Message(
+        "user", (TextBlock("and a word"),)
+    )
+    assert well_formed([call]) == []
+
+
+def test_a_picture_weighs_what_it_comes_to_and_not_its_base64() -> None:
+    history = History([Message("user", (ImageBlock("image/png", "A" * 1_000_000),))])
+    assert history.size // 4 < 5_000
+    history.append(
+        Message("user", (ToolResultBlock("a", (ImageBlock("image/png", "A" * 10**6),)),))
+    )
+    assert history.size // 4 < 10_000
+
+
+def test_steps_stand_in_the_order_of_their_calls() -> None:
+    class Wait(Tool):
+        name = "wait"
+        description = "waits"
+        input_schema = {"type": "object"}  # noqa: RUF012
+        effects = frozenset({"read"})
+        concurrency_safe = True
+
+        async def execute(self, input: Mapping[str, object], context: ToolContext) -> ToolResult:
+            await context.world.sleep(float(str(input["s"])))
+            return ToolResult(str(input["s"]))
+
+    async def main(world: SimulatedWorld) -> None:
+        uses = tuple(ToolUse(str(s), "wait", {"s": s}) for s in (3, 2, 1))
+        model = ScriptedModel([Response(uses, StopReason.TOOL_USE), "done"])
+        result = await _chat(world, MemoryJournal(world), model, [Wait()]).run("go")
+        assert [step.content for step in result.steps] == ["3", "2", "1"]
+
+    simulate(main)
