@@ -1,4 +1,4 @@
-"""What is left of interrupted runs: calls nobody knows the outcome of, claims, time, the run itself."""
+"""What is left of interrupted runs: unknown outcomes, claims, time, the runs themselves."""
 
 from __future__ import annotations
 
