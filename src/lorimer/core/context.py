@@ -68,10 +68,12 @@ class RunContext:
         "_held",
         "_listeners",
         "_recorded",
+        "_patient",
         "_reserved",
+        "_resumed",
+        "_resumed_at",
         "_recorded_until",
         "_used",
-        "_used_s",
         "account",
         "alarm",
         "bounds",
@@ -108,7 +110,6 @@ class RunContext:
         bounds: Bounds,
         listeners: Listeners,
         recorded: Iterable[Event] = (),
-        used_s: float = 0.0,
         position: int = 0,
         snapshot_at: int = 0,
     ) -> None:
@@ -135,6 +136,8 @@ class RunContext:
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
         """How many of them were there when the run was resumed."""
+        self._patient = False
+        """It still answers from its journal, for which it is given time."""
         self.spent_nano = 0
         self._cost_ceiling = bounds.limits.max_cost_nano
         self._reserved = 0
@@ -150,8 +153,10 @@ class RunContext:
         for fact in self.facts:
             self._index(fact)
         self._held: list[Event] = []
-        self._used_s = round(used_s, 3) if self.facts else None
-        """Seconds it had run before it was resumed; goes with the first new fact."""
+        self._used_s = used_s if self.facts else None
+        """Seconds it had run before it was resumed. The first new fact tells how many it is by
+        then."""
+        self._resumed_at = world.monotonic() if self.facts else 0.0
         self._listeners = listeners
         self.heard = False
         """Somebody listens to something of this run; looked at anew in each iteration."""
@@ -241,7 +246,7 @@ class RunContext:
         """
         if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
             return
-        if self._used_s is not None:
+        if self._resumed:
             self._tell_used(data)
         # whole microseconds: what a store keeps, so that a fact reads back as it was written
         now = int(self.world.time() * 1_000_000) / 1_000_000
@@ -269,14 +274,15 @@ class RunContext:
             if done is not None:
                 self.now = done.time
                 return
-        if self._used_s is not None:
+        if self._resumed:
             self._tell_used(data)
         now = int(self.world.time() * 1_000_000) / 1_000_000
         self._held.append(Event(type, data, self.id, self.iteration, now))
 
     def _tell_used(self, data: Mapping[str, JSON]) -> None:
-        if isinstance(data, dict):
-            data["used_s"] = self._used_s
+        if isinstance(data, dict) and self._used_s is not None:
+            since = self.world.monotonic() - self._resumed_at
+            data["used_s"] = round(self._used_s + since, 3)
         self._used_s = None
 
     def _publish(self, facts: list[Event]) -> None:
@@ -338,8 +344,8 @@ class RunContext:
                 self._charge(done.data)
                 return _outcome(done.data)
         self.cancellation.check()
-        if self.replayed:
-            self.bounds.check_time(self.world.monotonic())
+        if self.replayed and not self.cancellation.finished:
+            self._live_again()
         noted = safety is not Safety.READ_ONLY
         if begun is not None:
             if safety is Safety.UNSAFE:
@@ -516,10 +522,19 @@ class RunContext:
         """The engine starts the run in this task, and its time limit begins. A resumed run has
         at least `cleanup_s` to answer from its journal; it calls nothing once its time is over."""
         left = self.bounds.deadline - self.world.monotonic()
-        if self.replayed:
+        self._patient = bool(self.replayed)
+        if self._patient:
             left = max(left, self.bounds.limits.cleanup_s)
         self.alarm = Alarm(left, self._time_over)
         self.cancellation.enter()
+
+    def _live_again(self) -> None:
+        # the journal has run dry: from here on only the time that is left
+        now = self.world.monotonic()
+        self.bounds.check_time(now)
+        if self._patient:
+            self._patient = False
+            self.alarm.move(self.bounds.deadline - now, self._time_over)
 
     def _time_over(self) -> None:
         self.cancellation.cancel(Reason.TIMEOUT)
