@@ -9,7 +9,7 @@ import ast
 import inspect
 import textwrap
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from importlib import import_module
 from itertools import groupby
@@ -20,13 +20,14 @@ from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from lorimer import PipelinePresets
+from lorimer import Pipeline, PipelinePresets
 from lorimer.core import manifest as manifest_module
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock, ToolUse
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.models import Models
+from lorimer.pipeline import PipelineOptions
 from lorimer.stages.catalogue import CATALOGUE
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import EFFECTS, builtin_tools, tool
@@ -78,6 +79,67 @@ def shipped_tools() -> str:
         effects = "all" if tool.effects == EFFECTS else " ".join(sorted(tool.effects))
         rows.append((f"`{name}`", effects, groups, _sentence(type(tool))))
     return _table(("Tool", "Effects", "Groups", "Does"), rows)
+
+
+# --- options ---------------------------------------------------------------------------------
+
+TAKERS: Mapping[str, Callable[..., object]] = {
+    "`Pipeline`": Pipeline.__init__,
+    "`from_manifest`": Pipeline.from_manifest,
+    "`minimal`": PipelinePresets.minimal,
+    "`chat`": PipelinePresets.chat,
+    "`agent`": PipelinePresets.agent,
+}
+
+OWN_OPTIONS = {
+    "tools": "Tools of your own, for the model to call. Passing them is the grant to run them.",
+    "catalogue": "Stages and strategies that a manifest may name, instead of the shipped ones.",
+    "model": "Which model: `provider:model`, or a bare name.",
+    "system_prompt": "What the model is told before the conversation.",
+    "max_turns": "Model calls of one run at most, with their tool calls.",
+    "built_in": "Names of shipped tools, or of groups of them; they need a `workspace`.",
+    "base_url": "Where the model's provider is, if not at its vendor's address.",
+    "credentials": "Keys and addresses, by provider; instead of `api_key` and `base_url`.",
+    "world": "Clock, ids, dice, HTTP and processes; the real ones by default.",
+}
+"""What options mean for which `PipelineOptions` has no string."""
+
+
+def options() -> str:
+    """What a pipeline may be given, with those that take it."""
+    notes = {**OWN_OPTIONS, **notes_of(PipelineOptions)}
+    shared = inspect.get_annotations(PipelineOptions)
+    kinds = {name: _source(PipelineOptions, name) for name in shared}
+    takers: dict[str, list[str]] = {name: [] for name in shared}
+    for taker, function in TAKERS.items():
+        for name, parameter in inspect.signature(function).parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                for option in shared:
+                    takers[option].append(taker)
+            elif parameter.kind is parameter.KEYWORD_ONLY:
+                takers.setdefault(name, []).append(taker)
+                kinds.setdefault(name, str(parameter.annotation).removesuffix(" | None"))
+    assert set(OWN_OPTIONS) <= set(takers), "a meaning is told of an option that is not there"
+    rows = [(f"`{name}`", f"`{kinds[name]}`", _who(by), notes[name]) for name, by in takers.items()]
+    return _table(("Option", "Type", "Taken by", "Meaning"), rows)
+
+
+def _source(kind: type, name: str) -> str:
+    """The type of an attribute, as it is written."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    return next(
+        ast.unparse(item.annotation)
+        for item in body.body
+        if isinstance(item, ast.AnnAssign) and ast.unparse(item.target) == name
+    )
+
+
+def _who(takers: list[str]) -> str:
+    others = [taker for taker in TAKERS if taker not in takers]
+    if not others:
+        return "all"
+    return f"all but {others[0]}" if len(others) == 1 else ", ".join(takers)
 
 
 # --- stages ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ SAYS: Mapping[str, str] = {
     "How many bolts": "There are 240 bolts.",
     "And nuts": "There are 75 nuts.",
     "Send the report": "The report is on its way.",
+    "Write milk down": "It is written down.",
     "Look at notes.md": "There is milk to be bought.",
 }
 """Words of a question to its answer."""
@@ -23,6 +24,7 @@ SAYS: Mapping[str, str] = {
 CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "How many bolts": {"stock": {"article": "bolt"}},
     "And nuts": {"stock": {"article": "nut"}},
+    "Write milk down": {"Write": {"file_path": "list.txt", "content": "milk"}},
     "Send the report": {"send": {"to": "ann@example.org", "text": "All is well."}},
     "note": {"note": {"text": "milk"}},
     "Look": {"Read": {"file_path": "notes.md"}},

@@ -27,6 +27,7 @@ MADE: Mapping[tuple[str, str], Callable[[], str]] = {
     ("manifest.md", "fields"): made.manifest_fields,
     ("manifest.md", "tools"): made.shipped_tools,
     ("manifest.md", "stages"): made.stages,
+    ("using.md", "options"): made.options,
     ("events.md", "order"): made.event_order,
 }
 
