@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, TypeVar, overload
 
 from lorimer.core.bindings import Bindings
@@ -104,6 +106,10 @@ class Pipeline:
         owner: str = "",
         catalogue: Catalogue | None = None,
     ) -> None:
+        if not _is(manifest, EnvironmentManifest):
+            raise _wrong("manifest", manifest, "an EnvironmentManifest", "Pipeline.from_manifest")
+        if _is(journal, str, Path):
+            raise _wrong("journal", journal, "a journal", "SQLiteJournal(path)")
         self.manifest = manifest
         self.world = world or RealWorld()
         self.journal = journal or MemoryJournal(self.world)
@@ -140,6 +146,13 @@ class Pipeline:
         reason of every error at once. For more options use the constructor."""
         if isinstance(manifest, str | Path):
             manifest = read_document(manifest)
+        if not _is(manifest, EnvironmentManifest, Mapping):
+            raise _wrong(
+                "manifest",
+                manifest,
+                "a manifest, a mapping or a file",
+                'from_manifest("agent.yaml")',
+            )
         if not isinstance(manifest, EnvironmentManifest):
             problems = check_manifest(manifest, catalogue)
             if problems:
@@ -166,6 +179,12 @@ class Pipeline:
     def register_stage(self, stage: AnyStage | Stage[object, object]) -> None:
         """Add a stage of your own. One with the name of another replaces it; else it runs right
         after the built-in of its order. Raises ConfigError for a bad name or order."""
+        if not _is(stage, Stage):
+            raise _wrong("stage", stage, "an instance of a Stage", "register_stage(MyStage())")
+        if not inspect.iscoroutinefunction(stage.execute):
+            raise ConfigError(
+                f"{type(stage).__name__}.execute must be async: async def execute(...)"
+            )
         name, order = stage.name, stage.order
         if not name or not 1 <= order <= 21:
             raise ConfigError(f"{type(stage).__name__} needs a name and an order from 1 to 21")
@@ -208,6 +227,10 @@ class Pipeline:
     def _named_strategy(self, stage: str, slot: str, strategy: str | type[Strategy]) -> str:
         if isinstance(strategy, str):
             return strategy
+        if not (_is(strategy, type) and Strategy in strategy.__mro__):
+            raise _wrong(
+                "strategy", strategy, "a name or a subclass of Strategy", "class Mine(Strategy)"
+            )
         name = strategy.name or strategy.__name__
         self._catalogue.add_strategy(stage, slot, name, strategy)
         return name
@@ -357,6 +380,8 @@ class Pipeline:
         limits = self._plan.limits
         if given is None or isinstance(given, Limits):
             return given or limits
+        if not _is(given, Mapping):
+            raise _wrong("limits", given, "Limits or a mapping", '{"max_turns": 5}')
         return Limits.from_json({**limits.to_json(), **given})
 
     def _tools(
@@ -366,8 +391,9 @@ class Pipeline:
         approver: Approver | None,
         workspace: str | Path | None,
     ) -> Toolset | None:
+        given = [rules] if isinstance(rules, str) else list(rules)
         named = self.manifest.tools.built_in
-        if tools is None and not named:
+        if tools is None and not named and not given:
             return None
         from lorimer.tools.base import Tool
         from lorimer.tools.registry import ToolRegistry
@@ -380,8 +406,12 @@ class Pipeline:
                 hint="Pass workspace=... when you build the pipeline.",
             )
         root = Path(workspace).resolve() if workspace is not None else None
+        if root is not None and not root.is_dir():
+            raise ConfigError(f"the workspace {str(root)!r} is no folder")
         if isinstance(tools, Tool):
             tools = [tools]
+        if not _is(tools, Iterable, NoneType):
+            raise _wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
         registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
         if named:
             registry = registry.copy()  # the host's own stays as it is
@@ -389,10 +419,21 @@ class Pipeline:
                 registry.register(tool, granted=False)
         return Toolset(
             registry,
-            rules=rules,
+            rules=given,
             approver=approver,
             files=RootedFiles([root]) if root is not None else None,
         )
+
+
+def _is(value: object, *kinds: type) -> bool:
+    """For arguments: most callers have no type checker."""
+    return isinstance(value, kinds)
+
+
+def _wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
+    return ConfigError(
+        f"{name} must be {wanted}, not {type(value).__name__}", hint=f"For instance: {example}"
+    )
 
 
 def _outcome(result: PipelineResult, raise_on_error: bool) -> PipelineResult:

@@ -102,14 +102,16 @@ class PipelinePresets:
         system_prompt: str = "",
         model: str = DEFAULT_MODEL,
         tools: ToolSource | None = None,
-        built_in: tuple[str, ...] = (),
+        built_in: str | tuple[str, ...] = (),
         max_turns: int = 50,
         **options: Unpack[PipelineOptions],
     ) -> Pipeline:
         """An agent with tools, in a conversation. `built_in` names shipped tools; they are asked
         about, or need rules, where they change something."""
         manifest = agent_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
-        manifest.tools = ToolsConfig(built_in=list(built_in))
+        manifest.tools = ToolsConfig(
+            built_in=[built_in] if isinstance(built_in, str) else list(built_in)
+        )
         return Pipeline(manifest, tools=tools, **options)
 
 

@@ -440,6 +440,20 @@ def test_failed_attempts_are_paid_for_and_count_against_the_ceiling() -> None:
     simulate(main)
 
 
+def test_an_input_that_no_call_was_made_for_is_not_part_of_the_conversation() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model = ScriptedModel(["one", "two"], price=Price(1, 1))
+        pipeline = make(world, model, "chat")
+        await pipeline.run("first")
+        refused = await pipeline.run("second", limits=Limits(max_cost_usd=0), raise_on_error=False)
+        assert refused.status == "budget_exceeded"
+        assert [message.text for message in refused.messages] == ["first", "one"]
+        await pipeline.run("third")
+        assert [m.text for m in model.requests[-1].messages] == ["first", "one", "third"]
+
+    simulate(main)
+
+
 def test_what_an_error_says_was_used_is_paid_for_too() -> None:
     async def main(world: SimulatedWorld) -> None:
         failed = APIError("no", code=CODE.EXEC_API_SERVER_ERROR, usage=Usage(500, 20))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -250,10 +251,10 @@ def test_json_yaml_and_toml_say_the_same(tmp_path: Path, suffix: str) -> None:
         (".yaml", "a: &x [1]\nb: [*x, *x]\n", "aliases are not allowed"),
         (".yaml", "a: !!python/object:os.system {}\n", "could not determine a constructor"),
         (".yaml", "a: [1\n", "expected ',' or ']'"),
-        (".yaml", "- a\n", "must be an object, not list"),
-        (".yaml", "", "must be an object, not NoneType"),
-        (".json", "[1]", "must be an object, not list"),
-        (".json", "{", "Expecting property name"),
+        (".yaml", "- a\n", "must hold fields with values, not one list"),
+        (".yaml", "", "there is nothing in it"),
+        (".json", "[1]", "must hold fields with values, not one list"),
+        (".json", "{", "not valid JSON: Expecting property name"),
         (".json", "[" * 100_000, "nested too deeply"),
         (".toml", "a = \n", "Invalid value"),
         (".ini", "a = 1", "unknown kind of document '.ini'; use .json, .yaml, .yml, .toml"),
@@ -286,7 +287,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, what: str) -> None:
         path.mkdir()
     elif what == "latin-1":
         path.write_bytes('{"metadata": {"name": "é"}}'.encode("latin-1"))
-    with pytest.raises(ConfigError, match=f"cannot read {path}"):
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
         Pipeline.from_manifest(path)
 
 

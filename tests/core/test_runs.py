@@ -418,6 +418,39 @@ def test_money_set_aside_by_a_lost_call_is_given_back_when_the_run_ends_without_
     simulate(main)
 
 
+def test_a_resumed_run_has_the_money_that_is_left() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        def build(journal: MemoryJournal, replies: Sequence[Any]) -> Any:
+            model = ScriptedModel(replies, usage=Usage(100, 10), price=Price(1, 1))
+
+            def change(manifest: EnvironmentManifest) -> None:
+                manifest.model.max_tokens = 50
+
+            look = [Do("look")]
+            return model, make(world, model, "chat", change=change, tools=look, journal=journal)
+
+        _, first = build(MemoryJournal(world), [*REPLIES, "done"])
+        limits = Limits(max_cost_usd=0.0011)  # ten calls of 0.00011
+        whole = await first.run("go", limits=limits)
+        journal = MemoryJournal(world)
+        epoch = await journal.claim("s", "the dead", 0)
+        for fact in whole.events[:-4]:
+            copy = Event(fact.type, fact.data, fact.run_id, fact.iteration, fact.time)
+            spent = int(str(fact.data.get("cost", 0)))
+            entry = LedgerEntry(fact.run_id, spent=spent) if spent else None
+            await journal.append("s", epoch, [copy], sync=True, ledger=entry)
+        await journal.release("s", epoch)
+        model, again = build(journal, ([use("look", f"d{n}")] for n in range(99)))
+        result = await again.resume(whole.run_id, raise_on_error=False)
+        assert result.status == "budget_exceeded"
+        assert 3 <= model.calls <= 5
+        assert result.cost_nano == (5 + model.calls) * 110_000
+        balance = await journal.balance(whole.run_id)
+        assert (balance.reserved, balance.spent) == (0, result.cost_nano)
+
+    simulate(main)
+
+
 def test_a_run_resumed_with_no_time_left_answers_from_its_journal_and_calls_nothing() -> None:
     class Slow(SimulatedWorld):
         """Where looking at the clock takes time: 20 ms a look."""
@@ -444,6 +477,54 @@ def test_a_run_resumed_with_no_time_left_answers_from_its_journal_and_calls_noth
         assert result.cost_nano == 5 * 110_000
         assert len(result.messages) == 11
         check_history(result.messages)
+
+    simulate(main)
+
+
+def test_what_a_broken_off_call_had_cost_is_remembered_by_the_resumed_run() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        slow = ScriptedModel(
+            [[TextBlock("a b c d")], "done"], usage=Usage(100, 10), price=Price(1, 1), delta_s=1
+        )
+        pipeline = make(world, slow, "chat", journal=journal)
+        asyncio.get_running_loop().call_later(2.5, pipeline.cancel, Reason.SHUTDOWN)
+        stopped = await pipeline.run("go", raise_on_error=False)
+        assert (stopped.status, stopped.usage) == ("suspended", Usage(100, 0))
+        result = await pipeline.resume(stopped.run_id)
+        assert (result.text, result.usage) == ("done", Usage(200, 10))
+        assert result.cost_nano == 210_000
+        assert (await journal.balance(result.run_id)).spent == 210_000
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_the_time_that_a_run_was_not_running_does_not_count(times: int) -> None:
+    async def nap(input: ToolInput, context: ToolContext) -> str:
+        await context.world.sleep(3)
+        return "slept"
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = ScriptedModel.obedient("nap")
+        pipeline = make(world, model, "chat", tools=[Do("nap", nap)], journal=journal)
+        limits = Limits(timeout_s=20, max_turns=100)
+        run_id, ran, begun = "", 0.0, 0.0
+        for life in range(times + 1):
+            begun = world.monotonic()
+            if life < times:
+                asyncio.get_running_loop().call_later(4.5, pipeline.cancel, Reason.SHUTDOWN)
+            result = await (
+                pipeline.resume(run_id, raise_on_error=False)
+                if run_id
+                else pipeline.run("go", limits=limits, raise_on_error=False)
+            )
+            run_id = result.run_id
+            ran += world.monotonic() - begun
+            assert result.status == ("suspended" if life < times else "timeout")
+            await world.sleep(100_000)
+        assert ran == pytest.approx(20, abs=0.01)
 
     simulate(main)
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias, TypeVar, overload
 
+from lorimer.core.errors import ConfigError
 from lorimer.core.events import Event
 
 Handler: TypeAlias = Callable[[Event], Awaitable[None] | None]
@@ -60,6 +61,12 @@ class Bus:
         return decorate
 
     def _add(self, type: str, handler: Handler) -> Callable[[], None]:
+        if not callable(handler):
+            raise ConfigError(
+                f"the handler of {type!r} is a {handler.__class__.__name__}, no function"
+            )
+        if "*" in type.removesuffix(".*") and type != "*":
+            raise ConfigError(f"{type!r} matches nothing: use a name, 'prefix.*' or '*'")
         handlers = self._handlers.setdefault(type, [])
         handlers.append(handler)
         self._count += 1

@@ -70,10 +70,10 @@ class RunContext:
         "_recorded",
         "_patient",
         "_reserved",
-        "_resumed",
         "_resumed_at",
         "_recorded_until",
         "_used",
+        "_used_s",
         "account",
         "alarm",
         "bounds",
@@ -110,6 +110,7 @@ class RunContext:
         bounds: Bounds,
         listeners: Listeners,
         recorded: Iterable[Event] = (),
+        used_s: float = 0.0,
         position: int = 0,
         snapshot_at: int = 0,
     ) -> None:
@@ -246,7 +247,7 @@ class RunContext:
         """
         if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
             return
-        if self._resumed:
+        if self._used_s is not None:
             self._tell_used(data)
         # whole microseconds: what a store keeps, so that a fact reads back as it was written
         now = int(self.world.time() * 1_000_000) / 1_000_000
@@ -274,7 +275,7 @@ class RunContext:
             if done is not None:
                 self.now = done.time
                 return
-        if self._resumed:
+        if self._used_s is not None:
             self._tell_used(data)
         now = int(self.world.time() * 1_000_000) / 1_000_000
         self._held.append(Event(type, data, self.id, self.iteration, now))

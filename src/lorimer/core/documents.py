@@ -24,27 +24,36 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
     are refused."""
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where}: larger than {MAX_BYTES:,} bytes")
+    if kind not in _NAMES:
+        raise ConfigError(f"{where}: unknown kind of document {kind!r}; use {', '.join(SUFFIXES)}")
     try:
         match kind:
             case ".json":
                 value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-            case ".yaml" | ".yml":
-                value = _yaml(text)
             case ".toml":
                 import tomllib
 
                 value = tomllib.loads(text)
             case _:
-                raise ConfigError(
-                    f"{where}: unknown kind of document {kind!r}; use {', '.join(SUFFIXES)}"
-                )
+                value = _yaml(text)
     except RecursionError:
         raise ConfigError(f"{where}: nested too deeply") from None
     except ValueError as error:
-        raise ConfigError(f"{where}: {error}", cause=error) from None
+        raise ConfigError(f"{where}: not valid {_NAMES[kind]}: {error}", cause=error) from None
+    if value is None:
+        raise ConfigError(f"{where}: there is nothing in it")
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: must be an object, not {type(value).__name__}")
+        raise ConfigError(f"{where}: must hold fields with values, not one {_said(value)}")
     return cast("Mapping[str, JSON]", value)
+
+
+_NAMES: Final = {".json": "JSON", ".yaml": "YAML", ".yml": "YAML", ".toml": "TOML"}
+
+
+def _said(value: object) -> str:
+    if isinstance(value, str):
+        return "text"
+    return "list" if isinstance(value, list) else "value"
 
 
 def dump(data: Mapping[str, JSON], kind: str) -> str:

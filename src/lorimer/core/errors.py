@@ -253,6 +253,7 @@ class LorimerError(Exception):
         self.code = code or self.default_code
         self.hint = hint
         self.result: PipelineResult | None = None
+        self.add_note(f"[{self.code.value}]{' ' if hint else ''}{hint}")
         if cause is not None:
             self.__cause__ = cause
 

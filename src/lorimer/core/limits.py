@@ -7,13 +7,13 @@ them off.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from math import inf
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, LimitError
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, LimitError, nearest
 from lorimer.core.jsonable import JSON
 
 
@@ -91,11 +91,22 @@ class Limits:
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Limits:
-        """The reverse of `to_json`. Raises ConfigError."""
+        """The reverse of `to_json`. Raises ConfigError naming every field that is wrong."""
+        known = [field.name for field in fields(cls)]
+        bad = [
+            f"limits.{n}: there is no such field{nearest(n, known)}" for n in data if n not in known
+        ]
         try:
-            return TypeAdapter(cls).validate_python(data)
+            limits = TypeAdapter(cls).validate_python({n: v for n, v in data.items() if n in known})
         except ValidationError as error:
-            raise ConfigError(f"limits: {error.errors()[0]['msg']}") from None
+            for item in error.errors(include_url=False):
+                path = ".".join(["limits", *map(str, item["loc"])])
+                reason = item["msg"].removeprefix("Value error, ")
+                bad.append(reason if reason.startswith("limits.") else f"{path}: {reason.lower()}")
+        else:
+            if not bad:
+                return limits
+        raise ConfigError("; ".join(bad), problems=tuple(bad))
 
 
 class Bounds:

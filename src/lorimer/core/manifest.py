@@ -181,8 +181,12 @@ def read_document(path: str | Path) -> Mapping[str, JSON]:
     path = Path(path)
     try:
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", cause=error) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: is not UTF-8 text", hint="Save it as UTF-8.", cause=error
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}", cause=error) from None
     return parse(text, path.suffix.lower(), str(path))
 
 

@@ -53,7 +53,7 @@ class PipelineResult:
     usage: Usage = NO_USAGE
     """Tokens, failed and abandoned attempts included."""
     cost_nano: int = 0
-    events: list[Event] = field(default_factory=list[Event])
+    events: list[Event] = field(default_factory=list[Event], repr=False)
     """The facts of the run, in order."""
     session_id: str = ""
     """The stream of the journal it is in."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
+from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.tools.threads import Threads
@@ -117,3 +118,14 @@ class Tool(ABC):
         from lorimer.tools.schema import compile_schema  # it knows this module
 
         return compile_schema(self.input_schema, self.name)
+
+
+def declared(name: str, effects: str | Iterable[str]) -> frozenset[str]:
+    """The effects that a tool declares, one or several. Raises ConfigError for an unknown one."""
+    found = frozenset([effects] if isinstance(effects, str) else effects)
+    unknown = sorted(found - EFFECTS)
+    if unknown:
+        raise ConfigError(
+            f"tool {name!r}: unknown effect {unknown[0]!r}{nearest(unknown[0], EFFECTS)}"
+        )
+    return found

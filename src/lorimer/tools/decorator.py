@@ -26,7 +26,15 @@ from typing_extensions import TypedDict
 
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.tools.base import EFFECTS, Check, Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.base import (
+    EFFECTS,
+    Check,
+    Tool,
+    ToolContext,
+    ToolInput,
+    ToolResult,
+    declared,
+)
 from lorimer.tools.encode import plain
 from lorimer.tools.schema import invalid_input
 
@@ -46,7 +54,7 @@ class FunctionTool(Tool, Generic[P, R]):
         *,
         name: str | None = None,
         description: str | None = None,
-        effects: Iterable[str] | None = None,
+        effects: str | Iterable[str] | None = None,
         idempotent: bool = False,
         concurrency_safe: bool = False,
         timeout_s: float | None = None,
@@ -57,7 +65,7 @@ class FunctionTool(Tool, Generic[P, R]):
         self.name = name if name is not None else _name(function)
         summary, notes = read_docstring(inspect.getdoc(function) or "")
         self.description = description if description is not None else summary
-        self.effects = EFFECTS if effects is None else frozenset(effects)
+        self.effects = EFFECTS if effects is None else declared(self.name, effects)
         self.idempotent = idempotent
         self.concurrency_safe = concurrency_safe
         self.timeout_s = timeout_s
@@ -96,7 +104,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    effects: Iterable[str] | None = None,
+    effects: str | Iterable[str] | None = None,
     idempotent: bool = False,
     concurrency_safe: bool = False,
     timeout_s: float | None = None,
@@ -110,7 +118,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    effects: Iterable[str] | None = None,
+    effects: str | Iterable[str] | None = None,
     idempotent: bool = False,
     concurrency_safe: bool = False,
     timeout_s: float | None = None,

@@ -11,7 +11,7 @@ from lorimer.core.context import Safety
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolSpec
-from lorimer.tools.base import EFFECTS, Check, Tool
+from lorimer.tools.base import EFFECTS, Check, Tool, declared
 from lorimer.tools.schema import plain_schema
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -113,12 +113,7 @@ def _entry(tool: Tool, granted: bool) -> Entry:
         raise ConfigError(f"a tool's name is 1 to 64 of A-Z a-z 0-9 _ -, not {name!r}")
     if not isinstance(description, str):
         raise ConfigError(f"tool {name!r}: its description must be a string")
-    effects = frozenset(tool.effects)
-    unknown = sorted(effects - EFFECTS)
-    if unknown:
-        raise ConfigError(
-            f"tool {name!r}: unknown effect {unknown[0]!r}{nearest(unknown[0], EFFECTS)}"
-        )
+    effects = declared(name, tool.effects)
     if tool.timeout_s is not None and not tool.timeout_s > 0:
         raise ConfigError(f"tool {name!r}: timeout_s must be more than 0")
     if tool.max_result_chars is not None and tool.max_result_chars < 1:
