@@ -430,7 +430,7 @@ def test_a_resumed_run_has_the_money_that_is_left() -> None:
             return model, make(world, model, "chat", change=change, tools=look, journal=journal)
 
         _, first = build(MemoryJournal(world), [*REPLIES, "done"])
-        limits = Limits(max_cost_usd=0.0011)  # ten calls of 0.00011
+        limits = Limits(max_cost_usd=0.0015)  # each call costs 0.00011
         whole = await first.run("go", limits=limits)
         journal = MemoryJournal(world)
         epoch = await journal.claim("s", "the dead", 0)
@@ -443,7 +443,7 @@ def test_a_resumed_run_has_the_money_that_is_left() -> None:
         model, again = build(journal, ([use("look", f"d{n}")] for n in range(99)))
         result = await again.resume(whole.run_id, raise_on_error=False)
         assert result.status == "budget_exceeded"
-        assert 3 <= model.calls <= 5
+        assert 2 <= model.calls <= 8
         assert result.cost_nano == (5 + model.calls) * 110_000
         balance = await journal.balance(whole.run_id)
         assert (balance.reserved, balance.spent) == (0, result.cost_nano)

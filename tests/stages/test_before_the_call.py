@@ -27,7 +27,7 @@ from lorimer.core.state import History, answers
 from lorimer.journal import MemoryJournal
 from lorimer.models.pricing import Price
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from tests.core.support import Change, Do, check_history, make, only, use
+from tests.core.support import Change, Do, check_history, kinds, make, only, use
 from tests.stages.support import choose
 
 CODE = ExecutorErrorCode
@@ -309,6 +309,27 @@ def test_the_day_does_not_change_between_a_call_and_its_replay() -> None:
             await journal.release("s", epoch)
             again = make(world, [], "chat", change=change, tools=[Do("look")], journal=journal)
             assert (await again.resume(whole.run_id)).text == "done"
+
+    simulate(main)
+
+
+def test_a_turn_that_begins_after_an_interruption_is_told_the_day_it_begins() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        change = choose("system", "builder", "composable", blocks=[{"type": "date"}])
+        tools = [Do("look")]
+        first = make(world, [[use("look")], "x"], "chat", change=change, tools=tools)
+        whole = await first.run("go")
+        cut = kinds(whole.events).index("iteration.end") + 1
+        journal = MemoryJournal(world)
+        epoch = await journal.claim("s", "dead", 0)
+        kept = [Event(f.type, f.data, f.run_id, f.iteration, f.time) for f in whole.events[:cut]]
+        await journal.append("s", epoch, kept, sync=True)
+        await journal.release("s", epoch)
+        await world.sleep(3 * 86_400)
+        model = ScriptedModel(["done"])
+        again = make(world, model, "chat", change=change, tools=tools, journal=journal)
+        await again.resume(whole.run_id)
+        assert model.requests[0].system == "Today is 2026-01-04."
 
     simulate(main)
 
