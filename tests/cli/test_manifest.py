@@ -78,7 +78,9 @@ def test_a_run_of_a_broken_manifest_lists_them_too(own_place: Path) -> None:
     assert result.exit_code == 2
     count = len(told) - 1
     assert count >= 6
-    assert told[0] == f"error: The manifest has {count} errors (exec.pipeline.invalid_manifest)"
+    assert told[0] == (
+        f"error: broken.yaml: The manifest has {count} errors (exec.pipeline.invalid_manifest)"
+    )
 
 
 def test_the_schema_describes_what_is_written() -> None:

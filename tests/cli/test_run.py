@@ -209,3 +209,61 @@ def test_which_tools_the_model_is_shown() -> None:
     assert names("--tools", "Grep, Read") == ["Grep", "Read"]
     assert names("--tools", "") == []
     assert names("--preset", "chat") == []
+
+
+def test_a_refused_key_says_that_none_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-mine")
+    with FakeLLMServer(lambda _: HELLO, api_key="sk-mine") as server:
+        words = ("run", "hi", "--base-url", server.url)
+        refused = invoke(*words)
+        assert invoke(*words, "--api-key-env", "ANTHROPIC_API_KEY").exit_code == 0
+    assert refused.exit_code == 1
+    assert (
+        "hint: The key in the environment is not sent to --base-url; to send it, add "
+        "--api-key-env ANTHROPIC_API_KEY"
+    ) in refused.stderr
+
+
+@pytest.mark.parametrize("url", ["notaurl", "ftp://x", "http://x:port"])
+def test_a_base_url_that_is_none_is_not_called_a_missing_key(url: str) -> None:
+    result = invoke("run", "hi", "--base-url", url)
+    assert result.exit_code == 2
+    assert "the base URL for 'anthropic' is no http:// or https:// URL" in result.stderr
+    assert url in result.stderr
+
+
+def test_where_a_request_went_that_found_nothing() -> None:
+    with FakeLLMServer([Turn(faults=(Status(404, "no such page"),))]) as server:
+        result = invoke("run", "hi", "-m", "openai:x", "--base-url", f"{server.url}/")
+        assert f"hint: Does the base URL end in /v1? It is {server.url}" in result.stderr
+
+
+def test_the_address_that_could_not_be_reached() -> None:
+    from lorimer.cli.call import Call
+    from lorimer.cli.remedy import remedy
+    from lorimer.core.errors import APIError, ExecutorErrorCode
+    from lorimer.presets import minimal_manifest
+
+    error = APIError("no route", code=ExecutorErrorCode.EXEC_API_NETWORK)
+    vendor = remedy(error, minimal_manifest(), Call())
+    assert vendor.startswith("The address tried was https://api.anthropic.com: check the network")
+    assert "--base-url or ANTHROPIC_BASE_URL" in vendor
+    own = remedy(error, minimal_manifest(), Call(base_url="http://me:p4ss@localhost:9/"))
+    assert own == "The address tried was http://***@localhost:9: check the network"
+
+
+def test_a_model_without_a_price_under_a_cost_limit() -> None:
+    with FakeLLMServer([HELLO]) as server:
+        words = ("run", "hi", "-m", "openai:x", "--base-url", server.openai_url)
+        result = invoke(*words, "--max-cost-usd", "1")
+        assert "hint: Add --allow-unpriced" in result.stderr
+        assert len(server.requests) == 0
+        assert invoke(*words, "--max-cost-usd", "1", "--allow-unpriced").exit_code == 0
+
+
+def test_a_model_s_own_provider_said_twice_is_no_fault() -> None:
+    with FakeLLMServer(lambda _: HELLO) as server:
+        words = ("run", "hi", "--provider", "openai", "--base-url", server.openai_url, "-m")
+        assert invoke(*words, "openai:x").exit_code == 0
+        assert invoke(*words, "anthropic/x").exit_code == 0
+        assert [seen.body["model"] for seen in server.requests] == ["x", "anthropic/x"]

@@ -59,7 +59,8 @@ def test_sigterm_suspends_the_run_and_it_goes_on(own_place: Path) -> None:
         done = process.wait()
         assert done.code == 143
         run = last_run()
-        assert f"hint: Go on with: lorimer runs resume {run[:12]}" in done.err
+        again = f"lorimer runs resume {run[:12]} --allow '{RULE}'"
+        assert f"hint: Go on with: {again}\n" in done.err
         assert listed()[0]["status"] == "interrupted"
         result = invoke("runs", "resume", run[:12], "--allow", RULE)
         assert (result.exit_code, result.stdout) == (0, "All is done.\n")

@@ -29,6 +29,13 @@ WRONG = (
         "there is no provider 'antropic'; did you mean 'anthropic'",
     ),
     ("run -m antropic:x hi", "did you mean 'anthropic'?"),
+    ("run -m nosuch:model hi", "the provider 'nosuch' of the model 'model' is unknown"),
+    (
+        "run --provider openai -m anthropic:claude-sonnet-4-6 hi",
+        "--provider says 'openai', the model 'anthropic:claude-sonnet-4-6' says 'anthropic'",
+    ),
+    ("run --model= hi", "the model is empty"),
+    ("run --tools Read,,Grep hi", "--tools: there is an empty name in 'Read,,Grep'"),
     ("run --provider openai hi", "--provider says who answers, but not which model"),
     ("run --tools Raed hi", "there is no built-in tool 'Raed'; did you mean 'Read'?"),
     ("run --allow Bsh(ls) --base-url http://x hi", "no tool 'Bsh'; did you mean 'Bash'?"),
@@ -68,6 +75,10 @@ def test_wrong_input(line: str, expected: str, own_place: Path) -> None:
     assert len(told) == 1 or (len(told) == 2 and told[1].startswith("hint: "))
     assert result.stdout == ""
     assert listed() == []
+
+
+def test_the_known_providers_are_named() -> None:
+    assert "hint: Known providers: anthropic, openai" in invoke("run", "-m", "x:y", "hi").stderr
 
 
 def test_every_exit_code_is_in_the_help() -> None:

@@ -15,7 +15,7 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
 from lorimer.models.credentials import VARIABLES, CredentialBundle, ProviderCredentials
 from lorimer.models.registry import PROVIDERS, Models
-from lorimer.models.spec import parse_spec
+from lorimer.models.spec import ModelSpec, parse_spec
 from lorimer.pipeline import check_manifest
 from lorimer.presets import PRESETS, preset_manifest
 from lorimer.stages.s06_api import model_spec
@@ -46,7 +46,7 @@ def load(path: Path) -> EnvironmentManifest:
     """A manifest's file. Raises ConfigError naming every error."""
     data = read_document(path)
     if problems := check_manifest(data):
-        raise invalid(problems)
+        raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
     return EnvironmentManifest.from_dict(data)
 
 
@@ -59,6 +59,14 @@ def choose(manifest: EnvironmentManifest, model: str | None, provider: str | Non
             f"there is no provider {provider!r}{suggest(provider, PROVIDERS) or '.'} "
             f"Known: {', '.join(PROVIDERS)}"
         )
+    if model is not None and not model.strip():
+        raise Fault("the model is empty", hint="Write e.g. -m claude-sonnet-4-6.")
+    if provider and model:
+        named = model.partition(":")[0].strip().lower()
+        if named in PROVIDERS and named != provider:
+            raise Fault(f"--provider says {provider!r}, the model {model!r} says {named!r}")
+        if named == provider:
+            provider = None
     if model:
         manifest.model.model = f"{provider}:{model}" if provider else model
 
@@ -72,7 +80,9 @@ def instruct(manifest: EnvironmentManifest, prompt: str) -> None:
 
 def equip(manifest: EnvironmentManifest, names: str) -> None:
     """Give the agent these shipped tools: names or groups, separated by commas."""
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = [name.strip() for name in names.split(",")] if names.strip() else []
+    if "" in wanted:
+        raise Fault(f"--tools: there is an empty name in {names!r}")
     if wanted and "tool" not in manifest.stages:
         raise Fault("--tools: this agent has no tool stage", hint="Use --preset chat or agent.")
     manifest.tools.built_in = [str(tool.name) for tool in builtin_tools(wanted)]
@@ -98,14 +108,33 @@ def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]
 
 
 def limited(
-    limits: Limits, turns: int | None, dollars: float | None, seconds: float | None
+    limits: Limits,
+    turns: int | None,
+    dollars: float | None,
+    seconds: float | None,
+    *,
+    unpriced: bool,
 ) -> Limits:
     """The limits of one run: the manifest's, but for what the command line says."""
     if turns is not None:
         limits = replace(limits, max_turns=turns)
     if dollars is not None:
         limits = replace(limits, max_cost_usd=dollars)
+    if unpriced:
+        limits = replace(limits, allow_unpriced=True)
     return limits if seconds is None else replace(limits, timeout_s=seconds)
+
+
+def spec_of(manifest: EnvironmentManifest) -> ModelSpec:
+    """The model that a manifest names, with its provider. Raises ConfigError."""
+    return parse_spec(_spec_text(manifest), PROVIDERS)
+
+
+def _spec_text(manifest: EnvironmentManifest) -> str:
+    provider = ""
+    if "api" in manifest.stages:
+        provider = str(manifest.stages["api"].config.get("provider", ""))
+    return model_spec(manifest.model, provider)
 
 
 def connect(
@@ -117,11 +146,7 @@ def connect(
     A key in the environment is meant for the vendor's own address. To another address
     (`--base-url`) only the key that `--api-key-env` names is sent.
     """
-    provider = ""
-    if "api" in manifest.stages:
-        provider = str(manifest.stages["api"].config.get("provider", ""))
-    spec = model_spec(manifest.model, provider)
-    parsed = parse_spec(spec, PROVIDERS)
+    parsed = spec_of(manifest)
     given: dict[str, ProviderCredentials] = {}
     if key_variable is not None:
         key = os.environ.get(key_variable, "").strip()
@@ -133,10 +158,13 @@ def connect(
     bundle = CredentialBundle(given)
     models = Models(bundle, world)
     try:
-        models.resolve(spec)
+        models.resolve(_spec_text(manifest))
     except ConfigError as error:
-        if error.code is ExecutorErrorCode.EXEC_API_NO_CLIENT and parsed.provider in VARIABLES:
+        if parsed.provider in VARIABLES and not bundle.has(parsed.provider):
             raise _no_key(parsed.provider, bundle) from None
+        if parsed.provider not in PROVIDERS:
+            known = f"Known providers: {', '.join(PROVIDERS)}"
+            raise Fault(str(error), hint=known, code=error.code.value) from None
         raise
     return models
 

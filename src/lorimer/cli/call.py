@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from shlex import quote
 from typing import cast
 
+from lorimer.cli.text import short_id
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.models.credentials import redact_url
@@ -27,6 +29,13 @@ class Call:
     rules: tuple[str, ...] = ()
     key_variable: str = ""
     """The name in `--api-key-env`; told, never looked up."""
+
+    def resume_command(self, run_id: str, store_option: str = "") -> str:
+        """The command that goes on with that run, with all that has to be given again."""
+        words = [f"--allow {quote(rule)}" for rule in self.rules]
+        if self.key_variable:
+            words.append(f"--api-key-env {quote(self.key_variable)}")
+        return " ".join([f"lorimer runs resume {short_id(run_id)}{store_option}", *words])
 
     async def keep(self, journal: Journal, run_id: str) -> None:
         """Store it for that run. The first one counts."""

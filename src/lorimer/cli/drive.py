@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli import fail
+from lorimer.cli.call import Call
 from lorimer.cli.progress import Screen
 from lorimer.cli.story import Story, summary
 from lorimer.cli.text import short_id, visible
@@ -61,13 +62,20 @@ class Drive:
     """One run in the foreground."""
 
     def __init__(
-        self, pipeline: Pipeline, story: Story, screen: Screen, output: Output, world: World
+        self,
+        pipeline: Pipeline,
+        story: Story,
+        screen: Screen,
+        output: Output,
+        world: World,
+        call: Call = Call(),  # noqa: B008 - it is immutable
     ) -> None:
         self._pipeline = pipeline
         self._story = story
         self._screen = screen
         self._output = output
         self._world = world
+        self._call = call
         self._run_id = ""
         self._signal: int | None = None
         self._main: asyncio.Task[PipelineResult] | None = None
@@ -187,10 +195,12 @@ class Drive:
             self._hint_refusals()
             return fail.OK
         self._say_end(result.status, "red", used)
-        hint = error.hint
+        from lorimer.cli.remedy import remedy
+
+        hint = remedy(error, self._pipeline.manifest, self._call)
         if error.code is ExecutorErrorCode.EXEC_RUN_SHUTDOWN:
-            run = f"{short_id(result.run_id)}{self._output.store_option}"
-            hint = f"Go on with: lorimer runs resume {run}"
+            again = self._call.resume_command(result.run_id, self._output.store_option)
+            hint = f"Go on with: {again}"
         elif not hint:
             hint = f"lorimer runs show {short_id(result.run_id)}{self._output.store_option}"
         if self._signal == signal.SIGINT:

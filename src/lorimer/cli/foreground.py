@@ -49,7 +49,7 @@ async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms:
 
         pipeline.on("run.start", remember)
         async with pipeline:
-            drive = Drive(pipeline, story, screen, terms.output, world)
+            drive = Drive(pipeline, story, screen, terms.output, world, call)
             return await drive.run(lambda: pipeline.run(task, limits=limits, raise_on_error=False))
 
 
@@ -93,11 +93,12 @@ async def resume(run_id: str, terms: Terms) -> int:
             raise Fault(f"the manifest of run {row.run_id} is not in this store")
         call = await Call.of(journal, row.run_id)
         workspace = _workspace(terms, call)
-        models = agent.connect(manifest, _base_url(terms, call), _key_variable(terms, call), world)
+        base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
+        models = agent.connect(manifest, base_url, key_variable, world)
         rules = agent.rules_for(terms.allow, manifest)
         missing = [rule for rule in call.rules if rule not in terms.allow]
         if missing and not terms.allow and not can_ask():
-            raise _rules_wanted(row.run_id, missing, option)
+            raise _rules_wanted(row.run_id, call, option)
         await take_over(journal, row)
         story = primed(facts)
         screen = screen_for(story, world, quiet=terms.output.quiet)
@@ -105,7 +106,9 @@ async def resume(run_id: str, terms: Terms) -> int:
             screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
         pipeline = assemble(manifest, models, rules, workspace, journal, world, screen)
         async with pipeline:
-            drive = Drive(pipeline, story, screen, terms.output, world)
+            rules_given = terms.allow or call.rules
+            now = Call(str(workspace), base_url or "", rules_given, key_variable or "")
+            drive = Drive(pipeline, story, screen, terms.output, world, now)
             return await drive.run(
                 lambda: pipeline.resume(row.run_id, raise_on_error=False), row.run_id
             )
@@ -147,12 +150,9 @@ def _begun_with(rules: list[str]) -> str:
     )
 
 
-def _rules_wanted(run_id: str, rules: list[str], store_option: str) -> Fault:
-    from shlex import quote
-
-    allow = " ".join([f"--allow {quote(rule)}" for rule in rules])
+def _rules_wanted(run_id: str, call: Call, store_option: str) -> Fault:
     return Fault(
         f"run {short_id(run_id)} was begun with rules; they are not kept, and nobody can be asked",
-        hint=f"Give them again: lorimer runs resume {short_id(run_id)}{store_option} {allow} "
+        hint=f"Give them again: {call.resume_command(run_id, store_option)} "
         "(or only --allow Read, to let it go on with reading)",
     )

@@ -127,15 +127,10 @@ def explain(file_or_preset: str) -> None:
 
 def _facts(described: EnvironmentManifest) -> list[tuple[str, str]]:
     """What is true of the agent as a whole."""
-    from lorimer.models.registry import PROVIDERS
-    from lorimer.models.spec import parse_spec
-    from lorimer.stages.s06_api import model_spec
+    from lorimer.cli.agent import spec_of
 
     model = described.model
-    provider = ""
-    if "api" in described.stages:
-        provider = str(described.stages["api"].config.get("provider", ""))
-    spec = parse_spec(model_spec(model, provider), PROVIDERS)
+    spec = spec_of(described)
     asked = [f"at most {model.max_tokens:,} tokens an answer"]
     if model.thinking_enabled:
         asked.append(f"thinks for at most {model.thinking_budget_tokens:,} tokens")

@@ -50,6 +50,11 @@ class Terms:
 )
 @click.option("--max-turns", type=click.IntRange(min=1), help="Model calls at most.")
 @click.option("--max-cost-usd", type=click.FloatRange(min=0), help="US dollars at most.")
+@click.option(
+    "--allow-unpriced",
+    is_flag=True,
+    help="Under a cost limit, also call a model whose price is not known: it counts as free.",
+)
 @click.option("--timeout", type=Span(), metavar="TIME", help="Seconds, or 90s, 5m, 2h at most.")
 @execution_options
 def run(
@@ -63,6 +68,7 @@ def run(
     tools: str | None,
     max_turns: int | None,
     max_cost_usd: float | None,
+    allow_unpriced: bool,
     timeout: float | None,
     workspace: Path | None,
     allow: tuple[str, ...],
@@ -101,7 +107,9 @@ def run(
         agent.equip(described, tools)
     elif manifest is None and (preset or "agent") == "agent":
         agent.equip(described, "*")
-    limits = agent.limited(described.limits, max_turns, max_cost_usd, timeout)
+    limits = agent.limited(
+        described.limits, max_turns, max_cost_usd, timeout, unpriced=allow_unpriced
+    )
     terms = Terms(
         workspace,
         allow,

@@ -212,11 +212,7 @@ def _end(told: Told) -> Iterator[Line]:
         else:
             yield [("ended ", "dim"), ("ok", "green")]
         return
-    run = f"lorimer runs resume {short_id(told.row.run_id)}{told.store_option}"
-    for rule in told.call.rules:
-        from shlex import quote
-
-        run += f" --allow {quote(rule)}"
+    run = told.call.resume_command(told.row.run_id, told.store_option)
     if told.status == "interrupted":
         yield [("interrupted; ", "yellow"), ("go on with: ", ""), (visible(run), "bold")]
     else:

@@ -1,0 +1,49 @@
+"""What a person at a command line can do about an error of the library: the hint that names
+options, where the library's own names fields and arguments."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from lorimer.cli.agent import spec_of
+from lorimer.cli.call import Call
+from lorimer.core.errors import APIError, ExecutorErrorCode, LorimerError
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.models.credentials import VARIABLES, CredentialBundle, redact_url
+from lorimer.models.registry import PROVIDERS
+
+
+def remedy(error: LorimerError, manifest: EnvironmentManifest, call: Call) -> str:
+    """The hint for an error of a run; "" when there is none."""
+    provider = spec_of(manifest).provider
+    if provider not in VARIABLES:
+        return error.hint
+    key, address = VARIABLES[provider]
+    url = _url(provider, call)
+    match error:
+        case APIError(status=401) if call.base_url and not call.key_variable:
+            return (
+                "The key in the environment is not sent to --base-url; to send it, add "
+                f"--api-key-env {key}"
+            )
+        case APIError(status=404) if provider == "openai" and not url.endswith("/v1"):
+            return f"Does the base URL end in /v1? It is {redact_url(url)}"
+        case APIError(code=ExecutorErrorCode.EXEC_API_NETWORK):
+            other = "" if call.base_url else f", or another address with --base-url or {address}"
+            return f"The address tried was {redact_url(url)}: check the network{other}"
+        case APIError(code=ExecutorErrorCode.EXEC_API_UNPRICED):
+            return (
+                "Add --allow-unpriced, and its calls count as free; or set no cost limit "
+                "(--max-cost-usd)"
+            )
+        case _:
+            return error.hint
+
+
+def _url(provider: str, call: Call) -> str:
+    """Where the requests went."""
+    if call.base_url:
+        return call.base_url.strip().rstrip("/")
+    known = CredentialBundle().get(provider)
+    module = import_module(PROVIDERS[provider].partition(":")[0])
+    return known.base_url if known is not None and known.base_url else module.OFFICIAL_URL
