@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler, Tap
@@ -62,12 +62,15 @@ class PipelineOptions(TypedDict, total=False):
     api_key: str
     """Of the model's provider; else its own environment variable."""
     base_url: str
+    """Of the model's provider, or of a server that speaks its language."""
     credentials: CredentialBundle
+    """Keys and base URLs of several providers."""
     models: ModelResolver
     """Instead of the shipped providers."""
     journal: Journal
     """Where runs are kept; a store of the process's memory by default."""
     world: World
+    """Clock, ids, dice, network and processes; the real ones by default."""
     rules: Iterable[Rule | str]
     """What shipped tools may do without asking, e.g. `Bash(python analyse.py)`."""
     approver: Approver
@@ -120,6 +123,11 @@ class Pipeline:
         self._named = dict(bindings or {})
         self._catalogue = (catalogue or shipped_catalogue()).copy()
         self._plan = self._compile(manifest)
+        if session_id and not self._plan.converses:
+            raise ConfigError(
+                "session_id was given, and this pipeline remembers nothing",
+                hint="Give it a context stage that is not stateless, as the chat preset has.",
+            )
         self._bus = Bus()
         self._launcher = Launcher(
             self.journal,
@@ -138,12 +146,10 @@ class Pipeline:
         *,
         tools: ToolSource | None = None,
         catalogue: Catalogue | None = None,
-        credentials: CredentialBundle | None = None,
-        journal: Journal | None = None,
-        workspace: str | Path | None = None,
+        **options: Unpack[PipelineOptions],
     ) -> Pipeline:
         """From a manifest, its plain form, or its file. Raises ConfigError naming path and
-        reason of every error at once. For more options use the constructor."""
+        reason of every error at once."""
         if isinstance(manifest, str | Path):
             manifest = read_document(manifest)
         if not _is(manifest, EnvironmentManifest, Mapping):
@@ -158,14 +164,7 @@ class Pipeline:
             if problems:
                 raise invalid(problems)
             manifest = EnvironmentManifest.from_dict(manifest)
-        return cls(
-            manifest,
-            tools=tools,
-            catalogue=catalogue,
-            credentials=credentials,
-            journal=journal,
-            workspace=workspace,
-        )
+        return cls(manifest, tools=tools, catalogue=catalogue, **options)
 
     @property
     def plan(self) -> Plan:

@@ -159,7 +159,7 @@ class _Pump:
         try:
             if waiting is None:
                 waiting = self._handler(event)
-            if waiting is not None:
+            if inspect.isawaitable(waiting):  # what else it returns is its own affair
                 await waiting
         except asyncio.CancelledError:
             if self._hurried:
@@ -257,7 +257,9 @@ class Listeners:
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - as above
             _log.exception("a handler of %r failed", event.type)
             return
-        if waiting is not None:  # a plain function that returned an awaitable: it is async too
+        if inspect.isawaitable(
+            waiting
+        ):  # a plain function that returned an awaitable: it is async too
             self._pumps[id(handler)] = _Pump(handler, event, waiting)
 
     async def close(self) -> None:

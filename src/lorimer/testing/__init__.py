@@ -3,14 +3,16 @@
 from lorimer.models.scripted import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
-from lorimer.testing.simulation import SimulatedWorld, simulate
+from lorimer.testing.simulation import SimulatedCrash, SimulatedWorld, simulate, simulate_in
 
 __all__ = [
     "FakeLLMServer",
     "FakeUsage",
     "ScriptedModel",
+    "SimulatedCrash",
     "SimulatedWorld",
     "ToolCall",
     "Turn",
     "simulate",
+    "simulate_in",
 ]
