@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lorimer.cli import app, owner, store, text
+from lorimer.cli import app, owner, store, story, text
 from lorimer.cli.demo.proof import Proof
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
@@ -131,3 +132,58 @@ def test_the_demo_s_proof_fails_when_something_was_done_twice(tmp_path: Path) ->
     assert not Proof.of(before, again, None, log).holds, "a call was recorded twice"
     log.write_text("ran\nran\n", "utf-8")
     assert not Proof.of(before, good, None, log).holds, "the analysis ran twice"
+
+
+def told(live: story.Story, *events: Event) -> list[str]:
+    """The lines of a story, as text."""
+    lines = [line for event in events for line in live.tell(event)]
+    return ["".join([text for text, _ in line]) for line in lines]
+
+
+def test_what_a_resumed_run_is_doing() -> None:
+    reply, result = facts(("model.reply", 0), ("tool.result", 0))
+    live = story.Story()
+    told(live, reply)
+    assert told(live, Event("run.resumed", {"facts": 1})) == ["  ↺ going on after 1 recorded fact"]
+    assert live.doing == "running tools"
+    told(live, result, Event("run.resumed", {"facts": 2}))
+    assert live.doing == "the model is thinking"
+
+
+@pytest.mark.parametrize(
+    ("stage", "doing"),
+    [("api", "the model is thinking"), ("yield", "finishing"), ("parse", "working")],
+)
+def test_stages_are_told_in_words(stage: str, doing: str) -> None:
+    live = story.Story()
+    told(live, Event("stage.enter", {}, stage=stage))
+    assert live.doing == doing
+
+
+def test_more_lines_are_counted_in_grammar() -> None:
+    shown = [
+        told(story.Story(), Event("tool.result", {"key": "0", "content": text}))[0]
+        for text in ("a\nb", "a\nb\nc")
+    ]
+    assert shown[0].endswith("a (+1 line)")
+    assert shown[1].endswith("a (+2 lines)")
+
+
+def test_the_line_of_a_refused_call_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lorimer.cli.progress import Live
+    from lorimer.world import RealWorld
+
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    live = story.Story()
+    screen = Live(live, RealWorld())
+    refused: JSON = {
+        "key": "0",
+        "content": "long " * 30,
+        "is_error": True,
+        "error": "exec.tool.access_denied",
+    }
+    for line in live.tell(Event("tool.result", refused)):
+        screen.line(line)
+    assert shown.getvalue().count("\n") == 1

@@ -103,6 +103,20 @@ def test_after_kill_9_the_run_goes_on_at_once_and_repeats_nothing(own_place: Pat
     assert (own_place / "log.txt").read_text("utf-8") == "ran\n"
 
 
+def test_a_call_in_flight_when_the_process_died_is_told(own_place: Path) -> None:
+    command = "touch started; sleep 3"
+    with (
+        FakeLLMServer(by_turn(call("Bash", command=command), DONE)) as server,
+        Running("run", "hi", "--base-url", server.url, "--allow", "Bash") as process,
+    ):
+        until(lambda: (own_place / "started").exists())
+        assert f"  ? Bash {command}  running\n" in invoke("runs", "show").stdout
+        process.send(signal.SIGKILL)
+        process.wait()
+    shown = invoke("runs", "show").stdout
+    assert f"  ? Bash {command}  begun, no result: may have taken effect\n" in shown
+
+
 NEVER_GIVES_WAY = """
 import asyncio, sys
 from lorimer.cli.drive import Drive, Output
@@ -185,6 +199,8 @@ def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:
     assert done.out.count("wants to run") == 2, "the same call was not asked about again"
     assert (own_place / "answer.txt").read_text("utf-8") == "yes\n"
     assert not (own_place / "other.txt").exists()
+    assert "✗" in done.out
+    assert "calls were refused" not in done.out, "who said no needs no rule"
 
 
 def test_what_was_typed_before_a_question_is_no_answer_to_it(own_place: Path) -> None:

@@ -77,8 +77,11 @@ def test_wrong_input(line: str, expected: str, own_place: Path) -> None:
     assert listed() == []
 
 
-def test_the_known_providers_are_named() -> None:
-    assert "hint: Known providers: anthropic, openai" in invoke("run", "-m", "x:y", "hi").stderr
+def test_a_model_of_a_server_of_one_s_own() -> None:
+    told = invoke("run", "-m", "llama3:8b", "hi").stderr.splitlines()
+    assert "Known: anthropic, openai" in told[0]
+    assert told[1].startswith("hint: A server of your own")
+    assert "-m openai:NAME --base-url URL" in told[1]
 
 
 def test_every_exit_code_is_in_the_help() -> None:

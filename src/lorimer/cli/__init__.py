@@ -6,6 +6,7 @@ packages below it.
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -15,7 +16,19 @@ def main() -> None:
 
     from lorimer.cli.app import lorimer
 
+    _fill_closed_streams()
     if isinstance(sys.stdout, TextIOWrapper):
         # what a terminal's encoding lacks, and halves of characters, are written out: never a crash
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportUnknownMemberType]
     sys.exit(lorimer.main(sys.argv[1:], prog_name="lorimer", standalone_mode=True))
+
+
+def _fill_closed_streams() -> None:
+    """What the caller has closed (`>&-`) leads nowhere, rather than into the next file that is
+    opened: it would get the free number. `sys.stdin` stays None, to be told from an empty one."""
+    if sys.stdin is None:
+        os.open(os.devnull, os.O_RDONLY)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115

@@ -163,8 +163,8 @@ def connect(
         if parsed.provider in VARIABLES and not bundle.has(parsed.provider):
             raise _no_key(parsed.provider, bundle) from None
         if parsed.provider not in PROVIDERS:
-            known = f"Known providers: {', '.join(PROVIDERS)}"
-            raise Fault(str(error), hint=known, code=error.code.value) from None
+            hint = "A server of your own that talks like OpenAI's: -m openai:NAME --base-url URL"
+            raise Fault(str(error), hint=hint, code=error.code.value) from None
         raise
     return models
 

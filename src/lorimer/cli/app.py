@@ -112,6 +112,10 @@ def _told(error: Exception) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return fail.FAILED
         case OSError():
+            try:
+                sys.stdout.flush()
+            except OSError as lost:
+                return fail.stdout_lost(lost)
             fail.report(_os_error(error))
             return fail.FAILED
         case _:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, cast
 
-from lorimer.cli.text import visible
+from lorimer.cli.text import count, visible
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.tools.permissions import MAX_SUMMARY_CHARS
 
@@ -85,7 +85,8 @@ def _shown(tool: str, summary: str, reason: str) -> _Shown:
         most = len(lines) if name == "command" else _SHOWN_LINES
         short += lines[:most]
         if len(lines) > most:
-            short.append(f"  \x1b[31m[... {len(lines) - most} more lines of {name}]\x1b[0m")
+            left = count(len(lines) - most, "more line")
+            short.append(f"  \x1b[31m[... {left} of {name}]\x1b[0m")
     more = "v" if len(short) < len(whole) else ""
     return _Shown("\n".join(short), "\n".join(whole), f"yna{more}")
 

@@ -113,7 +113,7 @@ class Drive:
         if shown:
             for kind in (
                 *("stage.enter", "api.retry", "tool.call_start", "tool.progress", "run.resumed"),
-                *("model.intent", "model.reply", "tool.result", "effect"),
+                *("model.intent", "model.reply", "tool.result", "effect", "decision"),
             ):
                 pipeline.on(kind, self._show)
         if output.format == "stream-json":
@@ -137,7 +137,7 @@ class Drive:
     def _print_event(self, event: Event) -> None:
         try:
             click.echo(dumps(event.to_json()))
-        except BrokenPipeError:  # nobody reads it any more
+        except OSError:  # nobody reads it any more, or it has no room
             self._pipeline.cancel(Reason.CLOSED)
 
     # --- stopping --------------------------------------------------------------------------
@@ -180,8 +180,15 @@ class Drive:
     # --- telling ---------------------------------------------------------------------------
 
     def _tell(self, result: PipelineResult, seconds: float) -> int:
-        self._print_result(result)
         error = result.exception
+        try:
+            self._print_result(result)
+        except BrokenPipeError:
+            raise
+        except OSError as lost:
+            run = f"{short_id(result.run_id)}{self._output.store_option}"
+            kept = "the answer" if error is None else "the run"
+            return fail.stdout_lost(lost, f"; {kept} is kept: lorimer runs show {run}")
         used = summary(
             result.run_id,
             result.iterations,

@@ -5,6 +5,8 @@ The table of exit codes is here and nowhere else; `lorimer --help` prints it.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Final
@@ -72,6 +74,14 @@ def report(message: str, *, code: str = "", hint: str = "") -> None:
     click.echo(f"{click.style('error:', fg='red', bold=True)} {text}{where}", err=True)
     if hint:
         click.echo(f"{click.style('hint:', fg='cyan')} {' '.join(visible(hint).split())}", err=True)
+
+
+def stdout_lost(error: OSError, kept: str = "") -> int:
+    """Tell that nothing can be written to stdout, and drop what waits to be: else the end of the
+    process would fail over it once more. The exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    report(f"cannot write to standard output: {error.strerror or error}{kept}")
+    return FAILED
 
 
 def report_error(error: LorimerError) -> int:

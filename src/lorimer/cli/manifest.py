@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from lorimer.cli import fail
-from lorimer.cli.text import one_line, visible
+from lorimer.cli.text import count, one_line, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lorimer.core.jsonable import JSON
     from lorimer.core.manifest import EnvironmentManifest, StageEntry
     from lorimer.core.stage import AnyStage, Slot, Strategy
 
@@ -54,13 +55,47 @@ def new(
         agent.instruct(made, system)
     if tools is not None:
         agent.equip(made, tools)
+    text = dump(_in_full(made), ".yaml" if output is None else output.suffix.lower())
     if output is None:
-        click.echo(dump(made.to_dict(), ".yaml"), nl=False)
-        return
-    if output.exists() and not force:
+        click.echo(text, nl=False)
+    elif output.exists() and not force:
         raise fail.Fault(f"{output} is there already", hint="Give another name, or --force.")
-    made.save(output)
-    click.echo(f"wrote {output}; check it with: lorimer manifest validate {output}", err=True)
+    else:
+        _write(output, text)
+    if "tool" in made.stages and not made.tools.built_in:
+        click.echo("no tools: add built_in names, e.g. [readonly]", err=True)
+    if output is not None:
+        click.echo(f"wrote {output}; check it with: lorimer manifest validate {output}", err=True)
+
+
+def _in_full(made: EnvironmentManifest) -> dict[str, JSON]:
+    """As data, with what a person is likely to change even where it is the default."""
+    from dataclasses import asdict
+
+    if "system" in made.stages:
+        made.stages["system"].config.setdefault("prompt", "")
+    short = made.to_dict()
+    full: dict[str, JSON] = {
+        "version": made.version,
+        "metadata": {
+            "name": made.metadata.name,
+            **made.metadata.model_dump(mode="json", exclude_defaults=True),
+        },
+        "model": made.model.model_dump(mode="json"),
+        "limits": asdict(made.limits),
+    }
+    if "tool" in made.stages:
+        full["tools"] = made.tools.model_dump(mode="json")
+    return full | {name: value for name, value in short.items() if name not in full}
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise fail.Fault(
+            f"cannot write {path}: {error.strerror or error}", hint="Name another place with -o."
+        ) from None
 
 
 @manifest.command()
@@ -145,8 +180,9 @@ def _facts(described: EnvironmentManifest) -> list[tuple[str, str]]:
         ("tools", ", ".join(described.tools.built_in) or "none but those that a program registers"),
         (
             "limits",
-            f"{limits.max_turns} turns, {limits.timeout_s:g} s, "
-            f"{limits.max_tool_calls} tool calls, {limits.tool_timeout_s:g} s a tool call, "
+            f"{count(limits.max_turns, 'turn')}, {limits.timeout_s:g} s, "
+            f"{count(limits.max_tool_calls, 'tool call')}, "
+            f"{limits.tool_timeout_s:g} s a tool call, "
             f"cost: {ceiling}",
         ),
         ("hash", described.digest),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from lorimer.cli.story import Line, Story
+from lorimer.cli.story import GOOD, REFUSED, Line, Story
 from lorimer.cli.text import duration
 from lorimer.core.world import World
 
@@ -97,8 +97,9 @@ class Live(Silent):
     def line(self, line: Line) -> None:
         from rich.text import Text
 
-        # of a result that is good, what does not fit is not worth a second line
-        cut = line[:1] == [("  ✓ ", "green")]
+        # of a result that is good, what does not fit is not worth a second line; and what a
+        # refused call would need is told at the end
+        cut = line[:1] in ([GOOD], [REFUSED])
         overflow = "ellipsis" if cut else "fold"
         self._console.print(Text.assemble(*line), no_wrap=cut, overflow=overflow)
 

@@ -142,6 +142,8 @@ def _task(task: str | None, input_file: Path | None) -> str:
         if input_file is not None:
             text, where = input_file.read_text("utf-8"), str(input_file)
         elif task == "-":
+            if sys.stdin is None:
+                raise Fault("standard input is closed")
             text, where = sys.stdin.buffer.read().decode("utf-8"), "standard input"
         else:
             text, where = task or "", "the task"

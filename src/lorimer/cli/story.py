@@ -19,13 +19,23 @@ from lorimer.core.messages import NO_USAGE, Usage
 Line: TypeAlias = list[tuple[str, str]]
 """Pieces of text, each with a rich style."""
 
+GOOD: Final = ("  ✓ ", "green")
+REFUSED: Final = ("  ✗ ", "yellow")
+"""The first pieces of lines that are worth no second one."""
+
 _CALL_WIDTH: Final = 60
 _TEXT_WIDTH: Final = 400
 _SUBJECTS: Final = ("command", "file_path", "path", "pattern", "query", "url", "name")
+_THINKING: Final = "the model is thinking"
+_RUNNING: Final = "running tools"
 _WAITING: Final[Mapping[str, str]] = {
-    "api": "the model is thinking",
-    "tool": "running tools",
+    "api": _THINKING,
+    "tool": _RUNNING,
+    "emit": "finishing",
+    "persist": "finishing",
+    "yield": "finishing",
 }
+"""By stage; in any other one it is `working`."""
 
 
 class Story:
@@ -44,6 +54,12 @@ class Story:
         self._uses: Sequence[Mapping[str, JSON]] = ()
         self._began: dict[str, float] = {}
         self._intended: dict[str, float] = {}
+        """When calls were begun that have no result yet, by key."""
+        self._done: set[str] = set()
+        self._denied: set[str] = set()
+        """Calls of this turn that a person said no to."""
+        self._no_rule: set[str] = set()
+        """Calls of this turn that were refused for want of a rule."""
 
     def count(self, fact: Event) -> None:
         """Take a fact into the sums without telling of it: it happened earlier."""
@@ -55,7 +71,7 @@ class Story:
         data = event.data
         match event.type:
             case "stage.enter":
-                self.doing = _WAITING.get(event.stage, event.stage)
+                self.doing = _WAITING.get(event.stage, "working")
             case "model.intent":
                 self.turns = max(self.turns, event.iteration + 1)
             case "model.reply":
@@ -67,6 +83,10 @@ class Story:
                 self.doing = one_line(f"{data.get('name')}: {data.get('text')}", _CALL_WIDTH)
             case "tool.intent":
                 self._intended[str(data.get("key"))] = event.time
+            case "decision":
+                key = str(data.get("key"))
+                if data.get("code") and key not in self._denied:
+                    self._no_rule.add(key)
             case "tool.result":
                 yield self._result(data, event.time)
             case "api.retry":
@@ -79,7 +99,10 @@ class Story:
                     (f"({data.get('code')})", "dim"),
                 ]
             case "run.resumed":
-                yield [("  ↺ ", "cyan"), (f"going on after {data.get('facts')} recorded facts", "")]
+                self.doing = _RUNNING if len(self._done) < len(self._uses) else _THINKING
+                facts = data.get("facts")
+                known = count(facts, "recorded fact") if isinstance(facts, int) else "its journal"
+                yield [("  ↺ ", "cyan"), (f"going on after {known}", "")]
             case "effect":
                 yield from self._effect(data)
             case "run.suspended":
@@ -91,7 +114,8 @@ class Story:
         self._charge(data)
         self._uses = uses_of(data)
         text = text_of(data)
-        self._intended.clear()
+        for kept in (self._intended, self._done, self._denied, self._no_rule):
+            kept.clear()
         if self._uses and text.strip():
             yield [("  ● ", "blue"), (one_line(text, _TEXT_WIDTH), "italic")]
         error = data.get("error")
@@ -102,6 +126,9 @@ class Story:
     def _effect(self, data: Mapping[str, JSON]) -> Iterator[Line]:
         self._charge(data)
         kind, _, key = str(data.get("key", "")).partition(":")
+        # one with a reason is none that a person gave
+        if kind == "approval" and data.get("approved") is False and not data.get("why"):
+            self._denied.add(key)
         if kind == "approval" and self._recorded:
             word, colour = ("yes", "green") if data.get("approved") is True else ("no", "red")
             yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (word, colour)]
@@ -110,16 +137,17 @@ class Story:
 
     def _result(self, data: Mapping[str, JSON], time: float) -> Line:
         self.calls += 1
-        use = use_at(self._uses, data.get("key")) or {"name": "?"}
+        key = str(data.get("key"))
+        self._done.add(key)
+        use = use_at(self._uses, key) or {"name": "?"}
         started = self._began.pop(str(use.get("id")), None)
-        began = self._intended.get(
-            str(data.get("key")), started
-        )  # an intent comes after somebody was asked
+        began = self._intended.pop(key, started)  # an intent comes after somebody was asked
         took = f"  {duration(time - began)}" if began is not None else ""
         bad = data.get("is_error") is True
-        mark = ("  ✗ ", "red") if bad else ("  ✓ ", "green")
+        refused = data.get("error") == ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED.value
+        mark = REFUSED if refused else ("  ✗ ", "red") if bad else GOOD
         name, subject = str(use.get("name", "?")), subject_of(use)
-        if data.get("error") == ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED.value:
+        if refused and key in self._no_rule:
             self.refused.append(f"{name}({subject})")
         return [
             mark,
@@ -131,6 +159,18 @@ class Story:
                 "red" if bad else "dim",
             ),
         ]
+
+    def unfinished(self, *, at_work: bool) -> Iterator[Line]:
+        """The calls that were begun and have no result: `at_work`, they still run."""
+        for key in self._intended:
+            use = use_at(self._uses, key) or {"name": "?"}
+            what = "running" if at_work else "begun, no result: may have taken effect"
+            yield [
+                ("  ? ", "yellow"),
+                (f"{use.get('name', '?')} ", "bold"),
+                (one_line(subject_of(use), _CALL_WIDTH), ""),
+                (f"  {what}", "dim" if at_work else "yellow"),
+            ]
 
     def _charge(self, data: Mapping[str, JSON]) -> None:
         self.usage += usage_of(data)
@@ -182,5 +222,5 @@ def call_text(use: Mapping[str, JSON]) -> str:
 def _gist(text: str, width: int) -> str:
     """The first line of a result, and how many more there are."""
     lines = [line for line in text.splitlines() if line.strip()] or [""]
-    more = f" (+{len(lines) - 1} lines)" if len(lines) > 1 else ""
+    more = f" (+{count(len(lines) - 1, 'line')})" if len(lines) > 1 else ""
     return f"{one_line(lines[0], width)}{more}"

@@ -160,6 +160,7 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             yield from _in_full(use, data)
         else:
             yield from story.tell(fact)
+    yield from story.unfinished(at_work=told.status == "running")
 
 
 def _turn_head(fact: Event, seconds: float) -> Line:

@@ -1,0 +1,65 @@
+"""Standard streams that are closed, or take nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from lorimer.testing.fake_server import FakeLLMServer, Turn
+from tests.cli.support import PATIENCE_S, Done, last_run, listed
+
+
+def shell(*words: str, then: str) -> Done:
+    """The command line as a shell runs it, with these redirections."""
+    command = shlex.join([sys.executable, "-m", "lorimer", *words])
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{command} {then}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
+        timeout=PATIENCE_S,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_stop_a_run(closed: str) -> None:
+    with FakeLLMServer([Turn(text="Hello.")]) as server:
+        done = shell("run", "hi", "--base-url", server.url, then=closed)
+    assert done.code == 0, done.err
+    assert done.out == ("" if " >&-" in f" {closed}" else "Hello.\n")
+    assert "Traceback" not in done.err
+    assert [run["status"] for run in listed()] == ["ok"]
+
+
+def test_a_task_from_a_closed_standard_input() -> None:
+    done = shell("run", "-", then="<&-")
+    assert done.code == 2
+    assert done.err.startswith("error: standard input is closed\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+@pytest.mark.parametrize("form", ["text", "json", "stream-json"])
+def test_an_answer_that_nothing_takes_is_kept(form: str) -> None:
+    with FakeLLMServer([Turn(text="Hello.")]) as server:
+        words = ("run", "hi", "--base-url", server.url, "--output-format", form)
+        done = shell(*words, then="> /dev/full")
+    assert done.code == 1
+    kept = "the run" if form == "stream-json" else "the answer"
+    assert done.err.splitlines()[-1] == (
+        f"error: cannot write to standard output: No space left on device; {kept} is kept: "
+        f"lorimer runs show {last_run()[:12]}"
+    )
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+def test_help_that_nothing_takes() -> None:
+    done = shell("--help", then="> /dev/full")
+    told = "error: cannot write to standard output: No space left on device\n"
+    assert (done.code, done.err) == (1, told)
