@@ -28,6 +28,7 @@ from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import ToolContext
 from lorimer.tools.base import ToolInput
 from tests.core.support import Do, SlowJournal, check_history, kinds, make, use
+from tests.stages.support import choose
 
 CODE = ExecutorErrorCode
 OWNER = "this process"
@@ -468,6 +469,41 @@ def test_a_run_that_another_process_took_over_writes_nothing_more() -> None:
         assert facts[-1].data["status"] == "ok"
         with pytest.raises(Exception, match=r"writer|written by"):
             await slow.run("again")
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("how", ["task", "pipeline"])
+@pytest.mark.parametrize("executor", ["sequential", "partition"])
+def test_nothing_begins_after_a_cancellation_that_a_tool_has_swallowed(
+    how: str, executor: str
+) -> None:
+    async def swallow(input: ToolInput, context: ToolContext) -> str:
+        with contextlib.suppress(asyncio.CancelledError):
+            await context.world.sleep(100)
+        return "what cancellation?"
+
+    async def main(world: SimulatedWorld) -> None:
+        write = Do("write", effects=["write"])
+        model = ScriptedModel([[use("swallow"), use("write")], "never", "on"])
+        pipeline = make(
+            world,
+            model,
+            "chat",
+            tools=[Do("swallow", swallow), write],
+            change=choose("tool", "executor", executor),
+        )
+        task = asyncio.create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(1)
+        if how == "task":
+            task.cancel()
+        else:
+            pipeline.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert world.monotonic() == 1
+        assert (model.calls, write.calls) == (1, [])
+        check_history((await pipeline.run("on")).messages)
 
     simulate(main)
 

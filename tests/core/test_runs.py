@@ -418,6 +418,30 @@ def test_money_set_aside_by_a_lost_call_is_given_back_when_the_run_ends_without_
     simulate(main)
 
 
+@pytest.mark.parametrize("safe", [False, True], ids=["alone", "at once"])
+def test_a_call_that_is_not_recorded_is_not_begun_once_the_time_is_over(safe: bool) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        def tools() -> list[Do]:
+            return [Do("write", effects=["write"], idempotent=True, safe=safe)]
+
+        calls = [use("write", f"c{n}", n=n) for n in range(3)]
+        limits = Limits(timeout_s=60)
+        first = make(world, [calls, "done"], "chat", tools=tools())
+        whole = await first.run("go", limits=limits)
+        cut = kinds(whole.events).index("tool.result") + 1
+        kept = whole.events[:cut]
+        kept[-1].time = kept[0].time + 60.5
+        journal = MemoryJournal(world)
+        await hold(journal, kept)
+        [write] = given = tools()
+        pipeline = make(world, ["never"], "chat", tools=given, journal=journal)
+        result = await pipeline.resume(whole.run_id, raise_on_error=False)
+        assert (result.status, write.calls) == ("timeout", [])
+        check_history(result.messages)
+
+    simulate(main)
+
+
 def test_a_resumed_run_has_the_money_that_is_left() -> None:
     async def main(world: SimulatedWorld) -> None:
         def build(journal: MemoryJournal, replies: Sequence[Any]) -> Any:

@@ -189,12 +189,17 @@ def test_the_builder_names_receivers_in_order() -> None:
         (choose("persist", "cadence", "on_growth"), []),
     ],
 )
-def test_snapshots_are_kept_as_often_as_the_cadence_says(change: Change, at: list[int]) -> None:
+@pytest.mark.parametrize("heard", [False, True], ids=["unheard", "heard"])
+def test_snapshots_are_kept_as_often_as_the_cadence_says(
+    change: Change, at: list[int], heard: bool
+) -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = SQLiteJournal(":memory:", world=world, threads=False)
         pipeline = make(
             world, ScriptedModel([f"answer {n}" for n in range(4)]), change=change, journal=journal
         )
+        if heard:
+            pipeline.on("*", lambda event: None)
         found: list[int] = []
         for number in range(4):
             result = await pipeline.run(f"question {number}")
