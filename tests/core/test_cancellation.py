@@ -473,6 +473,29 @@ def test_a_run_that_another_process_took_over_writes_nothing_more() -> None:
     simulate(main)
 
 
+def test_calls_that_run_at_once_are_stopped_in_the_order_of_the_calls() -> None:
+    """Else the same run would not have the same facts."""
+
+    async def last_words(input: ToolInput, context: ToolContext) -> str:
+        try:
+            await context.world.sleep(100)
+        except asyncio.CancelledError:
+            return "what I have"
+        return "all"
+
+    async def main(world: SimulatedWorld) -> list[object]:
+        calls = [use("slow", f"c{n}") for n in range(8)]
+        tools = [Do("slow", last_words, effects=["write"], safe=True)]
+        pipeline = make(world, [calls], "chat", tools=tools)
+        asyncio.get_running_loop().call_later(1, pipeline.cancel)
+        limits = Limits(max_parallel_tools=8)
+        result = await pipeline.run("go", limits=limits, raise_on_error=False)
+        return [fact.data["key"] for fact in result.events if fact.type == "tool.result"]
+
+    for seed in range(5):
+        assert simulate(main, seed) == [str(n) for n in range(8)]
+
+
 @pytest.mark.parametrize("how", ["task", "pipeline"])
 @pytest.mark.parametrize("executor", ["sequential", "partition"])
 def test_nothing_begins_after_a_cancellation_that_a_tool_has_swallowed(

@@ -27,6 +27,7 @@ from lorimer.core.messages import (
     canonical_message,
 )
 from lorimer.core.model import Model
+from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
@@ -436,6 +437,22 @@ def test_failed_attempts_are_paid_for_and_count_against_the_ceiling() -> None:
         assert result.text == "whole"
         assert result.usage == Usage(3000, 10)
         assert result.cost_nano == 3_010_000
+
+    simulate(main)
+
+
+def test_a_call_that_just_fits_is_made_and_one_that_does_not_is_not() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def run(nano: int) -> PipelineResult:
+            model = ScriptedModel(["hi"], price=Price(1, 1))
+            limits = Limits(max_cost_usd=nano / 1e9)
+            return await make(world, model).run("go", limits=limits, raise_on_error=False)
+
+        asked = await run(10**9)
+        reserve = int(str(asked.events[1].data["reserve"]))
+        assert reserve > 8192 * 1000
+        assert (await run(reserve)).status == "ok"
+        assert (await run(reserve - 1)).status == "budget_exceeded"
 
     simulate(main)
 
