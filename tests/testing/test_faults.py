@@ -181,15 +181,19 @@ def test_pieces_are_chunks_of_their_own(wire: Wire, pieces: Pieces) -> None:
 
 
 def test_pieces_are_writes_of_their_own() -> None:
-    pieces: list[bytes] = []
-    with (
-        playing(faulty(Pieces(size=1))) as server,
-        socket.create_connection(address(server), 5) as raw,
-    ):
-        raw.sendall(raw_request("openai"))
-        while not dechunked(b"".join(pieces))[1]:
-            pieces.append(raw.recv(65_536))
-    assert len(pieces) > 3  # in one write it would come in one piece
+    def received() -> int:
+        pieces: list[bytes] = []
+        with (
+            playing(faulty(Pieces(size=1))) as server,
+            socket.create_connection(address(server), 5) as raw,
+        ):
+            raw.sendall(raw_request("openai"))
+            while not dechunked(b"".join(pieces))[1]:
+                pieces.append(raw.recv(65_536))
+        return len(pieces)
+
+    # in one write it would always come in few pieces; a busy machine may join separate ones
+    assert any(received() > 3 for _ in range(20))
 
 
 def test_a_slow_drip() -> None:

@@ -1,4 +1,5 @@
-"""What a run is to its stages: effects, facts, signals, limits. How it is stopped: `cancel.py`."""
+"""What a run is to its stages: effects, facts, signals, limits. Its money: `spend.py`. How it is
+stopped: `cancel.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +16,6 @@ from lorimer.core.cancel import Cancellation, Reason
 from lorimer.core.errors import (
     ExecutorErrorCode,
     JournalError,
-    LimitError,
     LorimerError,
     error_from_json,
 )
@@ -23,7 +23,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal, LedgerEntry
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
-from lorimer.core.messages import Usage
+from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
 
 
@@ -63,18 +63,14 @@ class RunContext:
     the run started."""
 
     __slots__ = (
-        "_cost_ceiling",
         "_dice",
         "_held",
         "_listeners",
         "_recorded",
         "_patient",
-        "_reserved",
         "_resumed_at",
         "_recorded_until",
-        "_used",
         "_used_s",
-        "account",
         "alarm",
         "bounds",
         "cancellation",
@@ -91,7 +87,7 @@ class RunContext:
         "seed",
         "snapshot_at",
         "snapshot_due",
-        "spent_nano",
+        "spend",
         "stage",
         "stream",
         "wants",
@@ -122,8 +118,8 @@ class RunContext:
         self.world = world
         self.journal = journal
         self.bounds = bounds
-        self.account = id
-        """The ledger account it is charged to."""
+        self.spend = Spend(id, bounds.limits.max_cost_nano)
+        """Tokens and money."""
         self.now = 0.0
         """Wall clock, seconds; fixed within an iteration and recorded."""
         self.iteration = 0
@@ -139,16 +135,12 @@ class RunContext:
         """How many of them were there when the run was resumed."""
         self._patient = False
         """It still answers from its journal, for which it is given time."""
-        self.spent_nano = 0
-        self._cost_ceiling = bounds.limits.max_cost_nano
-        self._reserved = 0
         self.position = position
         """How many facts the stream has."""
         self.snapshot_at = snapshot_at
         """For how many of them its last snapshot stands."""
         self.snapshot_due = False
         """Stage 20 wants the conversation's fold to be stored when this run has ended."""
-        self._used: dict[str, int] = {}
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self._recorded_until = -1
         for fact in self.facts:
@@ -170,25 +162,16 @@ class RunContext:
     def _index(self, fact: Event) -> None:
         key = str(fact.data.get("key", ""))
         if key.startswith(_ABANDONED):
-            self._charge(fact.data)
+            self.spend.charge(fact.data)
         elif fact.type not in ("run.suspended", "child"):
             self._recorded[(fact.type, fact.iteration, key)] = fact
             self._recorded_until = max(self._recorded_until, fact.iteration)
             if fact.type == "model.intent":
-                self._reserved += _whole(fact.data.get("reserve"))
+                self.spend.recall(whole(fact.data.get("reserve")))
             elif fact.type == "model.reply":
                 begun = self._recorded.get(("model.intent", fact.iteration, key))
-                self._reserved -= _whole(begun.data.get("reserve")) if begun is not None else 0
-
-    @property
-    def used(self) -> dict[str, JSON]:
-        """`usage` in its plain form."""
-        return {name: count for name, count in self._used.items() if count}
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens of this run so far, failed and abandoned attempts included."""
-        return Usage.from_json(self._used)
+                if begun is not None:
+                    self.spend.recall(-whole(begun.data.get("reserve")))
 
     # --- facts ---------------------------------------------------------------------------
 
@@ -342,7 +325,7 @@ class RunContext:
                     "back the version that began this one.",
                 )
             if done is not None:
-                self._charge(done.data)
+                self.spend.charge(done.data)
                 return _outcome(done.data)
         self.cancellation.check()
         if self.replayed and not self.cancellation.finished:
@@ -354,9 +337,9 @@ class RunContext:
                     "This call was begun before an interruption; whether it took effect is not "
                     "known. It was not run again."
                 )
-            reserve_nano = _whole(begun.data.get("reserve"))
+            reserve_nano = whole(begun.data.get("reserve"))
         elif noted:
-            entry = self._reserve(reserve_nano)
+            entry = self.spend.reserve(reserve_nano)
             data: dict[str, JSON] = {"key": key, "hash": digest, **intent}
             if reserve_nano:
                 data["reserve"] = reserve_nano
@@ -374,8 +357,9 @@ class RunContext:
         except (asyncio.CancelledError, Exception):
             await self._abandon(f"{_ABANDONED}{kind}:{key}", _spent(aborted))
             raise
+        entry = self.spend.settle(reserve_nano, data)
         try:
-            await self.record(result_type, data, key=key, ledger=self._settle(reserve_nano, data))
+            await self.record(result_type, data, key=key, ledger=entry)
         except asyncio.CancelledError as cancelled:
             if self.facts[-1].data is not data:
                 raise
@@ -384,51 +368,12 @@ class RunContext:
             raise error
         return data
 
-    def _reserve(self, nano: int) -> LedgerEntry | None:
-        ceiling = self._cost_ceiling
-        if ceiling is not None and self.spent_nano + self._reserved + nano > ceiling:
-            raise LimitError(
-                f"Stopped before a model call that could cost ${nano / 1e9:.4f}: "
-                f"${self.spent_nano / 1e9:.4f} of ${ceiling / 1e9:.4f} are spent.",
-                code=ExecutorErrorCode.EXEC_LIMIT_COST,
-                hint="Raise max_cost_usd (--max-cost-usd) or use a cheaper model.",
-            )
-        self._reserved += nano
-        return LedgerEntry(self.account, reserved=nano) if nano else None
-
-    def _settle(self, reserved: int, result: Mapping[str, JSON]) -> LedgerEntry | None:
-        cost = self._charge(result)
-        self._reserved -= reserved
-        if not cost and not reserved:
-            return None
-        return LedgerEntry(self.account, reserved=-reserved, spent=cost)
-
     async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:
         # a half-done call leaves its intent without a result; only what it cost is noted
-        cost = self._charge(spent)
         if spent:
+            entry = self.spend.write_off(spent)
             with self.cancellation.undisturbed():
-                await self.record(
-                    "effect",
-                    {"key": key, **spent},
-                    key=key,
-                    ledger=LedgerEntry(self.account, spent=cost) if cost else None,
-                )
-
-    def _charge(self, result: Mapping[str, JSON]) -> int:
-        cost = _whole(result.get("cost"))
-        self.spent_nano += cost
-        usage = result.get("usage")
-        if usage and isinstance(usage, dict):
-            used = self._used
-            for name, count in usage.items():
-                used[name] = used.get(name, 0) + _whole(count)
-        return cost
-
-    def release(self) -> LedgerEntry | None:
-        """Give back what is still set aside; goes with run.end."""
-        left, self._reserved = self._reserved, 0
-        return LedgerEntry(self.account, reserved=-left) if left else None
+                await self.record("effect", {"key": key, **spent}, key=key, ledger=entry)
 
     # --- signals -------------------------------------------------------------------------
 
@@ -477,7 +422,7 @@ class RunContext:
     def _pass_over(self) -> None:
         # what is recorded and nobody asked for again was spent all the same
         for fact in self._recorded.values():
-            self._charge(fact.data)
+            self.spend.charge(fact.data)
             if fact.type in ("model.intent", "model.reply"):
                 self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
         self._recorded.clear()
@@ -550,7 +495,3 @@ def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 def _spent(aborted: Callable[[], Mapping[str, JSON]] | None) -> Mapping[str, JSON]:
     return aborted() if aborted is not None else {}
-
-
-def _whole(value: JSON) -> int:
-    return value if isinstance(value, int) else 0

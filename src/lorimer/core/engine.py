@@ -243,8 +243,8 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
         output=state.text if state.output is None else state.output,
         exception=failure,
         iterations=context.bounds.turns,
-        usage=context.usage,
-        cost_nano=context.spent_nano,
+        usage=context.spend.usage,
+        cost_nano=context.spend.nano,
         events=context.facts,
         session_id=context.stream,
         history=state.messages,
@@ -280,14 +280,14 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
             return
     data: dict[str, JSON] = {
         "status": status,
-        "usage": context.used,
-        "cost": context.spent_nano,
+        "usage": context.spend.tokens,
+        "cost": context.spend.nano,
         "iterations": context.bounds.turns,
     }
     if failure is not None:
         data["code"] = failure.code.value
         data["message"] = str(failure)
-    await context.record("run.end", data, sync=True, ledger=context.release())
+    await context.record("run.end", data, sync=True, ledger=context.spend.release())
 
 
 def _announce_end(context: RunContext, result: PipelineResult) -> None:

@@ -281,14 +281,14 @@ class PipelineState:
     @property
     def usage(self) -> Usage:
         """Tokens of this run so far, failed and abandoned attempts included."""
-        return self.run.usage
+        return self.run.spend.usage
 
     @property
     def cost_nano(self) -> int:
         """Nano-dollars of this run so far."""
-        return self.run.spent_nano
+        return self.run.spend.nano
 
     @property
     def cost_usd(self) -> float:
         """US dollars of this run so far."""
-        return self.run.spent_nano / 1e9
+        return self.run.spend.nano / 1e9

@@ -77,7 +77,7 @@ class DefaultTracker(Tracker):
                     **response.usage.to_json(),
                     "cost_usd": response.cost_nano / 1e9,
                     "total_cost_usd": state.cost_usd,
-                    "total_tokens": run.usage.total,
+                    "total_tokens": run.spend.usage.total,
                 },
             )
 
