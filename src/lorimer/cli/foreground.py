@@ -21,8 +21,8 @@ from lorimer.pipeline import Pipeline
 from lorimer.world import RealWorld
 
 if TYPE_CHECKING:
+    from lorimer.cli.options import Terms
     from lorimer.cli.progress import Screen
-    from lorimer.cli.run import Terms
     from lorimer.core.events import Event
     from lorimer.core.limits import Limits
     from lorimer.core.manifest import EnvironmentManifest

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Final, TypeVar
 
 import click
 
-from lorimer.cli.drive import FORMATS
-from lorimer.cli.fail import OneOf
+from lorimer.cli.drive import FORMATS, Output
+from lorimer.cli.fail import Fault, OneOf
 
 F = TypeVar("F", bound=Callable[..., object])
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|)")
 _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a run is carried out: what the manifest does not say."""
+
+    workspace: Path | None
+    allow: tuple[str, ...]
+    base_url: str | None
+    api_key_env: str | None
+    store: str | None
+    output: Output
 
 
 class Span(click.ParamType[float]):
@@ -82,3 +96,10 @@ def execution_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def output_of(format: str, quiet: bool, deltas: bool, store: str | None) -> Output:
+    """How the outcome is given, from the options."""
+    if deltas and format != "stream-json":
+        raise Fault("--include-partial-messages goes with --output-format stream-json")
+    return Output(format, quiet, deltas, f" --store {quote(store)}" if store else "")

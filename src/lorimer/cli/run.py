@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from lorimer.cli.drive import Output
 from lorimer.cli.fail import Fault
-from lorimer.cli.options import Span, execution_options
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On what terms a run is carried out: what the manifest does not say."""
-
-    workspace: Path | None
-    allow: tuple[str, ...]
-    base_url: str | None
-    api_key_env: str | None
-    store: str | None
-    output: Output
+from lorimer.cli.options import Span, Terms, execution_options, output_of
 
 
 @click.command(no_args_is_help=True)
@@ -121,15 +107,6 @@ def run(
     from lorimer.cli.foreground import begin
 
     return asyncio.run(begin(described, text, limits, terms))
-
-
-def output_of(format: str, quiet: bool, deltas: bool, store: str | None) -> Output:
-    """How the outcome is given, from the options."""
-    if deltas and format != "stream-json":
-        raise Fault("--include-partial-messages goes with --output-format stream-json")
-    from shlex import quote
-
-    return Output(format, quiet, deltas, f" --store {quote(store)}" if store else "")
 
 
 def _task(task: str | None, input_file: Path | None) -> str:

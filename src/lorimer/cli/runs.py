@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorimer.cli.options import execution_options, store_option
-from lorimer.cli.run import Terms, output_of
+from lorimer.cli.options import Terms, execution_options, output_of, store_option
 
 if TYPE_CHECKING:
     from lorimer.core.journal import RunRow

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
+from lorimer.tools.schema import Check, ToolInput, compile_schema
 from lorimer.tools.threads import Threads
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ T = TypeVar("T")
 
 EFFECTS: Final = frozenset({"read", "write", "exec", "net", "send", "secret", "policy"})
 """What a tool may do to the world. One that does not say so may do all of it."""
-
-ToolInput: TypeAlias = dict[str, Any]
-"""The arguments of one call, already checked against the schema (hence `Any`)."""
-
-Check: TypeAlias = Callable[[ToolInput], ToolInput]
-"""Checks the arguments of a call and returns those to execute with. Raises ToolExecutionError
-`exec.tool.invalid_input` with the path of the fault."""
 
 
 @dataclass(slots=True)
@@ -115,8 +109,6 @@ class Tool(ABC):
 
     def check(self) -> Check:
         """The check of this tool's arguments, made once. Raises ConfigError for a bad schema."""
-        from lorimer.tools.schema import compile_schema  # it knows this module
-
         return compile_schema(self.input_schema, self.name)
 
 

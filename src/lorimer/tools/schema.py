@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import re
 from ast import literal_eval
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeAlias, cast
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.tools.base import Check, ToolInput
+
+ToolInput: TypeAlias = dict[str, Any]
+"""The arguments of one call, already checked against the schema (hence `Any`)."""
+
+Check: TypeAlias = Callable[[ToolInput], ToolInput]
+"""Checks the arguments of a call and returns those to execute with. Raises ToolExecutionError
+`exec.tool.invalid_input` with the path of the fault."""
 
 MAX_SCHEMA_CHARS: Final = 262_144
 MAX_SCHEMA_DEPTH: Final = 40
