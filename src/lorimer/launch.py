@@ -279,6 +279,7 @@ class _Pulse:
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         self._timer = self._loop.call_later(CLAIM_S / 3, self._beat)
 
     def _beat(self) -> None:
@@ -292,14 +293,22 @@ class _Pulse:
                 self._context.cancel(Reason.FENCED)
                 return
             _log.warning("a claim was not prolonged: %s", error)
-        self._timer = self._loop.call_later(CLAIM_S / 3, self._beat)
+        if not self._stopped:
+            self._timer = self._loop.call_later(CLAIM_S / 3, self._beat)
 
     async def stop(self) -> None:
-        """The run is over."""
-        if self._task is not None:
-            with CancelScope(shield=True):
-                await asyncio.wait([self._task])
+        """The run is over. Waits for a renewal that is under way, whoever cancels meanwhile."""
+        self._stopped = True
         self._timer.cancel()
+        cancelled: asyncio.CancelledError | None = None
+        with CancelScope(shield=True):
+            while self._task is not None and not self._task.done():
+                try:
+                    await asyncio.wait([self._task])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
 
 async def _or_log(work: Coroutine[None, None, None]) -> None:
