@@ -15,7 +15,7 @@ import pytest
 
 from lorimer import Pipeline, PipelinePresets
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, PipelineError, RunCancelled
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError, RunCancelled
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock
@@ -527,6 +527,64 @@ def test_nothing_begins_after_a_cancellation_that_a_tool_has_swallowed(
         assert world.monotonic() == 1
         assert (model.calls, write.calls) == (1, [])
         check_history((await pipeline.run("on")).messages)
+
+    simulate(main)
+
+
+# --- the claim that a run keeps -----------------------------------------------------------------
+
+
+class SlowClaims(SlowJournal):
+    """Outlives the process, they say, and takes a second to claim."""
+
+    durable = True
+
+    async def claim(self, stream: str, owner: str, ttl: float) -> int:
+        await asyncio.sleep(1)
+        return await super().claim(stream, owner, ttl)
+
+
+@pytest.mark.parametrize("again", [None, 0.2, 0.7], ids=["once", "again", "again later"])
+@pytest.mark.parametrize("at", [10.5, 11.2, 12.0, 21.9, 22.4, 23.0])
+@pytest.mark.parametrize("preset", ["chat", "minimal"])
+def test_a_run_cancelled_while_it_prolongs_its_claim_leaves_nothing(
+    preset: str, at: float, again: float | None
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = SlowClaims(world)
+        pipeline = make(world, ScriptedModel(["late"], latency_s=60), preset, journal=journal)
+        task = asyncio.create_task(pipeline.run("go"))
+        await world.sleep(at)
+        task.cancel()
+        if again is not None:
+            await world.sleep(again)
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await world.sleep(5)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        timers: list[asyncio.TimerHandle] = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        assert [timer for timer in timers if not timer.cancelled()] == []
+        [row] = await journal.runs()
+        assert row.status == "cancelled"
+
+    simulate(main)
+
+
+def test_a_live_run_keeps_its_claim_however_long_it_lasts() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = SlowClaims(world)
+        slow = make(world, ScriptedModel(["at last"], latency_s=500), "chat", journal=journal)
+        patient = Limits(connect_timeout_s=900, idle_timeout_s=900, model_timeout_s=900)
+        task = asyncio.create_task(slow.run("go", limits=patient))
+        for _ in range(5):
+            await world.sleep(80)
+            [row] = await journal.runs()
+            other = make(world, ["mine"], "chat", journal=journal)
+            with pytest.raises(JournalError) as refused:
+                await other.resume(row.run_id)
+            assert refused.value.code is CODE.EXEC_JOURNAL_CONFLICT
+        assert (await task).text == "at last"
 
     simulate(main)
 

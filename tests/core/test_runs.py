@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +295,74 @@ def test_a_run_is_not_resumed_while_its_conversation_is_in_another() -> None:
         with pytest.raises(PipelineError, match="already running"):
             await pipeline.resume(whole.run_id)
         await running
+
+    simulate(main)
+
+
+def test_a_conversation_is_busy_while_a_run_of_it_is_resumed() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, whole.events[:3])
+        model = ScriptedModel(["the end", "more"], latency_s=5)
+        pipeline = make(world, model, "chat", tools=[Do("look")], journal=journal)
+        resuming = asyncio.create_task(pipeline.resume(whole.run_id))
+        await world.sleep(1)
+        with pytest.raises(PipelineError, match="already in a run"):
+            await pipeline.run("me too")
+        assert (await resuming).text == "the end"
+        assert (await pipeline.run("now")).text == "more"
+
+    simulate(main)
+
+
+def test_a_resume_that_was_refused_can_be_tried_again() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, whole.events[:3])
+        epoch = await journal.claim("session_1", "somebody else", 60)
+        pipeline = make(world, ["the end", "more"], "chat", tools=[Do("look")], journal=journal)
+        with pytest.raises(JournalError):
+            await pipeline.resume(whole.run_id)
+        await journal.release("session_1", epoch)
+        assert (await pipeline.resume(whole.run_id)).text == "the end"
+        assert (await pipeline.run("now")).text == "more"
+
+    simulate(main)
+
+
+def test_the_manifest_of_a_run_is_kept_under_the_hash_that_its_start_names() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline = interrupted(world, journal)
+        result = await pipeline.run("go")
+        body = await journal.get(str(result.events[0].data["manifest"]))
+        assert body is not None
+        manifest = EnvironmentManifest.from_dict(json.loads(body))
+        assert manifest == pipeline.manifest
+        assert manifest.digest == pipeline.plan.digest
+
+    simulate(main)
+
+
+def test_a_resumed_run_throws_the_same_dice() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        def build(journal: MemoryJournal, replies: Sequence[Any]) -> Pipeline:
+            change = choose("api", "retry", "exponential_backoff", jitter=1.0)
+            return make(world, replies, "chat", change=change, journal=journal)
+
+        busy = [APIError("busy", code=CODE.EXEC_API_NETWORK) for _ in range(3)]
+        whole = await build(MemoryJournal(world), [*busy, "done"]).run("go")
+        waits = [later.time - fact.time for fact, later in pairwise(whole.events)]
+        for cut in (3, 5):  # after the first failure, after the second
+            journal = MemoryJournal(world)
+            await hold(journal, whole.events[:cut])
+            again = build(journal, [*busy[cut // 2 :], "done"])
+            result = await again.resume(whole.run_id)
+            told = [later.time - fact.time for fact, later in pairwise(result.events)]
+            assert told[cut:] == pytest.approx(waits[cut:])
+            assert len(set(waits)) > 3
 
     simulate(main)
 
