@@ -159,6 +159,20 @@ def test_a_pipeline_keeps_its_conversation_when_it_is_closed_and_used_again() ->
     simulate(main)
 
 
+def test_every_pipeline_has_a_conversation_of_its_own_in_a_shared_journal() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = ScriptedModel(["one", "two"])
+        results = [
+            await make(world, model, "chat", journal=journal).run(f"run {n}") for n in range(2)
+        ]
+        assert results[0].session_id != results[1].session_id
+        assert all(result.session_id.startswith("session_") for result in results)
+        assert [len(request.messages) for request in model.requests] == [1, 1]
+
+    simulate(main)
+
+
 def test_closing_after_the_journal_was_closed_is_harmless() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = SQLiteJournal(":memory:", world=world, threads=False)
