@@ -752,3 +752,26 @@ def test_a_plain_function_that_gives_an_awaitable_is_called_once_an_event() -> N
         assert "events.dropped" in called
 
     simulate(main)
+
+
+def test_what_cannot_be_called_cannot_listen() -> None:
+    with pytest.raises(ConfigError, match="is a int, no function"):
+        Bus().on("run.end", 3)  # type: ignore[call-overload]
+
+
+def test_what_a_handler_returns_besides_an_awaitable_is_its_own_affair() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["hi"], "minimal")
+        called: list[str] = []
+
+        def moody(event: Event) -> Any:
+            called.append(event.type)
+            return asyncio.sleep(0) if len(called) == 1 else len(called)
+
+        pipeline.on("*", moody)
+        pipeline.on("run.end", lambda event: "noted")
+        result = await pipeline.run("go")
+        assert result.status == "ok"
+        assert called[-1] == "pipeline.complete"
+
+    simulate(main)

@@ -254,6 +254,8 @@ def test_json_yaml_and_toml_say_the_same(tmp_path: Path, suffix: str) -> None:
         (".yaml", "- a\n", "must hold fields with values, not one list"),
         (".yaml", "", "there is nothing in it"),
         (".json", "[1]", "must hold fields with values, not one list"),
+        (".yaml", "word", "must hold fields with values, not one text"),
+        (".json", "3", "must hold fields with values, not one value"),
         (".json", "{", "not valid JSON: Expecting property name"),
         (".json", "[" * 100_000, "nested too deeply"),
         (".toml", "a = \n", "Invalid value"),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -671,6 +672,43 @@ def test_facts_that_nobody_asks_for_any_more_do_no_harm_and_were_spent_all_the_s
         assert result.text == "done"
         assert result.cost_nano == 2 * 110_000 + 7
         assert heard == ["api.request", "api.response"]
+
+    simulate(main)
+
+
+def test_a_reply_whose_call_is_not_recorded_suspends_the_run() -> None:
+    """No process leaves such facts: a store that lost one does."""
+
+    async def main(world: SimulatedWorld) -> None:
+        whole = await priced(world, MemoryJournal(world), ["done"]).run("go")
+        journal = MemoryJournal(world)
+        await hold(journal, [whole.events[0], whole.events[2]])
+        pipeline = priced(world, journal, ["never"])
+        result = await pipeline.resume(whole.run_id, raise_on_error=False)
+        assert (result.status, result.code) == ("suspended", CODE.EXEC_JOURNAL_DIVERGED)
+
+    simulate(main)
+
+
+def test_a_stage_may_record_what_it_will_not_change() -> None:
+    class Notes(Stage[object, object]):
+        name = "notes"
+        order = 12
+
+        async def execute(self, input: object, state: PipelineState) -> object:
+            await state.run.record("decision", MappingProxyType({"why": "so"}), key="note")
+            return input
+
+    async def main(world: SimulatedWorld) -> None:
+        first = make(world, ["done"], "chat")
+        first.register_stage(Notes())
+        whole = await first.run("go")
+        journal = MemoryJournal(world)
+        await hold(journal, whole.events[:3])
+        pipeline = make(world, ["never"], "chat", journal=journal)
+        pipeline.register_stage(Notes())
+        result = await pipeline.resume(whole.run_id)
+        assert only(result.events, "decision") == {"why": "so"}
 
     simulate(main)
 
