@@ -3,7 +3,8 @@
 Sync handlers run in line and are guarded: what they raise is logged, never the run's problem.
 Each async handler has a bounded queue and a pump task of the run; when it is too slow it loses
 the oldest events and is told so by an `events.dropped` marker, but it gets the last one.
-`run_stream` is different: it slows the run instead of losing anything.
+`run_stream` is different: it slows the run instead of losing anything. Only where code sends
+signals without ever waiting, as a tool may its progress, they are bounded there too.
 """
 
 from __future__ import annotations
@@ -180,6 +181,7 @@ class Tap:
         self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
         self._room = asyncio.Event()
         self._abandoned = False
+        self._dropped = 0
 
     @property
     def full(self) -> bool:
@@ -188,8 +190,17 @@ class Tap:
 
     def put(self, event: Event | None) -> None:
         """Add an event; None is the end."""
-        if not self._abandoned:
-            self._queue.put_nowait(event)
+        if self._abandoned:
+            return
+        if event is not None:
+            if self._queue.qsize() >= QUEUE_EVENTS and _may_be_lost(event):
+                self._dropped += 1
+                return
+            if self._dropped:
+                data, self._dropped = {"count": self._dropped}, 0
+                marker = Event("events.dropped", data, event.run_id, event.iteration, event.time)
+                self._queue.put_nowait(marker)
+        self._queue.put_nowait(event)
 
     async def get(self) -> Event | None:
         """The next event; None when the run has ended."""
@@ -210,6 +221,10 @@ class Tap:
         while not self._queue.empty():
             self._queue.get_nowait()
         self._room.set()
+
+
+def _may_be_lost(event: Event) -> bool:
+    return not event.is_fact and not event.type.startswith("pipeline.")
 
 
 class Listeners:
