@@ -573,6 +573,40 @@ def test_a_reader_that_went_away_does_not_hold_up_the_clean_up() -> None:
     simulate(main)
 
 
+def test_a_tool_that_floods_the_stream_with_progress_is_bounded() -> None:
+    """It reports without waiting, so nothing can slow it."""
+
+    async def main(world: SimulatedWorld) -> None:
+        def flood(input: ToolInput, context: ToolContext) -> str:
+            for number in range(20_000):
+                context.progress(str(number))
+            return "done"
+
+        pipeline = make(world, [[use("flood")], "the answer"], tools=[Do("flood", flood)])
+        sent, read, lost = 0, 0, 0
+
+        def count(event: Event) -> None:
+            nonlocal sent
+            sent += 1
+
+        pipeline.on("*", count)
+        seen: list[Event] = []
+        async for event in pipeline.run_stream("go"):
+            seen.append(event)
+            if event.type == "events.dropped":
+                lost += int(str(event.data["count"]))
+            else:
+                read += 1
+        assert read + lost == sent > 20_000
+        kept = [event for event in seen if event.type == "tool.progress"]
+        assert 500 < len(kept) <= QUEUE_EVENTS
+        result = seen[-1].data["result"]
+        assert isinstance(result, PipelineResult)
+        assert [event for event in seen if event.is_fact] == result.events
+
+    simulate(main)
+
+
 def test_a_slow_reader_slows_a_run_of_many_short_turns_too() -> None:
     async def main(world: SimulatedWorld) -> None:
         pipeline = make(world, ScriptedModel.obedient("look"), tools=[Do("look")])
