@@ -424,6 +424,27 @@ def test_a_model_without_a_price_is_refused_under_a_cost_limit_unless_allowed() 
     simulate(main)
 
 
+class HalfPriced(ScriptedModel):
+    """Nobody knows what its cache reads cost."""
+
+    def price(self, usage: Usage, *, model: str = "") -> int | None:
+        return None if usage.cache_read_input_tokens else usage.total * 1000
+
+
+def test_tokens_without_a_price_cost_what_was_set_aside_for_the_call() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        used = Usage(10, 10, cache_read_input_tokens=500)
+        journal = MemoryJournal(world)
+        pipeline = make(world, HalfPriced(["one"], usage=used), "chat", journal=journal)
+        result = await pipeline.run("go", limits=Limits(max_cost_usd=1))
+        intent = next(fact for fact in result.events if fact.type == "model.intent")
+        assert result.cost_nano == intent.data["reserve"] > 0
+        balance = await journal.balance(result.run_id)
+        assert (balance.reserved, balance.spent) == (0, result.cost_nano)
+
+    simulate(main)
+
+
 def test_failed_attempts_are_paid_for_and_count_against_the_ceiling() -> None:
     async def main(world: SimulatedWorld) -> None:
         cut = APIError("cut", code=CODE.EXEC_API_STREAM_INCOMPLETE)

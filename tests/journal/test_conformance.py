@@ -189,6 +189,7 @@ def test_runs_are_listed_newest_first(store: Store) -> None:
         ({"text": "of a mapping"}, "of a mapping"),
         ({"rows": [1]}, ""),
         ("long " * 50, ("long " * 50)[:99] + "…"),
+        ("half \ud83d", "half ?"),
     ],
 )
 def test_a_run_without_a_title_has_its_input_as_one(

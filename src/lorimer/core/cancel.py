@@ -51,11 +51,6 @@ class Cancellation:
         self._task: asyncio.Task[object] | None = None
         self._before = 0
 
-    @property
-    def task(self) -> asyncio.Task[object] | None:
-        """The task that the run is in."""
-        return self._task
-
     def enter(self) -> None:
         """The run begins, in the calling task."""
         self._task = asyncio.current_task()

@@ -117,7 +117,7 @@ def _headline(input: JSON) -> str:
     text = input.get("text") if isinstance(input, Mapping) else input
     if not isinstance(text, str):
         return ""
-    line = " ".join(text[: 4 * TITLE_CHARS].split())
+    line = " ".join(_text(text[: 4 * TITLE_CHARS]).split())
     return line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1]}…"
 
 

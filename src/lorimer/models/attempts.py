@@ -67,7 +67,7 @@ async def call(
     number = 0
     while True:
         number += 1
-        attempt = _Attempt(caller, request, state)
+        attempt = _Attempt(caller, request, state, reserve)
         fresh = state.unrecorded()
         intent: Mapping[str, JSON] = (
             {"messages": [message.to_json() for message in fresh]} if fresh else {}
@@ -128,12 +128,15 @@ def _recorded(data: Mapping[str, JSON]) -> Response:
 class _Attempt:
     """One attempt: pulls the stream, tells listeners, remembers what it cost so far."""
 
-    __slots__ = ("_caller", "_request", "_state", "_usage", "released", "response")
+    __slots__ = ("_caller", "_request", "_reserve", "_state", "_usage", "released", "response")
 
-    def __init__(self, caller: Caller, request: Request, state: PipelineState) -> None:
+    def __init__(
+        self, caller: Caller, request: Request, state: PipelineState, reserve: int
+    ) -> None:
         self._caller = caller
         self._request = request
         self._state = state
+        self._reserve = reserve
         self._usage = NO_USAGE
         self.released = False
         """A listener was given a piece of the answer."""
@@ -170,7 +173,7 @@ class _Attempt:
                 code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
             )
         self._usage = response.usage
-        response.cost_nano = caller.price(response.usage, response.model or request.model) or 0
+        response.cost_nano = self._cost(response.model or request.model)
         self.response = response
         return response.to_json()
 
@@ -178,8 +181,12 @@ class _Attempt:
         """What a failed or cancelled attempt has used, as far as the provider told."""
         if self._usage is NO_USAGE:
             return {}
-        cost = self._caller.price(self._usage, self._request.model)
-        return {"usage": self._usage.to_json(), "cost": cost or 0}
+        return {"usage": self._usage.to_json(), "cost": self._cost(self._request.model)}
+
+    def _cost(self, model: str) -> int:
+        # a kind of token without a price: under a cost limit it is not free, but what was set aside
+        cost = self._caller.price(self._usage, model)
+        return self._reserve if cost is None else cost
 
 
 def _release(item: TextDelta | ThinkingDelta | ToolInputDelta, state: PipelineState) -> bool:
