@@ -17,15 +17,15 @@ SHRANK = "Illinois -0.1 %, Mississippi -0.2 %, West Virginia -3.2 %"
 def played(done: Done, root: Path) -> None:
     """What every whole performance leaves behind."""
     assert done.code == 0, done.out + done.err
-    report = (root / "work" / "report.md").read_text("utf-8")
+    report = (root / "workspace" / "report.md").read_text("utf-8")
     assert "Utah +18.4 %" in report
     assert SHRANK in report
     assert "![Population growth of the states](chart.svg)" in report
-    chart = ElementTree.parse(root / "work" / "chart.svg").getroot()
+    chart = ElementTree.parse(root / "workspace" / "chart.svg").getroot()
     states = [text.text for text in chart.iter() if text.get("text-anchor") == "end"]
     assert len(states) == 51
     assert (states[0], states[-1]) == ("Utah", "West Virginia")
-    ran = (root / "work" / "runs.log").read_text("utf-8").splitlines()
+    ran = (root / "workspace" / "runs.log").read_text("utf-8").splitlines()
     assert len(ran) == 1, "the analysis ran once, though its process was killed"
 
     store = ("--store", str(root / "journal.db"))
@@ -54,7 +54,7 @@ def test_the_demo_with_its_script(own_place: Path) -> None:
         "✓ 7 requests",
         "✓ runs.log has 1 line",
         "nothing was really paid",
-        "report   lorimer-demo/work/report.md",
+        "report   lorimer-demo/workspace/report.md",
     ):
         assert told in done.out
     assert "Traceback" not in done.err

@@ -135,14 +135,14 @@ def test_what_a_rule_allows(rule: Rule | str, input: dict[str, JSON], allowed: b
     [
         ("Save(report.md)", "report.md", True),
         ("Save(report.md)", "./report.md", True),
-        ("Save(report.md)", "/work/report.md", True),
-        ("Save(/work/report.md)", "report.md", True),
+        ("Save(report.md)", "/project/report.md", True),
+        ("Save(/project/report.md)", "report.md", True),
         ("Save(report.md)", "/work-evil/report.md", False),
         ("Save(report.md)", "/else/report.md", False),
         ("Save(report.md)", "sub/../report.md", False),
         ("Save(sub/../report.md)", "sub/../report.md", True),
         (Rule("Save", {"": "out/*"}, pattern=True), "out/a.md", True),
-        (Rule("Save", {"": "out/*"}, pattern=True), "/work/out/a.md", True),
+        (Rule("Save", {"": "out/*"}, pattern=True), "/project/out/a.md", True),
         (Rule("Save", {"": "out/*"}, pattern=True), "out/../report.md", False),
         (Rule("Save", {"": "out/*"}, pattern=True), "other/a.md", False),
     ],
@@ -151,7 +151,7 @@ def test_paths_in_rules_are_relative_to_the_working_directory(
     rule: Rule | str, path: str, allowed: bool
 ) -> None:
     block, _ = attempt(
-        Save(), {"file_path": path}, granted=False, rules=[rule], working_dir=Path("/work")
+        Save(), {"file_path": path}, granted=False, rules=[rule], working_dir=Path("/project")
     )
     assert block.is_error is not allowed
 

@@ -37,7 +37,7 @@ class Folder:
     @property
     def workspace(self) -> Path:
         """What the agent sees."""
-        return self.root / "work"
+        return self.root / "workspace"
 
     @property
     def journal(self) -> Path:
