@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import (
     TYPE_CHECKING,
+    Any,
     ClassVar,
     Generic,
     TypeVar,
@@ -34,7 +35,8 @@ class Strategy:
     Config: ClassVar[type[BaseModel] | None] = None
     """The schema of its configuration; None: `configure` gets the mapping as it is."""
 
-    config: BaseModel
+    # Any: a subclass says `config: Config`, and no narrower type here allows that.
+    config: Any
     """The validated configuration, where `Config` is given."""
 
     def configure(self, config: Mapping[str, JSON]) -> None:
@@ -120,7 +122,7 @@ class Stage(Generic[In, Out]):
     Config: ClassVar[type[BaseModel] | None] = None
     """The schema of the stage's own configuration; None: it takes none."""
 
-    config: BaseModel
+    config: Any  # as in Strategy
 
     def configure(self, config: Mapping[str, JSON]) -> None:
         """Take the configuration, once, before the first run."""

@@ -40,7 +40,7 @@ class DefaultValidator(Validator):
         model_config = ConfigDict(extra="forbid")
         max_length: int = Field(1_000_000, ge=1)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def check(self, input: JSON) -> str:
         text = _text_of(input)
@@ -64,7 +64,7 @@ class StrictValidator(DefaultValidator):
         blocked_patterns: list[str] = []
         """Phrases that must not occur, whatever their case."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def check(self, input: JSON) -> str:
         text = (_text_of(input) or "").casefold()

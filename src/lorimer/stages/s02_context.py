@@ -42,7 +42,7 @@ class Hybrid(ContextStrategy):
         model_config = ConfigDict(extra="forbid")
         max_recent_turns: int = Field(20, ge=1)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     async def load(self, state: PipelineState) -> Sequence[Message]:
         start = state.messages.turn(self.config.max_recent_turns)
@@ -66,7 +66,7 @@ class ContextStage(Stage[object, object]):
         stateless: bool = False
         """Every run begins anew."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     strategy = Slot(
         ContextStrategy,

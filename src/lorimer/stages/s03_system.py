@@ -59,7 +59,7 @@ class ComposableBuilder(PromptBuilder):
         model_config = ConfigDict(extra="forbid")
         blocks: list[Annotated[TextPart | DatePart, Field(discriminator="type")]] = []
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def build(self, prompt: str, state: PipelineState) -> str:
         parts = [prompt] if prompt else []
@@ -85,7 +85,7 @@ class SystemStage(Stage[object, object]):
         prompt: str = ""
         """The system prompt."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     builder = Slot(
         PromptBuilder,

@@ -30,7 +30,7 @@ class TokenBudget(Guard):
         """Tokens."""
         min_remaining_tokens: int = Field(10_000, ge=0)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def check(self, state: PipelineState) -> str:
         used = (state.context_size + len(state.system)) // 4
@@ -50,7 +50,7 @@ class CostBudget(Guard):
         model_config = ConfigDict(extra="forbid")
         max_cost_usd: float = Field(ge=0)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def check(self, state: PipelineState) -> str:
         if state.cost_usd < self.config.max_cost_usd:
@@ -68,7 +68,7 @@ class Iteration(Guard):
         model_config = ConfigDict(extra="forbid")
         max_iterations: int = Field(ge=1)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def check(self, state: PipelineState) -> str:
         if state.iteration < self.config.max_iterations:

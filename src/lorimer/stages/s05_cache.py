@@ -48,7 +48,7 @@ class AggressiveCache(CacheStrategy):
         stable_history_offset: int = Field(1, ge=1)
         """How many messages from the end the stable prefix ends; 1: with the newest."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def marks(self, state: PipelineState) -> CacheMarks:
         index = len(state.context) - self.config.stable_history_offset

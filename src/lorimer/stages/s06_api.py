@@ -54,7 +54,7 @@ class ExponentialBackoff(Retry):
         jitter: float = Field(0.1, ge=0, le=1)
         """Share of the wait that is added at random."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
         if attempt > self.config.max_retries or not error.category.is_recoverable:
@@ -80,7 +80,7 @@ class RateLimitAware(Retry):
         fallback_delay_s: float = Field(5.0, ge=0)
         """Seconds to wait when the provider does not say."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
         again = (ErrorCategory.RATE_LIMITED, ErrorCategory.TIMEOUT, ErrorCategory.SERVER_ERROR)
@@ -105,7 +105,7 @@ class APIStage(Stage[object, Response]):
         tool_choice: str = "auto"
         """`auto`, `any`, `none` or the name of a tool."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     retry = Slot(
         Retry,

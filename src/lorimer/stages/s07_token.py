@@ -43,7 +43,7 @@ class CustomPricing(Calculator):
         input_per_million: float = Field(3.0, ge=0)
         output_per_million: float = Field(15.0, ge=0)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def price(self, usage: Usage, name: str, model: Model) -> int | None:
         into = usage.total - usage.output_tokens

@@ -39,7 +39,7 @@ class Filter(ThinkProcessor):
         exclude_patterns: list[str] = []
         """Phrases, whatever their case."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def process(self, texts: list[str]) -> list[str]:
         phrases = [phrase.casefold() for phrase in self.config.exclude_patterns]

@@ -61,7 +61,7 @@ class StructuredOutput(Parser):
         default: JsonValue = None
         """The output when the answer is no such JSON."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def parse(self, text: str, state: PipelineState) -> None:
         fenced = _FENCE.match(text)

@@ -40,7 +40,7 @@ class Criteria(Evaluation):
         must_contain: list[str] = []
         """Phrases, whatever their case."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def judge(self, text: str, state: PipelineState) -> str:
         if len(text) < self.config.min_chars:
@@ -65,7 +65,7 @@ class EvaluateStage(Stage[object, object]):
         max_retries: int = Field(2, ge=0)
         """How often an answer may be sent back."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     strategy = Slot(
         Evaluation,

@@ -33,7 +33,7 @@ class Standard(LoopController):
         model_config = ConfigDict(extra="forbid")
         max_turns: int | None = Field(None, ge=1)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def decide(self, state: PipelineState) -> Verdict:
         response = state.response
@@ -66,7 +66,7 @@ class BudgetAware(Standard):
     class Config(Standard.Config):
         cost_threshold_ratio: float = Field(0.9, gt=0, le=1)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def decide(self, state: PipelineState) -> Verdict:
         ceiling = state.run.bounds.limits.max_cost_usd

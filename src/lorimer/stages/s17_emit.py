@@ -22,7 +22,7 @@ class Emitter(Strategy):
         target: str
         """The name under which the host bound the function."""
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def bind(self, bindings: Bindings) -> None:
         where = f"stages[17].strategy_configs.emitters.{self.name}.target"

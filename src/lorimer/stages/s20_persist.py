@@ -28,7 +28,7 @@ class OnGrowth(Cadence):
         min_facts: int = Field(2000, ge=1)
         ratio: float = Field(1.0, gt=0)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def due(self, position: int, snapshot_at: int) -> bool:
         grown = position - snapshot_at
@@ -45,7 +45,7 @@ class EveryNFacts(Cadence):
         model_config = ConfigDict(extra="forbid")
         n: int = Field(1000, ge=1)
 
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+    config: Config
 
     def due(self, position: int, snapshot_at: int) -> bool:
         return position - snapshot_at >= self.config.n
