@@ -64,7 +64,7 @@ class StrictValidator(DefaultValidator):
         blocked_patterns: list[str] = []
         """Phrases that must not occur, whatever their case."""
 
-    config: Config
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def check(self, input: JSON) -> str:
         text = (_text_of(input) or "").casefold()

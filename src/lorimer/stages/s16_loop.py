@@ -66,7 +66,7 @@ class BudgetAware(Standard):
     class Config(Standard.Config):
         cost_threshold_ratio: float = Field(0.9, gt=0, le=1)
 
-    config: Config
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def decide(self, state: PipelineState) -> Verdict:
         ceiling = state.run.bounds.limits.max_cost_usd
