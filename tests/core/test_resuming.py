@@ -1,0 +1,205 @@
+"""Which interrupted runs are taken up again, and which are refused, with the reason."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from lorimer import ConfigError, Pipeline
+from lorimer.core.errors import (
+    ExecutorErrorCode,
+    JournalError,
+    PipelineError,
+)
+from lorimer.core.events import Event
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.world import World
+from lorimer.journal import MemoryJournal
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.core.support import Do, hold, kinds, make, use
+
+CODE = ExecutorErrorCode
+
+
+def interrupted(world: World, journal: MemoryJournal, **options: Any) -> Pipeline:
+    replies = [[use("look")], "the end"]
+    return make(world, replies, "chat", tools=[Do("look")], journal=journal, **options)
+
+
+def test_runs_that_cannot_be_resumed_are_refused_with_a_reason() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline = interrupted(world, journal)
+        with pytest.raises(PipelineError, match="There is no run 'run_x'") as unknown:
+            await pipeline.resume("run_x")
+        assert unknown.value.code is CODE.EXEC_RUN_UNKNOWN
+        done = await pipeline.run("go")
+        with pytest.raises(PipelineError, match=r"has ended \(ok\)") as ended:
+            await pipeline.resume(done.run_id)
+        assert ended.value.code is CODE.EXEC_RUN_ENDED
+
+    simulate(main)
+
+
+def test_a_run_is_not_resumed_by_another_manifest() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, whole.events[:3])
+        other = make(world, ["x"], "agent", tools=[Do("look")], journal=journal)
+        with pytest.raises(ConfigError, match="another manifest") as refused:
+            await other.resume(whole.run_id)
+        assert refused.value.code is CODE.EXEC_JOURNAL_DIVERGED
+        again = make(world, ["the end"], "chat", tools=[Do("look")], journal=journal)
+        assert (await again.resume(whole.run_id)).text == "the end", "the claim was given back"
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("preset", ["chat", "minimal"])
+def test_one_run_is_not_resumed_twice_at_once(preset: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = ScriptedModel(["the end"] * 3, latency_s=5)
+        whole = await make(world, model, preset, journal=MemoryJournal(world)).run("go")
+        await hold(journal, whole.events[:2])
+        pipeline = make(world, model, preset, journal=journal)
+        first = asyncio.create_task(pipeline.resume(whole.run_id))
+        second = asyncio.create_task(pipeline.resume(whole.run_id))
+        await asyncio.wait([first, second])
+        assert (await first).text == "the end"
+        error = second.exception()
+        assert isinstance(error, PipelineError)
+        assert error.code is CODE.EXEC_RUN_BUSY
+        facts = [fact async for fact in journal.read("session_1")]
+        assert kinds(facts).count("run.end") == 1
+
+    simulate(main)
+
+
+def test_a_run_is_not_resumed_while_its_conversation_is_in_another() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, whole.events[:3])
+        pipeline = make(world, ScriptedModel(["x", "y"], latency_s=5), "chat", journal=journal)
+        running = asyncio.create_task(pipeline.run("other"))
+        await world.sleep(1)
+        with pytest.raises(PipelineError, match="already running"):
+            await pipeline.resume(whole.run_id)
+        await running
+
+    simulate(main)
+
+
+def test_a_conversation_is_busy_while_a_run_of_it_is_resumed() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, whole.events[:3])
+        model = ScriptedModel(["the end", "more"], latency_s=5)
+        pipeline = make(world, model, "chat", tools=[Do("look")], journal=journal)
+        resuming = asyncio.create_task(pipeline.resume(whole.run_id))
+        await world.sleep(1)
+        with pytest.raises(PipelineError, match="already in a run"):
+            await pipeline.run("me too")
+        assert (await resuming).text == "the end"
+        assert (await pipeline.run("now")).text == "more"
+
+    simulate(main)
+
+
+def test_a_resume_that_was_refused_can_be_tried_again() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, whole.events[:3])
+        epoch = await journal.claim("session_1", "somebody else", 60)
+        pipeline = make(world, ["the end", "more"], "chat", tools=[Do("look")], journal=journal)
+        with pytest.raises(JournalError):
+            await pipeline.resume(whole.run_id)
+        await journal.release("session_1", epoch)
+        assert (await pipeline.resume(whole.run_id)).text == "the end"
+        assert (await pipeline.run("now")).text == "more"
+
+    simulate(main)
+
+
+def test_the_manifest_of_a_run_is_kept_under_the_hash_that_its_start_names() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline = interrupted(world, journal)
+        result = await pipeline.run("go")
+        body = await journal.get(str(result.events[0].data["manifest"]))
+        assert body is not None
+        manifest = EnvironmentManifest.from_dict(json.loads(body))
+        assert manifest == pipeline.manifest
+        assert manifest.digest == pipeline.plan.digest
+
+    simulate(main)
+
+
+def test_a_resumed_run_can_be_named_by_the_beginning_of_its_id() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, whole.events[:3])
+        pipeline = make(world, ["the end"], "chat", tools=[Do("look")], journal=journal)
+        assert (await pipeline.resume(whole.run_id[:8])).run_id == whole.run_id
+
+    simulate(main)
+
+
+def test_a_run_that_was_given_up_cannot_be_resumed() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        later = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, [*whole.events[:3], *later.events])
+        pipeline = interrupted(world, journal)
+        with pytest.raises(PipelineError, match="given up") as refused:
+            await pipeline.resume(whole.run_id)
+        assert refused.value.code is CODE.EXEC_RUN_ENDED
+
+    simulate(main)
+
+
+def test_a_reply_that_a_newer_version_recorded_suspends_the_run_and_loses_nothing() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        reply = whole.events[2]
+        future = {**reply.data, "content": [{"type": "hologram", "data": "x"}]}
+        kept = [*whole.events[:2], Event(reply.type, future, reply.run_id, 0, reply.time)]
+        await hold(journal, kept)
+        pipeline = interrupted(world, journal)
+        with pytest.raises(JournalError, match="'hologram'") as refused:
+            await pipeline.resume(whole.run_id)
+        assert refused.value.code is CODE.EXEC_JOURNAL_VERSION
+        assert refused.value.result is not None
+        assert refused.value.result.status == "suspended"
+        assert [fact async for fact in journal.read("session_1")][3:] == []
+
+    simulate(main)
+
+
+def test_after_a_resume_the_pipeline_is_in_that_conversation() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        whole = await interrupted(world, MemoryJournal(world)).run("go")
+        await hold(journal, whole.events[:3])
+        pipeline = make(
+            world,
+            model := ScriptedModel(["the end", "more"]),
+            "chat",
+            tools=[Do("look")],
+            journal=journal,
+        )
+        await pipeline.resume(whole.run_id)
+        await pipeline.run("and")
+        assert [m.text for m in model.requests[-1].messages] == ["go", "", "", "the end", "and"]
+
+    simulate(main)

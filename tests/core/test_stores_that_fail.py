@@ -1,0 +1,153 @@
+"""Stores that fail, lose the run to another or do not write: what the run comes to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import (
+    ExecutorErrorCode,
+    JournalError,
+)
+from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry
+from lorimer.journal import MemoryJournal
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.tools import ToolContext
+from lorimer.tools.base import ToolInput
+from tests.core.support import Do, check_history, kinds, make, use
+
+CODE = ExecutorErrorCode
+
+
+class Failing(MemoryJournal):
+    """Refuses to write facts of one kind, until it is mended."""
+
+    kind = ""
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        if any(fact.type == self.kind for fact in facts):
+            raise JournalError("the disk is full")
+        return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+
+@pytest.mark.parametrize(
+    "kind", ["run.start", "model.intent", "model.reply", "tool.intent", "tool.result", "run.end"]
+)
+def test_a_store_that_fails_ends_the_run_and_it_can_be_resumed_when_it_is_mended(kind: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Failing(world)
+        journal.kind = kind
+        write = Do("write", effects=["write"])
+        lost = [[use("write")]] * (kind == "model.reply")
+        model = ScriptedModel([*lost, [use("write")], "done", "more"])
+        pipeline = make(world, model, "chat", tools=[write], journal=journal)
+        with pytest.raises(JournalError, match="the disk is full") as failed:
+            await pipeline.run("go")
+        assert failed.value.code is CODE.EXEC_JOURNAL_FAILED
+        assert failed.value.result is not None
+        assert failed.value.result.status == "error"
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        journal.kind = ""
+        rows = await journal.runs()
+        assert len(rows) == (kind != "run.start")
+        if rows:
+            assert rows[0].status == ""
+            result = await pipeline.resume(rows[0].run_id)
+            assert result.status == "ok"
+            facts = [fact async for fact in journal.read(rows[0].stream)]
+            assert kinds(facts).count("run.end") == 1
+            assert result.events == facts
+            assert len(write.calls) == 1
+        result = await pipeline.run("and")
+        check_history(result.messages)
+
+    simulate(main)
+
+
+def test_a_store_that_fails_under_calls_made_at_once_is_the_runs_error() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def slow(input: ToolInput, context: ToolContext) -> str:
+            await context.world.sleep(input["s"])
+            return "done"
+
+        journal = Failing(world)
+        journal.kind = "tool.result"
+        calls = [use("look", "a", s=1), use("look", "b", s=1), use("look", "c", s=9)]
+        tools = [Do("look", slow, safe=True)]
+        pipeline = make(world, [calls, "done"], "chat", tools=tools, journal=journal)
+        result = await pipeline.run("go", raise_on_error=False)
+        assert result.code is CODE.EXEC_JOURNAL_FAILED
+        assert world.monotonic() == 1
+        journal.kind = ""
+        [row] = await journal.runs()
+        assert (await pipeline.resume(row.run_id)).text == "done"
+
+    simulate(main)
+
+
+def test_a_run_fenced_off_gets_no_last_word() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(["never"], latency_s=5), "chat")
+        asyncio.get_running_loop().call_later(1, pipeline.cancel, Reason.FENCED)
+        with pytest.raises(JournalError, match="taken this run over") as fenced:
+            await pipeline.run("go")
+        assert fenced.value.code is CODE.EXEC_JOURNAL_CONFLICT
+        assert fenced.value.result is not None
+        assert fenced.value.result.status == "suspended"
+        assert kinds(fenced.value.result.events) == ["run.start", "model.intent"]
+
+    simulate(main)
+
+
+class Unwritten(MemoryJournal):
+    """Waits before it writes; what is cancelled meanwhile was not written."""
+
+    at = ""
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        if any(fact.type == self.at for fact in facts):
+            self.at = ""
+            await asyncio.sleep(10)
+        return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+
+@pytest.mark.parametrize("at", ["run.start", "model.intent", "model.reply", "tool.result"])
+def test_a_fact_that_was_not_written_did_not_happen(at: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unwritten(world)
+        journal.at = at
+        model = ScriptedModel([[use("look")], "done", "more", "more"])
+        pipeline = make(world, model, "chat", tools=[Do("look")], journal=journal)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await pipeline.run("go")
+        rows = await journal.runs()
+        assert [row.status for row in rows] == ([] if at == "run.start" else ["cancelled"])
+        for row in rows:
+            facts = [fact async for fact in journal.read(row.stream)]
+            assert at not in kinds(facts)
+            assert kinds(facts).count("run.end") == 1
+        result = await pipeline.run("on")
+        check_history(result.messages)
+
+    simulate(main)
