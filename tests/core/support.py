@@ -114,12 +114,14 @@ class SlowJournal(MemoryJournal):
         return last
 
 
-async def hold(journal: MemoryJournal, facts: Sequence[Event], stream: str = "session_1") -> None:
-    """Put facts into a journal as a process leaves them that has died."""
+async def held(world: World, facts: Iterable[Event], stream: str = "session_1") -> MemoryJournal:
+    """A journal as a process leaves it that died after these facts."""
+    journal = MemoryJournal(world)
     epoch = await journal.claim(stream, "the dead", 0)
     copies = [Event(f.type, f.data, f.run_id, f.iteration, f.time) for f in facts]
     await journal.append(stream, epoch, copies, sync=True)
     await journal.release(stream, epoch)
+    return journal
 
 
 def kinds(facts: Iterable[Event]) -> list[str]:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import pytest
 
 from lorimer.core.context import Safety
-from lorimer.core.errors import (
-    ExecutorErrorCode,
-    ToolExecutionError,
-)
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.jsonable import JSON
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
-from lorimer.journal import MemoryJournal
 from lorimer.testing import SimulatedWorld, simulate
-from tests.core.support import Do, hold, kinds, make, only, use
+from tests.core.support import Do, held, kinds, make, only, use
 
 CODE = ExecutorErrorCode
 
@@ -59,8 +55,7 @@ def test_a_recorded_effect_is_not_made_again(safety: Safety) -> None:
                 "effect",
             ]
         )
-        journal = MemoryJournal(world)
-        await hold(journal, whole.events[:4])
+        journal = await held(world, whole.events[:4])
         pipeline = make(world, [[use("look")], "done"], "chat", tools=[Do("look")], journal=journal)
         stage = Weather(safety)
         pipeline.register_stage(stage)
@@ -80,8 +75,7 @@ def test_a_failed_effect_fails_the_same_again() -> None:
             "code": "exec.tool.transport",
             "message": "no sky",
         }
-        journal = MemoryJournal(world)
-        await hold(journal, whole.events[:-1])
+        journal = await held(world, whole.events[:-1])
         pipeline = make(world, ["never"], "chat", journal=journal)
         stage = Weather()
         pipeline.register_stage(stage)
@@ -96,8 +90,7 @@ def test_an_unsafe_effect_of_a_stage_that_was_begun_before_a_crash_ends_the_run_
         first = make(world, ["done"], "chat")
         first.register_stage(Weather(Safety.UNSAFE))
         whole = await first.run("go")
-        journal = MemoryJournal(world)
-        await hold(journal, whole.events[:2])
+        journal = await held(world, whole.events[:2])
         pipeline = make(world, ["done"], "chat", journal=journal)
         stage = Weather(Safety.UNSAFE)
         pipeline.register_stage(stage)

@@ -8,11 +8,7 @@ from typing import Any
 
 import pytest
 
-from lorimer.core.errors import (
-    APIError,
-    ExecutorErrorCode,
-    StageError,
-)
+from lorimer.core.errors import APIError, ExecutorErrorCode, StageError
 from lorimer.core.messages import TextBlock, Usage, user_message
 from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Stage

@@ -12,12 +12,7 @@ import pytest
 
 from lorimer import Pipeline
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import (
-    APIError,
-    ExecutorErrorCode,
-    JournalError,
-    PipelineError,
-)
+from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.limits import Limits
@@ -32,7 +27,7 @@ from lorimer.stages.s02_context import ContextStrategy
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import ToolContext
 from lorimer.tools.base import ToolInput
-from tests.core.support import Do, check_history, hold, kinds, make, only, use
+from tests.core.support import Do, check_history, held, kinds, make, only, use
 from tests.stages.support import choose
 
 CODE = ExecutorErrorCode
@@ -50,8 +45,7 @@ def test_a_run_cancelled_while_it_answers_from_its_journal_tells_all_that_it_cos
     async def main(world: SimulatedWorld) -> None:
         whole = await priced(world, MemoryJournal(world), [*REPLIES, "done"]).run("go")
         cut = len(whole.events) - 4  # five turns are recorded
-        journal = MemoryJournal(world)
-        await hold(journal, whole.events[:cut])
+        journal = await held(world, whole.events[:cut])
         recorded = sum(int(str(f.data.get("cost", 0))) for f in whole.events[:cut])
         pipeline = priced(world, journal, ["more"])
         pipeline.on("run.resumed", lambda event: pipeline.cancel())
@@ -106,8 +100,7 @@ def test_a_call_that_is_not_recorded_is_not_begun_once_the_time_is_over(safe: bo
         cut = kinds(whole.events).index("tool.result") + 1
         kept = whole.events[:cut]
         kept[-1].time = kept[0].time + 60.5
-        journal = MemoryJournal(world)
-        await hold(journal, kept)
+        journal = await held(world, kept)
         [write] = given = tools()
         pipeline = make(world, ["never"], "chat", tools=given, journal=journal)
         result = await pipeline.resume(whole.run_id, raise_on_error=False)
@@ -160,7 +153,6 @@ def test_a_run_resumed_with_no_time_left_answers_from_its_journal_and_calls_noth
 
     async def main(_: SimulatedWorld) -> None:
         world = Slow()
-        journal = MemoryJournal(world)
         limits = Limits(timeout_s=60)
         whole = await priced(world, MemoryJournal(world), [*REPLIES, "done"]).run(
             "go", limits=limits
@@ -168,7 +160,7 @@ def test_a_run_resumed_with_no_time_left_answers_from_its_journal_and_calls_noth
         kept = whole.events[: len(whole.events) - 4]
         last = kept[-1]
         late = Event(last.type, last.data, last.run_id, last.iteration, kept[0].time + 59.99)
-        await hold(journal, [*kept[:-1], late])
+        journal = await held(world, [*kept[:-1], late])
         pipeline = priced(world, journal, [])
         result = await pipeline.resume(whole.run_id, raise_on_error=False)
         assert (result.status, result.code) == ("timeout", CODE.EXEC_LIMIT_TIMEOUT)
@@ -237,8 +229,7 @@ def test_a_retry_that_is_recorded_is_made_again_however_late_it_is() -> None:
         kept = [fact for fact in whole.events if fact.iteration == 0]
         for number, fact in enumerate(kept[1:], 1):  # as if it had been interrupted for long
             fact.time = kept[0].time + 9.5 + number * 0.01
-        journal = MemoryJournal(world)
-        await hold(journal, kept)
+        journal = await held(world, kept)
         pipeline = make(world, ["the end"], "chat", tools=[Do("look")], journal=journal)
         result = await pipeline.resume(whole.run_id, raise_on_error=False)
         assert result.text == "the end"
@@ -250,11 +241,10 @@ def test_a_retry_that_is_recorded_is_made_again_however_late_it_is() -> None:
 def test_facts_that_nobody_asks_for_any_more_do_no_harm_and_were_spent_all_the_same() -> None:
     async def main(world: SimulatedWorld) -> None:
         whole = await priced(world, MemoryJournal(world), [*REPLIES[:1], "done"]).run("go")
-        journal = MemoryJournal(world)
         stray = Event("effect", {"key": "x:y", "hash": "z", "cost": 7}, whole.run_id, 0)
         kept = [fact for fact in whole.events if fact.iteration == 0 and fact.type != "run.end"]
         stray.time = kept[-1].time
-        await hold(journal, [*kept[:-1], stray])  # without its iteration.end
+        journal = await held(world, [*kept[:-1], stray])  # without its iteration.end
         pipeline = priced(world, journal, ["done"])
         heard: list[str] = []
         pipeline.on("api.*", lambda event: heard.append(event.type))
@@ -271,8 +261,7 @@ def test_a_reply_whose_call_is_not_recorded_suspends_the_run() -> None:
 
     async def main(world: SimulatedWorld) -> None:
         whole = await priced(world, MemoryJournal(world), ["done"]).run("go")
-        journal = MemoryJournal(world)
-        await hold(journal, [whole.events[0], whole.events[2]])
+        journal = await held(world, [whole.events[0], whole.events[2]])
         pipeline = priced(world, journal, ["never"])
         result = await pipeline.resume(whole.run_id, raise_on_error=False)
         assert (result.status, result.code) == ("suspended", CODE.EXEC_JOURNAL_DIVERGED)
@@ -293,8 +282,7 @@ def test_a_stage_may_record_what_it_will_not_change() -> None:
         first = make(world, ["done"], "chat")
         first.register_stage(Notes())
         whole = await first.run("go")
-        journal = MemoryJournal(world)
-        await hold(journal, whole.events[:3])
+        journal = await held(world, whole.events[:3])
         pipeline = make(world, ["never"], "chat", journal=journal)
         pipeline.register_stage(Notes())
         result = await pipeline.resume(whole.run_id)
@@ -328,8 +316,7 @@ def test_a_run_that_would_ask_something_else_is_suspended_and_asks_nothing() -> 
 
         pipeline, _ = build(MemoryJournal(world), Told, [[use("look")], "done"])
         whole = await pipeline.run("go")
-        journal = MemoryJournal(world)
-        await hold(journal, whole.events[:4])
+        journal = await held(world, whole.events[:4])
         pipeline, model = build(journal, ToldElse, ["never"])
         with pytest.raises(JournalError, match="not the one that was recorded") as diverged:
             await pipeline.resume(whole.run_id)
@@ -358,8 +345,7 @@ def test_of_calls_begun_before_a_crash_only_an_idempotent_one_is_repeated() -> N
 
             whole = await make(world, [[use("write")], "done"], "chat", tools=tools()).run("go")
             cut = kinds(whole.events).index("tool.result")
-            journal = MemoryJournal(world)
-            await hold(journal, whole.events[:cut])
+            journal = await held(world, whole.events[:cut])
             [tool] = given = tools()
             pipeline = make(world, ["done"], "chat", tools=given, journal=journal)
             result = await pipeline.resume(whole.run_id)
@@ -381,8 +367,7 @@ def test_a_resumed_run_throws_the_same_dice() -> None:
         whole = await build(MemoryJournal(world), [*busy, "done"]).run("go")
         waits = [later.time - fact.time for fact, later in pairwise(whole.events)]
         for cut in (3, 5):  # after the first failure, after the second
-            journal = MemoryJournal(world)
-            await hold(journal, whole.events[:cut])
+            journal = await held(world, whole.events[:cut])
             again = build(journal, [*busy[cut // 2 :], "done"])
             result = await again.resume(whole.run_id)
             told = [later.time - fact.time for fact, later in pairwise(result.events)]

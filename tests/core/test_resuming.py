@@ -9,17 +9,13 @@ from typing import Any
 import pytest
 
 from lorimer import ConfigError, Pipeline
-from lorimer.core.errors import (
-    ExecutorErrorCode,
-    JournalError,
-    PipelineError,
-)
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from tests.core.support import Do, hold, kinds, make, use
+from tests.core.support import Do, held, kinds, make, use
 
 CODE = ExecutorErrorCode
 
@@ -46,9 +42,8 @@ def test_runs_that_cannot_be_resumed_are_refused_with_a_reason() -> None:
 
 def test_a_run_is_not_resumed_by_another_manifest() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
         whole = await interrupted(world, MemoryJournal(world)).run("go")
-        await hold(journal, whole.events[:3])
+        journal = await held(world, whole.events[:3])
         other = make(world, ["x"], "agent", tools=[Do("look")], journal=journal)
         with pytest.raises(ConfigError, match="another manifest") as refused:
             await other.resume(whole.run_id)
@@ -62,10 +57,9 @@ def test_a_run_is_not_resumed_by_another_manifest() -> None:
 @pytest.mark.parametrize("preset", ["chat", "minimal"])
 def test_one_run_is_not_resumed_twice_at_once(preset: str) -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
         model = ScriptedModel(["the end"] * 3, latency_s=5)
         whole = await make(world, model, preset, journal=MemoryJournal(world)).run("go")
-        await hold(journal, whole.events[:2])
+        journal = await held(world, whole.events[:2])
         pipeline = make(world, model, preset, journal=journal)
         first = asyncio.create_task(pipeline.resume(whole.run_id))
         second = asyncio.create_task(pipeline.resume(whole.run_id))
@@ -82,9 +76,8 @@ def test_one_run_is_not_resumed_twice_at_once(preset: str) -> None:
 
 def test_a_run_is_not_resumed_while_its_conversation_is_in_another() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
         whole = await interrupted(world, MemoryJournal(world)).run("go")
-        await hold(journal, whole.events[:3])
+        journal = await held(world, whole.events[:3])
         pipeline = make(world, ScriptedModel(["x", "y"], latency_s=5), "chat", journal=journal)
         running = asyncio.create_task(pipeline.run("other"))
         await world.sleep(1)
@@ -97,9 +90,8 @@ def test_a_run_is_not_resumed_while_its_conversation_is_in_another() -> None:
 
 def test_a_conversation_is_busy_while_a_run_of_it_is_resumed() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
         whole = await interrupted(world, MemoryJournal(world)).run("go")
-        await hold(journal, whole.events[:3])
+        journal = await held(world, whole.events[:3])
         model = ScriptedModel(["the end", "more"], latency_s=5)
         pipeline = make(world, model, "chat", tools=[Do("look")], journal=journal)
         resuming = asyncio.create_task(pipeline.resume(whole.run_id))
@@ -114,9 +106,8 @@ def test_a_conversation_is_busy_while_a_run_of_it_is_resumed() -> None:
 
 def test_a_resume_that_was_refused_can_be_tried_again() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
         whole = await interrupted(world, MemoryJournal(world)).run("go")
-        await hold(journal, whole.events[:3])
+        journal = await held(world, whole.events[:3])
         epoch = await journal.claim("session_1", "somebody else", 60)
         pipeline = make(world, ["the end", "more"], "chat", tools=[Do("look")], journal=journal)
         with pytest.raises(JournalError):
@@ -144,9 +135,8 @@ def test_the_manifest_of_a_run_is_kept_under_the_hash_that_its_start_names() -> 
 
 def test_a_resumed_run_can_be_named_by_the_beginning_of_its_id() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
         whole = await interrupted(world, MemoryJournal(world)).run("go")
-        await hold(journal, whole.events[:3])
+        journal = await held(world, whole.events[:3])
         pipeline = make(world, ["the end"], "chat", tools=[Do("look")], journal=journal)
         assert (await pipeline.resume(whole.run_id[:8])).run_id == whole.run_id
 
@@ -155,10 +145,9 @@ def test_a_resumed_run_can_be_named_by_the_beginning_of_its_id() -> None:
 
 def test_a_run_that_was_given_up_cannot_be_resumed() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
         whole = await interrupted(world, MemoryJournal(world)).run("go")
         later = await interrupted(world, MemoryJournal(world)).run("go")
-        await hold(journal, [*whole.events[:3], *later.events])
+        journal = await held(world, [*whole.events[:3], *later.events])
         pipeline = interrupted(world, journal)
         with pytest.raises(PipelineError, match="given up") as refused:
             await pipeline.resume(whole.run_id)
@@ -169,12 +158,11 @@ def test_a_run_that_was_given_up_cannot_be_resumed() -> None:
 
 def test_a_reply_that_a_newer_version_recorded_suspends_the_run_and_loses_nothing() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
         whole = await interrupted(world, MemoryJournal(world)).run("go")
         reply = whole.events[2]
         future = {**reply.data, "content": [{"type": "hologram", "data": "x"}]}
         kept = [*whole.events[:2], Event(reply.type, future, reply.run_id, 0, reply.time)]
-        await hold(journal, kept)
+        journal = await held(world, kept)
         pipeline = interrupted(world, journal)
         with pytest.raises(JournalError, match="'hologram'") as refused:
             await pipeline.resume(whole.run_id)
@@ -188,9 +176,8 @@ def test_a_reply_that_a_newer_version_recorded_suspends_the_run_and_loses_nothin
 
 def test_after_a_resume_the_pipeline_is_in_that_conversation() -> None:
     async def main(world: SimulatedWorld) -> None:
-        journal = MemoryJournal(world)
         whole = await interrupted(world, MemoryJournal(world)).run("go")
-        await hold(journal, whole.events[:3])
+        journal = await held(world, whole.events[:3])
         pipeline = make(
             world,
             model := ScriptedModel(["the end", "more"]),

@@ -9,12 +9,7 @@ from typing import Any
 import pytest
 
 from lorimer import ConfigError
-from lorimer.core.errors import (
-    APIError,
-    ExecutorErrorCode,
-    JournalError,
-    PipelineError,
-)
+from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import TextBlock

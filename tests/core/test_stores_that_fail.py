@@ -8,10 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import (
-    ExecutorErrorCode,
-    JournalError,
-)
+from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry
 from lorimer.journal import MemoryJournal

@@ -400,6 +400,12 @@ class RunContext:
             )
         )
 
+    @property
+    def follows_stages(self) -> bool:
+        """Somebody listens to stages, now or once a resumed run has caught up."""
+        wants = self._listeners.wants
+        return wants("stage.enter") or wants("stage.exit") or wants("stage.bypass")
+
     def listened(self) -> bool:
         """Somebody listens at this moment."""
         self._listen()

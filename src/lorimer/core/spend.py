@@ -45,7 +45,8 @@ class Spend:
         if usage and isinstance(usage, dict):
             tokens = self._tokens
             for name, count in usage.items():
-                tokens[name] = tokens.get(name, 0) + whole(count)
+                if isinstance(count, int):
+                    tokens[name] = tokens.get(name, 0) + count
         return cost
 
     def reserve(self, nano: int) -> LedgerEntry | None:

@@ -78,8 +78,7 @@ class ToolStage(Stage[object, object]):
     async def execute(self, input: object, state: PipelineState) -> object:
         run, calls = state.run, state.calls
         tools = self._tools
-        watched = run.heard
-        if watched:
+        if run.wants("tool.execute_start"):
             run.signal(
                 "tool.execute_start",
                 {"count": len(calls), "tools": [call.name for call in calls]},
@@ -89,7 +88,7 @@ class ToolStage(Stage[object, object]):
         else:
             await self._several(calls, tools, state)
         state.add_recorded(Message("user", tuple(state.results)))
-        if watched:
+        if run.wants("tool.execute_complete"):
             errors = sum(result.is_error for result in state.results)
             run.signal("tool.execute_complete", {"count": len(calls), "errors": errors})
         return input
