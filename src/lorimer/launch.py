@@ -24,6 +24,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal, LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
+from lorimer.core.mail import Mail
 from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
@@ -31,6 +32,9 @@ from lorimer.core.world import World
 from lorimer.journal.conversation import CLAIM_S, Conversation
 
 _log: Final = logging.getLogger("lorimer.launch")
+
+_LEFT: Final = (Reason.SHUTDOWN, Reason.WAITING)
+"""A run that ended for one of these is left to whoever resumes it."""
 
 
 class Launcher:
@@ -218,15 +222,25 @@ class Launcher:
 
         async def main() -> PipelineResult:
             pulse = _Pulse(conversation, context) if self.journal.durable else None
+            context.mail = mail = Mail(context)
             try:
+                if context.replayed:
+                    await mail.look_or_log()  # what came while nobody was here
+                elif self.journal.durable and conversation.seq:
+                    mail.look_soon()
                 result = await engine.run(plan, PipelineState(context, conversation.history, input))
                 conversation.add(context.facts[context.replayed :])
                 if shared and context.cut_short:  # it has not seen all that is recorded
                     self._conversation = None
+                elif shared and context.reason in _LEFT:
+                    self._conversation = None  # whoever resumes it need not wait
+                    await _or_log(conversation.release())
                 if context.snapshot_due:
                     await _or_log(conversation.snapshot())
                 return result
             finally:
+                context.mail = None
+                await mail.close()
                 if pulse is not None:
                     await pulse.stop()
                 if not shared:

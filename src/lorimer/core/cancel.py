@@ -1,9 +1,10 @@
 """Cancelling a run: by whom, what it reaches, what is not promised.
 
-Whoever wants a run to stop (caller, a closed stream, the time limit, shutdown, a lost lease)
-calls `cancel(reason)`. The first reason wins and gives the run its status, whatever exception it
-causes on the way. It reaches every await of the run, again and again until the code there gives
-way: code that swallows one CancelledError meets the next; only what is shielded is left alone.
+Whoever wants a run to stop (caller, a closed stream, the time limit, shutdown, a lost lease, a
+question that nobody here can answer) calls `cancel(reason)`. The first reason wins and gives the
+run its status, whatever exception it causes on the way. It reaches every await of the run, again
+and again until the code there gives way: code that swallows one CancelledError meets the next;
+only what is shielded is left alone.
 When somebody cancels the *task* that the run is in, that becomes a reason too, and goes on to
 them once the run has ended.
 
@@ -27,6 +28,7 @@ class Reason(Enum):
     TIMEOUT = "its time was used up"
     SHUTDOWN = "the program is shutting down"
     FENCED = "another process took it over"
+    WAITING = "a person has to answer first"
 
 
 class Stopped(asyncio.CancelledError):

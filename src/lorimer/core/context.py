@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
 from hashlib import blake2b
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lorimer.core.alarm import Alarm
 from lorimer.core.bus import Listeners
@@ -25,6 +25,9 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
+
+if TYPE_CHECKING:
+    from lorimer.core.mail import Mail
 
 
 class Safety(Enum):
@@ -81,6 +84,7 @@ class RunContext:
         "id",
         "iteration",
         "journal",
+        "mail",
         "now",
         "position",
         "replayed",
@@ -129,6 +133,8 @@ class RunContext:
         """It was stopped before all that is recorded of it was answered again."""
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""
+        self.mail: Mail | None = None
+        """What others tell it; None: nobody can."""
         self.facts: list[Event] = list(recorded)
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
@@ -190,6 +196,12 @@ class RunContext:
     def recorded(self, type: str, key: str = "") -> Event | None:
         """The recorded fact of this iteration, if the run is being resumed and has it."""
         return self._recorded.get((type, self.iteration, key)) if self._recorded else None
+
+    def has_mail(self, iteration: int) -> bool:
+        """Texts have come for the model; or, in a replay, had come before this iteration."""
+        if self._recorded:
+            return ("effect", iteration, "inbox:") in self._recorded
+        return self.mail is not None and self.mail.texts
 
     def has_begun(self, kind: str, key: str) -> bool:
         """A fact tells of this iteration's effect, whatever became of it. Looks through the facts

@@ -144,6 +144,8 @@ async def _permit(
             working_dir=tools.working_dir,
             run=run,
         )
+    if run.replaying:  # a question that a rule has made needless since
+        await _forget_approval(key, run)
     if verdict.allowed:
         return verdict
     code = ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
@@ -218,8 +220,9 @@ async def _recall(key: str, run: RunContext) -> bool:
 
 async def _forget_approval(key: str, run: RunContext) -> None:
     """Nobody will look up a recorded answer any more."""
-    if run.recorded("effect", f"approval:{key}") is not None:
-        await run.record("effect", {}, key=f"approval:{key}")
+    for kind in ("effect.intent", "effect"):
+        if run.recorded(kind, f"approval:{key}") is not None:
+            await run.record(kind, {}, key=f"approval:{key}")
 
 
 async def _answered(key: str, request: bytes, run: RunContext) -> Mapping[str, JSON]:
