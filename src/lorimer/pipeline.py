@@ -361,6 +361,15 @@ class Pipeline:
             context.cancel(reason)
         return bool(live)
 
+    def shut_down(self, within_s: float = 10.0) -> bool:
+        """Suspend what this pipeline is running: it begins nothing new, calls of tools under way
+        that change something have `within_s` seconds to end, and `resume` goes on later. Returns
+        whether there was one."""
+        live = self._launcher.live
+        for context in live:
+            context.drain(within_s)
+        return bool(live)
+
     async def aclose(self) -> None:
         """Close connections and give the conversation back. The journal stays open: it belongs
         to whoever made it."""

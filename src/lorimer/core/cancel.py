@@ -65,6 +65,17 @@ class Cancellation:
             self.reason = reason
             self.scope.cancel(reason.value)
 
+    def drain(self, reason: Reason) -> None:
+        """Stop the run at its next call to the outside (`check`); what is under way goes on
+        until `force`."""
+        if self.reason is None and not self.finished:
+            self.reason = reason
+
+    def force(self) -> None:
+        """A drained run has nothing under way any more, or no time left."""
+        if self.reason is not None:
+            self.scope.cancel(self.reason.value)
+
     def expire(self) -> None:
         """The time of stages 17 to 21 is over."""
         self.expired = True

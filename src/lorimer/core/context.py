@@ -66,7 +66,9 @@ class RunContext:
     the run started."""
 
     __slots__ = (
+        "_acting",
         "_dice",
+        "_drained",
         "_held",
         "_listeners",
         "_recorded",
@@ -129,6 +131,9 @@ class RunContext:
         self.iteration = 0
         self.stage = ""
         self.cancellation = Cancellation()
+        self._acting = 0
+        """Calls of tools under way that change something."""
+        self._drained: asyncio.TimerHandle | None = None
         self.cut_short = False
         """It was stopped before all that is recorded of it was answered again."""
         self.alarm: Alarm
@@ -361,6 +366,8 @@ class RunContext:
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None
         data = head
+        acting = noted and kind == "tool"
+        self._acting += acting
         try:
             data.update(await call())
         except LorimerError as failure:
@@ -369,6 +376,8 @@ class RunContext:
         except (asyncio.CancelledError, Exception):
             await self._abandon(f"{_ABANDONED}{kind}:{key}", _spent(aborted))
             raise
+        finally:
+            self._acting -= acting
         entry = self.spend.settle(reserve_nano, data)
         try:
             await self.record(result_type, data, key=key, ledger=entry)
@@ -376,6 +385,8 @@ class RunContext:
             if self.facts[-1].data is not data:
                 raise
             self.cancellation.met(cancelled)  # it is recorded: whoever asked has to see it too
+        if self._drained is not None and not self._acting:
+            self.cancellation.force()
         if error is not None:
             raise error
         return data
@@ -432,6 +443,8 @@ class RunContext:
 
     def finish(self) -> None:
         """The engine is about to write the run's last fact: nothing is answered any more."""
+        if self._drained is not None:
+            self._drained.cancel()
         self.cut_short = bool(self._recorded)
         self._pass_over()
         if self.facts:
@@ -481,6 +494,17 @@ class RunContext:
     def cancel(self, reason: Reason) -> None:
         """Stop the run; see `cancel.py`."""
         self.cancellation.cancel(reason)
+
+    def drain(self, within_s: float) -> None:
+        """Suspend the run for a shutdown. Tool calls under way that change something have
+        `within_s` seconds to end, so that their results are recorded; nothing new is begun, and
+        all else is cut off now."""
+        self.cancellation.drain(Reason.SHUTDOWN)
+        if not self._acting or within_s <= 0:
+            self.cancellation.force()
+        elif self._drained is None:
+            loop = asyncio.get_running_loop()
+            self._drained = loop.call_later(within_s, self.cancellation.force)
 
     def enter(self) -> None:
         """The engine starts the run in this task, and its time limit begins. A resumed run has
