@@ -33,6 +33,9 @@ from lorimer.journal.conversation import CLAIM_S, Conversation
 
 _log: Final = logging.getLogger("lorimer.launch")
 
+CLAIM_LOOK_S: Final = 0.25
+"""Seconds between tries to take over a run whose owner may be dead."""
+
 _LEFT: Final = (Reason.SHUTDOWN, Reason.WAITING)
 """A run that ended for one of these is left to whoever resumes it."""
 
@@ -103,9 +106,10 @@ class Launcher:
             self._busy = self._busy and not shared
             raise
 
-    async def resume(self, plan: Plan, run_id: str, tap: Tap | None) -> Run:
+    async def resume(self, plan: Plan, run_id: str, tap: Tap | None, *, wait_s: float) -> Run:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
-        has ended, or goes on already; ConfigError when another manifest began it."""
+        has ended, or goes on already; ConfigError when another manifest began it; JournalError
+        when after `wait_s` seconds another owner's claim is still in force."""
         row = await self._interrupted(run_id)
         shared = plan.converses
         if (shared and self._busy) or row.run_id in self._resuming:
@@ -116,7 +120,7 @@ class Launcher:
         self._busy = self._busy or shared
         self._resuming.add(row.run_id)
         try:
-            return await self._reopened(row, plan, tap)
+            return await self._reopened(row, plan, tap, wait_s)
         except BaseException:
             self._busy = self._busy and not shared
             self._resuming.discard(row.run_id)
@@ -126,7 +130,7 @@ class Launcher:
         """Give an interrupted run up: it ends as cancelled, and its conversation is free. Raises
         PipelineError as `resume` does."""
         row = await self._interrupted(run_id)
-        conversation = await self._claimed(row)
+        conversation = await self._claimed(row, 0.0)
         facts = conversation.unfinished
         end: dict[str, JSON] = {
             "status": "cancelled",
@@ -164,10 +168,21 @@ class Launcher:
             )
         return row
 
-    async def _claimed(self, row: RunRow) -> Conversation:
+    async def _claimed(self, row: RunRow, wait_s: float) -> Conversation:
         """The stream of an interrupted run, opened."""
         await self.release()
-        conversation = await Conversation.open(self.journal, row.stream, self._owner, self.world)
+        until = self.world.monotonic() + wait_s
+        while True:
+            try:
+                conversation = await Conversation.open(
+                    self.journal, row.stream, self._owner, self.world
+                )
+                break
+            except JournalError as error:
+                taken = error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+                if not taken or self.world.monotonic() >= until:
+                    raise
+            await self.world.sleep(CLAIM_LOOK_S)
         facts = conversation.unfinished
         if not facts or facts[0].run_id != row.run_id:
             await conversation.release()
@@ -177,8 +192,8 @@ class Launcher:
             )
         return conversation
 
-    async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None) -> Run:
-        conversation = await self._claimed(row)
+    async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None, wait_s: float) -> Run:
+        conversation = await self._claimed(row, wait_s)
         facts = conversation.unfinished
         start = facts[0].data
         if start.get("manifest") != plan.digest:
