@@ -24,7 +24,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal, LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
-from lorimer.core.mail import Mail
+from lorimer.core.mail import mail_of
 from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
@@ -237,12 +237,12 @@ class Launcher:
 
         async def main() -> PipelineResult:
             pulse = _Pulse(conversation, context) if self.journal.durable else None
-            context.mail = mail = Mail(context)
+            end = self.journal.watch(context.stream, lambda: mail_of(context).look_soon())
             try:
                 if context.replayed:
-                    await mail.look_or_log()  # what came while nobody was here
+                    await mail_of(context).look_or_log()  # what came while nobody was here
                 elif self.journal.durable and conversation.seq:
-                    mail.look_soon()
+                    mail_of(context).look_soon()
                 result = await engine.run(plan, PipelineState(context, conversation.history, input))
                 conversation.add(context.facts[context.replayed :])
                 if shared and context.cut_short:  # it has not seen all that is recorded
@@ -254,8 +254,9 @@ class Launcher:
                     await _or_log(conversation.snapshot())
                 return result
             finally:
-                context.mail = None
-                await mail.close()
+                end()
+                if context.mail is not None:
+                    await context.mail.close()
                 if pulse is not None:
                     await pulse.stop()
                 if not shared:

@@ -66,7 +66,7 @@ class RunContext:
     the run started."""
 
     __slots__ = (
-        "_acting",
+        "_changing",
         "_dice",
         "_drained",
         "_held",
@@ -131,15 +131,15 @@ class RunContext:
         self.iteration = 0
         self.stage = ""
         self.cancellation = Cancellation()
-        self._acting = 0
-        """Calls of tools under way that change something."""
+        self._changing = 0
+        """Calls under way that change something."""
         self._drained: asyncio.TimerHandle | None = None
         self.cut_short = False
         """It was stopped before all that is recorded of it was answered again."""
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""
         self.mail: Mail | None = None
-        """What others tell it; None: nobody can."""
+        """What others tell it; None: nobody has yet. See `mail.py`."""
         self.facts: list[Event] = list(recorded)
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
@@ -366,8 +366,6 @@ class RunContext:
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None
         data = head
-        acting = noted and kind == "tool"
-        self._acting += acting
         try:
             data.update(await call())
         except LorimerError as failure:
@@ -376,8 +374,6 @@ class RunContext:
         except (asyncio.CancelledError, Exception):
             await self._abandon(f"{_ABANDONED}{kind}:{key}", _spent(aborted))
             raise
-        finally:
-            self._acting -= acting
         entry = self.spend.settle(reserve_nano, data)
         try:
             await self.record(result_type, data, key=key, ledger=entry)
@@ -385,8 +381,6 @@ class RunContext:
             if self.facts[-1].data is not data:
                 raise
             self.cancellation.met(cancelled)  # it is recorded: whoever asked has to see it too
-        if self._drained is not None and not self._acting:
-            self.cancellation.force()
         if error is not None:
             raise error
         return data
@@ -495,12 +489,22 @@ class RunContext:
         """Stop the run; see `cancel.py`."""
         self.cancellation.cancel(reason)
 
+    def begin_change(self) -> None:
+        """A call that changes something begins: a shutdown gives it time to end."""
+        self._changing += 1
+
+    def end_change(self) -> None:
+        """It has ended, in whatever way."""
+        self._changing -= 1
+        if self._drained is not None and not self._changing:
+            self.cancellation.force()
+
     def drain(self, within_s: float) -> None:
-        """Suspend the run for a shutdown. Tool calls under way that change something have
-        `within_s` seconds to end, so that their results are recorded; nothing new is begun, and
-        all else is cut off now."""
+        """Suspend the run for a shutdown. Calls under way that change something have `within_s`
+        seconds to end, so that their results are recorded; nothing new is begun, and all else is
+        cut off now."""
         self.cancellation.drain(Reason.SHUTDOWN)
-        if not self._acting or within_s <= 0:
+        if not self._changing or within_s <= 0:
             self.cancellation.force()
         elif self._drained is None:
             loop = asyncio.get_running_loop()

@@ -132,7 +132,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
             break
         state.iteration += 1
         context.begin_iteration(state.iteration)
-        if context.has_mail(state.iteration):
+        if (context.mail is not None or context.replaying) and context.has_mail(state.iteration):
             await deliver(state)
         if not state.iteration % _YIELD_TURNS:
             await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait

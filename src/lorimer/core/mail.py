@@ -144,12 +144,12 @@ async def _unfinished(journal: Journal, run_id: str) -> RunRow:
 
 
 class Mail:
-    """The messages to one live run. Belongs to the run's task; owns the tasks that look."""
+    """The messages to one live run, from the first look into its inbox on. Belongs to the run's
+    task; owns the tasks that look."""
 
-    __slots__ = ("_answers", "_context", "_end", "_looking", "_mine", "_seen", "_texts", "_waiting")
+    __slots__ = ("_answers", "_context", "_looking", "_mine", "_seen", "_texts", "_waiting")
 
     def __init__(self, context: RunContext) -> None:
-        """From now until `close` the run is told of what is posted to its stream."""
         self._context = context
         self._texts: list[Post] = []
         self._answers: dict[str, Post] = {}
@@ -158,7 +158,6 @@ class Mail:
         self._mine: list[str] = []
         """Ids of answers and of a cancel."""
         self._looking: asyncio.Task[None] | None = None
-        self._end = context.journal.watch(context.stream, self.look_soon)
 
     @property
     def texts(self) -> bool:
@@ -227,11 +226,17 @@ class Mail:
 
     async def close(self) -> None:
         """The run is over. Waits for a look that is under way, whoever cancels meanwhile."""
-        self._end()
         looking = self._looking
         if looking is not None and not looking.done():
             with CancelScope(shield=True):
                 await asyncio.wait([looking])
+
+
+def mail_of(run: RunContext) -> Mail:
+    """The messages to a run."""
+    if run.mail is None:
+        run.mail = Mail(run)
+    return run.mail
 
 
 async def deliver(state: PipelineState) -> None:

@@ -47,6 +47,12 @@ class _Stream:
         self.taken: set[str] = set()
         """Ids of posts that facts have taken."""
 
+    def take(self, facts: Sequence[Event]) -> None:
+        for fact in facts:
+            for post_id in taken_by(fact):
+                if self.posts.pop(post_id, None) is not None:
+                    self.taken.add(post_id)
+
 
 class MemoryJournal:
     """A Journal in memory. Nothing is encoded: readers get the very Event objects appended, so
@@ -92,11 +98,9 @@ class MemoryJournal:
         for fact in facts:
             fact.seq = seq
             seq += 1
-            if line.posts:
-                for post_id in taken_by(fact):
-                    if line.posts.pop(post_id, None) is not None:
-                        line.taken.add(post_id)
         events += facts
+        if line.posts:
+            line.take(facts)
         if ledger is not None:
             account = self._ledger.setdefault(ledger.account, [0, 0])
             account[0] += ledger.reserved

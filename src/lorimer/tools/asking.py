@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from lorimer.core.cancel import Cancellation, Reason, Stopped
 from lorimer.core.context import Safety
 from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.mail import Mail, mail_of
 from lorimer.core.tool import Approver, Later
 from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe, plain, text_of
@@ -17,7 +18,6 @@ from lorimer.tools.registry import Entry
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
-    from lorimer.core.mail import Mail
 
 MAX_SUMMARY_CHARS: Final = 100_000
 """Of a call, when a person is asked: who agrees has to see all of it."""
@@ -43,9 +43,7 @@ async def ask(approver: Approver, entry: Entry, input: ToolInput, key: str, run:
     question: dict[str, JSON] = {"tool": entry.spec.name, "input": summary, "reason": reason}
 
     async def call() -> Mapping[str, JSON]:
-        mail = run.mail
-        if mail is None:
-            return await _approver(approver, question)
+        mail = mail_of(run)
         await mail.look()
         return await _first(approver, question, mail, f"{run.iteration}:{key}")
 

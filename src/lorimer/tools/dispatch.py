@@ -81,12 +81,18 @@ async def _live(
 
     call = partial(_call, tools, entry, arguments, use, key, extra, run)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
+    changes = entry.safety is not Safety.READ_ONLY
+    if changes:
+        run.begin_change()
     try:
         return await run.effect(
             "tool", key, call, request=request, safety=entry.safety, intent=intent
         )
     except Unknown as unknown:
         return await _unknown(key, unknown, run)
+    finally:
+        if changes:
+            run.end_change()
 
 
 def _accept(tools: Toolset, use: ToolUse) -> tuple[Entry, ToolInput]:
