@@ -116,7 +116,8 @@ class Lookout:
         try:
             version, self._seen, streams = await self._query(self._changed)
         except JournalError as error:
-            _log.warning("posts of other processes are not noticed: %s", error)
+            if self._timer is not None:  # else it was closed meanwhile
+                _log.warning("posts of other processes are not noticed: %s", error)
         else:
             self._version = version
             for stream in streams:
