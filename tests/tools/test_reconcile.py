@@ -15,7 +15,6 @@ import pytest
 
 from lorimer import ConfigError, Pipeline, PipelinePresets, tool
 from lorimer.core.events import Event
-from lorimer.core.journal import LedgerEntry
 from lorimer.core.messages import ToolUse
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
@@ -84,40 +83,31 @@ def test_what_took_effect_is_told_and_not_done_again_nor_asked_again() -> None:
     run(main)
 
 
-class Watched(MemoryJournal):
-    """Notes which facts were synced."""
+def test_what_did_not_happen_is_done_with_the_same_key_after_a_synced_decision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    synced: list[object] = []
+    append = MemoryJournal.append
 
-    synced: list[str]
-
-    async def append(
-        self,
-        stream: str,
-        epoch: int,
-        facts: Sequence[Event],
-        *,
-        sync: bool,
-        ledger: LedgerEntry | None = None,
+    async def watched(
+        self: MemoryJournal, stream: str, epoch: int, facts: Sequence[Event], **options: Any
     ) -> int:
-        if sync:
-            self.synced.append(str(facts[-1].data.get("key", "")))
-        return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+        if options["sync"]:
+            synced.append(facts[-1].data.get("key"))
+        return await append(self, stream, epoch, facts, **options)
 
-
-def test_what_did_not_happen_is_done_with_the_same_key_after_a_synced_decision() -> None:
     async def main() -> None:
         post = Post()
         resumed = await begun(post, {"n": 1})
         post.box.clear()
-        watched = Watched(resumed.context.world)
-        watched.synced = []
-        watched._streams = resumed.journal._streams
-        resumed.context.journal = watched
+        monkeypatch.setattr(MemoryJournal, "append", watched)
         block = await resumed.call(toolset(post), "post", {"n": 1})
         assert block.content == "posted 1"
         assert post.ran == ["r_test-0-0", "r_test-0-0"]
         assert resumed.kinds == ["tool.intent", "effect", "tool.result"]
         assert resumed.facts[1][1]["outcome"] == "not_done"
-        assert watched.synced == ["reconcile:0"]
+        monkeypatch.undo()
+        assert synced == ["reconcile:0"]
         # killed in the second attempt: that one may have taken effect, so it is asked again
         again = await resumed.again(2)
         block = await again.call(toolset(post), "post", {"n": 1})
