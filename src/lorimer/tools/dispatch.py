@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final, cast
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError, nearest
 from lorimer.core.events import Event
-from lorimer.core.jsonable import JSON, fingerprint
+from lorimer.core.jsonable import JSON, clean, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
 from lorimer.tools.base import NOT_DONE, ToolContext, ToolInput, ToolResult
-from lorimer.tools.encode import clean, describe, plain, text_of
+from lorimer.tools.encode import describe, plain, text_of
 from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, needs_no_rule, permit, suggestion
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed, into_files, told

@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from lorimer.core.jsonable import clean
 from lorimer.tools.base import NOT_DONE, NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files
-from lorimer.tools.encode import clean
 from lorimer.world.files import RootedFiles
 
 MAX_BYTES: Final = 2_097_152
