@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.messages import (
     Block,
@@ -23,9 +24,14 @@ from lorimer.core.messages import (
     message_from_json,
     user_message,
 )
-from lorimer.core.wellformed import NO_RESULT, faults, own_ids, repaired, told
+from lorimer.core.stage import Stage
+from lorimer.core.state import PipelineState
+from lorimer.core.wellformed import NO_RESULT, NOT_RUN, faults, own_ids, repaired, told
+from lorimer.journal import Conversation, MemoryJournal
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.testing.fake_turn import seal
 from tests.core.providers import refused
+from tests.core.support import held, make
 
 
 def user(*blocks: Block | str) -> Message:
@@ -296,3 +302,61 @@ def test_a_history_keeps_nothing_empty_and_no_half_characters() -> None:
     assert history.digest == History(list(history)).digest
     assert told(model(THOUGHT)) is None
     assert told(user_message("hi")) == HI
+
+
+# --- where it is mended ---------------------------------------------------------------------------
+
+
+class Garble(Stage[object, object]):
+    """Somebody's own stage that puts a result into the conversation which nobody asked for."""
+
+    name = "garble"
+    order = 2
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        state.messages.append(user(result("nobody's"), "by the way"))
+        return input
+
+
+def test_the_end_of_a_run_mends_what_a_stage_did_to_the_conversation() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        scripted = ScriptedModel(["one", "two"])
+        pipeline = make(world, scripted, "chat", journal=journal, session_id="s", owner="me")
+        pipeline.register_stage(Garble())
+        first = await pipeline.run("hi")
+        assert first.messages == [HI, user("by the way"), model("one")]
+        second = await pipeline.run("and?")
+        assert scripted.requests[1].messages[:3] == first.messages
+        await pipeline.aclose()
+        loaded = (await Conversation.open(journal, "s", "me", world)).history
+        assert list(loaded) == second.messages
+        assert loaded.digest == second.history.digest
+
+    simulate(main)
+
+
+def test_what_another_version_wrote_is_mended_when_it_is_loaded() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        written = [HI, model(call("a")), user(result("a")), user(result("gone"), "go on")]
+        start = {"input": "hi", "manifest": "m", "seed": 1}
+        ask = {"key": "0", "messages": [message.to_json() for message in written]}
+        reply = {"key": "0", "content": [call("a").to_json(), call("").to_json()]}
+        facts = [
+            Event("run.start", start, "r"),
+            Event("model.intent", ask, "r"),
+            Event("model.reply", reply, "r"),
+            Event("tool.result", {"key": "1", "content": "of the second"}, "r"),
+            Event("run.end", {"status": "ok", "usage": {}, "cost": 0, "iterations": 1}, "r"),
+        ]
+        journal = await held(world, facts, "s")
+        history = (await Conversation.open(journal, "s", "me", world)).history
+        assert list(history) == [
+            *written[:3],
+            user("go on"),
+            model(call("a-2"), call("call-2")),
+            user(ToolResultBlock("a-2", NOT_RUN, True), result("call-2", "of the second")),
+        ]
+        assert faults(history) == []
+
+    simulate(main)
