@@ -327,7 +327,7 @@ def test_the_end_of_a_run_mends_what_a_stage_did_to_the_conversation() -> None:
         first = await pipeline.run("hi")
         assert first.messages == [HI, user("by the way"), model("one")]
         second = await pipeline.run("and?")
-        assert scripted.requests[1].messages[:3] == first.messages
+        assert list(scripted.requests[1].messages[:3]) == first.messages
         await pipeline.aclose()
         loaded = (await Conversation.open(journal, "s", "me", world)).history
         assert list(loaded) == second.messages

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, overload
 
-from pydantic_core import PydanticSerializationError, to_json
-
-from lorimer.core.jsonable import JSON, fingerprint
+from lorimer.core.jsonable import JSON, fingerprint, utf8
 from lorimer.core.messages import DocumentBlock, ImageBlock, Message, ToolResultBlock, ToolUse
 from lorimer.core.wellformed import misplaced, readable, repaired, told
 
@@ -56,9 +54,8 @@ class History(Sequence[Message]):
         kept = told(message)
         if kept is None:
             return
-        try:
-            body = to_json(plain if plain is not None and kept is message else kept.to_json())
-        except PydanticSerializationError:  # such as half a surrogate pair
+        body = utf8(plain if plain is not None and kept is message else kept.to_json())
+        if body is None:
             kept = readable(kept)
             body = fingerprint(kept.to_json())
         digest, size = self._marks[-1]

@@ -25,7 +25,7 @@ from operator import attrgetter
 from typing import Final, TypeAlias
 
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.jsonable import clean
+from lorimer.core.jsonable import clean, utf8
 from lorimer.core.messages import (
     Block,
     DocumentBlock,
@@ -151,9 +151,10 @@ def _says(block: Block) -> bool:
 
 def readable(message: Message) -> Message:
     """The message with text that can be encoded; itself, if it can be."""
-    plain = json.dumps(message.to_json(), ensure_ascii=False)
-    mended = clean(plain)
-    return message if mended is plain else message_from_json(json.loads(mended))
+    plain = message.to_json()
+    if utf8(plain) is not None:
+        return message
+    return message_from_json(json.loads(clean(json.dumps(plain, ensure_ascii=False))))
 
 
 def _fits(role: Role, block: Block) -> bool:
