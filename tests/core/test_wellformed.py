@@ -200,10 +200,10 @@ def test_what_goes_on_a_conversation_may_begin_with_the_model_and_takes_no_id_ag
 def test_a_reply_gets_ids_of_its_own() -> None:
     fresh = iter(["old", "n1", "n2", "n3"])
     reply = model("so", call(""), call("a"), call("a"), call("old")).content
-    made = own_ids(reply, {"old"}.__contains__, fresh.__next__)
+    made = own_ids(reply, {"old"}, lambda kind: next(fresh))
     assert made == model("so", call("n1"), call("a"), call("n2"), call("n3")).content
     fine = model("so", call("a"), call("b")).content
-    assert own_ids(fine, {"old"}.__contains__, fresh.__next__) is fine
+    assert own_ids(fine, {"old"}, lambda kind: next(fresh)) is fine
 
 
 # --- any messages at all --------------------------------------------------------------------------

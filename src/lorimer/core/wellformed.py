@@ -19,7 +19,7 @@ and write ids and names in its alphabet.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Final, TypeAlias
@@ -78,16 +78,18 @@ def answers(
     )
 
 
-def own_ids(reply: tuple[Block, ...], taken: Taken, fresh: Callable[[], str]) -> tuple[Block, ...]:
-    """The content of a reply, each call with an id of its own: a `fresh` one for what is missing
-    or taken. The same object when nothing has to change."""
+def own_ids(
+    reply: tuple[Block, ...], taken: Container[str], fresh: Callable[[str], str]
+) -> tuple[Block, ...]:
+    """The content of a reply, each call with an id of its own: a fresh one (`World.new_id`) for
+    what is missing, or taken by a call before. The same object when nothing has to change."""
     seen: set[str] = set()
     changed: dict[int, ToolUse] = {}
     for index, block in enumerate(reply):
         if isinstance(block, ToolUse):
             call_id = block.id
-            while not call_id or call_id in seen or taken(call_id):
-                call_id = fresh()
+            while not call_id or call_id in seen or call_id in taken:
+                call_id = fresh("call")
             seen.add(call_id)
             if call_id != block.id:
                 changed[index] = ToolUse(call_id, block.name, block.input, block.raw)
@@ -185,23 +187,23 @@ def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
                 waiting = {}
             turn, said = role, False
         for block in message.content:
-            if not _fits(role, block):
-                found.append(
-                    Fault(index, "block", f"a {block.type} of the {role}, or without data")
-                )
-            elif isinstance(block, ToolUse):
+            if isinstance(block, ToolUse) and role == "assistant":
                 call_id = block.id
                 if not call_id or call_id in used or (taken is not None and taken(call_id)):
                     found.append(Fault(index, "id", f"a call's id, {call_id!r}, is not its own"))
                 used.add(call_id)
                 waiting[call_id] = index
-            elif not isinstance(block, ToolResultBlock):
+            elif isinstance(block, ToolResultBlock) and role == "user":
+                if waiting.pop(block.tool_use_id, None) is None:
+                    words = f"a result for {block.tool_use_id!r}: no such call waits for one"
+                    found.append(Fault(index, "orphan", words))
+                elif said:
+                    found.append(Fault(index, "order", "a result comes after something else"))
+            elif isinstance(block, TextBlock) or _fits(role, block):
                 said = True
-            elif waiting.pop(block.tool_use_id, None) is None:
-                words = f"a result for {block.tool_use_id!r}: no such call waits for one"
-                found.append(Fault(index, "orphan", words))
-            elif said:
-                found.append(Fault(index, "order", "a result comes after something else"))
+            else:
+                words = f"a {block.type} of the {role}, or without content"
+                found.append(Fault(index, "block", words))
     return found + _unanswered(waiting)
 
 

@@ -6,7 +6,6 @@ Failover joins here; stage 6 holds only the strategies that decide.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -176,10 +175,8 @@ class _Attempt:
                 code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
             )
         self._usage = response.usage
-        calls = self._state.messages.call_ids
-        response.content = own_ids(
-            response.content, calls.__contains__, partial(run.world.new_id, "call")
-        )
+        taken = self._state.messages.call_ids
+        response.content = own_ids(response.content, taken, run.world.new_id)
         response.cost_nano = self._cost(response.model or request.model)
         self.response = response
         return response.to_json()
