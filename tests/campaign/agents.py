@@ -39,6 +39,7 @@ from lorimer.core.messages import (
     UsageDelta,
 )
 from lorimer.core.result import STATUSES, PipelineResult
+from lorimer.core.wellformed import faults
 from lorimer.core.world import World
 from lorimer.journal import Conversation, MemoryJournal, SQLiteJournal
 from lorimer.models.registry import Models
@@ -240,6 +241,7 @@ class Provider:
 
     async def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
         check_history(request.messages)
+        assert faults(request.messages) == []
         at = sum(message.role == "assistant" for message in request.messages)
         attempt = self.asked.count(at)
         self.asked.append(at)

@@ -260,6 +260,7 @@ def sweep(seed: int) -> Counter[str]:
                         world, runs, how, at_s, steps
                     )
                 )
+                met["played"] += 1
     except BaseException:
         print(f"seed {seed}: play it again with LORIMER_SEED={seed}")
         raise
@@ -277,6 +278,7 @@ def test_whatever_is_asked_next_is_what_every_provider_takes() -> None:
     )
     print(f"fresh seeds: {base} to {base + whole // 4 - 1}")
     met = sum((sweep(seed) for seed in seeds), Counter[str]())
+    print(f"{len(seeds)} seeds, {met['played']} cut or stopped conversations")
     if not chosen:
         for kind in ("tool.intent", "iteration.end", "exec.tool.unknown", "exec.tool.not_run"):
             assert met[kind], f"the seeds never come to {kind}"
