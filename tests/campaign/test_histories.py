@@ -249,6 +249,7 @@ def sweep(seed: int) -> Counter[str]:
     try:
         for cut in range(1, len(facts) + 1):
             for how in ("resumed", "given up"):
+                met["played"] += 1
                 simulate(
                     lambda world, cut=cut, how=how: gone_on(world, facts[:cut], runs, how), seed=cut
                 )
