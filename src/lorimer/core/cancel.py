@@ -109,6 +109,11 @@ class Cancellation:
         if self.reason is None and not self.finished:
             self.reason = Reason.CALLER
 
+    def within(self) -> CancelScope:
+        """A scope for a part of the run. Of the class of the run's own: `CancelScope()` looks up
+        the library of the event loop each time, which takes longer than all it does then."""
+        return type(self.scope)()
+
     @staticmethod
     def undisturbed() -> AbstractContextManager[object, bool | None]:
         """For what has to be written although the run was stopped. Keep it short."""

@@ -86,7 +86,7 @@ async def _within(
 ) -> object:
     result: object = None
     error: BaseException | None = None
-    with CancelScope() as scope:
+    with run.cancellation.within() as scope:
         result, error = await _outcome(work, scope, timeout_s, run)
     if isinstance(error, asyncio.CancelledError) and _wanted(run):
         raise error
