@@ -31,21 +31,22 @@ class Clock(Protocol):
 class Alarm:
     """Watches deadlines on the running loop's clock. Belongs to one run."""
 
-    __slots__ = ("_at", "_clocks", "_loop", "_own", "_ring", "_timer")
+    __slots__ = ("_at", "_clocks", "_own", "_ring", "_timer", "loop")
 
     def __init__(self, own: float, ring: Callable[[], None]) -> None:
         """`own` seconds from now `ring` is called, unless it is moved."""
-        self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
+        self.loop = asyncio.get_running_loop()
+        """The run's; to ask for the running one takes a system call."""
+        now = self.loop.time()
         self._own = now + own
         self._ring = ring
         self._clocks: list[Clock] = []
         self._at = min(self._own, now + LOOK_S)
-        self._timer = self._loop.call_at(self._at, self._look)
+        self._timer = self.loop.call_at(self._at, self._look)
 
     def move(self, own: float, ring: Callable[[], None]) -> None:
         """Replace the run's own deadline: `own` seconds from now."""
-        self._own = self._loop.time() + own
+        self._own = self.loop.time() + own
         self._ring = ring
         self._arm(self._own)
 
@@ -70,10 +71,10 @@ class Alarm:
         if deadline < self._at:
             self._timer.cancel()
             self._at = deadline
-            self._timer = self._loop.call_at(deadline, self._look)
+            self._timer = self.loop.call_at(deadline, self._look)
 
     def _look(self) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         if now >= self._own:
             self._own = inf
             self._ring()
@@ -83,4 +84,4 @@ class Alarm:
         due = min([self._own, *[clock.deadline() for clock in self._clocks]])
         # a deadline that has rung and not moved must not be looked at in a busy loop
         self._at = min(due, now + LOOK_S) if due > now else now + LOOK_S
-        self._timer = self._loop.call_at(self._at, self._look)
+        self._timer = self.loop.call_at(self._at, self._look)

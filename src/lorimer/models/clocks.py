@@ -61,7 +61,7 @@ class Clocks:
         """`task` is the calling one, where the caller knows it."""
         self._alarm = alarm
         self._limits = limits
-        self._loop = asyncio.get_running_loop()
+        self._loop = alarm.loop
         self._since = self._loop.time()
         self._total = self._since + limits.model_timeout_s
         self._connect = self._since + limits.connect_timeout_s if streamed else inf
@@ -82,7 +82,9 @@ class Clocks:
         self._since = self._loop.time()
         self._waiting = True
         try:
-            item = await anext(stream, None)
+            item = await stream.__anext__()
+        except StopAsyncIteration:
+            return None
         except asyncio.CancelledError:
             if await self._was_ours():
                 raise self._error() from None

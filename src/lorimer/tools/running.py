@@ -132,8 +132,7 @@ def _outcome(
     deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
     thrown: BaseException | None = None
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
+    deadline = run.alarm.loop.time() + timeout_s
     refusals = 0
     while True:
         try:
