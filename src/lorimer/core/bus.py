@@ -13,7 +13,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias, TypeVar, overload
 
 from lorimer.core.errors import ConfigError
@@ -41,6 +41,9 @@ class Bus:
     def __init__(self) -> None:
         self._handlers: dict[str, list[Handler]] = {}
         self._resolved: dict[str, tuple[Handler, ...]] = {}
+        self._wanted = _Wanted(self._handlers)
+        self.wants: Callable[[str], bool] = self._wanted.__getitem__
+        """Somebody listens to this type. Asked some twenty times in an iteration."""
         self._count = 0
 
     @overload
@@ -70,8 +73,7 @@ class Bus:
             raise ConfigError(f"{type!r} matches nothing: use a name, 'prefix.*' or '*'")
         handlers = self._handlers.setdefault(type, [])
         handlers.append(handler)
-        self._count += 1
-        self._resolved.clear()
+        self._changed(1)
         subscribed = True
 
         def unsubscribe() -> None:
@@ -79,10 +81,14 @@ class Bus:
             if subscribed:
                 subscribed = False
                 handlers.remove(handler)
-                self._count -= 1
-                self._resolved.clear()
+                self._changed(-1)
 
         return unsubscribe
+
+    def _changed(self, by: int) -> None:
+        self._count += by
+        self._resolved.clear()
+        self._wanted.clear()
 
     @property
     def silent(self) -> bool:
@@ -93,15 +99,30 @@ class Bus:
         """Who listens to this event type. Resolved once per type."""
         found = self._resolved.get(type)
         if found is None:
-            parts = type.split(".")
-            prefixes = [".".join(parts[:end]) + ".*" for end in range(len(parts) - 1, 0, -1)]
-            found = tuple(
-                handler
-                for pattern in dict.fromkeys((type, *prefixes, "*"))
-                for handler in self._handlers.get(pattern, ())
-            )
-            self._resolved[type] = found
+            self._resolved[type] = found = _resolve(self._handlers, type)
         return found
+
+
+def _resolve(handlers: Mapping[str, list[Handler]], type: str) -> tuple[Handler, ...]:
+    parts = type.split(".")
+    prefixes = [".".join(parts[:end]) + ".*" for end in range(len(parts) - 1, 0, -1)]
+    return tuple(
+        handler
+        for pattern in dict.fromkeys((type, *prefixes, "*"))
+        for handler in handlers.get(pattern, ())
+    )
+
+
+class _Wanted(dict[str, bool]):
+    """Whether somebody listens, by type, for each that was asked about."""
+
+    def __init__(self, handlers: Mapping[str, list[Handler]]) -> None:
+        super().__init__()
+        self._handlers = handlers
+
+    def __missing__(self, type: str) -> bool:
+        self[type] = wanted = bool(_resolve(self._handlers, type))
+        return wanted
 
 
 class _Pump:
@@ -223,6 +244,10 @@ class Tap:
         self._room.set()
 
 
+def _everything(type: str) -> bool:
+    return True
+
+
 def _may_be_lost(event: Event) -> bool:
     return not event.is_fact and not event.type.startswith("pipeline.")
 
@@ -230,13 +255,15 @@ def _may_be_lost(event: Event) -> bool:
 class Listeners:
     """The bus of a pipeline as one run sees it. Owned by the run; its pumps end with it."""
 
-    __slots__ = ("_bus", "_pumps", "tap")
+    __slots__ = ("_bus", "_pumps", "tap", "wants")
 
     def __init__(self, bus: Bus, tap: Tap | None = None) -> None:
         self._bus = bus
         self._pumps: dict[int, _Pump] = {}
         """By the handler's identity: not every callable can be hashed."""
         self.tap = tap
+        self.wants: Callable[[str], bool] = bus.wants if tap is None else _everything
+        """Somebody listens to this type; else the event need not even be built."""
 
     @property
     def quiet(self) -> bool:
@@ -247,10 +274,6 @@ class Listeners:
     def idle(self) -> bool:
         """There is nothing to close."""
         return self.tap is None and not self._pumps
-
-    def wants(self, type: str) -> bool:
-        """Somebody listens to this type; else the event need not even be built."""
-        return self.tap is not None or bool(self._bus.handlers(type))
 
     def send(self, event: Event) -> None:
         """Hand an event to everyone who listens. Never blocks, never raises."""
@@ -272,9 +295,8 @@ class Listeners:
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - as above
             _log.exception("a handler of %r failed", event.type)
             return
-        if inspect.isawaitable(
-            waiting
-        ):  # a plain function that returned an awaitable: it is async too
+        # a plain function that returned an awaitable: it is async too
+        if waiting is not None and inspect.isawaitable(waiting):
             self._pumps[id(handler)] = _Pump(handler, event, waiting)
 
     async def close(self) -> None:

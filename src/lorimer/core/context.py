@@ -396,15 +396,18 @@ class RunContext:
 
     def _listen(self) -> None:
         self.heard = not self._listeners.quiet
-        self.wants = self._wants if self.heard else _NOBODY
+        if self._recorded:
+            self.wants = self._wants
+        else:
+            self.wants = self._listeners.wants if self.heard else _NOBODY
 
     def _wants(self, type: str) -> bool:
-        return not self._recorded and self._listeners.wants(type)
+        return self.heard and not self._recorded and self._listeners.wants(type)
 
     def signal(self, type: str, data: Mapping[str, JSON] = _NOTHING) -> None:
         """Tell whoever listens; nobody needs to. While a resumed run answers from its journal,
         signals are not repeated."""
-        if not self.heard or self._recorded or not self._listeners.wants(type):
+        if not self.wants(type):
             return
         self._listeners.send(
             Event(

@@ -23,6 +23,7 @@ MAX_CHARS: Final = 4_000_000
 
 _MORE: Final = "…"
 _MAX_BITS: Final = 4096  # longer integers take the interpreter seconds to print, then an error
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _ADDRESS: Final = re.compile(" at 0x[0-9a-fA-F]+")
 
 
@@ -73,7 +74,7 @@ class _Encoder:
             return f"<{_name(value)} that cannot be shown>"
 
     def _any(self, value: object, depth: int) -> JSON:
-        inner = _parts(value)
+        inner = None if type(value) in _SCALARS else _parts(value)
         if inner is None:
             return self._scalar(value)
         if id(value) in self._open:

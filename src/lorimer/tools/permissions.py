@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
@@ -83,7 +84,7 @@ class Rule:
         return True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     """Whether a call may run, and by what."""
 
@@ -147,5 +148,10 @@ def relative(path: str, working_dir: Path | None) -> str:
 
 
 def _as_text(entry: Entry, argument: str, value: JSON, working_dir: Path | None) -> str:
-    text = value if isinstance(value, str) else dumps(plain(value))
+    if isinstance(value, str):
+        text = value
+    elif type(value) is int and abs(value) < 2**63:  # as JSON, but in a tenth of the time
+        text = str(value)
+    else:
+        text = dumps(plain(value))
     return relative(text, working_dir) if argument in entry.tool.paths else text

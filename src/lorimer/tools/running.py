@@ -132,7 +132,8 @@ def _outcome(
     deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
     thrown: BaseException | None = None
-    deadline = run.alarm.loop.time() + timeout_s
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
     refusals = 0
     while True:
         try:
