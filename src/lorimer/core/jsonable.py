@@ -17,6 +17,11 @@ _encode_sorted = JSONEncoder(
 ).encode
 
 
+def no_data() -> dict[str, JSON]:
+    """An empty object, as a default: to call `dict[str, JSON]` takes three times as long."""
+    return {}
+
+
 def dumps(value: JSON) -> str:
     """Encode compactly, keys in the order given. Raises ValueError on NaN, TypeError on objects."""
     return _encode(value)

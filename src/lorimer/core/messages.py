@@ -13,7 +13,7 @@ from hashlib import blake2b
 from operator import add, attrgetter
 from typing import ClassVar, Final, Literal, TypeAlias
 
-from lorimer.core.jsonable import JSON, canonical, fingerprint
+from lorimer.core.jsonable import JSON, canonical, fingerprint, no_data
 from lorimer.core.record import record
 
 Role: TypeAlias = Literal["user", "assistant"]
@@ -376,7 +376,7 @@ class Response:
     id: str = ""
     cost_nano: int = 0
     """Nano-dollars, by the price table or as the provider says."""
-    extra: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    extra: Mapping[str, JSON] = field(default_factory=no_data)
     """What only this provider says."""
 
     @property

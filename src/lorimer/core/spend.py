@@ -60,7 +60,7 @@ class Spend:
                 hint="Raise max_cost_usd (--max-cost-usd) or use a cheaper model.",
             )
         self._reserved_nano += nano
-        return LedgerEntry(self._account, reserved=nano) if nano else None
+        return LedgerEntry(self._account, nano) if nano else None
 
     def recall(self, nano: int) -> None:
         """Set aside, or free (below 0), what is recorded already: the ledger knows it."""
@@ -72,7 +72,7 @@ class Spend:
         self._reserved_nano -= reserved
         if not cost and not reserved:
             return None
-        return LedgerEntry(self._account, reserved=-reserved, spent=cost)
+        return LedgerEntry(self._account, -reserved, cost)
 
     def write_off(self, data: Mapping[str, JSON]) -> LedgerEntry | None:
         """Charge what a half-done call cost; what was set aside for it stays."""

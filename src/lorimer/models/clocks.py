@@ -50,23 +50,16 @@ class Clocks:
         "_waiting",
     )
 
-    def __init__(
-        self,
-        alarm: Alarm,
-        limits: Limits,
-        *,
-        streamed: bool = True,
-        task: asyncio.Task[object] | None = None,
-    ) -> None:
-        """`task` is the calling one, where the caller knows it."""
+    def __init__(self, alarm: Alarm, limits: Limits, *, streamed: bool = True) -> None:
+        """For a call that the calling task makes."""
         self._alarm = alarm
         self._limits = limits
         self._loop = alarm.loop
-        self._since = self._loop.time()
-        self._total = self._since + limits.model_timeout_s
-        self._connect = self._since + limits.connect_timeout_s if streamed else inf
+        self._since = now = self._loop.time()
+        self._total = now + limits.model_timeout_s
+        self._connect = now + limits.connect_timeout_s if streamed else inf
         self._idle = self._left = limits.idle_timeout_s * FIRST_PIECE if streamed else inf
-        self._task = task or asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         self._before = 0 if self._task is None else self._task.cancelling()
         self._clock = ""
         self._waiting = True

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lorimer.core.errors import ConfigError, nearest
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, no_data
 from lorimer.core.world import World
 from lorimer.tools.schema import Check, ToolInput, compile_schema
 from lorimer.tools.threads import Threads
@@ -36,7 +36,7 @@ class ToolResult:
 
     content: object = ""
     is_error: bool = False
-    metadata: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    metadata: Mapping[str, JSON] = field(default_factory=no_data)
     display: str = ""
 
 
