@@ -30,6 +30,20 @@ _RULE: Final = re.compile(r"([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
 _MAX_SUGGESTION: Final = 300
 
 
+@record
+class Verdict:
+    """Whether a call may run, and by what."""
+
+    allowed: bool
+    by: str = ""
+    """`rule ...` or `approved`; "" for a plain allow. Of a refusal: who or what said no."""
+    remedy: str = ""
+    """The rule that would allow a refused call."""
+
+
+PLAIN_ALLOW: Final = Verdict(True)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Allows calls of one tool.
@@ -44,6 +58,11 @@ class Rule:
     tool: str
     input: Mapping[str, str] | None = field(default=None, hash=False)
     pattern: bool = False
+    verdict: Verdict = field(init=False, repr=False, compare=False)
+    """On the calls that it allows."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verdict", Verdict(True, f"rule {self}"))
 
     @classmethod
     def parse(cls, text: str, *, pattern: bool = False) -> Rule:
@@ -84,20 +103,6 @@ class Rule:
         return True
 
 
-@record
-class Verdict:
-    """Whether a call may run, and by what."""
-
-    allowed: bool
-    by: str = ""
-    """`rule ...` or `approved`; "" for a plain allow. Of a refusal: who or what said no."""
-    remedy: str = ""
-    """The rule that would allow a refused call."""
-
-
-PLAIN_ALLOW: Final = Verdict(True)
-
-
 def needs_no_rule(entry: Entry) -> bool:
     """The caller put the tool here, or it only reads what is open to tools anyway."""
     return entry.granted or entry.effects <= {"read"}
@@ -118,7 +123,7 @@ async def permit(
     if run.recorded("effect", f"approval:{key}") is None:  # else somebody has answered
         for rule in rules:
             if rule.allows(entry, input, working_dir):
-                return Verdict(True, f"rule {rule}")
+                return rule.verdict
     remedy = suggestion(entry, input, working_dir)
     asked = run.recorded("effect.intent", f"approval:{key}") is not None
     if approver is None and not asked:
