@@ -251,7 +251,7 @@ class Launcher:
                     self._conversation = None  # whoever resumes it need not wait
                     await _or_log(conversation.release())
                 if context.snapshot_due:
-                    await _or_log(conversation.snapshot())
+                    await _or_log(conversation.snapshot(context.facts))
                 return result
             finally:
                 end()

@@ -133,6 +133,28 @@ def test_a_snapshot_stands_for_the_ended_runs(store: Store) -> None:
     store.run(test)
 
 
+def test_a_snapshot_of_known_facts_reads_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(journal: Journal) -> None:
+        first = await open_(journal, store)
+        run_a, run_b = run_facts("run_a", "one"), run_facts("run_b", "two")
+        await write(journal, first, run_a)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal, "read", None)
+            await first.snapshot(run_a)
+        assert first.snapshot_at == len(run_a)
+        await write(journal, first, run_b)
+        last = run_facts("run_c", "three")
+        await write(journal, first, last)
+        await first.snapshot(last)  # run_b was before them: all are read
+        await first.release()
+        again = await open_(journal, store)
+        assert texts(again.history) == ["one", "ONE", "two", "TWO", "three", "THREE"]
+
+    store.run(test)
+
+
 def test_a_snapshot_that_cannot_be_read_costs_only_time(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -83,18 +83,18 @@ class Conversation:
         self.seq = folded.seq + len(self.unfinished)
         return self
 
-    async def _read(self) -> tuple[Fold, list[Event]]:
-        """The fold of everything but an unfinished last run, and the facts of that run."""
+    async def _read(self, known: Sequence[Event] = ()) -> tuple[Fold, list[Event]]:
+        """The fold of everything but an unfinished last run, and the facts of that run. `known`
+        as in `snapshot`."""
         folded = await _latest(self.journal, self.stream)
         self.snapshot_at = folded.seq
         pending: list[Event] = []
-        async for fact in self.journal.read(self.stream, folded.seq):
-            # a run without an end before another one was given up
-            if pending and fact.type == "run.start":
-                pending = _absorb(folded, pending)
-            pending.append(fact)
-            if pending[0].type != "run.start" or fact.type == "run.end":
-                pending = _absorb(folded, pending)
+        if known and known[0].seq == folded.seq + 1:
+            for fact in known:
+                pending = _take(folded, pending, fact)
+        else:
+            async for fact in self.journal.read(self.stream, folded.seq):
+                pending = _take(folded, pending, fact)
         return folded, pending
 
     def add(self, facts: Sequence[Event]) -> None:
@@ -131,10 +131,11 @@ class Conversation:
             raise refuse_epoch(self.stream)
         self._claimed = now
 
-    async def snapshot(self) -> None:
+    async def snapshot(self, known: Sequence[Event] = ()) -> None:
         """Keep the fold of all ended runs, so that the next `open` reads only what came after.
-        Its size is that of the conversation, which is read again for it: ask for it rarely."""
-        folded, _ = await self._read()
+        Its size is that of the conversation: ask for it rarely. `known` are the stream's last
+        facts, if the caller has them; nothing is read again that they tell."""
+        folded, _ = await self._read(known)
         if folded.seq > self.snapshot_at:
             await self.journal.put_snapshot(self.stream, folded.seq, folded.dump())
             self.snapshot_at = folded.seq
@@ -142,6 +143,17 @@ class Conversation:
     async def release(self) -> None:
         """Give the claim back. Nothing may be appended with this epoch afterwards."""
         await self.journal.release(self.stream, self.epoch)
+
+
+def _take(folded: Fold, pending: list[Event], fact: Event) -> list[Event]:
+    """The facts of the run that `fact` belongs to, with it, until that run has ended."""
+    # a run without an end before another one was given up
+    if pending and fact.type == "run.start":
+        pending = _absorb(folded, pending)
+    pending.append(fact)
+    if pending[0].type != "run.start" or fact.type == "run.end":
+        pending = _absorb(folded, pending)
+    return pending
 
 
 def _absorb(folded: Fold, facts: list[Event]) -> list[Event]:
