@@ -410,14 +410,7 @@ class RunContext:
         if not self.wants(type):
             return
         self._listeners.send(
-            Event(
-                type,
-                data,
-                run_id=self.id,
-                iteration=self.iteration,
-                stage=self.stage,
-                time=self.world.time(),
-            )
+            Event(type, data, self.id, self.iteration, self.world.time(), self.stage)
         )
 
     @property

@@ -3,7 +3,7 @@ controller may only stop earlier."""
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,9 +13,6 @@ from lorimer.core.state import Decision, PipelineState
 
 Verdict: TypeAlias = tuple[Decision, str]
 """What happens next, and why."""
-
-
-_SIGNALS: Final = {decision: f"loop.{decision.value}" for decision in Decision}
 
 
 class LoopController(Strategy):
@@ -100,7 +97,7 @@ class LoopStage(Stage[object, object]):
         if decision is None:
             decision, state.reason = self.controller.decide(state)
             state.decision = decision
-        kind = _SIGNALS[decision]
+        kind = f"loop.{decision.value}"
         if state.run.wants(kind):
             state.run.signal(kind, {"reason": state.reason, "pending_tools": len(state.calls)})
         return input
