@@ -292,6 +292,19 @@ def test_a_handler_may_stop_listening_or_begin_to_in_mid_run() -> None:
     simulate(main)
 
 
+def test_who_begins_to_listen_hears_also_what_nobody_wanted_before() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["one", "two"], "chat")
+        heard: list[str] = []
+        pipeline.on("run.end", lambda event: heard.append(event.type))
+        await pipeline.run("go")
+        pipeline.on("loop.complete", lambda event: heard.append(event.type))
+        await pipeline.run("go")
+        assert heard == ["run.end", "loop.complete", "run.end"]
+
+    simulate(main)
+
+
 def test_who_begins_to_listen_when_nobody_did_hears_from_the_next_turn_on() -> None:
     async def main(world: SimulatedWorld) -> None:
         heard: list[tuple[str, int]] = []

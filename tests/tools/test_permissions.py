@@ -120,6 +120,7 @@ def test_what_is_no_rule(text: str) -> None:
         (Rule("Shell", {"limit": "3"}), {"command": "make", "limit": 3}, True),
         (Rule("Shell", {"limit": "3"}), {"command": "make", "limit": 4}, False),
         (Rule("Shell", {"limit": "3"}), {"command": "make"}, False),
+        (Rule("Shell", {"limit": "3"}), {"command": "make", "limit": 10**5000}, False),
         (Rule("Shell", {"other": "3"}), {"command": "make"}, False),
         (Rule("Shell", {"": "make *"}, pattern=True), {"command": "make x"}, True),
         (Rule("Shell", {"": "make *"}, pattern=True), {"command": "Make x"}, False),

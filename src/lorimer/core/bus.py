@@ -128,10 +128,8 @@ class _Wanted(dict[str, bool]):
 class _Pump:
     """The queue of one async handler during one run, and the task that empties it."""
 
-    def __init__(
-        self, handler: Handler, first: Event | None = None, waiting: Awaitable[None] | None = None
-    ) -> None:
-        """With `first`, the event that the handler was called with already, it gave `waiting`."""
+    def __init__(self, handler: Handler, first: Event, waiting: Awaitable[None]) -> None:
+        """The handler was called with `first` already, and gave `waiting`."""
         self._handler = handler
         self._queue: deque[Event] = deque()
         self._dropped = 0
@@ -159,9 +157,8 @@ class _Pump:
         self._hurried = True
         self.task.cancel()
 
-    async def _run(self, first: Event | None, waiting: Awaitable[None] | None) -> None:
-        if first is not None:
-            await self._deliver(first, waiting)
+    async def _run(self, first: Event, waiting: Awaitable[None]) -> None:
+        await self._deliver(first, waiting)
         while True:
             while self._queue:
                 if self._dropped:
@@ -260,7 +257,8 @@ class Listeners:
     def __init__(self, bus: Bus, tap: Tap | None = None) -> None:
         self._bus = bus
         self._pumps: dict[int, _Pump] = {}
-        """By the handler's identity: not every callable can be hashed."""
+        """Of async handlers that were called already, by the handler's identity: not every
+        callable can be hashed."""
         self.tap = tap
         self.wants: Callable[[str], bool] = bus.wants if tap is None else _everything
         """Somebody listens to this type; else the event need not even be built."""
@@ -283,9 +281,6 @@ class Listeners:
             pump = self._pumps.get(id(handler))
             if pump is not None:
                 pump.put(event)
-            elif inspect.iscoroutinefunction(handler):
-                self._pumps[id(handler)] = pump = _Pump(handler)
-                pump.put(event)
             else:
                 self._call(handler, event)
 
@@ -295,7 +290,7 @@ class Listeners:
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - as above
             _log.exception("a handler of %r failed", event.type)
             return
-        # a plain function that returned an awaitable: it is async too
+        # whatever gives an awaitable is async, a plain function that does so too
         if waiting is not None and inspect.isawaitable(waiting):
             self._pumps[id(handler)] = _Pump(handler, event, waiting)
 
