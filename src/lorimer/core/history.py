@@ -7,7 +7,14 @@ from hashlib import blake2b
 from typing import Final, overload
 
 from lorimer.core.jsonable import JSON, fingerprint, utf8
-from lorimer.core.messages import DocumentBlock, ImageBlock, Message, ToolResultBlock, ToolUse
+from lorimer.core.messages import (
+    Block,
+    DocumentBlock,
+    ImageBlock,
+    Message,
+    ToolResultBlock,
+    ToolUse,
+)
 from lorimer.core.wellformed import misplaced, readable, repaired, told
 
 IMAGE_TOKENS: Final = 2_000
@@ -21,27 +28,34 @@ def weight(message: Message, body: bytes) -> int:
     what they come to and not by their base64. `body` is that JSON."""
     size = len(body)
     for block in message.content:
-        parts = block.content if isinstance(block, ToolResultBlock) else (block,)
-        if isinstance(parts, str):
-            continue
-        for part in parts:
-            if isinstance(part, ImageBlock):
-                size += 4 * IMAGE_TOKENS - len(part.data)
-            elif isinstance(part, DocumentBlock):
-                tokens = len(part.data) // 40 if part.data else 9 * DOCUMENT_TOKENS
-                size += 4 * (DOCUMENT_TOKENS + tokens) - len(part.data)
+        if isinstance(block, ToolResultBlock):
+            if not isinstance(block.content, str):
+                size += sum([_excess(part) for part in block.content])
+        else:
+            size += _excess(block)
     return size
+
+
+def _excess(block: Block) -> int:
+    """By how much media come to more than their base64; below 0: to less."""
+    if isinstance(block, ImageBlock):
+        return 4 * IMAGE_TOKENS - len(block.data)
+    if isinstance(block, DocumentBlock):
+        tokens = len(block.data) // 40 if block.data else 9 * DOCUMENT_TOKENS
+        return 4 * (DOCUMENT_TOKENS + tokens) - len(block.data)
+    return 0
 
 
 class History(Sequence[Message]):
     """The conversation: append-only, with running sums, so that no call costs more because the
     history is longer."""
 
-    __slots__ = ("_items", "_marks", "_turns", "call_ids")
+    __slots__ = ("_digests", "_items", "_sizes", "_turns", "call_ids")
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self._items: list[Message] = []
-        self._marks: list[tuple[bytes, int]] = [(b"", 0)]
+        self._digests = [b""]
+        self._sizes = [0]
         self._turns: list[int] = []
         self.call_ids: dict[str, int] = {}
         """The ids of all calls in it, each with the index of the message that has it first."""
@@ -58,15 +72,18 @@ class History(Sequence[Message]):
         if body is None:
             kept = readable(kept)
             body = fingerprint(kept.to_json())
-        digest, size = self._marks[-1]
-        mark = blake2b(digest + body, digest_size=16).digest()
-        self._marks.append((mark, size + weight(kept, body)))
+        self._digests.append(blake2b(self._digests[-1] + body, digest_size=16).digest())
+        self._sizes.append(self._sizes[-1] + weight(kept, body))
         if kept.role == "assistant":
             for block in kept.content:
                 if isinstance(block, ToolUse):
                     self.call_ids.setdefault(block.id, len(self._items))
-        elif not any(isinstance(block, ToolResultBlock) for block in kept.content):
-            self._turns.append(len(self._items))
+        else:
+            for block in kept.content:
+                if isinstance(block, ToolResultBlock):
+                    break
+            else:
+                self._turns.append(len(self._items))
         self._items.append(kept)
 
     def truncate(self, length: int) -> None:
@@ -76,7 +93,8 @@ class History(Sequence[Message]):
                 if self.call_ids.get(use.id, -1) >= length:
                     del self.call_ids[use.id]
         del self._items[length:]
-        del self._marks[length + 1 :]
+        del self._digests[length + 1 :]
+        del self._sizes[length + 1 :]
         while self._turns and self._turns[-1] >= length:
             self._turns.pop()
 
@@ -99,12 +117,12 @@ class History(Sequence[Message]):
     @property
     def digest(self) -> bytes:
         """A hash over all messages in order; equal histories have equal digests."""
-        return self._marks[-1][0]
+        return self._digests[-1]
 
     @property
     def size(self) -> int:
         """Of all messages, for estimates: bytes, about 4 a token; see `weight`."""
-        return self._marks[-1][1]
+        return self._sizes[-1]
 
     def since(self, index: int) -> list[Message]:
         """The messages from `index` on."""
