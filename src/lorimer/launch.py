@@ -29,7 +29,7 @@ from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
-from lorimer.journal.conversation import CLAIM_S, Conversation
+from lorimer.journal.conversation import Conversation
 
 _log: Final = logging.getLogger("lorimer.launch")
 
@@ -44,7 +44,14 @@ class Launcher:
     """The runs of one pipeline. Owns its conversation; the journal belongs to the host."""
 
     def __init__(
-        self, journal: Journal, world: World, bus: Bus, *, session_id: str, owner: str
+        self,
+        journal: Journal,
+        world: World,
+        bus: Bus,
+        *,
+        session_id: str,
+        owner: str,
+        claim_s: float,
     ) -> None:
         self.journal = journal
         self.world = world
@@ -52,6 +59,7 @@ class Launcher:
         """The stream of the conversation; "": none yet."""
         self._bus = bus
         self._owner = owner
+        self._claim_s = claim_s
         self._conversation: Conversation | None = None
         self._busy = False
         self._live: set[RunContext] = set()
@@ -174,9 +182,7 @@ class Launcher:
         until = self.world.monotonic() + wait_s
         while True:
             try:
-                conversation = await Conversation.open(
-                    self.journal, row.stream, self._owner, self.world
-                )
+                conversation = await self._claim(row.stream)
                 break
             except JournalError as error:
                 taken = error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
@@ -272,12 +278,10 @@ class Launcher:
 
     async def _open(self, shared: bool, run_id: str) -> Conversation:
         if not shared:
-            return await Conversation.open(self.journal, run_id, self._owner, self.world)
+            return await self._claim(run_id)
         if self._conversation is None:
             self.session_id = self.session_id or self.world.new_id("session")
-            self._conversation = await Conversation.open(
-                self.journal, self.session_id, self._owner, self.world
-            )
+            self._conversation = await self._claim(self.session_id)
         else:
             conversation, self._conversation = self._conversation, None
             await conversation.renew()  # when it was lost it is opened anew the next time
@@ -293,6 +297,11 @@ class Launcher:
                 f"pipeline.abandon({unfinished!r}).",
             )
         return self._conversation
+
+    async def _claim(self, stream: str) -> Conversation:
+        return await Conversation.open(
+            self.journal, stream, self._owner, self.world, self._claim_s
+        )
 
     async def _store(self, plan: Plan) -> None:
         if plan.digest not in self._stored:
@@ -310,7 +319,7 @@ class _Pulse:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
-        self._timer = self._loop.call_later(CLAIM_S / 3, self._beat)
+        self._timer = self._loop.call_later(conversation.claim_s / 3, self._beat)
 
     def _beat(self) -> None:
         self._task = self._loop.create_task(self._renew(), name=f"claim of {self._context.id}")
@@ -324,7 +333,7 @@ class _Pulse:
                 return
             _log.warning("a claim was not prolonged: %s", error)
         if not self._stopped:
-            self._timer = self._loop.call_later(CLAIM_S / 3, self._beat)
+            self._timer = self._loop.call_later(self._conversation.claim_s / 3, self._beat)
 
     async def stop(self) -> None:
         """The run is over. Waits for a renewal that is under way, whoever cancels meanwhile."""

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from math import inf
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, TypeVar, Unpack, overload
@@ -32,6 +33,7 @@ from lorimer.core.result import PipelineResult
 from lorimer.core.stage import AnyStage, Stage, Strategy
 from lorimer.core.tool import Approver
 from lorimer.core.world import World
+from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
 from lorimer.launch import Launcher
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials
@@ -84,6 +86,9 @@ class PipelineOptions(TypedDict, total=False):
     owner: str
     """Who claims its conversations in the journal: a name no other process has. A fresh id by
     default."""
+    claim_s: float
+    """Seconds after which another process may take a run over from one that does not answer any
+    more; 30 by default. A live process renews its claim three times as often."""
 
 
 class Pipeline:
@@ -107,12 +112,15 @@ class Pipeline:
         bindings: Mapping[str, object] | None = None,
         session_id: str = "",
         owner: str = "",
+        claim_s: float = CLAIM_S,
         catalogue: Catalogue | None = None,
     ) -> None:
         if not _is(manifest, EnvironmentManifest):
             raise _wrong("manifest", manifest, "an EnvironmentManifest", "Pipeline.from_manifest")
         if _is(journal, str, Path):
             raise _wrong("journal", journal, "a journal", "SQLiteJournal(path)")
+        if not _is(claim_s, int, float) or not 0 < claim_s < inf:
+            raise ConfigError(f"claim_s must be more than 0 s, and finite, not {claim_s!r}")
         self.manifest = manifest
         self.world = world or RealWorld()
         self.journal = journal or MemoryJournal(self.world)
@@ -135,6 +143,7 @@ class Pipeline:
             self._bus,
             session_id=session_id,
             owner=owner or self.world.new_id("owner"),
+            claim_s=claim_s,
         )
 
     # --- construction --------------------------------------------------------------------

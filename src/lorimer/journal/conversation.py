@@ -20,7 +20,7 @@ from lorimer.journal.fold import Fold
 from lorimer.journal.projection import refuse_epoch
 
 CLAIM_S: Final = 30.0
-"""Seconds for which a claim holds."""
+"""Seconds for which a claim holds, where nothing else is said."""
 
 _log = logging.getLogger("lorimer.journal")
 
@@ -35,6 +35,7 @@ class Conversation:
     __slots__ = (
         "_claimed",
         "_world",
+        "claim_s",
         "epoch",
         "history",
         "journal",
@@ -45,13 +46,17 @@ class Conversation:
         "unfinished",
     )
 
-    def __init__(self, journal: Journal, stream: str, owner: str, world: World, epoch: int) -> None:
+    def __init__(
+        self, journal: Journal, stream: str, owner: str, world: World, epoch: int, claim_s: float
+    ) -> None:
         """Use `open`."""
         self.journal = journal
         self.stream = stream
         self.owner = owner
         self.epoch = epoch
         """To append with."""
+        self.claim_s = claim_s
+        """Seconds for which the claim holds each time it is made."""
         self.history = History()
         """Messages of all ended runs, well-formed; the live run adds its own."""
         self.unfinished: list[Event] = []
@@ -65,15 +70,17 @@ class Conversation:
         self._claimed = world.monotonic()
 
     @classmethod
-    async def open(cls, journal: Journal, stream: str, owner: str, world: World) -> Conversation:
+    async def open(
+        cls, journal: Journal, stream: str, owner: str, world: World, claim_s: float = CLAIM_S
+    ) -> Conversation:
         """Claim a stream, new or not, and read it: the latest snapshot and what came after.
 
         `owner` must name this process, not only its program: claims of one owner are one claim.
         Raises JournalError `exec.journal.conflict` while another owner's claim is in force, and
         `exec.journal.failed` when the facts do not fit together; then the claim is given back.
         """
-        epoch = await journal.claim(stream, owner, CLAIM_S)
-        self = cls(journal, stream, owner, world, epoch)
+        epoch = await journal.claim(stream, owner, claim_s)
+        self = cls(journal, stream, owner, world, epoch, claim_s)
         try:
             folded, self.unfinished = await self._read()
         except BaseException:
@@ -123,9 +130,9 @@ class Conversation:
         what is known here is out of date, and it must be opened again.
         """
         now = self._world.monotonic()
-        if now - self._claimed < CLAIM_S / 3:
+        if now - self._claimed < self.claim_s / 3:
             return
-        epoch = await self.journal.claim(self.stream, self.owner, CLAIM_S)
+        epoch = await self.journal.claim(self.stream, self.owner, self.claim_s)
         if epoch != self.epoch:
             await self.journal.release(self.stream, epoch)
             raise refuse_epoch(self.stream)

@@ -1,0 +1,284 @@
+"""Compares what a journal says with what really happened, by the marks of its effects.
+
+A journal that loses a result still ends every run well: only counted effects show it. So this
+looks at both, and at what the journal held after each death of the process (`Seen`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from lorimer.core.context import Safety
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.events import Event
+from lorimer.core.journal import Balance
+from lorimer.core.jsonable import JSON
+from lorimer.testing.marks import MODEL, Mark
+
+UNKNOWN: Final = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value
+SHOWN: Final = 10
+"""Violations that a failed audit prints."""
+
+
+class Seen:
+    """Which facts the journal held when process number 0, 1, 2 ... had died."""
+
+    def __init__(self) -> None:
+        self._grown: dict[str, tuple[list[int], list[int]]] = {}
+
+    def note(self, life: int, heads: Mapping[str, int]) -> None:
+        """After a process's death: the last fact's number of each stream that has grown since
+        the one before. In order of lives."""
+        for stream, seq in heads.items():
+            seqs, lives = self._grown.setdefault(stream, ([], []))
+            seqs.append(seq)
+            lives.append(life)
+
+    def life(self, stream: str, seq: int) -> int:
+        """The first process after whose death that fact was there. Raises LookupError for one
+        that never was."""
+        seqs, lives = self._grown[stream]
+        return lives[bisect_left(seqs, seq)]
+
+
+@dataclass
+class Evidence:
+    """What is known of one run when all is over."""
+
+    run: str
+    stream: str
+    facts: Sequence[Event]
+    balance: Balance
+
+
+@dataclass
+class Report:
+    """What an audit counted, and what is wrong."""
+
+    violations: list[str] = field(default_factory=list[str])
+    runs: int = 0
+    effects: Counter[str] = field(default_factory=Counter[str])
+    """Different effects that were begun, by safety class (and `model`)."""
+    again: Counter[str] = field(default_factory=Counter[str])
+    """Begun once more, because a process died in the middle of them."""
+    unrecorded: Counter[str] = field(default_factory=Counter[str])
+    """Begun once more although they had ended: it died before the result was recorded."""
+    unknown: int = 0
+    """Unsafe effects of which the model was told that their outcome is not known."""
+    never_begun: int = 0
+    """Those of them that had only been announced."""
+
+    @property
+    def total(self) -> int:
+        """Effects of tools."""
+        return sum(self.effects.values()) - self.effects[MODEL]
+
+    def require(self, hint: str) -> None:
+        """Raises AssertionError with the first violations, if there are any, and the hint."""
+        if self.violations:
+            shown = "\n  ".join(self.violations[:SHOWN])
+            raise AssertionError(f"{len(self.violations)} violations\n  {shown}\n{hint}")
+
+    def __str__(self) -> str:
+        counted = "; ".join(
+            f"{kind}: {count} effects, {self.again[kind]} begun again when cut short, "
+            f"{self.unrecorded[kind]} when ended but not recorded"
+            for kind, count in sorted(self.effects.items())
+        )
+        return (
+            f"{self.runs} runs; {counted}; {self.unknown} outcomes told as unknown, "
+            f"{self.never_begun} of them never begun"
+        )
+
+
+def audit(
+    runs: Iterable[Evidence], marks: Sequence[Mark], seen: Seen, *, statuses: Sequence[str] = ("ok",)
+) -> Report:
+    """Hold the contract of docs/durability.md against marks and journal. Every process but the
+    last was killed; all runs are over."""
+    report = Report()
+    by_run: dict[str, list[Mark]] = defaultdict(list)
+    for mark in marks:
+        by_run[mark.run].append(mark)
+    complain = report.violations.append
+    known: set[str] = set()
+    for evidence in runs:
+        known.add(evidence.run)
+        report.runs += 1
+        run = _Run(evidence, by_run[evidence.run], seen, report)
+        for problem in run.problems(statuses):
+            complain(f"run {evidence.run}: {problem}")
+    for run_id in by_run.keys() - known - {""}:
+        complain(f"run {run_id}: its marks are there, but the journal does not know it")
+    return report
+
+
+class _Run:
+    """One run under audit."""
+
+    def __init__(
+        self, evidence: Evidence, marks: Sequence[Mark], seen: Seen, report: Report
+    ) -> None:
+        self.evidence = evidence
+        self.marks = marks
+        self.report = report
+        self.seen: dict[tuple[str, int, str], int] = {}
+        """Kind, iteration and key of each fact: the process after whose death it was there."""
+        self.facts: dict[tuple[str, int, str], Event] = {}
+        self.twice: list[str] = []
+        for fact in evidence.facts:
+            place = (fact.type, fact.iteration, str(fact.data.get("key", "")))
+            if place in self.facts and fact.type != "run.suspended":
+                self.twice.append(f"{place} is recorded twice")
+            self.facts[place] = fact
+            self.seen[place] = seen.life(evidence.stream, fact.seq or 0)
+
+    def problems(self, statuses: Sequence[str]) -> Iterator[str]:
+        yield from self.twice
+        yield from self.ends(statuses)
+        yield from self.acknowledged()
+        yield from self.results()
+        yield from self.money()
+        yield from self.effects()
+
+    def ends(self, statuses: Sequence[str]) -> Iterator[str]:
+        facts = self.evidence.facts
+        kinds = Counter(fact.type for fact in facts)
+        if kinds["run.start"] != 1 or kinds["run.end"] != 1 or facts[-1].type != "run.end":
+            yield f"it has {kinds['run.start']} starts and {kinds['run.end']} ends"
+            return
+        first = facts[0].seq or 0
+        if [fact.seq for fact in facts] != list(range(first, first + len(facts))):
+            yield "its facts are not numbered one after the other"
+        if facts[-1].data.get("status") not in statuses:
+            yield f"it ended as {dict(facts[-1].data)}"
+
+    def acknowledged(self) -> Iterator[str]:
+        """What a caller was told is there afterwards."""
+        promised = {"accepted": "run.start", "over": "run.end"}
+        for mark in self.marks:
+            kind = promised.get(mark.edge)
+            if kind is None:
+                continue
+            lives = [life for (type, _, _), life in self.seen.items() if type == kind]
+            if not lives or lives[0] > mark.life:
+                yield f"process {mark.life} told that it was {mark.edge}; {kind} was not there"
+
+    def results(self) -> Iterator[str]:
+        """Each call of a reply has one result, under its own number."""
+        for (type, iteration, _), reply in self.facts.items():
+            if type != "model.reply":
+                continue
+            content = reply.data.get("content")
+            blocks = content if isinstance(content, list) else []
+            calls = [block for block in blocks if _is_call(block)]
+            told = {key for kind, at, key in self.facts if (kind, at) == ("tool.result", iteration)}
+            if told != {str(index) for index in range(len(calls))}:
+                yield f"turn {iteration} made {len(calls)} calls and has results {sorted(told)}"
+
+    def money(self) -> Iterator[str]:
+        facts, balance = self.evidence.facts, self.evidence.balance
+        spent = sum(_whole(fact.data.get("cost")) for fact in facts if fact.type != "run.end")
+        ended = sum(_whole(fact.data.get("cost")) for fact in facts if fact.type == "run.end")
+        if (balance.spent, balance.reserved, ended) != (spent, 0, spent):
+            yield f"its facts cost {spent}, its end says {ended}, the ledger {balance}"
+
+    def effects(self) -> Iterator[str]:
+        begins: dict[tuple[int, str, str], list[Mark]] = defaultdict(list)
+        ended: set[tuple[int, str, str, int]] = set()
+        for mark in self.marks:
+            place = (mark.iteration, mark.call, mark.safety)
+            if mark.edge == "begin":
+                begins[place].append(mark)
+            elif mark.edge == "end":
+                ended.add((*place, mark.life))
+        for place, begun in begins.items():
+            yield from self.began(begun)
+            kind = place[2]
+            self.report.effects[kind] += 1
+            for before in begun[:-1]:
+                over = (*place, before.life) in ended
+                (self.report.unrecorded if over else self.report.again)[kind] += 1
+        yield from self.unknown(begins)
+        yield from self.no_key_twice(begins)
+
+    def began(self, begun: Sequence[Mark]) -> Iterator[str]:
+        """All beginnings of one effect."""
+        mark = begun[0]
+        where = f"{mark.effect or 'model call'} (turn {mark.iteration}, call {mark.call})"
+        model = mark.safety == MODEL
+        result = ("model.reply" if model else "tool.result", mark.iteration, mark.call)
+        recorded = self.seen.get(result)
+        for one in begun:
+            if recorded is not None and recorded < one.life:
+                yield (
+                    f"{where}: its result was recorded when process {recorded} died, "
+                    f"and process {one.life} ran it again"
+                )
+            yield from self.covered(one, where)
+        if not model:
+            lives = Counter(one.life for one in begun)
+            yield from (
+                f"{where}: process {life} ran it {count} times"
+                for life, count in lives.items()
+                if count > 1
+            )
+        if mark.safety == Safety.UNSAFE.value and len(begun) > 1:
+            yield f"{where}: unsafe, and begun by processes {[one.life for one in begun]}"
+        if len({(one.key, one.effect) for one in begun}) > 1:
+            yield f"{where}: not the same each time: {[(one.key, one.effect) for one in begun]}"
+
+    def covered(self, mark: Mark, where: str) -> Iterator[str]:
+        """What an effect rests on is in the journal before the effect begins: its own intent,
+        the reply that asked for it, and all results before it."""
+        needed = [("run.start", 0, "")]
+        if mark.safety == MODEL:
+            needed.append(("model.intent", mark.iteration, mark.call))
+            at = mark.iteration - 1
+            needed += [p for p in self.facts if p[1] == at and p[0] in ("model.reply", "tool.result")]
+        else:
+            needed.append(("model.reply", mark.iteration, "0"))
+            if mark.safety != Safety.READ_ONLY.value:
+                needed.append(("tool.intent", mark.iteration, mark.call))
+        for place in needed:
+            life = self.seen.get(place)
+            if life is None or life > mark.life:
+                yield (
+                    f"{where}: process {mark.life} began it, and {place} was not in the journal "
+                    "when that process died"
+                )
+
+    def unknown(self, begins: Mapping[tuple[int, str, str], Sequence[Mark]]) -> Iterator[str]:
+        """An unsafe effect cut off from its result is told to the model as unknown, no other."""
+        for (type, iteration, key), fact in self.facts.items():
+            if type != "tool.result":
+                continue
+            begun = begins.get((iteration, key, Safety.UNSAFE.value), ())
+            told = fact.data.get("error") == UNKNOWN
+            cut_off = bool(begun) and self.seen[type, iteration, key] > begun[-1].life
+            self.report.unknown += told
+            self.report.never_begun += told and not begun
+            intent = self.seen.get(("tool.intent", iteration, key))
+            dead = intent is not None and intent < self.seen[type, iteration, key]
+            if cut_off and not told:
+                yield f"turn {iteration}, call {key}: cut short, and told as {fact.data}"
+            if told and not dead:
+                yield f"turn {iteration}, call {key}: told as unknown, and no process died in it"
+
+    def no_key_twice(
+        self, begins: Mapping[tuple[int, str, str], Sequence[Mark]]
+    ) -> Iterator[str]:
+        keys = Counter(begun[0].key for (_, _, kind), begun in begins.items() if kind != MODEL)
+        yield from (f"{count} effects had the key {key}" for key, count in keys.items() if count > 1)
+
+
+def _is_call(block: JSON) -> bool:
+    return isinstance(block, Mapping) and block.get("type") == "tool_use"
+
+
+def _whole(value: JSON) -> int:
+    return value if isinstance(value, int) else 0
