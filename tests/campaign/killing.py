@@ -3,78 +3,28 @@ audited afterwards: the marks, and a copy of what the journal held after each de
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import apsw
 
+from lorimer.core.context import Safety
 from lorimer.core.events import Event
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.codec import length
 from lorimer.journal.schema import STREAM_BITS
 from lorimer.testing.audit import Evidence, Report, Seen, audit
 from lorimer.testing.marks import Mark, read_marks
+from tests.campaign.processes import PATIENCE_S, Parent
 from tests.campaign.worker_process import Order
 from tests.campaign.workers import Pace
 
-ROOT = Path(__file__).parents[2]
 MARK_BYTES = 110
 """Of a line in the log, about."""
-PATIENCE_S = 120.0
-
-
-class Spawned:
-    """A process that is ready to work, and is told when and on what."""
-
-    def __init__(self, errors: Path) -> None:
-        self._errors = errors
-        with errors.open("ab") as sink:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "tests.campaign.worker_process"],
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=sink,
-            )
-
-    def go(self, order: Order) -> None:
-        assert self._child.stdin is not None and self._child.stdout is not None
-        self._child.stdout.readline()  # it has imported what it needs
-        self._child.stdin.write(json.dumps(asdict(order)).encode() + b"\n")
-        self._child.stdin.flush()
-
-    @property
-    def over(self) -> bool:
-        return self.status is not None
-
-    @property
-    def status(self) -> int | None:
-        return self._child.poll()
-
-    def signal(self, number: int) -> None:
-        self._child.send_signal(number)
-
-    def kill(self) -> None:
-        self._child.kill()
-        self.wait()
-
-    def wait(self, seconds: float = PATIENCE_S) -> int:
-        try:
-            return self._child.wait(seconds)
-        finally:
-            if self._child.poll() is not None:
-                for pipe in (self._child.stdin, self._child.stdout):
-                    if pipe is not None:
-                        pipe.close()
 
 
 class Copy:
@@ -87,12 +37,14 @@ class Copy:
         self.seen = Seen()
 
     def take(self, life: int) -> None:
-        """Read what is new. Raises AssertionError for a file that is damaged."""
+        """Read what is new since the last time."""
         db = apsw.Connection(str(self._path))
         # what the dead process left in the log is for the next one to find, not for us to tidy up
         db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         heads: dict[str, int] = {}
-        for stream, name in db.execute("SELECT id, name FROM streams").fetchall():
+        begun = db.execute("SELECT 1 FROM sqlite_schema WHERE name='streams'").fetchall()
+        streams = db.execute("SELECT id, name FROM streams").fetchall() if begun else []
+        for stream, name in streams:
             low = stream << STREAM_BITS
             last = self._heads.get(stream, low)
             new = db.execute(
@@ -128,70 +80,65 @@ class Kills:
     effects: int
     """Of tools, at least."""
     pace: Pace
-    marks: tuple[int, int] = (20, 2000)
+    marks: tuple[int, int] = (20, 1400)
     """After how many marks of a life it is killed, where it is not killed at its start."""
+
+    writes: int = 16
+    """At which write or sync of its journal's files after that it is killed, at most, where it is
+    to die in the middle of a commit."""
 
     def run(self, folder: Path) -> Campaign:
         """Kill, until all kills are made, and let the last process bring all to an end."""
         dice = Random(self.seed)
         copy = Copy(folder / "journal.db")
-        spare = Spawned(folder / "errors")
         log = folder / "marks"
         log.touch()
         began = time.monotonic()
-        for life in range(self.kills):
-            child, spare = spare, Spawned(folder / "errors")
-            try:
-                kind = dice.choices(("start", "work", "commit"), (0.15, 0.5, 0.35))[0]
-                if life == 0:
-                    kind = "work"
-                self._one(kind, dice, child, life, folder)
-            except BaseException:
-                child.kill()
-                spare.kill()
-                raise
-            copy.take(life)
-        try:
-            self._finish(spare, folder)
-        finally:
-            spare.kill()
+        kinds: list[str] = []
+        with Parent(folder / "errors") as parent:
+            for life in range(self.kills):
+                kinds.append(dice.choices(("start", "work", "commit"), (0.15, 0.55, 0.3))[0])
+                self._one(kinds[life], dice, parent, life, folder)
+                copy.take(life)
+            self._finish(parent, folder)
         copy.take(self.kills)
         copy.compare()
-        return Campaign(folder, copy, read_marks(log), time.monotonic() - began)
+        return Campaign(folder, copy, read_marks(log), kinds, time.monotonic() - began)
 
-    def _one(self, kind: str, dice: Random, child: Spawned, life: int, folder: Path) -> None:
+    def _one(self, kind: str, dice: Random, parent: Parent, life: int, folder: Path) -> None:
         log = folder / "marks"
-        size = log.stat().st_size + dice.randint(*self.marks) * MARK_BYTES
-        die_at = 2 + int(2 ** dice.uniform(0, 10)) if kind == "commit" else 0
-        child.go(self._order(folder, life, die_at))
+        marks, at = dice.randint(*self.marks), dice.randint(1, self.writes)
+        size = log.stat().st_size + marks * MARK_BYTES
+        order = self._order(folder, life)
+        if kind == "commit":  # a third of them while it begins
+            order.die_after, order.die_at = marks * (dice.random() > 0.3), at
+        parent.start(order)
         if kind == "start":
             time.sleep(dice.uniform(0, 0.25))
-            return child.kill()
-        until = time.monotonic() + PATIENCE_S
-        while not child.over and (kind == "commit" or log.stat().st_size < size):
-            assert time.monotonic() < until, f"process {life} makes no progress"
-            time.sleep(0.001)
-        time.sleep(dice.uniform(0, 0.003))
-        assert child.status in (None, -signal.SIGKILL), f"process {life} failed: {_said(folder)}"
-        return child.kill()
+        elif kind == "work":
+            until = time.monotonic() + PATIENCE_S
+            while parent.status is None and log.stat().st_size < size:
+                assert time.monotonic() < until, f"process {life} makes no progress"
+                time.sleep(0.001)
+            time.sleep(dice.uniform(0, 0.003))
+        else:
+            parent.wait()
+        assert parent.status in (None, -signal.SIGKILL), f"process {life}: {parent.said()}"
+        parent.kill()
 
-    def _finish(self, child: Spawned, folder: Path) -> None:
-        child.go(self._order(folder, self.kills, 0))
+    def _finish(self, parent: Parent, folder: Path) -> None:
+        parent.start(self._order(folder, self.kills))
         until = time.monotonic() + PATIENCE_S
         while _ended(folder / "marks") < self.effects:
-            assert time.monotonic() < until and not child.over, f"no progress: {_said(folder)}"
+            assert parent.status is None, f"the last process: {parent.said()}"
+            assert time.monotonic() < until, "the last process makes no progress"
             time.sleep(0.2)
         (folder / "enough").touch()
-        assert child.wait() == 0, f"the last process did not end well: {_said(folder)}"
+        assert parent.wait() == 0, f"the last process did not end well: {parent.said()}"
 
-    def _order(self, folder: Path, life: int, die_at: int) -> Order:
+    def _order(self, folder: Path, life: int) -> Order:
         pace = [self.pace.turns, self.pace.model_s, self.pace.runs, self.pace.slow]
-        return Order(str(folder), life, self.seed, self.agents, pace, die_at=die_at)
-
-
-def _said(folder: Path) -> str:
-    """The last words of a process that should not have had any."""
-    return (folder / "errors").read_text()[-1500:]
+        return Order(str(folder), life, self.seed, self.agents, pace)
 
 
 def _ended(log: Path) -> int:
@@ -207,6 +154,8 @@ class Campaign:
     folder: Path
     copy: Copy
     marks: Sequence[Mark]
+    kinds: Sequence[str]
+    """How each process died: at its `start`, in its `work`, in the middle of a `commit`."""
     seconds: float
 
     async def evidence(self) -> list[Evidence]:
@@ -232,6 +181,30 @@ class Campaign:
         twice = _twice(self.marks)
         report.violations += [f"unsafe, and begun {n} times: {what}" for what, n in twice]
         return report
+
+
+    def summary(self, report: Report) -> str:
+        """The figures, with the re-runs of idempotent effects by the kind of death."""
+        lines = [f"{len(self.kinds)} kills in {self.seconds:.0f} s; {report}"]
+        rerun = [mark for mark in report.repeated if mark.safety == Safety.IDEMPOTENT.value]
+        for kind in sorted(set(self.kinds)):
+            mine = [mark for mark in rerun if self.kinds[mark.life] == kind]
+            ended = sum(mark.edge == "end" for mark in mine)
+            done = sum(
+                mark.edge == "begin" and bool(mark.key) and self._died(mark.life) == kind
+                for mark in self.marks
+            )
+            lines.append(
+                f"killed in {kind} ({self.kinds.count(kind)} times): of {done} effects "
+                f"{len(mine)} idempotent ones were run again ({len(mine) / max(done, 1):.3%}), "
+                f"{ended} of them although they had ended ({ended / max(done, 1):.3%})"
+            )
+        share = len(rerun) / max(report.total, 1)
+        lines.append(f"all together: {len(rerun)} of {report.total} effects ({share:.3%})")
+        return "\n  ".join(lines)
+
+    def _died(self, life: int) -> str:
+        return self.kinds[life] if life < len(self.kinds) else ""
 
 
 def wrong_answers(evidence: Evidence) -> list[str]:

@@ -24,16 +24,12 @@ def chosen_seed() -> int:
 
 def test_nothing_recorded_is_done_again_and_nothing_unsafe_twice(tmp_path: Path) -> None:
     seed = chosen_seed()
-    plan = (
-        Kills(seed, kills=1000, agents=100, effects=100_000, pace=Pace())
-        if CAMPAIGN
-        else Kills(seed, kills=50, agents=12, effects=500, pace=Pace((3, 9), (0.005, 0.1)), marks=(5, 90))
-    )
+    plan = Kills(seed, kills=1000, agents=100, effects=100_000, pace=Pace())
+    if not CAMPAIGN:
+        pace = Pace(turns=(3, 9), model_s=(0.005, 0.1))
+        plan = Kills(seed, 50, agents=12, effects=500, pace=pace, marks=(5, 90))
     campaign = plan.run(tmp_path)
-    runs = asyncio.run(campaign.evidence())
-    report = campaign.audit(runs)
-    print(f"\nseed {seed}: {plan.kills} kills, {plan.agents} agents, {campaign.seconds:.0f} s: {report}")
-    report.require(
-        f"Seed {seed}: play it again with LORIMER_SEED={seed}. Marks and journal: {tmp_path}"
-    )
+    report = campaign.audit(asyncio.run(campaign.evidence()))
+    print(f"\nseed {seed}, {plan.agents} agents: {campaign.summary(report)}")
+    report.require(f"Play it again with LORIMER_SEED={seed}. Marks and journal: {tmp_path}")
     assert report.total >= plan.effects

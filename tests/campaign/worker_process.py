@@ -1,5 +1,5 @@
-"""A process to be killed. It prepares itself, waits for a line on stdin that says what to do, and
-works. It ends by itself only when it is told that enough is done."""
+"""Forks workers to be killed, one after the other: so each life of a worker begins at once, with all
+that it needs imported. A worker ends by itself only when it is told that enough is done."""
 
 from __future__ import annotations
 
@@ -33,26 +33,41 @@ class Order:
     owner: str = ""
     """Default: as the command line names itself."""
     claim_s: float = 30.0
+    die_after: int = 0
+    """Marks after which it kills itself ..."""
     die_at: int = 0
-    """Kill itself at that write or sync of the journal's files; 0: never."""
+    """... at this write or sync of the journal's files, counted from 1. 0: it does not."""
 
 
 class Doomed(apsw.VFS):
     """The real disk, until the moment: then the process is killed before, or after, a write."""
 
-    def __init__(self, order: Order) -> None:
-        self.left = order.die_at
-        self.after = Random(order.die_at).random() < 0.5
-        super().__init__("doomed", "")
+    def __init__(self, order: Order, notes: Counted) -> None:
+        self.name = "doomed"
+        self._notes = notes
+        self._marks = order.die_after
+        self._left = order.die_at
+        self._after = Random(order.life).random() < 0.5
+        super().__init__(self.name, "")
 
     def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
         return _DoomedFile(self, name, flags)
 
     def count(self, *, after: bool) -> None:
-        if after == self.after:
-            self.left -= 1
-            if not self.left:
+        if after == self._after and self._notes.count >= self._marks:
+            self._left -= 1
+            if not self._left:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Counted(MarkFile):
+    """Knows how many marks this process has made."""
+
+    count = 0
+
+    def append(self, mark: Mark, /) -> None:
+        super().append(mark)
+        self.count += 1
 
 
 class _DoomedFile(apsw.VFSFile):
@@ -74,10 +89,10 @@ class _DoomedFile(apsw.VFSFile):
 async def work(order: Order) -> None:
     folder = Path(order.folder)
     world = RealWorld()
-    vfs = Doomed(order).name if order.die_at else None  # type: ignore[attr-defined]
+    notes = Counted(folder / "marks")
+    disk = Doomed(order, notes) if order.die_at else None
+    vfs = disk.name if disk is not None else None
     journal = SQLiteJournal(folder / "journal.db", world=world, vfs=vfs)
-    notes = MarkFile(folder / "marks")
-    notes.append(Mark("born", order.life))
     turns, model_s, runs, slow = order.pace
     workers = Workers(
         journal=journal,
@@ -97,10 +112,20 @@ async def work(order: Order) -> None:
 
 
 def main() -> None:
+    """One line in: an order. Two lines out: the worker's process id and, when it is dead, its
+    status. It is reaped with the next order, so that until then its id is nobody else's."""
     print("ready", flush=True)
-    line = sys.stdin.readline()
-    if line:
-        asyncio.run(work(Order(**json.loads(line))))
+    dead = 0
+    for line in sys.stdin:
+        if dead:
+            os.waitpid(dead, 0)
+        dead = os.fork()
+        if not dead:
+            asyncio.run(work(Order(**json.loads(line))))
+            return
+        print(dead, flush=True)
+        info = os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
+        print(-info.si_status if info.si_code != os.CLD_EXITED else info.si_status, flush=True)
 
 
 if __name__ == "__main__":

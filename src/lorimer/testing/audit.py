@@ -63,10 +63,9 @@ class Report:
     runs: int = 0
     effects: Counter[str] = field(default_factory=Counter[str])
     """Different effects that were begun, by safety class (and `model`)."""
-    again: Counter[str] = field(default_factory=Counter[str])
-    """Begun once more, because a process died in the middle of them."""
-    unrecorded: Counter[str] = field(default_factory=Counter[str])
-    """Begun once more although they had ended: it died before the result was recorded."""
+    repeated: list[Mark] = field(default_factory=list[Mark])
+    """Of each beginning that had to be made again: the last mark before its process died. With
+    the edge `end` the effect was over, and only its result was not yet recorded."""
     unknown: int = 0
     """Unsafe effects of which the model was told that their outcome is not known."""
     never_begun: int = 0
@@ -84,9 +83,10 @@ class Report:
             raise AssertionError(f"{len(self.violations)} violations\n  {shown}\n{hint}")
 
     def __str__(self) -> str:
+        again = Counter((mark.safety, mark.edge) for mark in self.repeated)
         counted = "; ".join(
-            f"{kind}: {count} effects, {self.again[kind]} begun again when cut short, "
-            f"{self.unrecorded[kind]} when ended but not recorded"
+            f"{kind}: {count} effects, {again[kind, 'begin']} begun again when cut short, "
+            f"{again[kind, 'end']} when ended but not recorded"
             for kind, count in sorted(self.effects.items())
         )
         return (
@@ -198,11 +198,10 @@ class _Run:
                 ended.add((*place, mark.life))
         for place, begun in begins.items():
             yield from self.began(begun)
-            kind = place[2]
-            self.report.effects[kind] += 1
+            self.report.effects[place[2]] += 1
             for before in begun[:-1]:
-                over = (*place, before.life) in ended
-                (self.report.unrecorded if over else self.report.again)[kind] += 1
+                edge = "end" if (*place, before.life) in ended else "begin"
+                self.report.repeated.append(before._replace(edge=edge))
         yield from self.unknown(begins)
         yield from self.no_key_twice(begins)
 
