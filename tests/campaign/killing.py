@@ -3,6 +3,7 @@ audited afterwards: the marks, and a copy of what the journal held after each de
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Sequence
@@ -158,23 +159,8 @@ class Campaign:
     """How each process died: at its `start`, in its `work`, in the middle of a `commit`."""
     seconds: float
 
-    async def evidence(self) -> list[Evidence]:
-        """Every run, as the journal has it."""
-        journal = SQLiteJournal(self.folder / "journal.db")
-        streams: dict[str, list[Event]] = {}
-        found: list[Evidence] = []
-        try:
-            for row in await journal.runs(limit=1_000_000):
-                if row.stream not in streams:
-                    streams[row.stream] = [fact async for fact in journal.read(row.stream)]
-                facts = [fact for fact in streams[row.stream] if fact.run_id == row.run_id]
-                balance = await journal.balance(row.run_id)
-                found.append(Evidence(row.run_id, row.stream, facts, balance))
-        finally:
-            await journal.close()
-        return found
-
-    def audit(self, runs: Sequence[Evidence]) -> Report:
+    def audit(self) -> Report:
+        runs = asyncio.run(evidence(self.folder / "journal.db"))
         report = audit(runs, self.marks, self.copy.seen)
         for evidence in runs:
             report.violations += wrong_answers(evidence)
@@ -205,6 +191,20 @@ class Campaign:
 
     def _died(self, life: int) -> str:
         return self.kinds[life] if life < len(self.kinds) else ""
+
+
+async def evidence(path: Path) -> list[Evidence]:
+    """Every run in a journal that nobody writes any more."""
+    streams: dict[str, list[Event]] = {}
+    found: list[Evidence] = []
+    async with SQLiteJournal(path) as journal:
+        for row in await journal.runs(limit=1_000_000):
+            if row.stream not in streams:
+                streams[row.stream] = [fact async for fact in journal.read(row.stream)]
+            facts = [fact for fact in streams[row.stream] if fact.run_id == row.run_id]
+            balance = await journal.balance(row.run_id)
+            found.append(Evidence(row.run_id, row.stream, facts, balance))
+    return found
 
 
 def wrong_answers(evidence: Evidence) -> list[str]:

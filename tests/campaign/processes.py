@@ -62,6 +62,13 @@ class Parent:
         """To the worker, dead or alive."""
         os.kill(self._pid, number)
 
+    def freeze(self) -> None:
+        """Stop the worker; returns when it stands still."""
+        self.signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._pid}/task")
+        while any(_state(task) not in "TZX" for task in tasks.iterdir()):
+            time.sleep(0.001)
+
     def wait(self, seconds: float = PATIENCE_S) -> int:
         """Until it is dead."""
         until = time.monotonic() + seconds
@@ -91,3 +98,10 @@ class Parent:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # a thread that has ended
+        return "X"

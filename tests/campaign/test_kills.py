@@ -6,7 +6,6 @@ processes are never the same twice: the seed gives the same agents and the same 
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from random import SystemRandom
@@ -29,7 +28,7 @@ def test_nothing_recorded_is_done_again_and_nothing_unsafe_twice(tmp_path: Path)
         pace = Pace(turns=(3, 9), model_s=(0.005, 0.1))
         plan = Kills(seed, 50, agents=12, effects=500, pace=pace, marks=(5, 90))
     campaign = plan.run(tmp_path)
-    report = campaign.audit(asyncio.run(campaign.evidence()))
+    report = campaign.audit()
     print(f"\nseed {seed}, {plan.agents} agents: {campaign.summary(report)}")
     report.require(f"Play it again with LORIMER_SEED={seed}. Marks and journal: {tmp_path}")
     assert report.total >= plan.effects

@@ -205,6 +205,11 @@ class Workers:
             going[0] = event.run_id
             self.notes.append(Mark("accepted", self.life, run=event.run_id))
 
+        @pipeline.on("run.resumed")
+        def _(event: Event) -> None:
+            facts = str(event.data["facts"])
+            self.notes.append(Mark("resumed", self.life, run=event.run_id, effect=facts))
+
         return pipeline, going
 
     async def resume(self, pipeline: Pipeline, going: list[str], row: RunRow) -> None:

@@ -38,6 +38,10 @@ class Seen:
             seqs.append(seq)
             lives.append(life)
 
+    def forget(self, stream: str) -> None:
+        """What was noted of a stream."""
+        self._grown.pop(stream, None)
+
     def life(self, stream: str, seq: int) -> int:
         """The first process after whose death that fact was there. Raises LookupError for one
         that never was."""
