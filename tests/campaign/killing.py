@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,8 +165,7 @@ class Campaign:
         report = audit(runs, self.marks, self.copy.seen)
         for evidence in runs:
             report.violations += wrong_answers(evidence)
-        twice = _twice(self.marks)
-        report.violations += [f"unsafe, and begun {n} times: {what}" for what, n in twice]
+        report.violations += begun_twice(self.marks)
         return report
 
 
@@ -225,10 +225,8 @@ def wrong_answers(evidence: Evidence) -> list[str]:
     return wrong
 
 
-def _twice(marks: Sequence[Mark]) -> list[tuple[str, int]]:
+def begun_twice(marks: Sequence[Mark]) -> list[str]:
     """Unsafe effects that were begun more than once, by their arguments: each has its own."""
-    counts: dict[str, int] = {}
-    for mark in marks:
-        if mark.edge == "begin" and mark.safety == "unsafe":
-            counts[mark.effect] = counts.get(mark.effect, 0) + 1
-    return [(what, n) for what, n in counts.items() if n > 1]
+    unsafe = [m.effect for m in marks if m.edge == "begin" and m.safety == Safety.UNSAFE.value]
+    counts = Counter(unsafe).items()
+    return [f"unsafe, and begun {count} times: {what}" for what, count in counts if count > 1]

@@ -8,7 +8,8 @@ unfinished, as the command line does, and begins new ones until it is told to st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from random import Random
 
@@ -19,7 +20,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Block, Request, TextBlock, ToolUse
+from lorimer.core.messages import Block, Delta, Request, Response, TextBlock, ToolUse
 from lorimer.core.world import World
 from lorimer.journal import SQLiteJournal
 from lorimer.models.pricing import Price
@@ -128,11 +129,14 @@ class Thinking(ScriptedModel):
         self._script = script
         self._range = pace.model_s
 
-    async def stream(self, request: Request, *, world: World):  # noqa: ANN201
+    async def stream(
+        self, request: Request, *, world: World
+    ) -> AsyncGenerator[Delta | Response, None]:
         *_, dice = self._script.dice(request)
         await world.sleep(dice.uniform(*self._range))
-        async for item in super().stream(request, world=world):
-            yield item
+        async with aclosing(super().stream(request, world=world)) as answer:
+            async for item in answer:
+                yield item
 
 
 @dataclass

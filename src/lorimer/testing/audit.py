@@ -100,10 +100,16 @@ class Report:
 
 
 def audit(
-    runs: Iterable[Evidence], marks: Sequence[Mark], seen: Seen, *, statuses: Sequence[str] = ("ok",)
+    runs: Iterable[Evidence],
+    marks: Sequence[Mark],
+    seen: Seen,
+    *,
+    statuses: Sequence[str] = ("ok",),
+    power: bool = False,
 ) -> Report:
     """Hold the contract of docs/durability.md against marks and journal. Every process but the
-    last was killed; all runs are over."""
+    last was killed; all runs are over. `power`: it died of a loss of power, so only what was
+    synced had to outlive it."""
     report = Report()
     by_run: dict[str, list[Mark]] = defaultdict(list)
     for mark in marks:
@@ -113,7 +119,7 @@ def audit(
     for evidence in runs:
         known.add(evidence.run)
         report.runs += 1
-        run = _Run(evidence, by_run[evidence.run], seen, report)
+        run = _Run(evidence, by_run[evidence.run], seen, report, power)
         for problem in run.problems(statuses):
             complain(f"run {evidence.run}: {problem}")
     for run_id in by_run.keys() - known - {""}:
@@ -125,11 +131,17 @@ class _Run:
     """One run under audit."""
 
     def __init__(
-        self, evidence: Evidence, marks: Sequence[Mark], seen: Seen, report: Report
+        self,
+        evidence: Evidence,
+        marks: Sequence[Mark],
+        seen: Seen,
+        report: Report,
+        power: bool,
     ) -> None:
         self.evidence = evidence
         self.marks = marks
         self.report = report
+        self.power = power
         self.seen: dict[tuple[str, int, str], int] = {}
         """Kind, iteration and key of each fact: the process after whose death it was there."""
         self.facts: dict[tuple[str, int, str], Event] = {}
@@ -238,6 +250,8 @@ class _Run:
     def covered(self, mark: Mark, where: str) -> Iterator[str]:
         """What an effect rests on is in the journal before the effect begins: its own intent,
         the reply that asked for it, and all results before it."""
+        if self.power and mark.safety != Safety.UNSAFE.value:
+            return
         needed = [("run.start", 0, "")]
         if mark.safety == MODEL:
             needed.append(("model.intent", mark.iteration, mark.call))

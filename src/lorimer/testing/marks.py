@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol, cast
 
@@ -156,10 +156,15 @@ class MarkedModel:
         iteration = iteration_of(request)
         mark = Mark("begin", self._life, MODEL, self._run(), iteration, "0", "", "")
         self._notes.append(mark)
-        async for item in self._model.stream(request, world=world):
-            if isinstance(item, Response):
-                self._notes.append(mark._replace(edge="end"))
-            yield item
+        answer = self._model.stream(request, world=world)
+        try:
+            async for item in answer:
+                if isinstance(item, Response):
+                    self._notes.append(mark._replace(edge="end"))
+                yield item
+        finally:
+            if isinstance(answer, AsyncGenerator):
+                await answer.aclose()
 
 
 def iteration_of(request: Request) -> int:
