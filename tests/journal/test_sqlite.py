@@ -333,6 +333,19 @@ def test_visible_commits_of_one_run_are_made_in_line_and_never_fsynced(
     store.run(test, disk.name)
 
 
+def test_a_visible_commit_is_not_fsynced_before_the_first_synced_one(
+    any_store: Store, disk: Disk
+) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)  # opens the file, and begins the log
+        synced = disk.syncs
+        for number in range(10):
+            await journal.append("s", epoch, [note(str(number))], sync=False)
+        assert disk.syncs == synced
+
+    any_store.run(test, disk.name)
+
+
 def test_a_long_run_of_visible_commits_never_fsyncs_on_the_loop(store: Store, disk: Disk) -> None:
     async def test(journal: Journal) -> None:
         epoch = await journal.claim("s", "me", 30)

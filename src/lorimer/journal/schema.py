@@ -19,7 +19,7 @@ from typing import Final
 import apsw
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
-from lorimer.journal.database import Database, connect, number
+from lorimer.journal.database import Database, connect, number, one
 from lorimer.journal.faults import explain
 
 MEMORY: Final = ":memory:"
@@ -74,7 +74,8 @@ def open_for_writing(path: str, vfs: str | None) -> Database:
     try:
         _identify(db, path)
         db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a new file
-        db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        one(db, "PRAGMA journal_mode=WAL")  # answers with a row: nothing after it would be run
         _migrate(db, path)
     except BaseException as error:
         db.close()
