@@ -299,9 +299,7 @@ class Launcher:
         return self._conversation
 
     async def _claim(self, stream: str) -> Conversation:
-        return await Conversation.open(
-            self.journal, stream, self._owner, self.world, self._claim_s
-        )
+        return await Conversation.open(self.journal, stream, self._owner, self.world, self._claim_s)
 
     async def _store(self, plan: Plan) -> None:
         if plan.digest not in self._stored:

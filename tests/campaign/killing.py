@@ -163,11 +163,10 @@ class Campaign:
     def audit(self) -> Report:
         runs = asyncio.run(evidence(self.folder / "journal.db"))
         report = audit(runs, self.marks, self.copy.seen)
-        for evidence in runs:
-            report.violations += wrong_answers(evidence)
+        for run in runs:
+            report.violations += wrong_answers(run)
         report.violations += begun_twice(self.marks)
         return report
-
 
     def summary(self, report: Report) -> str:
         """The figures, with the re-runs of idempotent effects by the kind of death."""
@@ -207,11 +206,11 @@ async def evidence(path: Path) -> list[Evidence]:
     return found
 
 
-def wrong_answers(evidence: Evidence) -> list[str]:
+def wrong_answers(run: Evidence) -> list[str]:
     """Results that answer another call than their own: each names what it was asked."""
     asked: dict[tuple[int, int], str] = {}
     wrong: list[str] = []
-    for fact in evidence.facts:
+    for fact in run.facts:
         if fact.type == "model.reply":
             calls = [block for block in fact.data["content"] if block["type"] == "tool_use"]  # type: ignore[union-attr,index,call-overload]
             for index, call in enumerate(calls):
@@ -221,7 +220,7 @@ def wrong_answers(evidence: Evidence) -> list[str]:
             content = str(fact.data["content"])
             told = "exec.tool.outcome_unknown" in content
             if not told and not content.endswith((f"done {n}", f"no {n}")):
-                wrong.append(f"run {evidence.run}: {n} was answered with {content!r}")
+                wrong.append(f"run {run.run}: {n} was answered with {content!r}")
     return wrong
 
 

@@ -12,7 +12,6 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 
 from tests.campaign.worker_process import Order
 
@@ -89,7 +88,7 @@ class Parent:
     def __enter__(self) -> Parent:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._pid and self._status is None:
             with suppress(ProcessLookupError):
                 self.kill()

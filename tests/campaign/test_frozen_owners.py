@@ -44,11 +44,11 @@ def test_a_frozen_owner_does_nothing_that_it_had_not_announced(tmp_path: Path) -
             out.add(part)
     late = ", ".join(f"{n} {kind}" for kind, n in sorted(out.late.items())) or "none"
     unknown = sum(report.unknown for report in out.reports)
+    effects = sum(report.total for report in out.reports)
     print(
-        f"\nseeds {seed} to {seed + count - 1}: {len(out.reports)} owners frozen "
-        f"({out.in_commit} more times in the middle of a commit), {out.taken_over} runs taken over, "
-        f"{sum(report.total for report in out.reports)} effects in {time.monotonic() - began:.0f} s; "
-        f"begun by an owner that had lost its run: {late}; "
-        f"{unknown} outcomes told as unknown"
+        f"\nseeds {seed} to {seed + count - 1}: {len(out.reports)} owners frozen (also "
+        f"{out.in_commit} times in the middle of a commit), {out.taken_over} runs taken over, "
+        f"{effects} effects in {time.monotonic() - began:.0f} s; begun by an owner that had lost "
+        f"its run: {late}; {unknown} outcomes told as unknown"
     )
     assert out.taken_over >= count

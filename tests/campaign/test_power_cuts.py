@@ -173,9 +173,7 @@ def cuts_of(seed: int, folder: Path) -> list[Report]:
     return reports
 
 
-def test_live_runs_survive_a_loss_of_power(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_live_runs_survive_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "CHECKPOINT_PAGES", 24)
     given = os.environ.get("LORIMER_SEED", "")
     seed = int(given) if given else SystemRandom().randrange(2**31)

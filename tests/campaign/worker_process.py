@@ -1,5 +1,5 @@
-"""Forks workers to be killed, one after the other: so each life of a worker begins at once, with all
-that it needs imported. A worker ends by itself only when it is told that enough is done."""
+"""Forks workers to be killed, one after the other, so that each begins its life with all imported
+that it needs. A worker ends by itself only when it is told that enough is done."""
 
 from __future__ import annotations
 

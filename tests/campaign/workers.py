@@ -190,9 +190,7 @@ class Workers:
         """A pipeline, and where the id of its present run is kept."""
         going = [""]
         script = Script(self.seed, self.pace)
-        model = MarkedModel(
-            Thinking(script, self.pace), self.notes, self.life, lambda: going[0]
-        )
+        model = MarkedModel(Thinking(script, self.pace), self.notes, self.life, lambda: going[0])
         pipeline = Pipeline(
             preset_manifest("agent", model="scripted:m"),
             tools=self.registry,

@@ -3,6 +3,7 @@
 from lorimer.models.scripted import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
+from lorimer.testing.kills import under_kills
 from lorimer.testing.simulation import SimulatedCrash, SimulatedWorld, simulate, simulate_in
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "Turn",
     "simulate",
     "simulate_in",
+    "under_kills",
 ]

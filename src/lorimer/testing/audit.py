@@ -80,6 +80,15 @@ class Report:
         """Effects of tools."""
         return sum(self.effects.values()) - self.effects[MODEL]
 
+    def add(self, other: Report) -> None:
+        """Count what another one has counted too."""
+        self.violations += other.violations
+        self.runs += other.runs
+        self.effects += other.effects
+        self.repeated += other.repeated
+        self.unknown += other.unknown
+        self.never_begun += other.never_begun
+
     def require(self, hint: str) -> None:
         """Raises AssertionError with the first violations, if there are any, and the hint."""
         if self.violations:
@@ -180,14 +189,14 @@ class _Run:
             kind = promised.get(mark.edge)
             if kind is None:
                 continue
-            lives = [life for (type, _, _), life in self.seen.items() if type == kind]
+            lives = [life for place, life in self.seen.items() if place[0] == kind]
             if not lives or lives[0] > mark.life:
                 yield f"process {mark.life} told that it was {mark.edge}; {kind} was not there"
 
     def results(self) -> Iterator[str]:
         """Each call of a reply has one result, under its own number."""
-        for (type, iteration, _), reply in self.facts.items():
-            if type != "model.reply":
+        for (fact_kind, iteration, _), reply in self.facts.items():
+            if fact_kind != "model.reply":
                 continue
             content = reply.data.get("content")
             blocks = content if isinstance(content, list) else []
@@ -256,7 +265,9 @@ class _Run:
         if mark.safety == MODEL:
             needed.append(("model.intent", mark.iteration, mark.call))
             at = mark.iteration - 1
-            needed += [p for p in self.facts if p[1] == at and p[0] in ("model.reply", "tool.result")]
+            needed += [
+                p for p in self.facts if p[1] == at and p[0] in ("model.reply", "tool.result")
+            ]
         else:
             needed.append(("model.reply", mark.iteration, "0"))
             if mark.safety != Safety.READ_ONLY.value:
@@ -271,26 +282,26 @@ class _Run:
 
     def unknown(self, begins: Mapping[tuple[int, str, str], Sequence[Mark]]) -> Iterator[str]:
         """An unsafe effect cut off from its result is told to the model as unknown, no other."""
-        for (type, iteration, key), fact in self.facts.items():
-            if type != "tool.result":
+        for place, fact in self.facts.items():
+            if place[0] != "tool.result":
                 continue
+            _, iteration, key = place
             begun = begins.get((iteration, key, Safety.UNSAFE.value), ())
             told = fact.data.get("error") == UNKNOWN
-            cut_off = bool(begun) and self.seen[type, iteration, key] > begun[-1].life
+            cut_off = bool(begun) and self.seen[place] > begun[-1].life
             self.report.unknown += told
             self.report.never_begun += told and not begun
             intent = self.seen.get(("tool.intent", iteration, key))
-            dead = intent is not None and intent < self.seen[type, iteration, key]
+            dead = intent is not None and intent < self.seen[place]
             if cut_off and not told:
                 yield f"turn {iteration}, call {key}: cut short, and told as {fact.data}"
             if told and not dead:
                 yield f"turn {iteration}, call {key}: told as unknown, and no process died in it"
 
-    def no_key_twice(
-        self, begins: Mapping[tuple[int, str, str], Sequence[Mark]]
-    ) -> Iterator[str]:
+    def no_key_twice(self, begins: Mapping[tuple[int, str, str], Sequence[Mark]]) -> Iterator[str]:
         keys = Counter(begun[0].key for (_, _, kind), begun in begins.items() if kind != MODEL)
-        yield from (f"{count} effects had the key {key}" for key, count in keys.items() if count > 1)
+        shared = [(key, count) for key, count in keys.items() if count > 1]
+        yield from (f"{count} effects had the key {key}" for key, count in shared)
 
 
 def _is_call(block: JSON) -> bool:
