@@ -48,7 +48,7 @@ bench: setup ## measure the budgets
 	$(BIN)/python -m benchmarks
 
 campaign: setup ## run kills, seeds and random programs at full figures (long)
-	LORIMER_CAMPAIGN=1 $(BIN)/pytest -q -s --timeout=0 tests/campaign
+	LORIMER_CAMPAIGN=1 $(BIN)/pytest -q -s --timeout=0 tests/campaign tests/journal/test_power.py
 
 coverage: setup ## run the tests and report the lines that they miss
 	$(BIN)/coverage erase

@@ -10,10 +10,12 @@ import pytest
 from lorimer import Limits, Pipeline, PipelineError, PipelinePresets
 from lorimer.core.cancel import Reason
 from lorimer.core.history import History
+from lorimer.core.errors import ConfigError, JournalError
 from lorimer.core.journal import Journal
 from lorimer.core.messages import (
     ImageBlock,
     Message,
+    Request,
     Response,
     StopReason,
     ToolResultBlock,
@@ -24,7 +26,13 @@ from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.sqlite import SQLiteJournal
 from lorimer.models.registry import Models
-from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.testing import (
+    ScriptedModel,
+    SimulatedCrash,
+    SimulatedWorld,
+    simulate,
+    simulate_in,
+)
 from lorimer.tools import Tool, ToolContext, ToolResult
 from tests.core.support import check_history
 
@@ -107,6 +115,56 @@ def test_a_long_run_keeps_its_claim_against_a_bystander() -> None:
         await journal.close()
 
     simulate(main)
+
+
+def test_the_length_of_a_claim_is_chosen() -> None:
+    """Long enough for the calls of a live run, however long; soon over once its process is dead."""
+    world = SimulatedWorld(seed=1)
+
+    class Durable(MemoryJournal):
+        durable = True  # so its claims are prolonged
+
+    journal = Durable(world)
+
+    def mine(world: SimulatedWorld, owner: str) -> Pipeline:
+        def reply(request: Request) -> str | list[ToolUse]:
+            return [ToolUse("a", "send", {})] if len(request.messages) == 1 else "done"
+
+        models = Models(providers={"scripted": ScriptedModel(reply)})
+        return PipelinePresets.chat(
+            model="scripted:m",
+            models=models,
+            tools=[Send(seconds=100)],
+            journal=journal,
+            world=world,
+            session_id="s",
+            owner=owner,
+            claim_s=3,
+        )
+
+    async def killed(world: SimulatedWorld) -> None:
+        run = asyncio.get_running_loop().create_task(mine(world, "me").run("go"))
+        await world.sleep(50)
+        with pytest.raises(JournalError, match="is being written by 'me'"):
+            await mine(world, "other").run("let me in")
+        await run
+
+    async def resumed(world: SimulatedWorld) -> None:
+        (row,) = await journal.runs()
+        with pytest.raises(JournalError, match="is being written by 'me'"):
+            await mine(world, "other").resume(row.run_id)
+        await world.sleep(3)
+        assert (await mine(world, "other").resume(row.run_id)).status == "ok"
+
+    with pytest.raises(SimulatedCrash):
+        simulate_in(world, killed, crash_at_s=world.monotonic() + 60)
+    simulate_in(world, resumed)
+
+
+@pytest.mark.parametrize("claim_s", [0, -1, float("inf"), float("nan"), "30"])
+def test_a_claim_has_a_length(claim_s: float) -> None:
+    with pytest.raises(ConfigError, match="claim_s must be more than 0 s, and finite"):
+        PipelinePresets.chat(claim_s=claim_s)
 
 
 def test_a_run_whose_claim_is_lost_stops() -> None:
