@@ -108,6 +108,7 @@ class Launcher:
                 listeners=Listeners(self._bus, tap),
                 position=conversation.seq,
                 snapshot_at=conversation.snapshot_at,
+                holds=conversation.check if self.journal.durable else None,
             )
             return self._launch(plan, context, conversation, input, shared)
         except BaseException:
@@ -193,7 +194,8 @@ class Launcher:
         if not facts or facts[0].run_id != row.run_id:
             await conversation.release()
             raise PipelineError(
-                f"Run {row.run_id} was given up: its conversation has gone on without it.",
+                f"Run {row.run_id} does not wait any more: meanwhile it has ended, or its "
+                "conversation has gone on without it.",
                 code=ExecutorErrorCode.EXEC_RUN_ENDED,
             )
         return conversation
@@ -226,6 +228,7 @@ class Launcher:
             used_s=used,
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
+            holds=conversation.check if self.journal.durable else None,
         )
         if plan.converses:
             self._conversation, self.session_id = conversation, conversation.stream

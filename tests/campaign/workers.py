@@ -15,7 +15,12 @@ from random import Random
 
 from lorimer import Pipeline
 from lorimer.cli.reading import take_over
-from lorimer.core.errors import ExecutorErrorCode, JournalError, ToolExecutionError
+from lorimer.core.errors import (
+    ExecutorErrorCode,
+    JournalError,
+    PipelineError,
+    ToolExecutionError,
+)
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
 from lorimer.core.jsonable import JSON
@@ -223,6 +228,10 @@ class Workers:
                 if error.code is not CONFLICT or self.take_over:
                     raise
                 await self.world.sleep(0.01)
+            except PipelineError as error:
+                if error.code is ExecutorErrorCode.EXEC_RUN_ENDED:
+                    return  # its owner has woken up in time
+                raise
             else:
                 break
         self.told(row.run_id, result.status)

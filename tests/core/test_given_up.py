@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from lorimer import Limits, Pipeline, PipelineError, PipelinePresets
 from lorimer.core.cancel import Reason
 from lorimer.core.history import History
 from lorimer.core.errors import ConfigError, JournalError
+from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.messages import (
     ImageBlock,
@@ -63,6 +65,7 @@ def _chat(
     *,
     session: str = "",
     owner: str = "",
+    claim_s: float = CLAIM_S,
 ) -> Pipeline:
     return PipelinePresets.agent(
         model="scripted:m",
@@ -72,6 +75,7 @@ def _chat(
         world=world,
         session_id=session,
         owner=owner,
+        claim_s=claim_s,
     )
 
 
@@ -130,16 +134,9 @@ def test_the_length_of_a_claim_is_chosen() -> None:
         def reply(request: Request) -> str | list[ToolUse]:
             return [ToolUse("a", "send", {})] if len(request.messages) == 1 else "done"
 
-        models = Models(providers={"scripted": ScriptedModel(reply)})
-        return PipelinePresets.chat(
-            model="scripted:m",
-            models=models,
-            tools=[Send(seconds=100)],
-            journal=journal,
-            world=world,
-            session_id="s",
-            owner=owner,
-            claim_s=3,
+        tools = [Send(seconds=100)]
+        return _chat(
+            world, journal, ScriptedModel(reply), tools, session="s", owner=owner, claim_s=3
         )
 
     async def killed(world: SimulatedWorld) -> None:
@@ -159,6 +156,43 @@ def test_the_length_of_a_claim_is_chosen() -> None:
     with pytest.raises(SimulatedCrash):
         simulate_in(world, killed, crash_at_s=world.monotonic() + 60)
     simulate_in(world, resumed)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("at", ["model.intent", "tool.intent", "model.reply"])
+def test_an_owner_that_wakes_up_begins_nothing_that_is_not_its_own_any_more(
+    at: str, taken: bool
+) -> None:
+    """It was frozen right after a fact was written, for longer than its claim holds."""
+
+    class Freezing(MemoryJournal):
+        durable = True
+
+        async def append(self, stream: str, epoch: int, facts: Sequence[Event], **how: Any) -> int:
+            last = await super().append(stream, epoch, facts, **how)
+            if facts[-1].type == at and not self.frozen:
+                self.frozen = True
+                world.clock.advance(10)
+                if taken:
+                    assert await self.claim(stream, "other", 3600) > epoch
+            return last
+
+        frozen = False
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = Freezing(world)
+        send = Send(seconds=0)
+        model = ScriptedModel([[ToolUse("a", "send", {})], "done"])
+        chat = _chat(world, journal, model, [send], owner="me", claim_s=3)
+        result = await chat.run("go", raise_on_error=False)
+        if taken:
+            assert (result.status, str(result.code)) == ("suspended", "exec.journal.conflict")
+            assert (model.calls, send.sent) == (at != "model.intent", 0)
+        else:
+            assert (result.status, model.calls, send.sent) == ("ok", 2, 1)
+
+    world = SimulatedWorld()
+    simulate_in(world, main)
 
 
 @pytest.mark.parametrize("claim_s", [0, -1, float("inf"), float("nan"), "30"])

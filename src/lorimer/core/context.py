@@ -70,6 +70,7 @@ class RunContext:
         "_dice",
         "_drained",
         "_held",
+        "_holds",
         "_listeners",
         "_recorded",
         "_patient",
@@ -115,6 +116,7 @@ class RunContext:
         used_s: float = 0.0,
         position: int = 0,
         snapshot_at: int = 0,
+        holds: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.id = id
         self.stream = stream
@@ -161,6 +163,8 @@ class RunContext:
         """Seconds it had run before it was resumed. The first new fact tells how many it is by
         then."""
         self._resumed_at = world.monotonic() if self.facts else 0.0
+        self._holds = holds
+        """Raises JournalError when this process has lost the stream; None: it cannot."""
         self._listeners = listeners
         self.heard = False
         """Somebody listens to something of this run; looked at anew in each iteration."""
@@ -320,7 +324,8 @@ class RunContext:
         is not a LorimerError.
 
         Returns the call's data, from the journal if it is there. Raises Unknown for an unsafe
-        effect that was begun before a crash and has no result.
+        effect that was begun before a crash and has no result, and JournalError, before anything
+        is called, when another process has taken the run over.
         """
         digest = short_hash(request)
         intent_type, result_type = _FACTS.get(kind, ("effect.intent", "effect"))
@@ -366,6 +371,8 @@ class RunContext:
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None
         data = head
+        if self._holds is not None:
+            await self._holds()
         try:
             data.update(await call())
         except LorimerError as failure:

@@ -138,6 +138,15 @@ class Conversation:
             raise refuse_epoch(self.stream)
         self._claimed = now
 
+    async def check(self) -> None:
+        """Before something is begun outside: a process that was frozen may have lost the stream
+        without noticing, so a claim that has run out is made again. Costs nothing before.
+
+        Raises JournalError as `renew` does.
+        """
+        if self._world.monotonic() - self._claimed >= self.claim_s:
+            await self.renew()
+
     async def snapshot(self, known: Sequence[Event] = ()) -> None:
         """Keep the fold of all ended runs, so that the next `open` reads only what came after.
         Its size is that of the conversation: ask for it rarely. `known` are the stream's last
