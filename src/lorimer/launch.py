@@ -29,7 +29,7 @@ from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
-from lorimer.journal.conversation import Conversation
+from lorimer.journal.conversation import CLAIM_S, Conversation
 
 _log: Final = logging.getLogger("lorimer.launch")
 
@@ -51,7 +51,7 @@ class Launcher:
         *,
         session_id: str,
         owner: str,
-        claim_s: float,
+        claim_s: float = CLAIM_S,
     ) -> None:
         self.journal = journal
         self.world = world

@@ -17,7 +17,6 @@ from lorimer import Pipeline
 from lorimer.cli.reading import take_over
 from lorimer.core.errors import (
     ExecutorErrorCode,
-    JournalError,
     PipelineError,
     ToolExecutionError,
 )
@@ -38,7 +37,6 @@ from lorimer.tools.base import ToolInput
 from lorimer.tools.registry import ToolRegistry
 from tests.core.support import check_history
 
-CONFLICT = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
 LIMITS = Limits(max_turns=60, max_cost_usd=5.0)
 
 
@@ -221,19 +219,13 @@ class Workers:
 
     async def resume(self, pipeline: Pipeline, going: list[str], row: RunRow) -> None:
         going[0] = row.run_id
-        while True:
-            try:
-                result = await pipeline.resume(row.run_id, raise_on_error=False)
-            except JournalError as error:
-                if error.code is not CONFLICT or self.take_over:
-                    raise
-                await self.world.sleep(0.01)
-            except PipelineError as error:
-                if error.code is ExecutorErrorCode.EXEC_RUN_ENDED:
-                    return  # its owner has woken up in time
-                raise
-            else:
-                break
+        wait_s = 0.0 if self.take_over else 60.0
+        try:
+            result = await pipeline.resume(row.run_id, wait_s=wait_s, raise_on_error=False)
+        except PipelineError as error:
+            if error.code is ExecutorErrorCode.EXEC_RUN_ENDED:
+                return  # its owner has woken up in time
+            raise
         self.told(row.run_id, result.status)
 
     def told(self, run_id: str, status: str) -> None:
