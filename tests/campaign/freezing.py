@@ -11,7 +11,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,9 +135,8 @@ def _lines(log: Path) -> int:
     return log.read_bytes().count(b"\n")
 
 
-def _until(true: object, parent: Parent) -> None:
+def _until(true: Callable[[], bool], parent: Parent) -> None:
     until = time.monotonic() + PATIENCE_S
-    assert callable(true)
     while not true():
         assert parent.status is None, f"a worker ended too early: {parent.said()}"
         assert time.monotonic() < until, "a worker makes no progress"
