@@ -24,10 +24,11 @@ from lorimer.testing.marks import Mark, read_marks
 from tests.campaign.killing import evidence, wrong_answers
 from tests.campaign.processes import PATIENCE_S, Parent
 from tests.campaign.worker_process import Order
+from tests.campaign.workers import Pace
 
 CLAIM_S = 0.3
 AGENTS = 6
-PACE: list[object] = [(3, 9), (0.005, 0.06), 3, 0.2]
+PACE = Pace(turns=(3, 9), model_s=(0.005, 0.06), slow=0.2)
 
 
 @dataclass

@@ -40,6 +40,8 @@ class Copy:
 
     def take(self, life: int) -> None:
         """Read what is new since the last time."""
+        if not self._path.exists():
+            return
         db = apsw.Connection(str(self._path))
         # what the dead process left in the log is for the next one to find, not for us to tidy up
         db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -84,7 +86,6 @@ class Kills:
     pace: Pace
     marks: tuple[int, int] = (20, 1400)
     """After how many marks of a life it is killed, where it is not killed at its start."""
-
     writes: int = 16
     """At which write or sync of its journal's files after that it is killed, at most, where it is
     to die in the middle of a commit."""
@@ -139,8 +140,7 @@ class Kills:
         assert parent.wait() == 0, f"the last process did not end well: {parent.said()}"
 
     def _order(self, folder: Path, life: int) -> Order:
-        pace = [self.pace.turns, self.pace.model_s, self.pace.runs, self.pace.slow]
-        return Order(str(folder), life, self.seed, self.agents, pace)
+        return Order(str(folder), life, self.seed, self.agents, self.pace)
 
 
 def _ended(log: Path) -> int:

@@ -20,6 +20,9 @@ from lorimer.testing.marks import Mark, MarkFile
 from lorimer.world import RealWorld
 from tests.campaign.workers import Pace, Workers
 
+MOST_S = 900
+"""Seconds that a worker lives at most, should nobody be there any more to end it."""
+
 
 @dataclass
 class Order:
@@ -29,7 +32,7 @@ class Order:
     life: int
     seed: int
     agents: int
-    pace: list[object]
+    pace: Pace
     owner: str = ""
     """Default: as the command line names itself."""
     claim_s: float = 30.0
@@ -93,7 +96,6 @@ async def work(order: Order) -> None:
     disk = Doomed(order, notes) if order.die_at else None
     vfs = disk.name if disk is not None else None
     journal = SQLiteJournal(folder / "journal.db", world=world, vfs=vfs)
-    turns, model_s, runs, slow = order.pace
     workers = Workers(
         journal=journal,
         world=world,
@@ -102,7 +104,7 @@ async def work(order: Order) -> None:
         owner=order.owner or own_name(),
         seed=order.seed,
         agents=order.agents,
-        pace=Pace(tuple(turns), tuple(model_s), runs, slow),  # type: ignore[arg-type]
+        pace=order.pace,
         claim_s=order.claim_s,
         enough=(folder / "enough").exists,
         take_over=not order.owner,
@@ -121,7 +123,9 @@ def main() -> None:
             os.waitpid(dead, 0)
         dead = os.fork()
         if not dead:
-            asyncio.run(work(Order(**json.loads(line))))
+            signal.alarm(MOST_S)
+            order = json.loads(line)
+            asyncio.run(work(Order(**{**order, "pace": Pace(**order["pace"])})))
             return
         print(dead, flush=True)
         info = os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)

@@ -25,6 +25,7 @@ from lorimer.core.journal import RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.messages import Block, Delta, Request, Response, TextBlock, ToolUse
+from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import SQLiteJournal
 from lorimer.models.pricing import Price
@@ -37,6 +38,7 @@ from lorimer.tools.base import ToolInput
 from lorimer.tools.registry import ToolRegistry
 from tests.core.support import check_history
 
+CONFLICT = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
 LIMITS = Limits(max_turns=60, max_cost_usd=5.0)
 
 
@@ -185,7 +187,7 @@ class Workers:
                 await pipeline.aclose()
                 pipeline, going = self.pipeline("")
             result = await pipeline.run(f"{name}.{number}", limits=LIMITS, raise_on_error=False)
-            self.told(result.run_id, result.status)
+            self.told(result)
             number += 1
         await pipeline.aclose()
 
@@ -226,8 +228,10 @@ class Workers:
             if error.code is ExecutorErrorCode.EXEC_RUN_ENDED:
                 return  # its owner has woken up in time
             raise
-        self.told(row.run_id, result.status)
+        self.told(result)
 
-    def told(self, run_id: str, status: str) -> None:
-        if status != "suspended":
-            self.notes.append(Mark("over", self.life, run=run_id, effect=status))
+    def told(self, result: PipelineResult) -> None:
+        if result.status != "suspended":
+            self.notes.append(Mark("over", self.life, run=result.run_id, effect=result.status))
+        elif result.exception is not None and result.code is not CONFLICT:
+            raise result.exception  # it asks for something else than is recorded, for instance
