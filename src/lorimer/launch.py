@@ -194,8 +194,8 @@ class Launcher:
         if not facts or facts[0].run_id != row.run_id:
             await conversation.release()
             raise PipelineError(
-                f"Run {row.run_id} does not wait any more: meanwhile it has ended, or its "
-                "conversation has gone on without it.",
+                f"Run {row.run_id} has ended meanwhile, or was given up: its conversation has "
+                "gone on without it.",
                 code=ExecutorErrorCode.EXEC_RUN_ENDED,
             )
         return conversation
