@@ -10,9 +10,9 @@ import pytest
 
 from lorimer import Limits, Pipeline, PipelineError, PipelinePresets
 from lorimer.core.cancel import Reason
-from lorimer.core.history import History
 from lorimer.core.errors import ConfigError, JournalError
 from lorimer.core.events import Event
+from lorimer.core.history import History
 from lorimer.core.journal import Journal
 from lorimer.core.messages import (
     ImageBlock,
