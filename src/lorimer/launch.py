@@ -254,10 +254,10 @@ class Launcher:
                     mail_of(context).look_soon()
                 result = await engine.run(plan, PipelineState(context, conversation.history, input))
                 conversation.add(context.facts[context.replayed :])
-                if shared and context.cut_short:  # it has not seen all that is recorded
+                left = context.reason in _LEFT
+                if shared and (left or context.cut_short or _lost_touch(result)):
+                    # more may be recorded than was seen of it, and whoever resumes it need not wait
                     self._conversation = None
-                elif shared and context.reason in _LEFT:
-                    self._conversation = None  # whoever resumes it need not wait
                     await _or_log(conversation.release())
                 if context.snapshot_due:
                     await _or_log(conversation.snapshot(context.facts))
@@ -357,6 +357,11 @@ async def _or_log(work: Coroutine[None, None, None]) -> None:
         await work
     except JournalError as error:
         _log.warning("after the end of a run: %s", error)
+
+
+def _lost_touch(result: PipelineResult) -> bool:
+    """The store failed: what it was asked to write may be there all the same."""
+    return result.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED
 
 
 def _used_s(facts: Sequence[Event]) -> float:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
-from lorimer.core.journal import LedgerEntry
+from lorimer.core.journal import Balance, LedgerEntry
 from lorimer.journal import MemoryJournal
+from lorimer.models import Price
+from lorimer.models.scripted import DEFAULT_USAGE
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import ToolContext
 from lorimer.tools.base import ToolInput
@@ -145,6 +147,105 @@ def test_a_fact_that_was_not_written_did_not_happen(at: str) -> None:
             assert at not in kinds(facts)
             assert kinds(facts).count("run.end") == 1
         result = await pipeline.run("on")
+        check_history(result.messages)
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("reason", list(Reason)[:4])
+@pytest.mark.parametrize("at", ["model.intent", "model.reply"])
+def test_money_is_counted_when_its_fact_was_not_written(at: str, reason: Reason) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unwritten(world)
+        journal.at = at
+        model = ScriptedModel(["paid", "paid again"], price=Price(3, 15))
+        pipeline = make(world, model, "chat", journal=journal)
+        asyncio.get_running_loop().call_later(1, pipeline.cancel, reason)
+        limits = {"max_cost_usd": 1.0}
+        result = await pipeline.run("go", limits=limits, raise_on_error=False)
+        if reason is Reason.SHUTDOWN:
+            assert result.status == "suspended"
+            result = await pipeline.resume(result.run_id)
+        assert result.events[-1].type == "run.end"
+        paid = DEFAULT_USAGE.input_tokens * 3_000 + DEFAULT_USAGE.output_tokens * 15_000
+        assert result.cost_nano == paid * model.calls
+        assert result.usage.input_tokens == DEFAULT_USAGE.input_tokens * model.calls
+        assert await journal.balance(result.run_id) == Balance(0, result.cost_nano)
+
+    simulate(main)
+
+
+def test_what_was_held_for_a_fact_that_was_not_written_is_written_with_the_next() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unwritten(world)
+        journal.at = "iteration.end"
+        model = ScriptedModel([[use("look")], "done"])
+        pipeline = make(world, model, "chat", tools=[Do("look")], journal=journal)
+        asyncio.get_running_loop().call_later(1, pipeline.cancel, Reason.SHUTDOWN)
+        cut = await pipeline.run("go", raise_on_error=False)
+        assert kinds(cut.events)[-2:] == ["iteration.end", "run.suspended"]
+        result = await pipeline.resume(cut.run_id)
+        assert kinds(result.events).count("iteration.end") == 2
+        turns = [fact.iteration for fact in result.events]
+        assert turns == sorted(turns)
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("reason", list(Reason)[:4])
+def test_a_run_stopped_before_its_first_fact_leaves_none(reason: Reason) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unwritten(world)
+        journal.at = "run.start"
+        pipeline = make(world, ["done"], "chat", journal=journal)
+        asyncio.get_running_loop().call_later(1, pipeline.cancel, reason)
+        cut = await pipeline.run("go", raise_on_error=False)
+        assert cut.events == []
+        assert [fact async for fact in journal.read(cut.session_id)] == []
+        assert (await pipeline.run("go")).text == "done"
+
+    simulate(main)
+
+
+class Unsure(MemoryJournal):
+    """Writes facts of one kind, and says once that it could not."""
+
+    kind = ""
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        last = await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+        if any(fact.type == self.kind for fact in facts):
+            self.kind = ""
+            raise JournalError("the connection was lost")
+        return last
+
+
+@pytest.mark.parametrize("kind", ["run.start", "model.intent", "model.reply", "run.end"])
+def test_what_a_store_wrote_and_says_it_did_not_is_found_again(kind: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Unsure(world)
+        journal.kind = kind
+        model = ScriptedModel(["one", "two", "three"])
+        pipeline = make(world, model, "chat", journal=journal)
+        with pytest.raises(JournalError, match="the connection was lost"):
+            await pipeline.run("go")
+        [row] = await journal.runs()
+        if kind != "run.end":
+            with pytest.raises(PipelineError, match="unfinished") as busy:
+                await pipeline.run("on")
+            assert row.run_id in busy.value.hint
+            await pipeline.resume(row.run_id)
+        result = await pipeline.run("on")
+        assert [row.status for row in await journal.runs()] == ["ok", "ok"]
+        assert result.messages[0].text == "go"
         check_history(result.messages)
 
     simulate(main)

@@ -264,6 +264,8 @@ class RunContext:
         except asyncio.CancelledError:
             if fact.seq is not None:  # cancelled while it was being written, but written
                 self._publish(facts)
+            else:
+                self._held = facts[:-1] + self._held
             raise
         if self.heard:
             self._publish(facts)
@@ -365,9 +367,14 @@ class RunContext:
             data: dict[str, JSON] = {"key": key, "hash": digest, **intent}
             if reserve_nano:
                 data["reserve"] = reserve_nano
-            await self.record(
-                intent_type, data, key=key, sync=safety is Safety.UNSAFE, ledger=entry
-            )
+            try:
+                await self.record(
+                    intent_type, data, key=key, sync=safety is Safety.UNSAFE, ledger=entry
+                )
+            except asyncio.CancelledError:
+                if not self._wrote(data):
+                    self.spend.recall(-reserve_nano)
+                raise
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None
         data = head
@@ -385,12 +392,18 @@ class RunContext:
         try:
             await self.record(result_type, data, key=key, ledger=entry)
         except asyncio.CancelledError as cancelled:
-            if self.facts[-1].data is not data:
+            if not self._wrote(data):
+                self.spend.undo(reserve_nano, data)
+                await self._abandon(f"{_ABANDONED}{kind}:{key}", _cost_of(data))
                 raise
             self.cancellation.met(cancelled)  # it is recorded: whoever asked has to see it too
         if error is not None:
             raise error
         return data
+
+    def _wrote(self, data: Mapping[str, JSON]) -> bool:
+        """The fact with this data is recorded: for who was cancelled while recording it."""
+        return bool(self.facts) and self.facts[-1].data is data
 
     async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:
         # a half-done call leaves its intent without a result; only what it cost is noted
@@ -540,6 +553,10 @@ def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
     if isinstance(error, dict):  # of a tool it is a code, and the model was told
         raise error_from_json(error)
     return data
+
+
+def _cost_of(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    return {name: data[name] for name in ("usage", "cost") if data.get(name)}
 
 
 def _spent(aborted: Callable[[], Mapping[str, JSON]] | None) -> Mapping[str, JSON]:

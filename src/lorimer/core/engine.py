@@ -292,6 +292,8 @@ def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | N
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
     context = state.run
     context.finish()
+    if not context.facts:
+        return  # stopped before it was accepted
     if failure is not None:
         diverged = failure.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED
         if failure.category is ErrorCategory.STORE and not diverged:

@@ -37,16 +37,17 @@ class Spend:
         """Tokens so far, failed and abandoned attempts included."""
         return Usage(*[self._tokens.get(name, 0) for name in USAGE_FIELDS])
 
-    def charge(self, result: Mapping[str, JSON]) -> int:
-        """Add the `cost` and the `usage` of an effect's data; returns the cost."""
+    def charge(self, result: Mapping[str, JSON], sign: int = 1) -> int:
+        """Add the `cost` and the `usage` of an effect's data (take them back with `sign` -1);
+        returns the cost."""
         cost = whole(result.get("cost"))
-        self.nano += cost
+        self.nano += sign * cost
         usage = result.get("usage")
         if usage and isinstance(usage, dict):
             tokens = self._tokens
             for name, count in usage.items():
                 if isinstance(count, int):
-                    tokens[name] = tokens.get(name, 0) + count
+                    tokens[name] = tokens.get(name, 0) + sign * count
         return cost
 
     def reserve(self, nano: int) -> LedgerEntry | None:
@@ -73,6 +74,11 @@ class Spend:
         if not cost and not reserved:
             return None
         return LedgerEntry(self._account, -reserved, cost)
+
+    def undo(self, reserved: int, result: Mapping[str, JSON]) -> None:
+        """The opposite of `settle`: its fact was not written."""
+        self.charge(result, -1)
+        self._reserved_nano += reserved
 
     def write_off(self, data: Mapping[str, JSON]) -> LedgerEntry | None:
         """Charge what a half-done call cost; what was set aside for it stays."""
