@@ -193,6 +193,7 @@ class Launcher:
         facts = conversation.unfinished
         if not facts or facts[0].run_id != row.run_id:
             await conversation.release()
+            await self._interrupted(row.run_id)  # or somebody was quicker
             raise PipelineError(
                 f"Run {row.run_id} has ended meanwhile, or was given up: its conversation has "
                 "gone on without it.",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from lorimer import ConfigError, Pipeline
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.manifest import EnvironmentManifest
@@ -152,6 +154,38 @@ def test_a_run_that_was_given_up_cannot_be_resumed() -> None:
         with pytest.raises(PipelineError, match="given up") as refused:
             await pipeline.resume(whole.run_id)
         assert refused.value.code is CODE.EXEC_RUN_ENDED
+
+    simulate(main)
+
+
+class Overtaken(MemoryJournal):
+    """Somebody else does something right before a claim."""
+
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def claim(self, stream: str, owner: str, ttl: float) -> int:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return await super().claim(stream, owner, ttl)
+
+
+def test_a_run_that_somebody_else_has_just_ended_is_said_to_have_ended() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Overtaken(world)
+        cut = make(world, ScriptedModel(["never"], latency_s=5), "chat", journal=journal)
+        asyncio.get_running_loop().call_later(1, cut.cancel, Reason.SHUTDOWN)
+        run_id = (await cut.run("go", raise_on_error=False)).run_id
+        await cut.aclose()
+
+        async def quicker() -> None:
+            async with make(world, ["mine"], "chat", journal=journal) as other:
+                await other.resume(run_id)
+
+        journal.meanwhile = quicker
+        with pytest.raises(PipelineError, match=r"has ended \(ok\)") as late:
+            await make(world, ["late"], "chat", journal=journal).resume(run_id)
+        assert late.value.code is CODE.EXEC_RUN_ENDED
 
     simulate(main)
 

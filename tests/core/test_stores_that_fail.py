@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.errors import ExecutorErrorCode, JournalError, LimitError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, LedgerEntry
 from lorimer.journal import MemoryJournal
@@ -247,5 +247,45 @@ def test_what_a_store_wrote_and_says_it_did_not_is_found_again(kind: str) -> Non
         assert [row.status for row in await journal.runs()] == ["ok", "ok"]
         assert result.messages[0].text == "go"
         check_history(result.messages)
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("reason", list(Reason)[:4])
+def test_whoever_stops_a_run_whose_store_fails_is_told_that_it_has_no_end(reason: Reason) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Failing(world)
+        journal.kind = "effect"
+        model = ScriptedModel(["a long answer", "done"], delta_s=1, price=Price(3, 15))
+        pipeline = make(world, model, "chat", journal=journal)
+        asyncio.get_running_loop().call_later(2.5, pipeline.cancel, reason)
+        with pytest.raises(JournalError, match="the disk is full") as failed:
+            await pipeline.run("go")
+        assert failed.value.result is not None
+        assert failed.value.result.status == "error"
+        journal.kind = ""
+        [row] = await journal.runs()
+        assert row.status == ""
+        result = await pipeline.resume(row.run_id)
+        assert result.status == "ok"
+        assert await journal.balance(row.run_id) == Balance(0, result.cost_nano)
+        check_history((await pipeline.run("on", raise_on_error=False)).messages)
+
+    simulate(main)
+
+
+def test_an_end_that_could_not_be_written_is_not_told_as_one() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Failing(world)
+        journal.kind = "run.end"
+        pipeline = make(world, [[use("look")]], "chat", tools=[Do("look")], journal=journal)
+        with pytest.raises(JournalError, match="the disk is full") as failed:
+            await pipeline.run("go", limits={"max_turns": 1})
+        assert isinstance(failed.value.__cause__, LimitError)
+        journal.kind = ""
+        [row] = await journal.runs()
+        with pytest.raises(LimitError):
+            await pipeline.resume(row.run_id)
+        assert [row.status for row in await journal.runs()] == ["error"]
 
     simulate(main)

@@ -78,7 +78,9 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
         cancellation.interrupt(error)
     finally:
         context.alarm.stop()
-    if context.reason is not None:
+    if failure is not None and failure.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED:
+        pass  # whoever else stopped it: what is recorded of it may not be all
+    elif context.reason is not None:
         failure = _stopped(context, context.reason)
     elif cancellation.expired:
         failure = LimitError(
@@ -251,8 +253,9 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
         try:
             await _record_end(state, status, failure)
         except JournalError as error:
-            failure = failure or error
-            status = _STATUS.get(error.code, "error")
+            if failure is not None and failure is not error:
+                error.__cause__ = failure
+            failure, status = error, _STATUS.get(error.code, "error")
         except asyncio.CancelledError as error:
             # written all the same: an append is not interrupted once begun
             context.cancellation.interrupt(error)
