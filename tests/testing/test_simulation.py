@@ -493,6 +493,31 @@ def test_a_crash_runs_no_clean_up_ever() -> None:
     assert where == ["at 1", "at 2"]
 
 
+def test_a_crash_can_come_where_code_asks_for_it() -> None:
+    where: list[str] = []
+
+    async def neighbour(world: SimulatedWorld) -> None:
+        await asyncio.sleep(0)
+        where.append("beside it")
+
+    async def main(world: SimulatedWorld) -> None:
+        world.neighbour = asyncio.create_task(neighbour(world))  # type: ignore[attr-defined]
+        await world.sleep(1)
+        where.append("before")
+        beside = asyncio.create_task(neighbour(world))
+        try:
+            await world.crash()
+        finally:
+            where.append(f"after {beside}")
+
+    with pytest.raises(SimulatedCrash) as crash:
+        simulate(main)
+    assert crash.value.world.monotonic() == 1
+    assert where == ["beside it", "before"]
+    with pytest.raises(RuntimeError, match="simulate"):
+        asyncio.run(SimulatedWorld().crash())
+
+
 def test_a_crash_can_come_at_every_step() -> None:
     reached: set[tuple[str, ...]] = set()
     for steps in range(30):

@@ -233,6 +233,19 @@ class SimulatedWorld:
             duration_s=self.clock.now - began,
         )
 
+    async def crash(self) -> NoReturn:
+        """Die here, as by kill -9: the simulation stops with SimulatedCrash at this very await.
+
+        For the models, tools and stores of a test, which know where they are; RuntimeError
+        outside of a simulation.
+        """
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, SimulationLoop):
+            raise RuntimeError("only a simulated process can crash: run it with simulate(...)")
+        loop.crash()
+        await loop.create_future()
+        raise AssertionError("it is over")
+
     @contextmanager
     def outside(self, what: str) -> Generator[None]:
         """Announce `what`: the clock stands still, real time passes, within the block.
@@ -302,6 +315,11 @@ class SimulationLoop(asyncio.SelectorEventLoop):
         if timeout is None:
             self.stuck("nothing can ever happen")
         self._world.clock.advance(timeout)
+
+    def crash(self) -> None:
+        """Stop with SimulatedCrash before the next callback."""
+        self._crash_after_steps = self._steps.limit = self._steps.taken
+        self.call_soon(lambda: None)  # else it might wait for a timer first
 
     def stuck(self, why: str) -> NoReturn:
         """Raise SimulationStuck, naming who waits for what will not come."""
