@@ -6,32 +6,22 @@ A failing seed is played again with `LORIMER_SEED=<seed>` in the environment.
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import json
 import os
-import subprocess
-import sys
 import time
 import traceback
-import warnings
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from random import SystemRandom
 
-import pytest
+from tests.campaign.agent_player import AT_SEAMS, AT_WRITES, play
+from tests.campaign.agents import draw
+from tests.campaign.apart import elsewhere, quiet, side_by_side
 
-from tests.campaign.agents import draw, play
-
-FIXED = 950
+FIXED = 400
 FRESH = 50
 CAMPAIGN = 20_000
 SHOWN = 3
 CHUNK = 500
-
-NEVER_BEGUN = "ignore:coroutine 'ToolStage.* was never awaited:RuntimeWarning"
-"""When a program ends all tasks of its loop, tools' tasks may not even have begun."""
 
 
 def trouble(seed: int) -> str:
@@ -47,33 +37,8 @@ def trouble(seed: int) -> str:
 
 
 def troubles(seeds: Iterable[int]) -> list[str]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=RuntimeWarning)
-        found = [text for seed in seeds if (text := trouble(seed))]
-        gc.collect()
-    return found
-
-
-def elsewhere(program: str, **environment: str) -> str:
-    """What a program prints in a process of its own. A crash leaks what it abandons, on purpose,
-    so no process plays very many."""
-    root = Path(__file__).parents[2]
-    path = os.pathsep.join([str(root), *sys.path])
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-
-
-def apart(seeds: Sequence[int]) -> list[str]:
-    module = "tests.campaign.test_simulated_agents"
-    program = f"import json, {module} as m; print(json.dumps(m.troubles({list(seeds)})))"
-    found: list[str] = json.loads(elsewhere(program))
-    return found
+    with quiet():
+        return [text for seed in seeds if (text := trouble(seed))]
 
 
 def fresh(count: int) -> Sequence[int]:
@@ -99,8 +64,7 @@ def test_the_same_seed_gives_the_same_facts_and_every_promise_holds() -> None:
     seeds = [*range(FIXED), *fresh(CAMPAIGN - FIXED)]
     chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
     began = time.monotonic()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = [text for texts in pool.map(apart, chunks) for text in texts]
+    found = side_by_side(__name__, "troubles", [list(chunk) for chunk in chunks])
     seconds = time.monotonic() - began
     print(f"{len(seeds)} simulated agents, each played twice: {len(seeds) / seconds:.0f} a second")
     complain(found, len(seeds))
@@ -113,10 +77,10 @@ def test_another_process_with_other_hashes_gives_the_same_facts() -> None:
     assert said == {digest(range(40)) + "\n"}
 
 
-@pytest.mark.filterwarnings(NEVER_BEGUN)
 def test_the_cases_are_worth_playing() -> None:
     """The dice reach what they are meant to reach: ends of all kinds, resumed runs, retries."""
-    played = [play(seed) for seed in range(150)]
+    with quiet():
+        played = [play(seed) for seed in range(200)]
     statuses = {str(one.facts[-1].data["status"]) for one in played}
     assert statuses >= {"ok", "error", "timeout", "cancelled"}
     facts = [fact for one in played for fact in one.facts]
@@ -125,13 +89,12 @@ def test_the_cases_are_worth_playing() -> None:
     assert sum(one.lives > 1 for one in played) > 20
     assert any(str(fact.data.get("key")) == "1" for fact in facts if fact.type == "model.intent")
     assert max(fact.iteration for fact in facts) >= 6
-    gc.collect()
+    struck = {text.split()[0] for one in played for text in one.struck}
+    assert struck >= {*AT_SEAMS, *AT_WRITES}
 
 
 def digest(seeds: Iterable[int]) -> str:
     """One hash over the facts of many seeds."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=RuntimeWarning)
+    with quiet():
         text = "\n".join(play(seed).lines() for seed in seeds)
-        gc.collect()
     return hashlib.sha256(text.encode()).hexdigest()

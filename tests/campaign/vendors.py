@@ -1,0 +1,38 @@
+"""Whether the vendors would take a conversation: their rules, as the fake providers have them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from lorimer.core.jsonable import dumps
+from lorimer.core.messages import Message, Request
+from lorimer.models import anthropic_request, openai_request
+from lorimer.testing import fake_anthropic_rules, fake_openai_rules
+from lorimer.testing.fake_turn import Refused, SeenRequest
+from tests.core.support import check_history
+
+HEADERS = {"anthropic-version": "2023-06-01"}
+CHAT = openai_request.endpoint("", "gpt-4o")
+
+
+def refused(messages: Sequence[Message]) -> str:
+    """Why a provider would not take these messages; "" when all would."""
+    if not messages:
+        return ""
+    try:
+        check_history(messages)
+        body = _plain(anthropic_request.encode(Request("claude-sonnet-4-5", messages), "").body)
+        seen = SeenRequest(1, "anthropic", "/v1/messages", HEADERS, body)
+        fake_anthropic_rules.check(seen, fake_anthropic_rules.Issued())
+        body = _plain(openai_request.encode(Request("gpt-4o", messages), "", CHAT).body)
+        fake_openai_rules.check(body)
+    except AssertionError as error:
+        return str(error)
+    except Refused as error:
+        return error.message
+    return ""
+
+
+def _plain(body: object) -> dict[str, object]:
+    return json.loads(dumps(body))  # type: ignore[arg-type]
