@@ -136,6 +136,7 @@ class Play:
         self.broken = False
         """The store said that it has to be opened anew."""
         self.process: Process | None = None
+        self.left: Evidence
 
     def run(self) -> list[Finding]:
         try:
@@ -151,7 +152,8 @@ class Play:
             self.life(Seams(), "recover")
             if struck is not None and not self.struck:
                 self.find("the sweep itself", f"operation {struck.at} never came")
-            return self.findings + audit(self.evidence())
+            self.left = self.evidence()
+            return self.findings + audit(self.left)
         finally:
             self.store.close()
             if self.files is not None:
