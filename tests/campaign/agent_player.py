@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -34,6 +34,7 @@ from lorimer.testing.simulation import (
 )
 from tests.campaign.agents import Case, Interruption, draw
 from tests.campaign.audit import Evidence, Told, audit
+from tests.campaign.gather import gather, lengths
 from tests.campaign.outside import MAX_TOKENS, Outside, Provider, the_end, tools
 from tests.campaign.seams import STORED, SeamJournal, Seams, StoreFailed, forever
 from tests.campaign.store import Store
@@ -282,18 +283,11 @@ class Player:
         self.turns = (the_end(0), *turns)
 
     async def note_begin(self) -> None:
-        begin = self.begins[self.outside.life]
-        for row in await self.inner.runs():
-            begin[row.stream] = len([fact async for fact in self.inner.read(row.stream)])
+        self.begins[self.outside.life] = await lengths(self.inner)
 
     async def row(self) -> RunRow | None:
         """The run that this is about, once it is there."""
-        strike = None
-        if self.store is not None:
-            strike, self.store.strike = self.store.strike, None
         rows = await self.inner.runs()
-        if self.store is not None:
-            self.store.strike = strike
         ours = rows[: len(rows) - bool(self.stream)]
         return ours[0] if ours else None
 
@@ -305,8 +299,9 @@ class Player:
         """One life of the process: start the run or resume it, and maybe stop it."""
         life = self.life
         await self.world.sleep(CLAIM_S)  # the dead owner's claim runs out
-        row = await self.row()
-        await self.note_begin()
+        with self.store.unwatched() if self.store is not None else nullcontext():
+            row = await self.row()
+            await self.note_begin()
         run_id = row.run_id if row is not None else ""
         call = self.streamed(run_id) if self.case.stream else self.plain(run_id)
         task = asyncio.create_task(self.guarded(call))
@@ -417,12 +412,8 @@ class Player:
         assert not findings, "\n".join(map(str, findings))
 
     async def evidence(self) -> Evidence:
-        rows = await self.inner.runs()
-        streams = sorted({row.stream for row in rows})
-        return Evidence(
-            facts={s: [fact async for fact in self.inner.read(s)] for s in streams},
-            rows=rows,
-            balances={row.run_id: await self.inner.balance(row.run_id) for row in rows},
+        return await gather(
+            self.inner,
             marks=self.outside.marks,
             begins=self.begins,
             told=self.told,

@@ -15,13 +15,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import apsw
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What handlers raise is logged, and what is abandoned is never awaited: all as it should."""
+    """What handlers raise is logged, what is abandoned is never awaited, and SQLite does without
+    some writes that fail: all as it should."""
     log = logging.getLogger("lorimer")
     level = log.level
     log.setLevel(logging.CRITICAL)
+    told = sys.unraisablehook
+    sys.unraisablehook = lambda it: None if issubclass(it.exc_type, apsw.Error) else told(it)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=RuntimeWarning)
@@ -29,6 +34,7 @@ def quiet() -> Iterator[None]:
             gc.collect()
     finally:
         log.setLevel(level)
+        sys.unraisablehook = told
 
 
 def elsewhere(program: str, **environment: str) -> str:

@@ -18,7 +18,7 @@ from lorimer.core.journal import Balance, Journal, LedgerEntry, RunRow
 from lorimer.core.world import World
 
 T = TypeVar("T")
-Strike = Callable[[str], Awaitable[None]]
+Hit = Callable[[str], Awaitable[None]]
 
 
 STORED = ("append", "claim", "release", "put", "read", "snapshot", "find")
@@ -33,7 +33,7 @@ class Seams:
     """The operations of one process, in the order in which they happen."""
 
     def __init__(
-        self, strike: Strike | None = None, at: int = 0, fits: Callable[[str], bool] | None = None
+        self, strike: Hit | None = None, at: int = 0, fits: Callable[[str], bool] | None = None
     ) -> None:
         """`strike` is awaited once: at operation number `at`, or at the first from there on whose
         name `fits`."""

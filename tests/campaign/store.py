@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,6 +56,15 @@ class Store:
         if self.strike is not None:
             self.writes.append(what)
             self.strike(len(self.writes) - 1, what)
+
+    @contextmanager
+    def unwatched(self) -> Iterator[None]:
+        """For the test's own looks at it."""
+        strike, self.strike = self.strike, None
+        try:
+            yield
+        finally:
+            self.strike = strike
 
     def die(self) -> None:
         """From now on nothing is written, whatever the process believes."""

@@ -84,10 +84,6 @@ class Disk(apsw.VFS):
             self.files.pop(Path(name).name, None)
             super().xDelete(name, syncdir)
 
-    def excepthook(self, *error: object) -> bool:
-        """SQLite does without what failed: nobody need hear of it."""
-        return True
-
 
 class _File(apsw.VFSFile):
     def __init__(
@@ -110,10 +106,6 @@ class _File(apsw.VFSFile):
     def xSync(self, flags: int) -> None:  # noqa: N802 - apsw's name
         if self._goes_on("sync"):
             self._file.sync()  # and no real fsync: the model has it
-
-    def excepthook(self, *error: object) -> bool:
-        """As the disk's."""
-        return True
 
     def _goes_on(self, what: str) -> bool:
         if not self._disk.dead:
