@@ -23,7 +23,7 @@ from lorimer.core.journal import Journal, RunRow
 from lorimer.core.jsonable import dumps
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.result import STATUSES, PipelineResult
-from lorimer.journal import Conversation, MemoryJournal
+from lorimer.journal import Conversation, MemoryJournal, SQLiteJournal
 from lorimer.models.registry import Models
 from lorimer.presets import preset_manifest
 from lorimer.testing.simulation import (
@@ -74,6 +74,22 @@ class Played:
         return "\n".join(dumps(fact.to_json()) for fact in self.facts)
 
 
+@dataclass
+class Process:
+    """One process, and what happens to it."""
+
+    number: int
+    life: Interruption
+    seams: Seams
+    journal: Journal
+    file: SQLiteJournal | None
+
+    async def close(self) -> None:
+        if self.file is not None:
+            with suppress(LorimerError):
+                await self.file.close()
+
+
 class Player:
     """Plays one case."""
 
@@ -86,6 +102,8 @@ class Player:
         self.outside = Outside()
         self.turns = case.turns
         self.out = Played(case)
+        self.processes: list[Process] = []
+        """The one that runs is the last; the others wait until it is done."""
         self.begins: list[dict[str, int]] = []
         self.told: list[Told] = []
         self.exact = True
@@ -95,28 +113,31 @@ class Player:
     # --- one process -----------------------------------------------------------------------
 
     @contextmanager
-    def process(self, seams: Seams, life: Interruption) -> Iterator[None]:
-        """A new process with the journal that the one before has left."""
-        before = self.__dict__.copy()
-        self.seams = seams
-        self.file = self.store.open(self.world) if self.store is not None else None
-        self.inner: Journal = self.file or self.kept
-        self.life = life
-        self.outside.life = len(self.begins)
+    def process(self, seams: Seams, life: Interruption) -> Iterator[Process]:
+        """A new process, with the journal that the one before has left."""
+        file = self.store.open(self.world) if self.store is not None else None
+        process = Process(len(self.begins), life, seams, file or self.kept, file)
         self.begins.append({})
+        self.outside.life = process.number
+        self.processes.append(process)
         try:
-            yield
+            yield process
         finally:
-            for name in ("seams", "file", "inner", "life"):
-                if name in before:
-                    setattr(self, name, before[name])
+            self.processes.remove(process)
+
+    @property
+    def now(self) -> Process:
+        """The process that is running."""
+        return self.processes[-1]
 
     def pipeline(self) -> Pipeline:
+        outside, seams = self.outside, self.now.seams
+        provider = Provider(self.turns, outside, seams)
         pipeline = Pipeline(
             manifest(self.case.preset),
-            tools=tools(self.outside, self.seams),
-            models=Models(providers={"scripted": Provider(self.turns, self.outside, self.seams)}),
-            journal=SeamJournal(self.inner, self.seams),
+            tools=tools(outside, seams),
+            models=Models(providers={"scripted": provider}),
+            journal=SeamJournal(self.now.journal, seams),
             world=self.world,
             session_id=self.stream,
         )
@@ -155,11 +176,6 @@ class Player:
             case _:
                 pass
 
-    async def close(self) -> None:
-        if self.file is not None:
-            with suppress(LorimerError):
-                await self.file.close()
-
     # --- all lives ---------------------------------------------------------------------------
 
     def play(self) -> Played:
@@ -188,7 +204,7 @@ class Player:
                 try:
                     return await main()
                 finally:
-                    await self.close()
+                    await self.now.close()
 
             return simulate_in(self.world, run)
 
@@ -201,7 +217,7 @@ class Player:
         seams = Seams()
         if life.kind in AT_SEAMS:
             seams = Seams(self.strike, life.steps // 4, self.fits(life.kind))
-        with self.process(seams, life):
+        with self.process(seams, life) as process:
             if self.store is not None and life.kind in AT_WRITES:
                 self.store.writes.clear()
                 self.store.strike = self.store_strike
@@ -211,7 +227,7 @@ class Player:
                 self.out.crashes += 1
                 self.exact = False
                 if self.store is not None:
-                    self.store.crashed(self.file, power=life.kind in ("power", "cut"))
+                    self.store.crashed(process.file, power=life.kind in ("power", "cut"))
             finally:
                 if self.store is not None:
                     self.store.strike = None
@@ -229,19 +245,19 @@ class Player:
     async def strike(self, name: str) -> None:
         """Something happens at this operation."""
         self.exact = False
-        match self.life.kind:
+        match self.now.life.kind:
             case "kill" | "power":
-                self.seams.die()
+                self.now.seams.die()
                 await self.world.crash()
             case "takeover":
                 self.world.clock.advance(CLAIM_S)
-                await self.seams.paused(self.take_over())
+                await self.now.seams.paused(self.take_over())
             case _:
                 raise StoreFailed("the store failed", hint="Try again.")
 
     def store_strike(self, number: int, what: str) -> None:
         """Something happens at this write."""
-        kind, at = self.life.kind, self.life.steps
+        kind, at = self.now.life.kind, self.now.life.steps
         if number < at or (number > at and kind != "full"):
             return
         if number == at:
@@ -249,7 +265,7 @@ class Player:
         self.exact = False
         if kind in ("torn", "cut"):
             assert self.store is not None
-            self.seams.die()
+            self.now.seams.die()
             self.store.die()
             loop = asyncio.get_running_loop()
             assert isinstance(loop, SimulationLoop)
@@ -264,13 +280,13 @@ class Player:
         """Another process ends what this one has begun."""
         with self.process(Seams(), Interruption()):
             await self.note_begin()
-            rows = [row for row in await self.inner.runs() if not row.status]
+            rows = [row for row in await self.now.journal.runs() if not row.status]
             current = self.current
             for row in rows:
                 async with self.pipeline() as pipeline:
                     self.note(await pipeline.resume(row.run_id, raise_on_error=False))
             self.current = current
-            await self.close()
+            await self.now.close()
 
     # --- one life ----------------------------------------------------------------------------
 
@@ -283,11 +299,11 @@ class Player:
         self.turns = (the_end(0), *turns)
 
     async def note_begin(self) -> None:
-        self.begins[self.outside.life] = await lengths(self.inner)
+        self.begins[self.now.number] = await lengths(self.now.journal)
 
     async def row(self) -> RunRow | None:
         """The run that this is about, once it is there."""
-        rows = await self.inner.runs()
+        rows = await self.now.journal.runs()
         ours = rows[: len(rows) - bool(self.stream)]
         return ours[0] if ours else None
 
@@ -297,7 +313,7 @@ class Player:
 
     async def live(self) -> None:
         """One life of the process: start the run or resume it, and maybe stop it."""
-        life = self.life
+        life = self.now.life
         await self.world.sleep(CLAIM_S)  # the dead owner's claim runs out
         with self.store.unwatched() if self.store is not None else nullcontext():
             row = await self.row()
@@ -317,20 +333,20 @@ class Player:
             await task
         except asyncio.CancelledError:
             pass
-        await self.close()
+        await self.now.close()
 
     async def guarded(self, call: Awaitable[None]) -> None:
         """What fails because the store does says so; everything else is the result's to say."""
         try:
             await call
         except LorimerError as error:
-            mine = self.life.kind in (*AT_SEAMS, *AT_WRITES)
-            taken = self.life.kind == "takeover" and error.code is CODE.EXEC_RUN_ENDED
+            mine = self.now.life.kind in (*AT_SEAMS, *AT_WRITES)
+            taken = self.now.life.kind == "takeover" and error.code is CODE.EXEC_RUN_ENDED
             if not taken and not (mine and error.category is ErrorCategory.STORE):
                 raise
 
     async def plain(self, run_id: str) -> None:
-        life = self.life
+        life = self.now.life
         async with self.pipeline() as pipeline:
             with suppress(TimeoutError):
                 async with asyncio.timeout(life.at_s if life.kind == "timeout" else None):
@@ -342,7 +358,7 @@ class Player:
                     self.note(result)
 
     async def streamed(self, run_id: str) -> None:
-        life = self.life
+        life = self.now.life
         async with self.pipeline() as pipeline:
             heard = self.heard
             events = (
@@ -376,7 +392,7 @@ class Player:
         assert (result.exception is None) == (result.status == "ok")
         assert result.code is not CODE.EXEC_JOURNAL_DIVERGED, result
         stored = result.exception is None or result.exception.category is not ErrorCategory.STORE
-        assert stored or self.life.kind in (*AT_SEAMS, *AT_WRITES), result
+        assert stored or self.now.life.kind in (*AT_SEAMS, *AT_WRITES), result
         if result.events or stored:
             self.told.append(
                 Told(result.run_id, result.status, result.cost_nano, result.iterations, stored)
@@ -389,9 +405,9 @@ class Player:
         await self.world.sleep(CLAIM_S)
         row = await self.row()
         assert row is not None
-        facts = [f async for f in self.inner.read(row.stream) if f.run_id == row.run_id]
+        facts = [f async for f in self.now.journal.read(row.stream) if f.run_id == row.run_id]
         self.out.facts = facts
-        conversation = await Conversation.open(self.inner, row.stream, "auditor", self.world)
+        conversation = await Conversation.open(self.now.journal, row.stream, "auditor", self.world)
         history, unfinished = list(conversation.history), conversation.unfinished
         await conversation.release()
         assert not unfinished
@@ -413,7 +429,7 @@ class Player:
 
     async def evidence(self) -> Evidence:
         return await gather(
-            self.inner,
+            self.now.journal,
             marks=self.outside.marks,
             begins=self.begins,
             told=self.told,
