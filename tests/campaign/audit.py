@@ -235,11 +235,15 @@ def nothing_again(evidence: Evidence) -> Iterator[str]:
         replies: Counter[str] = Counter()
         for stream, facts in evidence.facts.items():
             known = facts[: begin.get(stream, 0)]
+            asked: dict[str, JSON] = {}
             for fact in known:
+                call = f"{fact.run_id}-{fact.iteration}-{fact.data.get('key')}"
                 if fact.type == "tool.result":
-                    done.add(f"{fact.run_id}-{fact.iteration}-{fact.data['key']}")
+                    done.add(call)
+                elif fact.type == "effect.intent":
+                    asked[call] = fact.data.get("hash")
                 elif fact.type == "effect":
-                    done.add(str(fact.data.get("hash")))
+                    done.add(str(fact.data.get("hash", asked.get(call))))
             replies[_conversation(facts)] = sum(
                 fact.type == "model.reply" and "error" not in fact.data for fact in known
             )

@@ -7,21 +7,22 @@ Every operation is a real await, before it and after it, so that a cancellation 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from anyio import CancelScope
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, Journal, LedgerEntry, RunRow
+from lorimer.core.journal import Balance, Journal, LedgerEntry, Post, RunRow
+from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 
 T = TypeVar("T")
 Hit = Callable[[str], Awaitable[None]]
 
 
-STORED = ("append", "claim", "release", "put", "read", "snapshot", "find")
+STORED = ("append", "claim", "release", "put", "read", "snapshot", "find", "post")
 """The first words of the operations of a store."""
 
 
@@ -181,8 +182,21 @@ class SeamJournal:
         await self._seams.at("snapshot")
         return await self.inner.snapshot(stream)
 
-    async def runs(self, *, limit: int = 50) -> list[RunRow]:
-        return await self.inner.runs(limit=limit)
+    async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
+        await self._seams.at("post")
+        posted = await self.inner.post(stream, id, message)
+        await self._seams.at("post, done")
+        return posted
+
+    async def posts(self, stream: str) -> list[Post]:
+        await self._seams.at("posts")
+        return await self.inner.posts(stream)
+
+    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
+        return self.inner.watch(stream, tell)
+
+    async def runs(self, *, limit: int = 50, unfinished: bool = False) -> list[RunRow]:
+        return await self.inner.runs(limit=limit, unfinished=unfinished)
 
     async def find_run(self, run_id: str) -> RunRow | None:
         await self._seams.at("find run")

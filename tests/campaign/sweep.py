@@ -76,7 +76,7 @@ def applies(kind: str, name: str) -> bool:
     word = name.split()[0]
     match kind:
         case "fail":
-            return word in (*STORED, "model", "tool", "person", "listener", "emit", "post")
+            return word in (*STORED, "model", "tool", "person", "listener", "emit", "stage")
         case "fatal":
             return word == "model"
         case "locked":

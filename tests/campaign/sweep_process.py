@@ -292,7 +292,7 @@ class Process:
         match name.split()[0]:
             case "model":
                 raise APIError("no", code=CODE.EXEC_API_SERVER_ERROR)
-            case "tool" | "person" | "listener" | "emit" | "post":
+            case "tool" | "person" | "listener" | "emit" | "stage":
                 raise RuntimeError("broken")
             case _:
                 self.play.exact = False

@@ -100,11 +100,11 @@ class Post(Stage[object, object]):
         run, request = state.run, f"post of {state.run.id}".encode()
 
         async def post() -> dict[str, JSON]:
-            await self._seams.at("post begins")
+            await self._seams.at("stage begins")
             self._outside.mark(
                 "effect", request.decode(), self._life, Safety.UNSAFE, request=request
             )
-            await self._seams.at("post has acted")
+            await self._seams.at("stage has acted")
             return {"posted": True}
 
         await run.effect("post", "now", post, request=request, safety=Safety.UNSAFE)
