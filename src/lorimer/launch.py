@@ -265,10 +265,12 @@ class Launcher:
                 return result
             finally:
                 end()
-                if context.mail is not None:
-                    await context.mail.close()
-                if pulse is not None:
-                    await pulse.stop()
+                try:
+                    if context.mail is not None:
+                        await context.mail.close()
+                finally:  # whoever is cancelled now prolongs no claim for ever
+                    if pulse is not None:
+                        await pulse.stop()
                 if not shared:
                     await _or_log(conversation.release())
 

@@ -11,6 +11,7 @@ from lorimer import PipelineError
 from lorimer.core import mail
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
+from lorimer.core.journal import Post
 from lorimer.core.messages import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
@@ -319,5 +320,37 @@ def test_an_answer_to_a_question_that_was_settled_here_is_cleared_away() -> None
         result = await pipeline.run("go")
         assert len(tool.calls) == 2
         assert await posted(journal, result) in ([], ["late"])
+
+    simulate(main)
+
+
+class SlowPosts(MemoryJournal):
+    """Takes long to read an inbox."""
+
+    durable = True  # so a run in it prolongs its claim
+
+    async def posts(self, stream: str) -> list[Post]:
+        await asyncio.sleep(10)
+        return await super().posts(stream)
+
+
+def test_who_is_cancelled_while_a_look_ends_leaves_nothing_behind() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = SlowPosts(world)
+        model = ScriptedModel(["done", "done", "more"], latency_s=1)
+        pipeline = make(world, model, "chat", journal=journal)
+        task = asyncio.create_task(pipeline.run("go"))
+        await asyncio.sleep(0.5)
+        [row] = await journal.runs()
+        await mail.send(journal, row.run_id, "too late", id="m")
+        await asyncio.sleep(3)  # the run has ended, its look goes on
+        assert [row.status for row in await journal.runs()] == ["ok"]
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await asyncio.sleep(100)
+        assert await journal.claim(row.stream, "another", 30)  # nobody prolongs the old claim
 
     simulate(main)
