@@ -197,6 +197,18 @@ def intents_first(evidence: Evidence) -> Iterator[str]:
             yield f"{mark.what!r} happened in life {mark.life}, and no intent tells of it"
 
 
+def taken_once(evidence: Evidence) -> Iterator[str]:
+    for stream, facts in evidence.facts.items():
+        taken: Counter[str] = Counter()
+        for fact in facts:
+            posts = fact.data.get("posts")
+            if isinstance(posts, list | tuple):
+                taken.update(map(str, posts))
+        for post, count in taken.items():
+            if count > 1:
+                yield f"the message {post!r} to {stream} was taken {count} times"
+
+
 def _needs_none(fact: Event) -> bool:
     """Calls that only read have no intent; what was never run has neither."""
     key = str(fact.data.get("key", ""))
@@ -352,6 +364,7 @@ RULES: Mapping[str, Rule] = {
     "C2 intents before effects": intents_first,
     "C3 nothing recorded is repeated": nothing_again,
     "C3 no unsafe effect twice": unsafe_once,
+    "C3 each message is taken once": taken_once,
     "C4 acknowledged is durable": acknowledged,
     "C5 valid history": valid_history,
     "C6 bounded": bounded,

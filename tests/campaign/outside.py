@@ -12,7 +12,9 @@ from functools import cache
 
 from lorimer.core.context import Safety, short_hash
 from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
+from lorimer.core.journal import Journal
 from lorimer.core.jsonable import canonical, dumps
+from lorimer.core.mail import send
 from lorimer.core.messages import (
     Delta,
     Request,
@@ -180,9 +182,17 @@ class Act(Tool):
     }
 
     def __init__(
-        self, name: str, effects: frozenset[str], outside: Outside, seams: Seams, **flags: bool
+        self,
+        name: str,
+        effects: frozenset[str],
+        outside: Outside,
+        seams: Seams,
+        *,
+        journal: Journal | None = None,
+        **flags: bool,
     ) -> None:
         self.name = name
+        self._journal = journal
         self.effects = effects
         self.idempotent = flags.get("idempotent", False)
         self.concurrency_safe = flags.get("concurrency_safe", False)
@@ -235,6 +245,9 @@ class Act(Tool):
                 return ToolResult({"n": n, "what": object, "nan": float("nan")})
             case "long":
                 return ToolResult("a long line\n" * 30)
+            case "mail":
+                assert self._journal is not None
+                await send(self._journal, context.run_id, "By the way.", id=f"mail {what}")
             case "chatty":
                 for part in range(20):
                     context.progress(f"{part} of 20")
@@ -248,10 +261,11 @@ def _checked() -> Check:
     return compile_schema(Act.input_schema, "act")
 
 
-def tools(outside: Outside, seams: Seams) -> list[Act]:
-    """One of each kind of safety, and one that has to run alone."""
+def tools(outside: Outside, seams: Seams, journal: Journal | None = None) -> list[Act]:
+    """One of each kind of safety, and one that has to run alone. `journal` is for mail."""
+    look = Act("look", frozenset({"read"}), outside, seams, journal=journal, concurrency_safe=True)
     return [
-        Act("look", frozenset({"read"}), outside, seams, concurrency_safe=True),
+        look,
         Act("put", frozenset({"write"}), outside, seams, idempotent=True, concurrency_safe=True),
         Act("change", frozenset({"write"}), outside, seams, concurrency_safe=True),
         Act("alone", frozenset({"write", "net"}), outside, seams),

@@ -13,11 +13,13 @@ from lorimer.core.cancel import Reason
 from lorimer.core.errors import APIError, ErrorCategory, ExecutorErrorCode, LorimerError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
+from lorimer.core.mail import answer
 from lorimer.core.result import PipelineResult
+from lorimer.core.tool import Approver
 from lorimer.journal import SQLiteJournal
 from lorimer.models.registry import Models
 from lorimer.testing.simulation import SimulationLoop
-from lorimer.tools import ToolRegistry
+from lorimer.tools import AskLater, ToolRegistry
 from tests.campaign.audit import Told
 from tests.campaign.gather import lengths
 from tests.campaign.outside import Person, Provider, tools
@@ -49,7 +51,7 @@ class Process:
     def _pipeline(self, scenario: Scenario, index: int) -> Pipeline:
         outside, seams = self.play.outside, self.seams
         registry = ToolRegistry()
-        for tool in tools(outside, seams):
+        for tool in tools(outside, seams, self.journal):
             registry.register(tool, granted=tool.name not in scenario.ask)
         pipeline = Pipeline(
             manifest(scenario),
@@ -57,7 +59,7 @@ class Process:
             models=Models(providers={"scripted": Provider(scenario.turns, outside, seams)}),
             journal=self.journal,
             world=self.world,  # type: ignore[arg-type]
-            approver=Person(outside, seams, scenario.no) if scenario.ask else None,
+            approver=self._approver(scenario),
             workspace=self.play.files.name if self.play.files is not None else None,
             bindings={"hand_over": self._hand_over} if scenario.emit else None,
         )
@@ -68,6 +70,12 @@ class Process:
         if scenario.listener:
             pipeline.on(scenario.listener, self._hear)
         return pipeline
+
+    def _approver(self, scenario: Scenario) -> Approver | None:
+        if scenario.later:
+            return AskLater()
+        person = Person(self.play.outside, self.seams, scenario.no)
+        return person if scenario.ask else None
 
     async def _hear(self, event: Event) -> None:
         await self.seams.at(f"listener hears {event.type}")
@@ -182,8 +190,19 @@ class Process:
             self._note(result)
         except LorimerError as error:
             self._note_error(error)
+            if error.code is CODE.EXEC_RUN_WAITING and error.result is not None:
+                return await self._answer(index, error.result.run_id)
             return False
         return True
+
+    async def _answer(self, index: int, run_id: str) -> bool:
+        """A person looks at what the run asks, and agrees; then it goes on."""
+        try:
+            await answer(self.journal, run_id, approved=True)
+        except LorimerError as error:
+            self._note_error(error)
+            return False
+        return await self._call(index, "", run_id)
 
     async def _read(self, events: AsyncIterator[Event], *, leave: bool) -> bool:
         last: Event | None = None

@@ -47,6 +47,8 @@ class Scenario:
     """Tools that a person has to agree to."""
     no: tuple[int, ...] = ()
     """The numbers of the calls that the person refuses."""
+    later: bool = False
+    """Nobody is there to ask: the run is suspended until somebody has answered."""
     files: bool = False
     """The tools have a folder to work in."""
     custom: bool = False
@@ -259,6 +261,17 @@ SCENARIOS = (
         files=True,
     ),
     Scenario("stage with an effect of its own", (calls(call("put", 1)), says(".")), custom=True),
+    Scenario("message sent meanwhile", (calls(call("look", 1, "mail")), says("."), says("oh"))),
+    Scenario(
+        "message sent at the end", (calls(call("look", 1), call("look", 2, "mail")), says("."))
+    ),
+    Scenario("answered later", ONE_CHANGE, ask=("change",), later=True),
+    Scenario(
+        "two answered later",
+        (calls(call("put", 1)), calls(call("change", 2)), says("done")),
+        ask=("put", "change"),
+        later=True,
+    ),
     Scenario("answer handed over", (says("hello"),), emit=True),
     Scenario("streamed", (calls(call("change", 1, "chatty")), says("hello there")), stream=True),
     Scenario(

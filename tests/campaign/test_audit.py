@@ -145,6 +145,10 @@ BROKEN: Mapping[str, tuple[str, Callable[[], Evidence]]] = {
         "C3 nothing recorded is repeated",
         lambda: also(Mark("asked", "go", 1, turn=1)),
     ),
+    "a message twice": (
+        "C3 each message is taken once",
+        lambda: with_facts(lambda kept: kept.insert(-1, copied(kept[-1], posts=["a", "a"]))),
+    ),
     "told otherwise": ("C4 acknowledged is durable", lambda: told(status="error")),
     "told of nothing": ("C4 acknowledged is durable", lambda: told(run_id="run_x")),
     "an id twice": ("C5 valid history", repeated_id),
