@@ -393,10 +393,12 @@ class Player:
         assert result.code is not CODE.EXEC_JOURNAL_DIVERGED, result
         stored = result.exception is None or result.exception.category is not ErrorCategory.STORE
         assert stored or self.now.life.kind in (*AT_SEAMS, *AT_WRITES), result
-        if result.events or stored:
-            self.told.append(
-                Told(result.run_id, result.status, result.cost_nano, result.iterations, stored)
-            )
+        if not result.events:
+            assert result.exception is not None
+            return  # stopped before it was accepted
+        self.told.append(
+            Told(result.run_id, result.status, result.cost_nano, result.iterations, stored)
+        )
         if stored and result.status != "suspended":
             self.out.results.append(result)
 
