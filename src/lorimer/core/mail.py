@@ -239,10 +239,15 @@ class Mail:
     async def close(self) -> None:
         """The run is over. Waits for a look that is under way, whoever cancels meanwhile."""
         self._closed = True
-        looking = self._looking
-        if looking is not None and not looking.done():
-            with CancelScope(shield=True):
-                await asyncio.wait([looking])
+        cancelled: asyncio.CancelledError | None = None
+        with CancelScope(shield=True):
+            while self._looking is not None and not self._looking.done():
+                try:
+                    await asyncio.wait([self._looking])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
 
 def mail_of(run: RunContext) -> Mail:
