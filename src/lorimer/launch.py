@@ -29,6 +29,8 @@ from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.journal.conversation import CLAIM_S, Conversation
+from lorimer.journal.fold import fold
+from lorimer.journal.recording import find
 
 _log: Final = logging.getLogger("lorimer.launch")
 
@@ -124,13 +126,14 @@ class Launcher:
         row = await self._interrupted(run_id)
         conversation = await self._claimed(row)
         facts = conversation.unfinished
+        [told] = fold(facts).runs
         end: dict[str, JSON] = {
             "status": "cancelled",
             "code": ExecutorErrorCode.EXEC_RUN_CANCELLED.value,
             "message": "It was interrupted, and given up.",
-            "usage": {},
-            "cost": sum([cost for fact in facts if isinstance(cost := fact.data.get("cost"), int)]),
-            "iterations": facts[-1].iteration,
+            "usage": told.usage.to_json(),
+            "cost": told.cost_nano,
+            "iterations": told.iterations,
         }
         left = await self.journal.balance(row.run_id)
         fact = Event("run.end", end, row.run_id, facts[-1].iteration, self.world.time())
@@ -146,13 +149,7 @@ class Launcher:
             self._conversation = None
 
     async def _interrupted(self, run_id: str) -> RunRow:
-        row = await self.journal.find_run(run_id)
-        if row is None:
-            raise PipelineError(
-                f"There is no run {run_id!r} in this store.",
-                code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
-                hint="lorimer runs ls shows the runs there are.",
-            )
+        row = await find(self.journal, run_id)
         if row.status:
             raise PipelineError(
                 f"Run {row.run_id} has ended ({row.status}); there is nothing to resume.",

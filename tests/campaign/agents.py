@@ -41,6 +41,7 @@ from lorimer.core.messages import (
 from lorimer.core.result import STATUSES, PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import Conversation, MemoryJournal, SQLiteJournal
+from lorimer.journal.verify import verify
 from lorimer.models.registry import Models
 from lorimer.presets import preset_manifest
 from lorimer.testing.simulation import SimulatedCrash, SimulatedWorld, simulate_in
@@ -581,6 +582,7 @@ class Player:
         self.out.facts = await self.read()
         row = await self.row()
         assert row is not None
+        assert not (found := await verify(self.journal, row.run_id)), found
         self.row_cost = row.cost_nano
         self.balance = await self.journal.balance(row.run_id)
         conversation = await Conversation.open(self.journal, row.stream, "auditor", self.world)

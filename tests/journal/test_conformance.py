@@ -385,3 +385,33 @@ def test_a_closed_journal_takes_nothing(store: Store) -> None:
             await journal.append("s", epoch, [note("b")], sync=False)
 
     store.run(test)  # closes it a second time
+
+
+def test_the_runs_of_one_stream(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        for name in ("one", "two", "one"):
+            epoch = await journal.claim(name, "me", 30)
+            run = f"run_{len(await journal.runs())}"
+            await journal.append(name, epoch, [start(run), end(run)], sync=False)
+        assert [row.run_id for row in await journal.runs(stream="one")] == ["run_2", "run_0"]
+        assert [row.run_id for row in await journal.runs(stream="one", limit=1)] == ["run_2"]
+        assert await journal.runs(stream="nobody's") == []
+
+    store.run(test)
+
+
+def test_what_was_written_is_as_it_was_written(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        for name in ("one", "two"):
+            epoch = await journal.claim(name, "me", 30)
+            await journal.append(name, epoch, [start(f"run_{name}")], sync=True)
+            for number in range(1, 400):  # more rows than one chunk has
+                for row in iteration(number, f"run_{name}"):
+                    await journal.append(name, epoch, row, sync=False)
+            await journal.release(name, epoch)
+            epoch = await journal.claim(name, "you", 30)  # and the chain goes on
+            await journal.append(name, epoch, [end(f"run_{name}")], sync=True)
+        assert await journal.check("one") == await journal.check("two") == []
+        assert await journal.check("nobody's") == []
+
+    store.run(test)

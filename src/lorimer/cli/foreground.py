@@ -12,11 +12,12 @@ from lorimer.cli.drive import Drive, primed
 from lorimer.cli.fail import Fault
 from lorimer.cli.owner import own_name
 from lorimer.cli.progress import screen_for
-from lorimer.cli.reading import facts_of, find, manifest_of, take_over
+from lorimer.cli.reading import find, manifest_of, take_over
 from lorimer.cli.store import existing_store, opened, store_path
 from lorimer.cli.story import Story
 from lorimer.cli.text import short_id
 from lorimer.core.errors import ExecutorErrorCode
+from lorimer.journal.recording import facts_of
 from lorimer.pipeline import Pipeline
 from lorimer.world import RealWorld
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Final, TypeVar
 
 import click
 
 from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.store import store_words
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -102,4 +102,4 @@ def output_of(format: str, quiet: bool, deltas: bool, store: str | None) -> Outp
     """How the outcome is given, from the options."""
     if deltas and format != "stream-json":
         raise Fault("--include-partial-messages goes with --output-format stream-json")
-    return Output(format, quiet, deltas, f" --store {quote(store)}" if store else "")
+    return Output(format, quiet, deltas, store_words(store))

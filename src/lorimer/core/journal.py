@@ -48,6 +48,15 @@ class RunRow:
     """Seq of its run.start in the stream."""
 
 
+@record
+class Damage:
+    """A place where a stream is not as it was written."""
+
+    seq: int
+    """The fact that it begins with."""
+    what: str
+
+
 class Journal(Protocol):
     """Append-only streams of facts, one per conversation. Shipped: memory and SQLite.
 
@@ -108,13 +117,18 @@ class Journal(Protocol):
         """The stream's latest fold and the seq it stands for, or None."""
         ...
 
-    async def runs(self, *, limit: int = 50) -> list[RunRow]:
-        """The latest runs, newest first."""
+    async def runs(self, *, limit: int = 50, stream: str = "") -> list[RunRow]:
+        """The latest runs, newest first; with `stream`, those of that one only."""
         ...
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """The run of that id, or of the one id that begins with it; None: there is none.
         Raises JournalError when several begin with it."""
+        ...
+
+    async def check(self, stream: str) -> list[Damage]:
+        """Where the rows of a stream are not as they were written; []: nowhere. What the facts in
+        them say is not looked at."""
         ...
 
     async def balance(self, account: str) -> Balance:

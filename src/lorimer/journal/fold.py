@@ -105,7 +105,7 @@ class Fold:
                 case "effect":
                     self._charge(fact)
                 case "run.start":
-                    self._close()
+                    self.close()
                     self.runs.append(RunSummary(fact.run_id, fact.time))
                 case "run.end":
                     self._end(fact)
@@ -175,7 +175,7 @@ class Fold:
         if not isinstance(status, str) or not status or not isinstance(code, str):
             raise ValueError("status and code must be text")
         run = self._run(fact)
-        self._close()
+        self.close()
         run.status, run.code = status, code
         run.usage, run.cost_nano, run.iterations = usage, cost, iterations
 
@@ -187,10 +187,10 @@ class Fold:
     def _flush(self) -> None:
         """The results become a message."""
         if self.pending:
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
-        """Whatever has no result now gets none: every call is answered."""
+    def close(self) -> None:
+        """Whatever has no result now gets none: every call of the last reply is answered."""
         calls = self._calls()
         if calls:
             done = {result.tool_use_id: result for result in self.pending.values()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, LedgerEntry, RunRow
+from lorimer.core.journal import Balance, Damage, LedgerEntry, RunRow
 from lorimer.core.world import World
 from lorimer.journal.projection import (
     RUN_KINDS,
@@ -172,9 +172,12 @@ class MemoryJournal:
         line = self._streams.get(stream)
         return line.snapshot if line is not None else None
 
-    async def runs(self, *, limit: int = 50) -> list[RunRow]:
+    async def runs(self, *, limit: int = 50, stream: str = "") -> list[RunRow]:
         """See Journal."""
-        latest = list(self._starts)[: -limit - 1 : -1] if limit > 0 else []
+        known = [
+            run_id for run_id, start in self._starts.items() if not stream or start[0] == stream
+        ]
+        latest = known[: -limit - 1 : -1] if limit > 0 else []
         return [self._row(run_id) for run_id in latest]
 
     async def find_run(self, run_id: str) -> RunRow | None:
@@ -184,6 +187,10 @@ class MemoryJournal:
         return pick(
             run_id, [self._row(known) for known in self._starts if known.startswith(run_id)]
         )
+
+    async def check(self, stream: str) -> list[Damage]:
+        """See Journal. Objects in memory have no rows: nothing is ever found."""
+        return []
 
     async def balance(self, account: str) -> Balance:
         """See Journal."""

@@ -2,7 +2,7 @@
 
     streams    one conversation: who may write it (epoch, owner, lease_until)
     facts      at = stream << 32 | seq of the row's first fact: one B-tree, clustered by stream,
-               no index beside it, and rows up to 2 KB stay in their page
+               no index beside it, and rows up to 2 KB stay in their page; mark: see chain.py
     runs       projection of run.start and run.end, in order of their starts
     ledger     money set aside and spent, nano-dollars
     documents  manifests by hash
@@ -13,11 +13,13 @@ Times are microseconds since the epoch. `body` of facts: see codec.py.
 from __future__ import annotations
 
 import os
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import apsw
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.journal.chain import START, mark
 from lorimer.journal.database import Database, connect, number
 from lorimer.journal.faults import explain
 
@@ -29,8 +31,30 @@ STREAM_BITS: Final = 32
 PAGE_BYTES: Final = 2048
 """Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 20 KB."""
 
+CHUNK_ROWS: Final = 1000
+"""Rows that a migration holds in memory."""
+
+
+def _mark_rows(db: Database) -> None:
+    """Version 2: the hash chain. About 6 us for each row that is there."""
+    db.execute("ALTER TABLE facts ADD COLUMN mark BLOB NOT NULL DEFAULT x''")
+    at, stream, last = 0, 0, START
+    # as bytes: what is not text any more is for a reader to complain about
+    sql = "SELECT at, CAST(body AS BLOB) FROM facts WHERE at>? ORDER BY at LIMIT ?"
+    while rows := list(db.execute(sql, (at, CHUNK_ROWS))):
+        for place, body in rows:
+            if not isinstance(place, int) or not isinstance(body, bytes):
+                raise JournalError("the journal's file is damaged: a row is no row")
+            at = place
+            last = mark(last if at >> STREAM_BITS == stream else START, at, body)
+            stream = at >> STREAM_BITS
+            db.execute("UPDATE facts SET mark=? WHERE at=?", (last, at))
+
+
+Migration: TypeAlias = str | Callable[[Database], None]
+
 # Migration n takes a file from version n to n + 1. Released ones are never edited.
-MIGRATIONS: Final = (
+MIGRATIONS: Final[tuple[Migration, ...]] = (
     """
     CREATE TABLE streams(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
       epoch INTEGER NOT NULL, owner TEXT, lease_until INTEGER NOT NULL) STRICT;
@@ -46,6 +70,7 @@ MIGRATIONS: Final = (
     CREATE TABLE snapshots(stream INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL)
       STRICT;
     """,
+    _mark_rows,
 )
 VERSION: Final = len(MIGRATIONS)
 
@@ -102,7 +127,11 @@ def _migrate(db: Database, path: str) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         for number in range(_version(db, path), VERSION):  # again: now nobody else migrates
-            db.execute(MIGRATIONS[number])
+            step = MIGRATIONS[number]
+            if isinstance(step, str):
+                db.execute(step)
+            else:
+                step(db)
         db.execute(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}")
         db.execute("COMMIT")
     except BaseException:

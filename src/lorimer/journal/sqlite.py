@@ -19,8 +19,9 @@ import apsw
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, LedgerEntry, RunRow
+from lorimer.core.journal import Balance, Damage, LedgerEntry, RunRow
 from lorimer.core.world import World
+from lorimer.journal.chain import mark
 from lorimer.journal.codec import encode, micros
 from lorimer.journal.database import Database, Row, one
 from lorimer.journal.faults import explain
@@ -32,6 +33,7 @@ from lorimer.journal.projection import (
     refuse_epoch,
     refuse_snapshot,
 )
+from lorimer.journal.rowcheck import RowCheck
 from lorimer.journal.rows import (
     SELECT_RUNS,
     Head,
@@ -61,7 +63,7 @@ _QUIET: Final = frozenset({"run.end", "run.suspended"})
 """After these a stream has no live run."""
 
 # The epoch is checked by the insert itself: a stale one finds no stream and changes nothing.
-_INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,? FROM streams WHERE id=? AND epoch=?"
+_INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,?,? FROM streams WHERE id=? AND epoch=?"
 _UPSERT_RUN: Final = """
     INSERT INTO runs VALUES(NULL,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(run_id) DO UPDATE SET
     status=excluded.status, ended=excluded.ended, iterations=excluded.iterations,
@@ -169,8 +171,9 @@ class SQLiteJournal:
         body, place = encode(facts, head.place)
         runs, open_run = projected(db, stream, head, facts)
         at = head.stream_id << STREAM_BITS | (head.seq + 1)
+        marked = mark(head.mark, at, body.encode())
         try:
-            db.execute(_INSERT_FACTS, (at, body, head.stream_id, epoch))
+            db.execute(_INSERT_FACTS, (at, body, marked, head.stream_id, epoch))
         except apsw.ConstraintError:  # two writers under one owner's name
             raise refuse_epoch(stream) from None
         if db.changes() != 1:
@@ -180,7 +183,7 @@ class SQLiteJournal:
         if ledger is not None:
             db.execute(_UPSERT_LEDGER, (ledger.account, ledger.reserved, ledger.spent))
         last = head.seq + len(facts)
-        self._heads[stream] = Head(head.stream_id, epoch, last, place, open_run)
+        self._heads[stream] = Head(head.stream_id, epoch, last, place, open_run, marked)
         return last
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
@@ -295,8 +298,11 @@ class SQLiteJournal:
         row = await self._query(partial(_find, "SELECT body FROM documents WHERE digest=?", digest))
         return blob(row[0]) if row is not None else None
 
-    async def runs(self, *, limit: int = 50) -> list[RunRow]:
+    async def runs(self, *, limit: int = 50, stream: str = "") -> list[RunRow]:
         """See Journal."""
+        if stream:
+            sql = SELECT_RUNS + "WHERE name=? ORDER BY first DESC LIMIT ?"
+            return await self._query(partial(run_rows, sql, (stream, max(limit, 0))))
         sql = SELECT_RUNS + "ORDER BY runs.id DESC LIMIT ?"
         return await self._query(partial(run_rows, sql, (max(limit, 0),)))
 
@@ -314,6 +320,13 @@ class SQLiteJournal:
         sql = "SELECT owner, lease_until FROM streams WHERE name=? AND owner IS NOT NULL"
         row = await self._query(partial(_find, sql, stream))
         return (str(row[0]), whole(row[1]) / 1e6) if row is not None else None
+
+    async def check(self, stream: str) -> list[Damage]:
+        """See Journal. About 10 us a row."""
+        rows = RowCheck(stream)
+        while await self._query(rows.chunk):
+            pass
+        return rows.found
 
     async def balance(self, account: str) -> Balance:
         """See Journal."""
