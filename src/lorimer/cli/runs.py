@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.options import Terms, execution_options, output_of, store_option
+from lorimer.cli.runs_export import export
 from lorimer.cli.runs_verify import verify
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def runs() -> None:
     """List, read, check and resume runs."""
 
 
-runs.add_command(verify)
+for command in (verify, export):
+    runs.add_command(command)
 
 
 @runs.command("ls")

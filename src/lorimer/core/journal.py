@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from lorimer.core.events import Event
@@ -85,7 +85,9 @@ class Journal(Protocol):
         """
         ...
 
-    def read(self, stream: str, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:
+    def read(
+        self, stream: str, after: int = 0, *, follow: bool = False
+    ) -> AsyncGenerator[Event, None]:
         """The facts with seq > `after`, in order; with `follow`, then new ones as they come."""
         ...
 

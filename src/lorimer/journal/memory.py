@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Damage, LedgerEntry, RunRow
@@ -117,7 +117,7 @@ class MemoryJournal:
 
     async def read(
         self, stream: str, after: int = 0, *, follow: bool = False
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """See Journal."""
         at = max(after, 0)
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
@@ -57,10 +58,11 @@ async def find(journal: Journal, run_id: str) -> RunRow:
 async def facts_of(journal: Journal, row: RunRow) -> list[Event]:
     """The facts of one run, in order."""
     facts: list[Event] = []
-    async for fact in journal.read(row.stream, row.first - 1):
-        if fact.type == "run.start" and facts:
-            break
-        facts.append(fact)
+    async with aclosing(journal.read(row.stream, row.first - 1)) as stream:
+        async for fact in stream:
+            if fact.type == "run.start" and facts:
+                break
+            facts.append(fact)
     return facts
 
 
@@ -74,8 +76,19 @@ async def recorded(journal: Journal, run_id: str) -> Recording:
             f"the facts of run {row.run_id} are not where the list of runs says",
             hint=f"lorimer runs verify {row.run_id} tells what is damaged.",
         )
-    manifest = await _document(journal, facts[0].data.get("manifest"))
+    manifest = await manifest_of(journal, facts[0])
     return Recording(row.run_id, row.stream, await _before(journal, row), facts, manifest)
+
+
+async def manifest_of(journal: Journal, start: Event) -> Mapping[str, JSON] | None:
+    """What the run of this run.start was begun with; None when the store does not have it."""
+    digest = start.data.get("manifest")
+    body = await journal.get(digest) if isinstance(digest, str) else None
+    try:
+        data = cast("JSON", json.loads(body)) if body is not None else None
+    except ValueError:
+        return None
+    return data if isinstance(data, Mapping) else None
 
 
 async def _before(journal: Journal, row: RunRow) -> list[Message]:
@@ -84,18 +97,10 @@ async def _before(journal: Journal, row: RunRow) -> list[Message]:
     folded = await latest(journal, row.stream)
     if folded.seq >= row.first:
         folded = Fold()
-    async for fact in journal.read(row.stream, folded.seq):
-        if (fact.seq or 0) >= row.first:
-            break
-        folded.apply(fact)
+    async with aclosing(journal.read(row.stream, folded.seq)) as stream:
+        async for fact in stream:
+            if (fact.seq or 0) >= row.first:
+                break
+            folded.apply(fact)
     folded.close()
     return repaired(folded.messages)
-
-
-async def _document(journal: Journal, digest: JSON) -> Mapping[str, JSON] | None:
-    body = await journal.get(digest) if isinstance(digest, str) else None
-    try:
-        data = cast("JSON", json.loads(body)) if body is not None else None
-    except ValueError:
-        return None
-    return data if isinstance(data, Mapping) else None

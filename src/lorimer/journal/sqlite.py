@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from threading import Lock
 from typing import Final, TypeVar
@@ -256,7 +256,7 @@ class SQLiteJournal:
 
     async def read(
         self, stream: str, after: int = 0, *, follow: bool = False
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """See Journal. With `follow`, what this process appends is seen at once, what others
         append within about 50 ms. A damaged row raises JournalError when it is reached."""
         scan = Scan(stream, after)
