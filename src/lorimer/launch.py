@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Final
 from zlib import crc32
 
@@ -30,7 +30,7 @@ from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.journal.conversation import CLAIM_S, Conversation
 from lorimer.journal.fold import fold
-from lorimer.journal.recording import find
+from lorimer.journal.recording import find, used_s
 
 _log: Final = logging.getLogger("lorimer.launch")
 
@@ -183,7 +183,7 @@ class Launcher:
             )
         given = start.get("limits")
         limits = Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
-        used = _used_s(facts)
+        used = used_s(facts)
         seed = start.get("seed")
         context = RunContext(
             id=row.run_id,
@@ -314,20 +314,6 @@ async def _or_log(work: Coroutine[None, None, None]) -> None:
         await work
     except JournalError as error:
         _log.warning("after the end of a run: %s", error)
-
-
-def _used_s(facts: Sequence[Event]) -> float:
-    """Seconds for which a run has been running, the times between its interruptions left out:
-    the first fact after each tells how much it was until then."""
-    used, before = 0.0, facts[0]
-    for fact in facts[1:]:
-        until_then = fact.data.get("used_s")
-        if isinstance(until_then, int | float):
-            used = float(until_then)
-        elif before.type != "run.suspended":
-            used += max(0.0, fact.time - before.time)
-        before = fact
-    return used
 
 
 class Run:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.options import Terms, execution_options, output_of, store_option
+from lorimer.cli.runs_diff import diff
 from lorimer.cli.runs_export import export
 from lorimer.cli.runs_verify import verify
 
@@ -21,7 +22,7 @@ def runs() -> None:
     """List, read, check and resume runs."""
 
 
-for command in (verify, export):
+for command in (verify, diff, export):
     runs.add_command(command)
 
 

@@ -104,3 +104,17 @@ async def _before(journal: Journal, row: RunRow) -> list[Message]:
             folded.apply(fact)
     folded.close()
     return repaired(folded.messages)
+
+
+def used_s(facts: Sequence[Event]) -> float:
+    """Seconds for which a run has been running, the times between its interruptions left out:
+    the first fact after each tells how much it was until then."""
+    used, before = 0.0, facts[0]
+    for fact in facts[1:]:
+        until_then = fact.data.get("used_s")
+        if isinstance(until_then, int | float):
+            used = float(until_then)
+        elif before.type != "run.suspended":
+            used += max(0.0, fact.time - before.time)
+        before = fact
+    return used
