@@ -33,6 +33,7 @@ from lorimer.core.stage import AnyStage, Stage, Strategy
 from lorimer.core.tool import Approver
 from lorimer.core.world import World
 from lorimer.journal.memory import MemoryJournal
+from lorimer.journal.recording import Recording, recorded
 from lorimer.launch import Launcher
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials
 from lorimer.models.registry import PROVIDERS, Models
@@ -42,6 +43,7 @@ from lorimer.stages.s06_api import model_spec
 from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
+    from lorimer.journal.replay import Replayed
     from lorimer.tools.base import Tool
     from lorimer.tools.permissions import Rule
     from lorimer.tools.registry import ToolRegistry
@@ -346,6 +348,20 @@ class Pipeline:
         async with aclosing(run.events(tap)) as events:
             async for event in events:
                 yield event
+
+    async def replay(self, run: str | Recording) -> Replayed:
+        """Run a recorded run again from its facts alone: no model and no tool is called, nothing
+        is written. Says the first thing that this pipeline would do otherwise than is recorded.
+
+        `run` is an id, or the beginning of one, in this pipeline's journal; or what `read_export`
+        gave. The run may be unfinished: then it is replayed as far as it is recorded. Raises
+        PipelineError when there is no such run.
+        """
+        from lorimer.journal.replay import replay
+
+        return await replay(
+            self._plan, await recorded(self.journal, run) if isinstance(run, str) else run
+        )
 
     async def abandon(self, run_id: str) -> None:
         """Give an interrupted run up: it ends as cancelled, and its conversation can go on

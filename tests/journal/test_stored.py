@@ -64,6 +64,8 @@ def test_it_opens_is_migrated_verified_and_its_last_run_goes_on(old: Path) -> No
             assert "exec.tool.outcome_unknown" in str(result.steps[-1].content)
             assert [tool.calls for tool in send] == [[], [], []], "nothing was repeated"
             assert await verify(journal, result.run_id) == []
+            for row in (rows[1], rows[3]):
+                assert (await pipeline.replay(row.run_id)).divergence is None
             again = await pipeline.run("And now?", raise_on_error=False)
             assert again.messages[: len(result.messages)] == result.messages
             assert await verify(journal, "session_stored") == []

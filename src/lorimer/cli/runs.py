@@ -11,6 +11,7 @@ import click
 from lorimer.cli.options import Terms, execution_options, output_of, store_option
 from lorimer.cli.runs_diff import diff
 from lorimer.cli.runs_export import export
+from lorimer.cli.runs_replay import replay
 from lorimer.cli.runs_verify import verify
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def runs() -> None:
     """List, read, check and resume runs."""
 
 
-for command in (verify, diff, export):
+for command in (verify, diff, replay, export):
     runs.add_command(command)
 
 

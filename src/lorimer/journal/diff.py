@@ -144,7 +144,7 @@ def figures(run: Recording) -> Figures:
 
 
 def _items(run: Recording) -> Iterator[tuple[Place, JSON]]:
-    for path, value in _leaves(run.manifest or {"digest": run.digest}, ""):
+    for path, value in leaves(run.manifest or {"digest": run.digest}, ""):
         yield _at(0, "manifest", path), value
     for fact in run.facts:
         for kind, key, value in _told(fact):
@@ -157,7 +157,7 @@ def _told(fact: Event) -> Iterator[tuple[str, str, JSON]]:
     match fact.type:
         case "run.start":
             yield "input", "", data.get("input")
-            for name, value in _leaves(data.get("limits") or {}, ""):
+            for name, value in leaves(data.get("limits") or {}, ""):
                 yield "limits", name, value
         case "model.intent":
             if fact.iteration and "messages" in data:  # those of the first turn are the input
@@ -203,17 +203,17 @@ def _reply(content: JSON) -> Iterator[tuple[str, str, JSON]]:
             yield name, "", "\n".join(texts[kind])
 
 
-def _leaves(value: JSON, path: str) -> Iterator[tuple[str, JSON]]:
+def leaves(value: JSON, path: str = "") -> Iterator[tuple[str, JSON]]:
     """Every value of a document with the path to it; stages by number."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else name)
+            yield from leaves(inner, f"{path}.{name}" if path else name)
     elif isinstance(value, Sequence) and not isinstance(value, str) and value:
         for index, inner in enumerate(value):
             if isinstance(inner, Mapping) and "order" in inner:
                 index = inner["order"]
                 inner = {name: inner[name] for name in inner if name != "order"}
-            yield from _leaves(inner, f"{path}[{index}]")
+            yield from leaves(inner, f"{path}[{index}]")
     elif path:
         yield path, value
 
