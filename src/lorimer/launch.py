@@ -30,9 +30,13 @@ from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.journal.conversation import CLAIM_S, Conversation
 from lorimer.journal.fold import fold
-from lorimer.journal.recording import find, used_s
+from lorimer.journal.fork import history_after, open_fork
+from lorimer.journal.projection import started_row
+from lorimer.journal.recording import Recording, find, origin_of, used_s
 
 _log: Final = logging.getLogger("lorimer.launch")
+
+_NOTHING: Final[Mapping[str, JSON]] = {}
 
 
 class Launcher:
@@ -73,33 +77,72 @@ class Launcher:
         _must_be_plain(input)
         shared = plan.converses
         if shared and self._busy:
-            raise PipelineError(
-                "This conversation is already in a run.",
-                code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint="Wait for it, or use a pipeline or session of its own for a second one.",
-            )
+            raise _in_a_run()
         self._busy = self._busy or shared
         try:
             await self._store(plan)
             run_id = self.world.new_id("run")
             conversation = await self._open(shared, run_id)
-            bounds = Bounds(limits, self.world.monotonic())
-            context = RunContext(
-                id=run_id,
-                stream=conversation.stream,
-                epoch=conversation.epoch,
-                seed=crc32(run_id.encode()),
-                world=self.world,
-                journal=self.journal,
-                bounds=bounds,
-                listeners=Listeners(self._bus, tap),
-                position=conversation.seq,
-                snapshot_at=conversation.snapshot_at,
-            )
+            context = self._context(run_id, conversation, limits, tap)
             return self._launch(plan, context, conversation, input, shared)
         except BaseException:
             self._busy = self._busy and not shared
             raise
+
+    async def fork(
+        self, plan: Plan, parent: Recording, after: int, input: JSON, limits: Limits
+    ) -> Run:
+        """Begin a run on a new stream, which goes on after so many turns of another. The pipeline's
+        conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
+        does, when the parent has not so many turns, and when there is nothing to go on from."""
+        _must_be_plain(input)
+        messages = history_after(parent, after, prompted=input is not None)
+        shared = plan.converses
+        if shared and self._busy:
+            raise _in_a_run()
+        self._busy = self._busy or shared
+        try:
+            await self.release()
+            await self._store(plan)
+            run_id = self.world.new_id("run")
+            stream = self.world.new_id("session") if shared else run_id
+            left: JSON = {"run": parent.run_id, "iteration": after - 1}
+            origin: dict[str, JSON] = {"parent": left}
+            conversation = await open_fork(
+                self.journal, stream, self._owner, self.world, messages, left
+            )
+            if shared:
+                self._conversation, self.session_id = conversation, stream
+            if input is None:
+                origin["title"] = started_row("", 0, parent.facts[0]).title
+            context = self._context(run_id, conversation, limits, None, origin)
+            return self._launch(plan, context, conversation, input, shared)
+        except BaseException:
+            self._busy = self._busy and not shared
+            raise
+
+    def _context(
+        self,
+        run_id: str,
+        conversation: Conversation,
+        limits: Limits,
+        tap: Tap | None,
+        origin: Mapping[str, JSON] = _NOTHING,
+    ) -> RunContext:
+        """Of a new run."""
+        return RunContext(
+            id=run_id,
+            stream=conversation.stream,
+            epoch=conversation.epoch,
+            seed=crc32(run_id.encode()),
+            world=self.world,
+            journal=self.journal,
+            bounds=Bounds(limits, self.world.monotonic()),
+            listeners=Listeners(self._bus, tap),
+            position=conversation.seq,
+            snapshot_at=conversation.snapshot_at,
+            origin=origin,
+        )
 
     async def resume(self, plan: Plan, run_id: str, tap: Tap | None) -> Run:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
@@ -196,6 +239,7 @@ class Launcher:
             listeners=Listeners(self._bus, tap),
             recorded=facts,
             used_s=used,
+            origin=origin_of(facts[0]),
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
         )
@@ -367,6 +411,14 @@ class Run:
                     except asyncio.CancelledError:
                         continue
             self._over()
+
+
+def _in_a_run() -> PipelineError:
+    return PipelineError(
+        "This conversation is already in a run.",
+        code=ExecutorErrorCode.EXEC_RUN_BUSY,
+        hint="Wait for it, or use a pipeline or session of its own for a second one.",
+    )
 
 
 def _must_be_plain(input: JSON) -> None:

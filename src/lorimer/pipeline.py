@@ -363,6 +363,28 @@ class Pipeline:
             self._plan, await recorded(self.journal, run) if isinstance(run, str) else run
         )
 
+    async def fork(
+        self,
+        run: str | Recording,
+        *,
+        after: int,
+        input: JSON = None,
+        limits: SomeLimits | None = None,
+        raise_on_error: bool = True,
+    ) -> PipelineResult:
+        """Go on from the middle of a run, with this pipeline, in a conversation of its own: with
+        all that was said until the run's turn number `after` (from 1), results of calls included,
+        and nothing of it done again. The run itself stays as it is.
+
+        With an `input`, that comes next; without one, this pipeline's model is asked in place of
+        the one that was asked then. `run` is as in `replay`. Raises PipelineError when there is no
+        such run, when it has not so many turns, or when turn `after` is an answer and there is no
+        input.
+        """
+        parent = await recorded(self.journal, run) if isinstance(run, str) else run
+        forked = await self._launcher.fork(self._plan, parent, after, input, self._limits(limits))
+        return _outcome(await forked.here(), raise_on_error)
+
     async def abandon(self, run_id: str) -> None:
         """Give an interrupted run up: it ends as cancelled, and its conversation can go on
         without it. Raises PipelineError when there is no such run, or it has ended."""

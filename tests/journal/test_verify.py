@@ -216,6 +216,7 @@ def test_a_good_run_breaks_nothing() -> None:
         ((START, ASKED, CALLED, BEGUN, DONE, END, ("effect", {"key": "x:y"})), [(7, "C1")]),
         ((START, ASKED, (*START[:1], {**START[1], "run_id": "run_b"}, 0, "run_b")), [(3, "C1")]),
         ((START, ("effect", {"key": "x:y"}, 0, "run_b")), [(2, "order")]),
+        ((START, ("forked", {"parent": {}, "messages": []}, 0, "")), [(2, "order"), (2, "C5")]),
         ((START, ASKED, CALLED, DONE, OVER, END), [(4, "C2")]),
         ((START, CALLED, BEGUN, DONE, OVER, END), [(2, "C2")]),
         ((START, ASKED, CALLED, BEGUN, DONE, DONE, OVER, END), [(6, "C3")]),

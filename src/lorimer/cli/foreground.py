@@ -44,11 +44,7 @@ async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms:
     screen = screen_for(story, world, quiet=terms.output.quiet)
     async with opened(store_path(terms.store), world) as journal:
         pipeline = assemble(manifest, models, rules, workspace, journal, world, screen)
-
-        async def remember(event: Event) -> None:
-            await call.keep(journal, event.run_id)
-
-        pipeline.on("run.start", remember)
+        keep_call(pipeline, call, journal)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, call)
             return await drive.run(lambda: pipeline.run(task, limits=limits, raise_on_error=False))
@@ -76,6 +72,27 @@ def assemble(
     )
 
 
+def keep_call(pipeline: Pipeline, call: Call, journal: SQLiteJournal) -> None:
+    """Store on what terms the run is carried out, once it has an id."""
+
+    async def remember(event: Event) -> None:
+        await call.keep(journal, event.run_id)
+
+    pipeline.on("run.start", remember)
+
+
+def connected(
+    manifest: EnvironmentManifest, terms: Terms, call: Call, world: World
+) -> tuple[Models, Call]:
+    """The models of a run that goes on where another began, `call`, and its own terms: what they
+    leave open is as it was then."""
+    workspace = _workspace(terms, call)
+    base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
+    models = agent.connect(manifest, base_url, key_variable, world)
+    rules = terms.allow or call.rules
+    return models, Call(str(workspace), base_url or "", rules, key_variable or "")
+
+
 async def resume(run_id: str, terms: Terms) -> int:
     """Go on with an interrupted run; the exit code."""
     world = RealWorld()
@@ -93,9 +110,7 @@ async def resume(run_id: str, terms: Terms) -> int:
         if manifest is None:
             raise Fault(f"the manifest of run {row.run_id} is not in this store")
         call = await Call.of(journal, row.run_id)
-        workspace = _workspace(terms, call)
-        base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
-        models = agent.connect(manifest, base_url, key_variable, world)
+        models, now = connected(manifest, terms, call, world)
         rules = agent.rules_for(terms.allow, manifest)
         missing = [rule for rule in call.rules if rule not in terms.allow]
         if missing and not terms.allow and not can_ask():
@@ -105,10 +120,8 @@ async def resume(run_id: str, terms: Terms) -> int:
         screen = screen_for(story, world, quiet=terms.output.quiet)
         if missing:
             screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
-        pipeline = assemble(manifest, models, rules, workspace, journal, world, screen)
+        pipeline = assemble(manifest, models, rules, Path(now.workspace), journal, world, screen)
         async with pipeline:
-            rules_given = terms.allow or call.rules
-            now = Call(str(workspace), base_url or "", rules_given, key_variable or "")
             drive = Drive(pipeline, story, screen, terms.output, world, now)
             return await drive.run(
                 lambda: pipeline.resume(row.run_id, raise_on_error=False), row.run_id

@@ -11,6 +11,7 @@ import click
 from lorimer.cli.options import Terms, execution_options, output_of, store_option
 from lorimer.cli.runs_diff import diff
 from lorimer.cli.runs_export import export
+from lorimer.cli.runs_fork import fork
 from lorimer.cli.runs_replay import replay
 from lorimer.cli.runs_verify import verify
 
@@ -23,7 +24,7 @@ def runs() -> None:
     """List, read, check and resume runs."""
 
 
-for command in (verify, diff, replay, export):
+for command in (verify, diff, replay, fork, export):
     runs.add_command(command)
 
 

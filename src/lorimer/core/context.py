@@ -82,6 +82,7 @@ class RunContext:
         "iteration",
         "journal",
         "now",
+        "origin",
         "position",
         "replayed",
         "seed",
@@ -109,12 +110,15 @@ class RunContext:
         used_s: float = 0.0,
         position: int = 0,
         snapshot_at: int = 0,
+        origin: Mapping[str, JSON] = _NOTHING,
     ) -> None:
         self.id = id
         self.stream = stream
         self.epoch = epoch
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""
+        self.origin = origin
+        """What its run.start says besides: of a fork, `parent`."""
         self.world = world
         self.journal = journal
         self.bounds = bounds

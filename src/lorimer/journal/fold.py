@@ -109,6 +109,8 @@ class Fold:
                     self.runs.append(RunSummary(fact.run_id, fact.time))
                 case "run.end":
                     self._end(fact)
+                case "forked":
+                    self._forked(fact.data)
                 case _:
                     pass
         except ValueError as error:
@@ -118,6 +120,12 @@ class Fold:
             ) from error
         if fact.seq is not None:
             self.seq = fact.seq
+
+    def _forked(self, data: Mapping[str, JSON]) -> None:
+        messages = [message_from_json(item) for item in _list(data.get("messages"))]
+        if self.messages or self.runs:
+            raise ValueError("the conversation has begun already")
+        self.messages = messages
 
     def _intent(self, fact: Event) -> None:
         added = [message_from_json(item) for item in _list(fact.data.get("messages", ()))]

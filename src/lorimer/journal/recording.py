@@ -80,6 +80,11 @@ async def recorded(journal: Journal, run_id: str) -> Recording:
     return Recording(row.run_id, row.stream, await _before(journal, row), facts, manifest)
 
 
+def origin_of(start: Event) -> dict[str, JSON]:
+    """What a run.start says of where its run comes from; nothing, unless it is a fork's."""
+    return {name: start.data[name] for name in ("parent", "title") if name in start.data}
+
+
 async def manifest_of(journal: Journal, start: Event) -> Mapping[str, JSON] | None:
     """What the run of this run.start was begun with; None when the store does not have it."""
     digest = start.data.get("manifest")

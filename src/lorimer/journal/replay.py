@@ -31,7 +31,7 @@ from lorimer.core.record import record
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import History, PipelineState
 from lorimer.journal.memory import MemoryJournal
-from lorimer.journal.recording import Recording, used_s
+from lorimer.journal.recording import Recording, origin_of, used_s
 from lorimer.world.recorded import RecordedWorld
 
 VOLATILE: Final = frozenset({"times", "used_s", "reserve", "message"})
@@ -136,6 +136,7 @@ class _Replay(RunContext):
             bounds=Bounds(limits, 0.0),
             listeners=Listeners(Bus()),
             recorded=recording.facts[:-1] if end is not None else recording.facts,
+            origin=origin_of(start),
         )
 
     # --- facts ---------------------------------------------------------------------------
