@@ -55,7 +55,7 @@ class Launcher:
         self._busy = False
         self._live: set[RunContext] = set()
         self._resuming: set[str] = set()
-        self._stored: set[str] = set()
+        self._stored: dict[str, bytes] = {}
 
     @property
     def live(self) -> tuple[RunContext, ...]:
@@ -80,9 +80,9 @@ class Launcher:
             raise _in_a_run()
         self._busy = self._busy or shared
         try:
-            await self._store(plan)
             run_id = self.world.new_id("run")
             conversation = await self._open(shared, run_id)
+            await self._store(plan)
             context = self._context(run_id, conversation, limits, tap)
             return self._launch(plan, context, conversation, input, shared)
         except BaseException:
@@ -103,7 +103,6 @@ class Launcher:
         self._busy = self._busy or shared
         try:
             await self.release()
-            await self._store(plan)
             run_id = self.world.new_id("run")
             stream = self.world.new_id("session") if shared else run_id
             left: JSON = {"run": parent.run_id, "iteration": after - 1}
@@ -111,6 +110,7 @@ class Launcher:
             conversation = await open_fork(
                 self.journal, stream, self._owner, self.world, messages, left
             )
+            await self._store(plan)
             if shared:
                 self._conversation, self.session_id = conversation, stream
             if input is None:
@@ -306,9 +306,11 @@ class Launcher:
         return self._conversation
 
     async def _store(self, plan: Plan) -> None:
-        if plan.digest not in self._stored:
-            await self.journal.put(plan.digest, plan.manifest.to_bytes())
-            self._stored.add(plan.digest)
+        # before each run: since the last one, a sweep may have found it named by none
+        body = self._stored.get(plan.digest)
+        if body is None:
+            body = self._stored[plan.digest] = plan.manifest.to_bytes()
+        await self.journal.put(plan.digest, body)
 
 
 class _Pulse:

@@ -16,8 +16,8 @@ from lorimer.cli.store import store_words
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|)")
-_SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)")
+_SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Terms:
 
 
 class Span(click.ParamType[float]):
-    """Seconds, or `90s`, `5m`, `2h`."""
+    """Seconds, or `90s`, `5m`, `2h`, `30d`."""
 
     name = "time"
 
@@ -43,7 +43,7 @@ class Span(click.ParamType[float]):
         found = _SPAN.fullmatch(str(value).strip())
         seconds = float(found[1]) * _SECONDS[found[2]] if found is not None else 0.0
         if seconds <= 0:
-            self.fail(f"{value!r} is no time: write seconds, or e.g. 90s, 5m, 2h", param, ctx)
+            self.fail(f"{value!r} is no time: write seconds, or e.g. 90s, 5m, 2h, 30d", param, ctx)
         return seconds
 
 

@@ -12,6 +12,7 @@ from lorimer.cli.options import Terms, execution_options, output_of, store_optio
 from lorimer.cli.runs_diff import diff
 from lorimer.cli.runs_export import export
 from lorimer.cli.runs_fork import fork
+from lorimer.cli.runs_prune import prune
 from lorimer.cli.runs_replay import replay
 from lorimer.cli.runs_verify import verify
 
@@ -24,7 +25,7 @@ def runs() -> None:
     """List, read, check and resume runs."""
 
 
-for command in (verify, diff, replay, fork, export):
+for command in (verify, diff, replay, fork, export, prune):
     runs.add_command(command)
 
 

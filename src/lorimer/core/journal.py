@@ -104,7 +104,9 @@ class Journal(Protocol):
         ...
 
     async def put(self, digest: str, body: bytes) -> None:
-        """Keep a document under its hash (manifests). The same one twice is once."""
+        """Keep a document under its hash (manifests), or one that belongs to a run under
+        `word:run_id`. The same one twice is once. Put it while holding the stream of a run that
+        names it: then no `sweep` removes it before the run's first fact is there."""
         ...
 
     async def get(self, digest: str) -> bytes | None:
@@ -131,6 +133,17 @@ class Journal(Protocol):
     async def check(self, stream: str) -> list[Damage]:
         """Where the rows of a stream are not as they were written; []: nowhere. What the facts in
         them say is not looked at."""
+        ...
+
+    async def drop(self, stream: str, *, before: float) -> bool:
+        """Remove a stream's facts, runs, snapshot and accounts, in one transaction, if all its runs
+        ended before `before` (wall clock, seconds). False, and nothing is changed: a run of it has
+        no end or a later one, somebody's claim is in force, or there are no runs in it."""
+        ...
+
+    async def sweep(self) -> int:
+        """Remove the documents that no run names; how many. None while a claim on any stream is in
+        force: its holder may be about to begin a run."""
         ...
 
     async def balance(self, account: str) -> Balance:

@@ -192,6 +192,35 @@ class MemoryJournal:
         """See Journal. Objects in memory have no rows: nothing is ever found."""
         return []
 
+    async def drop(self, stream: str, *, before: float) -> bool:
+        """See Journal."""
+        line = self._streams.get(stream)
+        if line is None or (line.owner and line.until > self._world.time()):
+            return False
+        runs = [run_id for run_id, start in self._starts.items() if start[0] == stream]
+        ends = [self._ends.get(run_id) for run_id in runs]
+        if not runs or any(end is None or end.time >= before for end in ends):
+            return False
+        for run_id in runs:
+            del self._starts[run_id], self._ends[run_id]
+            self._ledger.pop(run_id, None)
+        line.events, line.snapshot = [], None
+        line.epoch += 1
+        line.owner, line.until = "", 0.0
+        return True
+
+    async def sweep(self) -> int:
+        """See Journal."""
+        now = self._world.time()
+        if any(line.owner and line.until > now for line in self._streams.values()):
+            return 0
+        named = {str(start.data.get("manifest", "")) for _, start in self._starts.values()}
+        named |= self._starts.keys()
+        unused = [d for d in self._documents if d.rpartition(":")[2] not in named]
+        for digest in unused:
+            del self._documents[digest]
+        return len(unused)
+
     async def balance(self, account: str) -> Balance:
         """See Journal."""
         return Balance(*self._ledger.get(account, (0, 0)))

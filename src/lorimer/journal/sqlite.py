@@ -33,6 +33,7 @@ from lorimer.journal.projection import (
     refuse_epoch,
     refuse_snapshot,
 )
+from lorimer.journal.removal import compact, drop_stream, space, sweep_documents
 from lorimer.journal.rowcheck import RowCheck
 from lorimer.journal.rows import (
     SELECT_RUNS,
@@ -233,6 +234,37 @@ class SQLiteJournal:
         inline = len(self._live) < 2 and size <= SMALL_BYTES
         return await self._writer.submit(job, sync=False, inline=inline)
 
+    async def drop(self, stream: str, *, before: float) -> bool:
+        """See Journal. The pages that were its are free for new facts; see `compact`."""
+        return await self._writer.submit(
+            partial(self._drop, stream, before), sync=False, inline=False
+        )
+
+    def _drop(self, stream: str, before: float, db: Database) -> bool:
+        self._heads.pop(stream, None)
+        return drop_stream(db, stream, before, self._world.time())
+
+    async def sweep(self) -> int:
+        """See Journal. About 20 us a run."""
+
+        def job(db: Database) -> int:
+            return sweep_documents(db, self._world.time())
+
+        return await self._writer.submit(job, sync=False, inline=False)
+
+    async def compact(self) -> None:
+        """Give the free pages of the file back to the disk: writes all of it anew, for which it
+        needs the room of a second one. Other writers wait, or fail after 5 s; so does this."""
+        await self._writer.open()
+        try:
+            if self._threads:
+                with self._world.outside("journal thread"):
+                    await anyio.to_thread.run_sync(compact, self._path, self._vfs)
+            else:
+                compact(self._path, self._vfs)
+        except apsw.Error as error:
+            raise explain(error, self._path) from error
+
     async def __aenter__(self) -> SQLiteJournal:
         return self
 
@@ -327,6 +359,10 @@ class SQLiteJournal:
         while await self._query(rows.chunk):
             pass
         return rows.found
+
+    async def space(self) -> tuple[int, int]:
+        """Bytes of the database, and how many of them are free."""
+        return await self._query(space)
 
     async def balance(self, account: str) -> Balance:
         """See Journal."""
