@@ -175,6 +175,7 @@ def test_a_run_that_nobody_can_resume_is_given_up_and_its_conversation_goes_on()
         assert f"abandon({row.run_id!r})" in refused.value.hint
         await after.abandon(row.run_id)
         assert (await journal.runs())[0].status == "cancelled"
+        assert await verify(journal, row.run_id) == [], "it tells all that it used"
         result = await after.run("hello")
         assert result.text == "hello again"
         assert "outcome_unknown" in str(result.messages[2].content)

@@ -16,6 +16,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.messages import user_message
 from lorimer.journal import Fold, MemoryJournal, SQLiteJournal
+from lorimer.journal.chain import mark
 from lorimer.journal.contract import Contract, Finding
 from lorimer.journal.verify import verify
 from lorimer.testing import SimulatedWorld, simulate
@@ -250,3 +251,16 @@ def test_more_turns_and_money_than_allowed_are_found() -> None:
         assert (finding.rule, finding.what) == ("C6", "2 turns, and the limit is 1")
 
     simulate(main)
+
+
+def test_the_same_row_has_another_mark_in_another_place_and_after_another() -> None:
+    one = mark(b"", 1 << 32 | 1, b"row")
+    assert len(one) == 12
+    assert one == mark(b"", 1 << 32 | 1, b"row")
+    others = [
+        mark(b"", 2 << 32 | 1, b"row"),
+        mark(b"", 1 << 32 | 2, b"row"),
+        mark(one, 1 << 32 | 1, b"row"),
+        mark(b"", 1 << 32 | 1, b"raw"),
+    ]
+    assert len({one, *others}) == 5
