@@ -94,6 +94,13 @@ def _start(
     return Line(9, what, unit, figure, ours, _START_LOOPS, most, group="start")
 
 
+def _durable(
+    row: int, what: str, unit: str, figure: str, case: str, most: float | None = None
+) -> Line:
+    ours = _ours(f"resume:{case}", fresh=True)
+    return Line(row, what, unit, figure, ours, most=most, group="resume")
+
+
 def _install(what: str, unit: str, figure: str, most: float) -> Line:
     return Line(11, what, unit, figure, _INSTALL, most=most, group="install", downloads=True)
 
@@ -129,6 +136,10 @@ LINES: Final = (
     _start("... memory", "MiB", "mib", 40),
     _start("... modules", "", "modules"),
     _start("the same with a decorated tool", "s", "s", ours=_TOOL_START),
+    _durable(12, "synced call, 100 durable runs at once", "us", "us", "synced_effects", 200),
+    _durable(12, "... CPU", "us", "cpu_us", "synced_effects"),
+    _durable(13, "resume of 1,000 iterations", "ms", "ms", "long_resume", 50),
+    _durable(14, "1,000 interrupted runs all going on", "s", "s", "pending_runs", 5),
     _install("fresh base install: packages", "", "packages", 20),
     _install("... on disk", "MB", "mb", 36),
 )

@@ -41,10 +41,16 @@ class Scale(NamedTuple):
     """Runs at once."""
     latency_s: float = 0.05
     """Of each of their model calls."""
+    synced: int = 50
+    """Calls of each of 100 durable runs at once."""
+    resumed: int = 1_000
+    """Iterations of the run that is resumed."""
+    pending: int = 1_000
+    """Interrupted runs that are resumed at once."""
 
 
 SCALES: Final = {
     "full": Scale(),
     "quick": Scale(batches=3, runs=100, tool_runs=10, wire_runs=3, streams=1),
-    "smoke": Scale(2, 2, 1, (16, 24), (14, 18), 3, 3, (30, 60), 1, 20, 1, 5, 0.001),
+    "smoke": Scale(2, 2, 1, (16, 24), (14, 18), 3, 3, (30, 60), 1, 20, 1, 5, 0.001, 1, 5, 3),
 }

@@ -24,6 +24,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal, LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
+from lorimer.core.mail import mail_of
 from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
@@ -35,6 +36,12 @@ from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, find, origin_of, used_s
 
 _log: Final = logging.getLogger("lorimer.launch")
+
+CLAIM_LOOK_S: Final = 0.25
+"""Seconds between tries to take over a run whose owner may be dead."""
+
+_LEFT: Final = (Reason.SHUTDOWN, Reason.WAITING)
+"""A run that ended for one of these is left to whoever resumes it."""
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
@@ -144,9 +151,10 @@ class Launcher:
             origin=origin,
         )
 
-    async def resume(self, plan: Plan, run_id: str, tap: Tap | None) -> Run:
+    async def resume(self, plan: Plan, run_id: str, tap: Tap | None, *, wait_s: float) -> Run:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
-        has ended, or goes on already; ConfigError when another manifest began it."""
+        has ended, or goes on already; ConfigError when another manifest began it; JournalError
+        when after `wait_s` seconds another owner's claim is still in force."""
         row = await self._interrupted(run_id)
         shared = plan.converses
         if (shared and self._busy) or row.run_id in self._resuming:
@@ -157,7 +165,7 @@ class Launcher:
         self._busy = self._busy or shared
         self._resuming.add(row.run_id)
         try:
-            return await self._reopened(row, plan, tap)
+            return await self._reopened(row, plan, tap, wait_s)
         except BaseException:
             self._busy = self._busy and not shared
             self._resuming.discard(row.run_id)
@@ -167,7 +175,7 @@ class Launcher:
         """Give an interrupted run up: it ends as cancelled, and its conversation is free. Raises
         PipelineError as `resume` does."""
         row = await self._interrupted(run_id)
-        conversation = await self._claimed(row)
+        conversation = await self._claimed(row, 0.0)
         facts = conversation.unfinished
         [told] = fold(facts).runs
         end: dict[str, JSON] = {
@@ -200,10 +208,21 @@ class Launcher:
             )
         return row
 
-    async def _claimed(self, row: RunRow) -> Conversation:
+    async def _claimed(self, row: RunRow, wait_s: float) -> Conversation:
         """The stream of an interrupted run, opened."""
         await self.release()
-        conversation = await Conversation.open(self.journal, row.stream, self._owner, self.world)
+        until = self.world.monotonic() + wait_s
+        while True:
+            try:
+                conversation = await Conversation.open(
+                    self.journal, row.stream, self._owner, self.world
+                )
+                break
+            except JournalError as error:
+                taken = error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+                if not taken or self.world.monotonic() >= until:
+                    raise
+            await self.world.sleep(CLAIM_LOOK_S)
         facts = conversation.unfinished
         if not facts or facts[0].run_id != row.run_id:
             await conversation.release()
@@ -213,8 +232,8 @@ class Launcher:
             )
         return conversation
 
-    async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None) -> Run:
-        conversation = await self._claimed(row)
+    async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None, wait_s: float) -> Run:
+        conversation = await self._claimed(row, wait_s)
         facts = conversation.unfinished
         start = facts[0].data
         if start.get("manifest") != plan.digest:
@@ -259,15 +278,26 @@ class Launcher:
 
         async def main() -> PipelineResult:
             pulse = _Pulse(conversation, context) if self.journal.durable else None
+            end = self.journal.watch(context.stream, lambda: mail_of(context).look_soon())
             try:
+                if context.replayed:
+                    await mail_of(context).look_or_log()  # what came while nobody was here
+                elif self.journal.durable and conversation.seq:
+                    mail_of(context).look_soon()
                 result = await engine.run(plan, PipelineState(context, conversation.history, input))
                 conversation.add(context.facts[context.replayed :])
                 if shared and context.cut_short:  # it has not seen all that is recorded
                     self._conversation = None
+                elif shared and context.reason in _LEFT:
+                    self._conversation = None  # whoever resumes it need not wait
+                    await _or_log(conversation.release())
                 if context.snapshot_due:
                     await _or_log(conversation.snapshot())
                 return result
             finally:
+                end()
+                if context.mail is not None:
+                    await context.mail.close()
                 if pulse is not None:
                     await pulse.stop()
                 if not shared:

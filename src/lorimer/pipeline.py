@@ -331,20 +331,25 @@ class Pipeline:
         self,
         run_id: str,
         *,
+        wait_s: float = 0.0,
         raise_on_error: bool = True,
     ) -> PipelineResult:
-        """Go on with a run that was interrupted: what its journal holds is not done again.
+        """Go on with a run that was interrupted: what its journal holds is not done again. When
+        its owner died without giving it back, the claim has to run out first: `wait_s` is how
+        many seconds to wait for that at most.
 
         Raises PipelineError when there is no such run or it has ended, ConfigError when this
-        pipeline is not the one that began it.
+        pipeline is not the one that began it, JournalError when another process has it.
         """
-        run = await self._launcher.resume(self._plan, run_id, None)
+        run = await self._launcher.resume(self._plan, run_id, None, wait_s=wait_s)
         return _outcome(await run.here(), raise_on_error)
 
-    async def resume_stream(self, run_id: str) -> AsyncGenerator[Event, None]:
+    async def resume_stream(
+        self, run_id: str, *, wait_s: float = 0.0
+    ) -> AsyncGenerator[Event, None]:
         """`resume`, yielding the events of what is new."""
         tap = Tap()
-        run = await self._launcher.resume(self._plan, run_id, tap)
+        run = await self._launcher.resume(self._plan, run_id, tap, wait_s=wait_s)
         async with aclosing(run.events(tap)) as events:
             async for event in events:
                 yield event
@@ -397,6 +402,15 @@ class Pipeline:
         live = self._launcher.live
         for context in live:
             context.cancel(reason)
+        return bool(live)
+
+    def shut_down(self, within_s: float = 10.0) -> bool:
+        """Suspend what this pipeline is running: it begins nothing new, calls of tools under way
+        that change something have `within_s` seconds to end, and `resume` goes on later. Returns
+        whether there was one."""
+        live = self._launcher.live
+        for context in live:
+            context.drain(within_s)
         return bool(live)
 
     async def aclose(self) -> None:

@@ -15,7 +15,13 @@ import pytest
 
 from lorimer import Pipeline, PipelinePresets
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError, RunCancelled
+from lorimer.core.errors import (
+    APIError,
+    ExecutorErrorCode,
+    JournalError,
+    PipelineError,
+    RunCancelled,
+)
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock
@@ -658,5 +664,58 @@ def test_the_outer_time_limit_holds_for_the_inner_run() -> None:
         assert result.status == "timeout"
         assert world.monotonic() == 7
         assert sorted(row.status for row in await journal.runs()) == ["cancelled", "timeout"]
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("bound", [10.0, 2.0, 0.0])
+def test_a_shutdown_lets_a_tool_end_that_changes_something(bound: float) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def act(*_: object) -> str:
+            await world.sleep(5)
+            return "written"
+
+        journal = MemoryJournal(world)
+        write, look = Do("write", act, effects=["write"]), Do("look")
+        pipeline = make(
+            world, [[use("write"), use("look")], "never"], tools=[write, look], journal=journal
+        )
+        task = asyncio.create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(1)
+        assert pipeline.shut_down(bound)
+        assert pipeline.shut_down(bound)
+        result = await task
+        assert (result.status, result.code) == ("suspended", CODE.EXEC_RUN_SHUTDOWN)
+        done = [fact.data["content"] for fact in result.events if fact.type == "tool.result"]
+        assert done == (["written"] if bound == 10 else [])
+        assert look.calls == []
+        assert world.monotonic() == pytest.approx(1 + min(bound, 4))
+        assert kinds(result.events)[-1] == "run.suspended"
+        resumed = await make(world, ["done"], tools=[write, look], journal=journal).resume(
+            result.run_id
+        )
+        assert resumed.text == "done"
+        assert len(write.calls) == 1  # unsafe: not again, whatever became of it
+        assert not pipeline.shut_down()
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("where", ["model", "reading", "retry"])
+def test_a_shutdown_cuts_off_what_can_be_done_again(where: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def read(*_: object) -> str:
+            await world.sleep(100)
+            return "read"
+
+        overloaded = APIError("busy", code=CODE.EXEC_API_RATE_LIMITED, retry_after_s=50)
+        first = {"model": "late", "reading": [use("look")], "retry": overloaded}[where]
+        model = ScriptedModel([first, "done"], latency_s=100 if where == "model" else 0)
+        pipeline = make(world, model, tools=[Do("look", read)])
+        task = asyncio.create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(1)
+        assert pipeline.shut_down(10)
+        assert (await task).status == "suspended"
+        assert world.monotonic() == pytest.approx(1)
 
     simulate(main)

@@ -48,7 +48,8 @@ OUR_CODES = """
     exec.api.refused exec.api.unpriced exec.api.sdk_missing
     exec.tool.timeout exec.tool.not_run exec.tool.outcome_unknown
     exec.loop.max_turns exec.limit.timeout exec.limit.cost exec.limit.tool_calls
-    exec.run.cancelled exec.run.busy exec.run.shutdown exec.run.unknown exec.run.ended
+    exec.run.cancelled exec.run.busy exec.run.shutdown exec.run.waiting
+    exec.run.unknown exec.run.ended
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
 """.split()

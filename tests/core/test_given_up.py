@@ -26,6 +26,7 @@ from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.fold import well_formed
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.journal.verify import verify
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import Tool, ToolContext, ToolResult

@@ -17,6 +17,7 @@ SAYS: Mapping[str, str] = {
     "And nuts": "There are 75 nuts.",
     "Send the report": "The report is on its way.",
     "Write milk down": "It is written down.",
+    "Invite Ann": "Ann is invited.",
     "Look at notes.md": "There is milk to be bought.",
 }
 """Words of a question to its answer."""
@@ -24,6 +25,7 @@ SAYS: Mapping[str, str] = {
 CALLS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "How many bolts": {"stock": {"article": "bolt"}},
     "And nuts": {"stock": {"article": "nut"}},
+    "Invite Ann": {"invite": {"who": "Ann"}},
     "Write milk down": {"Write": {"file_path": "list.txt", "content": "milk"}},
     "Send the report": {"send": {"to": "ann@example.org", "text": "All is well."}},
     "note": {"note": {"text": "milk"}},

@@ -387,6 +387,106 @@ def test_a_closed_journal_takes_nothing(store: Store) -> None:
     store.run(test)  # closes it a second time
 
 
+def test_a_post_waits_until_a_fact_takes_it_and_is_known_by_its_id(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        assert await journal.post("s", "m1", {"text": "first", "n": [1, None, {"ä": "\U0001f600"}]})
+        assert await journal.post("s", "m2", {"text": "second"})
+        assert not await journal.post("s", "m1", {"text": "again"})
+        waiting = await journal.posts("s")
+        assert [(post.id, post.message["text"]) for post in waiting] == [
+            ("m1", "first"),
+            ("m2", "second"),
+        ]
+        assert waiting[0].message["n"] == [1, None, {"ä": "\U0001f600"}]
+        assert waiting[0].time == store.clock.now
+        took = note("inbox:")
+        took.data = {"key": "inbox:", "posts": ["m1", "nobody's"]}
+        await journal.append("s", epoch, [start(), took], sync=False)
+        assert [post.id for post in await journal.posts("s")] == ["m2"]
+        assert not await journal.post("s", "m1", {"text": "once more"})
+        assert [post.id for post in await journal.posts("s")] == ["m2"]
+
+    store.run(test)
+
+
+def test_a_refused_append_takes_no_post(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.post("s", "m1", {})
+        took = note("inbox:")
+        took.data = {"key": "inbox:", "posts": ["m1"]}
+        with pytest.raises(JournalError):
+            await journal.append("s", epoch, [took, end()], sync=False)  # no run to end
+        assert [post.id for post in await journal.posts("s")] == ["m1"]
+
+    store.run(test)
+
+
+def test_what_cannot_be_posted_is_refused_and_changes_nothing(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        await journal.claim("s", "me", 30)
+        bad: list[tuple[str, str, dict]] = [
+            ("nobody's", "m", {}),
+            ("s", "", {}),
+            ("s", "x" * 201, {}),
+            ("s", "two\nlines", {}),
+            ("s", "m", {"x": object()}),
+            ("s", "m", {"x": float("nan")}),
+            ("s", "m", {"x": "\ud800"}),
+            ("s", "m", {"x": "y" * 1_000_001}),
+        ]
+        for stream, name, message in bad:
+            with pytest.raises(JournalError):
+                await journal.post(stream, name, message)
+        assert await journal.posts("s") == []
+        assert await journal.posts("nobody's") == []
+        for number in range(1000):
+            await journal.post("s", str(number), {})
+        with pytest.raises(JournalError, match="full"):
+            await journal.post("s", "one more", {})
+
+    if store.kind != "sqlite":  # a thousand syncs
+        store.run(test)
+
+
+def test_who_watches_a_stream_is_told_of_posts_to_it_alone(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        for stream in ("one", "two"):
+            await journal.claim(stream, "me", 30)
+        told: list[str] = []
+        end_one = journal.watch("one", lambda: told.append("one"))
+        end_two = journal.watch("two", lambda: told.append("two"))
+        await journal.post("one", "m", {})
+        await journal.post("one", "m", {})
+        await asyncio.sleep(0.001)
+        assert told == ["one"]
+        end_one()
+        end_one()
+        await journal.post("one", "n", {})
+        await journal.post("two", "n", {})
+        await asyncio.sleep(0.001)
+        assert told == ["one", "two"]
+        end_two()
+
+    store.run(test)
+
+
+def test_only_the_runs_without_an_end_are_listed_on_demand(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        for number in range(4):
+            epoch = await journal.claim(f"s{number}", "me", 30)
+            run = f"run_{number}"
+            await journal.append(f"s{number}", epoch, [start(run)], sync=False)
+            if number % 2:
+                await journal.append(f"s{number}", epoch, [end(run)], sync=False)
+        assert [row.run_id for row in await journal.runs(unfinished=True)] == ["run_2", "run_0"]
+        assert [row.run_id for row in await journal.runs(limit=1, unfinished=True)] == ["run_2"]
+        assert len(await journal.runs()) == 4
+
+    store.run(test)
+
+
 def test_the_runs_of_one_stream(store: Store) -> None:
     async def test(journal: Journal) -> None:
         for name in ("one", "two", "one"):

@@ -209,9 +209,15 @@ def test_a_person_may_allow_it_once() -> None:
     assert person.asked == [
         ("Shell", '{"command":"make"}', "may exec, net; no rule of yours covers it")
     ]
-    assert [kind for kind, _ in facts] == ["effect", "tool.intent", "tool.result"]
-    assert facts[0][1]["approved"] is True
-    assert facts[1][1]["decision"] == "approved"
+    kinds = [kind for kind, _ in facts]
+    assert kinds == ["effect.intent", "effect", "tool.intent", "tool.result"]
+    assert facts[0][1]["question"] == {
+        "tool": "Shell",
+        "input": '{"command":"make"}',
+        "reason": "may exec, net; no rule of yours covers it",
+    }
+    assert facts[1][1]["approved"] is True
+    assert facts[2][1]["decision"] == "approved"
 
 
 @pytest.mark.parametrize("answer", [False, None, "yes", 1, RuntimeError("no terminal")])
@@ -220,7 +226,7 @@ def test_anything_but_a_yes_is_a_no(answer: object) -> None:
     block, facts = attempt(tool, {"command": "make"}, granted=False, approver=Person(answer))
     assert tool.ran == []
     assert block.is_error
-    assert [kind for kind, _ in facts] == ["effect", "decision", "tool.result"]
+    assert [kind for kind, _ in facts] == ["effect.intent", "effect", "decision", "tool.result"]
 
 
 def test_the_end_of_the_run_ends_the_question() -> None:
@@ -238,7 +244,7 @@ def test_the_end_of_the_run_ends_the_question() -> None:
                 toolset(tool, granted=False, approver=Slow(True)), "Shell", {"command": "make"}
             )
         assert tool.ran == []
-        assert bench.kinds == []
+        assert bench.kinds == ["effect.intent"]  # the question was put
 
     run(main)
 
@@ -274,8 +280,8 @@ def test_a_resumed_run_does_not_ask_again() -> None:
         bench = await Bench.make()
         tools = toolset(tool, granted=False, approver=person)
         await bench.call(tools, "Shell", {"command": "make"})
-        resumed = await bench.again(1)  # the answer, and then the process died
-        assert resumed.kinds == ["effect"]
+        resumed = await bench.again(2)  # question and answer, and then the process died
+        assert resumed.kinds == ["effect.intent", "effect"]
         block = await resumed.call(tools, "Shell", {"command": "make"})
         assert not block.is_error
         assert len(person.asked) == 1
@@ -299,7 +305,7 @@ def test_a_refusal_stays_one_when_the_run_is_resumed_with_other_rules() -> None:
         assert block == refused
         assert tool.ran == []
         assert not resumed.context.replaying
-        assert len(resumed.facts) == 3
+        assert len(resumed.facts) == 4
 
     run(main)
 
@@ -311,14 +317,50 @@ def test_a_refusal_cut_short_stays_one() -> None:
         await bench.call(
             toolset(tool, granted=False, approver=Person(False)), "Shell", {"command": "make"}
         )
-        resumed = await bench.again(2)  # the answer and the decision, not yet the result
-        assert resumed.kinds == ["effect", "decision"]
+        resumed = await bench.again(3)  # question, answer and decision, not yet the result
+        assert resumed.kinds == ["effect.intent", "effect", "decision"]
         block = await resumed.call(
             toolset(tool, granted=False, rules=["Shell"]), "Shell", {"command": "make"}
         )
         assert block.is_error
         assert tool.ran == []
-        assert resumed.kinds == ["effect", "decision", "tool.result"]
+        assert resumed.kinds == ["effect.intent", "effect", "decision", "tool.result"]
         assert not resumed.context.replaying
+
+    run(main)
+
+
+def test_a_rule_given_after_the_question_was_put_spares_it() -> None:
+    async def main() -> None:
+        tool, person = Shell(), Person(True)
+        bench = await Bench.make()
+        await bench.call(
+            toolset(tool, granted=False, approver=person), "Shell", {"command": "make"}
+        )
+        resumed = await bench.again(1)  # the question only
+        block = await resumed.call(
+            toolset(tool, granted=False, rules=["Shell"], approver=person),
+            "Shell",
+            {"command": "make"},
+        )
+        assert not block.is_error
+        assert len(person.asked) == 1
+        assert not resumed.context.replaying
+
+    run(main)
+
+
+def test_an_answer_holds_against_a_rule_given_later() -> None:
+    async def main() -> None:
+        tool = Shell()
+        bench = await Bench.make()
+        person = Person(False)
+        tools = toolset(tool, granted=False, approver=person)
+        await bench.call(tools, "Shell", {"command": "make"})
+        resumed = await bench.again(2)  # question and answer, not yet the decision
+        tools = toolset(tool, granted=False, rules=["Shell"], approver=person)
+        block = await resumed.call(tools, "Shell", {"command": "make"})
+        assert block.is_error
+        assert tool.ran == []
 
     run(main)

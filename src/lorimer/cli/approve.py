@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from lorimer.cli.text import count, visible
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.tools.permissions import MAX_SUMMARY_CHARS
+from lorimer.tools.asking import MAX_SUMMARY_CHARS
 
 _SHOWN_LINES: Final = 40
 """Of an argument that is longer, such as the content of a file; `v` shows all of it. A command

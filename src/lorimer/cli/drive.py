@@ -1,8 +1,9 @@
 """Runs one run in the foreground: signals, progress, what comes out, and the exit code.
 
 Ctrl-C cancels the run: it ends, and its journal says so. SIGTERM and SIGHUP mean that the
-machine wants this process gone, not that the task is unwanted: the run is suspended and can be
-resumed. A second signal does not wait for anything.
+machine wants this process gone, not that the task is unwanted: the run is suspended, once a tool
+that changes something has ended or had its time, and can be resumed. A second signal does not
+wait for anything.
 """
 
 from __future__ import annotations
@@ -161,10 +162,9 @@ class Drive:
         self._signal = number
         self._story.doing = "stopping"
         if not self._output.quiet:
-            again = " (again: at once)" if number == signal.SIGINT else ""
-            self._screen.line([("  ■ ", "yellow"), (f"stopping{again}", "")])
-        reason = Reason.CALLER if number == signal.SIGINT else Reason.SHUTDOWN
-        if not self._pipeline.cancel(reason) and self._main is not None:
+            self._screen.line([("  ■ ", "yellow"), ("stopping (again: at once)", "")])
+        stop = self._pipeline.cancel if number == signal.SIGINT else self._pipeline.shut_down
+        if not stop() and self._main is not None:
             self._main.cancel()  # it has not begun yet
 
     def _stop_at_once(self) -> None:
@@ -208,6 +208,9 @@ class Drive:
         if error.code is ExecutorErrorCode.EXEC_RUN_SHUTDOWN:
             again = self._call.resume_command(result.run_id, self._output.store_option)
             hint = f"Go on with: {again}"
+        elif error.code is ExecutorErrorCode.EXEC_RUN_WAITING:
+            run = f"{short_id(result.run_id)}{self._output.store_option}"
+            hint = f"What it asks: lorimer runs show {run}"
         elif not hint:
             hint = f"lorimer runs show {short_id(result.run_id)}{self._output.store_option}"
         if self._signal == signal.SIGINT:

@@ -21,6 +21,7 @@ FAILED: Final = 1
 USAGE: Final = 2
 LIMIT: Final = 3
 STORE: Final = 4
+WAITING: Final = 5
 HANGUP: Final = 129
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
@@ -31,6 +32,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     USAGE: "usage or configuration: no model was called",
     LIMIT: "a limit stopped the run (turns, time, cost, tool calls, guard)",
     STORE: "the store of runs could not be used, or is in use",
+    WAITING: "the run waits for an answer; answer it, then resume it",
     INTERRUPTED: "stopped by Ctrl-C; the run ended as cancelled",
     TERMINATED: "stopped by SIGTERM (SIGHUP: 129); the run can be resumed",
 }
@@ -44,6 +46,7 @@ _BY_CODE: Final[Mapping[ExecutorErrorCode, int]] = {
     ExecutorErrorCode.EXEC_API_NO_CLIENT: USAGE,
     ExecutorErrorCode.EXEC_RUN_CANCELLED: INTERRUPTED,
     ExecutorErrorCode.EXEC_RUN_SHUTDOWN: TERMINATED,
+    ExecutorErrorCode.EXEC_RUN_WAITING: WAITING,
 }
 
 

@@ -19,6 +19,7 @@ from lorimer.cli.text import short_id
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.journal.recording import facts_of
 from lorimer.pipeline import Pipeline
+from lorimer.tools.asking import AskLater
 from lorimer.world import RealWorld
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lorimer.core.events import Event
     from lorimer.core.limits import Limits
     from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.core.tool import Approver
     from lorimer.core.world import World
     from lorimer.journal.sqlite import SQLiteJournal
     from lorimer.models.registry import Models
@@ -43,7 +45,8 @@ async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms:
     story = Story()
     screen = screen_for(story, world, quiet=terms.output.quiet)
     async with opened(store_path(terms.store), world) as journal:
-        pipeline = assemble(manifest, models, rules, workspace, journal, world, screen)
+        approver = approver_for(terms, screen)
+        pipeline = assemble(manifest, models, rules, workspace, journal, world, approver)
         keep_call(pipeline, call, journal)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, call)
@@ -57,16 +60,16 @@ def assemble(
     workspace: Path,
     journal: SQLiteJournal,
     world: World,
-    screen: Screen,
+    approver: Approver | None,
 ) -> Pipeline:
-    """The pipeline of a command: its journal is the store, its approver the terminal."""
+    """The pipeline of a command: its journal is the store."""
     return Pipeline(
         manifest,
         models=models,
         journal=journal,
         world=world,
         rules=rules,
-        approver=TerminalApprover(screen.paused) if can_ask() else None,
+        approver=approver,
         workspace=workspace,
         owner=own_name(),
     )
@@ -93,6 +96,13 @@ def connected(
     return models, Call(str(workspace), base_url or "", rules, key_variable or "")
 
 
+def approver_for(terms: Terms, screen: Screen) -> Approver | None:
+    """Who is asked: the terminal, whoever answers later, or nobody."""
+    if terms.ask_later:
+        return AskLater()
+    return TerminalApprover(screen.paused) if can_ask() else None
+
+
 async def resume(run_id: str, terms: Terms) -> int:
     """Go on with an interrupted run; the exit code."""
     world = RealWorld()
@@ -113,14 +123,15 @@ async def resume(run_id: str, terms: Terms) -> int:
         models, now = connected(manifest, terms, call, world)
         rules = agent.rules_for(terms.allow, manifest)
         missing = [rule for rule in call.rules if rule not in terms.allow]
-        if missing and not terms.allow and not can_ask():
+        if missing and not terms.allow and not terms.ask_later and not can_ask():
             raise _rules_wanted(row.run_id, call, option)
         await take_over(journal, row)
         story = primed(facts)
         screen = screen_for(story, world, quiet=terms.output.quiet)
         if missing:
             screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
-        pipeline = assemble(manifest, models, rules, Path(now.workspace), journal, world, screen)
+        approver = approver_for(terms, screen)
+        pipeline = assemble(manifest, models, rules, Path(now.workspace), journal, world, approver)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, now)
             return await drive.run(

@@ -30,6 +30,8 @@ class Terms:
     api_key_env: str | None
     store: str | None
     output: Output
+    ask_later: bool = False
+    """A call that needs a person suspends the run until it is answered."""
 
 
 class Span(click.ParamType[float]):
@@ -70,6 +72,12 @@ def execution_options(command: F) -> F:
                 multiple=True,
                 help="Let calls run without asking: Tool or Tool(subject), taken literally, e.g."
                 " --allow 'Bash(python analyse.py)'. May be given several times.",
+            ),
+            click.option(
+                "--ask-later",
+                is_flag=True,
+                help="Ask nobody now: a call that needs a person suspends the run until"
+                " `lorimer runs answer`.",
             ),
             click.option("--base-url", metavar="URL", help="Another address than the vendor's."),
             click.option(

@@ -12,6 +12,7 @@ from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
 from lorimer.core.jsonable import JSON
+from lorimer.core.mail import questions
 from lorimer.core.manifest import EnvironmentManifest
 
 if TYPE_CHECKING:
@@ -47,20 +48,27 @@ async def manifest_of(journal: SQLiteJournal, facts: list[Event]) -> Environment
 
 
 async def status_of(journal: SQLiteJournal, row: RunRow, world: World) -> str:
-    """The run's status; of one without an end `running` or `interrupted`."""
+    """The run's status; of one without an end `running`, `waiting` (for an answer, and nobody is
+    at work on it) or `interrupted`."""
     if row.status:
         return row.status
+    if await _at_work(journal, row, world):
+        return "running"
+    return "waiting" if await questions(journal, row) else "interrupted"
+
+
+async def _at_work(journal: SQLiteJournal, row: RunRow, world: World) -> bool:
     holder = await journal.holder(row.stream)
     if holder is None:
-        return "interrupted"
+        return False
     name, until = holder
     match fate(name):
         case "alive":
-            return "running"
+            return True
         case "gone":
-            return "interrupted"
+            return False
         case "unknown":
-            return "running" if until > world.time() else "interrupted"
+            return until > world.time()
 
 
 async def take_over(journal: SQLiteJournal, row: RunRow) -> None:

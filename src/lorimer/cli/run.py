@@ -58,6 +58,7 @@ def run(
     timeout: float | None,
     workspace: Path | None,
     allow: tuple[str, ...],
+    ask_later: bool,
     base_url: str | None,
     api_key_env: str | None,
     store: str | None,
@@ -103,6 +104,7 @@ def run(
         api_key_env,
         store,
         output_of(output_format, quiet, include_partial_messages, store),
+        ask_later,
     )
     from lorimer.cli.foreground import begin
 

@@ -15,6 +15,7 @@ from lorimer.cli.runs_fork import fork
 from lorimer.cli.runs_prune import prune
 from lorimer.cli.runs_replay import replay
 from lorimer.cli.runs_verify import verify
+from lorimer.cli.tell import answer, cancel, send
 
 if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
@@ -34,7 +35,8 @@ for command in (verify, diff, replay, fork, export, prune):
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @store_option
 def ls(limit: int, as_json: bool, store: str | None) -> None:
-    """List the latest runs. A run without an end is `running`, or `interrupted`: resume it."""
+    """List the latest runs. A run without an end is `running`, `waiting` for an answer, or
+    `interrupted`: resume it."""
     asyncio.run(_ls(limit, as_json, store))
 
 
@@ -55,6 +57,7 @@ def resume(
     run: str,
     workspace: Path | None,
     allow: tuple[str, ...],
+    ask_later: bool,
     base_url: str | None,
     api_key_env: str | None,
     store: str | None,
@@ -71,8 +74,12 @@ def resume(
     from lorimer.cli.foreground import resume as go_on
 
     output = output_of(output_format, quiet, include_partial_messages, store)
-    terms = Terms(workspace, allow, base_url, api_key_env, store, output)
+    terms = Terms(workspace, allow, base_url, api_key_env, store, output, ask_later)
     return asyncio.run(go_on(run, terms))
+
+
+for _command in (send, answer, cancel):
+    runs.add_command(_command)
 
 
 async def _ls(limit: int, as_json: bool, store: str | None) -> None:
@@ -118,6 +125,7 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
     from lorimer.cli.call import Call
     from lorimer.cli.store import existing_store, opened, store_words
     from lorimer.cli.timeline import Told, print_run
+    from lorimer.core import mail
     from lorimer.core.jsonable import dumps
     from lorimer.journal.recording import facts_of
     from lorimer.world import RealWorld
@@ -138,5 +146,6 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
             await reading.manifest_of(journal, facts),
             await Call.of(journal, row.run_id),
             option,
+            await mail.questions(journal, row) if not row.status else [],
         )
     print_run(told, world.time(), full=full)

@@ -42,6 +42,7 @@ def fork(
     manifest: Path | None,
     workspace: Path | None,
     allow: tuple[str, ...],
+    ask_later: bool,
     base_url: str | None,
     api_key_env: str | None,
     store: str | None,
@@ -61,7 +62,7 @@ def fork(
       lorimer runs fork run_4f7 --after 3 "Leave the tests alone."
     """
     output = output_of(output_format, quiet, include_partial_messages, store)
-    terms = Terms(workspace, allow, base_url, api_key_env, store, output)
+    terms = Terms(workspace, allow, base_url, api_key_env, store, output, ask_later)
     return asyncio.run(_fork(run, prompt, after, model, manifest, terms))
 
 
@@ -99,8 +100,9 @@ async def _fork(
         story = Story()
         screen = screen_for(story, world, quiet=terms.output.quiet)
         rules = agent.rules_for(terms.allow, described)
+        approver = foreground.approver_for(terms, screen)
         pipeline = foreground.assemble(
-            described, models, rules, Path(now.workspace), journal, world, screen
+            described, models, rules, Path(now.workspace), journal, world, approver
         )
         foreground.keep_call(pipeline, now, journal)
         async with pipeline:

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
     from lorimer.cli.call import Call
     from lorimer.core.journal import RunRow
+    from lorimer.core.mail import Question
     from lorimer.core.manifest import EnvironmentManifest
 
 COLOURS: Final[Mapping[str, str]] = {
     "ok": "green",
     "running": "cyan",
     "interrupted": "yellow",
+    "waiting": "magenta",
     "suspended": "yellow",
     "cancelled": "yellow",
 }
@@ -48,6 +50,8 @@ class Told:
     manifest: EnvironmentManifest | None
     call: Call
     store_option: str
+    questions: Sequence[Question] = ()
+    """What it asks and nobody has answered."""
 
 
 def console() -> Console:
@@ -218,11 +222,24 @@ def _end(told: Told) -> Iterator[Line]:
         else:
             yield [("ended ", "dim"), ("ok", "green")]
         return
+    for question in told.questions:
+        yield from _question(question)
+    if told.questions:
+        which = f" --question {told.questions[0].id}" if len(told.questions) > 1 else ""
+        run = f"{short_id(told.row.run_id)} yes{which}{told.store_option}"
+        yield [("answer with: ", ""), (f"lorimer runs answer {run}", "bold"), (" (or no)", "dim")]
     run = told.call.resume_command(told.row.run_id, told.store_option)
-    if told.status == "interrupted":
-        yield [("interrupted; ", "yellow"), ("go on with: ", ""), (visible(run), "bold")]
+    if told.status != "running":
+        head = "then go on with: " if told.questions else "go on with: "
+        yield [(f"{told.status}; ", "yellow"), (head, ""), (visible(run), "bold")]
     else:
         yield [("still running", "cyan")]
+
+
+def _question(question: Question) -> Iterator[Line]:
+    why = f" ({visible(question.reason)})"
+    yield [("asks: ", "bold magenta"), (visible(question.tool), "bold"), (why, "dim")]
+    yield [(f"  {_indented(question.input)}", "")]
 
 
 def _answer(facts: Sequence[Event]) -> str:

@@ -1,9 +1,10 @@
 """Cancelling a run: by whom, what it reaches, what is not promised.
 
-Whoever wants a run to stop (caller, a closed stream, the time limit, shutdown, a lost lease)
-calls `cancel(reason)`. The first reason wins and gives the run its status, whatever exception it
-causes on the way. It reaches every await of the run, again and again until the code there gives
-way: code that swallows one CancelledError meets the next; only what is shielded is left alone.
+Whoever wants a run to stop (caller, a closed stream, the time limit, shutdown, a lost lease, a
+question that nobody here can answer) calls `cancel(reason)`. The first reason wins and gives the
+run its status, whatever exception it causes on the way. It reaches every await of the run, again
+and again until the code there gives way: code that swallows one CancelledError meets the next;
+only what is shielded is left alone.
 When somebody cancels the *task* that the run is in, that becomes a reason too, and goes on to
 them once the run has ended.
 
@@ -27,6 +28,7 @@ class Reason(Enum):
     TIMEOUT = "its time was used up"
     SHUTDOWN = "the program is shutting down"
     FENCED = "another process took it over"
+    WAITING = "a person has to answer first"
 
 
 class Stopped(asyncio.CancelledError):
@@ -62,6 +64,17 @@ class Cancellation:
         if self.reason is None and not self.finished:
             self.reason = reason
             self.scope.cancel(reason.value)
+
+    def drain(self, reason: Reason) -> None:
+        """Stop the run at its next call to the outside (`check`); what is under way goes on
+        until `force`."""
+        if self.reason is None and not self.finished:
+            self.reason = reason
+
+    def force(self) -> None:
+        """A drained run has nothing under way any more, or no time left."""
+        if self.reason is not None:
+            self.scope.cancel(self.reason.value)
 
     def expire(self) -> None:
         """The time of stages 17 to 21 is over."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
 from hashlib import blake2b
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lorimer.core.alarm import Alarm
 from lorimer.core.bus import Listeners
@@ -25,6 +25,9 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
+
+if TYPE_CHECKING:
+    from lorimer.core.mail import Mail
 
 
 class Safety(Enum):
@@ -63,7 +66,9 @@ class RunContext:
     the run started."""
 
     __slots__ = (
+        "_changing",
         "_dice",
+        "_drained",
         "_held",
         "_listeners",
         "_recorded",
@@ -81,6 +86,7 @@ class RunContext:
         "id",
         "iteration",
         "journal",
+        "mail",
         "now",
         "origin",
         "position",
@@ -129,10 +135,15 @@ class RunContext:
         self.iteration = 0
         self.stage = ""
         self.cancellation = Cancellation()
+        self._changing = 0
+        """Calls under way that change something."""
+        self._drained: asyncio.TimerHandle | None = None
         self.cut_short = False
         """It was stopped before all that is recorded of it was answered again."""
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""
+        self.mail: Mail | None = None
+        """What others tell it; None: nobody has yet. See `mail.py`."""
         self.facts: list[Event] = list(recorded)
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
@@ -194,6 +205,12 @@ class RunContext:
     def recorded(self, type: str, key: str = "") -> Event | None:
         """The recorded fact of this iteration, if the run is being resumed and has it."""
         return self._recorded.get((type, self.iteration, key)) if self._recorded else None
+
+    def has_mail(self, iteration: int) -> bool:
+        """Texts have come for the model; or, in a replay, had come before this iteration."""
+        if self._recorded:
+            return ("effect", iteration, "inbox:") in self._recorded
+        return self.mail is not None and self.mail.texts
 
     def has_begun(self, kind: str, key: str) -> bool:
         """A fact tells of this iteration's effect, whatever became of it. Looks through the facts
@@ -424,6 +441,8 @@ class RunContext:
 
     def finish(self) -> None:
         """The engine is about to write the run's last fact: nothing is answered any more."""
+        if self._drained is not None:
+            self._drained.cancel()
         self.cut_short = bool(self._recorded)
         self._pass_over()
         if self.facts:
@@ -473,6 +492,27 @@ class RunContext:
     def cancel(self, reason: Reason) -> None:
         """Stop the run; see `cancel.py`."""
         self.cancellation.cancel(reason)
+
+    def begin_change(self) -> None:
+        """A call that changes something begins: a shutdown gives it time to end."""
+        self._changing += 1
+
+    def end_change(self) -> None:
+        """It has ended, in whatever way."""
+        self._changing -= 1
+        if self._drained is not None and not self._changing:
+            self.cancellation.force()
+
+    def drain(self, within_s: float) -> None:
+        """Suspend the run for a shutdown. Calls under way that change something have `within_s`
+        seconds to end, so that their results are recorded; nothing new is begun, and all else is
+        cut off now."""
+        self.cancellation.drain(Reason.SHUTDOWN)
+        if not self._changing or within_s <= 0:
+            self.cancellation.force()
+        elif self._drained is None:
+            loop = asyncio.get_running_loop()
+            self._drained = loop.call_later(within_s, self.cancellation.force)
 
     def enter(self) -> None:
         """The engine starts the run in this task, and its time limit begins. A resumed run has

@@ -25,6 +25,7 @@ from lorimer.core.errors import (
     StageError,
 )
 from lorimer.core.jsonable import JSON
+from lorimer.core.mail import deliver
 from lorimer.core.plan import Plan, Step
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import Decision, PipelineState
@@ -35,6 +36,7 @@ _STATUS: Final = {
     ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_RUN_CANCELLED: "cancelled",
     ExecutorErrorCode.EXEC_RUN_SHUTDOWN: "suspended",
+    ExecutorErrorCode.EXEC_RUN_WAITING: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_CONFLICT: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_DIVERGED: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_VERSION: "suspended",
@@ -125,17 +127,30 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         decision = state.decision
         if decision is None:
             decision, state.reason = Decision.COMPLETE, "single_turn"
+        if decision is Decision.COMPLETE and _goes_on(context):
+            decision, state.reason = Decision.CONTINUE, "message"
         _end_iteration(state, decision, times)
         if decision is not Decision.CONTINUE:
             break
         state.iteration += 1
         context.begin_iteration(state.iteration)
+        if (context.mail is not None or context.replaying) and context.has_mail(state.iteration):
+            await deliver(state)
         if not state.iteration % _YIELD_TURNS:
             await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
         times = []
         value = await _stages(plan.recurring, value, state, times)
     if decision is Decision.ERROR:
         raise StageError(state.reason or "A stage ended the run.", stage_name=context.stage)
+
+
+def _goes_on(context: RunContext) -> bool:
+    """Somebody sent a text while the last answer was made, and there is a turn left for it."""
+    before = context.recorded("iteration.end")
+    if before is not None:
+        return before.data.get("reason") == "message"
+    left = context.bounds.turns < context.bounds.limits.max_turns
+    return left and context.has_mail(context.iteration + 1)
 
 
 def _end_iteration(state: PipelineState, decision: Decision, times: list[int | None]) -> None:
@@ -217,6 +232,12 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
             code=ExecutorErrorCode.EXEC_RUN_SHUTDOWN,
             hint=f"Go on with: lorimer runs resume {context.id}",
         )
+    if reason is Reason.WAITING:
+        return RunCancelled(
+            "The run waits for a person: a call needs an answer.",
+            code=ExecutorErrorCode.EXEC_RUN_WAITING,
+            hint=f"See it: lorimer runs show {context.id}; then: lorimer runs answer {context.id}",
+        )
     if reason is Reason.FENCED:
         return JournalError(
             "Another process has taken this run over.",
@@ -286,6 +307,8 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
         "cost": context.spend.nano,
         "iterations": context.bounds.turns,
     }
+    if context.mail is not None and context.mail.spent:
+        data["posts"] = context.mail.spent
     if failure is not None:
         data["code"] = failure.code.value
         data["message"] = str(failure)

@@ -128,6 +128,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_RUN_CANCELLED = "exec.run.cancelled"
     EXEC_RUN_BUSY = "exec.run.busy"
     EXEC_RUN_SHUTDOWN = "exec.run.shutdown"
+    EXEC_RUN_WAITING = "exec.run.waiting"
     EXEC_RUN_UNKNOWN = "exec.run.unknown"
     EXEC_RUN_ENDED = "exec.run.ended"
     EXEC_INPUT_INVALID = "exec.input.invalid"
@@ -190,7 +191,11 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_LIMIT_TOOL_CALLS,
             code.EXEC_STAGE_GUARD_REJECTED,
         ),
-        kind.CANCELLED: (code.EXEC_RUN_CANCELLED, code.EXEC_RUN_SHUTDOWN),
+        kind.CANCELLED: (
+            code.EXEC_RUN_CANCELLED,
+            code.EXEC_RUN_SHUTDOWN,
+            code.EXEC_RUN_WAITING,
+        ),
         kind.TOOL: (
             code.EXEC_TOOL_UNKNOWN,
             code.EXEC_TOOL_INVALID_INPUT,

@@ -237,3 +237,5 @@ class RunEnd(TypedDict):
     usage: Mapping[str, int]
     cost: int
     iterations: int
+    posts: NotRequired[Sequence[str]]
+    """Ids of messages to the run that are of no use any more."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 
 
@@ -57,6 +58,16 @@ class Damage:
     what: str
 
 
+@record
+class Post:
+    """A message in the inbox of a stream: there until a fact of the stream's writer takes it."""
+
+    id: str
+    message: Mapping[str, JSON]
+    time: float
+    """Wall clock, seconds."""
+
+
 class Journal(Protocol):
     """Append-only streams of facts, one per conversation. Shipped: memory and SQLite.
 
@@ -80,8 +91,9 @@ class Journal(Protocol):
     ) -> int:
         """Add facts as one row, in one transaction with `ledger`; returns the last one's seq.
 
-        Sets `seq` on each fact, 1, 2, 3 ... in the stream. Raises JournalError
-        `exec.journal.conflict` when `epoch` is no longer that of the stream's last claim.
+        Sets `seq` on each fact, 1, 2, 3 ... in the stream. Takes the posts whose ids a fact's
+        data lists in `posts`. Raises JournalError `exec.journal.conflict` when `epoch` is no
+        longer that of the stream's last claim.
         """
         ...
 
@@ -103,6 +115,23 @@ class Journal(Protocol):
         """Give a claim back early. An older epoch is ignored."""
         ...
 
+    async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
+        """Put a message into the inbox of a stream; whoever knows the stream may. Synced.
+
+        False: a message of that id was posted there before, taken or not; nothing changes then.
+        Raises JournalError for a stream that nobody ever claimed, and when the inbox is full.
+        """
+        ...
+
+    async def posts(self, stream: str) -> list[Post]:
+        """The messages that no fact has taken yet, oldest first."""
+        ...
+
+    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """Have `tell` called on the running event loop whenever something was posted to the
+        stream, also by another process. Returns what ends that. Costs no task."""
+        ...
+
     async def put(self, digest: str, body: bytes) -> None:
         """Keep a document under its hash (manifests), or one that belongs to a run under
         `word:run_id`. The same one twice is once. Put it while holding the stream of a run that
@@ -121,8 +150,10 @@ class Journal(Protocol):
         """The stream's latest fold and the seq it stands for, or None."""
         ...
 
-    async def runs(self, *, limit: int = 50, stream: str = "") -> list[RunRow]:
-        """The latest runs, newest first; with `stream`, those of that one only."""
+    async def runs(
+        self, *, limit: int = 50, stream: str = "", unfinished: bool = False
+    ) -> list[RunRow]:
+        """The latest runs, newest first; of one stream only, or only those without an end."""
         ...
 
     async def find_run(self, run_id: str) -> RunRow | None:

@@ -30,10 +30,15 @@ class Toolbox(Protocol):
         ...
 
 
+class Later(Exception):
+    """Raised by an Approver that cannot have an answer now: the run is suspended, and goes on
+    with the answer that somebody gives it (`core/mail.py`) when it is resumed."""
+
+
 class Approver(Protocol):
-    """Asks a person. Shipped: a terminal prompt in the CLI."""
+    """Asks a person. Shipped: a terminal prompt in the CLI, and `tools.AskLater`."""
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
         """True: the call may run, this once. `summary` is its arguments as JSON, cut only when
-        they are absurdly long."""
+        they are absurdly long. Cancelled when the answer came from elsewhere."""
         ...

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from itertools import islice
 
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, Damage, LedgerEntry, RunRow
+from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
+from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal.projection import (
+    MAX_POSTS,
     RUN_KINDS,
     check_append,
     ended_row,
     pick,
+    post_body,
     refuse_claim,
     refuse_closed,
     refuse_end,
     refuse_epoch,
+    refuse_full,
+    refuse_post,
     refuse_snapshot,
     refuse_start,
     started_row,
+    taken_by,
 )
-from lorimer.journal.wake import Wakers
+from lorimer.journal.wake import Wakers, Watchers
 from lorimer.world.real import RealWorld
 
 
 class _Stream:
-    __slots__ = ("epoch", "events", "owner", "run", "snapshot", "until")
+    __slots__ = ("epoch", "events", "owner", "posts", "run", "snapshot", "taken", "until")
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -35,6 +43,15 @@ class _Stream:
         self.run = ""
         """The last run while it has no end, else ""."""
         self.snapshot: tuple[int, bytes] | None = None
+        self.posts: dict[str, Post] = {}
+        self.taken: set[str] = set()
+        """Ids of posts that facts have taken."""
+
+    def take(self, facts: Sequence[Event]) -> None:
+        for fact in facts:
+            for post_id in taken_by(fact):
+                if self.posts.pop(post_id, None) is not None:
+                    self.taken.add(post_id)
 
 
 class MemoryJournal:
@@ -50,6 +67,7 @@ class MemoryJournal:
         self._ledger: dict[str, list[int]] = {}
         self._documents: dict[str, bytes] = {}
         self._wakers = Wakers()
+        self._watchers = Watchers()
         self._closed = False
 
     durable = False
@@ -81,6 +99,8 @@ class MemoryJournal:
             fact.seq = seq
             seq += 1
         events += facts
+        if line.posts:
+            line.take(facts)
         if ledger is not None:
             account = self._ledger.setdefault(ledger.account, [0, 0])
             account[0] += ledger.reserved
@@ -151,6 +171,31 @@ class MemoryJournal:
         if line is not None and line.epoch == epoch:
             line.owner, line.until = "", 0.0
 
+    async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
+        """See Journal."""
+        body = post_body(id, message)
+        if self._closed:
+            raise refuse_closed()
+        line = self._streams.get(stream)
+        if line is None:
+            raise refuse_post(stream)
+        if id in line.posts or id in line.taken:
+            return False
+        if len(line.posts) >= MAX_POSTS:
+            raise refuse_full(stream)
+        line.posts[id] = Post(id, json.loads(body), self._world.time())
+        self._watchers.tell(stream)
+        return True
+
+    async def posts(self, stream: str) -> list[Post]:
+        """See Journal."""
+        line = self._streams.get(stream)
+        return list(line.posts.values()) if line is not None else []
+
+    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """See Journal."""
+        return self._watchers.add(stream, tell)
+
     async def put(self, digest: str, body: bytes) -> None:
         """See Journal."""
         self._documents.setdefault(digest, body)
@@ -172,13 +217,17 @@ class MemoryJournal:
         line = self._streams.get(stream)
         return line.snapshot if line is not None else None
 
-    async def runs(self, *, limit: int = 50, stream: str = "") -> list[RunRow]:
+    async def runs(
+        self, *, limit: int = 50, stream: str = "", unfinished: bool = False
+    ) -> list[RunRow]:
         """See Journal."""
-        known = [
-            run_id for run_id, start in self._starts.items() if not stream or start[0] == stream
-        ]
-        latest = known[: -limit - 1 : -1] if limit > 0 else []
-        return [self._row(run_id) for run_id in latest]
+        latest = (
+            run
+            for run in reversed(self._starts)
+            if not (unfinished and run in self._ends)
+            and (not stream or self._starts[run][0] == stream)
+        )
+        return [self._row(run_id) for run_id in islice(latest, max(limit, 0))]
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See Journal."""
@@ -205,6 +254,8 @@ class MemoryJournal:
             del self._starts[run_id], self._ends[run_id]
             self._ledger.pop(run_id, None)
         line.events, line.snapshot = [], None
+        line.posts, line.taken = {}, set()
+        line.posts, line.taken = {}, set()
         line.epoch += 1
         line.owner, line.until = "", 0.0
         return True

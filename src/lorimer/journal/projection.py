@@ -3,16 +3,22 @@ run.start and run.end), the rules that these obey, and the words in which a call
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry, RunRow
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, dumps
 
 RUN_KINDS: Final = frozenset({"run.start", "run.end"})
+
+MAX_POSTS: Final = 1000
+"""Messages that may wait in one inbox."""
+MAX_POST_CHARS: Final = 1_000_000
+"""Of one message as JSON."""
+MAX_POST_ID: Final = 200
 
 TITLE_CHARS: Final = 100
 """Of the input, where a run was given no title."""
@@ -82,6 +88,41 @@ def refuse_closed() -> JournalError:
 def refuse_snapshot(stream: str) -> JournalError:
     """A snapshot of a stream that nobody ever claimed."""
     return JournalError(f"there is no stream {stream!r} to keep a snapshot of")
+
+
+def refuse_post(stream: str) -> JournalError:
+    """A post to a stream that nobody ever claimed."""
+    return JournalError(
+        f"there is no stream {stream!r} to post to", code=ExecutorErrorCode.EXEC_RUN_UNKNOWN
+    )
+
+
+def refuse_full(stream: str) -> JournalError:
+    """A post to an inbox in which MAX_POSTS messages wait."""
+    return JournalError(
+        f"the inbox of {stream!r} is full: {MAX_POSTS} messages wait in it",
+        hint="Resume the run that they are for, or give it up.",
+    )
+
+
+def post_body(id: str, message: Mapping[str, JSON]) -> str:
+    """A message as it is kept. Raises JournalError for what is not plain JSON, or too large."""
+    if not 0 < len(id) <= MAX_POST_ID or not id.isprintable():
+        raise JournalError(f"the id of a message is 1 to {MAX_POST_ID} printable characters")
+    try:
+        body = dumps(message)
+        body.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise JournalError(f"a message must be plain JSON ({error})", cause=error) from error
+    if len(body) > MAX_POST_CHARS:
+        raise JournalError(f"a message is too long: {len(body)} of {MAX_POST_CHARS} characters")
+    return body
+
+
+def taken_by(fact: Event) -> Sequence[str]:
+    """The ids of the posts that a fact takes."""
+    ids = fact.data.get("posts")
+    return [item for item in ids if isinstance(item, str)] if isinstance(ids, list | tuple) else ()
 
 
 def check_append(facts: int, ledger: LedgerEntry | None) -> None:

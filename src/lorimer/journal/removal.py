@@ -34,6 +34,7 @@ def drop_stream(db: Database, stream: str, before: float, now: float) -> bool:
     db.execute("DELETE FROM facts WHERE at BETWEEN ? AND ?", (low, low | (1 << STREAM_BITS) - 1))
     db.execute("DELETE FROM runs WHERE stream=?", (stream_id,))
     db.execute("DELETE FROM snapshots WHERE stream=?", (stream_id,))
+    db.execute("DELETE FROM inbox WHERE stream=?", (stream_id,))
     db.execute(
         "UPDATE streams SET epoch=epoch+1, owner=NULL, lease_until=0 WHERE id=?", (stream_id,)
     )

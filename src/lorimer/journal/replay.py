@@ -34,9 +34,10 @@ from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.recording import Recording, origin_of, used_s
 from lorimer.world.recorded import RecordedWorld
 
-VOLATILE: Final = frozenset({"times", "used_s", "reserve", "message"})
+VOLATILE: Final = frozenset({"times", "used_s", "reserve", "message", "posts"})
 """What of a fact may differ in a replay: the times of stages, the time used before a resume, what
-was set aside by the prices of the day, and the words of an error. Of a run that was stopped
+was set aside by the prices of the day, the words of an error, and the ids of messages that were
+taken from the inbox. Of a run that was stopped
 (cancelled, out of time) also how it ended: only what was done before can be repeated."""
 
 _STOPPED: Final = ("cancelled", "timeout", "killed")

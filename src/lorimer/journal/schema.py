@@ -7,6 +7,7 @@
     ledger     money set aside and spent, nano-dollars
     documents  manifests by hash
     snapshots  the latest fold of a stream
+    inbox      messages to the writer of a stream; once a fact has one, only its id stays
 Times are microseconds since the epoch. `body` of facts: see codec.py.
 """
 
@@ -69,6 +70,11 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     CREATE TABLE documents(digest TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE snapshots(stream INTEGER PRIMARY KEY, seq INTEGER NOT NULL, body BLOB NOT NULL)
       STRICT;
+    """,
+    """
+    CREATE TABLE inbox(seq INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL,
+      id TEXT NOT NULL, at INTEGER NOT NULL, body TEXT, UNIQUE(stream, id)) STRICT;
+    CREATE INDEX runs_unfinished ON runs(id) WHERE ended IS NULL;
     """,
     _mark_rows,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
 from typing import Final, TypeVar
@@ -19,8 +19,10 @@ import apsw
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, Damage, LedgerEntry, RunRow
+from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
+from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
+from lorimer.journal import inbox
 from lorimer.journal.chain import mark
 from lorimer.journal.codec import encode, micros
 from lorimer.journal.database import Database, Row, one
@@ -28,10 +30,12 @@ from lorimer.journal.faults import explain
 from lorimer.journal.projection import (
     check_append,
     pick,
+    post_body,
     refuse_claim,
     refuse_closed,
     refuse_epoch,
     refuse_snapshot,
+    taken_by,
 )
 from lorimer.journal.removal import compact, drop_stream, space, sweep_documents
 from lorimer.journal.rowcheck import RowCheck
@@ -109,6 +113,7 @@ class SQLiteJournal:
         self._live: set[str] = set()
         """Streams with a run of this process that has not ended."""
         self._wakers = Wakers()
+        self._lookout = inbox.Lookout(self._query, polls=threads)
         self._reader: Database | None = None
         self._reading = Lock()
         self._closed = False
@@ -183,6 +188,9 @@ class SQLiteJournal:
             db.execute(_UPSERT_RUN, run_values(head.stream_id, run))
         if ledger is not None:
             db.execute(_UPSERT_LEDGER, (ledger.account, ledger.reserved, ledger.spent))
+        for fact in facts:
+            if "posts" in fact.data:
+                inbox.take(head.stream_id, taken_by(fact), db)
         last = head.seq + len(facts)
         self._heads[stream] = Head(head.stream_id, epoch, last, place, open_run, marked)
         return last
@@ -220,6 +228,22 @@ class SQLiteJournal:
             (stream, epoch),
         )
         self._heads.pop(stream, None)
+
+    async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
+        """See Journal. Watchers in other processes are told within about 50 ms."""
+        job = partial(inbox.put, stream, id, post_body(id, message), micros(self._world.time()))
+        new = await self._writer.submit(job, sync=True, inline=False)
+        if new:
+            self._lookout.tell(stream)
+        return new
+
+    async def posts(self, stream: str) -> list[Post]:
+        """See Journal."""
+        return await self._query(partial(inbox.waiting, stream))
+
+    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """See Journal. With `threads=False` only what this object posts is told."""
+        return self._lookout.watch(stream, tell)
 
     async def put(self, digest: str, body: bytes) -> None:
         """See Journal. Visible; the next synced append syncs it too."""
@@ -274,6 +298,7 @@ class SQLiteJournal:
     async def close(self) -> None:
         """Commit what is queued, end the writer thread, close the file. Twice is fine."""
         self._closed = True
+        self._lookout.close()
         reader, self._reader = self._reader, None
         if reader is not None:
             with self._world.outside("journal thread"), anyio.CancelScope(shield=True):
@@ -330,13 +355,16 @@ class SQLiteJournal:
         row = await self._query(partial(_find, "SELECT body FROM documents WHERE digest=?", digest))
         return blob(row[0]) if row is not None else None
 
-    async def runs(self, *, limit: int = 50, stream: str = "") -> list[RunRow]:
+    async def runs(
+        self, *, limit: int = 50, stream: str = "", unfinished: bool = False
+    ) -> list[RunRow]:
         """See Journal."""
+        chosen = "WHERE ended IS NULL " if unfinished else "WHERE true "
+        values: tuple[str | int, ...] = (max(limit, 0),)
         if stream:
-            sql = SELECT_RUNS + "WHERE name=? ORDER BY first DESC LIMIT ?"
-            return await self._query(partial(run_rows, sql, (stream, max(limit, 0))))
-        sql = SELECT_RUNS + "ORDER BY runs.id DESC LIMIT ?"
-        return await self._query(partial(run_rows, sql, (max(limit, 0),)))
+            chosen, values = f"{chosen}AND name=? ", (stream, *values)
+        sql = f"{SELECT_RUNS}{chosen}ORDER BY runs.id DESC LIMIT ?"
+        return await self._query(partial(run_rows, sql, values))
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See Journal."""

@@ -1,8 +1,12 @@
-"""How readers that follow a stream learn, in this process, that it grew."""
+"""How those who wait for a stream learn, in this process, that it grew or was posted to."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeAlias
+
+_Call: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
 
 
 class Wakers:
@@ -40,6 +44,40 @@ class Wakers:
                 loop.call_soon_threadsafe(_finish, future)
             except RuntimeError:
                 continue  # that loop is closed, and with it the reader gone
+
+
+class Watchers:
+    """Callbacks of those who wait for posts to a stream: an entry each, no task."""
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: dict[str, list[_Call]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def add(self, stream: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Have `call` called on the running loop; returns what ends that."""
+        entry = (asyncio.get_running_loop(), call)
+        self._calls.setdefault(stream, []).append(entry)
+
+        def end() -> None:
+            calls = self._calls.get(stream, [])
+            if entry in calls:
+                calls.remove(entry)
+                if not calls:
+                    del self._calls[stream]
+
+        return end
+
+    def tell(self, stream: str) -> None:
+        """Something was posted to the stream."""
+        for loop, call in list(self._calls.get(stream, ())):
+            try:
+                loop.call_soon_threadsafe(call)
+            except RuntimeError:
+                continue  # that loop is closed, and with it whoever waited
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -1,6 +1,7 @@
 """Tools: what they are, which there are, and the one path of every call to them."""
 
 from lorimer.core.errors import ToolExecutionError
+from lorimer.tools.asking import AskLater
 from lorimer.tools.base import EFFECTS, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.decorator import FunctionTool, tool
@@ -10,6 +11,7 @@ from lorimer.tools.toolset import Toolset
 
 __all__ = [
     "EFFECTS",
+    "AskLater",
     "FunctionTool",
     "Rule",
     "Tool",

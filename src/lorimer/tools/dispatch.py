@@ -81,12 +81,18 @@ async def _live(
 
     call = partial(_call, tools, entry, arguments, use, key, extra, run)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
+    changes = entry.safety is not Safety.READ_ONLY
+    if changes:
+        run.begin_change()
     try:
         return await run.effect(
             "tool", key, call, request=request, safety=entry.safety, intent=intent
         )
     except Unknown as unknown:
         return await _unknown(key, unknown, run)
+    finally:
+        if changes:
+            run.end_change()
 
 
 def _accept(tools: Toolset, use: ToolUse) -> tuple[Entry, ToolInput]:
@@ -144,6 +150,8 @@ async def _permit(
             working_dir=tools.working_dir,
             run=run,
         )
+    if run.replaying:  # a question that a rule has made needless since
+        await _forget_approval(key, run)
     if verdict.allowed:
         return verdict
     code = ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
@@ -218,8 +226,9 @@ async def _recall(key: str, run: RunContext) -> bool:
 
 async def _forget_approval(key: str, run: RunContext) -> None:
     """Nobody will look up a recorded answer any more."""
-    if run.recorded("effect", f"approval:{key}") is not None:
-        await run.record("effect", {}, key=f"approval:{key}")
+    for kind in ("effect.intent", "effect"):
+        if run.recorded(kind, f"approval:{key}") is not None:
+            await run.record(kind, {}, key=f"approval:{key}")
 
 
 async def _answered(key: str, request: bytes, run: RunContext) -> Mapping[str, JSON]:

@@ -6,7 +6,6 @@ whoever registers tools of others declares no effects for them. Failing to decid
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,21 +14,18 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.context import Safety
 from lorimer.core.errors import ConfigError
-from lorimer.core.jsonable import JSON, canonical, dumps
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.tool import Approver
+from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
-from lorimer.tools.encode import describe, plain, text_of
+from lorimer.tools.encode import plain
 from lorimer.tools.registry import Entry
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
 
 _RULE: Final = re.compile(r"([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
-MAX_SUMMARY_CHARS: Final = 100_000
-"""Of a call, when a person is asked: who agrees has to see all of it."""
-
 _MAX_SUGGESTION: Final = 300
 
 
@@ -118,43 +114,16 @@ async def permit(
 ) -> Verdict:
     """Decide one call of a tool that needs a rule. A person's answer is recorded (effect
     `approval`), so that a resumed run does not ask again."""
-    for rule in rules:
-        if rule.allows(entry, input, working_dir):
-            return Verdict(True, f"rule {rule}")
+    if run.recorded("effect", f"approval:{key}") is None:  # else somebody has answered
+        for rule in rules:
+            if rule.allows(entry, input, working_dir):
+                return Verdict(True, f"rule {rule}")
     remedy = suggestion(entry, input, working_dir)
-    if approver is None:
+    asked = run.recorded("effect.intent", f"approval:{key}") is not None
+    if approver is None and not asked:
         return Verdict(False, "no rule allows it and nobody is there to ask", remedy)
-    said_no = await _ask(approver, entry, input, key, run)
+    said_no = await ask(approver or AskLater(), entry, input, key, run)
     return Verdict(False, said_no, remedy) if said_no else Verdict(True, "approved")
-
-
-async def _ask(
-    approver: Approver, entry: Entry, input: ToolInput, key: str, run: RunContext
-) -> str:
-    """ "" when the person agreed, else why not."""
-    name = entry.spec.name
-    summary = text_of(input)
-    reason = f"may {', '.join(sorted(entry.effects))}; no rule of yours covers it"
-
-    async def call() -> Mapping[str, JSON]:
-        try:
-            approved = await approver.approve(name, summary[:MAX_SUMMARY_CHARS], reason)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whoever cannot answer has not agreed
-            return {"approved": False, "why": f"asking failed: {describe(error)}"}
-        return {"approved": approved is True}
-
-    answer = await run.effect(
-        "approval",
-        key,
-        call,
-        request=canonical({"name": name, "input": plain(input)}),
-        safety=Safety.READ_ONLY,
-    )
-    if answer.get("approved") is True:
-        return ""
-    return str(answer.get("why") or "the person who was asked said no")
 
 
 def suggestion(entry: Entry, input: ToolInput, working_dir: Path | None) -> str:

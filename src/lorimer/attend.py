@@ -1,0 +1,98 @@
+"""Waits for messages to runs that nobody is at work on, and has them resumed: an entry a run, no
+task, however long that takes. What can be sent to a run is said by `core/mail.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from lorimer.core.errors import LorimerError
+from lorimer.core.journal import Journal, RunRow
+from lorimer.core.result import PipelineResult
+
+_log: Final = logging.getLogger("lorimer.attend")
+
+_EVERY_RUN: Final = 10_000_000
+
+
+class Attendant:
+    """Resumes suspended and interrupted runs of a journal as soon as something is sent to them.
+
+        async with Attendant(journal, resume) as attendant:
+            ...
+
+    `resume` is given the id of a run and goes on with it, as `pipeline.resume` of a pipeline that
+    is stateless; at most `at_once` are going on at a time. On entering, all unfinished runs are
+    looked up, and those to whom something was sent meanwhile are resumed; `add` takes in one that
+    was suspended later. A run that is suspended again goes on waiting. On leaving, what is going
+    on is cancelled.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        resume: Callable[[str], Awaitable[PipelineResult]],
+        *,
+        at_once: int = 64,
+    ) -> None:
+        self._journal = journal
+        self._resume = resume
+        self._places = asyncio.Semaphore(at_once)
+        self._waiting: dict[str, Callable[[], None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
+
+    def __len__(self) -> int:
+        """How many runs wait."""
+        return len(self._waiting)
+
+    async def __aenter__(self) -> Attendant:
+        for row in await self._journal.runs(limit=_EVERY_RUN, unfinished=True):
+            await self.add(row)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for end in self._waiting.values():
+            end()
+        self._waiting.clear()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def add(self, row: RunRow) -> None:
+        """Wait for messages to a run. Raises JournalError."""
+        if row.run_id in self._waiting:
+            return
+        end = self._journal.watch(row.stream, lambda: self._wake(row.run_id))
+        self._waiting[row.run_id] = end
+        if await self._journal.posts(row.stream):
+            self._wake(row.run_id)
+
+    def _wake(self, run_id: str) -> None:
+        if run_id not in self._waiting:
+            return
+        if run_id in self._tasks:
+            self._again.add(run_id)  # it may have come too late for the run that is going on
+            return
+        task = asyncio.ensure_future(self._go_on(run_id))
+        self._tasks[run_id] = task
+
+    async def _go_on(self, run_id: str) -> None:
+        ended = False
+        try:
+            async with self._places:
+                self._again.discard(run_id)
+                ended = (await self._resume(run_id)).status != "suspended"
+        except LorimerError as error:
+            _log.warning("run %s was not resumed: %s", run_id, error)
+        finally:
+            del self._tasks[run_id]
+            if ended:
+                self._waiting.pop(run_id)()
+            elif run_id in self._again:
+                self._again.discard(run_id)
+                self._wake(run_id)

@@ -1,0 +1,142 @@
+"""`lorimer runs send|answer|cancel`: tell a run something, whichever process has it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.options import store_option
+from lorimer.cli.text import short_id, visible
+
+if TYPE_CHECKING:
+    from lorimer.core.journal import RunRow
+    from lorimer.core.mail import Question
+    from lorimer.core.world import World
+    from lorimer.journal.sqlite import SQLiteJournal
+
+STOPPED_WITHIN_S: Final = 15.0
+"""Seconds that `cancel` waits for the other process to end the run."""
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run")
+@click.argument("text")
+@store_option
+def send(run: str, text: str, store: str | None) -> None:
+    """Add TEXT to the conversation of RUN. The model reads it before its next call; a run that
+    is not at work reads it when it is resumed."""
+    asyncio.run(_send(run, text, store))
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run")
+@click.argument("verdict", type=OneOf(("yes", "no")))
+@click.option("--question", metavar="ID", default="", help="Which one, where there are several.")
+@store_option
+def answer(run: str, verdict: str, question: str, store: str | None) -> None:
+    """Answer what RUN asks: may this call run? `lorimer runs show` tells what that is."""
+    asyncio.run(_answer(run, verdict == "yes", question, store))
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run")
+@store_option
+def cancel(run: str, store: str | None) -> None:
+    """End RUN as cancelled: at once if nobody is at work on it, else by whoever is. What was
+    done until then stays done."""
+    asyncio.run(_cancel(run, store))
+
+
+async def _send(run: str, text: str, store: str | None) -> None:
+    from lorimer.cli import reading
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.core import mail
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        row = await reading.find(journal, run, _option(store))
+        await mail.send(journal, row.run_id, text, id=world.new_id("message"))
+        at_work = await reading.status_of(journal, row, world) == "running"
+    when = "before its next call" if at_work else "when it is resumed"
+    click.echo(f"sent: run {short_id(row.run_id)} reads it {when}")
+
+
+async def _answer(run: str, approved: bool, question: str, store: str | None) -> None:
+    from lorimer.cli import reading
+    from lorimer.cli.call import Call
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.core import mail
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        row = await reading.find(journal, run, _option(store))
+        asked = {found.id: found for found in await mail.questions(journal, row)}
+        await mail.answer(journal, row.run_id, approved, question=question)
+        at_work = await reading.status_of(journal, row, world) == "running"
+        call = await Call.of(journal, row.run_id)
+    about = asked[question] if question else next(iter(asked.values()))
+    click.echo(f"answered {'yes' if approved else 'no'}: {_call(about)}")
+    if not at_work:
+        click.echo(f"go on with: {call.resume_command(row.run_id, _option(store))}")
+
+
+def _call(question: Question) -> str:
+    given = question.input if len(question.input) <= 200 else f"{question.input[:199]}…"
+    return " ".join(visible(f"{question.tool} {given}").split())
+
+
+async def _cancel(run: str, store: str | None) -> None:
+    from lorimer.cli import reading
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        row = await reading.find(journal, run, _option(store))
+        if row.status:
+            raise Fault(
+                f"run {short_id(row.run_id)} has ended ({row.status})", code="exec.run.ended"
+            )
+        if await reading.status_of(journal, row, world) == "running":
+            await _ask_to_stop(journal, row, world, _option(store))
+        else:
+            await _give_up(journal, row, world)
+    click.echo(f"cancelled: run {short_id(row.run_id)}; what was done until then stays done")
+
+
+async def _ask_to_stop(journal: SQLiteJournal, row: RunRow, world: World, option: str) -> None:
+    from lorimer.core import mail
+
+    await mail.cancel(journal, row.run_id)
+    until = world.monotonic() + STOPPED_WITHIN_S
+    while world.monotonic() < until:
+        found = await journal.find_run(row.run_id)
+        if found is not None and found.status:
+            return
+        await world.sleep(0.05)
+    raise Fault(
+        f"run {short_id(row.run_id)} was told to stop and has not ended in {STOPPED_WITHIN_S:g} s",
+        hint=f"Look again: lorimer runs show {short_id(row.run_id)}{option}",
+    )
+
+
+async def _give_up(journal: SQLiteJournal, row: RunRow, world: World) -> None:
+    from lorimer.cli.owner import own_name
+    from lorimer.cli.reading import take_over
+    from lorimer.core.bus import Bus
+    from lorimer.launch import Launcher
+
+    await take_over(journal, row)
+    launcher = Launcher(journal, world, Bus(), session_id="", owner=own_name())
+    await launcher.abandon(row.run_id)
+
+
+def _option(store: str | None) -> str:
+    from shlex import quote
+
+    return f" --store {quote(store)}" if store else ""

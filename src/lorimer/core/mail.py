@@ -1,0 +1,259 @@
+"""What others may tell a run, from any process: `send` a text, `answer` a question, `cancel`.
+
+A message goes into the inbox of the run's stream and stays there until a fact of the run takes
+it, so it is neither lost nor taken twice. A live run is told at once; one that is suspended finds
+it when it is resumed. How a journal keeps messages: `journal/inbox.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from anyio import CancelScope
+
+from lorimer.core.cancel import Reason
+from lorimer.core.context import RunContext, Safety
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal, Post, RunRow
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import user_message
+from lorimer.core.record import record
+
+if TYPE_CHECKING:
+    from lorimer.core.state import PipelineState
+
+MAX_TEXT_CHARS: Final = 100_000
+"""Of a text that is sent to a run."""
+
+_APPROVAL: Final = "approval:"
+
+_log: Final = logging.getLogger("lorimer.mail")
+
+
+@record
+class Question:
+    """What a run asks a person: may this call run?"""
+
+    id: str
+    """`<iteration>:<place of the call>`."""
+    tool: str
+    input: str
+    """The arguments, as JSON."""
+    reason: str
+
+
+# --- sending ---------------------------------------------------------------------------------
+
+
+async def send(journal: Journal, run_id: str, text: str, *, id: str) -> bool:
+    """Add a text to the conversation of an unfinished run, before its next model call.
+
+    `id` names the message: sent again under the same id it changes nothing, and False is
+    returned. A run that has its answer already goes on with it, within its limits. Raises
+    PipelineError when there is no such run or it has ended, JournalError when nothing was kept.
+    """
+    if not text.strip() or len(text) > MAX_TEXT_CHARS:
+        raise PipelineError(
+            f"A message to a run has 1 to {MAX_TEXT_CHARS} characters.",
+            code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+        )
+    row = await _unfinished(journal, run_id)
+    return await journal.post(row.stream, id, {"kind": "text", "run": row.run_id, "text": text})
+
+
+async def answer(journal: Journal, run_id: str, approved: bool, *, question: str = "") -> bool:
+    """Answer what a run asks; `question` may be left out when there is but one. The first answer
+    counts: False says that there was one. Raises PipelineError when nothing is asked."""
+    row = await _unfinished(journal, run_id)
+    known = [asked.id for asked in await questions(journal, row)]
+    if not known or (question and question not in known) or (not question and len(known) > 1):
+        asks = f"asks {', '.join(known)}" if known else "asks nothing"
+        raise PipelineError(
+            f"Run {row.run_id} {asks}{f', not {question!r}' if question else ''}.",
+            code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+            hint=f"lorimer runs show {row.run_id}",
+        )
+    name = question or known[0]
+    message: dict[str, JSON] = {
+        "kind": "answer",
+        "run": row.run_id,
+        "question": name,
+        "approved": approved,
+    }
+    return await journal.post(row.stream, f"answer {row.run_id} {name}", message)
+
+
+async def cancel(journal: Journal, run_id: str) -> bool:
+    """Ask whoever has the run to cancel it; False: that was asked before. A run that nobody has
+    is not ended by this: see `Pipeline.abandon`."""
+    row = await _unfinished(journal, run_id)
+    message: dict[str, JSON] = {"kind": "cancel", "run": row.run_id}
+    return await journal.post(row.stream, f"cancel {row.run_id}", message)
+
+
+async def questions(journal: Journal, row: RunRow) -> list[Question]:
+    """What a run asks and nobody has answered."""
+    asked: dict[str, Question] = {}
+    async for fact in journal.read(row.stream, row.first - 1):
+        if fact.run_id != row.run_id:
+            continue
+        found = question_in(fact)
+        if found is not None:
+            asked[found.id] = found
+        elif fact.type == "effect":
+            asked.pop(_token(fact), None)
+    for post in await journal.posts(row.stream):
+        asked.pop(str(post.message.get("question")), None)
+    return list(asked.values())
+
+
+def question_in(fact: Event) -> Question | None:
+    """The question that a fact puts."""
+    asked = fact.data.get("question")
+    if fact.type != "effect.intent" or not isinstance(asked, Mapping):
+        return None
+    tool, given, reason = asked.get("tool"), asked.get("input"), asked.get("reason")
+    return Question(_token(fact), str(tool), str(given), str(reason))
+
+
+def _token(fact: Event) -> str:
+    return f"{fact.iteration}:{str(fact.data.get('key')).removeprefix(_APPROVAL)}"
+
+
+async def _unfinished(journal: Journal, run_id: str) -> RunRow:
+    row = await journal.find_run(run_id)
+    if row is None:
+        raise PipelineError(
+            f"There is no run {run_id!r} in this store.",
+            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+            hint="lorimer runs ls shows the runs there are.",
+        )
+    if row.status:
+        raise PipelineError(
+            f"Run {row.run_id} has ended ({row.status}); nobody would read it.",
+            code=ExecutorErrorCode.EXEC_RUN_ENDED,
+        )
+    return row
+
+
+# --- receiving -------------------------------------------------------------------------------
+
+
+class Mail:
+    """The messages to one live run, from the first look into its inbox on. Belongs to the run's
+    task; owns the tasks that look."""
+
+    __slots__ = ("_answers", "_context", "_looking", "_mine", "_seen", "_texts", "_waiting")
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        self._texts: list[Post] = []
+        self._answers: dict[str, Post] = {}
+        self._waiting: dict[str, asyncio.Future[Post]] = {}
+        self._seen: set[str] = set()
+        self._mine: list[str] = []
+        """Ids of answers and of a cancel."""
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def texts(self) -> bool:
+        """There are texts that the model was not shown yet."""
+        return bool(self._texts)
+
+    def look_soon(self) -> None:
+        """Something may have come."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self.look_or_log())
+        else:  # it may have read the inbox already
+            self._looking.add_done_callback(lambda _: self.look_soon())
+
+    async def look(self) -> None:
+        """Read the inbox. Raises JournalError."""
+        context = self._context
+        for post in await context.journal.posts(context.stream):
+            if post.id in self._seen:
+                continue
+            self._seen.add(post.id)
+            kind, run = post.message.get("kind"), post.message.get("run")
+            if kind == "text":
+                self._texts.append(post)
+            elif run != context.id:
+                continue  # to a run that had ended: nobody takes it
+            elif kind == "answer":
+                self._mine.append(post.id)
+                self._answered(post)
+            elif kind == "cancel":
+                self._mine.append(post.id)
+                context.cancel(Reason.CALLER)
+
+    async def look_or_log(self) -> None:
+        """`look`; a store that fails there fails the run soon enough."""
+        try:
+            await self.look()
+        except JournalError as error:
+            _log.warning("the inbox of %s cannot be read: %s", self._context.stream, error)
+
+    def _answered(self, post: Post) -> None:
+        name = str(post.message.get("question"))
+        self._answers[name] = post
+        waiting = self._waiting.pop(name, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(post)
+
+    def answer(self, question: str) -> asyncio.Future[Post]:
+        """The answer to a question, once there is one."""
+        future: asyncio.Future[Post] = asyncio.get_running_loop().create_future()
+        post = self._answers.get(question)
+        if post is None:
+            self._waiting[question] = future
+        else:
+            future.set_result(post)
+        return future
+
+    @property
+    def spent(self) -> list[str]:
+        """The ids of messages that are of no use once this run has ended."""
+        return self._mine
+
+    def take_texts(self) -> list[Post]:
+        """All texts that have come; they are the caller's to record."""
+        taken, self._texts = self._texts, []
+        return taken
+
+    async def close(self) -> None:
+        """The run is over. Waits for a look that is under way, whoever cancels meanwhile."""
+        looking = self._looking
+        if looking is not None and not looking.done():
+            with CancelScope(shield=True):
+                await asyncio.wait([looking])
+
+
+def mail_of(run: RunContext) -> Mail:
+    """The messages to a run."""
+    if run.mail is None:
+        run.mail = Mail(run)
+    return run.mail
+
+
+async def deliver(state: PipelineState) -> None:
+    """Add the texts that were sent to the run to its conversation: what is recorded of this
+    iteration, else all that have come. Journals `effect` under the key `inbox:`, in which
+    `posts` names the messages taken."""
+    run = state.run
+    mail = run.mail
+
+    async def take() -> Mapping[str, JSON]:
+        posts = mail.take_texts() if mail is not None else []
+        return {
+            "texts": [str(post.message.get("text", "")) for post in posts],
+            "posts": [post.id for post in posts],
+        }
+
+    data = await run.effect("inbox", "", take, request=b"", safety=Safety.READ_ONLY)
+    texts = data.get("texts")
+    for text in texts if isinstance(texts, list | tuple) else ():
+        state.messages.append(user_message(str(text)))

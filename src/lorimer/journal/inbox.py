@@ -1,0 +1,141 @@
+"""The inbox of a journal file: messages from anyone to the writer of a stream, and how whoever
+waits for them is woken, whichever process posted. What a message says is not known here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar, cast
+
+from lorimer.core.errors import JournalError
+from lorimer.core.journal import Post
+from lorimer.core.jsonable import JSON
+from lorimer.journal.database import Database, number, one
+from lorimer.journal.projection import MAX_POSTS, refuse_full, refuse_post
+from lorimer.journal.rows import data_version, whole
+from lorimer.journal.wake import Watchers
+
+T = TypeVar("T")
+
+POLL_S: Final = 0.05
+"""Seconds between looks at what other processes posted, while somebody waits."""
+
+_log = logging.getLogger("lorimer.journal")
+
+
+def put(stream: str, id: str, body: str, time: int, db: Database) -> bool:
+    """Keep a message; False: its id is known there."""
+    row = one(db, "SELECT id FROM streams WHERE name=?", stream)
+    if row is None:
+        raise refuse_post(stream)
+    number_ = whole(row[0])
+    if one(db, "SELECT 1 FROM inbox WHERE stream=? AND id=?", number_, id) is not None:
+        return False
+    waiting = "SELECT count(*) FROM inbox WHERE stream=? AND body IS NOT NULL"
+    if number(db, waiting, number_) >= MAX_POSTS:
+        raise refuse_full(stream)
+    db.execute("INSERT INTO inbox VALUES(NULL,?,?,?,?)", (number_, id, time, body))
+    return True
+
+
+def take(stream_id: int, ids: Sequence[str], db: Database) -> None:
+    """A fact has the messages now; only their ids stay, so that none is taken twice."""
+    for post_id in ids:
+        db.execute("UPDATE inbox SET body=NULL WHERE stream=? AND id=?", (stream_id, post_id))
+
+
+def waiting(stream: str, db: Database) -> list[Post]:
+    """The messages not yet taken, oldest first."""
+    rows = db.execute(
+        "SELECT inbox.id, body, at FROM inbox JOIN streams ON streams.id = stream "
+        "WHERE name=? AND body IS NOT NULL ORDER BY seq",
+        (stream,),
+    )
+    posts: list[Post] = []
+    for post_id, body, at in rows:
+        try:
+            message = cast(JSON, json.loads(str(body)))
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, Mapping):
+            raise JournalError(f"message {post_id!r} to {stream!r} is damaged")
+        posts.append(Post(str(post_id), message, whole(at) / 1e6))
+    return posts
+
+
+class _Query(Protocol):
+    def __call__(self, query: Callable[[Database], T], /) -> Awaitable[T]: ...
+
+
+class Lookout:
+    """Tells watchers of posts: of this process at once, of others by looking every POLL_S while
+    somebody watches. Belongs to the journal; its timer ends with the last watcher."""
+
+    def __init__(self, query: _Query, *, polls: bool) -> None:
+        """`polls` False: only what this process posts is noticed."""
+        self._query = query
+        self._polls = polls
+        self._watchers = Watchers()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._version: int | None = None
+        self._seen = 0
+
+    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """See Journal."""
+        end = self._watchers.add(stream, tell)
+        loop = asyncio.get_running_loop()
+        if self._polls and (self._timer is None or self._loop is not loop):
+            self._loop, self._version = loop, None
+            self._timer = loop.call_later(POLL_S, self._begin)
+
+        def stop() -> None:
+            end()
+            if not self._watchers:
+                self.close()
+
+        return stop
+
+    def tell(self, stream: str) -> None:
+        """This process has posted to the stream."""
+        self._watchers.tell(stream)
+
+    def close(self) -> None:
+        """End the timer. What is being looked at is still told."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin(self) -> None:
+        self._look = asyncio.ensure_future(self._once())
+
+    async def _once(self) -> None:
+        try:
+            version, self._seen, streams = await self._query(self._changed)
+        except JournalError as error:
+            if self._timer is not None:  # else it was closed meanwhile
+                _log.warning("posts of other processes are not noticed: %s", error)
+        else:
+            self._version = version
+            for stream in streams:
+                self._watchers.tell(stream)
+        if self._timer is not None and self._loop is not None:
+            self._timer = self._loop.call_later(POLL_S, self._begin)
+
+    def _changed(self, db: Database) -> tuple[int, int, list[str]]:
+        """The file's version, the last post seen, and the streams posted to since the last look;
+        at the first look all in whose inbox something waits."""
+        version = data_version(db)
+        if version == self._version:
+            return version, self._seen, []
+        seen = self._seen if self._version is not None else 0
+        rows = db.execute(
+            "SELECT name, max(seq) FROM inbox JOIN streams ON streams.id = stream "
+            "WHERE seq > ? AND body IS NOT NULL GROUP BY stream",
+            (seen,),
+        )
+        found = [(str(name), whole(last)) for name, last in rows]
+        return version, max([self._seen, *[last for _, last in found]]), [name for name, _ in found]

@@ -1,0 +1,97 @@
+"""Puts a call before a person: the approver of this process, or whoever answers from elsewhere
+(`core/mail.py`). Who needs no asking is said by `permissions.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from lorimer.core.cancel import Cancellation, Reason, Stopped
+from lorimer.core.context import Safety
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.mail import Mail, mail_of
+from lorimer.core.tool import Approver, Later
+from lorimer.tools.base import ToolInput
+from lorimer.tools.encode import describe, plain, text_of
+from lorimer.tools.registry import Entry
+
+if TYPE_CHECKING:
+    from lorimer.core.context import RunContext
+
+MAX_SUMMARY_CHARS: Final = 100_000
+"""Of a call, when a person is asked: who agrees has to see all of it."""
+
+_GRACE_S: Final = 1.0
+"""Seconds that an approver has to take its question back."""
+
+
+class AskLater:
+    """An `Approver` that asks nobody: each call that needs a person suspends the run until it is
+    answered, by `lorimer runs answer` or `core.mail.answer`, and resumed."""
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        """Raises Later."""
+        raise Later
+
+
+async def ask(approver: Approver, entry: Entry, input: ToolInput, key: str, run: RunContext) -> str:
+    """ "" when the person agreed, else why not. Journals the question (`effect.intent`) and the
+    answer (`effect`), both under the key `approval:<key>`: nobody is asked twice."""
+    summary = text_of(input)[:MAX_SUMMARY_CHARS]
+    reason = f"may {', '.join(sorted(entry.effects))}; no rule of yours covers it"
+    question: dict[str, JSON] = {"tool": entry.spec.name, "input": summary, "reason": reason}
+
+    async def call() -> Mapping[str, JSON]:
+        mail = mail_of(run)
+        await mail.look()
+        return await _first(approver, question, mail, f"{run.iteration}:{key}")
+
+    try:
+        answer = await run.effect(
+            "approval",
+            key,
+            call,
+            request=canonical({"name": entry.spec.name, "input": plain(input)}),
+            safety=Safety.IDEMPOTENT,
+            intent={"question": question},
+        )
+    except Later:
+        run.cancel(Reason.WAITING)
+        raise Stopped(Reason.WAITING.value) from None
+    if answer.get("approved") is True:
+        return ""
+    return str(answer.get("why") or "the person who was asked said no")
+
+
+async def _first(
+    approver: Approver, question: Mapping[str, JSON], mail: Mail, name: str
+) -> Mapping[str, JSON]:
+    """The approver's answer, or the one that was sent, whichever comes first."""
+    posted = mail.answer(name)
+    if not posted.done():
+        asked = asyncio.ensure_future(_approver(approver, question))
+        try:
+            await asyncio.wait((asked, posted), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not asked.done():
+                asked.cancel()
+                with Cancellation.undisturbed():
+                    await asyncio.wait((asked,), timeout=_GRACE_S)
+        if not posted.done():
+            return asked.result()
+        if not asked.cancelled():
+            asked.exception()  # it came too late
+    message = posted.result().message
+    return {"approved": message.get("approved") is True, "from": "elsewhere"}
+
+
+async def _approver(approver: Approver, question: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    tool, summary, reason = [str(question[name]) for name in ("tool", "input", "reason")]
+    try:
+        approved = await approver.approve(tool, summary, reason)
+    except (asyncio.CancelledError, Later):
+        raise
+    except Exception as error:  # noqa: BLE001 - whoever cannot answer has not agreed
+        return {"approved": False, "why": f"asking failed: {describe(error)}"}
+    return {"approved": approved is True}

@@ -1,0 +1,115 @@
+"""`lorimer runs send|answer|cancel`: real processes tell each other things."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from lorimer.testing.fake_server import FakeLLMServer, Turn
+from tests.cli.support import HangsOnce, Running, asked, by_turn, call, invoke, last_run, listed
+
+DONE = Turn(text="All is done.")
+WORK = (call("Bash", command="echo ran >> log.txt"), DONE)
+
+
+def test_a_run_that_waits_for_an_answer_is_answered_and_resumed() -> None:
+    with FakeLLMServer(by_turn(*WORK)) as server:
+        began = invoke("run", "hi", "--base-url", server.url, "--ask-later")
+        assert (began.exit_code, began.stdout) == (5, "")
+        run = last_run()
+        assert "(exec.run.waiting)" in began.stderr
+        assert f"hint: What it asks: lorimer runs show {run[:12]}\n" in began.stderr
+        assert listed()[0]["status"] == "waiting"
+        shown = invoke("runs", "show").stdout
+        assert "asks: Bash (may exec," in shown
+        assert '{"command":"echo ran >> log.txt"}' in shown
+        assert f"answer with: lorimer runs answer {run[:12]} yes (or no)" in shown
+
+        still = invoke("runs", "resume", run)
+        assert still.exit_code == 5, "nobody has answered"
+        answered = invoke("runs", "answer", run[:10], "yes")
+        assert answered.stdout == (
+            'answered yes: Bash {"command":"echo ran >> log.txt"}\n'
+            f"go on with: lorimer runs resume {run[:12]}\n"
+        )
+        assert listed()[0]["status"] == "interrupted"
+        again = invoke("runs", "answer", run, "no")
+        assert again.exit_code == 2
+        assert "asks nothing" in again.stderr
+        done = invoke("runs", "resume", run)
+        assert (done.exit_code, done.stdout) == (0, "All is done.\n")
+        assert len(server.requests) == 2
+    with open("log.txt", encoding="utf-8") as log:
+        assert log.read() == "ran\n"
+
+
+def test_no_is_told_to_the_model() -> None:
+    with FakeLLMServer(by_turn(*WORK)) as server:
+        invoke("run", "hi", "--base-url", server.url, "--ask-later")
+        assert invoke("runs", "answer", last_run(), "no").exit_code == 0
+        assert invoke("runs", "resume", last_run()).exit_code == 0
+        assert "the person who was asked said no" in str(server.requests[-1].body)
+
+
+def test_a_live_run_is_cancelled_from_another_process() -> None:
+    with (
+        FakeLLMServer(HangsOnce(1, *WORK)) as server,
+        Running("run", "hi", "--base-url", server.url, "--allow", "Bash") as process,
+    ):
+        asked(server, 2)
+        began = time.monotonic()
+        told = invoke("runs", "cancel", last_run()[:12])
+        took = time.monotonic() - began
+        done = process.wait()
+    assert told.exit_code == 0, told.stderr
+    assert told.stdout == (
+        f"cancelled: run {last_run()[:12]}; what was done until then stays done\n"
+    )
+    assert done.code == 130
+    assert listed()[0]["status"] == "cancelled"
+    assert took < 10
+
+
+def test_an_interrupted_run_is_cancelled_at_once() -> None:
+    with (
+        FakeLLMServer(HangsOnce(1, *WORK)) as server,
+        Running("run", "hi", "--base-url", server.url, "--allow", "Bash") as process,
+    ):
+        asked(server, 2)
+        process.send(signal.SIGKILL)
+        process.wait()
+    assert invoke("runs", "cancel", last_run()).exit_code == 0
+    assert listed()[0]["status"] == "cancelled"
+    ended = invoke("runs", "cancel", last_run())
+    assert ended.exit_code == 2
+    assert "has ended (cancelled)" in ended.stderr
+
+
+def test_a_text_reaches_a_live_run() -> None:
+    with (
+        FakeLLMServer(by_turn(call("Bash", command="touch on; sleep 1.5"), DONE)) as server,
+        Running("run", "hi", "--base-url", server.url, "--allow", "Bash") as process,
+    ):
+        asked(server, 1)
+        told = invoke("runs", "send", last_run(), "and be quick")
+        assert "reads it before its next call" in told.stdout
+        assert process.wait().code == 0
+        assert "and be quick" in str(server.requests[1].body)
+
+
+def test_what_cannot_be_told() -> None:
+    with FakeLLMServer(by_turn(DONE)) as server:
+        assert invoke("run", "hi", "--base-url", server.url).exit_code == 0
+    ended = last_run()
+    for words, expected in (
+        (("send", ended, "hello"), "has ended (ok)"),
+        (("send", "nix", "hello"), "there is no run 'nix'"),
+        (("send", ended, ""), "has 1 to"),
+        (("answer", ended, "yes"), "has ended (ok)"),
+        (("answer", ended, "perhaps"), "there is no 'perhaps'"),
+        (("cancel", "nix"), "there is no run 'nix'"),
+    ):
+        result = invoke("runs", *words)
+        assert result.exit_code == 2, words
+        assert expected in result.stderr, (words, result.stderr)
+        assert "Traceback" not in result.output

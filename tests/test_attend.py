@@ -1,0 +1,135 @@
+"""Runs that wait hold no task, and go on when something is sent to them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from lorimer.attend import Attendant
+from lorimer.core import mail
+from lorimer.core.errors import JournalError
+from lorimer.core.messages import Request
+from lorimer.core.result import PipelineResult
+from lorimer.core.world import World
+from lorimer.journal import MemoryJournal
+from lorimer.pipeline import Pipeline
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.tools import AskLater, ToolRegistry
+from tests.core.support import Do, make, use
+
+
+def asking(world: World, journal: MemoryJournal) -> tuple[Pipeline, Do]:
+    """A stateless agent that asks once for each run."""
+
+    def reply(request: Request) -> Any:
+        return "done" if len(request.messages) > 1 else [use("send")]
+
+    tool, registry = Do("send", effects=["net"]), ToolRegistry()
+    registry.register(tool, granted=False)
+
+    def stateless(manifest: Any) -> None:
+        manifest.stages["context"].config["stateless"] = True
+
+    model = ScriptedModel(reply, record=False)
+    return make(
+        world, model, tools=registry, journal=journal, approver=AskLater(), change=stateless
+    ), tool
+
+
+@pytest.mark.parametrize("runs", [1, 300])
+def test_each_run_goes_on_once_its_answer_is_there(runs: int) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, tool = asking(world, journal)
+        ids = [(await pipeline.run("go", raise_on_error=False)).run_id for _ in range(runs)]
+        ended: dict[str, PipelineResult] = {}
+
+        async def resume(run_id: str) -> PipelineResult:
+            ended[run_id] = await pipeline.resume(run_id, raise_on_error=False)
+            return ended[run_id]
+
+        await mail.answer(journal, ids[0], True)  # while nobody attends
+        async with Attendant(journal, resume, at_once=3) as attendant:
+            await world.sleep(1)
+            assert list(ended) == ids[:1]
+            assert len(attendant) == runs - 1
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            for run_id in ids[1:]:
+                await mail.answer(journal, run_id, True)
+            await world.sleep(1)
+            assert len(attendant) == 0
+        assert {result.status for result in ended.values()} == {"ok"}
+        assert len(ended) == len(tool.calls) == runs
+
+    simulate(main)
+
+
+def test_a_run_that_is_suspended_again_goes_on_waiting() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, tool = asking(world, journal)
+        result = await pipeline.run("go", raise_on_error=False)
+        tries = 0
+
+        async def resume(run_id: str) -> PipelineResult:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                raise JournalError("busy")
+            return await pipeline.resume(run_id, raise_on_error=False)
+
+        async with Attendant(journal, resume) as attendant:
+            await mail.send(journal, result.run_id, "hello", id="m1")
+            await world.sleep(1)
+            assert (tries, len(attendant)) == (1, 1)
+            await mail.send(journal, result.run_id, "hello again", id="m2")
+            await world.sleep(1)
+            assert (tries, len(attendant)) == (2, 1)  # a text is no answer
+            await mail.answer(journal, result.run_id, True)
+            await world.sleep(1)
+            assert (tries, len(attendant)) == (3, 0)
+        assert len(tool.calls) == 1
+
+    simulate(main)
+
+
+def test_leaving_ends_what_is_going_on() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, _ = asking(world, journal)
+        result = await pipeline.run("go", raise_on_error=False)
+
+        async def resume(run_id: str) -> PipelineResult:
+            await world.sleep(1000)
+            raise AssertionError
+
+        async with Attendant(journal, resume):
+            await mail.answer(journal, result.run_id, True)
+            await world.sleep(1)
+        assert world.monotonic() < 2
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    simulate(main)
+
+
+def test_a_dead_owners_run_is_taken_over_as_soon_as_its_claim_has_run_out() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, tool = asking(world, journal)
+        result = await pipeline.run("go", raise_on_error=False)
+        await journal.claim(result.session_id, "somebody who dies", 30)
+        with pytest.raises(JournalError):
+            await pipeline.resume(result.run_id)
+        began = world.monotonic()
+        with pytest.raises(JournalError):
+            await pipeline.resume(result.run_id, wait_s=10)
+        assert world.monotonic() - began == pytest.approx(10, abs=0.5)
+        await mail.answer(journal, result.run_id, True)
+        taken = await pipeline.resume(result.run_id, wait_s=60)
+        assert taken.text == "done"
+        assert 30 <= world.monotonic() - began < 31
+        assert len(tool.calls) == 1
+
+    simulate(main)
