@@ -29,8 +29,8 @@ from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
+from lorimer.journal.contract import RunFacts
 from lorimer.journal.conversation import CLAIM_S, Conversation
-from lorimer.journal.fold import fold
 from lorimer.journal.fork import history_after, open_fork
 from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, find, origin_of, used_s
@@ -177,14 +177,14 @@ class Launcher:
         row = await self._interrupted(run_id)
         conversation = await self._claimed(row, 0.0)
         facts = conversation.unfinished
-        [told] = fold(facts).runs
+        told = RunFacts.of(facts)
         end: dict[str, JSON] = {
             "status": "cancelled",
             "code": ExecutorErrorCode.EXEC_RUN_CANCELLED.value,
             "message": "It was interrupted, and given up.",
-            "usage": told.usage.to_json(),
+            "usage": told.tokens,
             "cost": told.cost_nano,
-            "iterations": told.iterations,
+            "iterations": told.turns,
         }
         left = await self.journal.balance(row.run_id)
         fact = Event("run.end", end, row.run_id, facts[-1].iteration, self.world.time())

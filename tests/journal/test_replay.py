@@ -5,6 +5,7 @@ That simulated agents of all kinds replay without a divergence is held by tests/
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from lorimer import Pipeline
+from lorimer.core import mail
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import APIError, ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
@@ -25,7 +27,9 @@ from lorimer.journal import MemoryJournal
 from lorimer.journal.export import export, read_export
 from lorimer.journal.recording import recorded
 from lorimer.journal.replay import Divergence, Replayed
+from lorimer.journal.verify import verify
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.tools import AskLater, ToolRegistry
 from tests.core.support import Change, Do, held, make, use
 
 CODE = ExecutorErrorCode
@@ -380,5 +384,67 @@ def test_texts_of_any_kind_are_the_same_again() -> None:
         odd = [[TextBlock("\ud800 half"), use("look", "a")], ""]
         first = await build(world, odd, journal=journal).run("ü\ud800")
         assert (await never(world, journal).replay(first.run_id)).divergence is None
+
+    simulate(main)
+
+
+# --- told from elsewhere ------------------------------------------------------------------------
+
+
+def test_a_text_that_was_sent_meanwhile_comes_at_the_same_place() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        ids: list[str] = []
+
+        async def look(*_: object) -> str:
+            await mail.send(journal, ids[0], "hurry", id=f"m{world.monotonic()}")
+            await world.sleep(1)
+            return "seen"
+
+        given = [Do("look", look), Do("send", effects=["send"])]
+        model = ScriptedModel([[use("look", "a")], "first", "second"], latency_s=2)
+        pipeline = build(world, model, tools=given, journal=journal)  # type: ignore[arg-type]
+        pipeline.on("run.start", lambda event: ids.append(event.run_id))
+        going = asyncio.ensure_future(pipeline.run("go"))
+        await world.sleep(4.5)
+        await mail.send(journal, ids[0], "and this", id="late")
+        first = await going
+        assert first.text == "second"
+        again = build(world, [], tools=[Do("look"), Do("send", effects=["send"])], journal=journal)
+        replayed = await again.replay(first.run_id)
+        assert replayed.divergence is None
+        assert replayed.result.messages == first.messages
+        assert await verify(journal, first.run_id) == []
+        fork = build(world, ["third"], tools=given, journal=journal)
+        forked = await fork.fork(first.run_id, after=1)
+        assert forked.messages[:3] == first.messages[:3]
+        assert await verify(journal, forked.run_id) == []
+
+    simulate(main)
+
+
+def test_a_run_that_waits_and_is_answered_is_replayed_before_and_after() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        def asking(replies: Sequence[Any]) -> Pipeline:
+            registry = ToolRegistry()
+            registry.register(Do("send", effects=["net"]), granted=False)
+            return make(
+                world, replies, "chat", tools=registry, journal=journal, approver=AskLater()
+            )  # type: ignore[arg-type]
+
+        waits = asking([[use("send")]])
+        result = await waits.run("go", raise_on_error=False)
+        assert result.code is CODE.EXEC_RUN_WAITING
+        await waits.aclose()
+        replayed = await asking([]).replay(result.run_id)
+        assert (replayed.divergence, replayed.result.status) == (None, "suspended")
+        await mail.answer(journal, result.run_id, True)
+        ended = await asking(["done"]).resume(result.run_id)
+        replayed = await asking([]).replay(result.run_id)
+        assert replayed.divergence is None
+        assert replayed.result.events == ended.events
+        assert await verify(journal, result.run_id) == []
 
     simulate(main)

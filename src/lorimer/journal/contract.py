@@ -98,7 +98,7 @@ class RunFacts:
         self.start = start
         self.end: Event | None = None
         self.cost_nano = 0
-        self.usage: dict[str, int] = {}
+        self._usage: dict[str, int] = {}
         self.turns = 0
         """Iterations with a model call."""
         self._iteration = 0
@@ -108,6 +108,15 @@ class RunFacts:
         """Tool calls of the iteration's reply."""
         self._seen: set[tuple[str, str]] = set()
         """Kind and key of the iteration's facts."""
+
+    @classmethod
+    def of(cls, facts: Sequence[Event]) -> RunFacts:
+        """All facts of a run, the first its run.start, whatever is wrong with them."""
+        self = cls(facts[0])
+        for fact in facts[1:]:
+            for _ in self.take(fact):
+                pass
+        return self
 
     def take(self, fact: Event) -> Iterator[tuple[str, str]]:
         """The next fact of the run: rule and what is wrong."""
@@ -139,6 +148,11 @@ class RunFacts:
             case _:
                 pass
 
+    @property
+    def tokens(self) -> dict[str, JSON]:
+        """The usage of all of them, as run.end tells it."""
+        return {name: number for name, number in self._usage.items() if number}
+
     def _announced(self, key: str, data: Mapping[str, JSON]) -> bool:
         # a read-only call, and one that was refused, has its hash in the result instead
         not_run = data.get("error") == ExecutorErrorCode.EXEC_TOOL_NOT_RUN.value
@@ -160,14 +174,13 @@ class RunFacts:
         self.cost_nano += cost if isinstance(cost, int) else 0
         for name, number in usage.items() if isinstance(usage, Mapping) else ():
             if isinstance(number, int):
-                self.usage[name] = self.usage.get(name, 0) + number
+                self._usage[name] = self._usage.get(name, 0) + number
 
     def _sums(self, data: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
         if data.get("cost") != self.cost_nano:
             yield "C10", f"cost {data.get('cost')}, its facts come to {self.cost_nano}"
-        usage = {name: number for name, number in self.usage.items() if number}
-        if data.get("usage") != usage:
-            yield "C10", f"usage {data.get('usage')}, its facts come to {usage}"
+        if data.get("usage") != self.tokens:
+            yield "C10", f"usage {data.get('usage')}, its facts come to {self.tokens}"
         turns = data.get("iterations")
         if not isinstance(turns, int) or not self.turns <= turns <= self._iteration + 1:
             yield "C10", f"{turns} turns, its facts tell of {self.turns}"

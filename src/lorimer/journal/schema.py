@@ -30,7 +30,7 @@ STREAM_BITS: Final = 32
 """at >> STREAM_BITS is the stream, the rest the seq."""
 
 PAGE_BYTES: Final = 2048
-"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 20 KB."""
+"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 28 KB."""
 
 CHUNK_ROWS: Final = 1000
 """Rows that a migration holds in memory."""
