@@ -133,3 +133,22 @@ def test_a_dead_owners_run_is_taken_over_as_soon_as_its_claim_has_run_out() -> N
         assert len(tool.calls) == 1
 
     simulate(main)
+
+
+def test_a_run_that_somebody_else_is_at_work_on_or_has_ended_is_left_alone() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, tool = asking(world, journal)
+        first = await pipeline.run("go", raise_on_error=False)
+        second = await pipeline.run("go", raise_on_error=False)
+        async with Attendant(journal, pipeline.resume) as attendant:
+            epoch = await journal.claim(first.session_id, "another", 1000)
+            await mail.send(journal, first.run_id, "hello", id="m1")
+            await mail.cancel(journal, second.run_id)
+            await pipeline.abandon(second.run_id)
+            await world.sleep(1)
+            assert len(attendant) == 1
+            await journal.release(first.session_id, epoch)
+        assert tool.calls == []
+
+    simulate(main)

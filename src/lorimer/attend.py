@@ -8,13 +8,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from lorimer.core.errors import LorimerError
+from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.result import PipelineResult
 
 _log: Final = logging.getLogger("lorimer.attend")
 
 _EVERY_RUN: Final = 10_000_000
+_ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
+"""Somebody is at work on the run, and is told of the message too."""
 
 
 class Attendant:
@@ -88,7 +90,9 @@ class Attendant:
                 self._again.discard(run_id)
                 ended = (await self._resume(run_id)).status != "suspended"
         except LorimerError as error:
-            _log.warning("run %s was not resumed: %s", run_id, error)
+            level = logging.DEBUG if error.code in _ELSEWHERE else logging.WARNING
+            _log.log(level, "run %s was not resumed: %s", run_id, error)
+            ended = error.code is ExecutorErrorCode.EXEC_RUN_ENDED
         finally:
             del self._tasks[run_id]
             if ended:

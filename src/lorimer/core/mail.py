@@ -147,10 +147,20 @@ class Mail:
     """The messages to one live run, from the first look into its inbox on. Belongs to the run's
     task; owns the tasks that look."""
 
-    __slots__ = ("_answers", "_context", "_looking", "_mine", "_seen", "_texts", "_waiting")
+    __slots__ = (
+        "_answers",
+        "_closed",
+        "_context",
+        "_looking",
+        "_mine",
+        "_seen",
+        "_texts",
+        "_waiting",
+    )
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
+        self._closed = False
         self._texts: list[Post] = []
         self._answers: dict[str, Post] = {}
         self._waiting: dict[str, asyncio.Future[Post]] = {}
@@ -166,6 +176,8 @@ class Mail:
 
     def look_soon(self) -> None:
         """Something may have come."""
+        if self._closed:
+            return
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self.look_or_log())
         else:  # it may have read the inbox already
@@ -226,6 +238,7 @@ class Mail:
 
     async def close(self) -> None:
         """The run is over. Waits for a look that is under way, whoever cancels meanwhile."""
+        self._closed = True
         looking = self._looking
         if looking is not None and not looking.done():
             with CancelScope(shield=True):
