@@ -40,6 +40,7 @@ from lorimer.core.messages import (
     UsageDelta,
 )
 from lorimer.core.result import STATUSES, PipelineResult
+from lorimer.core.wellformed import faults
 from lorimer.core.world import World
 from lorimer.journal import Conversation, MemoryJournal, SQLiteJournal
 from lorimer.journal.verify import verify
@@ -242,6 +243,7 @@ class Provider:
 
     async def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
         check_history(request.messages)
+        assert faults(request.messages) == []
         at = sum(message.role == "assistant" for message in request.messages)
         attempt = self.asked.count(at)
         self.asked.append(at)

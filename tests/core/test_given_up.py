@@ -9,21 +9,18 @@ import pytest
 
 from lorimer import Limits, Pipeline, PipelineError, PipelinePresets
 from lorimer.core.cancel import Reason
+from lorimer.core.history import History
 from lorimer.core.journal import Journal
 from lorimer.core.messages import (
     ImageBlock,
     Message,
     Response,
     StopReason,
-    TextBlock,
     ToolResultBlock,
     ToolUse,
-    user_message,
 )
 from lorimer.core.stage import Strategy
-from lorimer.core.state import History
 from lorimer.journal.conversation import CLAIM_S
-from lorimer.journal.fold import well_formed
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.sqlite import SQLiteJournal
 from lorimer.journal.verify import verify
@@ -205,15 +202,6 @@ def test_what_a_strategy_chose_is_made_fit_to_send() -> None:
             check_history(list(request.messages))
 
     simulate(main)
-
-
-def test_results_without_their_calls_are_left_out() -> None:
-    orphan = Message("user", (ToolResultBlock("gone", "x"), TextBlock("and a word")))
-    call = Message("assistant", (ToolUse("a", "send", {}),))
-    assert well_formed([call, orphan, user_message("go")])[0] == Message(
-        "user", (TextBlock("and a word"),)
-    )
-    assert well_formed([call]) == []
 
 
 def test_a_picture_weighs_what_it_comes_to_and_not_its_base64() -> None:

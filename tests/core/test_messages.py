@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorimer.core.history import History
 from lorimer.core.jsonable import canonical, dumps, fingerprint
 from lorimer.core.messages import (
     NO_USAGE,
@@ -32,7 +33,7 @@ from lorimer.core.messages import (
     response_from_json,
     user_message,
 )
-from lorimer.core.state import History, answers
+from lorimer.core.wellformed import answers, told
 
 TEXT = st.text(max_size=20)
 JSON_VALUES = st.recursive(
@@ -168,10 +169,12 @@ def test_a_history_is_the_same_however_it_came_about(messages: list[Message], at
     grown = History()
     for message in messages:
         grown.append(message)
+    messages = [kept for message in messages if (kept := told(message))]
     grown.append(user_message("forgotten"))
     grown.truncate(len(messages))
     made = History(messages)
     assert list(grown) == list(made) == messages
+    assert grown.call_ids == made.call_ids
     assert (grown.digest, grown.size) == (made.digest, made.size)
     assert grown.since(at) == messages[at:]
     assert grown[:at] == messages[:at]

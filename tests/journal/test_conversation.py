@@ -11,10 +11,11 @@ import pytest
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
+from lorimer.core.history import History
 from lorimer.core.journal import Journal
 from lorimer.core.messages import user_message
-from lorimer.core.state import History
-from lorimer.journal import Conversation, fold, repaired
+from lorimer.core.wellformed import repaired
+from lorimer.journal import Conversation, fold
 from lorimer.journal.conversation import CLAIM_S
 from tests.journal.support import Store, end, fact, facts_of, note, start
 

@@ -16,7 +16,7 @@ from lorimer.core.messages import Response, TextBlock, ThinkingBlock, ToolUse, U
 from lorimer.models import ProviderCredentials
 from lorimer.models.anthropic_answer import AnthropicAnswer
 from lorimer.models.openai_answer import OpenAIChatAnswer
-from lorimer.models.wire import CallIds, exchange
+from lorimer.models.wire import exchange
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from lorimer.testing.faults import BrokenEvent, ErrorEvent, ExtraEvent, Fault, Framing
 from lorimer.testing.simulation import SimulatedWorld, simulate
@@ -89,8 +89,7 @@ async def assemble(wire: Wire, response: httpx2.Response) -> Heard:
     async def send() -> httpx2.Response:
         return response
 
-    asked = request(wire)
-    answer = ASSEMBLERS[wire](wire, CallIds(asked, NoWorld()), ProviderCredentials())
+    answer = ASSEMBLERS[wire](wire, ProviderCredentials())
     heard = Heard()
     try:
         async for item in exchange(wire, send, answer, free, streamed=True):

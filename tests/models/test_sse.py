@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorimer.models.sse import Event, LineTooLong, SSEParser, clean, parse_json
+from lorimer.core.jsonable import clean
+from lorimer.models.sse import Event, LineTooLong, SSEParser, parse_json
 
 
 def parse(*chunks: bytes, limit: int = 1 << 20) -> list[Event]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lorimer.core.errors import ExecutorErrorCode, GuardRejectError, LorimerError, PipelineError
 from lorimer.core.events import Event
+from lorimer.core.history import History
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import (
@@ -23,7 +24,7 @@ from lorimer.core.messages import (
     ToolUse,
     user_message,
 )
-from lorimer.core.state import History, answers
+from lorimer.core.wellformed import answers
 from lorimer.journal import MemoryJournal
 from lorimer.models.pricing import Price
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate

@@ -655,7 +655,7 @@ def test_an_answer_that_is_not_good_enough_goes_back_with_the_reason(
 ) -> None:
     result = judged([bad, good], **criteria)
     assert (result.status, result.text, result.iterations) == ("ok", good, 2)
-    feedback = result.messages[2]
+    feedback = result.messages[-2]
     assert feedback.role == "user"
     assert says in feedback.text
     reasons = [f.data.get("reason") for f in result.events if f.type == "iteration.end"]

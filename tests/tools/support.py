@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from lorimer.core.bus import Bus, Listeners
 from lorimer.core.context import RunContext
 from lorimer.core.events import Event
+from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.messages import ToolResultBlock, ToolUse
-from lorimer.core.state import History, PipelineState
+from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.journal.memory import MemoryJournal
 from lorimer.tools import Tool, ToolContext, ToolInput, ToolRegistry, ToolResult, Toolset

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from lorimer.core.jsonable import dumps
-from lorimer.tools.encode import MAX_CHARS, MAX_ITEMS, clean, describe, plain, text_of
+from lorimer.core.jsonable import clean, dumps
+from lorimer.tools.encode import MAX_CHARS, MAX_ITEMS, describe, plain, text_of
 
 
 class Hostile:

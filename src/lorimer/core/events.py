@@ -202,14 +202,17 @@ class IterationEnd(TypedDict):
 
 
 class Effect(TypedDict, total=False):
-    """`effect`: an effect that is neither a model's nor a tool's, such as an approval; or, under
-    a key that begins with `abandoned:`, what a cancelled call had cost."""
+    """`effect`: an effect that is neither a model's nor a tool's, such as an approval; under a
+    key that begins with `abandoned:`, what a cancelled call had cost; with `reconcile:`, that an
+    interrupted tool call did not take effect, synced before it is made again."""
 
     key: str
     hash: str
     usage: Mapping[str, int]
     cost: int
     error: ErrorData
+    outcome: str
+    """Of an interrupted call: `not_done`."""
 
 
 class DecisionFact(TypedDict):

@@ -27,10 +27,32 @@ def canonical(value: JSON) -> bytes:
     return _encode_sorted(value).encode("utf-8", "surrogatepass")
 
 
+def clean(text: str) -> str:
+    """`text` with surrogate pairs joined and lone surrogates replaced, so that it can be encoded;
+    the same object when it can be as it is.
+
+    JSON may hold them as escapes, and a server may cut a pair in two.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
 def fingerprint(value: JSON) -> bytes:
     """Bytes to hash: equal for values built the same way, keys in the same order. A quarter of
     the time of `canonical`, to which it falls back for text that is not valid Unicode."""
+    body = utf8(value)
+    return canonical(value) if body is None else body
+
+
+def utf8(value: JSON) -> bytes | None:
+    """The value as JSON, keys in the order given; None for text that is not valid Unicode, such
+    as half a surrogate pair."""
     try:
         return to_json(value)
     except PydanticSerializationError:
-        return canonical(value)
+        return None

@@ -30,7 +30,8 @@ class Model(Protocol):
 
         Raises APIError with the code of what went wrong; a stream that ends before the
         provider's own terminal event is `exec.api.stream_incomplete`, never an answer. Closing
-        the iterator early ends the connection.
+        the iterator early ends the connection. Ids of calls may be missing or repeat themselves:
+        a run gives such calls others.
         """
         ...
 

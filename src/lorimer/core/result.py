@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.events import Event
+from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import NO_USAGE, Message, Usage
-from lorimer.core.state import History
 
 STATUSES = (
     "ok",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lorimer.journal.conversation import Conversation
-from lorimer.journal.fold import Fold, RunSummary, fold, repaired
+from lorimer.journal.fold import Fold, RunSummary, fold
 from lorimer.journal.memory import MemoryJournal
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ __all__ = [
     "RunSummary",
     "SQLiteJournal",
     "fold",
-    "repaired",
 ]
 
 

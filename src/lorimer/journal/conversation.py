@@ -12,10 +12,11 @@ from typing import Final
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
+from lorimer.core.history import History
 from lorimer.core.journal import Journal
-from lorimer.core.state import History
+from lorimer.core.wellformed import repaired
 from lorimer.core.world import World
-from lorimer.journal.fold import Fold, repaired
+from lorimer.journal.fold import Fold
 from lorimer.journal.projection import refuse_epoch
 
 CLAIM_S: Final = 30.0

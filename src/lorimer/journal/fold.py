@@ -25,7 +25,7 @@ from lorimer.core.messages import (
     content_to_json,
     message_from_json,
 )
-from lorimer.core.state import answers
+from lorimer.core.wellformed import answers, told
 
 MAX_SNAPSHOT: Final = 1 << 30
 """Bytes of a snapshot, unpacked: a larger one is taken for damaged, and the facts are read."""
@@ -131,7 +131,8 @@ class Fold:
         added = [message_from_json(item) for item in _list(fact.data.get("messages", ()))]
         run = self._run(fact)
         self._flush()
-        self.messages += added
+        for message in added:
+            self._add(message)
         run.iterations = max(run.iterations, fact.iteration + 1)
 
     def _reply(self, fact: Event) -> None:
@@ -143,7 +144,12 @@ class Fold:
         self._charge(fact)
         if message is not None:
             self._flush()
-            self.messages.append(message)
+            self._add(message)
+
+    def _add(self, message: Message) -> None:
+        kept = told(message)  # as `History` keeps it
+        if kept is not None:
+            self.messages.append(kept)
 
     def _charge(self, fact: Event) -> None:
         data = fact.data
@@ -274,64 +280,6 @@ def fold(facts: Iterable[Event], base: Fold | None = None) -> Fold:
     for fact in facts:
         state.apply(fact)
     return state
-
-
-def repaired(messages: Sequence[Message]) -> list[Message]:
-    """The messages with an error result for each call that has none: well-formed for every
-    provider. Results of one reply become one message, in call order, right after it. Repairing
-    twice changes nothing."""
-    out: list[Message] = []
-    for index, message in enumerate(messages):
-        before = messages[index - 1] if index else None
-        if before is not None and before.role == "assistant" and message.role == "user":
-            message = _answering(before, message, out)
-        elif before is not None:
-            _answer(before, out)
-        out.append(message)
-    if messages:
-        _answer(messages[-1], out)
-    return out
-
-
-def well_formed(messages: Sequence[Message]) -> list[Message]:
-    """Any part of a conversation, made fit to send: it begins with a turn of the user, every call
-    is answered, and no result stands without its call."""
-    kept: list[Message] = []
-    open_calls: set[str] = set()
-    for message in messages:
-        content = tuple(
-            [
-                block
-                for block in message.content
-                if not isinstance(block, ToolResultBlock) or block.tool_use_id in open_calls
-            ]
-        )
-        open_calls = set()
-        if content and (kept or message.role == "user"):
-            whole = len(content) == len(message.content)
-            kept.append(message if whole else Message(message.role, content))
-            open_calls = {use.id for use in message.tool_uses}
-    return repaired(kept)
-
-
-def _answering(reply: Message, message: Message, out: list[Message]) -> Message:
-    """`message`, which follows `reply`, with the results it lacks; or `out` gets them before."""
-    results = {
-        block.tool_use_id: block for block in message.content if isinstance(block, ToolResultBlock)
-    }
-    uses = reply.tool_uses
-    if not results:
-        _answer(reply, out)
-        return message
-    if all(use.id in results for use in uses):
-        return message
-    others = [block for block in message.content if not isinstance(block, ToolResultBlock)]
-    return Message("user", (*answers(uses, results).content, *others))
-
-
-def _answer(reply: Message, out: list[Message]) -> None:
-    if reply.role == "assistant" and reply.tool_uses:
-        out.append(answers(reply.tool_uses, {}))
 
 
 def _run_from_json(data: Mapping[str, JSON]) -> RunSummary:

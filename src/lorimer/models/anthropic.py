@@ -19,7 +19,7 @@ from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
-from lorimer.models.wire import CallIds, encode_body, exchange, writing
+from lorimer.models.wire import encode_body, exchange, writing
 
 OFFICIAL_URL = "https://api.anthropic.com"
 
@@ -60,7 +60,7 @@ class AnthropicModel:
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
         """One call of `/v1/messages`; see `core.model.Model.stream`."""
-        answer = AnthropicAnswer(self.provider, CallIds(request, world), self._credentials)
+        answer = AnthropicAnswer(self.provider, self._credentials)
 
         async def send() -> httpx2.Response:
             with writing(self.provider):

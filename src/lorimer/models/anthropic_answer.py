@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import (
     NO_USAGE,
     Block,
@@ -22,10 +22,9 @@ from lorimer.core.messages import (
 )
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import event_error, incomplete
-from lorimer.models.sse import Event, clean, parse_json
+from lorimer.models.sse import Event, parse_json
 from lorimer.models.wire import (
     CUTTING,
-    CallIds,
     Text,
     array,
     count,
@@ -68,14 +67,13 @@ class _Part:
 class AnthropicAnswer:
     """An `Assembler`; see `models.wire`."""
 
-    def __init__(self, provider: str, ids: CallIds, credentials: ProviderCredentials) -> None:
+    def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
         self.usage = NO_USAGE
         self.done = False
         self.sent = 0
         self.dropped: Sequence[str] = ()
         """Fields of the request that were not sent."""
         self._provider = provider
-        self._ids = ids
         self._credentials = credentials
         self._parts: dict[JSON, _Part] = {}
         self._calls = 0
@@ -233,7 +231,7 @@ class AnthropicAnswer:
             case "tool_use":
                 if not text and part.input:
                     text = dumps(part.input)
-                return tool_use(self._ids.unique(part.id), clean(part.name), text, cut=cut)
+                return tool_use(part.id, clean(part.name), text, cut=cut)
             case _:
                 return None
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
+from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
     NO_MARKS,
@@ -27,7 +28,8 @@ from lorimer.core.messages import (
 )
 from lorimer.core.model import Model
 from lorimer.core.record import record
-from lorimer.core.state import History, PipelineState
+from lorimer.core.state import PipelineState
+from lorimer.core.wellformed import own_ids
 from lorimer.models.clocks import Clocks
 
 
@@ -173,6 +175,8 @@ class _Attempt:
                 code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
             )
         self._usage = response.usage
+        taken = self._state.messages.call_ids
+        response.content = own_ids(response.content, taken, run.world.new_id)
         response.cost_nano = self._cost(response.model or request.model)
         self.response = response
         return response.to_json()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import (
     NO_USAGE,
     Block,
@@ -26,10 +26,9 @@ from lorimer.core.messages import (
 )
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import event_error, incomplete
-from lorimer.models.sse import Event, clean, parse_json
+from lorimer.models.sse import Event, parse_json
 from lorimer.models.wire import (
     CUTTING,
-    CallIds,
     Text,
     array,
     count,
@@ -62,14 +61,13 @@ class _Call:
 class OpenAIChatAnswer:
     """An `Assembler`; see `models.wire`."""
 
-    def __init__(self, provider: str, ids: CallIds, credentials: ProviderCredentials) -> None:
+    def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
         self.usage = NO_USAGE
         self.done = False
         self.sent = 0
         self.dropped: Sequence[str] = ()
         """Fields of the request that were not sent."""
         self._provider = provider
-        self._ids = ids
         self._credentials = credentials
         self._text = Text()
         self._thinking = Text()
@@ -149,8 +147,7 @@ class OpenAIChatAnswer:
             content.append(TextBlock(text))
         for call in self._calls:
             last = call is self._calls[-1]
-            chosen = self._ids.unique(call.id)
-            made = tool_use(chosen, clean(call.name), str(call.arguments), cut=cut and last)
+            made = tool_use(call.id, clean(call.name), str(call.arguments), cut=cut and last)
             content.append(made)
         return tuple(content)
 

@@ -20,7 +20,7 @@ from lorimer.models.openai_answer import OpenAIChatAnswer
 from lorimer.models.openai_request import encode, endpoint
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
-from lorimer.models.wire import CallIds, encode_body, exchange, writing
+from lorimer.models.wire import encode_body, exchange, writing
 
 OFFICIAL_URL = "https://api.openai.com/v1"
 
@@ -60,7 +60,7 @@ class OpenAIChatModel:
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
         """One call of `/chat/completions`; see `core.model.Model.stream`."""
-        answer = OpenAIChatAnswer(self.provider, CallIds(request, world), self._credentials)
+        answer = OpenAIChatAnswer(self.provider, self._credentials)
 
         async def send() -> httpx2.Response:
             target = endpoint(self._credentials.base_url, request.model)

@@ -124,15 +124,3 @@ def parse_json(text: str) -> JSON:
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
     return value
-
-
-def clean(text: str) -> str:
-    """`text` with surrogate pairs joined and lone surrogates replaced, so that it can be encoded.
-
-    JSON may hold them as escapes, and a server may cut a pair in two.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text

@@ -12,7 +12,6 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
-    Collection,
     Generator,
     Iterable,
     Mapping,
@@ -26,7 +25,7 @@ from typing import Final, Protocol
 import httpx2
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import (
     NO_USAGE,
     Block,
@@ -40,10 +39,8 @@ from lorimer.core.messages import (
     Usage,
     UsageDelta,
 )
-from lorimer.core.state import History
-from lorimer.core.world import World
 from lorimer.models.errors import NETWORK_ERRORS, incomplete
-from lorimer.models.sse import Event, LineTooLong, SSEParser, clean, parse_json
+from lorimer.models.sse import Event, LineTooLong, SSEParser, parse_json
 
 DRAIN_S: Final = 0.05
 """How long the end of the body is waited for after the answer has ended, to keep the connection."""
@@ -243,15 +240,6 @@ def effort_of(request: Request, default: str) -> str:
     return "medium" if request.thinking_tokens <= MEDIUM_BUDGET else "high"
 
 
-def used_ids(messages: Sequence[Message]) -> Collection[str]:
-    """The ids of all calls in a conversation."""
-    if isinstance(messages, History):
-        return messages.call_ids
-    return {
-        block.id for message in messages for block in message.content if isinstance(block, ToolUse)
-    }
-
-
 def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
     """A call from the text of its arguments. With `raw` set it cannot be run: the text was not a
     JSON object, or (`cut`) the answer stopped in the middle of it."""
@@ -269,22 +257,6 @@ def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
     return (
         ToolUse(id, name, value) if isinstance(value, dict) else ToolUse(id, name, {}, clean(text))
     )
-
-
-class CallIds:
-    """Gives the calls of one answer ids that are unique in the whole conversation."""
-
-    def __init__(self, request: Request, world: World) -> None:
-        self._request = request
-        self._world = world
-        self._given: set[str] = set()
-
-    def unique(self, id: str) -> str:
-        """`id`, or a fresh one if it is missing or taken."""
-        taken = not id or id in self._given or id in used_ids(self._request.messages)
-        chosen = self._world.new_id("call") if taken else id
-        self._given.add(chosen)
-        return chosen
 
 
 def count(value: JSON, default: int = 0) -> int:

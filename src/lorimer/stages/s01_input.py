@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorimer.core.errors import ExecutorErrorCode, StageError
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import (
     Block,
     DocumentBlock,
@@ -20,6 +20,7 @@ from lorimer.core.messages import (
 )
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
+from lorimer.core.wellformed import told
 
 
 class Validator(Strategy):
@@ -151,6 +152,14 @@ class InputStage(Stage[JSON, Message]):
                 stage_order=1,
             )
         message = self.normalizer.normalize(input)
+        if told(message) is None:
+            raise StageError(
+                "The input is empty: its normalizer left nothing of it that a model could read.",
+                code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+                hint="Images and documents need the normalizer 'multimodal'.",
+                stage_name="input",
+                stage_order=1,
+            )
         state.messages.append(message)
         if state.run.wants("input.normalized"):
             state.run.signal("input.normalized", {"text_length": len(message.text)})
@@ -158,7 +167,7 @@ class InputStage(Stage[JSON, Message]):
 
 
 def _clean(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip()
+    return unicodedata.normalize("NFC", clean(text)).strip()
 
 
 def _text_of(input: JSON) -> str | None:
@@ -180,6 +189,8 @@ def _media_of(input: JSON) -> list[ImageBlock | DocumentBlock]:
         for item in given:
             try:
                 block = block_from_json({"type": kind, **cast("Mapping[str, JSON]", item)})
+                if isinstance(block, ImageBlock | DocumentBlock) and not (block.data or block.url):
+                    raise ValueError("it has neither data nor url")
             except (TypeError, ValueError) as error:
                 raise StageError(
                     f"The input's {key} hold something that is not a {kind}: {error}.",

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lorimer.core.messages import Message
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
-from lorimer.journal.fold import well_formed
+from lorimer.core.wellformed import repaired
 
 
 class ContextStrategy(Strategy):
@@ -84,7 +84,7 @@ class ContextStage(Stage[object, object]):
 
     async def execute(self, input: object, state: PipelineState) -> object:
         context = await self.strategy.load(state)
-        state.context = context if context is state.messages else well_formed(context)
+        state.context = context if context is state.messages else repaired(context)
         if state.run.wants("context.built"):
             state.run.signal(
                 "context.built",

@@ -189,6 +189,8 @@ def _messages(value: JSON) -> _Turns:
                 f"{where}: all messages must have non-empty content except for the optional final"
                 " assistant message"
             )
+        if role == "assistant" and blocks and "thinking" in str(blocks[-1]["type"]):
+            _no(f"{where}: The final block in an assistant message cannot be `thinking`.")
         out.append((role, blocks))
     if next((role for role, _ in out if role != "system"), "user") != "user":
         _no('messages: first message must use the "user" role')

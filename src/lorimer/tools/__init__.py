@@ -2,7 +2,15 @@
 
 from lorimer.core.errors import ToolExecutionError
 from lorimer.tools.asking import AskLater
-from lorimer.tools.base import EFFECTS, Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.base import (
+    EFFECTS,
+    NOT_DONE,
+    NotDone,
+    Tool,
+    ToolContext,
+    ToolInput,
+    ToolResult,
+)
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.decorator import FunctionTool, tool
 from lorimer.tools.permissions import Rule
@@ -11,8 +19,10 @@ from lorimer.tools.toolset import Toolset
 
 __all__ = [
     "EFFECTS",
+    "NOT_DONE",
     "AskLater",
     "FunctionTool",
+    "NotDone",
     "Rule",
     "Tool",
     "ToolContext",

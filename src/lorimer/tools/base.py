@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -37,6 +38,16 @@ class ToolResult:
     is_error: bool = False
     metadata: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     display: str = ""
+
+
+class NotDone(Enum):
+    """The one answer of `Tool.reconcile` that lets a call be made again."""
+
+    NOT_DONE = "not_done"
+
+
+NOT_DONE: Final = NotDone.NOT_DONE
+"""An interrupted call did not take effect, and will not: it may be made again."""
 
 
 @dataclass(slots=True)
@@ -75,7 +86,7 @@ class Tool(ABC):
     """Something a model can call. Subclass it, or decorate a function with `@tool`.
 
     One instance serves many calls of many runs, so it keeps no state of a call. Everything but
-    `execute` is read once, when the tool is registered.
+    `execute` and `reconcile` is read once, when the tool is registered.
     """
 
     # Any: subclasses give a class attribute or a property, and no one type allows both.
@@ -106,6 +117,21 @@ class Tool(ABC):
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """Do it. Raise ToolExecutionError to tell the model what went wrong; whatever else is
         raised becomes `exec.tool.crashed`. Cancelled at the time-out and when the run is."""
+
+    async def reconcile(
+        self, key: str, input: ToolInput, context: ToolContext
+    ) -> ToolResult | NotDone | None:
+        """Find out what became of a call that was begun before an interruption and has no result.
+
+        Asked when a run is resumed, and only about a call that is neither read-only nor
+        idempotent. `key` is the `idempotency_key` that the call got, `input` its arguments.
+        Return a ToolResult: it took effect, and this is what the model is told. `NOT_DONE`: it
+        did not and will not, so it is made again with the same key. None: nobody knows, and the
+        model is told so; the same when this raises, returns anything else, or takes longer than
+        the tool's time limit. It must only look: it is asked again when it is interrupted too.
+        The answer is recorded as the call's `tool.result`, so it is not asked for a second time.
+        """
+        return None
 
     def check(self) -> Check:
         """The check of this tool's arguments, made once. Raises ConfigError for a bad schema."""

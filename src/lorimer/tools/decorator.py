@@ -13,6 +13,7 @@ from typing import (
     Generic,
     NotRequired,
     ParamSpec,
+    TypeAlias,
     TypeVar,
     cast,
     get_args,
@@ -29,6 +30,7 @@ from lorimer.core.jsonable import JSON, dumps
 from lorimer.tools.base import (
     EFFECTS,
     Check,
+    NotDone,
     Tool,
     ToolContext,
     ToolInput,
@@ -40,6 +42,10 @@ from lorimer.tools.schema import invalid_input
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_Found: TypeAlias = ToolResult | NotDone | None
+Reconcile: TypeAlias = Callable[[str, ToolInput, ToolContext], _Found | Awaitable[_Found]]
+"""`Tool.reconcile` as a function: of the call's key, its arguments and its context."""
 
 _MAX_FAULTS: Final = 5
 _MAX_DEFAULT_CHARS: Final = 1000
@@ -59,6 +65,7 @@ class FunctionTool(Tool, Generic[P, R]):
         concurrency_safe: bool = False,
         timeout_s: float | None = None,
         max_result_chars: int | None = None,
+        reconcile: Reconcile | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -70,6 +77,12 @@ class FunctionTool(Tool, Generic[P, R]):
         self.concurrency_safe = concurrency_safe
         self.timeout_s = timeout_s
         self.max_result_chars = max_result_chars
+        self._reconcile = reconcile
+        if reconcile is not None and (idempotent or self.effects <= {"read"}):
+            raise ConfigError(
+                f"tool {self.name!r}: reconcile is never asked, because an interrupted call of a "
+                "tool that is idempotent or only reads is simply made again"
+            )
         self._signature = _Signature(function, self.name, notes)
         self.input_schema = self._signature.schema
         self._is_async = _is_async(function)
@@ -83,8 +96,7 @@ class FunctionTool(Tool, Generic[P, R]):
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """Call the function; a blocking one in a thread. What it returns is the content."""
-        called_directly = not isinstance(input, _Converted)
-        arguments = self._signature.convert(input) if called_directly else input
+        arguments = self._arguments(input)
         if self._signature.context is not None:
             arguments = {**arguments, self._signature.context: context}
         call = cast("Callable[..., object]", self.function)
@@ -95,6 +107,21 @@ class FunctionTool(Tool, Generic[P, R]):
             if inspect.isawaitable(value):  # such as a lambda that calls a coroutine function
                 value = await value
         return value if isinstance(value, ToolResult) else ToolResult(value)
+
+    async def reconcile(self, key: str, input: ToolInput, context: ToolContext) -> _Found:
+        """Call the function that the tool was given for it; a blocking one in a thread."""
+        look = self._reconcile
+        if look is None:
+            return None
+        arguments = self._arguments(input)
+        if _is_async(look):
+            found = look(key, arguments, context)
+        else:
+            found = await context.in_thread(lambda: look(key, arguments, context))
+        return await found if inspect.isawaitable(found) else found
+
+    def _arguments(self, input: ToolInput) -> ToolInput:
+        return input if isinstance(input, _Converted) else self._signature.convert(input)
 
 
 @overload
@@ -109,6 +136,7 @@ def tool(
     concurrency_safe: bool = False,
     timeout_s: float | None = None,
     max_result_chars: int | None = None,
+    reconcile: Reconcile | None = None,
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 
 
@@ -123,14 +151,16 @@ def tool(
     concurrency_safe: bool = False,
     timeout_s: float | None = None,
     max_result_chars: int | None = None,
+    reconcile: Reconcile | None = None,
 ) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
     """Make a tool of a typed function, sync or async.
 
     Every parameter needs a type. One annotated `ToolContext` gets the context and is not shown
     to the model. Descriptions come from the docstring, those of parameters from its `Args:`
     section. A sync function runs in a thread. `effects` out of `read write exec net send secret
-    policy`; left out, the tool counts as doing all of them. Raises ConfigError for a signature
-    that no model could call.
+    policy`; left out, the tool counts as doing all of them. `reconcile(key, input, context)` finds
+    out about an interrupted call; see `Tool.reconcile`. Raises ConfigError for a signature that
+    no model could call, and for a `reconcile` that would never be asked.
     """
 
     def decorate(function: Callable[P, R]) -> FunctionTool[P, R]:
@@ -143,6 +173,7 @@ def tool(
             concurrency_safe=concurrency_safe,
             timeout_s=timeout_s,
             max_result_chars=max_result_chars,
+            reconcile=reconcile,
         )
 
     return decorate if function is None else decorate(function)

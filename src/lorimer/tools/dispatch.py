@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from lorimer.core.context import RunContext, Safety, Unknown
+from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError, nearest
-from lorimer.core.jsonable import JSON, fingerprint
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON, clean, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
-from lorimer.tools.base import ToolContext, ToolInput
-from lorimer.tools.encode import clean, describe, plain, text_of
+from lorimer.tools.base import NOT_DONE, ToolContext, ToolInput, ToolResult
+from lorimer.tools.encode import describe, plain, text_of
 from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, needs_no_rule, permit, suggestion
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed, into_files, told
-from lorimer.tools.running import run_tool
+from lorimer.tools.running import DidNotHappen, reconcile_tool, run_tool, unknown
 from lorimer.tools.schema import invalid_input
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
     request = _request(use)
     extra: dict[str, JSON] = {}
     began = _started(use, run)
-    if run.replaying and await _recall(key, run):
-        data = await _answered(key, request, run)
+    if run.replaying and _is_recorded(tools, use, key, run):
+        data = await _answered(tools, use, key, request, extra, run)
     else:
         data = await _live(tools, use, key, request, extra, run)
     content = data["content"]
@@ -72,7 +73,8 @@ async def _live(
         if not needs_no_rule(entry):
             verdict = await _permit(tools, entry, arguments, key, run)
     except ToolExecutionError as refusal:
-        data = failed(refusal)
+        begun = run.recorded("tool.intent", key) is not None
+        data = failed(unknown(refusal.message) if begun else refusal)
 
         async def refuse() -> Mapping[str, JSON]:
             return data
@@ -88,8 +90,6 @@ async def _live(
         return await run.effect(
             "tool", key, call, request=request, safety=entry.safety, intent=intent
         )
-    except Unknown as unknown:
-        return await _unknown(key, unknown, run)
     finally:
         if changes:
             run.end_change()
@@ -137,7 +137,7 @@ async def _permit(
 ) -> Verdict:
     refused = run.recorded("decision", key)
     if refused is not None:  # and then the process died: it stays refused
-        await _forget_approval(key, run)
+        await _forget(f"approval:{key}", run)
         remedy = suggestion(entry, input, tools.working_dir)
         verdict = Verdict(False, str(refused.data.get("rule")), remedy)
     else:
@@ -151,7 +151,7 @@ async def _permit(
             run=run,
         )
     if run.replaying:  # a question that a rule has made needless since
-        await _forget_approval(key, run)
+        await _forget(f"approval:{key}", run)
     if verdict.allowed:
         return verdict
     code = ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
@@ -175,6 +175,7 @@ async def _call(
     key: str,
     extra: dict[str, JSON],
     run: RunContext,
+    work: Callable[..., Awaitable[ToolResult]] = run_tool,
 ) -> Mapping[str, JSON]:
     limits = run.bounds.limits
     most = limits.max_result_chars
@@ -196,7 +197,7 @@ async def _call(
         timeout_s,
     )
     try:
-        result = await run_tool(entry.tool, input, context, timeout_s, run)
+        result = await work(entry.tool, input, context, timeout_s, run)
     except LorimerError as error:
         return failed(error)
     finally:
@@ -211,41 +212,84 @@ async def _call(
 # --- resumed runs ----------------------------------------------------------------------------
 
 
-async def _recall(key: str, run: RunContext) -> bool:
-    """The journal knows how this call ends: by its result, or by an intent without one that
-    may not be run again. What was decided about it then is not decided again."""
-    if run.recorded("tool.result", key) is None:
-        intent = run.recorded("tool.intent", key)
-        if intent is None or intent.data.get("idempotent") is True:
-            return False
+def _is_recorded(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> bool:
+    """The journal has the call's result; or an intent without one, and simply making the call
+    again is not what its tool declares safe, then and now."""
+    if run.recorded("tool.result", key) is not None:
+        return True
+    intent = run.recorded("tool.intent", key)
+    return intent is not None and not _repeatable(tools, use, intent)
+
+
+def _repeatable(tools: Toolset, use: ToolUse, intent: Event) -> bool:
+    entry = tools.registry.entry(use.name)
+    safe = entry is not None and entry.safety is not Safety.UNSAFE
+    return safe and intent.data.get("idempotent") is True
+
+
+async def _answered(
+    tools: Toolset,
+    use: ToolUse,
+    key: str,
+    request: bytes,
+    extra: dict[str, JSON],
+    run: RunContext,
+) -> Mapping[str, JSON]:
+    """The recorded result; else, of a call that was begun, what can be found out about it."""
+    begun = run.recorded("tool.result", key) is None
+    if begun:
+        run.begin_change()
+    else:
+        await _forget_all(key, run)
+    # idempotent: whether it is made again is decided in here, and not by `effect`
+    find_out = partial(_settle, tools, use, key, extra, run)
+    try:
+        return await run.effect("tool", key, find_out, request=request, safety=Safety.IDEMPOTENT)
+    finally:
+        if begun:
+            run.end_change()
+
+
+async def _settle(
+    tools: Toolset, use: ToolUse, key: str, extra: dict[str, JSON], run: RunContext
+) -> Mapping[str, JSON]:
+    """What becomes of a call that was begun and has no result: its tool is asked, and it is made
+    again only if the tool is sure that it did not happen."""
+    try:
+        entry, arguments = _accept(tools, use)
+    except ToolExecutionError as refusal:
+        await _forget_all(key, run)
+        return failed(unknown(refusal.message))
+    try:
+        data = await _call(tools, entry, arguments, use, key, extra, run, reconcile_tool)
+    except DidNotHappen:
+        pass
+    else:
+        await _forget_all(key, run)
+        return data
+    # synced, so that no loss of power makes this the first time again
+    asked = f"reconcile:{key}"
+    await run.record("effect", {"key": asked, "outcome": NOT_DONE.value}, key=asked, sync=True)
+    if not needs_no_rule(entry) or run.recorded("decision", key) is not None:
+        try:
+            await _permit(tools, entry, arguments, key, run)
+        except ToolExecutionError as refusal:
+            return failed(refusal)
+    return await _call(tools, entry, arguments, use, key, extra, run)
+
+
+async def _forget_all(key: str, run: RunContext) -> None:
+    """What was decided about a call is not decided again: nobody will look these facts up."""
     if run.recorded("decision", key) is not None:
         await run.record("decision", {}, key=key)
-    await _forget_approval(key, run)
-    return True
+    await _forget(f"approval:{key}", run)
+    await _forget(f"reconcile:{key}", run)
 
 
-async def _forget_approval(key: str, run: RunContext) -> None:
-    """Nobody will look up a recorded answer any more."""
+async def _forget(key: str, run: RunContext) -> None:
     for kind in ("effect.intent", "effect"):
-        if run.recorded(kind, f"approval:{key}") is not None:
-            await run.record(kind, {}, key=f"approval:{key}")
-
-
-async def _answered(key: str, request: bytes, run: RunContext) -> Mapping[str, JSON]:
-    async def call() -> Mapping[str, JSON]:
-        raise AssertionError("recorded calls are not run")
-
-    try:
-        return await run.effect("tool", key, call, request=request, safety=Safety.UNSAFE)
-    except Unknown as unknown:
-        return await _unknown(key, unknown, run)
-
-
-async def _unknown(key: str, unknown: Unknown, run: RunContext) -> Mapping[str, JSON]:
-    data = failed(unknown)
-    data["content"] = f"{data['content']} Check whether it took effect before you repeat it."
-    await run.record("tool.result", {"key": key, **data}, key=key)
-    return data
+        if run.recorded(kind, key) is not None:
+            await run.record(kind, {}, key=key)
 
 
 def _request(use: ToolUse) -> bytes:

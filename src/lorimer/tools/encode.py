@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from pydantic import BaseModel
 
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, clean, dumps
 
 MAX_DEPTH: Final = 64
 """Levels of nesting; what is deeper becomes a mark."""
@@ -23,17 +23,11 @@ MAX_CHARS: Final = 4_000_000
 
 _MORE: Final = "…"
 _MAX_BITS: Final = 4096  # longer integers take the interpreter seconds to print, then an error
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ADDRESS: Final = re.compile(" at 0x[0-9a-fA-F]+")
 
 
-def clean(text: str) -> str:
-    """The text with every lone surrogate replaced, so that it can be written as UTF-8."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
 def readable(text: str) -> str:
-    """As `clean`, and without NULs, which not every provider and store takes."""
+    """As `core.jsonable.clean`, and without NULs, which not every provider and store takes."""
     return clean(text).replace("\0", "\ufffd")
 
 

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias, cast
 
 from lorimer.core.errors import LorimerError
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ImageBlock, TextBlock, content_to_json
 from lorimer.tools.base import ToolContext, ToolResult
-from lorimer.tools.encode import clean, readable, text_of
+from lorimer.tools.encode import readable, text_of
 
 Spill: TypeAlias = Callable[[str, str], Awaitable[str]]
 """Stores a text under a key made of letters, digits, `-`, `_`; returns the path to read it by."""
@@ -145,13 +145,15 @@ def _blocks(content: object) -> list[TextBlock | ImageBlock] | None:
 
 def _block(item: object) -> TextBlock | ImageBlock | None:
     match item:
-        case TextBlock() | ImageBlock():
+        case TextBlock():
+            return item
+        case ImageBlock() if item.data or item.url:
             return item
         case {"type": "text", "text": str(text)} if len(cast("Mapping[str, object]", item)) == 2:
             return TextBlock(text)
-        case {"type": "image", "media_type": str(media_type), "data": str(data)}:
+        case {"type": "image", "media_type": str(media_type), "data": str(data)} if data:
             return ImageBlock(media_type, data)
-        case {"type": "image", "url": str(url)}:
+        case {"type": "image", "url": str(url)} if url:
             return ImageBlock(url=url)
         case _:
             return None

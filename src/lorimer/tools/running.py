@@ -16,9 +16,9 @@ from typing import Any, Final, TypeVar
 
 from anyio import CancelScope
 
-from lorimer.core.context import RunContext
+from lorimer.core.context import RunContext, Unknown
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
-from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.base import NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import describe
 
 T = TypeVar("T")
@@ -39,29 +39,78 @@ async def run_tool(
     `exec.tool.timeout` once its time is over, also when it returned something after that.
     Cancellation of the run, or of the task by others, is raised on.
     """
+    result = await _within(_execute(tool, input, context), tool.name, timeout_s, run)
+    return result if isinstance(result, ToolResult) else ToolResult(result)
+
+
+class DidNotHappen(Exception):
+    """A tool is sure that an interrupted call of it took no effect."""
+
+
+async def reconcile_tool(
+    tool: Tool, input: ToolInput, context: ToolContext, timeout_s: float, run: RunContext
+) -> ToolResult:
+    """The result of an interrupted call, as its tool finds it out within `timeout_s` seconds.
+
+    Raises DidNotHappen, and Unknown when the tool cannot tell or fails at it. Cancellation is
+    raised on.
+    """
+    why = ""
+    try:
+        found = await _within(
+            _reconcile(tool, input, context), f"reconcile of {tool.name}", timeout_s, run
+        )
+    except LorimerError as error:
+        why = f"finding out failed: {error.message}"
+    else:
+        if isinstance(found, ToolResult):
+            return found
+        if isinstance(found, NotDone):
+            raise DidNotHappen
+        if found is not None:
+            why = f"reconcile of {tool.name} returned neither a ToolResult nor NOT_DONE nor None"
+    raise unknown(why)
+
+
+def unknown(why: str = "") -> Unknown:
+    """The error of an interrupted call that may have taken effect; `why` it cannot be known."""
+    return Unknown(
+        "This call was begun before an interruption; whether it took effect is not known. It was "
+        f"not run again{f' ({why})' if why else ''}.",
+        hint="Check whether it took effect before you repeat it.",
+    )
+
+
+async def _within(
+    work: Coroutine[Any, Any, object], name: str, timeout_s: float, run: RunContext
+) -> object:
     result: object = None
     error: BaseException | None = None
     with CancelScope() as scope:
-        result, error = await _outcome(_execute(tool, input, context), scope, timeout_s, run)
+        result, error = await _outcome(work, scope, timeout_s, run)
     if isinstance(error, asyncio.CancelledError) and _wanted(run):
         raise error
     if scope.cancel_called:
         raise ToolExecutionError(
-            f"{tool.name} was stopped after {timeout_s:g} s, its time limit. What it did until "
+            f"{name} was stopped after {timeout_s:g} s, its time limit. What it did until "
             "then stays done.",
             code=ExecutorErrorCode.EXEC_TOOL_TIMEOUT,
-            tool_name=tool.name,
+            tool_name=name,
         )
     if error is None:
-        return result if isinstance(result, ToolResult) else ToolResult(result)
+        return result
     if isinstance(error, LorimerError):
         raise error
-    _log.info("tool %s failed", tool.name, exc_info=error)
-    raise ToolExecutionError(describe(error), tool_name=tool.name, cause=error)
+    _log.info("tool %s failed", name, exc_info=error)
+    raise ToolExecutionError(describe(error), tool_name=name, cause=error)
 
 
 async def _execute(tool: Tool, input: ToolInput, context: ToolContext) -> object:
     return await tool.execute(input, context)
+
+
+async def _reconcile(tool: Tool, input: ToolInput, context: ToolContext) -> object:
+    return await tool.reconcile(context.idempotency_key, input, context)
 
 
 def _wanted(run: RunContext) -> bool:

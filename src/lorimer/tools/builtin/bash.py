@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from lorimer.core.jsonable import clean
 from lorimer.core.world import ProcessLimits
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
-from lorimer.tools.encode import clean
 
 DEFAULT_MS: Final = 120_000
 MAX_MS: Final = 600_000

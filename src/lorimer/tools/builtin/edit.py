@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.core.jsonable import clean
+from lorimer.tools.base import NOT_DONE, NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files
-from lorimer.tools.encode import clean
 from lorimer.world.files import RootedFiles
 
 MAX_BYTES: Final = 2_097_152
@@ -69,6 +69,33 @@ class Edit(Tool):
             return ToolResult(await in_files(context, path, edit))
         except Failed as failed:
             return failed.result
+
+    async def reconcile(
+        self, key: str, input: ToolInput, context: ToolContext
+    ) -> ToolResult | NotDone | None:
+        """By the file: it has the new text and not the old one, or the old one and not the new.
+        With both or neither, or where nothing was to be put in, nobody can tell."""
+        path: str = input["file_path"]
+        old, new = (_one_line_end(clean(input[name])) for name in ("old_string", "new_string"))
+
+        def look(files: RootedFiles, where: Path) -> tuple[bool, bool]:
+            text = _one_line_end(_text(path, *files.read_bytes(where, MAX_BYTES)))
+            return old in text, bool(new) and new in text
+
+        try:
+            has_old, has_new = await in_files(context, path, look)
+        except Failed:
+            return None
+        if has_new and not has_old:
+            return ToolResult(
+                f"{path} has new_string now, and old_string no more: it was edited before "
+                "an interruption."
+            )
+        return NOT_DONE if has_old and new and not has_new else None
+
+
+def _one_line_end(text: str) -> str:
+    return text.replace("\r\n", "\n")
 
 
 def _text(path: str, data: bytes, more: bool) -> str:

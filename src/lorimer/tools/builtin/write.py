@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
+from lorimer.core.jsonable import clean
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files
-from lorimer.tools.encode import clean
 from lorimer.world.files import RootedFiles
 
 _SCHEMA: Final[dict[str, Any]] = {

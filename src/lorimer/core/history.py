@@ -1,0 +1,125 @@
+"""The conversation as a run has it: append-only, with running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from typing import Final, overload
+
+from lorimer.core.jsonable import JSON, fingerprint, utf8
+from lorimer.core.messages import DocumentBlock, ImageBlock, Message, ToolResultBlock, ToolUse
+from lorimer.core.wellformed import misplaced, readable, repaired, told
+
+IMAGE_TOKENS: Final = 2_000
+"""What a picture is taken to cost; providers scale larger ones down to less."""
+DOCUMENT_TOKENS: Final = 3_000
+"""What a document costs at least; one that is only linked, ten times as much."""
+
+
+def weight(message: Message, body: bytes) -> int:
+    """The size of a message for estimates, in bytes of about 4 a token: its JSON, but media by
+    what they come to and not by their base64. `body` is that JSON."""
+    size = len(body)
+    for block in message.content:
+        parts = block.content if isinstance(block, ToolResultBlock) else (block,)
+        if isinstance(parts, str):
+            continue
+        for part in parts:
+            if isinstance(part, ImageBlock):
+                size += 4 * IMAGE_TOKENS - len(part.data)
+            elif isinstance(part, DocumentBlock):
+                tokens = len(part.data) // 40 if part.data else 9 * DOCUMENT_TOKENS
+                size += 4 * (DOCUMENT_TOKENS + tokens) - len(part.data)
+    return size
+
+
+class History(Sequence[Message]):
+    """The conversation: append-only, with running sums, so that no call costs more because the
+    history is longer."""
+
+    __slots__ = ("_items", "_marks", "_turns", "call_ids")
+
+    def __init__(self, messages: Sequence[Message] = ()) -> None:
+        self._items: list[Message] = []
+        self._marks: list[tuple[bytes, int]] = [(b"", 0)]
+        self._turns: list[int] = []
+        self.call_ids: dict[str, int] = {}
+        """The ids of all calls in it, each with the index of the message that has it first."""
+        for message in messages:
+            self.append(message)
+
+    def append(self, message: Message, plain: Mapping[str, JSON] | None = None) -> None:
+        """Add one message at the end, as far as `told` keeps it; nothing, if that is nothing.
+        `plain` is its `to_json`, where the caller has it."""
+        kept = told(message)
+        if kept is None:
+            return
+        body = utf8(plain if plain is not None and kept is message else kept.to_json())
+        if body is None:
+            kept = readable(kept)
+            body = fingerprint(kept.to_json())
+        digest, size = self._marks[-1]
+        mark = blake2b(digest + body, digest_size=16).digest()
+        self._marks.append((mark, size + weight(kept, body)))
+        if kept.role == "assistant":
+            for block in kept.content:
+                if isinstance(block, ToolUse):
+                    self.call_ids.setdefault(block.id, len(self._items))
+        elif not any(isinstance(block, ToolResultBlock) for block in kept.content):
+            self._turns.append(len(self._items))
+        self._items.append(kept)
+
+    def truncate(self, length: int) -> None:
+        """Forget the messages from `length` on."""
+        for message in self._items[length:]:
+            for use in message.tool_uses:
+                if self.call_ids.get(use.id, -1) >= length:
+                    del self.call_ids[use.id]
+        del self._items[length:]
+        del self._marks[length + 1 :]
+        while self._turns and self._turns[-1] >= length:
+            self._turns.pop()
+
+    def mend(self, since: int) -> None:
+        """Repair the messages from `since` on, in time that grows with their number only. Those
+        before have been repaired, and their calls answered."""
+        fresh = self._items[since:]
+        calls = self.call_ids
+        if misplaced(fresh, (lambda call_id: calls[call_id] < since) if since else None):
+            self.truncate(since)
+            for message in repaired(fresh, calls.__contains__ if since else None):
+                self.append(message)
+
+    def turn(self, back: int) -> int:
+        """Index at which the last `back` turns of the user begin, 0 if there are not so many. A
+        turn begins with a user message that holds no results, so never between a call and its
+        results."""
+        return self._turns[-back] if back <= len(self._turns) else 0
+
+    @property
+    def digest(self) -> bytes:
+        """A hash over all messages in order; equal histories have equal digests."""
+        return self._marks[-1][0]
+
+    @property
+    def size(self) -> int:
+        """Of all messages, for estimates: bytes, about 4 a token; see `weight`."""
+        return self._marks[-1][1]
+
+    def since(self, index: int) -> list[Message]:
+        """The messages from `index` on."""
+        return self._items[index:]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Message]: ...
+
+    def __getitem__(self, index: int | slice) -> Message | list[Message]:
+        return self._items[index]

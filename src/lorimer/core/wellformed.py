@@ -1,0 +1,317 @@
+"""What makes messages fit for every provider.
+
+The one home of that: `faults` says what is wrong with messages, `repaired` mends it, for all
+providers together, so a history may go to any of them, and from one to another. Mended is
+
+- what is loaded from a journal, for a new run or a resumed one: `journal/conversation.py`;
+- what a run has added, at its end, however it ended: `PipelineState.close_turn`;
+- the part of a conversation that a strategy of stage 2 chose, so also what compaction leaves.
+
+In between a history stays fit by itself: `History` keeps nothing empty, a model call gives its
+tool calls ids of their own, and every call is answered before the next request. So nothing here
+is done over a whole history while a run is going on.
+
+The encoders (`models/*_request.py`) rely on the rules and only spell: they merge neighbours of
+one role, leave out what their wire has no place for (blank text, another provider's thinking),
+and write ids and names in its alphabet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Final, TypeAlias
+
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.jsonable import clean, utf8
+from lorimer.core.messages import (
+    Block,
+    DocumentBlock,
+    ImageBlock,
+    Message,
+    Role,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUse,
+    message_from_json,
+)
+from lorimer.core.record import record
+
+NOT_RUN: Final = "Not run: the run ended first."
+
+OUTCOME_UNKNOWN: Final = (
+    f"ERROR {ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value}: this call was begun, and the run "
+    "ended before its result was there. Check whether it took effect before you repeat it."
+)
+
+NO_RESULT: Final = (
+    f"ERROR {ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value}: the result of this call is not "
+    "there any more; it may have taken effect. Check before you repeat it."
+)
+
+Taken: TypeAlias = Callable[[str], bool]
+"""Whether an id is that of a call earlier in the conversation."""
+
+
+def answers(
+    calls: Sequence[ToolUse],
+    done: Mapping[str, ToolResultBlock],
+    begun: Collection[int] = (),
+) -> Message:
+    """One user message with a result for every call, in call order: providers demand it. A call
+    without one is said not to have been run; or, when its index is in `begun`, that nobody knows
+    what became of it."""
+    return Message(
+        "user",
+        tuple(
+            [
+                done.get(call.id)
+                or ToolResultBlock(
+                    call.id, OUTCOME_UNKNOWN if index in begun else NOT_RUN, is_error=True
+                )
+                for index, call in enumerate(calls)
+            ]
+        ),
+    )
+
+
+def own_ids(
+    reply: tuple[Block, ...], taken: Container[str], fresh: Callable[[str], str]
+) -> tuple[Block, ...]:
+    """The content of a reply, each call with an id of its own: a fresh one (`World.new_id`) for
+    what is missing, or taken by a call before. The same object when nothing has to change."""
+    seen: set[str] = set()
+    changed: dict[int, ToolUse] = {}
+    for index, block in enumerate(reply):
+        if isinstance(block, ToolUse):
+            call_id = block.id
+            while not call_id or call_id in seen or call_id in taken:
+                call_id = fresh("call")
+            seen.add(call_id)
+            if call_id != block.id:
+                changed[index] = ToolUse(call_id, block.name, block.input, block.raw)
+    if not changed:
+        return reply
+    return tuple([changed.get(index, block) for index, block in enumerate(reply)])
+
+
+# --- what is wrong with messages ------------------------------------------------------------------
+
+
+@record
+class Fault:
+    """One thing in a list of messages that a provider would refuse."""
+
+    index: int
+    """Of the message."""
+    rule: str
+    """`begin empty block text id unanswered orphan order`: see `faults`."""
+    words: str
+
+
+def faults(messages: Iterable[Message], taken: Taken | None = None) -> list[Fault]:
+    """What some provider would refuse of these messages, in order; [] for most.
+
+    `begin`: the first is the user's. `empty`: each says something, last of all. `block`: each
+    block stands on the side that may have it, and has its content. `text`: no unpaired
+    surrogates. `id`: every call has an id of its own. `unanswered`: and one result, in the
+    user's turn right after; `orphan`: nothing else has one; `order`: results come first in their
+    turn. Messages of one role in a row are one turn. `taken`, for messages that go on a
+    conversation, tells the ids of the calls before them; then they need not begin with the user.
+    """
+    messages = list(messages)
+    found = misplaced(messages, taken)
+    for index, message in enumerate(messages):
+        if told(message) is not message:
+            found.append(Fault(index, "empty", "it says nothing, or nothing after its thinking"))
+        if readable(message) is not message:
+            found.append(Fault(index, "text", "it holds an unpaired surrogate"))
+    return sorted(found, key=attrgetter("index"))
+
+
+def told(message: Message) -> Message | None:
+    """The message up to its last block that every provider takes: blank text and thinking, which
+    no provider takes at the end, are left off there. None: there is no such block."""
+    content = message.content
+    end = len(content)
+    while end and not _says(content[end - 1]):
+        end -= 1
+    if end == len(content) and end:
+        return message
+    return Message(message.role, content[:end]) if end else None
+
+
+def _says(block: Block) -> bool:
+    kind = type(block)
+    if kind is TextBlock:
+        return bool(block.text) and not block.text.isspace()  # type: ignore[union-attr]
+    return kind is not ThinkingBlock
+
+
+def readable(message: Message) -> Message:
+    """The message with text that can be encoded; itself, if it can be."""
+    plain = message.to_json()
+    if utf8(plain) is not None:
+        return message
+    return message_from_json(json.loads(clean(json.dumps(plain, ensure_ascii=False))))
+
+
+def _fits(role: Role, block: Block) -> bool:
+    match block:
+        case TextBlock():
+            return True
+        case ThinkingBlock() | ToolUse():
+            return role == "assistant"
+        case ToolResultBlock():
+            return role == "user"
+        case ImageBlock() | DocumentBlock():
+            return role == "user" and bool(block.data or block.url)
+
+
+def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
+    """The `faults` that are about what stands where: all but `empty` and `text`."""
+    found: list[Fault] = []
+    if messages and messages[0].role != "user" and taken is None:
+        found.append(Fault(0, "begin", "a conversation begins with the user"))
+    used: set[str] = set()
+    waiting: dict[str, int] = {}  # calls without a result, each with the index of its message
+    turn, said = "", False
+    for index, message in enumerate(messages):
+        role = message.role
+        if role != turn:
+            if waiting and role == "assistant":
+                found += _unanswered(waiting)
+                waiting = {}
+            turn, said = role, False
+        for block in message.content:
+            if isinstance(block, ToolUse) and role == "assistant":
+                call_id = block.id
+                if not call_id or call_id in used or (taken is not None and taken(call_id)):
+                    found.append(Fault(index, "id", f"a call's id, {call_id!r}, is not its own"))
+                used.add(call_id)
+                waiting[call_id] = index
+            elif isinstance(block, ToolResultBlock) and role == "user":
+                if waiting.pop(block.tool_use_id, None) is None:
+                    words = f"a result for {block.tool_use_id!r}: no such call waits for one"
+                    found.append(Fault(index, "orphan", words))
+                elif said:
+                    found.append(Fault(index, "order", "a result comes after something else"))
+            elif isinstance(block, TextBlock) or _fits(role, block):
+                said = True
+            else:
+                words = f"a {block.type} of the {role}, or without content"
+                found.append(Fault(index, "block", words))
+    return found + _unanswered(waiting)
+
+
+def _unanswered(waiting: Mapping[str, int]) -> list[Fault]:
+    return [
+        Fault(index, "unanswered", f"no result for call {call_id!r} right after it")
+        for call_id, index in waiting.items()
+    ]
+
+
+# --- mending --------------------------------------------------------------------------------------
+
+
+def repaired(messages: Iterable[Message], taken: Taken | None = None) -> list[Message]:
+    """The messages without their `faults`. What is in order stays as it is, the same objects;
+    repairing twice changes nothing.
+
+    A call without a result gets one that says so (`NO_RESULT`), never that it was or was not
+    run. Left out is what no provider takes: results of no call, blocks on the wrong side, empty
+    messages, and what the model said before the user's first word. A result of a call is never
+    made to look like words of the user.
+    """
+    messages = list(messages)
+    if not faults(messages, taken):
+        return messages
+    out: list[Message] = []
+    ids = _Ids(taken)
+    calls: list[tuple[str, ToolUse]] = []  # of the turn before, each with the id that it had
+    for role, group in groupby(_fitting(messages), attrgetter("role")):
+        turn: list[Message] = list(group)
+        if role == "user":
+            out += _answered(calls, turn)
+            calls = []
+        elif out or taken is not None:
+            for message in turn:
+                uses = [(use.id, ids.own(use)) for use in message.tool_uses]
+                out.append(_with_calls(message, [use for _, use in uses]))
+                calls += uses
+    return out + _answered(calls, [])
+
+
+def _fitting(messages: Iterable[Message]) -> Iterator[Message]:
+    """Each message by itself in order; not those that have nothing to say."""
+    for message in messages:
+        content = tuple([block for block in message.content if _fits(message.role, block)])
+        if len(content) < len(message.content):
+            message = Message(message.role, content)
+        kept = told(readable(message))
+        if kept is not None:
+            yield kept
+
+
+def _free(call_id: str) -> bool:
+    return False
+
+
+class _Ids:
+    """Gives calls ids of their own, the same ones every time."""
+
+    def __init__(self, taken: Taken | None) -> None:
+        self._taken = taken or _free
+        self._used: set[str] = set()
+        self._numbers: dict[str, int] = {}
+
+    def own(self, use: ToolUse) -> ToolUse:
+        own, stem = use.id, use.id[:48] or "call"
+        while not own or own in self._used or self._taken(own):
+            number = self._numbers[stem] = self._numbers.get(stem, 1) + 1
+            own = f"{stem}-{number}"
+        self._used.add(own)
+        return use if own == use.id else ToolUse(own, use.name, use.input, use.raw)
+
+
+def _with_calls(message: Message, calls: Sequence[ToolUse]) -> Message:
+    """The message with these for its calls, in order."""
+    if all(new is old for new, old in zip(calls, message.tool_uses, strict=True)):
+        return message
+    given = iter(calls)
+    content = [next(given) if isinstance(block, ToolUse) else block for block in message.content]
+    return Message(message.role, tuple(content))
+
+
+def _answered(calls: Sequence[tuple[str, ToolUse]], turn: list[Message]) -> list[Message]:
+    """The user's turn after these calls: first a result for every one, then the rest."""
+    asked = Message("assistant", tuple([use for _, use in calls]))
+    as_they_were = all(had == use.id for had, use in calls)
+    if as_they_were and not misplaced([asked, *turn], _free):
+        return turn
+    given: dict[str, list[ToolResultBlock]] = {}
+    out: list[Message] = []
+    for message in turn:
+        rest: list[Block] = []
+        for block in message.content:
+            if isinstance(block, ToolResultBlock):
+                given.setdefault(block.tool_use_id, []).append(block)
+            else:
+                rest.append(block)
+        kept = told(message if len(rest) == len(message.content) else Message("user", tuple(rest)))
+        if kept is not None:
+            out.append(kept)
+    results = tuple([_result(use, given.get(had, [])) for had, use in calls])
+    return [Message("user", results), *out] if results else out
+
+
+def _result(use: ToolUse, given: list[ToolResultBlock]) -> ToolResultBlock:
+    """The first that is left of the results given for a call."""
+    if not given:
+        return ToolResultBlock(use.id, NO_RESULT, is_error=True)
+    found = given.pop(0)
+    same = found.tool_use_id == use.id
+    return found if same else ToolResultBlock(use.id, found.content, found.is_error)
