@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.journal import Journal
-from lorimer.journal import MemoryJournal, fold, repaired
+from lorimer.core.wellformed import repaired
+from lorimer.journal import MemoryJournal, fold
 from lorimer.journal.export import export, read_export
 from lorimer.journal.recording import recorded
 from lorimer.journal.verify import verify_recording

@@ -21,7 +21,8 @@ from lorimer.core.events import FACT_KINDS, Event
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import Message, message_from_json
-from lorimer.journal.fold import Fold, repaired
+from lorimer.core.wellformed import repaired
+from lorimer.journal.fold import Fold
 from lorimer.journal.recording import Recording, find, manifest_of, recorded
 
 FORMAT: Final = 1

@@ -10,9 +10,10 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message
+from lorimer.core.wellformed import repaired
 from lorimer.core.world import World
 from lorimer.journal.conversation import CLAIM_S, Conversation
-from lorimer.journal.fold import Fold, repaired
+from lorimer.journal.fold import Fold
 from lorimer.journal.recording import Recording
 
 

@@ -13,8 +13,9 @@ from lorimer.core.journal import Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message
 from lorimer.core.record import record
+from lorimer.core.wellformed import repaired
 from lorimer.journal.conversation import latest
-from lorimer.journal.fold import Fold, repaired
+from lorimer.journal.fold import Fold
 
 
 @record
