@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Final
 from zlib import crc32
 
@@ -29,7 +29,11 @@ from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
+from lorimer.journal.contract import RunFacts
 from lorimer.journal.conversation import CLAIM_S, Conversation
+from lorimer.journal.fork import history_after, open_fork
+from lorimer.journal.projection import started_row
+from lorimer.journal.recording import Recording, find, origin_of, used_s
 
 _log: Final = logging.getLogger("lorimer.launch")
 
@@ -38,6 +42,8 @@ CLAIM_LOOK_S: Final = 0.25
 
 _LEFT: Final = (Reason.SHUTDOWN, Reason.WAITING)
 """A run that ended for one of these is left to whoever resumes it."""
+
+_NOTHING: Final[Mapping[str, JSON]] = {}
 
 
 class Launcher:
@@ -64,7 +70,7 @@ class Launcher:
         self._busy = False
         self._live: set[RunContext] = set()
         self._resuming: set[str] = set()
-        self._stored: set[str] = set()
+        self._stored: dict[str, bytes] = {}
 
     @property
     def live(self) -> tuple[RunContext, ...]:
@@ -86,34 +92,73 @@ class Launcher:
         _must_be_plain(input)
         shared = plan.converses
         if shared and self._busy:
-            raise PipelineError(
-                "This conversation is already in a run.",
-                code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint="Wait for it, or use a pipeline or session of its own for a second one.",
-            )
+            raise _in_a_run()
         self._busy = self._busy or shared
         try:
-            await self._store(plan)
             run_id = self.world.new_id("run")
             conversation = await self._open(shared, run_id)
-            bounds = Bounds(limits, self.world.monotonic())
-            context = RunContext(
-                id=run_id,
-                stream=conversation.stream,
-                epoch=conversation.epoch,
-                seed=crc32(run_id.encode()),
-                world=self.world,
-                journal=self.journal,
-                bounds=bounds,
-                listeners=Listeners(self._bus, tap),
-                position=conversation.seq,
-                snapshot_at=conversation.snapshot_at,
-                holds=conversation.check if self.journal.durable else None,
-            )
+            await self._store(plan)
+            context = self._context(run_id, conversation, limits, tap)
             return self._launch(plan, context, conversation, input, shared)
         except BaseException:
             self._busy = self._busy and not shared
             raise
+
+    async def fork(
+        self, plan: Plan, parent: Recording, after: int, input: JSON, limits: Limits
+    ) -> Run:
+        """Begin a run on a new stream, which goes on after so many turns of another. The pipeline's
+        conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
+        does, when the parent has not so many turns, and when there is nothing to go on from."""
+        _must_be_plain(input)
+        messages = history_after(parent, after, prompted=input is not None)
+        shared = plan.converses
+        if shared and self._busy:
+            raise _in_a_run()
+        self._busy = self._busy or shared
+        try:
+            await self.release()
+            run_id = self.world.new_id("run")
+            stream = self.world.new_id("session") if shared else run_id
+            left: JSON = {"run": parent.run_id, "iteration": after - 1}
+            origin: dict[str, JSON] = {"parent": left}
+            conversation = await open_fork(
+                self.journal, stream, self._owner, self.world, messages, left, self._claim_s
+            )
+            await self._store(plan)
+            if shared:
+                self._conversation, self.session_id = conversation, stream
+            if input is None:
+                origin["title"] = started_row("", 0, parent.facts[0]).title
+            context = self._context(run_id, conversation, limits, None, origin)
+            return self._launch(plan, context, conversation, input, shared)
+        except BaseException:
+            self._busy = self._busy and not shared
+            raise
+
+    def _context(
+        self,
+        run_id: str,
+        conversation: Conversation,
+        limits: Limits,
+        tap: Tap | None,
+        origin: Mapping[str, JSON] = _NOTHING,
+    ) -> RunContext:
+        """Of a new run."""
+        return RunContext(
+            id=run_id,
+            stream=conversation.stream,
+            epoch=conversation.epoch,
+            seed=crc32(run_id.encode()),
+            world=self.world,
+            journal=self.journal,
+            bounds=Bounds(limits, self.world.monotonic()),
+            listeners=Listeners(self._bus, tap),
+            position=conversation.seq,
+            snapshot_at=conversation.snapshot_at,
+            origin=origin,
+            holds=conversation.check if self.journal.durable else None,
+        )
 
     async def resume(self, plan: Plan, run_id: str, tap: Tap | None, *, wait_s: float) -> Run:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
@@ -141,13 +186,14 @@ class Launcher:
         row = await self._interrupted(run_id)
         conversation = await self._claimed(row, 0.0)
         facts = conversation.unfinished
+        told = RunFacts.of(facts)
         end: dict[str, JSON] = {
             "status": "cancelled",
             "code": ExecutorErrorCode.EXEC_RUN_CANCELLED.value,
             "message": "It was interrupted, and given up.",
-            "usage": {},
-            "cost": sum([cost for fact in facts if isinstance(cost := fact.data.get("cost"), int)]),
-            "iterations": facts[-1].iteration,
+            "usage": told.tokens,
+            "cost": told.cost_nano,
+            "iterations": told.turns,
         }
         left = await self.journal.balance(row.run_id)
         fact = Event("run.end", end, row.run_id, facts[-1].iteration, self.world.time())
@@ -163,13 +209,7 @@ class Launcher:
             self._conversation = None
 
     async def _interrupted(self, run_id: str) -> RunRow:
-        row = await self.journal.find_run(run_id)
-        if row is None:
-            raise PipelineError(
-                f"There is no run {run_id!r} in this store.",
-                code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
-                hint="lorimer runs ls shows the runs there are.",
-            )
+        row = await find(self.journal, run_id)
         if row.status:
             raise PipelineError(
                 f"Run {row.run_id} has ended ({row.status}); there is nothing to resume.",
@@ -214,7 +254,7 @@ class Launcher:
             )
         given = start.get("limits")
         limits = Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
-        used = _used_s(facts)
+        used = used_s(facts)
         seed = start.get("seed")
         context = RunContext(
             id=row.run_id,
@@ -227,6 +267,7 @@ class Launcher:
             listeners=Listeners(self._bus, tap),
             recorded=facts,
             used_s=used,
+            origin=origin_of(facts[0]),
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
             holds=conversation.check if self.journal.durable else None,
@@ -308,9 +349,11 @@ class Launcher:
         return await Conversation.open(self.journal, stream, self._owner, self.world, self._claim_s)
 
     async def _store(self, plan: Plan) -> None:
-        if plan.digest not in self._stored:
-            await self.journal.put(plan.digest, plan.manifest.to_bytes())
-            self._stored.add(plan.digest)
+        # before each run: since the last one, a sweep may have found it named by none
+        body = self._stored.get(plan.digest)
+        if body is None:
+            body = self._stored[plan.digest] = plan.manifest.to_bytes()
+        await self.journal.put(plan.digest, body)
 
 
 class _Pulse:
@@ -367,20 +410,6 @@ def _lost_touch(result: PipelineResult) -> bool:
     return result.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED
 
 
-def _used_s(facts: Sequence[Event]) -> float:
-    """Seconds for which a run has been running, the times between its interruptions left out:
-    the first fact after each tells how much it was until then."""
-    used, before = 0.0, facts[0]
-    for fact in facts[1:]:
-        until_then = fact.data.get("used_s")
-        if isinstance(until_then, int | float):
-            used = float(until_then)
-        elif before.type != "run.suspended":
-            used += max(0.0, fact.time - before.time)
-        before = fact
-    return used
-
-
 class Run:
     """A run about to begin: in the caller's own task, or in one whose events are read."""
 
@@ -432,6 +461,14 @@ class Run:
                     except asyncio.CancelledError:
                         continue
             self._over()
+
+
+def _in_a_run() -> PipelineError:
+    return PipelineError(
+        "This conversation is already in a run.",
+        code=ExecutorErrorCode.EXEC_RUN_BUSY,
+        hint="Wait for it, or use a pipeline or session of its own for a second one.",
+    )
 
 
 def _must_be_plain(input: JSON) -> None:

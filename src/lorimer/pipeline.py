@@ -35,6 +35,7 @@ from lorimer.core.tool import Approver
 from lorimer.core.world import World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
+from lorimer.journal.recording import Recording, recorded
 from lorimer.launch import Launcher
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials
 from lorimer.models.registry import PROVIDERS, Models
@@ -44,6 +45,7 @@ from lorimer.stages.s06_api import model_spec
 from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
+    from lorimer.journal.replay import Replayed
     from lorimer.tools.base import Tool
     from lorimer.tools.permissions import Rule
     from lorimer.tools.registry import ToolRegistry
@@ -360,6 +362,42 @@ class Pipeline:
         async with aclosing(run.events(tap)) as events:
             async for event in events:
                 yield event
+
+    async def replay(self, run: str | Recording) -> Replayed:
+        """Run a recorded run again from its facts alone: no model and no tool is called, nothing
+        is written. Says the first thing that this pipeline would do otherwise than is recorded.
+
+        `run` is an id, or the beginning of one, in this pipeline's journal; or what `read_export`
+        gave. The run may be unfinished: then it is replayed as far as it is recorded. Raises
+        PipelineError when there is no such run.
+        """
+        from lorimer.journal.replay import replay
+
+        return await replay(
+            self._plan, await recorded(self.journal, run) if isinstance(run, str) else run
+        )
+
+    async def fork(
+        self,
+        run: str | Recording,
+        *,
+        after: int,
+        input: JSON = None,
+        limits: SomeLimits | None = None,
+        raise_on_error: bool = True,
+    ) -> PipelineResult:
+        """Go on from the middle of a run, with this pipeline, in a conversation of its own: with
+        all that was said until the run's turn number `after` (from 1), results of calls included,
+        and nothing of it done again. The run itself stays as it is.
+
+        With an `input`, that comes next; without one, this pipeline's model is asked in place of
+        the one that was asked then. `run` is as in `replay`. Raises PipelineError when there is no
+        such run, when it has not so many turns, or when turn `after` is an answer and there is no
+        input.
+        """
+        parent = await recorded(self.journal, run) if isinstance(run, str) else run
+        forked = await self._launcher.fork(self._plan, parent, after, input, self._limits(limits))
+        return _outcome(await forked.here(), raise_on_error)
 
     async def abandon(self, run_id: str) -> None:
         """Give an interrupted run up: it ends as cancelled, and its conversation can go on

@@ -7,6 +7,7 @@ The provider and the effects of the tools are outside the process, so they survi
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from lorimer.core.jsonable import dumps
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.result import STATUSES, PipelineResult
 from lorimer.journal import Conversation, MemoryJournal, SQLiteJournal
+from lorimer.journal.verify import verify
 from lorimer.models.registry import Models
 from lorimer.presets import preset_manifest
 from lorimer.testing.simulation import (
@@ -42,6 +44,7 @@ from tests.core.support import SlowJournal
 
 CODE = ExecutorErrorCode
 CLAIM_S = 31.0
+REPLAY_ALL = bool(os.environ.get("LORIMER_CAMPAIGN"))
 TERMINAL = ("pipeline.complete", "pipeline.error")
 AT_SEAMS = ("kill", "power", "takeover", "refuse", "deny")
 AT_WRITES = ("torn", "cut", "full", "eio")
@@ -409,6 +412,9 @@ class Player:
         assert row is not None
         facts = [f async for f in self.now.journal.read(row.stream) if f.run_id == row.run_id]
         self.out.facts = facts
+        assert not (found := await verify(self.now.journal, row.run_id)), found
+        if REPLAY_ALL or self.case.seed % 4 == 0:
+            await self.replayed(row.run_id)
         conversation = await Conversation.open(self.now.journal, row.stream, "auditor", self.world)
         history, unfinished = list(conversation.history), conversation.unfinished
         await conversation.release()
@@ -428,6 +434,15 @@ class Player:
                 assert result.messages[: len(history)] == history
         findings = audit(await self.evidence())
         assert not findings, "\n".join(map(str, findings))
+
+    async def replayed(self, run_id: str) -> None:
+        """From its facts alone the run does the same again, and asks nobody."""
+        done = len(self.outside.marks)
+        async with self.pipeline() as pipeline:
+            replayed = await pipeline.replay(run_id)
+        assert replayed.divergence is None, replayed.divergence
+        assert replayed.result.events == self.out.facts
+        assert len(self.outside.marks) == done
 
     async def evidence(self) -> Evidence:
         return await gather(

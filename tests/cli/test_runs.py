@@ -124,7 +124,7 @@ def test_another_store(own_place: Path) -> None:
         assert invoke("run", "hi", *words).exit_code == 0
     assert (own_place / "my store.db").exists()
     assert listed() == []
-    told = invoke("runs", "show", "run_q", "--store", "my store.db").stderr
+    told = invoke("runs", "show", "run_0", "--store", "my store.db").stderr
     assert "hint: lorimer runs ls --store 'my store.db'" in told
 
 

@@ -27,6 +27,7 @@ from lorimer.core.stage import Strategy
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.journal.verify import verify
 from lorimer.models.registry import Models
 from lorimer.testing import (
     ScriptedModel,
@@ -266,6 +267,7 @@ def test_a_run_that_nobody_can_resume_is_given_up_and_its_conversation_goes_on()
         assert f"abandon({row.run_id!r})" in refused.value.hint
         await after.abandon(row.run_id)
         assert (await journal.runs())[0].status == "cancelled"
+        assert await verify(journal, row.run_id) == [], "it tells all that it used"
         result = await after.run("hello")
         assert result.text == "hello again"
         assert "outcome_unknown" in str(result.messages[2].content)

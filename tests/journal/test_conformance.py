@@ -485,3 +485,120 @@ def test_only_the_runs_without_an_end_are_listed_on_demand(store: Store) -> None
         assert len(await journal.runs()) == 4
 
     store.run(test)
+
+
+def test_the_runs_of_one_stream(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        for name in ("one", "two", "one"):
+            epoch = await journal.claim(name, "me", 30)
+            run = f"run_{len(await journal.runs())}"
+            await journal.append(name, epoch, [start(run), end(run)], sync=False)
+        assert [row.run_id for row in await journal.runs(stream="one")] == ["run_2", "run_0"]
+        assert [row.run_id for row in await journal.runs(stream="one", limit=1)] == ["run_2"]
+        assert await journal.runs(stream="nobody's") == []
+
+    store.run(test)
+
+
+def test_what_was_written_is_as_it_was_written(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        for name in ("one", "two"):
+            epoch = await journal.claim(name, "me", 30)
+            await journal.append(name, epoch, [start(f"run_{name}")], sync=True)
+            for number in range(1, 400):  # more rows than one chunk has
+                for row in iteration(number, f"run_{name}"):
+                    await journal.append(name, epoch, row, sync=False)
+            await journal.release(name, epoch)
+            epoch = await journal.claim(name, "you", 30)  # and the chain goes on
+            await journal.append(name, epoch, [end(f"run_{name}")], sync=True)
+        assert await journal.check("one") == await journal.check("two") == []
+        assert await journal.check("nobody's") == []
+
+    store.run(test)
+
+
+async def ran(journal: Journal, stream: str, *runs: str, at: float = 0.0) -> int:
+    """Runs that have ended, 9 s after `at`, on a stream that is held afterwards."""
+    epoch = await journal.claim(stream, "me", 30)
+    for run in runs:
+        begin = start(run, at, manifest=f"of {run}")
+        await journal.append(
+            stream, epoch, [begin, end(run, at + 9)], sync=True, ledger=LedgerEntry(run, 0, 7)
+        )
+    return epoch
+
+
+def test_an_ended_stream_is_dropped_whole_and_others_stay(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        for stream in ("old", "other"):
+            epoch = await ran(journal, stream, f"{stream}_1", f"{stream}_2")
+            await journal.put_snapshot(stream, 2, b"snapshot")
+            await journal.release(stream, epoch)
+        assert await journal.drop("old", before=NOW + 10) is True
+        assert await facts_of(journal, "old") == []
+        assert await journal.snapshot("old") is None
+        assert await journal.balance("old_1") == Balance()
+        assert await journal.find_run("old_1") is None
+        assert {row.stream for row in await journal.runs()} == {"other"}
+        assert len(await facts_of(journal, "other")) == 4
+        assert await journal.snapshot("other") == (2, b"snapshot")
+        assert await journal.balance("other_1") == Balance(0, 7)
+        assert await journal.drop("old", before=NOW + 10) is False, "it is gone already"
+
+    store.run(test)
+
+
+def test_what_is_young_unfinished_held_or_unknown_is_not_dropped(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await ran(journal, "s", "run_1")
+        assert await journal.drop("s", before=NOW + 10) is False, "it is held"
+        store.clock.now += 31
+        assert await journal.drop("s", before=NOW + 9) is False, "it is too young"
+        await journal.append("s", epoch, [start("run_2")], sync=True)
+        assert await journal.drop("s", before=NOW + 99) is False, "a run has no end"
+        assert await journal.drop("nobody's", before=NOW + 99) is False
+        assert len(await facts_of(journal, "s")) == 3
+        await journal.append("s", epoch, [end("run_2")], sync=True)
+        assert await journal.drop("s", before=NOW + 99) is True, "the claim has run out"
+
+    store.run(test)
+
+
+def test_who_held_a_stream_that_was_dropped_does_not_write_to_its_successor(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        old = await ran(journal, "s", "run_1")
+        store.clock.now += 31
+        assert await journal.drop("s", before=NOW + 99)
+        with pytest.raises(JournalError) as caught:
+            await journal.append("s", old, [start("run_2")], sync=False)
+        assert caught.value.code is CONFLICT
+        new = await journal.claim("s", "me", 30)
+        assert new > old
+        with pytest.raises(JournalError):
+            await journal.append("s", old, [start("run_2")], sync=False)
+        assert await journal.append("s", new, [start("run_3")], sync=True) == 1
+        assert await journal.check("s") == []
+        assert [row.first for row in await journal.runs(stream="s")] == [1]
+
+    store.run(test)
+
+
+def test_documents_that_no_run_names_are_swept_when_nobody_is_about_to_begin_one(
+    store: Store,
+) -> None:
+    async def test(journal: Journal) -> None:
+        epochs = [await ran(journal, name, f"run_{name}") for name in ("a", "b")]
+        for digest in ("of run_a", "of run_b", "call:run_a", "call:run_b", "nobody's"):
+            await journal.put(digest, digest.encode())
+        await journal.release("a", epochs[0])
+        assert await journal.drop("a", before=NOW + 10)
+        assert await journal.sweep() == 0, "b is held"
+        await journal.release("b", epochs[1])
+        assert await journal.sweep() == 3
+        assert await journal.get("of run_a") is None
+        assert await journal.get("call:run_a") is None
+        assert await journal.get("of run_b") == b"of run_b"
+        assert await journal.get("call:run_b") == b"call:run_b"
+        assert await journal.sweep() == 0
+
+    store.run(test)

@@ -12,11 +12,12 @@ from lorimer.cli.drive import Drive, primed
 from lorimer.cli.fail import Fault
 from lorimer.cli.owner import own_name
 from lorimer.cli.progress import screen_for
-from lorimer.cli.reading import facts_of, find, manifest_of, take_over
+from lorimer.cli.reading import find, manifest_of, take_over
 from lorimer.cli.store import existing_store, opened, store_path
 from lorimer.cli.story import Story
 from lorimer.cli.text import short_id
 from lorimer.core.errors import ExecutorErrorCode
+from lorimer.journal.recording import facts_of
 from lorimer.pipeline import Pipeline
 from lorimer.tools.asking import AskLater
 from lorimer.world import RealWorld
@@ -46,11 +47,7 @@ async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms:
     async with opened(store_path(terms.store), world) as journal:
         approver = approver_for(terms, screen)
         pipeline = assemble(manifest, models, rules, workspace, journal, world, approver)
-
-        async def remember(event: Event) -> None:
-            await call.keep(journal, event.run_id)
-
-        pipeline.on("run.start", remember)
+        keep_call(pipeline, call, journal)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, call)
             return await drive.run(lambda: pipeline.run(task, limits=limits, raise_on_error=False))
@@ -78,6 +75,27 @@ def assemble(
     )
 
 
+def keep_call(pipeline: Pipeline, call: Call, journal: SQLiteJournal) -> None:
+    """Store on what terms the run is carried out, once it has an id."""
+
+    async def remember(event: Event) -> None:
+        await call.keep(journal, event.run_id)
+
+    pipeline.on("run.start", remember)
+
+
+def connected(
+    manifest: EnvironmentManifest, terms: Terms, call: Call, world: World
+) -> tuple[Models, Call]:
+    """The models of a run that goes on where another began, `call`, and its own terms: what they
+    leave open is as it was then."""
+    workspace = _workspace(terms, call)
+    base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
+    models = agent.connect(manifest, base_url, key_variable, world)
+    rules = terms.allow or call.rules
+    return models, Call(str(workspace), base_url or "", rules, key_variable or "")
+
+
 def approver_for(terms: Terms, screen: Screen) -> Approver | None:
     """Who is asked: the terminal, whoever answers later, or nobody."""
     if terms.ask_later:
@@ -102,9 +120,7 @@ async def resume(run_id: str, terms: Terms) -> int:
         if manifest is None:
             raise Fault(f"the manifest of run {row.run_id} is not in this store")
         call = await Call.of(journal, row.run_id)
-        workspace = _workspace(terms, call)
-        base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
-        models = agent.connect(manifest, base_url, key_variable, world)
+        models, now = connected(manifest, terms, call, world)
         rules = agent.rules_for(terms.allow, manifest)
         missing = [rule for rule in call.rules if rule not in terms.allow]
         if missing and not terms.allow and not terms.ask_later and not can_ask():
@@ -115,10 +131,8 @@ async def resume(run_id: str, terms: Terms) -> int:
         if missing:
             screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
         approver = approver_for(terms, screen)
-        pipeline = assemble(manifest, models, rules, workspace, journal, world, approver)
+        pipeline = assemble(manifest, models, rules, Path(now.workspace), journal, world, approver)
         async with pipeline:
-            rules_given = terms.allow or call.rules
-            now = Call(str(workspace), base_url or "", rules_given, key_variable or "")
             drive = Drive(pipeline, story, screen, terms.output, world, now)
             return await drive.run(
                 lambda: pipeline.resume(row.run_id, raise_on_error=False), row.run_id

@@ -6,18 +6,18 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Final, TypeVar
 
 import click
 
 from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.store import store_words
 
 F = TypeVar("F", bound=Callable[..., object])
 
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|)")
-_SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)")
+_SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Terms:
 
 
 class Span(click.ParamType[float]):
-    """Seconds, or `90s`, `5m`, `2h`."""
+    """Seconds, or `90s`, `5m`, `2h`, `30d`."""
 
     name = "time"
 
@@ -45,7 +45,7 @@ class Span(click.ParamType[float]):
         found = _SPAN.fullmatch(str(value).strip())
         seconds = float(found[1]) * _SECONDS[found[2]] if found is not None else 0.0
         if seconds <= 0:
-            self.fail(f"{value!r} is no time: write seconds, or e.g. 90s, 5m, 2h", param, ctx)
+            self.fail(f"{value!r} is no time: write seconds, or e.g. 90s, 5m, 2h, 30d", param, ctx)
         return seconds
 
 
@@ -110,4 +110,4 @@ def output_of(format: str, quiet: bool, deltas: bool, store: str | None) -> Outp
     """How the outcome is given, from the options."""
     if deltas and format != "stream-json":
         raise Fault("--include-partial-messages goes with --output-format stream-json")
-    return Output(format, quiet, deltas, f" --store {quote(store)}" if store else "")
+    return Output(format, quiet, deltas, store_words(store))

@@ -37,16 +37,6 @@ async def find(journal: SQLiteJournal, run_id: str | None, store_option: str) ->
     return row
 
 
-async def facts_of(journal: SQLiteJournal, row: RunRow) -> list[Event]:
-    """The facts of one run, in order."""
-    facts: list[Event] = []
-    async for fact in journal.read(row.stream, row.first - 1):
-        if fact.type == "run.start" and facts:
-            break
-        facts.append(fact)
-    return facts
-
-
 async def manifest_of(journal: SQLiteJournal, facts: list[Event]) -> EnvironmentManifest | None:
     """What a run was begun with; None when the store does not have it."""
     digest = facts[0].data.get("manifest") if facts else None

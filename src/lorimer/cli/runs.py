@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.options import Terms, execution_options, output_of, store_option
+from lorimer.cli.runs_diff import diff
+from lorimer.cli.runs_export import export
+from lorimer.cli.runs_fork import fork
+from lorimer.cli.runs_prune import prune
+from lorimer.cli.runs_replay import replay
+from lorimer.cli.runs_verify import verify
 from lorimer.cli.tell import answer, cancel, send
 
 if TYPE_CHECKING:
@@ -17,7 +23,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def runs() -> None:
-    """List, read and resume runs."""
+    """List, read, check and resume runs."""
+
+
+for command in (verify, diff, replay, fork, export, prune):
+    runs.add_command(command)
 
 
 @runs.command("ls")
@@ -111,21 +121,20 @@ def _plain(row: RunRow, status: str) -> dict[str, str | float | None]:
 
 
 async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -> None:
-    from shlex import quote
-
     from lorimer.cli import reading
     from lorimer.cli.call import Call
-    from lorimer.cli.store import existing_store, opened
+    from lorimer.cli.store import existing_store, opened, store_words
     from lorimer.cli.timeline import Told, print_run
     from lorimer.core import mail
     from lorimer.core.jsonable import dumps
+    from lorimer.journal.recording import facts_of
     from lorimer.world import RealWorld
 
     world = RealWorld()
-    option = f" --store {quote(store)}" if store else ""
+    option = store_words(store)
     async with opened(existing_store(store), world) as journal:
         row = await reading.find(journal, run, option)
-        facts = await reading.facts_of(journal, row)
+        facts = await facts_of(journal, row)
         if as_json:
             for fact in facts:
                 click.echo(dumps(fact.to_json()))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli.fail import Fault
@@ -46,6 +47,11 @@ def existing_store(given: str | None) -> Path:
             hint = f"It was named by {'--store' if given else VARIABLE}. {hint}"
         raise Fault(f"there is no store of runs at {path}", hint=hint)
     return path
+
+
+def store_words(given: str | None) -> str:
+    """` --store PATH` where the person gave one: commands in hints have to name it too."""
+    return f" --store {quote(given)}" if given else ""
 
 
 @asynccontextmanager

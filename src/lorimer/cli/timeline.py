@@ -15,6 +15,7 @@ from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tok
 from lorimer.core.errors import error_from_json
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.spend import whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,6 +119,10 @@ def _head(told: Told, now: float) -> Iterator[Line]:
     yield _field("began", f"{began:%Y-%m-%d %H:%M:%S}, {ago(now - row.started)}; took {took}")
     if facts:
         yield _field("task", one_line(str(_input(facts[0].data)), 300))
+        parent = facts[0].data.get("parent")
+        if isinstance(parent, Mapping):
+            turn = whole(parent.get("iteration")) + 1
+            yield _field("forked", f"of {parent.get('run')} after turn {turn}")
     if told.manifest is not None:
         name = told.manifest.metadata.name
         tools = ", ".join(told.manifest.tools.built_in)
@@ -137,7 +142,7 @@ def _field(name: str, text: str) -> Line:
 
 
 def _input(start: Mapping[str, JSON]) -> JSON:
-    given = start.get("input", "")
+    given = start.get("input") or start.get("title", "")
     return given.get("text", "") if isinstance(given, Mapping) else given
 
 

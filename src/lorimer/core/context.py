@@ -89,6 +89,7 @@ class RunContext:
         "journal",
         "mail",
         "now",
+        "origin",
         "position",
         "replayed",
         "seed",
@@ -117,12 +118,15 @@ class RunContext:
         position: int = 0,
         snapshot_at: int = 0,
         holds: Callable[[], Awaitable[None]] | None = None,
+        origin: Mapping[str, JSON] = _NOTHING,
     ) -> None:
         self.id = id
         self.stream = stream
         self.epoch = epoch
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""
+        self.origin = origin
+        """What its run.start says besides: of a fork, `parent`."""
         self.world = world
         self.journal = journal
         self.bounds = bounds

@@ -102,6 +102,8 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
     limits = context.bounds.limits
     if limits is not plan.limits:
         data["limits"] = limits.to_json()
+    if context.origin:
+        data.update(context.origin)
     await context.record("run.start", data, sync=True)
     context.now = context.facts[0].time
     if context.replayed:

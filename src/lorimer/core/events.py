@@ -26,6 +26,7 @@ FACT_KINDS: Final = (
     "run.suspended",
     "run.end",
     "effect.intent",
+    "forked",
 )
 """Every kind of fact, in the order in which their short codes were given out: add at the end."""
 
@@ -108,6 +109,22 @@ class ErrorData(TypedDict):
     retry_after_s: NotRequired[float]
 
 
+class Parent(TypedDict):
+    """Where a fork left another run."""
+
+    run: str
+    iteration: int
+    """0-based number of the last iteration that it took over."""
+
+
+class Forked(TypedDict):
+    """`forked`: the first fact of a conversation that goes on from the middle of another."""
+
+    parent: Parent
+    messages: Sequence[JSON]
+    """All that was said until then."""
+
+
 class RunStart(TypedDict):
     """`run.start`: synced before the run's id is told."""
 
@@ -119,6 +136,10 @@ class RunStart(TypedDict):
     """Of the run's dice."""
     limits: NotRequired[Mapping[str, JSON]]
     """Only when they are not the manifest's."""
+    parent: NotRequired[Parent]
+    """Of a fork: where it left its parent."""
+    title: NotRequired[str]
+    """Of a fork without an input of its own: what its parent was called."""
 
 
 class ModelIntent(TypedDict):

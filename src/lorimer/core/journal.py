@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from lorimer.core.events import Event
@@ -50,6 +50,15 @@ class RunRow:
 
 
 @record
+class Damage:
+    """A place where a stream is not as it was written."""
+
+    seq: int
+    """The fact that it begins with."""
+    what: str
+
+
+@record
 class Post:
     """A message in the inbox of a stream: there until a fact of the stream's writer takes it."""
 
@@ -88,7 +97,9 @@ class Journal(Protocol):
         """
         ...
 
-    def read(self, stream: str, after: int = 0, *, follow: bool = False) -> AsyncIterator[Event]:
+    def read(
+        self, stream: str, after: int = 0, *, follow: bool = False
+    ) -> AsyncGenerator[Event, None]:
         """The facts with seq > `after`, in order; with `follow`, then new ones as they come."""
         ...
 
@@ -122,7 +133,9 @@ class Journal(Protocol):
         ...
 
     async def put(self, digest: str, body: bytes) -> None:
-        """Keep a document under its hash (manifests). The same one twice is once."""
+        """Keep a document under its hash (manifests), or one that belongs to a run under
+        `word:run_id`. The same one twice is once. Put it while holding the stream of a run that
+        names it: then no `sweep` removes it before the run's first fact is there."""
         ...
 
     async def get(self, digest: str) -> bytes | None:
@@ -137,13 +150,31 @@ class Journal(Protocol):
         """The stream's latest fold and the seq it stands for, or None."""
         ...
 
-    async def runs(self, *, limit: int = 50, unfinished: bool = False) -> list[RunRow]:
-        """The latest runs, newest first; or only those without an end."""
+    async def runs(
+        self, *, limit: int = 50, stream: str = "", unfinished: bool = False
+    ) -> list[RunRow]:
+        """The latest runs, newest first; of one stream only, or only those without an end."""
         ...
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """The run of that id, or of the one id that begins with it; None: there is none.
         Raises JournalError when several begin with it."""
+        ...
+
+    async def check(self, stream: str) -> list[Damage]:
+        """Where the rows of a stream are not as they were written; []: nowhere. What the facts in
+        them say is not looked at."""
+        ...
+
+    async def drop(self, stream: str, *, before: float) -> bool:
+        """Remove a stream's facts, runs, snapshot and accounts, in one transaction, if all its runs
+        ended before `before` (wall clock, seconds). False, and nothing is changed: a run of it has
+        no end or a later one, somebody's claim is in force, or there are no runs in it."""
+        ...
+
+    async def sweep(self) -> int:
+        """Remove the documents that no run names; how many. None while a claim on any stream is in
+        force: its holder may be about to begin a run."""
         ...
 
     async def balance(self, account: str) -> Balance:

@@ -93,7 +93,7 @@ class Conversation:
     async def _read(self, known: Sequence[Event] = ()) -> tuple[Fold, list[Event]]:
         """The fold of everything but an unfinished last run, and the facts of that run. `known`
         as in `snapshot`."""
-        folded = await _latest(self.journal, self.stream)
+        folded = await latest(self.journal, self.stream)
         self.snapshot_at = folded.seq
         pending: list[Event] = []
         if known and known[0].seq == folded.seq + 1:
@@ -178,7 +178,9 @@ def _absorb(folded: Fold, facts: list[Event]) -> list[Event]:
     return []
 
 
-async def _latest(journal: Journal, stream: str) -> Fold:
+async def latest(journal: Journal, stream: str) -> Fold:
+    """The fold that the stream's snapshot keeps; an empty one when there is none that can be
+    read."""
     kept = await journal.snapshot(stream)
     if kept is None:
         return Fold()

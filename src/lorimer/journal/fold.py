@@ -105,10 +105,12 @@ class Fold:
                 case "effect":
                     self._charge(fact)
                 case "run.start":
-                    self._close()
+                    self.close()
                     self.runs.append(RunSummary(fact.run_id, fact.time))
                 case "run.end":
                     self._end(fact)
+                case "forked":
+                    self._forked(fact.data)
                 case _:
                     pass
         except ValueError as error:
@@ -118,6 +120,12 @@ class Fold:
             ) from error
         if fact.seq is not None:
             self.seq = fact.seq
+
+    def _forked(self, data: Mapping[str, JSON]) -> None:
+        messages = [message_from_json(item) for item in _list(data.get("messages"))]
+        if self.messages or self.runs:
+            raise ValueError("the conversation has begun already")
+        self.messages = messages
 
     def _intent(self, fact: Event) -> None:
         added = [message_from_json(item) for item in _list(fact.data.get("messages", ()))]
@@ -181,7 +189,7 @@ class Fold:
         if not isinstance(status, str) or not status or not isinstance(code, str):
             raise ValueError("status and code must be text")
         run = self._run(fact)
-        self._close()
+        self.close()
         run.status, run.code = status, code
         run.usage, run.cost_nano, run.iterations = usage, cost, iterations
 
@@ -193,10 +201,10 @@ class Fold:
     def _flush(self) -> None:
         """The results become a message."""
         if self.pending:
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
-        """Whatever has no result now gets none: every call is answered."""
+    def close(self) -> None:
+        """Whatever has no result now gets none: every call of the last reply is answered."""
         calls = self._calls()
         if calls:
             done = {result.tool_use_id: result for result in self.pending.values()}

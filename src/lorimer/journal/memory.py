@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from itertools import islice
 
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, LedgerEntry, Post, RunRow
+from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal.projection import (
@@ -137,7 +137,7 @@ class MemoryJournal:
 
     async def read(
         self, stream: str, after: int = 0, *, follow: bool = False
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """See Journal."""
         at = max(after, 0)
         while True:
@@ -217,9 +217,16 @@ class MemoryJournal:
         line = self._streams.get(stream)
         return line.snapshot if line is not None else None
 
-    async def runs(self, *, limit: int = 50, unfinished: bool = False) -> list[RunRow]:
+    async def runs(
+        self, *, limit: int = 50, stream: str = "", unfinished: bool = False
+    ) -> list[RunRow]:
         """See Journal."""
-        latest = (run for run in reversed(self._starts) if not (unfinished and run in self._ends))
+        latest = (
+            run
+            for run in reversed(self._starts)
+            if not (unfinished and run in self._ends)
+            and (not stream or self._starts[run][0] == stream)
+        )
         return [self._row(run_id) for run_id in islice(latest, max(limit, 0))]
 
     async def find_run(self, run_id: str) -> RunRow | None:
@@ -229,6 +236,41 @@ class MemoryJournal:
         return pick(
             run_id, [self._row(known) for known in self._starts if known.startswith(run_id)]
         )
+
+    async def check(self, stream: str) -> list[Damage]:
+        """See Journal. Objects in memory have no rows: nothing is ever found."""
+        return []
+
+    async def drop(self, stream: str, *, before: float) -> bool:
+        """See Journal."""
+        line = self._streams.get(stream)
+        if line is None or (line.owner and line.until > self._world.time()):
+            return False
+        runs = [run_id for run_id, start in self._starts.items() if start[0] == stream]
+        ends = [self._ends.get(run_id) for run_id in runs]
+        if not runs or any(end is None or end.time >= before for end in ends):
+            return False
+        for run_id in runs:
+            del self._starts[run_id], self._ends[run_id]
+            self._ledger.pop(run_id, None)
+        line.events, line.snapshot = [], None
+        line.posts, line.taken = {}, set()
+        line.posts, line.taken = {}, set()
+        line.epoch += 1
+        line.owner, line.until = "", 0.0
+        return True
+
+    async def sweep(self) -> int:
+        """See Journal."""
+        now = self._world.time()
+        if any(line.owner and line.until > now for line in self._streams.values()):
+            return 0
+        named = {str(start.data.get("manifest", "")) for _, start in self._starts.values()}
+        named |= self._starts.keys()
+        unused = [d for d in self._documents if d.rpartition(":")[2] not in named]
+        for digest in unused:
+            del self._documents[digest]
+        return len(unused)
 
     async def balance(self, account: str) -> Balance:
         """See Journal."""

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
+from lorimer.journal.chain import START
 from lorimer.journal.codec import Place, decode, length, micros
 from lorimer.journal.database import Database, number, one
 from lorimer.journal.projection import (
@@ -40,6 +41,8 @@ class Head(NamedTuple):
     place: Place
     run: str
     """The last run while it has no end, else ""."""
+    mark: bytes
+    """Of its last row: see chain.py."""
 
 
 def load_head(db: Database, stream: str) -> Head | None:
@@ -51,13 +54,13 @@ def load_head(db: Database, stream: str) -> Head | None:
     low = stream_id << STREAM_BITS
     last = one(
         db,
-        "SELECT at, body FROM facts WHERE at BETWEEN ? AND ? ORDER BY at DESC LIMIT 1",
+        "SELECT at, body, mark FROM facts WHERE at BETWEEN ? AND ? ORDER BY at DESC LIMIT 1",
         low,
         low | _SEQ,
     )
-    seq = 0
+    seq, mark = 0, START
     if last is not None:
-        first = whole(last[0]) & _SEQ
+        first, mark = whole(last[0]) & _SEQ, blob(last[2])
         seq = first - 1 + length(last[1], first, stream)
     run = one(
         db,
@@ -65,10 +68,10 @@ def load_head(db: Database, stream: str) -> Head | None:
         stream_id,
     )
     if run is None:
-        return Head(stream_id, epoch, seq, Place(), "")
+        return Head(stream_id, epoch, seq, Place(), "", mark)
     run_id = str(run[0])
     place = Place(run_id, whole(run[1]))
-    return Head(stream_id, epoch, seq, place, run_id if run[2] is None else "")
+    return Head(stream_id, epoch, seq, place, run_id if run[2] is None else "", mark)
 
 
 def projected(

@@ -2,7 +2,7 @@
 
     streams    one conversation: who may write it (epoch, owner, lease_until)
     facts      at = stream << 32 | seq of the row's first fact: one B-tree, clustered by stream,
-               no index beside it, and rows up to 2 KB stay in their page
+               no index beside it, and rows up to 2 KB stay in their page; mark: see chain.py
     runs       projection of run.start and run.end, in order of their starts
     ledger     money set aside and spent, nano-dollars
     documents  manifests by hash
@@ -14,11 +14,13 @@ Times are microseconds since the epoch. `body` of facts: see codec.py.
 from __future__ import annotations
 
 import os
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 import apsw
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.journal.chain import START, mark
 from lorimer.journal.database import Database, connect, number, one
 from lorimer.journal.faults import explain
 
@@ -28,10 +30,32 @@ STREAM_BITS: Final = 32
 """at >> STREAM_BITS is the stream, the rest the seq."""
 
 PAGE_BYTES: Final = 2048
-"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 20 KB."""
+"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 28 KB."""
+
+CHUNK_ROWS: Final = 1000
+"""Rows that a migration holds in memory."""
+
+
+def _mark_rows(db: Database) -> None:
+    """Version 2: the hash chain. About 6 us for each row that is there."""
+    db.execute("ALTER TABLE facts ADD COLUMN mark BLOB NOT NULL DEFAULT x''")
+    at, stream, last = 0, 0, START
+    # as bytes: what is not text any more is for a reader to complain about
+    sql = "SELECT at, CAST(body AS BLOB) FROM facts WHERE at>? ORDER BY at LIMIT ?"
+    while rows := list(db.execute(sql, (at, CHUNK_ROWS))):
+        for place, body in rows:
+            if not isinstance(place, int) or not isinstance(body, bytes):
+                raise JournalError("the journal's file is damaged: a row is no row")
+            at = place
+            last = mark(last if at >> STREAM_BITS == stream else START, at, body)
+            stream = at >> STREAM_BITS
+            db.execute("UPDATE facts SET mark=? WHERE at=?", (last, at))
+
+
+Migration: TypeAlias = str | Callable[[Database], None]
 
 # Migration n takes a file from version n to n + 1. Released ones are never edited.
-MIGRATIONS: Final = (
+MIGRATIONS: Final[tuple[Migration, ...]] = (
     """
     CREATE TABLE streams(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
       epoch INTEGER NOT NULL, owner TEXT, lease_until INTEGER NOT NULL) STRICT;
@@ -52,6 +76,7 @@ MIGRATIONS: Final = (
       id TEXT NOT NULL, at INTEGER NOT NULL, body TEXT, UNIQUE(stream, id)) STRICT;
     CREATE INDEX runs_unfinished ON runs(id) WHERE ended IS NULL;
     """,
+    _mark_rows,
 )
 VERSION: Final = len(MIGRATIONS)
 
@@ -109,7 +134,11 @@ def _migrate(db: Database, path: str) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         for number in range(_version(db, path), VERSION):  # again: now nobody else migrates
-            db.execute(MIGRATIONS[number])
+            step = MIGRATIONS[number]
+            if isinstance(step, str):
+                db.execute(step)
+            else:
+                step(db)
         db.execute(f"PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}")
         db.execute("COMMIT")
     except BaseException:

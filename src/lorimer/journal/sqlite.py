@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
 from typing import Final, TypeVar
@@ -19,10 +19,11 @@ import apsw
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance, LedgerEntry, Post, RunRow
+from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal import inbox
+from lorimer.journal.chain import mark
 from lorimer.journal.codec import encode, micros
 from lorimer.journal.database import Database, Row, one
 from lorimer.journal.faults import explain
@@ -36,6 +37,8 @@ from lorimer.journal.projection import (
     refuse_snapshot,
     taken_by,
 )
+from lorimer.journal.removal import compact, drop_stream, space, sweep_documents
+from lorimer.journal.rowcheck import RowCheck
 from lorimer.journal.rows import (
     SELECT_RUNS,
     Head,
@@ -65,7 +68,7 @@ _QUIET: Final = frozenset({"run.end", "run.suspended"})
 """After these a stream has no live run."""
 
 # The epoch is checked by the insert itself: a stale one finds no stream and changes nothing.
-_INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,? FROM streams WHERE id=? AND epoch=?"
+_INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,?,? FROM streams WHERE id=? AND epoch=?"
 _UPSERT_RUN: Final = """
     INSERT INTO runs VALUES(NULL,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(run_id) DO UPDATE SET
     status=excluded.status, ended=excluded.ended, iterations=excluded.iterations,
@@ -174,8 +177,9 @@ class SQLiteJournal:
         body, place = encode(facts, head.place)
         runs, open_run = projected(db, stream, head, facts)
         at = head.stream_id << STREAM_BITS | (head.seq + 1)
+        marked = mark(head.mark, at, body.encode())
         try:
-            db.execute(_INSERT_FACTS, (at, body, head.stream_id, epoch))
+            db.execute(_INSERT_FACTS, (at, body, marked, head.stream_id, epoch))
         except apsw.ConstraintError:  # two writers under one owner's name
             raise refuse_epoch(stream) from None
         if db.changes() != 1:
@@ -188,7 +192,7 @@ class SQLiteJournal:
             if "posts" in fact.data:
                 inbox.take(head.stream_id, taken_by(fact), db)
         last = head.seq + len(facts)
-        self._heads[stream] = Head(head.stream_id, epoch, last, place, open_run)
+        self._heads[stream] = Head(head.stream_id, epoch, last, place, open_run, marked)
         return last
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
@@ -254,6 +258,37 @@ class SQLiteJournal:
         inline = len(self._live) < 2 and size <= SMALL_BYTES
         return await self._writer.submit(job, sync=False, inline=inline)
 
+    async def drop(self, stream: str, *, before: float) -> bool:
+        """See Journal. The pages that were its are free for new facts; see `compact`."""
+        return await self._writer.submit(
+            partial(self._drop, stream, before), sync=False, inline=False
+        )
+
+    def _drop(self, stream: str, before: float, db: Database) -> bool:
+        self._heads.pop(stream, None)
+        return drop_stream(db, stream, before, self._world.time())
+
+    async def sweep(self) -> int:
+        """See Journal. About 20 us a run."""
+
+        def job(db: Database) -> int:
+            return sweep_documents(db, self._world.time())
+
+        return await self._writer.submit(job, sync=False, inline=False)
+
+    async def compact(self) -> None:
+        """Give the free pages of the file back to the disk: writes all of it anew, for which it
+        needs the room of a second one. Other writers wait, or fail after 5 s; so does this."""
+        await self._writer.open()
+        try:
+            if self._threads:
+                with self._world.outside("journal thread"):
+                    await anyio.to_thread.run_sync(compact, self._path, self._vfs)
+            else:
+                compact(self._path, self._vfs)
+        except apsw.Error as error:
+            raise explain(error, self._path) from error
+
     async def __aenter__(self) -> SQLiteJournal:
         return self
 
@@ -278,7 +313,7 @@ class SQLiteJournal:
 
     async def read(
         self, stream: str, after: int = 0, *, follow: bool = False
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """See Journal. With `follow`, what this process appends is seen at once, what others
         append within about 50 ms. A damaged row raises JournalError when it is reached."""
         scan = Scan(stream, after)
@@ -320,11 +355,16 @@ class SQLiteJournal:
         row = await self._query(partial(_find, "SELECT body FROM documents WHERE digest=?", digest))
         return blob(row[0]) if row is not None else None
 
-    async def runs(self, *, limit: int = 50, unfinished: bool = False) -> list[RunRow]:
+    async def runs(
+        self, *, limit: int = 50, stream: str = "", unfinished: bool = False
+    ) -> list[RunRow]:
         """See Journal."""
-        chosen = "WHERE ended IS NULL " if unfinished else ""
+        chosen = "WHERE ended IS NULL " if unfinished else "WHERE true "
+        values: tuple[str | int, ...] = (max(limit, 0),)
+        if stream:
+            chosen, values = f"{chosen}AND name=? ", (stream, *values)
         sql = f"{SELECT_RUNS}{chosen}ORDER BY runs.id DESC LIMIT ?"
-        return await self._query(partial(run_rows, sql, (max(limit, 0),)))
+        return await self._query(partial(run_rows, sql, values))
 
     async def find_run(self, run_id: str) -> RunRow | None:
         """See Journal."""
@@ -340,6 +380,17 @@ class SQLiteJournal:
         sql = "SELECT owner, lease_until FROM streams WHERE name=? AND owner IS NOT NULL"
         row = await self._query(partial(_find, sql, stream))
         return (str(row[0]), whole(row[1]) / 1e6) if row is not None else None
+
+    async def check(self, stream: str) -> list[Damage]:
+        """See Journal. About 10 us a row."""
+        rows = RowCheck(stream)
+        while await self._query(rows.chunk):
+            pass
+        return rows.found
+
+    async def space(self) -> tuple[int, int]:
+        """Bytes of the database, and how many of them are free."""
+        return await self._query(space)
 
     async def balance(self, account: str) -> Balance:
         """See Journal."""

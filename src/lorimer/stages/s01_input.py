@@ -115,7 +115,9 @@ class MultimodalNormalizer(Normalizer):
 
 
 class InputStage(Stage[JSON, Message]):
-    """Validates and normalises the input and appends it as a user message. Returns it."""
+    """Validates and normalises the input and appends it as a user message. Returns it.
+
+    A fork without an input goes on from the last message, which it returns."""
 
     name = "input"
     order = 1
@@ -139,6 +141,8 @@ class InputStage(Stage[JSON, Message]):
     )
 
     async def execute(self, input: JSON, state: PipelineState) -> Message:
+        if input is None and "parent" in state.run.origin:
+            return state.messages[-1]
         problem = self.validator.check(input)
         if problem:
             raise StageError(

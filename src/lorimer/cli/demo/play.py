@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from lorimer.cli import agent, reading
+from lorimer.cli import agent
 from lorimer.cli.demo.actor import REPORT_TURN, actor
 from lorimer.cli.demo.process import AgentProcess
 from lorimer.cli.demo.proof import Proof, calls
@@ -24,6 +24,7 @@ from lorimer.cli.store import opened
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
+from lorimer.journal.recording import facts_of
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.world import RealWorld
 
@@ -92,7 +93,7 @@ class _Play:
             first.kill()
         finally:
             first.stop()
-        facts = await reading.facts_of(self._journal, row)
+        facts = await facts_of(self._journal, row)
         show.killed(first.pid, facts, row)
         await show.pause(2.5)
         second = AgentProcess(show.second_command(row))
@@ -105,7 +106,7 @@ class _Play:
         if second.exit_code != OK:
             return _ended_early(second.exit_code)
         await show.pause(1.5)
-        whole = await reading.facts_of(self._journal, row)
+        whole = await facts_of(self._journal, row)
         requests = [request.number for request in self._server.requests] if self._server else None
         proof = Proof.of(facts, whole, len(requests) if requests else None, show.folder.log)
         show.proof(proof)
@@ -121,10 +122,10 @@ class _Play:
             rows = await self._journal.runs(limit=1)
             if not rows:
                 continue
-            facts = await reading.facts_of(self._journal, rows[0])
+            facts = await facts_of(self._journal, rows[0])
             if _in_flight(facts) and self._asked():
                 await self._world.sleep(_IN_FLIGHT_S)
-                again = await reading.facts_of(self._journal, rows[0])
+                again = await facts_of(self._journal, rows[0])
                 if len(again) == len(facts) and process.exit_code is None:
                     return rows[0]
         return None
@@ -139,7 +140,7 @@ class _Play:
         if code != OK or not rows:
             return _ended_early(code)
         self._show.was_too_quick()
-        self._show.closing(rows[0], await reading.facts_of(self._journal, rows[0]))
+        self._show.closing(rows[0], await facts_of(self._journal, rows[0]))
         return OK
 
 

@@ -1,0 +1,127 @@
+"""`lorimer runs diff`: two runs side by side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import unified_diff
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from lorimer.cli.fail import FAILED, OK
+from lorimer.cli.options import store_option
+from lorimer.cli.story import Line
+from lorimer.cli.text import cost, duration, one_line, short_id, tokens, visible
+from lorimer.core.jsonable import JSON, dumps
+
+if TYPE_CHECKING:
+    from lorimer.journal.diff import Comparison, Difference, Figures
+
+_MOST_LINES: Final = 12
+"""Lines of one difference that are shown without --full."""
+
+
+@click.command(no_args_is_help=True)
+@click.argument("left")
+@click.argument("right")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--full", is_flag=True, help="Texts and inputs in full.")
+@store_option
+def diff(left: str, right: str, as_json: bool, full: bool, store: str | None) -> int:
+    """Compare two runs: what went in, what the model said and called, what came back, and what
+    it took. LEFT and RIGHT are ids or their beginnings.
+
+    Ids, times and hashes are not compared. Exit codes: 0 the same, 1 different, 2 no such run.
+    """
+    return asyncio.run(_diff((left, right), as_json, full, store))
+
+
+async def _diff(names: tuple[str, str], as_json: bool, full: bool, store: str | None) -> int:
+    from lorimer.cli import reading
+    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.journal.diff import diff as compare
+    from lorimer.journal.recording import recorded
+    from lorimer.world import RealWorld
+
+    async with opened(existing_store(store), RealWorld()) as journal:
+        rows = [await reading.find(journal, name, store_words(store)) for name in names]
+        left, right = [await recorded(journal, row.run_id) for row in rows]
+    found = compare(left, right)
+    if as_json:
+        click.echo(dumps(found.to_json()))
+    else:
+        _print(found, full=full)
+    return FAILED if found.differences else OK
+
+
+def _print(found: Comparison, *, full: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from lorimer.cli.timeline import console, print_table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", short_id(found.left.run_id), short_id(found.right.run_id)):
+        table.add_column(name, no_wrap=True)
+    for (name, ours), (_, theirs) in zip(_rows(found.left), _rows(found.right), strict=True):
+        style = "" if ours == theirs else "yellow"
+        table.add_row(Text(name, style="dim"), Text(ours), Text(theirs, style=style))
+    print_table(table)
+    out = console()
+    for difference in found.differences:
+        for line in _told(difference, full=full):
+            out.print(Text.assemble(*line), soft_wrap=True)
+    if not found.differences:
+        out.print(Text("They are the same.", style="green"))
+
+
+def _rows(run: Figures) -> Iterator[tuple[str, str]]:
+    yield "status", " ".join([run.status or "unfinished", run.code]).rstrip()
+    yield "turns", str(run.turns)
+    yield "tool calls", str(run.tool_calls)
+    into = run.usage.total - run.usage.output_tokens
+    yield "tokens", f"{tokens(into)} in, {tokens(run.usage.output_tokens)} out"
+    yield "cost", cost(run.cost_nano, run.usage.total)
+    yield "time", duration(run.seconds)
+
+
+def _told(difference: Difference, *, full: bool) -> Iterator[Line]:
+    where = difference.kind
+    if difference.kind not in ("manifest", "limits", "input"):
+        where = f"turn {difference.iteration + 1} {where}"
+    key = difference.key
+    if key.isdecimal():
+        key = str(int(key) + 1)
+    yield [(f"{where} {key}".rstrip(), "bold")]
+    ours, theirs = [_text(difference.kind, side) for side in (difference.left, difference.right)]
+    lines = list(_changes(ours, theirs))
+    most = len(lines) if full else _MOST_LINES
+    for sign, line in islice(lines, most):
+        text = visible(line) if full else one_line(line, 200)
+        yield [(f"  {sign} {text}", {"-": "red", "+": "green"}.get(sign, "dim"))]
+    if len(lines) > most:
+        yield [(f"    ... {len(lines) - most} more lines (--full)", "dim")]
+
+
+def _changes(ours: str | None, theirs: str | None) -> Iterator[tuple[str, str]]:
+    before, after = [(text or "").splitlines() for text in (ours, theirs)]
+    changes = unified_diff(before, after, lineterm="", n=1)
+    for line in islice(changes, 2, None):  # without the names of files
+        if not line.startswith("@@"):
+            yield line[0], line[1:]
+
+
+def _text(kind: str, value: JSON) -> str | None:
+    """A side of a difference as lines of text; None: there is none."""
+    if value is None or isinstance(value, str):
+        return value
+    if kind == "call" and isinstance(value, Mapping):
+        given = value.get("input")
+        more = given.items() if isinstance(given, Mapping) else ()
+        fields = [f"{k}: {v if isinstance(v, str) else dumps(v)}" for k, v in more]
+        return "\n".join([str(value.get("name")), *fields])
+    if kind == "end" and isinstance(value, Sequence):
+        return " ".join([str(word) for word in value])
+    return dumps(value)

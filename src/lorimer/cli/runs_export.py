@@ -1,0 +1,61 @@
+"""`lorimer runs export`: a run, or its session, as JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkstemp
+
+import click
+
+from lorimer.cli.options import store_option
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run")
+@click.option("--session", is_flag=True, help="Every run of its session, not only this one.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file, which is there at the end, or not at all. Default: stdout.",
+)
+@store_option
+def export(run: str, session: bool, output: Path | None, store: str | None) -> None:
+    """Write a run as JSON lines: what it is and its manifest, then its facts.
+
+    RUN is an id or its beginning. The lines hold what the run was asked, every answer of the model,
+    and the input and result of every tool call. No key is among them, unless a tool or a person
+    put one there.
+    """
+    if output is None:
+        asyncio.run(_export(run, session, store, click.echo))
+        return
+    handle, part = mkstemp(prefix=f".{output.name}.", dir=output.parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+
+            def write(line: str) -> None:
+                file.write(line + "\n")
+
+            asyncio.run(_export(run, session, store, write))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, output)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+async def _export(run: str, session: bool, store: str | None, write: Callable[[str], None]) -> None:
+    from lorimer.cli import reading
+    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.journal.export import export as lines_of
+    from lorimer.world import RealWorld
+
+    async with opened(existing_store(store), RealWorld()) as journal:
+        row = await reading.find(journal, run, store_words(store))
+        async for line in lines_of(journal, row.run_id, session=session):
+            write(line)

@@ -1,0 +1,133 @@
+"""`lorimer runs fork`: another run from the middle of one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.fail import Fault
+from lorimer.cli.options import Terms, execution_options, output_of
+
+if TYPE_CHECKING:
+    from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.journal.recording import Recording
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run")
+@click.argument("prompt", required=False)
+@click.option(
+    "--after",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="How many of its turns the fork takes over, with the results of their calls.",
+)
+@click.option("-m", "--model", metavar="SPEC", help="Another model. Default: that of the run.")
+@click.option(
+    "--manifest",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Another agent, as this file describes it. Default: that of the run.",
+)
+@execution_options
+def fork(
+    run: str,
+    prompt: str | None,
+    after: int,
+    model: str | None,
+    manifest: Path | None,
+    workspace: Path | None,
+    allow: tuple[str, ...],
+    ask_later: bool,
+    base_url: str | None,
+    api_key_env: str | None,
+    store: str | None,
+    output_format: str,
+    include_partial_messages: bool,
+    quiet: bool,
+) -> int:
+    """Go on from the middle of a run, in a session of its own. RUN is an id or its beginning.
+
+    With a PROMPT that comes next; without one, the model is asked again after turn N, as it was
+    then: another model may do better. What was done until turn N is known to it and not done again;
+    files are as they are now. The run itself stays as it is. `lorimer runs show` counts its turns.
+
+    \b
+    Examples:
+      lorimer runs fork run_4f7 --after 3 -m claude-opus-4-6
+      lorimer runs fork run_4f7 --after 3 "Leave the tests alone."
+    """
+    output = output_of(output_format, quiet, include_partial_messages, store)
+    terms = Terms(workspace, allow, base_url, api_key_env, store, output, ask_later)
+    return asyncio.run(_fork(run, prompt, after, model, manifest, terms))
+
+
+async def _fork(
+    name: str,
+    prompt: str | None,
+    after: int,
+    model: str | None,
+    manifest: Path | None,
+    terms: Terms,
+) -> int:
+    from lorimer.cli import agent, foreground, reading
+    from lorimer.cli.call import Call
+    from lorimer.cli.drive import Drive
+    from lorimer.cli.progress import screen_for
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.cli.story import Story
+    from lorimer.core.limits import Limits
+    from lorimer.journal.recording import recorded
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    async with opened(existing_store(terms.store), world) as journal:
+        row = await reading.find(journal, name, terms.output.store_option)
+        parent = await recorded(journal, row.run_id)
+        call = await Call.of(journal, row.run_id)
+        described = agent.load(manifest) if manifest is not None else _manifest(parent)
+        if model is not None:
+            agent.choose(described, model, None)
+        if not _same_provider(parent, described):
+            call = Call(workspace=call.workspace)  # its address was another provider's
+        models, now = foreground.connected(described, terms, call, world)
+        given = parent.facts[0].data.get("limits")
+        limits = Limits.from_json(given) if isinstance(given, Mapping) else described.limits
+        story = Story()
+        screen = screen_for(story, world, quiet=terms.output.quiet)
+        rules = agent.rules_for(terms.allow, described)
+        approver = foreground.approver_for(terms, screen)
+        pipeline = foreground.assemble(
+            described, models, rules, Path(now.workspace), journal, world, approver
+        )
+        foreground.keep_call(pipeline, now, journal)
+        async with pipeline:
+            drive = Drive(pipeline, story, screen, terms.output, world, now)
+            return await drive.run(
+                lambda: pipeline.fork(
+                    parent, after=after, input=prompt, limits=limits, raise_on_error=False
+                )
+            )
+
+
+def _manifest(parent: Recording) -> EnvironmentManifest:
+    from lorimer.core.manifest import EnvironmentManifest
+
+    if parent.manifest is None:
+        raise Fault(
+            f"the manifest of run {parent.run_id} is not in this store",
+            hint="Give one: --manifest FILE.",
+        )
+    return EnvironmentManifest.from_dict(parent.manifest)
+
+
+def _same_provider(parent: Recording, described: EnvironmentManifest) -> bool:
+    from lorimer.cli.agent import spec_of
+
+    if parent.manifest is None:
+        return False
+    return spec_of(_manifest(parent)).provider == spec_of(described).provider

@@ -1,0 +1,71 @@
+"""`lorimer runs verify`: whether what is recorded is as it was written, and keeps its promises."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.fail import FAILED, OK, Fault
+from lorimer.cli.options import store_option
+
+if TYPE_CHECKING:
+    from lorimer.journal.sqlite import SQLiteJournal
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every conversation of the store.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each finding.")
+@store_option
+def verify(run: str | None, everything: bool, as_json: bool, store: str | None) -> int:
+    """Check a run, or with --all every one: nothing changed, nothing missing, every promise kept.
+
+    RUN is an id or its beginning, or the id of a session. Says for each finding in which fact it
+    shows, which rule it breaks, and what is wrong. Nothing is changed, no model is called.
+    Exit codes: 0 nothing is wrong, 1 something is, 2 there is no such run.
+    """
+    if (run is None) != everything:
+        raise Fault("name a run, or give --all", hint="lorimer runs ls")
+    return asyncio.run(_verify(run, as_json, store))
+
+
+async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
+    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.cli.text import count, short_id, visible
+    from lorimer.core.errors import PipelineError
+    from lorimer.core.jsonable import dumps
+    from lorimer.journal.verify import verify as check
+    from lorimer.world import RealWorld
+
+    wrong = 0
+    async with opened(existing_store(store), RealWorld()) as journal:
+        names = [run] if run is not None else await _streams(journal)
+        for name in names:
+            try:
+                found = await check(journal, name)
+            except PipelineError as error:
+                hint = f"lorimer runs ls{store_words(store)}"
+                raise Fault(str(error), code=error.code.value, hint=hint) from None
+            wrong += len(found)
+            for finding in found:
+                if as_json:
+                    click.echo(dumps({"in": name, **finding.to_json()}))
+                    continue
+                where = short_id(finding.run_id or name)
+                mark = click.style("✗", fg="red")
+                what = visible(finding.what)
+                click.echo(f"{mark} {where} #{finding.seq}  {finding.rule}  {what}")
+    if not as_json:
+        what = short_id(run) if run is not None else count(len(names), "conversation")
+        if wrong:
+            click.echo(click.style(f"✗ {what}: {count(wrong, 'finding')}", fg="red", bold=True))
+        else:
+            click.echo(click.style(f"✓ {what}: nothing is wrong", fg="green"))
+    return FAILED if wrong else OK
+
+
+async def _streams(journal: SQLiteJournal) -> list[str]:
+    rows = await journal.runs(limit=2**31)
+    return list(dict.fromkeys([row.stream for row in reversed(rows)]))

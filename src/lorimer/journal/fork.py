@@ -1,0 +1,80 @@
+"""The conversation as it was in the middle of a run, for another run to go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import Message
+from lorimer.core.wellformed import repaired
+from lorimer.core.world import World
+from lorimer.journal.conversation import Conversation
+from lorimer.journal.fold import Fold
+from lorimer.journal.recording import Recording
+
+
+def history_after(run: Recording, turns: int, *, prompted: bool) -> list[Message]:
+    """All that was said before the run, and its first `turns` turns with the results of their
+    calls. `prompted`: an input comes next.
+
+    Raises PipelineError `exec.input.invalid` when the run has not so many turns that are over, and
+    when the last of them is an answer and no input comes: then there is nothing to do.
+    """
+    made = turns_of(run)
+    if not 1 <= turns <= made:
+        raise PipelineError(
+            f"Run {run.run_id} cannot be forked after turn {turns}: {made or 'none'} of its turns "
+            f"{'is' if made == 1 else 'are'} over.",
+            code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+            hint=f"lorimer runs show {run.run_id} shows its turns.",
+        )
+    fold = Fold()
+    fold.messages = list(run.history)
+    for fact in run.facts:
+        if fact.iteration >= turns or fact.type == "run.end":
+            break
+        fold.apply(fact)
+    fold.close()
+    messages = repaired(fold.messages)
+    if not prompted and messages[-1].role == "assistant":
+        raise PipelineError(
+            f"Turn {turns} of run {run.run_id} is an answer: there is nothing to do after it.",
+            code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+            hint="Give the fork an input, or fork after an earlier turn.",
+        )
+    return messages
+
+
+async def open_fork(
+    journal: Journal,
+    stream: str,
+    owner: str,
+    world: World,
+    messages: Sequence[Message],
+    parent: JSON,
+    claim_s: float,
+) -> Conversation:
+    """A new conversation that begins with the fact `forked`, which holds these messages. The first
+    run's first fact, which comes next, is synced, and this with it."""
+    epoch = await journal.claim(stream, owner, claim_s)
+    said: list[JSON] = [message.to_json() for message in messages]
+    fact = Event("forked", {"parent": parent, "messages": said}, time=world.time())
+    await journal.append(stream, epoch, [fact], sync=False)
+    conversation = Conversation(journal, stream, owner, world, epoch, claim_s)
+    conversation.add([fact])
+    for message, plain in zip(messages, said, strict=True):
+        conversation.history.append(message, cast("Mapping[str, JSON]", plain))
+    return conversation
+
+
+def turns_of(run: Recording) -> int:
+    """How many turns of a run are over: of an unfinished one the last may not be."""
+    begun = [fact.iteration + 1 for fact in run.facts if fact.type == "model.intent"]
+    if run.end is not None:
+        return max(begun, default=0)
+    over = [fact.iteration + 1 for fact in run.facts if fact.type == "iteration.end"]
+    return max([*over, *[number - 1 for number in begun]], default=0)

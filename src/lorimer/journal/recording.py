@@ -1,0 +1,126 @@
+"""One run as it is recorded: what replay, fork, diff and export read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from typing import cast
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal, RunRow
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import Message
+from lorimer.core.record import record
+from lorimer.core.wellformed import repaired
+from lorimer.journal.conversation import latest
+from lorimer.journal.fold import Fold
+
+
+@record
+class Recording:
+    """A run, ended or not, with what it needs to be run again without its journal."""
+
+    run_id: str
+    session_id: str
+    """The stream it is in."""
+    history: Sequence[Message]
+    """The conversation before it."""
+    facts: Sequence[Event]
+    """All of the run, in order; the first is its run.start."""
+    manifest: Mapping[str, JSON] | None
+    """What it was begun with; None: the store does not have it."""
+
+    @property
+    def digest(self) -> str:
+        """Of the manifest."""
+        return str(self.facts[0].data.get("manifest", ""))
+
+    @property
+    def end(self) -> Event | None:
+        """Its run.end; None: it is unfinished."""
+        return self.facts[-1] if self.facts[-1].type == "run.end" else None
+
+
+async def find(journal: Journal, run_id: str) -> RunRow:
+    """The run of that id, or of the one id that begins so. Raises PipelineError
+    `exec.run.unknown`, JournalError when several begin so."""
+    row = await journal.find_run(run_id)
+    if row is None:
+        raise PipelineError(
+            f"There is no run {run_id!r} in this store.",
+            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+            hint="lorimer runs ls shows the runs there are.",
+        )
+    return row
+
+
+async def facts_of(journal: Journal, row: RunRow) -> list[Event]:
+    """The facts of one run, in order."""
+    facts: list[Event] = []
+    async with aclosing(journal.read(row.stream, row.first - 1)) as stream:
+        async for fact in stream:
+            if fact.type == "run.start" and facts:
+                break
+            facts.append(fact)
+    return facts
+
+
+async def recorded(journal: Journal, run_id: str) -> Recording:
+    """Read a run. `run_id` may be the beginning of one. Claims nothing, so the run may go on
+    meanwhile. Raises as `find`, and JournalError for damaged facts."""
+    row = await find(journal, run_id)
+    facts = await facts_of(journal, row)
+    if not facts or facts[0].type != "run.start" or facts[0].run_id != row.run_id:
+        raise JournalError(
+            f"the facts of run {row.run_id} are not where the list of runs says",
+            hint=f"lorimer runs verify {row.run_id} tells what is damaged.",
+        )
+    manifest = await manifest_of(journal, facts[0])
+    return Recording(row.run_id, row.stream, await _before(journal, row), facts, manifest)
+
+
+def origin_of(start: Event) -> dict[str, JSON]:
+    """What a run.start says of where its run comes from; nothing, unless it is a fork's."""
+    return {name: start.data[name] for name in ("parent", "title") if name in start.data}
+
+
+async def manifest_of(journal: Journal, start: Event) -> Mapping[str, JSON] | None:
+    """What the run of this run.start was begun with; None when the store does not have it."""
+    digest = start.data.get("manifest")
+    body = await journal.get(digest) if isinstance(digest, str) else None
+    try:
+        data = cast("JSON", json.loads(body)) if body is not None else None
+    except ValueError:
+        return None
+    return data if isinstance(data, Mapping) else None
+
+
+async def _before(journal: Journal, row: RunRow) -> list[Message]:
+    if row.first <= 1:
+        return []
+    folded = await latest(journal, row.stream)
+    if folded.seq >= row.first:
+        folded = Fold()
+    async with aclosing(journal.read(row.stream, folded.seq)) as stream:
+        async for fact in stream:
+            if (fact.seq or 0) >= row.first:
+                break
+            folded.apply(fact)
+    folded.close()
+    return repaired(folded.messages)
+
+
+def used_s(facts: Sequence[Event]) -> float:
+    """Seconds for which a run has been running, the times between its interruptions left out:
+    the first fact after each tells how much it was until then."""
+    used, before = 0.0, facts[0]
+    for fact in facts[1:]:
+        until_then = fact.data.get("used_s")
+        if isinstance(until_then, int | float):
+            used = float(until_then)
+        elif before.type != "run.suspended":
+            used += max(0.0, fact.time - before.time)
+        before = fact
+    return used

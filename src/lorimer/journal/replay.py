@@ -1,0 +1,344 @@
+"""Runs a recorded run again, from its facts alone: no model, no tool, no network.
+
+The engine and the stages are those of every run. Only the run's line to the outside is another: it
+answers every effect from the record, calls nothing, and stops at the first thing that is not as
+recorded. What is recorded is read, never written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, NoReturn
+
+from lorimer.core import engine
+from lorimer.core.bus import Bus, Listeners
+from lorimer.core.cancel import Reason
+from lorimer.core.context import RunContext, Safety, short_hash
+from lorimer.core.errors import (
+    ExecutorErrorCode,
+    JournalError,
+    LorimerError,
+    RunCancelled,
+    error_from_json,
+)
+from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.limits import Bounds, Limits
+from lorimer.core.plan import Plan
+from lorimer.core.record import record
+from lorimer.core.result import PipelineResult
+from lorimer.core.state import History, PipelineState
+from lorimer.journal.memory import MemoryJournal
+from lorimer.journal.recording import Recording, origin_of, used_s
+from lorimer.world.recorded import RecordedWorld
+
+VOLATILE: Final = frozenset({"times", "used_s", "reserve", "message", "posts"})
+"""What of a fact may differ in a replay: the times of stages, the time used before a resume, what
+was set aside by the prices of the day, the words of an error, and the ids of messages that were
+taken from the inbox. Of a run that was stopped
+(cancelled, out of time) also how it ended: only what was done before can be repeated."""
+
+_STOPPED: Final = ("cancelled", "timeout", "killed")
+_MONEY: Final = (
+    ExecutorErrorCode.EXEC_LIMIT_COST.value,
+    ExecutorErrorCode.EXEC_API_UNPRICED.value,
+)
+"""A call that was never made because of its price: prices change, and are not asked again."""
+
+_FACTS: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
+_NOTHING: Final[Mapping[str, JSON]] = {}
+
+
+@record
+class Divergence:
+    """The first place where a replay did not do what is recorded."""
+
+    iteration: int
+    """0-based."""
+    type: str
+    """The kind of fact."""
+    key: str
+    """Which one of the iteration."""
+    why: str
+    seq: int
+    """Of the recorded fact; 0: there is none."""
+    recorded: Mapping[str, JSON] | None
+    """Its data; None: nothing like it is recorded."""
+    found: Mapping[str, JSON] | None
+    """What the code did; None: it did nothing like it."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """A plain form for other programs."""
+        return {
+            "iteration": self.iteration,
+            "type": self.type,
+            "key": self.key,
+            "why": self.why,
+            "seq": self.seq,
+            "recorded": self.recorded,
+            "found": self.found,
+        }
+
+
+@record
+class Replayed:
+    """How a replay went."""
+
+    result: PipelineResult
+    """As the run gave it; `suspended` where the record, or the agreement, ends before the run."""
+    divergence: Divergence | None
+    """None: everything was as recorded."""
+
+
+async def replay(plan: Plan, recording: Recording) -> Replayed:
+    """Run it again with this plan. Its manifest need not be the recorded one: then the divergence
+    says where it begins to matter. Raises ConfigError when the recorded limits cannot be read."""
+    given = recording.facts[0].data.get("limits")
+    limits = Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
+    context = _Replay(recording, plan.digest, limits)
+    state = PipelineState(context, History(recording.history), recording.facts[0].data.get("input"))
+    result = await engine.run(plan, state)
+    if context.cancellation.interrupted is not None:
+        raise context.cancellation.interrupted
+    divergence = context.divergence
+    if divergence is None and result.code is ExecutorErrorCode.EXEC_JOURNAL_DIVERGED:
+        # it was the world that refused, or a reply that cannot be read
+        divergence = Divergence(context.iteration, "", "", result.error, 0, None, None)
+    return Replayed(result, divergence)
+
+
+class _Replay(RunContext):
+    """A run's line to a record of it."""
+
+    __slots__ = ("_clock", "_end", "_failed", "_left", "_same_manifest", "_used", "divergence")
+
+    def __init__(self, recording: Recording, digest: str, limits: Limits) -> None:
+        start, end = recording.facts[0], recording.end
+        seed = start.data.get("seed")
+        self._clock = RecordedWorld()
+        self._clock.now = start.time
+        self._end = end
+        self._used = used_s(recording.facts)
+        self._same_manifest = recording.digest == digest
+        self._failed = ""
+        """Code of the call before, if it failed."""
+        self._left: Event | None = None
+        """The first that is recorded and was not done."""
+        self.divergence: Divergence | None = None
+        super().__init__(
+            id=recording.run_id,
+            stream=recording.session_id,
+            epoch=0,
+            seed=seed if isinstance(seed, int) else 0,
+            world=self._clock,
+            journal=MemoryJournal(self._clock),
+            bounds=Bounds(limits, 0.0),
+            listeners=Listeners(Bus()),
+            recorded=recording.facts[:-1] if end is not None else recording.facts,
+            origin=origin_of(start),
+        )
+
+    # --- facts ---------------------------------------------------------------------------
+
+    async def record(
+        self,
+        type: str,
+        data: Mapping[str, JSON],
+        *,
+        key: str = "",
+        sync: bool = False,
+        ledger: LedgerEntry | None = None,
+    ) -> None:
+        if type == "run.end":
+            self._check_end(data)
+        elif type != "run.suspended":
+            self._check(type, key, data)
+
+    def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
+        fact = self._check(type, key, data)
+        if fact is not None:
+            self.now = fact.time
+
+    def begin_iteration(self, iteration: int) -> None:
+        left = [fact for fact in self._recorded.values() if fact.iteration < iteration]
+        if left:
+            fact = _first(left)
+            key = str(fact.data.get("key", ""))
+            self._diverge(fact.type, key, "this is recorded, and was not done", fact, None)
+        self.iteration = iteration
+        if not self._recorded and self._end is not None and self._was_stopped():
+            self.cancellation.cancel(_reason(self._end.data))
+
+    async def sleep(self, seconds: float) -> None:
+        """It was waited for already."""
+
+    def finish(self) -> None:
+        if self._recorded:
+            self._left = _first(self._recorded.values())
+        super().finish()
+
+    def _take(self, type: str, key: str) -> Event | None:
+        fact = self._recorded.pop((type, self.iteration, key), None)
+        if fact is not None:
+            self._clock.now = fact.time
+        if not self._recorded:
+            self._clock.elapsed = self._used
+        return fact
+
+    def _check(self, type: str, key: str, data: Mapping[str, JSON]) -> Event | None:
+        """The recorded fact in place of this one; None: the record ends before it."""
+        fact = self._take(type, key)
+        if fact is None:
+            if self._recorded or (self._end is not None and not self._was_stopped()):
+                self._diverge(type, key, "this is not recorded", None, data)
+            return None
+        theirs, ours = dict(fact.data), dict(data)
+        if type == "run.start" and not self._same_manifest:
+            ours["manifest"] = theirs.get("manifest")
+        # no data: the record is looked up, and what it says is taken as it is
+        if data and not _same(theirs, ours):
+            self._diverge(type, key, "it says something else", fact, data)
+        return fact
+
+    def _check_end(self, data: Mapping[str, JSON]) -> None:
+        end, left = self._end, self._left
+        if self.divergence is not None:
+            return
+        if left is not None:
+            key, why = str(left.data.get("key", "")), "this is recorded, and the run ended before"
+            self.divergence = self._told(left.type, key, why, left, data)
+            return
+        if end is None:
+            return
+        theirs, ours = dict(end.data), dict(data)
+        if self._was_stopped():
+            for name in ("status", "code", "iterations"):
+                theirs.pop(name, None)
+                ours.pop(name, None)
+        if _same(theirs, ours):
+            self.facts.append(end)
+            return
+        self.iteration = end.iteration
+        self.divergence = self._told("run.end", "", "the run ends in another way", end, data)
+
+    # --- effects -------------------------------------------------------------------------
+
+    async def effect(
+        self,
+        kind: str,
+        key: str,
+        call: Callable[[], Awaitable[Mapping[str, JSON]]],
+        *,
+        request: bytes,
+        safety: Safety,
+        intent: Mapping[str, JSON] = _NOTHING,
+        reserve_nano: int = 0,
+        aborted: Callable[[], Mapping[str, JSON]] | None = None,
+    ) -> Mapping[str, JSON]:
+        """Answered from the record. `call` is never called."""
+        intent_type, result_type = _FACTS.get(kind, ("effect.intent", "effect"))
+        if kind == "tool":
+            self.bounds.count_tool()
+        elif kind != "model":
+            key = f"{kind}:{key}"
+        begun, done = self._take(intent_type, key), self._take(result_type, key)
+        asked: dict[str, JSON] = {"key": key, "hash": short_hash(request), **intent}
+        known = begun or done
+        if known is not None and known.data.get("hash") != asked["hash"]:
+            self._diverge(known.type, key, f"the {kind} call asks something else", known, asked)
+        if begun is not None and intent:
+            theirs = {name: begun.data.get(name) for name in asked}
+            if not _same(theirs, asked):
+                self._diverge(intent_type, key, "it says something else", begun, asked)
+        if done is None:
+            # a read-only call leaves no trace before its result; and whether a failed model call
+            # is made again depends on who had listened to it
+            code = "" if self._end is None else self._end.data.get("code", "")
+            again = self._failed != "" and self._failed == code
+            reached = begun is not None or safety is Safety.READ_ONLY or again
+            await self._stop(result_type, key, asked, reached)
+        self.spend.charge(done.data)
+        error = done.data.get("error")
+        self._failed = ""
+        if isinstance(error, Mapping):  # of a tool it is a code, and the model was told
+            failure = error_from_json(error)
+            self._failed = failure.code.value
+            raise failure
+        return done.data
+
+    async def _stop(
+        self, type: str, key: str, asked: Mapping[str, JSON], reached: bool
+    ) -> NoReturn:
+        """No result of a call is recorded: the run ends here, in the way it did. `reached`: the
+        recorded run may have come as far as this call and failed in it."""
+        await asyncio.sleep(0)  # noqa: TID251 - a bare yield: calls beside this one have results
+        end = self._end
+        if not self._recorded:
+            if end is None:
+                self.cancellation.cancel(Reason.SHUTDOWN)
+                self.cancellation.check()
+                raise RunCancelled("It is recorded so far.", code=_SUSPENDED)
+            if self._was_stopped():
+                self.cancellation.cancel(_reason(end.data))
+                self.cancellation.check()
+            if (reached and end.data.get("code")) or end.data.get("code") in _MONEY:
+                # not of the class that its code belongs to: nobody is to try again
+                raise LorimerError(
+                    str(end.data.get("message", "")), code=error_from_json(end.data).code
+                )
+        self._diverge(type, key, "no result of this call is recorded", None, asked)
+
+    def _was_stopped(self) -> bool:
+        return self._end is not None and self._end.data.get("status") in _STOPPED
+
+    # --- divergence ----------------------------------------------------------------------
+
+    def _diverge(
+        self,
+        type: str,
+        key: str,
+        why: str,
+        fact: Event | None,
+        found: Mapping[str, JSON] | None,
+    ) -> NoReturn:
+        if self.divergence is None:
+            self.divergence = self._told(type, key, why, fact, found)
+        raise JournalError(
+            f"The replay of run {self.id} diverges: {self.divergence.why}.",
+            code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
+        )
+
+    def _told(
+        self,
+        type: str,
+        key: str,
+        why: str,
+        fact: Event | None,
+        found: Mapping[str, JSON] | None,
+    ) -> Divergence:
+        iteration = self.iteration if fact is None else fact.iteration
+        seq, theirs = (fact.seq or 0, fact.data) if fact is not None else (0, None)
+        return Divergence(iteration, type, key, why, seq, theirs, found)
+
+
+def _first(facts: Iterable[Event]) -> Event:
+    return min(facts, key=lambda fact: fact.seq or 0)
+
+
+_SUSPENDED: Final = ExecutorErrorCode.EXEC_RUN_SHUTDOWN
+
+
+def _same(theirs: Mapping[str, JSON], ours: Mapping[str, JSON]) -> bool:
+    """Equal but for what is volatile; tuples and lists are the same here."""
+    sides = [{k: v for k, v in side.items() if k not in VOLATILE} for side in (theirs, ours)]
+    return canonical(sides[0]) == canonical(sides[1])
+
+
+def _reason(end: Mapping[str, JSON]) -> Reason:
+    """Who stopped a run, by its run.end."""
+    if end.get("status") == "timeout":
+        return Reason.TIMEOUT
+    message = str(end.get("message", ""))
+    return next((reason for reason in Reason if reason.value in message), Reason.CALLER)

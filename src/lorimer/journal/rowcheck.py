@@ -1,0 +1,75 @@
+"""Reads the rows of one stream as they lie in the file, and tells what is wrong with them: readers
+of facts stop at the first damage, this goes on behind it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lorimer.core.errors import JournalError
+from lorimer.core.journal import Damage
+from lorimer.journal.chain import START, mark
+from lorimer.journal.codec import length
+from lorimer.journal.database import Database, Value, one
+from lorimer.journal.rows import CHUNK_ROWS, whole
+from lorimer.journal.schema import STREAM_BITS
+
+_SEQ: Final = (1 << STREAM_BITS) - 1
+
+
+class RowCheck:
+    """A pass over all rows of one stream, chunk by chunk. One change in the file is one finding:
+    behind it the check goes on from what is there."""
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._at = -1
+        """Of the last row seen; -1: none yet."""
+        self._next: int | None = 1
+        """Seq that the next row has to begin with; None: the row before cannot be read."""
+        self._before: bytes | None = START
+        """Mark of the row before; None: that row is missing."""
+        self.found: list[Damage] = []
+
+    def chunk(self, db: Database) -> bool:
+        """Look at the next rows; whether there may be more."""
+        if self._at < 0:
+            row = one(db, "SELECT id FROM streams WHERE name=?", self._stream)
+            if row is None:
+                return False
+            self._at = whole(row[0]) << STREAM_BITS
+        rows = list(
+            db.execute(
+                # as bytes: the marks are of what is there, be it text or not
+                "SELECT at, CAST(body AS BLOB), mark FROM facts WHERE at BETWEEN ? AND ? "
+                "ORDER BY at LIMIT ?",
+                (self._at + 1, self._at | _SEQ, CHUNK_ROWS),
+            )
+        )
+        for at, body, marked in rows:
+            self._row(whole(at), body, marked)
+        return len(rows) == CHUNK_ROWS
+
+    def _row(self, at: int, body: Value, marked: Value) -> None:
+        first = at & _SEQ
+        self._at = at
+        raw = body if isinstance(body, bytes) else b""
+        if self._next is not None and first != self._next:
+            if first > self._next:
+                self._tell(self._next, f"facts {self._next} to {first - 1} are missing")
+                self._before = None
+            else:
+                self._tell(first, "two rows hold this fact")
+        if self._before is not None and marked != mark(self._before, at, raw):
+            self._tell(first, "its row is not as it was written, or the row before it")
+        self._before = marked if isinstance(marked, bytes) else None
+        try:
+            self._next = first + length(raw.decode(), first, self._stream)
+        except UnicodeDecodeError:
+            self._next = None
+            self._tell(first, "its row is not text")
+        except JournalError as error:
+            self._next = None
+            self._tell(first, str(error))
+
+    def _tell(self, seq: int, what: str) -> None:
+        self.found.append(Damage(seq, what))

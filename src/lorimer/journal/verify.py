@@ -1,0 +1,154 @@
+"""Tells whether a run, or a conversation, is as it was written and keeps to the contract: its rows,
+its facts, and what the store keeps beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from hashlib import blake2b
+from typing import Final, cast
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError, PipelineError
+from lorimer.core.journal import Journal, RunRow
+from lorimer.core.jsonable import JSON
+from lorimer.core.limits import Limits
+from lorimer.journal.contract import Contract, Finding, RunFacts
+from lorimer.journal.fold import Fold
+from lorimer.journal.projection import ended_row, started_row
+from lorimer.journal.recording import Recording
+
+_ALL: Final = 2**31
+
+
+async def verify(journal: Journal, name: str) -> list[Finding]:
+    """What is wrong with a run (its id, or the beginning of it) or with a whole conversation (its
+    session id); [] when nothing is. Reads all of the conversation, claims nothing, writes nothing.
+
+    Raises PipelineError `exec.run.unknown` when there is neither.
+    """
+    row = await journal.find_run(name)
+    stream = row.stream if row is not None else name
+    rows = await journal.runs(limit=_ALL, stream=stream)
+    if not rows:
+        raise PipelineError(
+            f"There is no run and no conversation {name!r} in this store.",
+            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+            hint="lorimer runs ls shows the runs there are.",
+        )
+    found = sorted(await _stream(journal, stream, rows), key=lambda finding: finding.seq)
+    if row is None or name == stream:
+        return found
+    after = min([other.first for other in rows if other.first > row.first], default=_ALL)
+    return [
+        finding
+        for finding in found
+        if finding.run_id == row.run_id or row.first <= finding.seq < after
+    ]
+
+
+def verify_recording(recording: Recording) -> list[Finding]:
+    """What is wrong with the facts of one run, as `read_export` gives them: without a store there
+    are no rows, no ledger and no list of runs to compare with."""
+    contract = Contract()
+    for fact in recording.facts:
+        contract.fold.messages = contract.fold.messages or list(recording.history)
+        contract.take(fact)
+    found = list(contract.found)
+    for facts in contract.runs.values():
+        found += _limits(facts, recording.manifest)
+    return found
+
+
+async def _stream(journal: Journal, stream: str, rows: list[RunRow]) -> list[Finding]:
+    damage = await journal.check(stream)
+    found = [Finding(place.seq, "rows", "", place.what) for place in damage]
+    contract = Contract()
+    kept = await journal.snapshot(stream)
+    complete = True
+    try:
+        async for fact in journal.read(stream):
+            contract.take(fact)
+            if kept is not None and fact.seq == kept[0]:
+                found += _snapshot(kept, contract.fold)
+    except JournalError as error:
+        complete = False  # the facts behind it cannot be judged
+        if not damage:
+            found.append(Finding(contract.fold.seq + 1, "rows", "", str(error)))
+    found += contract.found
+    for row in rows:
+        facts = contract.runs.get(row.run_id)
+        if facts is not None:
+            found += _listed(row, facts) if complete or facts.end is not None else ()
+            found += await _kept(journal, facts)
+        elif complete:
+            found.append(Finding(row.first, "list", row.run_id, "its facts are not there"))
+    known = {row.run_id for row in rows}
+    for run_id, facts in contract.runs.items():
+        if run_id not in known:
+            seq = facts.start.seq or 0
+            found.append(Finding(seq, "list", run_id, "it is not in the list of runs"))
+    return found
+
+
+def _snapshot(kept: tuple[int, bytes], fold: Fold) -> Iterator[Finding]:
+    try:
+        same = Fold.load(kept[1]).to_json() == fold.to_json()
+    except JournalError as error:
+        yield Finding(kept[0], "snapshot", "", str(error))
+        return
+    if not same:
+        yield Finding(kept[0], "snapshot", "", "the snapshot is not what its facts come to")
+
+
+def _listed(row: RunRow, facts: RunFacts) -> Iterator[Finding]:
+    told = started_row(row.stream, facts.start.seq or 0, facts.start)
+    if facts.end is not None:
+        told = ended_row(told, facts.end)
+    listed, said = asdict(row), asdict(told)
+    for name in listed:
+        if listed[name] != said[name]:
+            what = f"the list of runs says {name} {listed[name]!r}, its facts {said[name]!r}"
+            yield Finding(row.first, "list", row.run_id, what)
+
+
+async def _kept(journal: Journal, facts: RunFacts) -> list[Finding]:
+    """Of what the store keeps beside a run's facts: its money and its manifest."""
+    run_id, seq = facts.run_id, facts.start.seq or 0
+    found: list[Finding] = []
+    digest = facts.start.data.get("manifest")
+    body = await journal.get(digest) if isinstance(digest, str) else None
+    if body is None:
+        found.append(Finding(seq, "manifest", run_id, f"its manifest {digest} is not kept"))
+    elif blake2b(body, digest_size=16).hexdigest() != digest:
+        found.append(Finding(seq, "manifest", run_id, "its manifest is not the one it names"))
+    else:
+        found += _limits(facts, cast("JSON", json.loads(body)))
+    if facts.end is not None:  # of a run that goes on, the ledger may be ahead of what was read
+        balance = await journal.balance(run_id)
+        if (balance.spent, balance.reserved) != (facts.cost_nano, 0):
+            what = (
+                f"the ledger says {balance.spent} spent and {balance.reserved} set aside, its "
+                f"facts {facts.cost_nano} and 0"
+            )
+            found.append(Finding(facts.end.seq or 0, "ledger", run_id, what))
+    return found
+
+
+def _limits(facts: RunFacts, manifest: JSON) -> Iterator[Finding]:
+    given = facts.start.data.get("limits")
+    if not isinstance(given, Mapping) and isinstance(manifest, Mapping):
+        given = manifest.get("limits")
+    seq = (facts.end or facts.start).seq or 0
+    try:
+        limits = Limits.from_json(given if isinstance(given, Mapping) else {})
+    except LorimerError as error:
+        yield Finding(seq, "manifest", facts.run_id, f"its limits cannot be read: {error}")
+        return
+    if facts.turns > limits.max_turns:
+        what = f"{facts.turns} turns, and the limit is {limits.max_turns}"
+        yield Finding(seq, "C6", facts.run_id, what)
+    most = limits.max_cost_nano
+    if most is not None and facts.cost_nano > most:
+        what = f"{facts.cost_nano} nano-dollars spent, and the limit is {most}"
+        yield Finding(seq, "C6", facts.run_id, what)

@@ -1,0 +1,44 @@
+"""Models that are named and never asked: for replays, where no key is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.messages import Delta, Request, Response, Usage
+from lorimer.core.world import World
+from lorimer.models.registry import PROVIDERS
+from lorimer.models.spec import ModelSpec, parse_spec
+
+
+class Unasked:
+    """A `ModelResolver` that needs neither key nor SDK."""
+
+    def resolve(self, spec: str) -> UnaskedModel:
+        """The model of that name. Raises ConfigError when the spec names none."""
+        return UnaskedModel(parse_spec(spec, PROVIDERS))
+
+    async def aclose(self) -> None:
+        """There is nothing open."""
+
+
+class UnaskedModel:
+    """One of them; implements `core.model.Model`."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.provider = spec.provider
+        self.name = spec.model
+
+    def price(self, usage: Usage, *, model: str = "") -> int | None:
+        """Nothing: what was paid is recorded."""
+        return 0
+
+    async def stream(
+        self, request: Request, *, world: World
+    ) -> AsyncGenerator[Delta | Response, None]:
+        """Raises APIError `exec.api.no_client`."""
+        raise APIError(
+            f"The model {self.name!r} is there to be replayed, not to be asked.",
+            code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+        )
+        yield  # a generator, as every model's stream

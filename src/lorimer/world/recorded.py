@@ -1,0 +1,74 @@
+"""The world of a replay: its clock shows what is recorded, and nothing outside can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.world import Finished, ProcessLimits
+
+if TYPE_CHECKING:
+    import httpx2
+
+
+class RecordedWorld:
+    """`World` for one replay. Whoever replays turns its clocks."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        """Wall clock, seconds: of the fact that was answered last."""
+        self.elapsed = 0.0
+        """Seconds for which the run had been running."""
+        self._ids = 0
+
+    def time(self) -> float:
+        """What is recorded."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """What is recorded."""
+        return self.elapsed
+
+    async def sleep(self, seconds: float) -> None:
+        """Not at all: it was waited for already."""
+
+    def new_id(self, prefix: str) -> str:
+        """Numbered; never that of a recorded thing."""
+        self._ids += 1
+        return f"{prefix}_replay{self._ids}"
+
+    def dice(self, seed: int | str | None = None) -> Random:
+        """The numbers that every world gives for the seed; without one, always the same."""
+        return Random(0 if seed is None else seed)
+
+    def http(self) -> httpx2.AsyncClient:
+        """Raises JournalError."""
+        raise _refusal("open a connection")
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        limits: ProcessLimits = ProcessLimits(),
+    ) -> Finished:
+        """Raises JournalError."""
+        raise _refusal(f"run {argv[0] if argv else 'a program'}")
+
+    def outside(self, what: str) -> AbstractContextManager[None]:
+        """Nothing to do: no clock runs."""
+        return nullcontext()
+
+
+def _refusal(what: str) -> JournalError:
+    return JournalError(
+        f"A stage wants to {what} in a replay, outside of any effect.",
+        code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
+        hint="What touches the outside has to go through state.run.effect.",
+    )

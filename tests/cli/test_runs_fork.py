@@ -1,0 +1,60 @@
+"""`lorimer runs fork`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lorimer.testing.fake_server import FakeLLMServer, Turn
+from tests.cli.support import invoke, last_run, lines
+from tests.cli.test_runs import finished
+
+
+def forked(*words: str) -> tuple[str, FakeLLMServer]:
+    """Fork a finished run; the run, and what the model's server was asked."""
+    run = finished()
+    with FakeLLMServer([Turn(text="Done otherwise.")]) as server:
+        result = invoke("runs", "fork", run[:12], *words, "--base-url", server.url)
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout == "Done otherwise.\n"
+    return run, server
+
+
+def test_the_model_is_asked_again_after_that_turn(own_place: Path) -> None:
+    run, server = forked("--after", "1", "-m", "claude-opus-4-6")
+    written = (own_place / "a.txt").stat().st_mtime_ns
+    [request] = server.requests
+    assert request.body["model"] == "claude-opus-4-6"
+    messages = request.body["messages"]
+    assert isinstance(messages, list)
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+    assert (own_place / "a.txt").stat().st_mtime_ns == written
+    fork = last_run()
+    shown = invoke("runs", "show", fork).stdout
+    assert f"  forked of {run} after turn 1" in shown
+    assert "  task   Tidy up this folder" in shown
+    assert invoke("runs", "verify", "--all").exit_code == 0
+    assert invoke("runs", "replay", fork).exit_code == 0
+    head, first, *_ = lines(invoke("runs", "export", fork).stdout)
+    assert len(head["messages"]) == 3  # type: ignore[arg-type]
+    assert first["data"]["parent"] == {"run": run, "iteration": 0}  # type: ignore[index, call-overload]
+
+
+def test_with_a_prompt_it_goes_on_with_that() -> None:
+    _, server = forked("--after", "3", "And now tidy the rest.")
+    messages = server.requests[0].body["messages"]
+    assert isinstance(messages, list)
+    assert len(messages) == 7
+    assert "And now tidy the rest." in str(messages[-1])
+
+
+def test_what_cannot_be_forked(own_place: Path) -> None:
+    run = finished()
+    answer = invoke("runs", "fork", run, "--after", "3", "--base-url", "http://127.0.0.1:9")
+    assert answer.exit_code == 2
+    assert "Turn 3 of run" in answer.stderr
+    assert "there is nothing to do after it" in answer.stderr
+    late = invoke("runs", "fork", run, "--after", "9", "x", "--base-url", "http://127.0.0.1:9")
+    assert "cannot be forked after turn 9: 3 of its turns are over" in late.stderr
+    assert invoke("runs", "fork", "run_zzz", "--after", "1").exit_code == 2
+    assert invoke("runs", "fork", run).exit_code == 2
+    assert last_run() == run, "nothing was begun"

@@ -1,0 +1,59 @@
+"""`lorimer runs verify`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tests.cli.support import invoke, lines
+from tests.journal.stored.make import write
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("kept") / "journal.db"
+    write(path)
+    return path
+
+
+@pytest.fixture
+def store(kept: Path, own_place: Path) -> Path:
+    return Path(shutil.copy(kept, own_place / "kept.db"))
+
+
+def test_a_good_store(store: Path) -> None:
+    result = invoke("runs", "verify", "--all", "--store", "kept.db")
+    assert (result.exit_code, result.stdout) == (0, "✓ 2 conversations: nothing is wrong\n")
+    one = invoke("runs", "verify", "run_vek", "--store", "kept.db")
+    assert (one.exit_code, one.stdout) == (0, "✓ run_vek: nothing is wrong\n")
+    assert invoke("runs", "verify", "--all", "--json", "--store", "kept.db").stdout == ""
+
+
+def test_a_changed_store(store: Path) -> None:
+    db = apsw.Connection(str(store))
+    db.execute("UPDATE facts SET body=replace(body,'sent','lost')")
+    db.execute("UPDATE runs SET cost=7 WHERE title='Hi'")
+    db.close()
+    result = invoke("runs", "verify", "session_stored", "--store", "kept.db")
+    assert result.exit_code == 1
+    first, second, last = result.stdout.splitlines()
+    assert first.startswith("✗ session_stored #11  rows  its row is not as it was written")
+    assert second.endswith("#17  list  the list of runs says cost_nano 7, its facts 810000")
+    assert last == "✗ session_stored: 2 findings"
+    found = lines(invoke("runs", "verify", "--all", "--json", "--store", "kept.db").stdout)
+    assert [(f["in"], f["seq"], f["rule"]) for f in found] == [
+        ("session_stored", 11, "rows"),
+        ("session_stored", 17, "list"),
+    ]
+
+
+def test_wrong_words(store: Path) -> None:
+    unknown = invoke("runs", "verify", "run_zzz", "--store", "kept.db")
+    assert unknown.exit_code == 2
+    assert "There is no run and no conversation 'run_zzz'" in unknown.stderr
+    assert "hint: lorimer runs ls --store kept.db" in unknown.stderr
+    assert invoke("runs", "verify", "run_a", "--all").exit_code == 2
+    assert invoke("runs", "verify", "--all", "--store", "none.db").exit_code == 2

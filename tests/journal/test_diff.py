@@ -1,0 +1,127 @@
+"""Two runs side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.limits import Limits
+from lorimer.core.messages import ThinkingBlock, Usage
+from lorimer.journal import MemoryJournal
+from lorimer.journal.diff import Comparison, diff
+from lorimer.journal.recording import Recording, recorded
+from lorimer.models.pricing import Price
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.core.support import Do, held, make, use
+
+
+async def ran(
+    world: SimulatedWorld, replies: Sequence[Any], input: str = "go", **options: Any
+) -> Recording:
+    journal = MemoryJournal(world)
+    model = ScriptedModel(replies, usage=Usage(100, 10), price=Price(1, 1), latency_s=2)
+    tools = [Do("look", lambda given, _: f"saw {given.get('at')}")]
+    agent = make(world, model, "chat", tools=tools, journal=journal)
+    result = await agent.run(input, raise_on_error=False, **options)
+    return await recorded(journal, result.run_id)
+
+
+def places(found: Comparison) -> list[tuple[int, str, str]]:
+    return [(item.iteration, item.kind, item.key) for item in found.differences]
+
+
+def test_a_run_that_says_the_same_is_the_same_whatever_its_ids_and_times() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        one = await ran(world, [[use("look", "c1", at="a")], "done"])
+        await world.sleep(5)
+        two = await ran(world, [[use("look", "other", at="a")], "done"])
+        assert one.run_id != two.run_id
+        assert diff(one, two).differences == []
+
+    simulate(main)
+
+
+def test_what_differs_is_told_where_it_differs() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        one = await ran(world, [[use("look", "c1", at="a"), use("look", "c2", at="b")], "done"])
+        two = await ran(
+            world,
+            [[ThinkingBlock("hm"), use("look", "c1", at="a"), use("look", "c2", at="z")], "fine"],
+            "go on",
+            limits=Limits(max_turns=9),
+        )
+        found = diff(one, two)
+        assert places(found) == [
+            (0, "limits", "max_turns"),
+            (0, "input", ""),
+            (0, "thinking", ""),
+            (0, "call", "1"),
+            (0, "result", "1"),
+            (1, "reply", ""),
+        ]
+        assert [(item.left, item.right) for item in found.differences[3:]] == [
+            (
+                {"name": "look", "input": {"at": "b"}},
+                {"name": "look", "input": {"at": "z"}},
+            ),
+            ("saw b", "saw z"),
+            ("done", "fine"),
+        ]
+        json.dumps(found.to_json())
+
+    simulate(main)
+
+
+def test_turns_that_one_of_them_has_alone_and_their_figures() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        error = APIError("busy", code=ExecutorErrorCode.EXEC_API_SERVER_ERROR)
+        one = await ran(world, ["done"])
+        two = await ran(world, [error, [use("look", "c", at="a")], "done"])
+        found = diff(one, two)
+        assert places(found) == [
+            (0, "attempt", "0"),
+            (0, "reply", ""),
+            (0, "call", "0"),
+            (0, "result", "0"),
+            (0, "end", ""),
+            (1, "reply", ""),
+            (1, "end", ""),
+        ]
+        assert [(f.turns, f.tool_calls, f.cost_nano) for f in (found.left, found.right)] == [
+            (1, 0, 110_000),
+            (2, 1, 220_000),
+        ]
+        assert found.left.seconds == 2
+        assert found.right.seconds > 6
+        assert found.right.usage == Usage(200, 20)
+
+    simulate(main)
+
+
+def test_an_unfinished_run_has_figures_too() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        whole = await ran(world, [[use("look", "c", at="a")], "done"])
+        journal = await held(world, whole.facts[:6])
+        part = await recorded(journal, whole.run_id)
+        found = diff(whole, part)
+        assert (found.right.status, found.right.turns) == ("", 2)
+        assert places(found)[-2:] == [(1, "reply", ""), (1, "end", "")]
+
+    simulate(main)
+
+
+def test_manifests_are_compared_field_by_field() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        one = await ran(world, ["done"])
+        manifest = json.loads(json.dumps(one.manifest))
+        manifest["model"]["temperature"] = 0.5
+        manifest["stages"][1]["config"] = {"stateless": True}
+        two = Recording(one.run_id, one.session_id, one.history, one.facts, manifest)
+        assert [(item.key, item.right) for item in diff(one, two).differences] == [
+            ("model.temperature", 0.5),
+            ("stages[2].config.stateless", True),
+        ]
+
+    simulate(main)

@@ -1,0 +1,266 @@
+"""`verify`: what a journal shows when somebody, or something, has changed it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+import pytest
+
+from lorimer.core.errors import PipelineError
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal
+from lorimer.core.messages import user_message
+from lorimer.journal import Fold, MemoryJournal, SQLiteJournal
+from lorimer.journal.chain import mark
+from lorimer.journal.contract import Contract, Finding
+from lorimer.journal.verify import verify
+from lorimer.testing import SimulatedWorld, simulate
+from tests.core.support import Do, make, use
+from tests.journal.stored.make import write
+from tests.journal.support import NOW
+
+T = TypeVar("T")
+MANIFEST = b'{"limits":{"max_turns":1}}'
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("kept") / "journal.db"
+    write(path)
+    return path
+
+
+@pytest.fixture
+def path(kept: Path, tmp_path: Path) -> Path:
+    """A journal that nobody has touched, to be changed."""
+    return Path(shutil.copy(kept, tmp_path / "journal.db"))
+
+
+def on(path: Path, ask: Callable[[Journal], Awaitable[T]]) -> T:
+    async def main() -> T:
+        async with SQLiteJournal(path) as journal:
+            return await ask(journal)
+
+    return asyncio.run(main())
+
+
+def changed(path: Path, *statements: str) -> list[Finding]:
+    """What is found in the conversation once these were executed."""
+    db = apsw.Connection(str(path))
+    for sql in statements:
+        db.execute(sql)
+    assert statements == () or db.total_changes(), "nothing was changed"
+    db.close()
+    return on(path, lambda journal: verify(journal, "session_stored"))
+
+
+def told(findings: list[Finding]) -> list[tuple[int, str]]:
+    return [(finding.seq, finding.rule) for finding in findings]
+
+
+def runs_of(path: Path) -> dict[str, str]:
+    """Ids by title."""
+    rows = on(path, lambda journal: journal.runs())
+    return {row.title: row.run_id for row in rows}
+
+
+def test_nothing_is_wrong_with_what_lorimer_wrote(path: Path) -> None:
+    assert changed(path) == []
+    for run_id in runs_of(path).values():
+        assert on(path, lambda journal, name=run_id[:12]: verify(journal, name)) == []
+
+
+def test_what_is_not_there_is_said(path: Path) -> None:
+    with pytest.raises(PipelineError, match="no run and no conversation 'run_zzz'"):
+        on(path, lambda journal: verify(journal, "run_zzz"))
+
+
+ROW = "WHERE at & 0xffffffff = {} AND at >> 32 = 1"
+
+
+@pytest.mark.parametrize(
+    ("sql", "where"),
+    [
+        ("UPDATE facts SET body=replace(body,'sent','lost') " + ROW.format(11), [(11, "rows")]),
+        ("UPDATE facts SET mark=x'00' " + ROW.format(11), [(11, "rows"), (12, "rows")]),
+        # times only: the facts alone could not show it
+        ("UPDATE facts SET body=replace(body,'[0,0,','[9,0,') " + ROW.format(15), [(15, "rows")]),
+    ],
+    ids=["what a tool said", "a mark", "stage times"],
+)
+def test_a_changed_row_is_found(path: Path, sql: str, where: list[tuple[int, str]]) -> None:
+    assert told(changed(path, sql)) == where
+
+
+def test_a_row_that_is_gone_is_found_and_the_rest_judged(path: Path) -> None:
+    found = changed(path, "DELETE FROM facts " + ROW.format(11))
+    assert told(found) == [(11, "rows")]
+    assert found[0].what == "facts 11 to 11 are missing"
+
+
+def test_two_rows_that_changed_places_are_found(path: Path) -> None:
+    swap = [
+        f"UPDATE facts SET at={a} WHERE at={b}"
+        for a, b in ((7, 1 << 32 | 4), (1 << 32 | 4, 1 << 32 | 6), (1 << 32 | 6, 7))
+    ]
+    assert {(4, "rows"), (6, "rows")} <= set(told(changed(path, *swap)))
+
+
+def test_the_end_of_a_stream_that_is_gone_is_found(path: Path) -> None:
+    """The chain cannot tell: the list of runs and the ledger can."""
+    whole = runs_of(path)
+    found = changed(path, "DELETE FROM facts WHERE at >> 32 = 1 AND at & 0xffffffff >= 15")
+    assert {finding.rule for finding in found} == {"list"}
+    assert {finding.run_id for finding in found} == {
+        whole["Tell Ann — ünïcode too."],
+        whole["Hi"],
+        whole["Tell nobody."],
+    }
+
+
+def test_only_the_named_run_is_told_of(path: Path) -> None:
+    whole = runs_of(path)
+    assert changed(path, "UPDATE facts SET body=replace(body,'sent','lost') " + ROW.format(11))
+    assert on(path, lambda journal: verify(journal, whole["Hi"])) == []
+    [finding] = on(path, lambda journal: verify(journal, whole["Tell Ann — ünïcode too."]))
+    assert finding.seq == 11
+
+
+@pytest.mark.parametrize(
+    ("sql", "rule"),
+    [
+        ("UPDATE runs SET cost=1 WHERE title='Hi'", "list"),
+        ("UPDATE runs SET status='error' WHERE title='Hi'", "list"),
+        ("DELETE FROM runs WHERE title='Hi'", "list"),
+        ("UPDATE ledger SET spent=spent-1 WHERE spent=2430000", "ledger"),
+        ("UPDATE ledger SET reserved=5 WHERE spent=2430000", "ledger"),
+        ("UPDATE documents SET body=x'7b7d'", "manifest"),
+        ("DELETE FROM documents", "manifest"),
+        ("INSERT INTO snapshots VALUES(1,16,x'00')", "snapshot"),
+    ],
+)
+def test_what_is_kept_beside_the_facts_is_compared_with_them(
+    path: Path, sql: str, rule: str
+) -> None:
+    assert {finding.rule for finding in changed(path, sql)} == {rule}
+
+
+def test_a_snapshot_that_says_something_else_is_found(path: Path) -> None:
+    async def put(journal: Journal) -> None:
+        other = Fold()
+        other.seq = 16
+        other.messages = [user_message("never said")]
+        await journal.put_snapshot("session_stored", 16, other.dump())
+
+    on(path, put)
+    [finding] = changed(path)
+    assert (finding.rule, finding.what) == (
+        "snapshot",
+        "the snapshot is not what its facts come to",
+    )
+
+
+def test_a_row_that_is_no_json_is_told_once_and_what_is_behind_it_too(path: Path) -> None:
+    found = changed(
+        path,
+        "UPDATE facts SET body='[[' " + ROW.format(5),
+        "UPDATE facts SET body=replace(body,'sent','lost') " + ROW.format(11),
+    )
+    assert told(found) == [(5, "rows"), (5, "rows"), (11, "rows")]
+
+
+# --- the contract: facts that nobody should write ---------------------------------------------
+
+CALLS = [{"type": "tool_use", "id": "c", "name": "send", "input": {}}]
+H = "0" * 24
+
+
+def facts(*steps: tuple[object, ...]) -> list[Event]:
+    """Facts of a run: kind, data, and maybe iteration and run."""
+    made: list[Event] = []
+    for seq, (kind, data, *rest) in enumerate(steps, 1):
+        iteration, run = [*rest, *(0, "run_a")[len(rest) :]]
+        made.append(Event(kind, data, run, iteration, NOW + seq, seq=seq))  # type: ignore[arg-type]
+    return made
+
+
+START = ("run.start", {"run_id": "run_a", "input": "hi", "manifest": "m", "seed": 1})
+ASKED = ("model.intent", {"key": "0", "hash": H})
+CALLED = ("model.reply", {"key": "0", "content": CALLS, "cost": 3, "usage": {"output_tokens": 2}})
+BEGUN = ("tool.intent", {"key": "0", "hash": H, "effects": "send"})
+DONE = ("tool.result", {"key": "0", "content": "ok"})
+OVER = ("iteration.end", {"times": []})
+SUMS = {"status": "ok", "cost": 3, "usage": {"output_tokens": 2}, "iterations": 1}
+END = ("run.end", SUMS)
+
+
+def broken(*steps: tuple[object, ...]) -> list[tuple[int, str]]:
+    contract = Contract()
+    for fact in facts(*steps):
+        contract.take(fact)
+    return told(contract.found)
+
+
+def test_a_good_run_breaks_nothing() -> None:
+    assert broken(START, ASKED, CALLED, BEGUN, DONE, OVER, END) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"),
+    [
+        ((START, ASKED, CALLED, BEGUN, DONE, END, END), [(7, "C1")]),
+        ((START, ASKED, CALLED, BEGUN, DONE, END, ("effect", {"key": "x:y"})), [(7, "C1")]),
+        ((START, ASKED, (*START[:1], {**START[1], "run_id": "run_b"}, 0, "run_b")), [(3, "C1")]),
+        ((START, ("effect", {"key": "x:y"}, 0, "run_b")), [(2, "order")]),
+        ((START, ("forked", {"parent": {}, "messages": []}, 0, "")), [(2, "order"), (2, "C5")]),
+        ((START, ASKED, CALLED, DONE, OVER, END), [(4, "C2")]),
+        ((START, CALLED, BEGUN, DONE, OVER, END), [(2, "C2")]),
+        ((START, ASKED, CALLED, BEGUN, DONE, DONE, OVER, END), [(6, "C3")]),
+        ((START, ASKED, CALLED, BEGUN, BEGUN, DONE, OVER, END), [(5, "C3")]),
+        (
+            (START, ASKED, CALLED, (DONE[0], {**DONE[1], "key": "1", "hash": H}), END),
+            [(4, "C3"), (4, "C5")],
+        ),
+        ((START, ASKED, CALLED, OVER, BEGUN, DONE, END), [(5, "order"), (6, "order")]),
+        ((START, ASKED, (*CALLED, 2), END), [(3, "order"), (3, "C2"), (4, "order")]),
+        ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "cost": 4})), [(6, "C10")]),
+        ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "usage": {}})), [(6, "C10")]),
+        ((START, ASKED, CALLED, BEGUN, DONE, (END[0], {**SUMS, "iterations": 2})), [(6, "C10")]),
+    ],
+)
+def test_a_broken_promise_is_found(
+    steps: tuple[tuple[object, ...], ...], found: list[tuple[int, str]]
+) -> None:
+    assert broken(*steps) == found
+
+
+def test_more_turns_and_money_than_allowed_are_found() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        agent = make(world, [[use("look")], "done"], "chat", tools=[Do("look")], journal=journal)
+        result = await agent.run("go")
+        assert await verify(journal, result.run_id) == []
+        start = result.events[0]
+        start.data = {**start.data, "limits": {"max_turns": 1}}
+        [finding] = await verify(journal, result.run_id)
+        assert (finding.rule, finding.what) == ("C6", "2 turns, and the limit is 1")
+
+    simulate(main)
+
+
+def test_the_same_row_has_another_mark_in_another_place_and_after_another() -> None:
+    one = mark(b"", 1 << 32 | 1, b"row")
+    assert len(one) == 12
+    assert one == mark(b"", 1 << 32 | 1, b"row")
+    others = [
+        mark(b"", 2 << 32 | 1, b"row"),
+        mark(b"", 1 << 32 | 2, b"row"),
+        mark(one, 1 << 32 | 1, b"row"),
+        mark(b"", 1 << 32 | 1, b"raw"),
+    ]
+    assert len({one, *others}) == 5
