@@ -42,12 +42,14 @@ class Count:
     """Tool calls begun again that had ended, and no more than that."""
     tool_cut: int = 0
     """Tool calls begun again that a kill had cut off."""
-    told: int = 0
-    """Tool calls about which the model was told something else than their result."""
-    not_run: int = 0
-    """Tool calls that never began, and the model was told something else than a result."""
-    not_run_silently: int = 0
-    """Tool calls that never began, and the model was not told so."""
+    told_ended: int = 0
+    """Tool calls that had ended, and the model was told something else than their result."""
+    told_cut: int = 0
+    """The same of calls that a kill had cut off."""
+    told_unbegun: int = 0
+    """The same of calls that never began."""
+    lost: int = 0
+    """Tool calls that never began, and the model was told that they had ended."""
     places: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PLACES.values(), 0))
     """Where the kills fell: after which mark."""
     troubles: list[str] = field(default_factory=list)
@@ -87,9 +89,11 @@ def _add(total: Count, story: Story, turns: int) -> None:
 
     odd = {int(n) for mark in marks for n in mark.get("odd", {})}
     missed = {n for n in range(turns) if ("tool", n) not in begun}
-    total.told += len(odd)
-    total.not_run += len(missed & odd)
-    total.not_run_silently += len(missed - odd)
+    whole = {n for n in odd if ("tool", n) in ended}
+    total.told_ended += len(whole)
+    total.told_cut += len(odd - whole - missed)
+    total.told_unbegun += len(odd & missed)
+    total.lost += len(missed - odd)
     answer = answer_of(story.folder)
     if story.trouble:
         total.troubles.append(story.trouble)

@@ -38,11 +38,15 @@ LINES: Final[Sequence[_Line]] = (
     ("- ended, and the model knew the result", lambda c: str(c.tool_settled)),
     ("- ended just before the kill", lambda c: str(c.tool_ended)),
     ("- cut off by the kill", lambda c: str(c.tool_cut)),
-    ("Tool calls reported to the model as unknown", lambda c: str(c.told)),
     (
-        "Tool calls that never began: reported, silent",
-        lambda c: f"{c.not_run}, {c.not_run_silently}",
+        "Tool calls reported to the model as unknown",
+        lambda c: str(c.told_ended + c.told_cut + c.told_unbegun),
     ),
+    (
+        "- that had ended, were cut off, never began",
+        lambda c: f"{c.told_ended}, {c.told_cut}, {c.told_unbegun}",
+    ),
+    ("Tool calls that never began, and nobody said so", lambda c: str(c.lost)),
 )
 
 

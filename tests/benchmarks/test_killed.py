@@ -78,7 +78,7 @@ def test_what_begins_again_although_it_was_settled(tmp_path: Path) -> None:
 def test_a_call_that_never_began_is_silent_or_reported(tmp_path: Path) -> None:
     without = [mark for mark in WHOLE if mark[0] == "model" or mark[2] == 0]
     silent = counted(tmp_path, *without, *LAST, kills=[])
-    assert (silent.not_run, silent.not_run_silently, silent.right) == (0, 1, 0)
+    assert (silent.told_unbegun, silent.lost, silent.right) == (0, 1, 0)
     marks_of(tmp_path).unlink()
     work = Work([str(tmp_path), "", "2", "0"])
     for results in ([], [result_of(0)], [result_of(0), "unknown"]):
@@ -88,7 +88,19 @@ def test_a_call_that_never_began_is_silent_or_reported(tmp_path: Path) -> None:
             with work.tool_call(n):
                 pass
     told = count([Story(tmp_path)], 2)
-    assert (told.not_run, told.not_run_silently, told.told, told.right) == (1, 0, 1, 1)
+    assert (told.told_unbegun, told.lost, told.right) == (1, 0, 1)
+    assert told.told_ended == told.told_cut == 0
+
+
+@pytest.mark.parametrize(("marks", "kind"), [(4, "told_ended"), (3, "told_cut")])
+def test_a_call_that_is_not_run_again_but_reported(tmp_path: Path, marks: int, kind: str) -> None:
+    counted(tmp_path, *WHOLE[:marks], kills=[marks], turns=1)
+    with Work([str(tmp_path), "", "1", "0"]).model_call(["unknown"]):
+        pass
+    found = count([Story(tmp_path, [marks])], 1)
+    assert getattr(found, kind) == 1
+    assert found.told_ended + found.told_cut + found.told_unbegun == found.right == 1
+    assert repeats(found) == {}
 
 
 def test_a_wrong_answer_is_trouble(tmp_path: Path) -> None:
