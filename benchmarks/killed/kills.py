@@ -3,6 +3,7 @@ and so on until it is done or beyond help."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ def play(command: Sequence[str], environ: dict[str, str], folder: Path, moments:
         finally:
             process.kill()
             process.wait()
-        if code == -9:
+        if code == -signal.SIGKILL:
             story.kills.append(len(_marks(folder)))
         elif code != 0:
             story.failures += 1
