@@ -50,7 +50,7 @@ fmt: setup ## format, and mend what ruff can mend
 bench: setup ## measure the budgets
 	$(BIN)/python -m benchmarks
 
-peers: setup $(PEERS:%=.peers/%/.ready) ## kill the same agent on other frameworks too; downloads them (make peers OPTIONS=--markdown)
+peers: setup $(PEERS:%=.peers/%/.ready) ## kill the same agent on other frameworks too: what each repeats (downloads them)
 	@$(BIN)/python -m benchmarks.killed $(OPTIONS)
 
 .peers/%/.ready: benchmarks/killed/requirements/%.txt
