@@ -7,8 +7,11 @@ READY = .venv/.ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
+# Frameworks that `make peers` compares with; each has an environment of its own.
+PEERS = langgraph pydantic-ai
+
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test check fmt bench campaign coverage lock clean
+.PHONY: help setup demo test check fmt bench peers campaign coverage lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name does; do printf '  make %-9s  %s\n' "$$name" "$$does"; done
@@ -47,6 +50,14 @@ fmt: setup ## format, and mend what ruff can mend
 bench: setup ## measure the budgets
 	$(BIN)/python -m benchmarks
 
+peers: setup $(PEERS:%=.peers/%/.ready) ## kill the same agent on other frameworks too: what each repeats (downloads them)
+	@$(BIN)/python -m benchmarks.killed $(OPTIONS)
+
+.peers/%/.ready: benchmarks/killed/requirements/%.txt
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .peers/$*
+	@$(BIN)/uv pip sync --quiet --python .peers/$*/bin/python --require-hashes $<
+	@touch $@
+
 campaign: setup ## run kills, seeds and random programs at full figures (long)
 	LORIMER_CAMPAIGN=1 $(BIN)/pytest -q -s --timeout=0 tests/campaign tests/journal/test_power.py
 
@@ -59,7 +70,9 @@ coverage: setup ## run the tests and report the lines that they miss
 lock: setup ## resolve the requirements again (newer versions: make lock UPGRADE=1)
 	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --all-extras --group dev -o requirements/dev.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group pyproject.toml:bootstrap -o requirements/uv.txt
+	for peer in $(PEERS); do $(COMPILE) $(if $(UPGRADE),--upgrade) benchmarks/killed/requirements/$$peer.in \
+		-o benchmarks/killed/requirements/$$peer.txt || exit 1; done
 
-clean: ## remove .venv, caches and build results
-	rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+clean: ## remove environments, caches and build results
+	rm -rf .venv .peers build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
