@@ -26,7 +26,6 @@ from lorimer.tools.permissions import Rule
 USAGE: Final = Usage(100, 20)
 PRICE: Final = Price(3, 15)
 FINAL: Final = Response((TextBlock("done"),), StopReason.END_TURN, USAGE, "x")
-CALL: Final = Response((ToolUse("call_1", TOOL, {"n": 1}),), StopReason.TOOL_USE, USAGE, "x")
 UNBOUND: Final = Limits(max_turns=1_000_000, max_tool_calls=1_000_000)
 LATER: Final = (
     (11, "tool_review"),
@@ -37,6 +36,12 @@ LATER: Final = (
     (19, "summarize"),
 )
 """Stages that Lorimer does not have yet: stand-ins fill their places."""
+
+
+def call(number: int) -> Response:
+    """An answer that makes one call. Its id is its own, as it is with every provider."""
+    use = ToolUse(f"call_{number}", TOOL, {"n": 1})
+    return Response((use,), StopReason.TOOL_USE, USAGE, "x")
 
 
 class StandIn(Stage[object, object]):
@@ -75,7 +80,7 @@ def script(calls: int, *, stamps: list[int] | None = None) -> ScriptedModel:
         asked += 1
         if stamps is not None:
             stamps.append(process_time_ns())
-        return CALL if asked % (calls + 1) else FINAL
+        return call(asked) if asked % (calls + 1) else FINAL
 
     return ScriptedModel(answer, price=PRICE, deltas=False, record=False)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from time import process_time
+from typing import Final
 
 from benchmarks.memory import peak_rss_kib, rss_kib
-from benchmarks.rows.agents import CALL, FINAL, PRICE, Work, check, manifest, pipeline
+from benchmarks.rows.agents import FINAL, PRICE, Work, call, check, manifest, pipeline
 from benchmarks.scale import Figures, Scale
 from benchmarks.support import expect
 from benchmarks.task import CROWD_CALLS
 from lorimer.core.messages import Request, Response
 from lorimer.models.scripted import ScriptedModel
+
+CALLS: Final = tuple([call(number) for number in range(CROWD_CALLS)])
+"""Shared by the runs, as the floors share theirs: what a model's answers take is not ours."""
 
 
 async def crowd(scale: Scale) -> Figures:
@@ -36,4 +40,5 @@ async def crowd(scale: Scale) -> Figures:
 
 
 def _answer(request: Request) -> Response:
-    return CALL if len(request.messages) // 2 < CROWD_CALLS else FINAL
+    asked = len(request.messages) // 2
+    return CALLS[asked] if asked < CROWD_CALLS else FINAL

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter_ns, process_time_ns
 
-from benchmarks.rows.agents import CALL, FINAL, PRICE, Work, check, manifest, pipeline
+from benchmarks.rows.agents import FINAL, PRICE, Work, call, check, manifest, pipeline
 from benchmarks.scale import Figures, Scale
 from benchmarks.support import expect
 from lorimer.core.cancel import Reason
@@ -99,7 +99,8 @@ def _model(calls: int) -> ScriptedModel:
     """Asks for `calls` calls in each run, then answers."""
 
     def answer(request: Request) -> Response:
-        return CALL if len(request.messages) // 2 < calls else FINAL
+        asked = len(request.messages)
+        return call(asked) if asked // 2 < calls else FINAL
 
     return ScriptedModel(answer, price=PRICE, deltas=False, record=False)
 
@@ -109,9 +110,10 @@ async def _interrupted(path: Path, runs: int, calls: int) -> list[str]:
     journal = SQLiteJournal(path, world=RealWorld())
 
     def answer(request: Request) -> Response:
-        if len(request.messages) // 2 == calls:
+        asked = len(request.messages)
+        if asked // 2 == calls:
             agents[0].cancel(Reason.SHUTDOWN)
-        return CALL
+        return call(asked)
 
     model = ScriptedModel(answer, price=PRICE, deltas=False, record=False)
     agents: list[Pipeline] = []
