@@ -136,9 +136,9 @@ class APIStage(Stage[object, Response]):
         self._models = bindings.models
         self._stops = tuple(model.stop_sequences)
         self._thinking = model.thinking_budget_tokens if model.thinking_enabled else None
-        self._settings = (
-            f"{self._spec} {model.model_dump_json()}{self.config.model_dump_json()}".encode()
-        )
+        # what is not said is left out: a field that a later version adds changes no fingerprint
+        said = [part.model_dump_json(exclude_defaults=True) for part in (model, self.config)]
+        self._settings = " ".join([self._spec, *said]).encode()
         self._made: Caller | None = None
         token = bindings.stages.get("token")
         self._token = token if isinstance(token, TokenStage) else None
