@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from json import JSONDecoder, JSONEncoder
 from typing import Final, NamedTuple, NoReturn, cast
 
+from pydantic_core import from_json
+
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS, Event
 from lorimer.core.jsonable import JSON, dumps
@@ -132,7 +134,10 @@ _parser: Final = JSONDecoder(parse_constant=_no_constant)
 def _parse(body: object) -> Sequence[JSON]:
     if not isinstance(body, str):
         raise ValueError("the row is not text")
-    row = cast(JSON, _parser.decode(body))
+    try:
+        row = cast(JSON, from_json(body, allow_inf_nan=False))  # in half the time of the other
+    except ValueError:  # damaged; or half a surrogate pair, or nested deeper than it takes
+        row = cast(JSON, _parser.decode(body))
     if not isinstance(row, list) or not row:
         raise ValueError("the row is not a list of facts")
     return row
