@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -150,5 +151,49 @@ def test_a_run_that_somebody_else_is_at_work_on_or_has_ended_is_left_alone() -> 
             assert len(attendant) == 1
             await journal.release(first.session_id, epoch)
         assert tool.calls == []
+
+    simulate(main)
+
+
+def test_an_interrupted_call_is_put_before_a_person_who_answers_later() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        sent: list[str] = []
+
+        async def act(*_: object) -> str:
+            sent.append("begun")
+            await world.sleep(1)
+            return "sent"
+
+        def pipeline(approver: object) -> Pipeline:
+            tool = Do("send", act, effects=["net"])
+
+            def reply(request: Request) -> Any:
+                return "done" if len(request.messages) > 1 else [use("send")]
+
+            model = ScriptedModel(reply, record=False)
+            return make(world, model, tools=[tool], journal=journal, approver=approver)
+
+        async def cut_off(agent: Pipeline, going: Awaitable[PipelineResult]) -> str:
+            task = asyncio.ensure_future(going)
+            await world.sleep(0.5)
+            assert agent.shut_down(0)
+            return (await task).run_id
+
+        first = pipeline(None)
+        run_id = await cut_off(first, first.run("go", raise_on_error=False))
+        for times in (1, 2):
+            waits = await pipeline(AskLater()).resume(run_id, raise_on_error=False)
+            assert (waits.status, len(sent)) == ("suspended", times)  # each time it is asked anew
+            row = await journal.find_run(run_id)
+            assert row is not None
+            [question] = await mail.questions(journal, row)
+            assert "make it again?" in question.reason
+            assert await mail.answer(journal, run_id, True)
+            if times == 1:
+                again = pipeline(None)
+                await cut_off(again, again.resume(run_id, raise_on_error=False))
+        ended = await pipeline(None).resume(run_id)
+        assert (ended.text, len(sent)) == ("done", 3)
 
     simulate(main)

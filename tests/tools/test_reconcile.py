@@ -462,3 +462,60 @@ def test_a_real_process_that_is_killed_in_the_middle_of_a_call(
     second = process("")
     assert second.stdout == f"ok | {told}\n", second.stderr
     assert len((tmp_path / "box").read_text().splitlines()) == 1
+
+
+class Person:
+    """Answers as it is told to, and remembers what it was asked."""
+
+    def __init__(self, *answers: bool) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        self.asked.append(reason)
+        return self.answers.pop(0)
+
+
+class Send(Post):
+    """Cannot tell afterwards what became of it."""
+
+    async def reconcile(self, key: str, input: ToolInput, context: ToolContext) -> Any:
+        return None
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_person_decides_about_a_call_whose_outcome_is_unknown(again: bool) -> None:
+    async def main() -> None:
+        send, person = Send(), Person(again)
+        resumed = await begun(send, {"n": 1})
+        block = await resumed.call(toolset(send, approver=person), "post", {"n": 1})
+        assert person.asked == [
+            "was begun before an interruption and may have taken effect: make it again?"
+        ]
+        assert len(send.ran) == 1 + again
+        assert ("posted 1" if again else "is not known") in str(block.content)
+        assert not resumed.context.replaying
+        told = await resumed.again()
+        nobody = toolset(send, approver=Person())
+        assert await told.call(nobody, "post", {"n": 1}) == block
+        assert len(send.ran) == 1 + again
+        assert not told.context.replaying
+
+    run(main)
+
+
+def test_an_answer_holds_for_one_repetition() -> None:
+    async def main() -> None:
+        send, person = Send(), Person(True, True, False)
+        bench = await begun(send, {"n": 1})
+        for times in (2, 3):
+            await bench.call(toolset(send, approver=person), "post", {"n": 1})
+            assert len(send.ran) == times
+            last = next(at for at, kind in enumerate(bench.kinds) if kind == "tool.result")
+            bench = await bench.again(last)  # died in the repetition
+        block = await bench.call(toolset(send, approver=person), "post", {"n": 1})
+        assert "is not known" in str(block.content)
+        assert (len(person.asked), len(send.ran)) == (3, 3)
+        assert not bench.context.replaying
+
+    run(main)

@@ -519,11 +519,10 @@ class RunContext:
         if self._drained is not None and not self._changing:
             self.cancellation.force()
 
-    def drain(self, within_s: float) -> None:
-        """Suspend the run for a shutdown. Calls under way that change something have `within_s`
-        seconds to end, so that their results are recorded; nothing new is begun, and all else is
-        cut off now."""
-        self.cancellation.drain(Reason.SHUTDOWN)
+    def drain(self, within_s: float, reason: Reason = Reason.SHUTDOWN) -> None:
+        """Suspend the run. Calls under way that change something have `within_s` seconds to end,
+        so that their results are recorded; nothing new is begun, and all else is cut off now."""
+        self.cancellation.drain(reason)
         if not self._changing or within_s <= 0:
             self.cancellation.force()
         elif self._drained is None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_SUMMARY_CHARS: Final = 100_000
 """Of a call, when a person is asked: who agrees has to see all of it."""
 
+AGAIN: Final = "again"
+"""Kind of the effect that asks whether an interrupted call may be made again."""
+
 _GRACE_S: Final = 1.0
 """Seconds that an approver has to take its question back."""
 
@@ -36,20 +39,61 @@ class AskLater:
 
 
 async def ask(approver: Approver, entry: Entry, input: ToolInput, key: str, run: RunContext) -> str:
-    """ "" when the person agreed, else why not. Journals the question (`effect.intent`) and the
-    answer (`effect`), both under the key `approval:<key>`: nobody is asked twice."""
-    summary = text_of(input)[:MAX_SUMMARY_CHARS]
+    """May this call run? "" when the person agreed, else why not. Journals the question
+    (`effect.intent`) and the answer (`effect`), both under the key `approval:<key>`: nobody is
+    asked twice."""
     reason = f"may {', '.join(sorted(entry.effects))}; no rule of yours covers it"
+    name = f"{run.iteration}:{key}"
+    answer = await _put(approver, entry, input, reason, ("approval", key, name), run)
+    if answer.get("approved") is True:
+        return ""
+    return str(answer.get("why") or "the person who was asked said no")
+
+
+async def ask_again(
+    approver: Approver, entry: Entry, input: ToolInput, key: str, run: RunContext
+) -> bool:
+    """May a call be made again that was begun before an interruption, and perhaps took effect?
+
+    Journalled as `ask` does it, under `again:<key>:<n>`. An answer holds for one repetition: when
+    that is interrupted too, it is question number n + 1.
+    """
+    before = [
+        fact
+        for fact in run.facts
+        if fact.iteration == run.iteration
+        and fact.type == "effect"
+        and str(fact.data.get("key")).startswith(f"{AGAIN}:{key}:")
+    ]
+    number = f"{key}:{len(before)}"
+    reason = "was begun before an interruption and may have taken effect: make it again?"
+    name = f"{run.iteration}:{AGAIN}:{number}"
+    answer = await _put(approver, entry, input, reason, (AGAIN, number, name), run)
+    return answer.get("approved") is True
+
+
+async def _put(
+    approver: Approver,
+    entry: Entry,
+    input: ToolInput,
+    reason: str,
+    what: tuple[str, str, str],
+    run: RunContext,
+) -> Mapping[str, JSON]:
+    """Put a question: `what` is the kind and the key of its effect, and the name that an answer
+    from elsewhere gives it."""
+    kind, key, name = what
+    summary = text_of(input)[:MAX_SUMMARY_CHARS]
     question: dict[str, JSON] = {"tool": entry.spec.name, "input": summary, "reason": reason}
 
     async def call() -> Mapping[str, JSON]:
         mail = mail_of(run)
         await mail.look()
-        return await _first(approver, question, mail, f"{run.iteration}:{key}")
+        return await _first(approver, question, mail, name)
 
     try:
-        answer = await run.effect(
-            "approval",
+        return await run.effect(
+            kind,
             key,
             call,
             request=canonical({"name": entry.spec.name, "input": plain(input)}),
@@ -57,11 +101,8 @@ async def ask(approver: Approver, entry: Entry, input: ToolInput, key: str, run:
             intent={"question": question},
         )
     except Later:
-        run.cancel(Reason.WAITING)
+        run.drain(run.bounds.limits.cleanup_s, Reason.WAITING)  # others may be at work beside it
         raise Stopped(Reason.WAITING.value) from None
-    if answer.get("approved") is True:
-        return ""
-    return str(answer.get("why") or "the person who was asked said no")
 
 
 async def _first(

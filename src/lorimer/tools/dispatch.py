@@ -17,6 +17,7 @@ from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionEr
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, clean, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
+from lorimer.tools.asking import AGAIN, AskLater, ask_again
 from lorimer.tools.base import NOT_DONE, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import describe, plain, text_of
 from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, needs_no_rule, permit, suggestion
@@ -253,8 +254,8 @@ async def _answered(
 async def _settle(
     tools: Toolset, use: ToolUse, key: str, extra: dict[str, JSON], run: RunContext
 ) -> Mapping[str, JSON]:
-    """What becomes of a call that was begun and has no result: its tool is asked, and it is made
-    again only if the tool is sure that it did not happen."""
+    """What becomes of a call that was begun and has no result: its tool is asked, then a person.
+    It is made again only if the tool is sure that it did not happen, or the person wants it."""
     try:
         entry, arguments = _accept(tools, use)
     except ToolExecutionError as refusal:
@@ -263,13 +264,15 @@ async def _settle(
     try:
         data = await _call(tools, entry, arguments, use, key, extra, run, reconcile_tool)
     except DidNotHappen:
-        pass
+        outcome = NOT_DONE.value
     else:
-        await _forget_all(key, run)
-        return data
+        if not _unknown(data) or not await _wanted_again(tools, entry, arguments, key, run):
+            await _forget_all(key, run)
+            return data
+        outcome = "wanted"
     # synced, so that no loss of power makes this the first time again
     asked = f"reconcile:{key}"
-    await run.record("effect", {"key": asked, "outcome": NOT_DONE.value}, key=asked, sync=True)
+    await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
     if not needs_no_rule(entry) or run.recorded("decision", key) is not None:
         try:
             await _permit(tools, entry, arguments, key, run)
@@ -278,12 +281,39 @@ async def _settle(
     return await _call(tools, entry, arguments, use, key, extra, run)
 
 
+def _unknown(data: Mapping[str, JSON]) -> bool:
+    return data.get("error") == ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value
+
+
+async def _wanted_again(
+    tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
+) -> bool:
+    """A person wants it made again; False where nobody can be asked, or was."""
+    put = any(run.recorded("effect.intent", again) is not None for again in _agains(key, run))
+    if tools.approver is None and not put:
+        return False
+    for again in _agains(key, run):
+        if run.recorded("effect", again) is not None:  # it held for a repetition that was cut off
+            await _forget(again, run)
+    return await ask_again(tools.approver or AskLater(), entry, input, key, run)
+
+
+def _agains(key: str, run: RunContext) -> list[str]:
+    """The keys under which it was asked whether to make a call again."""
+    keys = [
+        str(fact.data.get("key"))
+        for fact in run.facts
+        if fact.iteration == run.iteration and fact.type == "effect.intent"
+    ]
+    return [found for found in keys if found.startswith(f"{AGAIN}:{key}:")]
+
+
 async def _forget_all(key: str, run: RunContext) -> None:
     """What was decided about a call is not decided again: nobody will look these facts up."""
     if run.recorded("decision", key) is not None:
         await run.record("decision", {}, key=key)
-    await _forget(f"approval:{key}", run)
-    await _forget(f"reconcile:{key}", run)
+    for other in (f"approval:{key}", f"reconcile:{key}", *_agains(key, run)):
+        await _forget(other, run)
 
 
 async def _forget(key: str, run: RunContext) -> None:
