@@ -18,7 +18,7 @@ AT = Place("run_a", micros(1_763_680_000.123456))
 
 
 def test_the_codes_of_facts_never_change() -> None:
-    assert FACT_KINDS[:14] == (
+    assert FACT_KINDS[:15] == (
         "run.start",
         "model.intent",
         "model.reply",
@@ -33,7 +33,9 @@ def test_the_codes_of_facts_never_change() -> None:
         "run.suspended",
         "run.end",
         "effect.intent",
+        "forked",
     )
+    assert Event.__slots__ == ("data", "iteration", "run_id", "seq", "stage", "time", "type")
 
 
 def test_the_rows_of_an_iteration_never_change() -> None:
