@@ -13,8 +13,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Final
 from zlib import crc32
 
-from anyio import CancelScope
-
 from lorimer.core import engine
 from lorimer.core.bus import Bus, Listeners, Tap
 from lorimer.core.cancel import Reason
@@ -33,6 +31,7 @@ from lorimer.journal.contract import RunFacts
 from lorimer.journal.conversation import CLAIM_S, Conversation
 from lorimer.journal.fork import history_after, open_fork
 from lorimer.journal.projection import started_row
+from lorimer.journal.pulse import Pulse
 from lorimer.journal.recording import Recording, find, origin_of, used_s
 
 _log: Final = logging.getLogger("lorimer.launch")
@@ -286,8 +285,11 @@ class Launcher:
     ) -> Run:
         self._live.add(context)
 
+        def lost() -> None:
+            context.cancel(Reason.FENCED)
+
         async def main() -> PipelineResult:
-            pulse = _Pulse(conversation, context) if self.journal.durable else None
+            pulse = Pulse(conversation, lost) if self.journal.durable else None
             end = self.journal.watch(context.stream, lambda: mail_of(context).look_soon())
             try:
                 if context.replayed:
@@ -354,47 +356,6 @@ class Launcher:
         if body is None:
             body = self._stored[plan.digest] = plan.manifest.to_bytes()
         await self.journal.put(plan.digest, body)
-
-
-class _Pulse:
-    """Prolongs the claim on a conversation while a run in it lasts, and stops the run when the
-    claim is lost: another process has it then."""
-
-    def __init__(self, conversation: Conversation, context: RunContext) -> None:
-        self._conversation = conversation
-        self._context = context
-        self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
-        self._stopped = False
-        self._timer = self._loop.call_later(conversation.claim_s / 3, self._beat)
-
-    def _beat(self) -> None:
-        self._task = self._loop.create_task(self._renew(), name=f"claim of {self._context.id}")
-
-    async def _renew(self) -> None:
-        try:
-            await self._conversation.renew()
-        except JournalError as error:
-            if error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT:
-                self._context.cancel(Reason.FENCED)
-                return
-            _log.warning("a claim was not prolonged: %s", error)
-        if not self._stopped:
-            self._timer = self._loop.call_later(self._conversation.claim_s / 3, self._beat)
-
-    async def stop(self) -> None:
-        """The run is over. Waits for a renewal that is under way, whoever cancels meanwhile."""
-        self._stopped = True
-        self._timer.cancel()
-        cancelled: asyncio.CancelledError | None = None
-        with CancelScope(shield=True):
-            while self._task is not None and not self._task.done():
-                try:
-                    await asyncio.wait([self._task])
-                except asyncio.CancelledError as error:
-                    cancelled = error
-        if cancelled is not None:
-            raise cancelled
 
 
 async def _or_log(work: Coroutine[None, None, None]) -> None:

@@ -1,0 +1,58 @@
+"""Prolongs the claim on a conversation while a run in it lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from anyio import CancelScope
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.journal.conversation import Conversation
+
+_log: Final = logging.getLogger("lorimer.journal")
+
+
+class Pulse:
+    """Renews a claim three times in the span for which it holds. Owns the task of a renewal."""
+
+    def __init__(self, conversation: Conversation, lost: Callable[[], None]) -> None:
+        """From now until `stop`, on the running event loop. `lost` is called when another process
+        has the conversation; then nothing is renewed any more."""
+        self._conversation = conversation
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._timer = self._loop.call_later(conversation.claim_s / 3, self._beat)
+
+    def _beat(self) -> None:
+        name = f"claim of {self._conversation.stream}"
+        self._task = self._loop.create_task(self._renew(), name=name)
+
+    async def _renew(self) -> None:
+        try:
+            await self._conversation.renew()
+        except JournalError as error:
+            if error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT:
+                self._lost()
+                return
+            _log.warning("a claim was not prolonged: %s", error)
+        if not self._stopped:
+            self._timer = self._loop.call_later(self._conversation.claim_s / 3, self._beat)
+
+    async def stop(self) -> None:
+        """The run is over. Waits for a renewal that is under way, whoever cancels meanwhile."""
+        self._stopped = True
+        self._timer.cancel()
+        cancelled: asyncio.CancelledError | None = None
+        with CancelScope(shield=True):
+            while self._task is not None and not self._task.done():
+                try:
+                    await asyncio.wait([self._task])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
