@@ -212,7 +212,8 @@ def taken_once(evidence: Evidence) -> Iterator[str]:
 def _needs_none(fact: Event) -> bool:
     """Calls that only read have no intent; what was never run has neither."""
     key = str(fact.data.get("key", ""))
-    return "hash" in fact.data or fact.data.get("error") == NOT_RUN or key.startswith(ABANDONED)
+    noted = key.startswith((ABANDONED, "reconcile:"))
+    return "hash" in fact.data or fact.data.get("error") == NOT_RUN or noted
 
 
 def unsafe_once(evidence: Evidence) -> Iterator[str]:

@@ -472,6 +472,9 @@ class Person:
         self.asked: list[str] = []
 
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        raise AssertionError("a yes to this is none to a repetition")
+
+    async def approve_again(self, tool: str, summary: str, reason: str) -> bool:
         self.asked.append(reason)
         return self.answers.pop(0)
 

@@ -42,6 +42,12 @@ class TerminalApprover:
             self._always.add((tool, summary))
         return answer in ("y", "a")
 
+    async def approve_again(self, tool: str, summary: str, reason: str) -> bool:
+        """As `approve`, for a call that may have taken effect; "always" is only this once."""
+        async with self._turn:
+            with self._paused():
+                return await _ask(tool, summary, reason) in ("y", "a")
+
 
 def can_ask() -> bool:
     """Somebody sits at a terminal and sees stderr."""

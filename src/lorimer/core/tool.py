@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 
@@ -41,4 +41,14 @@ class Approver(Protocol):
     async def approve(self, tool: str, summary: str, reason: str) -> bool:
         """True: the call may run, this once. `summary` is its arguments as JSON, cut only when
         they are absurdly long. Cancelled when the answer came from elsewhere."""
+        ...
+
+
+@runtime_checkable
+class RepeatApprover(Approver, Protocol):
+    """An approver that may also be asked whether to make a call again that was interrupted and
+    perhaps took effect. Any other is not: a yes to "may this run" is none to "may it run twice"."""
+
+    async def approve_again(self, tool: str, summary: str, reason: str) -> bool:
+        """True: it may be made again, this once."""
         ...

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.cancel import Cancellation, Reason, Stopped
 from lorimer.core.context import Safety
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.mail import Mail, mail_of
-from lorimer.core.tool import Approver, Later
+from lorimer.core.tool import Approver, Later, RepeatApprover
 from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe, plain, text_of
 from lorimer.tools.registry import Entry
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_SUMMARY_CHARS: Final = 100_000
 """Of a call, when a person is asked: who agrees has to see all of it."""
+
+_Approve: TypeAlias = Callable[[str, str, str], Awaitable[bool]]
 
 AGAIN: Final = "again"
 """Kind of the effect that asks whether an interrupted call may be made again."""
@@ -37,6 +39,10 @@ class AskLater:
         """Raises Later."""
         raise Later
 
+    async def approve_again(self, tool: str, summary: str, reason: str) -> bool:
+        """Raises Later."""
+        raise Later
+
 
 async def ask(approver: Approver, entry: Entry, input: ToolInput, key: str, run: RunContext) -> str:
     """May this call run? "" when the person agreed, else why not. Journals the question
@@ -44,14 +50,14 @@ async def ask(approver: Approver, entry: Entry, input: ToolInput, key: str, run:
     asked twice."""
     reason = f"may {', '.join(sorted(entry.effects))}; no rule of yours covers it"
     name = f"{run.iteration}:{key}"
-    answer = await _put(approver, entry, input, reason, ("approval", key, name), run)
+    answer = await _put(approver.approve, entry, input, reason, ("approval", key, name), run)
     if answer.get("approved") is True:
         return ""
     return str(answer.get("why") or "the person who was asked said no")
 
 
 async def ask_again(
-    approver: Approver, entry: Entry, input: ToolInput, key: str, run: RunContext
+    approver: RepeatApprover, entry: Entry, input: ToolInput, key: str, run: RunContext
 ) -> bool:
     """May a call be made again that was begun before an interruption, and perhaps took effect?
 
@@ -68,12 +74,12 @@ async def ask_again(
     number = f"{key}:{len(before)}"
     reason = "was begun before an interruption and may have taken effect: make it again?"
     name = f"{run.iteration}:{AGAIN}:{number}"
-    answer = await _put(approver, entry, input, reason, (AGAIN, number, name), run)
+    answer = await _put(approver.approve_again, entry, input, reason, (AGAIN, number, name), run)
     return answer.get("approved") is True
 
 
 async def _put(
-    approver: Approver,
+    approve: _Approve,
     entry: Entry,
     input: ToolInput,
     reason: str,
@@ -89,7 +95,7 @@ async def _put(
     async def call() -> Mapping[str, JSON]:
         mail = mail_of(run)
         await mail.look()
-        return await _first(approver, question, mail, name)
+        return await _first(approve, question, mail, name)
 
     try:
         return await run.effect(
@@ -106,12 +112,12 @@ async def _put(
 
 
 async def _first(
-    approver: Approver, question: Mapping[str, JSON], mail: Mail, name: str
+    approve: _Approve, question: Mapping[str, JSON], mail: Mail, name: str
 ) -> Mapping[str, JSON]:
     """The approver's answer, or the one that was sent, whichever comes first."""
     posted = mail.answer(name)
     if not posted.done():
-        asked = asyncio.ensure_future(_approver(approver, question))
+        asked = asyncio.ensure_future(_asked(approve, question))
         try:
             await asyncio.wait((asked, posted), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -127,10 +133,10 @@ async def _first(
     return {"approved": message.get("approved") is True, "from": "elsewhere"}
 
 
-async def _approver(approver: Approver, question: Mapping[str, JSON]) -> Mapping[str, JSON]:
+async def _asked(approve: _Approve, question: Mapping[str, JSON]) -> Mapping[str, JSON]:
     tool, summary, reason = [str(question[name]) for name in ("tool", "input", "reason")]
     try:
-        approved = await approver.approve(tool, summary, reason)
+        approved = await approve(tool, summary, reason)
     except (asyncio.CancelledError, Later):
         raise
     except Exception as error:  # noqa: BLE001 - whoever cannot answer has not agreed

@@ -17,6 +17,7 @@ from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionEr
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, clean, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
+from lorimer.core.tool import RepeatApprover
 from lorimer.tools.asking import AGAIN, AskLater, ask_again
 from lorimer.tools.base import NOT_DONE, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import describe, plain, text_of
@@ -290,12 +291,15 @@ async def _wanted_again(
 ) -> bool:
     """A person wants it made again; False where nobody can be asked, or was."""
     put = any(run.recorded("effect.intent", again) is not None for again in _agains(key, run))
-    if tools.approver is None and not put:
-        return False
+    approver = tools.approver
+    if not isinstance(approver, RepeatApprover):
+        if not put:
+            return False
+        approver = AskLater()
     for again in _agains(key, run):
         if run.recorded("effect", again) is not None:  # it held for a repetition that was cut off
             await _forget(again, run)
-    return await ask_again(tools.approver or AskLater(), entry, input, key, run)
+    return await ask_again(approver, entry, input, key, run)
 
 
 def _agains(key: str, run: RunContext) -> list[str]:
