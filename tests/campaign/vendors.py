@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from lorimer.core.jsonable import dumps
 from lorimer.core.messages import Message, Request
-from lorimer.models import anthropic_request, openai_request
+from lorimer.models.wires import anthropic_request, chat_request
 from lorimer.testing import fake_anthropic_rules, fake_openai_rules
 from lorimer.testing.fake_turn import Refused, SeenRequest
 from tests.core.support import check_history
 
 HEADERS = {"anthropic-version": "2023-06-01"}
-CHAT = openai_request.endpoint("", "gpt-4o")
+CHAT = chat_request.endpoint("", "gpt-4o")
 
 
 def refused(messages: Sequence[Message]) -> str:
@@ -25,7 +25,7 @@ def refused(messages: Sequence[Message]) -> str:
         body = _plain(anthropic_request.encode(Request("claude-sonnet-4-5", messages), "").body)
         seen = SeenRequest(1, "anthropic", "/v1/messages", HEADERS, body)
         fake_anthropic_rules.check(seen, fake_anthropic_rules.Issued())
-        body = _plain(openai_request.encode(Request("gpt-4o", messages), "", CHAT).body)
+        body = _plain(chat_request.encode(Request("gpt-4o", messages), "", CHAT).body)
         fake_openai_rules.check(body)
     except AssertionError as error:
         return str(error)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from lorimer.core.messages import Message, Request
-from lorimer.models import anthropic_request, openai_request
-from lorimer.models.wire import encode_body
+from lorimer.models.wires import anthropic_request, chat_request
+from lorimer.models.wires.shared import encode_body
 from lorimer.testing import fake_anthropic_rules, fake_openai_rules
 from lorimer.testing.fake_turn import Refused, SeenRequest
 
@@ -25,9 +25,9 @@ def refused(messages: Sequence[Message]) -> str:
     except Refused as refusal:
         return f"anthropic: {refusal.message}"
     for base_url in ("", "http://vllm.test/v1"):
-        target = openai_request.endpoint(base_url, "gpt-4o")
+        target = chat_request.endpoint(base_url, "gpt-4o")
         openai = Request("gpt-4o", messages)
-        body = json.loads(encode_body(openai_request.encode(openai, "", target).body))
+        body = json.loads(encode_body(chat_request.encode(openai, "", target).body))
         try:
             fake_openai_rules.check(body)
         except Refused as refusal:

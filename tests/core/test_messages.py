@@ -48,8 +48,8 @@ BLOCKS: st.SearchStrategy[Block] = st.one_of(
     TEXTS,
     IMAGES,
     st.builds(DocumentBlock, TEXT, TEXT, TEXT, TEXT),
-    st.builds(ThinkingBlock, TEXT, TEXT, TEXT),
-    st.builds(ToolUse, TEXT, TEXT, st.dictionaries(TEXT, JSON_VALUES, max_size=3), TEXT),
+    st.builds(ThinkingBlock, TEXT, TEXT, TEXT, TEXT, TEXT),
+    st.builds(ToolUse, TEXT, TEXT, st.dictionaries(TEXT, JSON_VALUES, max_size=3), TEXT, TEXT),
     st.builds(ToolResultBlock, TEXT, CONTENT, st.booleans()),
 )
 MESSAGES = st.builds(

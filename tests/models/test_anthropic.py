@@ -14,6 +14,7 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
+    OutputSchema,
     Request,
     Response,
     StopReason,
@@ -26,7 +27,7 @@ from lorimer.core.messages import (
     Usage,
     user_message,
 )
-from lorimer.models.anthropic_request import abilities, encode
+from lorimer.models.wires.anthropic_request import abilities, encode
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from tests.models.support import KEY, Provider, Reply, ask, request, sse
 
@@ -550,3 +551,18 @@ def test_an_order_that_makes_no_sense(events: list[object]) -> None:
     error = ask("anthropic", Provider(Reply([sse(*events)]))).error
     assert error is not None
     assert error.code is ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE
+
+
+def test_an_output_schema_and_a_seed() -> None:
+    form = OutputSchema("answer", {"type": "object", "additionalProperties": False})
+    body = wire(request(model="claude-sonnet-4-6", output=form), "low")
+    config = {"format": {"type": "json_schema", "schema": form.schema}, "effort": "low"}
+    assert body["output_config"] == config
+    assert encode(request(seed=7), "").dropped == ["seed"]
+
+
+def test_the_thoughts_of_other_providers_are_left_out() -> None:
+    sealed = ThinkingBlock("hm", "sealed", origin="openai", id="rs_1")
+    hidden = ThinkingBlock(redacted="data", origin="google")
+    history = (Message("assistant", (sealed, hidden, TextBlock("So."))), user_message("and?"))
+    assert turns(*history)[0]["content"] == [{"type": "text", "text": "So."}]

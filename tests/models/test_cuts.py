@@ -14,9 +14,9 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import Response, TextBlock, ThinkingBlock, ToolUse, Usage
 from lorimer.models import ProviderCredentials
-from lorimer.models.anthropic_answer import AnthropicAnswer
-from lorimer.models.openai_answer import OpenAIChatAnswer
-from lorimer.models.wire import exchange
+from lorimer.models.wires.anthropic_answer import AnthropicAnswer
+from lorimer.models.wires.chat_answer import ChatAnswer
+from lorimer.models.wires.shared import exchange
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from lorimer.testing.faults import BrokenEvent, ErrorEvent, ExtraEvent, Fault, Framing
 from lorimer.testing.simulation import SimulatedWorld, simulate
@@ -76,7 +76,7 @@ def check_beginning(heard: Heard) -> None:
     assert "{}".startswith(heard.arguments(1))
 
 
-ASSEMBLERS = {"anthropic": AnthropicAnswer, "openai": OpenAIChatAnswer}
+ASSEMBLERS = {"anthropic": AnthropicAnswer, "openai": ChatAnswer}
 
 
 def free(usage: Usage, *, model: str = "") -> int:
@@ -420,7 +420,7 @@ def test_in_virtual_time_through_the_sdk(wire: Wire) -> None:
 
 
 def test_an_endless_body_in_one_piece_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorimer.models.wire.MAX_BODY", 1000)
+    monkeypatch.setattr("lorimer.models.wires.shared.MAX_BODY", 1000)
     provider = Provider(Reply([b" " * 600] * 10, headers={}))
     heard = ask("openai", provider, request("openai", stream=False))
     assert heard.error is not None

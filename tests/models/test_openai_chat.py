@@ -12,6 +12,7 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
+    OutputSchema,
     Request,
     Response,
     StopReason,
@@ -23,7 +24,7 @@ from lorimer.core.messages import (
     Usage,
     user_message,
 )
-from lorimer.models.openai_request import encode, endpoint
+from lorimer.models.wires.chat_request import encode, endpoint
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from tests.models.support import KEY, Heard, Provider, Reply, ask, request, sse
 
@@ -440,3 +441,11 @@ def test_an_event_named_error_and_a_reason_of_error() -> None:
 def test_the_cost_is_in_the_answer() -> None:
     made = play(Turn("x", usage=FakeUsage(1000, 10, cache_read=100)))
     assert made.cost_nano == 1000 * 2500 + 10 * 10_000 + 100 * 1250
+
+
+def test_an_output_schema_and_a_seed() -> None:
+    form = OutputSchema("answer", {"type": "object"})
+    body = wire(req(output=form, seed=7))
+    named = {"name": "answer", "schema": {"type": "object"}}
+    assert body["response_format"] == {"type": "json_schema", "json_schema": named}
+    assert body["seed"] == 7

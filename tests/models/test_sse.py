@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorimer.core.jsonable import clean
-from lorimer.models.sse import Event, LineTooLong, SSEParser, parse_json
+from lorimer.models.wires.sse import Event, LineTooLong, SSEParser, parse_json
 
 
 def parse(*chunks: bytes, limit: int = 1 << 20) -> list[Event]:

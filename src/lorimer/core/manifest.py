@@ -83,6 +83,12 @@ class ModelConfig(_Part):
     """Let the model reason before it answers, where it can."""
     thinking_budget_tokens: Annotated[int, Field(ge=1024)] = 10_000
     """Tokens for that, beside `max_tokens`."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """For sampling, where the provider has it."""
+    output_schema: dict[str, Plain] | None = None
+    """JSON Schema of an object: the answer is JSON of this form, where the provider has it."""
+    api: Literal["", "chat", "responses"] = ""
+    """Which wire of OpenAI; none: `responses` there, `chat` at other servers."""
 
 
 class StageEntry(_Part):

@@ -62,11 +62,16 @@ class DocumentBlock:
 
 @record
 class ThinkingBlock:
-    """The model's reasoning. `signature` (or `redacted` data) must go back byte for byte."""
+    """The model's reasoning. `signature` (or `redacted` data) must go back byte for byte, and only
+    to the provider that gave it."""
 
     text: str = ""
     signature: str = ""
     redacted: str = ""
+    origin: str = ""
+    """Which wire gave it: `openai`, `google`; "" is Anthropic's, or one that seals nothing."""
+    id: str = ""
+    """The provider's own name of it, where it has one."""
     type: ClassVar[str] = "thinking"
 
     def to_json(self) -> dict[str, JSON]:
@@ -76,6 +81,10 @@ class ThinkingBlock:
             data["signature"] = self.signature
         if self.redacted:
             data["redacted"] = self.redacted
+        if self.origin:
+            data["origin"] = self.origin
+        if self.id:
+            data["id"] = self.id
         return data
 
 
@@ -87,6 +96,8 @@ class ToolUse:
     name: str
     input: Mapping[str, JSON]
     raw: str = ""
+    signature: str = ""
+    """Google's seal of the thought behind it: goes back to Google byte for byte."""
     type: ClassVar[str] = "tool_use"
 
     def to_json(self) -> dict[str, JSON]:
@@ -99,6 +110,8 @@ class ToolUse:
         }
         if self.raw:
             data["raw"] = self.raw
+        if self.signature:
+            data["signature"] = self.signature
         return data
 
 
@@ -180,14 +193,18 @@ def block_from_json(data: JSON) -> Block:
             return TextBlock(_text(data, "text"))
         case "thinking":
             return ThinkingBlock(
-                _text(data, "text", ""), _text(data, "signature", ""), _text(data, "redacted", "")
+                *[_text(data, key, "") for key in ("text", "signature", "redacted", "origin", "id")]
             )
         case "tool_use":
             arguments = data.get("input")
             if not isinstance(arguments, Mapping):
                 raise ValueError("a 'tool_use' block needs an object 'input'")
             return ToolUse(
-                _text(data, "id"), _text(data, "name"), arguments, _text(data, "raw", "")
+                _text(data, "id"),
+                _text(data, "name"),
+                arguments,
+                _text(data, "raw", ""),
+                _text(data, "signature", ""),
             )
         case "tool_result":
             return ToolResultBlock(
@@ -339,6 +356,16 @@ class CacheMarks:
 NO_MARKS: Final = CacheMarks()
 
 
+@record
+class OutputSchema:
+    """The form that the answer's text has to have: JSON that fits a schema."""
+
+    name: str
+    """Letters, digits, `_` and `-`; at most 64."""
+    schema: Mapping[str, JSON]
+    """JSON Schema of an object."""
+
+
 @dataclass(slots=True)
 class Request:
     """One model call, whatever the provider."""
@@ -362,6 +389,13 @@ class Request:
     """`low`, `medium`, `high` or "": the model's own."""
     stream: bool = True
     cache: CacheMarks = NO_MARKS
+    output: OutputSchema | None = None
+    """The answer's text is to be JSON of this form; None: any text."""
+    seed: int | None = None
+    """For sampling, where the provider has it."""
+    api: str = ""
+    """Which of its wires a provider uses, if it has several: `chat` or `responses`; "": it
+    chooses."""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.world import World
@@ -37,6 +38,57 @@ class Model(Protocol):
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         """Nano-dollars for `usage`, by the model that answered; None: unknown, never 0."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What one model at one provider takes. What it does not take is left out of its requests and
+    named in the answer's `extra["dropped"]`."""
+
+    tools: bool = True
+    tool_choice: bool = True
+    """Says which tool has to be called, or that one has to be."""
+    images: bool = True
+    documents: bool = True
+    thinking: bool = True
+    """Reasons before it answers, within a budget or an effort."""
+    output_schema: bool = True
+    """Is held to a JSON schema by the provider."""
+    stop_sequences: bool = True
+    temperature: bool = True
+    top_p: bool = True
+    top_k: bool = True
+    seed: bool = True
+    cache_marks: bool = True
+    """Takes marks of where a prompt can be cached."""
+
+
+@runtime_checkable
+class Capable(Protocol):
+    """A model that tells what it takes; of others everything is assumed."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Does not ask the provider."""
+        ...
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A model whose provider counts a prompt's tokens."""
+
+    async def count_tokens(self, request: Request, *, world: World) -> int:
+        """Tokens of the prompt, tools and system included. Raises APIError."""
+        ...
+
+
+@runtime_checkable
+class ListsModels(Protocol):
+    """A model whose provider tells which models it has."""
+
+    async def list_models(self, *, world: World) -> list[str]:
+        """Names, as the provider writes them. Raises APIError."""
         ...
 
 

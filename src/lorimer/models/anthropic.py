@@ -13,13 +13,13 @@ import httpx2
 
 from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.world import World
-from lorimer.models.anthropic_answer import AnthropicAnswer
-from lorimer.models.anthropic_request import encode
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
-from lorimer.models.wire import encode_body, exchange, writing
+from lorimer.models.wires.anthropic_answer import AnthropicAnswer
+from lorimer.models.wires.anthropic_request import encode
+from lorimer.models.wires.shared import encode_body, exchange, writing
 
 OFFICIAL_URL = "https://api.anthropic.com"
 

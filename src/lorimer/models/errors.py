@@ -17,7 +17,7 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import NO_USAGE, Usage
 from lorimer.models.credentials import VARIABLES, ProviderCredentials
-from lorimer.models.sse import parse_json
+from lorimer.models.wires.sse import parse_json
 
 NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
 """What a connection raises. The SDKs let some of it through."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "anthropic": "lorimer.models.anthropic:AnthropicModel",
-        "openai": "lorimer.models.openai_chat:OpenAIChatModel",
+        "openai": "lorimer.models.openai:OpenAIModel",
         "scripted": "lorimer.models.scripted:scripted",
     }
 )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
-from lorimer.core.messages import Request, Response, Usage
+from lorimer.core.messages import OutputSchema, Request, Response, Usage
 from lorimer.core.model import Model
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
@@ -136,6 +136,8 @@ class APIStage(Stage[object, Response]):
         self._models = bindings.models
         self._stops = tuple(model.stop_sequences)
         self._thinking = model.thinking_budget_tokens if model.thinking_enabled else None
+        schema = model.output_schema
+        self._output = None if schema is None else OutputSchema("answer", schema)
         # what is not said is left out: a field that a later version adds changes no fingerprint
         said = [part.model_dump_json(exclude_defaults=True) for part in (model, self.config)]
         self._settings = " ".join([self._spec, *said]).encode()
@@ -161,6 +163,9 @@ class APIStage(Stage[object, Response]):
             self._effort,
             self.config.stream,
             state.cache,
+            self._output,
+            model.seed,
+            model.api,
         )
         state.request = request
         response, plain = await call(caller, request, state)

@@ -2,7 +2,7 @@
 SDK, whose types stop here.
 
 The SDK addresses, signs and sends. Its retries, time-outs and models of requests and chunks are
-not used: `openai_request` writes, `openai_answer` reads.
+not used: `chat_request` writes, `chat_answer` reads.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.world import World
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
-from lorimer.models.openai_answer import OpenAIChatAnswer
-from lorimer.models.openai_request import encode, endpoint
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
-from lorimer.models.wire import encode_body, exchange, writing
+from lorimer.models.wires.chat_answer import ChatAnswer
+from lorimer.models.wires.chat_request import encode, endpoint
+from lorimer.models.wires.shared import encode_body, exchange, writing
 
 OFFICIAL_URL = "https://api.openai.com/v1"
 
@@ -40,7 +40,7 @@ class _Client(openai.AsyncOpenAI):
         self.http = http
 
 
-class OpenAIChatModel:
+class OpenAIModel:
     """A model of OpenAI, or of a server that speaks its dialect."""
 
     provider = "openai"
@@ -60,7 +60,7 @@ class OpenAIChatModel:
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
         """One call of `/chat/completions`; see `core.model.Model.stream`."""
-        answer = OpenAIChatAnswer(self.provider, self._credentials)
+        answer = ChatAnswer(self.provider, self._credentials)
 
         async def send() -> httpx2.Response:
             target = endpoint(self._credentials.base_url, request.model)

@@ -23,7 +23,7 @@ from lorimer.core.messages import (
     ToolResultBlock,
     ToolUse,
 )
-from lorimer.models.wire import array, effort_of, mapping, string, turns, wire_id, wire_name
+from lorimer.models.wires.shared import array, effort_of, mapping, string, turns, wire_id, wire_name
 
 MIN_THINKING: Final = 1024
 SAMPLING_VERSION: Final = "2023-06-01"
@@ -90,7 +90,7 @@ def encode(request: Request, default_effort: str) -> Encoded:
     if request.stop_sequences:
         body["stop_sequences"] = list(request.stop_sequences)
     thinks = _thinking(request, able, messages, out)
-    _effort(request, able, default_effort, out)
+    _output(request, able, default_effort, out)
     _sample(request, able.sampling and not thinks, out)
     if request.stream:
         body["stream"] = True
@@ -148,14 +148,19 @@ def _turn_began_with_thought(messages: Sequence[JSON]) -> bool:
     return not turn or turn[0] != "tool_result" or "thinking" in turn[-1]
 
 
-def _effort(request: Request, able: Abilities, default: str, out: Encoded) -> None:
+def _output(request: Request, able: Abilities, default: str, out: Encoded) -> None:
     asked = request.effort or default
+    config: dict[str, JSON] = {}
+    if request.output is not None:
+        config["format"] = {"type": "json_schema", "schema": request.output.schema}
     if able.adaptive and "thinking" in out.body:
         asked = effort_of(request, default)  # the only handle on how much such a model thinks
     if asked and able.effort:
-        out.body["output_config"] = {"effort": asked}
+        config["effort"] = asked
     elif asked:
         out.dropped.append("effort")
+    if config:
+        out.body["output_config"] = config
 
 
 def _sample(request: Request, allowed: bool, out: Encoded) -> None:
@@ -168,6 +173,8 @@ def _sample(request: Request, allowed: bool, out: Encoded) -> None:
             out.headers["anthropic-version"] = SAMPLING_VERSION
         else:
             out.dropped.append(name)
+    if request.seed is not None:
+        out.dropped.append("seed")
 
 
 def _messages(request: Request) -> list[JSON]:
@@ -219,10 +226,10 @@ def _block(block: Block) -> dict[str, JSON] | None:
         case TextBlock():
             return {"type": "text", "text": block.text} if block.text.strip() else None
         case ThinkingBlock():
+            if block.origin or not (block.signature or block.redacted):
+                return None  # another provider's thoughts
             if block.redacted:
                 return {"type": "redacted_thinking", "data": block.redacted}
-            if not block.signature:
-                return None  # another provider's thoughts
             return {"type": "thinking", "thinking": block.text, "signature": block.signature}
         case ToolUse():
             return {

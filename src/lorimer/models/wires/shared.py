@@ -40,7 +40,7 @@ from lorimer.core.messages import (
     UsageDelta,
 )
 from lorimer.models.errors import NETWORK_ERRORS, incomplete
-from lorimer.models.sse import Event, LineTooLong, SSEParser, parse_json
+from lorimer.models.wires.sse import Event, LineTooLong, SSEParser, parse_json
 
 DRAIN_S: Final = 0.05
 """How long the end of the body is waited for after the answer has ended, to keep the connection."""

@@ -26,8 +26,7 @@ from lorimer.core.messages import (
 )
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import event_error, incomplete
-from lorimer.models.sse import Event, parse_json
-from lorimer.models.wire import (
+from lorimer.models.wires.shared import (
     CUTTING,
     Text,
     array,
@@ -37,6 +36,7 @@ from lorimer.models.wire import (
     string,
     tool_use,
 )
+from lorimer.models.wires.sse import Event, parse_json
 
 _STOPS: Final[Mapping[str, StopReason]] = {
     "stop": StopReason.END_TURN,
@@ -58,8 +58,8 @@ class _Call:
         self.arguments = Text()
 
 
-class OpenAIChatAnswer:
-    """An `Assembler`; see `models.wire`."""
+class ChatAnswer:
+    """An `Assembler`; see `models.wires.shared`."""
 
     def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
         self.usage = NO_USAGE

@@ -21,7 +21,7 @@ from lorimer.core.messages import (
     ToolResultBlock,
     ToolUse,
 )
-from lorimer.models.wire import Turn, effort_of, turns, wire_id, wire_name
+from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
 
 _REASONING: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))(?!.*chat)")
 _NEW: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))")
@@ -84,6 +84,9 @@ def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
             body["tool_choice"] = _choice(request.tool_choice)
     _effort(request, default_effort, target, out)
     _sample(request, target, out)
+    if request.output is not None:
+        form = {"name": request.output.name, "schema": request.output.schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": form}
     if request.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -120,6 +123,7 @@ def _sample(request: Request, target: Endpoint, out: Encoded) -> None:
         ("top_p", request.top_p, not refuses),
         ("top_k", request.top_k, not target.official),
         ("stop", stops, not refuses),
+        ("seed", request.seed, True),
     ):
         if value is None:
             continue

@@ -22,8 +22,7 @@ from lorimer.core.messages import (
 )
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import event_error, incomplete
-from lorimer.models.sse import Event, parse_json
-from lorimer.models.wire import (
+from lorimer.models.wires.shared import (
     CUTTING,
     Text,
     array,
@@ -33,6 +32,7 @@ from lorimer.models.wire import (
     string,
     tool_use,
 )
+from lorimer.models.wires.sse import Event, parse_json
 
 _STOPS: Final[Mapping[str, StopReason]] = {
     "end_turn": StopReason.END_TURN,
@@ -65,7 +65,7 @@ class _Part:
 
 
 class AnthropicAnswer:
-    """An `Assembler`; see `models.wire`."""
+    """An `Assembler`; see `models.wires.shared`."""
 
     def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
         self.usage = NO_USAGE
