@@ -243,22 +243,34 @@ class MemoryJournal:
 
     async def drop(self, stream: str, *, before: float) -> bool:
         """See Journal."""
-        line = self._streams.get(stream)
-        if line is None or (line.owner and line.until > self._world.time()):
+        line = self._settled(stream, before)
+        if line is None:
             return False
-        runs = [run_id for run_id, start in self._starts.items() if start[0] == stream]
-        ends = [self._ends.get(run_id) for run_id in runs]
-        if not runs or any(end is None or end.time >= before for end in ends):
-            return False
-        for run_id in runs:
+        for run_id in self._runs_of(stream):
             del self._starts[run_id], self._ends[run_id]
             self._ledger.pop(run_id, None)
         line.events, line.snapshot = [], None
         line.posts, line.taken = {}, set()
-        line.posts, line.taken = {}, set()
         line.epoch += 1
         line.owner, line.until = "", 0.0
         return True
+
+    async def compact(self, stream: str, *, before: float) -> int | None:
+        """See Journal. Objects in memory have no rows: there is nothing to gain."""
+        return 0 if self._settled(stream, before) is not None else None
+
+    def _settled(self, stream: str, before: float) -> _Stream | None:
+        """A stream that nobody holds, all of whose runs ended before `before`."""
+        line = self._streams.get(stream)
+        if line is None or (line.owner and line.until > self._world.time()):
+            return None
+        ends = [self._ends.get(run_id) for run_id in self._runs_of(stream)]
+        if not ends or any(end is None or end.time >= before for end in ends):
+            return None
+        return line
+
+    def _runs_of(self, stream: str) -> list[str]:
+        return [run_id for run_id, start in self._starts.items() if start[0] == stream]
 
     async def sweep(self) -> int:
         """See Journal."""
