@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lorimer.assembly import check_manifest
 from lorimer.cli.fail import Fault, suggest
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.limits import Limits
@@ -16,7 +17,6 @@ from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
 from lorimer.models.credentials import VARIABLES, CredentialBundle, ProviderCredentials
 from lorimer.models.registry import PROVIDERS, Models
 from lorimer.models.spec import ModelSpec, parse_spec
-from lorimer.pipeline import check_manifest
 from lorimer.presets import PRESETS, preset_manifest
 from lorimer.stages.s06_api import model_spec
 from lorimer.tools.builtin import builtin_tools

@@ -24,7 +24,7 @@ from lorimer.core.errors import (
     RunCancelled,
     StageError,
 )
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, plain
 from lorimer.core.mail import deliver
 from lorimer.core.plan import Plan, Step
 from lorimer.core.result import PipelineResult
@@ -312,6 +312,8 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
         "cost": context.spend.nano,
         "iterations": context.bounds.turns,
     }
+    if state.output is not None and state.output != state.text:
+        data["output"] = plain(state.output)
     if context.mail is not None and context.mail.spent:
         data["posts"] = context.mail.spent
     if failure is not None:

@@ -411,7 +411,13 @@ class JournalError(LorimerError):
     default_code = ExecutorErrorCode.EXEC_JOURNAL_FAILED
 
 
+# The first that a code begins with counts.
 _CLASSES: Mapping[str, type[LorimerError]] = {
+    "exec.run.cancelled": RunCancelled,
+    "exec.run.shutdown": RunCancelled,
+    "exec.run.waiting": RunCancelled,
+    "exec.run.": PipelineError,
+    "exec.stage.guard_rejected": GuardRejectError,
     "exec.api.": APIError,
     "exec.tool.": ToolExecutionError,
     "exec.limit.": LimitError,

@@ -240,5 +240,7 @@ class RunEnd(TypedDict):
     usage: Mapping[str, int]
     cost: int
     iterations: int
+    output: NotRequired[JSON]
+    """Of stage 21, where it is not the text; None: it was no plain data."""
     posts: NotRequired[Sequence[str]]
     """Ids of messages to the run that are of no use any more."""

@@ -159,7 +159,7 @@ class MemoryJournal:
         now = self._world.time()
         if line.owner != owner:
             if line.owner and line.until > now:
-                raise refuse_claim(stream, line.owner, line.until - now)
+                raise refuse_claim(stream, line.owner, line.until, now)
             line.epoch += 1
             line.owner = owner
         line.until = now + ttl

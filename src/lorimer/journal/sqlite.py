@@ -209,7 +209,7 @@ class SQLiteJournal:
         epoch, holder, lease = whole(row[0]), row[1], whole(row[2])
         if holder != owner:
             if holder is not None and lease > micros(now):
-                raise refuse_claim(stream, str(holder), lease / 1e6 - now)
+                raise refuse_claim(stream, str(holder), lease / 1e6, now)
             epoch += 1
         db.execute(
             "UPDATE streams SET epoch=?, owner=?, lease_until=? WHERE name=?",
