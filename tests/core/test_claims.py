@@ -103,23 +103,29 @@ def test_a_fork_and_a_resumed_run_give_the_conversation_before_them_back(kind: s
     simulate(main)
 
 
-@pytest.mark.parametrize("preset", ["chat", "agent"])
+@pytest.mark.parametrize("stateless", [True, False])
 def test_a_run_that_is_going_on_here_is_neither_resumed_nor_given_up(
-    kind: str, preset: str
+    kind: str, stateless: bool
 ) -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = opened(kind, world)
         refused: list[ExecutorErrorCode] = []
-        told = ScriptedModel([[use("look")], "done"])
-        pipeline = make(world, told, preset, tools=[Do("look")], journal=journal)  # type: ignore[arg-type]
 
-        @pipeline.on("tool.result")
-        async def _(event: Any) -> None:
+        async def look(_: object, __: object) -> str:
+            [row] = await journal.runs()
             for again in (pipeline.resume, pipeline.abandon):
                 with pytest.raises(PipelineError, match="is running run_.* at this moment") as no:
-                    await again(event.run_id)
+                    await again(row.run_id)
                 refused.append(no.value.code)
+            return "looked"
 
+        tools = [Do("look", look, effects=["write"])]
+
+        def forgetting(manifest: Any) -> None:
+            manifest.stages["context"].config["stateless"] = stateless
+
+        said: Any = [[use("look")], "done"]
+        pipeline = make(world, said, "agent", tools=tools, journal=journal, change=forgetting)
         result = await pipeline.run("go")
         await pipeline.aclose()
         assert result.text == "done"
