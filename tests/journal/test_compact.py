@@ -37,7 +37,7 @@ WORDS = ["send the report", "what was in it?", "and the one before?"]
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of a few rows, and readers that take a few rows at a time."""
     monkeypatch.setattr(blocks, "BLOCK_CHARS", 300)
-    monkeypatch.setattr(rows_module, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(rows_module, "CHUNK_ROWS", 4)
 
 
 def chat(world: World, journal: Journal, **options: Any) -> Any:
@@ -232,7 +232,7 @@ def test_who_reads_while_it_is_compacted_misses_nothing(small: None, tmp_path: P
         async with SQLiteJournal(tmp_path / "journal.db", world=Clock()) as journal:  # type: ignore[arg-type]
             await filled(journal)
             reader = journal.read("s")
-            seqs = [(await anext(reader)).seq for _ in range(4)]  # in the middle of a block to be
+            seqs = [(await anext(reader)).seq for _ in range(5)]  # in the middle of a block to be
             assert await journal.compact("s", before=LATER)
             seqs += [fact.seq async for fact in reader]
             assert seqs == list(range(1, 33))
