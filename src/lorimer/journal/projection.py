@@ -80,8 +80,8 @@ def refuse_claim(stream: str, owner: str, until: float, now: float) -> JournalEr
         f"{stream!r} is being written by {owner!r}, whose claim holds until "
         f"{datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC, {left:.0f} s from now",
         code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
-        hint="Wait until it is done. If it died, its claim ends by itself then: "
-        f"wait_s={ceil(left)} waits for that.",
+        hint="Wait until it is done. If it died, its claim ends by itself then (in a program, "
+        f"wait_s={ceil(left)} waits for that).",
     )
 
 
