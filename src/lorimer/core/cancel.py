@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractContextManager
 from enum import Enum
+from functools import cache
 
 from anyio import CancelScope
 
@@ -31,6 +32,13 @@ class Reason(Enum):
     WAITING = "a person has to answer first"
 
 
+@cache
+def _scope_class() -> type[CancelScope]:
+    """The event loop's. `CancelScope()` looks up the loop's library each time, which takes longer
+    than all it does then."""
+    return type(CancelScope())
+
+
 class Stopped(asyncio.CancelledError):
     """The run noticed by itself that it was cancelled; nobody cancelled the task that it is in."""
 
@@ -41,7 +49,7 @@ class Cancellation:
     __slots__ = ("_before", "_task", "expired", "finished", "interrupted", "reason", "scope")
 
     def __init__(self) -> None:
-        self.scope = CancelScope()
+        self.scope = _scope_class()()
         """Round all that a run does but its last words."""
         self.reason: Reason | None = None
         self.interrupted: asyncio.CancelledError | None = None
@@ -110,9 +118,8 @@ class Cancellation:
             self.reason = Reason.CALLER
 
     def within(self) -> CancelScope:
-        """A scope for a part of the run. Of the class of the run's own: `CancelScope()` looks up
-        the library of the event loop each time, which takes longer than all it does then."""
-        return type(self.scope)()
+        """A scope for a part of the run."""
+        return _scope_class()()
 
     @staticmethod
     def undisturbed() -> AbstractContextManager[object, bool | None]:
