@@ -376,7 +376,7 @@ class RunContext:
                     intent_type, data, key=key, sync=safety is Safety.UNSAFE, ledger=entry
                 )
             except asyncio.CancelledError:
-                if not self._wrote(data):
+                if not self._wrote(intent_type, key):
                     self.spend.recall(-reserve_nano)
                 raise
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
@@ -396,7 +396,7 @@ class RunContext:
         try:
             await self.record(result_type, data, key=key, ledger=entry)
         except asyncio.CancelledError as cancelled:
-            if not self._wrote(data):
+            if not self._wrote(result_type, key):
                 self.spend.undo(reserve_nano, data)
                 await self._abandon(f"{_ABANDONED}{kind}:{key}", _cost_of(data))
                 raise
@@ -405,9 +405,13 @@ class RunContext:
             raise error
         return data
 
-    def _wrote(self, data: Mapping[str, JSON]) -> bool:
-        """The fact with this data is recorded: for who was cancelled while recording it."""
-        return bool(self.facts) and self.facts[-1].data is data
+    def _wrote(self, type: str, key: str) -> bool:
+        """This fact is recorded: for who was cancelled while recording it."""
+        if not self.facts:
+            return False
+        last = self.facts[-1]
+        same = last.type == type and last.iteration == self.iteration
+        return same and last.data.get("key") == key
 
     async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:
         # a half-done call leaves its intent without a result; only what it cost is noted

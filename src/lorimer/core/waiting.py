@@ -24,12 +24,9 @@ def when_it_waits(work: Awaitable[T], begin: Callable[[], None]) -> Generator[An
         try:
             yield waiting
         except GeneratorExit:
-            if isinstance(steps, Generator):
-                steps.close()
+            steps.close()
             raise
         except BaseException as error:  # noqa: BLE001 - goes into the work
-            if not isinstance(steps, Generator):
-                raise
             try:
                 waiting = steps.throw(error)
             except StopIteration as stop:
