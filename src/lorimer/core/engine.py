@@ -176,12 +176,13 @@ async def _stages(
     context = state.run
     clock = context.world.monotonic
     watched = context.heard and context.follows_stages
+    took = times.append
     now = clock()
     for step in steps:
         context.stage = step.name
         try:
             if step.bypass is not None and step.bypass(state):
-                times.append(None)
+                took(None)
                 if watched:
                     context.signal("stage.bypass")
                 continue
@@ -198,7 +199,7 @@ async def _stages(
             _tell(context, wrapped)
             raise wrapped from error
         began, now = now, clock()
-        times.append(int((now - began) * 1e6))
+        took(int((now - began) * 1e6))
         if watched:
             context.signal("stage.exit")
             if context.crowded:

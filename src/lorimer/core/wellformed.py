@@ -83,6 +83,9 @@ def own_ids(
 ) -> tuple[Block, ...]:
     """The content of a reply, each call with an id of its own: a fresh one (`World.new_id`) for
     what is missing, or taken by a call before. The same object when nothing has to change."""
+    ids = [block.id for block in reply if isinstance(block, ToolUse)]
+    if not ids or (ids[0] and len(ids) == 1 and ids[0] not in taken):
+        return reply
     seen: set[str] = set()
     changed: dict[int, ToolUse] = {}
     for index, block in enumerate(reply):
@@ -136,11 +139,11 @@ def told(message: Message) -> Message | None:
     """The message up to its last block that every provider takes: blank text and thinking, which
     no provider takes at the end, are left off there. None: there is no such block."""
     content = message.content
+    if content and _says(content[-1]):
+        return message
     end = len(content)
     while end and not _says(content[end - 1]):
         end -= 1
-    if end == len(content) and end:
-        return message
     return Message(message.role, content[:end]) if end else None
 
 
