@@ -46,7 +46,17 @@ class Stopped(asyncio.CancelledError):
 class Cancellation:
     """The way to stop one run. Belongs to the run's task; any task of its loop may cancel."""
 
-    __slots__ = ("_before", "_task", "expired", "finished", "interrupted", "reason", "scope")
+    __slots__ = (
+        "_before",
+        "_changing",
+        "_drained",
+        "_task",
+        "expired",
+        "finished",
+        "interrupted",
+        "reason",
+        "scope",
+    )
 
     def __init__(self) -> None:
         self.scope = _scope_class()()
@@ -58,6 +68,9 @@ class Cancellation:
         """The loop has ended well; only stages 17 to 21 are left, and their time is bounded."""
         self.expired = False
         """That time is over."""
+        self._changing = 0
+        """Calls under way that change something."""
+        self._drained: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._before = 0
 
@@ -73,16 +86,37 @@ class Cancellation:
             self.reason = reason
             self.scope.cancel(reason.value)
 
-    def drain(self, reason: Reason) -> None:
-        """Stop the run at its next call to the outside (`check`); what is under way goes on
-        until `force`."""
+    def drain(self, reason: Reason, within_s: float) -> None:
+        """Stop the run at its next call to the outside (`check`). Calls under way that change
+        something have `within_s` seconds to end, so that their results are recorded; all else is
+        cut off now."""
         if self.reason is None and not self.finished:
             self.reason = reason
+        if not self._changing or within_s <= 0:
+            self._force()
+        elif self._drained is None:
+            loop = asyncio.get_running_loop()
+            self._drained = loop.call_later(within_s, self._force)
 
-    def force(self) -> None:
-        """A drained run has nothing under way any more, or no time left."""
+    def begin_change(self) -> None:
+        """A call that changes something begins: a shutdown gives it time to end."""
+        self._changing += 1
+
+    def end_change(self) -> None:
+        """It has ended, in whatever way."""
+        self._changing -= 1
+        if self._drained is not None and not self._changing:
+            self._force()
+
+    def _force(self) -> None:
+        # a drained run has nothing under way any more, or no time left
         if self.reason is not None:
             self.scope.cancel(self.reason.value)
+
+    def close(self) -> None:
+        """The run is about to write its last fact."""
+        if self._drained is not None:
+            self._drained.cancel()
 
     def expire(self) -> None:
         """The time of stages 17 to 21 is over."""

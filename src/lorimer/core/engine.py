@@ -303,6 +303,7 @@ def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | N
 
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
     context = state.run
+    context.cancellation.close()
     context.finish()
     if not context.facts:
         return  # stopped before it was accepted

@@ -87,14 +87,14 @@ async def _live(
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
     changes = entry.safety is not Safety.READ_ONLY
     if changes:
-        run.begin_change()
+        run.cancellation.begin_change()
     try:
         return await run.effect(
             "tool", key, call, request=request, safety=entry.safety, intent=intent
         )
     finally:
         if changes:
-            run.end_change()
+            run.cancellation.end_change()
 
 
 def _accept(tools: Toolset, use: ToolUse) -> tuple[Entry, ToolInput]:
@@ -240,7 +240,7 @@ async def _answered(
     """The recorded result; else, of a call that was begun, what can be found out about it."""
     begun = run.recorded("tool.result", key) is None
     if begun:
-        run.begin_change()
+        run.cancellation.begin_change()
     else:
         await _forget_all(key, run)
     # idempotent: whether it is made again is decided in here, and not by `effect`
@@ -249,7 +249,7 @@ async def _answered(
         return await run.effect("tool", key, find_out, request=request, safety=Safety.IDEMPOTENT)
     finally:
         if begun:
-            run.end_change()
+            run.cancellation.end_change()
 
 
 async def _settle(
