@@ -758,7 +758,7 @@ def test_a_packed_event_says_the_same(data: dict[str, JSON]) -> None:
     assert packed.data == data
 
 
-def test_facts_in_memory_share_nothing_with_who_wrote_or_reads_them() -> None:
+def test_what_is_nested_in_facts_in_memory_is_shared_with_nobody() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)
         epoch = await journal.claim("s", "me", 30)

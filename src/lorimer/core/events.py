@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from gc import is_tracked
 from typing import Final, NotRequired, TypedDict
 
 from lorimer.core.jsonable import JSON, utf8
@@ -73,10 +74,11 @@ class Event:
 
     def pack(self) -> None:
         """Keep the data as bytes, for who keeps many events for long: it takes less room, and the
-        garbage collector has one thing to look at in place of half a dozen. What has no JSON,
-        such as half a surrogate pair, stays as it is."""
-        if not isinstance(self._data, bytes):
-            self._data = utf8(self._data) or self._data
+        garbage collector has one thing to look at in place of half a dozen. What it does not look
+        at anyway stays as it is, and what has no JSON, such as half a surrogate pair."""
+        data = self._data
+        if not isinstance(data, bytes) and is_tracked(data):
+            self._data = utf8(data) or data
 
     @property
     def is_fact(self) -> bool:

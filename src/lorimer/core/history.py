@@ -76,8 +76,9 @@ class History(Sequence[Message]):
         if body is None:
             kept = readable(kept)
             body = fingerprint(kept.to_json())
-        self._digests.append(blake2b(self._digests[-1] + body, digest_size=16).digest())
-        self._sizes.append(self._sizes[-1] + weight(kept, body))
+        digests, sizes = self._digests, self._sizes
+        digests.append(blake2b(digests[-1] + body, digest_size=16).digest())
+        sizes.append(sizes[-1] + weight(kept, body))
         items = self._items
         if kept.role == "assistant":
             for block in kept.content:
