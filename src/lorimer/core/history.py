@@ -94,6 +94,8 @@ class History(Sequence[Message]):
 
     def truncate(self, length: int) -> None:
         """Forget the messages from `length` on."""
+        if length >= len(self._items):
+            return
         for message in self._items[length:]:
             for use in message.tool_uses:
                 if self.call_ids.get(use.id, -1) >= length:

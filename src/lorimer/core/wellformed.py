@@ -190,7 +190,9 @@ def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
                 waiting = {}
             turn, said = role, False
         for block in message.content:
-            if isinstance(block, ToolUse) and role == "assistant":
+            if isinstance(block, TextBlock):
+                said = True
+            elif isinstance(block, ToolUse) and role == "assistant":
                 call_id = block.id
                 if not call_id or call_id in used or (taken is not None and taken(call_id)):
                     found.append(Fault(index, "id", f"a call's id, {call_id!r}, is not its own"))
@@ -202,12 +204,12 @@ def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
                     found.append(Fault(index, "orphan", words))
                 elif said:
                     found.append(Fault(index, "order", "a result comes after something else"))
-            elif isinstance(block, TextBlock) or _fits(role, block):
+            elif _fits(role, block):
                 said = True
             else:
                 words = f"a {block.type} of the {role}, or without content"
                 found.append(Fault(index, "block", words))
-    return found + _unanswered(waiting)
+    return found + _unanswered(waiting) if waiting else found
 
 
 def _unanswered(waiting: Mapping[str, int]) -> list[Fault]:
