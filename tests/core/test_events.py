@@ -743,7 +743,7 @@ def test_only_what_somebody_listens_to_is_made(monkeypatch: pytest.MonkeyPatch) 
     [
         {"times": [1, None, 3], "usage": {"input_tokens": 7}, "reason": "\U0001f600 ä"},
         {},
-        {"content": "half a pair: \ud83d"},
+        {"content": ["half a pair: \ud83d"]},
         {"deep": [[[[{"n": -0.5e-7, "big": 2**80}]]]]},
     ],
     ids=["nested", "empty", "no JSON", "numbers"],
