@@ -235,6 +235,7 @@ async def timed(
 ) -> AsyncGenerator[Delta | Response, None]:
     """The stream under our clocks; closing it early closes both."""
     alarm = Alarm(1e9, lambda: None)
+    alarm.start()
     clocks = Clocks(alarm, limits, streamed=streamed)
     try:
         while (item := await clocks.next(stream)) is not None:

@@ -83,6 +83,9 @@ def own_ids(
 ) -> tuple[Block, ...]:
     """The content of a reply, each call with an id of its own: a fresh one (`World.new_id`) for
     what is missing, or taken by a call before. The same object when nothing has to change."""
+    ids = [block.id for block in reply if isinstance(block, ToolUse)]
+    if not ids or (ids[0] and len(ids) == 1 and ids[0] not in taken):
+        return reply
     seen: set[str] = set()
     changed: dict[int, ToolUse] = {}
     for index, block in enumerate(reply):
@@ -136,11 +139,11 @@ def told(message: Message) -> Message | None:
     """The message up to its last block that every provider takes: blank text and thinking, which
     no provider takes at the end, are left off there. None: there is no such block."""
     content = message.content
+    if content and _says(content[-1]):
+        return message
     end = len(content)
     while end and not _says(content[end - 1]):
         end -= 1
-    if end == len(content) and end:
-        return message
     return Message(message.role, content[:end]) if end else None
 
 
@@ -187,7 +190,9 @@ def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
                 waiting = {}
             turn, said = role, False
         for block in message.content:
-            if isinstance(block, ToolUse) and role == "assistant":
+            if isinstance(block, TextBlock):
+                said = True
+            elif isinstance(block, ToolUse) and role == "assistant":
                 call_id = block.id
                 if not call_id or call_id in used or (taken is not None and taken(call_id)):
                     found.append(Fault(index, "id", f"a call's id, {call_id!r}, is not its own"))
@@ -199,12 +204,12 @@ def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
                     found.append(Fault(index, "orphan", words))
                 elif said:
                     found.append(Fault(index, "order", "a result comes after something else"))
-            elif isinstance(block, TextBlock) or _fits(role, block):
+            elif _fits(role, block):
                 said = True
             else:
                 words = f"a {block.type} of the {role}, or without content"
                 found.append(Fault(index, "block", words))
-    return found + _unanswered(waiting)
+    return found + _unanswered(waiting) if waiting else found
 
 
 def _unanswered(waiting: Mapping[str, int]) -> list[Fault]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from random import Random
+from types import AsyncGeneratorType
 from typing import Protocol
 
 from lorimer.core.context import RunContext, Safety
@@ -167,7 +168,7 @@ class _Attempt:
             raise
         finally:
             clocks.close()
-            if isinstance(stream, AsyncGenerator):
+            if isinstance(stream, AsyncGeneratorType | AsyncGenerator):  # the first is quick
                 await stream.aclose()
         if response is None:
             raise APIError(

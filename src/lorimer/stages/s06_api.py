@@ -4,6 +4,7 @@ made in `models/attempts.py`."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from random import Random
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -202,8 +203,7 @@ class APIStage(Stage[object, Response]):
     def _price(self, model: Model) -> Callable[[Usage, str], int | None]:
         if self._token is None:
             return lambda usage, name: model.price(usage, model=name)
-        calculator = self._token.calculator
-        return lambda usage, name: calculator.price(usage, name, model)
+        return partial(self._token.calculator.price, model=model)
 
 
 def model_spec(model: ModelConfig, provider: str) -> str:
