@@ -74,7 +74,7 @@ class OpenAIModel:
         self._effort = spec.effort
         self._context = context
         self._credentials = context.require(self.provider)
-        self._target = endpoint(self._credentials.base_url, spec.model)
+        self._official = endpoint(self._credentials.base_url, spec.model).official
         self._api = _known(self._credentials.extras.get("api", ""))
         self._client: _Client | None = None
 
@@ -82,9 +82,8 @@ class OpenAIModel:
         """Which wire a request goes by: as it asks itself (`model.api` of a manifest); else as
         the credentials say (`extras["api"]`, or the variable LORIMER_OPENAI_API); else Responses
         at OpenAI and Chat at any other base URL. Raises ConfigError for another name."""
-        if asked := _known(request.api) or self._api:
-            return asked
-        return "responses" if self._target.official else "chat"
+        usual: Api = "responses" if self._official else "chat"
+        return _known(request.api) or self._api or usual
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         """Nano-dollars, by the price table."""
