@@ -75,7 +75,7 @@ class OpenAIModel:
         self._context = context
         self._credentials = context.require(self.provider)
         self._official = endpoint(self._credentials.base_url, spec.model).official
-        self._api = _known(self._credentials.extras.get("api", ""))
+        self._api: Api | None = _known(self._credentials.extras.get("api", ""))
         self._client: _Client | None = None
 
     def api(self, request: Request) -> Api:
