@@ -98,7 +98,8 @@ class OpenAIModel:
         answer = assembler(self.provider, self._credentials)
 
         async def send() -> httpx2.Response:
-            encoded = self._encode(request, api)
+            with writing(self.provider):
+                encoded = self._encode(request, api)
             while True:
                 with writing(self.provider):
                     content = encode_body(encoded.body)
@@ -119,8 +120,8 @@ class OpenAIModel:
     async def count_tokens(self, request: Request, *, world: World) -> int:
         """See `core.model.CountsTokens`; by `/responses/input_tokens`, which other servers mostly
         do not have: their answer is then `exec.api.bad_request`. At most LOOKUP_S seconds."""
-        body = self._encode(request, "responses").body
         with writing(self.provider):
+            body = self._encode(request, "responses").body
             wanted = {name: body[name] for name in responses_request.COUNTED if name in body}
             content = encode_body(wanted)
         found = await self._look_up("/responses/input_tokens", content, world)

@@ -292,6 +292,7 @@ def recorded_body(turn: Turn, wire: Wire, *, model: str = "fake-model", number: 
         "model": model,
         "stream": True,
         "stream_options": {"include_usage": True},
+        "store": False,
         "include": [SEALED],
         "reasoning": {"summary": "auto"},
     }
