@@ -8,6 +8,7 @@ stops with `refusal` refuses in words; `content_filter` stops the answer in its 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Final
 
 from lorimer.core.jsonable import JSON, dumps
@@ -129,6 +130,8 @@ class ResponsesWire:
         summary: list[JSON] = [{"type": "summary_text", "text": text}] if told and text else []
         item = _item("reasoning", "rs", request)
         del item["status"]
+        # Also a server that is started anew gives no id twice.
+        item["id"] = f"{item['id']}{sha256(turn.seal.encode()).hexdigest()[:12]}"
         item["summary"] = summary
         if sealed:
             item["encrypted_content"] = turn.seal
