@@ -538,6 +538,12 @@ def test_the_end_of_an_item_counts_more_than_its_deltas() -> None:
     assert heard.answer.text == "zwölf"
 
 
+def test_a_last_event_that_does_not_say_its_status_is_called_by_it() -> None:
+    last = end("incomplete", usage=USAGE, incomplete_details={"reason": "max_output_tokens"})
+    del last["response"]["status"]  # type: ignore[attr-defined]
+    assert hear(*message(0, "x"), last).answer.stop is StopReason.MAX_TOKENS
+
+
 @pytest.mark.parametrize(
     ("reason", "stop", "told"),
     [
@@ -620,6 +626,7 @@ def test_a_cancelled_response_and_one_that_is_not_over() -> None:
     "events",
     [
         [added(0, type="message", content=[]), added(0, type="message", content=[])],
+        [{"type": "response.created", "response": {"id": "resp_1"}}] * 2,
         [delta("output_text", 0, "x")],
         [done(0, type="message", content=[])],
         [added(0, type="function_call", name=7)],

@@ -109,7 +109,8 @@ class ResponsesAnswer:
                 case "response.created":
                     self._start(mapping(data["response"]))
                 case "response.completed" | "response.incomplete" | "response.failed":
-                    self._end(mapping(data["response"]), out)
+                    response = mapping(data["response"])
+                    self._end(response, string(response.get("status") or data["type"][9:]), out)
                     return out
                 case "error":
                     raise self._failed(data.get("error") or data)
@@ -122,7 +123,7 @@ class ResponsesAnswer:
         response = mapping(body)
         if "status" not in response and response.get("error"):
             raise self._failed(response["error"])
-        self._end(response, [])
+        self._end(response, string(response["status"]), [])
 
     def finish(self) -> Response:
         """See `Assembler.finish`."""
@@ -151,8 +152,7 @@ class ResponsesAnswer:
         self._id = string(response.get("id") or self._id)
         self._model = string(response.get("model") or self._model)
 
-    def _end(self, response: Mapping[str, JSON], out: list[Delta]) -> None:
-        status = string(response["status"])
+    def _end(self, response: Mapping[str, JSON], status: str, out: list[Delta]) -> None:
         if status not in _ENDS:
             raise ValueError(f"it is {status!r} at its end")
         self._head(response)
