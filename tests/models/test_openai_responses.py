@@ -630,6 +630,10 @@ def test_a_cancelled_response_and_one_that_is_not_over() -> None:
         [delta("output_text", 0, "x")],
         [done(0, type="message", content=[])],
         [added(0, type="function_call", name=7)],
+        [
+            added(0, type="function_call", call_id="a", name="rm", arguments=""),
+            delta("function_call_arguments", 0, "{}"),
+        ],
     ],
 )
 def test_events_that_make_no_sense(events: list[dict[str, object]]) -> None:

@@ -50,7 +50,7 @@ _PARTED: Final = "\n\n"
 class _Item:
     """An output item under construction."""
 
-    __slots__ = ("call", "id", "kind", "name", "part", "seal", "text")
+    __slots__ = ("call", "id", "kind", "name", "over", "part", "seal", "text")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -65,6 +65,8 @@ class _Item:
         """The number of the call in the answer."""
         self.seal = ""
         """The encrypted content of a thought that is complete."""
+        self.over = False
+        """Its own last event has come."""
 
 
 class ResponsesAnswer:
@@ -163,6 +165,8 @@ class ResponsesAnswer:
             for index, item in enumerate(array(response["output"])):
                 self._begin(index, mapping(item), out)
                 self._complete(index, mapping(item), out)
+        if status == "completed" and not all(item.over for item in self._items.values()):
+            raise ValueError("an item of it never ended")  # half of a call must not be run
         if status == "incomplete":
             details = response.get("incomplete_details")
             reason = details.get("reason") if isinstance(details, dict) else None
@@ -187,6 +191,7 @@ class ResponsesAnswer:
     def _complete(self, index: JSON, data: Mapping[str, JSON], out: list[Delta]) -> None:
         """The item as it is at its end is what counts, whatever its deltas were."""
         item = self._items[index]
+        item.over = True
         heard = str(item.text)
         match item.kind:
             case "message":
