@@ -22,6 +22,15 @@ OPENAI_TOOLS: Final[list[Any]] = [
         "function": {"name": TOOL, "description": DESCRIPTION, "parameters": SCHEMA},
     }
 ]
+RESPONSES_TOOLS: Final[list[Any]] = [
+    {
+        "type": "function",
+        "name": TOOL,
+        "description": DESCRIPTION,
+        "parameters": SCHEMA,
+        "strict": False,
+    }
+]
 HI: Final = {"role": "user", "content": "hi"}
 
 
@@ -243,6 +252,104 @@ async def openai_deltas(scale: Scale) -> Figures:
                     chunk.choices[0].delta.content
                     async for chunk in chunks
                     if chunk.choices and chunk.choices[0].delta.content
+                ]
+                return len(pieces)
+
+            return await per_delta(run, server, scale.streams, scale.deltas)
+
+
+# --- OpenAI Responses --------------------------------------------------------------------------
+
+
+async def responses_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _openai(server) as client:
+
+            async def run() -> None:
+                items: list[Any] = [HI]
+                while True:
+                    answer = await client.responses.create(
+                        model=MODELS["responses"],
+                        max_output_tokens=MAX_TOKENS,
+                        tools=RESPONSES_TOOLS,
+                        input=items,
+                        store=False,
+                    )
+                    found = [item for item in answer.output if item.type == "function_call"]
+                    if not found:
+                        break
+                    items += _responses_turn([(c.call_id, c.name, c.arguments) for c in found])
+                expect("tool calls", (len(items) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+async def responses_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed and put together by hand."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _openai(server) as client:
+
+            async def run() -> None:
+                items: list[Any] = [HI]
+                while True:
+                    events = await client.responses.create(
+                        model=MODELS["responses"],
+                        max_output_tokens=MAX_TOKENS,
+                        tools=RESPONSES_TOOLS,
+                        input=items,
+                        store=False,
+                        stream=True,
+                    )
+                    begun: list[tuple[str, str, list[str]]] = []
+                    async for event in events:
+                        if event.type == "response.output_item.added":
+                            item = event.item
+                            if item.type == "function_call":
+                                begun.append((item.call_id, item.name, []))
+                        elif event.type == "response.function_call_arguments.delta":
+                            begun[-1][2].append(event.delta)
+                    calls = [(call, name, "".join(parts)) for call, name, parts in begun]
+                    if not calls:
+                        break
+                    items += _responses_turn(calls)
+                expect("tool calls", (len(items) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+def _responses_turn(calls: list[tuple[str, str, str]]) -> list[Any]:
+    if not json.loads(calls[0][2]):
+        raise RuntimeError("a call without arguments")
+    return [
+        *[
+            {"type": "function_call", "call_id": call, "name": name, "arguments": given}
+            for call, name, given in calls
+        ],
+        *[
+            {"type": "function_call_output", "call_id": call, "output": "ok"}
+            for call, _, _ in calls
+        ],
+    ]
+
+
+async def responses_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    with provider("deltas", scale.deltas) as server:
+        async with _openai(server) as client:
+
+            async def run() -> int:
+                events = await client.responses.create(
+                    model=MODELS["responses"],
+                    max_output_tokens=MAX_TOKENS,
+                    input=[HI],
+                    store=False,
+                    stream=True,
+                )
+                pieces = [
+                    event.delta
+                    async for event in events
+                    if event.type == "response.output_text.delta"
                 ]
                 return len(pieces)
 

@@ -15,6 +15,7 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "ANTHROPIC_BASE_URL",
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",
+        "LORIMER_OPENAI_API",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LORIMER_STORE", str(tmp_path / "store" / "lorimer.db"))

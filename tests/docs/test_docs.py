@@ -38,7 +38,10 @@ SET_UP = ("make", "pip", "git", "cd")
 MOST_NOT_RUN = 3
 MOST_LINES_OF_README = 170
 
-_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "LORIMER_STORE")
+_KEYS = (
+    *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    *("LORIMER_OPENAI_API", "LORIMER_STORE"),
+)
 
 
 def blocks(*languages: str) -> list[Block]:

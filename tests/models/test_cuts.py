@@ -16,6 +16,7 @@ from lorimer.core.messages import Response, TextBlock, ThinkingBlock, ToolUse, U
 from lorimer.models import ProviderCredentials
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
 from lorimer.models.wires.chat_answer import ChatAnswer
+from lorimer.models.wires.responses_answer import ResponsesAnswer
 from lorimer.models.wires.shared import exchange
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from lorimer.testing.faults import BrokenEvent, ErrorEvent, ExtraEvent, Fault, Framing
@@ -32,6 +33,7 @@ from tests.models.support import (
     hear,
     models,
     request,
+    spec,
     sse,
     timed,
 )
@@ -61,7 +63,7 @@ def check_answer(answer: Response, wire: Wire) -> None:
     thinking, text, first, second = answer.content
     assert isinstance(thinking, ThinkingBlock)
     assert thinking.text == "Let me think."
-    assert bool(thinking.signature) is (wire == "anthropic")
+    assert bool(thinking.signature) is (wire != "openai")
     assert text == TextBlock("One 🦄, zwölf.")
     assert first == ToolUse("c1", "read", {"p": "ü/a"})
     assert second == ToolUse("c2", "ls", {})
@@ -76,7 +78,11 @@ def check_beginning(heard: Heard) -> None:
     assert "{}".startswith(heard.arguments(1))
 
 
-ASSEMBLERS = {"anthropic": AnthropicAnswer, "openai": ChatAnswer}
+ASSEMBLERS = {
+    "anthropic": AnthropicAnswer,
+    "openai": ChatAnswer,
+    "responses": ResponsesAnswer,
+}
 
 
 def free(usage: Usage, *, model: str = "") -> int:
@@ -138,7 +144,7 @@ def test_cut_at_some_bytes_through_the_sdk(wire: Wire) -> None:
 
     async def go() -> None:
         resolver = models(world)
-        model = resolver.resolve(f"{wire}:{MODEL[wire]}")
+        model = resolver.resolve(spec(wire))
         for _ in places:
             heard = await hear(model, request(wire), world)
             check_beginning(heard)
@@ -213,7 +219,11 @@ def test_an_error_event_at_every_position(wire: Wire, kind: str, code: Code) -> 
 @pytest.mark.parametrize("data", [None, "null", "[]", '"x"', "{", '{"type":7}', '{"choices":7}'])
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_broken_event_at_every_position(wire: Wire, data: str | None) -> None:
-    marks = {"anthropic": 1, "openai": 2}  # the last events carry no JSON that matters
+    marks = {
+        "anthropic": 1,
+        "openai": 2,
+        "responses": 0,
+    }  # the last events carry no JSON that matters
     for index in range(EVENTS[wire] - marks[wire]):
         heard = ask(wire, Provider(Reply([body(wire, BrokenEvent(index, data))])))
         if wire == "openai" and data == '{"type":7}':
@@ -223,10 +233,11 @@ def test_a_broken_event_at_every_position(wire: Wire, data: str | None) -> None:
         assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
 
 
-def test_a_stream_that_starts_again_is_no_answer() -> None:
-    whole = body("anthropic")
+@pytest.mark.parametrize("wire", ["anthropic", "responses"])
+def test_a_stream_that_starts_again_is_no_answer(wire: Wire) -> None:
+    whole = body(wire)
     half = whole[: whole.rindex(b"\n\n", 0, len(whole) // 2) + 2]
-    heard = ask("anthropic", Provider(Reply([half, whole])))
+    heard = ask(wire, Provider(Reply([half, whole])))
     assert heard.error is not None
     assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
     check_beginning(heard)
@@ -254,7 +265,7 @@ def test_closing_the_stream_closes_the_response(wire: Wire, items: int) -> None:
     world = NoWorld(provider)
 
     async def go() -> None:
-        stream = models(world).resolve(f"{wire}:m").stream(request(wire), world=world)
+        stream = models(world).resolve(spec(wire, "m")).stream(request(wire), world=world)
         for _ in range(items):
             await anext(stream)
         assert isinstance(stream, AsyncGenerator)
@@ -270,7 +281,7 @@ def test_a_client_that_somebody_closed_is_replaced(wire: Wire) -> None:
     world = NoWorld(provider)
 
     async def go() -> None:
-        model = models(world).resolve(f"{wire}:m")
+        model = models(world).resolve(spec(wire, "m"))
         for _ in range(2):
             check_answer((await hear(model, request(wire), world)).answer, wire)
             await world.clients[-1].aclose()
@@ -301,6 +312,41 @@ ONE: dict[str, object] = {
         ],
         "stop_reason": "tool_use",
         "usage": {"input_tokens": 20, "output_tokens": 9, "cache_read_input_tokens": 4},
+    },
+    "responses": {
+        "id": "resp_1",
+        "object": "response",
+        "model": "gpt-5-2025-08-07",
+        "status": "completed",
+        "error": None,
+        "output": [
+            {
+                "type": "reasoning",
+                "id": "rs_1",
+                "summary": [{"type": "summary_text", "text": "Let me think."}],
+                "encrypted_content": "s==",
+            },
+            {
+                "type": "message",
+                "id": "msg_1",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "One 🦄, zwölf.", "annotations": []}],
+            },
+            {
+                "type": "function_call",
+                "id": "fc_1",
+                "call_id": "c1",
+                "name": "read",
+                "arguments": '{"p": "ü/a"}',
+            },
+            {"type": "function_call", "id": "fc_2", "call_id": "c2", "name": "ls", "arguments": ""},
+        ],
+        "usage": {
+            "input_tokens": 24,
+            "output_tokens": 9,
+            "input_tokens_details": {"cached_tokens": 4},
+        },
     },
     "openai": {
         "id": "chatcmpl-1",
@@ -347,7 +393,7 @@ def test_one_piece_cut_at_every_byte(wire: Wire) -> None:
 
     async def go() -> None:
         resolver = models(world)
-        model = resolver.resolve(f"{wire}:m")
+        model = resolver.resolve(spec(wire, "m"))
         for _ in range(len(whole)):
             heard = await hear(model, request(wire, stream=False), world)
             assert heard.error is not None
@@ -405,7 +451,7 @@ def test_in_virtual_time_through_the_sdk(wire: Wire) -> None:
     limits = Limits(connect_timeout_s=1, idle_timeout_s=1000, model_timeout_s=4000)
 
     async def go(world: SimulatedWorld) -> float:
-        model = models(world).resolve(f"{wire}:m")
+        model = models(world).resolve(spec(wire, "m"))
 
         async def one() -> None:
             stream = timed(model.stream(request(wire), world=world), limits)

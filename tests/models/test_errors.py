@@ -15,6 +15,7 @@ from lorimer.models import ProviderCredentials
 from lorimer.models.errors import error_parts, event_error, retry_after, status_error
 from tests.models.support import (
     KEY,
+    PROVIDER,
     WIRES,
     NoWorld,
     Provider,
@@ -24,6 +25,7 @@ from tests.models.support import (
     hear,
     models,
     request,
+    spec,
 )
 
 Code = ExecutorErrorCode
@@ -55,13 +57,13 @@ def test_every_status(wire: Wire) -> None:
 
     async def go() -> None:
         resolver = models(world)
-        model = resolver.resolve(f"{wire}:m")
+        model = resolver.resolve(spec(wire, "m"))
         for status in statuses:
             for_one = await hear(model, request(wire, stream=status % 2 == 0), world)
             error = for_one.error
             assert error is not None
             assert (error.status, error.code) == (status, expected(status))
-            assert str(error) == f"{wire} answered {status}: no {status}"
+            assert str(error) == f"{PROVIDER[wire]} answered {status}: no {status}"
             assert for_one.items == []
         await resolver.aclose()
 
@@ -176,7 +178,7 @@ def test_no_connection(wire: Wire, cause: Exception) -> None:
     world = NoWorld(provider)
 
     async def go() -> None:
-        heard = await hear(models(world).resolve(f"{wire}:m"), request(wire), world)
+        heard = await hear(models(world).resolve(spec(wire, "m")), request(wire), world)
         error = heard.error
         assert error is not None
         assert error.code is Code.EXEC_API_NETWORK

@@ -14,12 +14,13 @@ import openai
 from anthropic.types import Message
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from lorimer.testing.fake_responses_rules import SEALED
 from lorimer.testing.fake_server import FakeLLMServer, ToolCall, Turn
 from lorimer.testing.fake_turn import Wire
 from lorimer.testing.faults import Fault
 
 T = TypeVar("T")
-WIRES: tuple[Wire, ...] = ("anthropic", "openai")
+WIRES: tuple[Wire, ...] = ("anthropic", "openai", "responses")
 HELLO = Turn(text=("Hel", "lo, ", "wörld"))
 CALLS = Turn(
     text="Looking.",
@@ -127,6 +128,10 @@ def wire_request(wire: Wire, *, stream: bool = True) -> tuple[str, dict[str, Any
     }
     if wire == "anthropic":
         return "/v1/messages", {**body, "max_tokens": 9}, {"anthropic-version": "2026-10-21"}
+    if wire == "responses":
+        body["input"] = body.pop("messages")
+        extra = {"store": False, "include": [SEALED], "reasoning": {"summary": "auto"}}
+        return "/v1/responses", {**body, **extra}, {}
     if stream:
         body["stream_options"] = {"include_usage": True}
     return "/v1/chat/completions", body, {}

@@ -19,6 +19,9 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 )
 """The vendors' own variables: key, base URL."""
 
+OPENAI_API: Final = "LORIMER_OPENAI_API"
+"""Which wire of OpenAI: `chat` or `responses`, as `extras["api"]`; see `models/openai.py`."""
+
 KEYLESS: Final = frozenset({"openai"})
 """Providers whose dialect other servers speak: with a base URL of their own, no key is needed."""
 
@@ -70,7 +73,8 @@ class ProviderCredentials:
     default_headers: Mapping[str, str]
     """Sent with every request; values are not shown by repr."""
     extras: Mapping[str, str]
-    """What only this provider wants; values are not shown by repr."""
+    """What only this provider wants; values are not shown by repr. `api`, which wire of OpenAI,
+    is no secret."""
 
     def __init__(
         self,
@@ -95,7 +99,8 @@ class ProviderCredentials:
 
     def redact(self, text: str) -> str:
         """`text` with every secret of these credentials replaced. For error messages."""
-        secrets = [self.api_key.reveal(), *self.default_headers.values(), *self.extras.values()]
+        extras = [value for name, value in self.extras.items() if name != "api"]
+        secrets = [self.api_key.reveal(), *self.default_headers.values(), *extras]
         # Short values ("1", "true", the placeholder "none") would garble the text and hide nothing.
         for secret in sorted(filter(lambda value: len(value) >= 6, secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
@@ -126,12 +131,15 @@ class CredentialBundle:
         key_name, url_name = VARIABLES.get(provider, ("", ""))
         env = os.environ if self.env is None else self.env
         url = env.get(url_name, "")
+        api = env.get(OPENAI_API, "") if provider == "openai" else ""
+        extras = {"api": api} if api else {}
         if given is None:
-            found = ProviderCredentials(env.get(key_name, ""), url)
+            found = ProviderCredentials(env.get(key_name, ""), url, extras=extras)
             return found if found.api_key or found.base_url else None
         # A key goes only where it was meant for: the variable's is not sent to a URL given here.
         key = given.api_key or ("" if given.base_url else env.get(key_name, ""))
-        return ProviderCredentials(key, given.base_url or url, given.default_headers, given.extras)
+        extras |= given.extras
+        return ProviderCredentials(key, given.base_url or url, given.default_headers, extras)
 
     def require(self, provider: str) -> ProviderCredentials:
         """Like `get`. Raises ConfigError `exec.api.no_client` when there is no key, naming the

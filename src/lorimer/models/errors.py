@@ -54,6 +54,16 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
     "internal_server_error": _Code.EXEC_API_SERVER_ERROR,
     "invalid_request_error": _Code.EXEC_API_BAD_REQUEST,
     "not_found_error": _Code.EXEC_API_BAD_REQUEST,
+    **dict.fromkeys(
+        (
+            "invalid_prompt data_residency_mismatch bio_policy misalignment_policy_violation"
+            " invalid_image invalid_image_format invalid_base64_image invalid_image_url"
+            " image_too_large image_too_small image_parse_error image_content_policy_violation"
+            " invalid_image_mode image_file_too_large unsupported_image_media_type"
+            " empty_image_file image_file_not_found"
+        ).split(),
+        _Code.EXEC_API_BAD_REQUEST,
+    ),
 }
 """Where there is no status to go by: an error in the middle of a stream."""
 

@@ -21,6 +21,8 @@ from lorimer.core.jsonable import JSON, dumps
 from lorimer.testing.fake_anthropic import AnthropicWire
 from lorimer.testing.fake_http import MAX_HEAD, Answer, Connection, Received
 from lorimer.testing.fake_openai import OpenAIWire
+from lorimer.testing.fake_responses import ResponsesWire
+from lorimer.testing.fake_responses_rules import SEALED
 from lorimer.testing.fake_turn import (
     FakeUsage,
     Refused,
@@ -69,7 +71,7 @@ class FakeLLMServer:
         self, script: Script, *, api_key: str | None = None, reasoning_field: str = "reasoning"
     ) -> None:
         self.requests: list[SeenRequest] = []
-        """Every request to one of the two paths, refused ones included, in order."""
+        """Every request to a path of a wire, refused ones included, in order."""
         self._script = script
         self._played = 0
         self._api_key = api_key
@@ -282,17 +284,28 @@ class FakeLLMServer:
 
 def recorded_body(turn: Turn, wire: Wire, *, model: str = "fake-model", number: int = 1) -> bytes:
     """The complete streamed body of a turn, with the faults that change events or their text:
-    what a server sends if request `number` asks for `model` (and `include_usage` on OpenAI's wire).
+    what a server sends if request `number` asks for `model` (and for what only comes when asked:
+    `include_usage` on OpenAI's chat wire, sealed and summarized thoughts on its other one).
     Its length does not depend on the number, so that `Cut(at)` can be tried at each position.
     """
-    body: JSON = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
-    assert isinstance(body, Mapping)
+    body: dict[str, JSON] = {
+        "model": model,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "store": False,
+        "include": [SEALED],
+        "reasoning": {"summary": "auto"},
+    }
     request = SeenRequest(number, wire, "", {}, body)
     return b"".join(_streamed(_forms()[wire], turn, request))
 
 
 def _forms(reasoning_field: str = "reasoning") -> Mapping[Wire, WireForm]:
-    return {"anthropic": AnthropicWire(), "openai": OpenAIWire(reasoning_field)}
+    return {
+        "anthropic": AnthropicWire(),
+        "openai": OpenAIWire(reasoning_field),
+        "responses": ResponsesWire(),
+    }
 
 
 def _streamed(form: WireForm, turn: Turn, request: SeenRequest) -> list[bytes]:

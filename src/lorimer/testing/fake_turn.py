@@ -1,7 +1,7 @@
 """What a fake provider says and hears, as plain data: one form for every wire.
 
-A `Turn` is one answer. `fake_anthropic` and `fake_openai` write it in their vendor's form,
-`fake_server` plays it, `faults` says what may go wrong on the way.
+A `Turn` is one answer. `fake_anthropic`, `fake_openai` and `fake_responses` write it in their
+vendor's form, `fake_server` plays it, `faults` says what may go wrong on the way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.testing.faults import ContextOverflow, ErrorEvent, Event, Fault
 
-Wire: TypeAlias = Literal["anthropic", "openai"]
+Wire: TypeAlias = Literal["anthropic", "openai", "responses"]
 
 MAX_DELTAS = 64
 """Into how many deltas a text is cut where the turn does not give them."""
@@ -61,7 +61,8 @@ class Turn:
     """A tuple gives the deltas of a stream; a string is cut into at most MAX_DELTAS."""
     thinking: str | tuple[str, ...] = ""
     signature: str = ""
-    """Of the thinking (Anthropic). "": one made from its text, which every server knows."""
+    """Of the thinking (Anthropic, and OpenAI's responses: its encrypted content). "": one made
+    from its text, which every server knows."""
     redacted_thinking: str = ""
     """Data of a redacted block after the thinking (Anthropic)."""
     tool_calls: tuple[ToolCall, ...] = ()
