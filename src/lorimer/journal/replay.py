@@ -41,11 +41,13 @@ taken from the inbox. Of a run that was stopped
 (cancelled, out of time) also how it ended: only what was done before can be repeated."""
 
 _STOPPED: Final = ("cancelled", "timeout", "killed")
-_MONEY: Final = (
+_NEVER_MADE: Final = (
     ExecutorErrorCode.EXEC_LIMIT_COST.value,
     ExecutorErrorCode.EXEC_API_UNPRICED.value,
+    ExecutorErrorCode.EXEC_API_UNAVAILABLE.value,
 )
-"""A call that was never made because of its price: prices change, and are not asked again."""
+"""A call that was never made because of its price, or because all its models were benched: prices
+and health change, and are not asked again."""
 
 _FACTS: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
 _NOTHING: Final[Mapping[str, JSON]] = {}
@@ -141,6 +143,12 @@ class _Replay(RunContext):
         )
 
     # --- facts ---------------------------------------------------------------------------
+
+    @property
+    def follows_record(self) -> bool:
+        """What it does next is recorded, be it only its end. How a run that was stopped would
+        have gone on is not."""
+        return bool(self._recorded) or (self._end is not None and not self._was_stopped())
 
     async def record(
         self,
@@ -283,7 +291,7 @@ class _Replay(RunContext):
             if self._was_stopped():
                 self.cancellation.cancel(_reason(end.data))
                 self.cancellation.check()
-            if (reached and end.data.get("code")) or end.data.get("code") in _MONEY:
+            if (reached and end.data.get("code")) or end.data.get("code") in _NEVER_MADE:
                 # not of the class that its code belongs to: nobody is to try again
                 raise LorimerError(
                     str(end.data.get("message", "")), code=error_from_json(end.data).code
