@@ -39,7 +39,7 @@ from lorimer.journal.recording import Recording, recorded
 from lorimer.launch import Launcher
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials
 from lorimer.models.registry import PROVIDERS, Models
-from lorimer.models.spec import parse_spec
+from lorimer.models.spec import chain, parse_spec
 from lorimer.stages.catalogue import catalogue as shipped_catalogue
 from lorimer.stages.s06_api import model_spec
 from lorimer.world.real import RealWorld
@@ -541,6 +541,6 @@ def _credentials(
     provider = ""
     if "api" in manifest.stages:
         provider = str(manifest.stages["api"].config.get("provider", ""))
-    spec = parse_spec(model_spec(manifest.model, provider), PROVIDERS)
+    spec = parse_spec(chain(model_spec(manifest.model, provider))[0], PROVIDERS)
     given = ProviderCredentials(api_key=api_key, base_url=base_url)
     return CredentialBundle({spec.provider: given})

@@ -41,13 +41,14 @@ taken from the inbox. Of a run that was stopped
 (cancelled, out of time) also how it ended: only what was done before can be repeated."""
 
 _STOPPED: Final = ("cancelled", "timeout", "killed")
-_NEVER_MADE: Final = (
+_MONEY: Final = (
     ExecutorErrorCode.EXEC_LIMIT_COST.value,
     ExecutorErrorCode.EXEC_API_UNPRICED.value,
-    ExecutorErrorCode.EXEC_API_UNAVAILABLE.value,
 )
-"""A call that was never made because of its price, or because all its models were benched: prices
-and health change, and are not asked again."""
+"""A call that was never made because of its price: prices change, and are not asked again."""
+
+_NEVER_MADE: Final = (*_MONEY, ExecutorErrorCode.EXEC_API_UNAVAILABLE.value)
+"""Also one that was not made because all its models were benched."""
 
 _FACTS: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
 _NOTHING: Final[Mapping[str, JSON]] = {}
@@ -146,9 +147,11 @@ class _Replay(RunContext):
 
     @property
     def follows_record(self) -> bool:
-        """What it does next is recorded, be it only its end. How a run that was stopped would
-        have gone on is not."""
-        return bool(self._recorded) or (self._end is not None and not self._was_stopped())
+        """What it does next is recorded, be it only its end. That does not tell how a run would
+        have gone on that was stopped, or whose next call was too dear."""
+        if self._recorded or self._end is None:
+            return bool(self._recorded)
+        return not self._was_stopped() and self._end.data.get("code") not in _MONEY
 
     async def record(
         self,

@@ -1,4 +1,4 @@
-"""What every model call of one pipeline has in common: stage 6 makes it, the attempt loop uses it."""
+"""What every model call of one pipeline has in common: made by stage 6, used by `attempts.py`."""
 
 from __future__ import annotations
 

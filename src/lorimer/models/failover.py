@@ -46,7 +46,7 @@ def verdict(error: APIError) -> Verdict:
 class Course:
     """Where one call is in its chain, and why those behind it did not answer."""
 
-    __slots__ = ("_health", "_names", "_places", "_why", "at", "tries")
+    __slots__ = ("_empty", "_health", "_names", "_places", "_why", "at", "tries")
 
     def __init__(self, names: Sequence[str], places: Sequence[str], health: Health) -> None:
         """`names` as people know the targets, `places` as `health` does."""
@@ -54,6 +54,8 @@ class Course:
         self._places = places
         self._health = health
         self._why: dict[int, str] = {}
+        self._empty = 0
+        """Empty answers of the present target."""
         self.at = 0
         """Index of the target that is asked now."""
         self.tries = 0
@@ -62,17 +64,18 @@ class Course:
     def failed(self, error: APIError) -> None:
         """An attempt at the present target has failed."""
         self.tries += 1
+        self._empty += verdict(error) is Verdict.EMPTY
         self._why[self.at] = f"{error} ({error.code.value})"
 
     def may_repeat(self, error: APIError) -> bool:
         """Whether the retry strategy is asked about the present target."""
         kind = verdict(error)
-        return kind is Verdict.TRANSIENT or (kind is Verdict.EMPTY and self.tries < 2)
+        return kind is Verdict.TRANSIENT or (kind is Verdict.EMPTY and self._empty < 2)
 
     def go(self, index: int) -> None:
         """The target at `index` is asked next."""
         if index != self.at:
-            self.at, self.tries = index, 0
+            self.at, self.tries, self._empty = index, 0, 0
 
     def first(self, now: float, who: str) -> int | None:
         """The first target that is not benched; None: all are."""
