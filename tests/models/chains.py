@@ -86,11 +86,11 @@ class Chain:
         self.said: list[str] = []
         """All that it was ever given."""
         for kind in ("api.retry", "api.model_routed", "api.stream_restart"):
-            self.pipeline.on(kind, self._hear)
+            self.pipeline.on(kind, self.hear)
         if heard:
-            self.pipeline.on("text.delta", self._hear)
+            self.pipeline.on("text.delta", self.hear)
 
-    def _hear(self, event: Event) -> None:
+    def hear(self, event: Event) -> None:
         if event.type == "text.delta":
             self.shown += str(event.data["text"])
             self.said.append(str(event.data["text"]))

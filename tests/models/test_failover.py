@@ -328,7 +328,7 @@ def test_what_cannot_be_continued_begins_anew(pieces: list[Any]) -> None:
             world, [broken], ["whole"], after_release="continue", retry={"max_retries": 0}
         )
         chain.pipeline.on("*", lambda event: None)
-        chain.pipeline.on("text.delta", chain._hear)
+        chain.pipeline.on("text.delta", chain.hear)
         result = await chain.run()
         assert (result.text, chain.shown) == ("whole", "whole")
         assert "api.stream_restart" in chain.told
@@ -415,9 +415,7 @@ def test_every_attempt_is_charged_by_the_price_of_who_made_it() -> None:
     simulate(main)
 
 
-def test_a_dead_attempt_without_usage_costs_nothing_and_without_a_price_its_reserve() -> (
-    None
-):
+def test_a_dead_attempt_without_usage_costs_nothing_and_without_a_price_its_reserve() -> None:
     class Odd(ScriptedModel):
         def price(self, usage: Usage, *, model: str = "") -> int | None:
             return None if usage == Usage(input_tokens=1) else super().price(usage)

@@ -115,7 +115,7 @@ async def replay(plan: Plan, recording: Recording) -> Replayed:
 class _Replay(RunContext):
     """A run's line to a record of it."""
 
-    __slots__ = ("_clock", "_end", "_failed", "_left", "_same_manifest", "_used", "divergence")
+    __slots__ = ("_clock", "_end", "_left", "_same_manifest", "_used", "divergence")
 
     def __init__(self, recording: Recording, digest: str, limits: Limits) -> None:
         start, end = recording.facts[0], recording.end
@@ -125,8 +125,6 @@ class _Replay(RunContext):
         self._end = end
         self._used = used_s(recording.facts)
         self._same_manifest = recording.digest == digest
-        self._failed = ""
-        """Code of the call before, if it failed."""
         self._left: Event | None = None
         """The first that is recorded and was not done."""
         self.divergence: Divergence | None = None
@@ -264,19 +262,13 @@ class _Replay(RunContext):
             if not _same(theirs, asked):
                 self._diverge(intent_type, key, "it says something else", begun, asked)
         if done is None:
-            # a read-only call leaves no trace before its result; and whether a failed model call
-            # is made again depends on who had listened to it
-            code = "" if self._end is None else self._end.data.get("code", "")
-            again = self._failed != "" and self._failed == code
-            reached = begun is not None or safety is Safety.READ_ONLY or again
+            # a read-only call leaves no trace before its result
+            reached = begun is not None or safety is Safety.READ_ONLY
             await self._stop(result_type, key, asked, reached)
         self.spend.charge(done.data)
         error = done.data.get("error")
-        self._failed = ""
         if isinstance(error, Mapping):  # of a tool it is a code, and the model was told
-            failure = error_from_json(error)
-            self._failed = failure.code.value
-            raise failure
+            raise error_from_json(error)
         return done.data
 
     async def _stop(
