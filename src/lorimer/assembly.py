@@ -19,7 +19,7 @@ from lorimer.core.tool import Approver
 from lorimer.core.world import World
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials
 from lorimer.models.registry import PROVIDERS
-from lorimer.models.spec import parse_spec
+from lorimer.models.spec import chain, parse_spec
 from lorimer.stages.catalogue import catalogue as shipped_catalogue
 from lorimer.stages.s06_api import model_spec
 
@@ -163,6 +163,6 @@ def credentials_of(
     provider = ""
     if "api" in manifest.stages:
         provider = str(manifest.stages["api"].config.get("provider", ""))
-    spec = parse_spec(model_spec(manifest.model, provider), PROVIDERS)
+    spec = parse_spec(chain(model_spec(manifest.model, provider))[0], PROVIDERS)
     given = ProviderCredentials(api_key=api_key, base_url=base_url)
     return CredentialBundle({spec.provider: given})

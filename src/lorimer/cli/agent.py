@@ -16,7 +16,7 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
 from lorimer.models.credentials import VARIABLES, CredentialBundle, ProviderCredentials
 from lorimer.models.registry import PROVIDERS, Models
-from lorimer.models.spec import ModelSpec, parse_spec
+from lorimer.models.spec import ModelSpec, chain, parse_spec
 from lorimer.presets import PRESETS, preset_manifest
 from lorimer.stages.s06_api import model_spec
 from lorimer.tools.builtin import builtin_tools
@@ -126,8 +126,14 @@ def limited(
 
 
 def spec_of(manifest: EnvironmentManifest) -> ModelSpec:
-    """The model that a manifest names, with its provider. Raises ConfigError."""
-    return parse_spec(_spec_text(manifest), PROVIDERS)
+    """The model that a manifest names (of a chain the first), with its provider. Raises
+    ConfigError."""
+    return specs_of(manifest)[0]
+
+
+def specs_of(manifest: EnvironmentManifest) -> list[ModelSpec]:
+    """All models of the chain that a manifest names. Raises ConfigError."""
+    return [parse_spec(spec, PROVIDERS) for spec in chain(_spec_text(manifest))]
 
 
 def _spec_text(manifest: EnvironmentManifest) -> str:
@@ -158,8 +164,10 @@ def connect(
     bundle = CredentialBundle(given)
     models = Models(bundle, world)
     try:
-        models.resolve(_spec_text(manifest))
+        models.targets(_spec_text(manifest))
     except ConfigError as error:
+        if len(specs_of(manifest)) > 1:
+            raise Fault(str(error), hint=error.hint, code=error.code.value) from None
         if parsed.provider in VARIABLES and not bundle.has(parsed.provider):
             raise _no_key(parsed.provider, bundle) from None
         if parsed.provider not in PROVIDERS:

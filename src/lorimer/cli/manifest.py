@@ -162,21 +162,24 @@ def explain(file_or_preset: str) -> None:
 
 def _facts(described: EnvironmentManifest) -> list[tuple[str, str]]:
     """What is true of the agent as a whole."""
-    from lorimer.cli.agent import spec_of
+    from lorimer.cli.agent import specs_of
 
     model = described.model
-    spec = spec_of(described)
+    specs = specs_of(described)
     asked = [f"at most {model.max_tokens:,} tokens an answer"]
     if model.thinking_enabled:
         asked.append(f"thinks for at most {model.thinking_budget_tokens:,} tokens")
     if model.temperature is not None:
         asked.append(f"temperature {model.temperature:g}")
-    effort = f", effort {spec.effort}" if spec.effort else ""
+    names = [
+        f"{spec.model} of {spec.provider}" + (f", effort {spec.effort}" if spec.effort else "")
+        for spec in specs
+    ]
     limits = described.limits
     ceiling = "none" if limits.max_cost_usd is None else f"${limits.max_cost_usd:g}"
     facts = [
         ("agent", described.metadata.name),
-        ("model", f"{spec.model} of {spec.provider}{effort}; {', '.join(asked)}"),
+        ("model", f"{', else '.join(names)}; {', '.join(asked)}"),
         ("tools", ", ".join(described.tools.built_in) or "none but those that a program registers"),
         (
             "limits",

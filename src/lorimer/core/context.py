@@ -123,6 +123,11 @@ class RunContext(FactLog):
         self._dice: Random | None = None
 
     @property
+    def follows_record(self) -> bool:
+        """What it does next is recorded; in a replay, be it only its end."""
+        return bool(self._recorded)
+
+    @property
     def dice(self) -> Random:
         """Random numbers of this run: the same again when it is resumed or replayed."""
         if self._dice is None:

@@ -128,6 +128,10 @@ class ErrorData(TypedDict):
     hint: NotRequired[str]
     status: NotRequired[int]
     retry_after_s: NotRequired[float]
+    released: NotRequired[int]
+    """Of a model call: characters of its answer that listeners had been given."""
+    partial: NotRequired[str]
+    """Of a model call: the text of its answer, where another attempt may go on from it."""
 
 
 class Parent(TypedDict):
@@ -172,6 +176,8 @@ class ModelIntent(TypedDict):
     """Messages added to the conversation since the last fact, other than replies and results."""
     reserve: NotRequired[int]
     """Nano-dollars set aside."""
+    target: NotRequired[str]
+    """Who is asked, when it is not the first model of its chain."""
 
 
 class ModelReply(TypedDict, total=False):

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
-from lorimer.core.model import Model
+from lorimer.core.model import Model, Target, TraceSink, UsageSink
 from lorimer.core.world import World
-from lorimer.models.credentials import CredentialBundle, ProviderCredentials
+from lorimer.models.credentials import CredentialBundle, ProviderCredentials, redact_url
+from lorimer.models.health import Health
 from lorimer.models.pricing import Prices
-from lorimer.models.spec import ModelSpec, parse_spec
+from lorimer.models.sinks import Sinks
+from lorimer.models.spec import ModelSpec, chain, parse_spec
 
 if TYPE_CHECKING:
     import httpx2
@@ -84,6 +86,8 @@ class Models:
     world: where HTTP clients come from; None: the world of the run that needs one first.
     prices: the price table; default: genai-prices alone.
     providers: more providers, or others under the shipped names: see `register`.
+    health: which models are benched; default: its own, shared by all runs that use this object.
+    usage_sink, trace_sink: are told of every attempt.
     """
 
     def __init__(
@@ -92,7 +96,15 @@ class Models:
         world: World | None = None,
         prices: Prices | None = None,
         providers: Mapping[str, Model | ProviderFactory | str] | None = None,
+        *,
+        health: Health | None = None,
+        usage_sink: UsageSink | None = None,
+        trace_sink: TraceSink | None = None,
     ) -> None:
+        self.health = health or Health()
+        sinks = Sinks(usage_sink, trace_sink)
+        self.sinks = sinks if usage_sink is not None or trace_sink is not None else None
+        """None: nobody is told."""
         self._context = ProviderContext(
             credentials or CredentialBundle(),
             prices or Prices(now=None if world is None else world.time),
@@ -100,6 +112,7 @@ class Models:
         )
         self._providers: dict[str, Model | ProviderFactory | str] = dict(PROVIDERS)
         self._models: dict[str, Model] = {}
+        self._targets: dict[str, tuple[Target, ...]] = {}
         for name, provider in (providers or {}).items():
             self.register(name, provider)
 
@@ -113,6 +126,7 @@ class Models:
         `(spec, context) -> Model`, or `"module:factory"`, imported when first used."""
         self._providers[name.lower()] = provider
         self._models.clear()
+        self._targets.clear()
 
     def resolve(self, spec: str) -> Model:
         """The Model for `provider:model`, `provider/model` or a bare model name.
@@ -125,6 +139,43 @@ class Models:
             parsed = parse_spec(spec, self._providers)
             model = self._models[spec] = self._make(parsed)
         return model
+
+    def targets(self, spec: str) -> tuple[Target, ...]:
+        """The models of a chain `a,b,c`, in order; of a single spec that one.
+
+        Raises ConfigError as `resolve` does; of a chain it names every part that cannot be used.
+        """
+        targets = self._targets.get(spec)
+        if targets is None:
+            targets = self._targets[spec] = self._make_targets(chain(spec))
+        return targets
+
+    def _make_targets(self, specs: list[str]) -> tuple[Target, ...]:
+        found: dict[str, Target] = {}
+        faults: list[ConfigError] = []
+        for spec in specs:
+            try:
+                parsed = parse_spec(spec, self._providers)
+                model = self.resolve(spec)
+                place = self._place(parsed)
+                found.setdefault(str(parsed), Target(str(parsed), model, parsed.effort, place))
+            except ConfigError as error:
+                faults.append(error)
+        if not faults:
+            return tuple(found.values())
+        if len(specs) == 1:
+            raise faults[0]
+        raise ConfigError(
+            f"the chain {','.join(specs)!r} cannot be used: " + "; ".join(map(str, faults)),
+            code=faults[0].code,
+            hint=faults[0].hint,
+            problems=tuple(map(str, faults)),
+        )
+
+    def _place(self, spec: ModelSpec) -> str:
+        known = self._context.credentials.get(spec.provider)
+        url = "" if known is None else known.base_url
+        return f"{spec.provider}:{spec.model}" + (f" {redact_url(url)}" if url else "")
 
     async def aclose(self) -> None:
         """Close the HTTP clients of the running loop; they are made anew if needed again."""
