@@ -15,9 +15,13 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
         "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+        "google": ("GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
     }
 )
 """The vendors' own variables: key, base URL."""
+
+FIRST: Final[Mapping[str, str]] = MappingProxyType({"google": "GOOGLE_API_KEY"})
+"""Another variable for the key, which wins where both are set, as in the vendor's own SDK."""
 
 KEYLESS: Final = frozenset({"openai"})
 """Providers whose dialect other servers speak: with a base URL of their own, no key is needed."""
@@ -126,11 +130,12 @@ class CredentialBundle:
         key_name, url_name = VARIABLES.get(provider, ("", ""))
         env = os.environ if self.env is None else self.env
         url = env.get(url_name, "")
+        key_there = env.get(FIRST.get(provider, ""), "") or env.get(key_name, "")
         if given is None:
-            found = ProviderCredentials(env.get(key_name, ""), url)
+            found = ProviderCredentials(key_there, url)
             return found if found.api_key or found.base_url else None
         # A key goes only where it was meant for: the variable's is not sent to a URL given here.
-        key = given.api_key or ("" if given.base_url else env.get(key_name, ""))
+        key = given.api_key or ("" if given.base_url else key_there)
         return ProviderCredentials(key, given.base_url or url, given.default_headers, given.extras)
 
     def require(self, provider: str) -> ProviderCredentials:

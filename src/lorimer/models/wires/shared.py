@@ -135,6 +135,19 @@ async def exchange(
     yield answer
 
 
+async def read_json(provider: str, response: httpx2.Response) -> JSON:
+    """The whole body of an answer that is no model's, strictly read; the response is closed.
+    Raises APIError `exec.api.stream_incomplete` for whatever is cut, malformed or over-long."""
+    chunks = response.aiter_bytes()
+    try:
+        return parse_json(await _body(chunks))
+    except (*NETWORK_ERRORS, ValueError) as error:
+        raise incomplete(provider, str(error) or type(error).__name__, cause=error) from error
+    finally:
+        await chunks.aclose()
+        await response.aclose()
+
+
 async def _body(chunks: AsyncGenerator[bytes, None]) -> str:
     parts: list[bytes] = []
     size = 0
