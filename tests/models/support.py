@@ -33,9 +33,13 @@ from lorimer.models.clocks import Clocks
 
 KEY: Final = "sk-not-to-be-shown-4711"
 LIMITS: Final = ProcessLimits()
-Wire = Literal["anthropic", "openai"]
-WIRES: Final[tuple[Wire, ...]] = ("anthropic", "openai")
-MODEL: Final[Mapping[str, str]] = {"anthropic": "claude-haiku-4-5", "openai": "gpt-4o"}
+Wire = Literal["anthropic", "openai", "google"]
+WIRES: Final[tuple[Wire, ...]] = ("anthropic", "openai", "google")
+MODEL: Final[Mapping[str, str]] = {
+    "anthropic": "claude-haiku-4-5",
+    "openai": "gpt-4o",
+    "google": "gemini-3.5-flash",
+}
 
 
 @dataclass
@@ -186,7 +190,7 @@ class Heard:
 
 
 def models(world: World, *, base_url: str = "") -> Models:
-    """Both wires in the given world."""
+    """Every wire in the given world."""
     credentials = {wire: ProviderCredentials(KEY, base_url) for wire in WIRES}
     return Models(CredentialBundle(credentials, env={}), world, Prices({"priced": Price(1, 2)}))
 

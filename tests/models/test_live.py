@@ -1,4 +1,4 @@
-"""Both wires over real sockets, through the official SDKs, against the strict fake server."""
+"""All wires over real sockets, through the official SDKs, against the strict fake server."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def bundle(server: FakeLLMServer) -> CredentialBundle:
         {
             "anthropic": ProviderCredentials("k", server.url),
             "openai": ProviderCredentials("k", server.openai_url),
+            "google": ProviderCredentials("k", server.url),
         },
         env={},
     )

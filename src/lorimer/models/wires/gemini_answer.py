@@ -1,9 +1,10 @@
 """Gemini's chunks, or its whole response, as the canonical answer.
 
 A stream has no event that ends it: it is whole when its body ends in order and a `finishReason`
-has come. Fragments of text in a row are one block. A seal (`thoughtSignature`) stays with the
-call or the thought that carried it; that of a text becomes a ThinkingBlock without text, just
-before the text it came with, or, of an empty part, at its place.
+has come. More may follow that reason, which some models gave with every chunk. Fragments of text
+in a row are one block. A seal (`thoughtSignature`) stays with the call or the thought that carried
+it; that of a text becomes a ThinkingBlock without text, just before the text it came with, or, of
+an empty part, at its place.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class GeminiAnswer:
         return Response(content, stop, self.usage, self._model, self._id, 0, self._extra)
 
     def _take(self, body: JSON, out: list[Delta]) -> None:
-        if isinstance(body, list):
+        if isinstance(body, list) and body:
             for item in body:
                 self._take(item, out)
             return

@@ -34,11 +34,10 @@ MAX_STOP_SEQUENCES: Final = 5
 _INT32: Final = range(-(2**31), 2**31)
 
 _VERSION: Final = re.compile(r"gemini-(?:[a-z]+-)?(\d{1,2})(?!\d)(?:\.(\d{1,2}))?")
-_OFF: Final = range(0, 24_577)
 _BUDGETS: Final = (
     # of 2.5: the part of a name, tokens that may be thought
     ("flash-lite", range(512, 24_577)),
-    ("flash", _OFF),
+    ("flash", range(24_577)),
     ("pro", range(128, 32_769)),
 )
 _NOT_FOR_TEXT: Final = re.compile(r"image|tts|audio|live")
@@ -163,7 +162,7 @@ def _think(
                 out.dropped.append("thinking")
                 return
             thinking["thinkingBudget"] = min(max(budget, able.budget.start), able.budget.stop - 1)
-        elif able.budget is _OFF and not effort:
+        elif 0 in able.budget and not effort:
             thinking["thinkingBudget"] = 0  # else it thinks unasked, within the answer's limit
     if budget:
         thinking["includeThoughts"] = True
@@ -180,13 +179,12 @@ def _level(model: str, effort: str) -> str:
 
 
 def _sample(request: Request, config: dict[str, JSON], out: Encoded) -> None:
-    for name, value in (
-        ("temperature", request.temperature),
-        ("topP", request.top_p),
-        ("topK", request.top_k),
-    ):
-        if value is not None:
-            config[name] = value
+    values: dict[str, JSON] = {
+        "temperature": request.temperature,
+        "topP": request.top_p,
+        "topK": request.top_k,
+    }
+    config |= {name: value for name, value in values.items() if value is not None}
     if request.seed is not None:
         if request.seed in _INT32:
             config["seed"] = request.seed
