@@ -57,8 +57,7 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
     "internal_server_error": _Code.EXEC_API_SERVER_ERROR,
     "invalid_request_error": _Code.EXEC_API_BAD_REQUEST,
     "not_found_error": _Code.EXEC_API_BAD_REQUEST,
-    # Google's: the reasons of an ErrorInfo, then the canonical codes of gRPC.
-    "API_KEY_INVALID": _Code.EXEC_API_AUTH_INVALID_KEY,
+    # Google's, which are those of gRPC.
     "UNAUTHENTICATED": _Code.EXEC_API_AUTH_INVALID_KEY,
     "PERMISSION_DENIED": _Code.EXEC_API_AUTH_INVALID_KEY,
     "RESOURCE_EXHAUSTED": _Code.EXEC_API_RATE_LIMITED,
@@ -73,6 +72,7 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
 """Where there is no status to go by: an error in the middle of a stream."""
 
 _BY_STATUS: Final[Mapping[int, ExecutorErrorCode]] = {
+    401: _Code.EXEC_API_AUTH_INVALID_KEY,
     402: _Code.EXEC_API_TERMINAL,
     403: _Code.EXEC_API_AUTH_INVALID_KEY,
     408: _Code.EXEC_API_TIMEOUT,
@@ -214,6 +214,9 @@ def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
         code = _BY_KIND.get(kind)
         if code in (_Code.EXEC_API_TOKEN_LIMIT, _Code.EXEC_API_TERMINAL):
             return code
+    if "API_KEY_INVALID" in kinds:
+        expired = "expired" in message.lower()
+        return _Code.EXEC_API_AUTH_EXPIRED if expired else _Code.EXEC_API_AUTH_INVALID_KEY
     none_left = _NO_QUOTA if "RESOURCE_EXHAUSTED" in kinds else _NO_MONEY
     return _Code.EXEC_API_TERMINAL if none_left.search(message) else None
 
@@ -225,9 +228,8 @@ def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCo
             return refined
         if status in (400, 422) and _TOO_LONG.search(message):
             return _Code.EXEC_API_TOKEN_LIMIT
-        if status == 401 or "API_KEY_INVALID" in kinds:
-            expired = "expired" in message.lower()
-            return _Code.EXEC_API_AUTH_EXPIRED if expired else _Code.EXEC_API_AUTH_INVALID_KEY
+        if status == 401 and "expired" in message.lower():
+            return _Code.EXEC_API_AUTH_EXPIRED
         return _BY_STATUS.get(status, _Code.EXEC_API_BAD_REQUEST)
     return _Code.EXEC_API_SERVER_ERROR
 

@@ -166,4 +166,5 @@ class GoogleModel:
 
 
 def _path(model: str, verb: str) -> str:
-    return f"{quote(model_path(model), safe='/')}:{verb}"
+    kind, _, name = model_path(model).partition("/")
+    return f"{kind}/{quote(name, safe='')}:{verb}"

@@ -56,7 +56,10 @@ class GeminiWire:
     """Writes in the form of Gemini's API, and remembers the seals it gave."""
 
     wire: Wire = "google"
-    path = r"/v1(beta)?/models(/[^/:]+:(generateContent|streamGenerateContent|countTokens))?"
+    path = (
+        r"/v1beta/models|"  # OpenAI and Anthropic have a list of models, too, under /v1
+        r"/v1(beta)?/models/[^/:]+:(generateContent|streamGenerateContent|countTokens)"
+    )
     ping = b": keep-alive\n\n"
     request_id_header = "x-request-id"
 

@@ -58,8 +58,8 @@ class Issued:
         return given
 
     def genuine(self, part: Object) -> bool:
-        """Whether the part's seal is its own."""
-        signature = str(part["thoughtSignature"])
+        """Whether the part's seal is its own, in either alphabet of base64."""
+        signature = str(part["thoughtSignature"]).replace("-", "+").replace("_", "/")
         bare = {name: value for name, value in part.items() if name != "thoughtSignature"}
         return canonical(bare) in self._given.get(signature, ()) or signature == seal(
             canonical(bare).decode()
@@ -114,8 +114,8 @@ def _unknown(name: str) -> NoReturn:
 
 def _known(value: Object, names: frozenset[str]) -> None:
     for name in value:
-        if name not in names:
-            _unknown(name)
+        if re.sub("_(.)", lambda match: match[1].upper(), name) not in names:
+            _unknown(name)  # Google's SDK writes some names with underscores, which is legal
 
 
 def _objects(value: JSON) -> list[Object]:
@@ -157,7 +157,8 @@ def _tools(body: Object) -> set[str]:
                 _no(f"Duplicate function declaration found: {name}")
             if "parameters" in function and "parametersJsonSchema" in function:
                 _no("parameters and parameters_json_schema: only one of them can be set.")
-            if not isinstance(function.get("parametersJsonSchema", {}), Mapping):
+            given = function.get("parameters_json_schema", function.get("parametersJsonSchema", {}))
+            if not isinstance(given, Mapping):
                 _no(f"{name}: parameters_json_schema has to be an object.")
             names.add(name)
     choice = _object(body.get("toolConfig", {}), "toolConfig").get("functionCallingConfig")

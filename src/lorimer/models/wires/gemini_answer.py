@@ -191,7 +191,7 @@ class GeminiAnswer:
 
     def _call(self, call: Mapping[str, JSON], signature: str, out: list[Delta]) -> None:
         args = call.get("args")
-        text = "{}" if args is None else dumps(args)
+        text = "{}" if args is None else clean(dumps(args))
         made = tool_use(string(call.get("id") or ""), clean(string(call["name"])), text, cut=False)
         out.append(ToolInputDelta(self._calls, "", made.name))
         out.append(ToolInputDelta(self._calls, made.raw or dumps(made.input)))
