@@ -260,9 +260,7 @@ def test_thinking(
 
 def test_the_effort_of_the_spec() -> None:
     assert config(effort="low")["thinkingConfig"] == {"thinkingLevel": "LOW"}
-    assert (
-        config(effort="low", thinking_tokens=9)["thinkingConfig"]["thinkingLevel"] == "LOW"
-    )
+    assert config(effort="low", thinking_tokens=9)["thinkingConfig"]["thinkingLevel"] == "LOW"
 
 
 def test_sampling() -> None:

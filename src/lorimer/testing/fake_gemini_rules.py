@@ -12,7 +12,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from typing import Final, NoReturn, TypeAlias
 
-from lorimer.core.jsonable import JSON, canonical, dumps
+from lorimer.core.jsonable import JSON, canonical
 from lorimer.testing.fake_turn import Refused, SeenRequest, seal
 
 Object: TypeAlias = Mapping[str, JSON]
@@ -49,33 +49,33 @@ class Issued:
     """Which seal a server gave to which part."""
 
     def __init__(self) -> None:
-        self._given: dict[str, set[bytes]] = {}
+        self._given: dict[str, set[str]] = {}
 
     def give(self, part: Object, signature: str) -> str:
         """A seal for the part: this one, else one that every server knows."""
-        given = signature or seal(canonical(part).decode())
-        self._given.setdefault(given, set()).add(canonical(part))
+        sealed = _sealed(part)
+        given = signature or seal(sealed)
+        self._given.setdefault(given, set()).add(sealed)
         return given
 
     def genuine(self, part: Object) -> bool:
         """Whether the part's seal is its own, in either alphabet of base64."""
         signature = str(part["thoughtSignature"]).replace("-", "+").replace("_", "/")
-        bare = {name: value for name, value in part.items() if name != "thoughtSignature"}
-        return canonical(bare) in self._given.get(signature, ()) or signature == seal(
-            canonical(bare).decode()
-        )
+        sealed = _sealed(part)
+        return sealed in self._given.get(signature, ()) or signature == seal(sealed)
+
+
+def _sealed(part: Object) -> str:
+    """What of a part its seal is for: not the id of a call, which a client may have to make up."""
+    call = part.get("functionCall")
+    if isinstance(call, Mapping):
+        return canonical([call.get("name"), call.get("args") or {}]).decode()
+    return canonical([part.get("text"), part.get("thought") is True]).decode()
 
 
 def seals(model: str) -> bool:
     """Whether the model seals each of its steps, and wants that back."""
     return _version(model) >= (3, 0)
-
-
-def tokens(body: Object) -> int:
-    """A count that is the same for the same prompt."""
-    asked = body.get("generateContentRequest", body)
-    prompt: JSON = asked if isinstance(asked, Mapping) else {}
-    return -(-len(dumps(prompt)) // 4)
 
 
 def check(request: SeenRequest, issued: Issued) -> None:
