@@ -22,9 +22,11 @@ def main() -> None:
     def play(request: SeenRequest) -> Turn:
         if kind == "deltas":
             return answer
-        messages = request.body["messages"]
+        google = request.wire == "google"
+        messages = request.body["contents" if google else "messages"]
+        role = "model" if google else "assistant"
         assert isinstance(messages, list)
-        asked = sum(isinstance(m, Mapping) and m["role"] == "assistant" for m in messages)
+        asked = sum(isinstance(m, Mapping) and m["role"] == role for m in messages)
         if asked == count:
             return Turn(text="done")
         return Turn(tool_calls=(ToolCall(f"call_{asked}", "work", {"n": asked}),))

@@ -30,6 +30,16 @@ async def openai_streamed_calls(scale: Scale) -> Figures:
     return await _calls("openai", scale, stream=True)
 
 
+async def google_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    return await _calls("google", scale, stream=False)
+
+
+async def google_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed."""
+    return await _calls("google", scale, stream=True)
+
+
 async def anthropic_deltas(scale: Scale) -> Figures:
     """Row 7."""
     return await _deltas("anthropic", scale)
@@ -38,6 +48,11 @@ async def anthropic_deltas(scale: Scale) -> Figures:
 async def openai_deltas(scale: Scale) -> Figures:
     """Row 7."""
     return await _deltas("openai", scale)
+
+
+async def google_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    return await _deltas("google", scale)
 
 
 async def _calls(vendor: str, scale: Scale, *, stream: bool) -> Figures:

@@ -38,7 +38,14 @@ SET_UP = ("make", "pip", "git", "cd")
 MOST_NOT_RUN = 3
 MOST_LINES_OF_README = 170
 
-_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "LORIMER_STORE")
+_KEYS = (
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "LORIMER_STORE",
+)
 
 
 def blocks(*languages: str) -> list[Block]:

@@ -118,6 +118,27 @@ def test_a_missing_sdk_says_what_to_install(
     assert caught.value.code is ExecutorErrorCode.EXEC_API_SDK_MISSING
 
 
+@pytest.mark.parametrize("provider", ["scripted", "anthropic", "openai", "google"])
+def test_an_sdk_is_imported_when_its_provider_is_used(provider: str) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\n"
+        "from lorimer import CredentialBundle, ProviderCredentials\n"
+        "from lorimer.models import Models\n"
+        f"keys = CredentialBundle({{{provider!r}: ProviderCredentials('k')}}, env={{}})\n"
+        "def there(): return sorted({'anthropic', 'openai', 'google.genai'} & set(sys.modules))\n"
+        "models = Models(keys)\n"
+        "before = there()\n"
+        f"models.resolve({provider!r} + ':echo')\n"
+        "print(before, there())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    used = {"anthropic": ["anthropic"], "openai": ["openai"], "google": ["google.genai"]}
+    assert done.stdout.strip() == f"[] {used.get(provider, [])}"
+
+
 def test_the_shipped_scripted_names() -> None:
     models = Models(CredentialBundle(env={}))
     assert models.resolve("scripted:echo").name == "echo"

@@ -23,6 +23,13 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 FIRST: Final[Mapping[str, str]] = MappingProxyType({"google": "GOOGLE_API_KEY"})
 """Another variable for the key, which wins where both are set, as in the vendor's own SDK."""
 
+
+def key_variable(provider: str, env: Mapping[str, str]) -> str:
+    """The variable that has, or should have, the key of a provider in VARIABLES."""
+    first = FIRST.get(provider, "")
+    return first if env.get(first, "").strip() else VARIABLES[provider][0]
+
+
 KEYLESS: Final = frozenset({"openai"})
 """Providers whose dialect other servers speak: with a base URL of their own, no key is needed."""
 
@@ -127,10 +134,9 @@ class CredentialBundle:
     def get(self, provider: str) -> ProviderCredentials | None:
         """What is known, with gaps filled from the environment; None: nothing."""
         given = self.by_provider.get(provider)
-        key_name, url_name = VARIABLES.get(provider, ("", ""))
         env = os.environ if self.env is None else self.env
-        url = env.get(url_name, "")
-        key_there = env.get(FIRST.get(provider, ""), "") or env.get(key_name, "")
+        url = env.get(VARIABLES[provider][1], "") if provider in VARIABLES else ""
+        key_there = env.get(key_variable(provider, env), "") if provider in VARIABLES else ""
         if given is None:
             found = ProviderCredentials(key_there, url)
             return found if found.api_key or found.base_url else None

@@ -16,7 +16,7 @@ import httpx2
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import NO_USAGE, Usage
-from lorimer.models.credentials import VARIABLES, ProviderCredentials
+from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials
 from lorimer.models.wires.sse import parse_json
 
 NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
@@ -235,7 +235,9 @@ def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCo
 
 
 def _hint(code: ExecutorErrorCode, provider: str) -> str:
-    variable = VARIABLES.get(provider, ("",))[0]
+    variable = " or ".join(
+        filter(None, (VARIABLES.get(provider, ("",))[0], FIRST.get(provider, "")))
+    )
     match code:
         case _Code.EXEC_API_AUTH_INVALID_KEY | _Code.EXEC_API_AUTH_EXPIRED if variable:
             return f"Check {variable} and what the key may use."

@@ -55,9 +55,6 @@ class AnthropicWire:
     def check(self, request: SeenRequest) -> None:
         check(request, self._issued)
 
-    def aside(self, request: SeenRequest) -> JSON:
-        return None
-
     def message(self, turn: Turn, request: SeenRequest) -> JSON:
         self._issued.note(turn)
         return {

@@ -67,7 +67,7 @@ class GeminiWire:
         self._issued = Issued()
 
     def aside(self, request: SeenRequest) -> JSON:
-        """The answer to what asks no model; None: the request does."""
+        """The answer to a request that asks no model, and uses up no turn; None: it asks one."""
         path = request.path.partition("?")[0]
         if path.endswith("/models"):
             return _listed(request)

@@ -47,9 +47,6 @@ class OpenAIWire:
     def check(self, request: SeenRequest) -> None:
         check(request.body)
 
-    def aside(self, request: SeenRequest) -> JSON:
-        return None
-
     def message(self, turn: Turn, request: SeenRequest) -> JSON:
         message: dict[str, JSON] = {
             "role": "assistant",

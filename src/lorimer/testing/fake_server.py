@@ -245,7 +245,7 @@ class FakeLLMServer:
             if self._api_key is not None and request.api_key != self._api_key:
                 raise form.wrong_key()
             form.check(request)
-            aside = form.aside(request)
+            aside = form.aside(request) if isinstance(form, GeminiWire) else None
             if aside is not None:
                 return _json(200, aside, form, number)
             return _turned(form, self._next_turn(request), request)

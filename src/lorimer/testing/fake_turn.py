@@ -169,10 +169,6 @@ class WireForm(Protocol):
         """Raises Refused for what the vendor would not take."""
         ...
 
-    def aside(self, request: SeenRequest) -> JSON:
-        """The answer to a request that asks no model, and uses up no turn; None: it asks one."""
-        ...
-
     def message(self, turn: Turn, request: SeenRequest) -> JSON:
         """The turn, not streamed."""
         ...
