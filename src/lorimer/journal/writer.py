@@ -1,14 +1,15 @@
-"""The one writing connection of a journal file, and the thread that groups its commits.
+"""The one writing connection of a journal file, and the thread that syncs what it commits.
 
 Who decides what: this file decides when a transaction is made, by which thread and how durable;
 what is in it is said by `sqlite.py`.
 
 *Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
-survives the process but not a loss of power. *Synced* is one with synchronous=FULL: SQLite
-fsyncs the whole WAL file after it, and with it every visible commit made before, because those
-stand earlier in the same file. Those of an earlier WAL were fsynced when it was checkpointed
-into the database, which NORMAL does too, before the file is begun again. So a synced commit
-covers everything before it.
+survives the process but not a loss of power. Every commit is made like that, on the caller's
+thread where nothing is in the way. One that is to be *synced* is followed by an fsync of the WAL
+file, made by the writer thread for all that wait for one, while others go on committing: no
+visible commit waits for somebody's fsync. That covers the commit and every one before it, of any
+process, because those stand earlier in the same file. Those of an earlier WAL were fsynced when
+it was checkpointed into the database, which NORMAL does too, before the file is begun again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from lorimer.journal.database import BUSY_MS, Database
 from lorimer.journal.faults import explain, lost_sync
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.schema import open_for_writing
+from lorimer.journal.wal import WriteAheadLog
 
 T = TypeVar("T")
 
@@ -48,10 +50,11 @@ _log = logging.getLogger("lorimer.journal")
 class Work(ABC):
     """One caller's part of a transaction, and how it went."""
 
-    __slots__ = ("done", "error", "future", "loop", "sync")
+    __slots__ = ("committed", "done", "error", "future", "loop", "sync")
 
     def __init__(self, sync: bool) -> None:
         self.sync = sync
+        self.committed = False
         self.error: Exception | None = None
         self.done = False
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -99,8 +102,7 @@ class Writer:
         self._threads = threads
         self._forget = forget
         self._db: Database | None = None
-        self._full = False
-        """The connection's synchronous level is FULL."""
+        self._log: WriteAheadLog | None = None
         self._lock = Lock()
         """Held by whoever uses the connection."""
         self._gate = Lock()
@@ -108,7 +110,9 @@ class Writer:
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._queued = 0
+        """Parts that the thread was to commit, and ..."""
         self._finished = 0
+        """... those of them that it is done with."""
         self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
         self._wal_fresh = True
@@ -127,8 +131,8 @@ class Writer:
     ) -> T:
         """Commit what `run` does, call `committed` with what it returned, return that.
 
-        Done on the calling thread (about 20 us, no fsync, no waiting for a lock) when `inline`
-        allows it, `sync` does not ask for more and nothing is queued or being written; else by
+        Committed on the calling thread (about 20 us, no fsync, no waiting for a lock) when
+        `inline` allows it and nothing is queued or being written; else, and for the fsync, by
         the writer thread. A task that is cancelled meanwhile gets its CancelledError once the
         outcome is known, and after `committed` when it was a commit.
         """
@@ -137,8 +141,9 @@ class Writer:
             if self._closed:
                 raise refuse_closed()
             self._settle([job])
+            self._sync([job])
             self._checkpoint_if_due()
-        elif not inline or sync or not self._commit_in_line(job):
+        elif not (inline and self._commit_in_line(job)) or (sync and job.committed):
             await self._through_thread(job, committed)
             return job.result
         if job.error is not None:
@@ -223,7 +228,7 @@ class Writer:
                 thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
                 thread.start()  # may fail: then nothing is queued
                 self._thread = thread
-            self._queued += 1
+            self._queued += not job.committed
             self._queue.put(job)
 
     def _next(self) -> Work | None:
@@ -250,9 +255,14 @@ class Writer:
                         ending = True
                     else:
                         jobs.append(job)
-                self._settle(jobs)
-                self._finished += len(jobs)
-            _deliver(jobs)
+                new = [job for job in jobs if not job.committed]
+                if new:
+                    self._settle(new)
+                    self._finished += len(new)
+            # an fsync is made without the lock: others may commit
+            _deliver([job for job in new if not job.sync])
+            self._sync(jobs)
+            _deliver([job for job in jobs if job.sync])
             if self._wal_pages >= self._checkpoint_at:
                 with self._lock:
                     self._checkpoint_if_due()
@@ -267,11 +277,14 @@ class Writer:
             self._thread = None
         with self._lock:
             db, self._db = self._db, None
-            if db is not None:
-                try:
+            log, self._log = self._log, None
+            try:
+                if log is not None:
+                    log.close()
+                if db is not None:
                     db.close()
-                except apsw.Error as error:  # moving the log into the file: the log has it all
-                    raise explain(error, self._path) from error
+            except (OSError, apsw.Error) as error:  # moving the log into the file: it has it all
+                raise explain(error, self._path) from error
 
     # -- transactions; the caller holds the lock -------------------------------------------------
 
@@ -284,6 +297,7 @@ class Writer:
             if self._db is None:
                 self._db = open_for_writing(self._path, self._vfs)
                 self._db.set_wal_hook(self._committed)
+                self._log = WriteAheadLog(self._db.filename_wal, self._vfs)
             self._transact(self._db, jobs)
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
             if len(jobs) > 1 and not isinstance(error, JournalError | apsw.BusyError):
@@ -294,10 +308,6 @@ class Writer:
                 job.error = self._explained(error)
 
     def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
-        full = any(job.sync for job in jobs)
-        if full != self._full:
-            db.execute("PRAGMA synchronous=FULL" if full else "PRAGMA synchronous=NORMAL")
-            self._full = full
         db.execute("BEGIN IMMEDIATE")
         try:
             for job in jobs:
@@ -312,23 +322,44 @@ class Writer:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+        for job in jobs:
+            job.committed = job.error is None
 
     def _explained(self, error: Exception) -> Exception:
         if lost_sync(error):
-            self._broken = JournalError(
-                f"the journal {self._path} could not be synced to its disk",
-                hint="Check the disk, then start again: nothing is written until then.",
-                cause=error,
-            )
-            return self._broken
+            return self._break(error)
         known = isinstance(error, apsw.Error | UnicodeEncodeError)
         return explain(error, self._path) if known else error
+
+    def _break(self, error: Exception) -> JournalError:
+        """From now on nothing is written."""
+        self._broken = JournalError(
+            f"the journal {self._path} could not be synced to its disk",
+            hint="Check the disk, then start again: nothing is written until then.",
+            cause=error,
+        )
+        return self._broken
 
     def _committed(self, db: Database, name: str, pages: int) -> int:
         # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.
         self._wal_pages = pages
         self._wal_fresh = False
         return apsw.SQLITE_OK
+
+    def _sync(self, jobs: Sequence[Work]) -> None:
+        """Sync those of the jobs that are to be, and are committed. Needs no lock; sets their
+        errors, raises nothing."""
+        waiting = [job for job in jobs if job.sync and job.committed]
+        if not waiting or self._log is None:
+            return
+        error: Exception | None = self._broken
+        if error is None:
+            try:
+                self._log.sync()
+            except (OSError, apsw.Error) as failure:
+                error = self._break(failure)
+        for job in waiting:
+            job.error = error
 
     def _checkpoint_if_due(self) -> None:
         if self._db is None or self._wal_pages < self._checkpoint_at:
@@ -337,6 +368,8 @@ class Writer:
             in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error as error:  # nothing is lost, the WAL has it all
             _log.warning("checkpoint of %s failed: %s", self._path, error)
+            if lost_sync(error):
+                self._break(error)
             in_wal, moved = self._wal_pages, 0
         if in_wal == moved:
             self._wal_pages, self._wal_fresh = 0, True
