@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import stat
@@ -21,7 +22,7 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS
 from lorimer.core.journal import Balance, Journal, LedgerEntry
-from lorimer.journal import SQLiteJournal, schema
+from lorimer.journal import SQLiteJournal, schema, wal
 from lorimer.journal import writer as writer_module
 from lorimer.journal.writer import THREAD_NAME
 from tests.journal.support import (
@@ -307,9 +308,7 @@ def test_a_lock_of_another_process_does_not_hold_up_the_loop(store: Store) -> No
 # --- commits --------------------------------------------------------------------------------
 
 
-def test_visible_commits_of_one_run_are_made_in_line_and_never_fsynced(
-    store: Store, disk: Disk
-) -> None:
+def test_visible_commits_are_made_in_line_and_never_fsynced(store: Store, disk: Disk) -> None:
     async def test(journal: Journal) -> None:
         epoch = await journal.claim("s", "me", 30)
         await journal.append("s", epoch, [start()], sync=True)
@@ -323,11 +322,7 @@ def test_visible_commits_of_one_run_are_made_in_line_and_never_fsynced(
         other = await journal.claim("t", "me", 30)
         await journal.append("t", other, [start("run_t")], sync=True)
         announced = store.clock.announced
-        await journal.append("s", epoch, [note("x")], sync=False)  # two runs: through the thread
-        assert store.clock.announced == announced + 1
-        await journal.append("t", other, [end("run_t")], sync=True)
-        announced = store.clock.announced
-        await journal.append("s", epoch, [note("x")], sync=False)
+        await journal.append("s", epoch, [note("x")], sync=False)  # however many runs there are
         assert store.clock.announced == announced
 
     store.run(test, disk.name)
@@ -360,6 +355,31 @@ def test_a_long_run_of_visible_commits_never_fsyncs_on_the_loop(store: Store, di
         assert disk.syncs < 20
         assert (store.path.with_name("journal.db-wal")).stat().st_size < 5_000_000
         assert len(await facts_of(journal, "s")) == 2501
+
+    store.run(test, disk.name)
+
+
+def test_no_visible_commit_waits_for_the_fsync_of_another(store: Store, disk: Disk) -> None:
+    async def test(journal: Journal) -> None:
+        epochs = {name: await journal.claim(name, "me", 30) for name in "st"}
+        await journal.append("s", epochs["s"], [start()], sync=True)
+        disk.may_sync.clear()
+        disk.syncing.clear()
+        synced = [
+            asyncio.create_task(journal.append(name, epoch, [note("synced")], sync=True))  # type: ignore[arg-type]
+            for name, epoch in epochs.items()
+        ]
+        await asyncio.to_thread(disk.syncing.wait, 5)
+        announced = store.clock.announced
+        for number in range(50):
+            for name, epoch in epochs.items():
+                await journal.append(name, epoch, [note(str(number))], sync=False)
+        assert store.clock.announced == announced
+        seen = await asyncio.to_thread(noted, store)  # by other processes too
+        assert seen == ["synced", *map(str, range(50))]
+        assert not any(task.done() for task in synced)  # but nobody was promised anything
+        disk.may_sync.set()
+        assert await asyncio.gather(*synced) == [2, 1]
 
     store.run(test, disk.name)
 
@@ -785,6 +805,48 @@ def test_after_an_fsync_that_failed_nothing_is_promised(any_store: Store, disk: 
 
     any_store.run(test, disk.name)
     assert noted(any_store) in ([], ["a"])  # nobody was told either way
+
+
+def test_the_real_disk_is_asked_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+
+    def flush(descriptor: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if len(flushed) > 2:
+            raise OSError(errno.EIO, "Input/output error")
+
+    async def test(journal: Journal) -> None:
+        monkeypatch.setattr(wal, "flush", flush)
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        await journal.append("s", epoch, [note("a")], sync=False)
+        await journal.append("s", epoch, [note("b")], sync=True)
+        assert flushed == [f"{store.path}-wal"] * 2
+        with pytest.raises(JournalError, match="could not be synced") as caught:
+            await journal.append("s", epoch, [note("c")], sync=True)
+        assert isinstance(caught.value.__cause__, OSError)
+
+    store.run(test)
+
+
+def test_a_checkpoint_that_could_not_sync_is_the_end_of_writing(store: Store, disk: Disk) -> None:
+    def broken(what: str) -> None:
+        if what == "sync":
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        disk.fail = broken
+        with pytest.raises(JournalError, match="could not be synced"):
+            for number in range(1500):
+                await journal.append("s", epoch, [note(str(number))], sync=False)
+                await asyncio.sleep(0)
+        disk.fail = lambda what: None
+        with pytest.raises(JournalError, match="could not be synced"):
+            await journal.append("s", epoch, [note("a")], sync=True)
+
+    store.run(test, disk.name)
 
 
 DAMAGE = {

@@ -5,22 +5,22 @@ what is in it is said by `sqlite.py`.
 
 *Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
 survives the process but not a loss of power. Every commit is made like that, on the caller's
-thread where nothing is in the way. One that is to be *synced* is followed by an fsync of the WAL
-file, made by the writer thread for all that wait for one, while others go on committing: no
-visible commit waits for somebody's fsync. That covers the commit and every one before it, of any
-process, because those stand earlier in the same file. Those of an earlier WAL were fsynced when
-it was checkpointed into the database, which NORMAL does too, before the file is begun again.
+thread unless something is in the way: a lock of another process, or a checkpoint that is due.
+One that is to be *synced* is followed by an fsync of the WAL file, made by the writer thread for
+all that wait for one, while others go on committing: nobody's commit in line waits for an fsync.
+It covers the commit and every one before it, of any process, because those stand earlier in the
+same file. Those of an earlier WAL were fsynced when it was checkpointed into the database, which
+NORMAL does too, before the file is begun again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -33,6 +33,7 @@ from lorimer.journal.faults import explain, lost_sync
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.schema import open_for_writing
 from lorimer.journal.wal import WriteAheadLog
+from lorimer.journal.work import Job, Work, deliver
 
 T = TypeVar("T")
 
@@ -45,40 +46,6 @@ journal that nobody closed cannot keep the interpreter from exiting."""
 THREAD_NAME: Final = "lorimer-journal"
 
 _log = logging.getLogger("lorimer.journal")
-
-
-class Work(ABC):
-    """One caller's part of a transaction, and how it went."""
-
-    __slots__ = ("committed", "done", "error", "future", "loop", "sync")
-
-    def __init__(self, sync: bool) -> None:
-        self.sync = sync
-        self.committed = False
-        self.error: Exception | None = None
-        self.done = False
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: asyncio.Future[None] | None = None
-
-    @abstractmethod
-    def perform(self, db: Database) -> None:
-        """Do it. Must raise JournalError before its first write or not at all: then only this
-        part is refused, not its group."""
-
-
-class Job(Work, Generic[T]):
-    """A part that gives a result."""
-
-    __slots__ = ("_run", "result")
-
-    result: T
-
-    def __init__(self, run: Callable[[Database], T], sync: bool) -> None:
-        Work.__init__(self, sync)
-        self._run = run
-
-    def perform(self, db: Database) -> None:
-        self.result = self._run(db)
 
 
 class Writer:
@@ -245,24 +212,23 @@ class Writer:
         ending = False
         while not ending and (job := self._next()) is not None:
             jobs = [job]
-            with self._lock:
-                while not ending:  # all that came while the last transaction was made
-                    try:
-                        job = self._queue.get_nowait()
-                    except Empty:
-                        break
-                    if job is None:
-                        ending = True
-                    else:
-                        jobs.append(job)
-                new = [job for job in jobs if not job.committed]
-                if new:
+            while not ending:  # all that came while the last ones were seen to
+                try:
+                    job = self._queue.get_nowait()
+                except Empty:
+                    break
+                if job is None:
+                    ending = True
+                else:
+                    jobs.append(job)
+            new = [job for job in jobs if not job.committed]
+            if new:
+                with self._lock:
                     self._settle(new)
                     self._finished += len(new)
-            # an fsync is made without the lock: others may commit
-            _deliver([job for job in new if not job.sync])
-            self._sync(jobs)
-            _deliver([job for job in jobs if job.sync])
+                deliver([job for job in new if not job.sync])
+            self._sync(jobs)  # without the lock: others may commit meanwhile
+            deliver([job for job in jobs if job.sync])
             if self._wal_pages >= self._checkpoint_at:
                 with self._lock:
                     self._checkpoint_if_due()
@@ -356,7 +322,7 @@ class Writer:
         if error is None:
             try:
                 self._log.sync()
-            except (OSError, apsw.Error) as failure:
+            except Exception as failure:  # noqa: BLE001 - raised in the tasks that wait for it
                 error = self._break(failure)
         for job in waiting:
             job.error = error
@@ -380,20 +346,3 @@ class Writer:
 
 def _nothing(db: Database) -> None:
     pass
-
-
-def _deliver(jobs: Sequence[Work]) -> None:
-    loops = {job.loop: job.loop for job in jobs if job.loop is not None}
-    for loop in loops:
-        mine = [job for job in jobs if job.loop is loop]
-        try:
-            loop.call_soon_threadsafe(_finish, mine)
-        except RuntimeError:
-            continue  # the loop is closed: nobody waits for the outcome
-
-
-def _finish(jobs: Sequence[Work]) -> None:
-    for job in jobs:
-        job.done = True
-        if job.future is not None and not job.future.done():
-            job.future.set_result(None)
