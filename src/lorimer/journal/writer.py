@@ -264,6 +264,8 @@ class Writer:
                 self._db = open_for_writing(self._path, self._vfs)
                 self._db.set_wal_hook(self._committed)
                 self._log = WriteAheadLog(self._db.filename_wal, self._vfs)
+                in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+                self._wal_pages, self._wal_fresh = in_wal, in_wal == moved
             self._transact(self._db, jobs)
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
             if len(jobs) > 1 and not isinstance(error, JournalError | apsw.BusyError):
