@@ -76,6 +76,8 @@ class Writer:
         """Guards the queue's count and the thread's life; never held for long."""
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: Thread | None = None
+        self._held: list[Work] = []
+        """What is to be synced, and not committed yet; touched by the loop's thread only."""
         self._queued = 0
         """Parts that the thread was to commit, and ..."""
         self._finished = 0
@@ -100,7 +102,8 @@ class Writer:
 
         Committed on the calling thread (about 20 us, no fsync, no waiting for a lock) when
         `inline` allows it and nothing is queued or being written; else, and for the fsync, by
-        the writer thread. A task that is cancelled meanwhile gets its CancelledError once the
+        the writer thread. What is to be synced is held until the loop's next iteration, or the
+        next commit, and then committed and fsynced with all that is held. A task that is cancelled meanwhile gets its CancelledError once the
         outcome is known, and after `committed` when it was a commit.
         """
         job = Job(run, sync)
@@ -110,8 +113,8 @@ class Writer:
             self._settle([job])
             self._sync([job])
             self._checkpoint_if_due()
-        elif not (inline and self._commit_in_line(job)) or (sync and job.committed):
-            await self._through_thread(job, committed)
+        elif sync or not inline or not self._commit_in_line(job):
+            await self._outcome(job, inline, committed)
             return job.result
         if job.error is not None:
             raise job.error
@@ -126,6 +129,7 @@ class Writer:
 
     async def close(self) -> None:
         """Commit what is queued, end the thread, close the file. Twice is fine."""
+        self._commit_in_line()
         self._closed = True
         if self._threads:
             with self._world.outside("journal thread"), anyio.CancelScope(shield=True):
@@ -135,8 +139,19 @@ class Writer:
 
     # -- in line ---------------------------------------------------------------------------------
 
-    def _commit_in_line(self, job: Job[T]) -> bool:
-        """Whether it was done. False changes nothing: the job must be queued."""
+    def _commit_in_line(self, *jobs: Work) -> bool:
+        """Commit what is held, and these. False: not these, they must be queued."""
+        held, self._held = self._held, []
+        if not held and not jobs:
+            return True
+        done = self._transact_in_line([*held, *jobs])
+        refused = [job for job in held if job.error is not None]
+        self._enqueue([job for job in held if job.error is None])
+        deliver(refused)
+        return done
+
+    def _transact_in_line(self, jobs: Sequence[Work]) -> bool:
+        """Whether it was done. False changes nothing."""
         if (
             self._queued != self._finished
             or self._closed
@@ -150,11 +165,13 @@ class Writer:
         try:
             self._db.set_busy_timeout(0)
             try:
-                self._transact(self._db, [job])
+                self._transact(self._db, jobs)
             except apsw.BusyError:  # another process writes: wait for it elsewhere
                 return False
             except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-                job.error = self._explained(error)
+                if len(jobs) > 1:
+                    return False  # whose fault it is the thread will find out
+                jobs[0].error = self._explained(error)
             finally:
                 self._db.set_busy_timeout(BUSY_MS)
         finally:
@@ -163,12 +180,20 @@ class Writer:
 
     # -- through the thread ----------------------------------------------------------------------
 
-    async def _through_thread(self, job: Job[T], committed: Callable[[T], None] | None) -> None:
+    async def _outcome(
+        self, job: Job[T], inline: bool, committed: Callable[[T], None] | None
+    ) -> None:
         job.loop = loop = asyncio.get_running_loop()
         job.future = loop.create_future()
         cancelled: asyncio.CancelledError | None = None
         with self._world.outside("journal thread"):
-            self._enqueue(job)
+            if inline and job.sync:
+                if self._closed:
+                    raise refuse_closed()
+                self._held.append(job)
+                loop.call_soon(self._commit_in_line)
+            else:
+                self._enqueue([job])
             try:
                 await job.future
             except asyncio.CancelledError as error:
@@ -187,7 +212,9 @@ class Writer:
         if job.error is not None:
             raise job.error
 
-    def _enqueue(self, job: Job[T]) -> None:
+    def _enqueue(self, jobs: Sequence[Work]) -> None:
+        if not jobs:
+            return
         with self._gate:
             if self._closed:
                 raise refuse_closed()
@@ -195,8 +222,9 @@ class Writer:
                 thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
                 thread.start()  # may fail: then nothing is queued
                 self._thread = thread
-            self._queued += not job.committed
-            self._queue.put(job)
+            for job in jobs:
+                self._queued += not job.committed
+                self._queue.put(job)
 
     def _next(self) -> Work | None:
         """The next part; None: the thread is to end."""
