@@ -84,7 +84,7 @@ class Kills:
     effects: int
     """Of tools, at least."""
     pace: Pace
-    marks: tuple[int, int] = (20, 1400)
+    marks: tuple[int, int] = (20, 3000)
     """After how many marks of a life it is killed, where it is not killed at its start."""
     writes: int = 16
     """At which write or sync of its journal's files after that it is killed, at most, where it is
@@ -185,7 +185,10 @@ class Campaign:
                 f"{ended} of them although they had ended ({ended / max(done, 1):.3%})"
             )
         share = len(rerun) / max(report.total, 1)
-        lines.append(f"all together: {len(rerun)} of {report.total} effects ({share:.3%})")
+        each = len(rerun) / max(len(self.kinds), 1)
+        lines.append(
+            f"all together: {len(rerun)} of {report.total} effects ({share:.3%}), {each:.2f} a kill"
+        )
         return "\n  ".join(lines)
 
     def _died(self, life: int) -> str:

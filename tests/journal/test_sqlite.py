@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from uuid import uuid4
 
 import anyio
@@ -31,6 +32,7 @@ from tests.journal.support import (
     Disk,
     Store,
     end,
+    fact,
     facts_of,
     iteration,
     keys,
@@ -370,18 +372,91 @@ def test_no_visible_commit_waits_for_the_fsync_of_another(store: Store, disk: Di
             for name, epoch in epochs.items()
         ]
         await asyncio.to_thread(disk.syncing.wait, 5)
-        announced = store.clock.announced
-        for number in range(50):
-            for name, epoch in epochs.items():
-                await journal.append(name, epoch, [note(str(number))], sync=False)
-        assert store.clock.announced == announced
-        seen = await asyncio.to_thread(noted, store)  # by other processes too
-        assert seen == ["synced", *map(str, range(50))]
-        assert not any(task.done() for task in synced)  # but nobody was promised anything
-        disk.may_sync.set()
+        third = await journal.claim("u", "me", 30)
+        try:
+            async with asyncio.timeout(5):
+                for number in range(50):
+                    await journal.append("u", third, [note(str(number))], sync=False)
+            seen = await asyncio.to_thread(noted, store)  # by other processes too
+            assert not any(task.done() for task in synced)  # but nobody was promised anything
+        finally:
+            disk.may_sync.set()
+        assert seen == ["synced"]
         assert await asyncio.gather(*synced) == [2, 1]
+        assert len(await facts_of(journal, "u")) == 50
 
     store.run(test, disk.name)
+
+
+def test_appends_of_one_stream_are_told_in_order(store: Store, disk: Disk) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        told: list[str] = []
+
+        async def append(text: str, *, sync: bool) -> None:
+            await journal.append("s", epoch, [note(text)], sync=sync)
+            told.append(text)
+
+        async with asyncio.TaskGroup() as group:
+            disk.may_sync.clear()
+            disk.syncing.clear()
+            group.create_task(append("a", sync=True))
+            group.create_task(append("b", sync=False))
+            await asyncio.to_thread(disk.syncing.wait, 5)
+            group.create_task(append("c", sync=False))
+            await asyncio.sleep(0.02)
+            seen = await asyncio.to_thread(noted, store)
+            disk.may_sync.set()
+            assert (seen, told) == (["a", "b", "c"], [])  # visible, but the first is not synced
+        assert told == ["a", "b", "c"]
+
+    store.run(test, disk.name)
+
+
+def test_whatever_is_committed_together_is_told_in_order(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epochs = {name: await journal.claim(name, "me", 30) for name in "st"}
+        dice = Random(1)
+        told: dict[str, list[int]] = {"s": [], "t": []}
+
+        async def append(name: str, *, kind: str, sync: bool) -> None:
+            one = fact(kind, {"key": "0"}, f"run_{name}")
+            told[name].append(await journal.append(name, epochs[name], [one], sync=sync))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(600):
+                kind = dice.choice(("effect", "tool.result"))
+                sync = dice.random() < 0.3
+                group.create_task(append(dice.choice("st"), kind=kind, sync=sync))
+                for _ in range(dice.choice((0, 0, 1, 2, 3))):
+                    await asyncio.sleep(0)
+        for name, seqs in told.items():
+            assert seqs == list(range(1, len(seqs) + 1)), name
+
+    store.run(test)
+
+
+def test_streams_that_commit_at_once_share_a_transaction(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epochs = [await journal.claim(f"s{number}", "me", 30) for number in range(50)]
+        await journal.append("s0", epochs[0], [start("run_0")], sync=True)
+        marks: list[int] = []
+        other = apsw.Connection(str(store.path))
+
+        async def append(number: int, kind: str) -> None:
+            one = fact(kind, {"key": "0"}, f"run_{number}")
+            await journal.append(f"s{number}", epochs[number], [one], sync=False)
+            marks.append(other.execute("PRAGMA data_version").get)
+
+        await asyncio.gather(*[append(number, "effect") for number in range(50)])
+        assert len(set(marks)) == 2  # the first one at once, the others together
+        marks.clear()
+        await asyncio.gather(*[append(number, "tool.result") for number in range(50)])
+        assert len(set(marks)) == 50  # a result lets nobody wait
+        other.close()
+
+    store.run(test)
 
 
 def test_a_hundred_synced_appends_share_their_fsyncs(store: Store, disk: Disk) -> None:
@@ -838,10 +913,14 @@ def test_a_checkpoint_that_could_not_sync_is_the_end_of_writing(store: Store, di
         epoch = await journal.claim("s", "me", 30)
         await journal.append("s", epoch, [start()], sync=True)
         disk.fail = broken
-        with pytest.raises(JournalError, match="could not be synced"):
+
+        async def write() -> None:
             for number in range(1500):
                 await journal.append("s", epoch, [note(str(number))], sync=False)
                 await asyncio.sleep(0)
+
+        with pytest.raises(JournalError, match="could not be synced"):
+            await write()
         disk.fail = lambda what: None
         with pytest.raises(JournalError, match="could not be synced"):
             await journal.append("s", epoch, [note("a")], sync=True)

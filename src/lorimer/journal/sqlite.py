@@ -83,11 +83,11 @@ class SQLiteJournal:
     The file is created with mode 0600, its directory, where missing, with 0700. Any number of
     processes may use it; on a network file system none may.
 
-    A thread syncs what is written (see writer.py), readers use short-lived worker threads. `threads=False`
-    does everything in line on the caller's thread, fsyncs included: for simulations under
-    virtual time and fault injection, where order must not depend on a scheduler, and the only
-    way to use the path ":memory:". `vfs` names an apsw VFS to reach the file through; then
-    the directory must exist, and modes are the VFS's business.
+    A thread syncs what is written (see writer.py), readers use short-lived worker threads.
+    `threads=False` does everything in line on the caller's thread, fsyncs included: for
+    simulations under virtual time and fault injection, where order must not depend on a
+    scheduler, and the only way to use the path ":memory:". `vfs` names an apsw VFS to reach the
+    file through; then the directory must exist, and modes are the VFS's business.
     """
 
     def __init__(
@@ -128,8 +128,9 @@ class SQLiteJournal:
         sync: bool,
         ledger: LedgerEntry | None = None,
     ) -> int:
-        """See Journal. Committed in line, about 20 us, unless something is in the way; what is to
-        be synced then waits for an fsync, which it shares with all that wait for one.
+        """See Journal. Committed in line, about 20 us, unless something is in the way: alone, or
+        with what else is committed in one iteration of the loop. What is to be synced then waits
+        for an fsync, which it shares with all that wait for one.
 
         Raises JournalError `exec.journal.failed` also for facts that are not plain JSON; nothing
         is kept then. Only when a sync failed is that not known until the file is opened again.
@@ -139,7 +140,9 @@ class SQLiteJournal:
         return await self._writer.submit(
             partial(self._append, stream, epoch, facts, ledger),
             sync=sync,
-            inline=True,
+            stream=stream,
+            urgent=facts[-1].type
+            == "tool.result",  # until it is visible, the call would be repeated
             committed=partial(self._appended, stream, facts),
         )
 
@@ -220,7 +223,7 @@ class SQLiteJournal:
     async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
         """See Journal. Watchers in other processes are told within about 50 ms."""
         job = partial(inbox.put, stream, id, post_body(id, message), micros(self._world.time()))
-        new = await self._writer.submit(job, sync=True, inline=True)
+        new = await self._writer.submit(job, sync=True, stream=stream)
         if new:
             self._lookout.tell(stream)
         return new
@@ -243,12 +246,13 @@ class SQLiteJournal:
         await self._submit(partial(_put_snapshot, stream, seq, body), size=len(body))
 
     async def _submit(self, job: Callable[[Database], T], *, size: int = 0) -> T:
-        return await self._writer.submit(job, sync=False, inline=size <= SMALL_BYTES)
+        stream = "" if size <= SMALL_BYTES else None
+        return await self._writer.submit(job, sync=False, stream=stream)
 
     async def drop(self, stream: str, *, before: float) -> bool:
         """See Journal. The pages that were its are free for new facts; see `compact`."""
         return await self._writer.submit(
-            partial(self._drop, stream, before), sync=False, inline=False
+            partial(self._drop, stream, before), sync=False, stream=None
         )
 
     def _drop(self, stream: str, before: float, db: Database) -> bool:
@@ -261,7 +265,7 @@ class SQLiteJournal:
         def job(db: Database) -> int:
             return sweep_documents(db, self._world.time())
 
-        return await self._writer.submit(job, sync=False, inline=False)
+        return await self._writer.submit(job, sync=False, stream=None)
 
     async def compact(self) -> None:
         """Give the free pages of the file back to the disk: writes all of it anew, for which it
@@ -389,7 +393,7 @@ class SQLiteJournal:
         if self._closed:
             raise refuse_closed()
         if not self._threads:
-            return await self._writer.submit(query, sync=False, inline=True)
+            return await self._writer.submit(query, sync=False, stream="")
         await self._writer.open()
         with self._world.outside("journal thread"):
             return await anyio.to_thread.run_sync(self._query_in_thread, query)

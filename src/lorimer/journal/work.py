@@ -15,16 +15,23 @@ T = TypeVar("T")
 class Work(ABC):
     """One caller's part of a transaction, and how it went."""
 
-    __slots__ = ("committed", "done", "error", "future", "loop", "sync")
+    __slots__ = ("committed", "done", "error", "future", "loop", "stream", "sync")
 
-    def __init__(self, sync: bool) -> None:
+    def __init__(self, sync: bool, stream: str | None) -> None:
         self.sync = sync
+        self.stream = stream
+        """None: the thread is to do it."""
         self.committed = False
         """It is visible."""
         self.error: Exception | None = None
         self.done = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.future: asyncio.Future[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Committed or refused."""
+        return self.committed or self.error is not None
 
     @abstractmethod
     def perform(self, db: Database) -> None:
@@ -39,8 +46,8 @@ class Job(Work, Generic[T]):
 
     result: T
 
-    def __init__(self, run: Callable[[Database], T], sync: bool) -> None:
-        Work.__init__(self, sync)
+    def __init__(self, run: Callable[[Database], T], sync: bool, stream: str | None) -> None:
+        Work.__init__(self, sync, stream)
         self._run = run
 
     def perform(self, db: Database) -> None:

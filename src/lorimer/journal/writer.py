@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -39,6 +40,8 @@ T = TypeVar("T")
 
 CHECKPOINT_PAGES: Final = 1000
 """WAL pages (4 KB each) after which they are moved into the database."""
+CHECKPOINT_LATE: Final = 100
+"""WAL pages more that may be written in line before it is made."""
 IDLE_S: Final = 2.0
 """Seconds without work after which the thread ends; the next synced commit starts another. So a
 journal that nobody closed cannot keep the interpreter from exiting."""
@@ -77,11 +80,16 @@ class Writer:
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._held: list[Work] = []
-        """What is to be synced, and not committed yet; touched by the loop's thread only."""
-        self._queued = 0
-        """Parts that the thread was to commit, and ..."""
-        self._finished = 0
-        """... those of them that it is done with."""
+        """What waits for the loop's next iteration."""
+        self._waiting: Counter[str | None] = Counter()
+        """Of each stream, how many parts nobody was told of yet. Those behind another one are told
+        by the thread, in order."""
+        self._turn: str | None = None
+        """The stream that commits at once in this iteration of the loop."""
+        self._queued: list[Work] = []
+        """What the thread is to commit; touched by the loop's thread only."""
+        self._told_due = False
+        """A checkpoint is due, and the thread will make it."""
         self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
         self._wal_fresh = True
@@ -95,26 +103,30 @@ class Writer:
         run: Callable[[Database], T],
         *,
         sync: bool,
-        inline: bool,
+        stream: str | None,
+        urgent: bool = False,
         committed: Callable[[T], None] | None = None,
     ) -> T:
         """Commit what `run` does, call `committed` with what it returned, return that.
 
-        Committed on the calling thread (about 20 us, no fsync, no waiting for a lock) when
-        `inline` allows it and nothing is queued or being written; else, and for the fsync, by
-        the writer thread. What is to be synced is held until the loop's next iteration, or the
-        next commit, and then committed and fsynced with all that is held. A task that is cancelled meanwhile gets its CancelledError once the
-        outcome is known, and after `committed` when it was a commit.
+        Committed on the calling thread (about 20 us, no fsync, no waiting for a lock) when it is
+        of a `stream` and nothing is in the way; else by the writer thread. At once, as long as in
+        this iteration of the loop only one stream commits what is to be visible, or when it is
+        `urgent`; what others commit, and what is to be synced, is held until the next iteration
+        or commit, to become one transaction with it. The parts of a stream are told in the order
+        in which they came, so the task of one that is visible may wait for the fsync of the one
+        before it. A task that is cancelled meanwhile gets its CancelledError once the outcome is
+        known, and after `committed` when it was a commit.
         """
-        job = Job(run, sync)
+        job = Job(run, sync, stream)
         if not self._threads:
             if self._closed:
                 raise refuse_closed()
             self._settle([job])
             self._sync([job])
             self._checkpoint_if_due()
-        elif sync or not inline or not self._commit_in_line(job):
-            await self._outcome(job, inline, committed)
+        elif not self._at_once(job, urgent):
+            await self._outcome(job, committed)
             return job.result
         if job.error is not None:
             raise job.error
@@ -125,7 +137,7 @@ class Writer:
     async def open(self) -> None:
         """Make sure that the file exists and is open. Raises JournalError."""
         if self._db is None:
-            await self.submit(_nothing, sync=False, inline=False)
+            await self.submit(_nothing, sync=False, stream=None)
 
     async def close(self) -> None:
         """Commit what is queued, end the thread, close the file. Twice is fine."""
@@ -139,30 +151,56 @@ class Writer:
 
     # -- in line ---------------------------------------------------------------------------------
 
+    def _at_once(self, job: Job[T], urgent: bool) -> bool:
+        """Commit it here and now. False: it could not be, or may not be told yet."""
+        if (
+            job.sync
+            or job.stream is None
+            or not (urgent or self._turn in (None, job.stream))
+            or not self._commit_in_line(job)
+        ):
+            return False
+        if self._turn is None:
+            self._turn = job.stream
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return job.stream not in self._waiting
+
     def _commit_in_line(self, *jobs: Work) -> bool:
         """Commit what is held, and these. False: not these, they must be queued."""
         held, self._held = self._held, []
         if not held and not jobs:
             return True
         done = self._transact_in_line([*held, *jobs])
-        refused = [job for job in held if job.error is not None]
-        self._enqueue([job for job in held if job.error is None])
-        deliver(refused)
+        told: list[Work] = []
+        for job in held:
+            known = job.over and not (job.committed and job.sync)
+            if known and self._waiting[job.stream] == 1:
+                told.append(job)
+            else:
+                self._enqueue(job)
+        deliver(told)
         return done
 
+    def _end_turn(self) -> None:
+        self._turn = None
+        self._commit_in_line()
+
     def _transact_in_line(self, jobs: Sequence[Work]) -> bool:
-        """Whether it was done. False changes nothing."""
+        """Whether it was done, and before it what the thread has not got to. False changes
+        nothing."""
         if (
-            self._queued != self._finished
-            or self._closed
+            self._closed
             or self._db is None
             or self._wal_fresh
-            or self._wal_pages >= self._checkpoint_at
             or self._broken is not None
+            or self._is_due()
             or not self._lock.acquire(blocking=False)
         ):
             return False
         try:
+            jobs = [*[job for job in self._queued if not job.over], *jobs]
+            if any(job.stream is None for job in jobs):
+                return False
             self._db.set_busy_timeout(0)
             try:
                 self._transact(self._db, jobs)
@@ -174,37 +212,30 @@ class Writer:
                 jobs[0].error = self._explained(error)
             finally:
                 self._db.set_busy_timeout(BUSY_MS)
+            self._queued.clear()
         finally:
             self._lock.release()
         return True
 
+    def _is_due(self) -> bool:
+        """A checkpoint is, and the thread has to be told, or to be waited for."""
+        late = self._wal_pages - self._checkpoint_at
+        if late < 0 or (self._told_due and late < CHECKPOINT_LATE):
+            return False
+        self._told_due = True
+        return True
+
     # -- through the thread ----------------------------------------------------------------------
 
-    async def _outcome(
-        self, job: Job[T], inline: bool, committed: Callable[[T], None] | None
-    ) -> None:
-        job.loop = loop = asyncio.get_running_loop()
-        job.future = loop.create_future()
-        cancelled: asyncio.CancelledError | None = None
-        with self._world.outside("journal thread"):
-            if inline and job.sync:
-                if self._closed:
-                    raise refuse_closed()
-                self._held.append(job)
-                loop.call_soon(self._commit_in_line)
-            else:
-                self._enqueue([job])
-            try:
-                await job.future
-            except asyncio.CancelledError as error:
-                cancelled = error
-                with anyio.CancelScope(shield=True):
-                    while not job.done:
-                        job.future = loop.create_future()
-                        try:
-                            await job.future
-                        except asyncio.CancelledError:
-                            continue  # once more: it is raised below, once
+    async def _outcome(self, job: Job[T], committed: Callable[[T], None] | None) -> None:
+        self._waiting[job.stream] += 1
+        try:
+            with self._world.outside("journal thread"):
+                cancelled = await self._told(job)
+        finally:
+            self._waiting[job.stream] -= 1
+            if not self._waiting[job.stream]:
+                del self._waiting[job.stream]
         if job.error is None and committed is not None:
             committed(job.result)
         if cancelled is not None:
@@ -212,9 +243,29 @@ class Writer:
         if job.error is not None:
             raise job.error
 
-    def _enqueue(self, jobs: Sequence[Work]) -> None:
-        if not jobs:
-            return
+    async def _told(self, job: Work) -> asyncio.CancelledError | None:
+        """Wait until the outcome is known; gives back what was raised in the meantime."""
+        job.loop = loop = asyncio.get_running_loop()
+        job.future = loop.create_future()
+        if job.stream is not None and not job.over and not self._closed:
+            self._held.append(job)
+            loop.call_soon(self._end_turn)
+        else:
+            self._enqueue(job)
+        try:
+            await job.future
+        except asyncio.CancelledError as error:
+            with anyio.CancelScope(shield=True):
+                while not job.done:
+                    job.future = loop.create_future()
+                    try:
+                        await job.future
+                    except asyncio.CancelledError:
+                        continue  # once more: it is raised later, once
+            return error
+        return None
+
+    def _enqueue(self, job: Work) -> None:
         with self._gate:
             if self._closed:
                 raise refuse_closed()
@@ -222,9 +273,11 @@ class Writer:
                 thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
                 thread.start()  # may fail: then nothing is queued
                 self._thread = thread
-            for job in jobs:
-                self._queued += not job.committed
-                self._queue.put(job)
+            if not job.over:
+                if self._queued and self._queued[0].over:
+                    self._queued = [one for one in self._queued if not one.over]
+                self._queued.append(job)
+            self._queue.put(job)
 
     def _next(self) -> Work | None:
         """The next part; None: the thread is to end."""
@@ -249,14 +302,11 @@ class Writer:
                     ending = True
                 else:
                     jobs.append(job)
-            new = [job for job in jobs if not job.committed]
-            if new:
-                with self._lock:
-                    self._settle(new)
-                    self._finished += len(new)
-                deliver([job for job in new if not job.sync])
+            if any(not job.over for job in jobs):
+                with self._lock:  # the loop's thread may have been quicker
+                    self._settle([job for job in jobs if not job.over])
             self._sync(jobs)  # without the lock: others may commit meanwhile
-            deliver([job for job in jobs if job.sync])
+            deliver(jobs)
             if self._wal_pages >= self._checkpoint_at:
                 with self._lock:
                     self._checkpoint_if_due()
@@ -285,6 +335,8 @@ class Writer:
     def _settle(self, jobs: Sequence[Work]) -> None:
         """Commit the jobs as one transaction or, when that fails, each for itself, so that none
         fails for another's fault. Sets every job's result or error; raises nothing."""
+        if not jobs:
+            return
         try:
             if self._broken is not None:
                 raise self._broken
@@ -367,6 +419,7 @@ class Writer:
             if lost_sync(error):
                 self._break(error)
             in_wal, moved = self._wal_pages, 0
+        self._told_due = False
         if in_wal == moved:
             self._wal_pages, self._wal_fresh = 0, True
             self._checkpoint_at = CHECKPOINT_PAGES
