@@ -1,7 +1,7 @@
-"""The one writing connection of a journal file, and the thread that syncs what it commits.
+"""Who commits to a journal file when: the caller in line, or the thread that syncs it.
 
 Who decides what: this file decides when a transaction is made, by which thread and how durable;
-what is in it is said by `sqlite.py`.
+`transactions.py` makes it; what is in it is said by `sqlite.py`.
 
 *Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
 survives the process but not a loss of power. Every commit is made like that, on the caller's
@@ -16,7 +16,6 @@ NORMAL does too, before the file is begun again.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -25,37 +24,28 @@ from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
-import apsw
 
-from lorimer.core.errors import JournalError
 from lorimer.core.world import World
-from lorimer.journal.database import BUSY_MS, Database
-from lorimer.journal.faults import explain, lost_sync
+from lorimer.journal.database import Database
 from lorimer.journal.projection import refuse_closed
-from lorimer.journal.schema import open_for_writing
-from lorimer.journal.wal import WriteAheadLog
+from lorimer.journal.transactions import Transactions
 from lorimer.journal.work import Job, Work, deliver
 
 T = TypeVar("T")
 
-CHECKPOINT_PAGES: Final = 1000
-"""WAL pages (4 KB each) after which they are moved into the database."""
-CHECKPOINT_LATE: Final = 100
-"""WAL pages more that may be written in line before it is made."""
+MOST_OVERDUE: Final = 100
+"""WAL pages that may be written in line after a checkpoint was due."""
 IDLE_S: Final = 2.0
 """Seconds without work after which the thread ends; the next synced commit starts another. So a
 journal that nobody closed cannot keep the interpreter from exiting."""
 
 THREAD_NAME: Final = "lorimer-journal"
 
-_log = logging.getLogger("lorimer.journal")
-
 
 class Writer:
     """Runs jobs in transactions, in the order of their submission. Owns the thread.
 
-    `forget` is called, under the writer's lock, after each rollback: what jobs remembered of an
-    undone transaction is void. With `threads=False` all is done in line by the caller.
+    `forget`: see Transactions. With `threads=False` all is done in line by the caller.
     """
 
     def __init__(
@@ -67,16 +57,11 @@ class Writer:
         vfs: str | None,
         forget: Callable[[], None],
     ) -> None:
-        self._path, self._vfs = path, vfs
+        self._file = Transactions(path, vfs, forget)
         self._world = world
         self._threads = threads
-        self._forget = forget
-        self._db: Database | None = None
-        self._log: WriteAheadLog | None = None
-        self._lock = Lock()
-        """Held by whoever uses the connection."""
         self._gate = Lock()
-        """Guards the queue's count and the thread's life; never held for long."""
+        """Guards the thread's life; never held for long."""
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._held: list[Work] = []
@@ -88,14 +73,8 @@ class Writer:
         """The stream that commits at once in this iteration of the loop."""
         self._queued: list[Work] = []
         """What the thread is to commit; touched by the loop's thread only."""
-        self._told_due = False
-        """A checkpoint is due, and the thread will make it."""
-        self._wal_pages = 0
-        self._checkpoint_at = CHECKPOINT_PAGES
-        self._wal_fresh = True
-        """The next commit begins the WAL anew, which fsyncs its header: not in line. (After
-        another process's checkpoint we cannot know, and one commit in line has that fsync.)"""
-        self._broken: JournalError | None = None
+        self._asked = False
+        """The thread was asked for the checkpoint that is due."""
         self._closed = False
 
     async def submit(
@@ -122,9 +101,9 @@ class Writer:
         if not self._threads:
             if self._closed:
                 raise refuse_closed()
-            self._settle([job])
-            self._sync([job])
-            self._checkpoint_if_due()
+            self._file.settle([job])
+            self._file.sync([job])
+            self._file.checkpoint_if_due()
         elif not self._at_once(job, urgent):
             await self._outcome(job, committed)
             return job.result
@@ -136,7 +115,7 @@ class Writer:
 
     async def open(self) -> None:
         """Make sure that the file exists and is open. Raises JournalError."""
-        if self._db is None:
+        if not self._file.is_open:
             await self.submit(_nothing, sync=False, stream=None)
 
     async def close(self) -> None:
@@ -170,7 +149,7 @@ class Writer:
         held, self._held = self._held, []
         if not held and not jobs:
             return True
-        done = self._transact_in_line([*held, *jobs])
+        done = self._settle_at_once([*held, *jobs])
         told: list[Work] = []
         for job in held:
             known = job.over and not (job.committed and job.sync)
@@ -185,45 +164,28 @@ class Writer:
         self._turn = None
         self._commit_in_line()
 
-    def _transact_in_line(self, jobs: Sequence[Work]) -> bool:
+    def _settle_at_once(self, jobs: Sequence[Work]) -> bool:
         """Whether it was done, and before it what the thread has not got to. False changes
         nothing."""
-        if (
-            self._closed
-            or self._db is None
-            or self._wal_fresh
-            or self._broken is not None
-            or self._is_due()
-            or not self._lock.acquire(blocking=False)
-        ):
+        if self._closed or self._is_overdue():
             return False
-        try:
-            jobs = [*[job for job in self._queued if not job.over], *jobs]
-            if any(job.stream is None for job in jobs):
-                return False
-            self._db.set_busy_timeout(0)
-            try:
-                self._transact(self._db, jobs)
-            except apsw.BusyError:  # another process writes: wait for it elsewhere
-                return False
-            except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-                if len(jobs) > 1:
-                    return False  # whose fault it is the thread will find out
-                jobs[0].error = self._explained(error)
-            finally:
-                self._db.set_busy_timeout(BUSY_MS)
-            self._queued.clear()
-        finally:
-            self._lock.release()
+        jobs = [*self._queued, *jobs]
+        if any(job.stream is None for job in jobs) or not self._file.settle_at_once(jobs):
+            return False
+        self._queued.clear()
         return True
 
-    def _is_due(self) -> bool:
-        """A checkpoint is, and the thread has to be told, or to be waited for."""
-        late = self._wal_pages - self._checkpoint_at
-        if late < 0 or (self._told_due and late < CHECKPOINT_LATE):
-            return False
-        self._told_due = True
-        return True
+    def _is_overdue(self) -> bool:
+        """The thread has to make a checkpoint first. It is asked for one as soon as it is due."""
+        overdue = self._file.overdue
+        if overdue < 0:
+            self._asked = False
+        elif not self._asked:
+            self._asked = True
+            asking = Job(_nothing, sync=False, stream=None)
+            asking.committed = True
+            self._enqueue(asking)
+        return overdue >= MOST_OVERDUE
 
     # -- through the thread ----------------------------------------------------------------------
 
@@ -273,11 +235,11 @@ class Writer:
                 thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
                 thread.start()  # may fail: then nothing is queued
                 self._thread = thread
-            if not job.over:
-                if self._queued and self._queued[0].over:
-                    self._queued = [one for one in self._queued if not one.over]
-                self._queued.append(job)
             self._queue.put(job)
+        if self._queued and self._queued[0].over:
+            self._queued = [one for one in self._queued if not one.over]
+        if not job.over:
+            self._queued.append(job)
 
     def _next(self) -> Work | None:
         """The next part; None: the thread is to end."""
@@ -302,14 +264,11 @@ class Writer:
                     ending = True
                 else:
                     jobs.append(job)
-            if any(not job.over for job in jobs):
-                with self._lock:  # the loop's thread may have been quicker
-                    self._settle([job for job in jobs if not job.over])
-            self._sync(jobs)  # without the lock: others may commit meanwhile
+            if not all(job.over for job in jobs):
+                self._file.settle(jobs)
+            self._file.sync(jobs)
             deliver(jobs)
-            if self._wal_pages >= self._checkpoint_at:
-                with self._lock:
-                    self._checkpoint_if_due()
+            self._file.checkpoint_if_due()
 
     def _shut(self) -> None:
         with self._gate:
@@ -319,112 +278,7 @@ class Writer:
         if thread is not None:
             thread.join()
             self._thread = None
-        with self._lock:
-            db, self._db = self._db, None
-            log, self._log = self._log, None
-            try:
-                if log is not None:
-                    log.close()
-                if db is not None:
-                    db.close()
-            except (OSError, apsw.Error) as error:  # moving the log into the file: it has it all
-                raise explain(error, self._path) from error
-
-    # -- transactions; the caller holds the lock -------------------------------------------------
-
-    def _settle(self, jobs: Sequence[Work]) -> None:
-        """Commit the jobs as one transaction or, when that fails, each for itself, so that none
-        fails for another's fault. Sets every job's result or error; raises nothing."""
-        if not jobs:
-            return
-        try:
-            if self._broken is not None:
-                raise self._broken
-            if self._db is None:
-                self._db = open_for_writing(self._path, self._vfs)
-                self._db.set_wal_hook(self._committed)
-                self._log = WriteAheadLog(self._db.filename_wal, self._vfs)
-                in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-                self._wal_pages, self._wal_fresh = in_wal, in_wal == moved
-            self._transact(self._db, jobs)
-        except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-            if len(jobs) > 1 and not isinstance(error, JournalError | apsw.BusyError):
-                for job in jobs:
-                    self._settle([job])
-                return
-            for job in jobs:
-                job.error = self._explained(error)
-
-    def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            for job in jobs:
-                job.error = None
-                try:
-                    job.perform(db)
-                except JournalError as refusal:
-                    job.error = refusal
-            db.execute("COMMIT")
-        except BaseException:
-            self._forget()
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-        for job in jobs:
-            job.committed = job.error is None
-
-    def _explained(self, error: Exception) -> Exception:
-        if lost_sync(error):
-            return self._break(error)
-        known = isinstance(error, apsw.Error | UnicodeEncodeError)
-        return explain(error, self._path) if known else error
-
-    def _break(self, error: Exception) -> JournalError:
-        """From now on nothing is written."""
-        self._broken = JournalError(
-            f"the journal {self._path} could not be synced to its disk",
-            hint="Check the disk, then start again: nothing is written until then.",
-            cause=error,
-        )
-        return self._broken
-
-    def _committed(self, db: Database, name: str, pages: int) -> int:
-        # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.
-        self._wal_pages = pages
-        self._wal_fresh = False
-        return apsw.SQLITE_OK
-
-    def _sync(self, jobs: Sequence[Work]) -> None:
-        """Sync those of the jobs that are to be, and are committed. Needs no lock; sets their
-        errors, raises nothing."""
-        waiting = [job for job in jobs if job.sync and job.committed]
-        if not waiting or self._log is None:
-            return
-        error: Exception | None = self._broken
-        if error is None:
-            try:
-                self._log.sync()
-            except Exception as failure:  # noqa: BLE001 - raised in the tasks that wait for it
-                error = self._break(failure)
-        for job in waiting:
-            job.error = error
-
-    def _checkpoint_if_due(self) -> None:
-        if self._db is None or self._wal_pages < self._checkpoint_at:
-            return
-        try:
-            in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.Error as error:  # nothing is lost, the WAL has it all
-            _log.warning("checkpoint of %s failed: %s", self._path, error)
-            if lost_sync(error):
-                self._break(error)
-            in_wal, moved = self._wal_pages, 0
-        self._told_due = False
-        if in_wal == moved:
-            self._wal_pages, self._wal_fresh = 0, True
-            self._checkpoint_at = CHECKPOINT_PAGES
-        else:  # a reader still needs it
-            self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
+        self._file.close()
 
 
 def _nothing(db: Database) -> None:
