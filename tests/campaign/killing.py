@@ -19,8 +19,9 @@ from lorimer.core.events import Event
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.codec import length
 from lorimer.journal.schema import STREAM_BITS
-from lorimer.testing.audit import Evidence, Report, Seen, audit
+from lorimer.testing.audit import Report, Seen, audit
 from lorimer.testing.marks import Mark, read_marks
+from lorimer.testing.recorded import Evidence
 from tests.campaign.processes import PATIENCE_S, Parent
 from tests.campaign.worker_process import Order
 from tests.campaign.workers import Pace
@@ -205,7 +206,7 @@ async def evidence(path: Path) -> list[Evidence]:
                 streams[row.stream] = [fact async for fact in journal.read(row.stream)]
             facts = [fact for fact in streams[row.stream] if fact.run_id == row.run_id]
             balance = await journal.balance(row.run_id)
-            found.append(Evidence(row.run_id, row.stream, facts, balance))
+            found.append(Evidence(row.run_id, row.stream, facts, balance, row))
     return found
 
 
