@@ -4,7 +4,8 @@ ledger, and what was seen outside of the process) to findings.
 What one run's facts must show is the library's to say (`lorimer.testing.recorded`). Here is what
 only these harnesses know: whole streams, what providers were sent and charged for, what callers
 were told, and effects by what was wanted, not by the call that did it, so that two calls that do
-the same are found, which `lorimer.testing.audit` cannot. C1 to C10 are the promises of `docs/durability.md`.
+the same are found, which `lorimer.testing.audit` cannot. C1 to C10 are the promises of
+`docs/durability.md`.
 """
 
 from __future__ import annotations
