@@ -10,14 +10,16 @@ from typing import Final
 import apsw
 
 from lorimer.core.errors import JournalError
-from lorimer.journal.database import BUSY_MS, Database
+from lorimer.journal.database import BUSY_MS, Database, number
 from lorimer.journal.faults import explain, lost_sync
-from lorimer.journal.schema import open_for_writing
+from lorimer.journal.schema import open_for_reading, open_for_writing
 from lorimer.journal.wal import WriteAheadLog
 from lorimer.journal.work import Work
 
 CHECKPOINT_PAGES: Final = 1000
 """WAL pages (4 KB each) after which they are moved into the database."""
+MOST_PAGES: Final = 4 * CHECKPOINT_PAGES
+"""WAL pages after which nobody commits while they are moved."""
 
 _log = logging.getLogger("lorimer.journal")
 
@@ -33,6 +35,8 @@ class Transactions:
         self._path, self._vfs = path, vfs
         self._forget = forget
         self._db: Database | None = None
+        self._mover: Database | None = None
+        """Another connection, for checkpoints: used by the thread that commits for others."""
         self._log: WriteAheadLog | None = None
         self._lock = Lock()
         """Held by whoever uses the connection."""
@@ -104,33 +108,39 @@ class Transactions:
             job.error = error
 
     def checkpoint_if_due(self) -> None:
-        """Move the WAL into the database, where it is long enough."""
+        """Move the WAL into the database, where it is long enough: what others commit meanwhile
+        is left for the next time. Only a WAL that keeps growing is moved with nobody committing,
+        so that it can be begun anew."""
         if self.overdue < 0:
             return
-        with self._lock:
-            if self._db is None:
-                return
-            try:
-                in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            except apsw.Error as error:  # nothing is lost, the WAL has it all
-                _log.warning("checkpoint of %s failed: %s", self._path, error)
-                if lost_sync(error):
-                    self._break(error)
-                in_wal, moved = self._wal_pages, 0
-            if in_wal == moved:
-                self._wal_pages, self._wal_fresh = 0, True
-                self._checkpoint_at = CHECKPOINT_PAGES
-            else:  # a reader still needs it
+        try:
+            if self._mover is None:
+                self._mover = open_for_reading(self._path, self._vfs)
+                number(self._mover, "PRAGMA user_version")  # only now it knows that there is a WAL
+            in_wal, moved = self._mover.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            with self._lock:
+                if self._db is not None and self._wal_pages >= MOST_PAGES:
+                    in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                if in_wal == moved and in_wal >= self._wal_pages:  # and nobody committed since
+                    self._wal_pages, self._wal_fresh = 0, True
                 self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
+        except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
+            _log.warning("checkpoint of %s failed: %s", self._path, error)
+            if lost_sync(error):
+                self._break(error)
+            self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
 
     def close(self) -> None:
         """Twice is fine. Raises JournalError."""
         with self._lock:
             db, self._db = self._db, None
+            mover, self._mover = self._mover, None
             log, self._log = self._log, None
             try:
                 if log is not None:
                     log.close()
+                if mover is not None:
+                    mover.close()
                 if db is not None:
                     db.close()
             except (OSError, apsw.Error) as error:  # moving the log into the file: it has it all

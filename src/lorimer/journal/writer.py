@@ -5,7 +5,7 @@ Who decides what: this file decides when a transaction is made, by which thread 
 
 *Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
 survives the process but not a loss of power. Every commit is made like that, on the caller's
-thread unless something is in the way: a lock of another process, or a checkpoint that is due.
+thread unless something is in the way: a lock of another process, or a WAL to be begun anew.
 One that is to be *synced* is followed by an fsync of the WAL file, made by the writer thread for
 all that wait for one, while others go on committing: nobody's commit in line waits for an fsync.
 It covers the commit and every one before it, of any process, because those stand earlier in the
@@ -33,7 +33,7 @@ from lorimer.journal.work import Job, Work, deliver
 
 T = TypeVar("T")
 
-MOST_OVERDUE: Final = 100
+MOST_OVERDUE: Final = 1000
 """WAL pages that may be written in line after a checkpoint was due."""
 IDLE_S: Final = 2.0
 """Seconds without work after which the thread ends; the next synced commit starts another. So a
