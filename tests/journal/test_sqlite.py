@@ -23,7 +23,7 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS
 from lorimer.core.journal import Balance, Journal, LedgerEntry
-from lorimer.journal import SQLiteJournal, schema, wal
+from lorimer.journal import SQLiteJournal, schema, transactions, wal
 from lorimer.journal import writer as writer_module
 from lorimer.journal.writer import THREAD_NAME
 from tests.journal.support import (
@@ -359,6 +359,26 @@ def test_a_long_run_of_visible_commits_never_fsyncs_on_the_loop(store: Store, di
         assert len(await facts_of(journal, "s")) == 2501
 
     store.run(test, disk.name)
+
+
+def test_the_log_does_not_grow_for_ever_under_commits_without_a_pause(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
+    monkeypatch.setattr(transactions, "MOST_PAGES", 160)
+
+    async def test(journal: Journal) -> None:
+        async def write(stream: str) -> None:
+            epoch = await journal.claim(stream, "me", 30)
+            for number in range(1000):
+                await journal.append(stream, epoch, [note(str(number))], sync=number % 9 == 0)
+
+        await asyncio.gather(*[write(f"s{number}") for number in range(6)])
+        size = store.path.with_name("journal.db-wal").stat().st_size
+        assert size < 600 * schema.PAGE_BYTES
+        assert len(await facts_of(journal, "s5")) == 1000
+
+    store.run(test)
 
 
 def test_no_visible_commit_waits_for_the_fsync_of_another(store: Store, disk: Disk) -> None:
