@@ -757,7 +757,7 @@ def test_without_threads_nothing_leaves_the_loop(tmp_path: Path, disk: Disk) -> 
         for number in range(1500):
             await journal.append("s", epoch, [note(str(number))], sync=number % 100 == 0)
         assert len(await facts_of(journal, "s")) == 1500
-        assert threading.active_count() == count
+        assert threading.active_count() <= count
         assert clock.announced == 0
         follower = aiter(journal.read("s", 1499, follow=True))
         assert (await anext(follower)).seq == 1500

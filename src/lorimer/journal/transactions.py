@@ -10,9 +10,10 @@ from typing import Final
 import apsw
 
 from lorimer.core.errors import JournalError
-from lorimer.journal.database import BUSY_MS, Database, number
+from lorimer.journal.database import BUSY_MS, Database
 from lorimer.journal.faults import explain, lost_sync
-from lorimer.journal.schema import open_for_reading, open_for_writing
+from lorimer.journal.mover import Mover
+from lorimer.journal.schema import open_for_writing
 from lorimer.journal.wal import WriteAheadLog
 from lorimer.journal.work import Work
 
@@ -35,8 +36,8 @@ class Transactions:
         self._path, self._vfs = path, vfs
         self._forget = forget
         self._db: Database | None = None
-        self._mover: Database | None = None
-        """Another connection, for checkpoints: used by the thread that commits for others."""
+        self._mover: Mover | None = None
+        """For checkpoints: used by the thread that commits for others."""
         self._log: WriteAheadLog | None = None
         self._lock = Lock()
         """Held by whoever uses the connection."""
@@ -115,10 +116,10 @@ class Transactions:
             return
         try:
             if self._mover is None:
-                self._mover = open_for_reading(self._path, self._vfs)
-                number(self._mover, "PRAGMA user_version")  # only now it knows that there is a WAL
-            in_wal, moved = self._mover.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._mover = Mover(self._path, self._vfs)
+            in_wal, moved = self._mover.move()
             with self._lock:
+                self._mover.let_go()
                 if self._db is not None and self._wal_pages >= MOST_PAGES:
                     in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if in_wal == moved and in_wal >= self._wal_pages:  # and nobody committed since
@@ -128,6 +129,8 @@ class Transactions:
             _log.warning("checkpoint of %s failed: %s", self._path, error)
             if lost_sync(error):
                 self._break(error)
+            if self._mover is not None:
+                self._mover.let_go()
             self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
 
     def close(self) -> None:
