@@ -78,7 +78,7 @@ def test_models_are_kept_per_spec_and_providers_can_be_registered() -> None:
     models.register("Mine", factory)
     assert models.resolve("mine:a:low") is models.resolve("mine:a:low")
     assert seen == ["mine:a:low"]
-    assert "mine" in models.available
+    assert "mine" in models.available()
 
 
 def test_a_missing_sdk_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,16 @@ class ListsModels(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsWindow(Protocol):
+    """A model that knows how much fits into one prompt."""
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens; None: not known. Does not ask the provider."""
+        ...
+
+
 class ModelResolver(Protocol):
     """Finds the Model for a spec such as `anthropic:claude-sonnet-4-6`. Shipped: `Models`."""
 

@@ -175,6 +175,8 @@ class _Attempt:
                 code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
             )
         self._usage = response.usage
+        if response.extra.get("dropped"):
+            _tell_dropped(caller.model, response, self._state)
         taken = self._state.messages.call_ids
         response.content = own_ids(response.content, taken, run.world.new_id)
         response.cost_nano = self._cost(response.model or request.model)
@@ -191,6 +193,19 @@ class _Attempt:
         # a kind of token without a price: under a cost limit it is not free, but what was set aside
         cost = self._caller.price(self._usage, model)
         return self._reserve if cost is None else cost
+
+
+def _tell_dropped(model: Model, response: Response, state: PipelineState) -> None:
+    """Tell listeners what was asked for and not sent: of each model and field once a run."""
+    dropped = response.extra["dropped"]
+    names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
+    fresh = [name for name in names if (model.provider, model.name, name) not in state.unsupported]
+    state.unsupported.update([(model.provider, model.name, name) for name in fresh])
+    if fresh:
+        state.run.signal(
+            "llm_client.feature_unsupported",
+            {"provider": model.provider, "model": model.name, "fields": fresh},
+        )
 
 
 def _release(item: TextDelta | ThinkingDelta | ToolInputDelta, state: PipelineState) -> bool:
