@@ -29,7 +29,13 @@ PREFIX: Final = "LORIMER_PROVIDER_"
 GROUP: Final = "lorimer.providers"
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_PORTS: Final[Mapping[str, int]] = {"ollama": 11434, "lmstudio": 1234, "llamacpp": 8080}
+_PORTS: Final[Mapping[str, int]] = {
+    "vllm": 8000,
+    "ollama": 11434,
+    "lmstudio": 1234,
+    "llamacpp": 8080,
+}
+"""Where they listen for http:// unless told otherwise."""
 _PATHS: Final[Mapping[str, str]] = {"openrouter": "/api/v1"}
 
 
@@ -83,7 +89,8 @@ def _server(name: str, variable: str, value: str) -> Compatible:
         )
     secure = secure or ("http" if _is_loopback(parts.hostname) else "https")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    port = port or (_PORTS.get(kind) if kind != "custom" else None)
+    if port is None and secure == "http":
+        port = _PORTS.get(kind)
     path = parts.path.rstrip("/") or _PATHS.get(kind, "/v1")
     base = PROFILES.get(kind, Compatible(name))
     return replace(

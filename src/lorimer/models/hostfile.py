@@ -13,13 +13,13 @@ TOML, YAML or JSON. Keys do not stand in it: it names the variables that they ar
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Final, Literal, TypeAlias, cast
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lorimer.core.documents import parse
 from lorimer.core.errors import ConfigError, nearest
@@ -29,7 +29,6 @@ from lorimer.core.model import Model
 from lorimer.core.world import World
 from lorimer.models.compatible import KINDS, NO_TOOLS, PROFILES, Compatible
 from lorimer.models.credentials import VARIABLES, CredentialBundle, is_url
-from lorimer.models.discovery import variable_of
 from lorimer.models.fitting import changes
 from lorimer.models.pricing import Price, Prices
 from lorimer.models.redirected import Redirected
@@ -37,6 +36,7 @@ from lorimer.models.registry import PROVIDERS, Models, ProviderFactory
 from lorimer.models.tiers import Tiers
 from lorimer.models.windows import Windows
 
+T = TypeVar("T")
 Server: TypeAlias = Compatible | Redirected
 
 VENDORS: Final = tuple(name for name in PROVIDERS if name in VARIABLES and name not in PROFILES)
@@ -69,21 +69,14 @@ class _Provider(BaseModel):
     context_window: int | None = Field(None, gt=0)
 
 
-class _File(BaseModel):
-    model_config = _STRICT
-    tiers: dict[str, str] = {}
-    aliases: dict[str, str] = {}
-    providers: dict[str, _Provider] = {}
-    prices: dict[str, list[_Priced]] = {}
-    windows: dict[str, int] = {}
-    capabilities: dict[str, dict[str, bool]] = {}
-
-    @field_validator("prices", mode="before")
-    @classmethod
-    def _always_several(cls, value: JSON) -> JSON:
-        if not isinstance(value, Mapping):
-            return value
-        return {name: [one] if isinstance(one, Mapping) else one for name, one in value.items()}
+_Texts: TypeAlias = dict[str, str]
+_Able: TypeAlias = dict[str, bool]
+_NAMES: Final = TypeAdapter(_Texts)
+_WINDOW: Final = TypeAdapter(Annotated[int, Field(gt=0, strict=True)])
+_ABLE: Final = TypeAdapter(Annotated[_Able, Field(strict=True)])
+_PROVIDER: Final = TypeAdapter(_Provider)
+_PRICED: Final = TypeAdapter(_Priced)
+_SECTIONS: Final = ("tiers", "aliases", "providers", "prices", "windows", "capabilities")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,67 +129,103 @@ def read_host(path: str | Path) -> Host:
 
 def host_of(data: Mapping[str, JSON], path: Path | None = None) -> Host:
     """The same from the document itself."""
-    problems, clean = _without_keys(data)
-    file = _File()
-    try:
-        file = _File.model_validate(clean)
-    except ValidationError as error:
-        problems += problems_of(error, "")
-    for name, said in file.providers.items():
-        problems += [f"providers.{name}: {fault}" for fault in _faults(name, said)]
-    tiers = Tiers()
-    try:
-        tiers = Tiers(file.tiers, file.aliases)
-    except ConfigError as error:
-        problems += error.problems or (str(error),)
-    for target, able in file.capabilities.items():
-        problems += _wrong_names(f"capabilities.{target}", able)
-    problems += [
-        f"windows.{name}: {tokens} is no number of tokens"
-        for name, tokens in file.windows.items()
-        if tokens <= 0
+    problems = [
+        f"{name}: there is no such section{nearest(name, _SECTIONS)}"
+        for name in data
+        if name not in _SECTIONS
     ]
-    prices = {name: [_price(one) for one in several] for name, several in file.prices.items()}
-    for name, several in prices.items():
-        if len({one.since for one in several}) < len(several):
-            problems.append(f"prices.{name}: two of them begin on the same day (`from`)")
+    tiers = _tiers(data, problems)
+    providers: dict[str, _Provider] = {}
+    for name, value in _section(data, "providers", problems):
+        where = f"providers.{name}"
+        said = _checked(_PROVIDER, _without_keys(where, name, value, problems), where, problems)
+        if said is not None:
+            problems += [f"{where}: {fault}" for fault in _faults(name, said)]
+            providers[name] = said
+    prices = {
+        name: _prices(value, f"prices.{name}", problems)
+        for name, value in _section(data, "prices", problems)
+    }
+    windows = {
+        f"{name}:*": said.context_window
+        for name, said in providers.items()
+        if said.context_window is not None
+    }
+    for name, value in _section(data, "windows", problems):
+        windows[name] = _checked(_WINDOW, value, f"windows.{name}", problems) or 1
+    able: dict[str, Mapping[str, bool]] = {
+        name: said.capabilities
+        for name, said in providers.items()
+        if name in VENDORS and said.capabilities
+    }
+    for name, value in _section(data, "capabilities", problems):
+        able[name] = _checked(_ABLE, value, f"capabilities.{name}", problems) or {}
+        problems += _wrong_names(f"capabilities.{name}", able[name])
     if problems:
         where = str(path) if path is not None else "the host file"
         count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
         told = "; ".join(problems)
         raise ConfigError(f"{where} has {count}: {told}", problems=tuple(problems))
-    return Host(
-        path,
-        tiers,
-        {name: _server(name, said) for name, said in file.providers.items()},
-        prices,
-        _windows(file),
-        _capabilities(file),
-    )
+    servers = {name: _server(name, said) for name, said in providers.items()}
+    return Host(path, tiers, servers, prices, windows, able)
+
+
+def _section(
+    data: Mapping[str, JSON], name: str, problems: list[str]
+) -> Iterable[tuple[str, JSON]]:
+    section = data.get(name, {})
+    if isinstance(section, Mapping):
+        return section.items()
+    problems.append(f"{name}: names with values are wanted")
+    return ()
+
+
+def _checked(adapter: TypeAdapter[T], value: JSON, where: str, problems: list[str]) -> T | None:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        problems += problems_of(error, where)
+        return None
+
+
+def _tiers(data: Mapping[str, JSON], problems: list[str]) -> Tiers:
+    tables = [_checked(_NAMES, data.get(name, {}), name, problems) for name in ("tiers", "aliases")]
+    try:
+        return Tiers(*tables)
+    except ConfigError as error:
+        problems += error.problems or (str(error),)
+        return Tiers()
+
+
+def _prices(value: JSON, where: str, problems: list[str]) -> list[Price]:
+    several = value if isinstance(value, list) else [value]
+    found: list[Price] = []
+    for at, one in enumerate(several):
+        place = f"{where}[{at}]" if isinstance(value, list) else where
+        said = _checked(_PRICED, one, place, problems)
+        if said is not None:
+            found.append(_price(said))
+    if len({one.since for one in found}) < len(found):
+        problems.append(f"{where}: two of them begin on the same day (`from`)")
+    return found
 
 
 def _price(said: _Priced) -> Price:
     return Price(said.input, said.output, said.cache_read, said.cache_write, said.since)
 
 
-def _without_keys(data: Mapping[str, JSON]) -> tuple[list[str], Mapping[str, JSON]]:
-    """What is said of keys that stand in the document, and the document without them."""
-    providers = data.get("providers")
-    if not isinstance(providers, Mapping):
-        return [], data
-    problems: list[str] = []
-    clean: dict[str, JSON] = {}
-    for name, said in providers.items():
-        found = [key for key in _KEYS if isinstance(said, Mapping) and key in said]
-        variable = variable_of(name).removeprefix("LORIMER_PROVIDER_") + "_API_KEY"
-        problems += [
-            f"providers.{name}.{key}: keys do not belong in this file; put it into the variable"
-            f' {variable} and write key_env = "{variable}"'
-            for key in found
-        ]
-        rest = cast("Mapping[str, JSON]", said)
-        clean[name] = {k: v for k, v in rest.items() if k not in found} if found else said
-    return problems, {**data, "providers": clean}
+def _without_keys(where: str, name: str, said: JSON, problems: list[str]) -> JSON:
+    """The provider without keys that stand in the document; each of them is a problem."""
+    found = [key for key in _KEYS if isinstance(said, Mapping) and key in said]
+    if not found or not isinstance(said, Mapping):
+        return said
+    variable = re.sub(r"\W", "_", name).upper() + "_API_KEY"
+    problems += [
+        f"{where}.{key}: keys do not belong in this file; put it into the variable"
+        f' {variable} and write key_env = "{variable}"'
+        for key in found
+    ]
+    return {field: value for field, value in said.items() if field not in found}
 
 
 def _faults(name: str, said: _Provider) -> list[str]:
@@ -245,7 +274,8 @@ def _wrong_names(where: str, able: Mapping[str, bool]) -> list[str]:
 
 
 def _kind(name: str, said: _Provider) -> str:
-    return said.kind or (name if name in PROFILES or name in VENDORS else "custom")
+    own = name if name in PROFILES or name in VENDORS else "custom"
+    return "custom" if said.kind == "openai" != name else said.kind or own
 
 
 def _server(name: str, said: _Provider) -> Server:
@@ -265,21 +295,3 @@ def _server(name: str, said: _Provider) -> Server:
         api=said.api,
         capabilities=replace(NO_TOOLS, **changes(said.capabilities)),
     )
-
-
-def _windows(file: _File) -> dict[str, int]:
-    said = {
-        f"{name}:*": provider.context_window
-        for name, provider in file.providers.items()
-        if provider.context_window is not None
-    }
-    return said | file.windows
-
-
-def _capabilities(file: _File) -> dict[str, Mapping[str, bool]]:
-    vendors = {
-        name: provider.capabilities
-        for name, provider in file.providers.items()
-        if name in VENDORS and provider.capabilities
-    }
-    return {**vendors, **file.capabilities}

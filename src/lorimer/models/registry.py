@@ -114,7 +114,7 @@ class Models:
         tiers: Tiers | None = None,
         windows: Windows | None = None,
     ) -> None:
-        self._context = ProviderContext(
+        self.context: Final = ProviderContext(
             credentials or CredentialBundle(),
             prices or Prices(now=None if world is None else world.time),
             HttpPool(world),
@@ -144,7 +144,7 @@ class Models:
 
     def available(self) -> tuple[str, ...]:
         """The names of all providers: registered, in the environment, from packages; sorted."""
-        found = discovery.discoverable(self._context.credentials)
+        found = discovery.discoverable(self.context.credentials)
         return tuple(sorted({*self._providers, *found}))
 
     def register(self, name: str, provider: Model | ProviderFactory | str) -> None:
@@ -157,7 +157,7 @@ class Models:
         """The provider of that name, loaded: what was registered, else what LORIMER_PROVIDER_<NAME>
         describes, else what an installed package offers under `lorimer.providers`. Raises
         ConfigError naming the nearest."""
-        provider = self._find(name.lower())
+        provider = self.find(name.lower())
         if provider is None:
             state = "is not built yet" if name in PLANNED else "is unknown"
             raise ConfigError(
@@ -177,8 +177,8 @@ class Models:
         capability or a provider that is unknown.
         """
         if ":" in target or "/" in target:
-            target = str(replace(self._parsed(target), effort=""))
-        elif self._find(target.lower()) is None:
+            target = str(replace(self.parse(target), effort=""))
+        elif self.find(target.lower()) is None:
             self.get(target)
         else:
             target = target.lower()
@@ -200,8 +200,27 @@ class Models:
         spec = self.expand(spec)[0]
         model = self._models.get(spec)
         if model is None:
-            model = self._models[spec] = self._make(self._parsed(spec))
+            model = self._models[spec] = self._make(self.parse(spec))
         return model
+
+    def parse(self, spec: str) -> ModelSpec:
+        """One spec, with the providers that are known here. Raises ConfigError."""
+        left, slash, _ = spec.strip().lower().partition("/")
+        if slash and ":" not in left and left not in self._providers and self.find(left):
+            return parse_spec(spec, {*self._providers, left})
+        return parse_spec(spec, self._providers)
+
+    def find(self, name: str) -> Model | ProviderFactory | str | None:
+        """A provider as it was registered, not loaded, or as it was found; None: there is none.
+        Raises ConfigError for a broken one."""
+        provider = self._providers.get(name)
+        return discovery.discover(name, self.context.credentials) if provider is None else provider
+
+    def able(self, spec: ModelSpec, assumed: Capabilities) -> Capabilities:
+        """What a model can, of which `assumed` would hold if nobody had said anything."""
+        for target in (spec.provider, f"{spec.provider}:{spec.model}"):
+            assumed = replace(assumed, **self._able.get(target, {}))
+        return assumed
 
     def reload(self) -> None:
         """Ask the source of the tiers anew at the next use."""
@@ -209,27 +228,15 @@ class Models:
 
     async def aclose(self) -> None:
         """Close the HTTP clients of the running loop; they are made anew if needed again."""
-        await self._context.http.aclose()
-
-    def _parsed(self, spec: str) -> ModelSpec:
-        left, slash, _ = spec.strip().lower().partition("/")
-        if slash and ":" not in left and left not in self._providers and self._find(left):
-            return parse_spec(spec, {*self._providers, left})
-        return parse_spec(spec, self._providers)
-
-    def _find(self, name: str) -> Model | ProviderFactory | str | None:
-        provider = self._providers.get(name)
-        return discovery.discover(name, self._context.credentials) if provider is None else provider
+        await self.context.http.aclose()
 
     def _make(self, spec: ModelSpec) -> Model:
         provider = self.get(spec.provider)
         # a server that says itself what it can; everything else is taken to know its own wire
         assumed = provider.capabilities if isinstance(provider, Compatible) else None
-        made = provider(spec, self._context) if callable(provider) else provider
+        made = provider(spec, self.context) if callable(provider) else provider
         own = made.capabilities if isinstance(made, Capable) else Capabilities()
-        able = own if assumed is None else assumed
-        for target in (spec.provider, f"{spec.provider}:{spec.model}"):
-            able = replace(able, **self._able.get(target, {}))
+        able = self.able(spec, own if assumed is None else assumed)
         return made if able == own else Fitted(made, able)
 
 
