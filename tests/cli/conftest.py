@@ -15,9 +15,13 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "ANTHROPIC_BASE_URL",
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",
+        "OPENROUTER_API_KEY",
+        "LORIMER_VLLM_BASE_URL",
+        "LORIMER_MODELS",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LORIMER_STORE", str(tmp_path / "store" / "lorimer.db"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

@@ -13,7 +13,7 @@ from tests.cli.support import invoke, listed, run_process
 WRONG = (
     ("rum hi", "there is no command 'rum'; did you mean 'run'"),
     ("runs lss", "there is no command 'lss'; did you mean 'ls'? Known: answer, cancel, "),
-    ("run --modle x hi", "there is no option '--modle'; did you mean '--model'?"),
+    ("run --modle x hi", "there is no option '--modle'; did you mean '--model' or '--models'?"),
     ("run --max-turn 3 hi", "there is no option '--max-turn'; did you mean '--max-turns'"),
     ("demo --quick", "there is no option '--quick'"),
     ("run --max-turns three hi", "invalid value for '--max-turns': 'three'"),
