@@ -201,4 +201,5 @@ def _check_url(provider: str, url: str) -> None:
         raise ConfigError(
             f"the base URL for {provider!r} is no http:// or https:// URL: {redact_url(url)!r}",
             code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+            hint="Write it in full, e.g. http://localhost:8000/v1",
         )

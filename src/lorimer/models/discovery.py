@@ -126,7 +126,8 @@ def _malformed(variable: str, why: str) -> ConfigError:
 
 
 def _from_package(name: str) -> Model | ProviderFactory | None:
-    found = [one for one in entry_points(group=GROUP) if one.name.lower() == name]
+    installed = entry_points(group=GROUP)
+    found = sorted([one for one in installed if one.name.lower() == name], key=_package)
     if not found:
         return None
     if len(found) > 1:

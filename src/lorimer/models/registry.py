@@ -157,16 +157,7 @@ class Models:
         """The provider of that name, loaded: what was registered, else what LORIMER_PROVIDER_<NAME>
         describes, else what an installed package offers under `lorimer.providers`. Raises
         ConfigError naming the nearest."""
-        provider = self.find(name.lower())
-        if provider is None:
-            state = "is not built yet" if name in PLANNED else "is unknown"
-            raise ConfigError(
-                f"the provider {name!r} {state}{nearest(name, self.available())}",
-                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
-                hint=f"A server of your own: set {discovery.variable_of(name)}, or describe it"
-                " in a host file.",
-            )
-        return load(name, provider) if isinstance(provider, str) else provider
+        return self._loaded(name.lower(), "")
 
     def configure_capabilities(self, target: str, **able: bool) -> None:
         """Say what a provider, or the model of one spec, can and cannot: the fields of
@@ -230,8 +221,21 @@ class Models:
         """Close the HTTP clients of the running loop; they are made anew if needed again."""
         await self.context.http.aclose()
 
+    def _loaded(self, name: str, model: str) -> Model | ProviderFactory:
+        provider = self.find(name)
+        if provider is None:
+            state = "is not built yet" if name in PLANNED else "is unknown"
+            of = f" of the model {model!r}" if model else ""
+            raise ConfigError(
+                f"the provider {name!r}{of} {state}{nearest(name, self.available())}",
+                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+                hint=f"A server of your own: set {discovery.variable_of(name)}, or describe it"
+                " in a host file.",
+            )
+        return load(name, provider) if isinstance(provider, str) else provider
+
     def _make(self, spec: ModelSpec) -> Model:
-        provider = self.get(spec.provider)
+        provider = self._loaded(spec.provider, spec.model)
         # a server that says itself what it can; everything else is taken to know its own wire
         assumed = provider.capabilities if isinstance(provider, Compatible) else None
         made = provider(spec, self.context) if callable(provider) else provider
