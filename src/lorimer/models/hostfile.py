@@ -21,10 +21,9 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lorimer.core.documents import parse
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import problems_of
+from lorimer.core.manifest import problems_of, read_document
 from lorimer.core.model import Model
 from lorimer.core.world import World
 from lorimer.models.compatible import KINDS, NO_TOOLS, PROFILES, Compatible
@@ -117,14 +116,7 @@ class Host:
 def read_host(path: str | Path) -> Host:
     """Read a host file (.toml, .yaml, .json). Raises ConfigError: it cannot be read, or every
     fault of it at once, each with its path."""
-    path = Path(path)
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text", cause=error) from None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}", cause=error) from None
-    return host_of(parse(text, path.suffix.lower(), str(path)), path)
+    return host_of(read_document(path), Path(path))
 
 
 def host_of(data: Mapping[str, JSON], path: Path | None = None) -> Host:
