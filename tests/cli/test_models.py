@@ -405,3 +405,11 @@ def test_check_as_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeLLMServer([Turn("ok")]) as server:
         done = run_process("models", "check", point("openai", server.url, monkeypatch))
     assert (done.code, done.err) == (0, "")
+
+
+def test_doctor_reads_the_host_file(host_file: Path) -> None:
+    assert f"host file {host_file}" in invoke("doctor").stdout.replace("\n", "")
+    host_file.write_text("[nope]\n", "utf-8")
+    told = invoke("doctor")
+    assert told.exit_code == 1
+    assert "nope: there is no such section" in told.stdout

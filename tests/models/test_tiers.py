@@ -161,3 +161,18 @@ def test_any_aliases_expand_to_models_or_a_cycle(aliases: dict[str, str], chain:
     assert not set(found) & set(aliases)
     assert len(set(found)) == len(found) >= 1
     assert tiers.expand(",".join(found)) == found
+
+
+def test_a_name_that_becomes_a_tier() -> None:
+    """What was taken for a model's name is not kept once the source knows it."""
+    live: dict[str, str] = {}
+    one, two = ScriptedModel(["1"]), ScriptedModel(["2"])
+    models = Models(
+        CredentialBundle(env={}),
+        providers={"anthropic": one, "two": two},
+        tiers=Tiers(source=live.get),
+    )
+    assert models.resolve("soon") is one
+    live["soon"] = "two:x"
+    models.reload()
+    assert models.resolve("soon") is two

@@ -10,10 +10,8 @@ broken one hurts nobody who does not use it. A token is never shown.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -22,6 +20,8 @@ from lorimer.core.model import Model
 from lorimer.models.credentials import CredentialBundle, Secret
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from lorimer.models.compatible import Compatible
     from lorimer.models.registry import ProviderFactory
 
@@ -50,7 +50,7 @@ def discover(name: str, bundle: CredentialBundle) -> Model | ProviderFactory | N
 def discoverable(bundle: CredentialBundle) -> tuple[str, ...]:
     """The names that `discover` would find something under, sound or broken; sorted."""
     named = [one.removeprefix(PREFIX).lower() for one in bundle.variables() if _is_ours(one)]
-    return tuple(sorted({*named, *[one.name.lower() for one in entry_points(group=GROUP)]}))
+    return tuple(sorted({*named, *[one.name.lower() for one in _installed()]}))
 
 
 def variable_of(name: str) -> str:
@@ -111,6 +111,8 @@ def _token(parts: SplitResult) -> str:
 def _is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    from ipaddress import ip_address
+
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -126,8 +128,7 @@ def _malformed(variable: str, why: str) -> ConfigError:
 
 
 def _from_package(name: str) -> Model | ProviderFactory | None:
-    installed = entry_points(group=GROUP)
-    found = sorted([one for one in installed if one.name.lower() == name], key=_package)
+    found = sorted([one for one in _installed() if one.name.lower() == name], key=_package)
     if not found:
         return None
     if len(found) > 1:
@@ -143,6 +144,12 @@ def _from_package(name: str) -> Model | ProviderFactory | None:
     if not callable(value) and not (hasattr(value, "stream") and hasattr(value, "price")):
         raise _broken(name, found[0], f"it is a {type(value).__name__}, no model and no factory")
     return cast("Model | Callable[..., Model]", value)
+
+
+def _installed() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # takes a hundredth of a second
+
+    return entry_points(group=GROUP)
 
 
 def _package(entry: EntryPoint) -> str:

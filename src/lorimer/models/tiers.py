@@ -70,6 +70,11 @@ class Tiers:
         self._kept.clear()
 
     @property
+    def live(self) -> bool:
+        """Whether a name may come to stand for something else."""
+        return self._source is not None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Tiers and aliases, sorted; without tiers that only the source knows."""
         return tuple(sorted({*self.defaults, *self.aliases}))
