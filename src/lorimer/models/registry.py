@@ -188,10 +188,8 @@ class Models:
         Raises ConfigError: for an unknown provider, naming the nearest; for a missing key, naming
         the variable (`exec.api.no_client`); for a missing SDK (`exec.api.sdk_missing`).
         """
+        spec = self.expand(spec)[0]
         model = self._models.get(spec)
-        if model is None or self.tiers.live:
-            spec = self.expand(spec)[0]
-            model = self._models.get(spec)
         if model is None:
             model = self._models[spec] = self._make(self.parse(spec))
         return model

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from math import inf
 from types import MappingProxyType
 from typing import Final
 
@@ -21,6 +22,8 @@ TTL_S: Final = 30.0
 MAX_TARGETS: Final = 32
 """Elements that a chain may have when everything in it is expanded."""
 
+_EXPANSIONS: Final = 256
+"""How many are remembered."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -62,12 +65,15 @@ class Tiers:
         self._ttl_s = ttl_s
         self._clock = clock
         self._kept: dict[str, tuple[str | None, float]] = {}
+        """What the source said, and until when that holds."""
+        self._expansions: dict[str, tuple[list[str], float]] = {}
         self._check()
         self._source = source
 
     def reload(self) -> None:
         """Forget what the source said: it is asked again at the next use."""
         self._kept.clear()
+        self._expansions.clear()
 
     @property
     def live(self) -> bool:
@@ -93,10 +99,16 @@ class Tiers:
         never an alias. Raises ConfigError: nothing between two commas, a tier that names a tier,
         more than 32 specs; AliasCycle.
         """
+        known = self._expansions.get(spec)
+        if known is not None and (not self.live or self._now() < known[1]):
+            return list(known[0])
         found = list(dict.fromkeys(self._expanded(spec, (), tier="")))
         if len(found) > MAX_TARGETS:
             raise ConfigError(f"{spec!r} stands for {len(found)} models; at most {MAX_TARGETS}")
-        return found
+        if len(self._expansions) >= _EXPANSIONS:
+            self._expansions.clear()
+        self._expansions[spec] = (found, self._until())
+        return list(found)
 
     def _expanded(self, text: str, path: tuple[str, ...], *, tier: str) -> list[str]:
         if len(path) > MAX_TARGETS:
@@ -132,6 +144,14 @@ class Tiers:
         if kept is None or now >= kept[1]:
             kept = self._kept[tier] = (self._source(tier), now + self._ttl_s)
         return kept[0]
+
+    def _until(self) -> float:
+        """When the first thing that the source has said is out of date."""
+        if not self.live:
+            return inf
+        now = self._now()
+        self._kept = {name: kept for name, kept in self._kept.items() if now < kept[1]}
+        return min([kept[1] for kept in self._kept.values()], default=inf)
 
     def _now(self) -> float:
         if self._clock is None:
