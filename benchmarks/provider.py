@@ -16,7 +16,12 @@ from benchmarks.scale import Figures
 from benchmarks.support import expect
 
 ROOT: Final = Path(__file__).parent.parent
-MODELS: Final = {"anthropic": "claude-sonnet-4-6", "openai": "gpt-4.1"}
+MODELS: Final = {
+    "anthropic": "claude-sonnet-4-6",
+    "openai": "gpt-4.1",
+    "responses": "gpt-4.1",
+    "google": "gemini-3.5-flash",
+}
 """Not ones that an SDK warns about at every call."""
 MAX_TOKENS: Final = 1_024
 

@@ -22,9 +22,14 @@ def main() -> None:
     def play(request: SeenRequest) -> Turn:
         if kind == "deltas":
             return answer
-        messages = request.body["messages"]
-        assert isinstance(messages, list)
-        asked = sum(isinstance(m, Mapping) and m["role"] == "assistant" for m in messages)
+        if request.wire == "responses":
+            said, mark = request.body["input"], ("type", "function_call")
+        elif request.wire == "google":
+            said, mark = request.body["contents"], ("role", "model")
+        else:
+            said, mark = request.body["messages"], ("role", "assistant")
+        assert isinstance(said, list)
+        asked = sum(isinstance(one, Mapping) and mark in one.items() for one in said)
         if asked == count:
             return Turn(text="done")
         return Turn(tool_calls=(ToolCall(f"call_{asked}", "work", {"n": asked}),))

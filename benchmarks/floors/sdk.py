@@ -22,6 +22,15 @@ OPENAI_TOOLS: Final[list[Any]] = [
         "function": {"name": TOOL, "description": DESCRIPTION, "parameters": SCHEMA},
     }
 ]
+RESPONSES_TOOLS: Final[list[Any]] = [
+    {
+        "type": "function",
+        "name": TOOL,
+        "description": DESCRIPTION,
+        "parameters": SCHEMA,
+        "strict": False,
+    }
+]
 HI: Final = {"role": "user", "content": "hi"}
 
 
@@ -243,6 +252,202 @@ async def openai_deltas(scale: Scale) -> Figures:
                     chunk.choices[0].delta.content
                     async for chunk in chunks
                     if chunk.choices and chunk.choices[0].delta.content
+                ]
+                return len(pieces)
+
+            return await per_delta(run, server, scale.streams, scale.deltas)
+
+
+# --- OpenAI Responses --------------------------------------------------------------------------
+
+
+async def responses_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _openai(server) as client:
+
+            async def run() -> None:
+                items: list[Any] = [HI]
+                while True:
+                    answer = await client.responses.create(
+                        model=MODELS["responses"],
+                        max_output_tokens=MAX_TOKENS,
+                        tools=RESPONSES_TOOLS,
+                        input=items,
+                        store=False,
+                    )
+                    found = [item for item in answer.output if item.type == "function_call"]
+                    if not found:
+                        break
+                    items += _responses_turn([(c.call_id, c.name, c.arguments) for c in found])
+                expect("tool calls", (len(items) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+async def responses_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed and put together by hand."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _openai(server) as client:
+
+            async def run() -> None:
+                items: list[Any] = [HI]
+                while True:
+                    events = await client.responses.create(
+                        model=MODELS["responses"],
+                        max_output_tokens=MAX_TOKENS,
+                        tools=RESPONSES_TOOLS,
+                        input=items,
+                        store=False,
+                        stream=True,
+                    )
+                    begun: list[tuple[str, str, list[str]]] = []
+                    async for event in events:
+                        if event.type == "response.output_item.added":
+                            item = event.item
+                            if item.type == "function_call":
+                                begun.append((item.call_id, item.name, []))
+                        elif event.type == "response.function_call_arguments.delta":
+                            begun[-1][2].append(event.delta)
+                    calls = [(call, name, "".join(parts)) for call, name, parts in begun]
+                    if not calls:
+                        break
+                    items += _responses_turn(calls)
+                expect("tool calls", (len(items) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+def _responses_turn(calls: list[tuple[str, str, str]]) -> list[Any]:
+    if not json.loads(calls[0][2]):
+        raise RuntimeError("a call without arguments")
+    return [
+        *[
+            {"type": "function_call", "call_id": call, "name": name, "arguments": given}
+            for call, name, given in calls
+        ],
+        *[
+            {"type": "function_call_output", "call_id": call, "output": "ok"}
+            for call, _, _ in calls
+        ],
+    ]
+
+
+async def responses_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    with provider("deltas", scale.deltas) as server:
+        async with _openai(server) as client:
+
+            async def run() -> int:
+                events = await client.responses.create(
+                    model=MODELS["responses"],
+                    max_output_tokens=MAX_TOKENS,
+                    input=[HI],
+                    store=False,
+                    stream=True,
+                )
+                pieces = [
+                    event.delta
+                    async for event in events
+                    if event.type == "response.output_text.delta"
+                ]
+                return len(pieces)
+
+            return await per_delta(run, server, scale.streams, scale.deltas)
+
+
+# --- Google ------------------------------------------------------------------------------------
+
+
+def _google(server: Provider, http: httpx2.AsyncClient) -> Any:
+    from google import genai
+
+    options = genai.types.HttpOptions(base_url=server.url, httpx_async_client=http)
+    return genai.Client(api_key="any", http_options=options).aio.models
+
+
+def _google_config() -> dict[str, Any]:
+    function = {"name": TOOL, "description": DESCRIPTION, "parameters_json_schema": SCHEMA}
+    return {
+        "max_output_tokens": MAX_TOKENS,
+        "tools": [{"function_declarations": [function]}],
+        "automatic_function_calling": {"disable": True},
+    }
+
+
+async def google_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _http() as http:
+            models = _google(server, http)
+
+            async def run() -> None:
+                contents: list[Any] = [{"role": "user", "parts": [{"text": "hi"}]}]
+                while True:
+                    answer = await models.generate_content(
+                        model=MODELS["google"], contents=contents, config=_google_config()
+                    )
+                    parts = answer.candidates[0].content.parts
+                    if not _google_turn(contents, parts):
+                        break
+                expect("tool calls", (len(contents) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+async def google_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed and put together by hand."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _http() as http:
+            models = _google(server, http)
+
+            async def run() -> None:
+                contents: list[Any] = [{"role": "user", "parts": [{"text": "hi"}]}]
+                while True:
+                    chunks = await models.generate_content_stream(
+                        model=MODELS["google"], contents=contents, config=_google_config()
+                    )
+                    parts = [
+                        part async for chunk in chunks for part in chunk.candidates[0].content.parts
+                    ]
+                    if not _google_turn(contents, parts):
+                        break
+                expect("tool calls", (len(contents) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+def _google_turn(contents: list[Any], parts: list[Any]) -> bool:
+    """Add the calls, as they came, and their results. Whether there were any."""
+    calls = [part for part in parts if part.function_call]
+    if calls:
+        contents.append({"role": "model", "parts": calls})
+        results = [
+            {"id": call.id, "name": call.name, "response": {"output": "ok"}}
+            for call in (part.function_call for part in calls)
+        ]
+        parts = [{"function_response": result} for result in results]
+        contents.append({"role": "user", "parts": parts})
+    return bool(calls)
+
+
+async def google_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    with provider("deltas", scale.deltas) as server:
+        async with _http() as http:
+            models = _google(server, http)
+
+            async def run() -> int:
+                chunks = await models.generate_content_stream(
+                    model=MODELS["google"],
+                    contents="hi",
+                    config={"max_output_tokens": MAX_TOKENS},
+                )
+                pieces = [
+                    part.text
+                    async for chunk in chunks
+                    for part in chunk.candidates[0].content.parts
+                    if part.text
                 ]
                 return len(pieces)
 

@@ -30,6 +30,26 @@ async def openai_streamed_calls(scale: Scale) -> Figures:
     return await _calls("openai", scale, stream=True)
 
 
+async def responses_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    return await _calls("responses", scale, stream=False)
+
+
+async def responses_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed."""
+    return await _calls("responses", scale, stream=True)
+
+
+async def google_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    return await _calls("google", scale, stream=False)
+
+
+async def google_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed."""
+    return await _calls("google", scale, stream=True)
+
+
 async def anthropic_deltas(scale: Scale) -> Figures:
     """Row 7."""
     return await _deltas("anthropic", scale)
@@ -38,6 +58,16 @@ async def anthropic_deltas(scale: Scale) -> Figures:
 async def openai_deltas(scale: Scale) -> Figures:
     """Row 7."""
     return await _deltas("openai", scale)
+
+
+async def responses_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    return await _deltas("responses", scale)
+
+
+async def google_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    return await _deltas("google", scale)
 
 
 async def _calls(vendor: str, scale: Scale, *, stream: bool) -> Figures:
@@ -71,7 +101,10 @@ async def _deltas(vendor: str, scale: Scale) -> Figures:
 
 
 def _agent(vendor: str, server: Provider, work: Work | None, *, stream: bool) -> Pipeline:
-    made = manifest(f"{vendor}:{MODELS[vendor]}")
+    provider = "openai" if vendor == "responses" else vendor
+    made = manifest(f"{provider}:{MODELS[vendor]}")
+    if vendor == "responses":
+        made.model.api = "responses"
     made.model.max_tokens = MAX_TOKENS
     made.stages["context"].config["stateless"] = True
     made.stages["api"].config["stream"] = stream
@@ -79,5 +112,5 @@ def _agent(vendor: str, server: Provider, work: Work | None, *, stream: bool) ->
         made,
         tools=None if work is None else [work],
         api_key="any",
-        base_url=server.url + ("/v1" if vendor == "openai" else ""),
+        base_url=server.url + ("/v1" if provider == "openai" else ""),
     )

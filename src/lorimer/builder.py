@@ -7,6 +7,7 @@ from typing import Final, Self, Unpack
 
 from pydantic import JsonValue
 
+from lorimer.assembly import PipelineOptions, ToolSource
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
@@ -15,7 +16,7 @@ from lorimer.core.manifest import (
     StageEntries,
     StageEntry,
 )
-from lorimer.pipeline import Pipeline, PipelineOptions, ToolSource
+from lorimer.pipeline import Pipeline
 from lorimer.presets import MINIMAL
 from lorimer.stages.catalogue import CATALOGUE
 

@@ -3,97 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from math import inf
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, TypeVar, Unpack, overload
 
+from lorimer.assembly import (
+    PipelineOptions,
+    SomeLimits,
+    ToolSource,
+    check_manifest,
+    credentials_of,
+    is_a,
+    limits_of,
+    toolset_of,
+    wrong,
+)
+from lorimer.claims import Claims
+from lorimer.compiled import Compiled
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler, Tap
 from lorimer.core.cancel import Reason
-from lorimer.core.compile import Catalogue, check_document
-from lorimer.core.compile import compile as compile_manifest
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError, nearest
+from lorimer.core.compile import Catalogue
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
-from lorimer.core.limits import Limits
-from lorimer.core.manifest import (
-    EnvironmentManifest,
-    StageEntry,
-    invalid,
-    read_document,
-)
+from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
 from lorimer.core.model import ModelResolver
-from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
-from lorimer.core.stage import AnyStage, Stage, Strategy
 from lorimer.core.tool import Approver
 from lorimer.core.world import World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
+from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import Recording, recorded
 from lorimer.launch import Launcher
-from lorimer.models.credentials import CredentialBundle, ProviderCredentials
-from lorimer.models.registry import PROVIDERS, Models
-from lorimer.models.spec import parse_spec
+from lorimer.live import Run
+from lorimer.models.credentials import CredentialBundle
+from lorimer.models.registry import Models
 from lorimer.stages.catalogue import catalogue as shipped_catalogue
-from lorimer.stages.s06_api import model_spec
 from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
     from lorimer.journal.replay import Replayed
-    from lorimer.tools.base import Tool
     from lorimer.tools.permissions import Rule
-    from lorimer.tools.registry import ToolRegistry
-    from lorimer.tools.toolset import Toolset
 
-SomeLimits: TypeAlias = Limits | Mapping[str, JSON]
-"""Limits instead of the manifest's, or changes to some of them."""
-
-ToolSource: TypeAlias = "ToolRegistry | Iterable[Tool] | Tool"
-"""Tools of the host's: giving them to a pipeline is the grant to run them."""
-
+T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
 
 
-class PipelineOptions(TypedDict, total=False):
-    """What presets and builder pass on to `Pipeline`; all of it optional."""
-
-    api_key: str
-    """Of the model's provider; else its own environment variable."""
-    base_url: str
-    """Of the model's provider, or of a server that speaks its language."""
-    credentials: CredentialBundle
-    """Keys and base URLs of several providers."""
-    models: ModelResolver
-    """Instead of the shipped providers."""
-    journal: Journal
-    """Where runs are kept; a store of the process's memory by default."""
-    world: World
-    """Clock, ids, dice, network and processes; the real ones by default."""
-    rules: Iterable[Rule | str]
-    """What shipped tools may do without asking, e.g. `Bash(python analyse.py)`."""
-    approver: Approver
-    """Asks a person about the rest; without one it is refused."""
-    workspace: str | Path
-    """The folder that shipped tools work in, and do not leave."""
-    bindings: Mapping[str, object]
-    """Live objects that the manifest names."""
-    session_id: str
-    """The conversation to go on with; a new one by default."""
-    owner: str
-    """Who claims its conversations in the journal: a name no other process has. A fresh id by
-    default."""
-    claim_s: float
-    """Seconds after which another process may take a run over from one that does not answer any
-    more; 30 by default. A live process renews its claim three times as often."""
-
-
-class Pipeline:
+class Pipeline(Compiled):
     """Runs one agent. One default conversation, if it has a Context stage; never two runs at
     once in it. Use `aclose()` or `async with` where connections should be closed early."""
 
@@ -117,38 +78,31 @@ class Pipeline:
         claim_s: float = CLAIM_S,
         catalogue: Catalogue | None = None,
     ) -> None:
-        if not _is(manifest, EnvironmentManifest):
-            raise _wrong("manifest", manifest, "an EnvironmentManifest", "Pipeline.from_manifest")
-        if _is(journal, str, Path):
-            raise _wrong("journal", journal, "a journal", "SQLiteJournal(path)")
-        if not _is(claim_s, int, float) or not 0 < claim_s < inf:
+        if not is_a(manifest, EnvironmentManifest):
+            raise wrong("manifest", manifest, "an EnvironmentManifest", "Pipeline.from_manifest")
+        if is_a(journal, str, Path):
+            raise wrong("journal", journal, "a journal", "SQLiteJournal(path)")
+        if not is_a(claim_s, int, float) or not 0 < claim_s < inf:
             raise ConfigError(f"claim_s must be more than 0 s, and finite, not {claim_s!r}")
-        self.manifest = manifest
         self.world = world or RealWorld()
         self.journal = journal or MemoryJournal(self.world)
         self._models = models or Models(
-            credentials=credentials or _credentials(manifest, api_key, base_url), world=self.world
+            credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
         )
-        self._toolset = self._tools(tools, rules, approver, workspace)
-        self._named = dict(bindings or {})
-        self._catalogue = (catalogue or shipped_catalogue()).copy()
-        self._plan = self._compile(manifest)
-        if session_id and not self._plan.converses:
+        toolset = toolset_of(manifest, tools, rules, approver, workspace)
+        live = Bindings(models=self._models, tools=toolset, named=dict(bindings or {}))
+        super().__init__(manifest, (catalogue or shipped_catalogue()).copy(), live)
+        if session_id and not self.plan.converses:
             raise ConfigError(
                 "session_id was given, and this pipeline remembers nothing",
                 hint="Give it a context stage that is not stateless, as the chat preset has.",
             )
         self._bus = Bus()
-        self._launcher = Launcher(
-            self.journal,
-            self.world,
-            self._bus,
-            session_id=session_id,
-            owner=owner or self.world.new_id("owner"),
-            claim_s=claim_s,
+        owner = owner or self.world.new_id("owner")
+        claims = Claims(
+            self.journal, self.world, owner=owner, session_id=session_id, claim_s=claim_s
         )
-
-    # --- construction --------------------------------------------------------------------
+        self._launcher = Launcher(self.journal, self.world, self._bus, claims)
 
     @classmethod
     def from_manifest(
@@ -163,8 +117,8 @@ class Pipeline:
         reason of every error at once."""
         if isinstance(manifest, str | Path):
             manifest = read_document(manifest)
-        if not _is(manifest, EnvironmentManifest, Mapping):
-            raise _wrong(
+        if not is_a(manifest, EnvironmentManifest, Mapping):
+            raise wrong(
                 "manifest",
                 manifest,
                 "a manifest, a mapping or a file",
@@ -176,97 +130,6 @@ class Pipeline:
                 raise invalid(problems)
             manifest = EnvironmentManifest.from_dict(manifest)
         return cls(manifest, tools=tools, catalogue=catalogue, **options)
-
-    @property
-    def plan(self) -> Plan:
-        """What runs: compiled again whenever the manifest is changed through this pipeline."""
-        return self._plan
-
-    def _compile(self, manifest: EnvironmentManifest) -> Plan:
-        bindings = Bindings(models=self._models, tools=self._toolset, named=self._named)
-        return compile_manifest(manifest, self._catalogue, bindings)
-
-    def register_stage(self, stage: AnyStage | Stage[object, object]) -> None:
-        """Add a stage of your own. One with the name of another replaces it; else it runs right
-        after the built-in of its order. Raises ConfigError for a bad name or order."""
-        if not _is(stage, Stage):
-            raise _wrong("stage", stage, "an instance of a Stage", "register_stage(MyStage())")
-        if not inspect.iscoroutinefunction(stage.execute):
-            raise ConfigError(
-                f"{type(stage).__name__}.execute must be async: async def execute(...)"
-            )
-        name, order = stage.name, stage.order
-        if not name or not 1 <= order <= 21:
-            raise ConfigError(f"{type(stage).__name__} needs a name and an order from 1 to 21")
-        self._catalogue.add_stage(name, lambda: stage)
-        entries = [entry for entry in self.manifest.stages if entry.name != name]
-        entries.append(StageEntry(order=order, name=name))
-        entries.sort(key=lambda entry: entry.order)
-        self._change(entries)
-
-    def swap_strategy(
-        self,
-        stage: str,
-        slot: str,
-        strategy: str | type[Strategy] | list[str | type[Strategy]],
-        config: Mapping[str, JSON] | None = None,
-    ) -> None:
-        """Put another strategy into a slot: a shipped one by name, or a class of your own. A slot
-        that holds a chain takes a list, or one for a chain of one; `config` then maps a strategy
-        to its configuration, or configures the only one.
-
-        Raises ConfigError and changes nothing when that does not fit.
-        """
-        entries = [entry.model_copy(deep=True) for entry in self.manifest.stages]
-        entry = next((entry for entry in entries if entry.name == stage), None)
-        if entry is None:
-            known = [entry.name for entry in entries]
-            raise ConfigError(f"this pipeline has no {stage!r} stage{nearest(stage, known)}")
-        several = isinstance(strategy, list)
-        given = strategy if several else [strategy]
-        names = [self._named_strategy(stage, slot, item) for item in given]
-        declared = self._catalogue.stage(stage).slots().get(slot)
-        chain = declared is not None and declared.chain
-        entry.strategies[slot] = names if chain or several else names[0]
-        entry.strategy_configs.pop(slot, None)
-        if config:
-            settings = {names[0]: config} if chain and not several else config
-            entry.strategy_configs[slot] = dict(settings)  # pyright: ignore[reportArgumentType]
-        self._change(entries)
-
-    def _named_strategy(self, stage: str, slot: str, strategy: str | type[Strategy]) -> str:
-        if isinstance(strategy, str):
-            return strategy
-        if not (_is(strategy, type) and Strategy in strategy.__mro__):
-            raise _wrong(
-                "strategy", strategy, "a name or a subclass of Strategy", "class Mine(Strategy)"
-            )
-        name = strategy.name or strategy.__name__
-        self._catalogue.add_strategy(stage, slot, name, strategy)
-        return name
-
-    def _change(self, entries: list[StageEntry]) -> None:
-        stages = self.manifest.stages.model_copy(update={"root": entries})
-        manifest = self.manifest.model_copy(update={"stages": stages})
-        self._plan = self._compile(manifest)
-        self.manifest = manifest
-
-    def describe(self) -> list[dict[str, JSON]]:
-        """The stages of the plan, in order, with the strategies in their slots."""
-        return [
-            {
-                "order": stage.order,
-                "name": stage.name,
-                "category": stage.category,
-                "every_call": stage.every_call,
-                "strategies": {
-                    name: [item.name for item in held] if slot.chain else held.name
-                    for name, slot in stage.slots().items()
-                    for held in (vars(stage)[name],)
-                },
-            }
-            for stage in self.plan.stages
-        ]
 
     # --- events --------------------------------------------------------------------------
 
@@ -289,16 +152,19 @@ class Pipeline:
         input: JSON,
         *,
         limits: SomeLimits | None = None,
+        wait_s: float = 0.0,
         raise_on_error: bool = True,
     ) -> PipelineResult:
         """Run to the end. `limits` hold for this run: a mapping changes some of the manifest's
-        (`{"max_cost_usd": 0.5}`), Limits replace them all.
+        (`{"max_cost_usd": 0.5}`), Limits replace them all. When a process that died has the
+        conversation, its claim has to run out first: `wait_s` is how many seconds to wait for that
+        at most, and then JournalError says who has it, and until when.
 
         Raises the typed error when the run did not end well; it carries the partial `result`.
         With `raise_on_error=False` the result is returned either way. Cancelling the caller
         ends the run, journals that, and then raises CancelledError.
         """
-        run = await self._launcher.start(self._plan, input, self._limits(limits), None)
+        run = await self._start(input, limits, None, wait_s)
         return _outcome(await run.here(), raise_on_error)
 
     def run_sync(
@@ -306,32 +172,21 @@ class Pipeline:
         input: JSON,
         *,
         limits: SomeLimits | None = None,
+        wait_s: float = 0.0,
         raise_on_error: bool = True,
     ) -> PipelineResult:
         """`run` for programs without an event loop. Raises PipelineError inside of one."""
-        if _in_a_loop():
-            raise PipelineError(
-                "run_sync was called where an event loop is running, as in a notebook.",
-                code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint="Use: result = await pipeline.run(...)",
-            )
-
-        async def main() -> PipelineResult:
-            try:
-                return await self.run(input, limits=limits, raise_on_error=raise_on_error)
-            finally:
-                await self._models.aclose()
-
-        return asyncio.run(main())
+        run = self.run(input, limits=limits, wait_s=wait_s, raise_on_error=raise_on_error)
+        return self._sync("run", run)
 
     async def run_stream(
-        self, input: JSON, *, limits: SomeLimits | None = None
+        self, input: JSON, *, limits: SomeLimits | None = None, wait_s: float = 0.0
     ) -> AsyncGenerator[Event, None]:
-        """Run, yielding every event; the last one is `pipeline.complete` or `pipeline.error`,
+        """`run`, yielding every event; the last one is `pipeline.complete` or `pipeline.error`,
         whose `data["result"]` is the result. A slow reader slows the run. Leaving the loop
         early ends the run and its spending."""
         tap = Tap()
-        run = await self._launcher.start(self._plan, input, self._limits(limits), tap)
+        run = await self._start(input, limits, tap, wait_s)
         async with aclosing(run.events(tap)) as events:
             async for event in events:
                 yield event
@@ -350,7 +205,7 @@ class Pipeline:
         Raises PipelineError when there is no such run or it has ended, ConfigError when this
         pipeline is not the one that began it, JournalError when another process has it.
         """
-        run = await self._launcher.resume(self._plan, run_id, None, wait_s=wait_s)
+        run = await self._launcher.resume(self.plan, run_id, None, wait_s=wait_s)
         return _outcome(await run.here(), raise_on_error)
 
     async def resume_stream(
@@ -358,10 +213,26 @@ class Pipeline:
     ) -> AsyncGenerator[Event, None]:
         """`resume`, yielding the events of what is new."""
         tap = Tap()
-        run = await self._launcher.resume(self._plan, run_id, tap, wait_s=wait_s)
+        run = await self._launcher.resume(self.plan, run_id, tap, wait_s=wait_s)
         async with aclosing(run.events(tap)) as events:
             async for event in events:
                 yield event
+
+    async def result(self, run_id: str) -> PipelineResult:
+        """What an ended run gave, as its facts tell it, whichever process and pipeline ran it:
+        all that `run` returned. `run_id` may be the beginning of one. Of `output` only plain data
+        is kept (else it is None), and of the error its class, code and message. Never raises that
+        error. Costs about 10 us a fact.
+
+        Raises PipelineError, with what to do about it, when there is no such run
+        (`exec.run.unknown`), when it waits for an answer (`exec.run.waiting`), was suspended
+        (`exec.run.shutdown`), or is unfinished (`exec.run.busy`).
+        """
+        return outcome(await recorded(self.journal, run_id))
+
+    def result_sync(self, run_id: str) -> PipelineResult:
+        """`result` for programs without an event loop. Raises PipelineError inside of one."""
+        return self._sync("result", self.result(run_id))
 
     async def replay(self, run: str | Recording) -> Replayed:
         """Run a recorded run again from its facts alone: no model and no tool is called, nothing
@@ -374,7 +245,7 @@ class Pipeline:
         from lorimer.journal.replay import replay
 
         return await replay(
-            self._plan, await recorded(self.journal, run) if isinstance(run, str) else run
+            self.plan, await recorded(self.journal, run) if isinstance(run, str) else run
         )
 
     async def fork(
@@ -396,13 +267,16 @@ class Pipeline:
         input.
         """
         parent = await recorded(self.journal, run) if isinstance(run, str) else run
-        forked = await self._launcher.fork(self._plan, parent, after, input, self._limits(limits))
+        forked = await self._launcher.fork(
+            self.plan, parent, after, input, limits_of(limits, self.plan.limits)
+        )
         return _outcome(await forked.here(), raise_on_error)
 
-    async def abandon(self, run_id: str) -> None:
+    async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
         """Give an interrupted run up: it ends as cancelled, and its conversation can go on
-        without it. Raises PipelineError when there is no such run, or it has ended."""
-        await self._launcher.abandon(run_id)
+        without it. `wait_s` is as in `resume`. Raises PipelineError when there is no such run, or
+        it has ended, JournalError when another process has it."""
+        await self._launcher.abandon(run_id, wait_s=wait_s)
 
     def cancel(self, reason: Reason = Reason.CALLER) -> bool:
         """Stop what this pipeline is running, from the event loop that it runs in. The run ends
@@ -436,111 +310,37 @@ class Pipeline:
 
     # --- inside --------------------------------------------------------------------------
 
-    def _limits(self, given: Limits | Mapping[str, JSON] | None) -> Limits:
-        limits = self._plan.limits
-        if given is None or isinstance(given, Limits):
-            return given or limits
-        if not _is(given, Mapping):
-            raise _wrong("limits", given, "Limits or a mapping", '{"max_turns": 5}')
-        return Limits.from_json({**limits.to_json(), **given})
-
-    def _tools(
-        self,
-        tools: ToolSource | None,
-        rules: Iterable[Rule | str],
-        approver: Approver | None,
-        workspace: str | Path | None,
-    ) -> Toolset | None:
-        given = [rules] if isinstance(rules, str) else list(rules)
-        named = self.manifest.tools.built_in
-        if tools is None and not named and not given:
-            return None
-        from lorimer.tools.base import Tool
-        from lorimer.tools.registry import ToolRegistry
-        from lorimer.tools.toolset import Toolset
-        from lorimer.world.files import RootedFiles
-
-        if named and workspace is None:
-            raise ConfigError(
-                f"the tools {', '.join(named)} work in a folder, and none was given",
-                hint="Pass workspace=... when you build the pipeline.",
-            )
-        root = Path(workspace).resolve() if workspace is not None else None
-        if root is not None and not root.is_dir():
-            raise ConfigError(f"the workspace {str(root)!r} is no folder")
-        if isinstance(tools, Tool):
-            tools = [tools]
-        if not _is(tools, Iterable, NoneType):
-            raise _wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
-        registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
-        if named:
-            registry = registry.copy()  # the host's own stays as it is
-            for tool in _built_in(named):
-                registry.register(tool, granted=False)
-        return Toolset(
-            registry,
-            rules=given,
-            approver=approver,
-            files=RootedFiles([root]) if root is not None else None,
+    async def _start(
+        self, input: JSON, limits: SomeLimits | None, tap: Tap | None, wait_s: float
+    ) -> Run:
+        return await self._launcher.start(
+            self.plan, input, limits_of(limits, self.plan.limits), tap, wait_s=wait_s
         )
 
+    def _sync(self, name: str, work: Coroutine[None, None, T]) -> T:
+        """Do it in an event loop of its own. Raises PipelineError where there is one."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            work.close()
+            raise PipelineError(
+                f"{name}_sync was called where an event loop is running, as in a notebook.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint=f"Use: result = await pipeline.{name}(...)",
+            )
 
-def _is(value: object, *kinds: type) -> bool:
-    """For arguments: most callers have no type checker."""
-    return isinstance(value, kinds)
+        async def main() -> T:
+            try:
+                return await work
+            finally:
+                await self._models.aclose()
 
-
-def _wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
-    return ConfigError(
-        f"{name} must be {wanted}, not {type(value).__name__}", hint=f"For instance: {example}"
-    )
+        return asyncio.run(main())
 
 
 def _outcome(result: PipelineResult, raise_on_error: bool) -> PipelineResult:
     if raise_on_error and result.exception is not None:
         raise result.exception
     return result
-
-
-def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None) -> list[str]:
-    """Every fault of a manifest in its plain form, as `path: reason`; [] when it can be run.
-    Whether a key is there, and what the host binds, is not looked at."""
-    problems = check_document(data, catalogue or shipped_catalogue())
-    tools = data.get("tools")
-    named = tools.get("built_in") if isinstance(tools, Mapping) else None
-    if isinstance(named, list):
-        try:
-            _built_in([name for name in named if isinstance(name, str)])
-        except ConfigError as error:
-            problems.extend(error.problems)
-    return problems
-
-
-def _built_in(names: Sequence[str]) -> list[Tool]:
-    from lorimer.tools.builtin import builtin_tools
-
-    try:
-        return builtin_tools(names)
-    except ConfigError as error:
-        raise invalid([f"tools.built_in: {error}"]) from None
-
-
-def _in_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _credentials(
-    manifest: EnvironmentManifest, api_key: str, base_url: str
-) -> CredentialBundle | None:
-    if not api_key and not base_url:
-        return None
-    provider = ""
-    if "api" in manifest.stages:
-        provider = str(manifest.stages["api"].config.get("provider", ""))
-    spec = parse_spec(model_spec(manifest.model, provider), PROVIDERS)
-    given = ProviderCredentials(api_key=api_key, base_url=base_url)
-    return CredentialBundle({spec.provider: given})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, Unpack
 
+from lorimer.assembly import PipelineOptions, ToolSource
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
@@ -17,7 +18,7 @@ from lorimer.core.manifest import (
     StageEntry,
     ToolsConfig,
 )
-from lorimer.pipeline import Pipeline, PipelineOptions, ToolSource
+from lorimer.pipeline import Pipeline
 from lorimer.stages.catalogue import CATALOGUE
 
 MINIMAL: Final = ("input", "api", "parse", "yield")

@@ -66,7 +66,7 @@ class Process:
         if scenario.custom:
             pipeline.register_stage(Post(outside, seams))
         if pipeline.plan.converses:
-            pipeline._launcher.session_id = f"talk {index}"
+            pipeline._launcher._claims.session_id = f"talk {index}"
         if scenario.listener:
             pipeline.on(scenario.listener, self._hear)
         return pipeline

@@ -81,7 +81,12 @@ def _turn(dice: Random) -> Response:
         text = dice.choice(("hm", "let me think"))
         blocks.append(
             dice.choice(
-                (ThinkingBlock(text, seal(text)), ThinkingBlock(text), ThinkingBlock(redacted="x"))
+                (
+                    ThinkingBlock(text, seal(text)),
+                    ThinkingBlock(text, seal(text), origin="openai"),
+                    ThinkingBlock(text),
+                    ThinkingBlock(redacted="x"),
+                )
             )
         )
     if dice.random() < 0.4:
@@ -91,7 +96,8 @@ def _turn(dice: Random) -> Response:
         raw = dice.choice(("", "", "", "", "{oh"))
         blocks.append(ToolUse(dice.choice(("a", "b", "c", "", "x:1")), name, {"n": 1}, raw))
     if dice.random() < 0.2:
-        blocks.append(ThinkingBlock("after all", seal("after all")))
+        origin = dice.choice(("", "openai"))
+        blocks.append(ThinkingBlock("after all", seal("after all"), origin=origin))
     return _said(*blocks, stop=dice.choice((StopReason.END_TURN, StopReason.PAUSE)))
 
 

@@ -18,6 +18,10 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "OPENROUTER_API_KEY",
         "LORIMER_VLLM_BASE_URL",
         "LORIMER_MODELS",
+        "LORIMER_OPENAI_API",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "GOOGLE_GEMINI_BASE_URL",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LORIMER_STORE", str(tmp_path / "store" / "lorimer.db"))

@@ -44,6 +44,8 @@ class WireUnderTest:
     path: str
     key: str
     address: str
+    also: tuple[str, str] = ("", "")
+    """Another variable, and its value."""
 
 
 WIRES = {
@@ -51,6 +53,16 @@ WIRES = {
         "anthropic:claude-haiku-4-5", "", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"
     ),
     "openai": WireUnderTest("openai:gpt-4o-mini", "/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    "responses": WireUnderTest(
+        "openai:gpt-4o-mini",
+        "/v1",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        ("LORIMER_OPENAI_API", "responses"),
+    ),
+    "google": WireUnderTest(
+        "google:gemini-2.5-flash", "", "GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL"
+    ),
     "vllm": WireUnderTest("vllm:qwen3", "/v1", "VLLM_API_KEY", "LORIMER_VLLM_BASE_URL"),
 }
 """Every wire there is, by one line each."""
@@ -68,6 +80,8 @@ def point(wire: str, url: str, monkeypatch: pytest.MonkeyPatch, key: str = KEY) 
     """Set the wire's variables; its spec."""
     monkeypatch.setenv(WIRES[wire].key, key)
     monkeypatch.setenv(WIRES[wire].address, url + WIRES[wire].path)
+    if WIRES[wire].also[0]:
+        monkeypatch.setenv(*WIRES[wire].also)
     return WIRES[wire].spec
 
 
@@ -352,6 +366,9 @@ ANSWERS: list[tuple[str, Status, Code, str]] = [
     ("wrong model", Status(404, body=openai_model("x")), Code.EXEC_API_BAD_REQUEST,
      "Check the model's name."),
     ("wrong model, Anthropic", Status(404, body=body(type="not_found_error", message="model: x")),
+     Code.EXEC_API_BAD_REQUEST, "Check the model's name."),
+    ("wrong model, Google", Status(404, body=body(
+        status="NOT_FOUND", message="models/x is not found for API version v1beta")),
      Code.EXEC_API_BAD_REQUEST, "Check the model's name."),
     ("wrong model, Ollama", Status(404, body=b'{"error":{"message":"model \\"x\\" not found"}}'),
      Code.EXEC_API_BAD_REQUEST, "Check the model's name."),

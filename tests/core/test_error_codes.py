@@ -46,6 +46,7 @@ SEED_CODES = """
 
 OUR_CODES = """
     exec.api.refused exec.api.unpriced exec.api.sdk_missing
+    exec.api.empty exec.api.unavailable
     exec.tool.timeout exec.tool.not_run exec.tool.outcome_unknown
     exec.loop.max_turns exec.limit.timeout exec.limit.cost exec.limit.tool_calls
     exec.run.cancelled exec.run.busy exec.run.shutdown exec.run.waiting
@@ -152,7 +153,10 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
     assert error.to_json() == plain
     classes = {"api": APIError, "tool": ToolExecutionError, "limit": LimitError}
     classes |= {"loop": LimitError, "journal": JournalError, "stage": StageError}
-    assert type(error) is classes.get(code.value.split(".")[1], LorimerError)
+    classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}
+    classes |= {f"exec.run.{name}": RunCancelled for name in ("cancelled", "shutdown", "waiting")}
+    kind = classes.get(code.value) or classes.get(code.value.split(".")[1], LorimerError)
+    assert type(error) is kind
 
 
 def test_an_api_error_keeps_status_and_wait() -> None:

@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from lorimer.core import bus as bus_module
-from lorimer.core import context as context_module
+from lorimer.core import facts as facts_module
+from lorimer.core import signals as signals_module
 from lorimer.core.bus import QUEUE_EVENTS, STREAM_EVENTS, Bus
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.events import FACT_KINDS, Event
+from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock, ThinkingBlock
 from lorimer.core.result import PipelineResult
@@ -704,7 +706,8 @@ def _counting(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
             made[type] += 1
             super().__init__(type, *args, **kwargs)
 
-    monkeypatch.setattr(context_module, "Event", Counted)
+    monkeypatch.setattr(facts_module, "Event", Counted)
+    monkeypatch.setattr(signals_module, "Event", Counted)
     return made
 
 
@@ -733,6 +736,40 @@ def test_only_what_somebody_listens_to_is_made(monkeypatch: pytest.MonkeyPatch) 
 
 
 # --- the event itself -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"times": [1, None, 3], "usage": {"input_tokens": 7}, "reason": "\U0001f600 ä"},
+        {},
+        {"content": ["half a pair: \ud83d"]},
+        {"deep": [[[[{"n": -0.5e-7, "big": 2**80}]]]]},
+    ],
+    ids=["nested", "empty", "no JSON", "numbers"],
+)
+def test_a_packed_event_says_the_same(data: dict[str, JSON]) -> None:
+    plain, packed = Event("effect", data, "r", 1, 2.0), Event("effect", data, "r", 1, 2.0)
+    packed.pack()
+    packed.pack()
+    assert packed == plain
+    assert packed.to_json() == plain.to_json()
+    assert repr(packed) == repr(plain)
+    assert packed.data == data
+
+
+def test_what_is_nested_in_facts_in_memory_is_shared_with_nobody() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        epoch = await journal.claim("s", "me", 30)
+        given: list[JSON] = ["one"]
+        await journal.append("s", epoch, [Event("effect", {"key": "k", "n": given})], sync=False)
+        given.append("two")
+        [fact] = [fact async for fact in journal.read("s")]
+        cast("list[JSON]", fact.data["n"]).append("three")
+        assert fact.data["n"] == ["one"]
+
+    simulate(main)
 
 
 def test_an_event_has_a_plain_form_and_is_compared_by_what_it_says() -> None:

@@ -368,7 +368,7 @@ class Billing:
     prices=st.tuples(*[st.floats(0, 80, allow_nan=False) for _ in range(2)]),
     write=st.floats(1, 2),
     density=st.floats(3, 6),
-    answer=st.integers(0, 400),
+    answer=st.integers(1, 400),
     ceiling=st.floats(0, 0.2),
     turns=st.integers(1, 12),
     parallel=st.booleans(),

@@ -83,7 +83,7 @@ def test_a_run_is_not_resumed_while_its_conversation_is_in_another() -> None:
         pipeline = make(world, ScriptedModel(["x", "y"], latency_s=5), "chat", journal=journal)
         running = asyncio.create_task(pipeline.run("other"))
         await world.sleep(1)
-        with pytest.raises(PipelineError, match="already running"):
+        with pytest.raises(PipelineError, match="already in a run"):
             await pipeline.resume(whole.run_id)
         await running
 

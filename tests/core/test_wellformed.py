@@ -211,7 +211,14 @@ def test_a_reply_gets_ids_of_its_own() -> None:
 IDS = st.sampled_from(["", "a", "b", "a-2", "call-2", "x y", "\ud83e"])
 TEXTS = st.sampled_from(["", " \n", "so", "h\ud83ei", "\ud83e\udd84", "ü"])
 THOUGHTS = st.sampled_from(
-    [THOUGHT, ThinkingBlock("unsigned"), ThinkingBlock(redacted="xyz"), ThinkingBlock()]
+    [
+        THOUGHT,
+        ThinkingBlock("hm", seal("hm"), origin="openai"),
+        ThinkingBlock("", seal(""), origin="openai"),
+        ThinkingBlock("unsigned"),
+        ThinkingBlock(redacted="xyz"),
+        ThinkingBlock(),
+    ]
 )
 PICTURES = st.sampled_from(
     [ImageBlock("image/png", "AAAA"), ImageBlock(url="http://u"), ImageBlock()]

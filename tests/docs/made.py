@@ -21,13 +21,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from lorimer import Pipeline, PipelinePresets
+from lorimer.assembly import PipelineOptions
 from lorimer.core import manifest as manifest_module
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock, ToolUse
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.models import Models
-from lorimer.pipeline import PipelineOptions
 from lorimer.stages.catalogue import CATALOGUE
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import EFFECTS, builtin_tools, tool

@@ -39,7 +39,10 @@ SET_UP = ("make", "pip", "git", "cd")
 MOST_NOT_RUN = 3
 MOST_LINES_OF_README = 170
 
-_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "LORIMER_STORE")
+_KEYS = (
+    *("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "LORIMER_OPENAI_API"),
+    *("GEMINI_API_KEY", "GOOGLE_API_KEY", "LORIMER_STORE"),
+)
 
 
 def blocks(*languages: str) -> list[Block]:

@@ -381,7 +381,7 @@ def test_a_run_that_is_not_there() -> None:
 def test_texts_of_any_kind_are_the_same_again() -> None:
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)
-        odd = [[TextBlock("\ud800 half"), use("look", "a")], ""]
+        odd = [[TextBlock("\ud800 half"), use("look", "a")], "\x00"]
         first = await build(world, odd, journal=journal).run("ü\ud800")
         assert (await never(world, journal).replay(first.run_id)).divergence is None
 

@@ -164,7 +164,7 @@ def test_the_file_becomes_small_again_when_asked(tmp_path: Path, threads: bool) 
             assert full == size
             assert free == 0
             assert freed > size / 3
-            await journal.compact()
+            await journal.vacuum()
             small, left = await journal.space()
             assert small <= size - freed
             assert left == 0
@@ -210,9 +210,9 @@ def test_a_file_that_somebody_writes_to_is_not_compacted(
             other = apsw.Connection(str(path))
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(JournalError, match="is locked"):
-                await journal.compact()
+                await journal.vacuum()
             other.execute("ROLLBACK")
             other.close()
-            await journal.compact()
+            await journal.vacuum()
 
     asyncio.run(main())

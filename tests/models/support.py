@@ -33,9 +33,17 @@ from lorimer.models.clocks import Clocks
 
 KEY: Final = "sk-not-to-be-shown-4711"
 LIMITS: Final = ProcessLimits()
-Wire = Literal["anthropic", "openai"]
-WIRES: Final[tuple[Wire, ...]] = ("anthropic", "openai")
-MODEL: Final[Mapping[str, str]] = {"anthropic": "claude-haiku-4-5", "openai": "gpt-4o"}
+Wire = Literal["anthropic", "openai", "responses", "google"]
+WIRES: Final[tuple[Wire, ...]] = ("anthropic", "openai", "responses", "google")
+MODEL: Final[Mapping[str, str]] = {
+    "anthropic": "claude-haiku-4-5",
+    "openai": "gpt-4o",
+    "responses": "gpt-5",
+    "google": "gemini-3.5-flash",
+}
+PROVIDER: Final[Mapping[str, str]] = {wire: wire for wire in WIRES} | {"responses": "openai"}
+API: Final[Mapping[str, str]] = {"openai": "chat", "responses": "responses"}
+"""What a request asks for to go by that wire."""
 
 
 @dataclass
@@ -186,14 +194,20 @@ class Heard:
 
 
 def models(world: World, *, base_url: str = "") -> Models:
-    """Both wires in the given world."""
-    credentials = {wire: ProviderCredentials(KEY, base_url) for wire in WIRES}
+    """All wires in the given world."""
+    credentials = {provider: ProviderCredentials(KEY, base_url) for provider in PROVIDER.values()}
     return Models(CredentialBundle(credentials, env={}), world, Prices({"priced": Price(1, 2)}))
 
 
 def request(wire: Wire = "anthropic", text: str = "hi", **fields: Any) -> Request:
-    """A small request to a model of that wire."""
+    """A small request to a model of that wire, by that wire."""
+    fields.setdefault("api", API.get(wire, ""))
     return Request(fields.pop("model", MODEL[wire]), [user_message(text)], **fields)
+
+
+def spec(wire: Wire, model: str = "") -> str:
+    """The spec of a model, by default of the wire's own."""
+    return f"{PROVIDER[wire]}:{model or MODEL[wire]}"
 
 
 async def hear(model: Model, asked: Request, world: NoWorld) -> Heard:
@@ -221,7 +235,7 @@ def ask(
 
     async def go() -> Heard:
         resolver = models(world, base_url=base_url)
-        heard = await hear(resolver.resolve(model or f"{wire}:{asked.model}"), asked, world)
+        heard = await hear(resolver.resolve(model or spec(wire, asked.model)), asked, world)
         await resolver.aclose()
         return heard
 
@@ -235,6 +249,7 @@ async def timed(
 ) -> AsyncGenerator[Delta | Response, None]:
     """The stream under our clocks; closing it early closes both."""
     alarm = Alarm(1e9, lambda: None)
+    alarm.start()
     clocks = Clocks(alarm, limits, streamed=streamed)
     try:
         while (item := await clocks.next(stream)) is not None:

@@ -454,7 +454,9 @@ def test_a_server_of_ones_own_is_unpriced_and_refused_under_a_cost_limit() -> No
 
         prices = Prices({"vllm:*": Price(0, 0)}) if price else None
         made = Models(
-            CredentialBundle(env={"LORIMER_VLLM_BASE_URL": server.openai_url}),
+            CredentialBundle(
+                env={"LORIMER_VLLM_BASE_URL": server.openai_url, "OPENAI_API_KEY": "k"}
+            ),
             prices=prices,
             tiers=Tiers({"fast": "vllm:qwen3, openai:gpt-5-mini"}),
         )

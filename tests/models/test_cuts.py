@@ -16,6 +16,8 @@ from lorimer.core.messages import Response, TextBlock, ThinkingBlock, ToolUse, U
 from lorimer.models import ProviderCredentials
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
 from lorimer.models.wires.chat_answer import ChatAnswer
+from lorimer.models.wires.gemini_answer import GeminiAnswer
+from lorimer.models.wires.responses_answer import ResponsesAnswer
 from lorimer.models.wires.shared import exchange
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from lorimer.testing.faults import BrokenEvent, ErrorEvent, ExtraEvent, Fault, Framing
@@ -32,6 +34,7 @@ from tests.models.support import (
     hear,
     models,
     request,
+    spec,
     sse,
     timed,
 )
@@ -61,9 +64,13 @@ def check_answer(answer: Response, wire: Wire) -> None:
     thinking, text, first, second = answer.content
     assert isinstance(thinking, ThinkingBlock)
     assert thinking.text == "Let me think."
-    assert bool(thinking.signature) is (wire == "anthropic")
+    assert bool(thinking.signature) is (wire in ("anthropic", "responses"))
+    origins = {"google": "google", "responses": "openai"}
+    assert thinking.origin == origins.get(wire, "")
     assert text == TextBlock("One 🦄, zwölf.")
-    assert first == ToolUse("c1", "read", {"p": "ü/a"})
+    assert isinstance(first, ToolUse)
+    assert bool(first.signature) is (wire == "google")
+    assert first == ToolUse("c1", "read", {"p": "ü/a"}, signature=first.signature)
     assert second == ToolUse("c2", "ls", {})
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (20, 9)
     assert answer.usage.cache_read_input_tokens == 4
@@ -76,7 +83,14 @@ def check_beginning(heard: Heard) -> None:
     assert "{}".startswith(heard.arguments(1))
 
 
-ASSEMBLERS = {"anthropic": AnthropicAnswer, "openai": ChatAnswer}
+ASSEMBLERS = {
+    "anthropic": AnthropicAnswer,
+    "openai": ChatAnswer,
+    "responses": ResponsesAnswer,
+    "google": GeminiAnswer,
+}
+TERMINATED: tuple[Wire, ...] = ("anthropic", "openai", "responses")
+"""Wires with an event that ends the stream. Google's ends with its body."""
 
 
 def free(usage: Usage, *, model: str = "") -> int:
@@ -138,7 +152,7 @@ def test_cut_at_some_bytes_through_the_sdk(wire: Wire) -> None:
 
     async def go() -> None:
         resolver = models(world)
-        model = resolver.resolve(f"{wire}:{MODEL[wire]}")
+        model = resolver.resolve(spec(wire))
         for _ in places:
             heard = await hear(model, request(wire), world)
             check_beginning(heard)
@@ -188,6 +202,8 @@ def test_unknown_events_are_skipped(wire: Wire, after: int) -> None:
     check_answer(ask(wire, Provider(Reply([body(wire, ExtraEvent(after))]))).answer, wire)
 
 
+SAYS_NOTHING = {"openai": ('{"type":7}',), "google": ('{"type":7}', '{"choices":7}')}
+"""Objects without anything that the wire knows: they are skipped."""
 EVENTS = {wire: body(wire).count(b"\n\n") for wire in WIRES}
 
 
@@ -213,26 +229,28 @@ def test_an_error_event_at_every_position(wire: Wire, kind: str, code: Code) -> 
 @pytest.mark.parametrize("data", [None, "null", "[]", '"x"', "{", '{"type":7}', '{"choices":7}'])
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_broken_event_at_every_position(wire: Wire, data: str | None) -> None:
-    marks = {"anthropic": 1, "openai": 2}  # the last events carry no JSON that matters
+    # the last events carry no JSON that matters
+    marks = {"anthropic": 1, "openai": 2, "responses": 0, "google": 0}
     for index in range(EVENTS[wire] - marks[wire]):
         heard = ask(wire, Provider(Reply([body(wire, BrokenEvent(index, data))])))
-        if wire == "openai" and data == '{"type":7}':
-            continue  # there an object without choices is one that says nothing
+        if data in SAYS_NOTHING.get(wire, ()):
+            continue
         check_beginning(heard)
         assert heard.error is not None
         assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
 
 
-def test_a_stream_that_starts_again_is_no_answer() -> None:
-    whole = body("anthropic")
+@pytest.mark.parametrize("wire", ["anthropic", "responses"])
+def test_a_stream_that_starts_again_is_no_answer(wire: Wire) -> None:
+    whole = body(wire)
     half = whole[: whole.rindex(b"\n\n", 0, len(whole) // 2) + 2]
-    heard = ask("anthropic", Provider(Reply([half, whole])))
+    heard = ask(wire, Provider(Reply([half, whole])))
     assert heard.error is not None
     assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
     check_beginning(heard)
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", TERMINATED)
 def test_nothing_after_the_end_counts(wire: Wire) -> None:
     whole = body(wire)
     heard = ask(wire, Provider(Reply([whole, whole])))
@@ -240,7 +258,7 @@ def test_nothing_after_the_end_counts(wire: Wire) -> None:
     assert heard.text == "One 🦄, zwölf."
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", TERMINATED)
 def test_an_end_that_does_not_come_is_not_waited_for(wire: Wire) -> None:
     provider = Provider(Reply([body(wire), 3600.0]))
     check_answer(ask(wire, provider).answer, wire)
@@ -254,7 +272,7 @@ def test_closing_the_stream_closes_the_response(wire: Wire, items: int) -> None:
     world = NoWorld(provider)
 
     async def go() -> None:
-        stream = models(world).resolve(f"{wire}:m").stream(request(wire), world=world)
+        stream = models(world).resolve(spec(wire, "m")).stream(request(wire), world=world)
         for _ in range(items):
             await anext(stream)
         assert isinstance(stream, AsyncGenerator)
@@ -270,7 +288,7 @@ def test_a_client_that_somebody_closed_is_replaced(wire: Wire) -> None:
     world = NoWorld(provider)
 
     async def go() -> None:
-        model = models(world).resolve(f"{wire}:m")
+        model = models(world).resolve(spec(wire, "m"))
         for _ in range(2):
             check_answer((await hear(model, request(wire), world)).answer, wire)
             await world.clients[-1].aclose()
@@ -279,9 +297,19 @@ def test_a_client_that_somebody_closed_is_replaced(wire: Wire) -> None:
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", TERMINATED)
 def test_a_connection_lost_after_the_end_does_no_harm(wire: Wire) -> None:
     check_answer(ask(wire, Provider(Reply([body(wire), CUT]))).answer, wire)
+
+
+def test_a_stream_that_its_body_ends() -> None:
+    whole = body("google")
+    lost = ask("google", Provider(Reply([whole, CUT]))).error
+    assert lost is not None
+    assert lost.code is Code.EXEC_API_STREAM_INCOMPLETE
+    assert lost.usage == Usage(20, 9, 0, 4)  # counted, though there is no answer
+    reasons = whole.replace(b'"role":"model"}', b'"role":"model"},"finishReason":"STOP"')
+    check_answer(ask("google", Provider(Reply([reasons]))).answer, "google")
 
 
 # ---------------------------------------------------------------- in one piece
@@ -301,6 +329,41 @@ ONE: dict[str, object] = {
         ],
         "stop_reason": "tool_use",
         "usage": {"input_tokens": 20, "output_tokens": 9, "cache_read_input_tokens": 4},
+    },
+    "responses": {
+        "id": "resp_1",
+        "object": "response",
+        "model": "gpt-5-2025-08-07",
+        "status": "completed",
+        "error": None,
+        "output": [
+            {
+                "type": "reasoning",
+                "id": "rs_1",
+                "summary": [{"type": "summary_text", "text": "Let me think."}],
+                "encrypted_content": "s==",
+            },
+            {
+                "type": "message",
+                "id": "msg_1",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "One 🦄, zwölf.", "annotations": []}],
+            },
+            {
+                "type": "function_call",
+                "id": "fc_1",
+                "call_id": "c1",
+                "name": "read",
+                "arguments": '{"p": "ü/a"}',
+            },
+            {"type": "function_call", "id": "fc_2", "call_id": "c2", "name": "ls", "arguments": ""},
+        ],
+        "usage": {
+            "input_tokens": 24,
+            "output_tokens": 9,
+            "input_tokens_details": {"cached_tokens": 4},
+        },
     },
     "openai": {
         "id": "chatcmpl-1",
@@ -326,6 +389,31 @@ ONE: dict[str, object] = {
             "prompt_tokens_details": {"cached_tokens": 4},
         },
     },
+    "google": {
+        "candidates": [
+            {
+                "content": {
+                    "parts": [
+                        {"text": "Let me think.", "thought": True},
+                        {"text": "One 🦄, zwölf."},
+                        {
+                            "functionCall": {"id": "c1", "name": "read", "args": {"p": "ü/a"}},
+                            "thoughtSignature": "c2VhbA==",
+                        },
+                        {"functionCall": {"id": "c2", "name": "ls"}},
+                    ],
+                    "role": "model",
+                },
+                "finishReason": "STOP",
+            }
+        ],
+        "usageMetadata": {
+            "promptTokenCount": 24,
+            "candidatesTokenCount": 6,
+            "thoughtsTokenCount": 3,
+            "cachedContentTokenCount": 4,
+        },
+    },
 }
 
 
@@ -347,7 +435,7 @@ def test_one_piece_cut_at_every_byte(wire: Wire) -> None:
 
     async def go() -> None:
         resolver = models(world)
-        model = resolver.resolve(f"{wire}:m")
+        model = resolver.resolve(spec(wire, "m"))
         for _ in range(len(whole)):
             heard = await hear(model, request(wire, stream=False), world)
             assert heard.error is not None
@@ -405,7 +493,7 @@ def test_in_virtual_time_through_the_sdk(wire: Wire) -> None:
     limits = Limits(connect_timeout_s=1, idle_timeout_s=1000, model_timeout_s=4000)
 
     async def go(world: SimulatedWorld) -> float:
-        model = models(world).resolve(f"{wire}:m")
+        model = models(world).resolve(spec(wire, "m"))
 
         async def one() -> None:
             stream = timed(model.stream(request(wire), world=world), limits)
@@ -433,7 +521,7 @@ def test_a_failed_attempt_says_what_it_used(wire: Wire) -> None:
     whole = body(wire)
     heard = ask(wire, Provider(Reply([whole[: len(whole) * 2 // 3], CUT])))
     assert heard.error is not None
-    if wire == "anthropic":
+    if wire in ("anthropic", "google"):
         assert heard.error.usage is not None
         assert heard.error.usage.input_tokens == 20
         assert heard.usages[-1].usage == heard.error.usage

@@ -1,4 +1,4 @@
-"""Both wires over real sockets, through the official SDKs, against the strict fake server."""
+"""All wires over real sockets, through the official SDKs, against the strict fake server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from lorimer.testing.faults import (
     Status,
 )
 from lorimer.world.real import RealWorld
-from tests.models.support import MODEL, WIRES, Wire, timed
+from tests.models.support import API, MODEL, WIRES, Wire, spec, timed
 
 Code = ExecutorErrorCode
 TOOLS = (
@@ -57,6 +57,7 @@ def bundle(server: FakeLLMServer) -> CredentialBundle:
         {
             "anthropic": ProviderCredentials("k", server.url),
             "openai": ProviderCredentials("k", server.openai_url),
+            "google": ProviderCredentials("k", server.url),
         },
         env={},
     )
@@ -70,6 +71,7 @@ def asked(wire: Wire, *messages: Message, model: str = "") -> Request:
         tools=TOOLS,
         thinking_tokens=2000,
         cache=CacheMarks(system=True, tools=True, message=0),
+        api=API.get(wire, ""),
     )
 
 
@@ -79,7 +81,7 @@ def talk(
     async def main() -> None:
         world = RealWorld()
         models = Models(bundle(server), world)
-        await go(models.resolve(f"{wire}:{MODEL[wire]}"), world)
+        await go(models.resolve(spec(wire)), world)
         await models.aclose()
 
     asyncio.run(main())
@@ -170,7 +172,7 @@ def test_leaving_early_ends_the_connection(wire: Wire) -> None:
                     break
         await asyncio.to_thread(server.wait_until, lambda seen: seen.open_connections == 0)
 
-    with FakeLLMServer([replace(TURN, faults=(Hang(after=11),))]) as server:
+    with FakeLLMServer([replace(TURN, faults=(Hang(after=16),))]) as server:
         talk(wire, server, go)
 
 
@@ -281,7 +283,7 @@ def test_two_loops_one_resolver() -> None:
         models = Models(bundle(server), world)
 
         async def once() -> None:
-            model = models.resolve(f"anthropic:{MODEL['anthropic']}")
+            model = models.resolve(spec("anthropic"))
             assert (await answer(model, asked("anthropic"), world)).text == TURN.text
             await models.aclose()
 

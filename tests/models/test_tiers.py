@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorimer import PipelinePresets
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError
+from lorimer.journal.sqlite import SQLiteJournal
 from lorimer.models import AliasCycle, CredentialBundle, Models, ScriptedModel, Tiers
 from lorimer.models.tiers import MAX_TARGETS
+from lorimer.models.unasked import Unasked
 
 TIERS = Tiers(
     {"fast": "haiku, openai:gpt-5-mini:low", "big": "opus"},
@@ -176,3 +182,39 @@ def test_a_name_that_becomes_a_tier() -> None:
     live["soon"] = "two:x"
     models.reload()
     assert models.resolve("soon") is two
+
+
+def test_a_run_keeps_to_what_its_tier_meant_when_it_began(tmp_path: Path) -> None:
+    """Interrupted, resumed and replayed after the tier has come to stand for another model."""
+    live = {"fast": "one:a"}
+
+    async def go() -> None:
+        journal = SQLiteJournal(tmp_path / "runs.db")
+        one = ScriptedModel(lambda request: "the answer of one", name="a", latency_s=60)
+        models = Models(
+            CredentialBundle(env={}),
+            providers={"one": one, "two": ScriptedModel(["the answer of two"] * 2)},
+            tiers=Tiers(source=live.get, clock=lambda: 0.0),
+        )
+        first = PipelinePresets.minimal(model="fast", models=models, journal=journal)
+        task = asyncio.ensure_future(first.run("hi", raise_on_error=False))
+        while not one.calls:
+            await asyncio.sleep(0.01)
+        first.cancel(Reason.SHUTDOWN)
+        begun = await task
+        assert begun.status == "suspended"
+        live["fast"] = "two:b"
+        models.reload()
+        one.latency_s = 0
+        again = PipelinePresets.minimal(model="fast", models=models, journal=journal)
+        resumed = await again.resume(begun.run_id)
+        assert resumed.text == "the answer of one"
+        replayed = await PipelinePresets.minimal(
+            model="fast", models=Unasked(), journal=journal
+        ).replay(begun.run_id)
+        assert replayed.divergence is None
+        assert replayed.result.text == "the answer of one"
+        assert (await again.run("hi")).text == "the answer of two"
+        await journal.close()
+
+    asyncio.run(go())

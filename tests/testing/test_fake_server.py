@@ -390,7 +390,7 @@ def test_what_the_body_raises_comes_before_what_the_script_raises() -> None:
 
 def test_what_is_not_on_the_menu() -> None:
     with playing() as server, plain_client() as client:
-        assert client.post(f"{server.url}/v1/responses", json={}).json()["error"]["code"]
+        assert client.post(f"{server.url}/v1/completions", json={}).json()["error"]["code"]
         vendor = {"anthropic-version": "x"}
         unknown = client.get(f"{server.url}/v1/models", headers=vendor)
         assert (unknown.status_code, unknown.json()["error"]["type"]) == (404, "not_found_error")

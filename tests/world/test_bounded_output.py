@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lorimer.world import BoundedOutput
+from lorimer.world.bounded import BoundedOutput
 
 
 def poured(limit: int, *chunks: bytes) -> BoundedOutput:

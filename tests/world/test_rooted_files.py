@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lorimer.world import Entry, NotRegularFile, OutsideRoots, RootedFiles
+from lorimer.world.beneath import OutsideRoots
+from lorimer.world.files import Entry, NotRegularFile, RootedFiles
 
 SECRET = b"secret"
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lorimer.assembly import check_manifest
 from lorimer.cli.fail import Fault, suggest
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.limits import Limits
@@ -17,7 +18,6 @@ from lorimer.models.credentials import LOCAL, VARIABLES, CredentialBundle, Provi
 from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models
 from lorimer.models.spec import ModelSpec
-from lorimer.pipeline import check_manifest
 from lorimer.presets import PRESETS, preset_manifest
 from lorimer.stages.s06_api import model_spec
 from lorimer.tools.builtin import builtin_tools
@@ -169,9 +169,11 @@ def connect(
     bundle = CredentialBundle(given)
     models = host.models(bundle, world)
     try:
-        models.resolve(spec_text(manifest))
+        models.targets(spec_text(manifest))
     except ConfigError as error:
         provider = parsed.provider
+        if len(models.expand(spec_text(manifest))) > 1:
+            raise Fault(str(error), hint=error.hint, code=error.code.value) from None
         if provider in VARIABLES and provider not in {*LOCAL, *host.providers}:
             if not bundle.has(provider):
                 raise _no_key(provider, bundle) from None

@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 FORMATS: Final = ("text", "json", "stream-json")
 
 _DELTAS: Final = ("text.delta", "thinking.delta", "tool.input_delta")
-_STREAMED: Final = ("api.retry", "tool.call_start", "tool.progress", "events.dropped")
+_STREAMED: Final = (
+    *("api.retry", "api.model_routed", "api.stream_restart"),
+    *("tool.call_start", "tool.progress", "events.dropped"),
+)
 """Signals that `stream-json` shows beside the facts."""
 _HURRY_S: Final = 0.7
 """Seconds that a second signal leaves for killing what tools have started."""
@@ -53,8 +56,8 @@ class Output:
     format: str = "text"
     quiet: bool = False
     deltas: bool = False
-    """In `stream-json`: pieces of text as they come. An attempt that failed after the first
-    piece is then not made again."""
+    """In `stream-json`: pieces of text as they come. What happens when an attempt fails after
+    the first piece, stage 6's `after_release` says."""
     store_option: str = ""
     """` --store PATH` where the person gave one: commands in hints have to name it too."""
 
@@ -113,7 +116,8 @@ class Drive:
         shown = not output.quiet
         if shown:
             for kind in (
-                *("stage.enter", "api.retry", "tool.call_start", "tool.progress", "run.resumed"),
+                *("stage.enter", "api.retry", "api.model_routed", "api.stream_restart"),
+                *("tool.call_start", "tool.progress", "run.resumed"),
                 *("model.intent", "model.reply", "tool.result", "effect", "decision"),
             ):
                 pipeline.on(kind, self._show)

@@ -104,9 +104,9 @@ def _write(path: Path, text: str) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
 def validate(files: tuple[Path, ...]) -> int:
     """Check FILES: every error with its path and reason, one a line; exit code 2."""
+    from lorimer.assembly import check_manifest
     from lorimer.core.errors import ConfigError
     from lorimer.core.manifest import read_document
-    from lorimer.pipeline import check_manifest
 
     bad = False
     for path in files:

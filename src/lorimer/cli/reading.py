@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from lorimer.cli.fail import Fault
 from lorimer.cli.owner import fate, pid_of
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
-from lorimer.core.jsonable import JSON
 from lorimer.core.mail import questions
 from lorimer.core.manifest import EnvironmentManifest
+from lorimer.journal import recording
 
 if TYPE_CHECKING:
     from lorimer.core.world import World
@@ -39,12 +37,8 @@ async def find(journal: SQLiteJournal, run_id: str | None, store_option: str) ->
 
 async def manifest_of(journal: SQLiteJournal, facts: list[Event]) -> EnvironmentManifest | None:
     """What a run was begun with; None when the store does not have it."""
-    digest = facts[0].data.get("manifest") if facts else None
-    body = await journal.get(digest) if isinstance(digest, str) else None
-    if body is None:
-        return None
-    data = cast("JSON", json.loads(body))
-    return EnvironmentManifest.from_dict(data) if isinstance(data, Mapping) else None
+    data = await recording.manifest_of(journal, facts[0]) if facts else None
+    return EnvironmentManifest.from_dict(data) if data is not None else None
 
 
 async def status_of(journal: SQLiteJournal, row: RunRow, world: World) -> str:

@@ -12,8 +12,8 @@ from lorimer.cli.options import Terms, execution_options, output_of, store_optio
 from lorimer.cli.runs_diff import diff
 from lorimer.cli.runs_export import export
 from lorimer.cli.runs_fork import fork
-from lorimer.cli.runs_prune import prune
 from lorimer.cli.runs_replay import replay
+from lorimer.cli.runs_retention import compact, prune
 from lorimer.cli.runs_verify import verify
 from lorimer.cli.tell import answer, cancel, send
 
@@ -26,7 +26,7 @@ def runs() -> None:
     """List, read, check and resume runs."""
 
 
-for command in (verify, diff, replay, fork, export, prune):
+for command in (verify, diff, replay, fork, export, compact, prune):
     runs.add_command(command)
 
 

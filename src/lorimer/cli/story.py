@@ -74,6 +74,8 @@ class Story:
                 self.doing = _WAITING.get(event.stage, "working")
             case "model.intent":
                 self.turns = max(self.turns, event.iteration + 1)
+                if self._recorded and "target" in data:  # a live one is told by api.model_routed
+                    yield [("  ↷ ", "yellow"), (f"asking {one_line(str(data['target']), 60)}", "")]
             case "model.reply":
                 yield from self._reply(data)
             case "tool.call_start":
@@ -98,6 +100,16 @@ class Story:
                     (f"asking again in {seconds}: {one_line(str(data.get('error')), 80)} ", ""),
                     (f"({data.get('code')})", "dim"),
                 ]
+            case "api.model_routed":
+                self.doing = _THINKING
+                yield [
+                    ("  ↷ ", "yellow"),
+                    (f"{data.get('from')} does not answer, asking {data.get('to')}: ", ""),
+                    (f"{one_line(str(data.get('error')), 80)} ", ""),
+                    (f"({data.get('reason')})", "dim"),
+                ]
+            case "api.stream_restart":
+                yield [("  ↷ ", "yellow"), ("the answer begins anew", "")]
             case "run.resumed":
                 self.doing = _RUNNING if len(self._done) < len(self._uses) else _THINKING
                 facts = data.get("facts")

@@ -126,14 +126,15 @@ async def _ask_to_stop(journal: SQLiteJournal, row: RunRow, world: World, option
 
 
 async def _give_up(journal: SQLiteJournal, row: RunRow, world: World) -> None:
+    from lorimer.claims import Claims
     from lorimer.cli.owner import own_name
     from lorimer.cli.reading import take_over
     from lorimer.core.bus import Bus
     from lorimer.launch import Launcher
 
     await take_over(journal, row)
-    launcher = Launcher(journal, world, Bus(), session_id="", owner=own_name())
-    await launcher.abandon(row.run_id)
+    launcher = Launcher(journal, world, Bus(), Claims(journal, world, owner=own_name()))
+    await launcher.abandon(row.run_id, wait_s=0.0)
 
 
 def _option(store: str | None) -> str:

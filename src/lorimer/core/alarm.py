@@ -1,4 +1,4 @@
-"""One timer for all the deadlines of a run.
+"""One timer for all the deadlines of a run; none for a run that never waits.
 
 A model call has three clocks and a run has its own; each of them as a timer of the event loop
 would cost more than the rest of the bookkeeping. Here a deadline is a number: the one timer looks
@@ -29,7 +29,7 @@ class Clock(Protocol):
 
 
 class Alarm:
-    """Watches deadlines on the running loop's clock. Belongs to one run."""
+    """Watches deadlines on the running loop's clock, from `start` on. Belongs to one run."""
 
     __slots__ = ("_at", "_clocks", "_own", "_ring", "_timer", "loop")
 
@@ -37,12 +37,15 @@ class Alarm:
         """`own` seconds from now `ring` is called, unless it is moved."""
         self.loop = asyncio.get_running_loop()
         """The run's; to ask for the running one takes a system call."""
-        now = self.loop.time()
-        self._own = now + own
+        self._own = self.loop.time() + own
         self._ring = ring
         self._clocks: list[Clock] = []
-        self._at = min(self._own, now + LOOK_S)
-        self._timer = self.loop.call_at(self._at, self._look)
+        self._at = -inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """The run waits for the first time."""
+        self._sleep(self.loop.time())
 
     def move(self, own: float, ring: Callable[[], None]) -> None:
         """Replace the run's own deadline: `own` seconds from now."""
@@ -65,10 +68,11 @@ class Alarm:
 
     def stop(self) -> None:
         """End the timer."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _arm(self, deadline: float) -> None:
-        if deadline < self._at:
+        if deadline < self._at and self._timer is not None:
             self._timer.cancel()
             self._at = deadline
             self._timer = self.loop.call_at(deadline, self._look)
@@ -81,6 +85,9 @@ class Alarm:
         for clock in list(self._clocks):
             if now >= clock.deadline():
                 clock.ring(now)
+        self._sleep(now)
+
+    def _sleep(self, now: float) -> None:
         due = min([self._own, *[clock.deadline() for clock in self._clocks]])
         # a deadline that has rung and not moved must not be looked at in a busy loop
         self._at = min(due, now + LOOK_S) if due > now else now + LOOK_S

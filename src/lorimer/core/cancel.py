@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractContextManager
 from enum import Enum
+from functools import cache
 
 from anyio import CancelScope
 
@@ -31,6 +32,13 @@ class Reason(Enum):
     WAITING = "a person has to answer first"
 
 
+@cache
+def _scope_class() -> type[CancelScope]:
+    """The event loop's. `CancelScope()` looks up the loop's library each time, which takes longer
+    than all it does then."""
+    return type(CancelScope())
+
+
 class Stopped(asyncio.CancelledError):
     """The run noticed by itself that it was cancelled; nobody cancelled the task that it is in."""
 
@@ -38,10 +46,20 @@ class Stopped(asyncio.CancelledError):
 class Cancellation:
     """The way to stop one run. Belongs to the run's task; any task of its loop may cancel."""
 
-    __slots__ = ("_before", "_task", "expired", "finished", "interrupted", "reason", "scope")
+    __slots__ = (
+        "_before",
+        "_changing",
+        "_drained",
+        "_task",
+        "expired",
+        "finished",
+        "interrupted",
+        "reason",
+        "scope",
+    )
 
     def __init__(self) -> None:
-        self.scope = CancelScope()
+        self.scope = _scope_class()()
         """Round all that a run does but its last words."""
         self.reason: Reason | None = None
         self.interrupted: asyncio.CancelledError | None = None
@@ -50,6 +68,9 @@ class Cancellation:
         """The loop has ended well; only stages 17 to 21 are left, and their time is bounded."""
         self.expired = False
         """That time is over."""
+        self._changing = 0
+        """Calls under way that change something."""
+        self._drained: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._before = 0
 
@@ -65,16 +86,37 @@ class Cancellation:
             self.reason = reason
             self.scope.cancel(reason.value)
 
-    def drain(self, reason: Reason) -> None:
-        """Stop the run at its next call to the outside (`check`); what is under way goes on
-        until `force`."""
+    def drain(self, reason: Reason, within_s: float) -> None:
+        """Stop the run at its next call to the outside (`check`). Calls under way that change
+        something have `within_s` seconds to end, so that their results are recorded; all else is
+        cut off now."""
         if self.reason is None and not self.finished:
             self.reason = reason
+        if not self._changing or within_s <= 0:
+            self._force()
+        elif self._drained is None:
+            loop = asyncio.get_running_loop()
+            self._drained = loop.call_later(within_s, self._force)
 
-    def force(self) -> None:
-        """A drained run has nothing under way any more, or no time left."""
+    def begin_change(self) -> None:
+        """A call that changes something begins: a shutdown gives it time to end."""
+        self._changing += 1
+
+    def end_change(self) -> None:
+        """It has ended, in whatever way."""
+        self._changing -= 1
+        if self._drained is not None and not self._changing:
+            self._force()
+
+    def _force(self) -> None:
+        # a drained run has nothing under way any more, or no time left
         if self.reason is not None:
             self.scope.cancel(self.reason.value)
+
+    def close(self) -> None:
+        """The run is about to write its last fact."""
+        if self._drained is not None:
+            self._drained.cancel()
 
     def expire(self) -> None:
         """The time of stages 17 to 21 is over."""
@@ -110,9 +152,8 @@ class Cancellation:
             self.reason = Reason.CALLER
 
     def within(self) -> CancelScope:
-        """A scope for a part of the run. Of the class of the run's own: `CancelScope()` looks up
-        the library of the event loop each time, which takes longer than all it does then."""
-        return type(self.scope)()
+        """A scope for a part of the run."""
+        return _scope_class()()
 
     @staticmethod
     def undisturbed() -> AbstractContextManager[object, bool | None]:

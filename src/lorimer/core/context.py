@@ -20,10 +20,11 @@ from lorimer.core.errors import (
     error_from_json,
 )
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, LedgerEntry
+from lorimer.core.facts import ABANDONED, FACTS_OF, FactLog
+from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
-from lorimer.core.spend import Spend, whole
+from lorimer.core.spend import whole
 from lorimer.core.world import World
 
 if TYPE_CHECKING:
@@ -47,12 +48,6 @@ class Unknown(LorimerError):
     default_code = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN
 
 
-_FACTS: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
-
-_NOBODY: Final[Callable[[str], bool]] = frozenset[str]().__contains__
-
-_ABANDONED: Final = "abandoned:"
-
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
 
@@ -61,45 +56,21 @@ def short_hash(data: bytes) -> str:
     return blake2b(data, digest_size=12).hexdigest()
 
 
-class RunContext:
+class RunContext(FactLog):
     """One run's line to the outside. Belongs to the run's task; tools may use it from tasks that
     the run started."""
 
     __slots__ = (
-        "_changing",
         "_dice",
-        "_drained",
-        "_held",
         "_holds",
-        "_listeners",
-        "_recorded",
         "_patient",
-        "_resumed_at",
-        "_recorded_until",
-        "_used_s",
         "alarm",
-        "bounds",
         "cancellation",
-        "cut_short",
-        "epoch",
-        "facts",
-        "heard",
-        "id",
-        "iteration",
-        "journal",
         "mail",
-        "now",
         "origin",
-        "position",
-        "replayed",
         "seed",
         "snapshot_at",
         "snapshot_due",
-        "spend",
-        "stage",
-        "stream",
-        "wants",
-        "world",
     )
 
     def __init__(
@@ -120,83 +91,40 @@ class RunContext:
         holds: Callable[[], Awaitable[None]] | None = None,
         origin: Mapping[str, JSON] = _NOTHING,
     ) -> None:
-        self.id = id
-        self.stream = stream
-        self.epoch = epoch
+        super().__init__(
+            id,
+            world,
+            listeners,
+            stream=stream,
+            epoch=epoch,
+            journal=journal,
+            bounds=bounds,
+            recorded=recorded,
+            used_s=used_s,
+            position=position,
+        )
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""
         self.origin = origin
         """What its run.start says besides: of a fork, `parent`."""
-        self.world = world
-        self.journal = journal
-        self.bounds = bounds
-        self.spend = Spend(id, bounds.limits.max_cost_nano)
-        """Tokens and money."""
-        self.now = 0.0
-        """Wall clock, seconds; fixed within an iteration and recorded."""
-        self.iteration = 0
-        self.stage = ""
         self.cancellation = Cancellation()
-        self._changing = 0
-        """Calls under way that change something."""
-        self._drained: asyncio.TimerHandle | None = None
-        self.cut_short = False
-        """It was stopped before all that is recorded of it was answered again."""
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""
         self.mail: Mail | None = None
         """What others tell it; None: nobody has yet. See `mail.py`."""
-        self.facts: list[Event] = list(recorded)
-        """All facts of this run, in order."""
-        self.replayed = len(self.facts)
-        """How many of them were there when the run was resumed."""
-        self._patient = False
-        """It still answers from its journal, for which it is given time."""
-        self.position = position
-        """How many facts the stream has."""
         self.snapshot_at = snapshot_at
-        """For how many of them its last snapshot stands."""
+        """For how many of the stream's facts its last snapshot stands."""
         self.snapshot_due = False
         """Stage 20 wants the conversation's fold to be stored when this run has ended."""
-        self._recorded: dict[tuple[str, int, str], Event] = {}
-        self._recorded_until = -1
-        for fact in self.facts:
-            self._index(fact)
-        self._held: list[Event] = []
-        self._used_s = used_s if self.facts else None
-        """Seconds it had run before it was resumed. The first new fact tells how many it is by
-        then."""
-        self._resumed_at = world.monotonic() if self.facts else 0.0
+        self._patient = False
+        """It still answers from its journal, for which it is given time."""
         self._holds = holds
         """Raises JournalError when this process has lost the stream; None: it cannot."""
-        self._listeners = listeners
-        self.heard = False
-        """Somebody listens to something of this run; looked at anew in each iteration."""
-        self.wants: Callable[[str], bool] = _NOBODY
-        """`wants(type)`: somebody listens to signals of this type, and this is no replay. Ask
-        before building a signal's data; while nobody listens, asking costs nothing."""
-        self._listen()
         self._dice: Random | None = None
 
-    def _index(self, fact: Event) -> None:
-        key = str(fact.data.get("key", ""))
-        if key.startswith(_ABANDONED):
-            self.spend.charge(fact.data)
-        elif fact.type not in ("run.suspended", "child"):
-            self._recorded[(fact.type, fact.iteration, key)] = fact
-            self._recorded_until = max(self._recorded_until, fact.iteration)
-            if fact.type == "model.intent":
-                self.spend.recall(whole(fact.data.get("reserve")))
-            elif fact.type == "model.reply":
-                begun = self._recorded.get(("model.intent", fact.iteration, key))
-                if begun is not None:
-                    self.spend.recall(-whole(begun.data.get("reserve")))
-
-    # --- facts ---------------------------------------------------------------------------
-
     @property
-    def replaying(self) -> bool:
-        """Recorded facts are still being answered from; nothing new has happened yet."""
+    def follows_record(self) -> bool:
+        """What it does next is recorded; in a replay, be it only its end."""
         return bool(self._recorded)
 
     @property
@@ -206,105 +134,11 @@ class RunContext:
             self._dice = self.world.dice(self.seed)
         return self._dice
 
-    def recorded(self, type: str, key: str = "") -> Event | None:
-        """The recorded fact of this iteration, if the run is being resumed and has it."""
-        return self._recorded.get((type, self.iteration, key)) if self._recorded else None
-
     def has_mail(self, iteration: int) -> bool:
         """Texts have come for the model; or, in a replay, had come before this iteration."""
         if self._recorded:
             return ("effect", iteration, "inbox:") in self._recorded
         return self.mail is not None and self.mail.texts
-
-    def has_begun(self, kind: str, key: str) -> bool:
-        """A fact tells of this iteration's effect, whatever became of it. Looks through the facts
-        of the iteration: not for the hot path."""
-        intent_type, result_type = _FACTS[kind]
-        for fact in reversed(self.facts):
-            if fact.iteration < self.iteration:
-                break
-            found = fact.iteration == self.iteration and fact.data.get("key") == key
-            if found and fact.type in (intent_type, result_type):
-                return True
-        return False
-
-    def begin_iteration(self, iteration: int) -> None:
-        """The engine enters an iteration: `now` is the time of the fact before it."""
-        self.iteration = iteration
-        self._listen()
-        if self._recorded and iteration > self._recorded_until:
-            self._pass_over()
-        if self._held:
-            self.now = self._held[-1].time
-        elif not self._recorded and (iteration or not self.now):
-            self.now = int(self.world.time() * 1_000_000) / 1_000_000
-
-    async def record(
-        self,
-        type: str,
-        data: Mapping[str, JSON],
-        *,
-        key: str = "",
-        sync: bool = False,
-        ledger: LedgerEntry | None = None,
-    ) -> None:
-        """Add a fact. Visible when this returns; with `sync`, proof against power loss too.
-
-        A fact that is already recorded (of a resumed run) is not added again. Not interrupted
-        by cancellation once begun. Raises JournalError.
-        """
-        if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
-            return
-        if self._used_s is not None:
-            self._tell_used(data)
-        # whole microseconds: what a store keeps, so that a fact reads back as it was written
-        now = int(self.world.time() * 1_000_000) / 1_000_000
-        fact = Event(type, data, self.id, self.iteration, now)
-        facts = self._held
-        facts.append(fact)
-        self._held = []
-        try:
-            await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
-        except asyncio.CancelledError:
-            if fact.seq is not None:  # cancelled while it was being written, but written
-                self._publish(facts)
-            else:
-                self._held = facts[:-1] + self._held
-            raise
-        if self.heard:
-            self._publish(facts)
-        else:
-            self.facts += facts
-            self.position += len(facts)
-
-    def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
-        """Add a fact together with the next one, in one row: for what is lost without harm when
-        the process is killed in between."""
-        if self._recorded:
-            done = self._recorded.pop((type, self.iteration, key), None)
-            if done is not None:
-                self.now = done.time
-                return
-        if self._used_s is not None:
-            self._tell_used(data)
-        now = int(self.world.time() * 1_000_000) / 1_000_000
-        self._held.append(Event(type, data, self.id, self.iteration, now))
-
-    def _tell_used(self, data: Mapping[str, JSON]) -> None:
-        if isinstance(data, dict) and self._used_s is not None:
-            since = self.world.monotonic() - self._resumed_at
-            data["used_s"] = round(self._used_s + since, 3)
-        self._used_s = None
-
-    def _publish(self, facts: list[Event]) -> None:
-        self.facts.extend(facts)
-        self.position += len(facts)
-        listeners = self._listeners
-        for fact in facts:
-            if listeners.wants(fact.type):
-                listeners.send(fact)
-
-    # --- effects -------------------------------------------------------------------------
 
     async def effect(
         self,
@@ -334,7 +168,7 @@ class RunContext:
         is called, when another process has taken the run over.
         """
         digest = short_hash(request)
-        intent_type, result_type = _FACTS.get(kind, ("effect.intent", "effect"))
+        intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
         if kind == "tool":
             self.bounds.count_tool()
         elif kind != "model":
@@ -376,7 +210,7 @@ class RunContext:
                     intent_type, data, key=key, sync=safety is Safety.UNSAFE, ledger=entry
                 )
             except asyncio.CancelledError:
-                if not self._wrote(data):
+                if not self.wrote(intent_type, key):
                     self.spend.recall(-reserve_nano)
                 raise
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
@@ -390,24 +224,20 @@ class RunContext:
             error = failure
             data.update({"error": failure.to_json(), **_spent(aborted)})
         except (asyncio.CancelledError, Exception):
-            await self._abandon(f"{_ABANDONED}{kind}:{key}", _spent(aborted))
+            await self._abandon(f"{ABANDONED}{kind}:{key}", _spent(aborted))
             raise
         entry = self.spend.settle(reserve_nano, data)
         try:
             await self.record(result_type, data, key=key, ledger=entry)
         except asyncio.CancelledError as cancelled:
-            if not self._wrote(data):
+            if not self.wrote(result_type, key):
                 self.spend.undo(reserve_nano, data)
-                await self._abandon(f"{_ABANDONED}{kind}:{key}", _cost_of(data))
+                await self._abandon(f"{ABANDONED}{kind}:{key}", _cost_of(data))
                 raise
             self.cancellation.met(cancelled)  # it is recorded: whoever asked has to see it too
         if error is not None:
             raise error
         return data
-
-    def _wrote(self, data: Mapping[str, JSON]) -> bool:
-        """The fact with this data is recorded: for who was cancelled while recording it."""
-        return bool(self.facts) and self.facts[-1].data is data
 
     async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:
         # a half-done call leaves its intent without a result; only what it cost is noted
@@ -416,89 +246,12 @@ class RunContext:
             with self.cancellation.undisturbed():
                 await self.record("effect", {"key": key, **spent}, key=key, ledger=entry)
 
-    # --- signals -------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        self.heard = not self._listeners.quiet
-        if self._recorded:
-            self.wants = self._wants
-        else:
-            self.wants = self._listeners.wants if self.heard else _NOBODY
-
-    def _wants(self, type: str) -> bool:
-        return self.heard and not self._recorded and self._listeners.wants(type)
-
-    def signal(self, type: str, data: Mapping[str, JSON] = _NOTHING) -> None:
-        """Tell whoever listens; nobody needs to. While a resumed run answers from its journal,
-        signals are not repeated."""
-        if not self.wants(type):
-            return
-        self._listeners.send(
-            Event(type, data, self.id, self.iteration, self.world.time(), self.stage)
-        )
-
-    @property
-    def follows_stages(self) -> bool:
-        """Somebody listens to stages, now or once a resumed run has caught up."""
-        wants = self._listeners.wants
-        return wants("stage.enter") or wants("stage.exit") or wants("stage.bypass")
-
-    def listened(self) -> bool:
-        """Somebody listens at this moment."""
-        self._listen()
-        return self.heard
-
-    def announce(self, type: str, data: Mapping[str, JSON]) -> None:
-        """A signal about the run as a whole: sent in a replay too."""
-        if self._listeners.wants(type):
-            self._listeners.send(
-                Event(type, data, run_id=self.id, iteration=self.iteration, time=self.world.time())
-            )
-
-    def finish(self) -> None:
-        """The engine is about to write the run's last fact: nothing is answered any more."""
-        if self._drained is not None:
-            self._drained.cancel()
-        self.cut_short = bool(self._recorded)
-        self._pass_over()
-        if self.facts:
-            self.iteration = max(self.iteration, self.facts[-1].iteration)
-
-    def _pass_over(self) -> None:
-        # what is recorded and nobody asked for again was spent all the same
-        for fact in self._recorded.values():
-            self.spend.charge(fact.data)
-            if fact.type in ("model.intent", "model.reply"):
-                self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
-        self._recorded.clear()
-
-    @property
-    def silent(self) -> bool:
-        """There are neither pumps nor a stream to end."""
-        return self._listeners.idle
-
-    async def close(self) -> None:
-        """End the pumps of the listeners."""
-        self.wants = _NOBODY  # else it would keep this object alive through itself
-        await self._listeners.close()
-
-    @property
-    def crowded(self) -> bool:
-        """The reader of `run_stream` is behind: await `room()` before more is sent."""
-        tap = self._listeners.tap
-        return tap is not None and tap.full
-
-    async def room(self) -> None:
-        """Wait until the reader of `run_stream` has caught up."""
-        if self._listeners.tap is not None:
-            await self._listeners.tap.room()
+    # --- time and cancellation ------------------------------------------------------------
 
     async def sleep(self, seconds: float) -> None:
         """Wait; not at all while a resumed run answers from its journal."""
         if not self._recorded:
             await self.world.sleep(seconds)
-
-    # --- cancellation --------------------------------------------------------------------
 
     @property
     def reason(self) -> Reason | None:
@@ -509,25 +262,9 @@ class RunContext:
         """Stop the run; see `cancel.py`."""
         self.cancellation.cancel(reason)
 
-    def begin_change(self) -> None:
-        """A call that changes something begins: a shutdown gives it time to end."""
-        self._changing += 1
-
-    def end_change(self) -> None:
-        """It has ended, in whatever way."""
-        self._changing -= 1
-        if self._drained is not None and not self._changing:
-            self.cancellation.force()
-
     def drain(self, within_s: float, reason: Reason = Reason.SHUTDOWN) -> None:
-        """Suspend the run. Calls under way that change something have `within_s` seconds to end,
-        so that their results are recorded; nothing new is begun, and all else is cut off now."""
-        self.cancellation.drain(reason)
-        if not self._changing or within_s <= 0:
-            self.cancellation.force()
-        elif self._drained is None:
-            loop = asyncio.get_running_loop()
-            self._drained = loop.call_later(within_s, self.cancellation.force)
+        """Suspend the run; see `Cancellation.drain`."""
+        self.cancellation.drain(reason, within_s)
 
     def enter(self) -> None:
         """The engine starts the run in this task, and its time limit begins. A resumed run has

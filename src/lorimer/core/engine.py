@@ -24,11 +24,12 @@ from lorimer.core.errors import (
     RunCancelled,
     StageError,
 )
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, plain
 from lorimer.core.mail import deliver
 from lorimer.core.plan import Plan, Step
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import Decision, PipelineState
+from lorimer.core.waiting import when_it_waits
 
 _STATUS: Final = {
     ExecutorErrorCode.EXEC_LIMIT_TIMEOUT: "timeout",
@@ -62,11 +63,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     try:
         with cancellation.scope:
             try:
-                await _admit(plan, state)
-                await _iterate(plan, state)
-                cancellation.finished = True
-                context.alarm.move(cleanup_s, cancellation.expire)
-                await _stages(plan.surface, state.text, state, [])
+                await when_it_waits(_work(plan, state), context.alarm.start)
             except LorimerError as error:
                 failure = error
             except Exception as error:  # noqa: BLE001 - a coded error of it: every run has an end
@@ -89,6 +86,15 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     elif cancellation.interrupted is not None:
         failure = _stopped(context, Reason.CALLER)
     return await _end(state, failure)
+
+
+async def _work(plan: Plan, state: PipelineState) -> None:
+    context = state.run
+    await _admit(plan, state)
+    await _iterate(plan, state)
+    context.cancellation.finished = True
+    context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
+    await _stages(plan.surface, state.text, state, [])
 
 
 async def _admit(plan: Plan, state: PipelineState) -> None:
@@ -170,12 +176,13 @@ async def _stages(
     context = state.run
     clock = context.world.monotonic
     watched = context.heard and context.follows_stages
+    took = times.append
     now = clock()
     for step in steps:
         context.stage = step.name
         try:
             if step.bypass is not None and step.bypass(state):
-                times.append(None)
+                took(None)
                 if watched:
                     context.signal("stage.bypass")
                 continue
@@ -192,7 +199,7 @@ async def _stages(
             _tell(context, wrapped)
             raise wrapped from error
         began, now = now, clock()
-        times.append(int((now - began) * 1e6))
+        took(int((now - began) * 1e6))
         if watched:
             context.signal("stage.exit")
             if context.crowded:
@@ -296,6 +303,7 @@ def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | N
 
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
     context = state.run
+    context.cancellation.close()
     context.finish()
     if not context.facts:
         return  # stopped before it was accepted
@@ -312,6 +320,8 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
         "cost": context.spend.nano,
         "iterations": context.bounds.turns,
     }
+    if state.output is not None and state.output != state.text:
+        data["output"] = plain(state.output)
     if context.mail is not None and context.mail.spent:
         data["posts"] = context.mail.spent
     if failure is not None:

@@ -118,6 +118,8 @@ class ExecutorErrorCode(StrEnum):
     EXEC_API_REFUSED = "exec.api.refused"
     EXEC_API_UNPRICED = "exec.api.unpriced"
     EXEC_API_SDK_MISSING = "exec.api.sdk_missing"
+    EXEC_API_EMPTY = "exec.api.empty"
+    EXEC_API_UNAVAILABLE = "exec.api.unavailable"
     EXEC_TOOL_TIMEOUT = "exec.tool.timeout"
     EXEC_TOOL_NOT_RUN = "exec.tool.not_run"
     EXEC_TOOL_OUTCOME_UNKNOWN = "exec.tool.outcome_unknown"
@@ -164,7 +166,11 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_API_NO_CLIENT,
             code.EXEC_API_REFUSED,
         ),
-        kind.SERVER_ERROR: (code.EXEC_API_SERVER_ERROR,),
+        kind.SERVER_ERROR: (
+            code.EXEC_API_SERVER_ERROR,
+            code.EXEC_API_EMPTY,
+            code.EXEC_API_UNAVAILABLE,
+        ),
         kind.TERMINAL: (code.EXEC_API_TERMINAL,),
         kind.CLI_NOT_FOUND: (code.EXEC_CLI_BINARY_NOT_FOUND,),
         kind.CLI_AUTH_FAILED: (code.EXEC_CLI_AUTH_FAILED,),
@@ -340,7 +346,9 @@ class APIError(LorimerError):
     """A model call failed.
 
     `status` is the HTTP status if there was one, `retry_after_s` what the provider asked for in
-    seconds, `usage` what the failed attempt is known to have used.
+    seconds, `usage` what the failed attempt is known to have used. `released` is how many
+    characters of its answer listeners were given, `partial` the text of it that another attempt
+    may go on from; both are set by the attempt loop.
     """
 
     default_code = ExecutorErrorCode.EXEC_API_UNKNOWN
@@ -361,6 +369,8 @@ class APIError(LorimerError):
         self.retry_after_s = retry_after_s
         self.usage = usage
         self.attempts = 1
+        self.released = 0
+        self.partial = ""
 
     @property
     def status_code(self) -> int | None:
@@ -373,6 +383,10 @@ class APIError(LorimerError):
             data["status"] = self.status
         if self.retry_after_s is not None:
             data["retry_after_s"] = self.retry_after_s
+        if self.released:
+            data["released"] = self.released
+        if self.partial:
+            data["partial"] = self.partial
         return data
 
 
@@ -411,7 +425,13 @@ class JournalError(LorimerError):
     default_code = ExecutorErrorCode.EXEC_JOURNAL_FAILED
 
 
+# The first that a code begins with counts.
 _CLASSES: Mapping[str, type[LorimerError]] = {
+    "exec.run.cancelled": RunCancelled,
+    "exec.run.shutdown": RunCancelled,
+    "exec.run.waiting": RunCancelled,
+    "exec.run.": PipelineError,
+    "exec.stage.guard_rejected": GuardRejectError,
     "exec.api.": APIError,
     "exec.tool.": ToolExecutionError,
     "exec.limit.": LimitError,
@@ -434,4 +454,7 @@ def error_from_json(data: Mapping[str, JSON]) -> LorimerError:
         status, wait = data.get("status"), data.get("retry_after_s")
         error.status = status if isinstance(status, int) else None
         error.retry_after_s = float(wait) if isinstance(wait, int | float) else None
+        released = data.get("released")
+        error.released = released if isinstance(released, int) else 0
+        error.partial = str(data.get("partial", ""))
     return error

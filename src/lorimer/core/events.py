@@ -6,10 +6,12 @@ exists only while someone listens. What each kind of fact holds is said by the T
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from gc import is_tracked
 from typing import Final, NotRequired, TypedDict
 
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, utf8
 
 FACT_KINDS: Final = (
     "run.start",
@@ -34,7 +36,7 @@ FACT_KINDS: Final = (
 class Event:
     """Something that happened in a run. Treat as immutable: journals and listeners share it."""
 
-    __slots__ = ("data", "iteration", "run_id", "seq", "stage", "time", "type")
+    __slots__ = ("_data", "iteration", "run_id", "seq", "stage", "time", "type")
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class Event:
     ) -> None:
         self.type = type
         """Dotted name: a kind of fact, or a signal such as `text.delta`."""
-        self.data = data
+        self._data: Mapping[str, JSON] | bytes = data
         self.run_id = run_id
         self.iteration = iteration
         """0-based number of the model call it belongs to."""
@@ -58,6 +60,25 @@ class Event:
         """Wall clock, seconds since the epoch."""
         self.seq = seq
         """Position in the stream, from 1; None: a signal."""
+
+    @property
+    def data(self) -> Mapping[str, JSON]:
+        """What happened, typed by a TypedDict per kind. Of a packed event it is made anew each time
+        that it is asked for."""
+        data = self._data
+        return json.loads(data) if isinstance(data, bytes) else data
+
+    @data.setter
+    def data(self, data: Mapping[str, JSON]) -> None:
+        self._data = data
+
+    def pack(self) -> None:
+        """Keep the data as bytes, for who keeps many events for long: it takes less room, and the
+        garbage collector has one thing to look at in place of half a dozen. What it does not look
+        at anyway stays as it is, and what has no JSON, such as half a surrogate pair."""
+        data = self._data
+        if not isinstance(data, bytes) and is_tracked(data):
+            self._data = utf8(data) or data
 
     @property
     def is_fact(self) -> bool:
@@ -107,6 +128,10 @@ class ErrorData(TypedDict):
     hint: NotRequired[str]
     status: NotRequired[int]
     retry_after_s: NotRequired[float]
+    released: NotRequired[int]
+    """Of a model call: characters of its answer that listeners had been given."""
+    partial: NotRequired[str]
+    """Of a model call: the text of its answer, where another attempt may go on from it."""
 
 
 class Parent(TypedDict):
@@ -151,6 +176,8 @@ class ModelIntent(TypedDict):
     """Messages added to the conversation since the last fact, other than replies and results."""
     reserve: NotRequired[int]
     """Nano-dollars set aside."""
+    target: NotRequired[str]
+    """Who is asked, when it is not the first model of its chain."""
 
 
 class ModelReply(TypedDict, total=False):
@@ -240,5 +267,7 @@ class RunEnd(TypedDict):
     usage: Mapping[str, int]
     cost: int
     iterations: int
+    output: NotRequired[JSON]
+    """Of stage 21, where it is not the text; None: it was no plain data."""
     posts: NotRequired[Sequence[str]]
     """Ids of messages to the run that are of no use any more."""

@@ -12,6 +12,7 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
+    TextBlock,
     ToolResultBlock,
     ToolUse,
 )
@@ -28,6 +29,9 @@ def weight(message: Message, body: bytes) -> int:
     what they come to and not by their base64. `body` is that JSON."""
     size = len(body)
     for block in message.content:
+        kind = type(block)
+        if kind is TextBlock or kind is ToolUse:
+            continue
         if isinstance(block, ToolResultBlock):
             if not isinstance(block.content, str):
                 size += sum([_excess(part) for part in block.content])
@@ -72,22 +76,26 @@ class History(Sequence[Message]):
         if body is None:
             kept = readable(kept)
             body = fingerprint(kept.to_json())
-        self._digests.append(blake2b(self._digests[-1] + body, digest_size=16).digest())
-        self._sizes.append(self._sizes[-1] + weight(kept, body))
+        digests, sizes = self._digests, self._sizes
+        digests.append(blake2b(digests[-1] + body, digest_size=16).digest())
+        sizes.append(sizes[-1] + weight(kept, body))
+        items = self._items
         if kept.role == "assistant":
             for block in kept.content:
-                if isinstance(block, ToolUse):
-                    self.call_ids.setdefault(block.id, len(self._items))
+                if type(block) is ToolUse:
+                    self.call_ids.setdefault(block.id, len(items))
         else:
             for block in kept.content:
-                if isinstance(block, ToolResultBlock):
+                if type(block) is ToolResultBlock:
                     break
             else:
-                self._turns.append(len(self._items))
-        self._items.append(kept)
+                self._turns.append(len(items))
+        items.append(kept)
 
     def truncate(self, length: int) -> None:
         """Forget the messages from `length` on."""
+        if length >= len(self._items):
+            return
         for message in self._items[length:]:
             for use in message.tool_uses:
                 if self.call_ids.get(use.id, -1) >= length:

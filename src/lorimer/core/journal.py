@@ -172,6 +172,13 @@ class Journal(Protocol):
         no end or a later one, somebody's claim is in force, or there are no runs in it."""
         ...
 
+    async def compact(self, stream: str, *, before: float) -> int | None:
+        """Keep the facts of a stream in less room, if `drop` would remove it; nothing that reads
+        them sees a difference, and the stream can go on. Returns the bytes saved, 0 when there is
+        nothing to gain; None, and nothing is changed, where `drop` says False. Rows that are
+        damaged, and those after them, stay as they are."""
+        ...
+
     async def sweep(self) -> int:
         """Remove the documents that no run names; how many. None while a claim on any stream is in
         force: its holder may be about to begin a run."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from json import JSONEncoder
-from typing import TypeAlias
+from json import JSONEncoder, loads
+from typing import TypeAlias, cast
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -30,6 +30,15 @@ def dumps(value: JSON) -> str:
 def canonical(value: JSON) -> bytes:
     """The one byte form of a value (sorted keys, no spaces): what hashes and comparisons use."""
     return _encode_sorted(value).encode("utf-8", "surrogatepass")
+
+
+def plain(value: object) -> JSON:
+    """A copy of a value, as a journal gives it back; None for what would come back as another."""
+    try:
+        copy = cast("JSON", loads(_encode(value)))
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return copy if copy == value else None
 
 
 def clean(text: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from lorimer.core.messages import Delta, Request, Response, Usage
+from lorimer.core.record import record
 from lorimer.core.world import World
 
 
@@ -102,12 +103,77 @@ class KnowsWindow(Protocol):
         ...
 
 
+@record
+class Target:
+    """One of the models that a spec names, in the order in which they are asked."""
+
+    spec: str
+    """`provider:model`, with the effort where the spec says one. Unique in its chain: what facts
+    and listeners call it."""
+    model: Model
+    effort: str = ""
+    """As in `Request.effort`."""
+    place: str = ""
+    """`provider:model`, and behind a space the base URL where there is one: what can be down."""
+
+
+@record
+class ModelCall:
+    """One attempt at a model, as sinks are told of it: failed and cancelled ones too."""
+
+    run_id: str
+    iteration: int
+    """0-based."""
+    attempt: int
+    """From 1 within its iteration."""
+    target: str
+    """`Target.spec`."""
+    model: str
+    """That answered, as the provider names it; else that was asked."""
+    usage: Usage
+    """As far as the provider told. Tokens read from a cache count, also when there are no
+    others."""
+    cost_nano: int
+    """Nano-dollars."""
+    duration_s: float
+    """Of the attempt, on the run's monotonic clock; what listeners took is part of it."""
+    code: str
+    """Of its error; "": it answered."""
+
+
+@runtime_checkable
+class UsageSink(Protocol):
+    """Is told what every attempt used, once each, when it is over. Nothing is told again when a
+    resumed or replayed run answers from its journal."""
+
+    def record_usage(self, call: ModelCall) -> None:
+        """Called on the run's loop: be quick. What it raises is logged."""
+        ...
+
+
+@runtime_checkable
+class TraceSink(Protocol):
+    """Is told what every attempt asked and was answered: prompts and texts, so mind who reads it.
+    Else as UsageSink."""
+
+    def record_trace(self, call: ModelCall, request: Request, response: Response | None) -> None:
+        """`response`: None if it failed. The messages of `request` go on growing: copy what is to
+        be kept."""
+        ...
+
+
 class ModelResolver(Protocol):
     """Finds the Model for a spec such as `anthropic:claude-sonnet-4-6`. Shipped: `Models`."""
 
     def resolve(self, spec: str) -> Model:
         """Raises ConfigError for an unknown provider, naming the nearest, and for a missing key,
         naming the variable to set."""
+        ...
+
+    def targets(self, spec: str) -> Sequence[Target]:
+        """The models of a chain `a,b,c`, in order; of a single spec that one. The same object
+        again while nothing has changed. Raises ConfigError naming every part that cannot be
+        used."""
         ...
 
     async def aclose(self) -> None:

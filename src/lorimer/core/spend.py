@@ -69,6 +69,8 @@ class Spend:
 
     def settle(self, reserved: int, result: Mapping[str, JSON]) -> LedgerEntry | None:
         """Charge a call's data in place of what was set aside for it."""
+        if not reserved and "usage" not in result and "cost" not in result:
+            return None  # of nearly all tools
         cost = self.charge(result)
         self._reserved_nano -= reserved
         if not cost and not reserved:

@@ -83,6 +83,9 @@ def own_ids(
 ) -> tuple[Block, ...]:
     """The content of a reply, each call with an id of its own: a fresh one (`World.new_id`) for
     what is missing, or taken by a call before. The same object when nothing has to change."""
+    ids = [block.id for block in reply if isinstance(block, ToolUse)]
+    if not ids or (ids[0] and len(ids) == 1 and ids[0] not in taken):
+        return reply
     seen: set[str] = set()
     changed: dict[int, ToolUse] = {}
     for index, block in enumerate(reply):
@@ -92,10 +95,15 @@ def own_ids(
                 call_id = fresh("call")
             seen.add(call_id)
             if call_id != block.id:
-                changed[index] = ToolUse(call_id, block.name, block.input, block.raw)
+                changed[index] = renamed(block, call_id)
     if not changed:
         return reply
     return tuple([changed.get(index, block) for index, block in enumerate(reply)])
+
+
+def renamed(use: ToolUse, id: str) -> ToolUse:
+    """The call with another id; what seals it does not seal that."""
+    return ToolUse(id, use.name, use.input, use.raw, use.signature)
 
 
 # --- what is wrong with messages ------------------------------------------------------------------
@@ -134,13 +142,16 @@ def faults(messages: Iterable[Message], taken: Taken | None = None) -> list[Faul
 
 def told(message: Message) -> Message | None:
     """The message up to its last block that every provider takes: blank text and thinking, which
-    no provider takes at the end, are left off there. None: there is no such block."""
+    no provider takes at the end, are left off there; but for Google's seal of what was said, which
+    the others do not see. None: there is no such block."""
     content = message.content
+    if content and _says(content[-1]):
+        return message
     end = len(content)
     while end and not _says(content[end - 1]):
         end -= 1
-    if end == len(content) and end:
-        return message
+    if end and end < len(content) and _seals(content[end]):
+        end += 1
     return Message(message.role, content[:end]) if end else None
 
 
@@ -149,6 +160,10 @@ def _says(block: Block) -> bool:
     if kind is TextBlock:
         return bool(block.text) and not block.text.isspace()  # type: ignore[union-attr]
     return kind is not ThinkingBlock
+
+
+def _seals(block: Block) -> bool:
+    return isinstance(block, ThinkingBlock) and block.origin == "google" and not block.text
 
 
 def readable(message: Message) -> Message:
@@ -187,7 +202,9 @@ def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
                 waiting = {}
             turn, said = role, False
         for block in message.content:
-            if isinstance(block, ToolUse) and role == "assistant":
+            if isinstance(block, TextBlock):
+                said = True
+            elif isinstance(block, ToolUse) and role == "assistant":
                 call_id = block.id
                 if not call_id or call_id in used or (taken is not None and taken(call_id)):
                     found.append(Fault(index, "id", f"a call's id, {call_id!r}, is not its own"))
@@ -199,12 +216,12 @@ def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
                     found.append(Fault(index, "orphan", words))
                 elif said:
                     found.append(Fault(index, "order", "a result comes after something else"))
-            elif isinstance(block, TextBlock) or _fits(role, block):
+            elif _fits(role, block):
                 said = True
             else:
                 words = f"a {block.type} of the {role}, or without content"
                 found.append(Fault(index, "block", words))
-    return found + _unanswered(waiting)
+    return found + _unanswered(waiting) if waiting else found
 
 
 def _unanswered(waiting: Mapping[str, int]) -> list[Fault]:
@@ -274,7 +291,7 @@ class _Ids:
             number = self._numbers[stem] = self._numbers.get(stem, 1) + 1
             own = f"{stem}-{number}"
         self._used.add(own)
-        return use if own == use.id else ToolUse(own, use.name, use.input, use.raw)
+        return use if own == use.id else renamed(use, own)
 
 
 def _with_calls(message: Message, calls: Sequence[ToolUse]) -> Message:

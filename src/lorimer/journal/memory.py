@@ -1,4 +1,4 @@
-"""The journal of runs that need not outlive the process: facts kept as objects."""
+"""The journal of runs that need not outlive the process: facts kept as packed objects."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class _Stream:
 
 
 class MemoryJournal:
-    """A Journal in memory. Nothing is encoded: readers get the very Event objects appended, so
-    what is not JSON goes unnoticed here. Used from one event loop at a time."""
+    """A Journal in memory: readers get the very Event objects appended, which are packed. Used from
+    one event loop at a time."""
 
     def __init__(self, world: World | None = None) -> None:
         """`world` gives the time for claims; the real one by default."""
@@ -64,7 +64,8 @@ class MemoryJournal:
         self._streams: dict[str, _Stream] = {}
         self._starts: dict[str, tuple[str, Event]] = {}
         self._ends: dict[str, Event] = {}
-        self._ledger: dict[str, list[int]] = {}
+        self._ledger: dict[str, tuple[int, int]] = {}
+        """Nano-dollars reserved and spent, by account."""
         self._documents: dict[str, bytes] = {}
         self._wakers = Wakers()
         self._watchers = Watchers()
@@ -81,7 +82,7 @@ class MemoryJournal:
         sync: bool,
         ledger: LedgerEntry | None = None,
     ) -> int:
-        """See Journal. About 1 us; never waits. `sync` means nothing here."""
+        """See Journal. About 2 us; never waits. `sync` means nothing here."""
         line = self._streams.get(stream)
         if line is None or line.epoch != epoch:
             raise refuse_epoch(stream)
@@ -97,14 +98,14 @@ class MemoryJournal:
                 break
         for fact in facts:
             fact.seq = seq
+            fact.pack()
             seq += 1
         events += facts
         if line.posts:
             line.take(facts)
         if ledger is not None:
-            account = self._ledger.setdefault(ledger.account, [0, 0])
-            account[0] += ledger.reserved
-            account[1] += ledger.spent
+            reserved, spent = self._ledger.get(ledger.account, (0, 0))
+            self._ledger[ledger.account] = (reserved + ledger.reserved, spent + ledger.spent)
         if self._wakers.waiting:
             self._wakers.wake(stream)
         return seq - 1
@@ -159,7 +160,7 @@ class MemoryJournal:
         now = self._world.time()
         if line.owner != owner:
             if line.owner and line.until > now:
-                raise refuse_claim(stream, line.owner, line.until - now)
+                raise refuse_claim(stream, line.owner, line.until, now)
             line.epoch += 1
             line.owner = owner
         line.until = now + ttl
@@ -243,22 +244,34 @@ class MemoryJournal:
 
     async def drop(self, stream: str, *, before: float) -> bool:
         """See Journal."""
-        line = self._streams.get(stream)
-        if line is None or (line.owner and line.until > self._world.time()):
+        line = self._settled(stream, before)
+        if line is None:
             return False
-        runs = [run_id for run_id, start in self._starts.items() if start[0] == stream]
-        ends = [self._ends.get(run_id) for run_id in runs]
-        if not runs or any(end is None or end.time >= before for end in ends):
-            return False
-        for run_id in runs:
+        for run_id in self._runs_of(stream):
             del self._starts[run_id], self._ends[run_id]
             self._ledger.pop(run_id, None)
         line.events, line.snapshot = [], None
         line.posts, line.taken = {}, set()
-        line.posts, line.taken = {}, set()
         line.epoch += 1
         line.owner, line.until = "", 0.0
         return True
+
+    async def compact(self, stream: str, *, before: float) -> int | None:
+        """See Journal. Objects in memory have no rows: there is nothing to gain."""
+        return 0 if self._settled(stream, before) is not None else None
+
+    def _settled(self, stream: str, before: float) -> _Stream | None:
+        """A stream that nobody holds, all of whose runs ended before `before`."""
+        line = self._streams.get(stream)
+        if line is None or (line.owner and line.until > self._world.time()):
+            return None
+        ends = [self._ends.get(run_id) for run_id in self._runs_of(stream)]
+        if not ends or any(end is None or end.time >= before for end in ends):
+            return None
+        return line
+
+    def _runs_of(self, stream: str) -> list[str]:
+        return [run_id for run_id, start in self._starts.items() if start[0] == stream]
 
     async def sweep(self) -> int:
         """See Journal."""

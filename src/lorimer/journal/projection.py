@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from math import ceil
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
@@ -71,12 +73,15 @@ def refuse_epoch(stream: str) -> JournalError:
     )
 
 
-def refuse_claim(stream: str, owner: str, seconds: float) -> JournalError:
-    """A claim while another owner's is in force for `seconds` more."""
+def refuse_claim(stream: str, owner: str, until: float, now: float) -> JournalError:
+    """A claim while another owner's is in force, until then (wall clock, seconds)."""
+    left = until - now
     return JournalError(
-        f"{stream!r} is being written by {owner!r}",
+        f"{stream!r} is being written by {owner!r}, whose claim holds until "
+        f"{datetime.fromtimestamp(until, UTC):%H:%M:%S} UTC, {left:.0f} s from now",
         code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
-        hint=f"Wait until it is done; if it died, its claim ends by itself in {seconds:.0f} s.",
+        hint="Wait until it is done. If it died, its claim ends by itself then (in a program, "
+        f"wait_s={ceil(left)} waits for that).",
     )
 
 

@@ -1,22 +1,24 @@
-"""What is removed from the tables of a journal file, and the file made small again."""
+"""What is removed from the tables of a journal file or pressed together there, and the file made
+small again."""
 
 from __future__ import annotations
 
 import apsw
 
 from lorimer.core.errors import JournalError
+from lorimer.journal.blocks import SEQ, Line, RowFinder, press
 from lorimer.journal.codec import Place, decode, micros
 from lorimer.journal.database import Database, number, one
 from lorimer.journal.rows import whole
 from lorimer.journal.schema import MEMORY, STREAM_BITS, open_for_writing
 
 
-def drop_stream(db: Database, stream: str, before: float, now: float) -> bool:
-    """See Journal.drop. The stream's row stays, with a higher epoch: whoever held the stream
-    long ago must not take a new one of that name for it."""
+def settled(db: Database, stream: str, before: float, now: float) -> int | None:
+    """The number of a stream that nobody holds, all of whose runs ended before `before`; None: it
+    is none such, or has no runs."""
     row = one(db, "SELECT id, owner, lease_until FROM streams WHERE name=?", stream)
     if row is None or (row[1] is not None and whole(row[2]) > micros(now)):
-        return False
+        return None
     stream_id = whole(row[0])
     runs = number(db, "SELECT count(*) FROM runs WHERE stream=?", stream_id)
     stays = number(
@@ -25,13 +27,27 @@ def drop_stream(db: Database, stream: str, before: float, now: float) -> bool:
         stream_id,
         micros(before),
     )
-    if not runs or stays:
+    return stream_id if runs and not stays else None
+
+
+def press_stream(db: Database, stream: str, before: float, now: float) -> int | None:
+    """One step of Journal.compact: the next block. None: the stream is not settled."""
+    stream_id = settled(db, stream, before, now)
+    return press(db, stream_id) if stream_id is not None else None
+
+
+def drop_stream(db: Database, stream: str, before: float, now: float) -> bool:
+    """See Journal.drop. The stream's row stays, with a higher epoch: whoever held the stream
+    long ago must not take a new one of that name for it."""
+    stream_id = settled(db, stream, before, now)
+    if stream_id is None:
         return False
     low = stream_id << STREAM_BITS
     db.execute(
         "DELETE FROM ledger WHERE account IN (SELECT run_id FROM runs WHERE stream=?)", (stream_id,)
     )
-    db.execute("DELETE FROM facts WHERE at BETWEEN ? AND ?", (low, low | (1 << STREAM_BITS) - 1))
+    db.execute("DELETE FROM facts WHERE at BETWEEN ? AND ?", (low, low | SEQ))
+    db.execute("DELETE FROM blocks WHERE at BETWEEN ? AND ?", (low, low | SEQ))
     db.execute("DELETE FROM runs WHERE stream=?", (stream_id,))
     db.execute("DELETE FROM snapshots WHERE stream=?", (stream_id,))
     db.execute("DELETE FROM inbox WHERE stream=?", (stream_id,))
@@ -50,8 +66,10 @@ def sweep_documents(db: Database, now: float) -> int:
     ):
         return 0
     named: set[str] = set()
+    finder = RowFinder()
     for run_id, stream, first in list(db.execute("SELECT run_id, stream, first FROM runs")):
-        manifest = _manifest(db, str(run_id), whole(stream) << STREAM_BITS | whole(first))
+        row = finder.row(db, whole(stream) << STREAM_BITS | whole(first))
+        manifest = _manifest(row, str(run_id))
         if manifest is None:
             return 0  # damaged: nothing is removed that it may have named
         named.add(manifest)
@@ -63,18 +81,12 @@ def sweep_documents(db: Database, now: float) -> int:
     return len(unused)
 
 
-def _manifest(db: Database, run_id: str, at: int) -> str | None:
-    """What the run.start at that place names; None: it is not there."""
-    row = one(
-        db,
-        "SELECT at, body FROM facts WHERE at BETWEEN ? AND ? ORDER BY at DESC LIMIT 1",
-        at >> STREAM_BITS << STREAM_BITS,
-        at,
-    )
+def _manifest(row: Line | None, run_id: str) -> str | None:
+    """What the run.start in that row names; None: it is not there."""
     if row is None:
         return None
     try:
-        facts, _ = decode(row[1], Place(), 1, run_id)
+        facts, _ = decode(row.body, Place(), 1, run_id)
     except JournalError:
         return None
     starts = [fact for fact in facts if fact.type == "run.start" and fact.run_id == run_id]
@@ -87,7 +99,7 @@ def space(db: Database) -> tuple[int, int]:
     return number(db, "PRAGMA page_count") * page, number(db, "PRAGMA freelist_count") * page
 
 
-def compact(path: str, vfs: str | None) -> None:
+def vacuum(path: str, vfs: str | None) -> None:
     """Write the file anew without its free pages. Blocks; other writers wait. Raises apsw.Error,
     JournalError."""
     if path == MEMORY:

@@ -47,6 +47,9 @@ _MONEY: Final = (
 )
 """A call that was never made because of its price: prices change, and are not asked again."""
 
+_NEVER_MADE: Final = (*_MONEY, ExecutorErrorCode.EXEC_API_UNAVAILABLE.value)
+"""Also one that was not made because all its models were benched."""
+
 _FACTS: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
@@ -112,7 +115,7 @@ async def replay(plan: Plan, recording: Recording) -> Replayed:
 class _Replay(RunContext):
     """A run's line to a record of it."""
 
-    __slots__ = ("_clock", "_end", "_failed", "_left", "_same_manifest", "_used", "divergence")
+    __slots__ = ("_clock", "_end", "_left", "_same_manifest", "_used", "divergence")
 
     def __init__(self, recording: Recording, digest: str, limits: Limits) -> None:
         start, end = recording.facts[0], recording.end
@@ -122,8 +125,6 @@ class _Replay(RunContext):
         self._end = end
         self._used = used_s(recording.facts)
         self._same_manifest = recording.digest == digest
-        self._failed = ""
-        """Code of the call before, if it failed."""
         self._left: Event | None = None
         """The first that is recorded and was not done."""
         self.divergence: Divergence | None = None
@@ -141,6 +142,14 @@ class _Replay(RunContext):
         )
 
     # --- facts ---------------------------------------------------------------------------
+
+    @property
+    def follows_record(self) -> bool:
+        """What it does next is recorded, be it only its end. That does not tell how a run would
+        have gone on that was stopped, or whose next call was too dear."""
+        if self._recorded or self._end is None:
+            return bool(self._recorded)
+        return not self._was_stopped() and self._end.data.get("code") not in _MONEY
 
     async def record(
         self,
@@ -213,6 +222,8 @@ class _Replay(RunContext):
         if end is None:
             return
         theirs, ours = dict(end.data), dict(data)
+        if "output" not in theirs:  # earlier versions do not tell
+            ours.pop("output", None)
         if self._was_stopped():
             for name in ("status", "code", "iterations"):
                 theirs.pop(name, None)
@@ -253,19 +264,13 @@ class _Replay(RunContext):
             if not _same(theirs, asked):
                 self._diverge(intent_type, key, "it says something else", begun, asked)
         if done is None:
-            # a read-only call leaves no trace before its result; and whether a failed model call
-            # is made again depends on who had listened to it
-            code = "" if self._end is None else self._end.data.get("code", "")
-            again = self._failed != "" and self._failed == code
-            reached = begun is not None or safety is Safety.READ_ONLY or again
+            # a read-only call leaves no trace before its result
+            reached = begun is not None or safety is Safety.READ_ONLY
             await self._stop(result_type, key, asked, reached)
         self.spend.charge(done.data)
         error = done.data.get("error")
-        self._failed = ""
         if isinstance(error, Mapping):  # of a tool it is a code, and the model was told
-            failure = error_from_json(error)
-            self._failed = failure.code.value
-            raise failure
+            raise error_from_json(error)
         return done.data
 
     async def _stop(
@@ -283,7 +288,7 @@ class _Replay(RunContext):
             if self._was_stopped():
                 self.cancellation.cancel(_reason(end.data))
                 self.cancellation.check()
-            if (reached and end.data.get("code")) or end.data.get("code") in _MONEY:
+            if (reached and end.data.get("code")) or end.data.get("code") in _NEVER_MADE:
                 # not of the class that its code belongs to: nobody is to try again
                 raise LorimerError(
                     str(end.data.get("message", "")), code=error_from_json(end.data).code

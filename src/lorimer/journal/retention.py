@@ -1,8 +1,9 @@
-"""Removes old conversations from a journal, whole ones only: what is left is as it was written."""
+"""What becomes of old conversations: they are compacted, or removed, each whole."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.jsonable import JSON
@@ -35,6 +36,51 @@ class Pruned:
         }
 
 
+@record
+class Compacted:
+    """What `compact` did."""
+
+    sessions: int
+    """That take less room now."""
+    runs: int
+    """In these."""
+    saved: int
+    """Bytes."""
+    unfinished: int
+    """Sessions that are old enough and stay as they are, because a run in them has no end."""
+    in_use: int
+    """Sessions that are old enough and stay as they are, because somebody holds them."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """A plain form for other programs."""
+        return {
+            "sessions": self.sessions,
+            "runs": self.runs,
+            "saved": self.saved,
+            "unfinished": self.unfinished,
+            "in_use": self.in_use,
+        }
+
+
+async def compact(journal: Journal, *, before: float) -> Compacted:
+    """Keep the facts of the sessions whose last run ended before `before` (wall clock, seconds) in
+    less room. Nothing else changes: they are read, verified, replayed, exported, and gone on with.
+
+    Passes over sessions with an unfinished run, and those that somebody holds. Whenever it is
+    broken off, what is there is good. Raises JournalError.
+    """
+    old, done = _settled(await journal.runs(limit=_ALL), before)
+    saved = {name: await journal.compact(name, before=before) for name in reversed(done)}
+    smaller = [name for name, gained in saved.items() if gained]
+    return Compacted(
+        sessions=len(smaller),
+        runs=sum([len(done[name]) for name in smaller]),
+        saved=sum([gained or 0 for gained in saved.values()]),
+        unfinished=len(old) - len(done),
+        in_use=sum([gained is None for gained in saved.values()]),
+    )
+
+
 async def prune(journal: Journal, *, before: float, keep: int = 0, dry_run: bool = False) -> Pruned:
     """Remove the sessions whose last run ended before `before` (wall clock, seconds), but for those
     of the `keep` latest runs; then the documents that no run names any more.
@@ -44,12 +90,7 @@ async def prune(journal: Journal, *, before: float, keep: int = 0, dry_run: bool
     """
     rows = await journal.runs(limit=_ALL)  # newest first
     latest = {row.stream for row in rows[:keep]}
-    streams: dict[str, list[RunRow]] = {}
-    for row in rows:
-        if row.stream not in latest:
-            streams.setdefault(row.stream, []).append(row)
-    old = {name: runs for name, runs in streams.items() if _last(runs) < before}
-    done = {name: runs for name, runs in old.items() if all(run.ended is not None for run in runs)}
+    old, done = _settled([row for row in rows if row.stream not in latest], before)
     gone = [name for name in reversed(done) if dry_run or await journal.drop(name, before=before)]
     return Pruned(
         sessions=len(gone),
@@ -58,6 +99,20 @@ async def prune(journal: Journal, *, before: float, keep: int = 0, dry_run: bool
         unfinished=len(old) - len(done),
         in_use=len(done) - len(gone),
     )
+
+
+_Sessions: TypeAlias = dict[str, list[RunRow]]
+
+
+def _settled(rows: Sequence[RunRow], before: float) -> tuple[_Sessions, _Sessions]:
+    """Of these runs, the sessions of which nothing happened since `before`; and of those again
+    the ones without an unfinished run."""
+    streams: _Sessions = {}
+    for row in rows:
+        streams.setdefault(row.stream, []).append(row)
+    old = {name: runs for name, runs in streams.items() if _last(runs) < before}
+    done = {name: runs for name, runs in old.items() if all(run.ended is not None for run in runs)}
+    return old, done
 
 
 def _last(runs: Sequence[RunRow]) -> float:

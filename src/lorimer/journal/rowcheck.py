@@ -7,13 +7,15 @@ from typing import Final
 
 from lorimer.core.errors import JournalError
 from lorimer.core.journal import Damage
+from lorimer.journal.blocks import SELECT_ROWS, SEQ, lines_of
 from lorimer.journal.chain import START, mark
 from lorimer.journal.codec import length
 from lorimer.journal.database import Database, Value, one
 from lorimer.journal.rows import CHUNK_ROWS, whole
 from lorimer.journal.schema import STREAM_BITS
 
-_SEQ: Final = (1 << STREAM_BITS) - 1
+# as bytes: the marks are of what is there, be it text or not
+_SELECT: Final = SELECT_ROWS.replace("body", "CAST(body AS BLOB)") + "LIMIT ?3"
 
 
 class RowCheck:
@@ -37,28 +39,21 @@ class RowCheck:
             if row is None:
                 return False
             self._at = whole(row[0]) << STREAM_BITS
-        rows = list(
-            db.execute(
-                # as bytes: the marks are of what is there, be it text or not
-                "SELECT at, CAST(body AS BLOB), mark FROM facts WHERE at BETWEEN ? AND ? "
-                "ORDER BY at LIMIT ?",
-                (self._at + 1, self._at | _SEQ, CHUNK_ROWS),
-            )
-        )
-        for at, body, marked in rows:
-            self._row(whole(at), body, marked)
-        return len(rows) == CHUNK_ROWS
+        seen = 0
+        rows = db.execute(_SELECT, (self._at + 1, self._at | SEQ, CHUNK_ROWS))
+        for at, body, marked, last in rows:
+            seen += 1
+            if last:
+                self._block(whole(at), body, marked, whole(last))
+            else:
+                self._row(whole(at), body, marked)
+        return seen == CHUNK_ROWS
 
     def _row(self, at: int, body: Value, marked: Value) -> None:
-        first = at & _SEQ
+        first = at & SEQ
         self._at = at
         raw = body if isinstance(body, bytes) else b""
-        if self._next is not None and first != self._next:
-            if first > self._next:
-                self._tell(self._next, f"facts {self._next} to {first - 1} are missing")
-                self._before = None
-            else:
-                self._tell(first, "two rows hold this fact")
+        self._follows(first)
         if self._before is not None and marked != mark(self._before, at, raw):
             self._tell(first, "its row is not as it was written, or the row before it")
         self._before = marked if isinstance(marked, bytes) else None
@@ -70,6 +65,33 @@ class RowCheck:
         except JournalError as error:
             self._next = None
             self._tell(first, str(error))
+
+    def _block(self, at: int, body: Value, marked: Value, last: int) -> None:
+        # it may have been made while we looked: then the rows before `since` were seen as rows
+        since = max(at, self._at + 1)
+        self._at = last
+        first = since & SEQ
+        self._follows(first)
+        try:
+            lines = [line for line in lines_of(at, body, last) if line.at >= since]
+            before = self._before
+            for line in lines:
+                before = before if before is None else mark(before, line.at, line.body.encode())
+                length(line.body, line.at & SEQ, self._stream)
+            if before is not None and before != marked:
+                self._tell(first, f"the facts from it to {last & SEQ} are not as they were written")
+        except JournalError as error:
+            self._tell(first, str(error))
+        self._before = marked if isinstance(marked, bytes) else None
+        self._next = (last & SEQ) + 1
+
+    def _follows(self, first: int) -> None:
+        if self._next is not None and first != self._next:
+            if first > self._next:
+                self._tell(self._next, f"facts {self._next} to {first - 1} are missing")
+                self._before = None
+            else:
+                self._tell(first, "two rows hold this fact")
 
     def _tell(self, seq: int, what: str) -> None:
         self.found.append(Damage(seq, what))

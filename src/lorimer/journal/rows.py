@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
-from lorimer.journal.chain import START
+from lorimer.journal.blocks import SELECT_ROWS, Line, last_of_blocks, lines_of
 from lorimer.journal.codec import Place, decode, length, micros
 from lorimer.journal.database import Database, number, one
 from lorimer.journal.projection import (
@@ -25,6 +25,10 @@ CHUNK_CHARS: Final = 1_000_000
 """Rows, and characters of rows, that a reader takes at once (it may exceed them by one row)."""
 
 _SEQ: Final = (1 << STREAM_BITS) - 1
+
+_LAST_PLACE: Final = """
+    SELECT max(ifnull((SELECT max(at) FROM facts WHERE at BETWEEN ?1 AND ?2), 0),
+               ifnull((SELECT max(at) FROM blocks WHERE at BETWEEN ?1 AND ?2), 0))"""
 
 SELECT_RUNS: Final = """
     SELECT run_id, name, started, title, status, ended, iterations, cost, code, first
@@ -58,10 +62,12 @@ def load_head(db: Database, stream: str) -> Head | None:
         low,
         low | _SEQ,
     )
-    seq, mark = 0, START
     if last is not None:
         first, mark = whole(last[0]) & _SEQ, blob(last[2])
         seq = first - 1 + length(last[1], first, stream)
+    else:
+        place_of_last, mark = last_of_blocks(db, low)
+        seq = place_of_last & _SEQ
     run = one(
         db,
         "SELECT run_id, started, ended FROM runs WHERE stream=? ORDER BY first DESC LIMIT 1",
@@ -167,30 +173,36 @@ class Scan:
             return []
         facts: list[Event] = []
         low, chars = self._id << STREAM_BITS, 0
-        rows = db.execute(
-            "SELECT at, body FROM facts WHERE at BETWEEN ? AND ? ORDER BY at LIMIT ?",
-            (low | self._next, low | _SEQ, CHUNK_ROWS),
-        )
-        for at, body in rows:
-            first = whole(at) & _SEQ
+        rows = db.execute(SELECT_ROWS + "LIMIT ?3", (low | self._next, low | _SEQ, CHUNK_ROWS))
+        for at, body, _, last in rows:
             try:
-                if first != self._next:
-                    raise JournalError(
-                        f"facts {self._next} to {first - 1} of stream {self._stream!r} are missing"
-                    )
-                row, self._place = decode(body, self._place, first, self._stream)
+                for line in lines_of(whole(at), body, whole(last)):
+                    facts += self._take(line)
+                    chars += len(line.body)
             except JournalError as error:
                 if not facts:
                     raise
                 self._error = error
                 break
-            self._next += len(row)
-            facts += row if first > self._after else [f for f in row if (f.seq or 0) > self._after]
-            chars += len(str(body))
             if chars > CHUNK_CHARS:
                 break
         rows.close()
         return facts
+
+    def _take(self, line: Line) -> list[Event]:
+        """The facts of the next row, or of one of the rows before it in its block."""
+        first = line.at & _SEQ
+        if first < self._next:
+            return []
+        if first > self._next:
+            raise JournalError(
+                f"facts {self._next} to {first - 1} of stream {self._stream!r} are missing"
+            )
+        facts, self._place = decode(line.body, self._place, first, self._stream)
+        self._next += len(facts)
+        if first > self._after:
+            return facts
+        return [fact for fact in facts if (fact.seq or 0) > self._after]
 
     def _begin(self, db: Database) -> bool:
         """Find the row that holds fact `after` + 1, or the last one before it."""
@@ -199,12 +211,7 @@ class Scan:
             return False
         self._id = whole(row[0])
         low = self._id << STREAM_BITS
-        at = number(
-            db,
-            "SELECT max(at) FROM facts WHERE at BETWEEN ? AND ?",
-            low,
-            low | min(self._after + 1, _SEQ),
-        )
+        at = number(db, _LAST_PLACE, low, low | min(self._after + 1, _SEQ))
         self._next = at & _SEQ or 1
         run = one(
             db,

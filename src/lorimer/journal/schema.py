@@ -3,6 +3,7 @@
     streams    one conversation: who may write it (epoch, owner, lease_until)
     facts      at = stream << 32 | seq of the row's first fact: one B-tree, clustered by stream,
                no index beside it, and rows up to 2 KB stay in their page; mark: see chain.py
+    blocks     rows of facts of ended runs, many in one: see blocks.py
     runs       projection of run.start and run.end, in order of their starts
     ledger     money set aside and spent, nano-dollars
     documents  manifests by hash
@@ -77,6 +78,10 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     CREATE INDEX runs_unfinished ON runs(id) WHERE ended IS NULL;
     """,
     _mark_rows,
+    """
+    CREATE TABLE blocks(at INTEGER PRIMARY KEY, last INTEGER NOT NULL, mark BLOB NOT NULL,
+      body BLOB NOT NULL) STRICT;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -37,7 +37,7 @@ from lorimer.journal.projection import (
     refuse_snapshot,
     taken_by,
 )
-from lorimer.journal.removal import compact, drop_stream, space, sweep_documents
+from lorimer.journal.removal import drop_stream, press_stream, space, sweep_documents, vacuum
 from lorimer.journal.rowcheck import RowCheck
 from lorimer.journal.rows import (
     SELECT_RUNS,
@@ -209,7 +209,7 @@ class SQLiteJournal:
         epoch, holder, lease = whole(row[0]), row[1], whole(row[2])
         if holder != owner:
             if holder is not None and lease > micros(now):
-                raise refuse_claim(stream, str(holder), lease / 1e6 - now)
+                raise refuse_claim(stream, str(holder), lease / 1e6, now)
             epoch += 1
         db.execute(
             "UPDATE streams SET epoch=?, owner=?, lease_until=? WHERE name=?",
@@ -259,7 +259,7 @@ class SQLiteJournal:
         return await self._writer.submit(job, sync=False, inline=inline)
 
     async def drop(self, stream: str, *, before: float) -> bool:
-        """See Journal. The pages that were its are free for new facts; see `compact`."""
+        """See Journal. The pages that were its are free for new facts; see `vacuum`."""
         return await self._writer.submit(
             partial(self._drop, stream, before), sync=False, inline=False
         )
@@ -276,16 +276,29 @@ class SQLiteJournal:
 
         return await self._writer.submit(job, sync=False, inline=False)
 
-    async def compact(self) -> None:
+    async def compact(self, stream: str, *, before: float) -> int | None:
+        """See Journal. In steps of about 15 ms, each a transaction of its own: whoever else writes
+        hardly waits, and what breaks off in the middle is good as it is. Free pages: `vacuum`."""
+
+        def job(db: Database) -> int | None:
+            return press_stream(db, stream, before, self._world.time())
+
+        saved = step = await self._writer.submit(job, sync=False, inline=False)
+        while step:
+            step = await self._writer.submit(job, sync=False, inline=False)
+            saved = (saved or 0) + (step or 0)
+        return saved
+
+    async def vacuum(self) -> None:
         """Give the free pages of the file back to the disk: writes all of it anew, for which it
         needs the room of a second one. Other writers wait, or fail after 5 s; so does this."""
         await self._writer.open()
         try:
             if self._threads:
                 with self._world.outside("journal thread"):
-                    await anyio.to_thread.run_sync(compact, self._path, self._vfs)
+                    await anyio.to_thread.run_sync(vacuum, self._path, self._vfs)
             else:
-                compact(self._path, self._vfs)
+                vacuum(self._path, self._vfs)
         except apsw.Error as error:
             raise explain(error, self._path) from error
 

@@ -1,119 +1,254 @@
-"""The one attempt loop: a model call, its clocks, its retries. Every attempt is an effect.
+"""The one attempt loop: a model call, its retries, and who is asked when a model fails. Every
+attempt is an effect.
 
-Failover joins here; stage 6 holds only the strategies that decide.
+Stage 6 holds the strategies that decide about one target; `failover.py` the rules for the next
+one, `health.py` who is benched, `pull.py` makes one attempt.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from random import Random
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
 
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
+from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
     NO_MARKS,
-    NO_USAGE,
     Request,
     Response,
-    TextDelta,
-    ThinkingDelta,
-    ToolInputDelta,
     Usage,
-    UsageDelta,
     canonical_message,
     response_from_json,
 )
-from lorimer.core.model import Model
-from lorimer.core.record import record
+from lorimer.core.model import Target
 from lorimer.core.state import PipelineState
-from lorimer.core.wellformed import own_ids
-from lorimer.models.clocks import Clocks
+from lorimer.models.caller import Caller
+from lorimer.models.failover import Course, Verdict, continuing, verdict
+from lorimer.models.pull import Pull
 
-
-class RetryPolicy(Protocol):
-    """Decides whether a failed attempt is made again. Strategies of stage 6."""
-
-    def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
-        """Seconds to wait before attempt number `attempt` + 1 (the first is 1); None: give up."""
-        ...
-
-
-@record
-class Caller:
-    """What every call of one pipeline has in common."""
-
-    model: Model
-    retry: RetryPolicy
-    price: Callable[[Usage, str], int | None]
-    """Nano-dollars for some usage of the model that answered; None: unknown."""
-    settings: bytes
-    """All that is fixed about its requests: goes into their fingerprints."""
+_ROUNDING_S: Final = 0.001
+"""After this much more than a cool-down it is certainly over, however clocks round."""
 
 
 async def call(
     caller: Caller, request: Request, state: PipelineState
 ) -> tuple[Response, Mapping[str, JSON]]:
     """Get one answer, as an object and as its fact has it, with as many attempts as the retry
-    policy allows.
+    policy and the chain allow.
 
-    Journals a model.intent and a model.reply for every attempt. Text that a listener was given
-    is never given twice: once any was released, a failed attempt is final. Raises APIError
-    (with `attempts`, the number made), LimitError when the reservation does not fit.
+    Journals a model.intent and a model.reply for every attempt. What a listener was given is never
+    given twice: once any of it was released, `caller.after_release` says how it goes on. A resumed
+    or replayed run makes the attempts that are recorded, at the targets that are recorded; only
+    what comes after them is decided anew. Raises APIError (with `attempts`, the number made): that
+    of the last attempt, or of a chain of which nobody answered `exec.api.unavailable`; LimitError
+    when the reservation does not fit.
     """
     run = state.run
+    target, prefix = caller.targets[0], ""
+    failures: _Failures | None = None
+    if caller.chain:
+        failures = _Failures(caller, request, state)
+        target, request = await failures.begin()
     asked = _fingerprint(request, caller.settings)
-    reserve = _reservation(caller, request, state)
+    reserve = _reservation(caller, target, request, state)
     number = 0
     while True:
         number += 1
-        attempt = _Attempt(caller, request, state, reserve)
+        pull = Pull(caller, target, request, state, reserve, number, prefix)
         fresh = state.unrecorded()
-        intent: Mapping[str, JSON] = (
+        intent: dict[str, JSON] = (
             {"messages": [message.to_json() for message in fresh]} if fresh else {}
         )
+        if target is not caller.targets[0]:
+            intent["target"] = target.spec
         if run.wants("api.request"):
-            run.signal("api.request", _described(caller, request, number))
+            run.signal("api.request", _described(target, request, number))
         try:
             data = await run.effect(
                 "model",
                 str(number - 1),
-                attempt.make,
+                pull.make,
                 request=asked,
                 safety=Safety.IDEMPOTENT,
                 intent=intent,
                 reserve_nano=reserve,
-                aborted=attempt.spent,
+                aborted=pull.spent,
             )
         except APIError as error:
-            error.attempts = number
-            wait = None if attempt.released else caller.retry.delay_s(error, number, run.dice)
-            if wait is None or not _in_time(wait, run):
-                raise
-            run.signal(
-                "api.retry",
-                {
-                    "attempt": number,
-                    "code": error.code.value,
-                    "category": error.category.value,
-                    "error": str(error),
-                    "delay_s": wait,
-                },
-            )
-            await run.sleep(wait)
+            if failures is None:
+                failures = _Failures(caller, request, state)
+            target, request, prefix = await failures.after(error, number)
+            asked = _fingerprint(request, caller.settings)
+            reserve = _reservation(caller, target, request, state)
             continue
         except BaseException:
+            caller.health.release(target.place, run.id)
             if not run.has_begun("model", str(number - 1)):
                 state.untold(fresh)
             raise
-        return attempt.response or _recorded(data), data
+        return pull.response or _recorded(data), data
+
+
+class _Failures:
+    """What becomes of one call whose attempts fail: waits, signals, and who is asked next."""
+
+    __slots__ = ("_caller", "_course", "_partial", "_released", "_request", "_run", "_state")
+
+    def __init__(self, caller: Caller, request: Request, state: PipelineState) -> None:
+        self._caller = caller
+        self._request = request
+        """To the first target."""
+        self._state = state
+        self._run = state.run
+        targets = caller.targets
+        self._course = Course(
+            [target.spec for target in targets],
+            [target.place for target in targets],
+            caller.health,
+        )
+        self._partial = ""
+        """What has been said of the answer, and is to be continued."""
+        self._released = 0
+        """Characters of it that listeners were given."""
+
+    async def begin(self) -> tuple[Target, Request]:
+        """Who of a chain is asked first. Raises APIError when all are benched for longer than the
+        retry policy or the run can wait."""
+        run, course = self._run, self._course
+        begun = run.recorded("model.intent", "0")
+        if begun is not None:
+            course.go(self._index(begun))
+        elif not run.follows_record:
+            for target in self._caller.targets:  # else an outage would tell of a missing price
+                _reservation(self._caller, target, _to(target, self._request), self._state)
+            course.go(await self._first())
+            if course.at:
+                self._tell_routed(0, "benched", "it failed before and cools down")
+        target = self._caller.targets[course.at]
+        return target, _to(target, self._request)
+
+    async def _first(self) -> int:
+        run, course, waits = self._run, self._course, 0
+        while True:
+            now = run.world.monotonic()
+            index = course.first(now, run.id)
+            if index is not None:
+                return index
+            waits += 1
+            error = course.over(None, course.soonest_s(now) + _ROUNDING_S)
+            error.attempts = 0
+            wait = self._caller.retry.delay_s(error, waits, run.dice)
+            if wait is None or not _in_time(wait, run):
+                raise error
+            self._tell_retry(0, error, wait)
+            await run.sleep(wait)
+
+    async def after(self, error: APIError, number: int) -> tuple[Target, Request, str]:
+        """Target, request and beginning of the answer for the attempt after number `number`.
+        Raises the error of the call when there is none."""
+        run, course, caller = self._run, self._course, self._caller
+        error.attempts = number
+        course.failed(error)
+        stays = bool(error.released) and caller.after_release == "stop"
+        if stays or verdict(error) is Verdict.FINAL:
+            raise error
+        # the dice are thrown for recorded attempts too, so that those after them are the same
+        wait = None
+        if course.may_repeat(error):
+            wait = caller.retry.delay_s(error, course.tries, run.dice)
+        before = course.at
+        index = self._next(wait, number)
+        if index is None:
+            failed = course.over(error)
+            failed.attempts = number
+            raise failed
+        course.go(index)
+        if index == before:
+            self._tell_retry(number, error, wait or 0.0)
+        else:
+            self._tell_routed(before, error.code.value, str(error))
+        if error.released:
+            self._begin_anew(error, number)
+        if index == before:
+            await run.sleep(wait or 0.0)
+        target = caller.targets[index]
+        request = _to(target, self._request)
+        if self._partial:
+            request.messages = continuing(request.messages, self._partial)
+        return target, request, self._partial
+
+    def _next(self, wait: float | None, number: int) -> int | None:
+        run = self._run
+        begun = run.recorded("model.intent", str(number))
+        if begun is not None:
+            return self._index(begun)
+        if run.follows_record:
+            return None
+        again = wait is not None and _in_time(wait, run)
+        return self._course.next(again, run.world.monotonic(), run.id)
+
+    def _index(self, begun: Event) -> int:
+        """Of the target that a recorded intent names."""
+        spec = begun.data.get("target")
+        if spec is None:
+            return 0
+        for index, target in enumerate(self._caller.targets):
+            if target.spec == spec:
+                return index
+        raise JournalError(
+            f"Run {self._run.id} cannot go on: it had asked {spec!r}, which is not in its chain "
+            "of models any more.",
+            code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
+            hint="Put it back into the chain, or start a new run.",
+        )
+
+    def _begin_anew(self, error: APIError, number: int) -> None:
+        """Listeners have a part of an answer that ends here: it is continued, or discarded."""
+        self._released += error.released
+        if error.partial:
+            self._partial += error.partial
+            return
+        self._partial = ""
+        self._run.signal("api.stream_restart", {"attempt": number, "released": self._released})
+        self._released = 0
+
+    def _tell_retry(self, number: int, error: APIError, wait: float) -> None:
+        self._run.signal(
+            "api.retry",
+            {
+                "attempt": number,
+                "code": error.code.value,
+                "category": error.category.value,
+                "error": str(error),
+                "delay_s": wait,
+            },
+        )
+
+    def _tell_routed(self, before: int, reason: str, error: str) -> None:
+        targets = self._caller.targets
+        self._run.signal(
+            "api.model_routed",
+            {
+                "from": targets[before].spec,
+                "to": targets[self._course.at].spec,
+                "reason": reason,
+                "error": error,
+            },
+        )
+
+
+def _to(target: Target, request: Request) -> Request:
+    """The same request, to this target."""
+    return replace(request, model=target.model.name, effort=target.effort)
 
 
 def _in_time(wait: float, run: RunContext) -> bool:
-    """The run's time is not over before the wait is; a wait that is recorded was in time."""
-    return run.replaying or run.world.monotonic() + wait <= run.bounds.deadline
+    """The run's time is not over before the wait is."""
+    return run.world.monotonic() + wait <= run.bounds.deadline
 
 
 def _recorded(data: Mapping[str, JSON]) -> Response:
@@ -127,109 +262,10 @@ def _recorded(data: Mapping[str, JSON]) -> Response:
         ) from None
 
 
-class _Attempt:
-    """One attempt: pulls the stream, tells listeners, remembers what it cost so far."""
-
-    __slots__ = ("_caller", "_request", "_reserve", "_state", "_usage", "released", "response")
-
-    def __init__(
-        self, caller: Caller, request: Request, state: PipelineState, reserve: int
-    ) -> None:
-        self._caller = caller
-        self._request = request
-        self._state = state
-        self._reserve = reserve
-        self._usage = NO_USAGE
-        self.released = False
-        """A listener was given a piece of the answer."""
-        self.response: Response | None = None
-
-    async def make(self) -> Mapping[str, JSON]:
-        run, caller = self._state.run, self._caller
-        request = self._request
-        heard = request.stream and run.heard
-        clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
-        stream = caller.model.stream(request, world=run.world)
-        response: Response | None = None
-        try:
-            while (item := await clocks.next(stream)) is not None:
-                if isinstance(item, Response):
-                    response = item  # always the last
-                    break
-                if isinstance(item, UsageDelta):
-                    self._usage = item.usage
-                elif heard:
-                    self.released |= _release(item, self._state)
-                    if run.crowded:
-                        await run.room()
-        except APIError as error:
-            self._usage = error.usage or self._usage
-            raise
-        finally:
-            clocks.close()
-            if isinstance(stream, AsyncGenerator):
-                await stream.aclose()
-        if response is None:
-            raise APIError(
-                "The model's stream ended without an answer.",
-                code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
-            )
-        self._usage = response.usage
-        if response.extra.get("dropped"):
-            _tell_dropped(caller.model, response, self._state)
-        taken = self._state.messages.call_ids
-        response.content = own_ids(response.content, taken, run.world.new_id)
-        response.cost_nano = self._cost(response.model or request.model)
-        self.response = response
-        return response.to_json()
-
-    def spent(self) -> Mapping[str, JSON]:
-        """What a failed or cancelled attempt has used, as far as the provider told."""
-        if self._usage is NO_USAGE:
-            return {}
-        return {"usage": self._usage.to_json(), "cost": self._cost(self._request.model)}
-
-    def _cost(self, model: str) -> int:
-        # a kind of token without a price: under a cost limit it is not free, but what was set aside
-        cost = self._caller.price(self._usage, model)
-        return self._reserve if cost is None else cost
-
-
-def _tell_dropped(model: Model, response: Response, state: PipelineState) -> None:
-    """Tell listeners what was asked for and not sent: of each model and field once a run."""
-    dropped = response.extra["dropped"]
-    names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
-    fresh = [name for name in names if (model.provider, model.name, name) not in state.unsupported]
-    state.unsupported.update([(model.provider, model.name, name) for name in fresh])
-    if fresh:
-        state.run.signal(
-            "llm_client.feature_unsupported",
-            {"provider": model.provider, "model": model.name, "fields": fresh},
-        )
-
-
-def _release(item: TextDelta | ThinkingDelta | ToolInputDelta, state: PipelineState) -> bool:
-    """Tell listeners of this kind of piece; whether there were any."""
-    run = state.run
-    if isinstance(item, TextDelta):
-        heard = run.wants("text.delta")
-        run.signal("text.delta", {"text": item.text})
-    elif isinstance(item, ThinkingDelta):
-        heard = run.wants("thinking.delta")
-        run.signal("thinking.delta", {"text": item.text})
-    else:
-        heard = run.wants("tool.input_delta")
-        run.signal(
-            "tool.input_delta",
-            {"index": item.index, "name": item.name, "partial_json": item.partial_json},
-        )
-    return heard
-
-
-def _described(caller: Caller, request: Request, number: int) -> Mapping[str, JSON]:
+def _described(target: Target, request: Request, number: int) -> Mapping[str, JSON]:
     return {
         "model": request.model,
-        "provider": caller.model.provider,
+        "provider": target.model.provider,
         "attempt": number,
         "message_count": len(request.messages),
         "has_tools": bool(request.tools),
@@ -237,7 +273,7 @@ def _described(caller: Caller, request: Request, number: int) -> Mapping[str, JS
     }
 
 
-def _reservation(caller: Caller, request: Request, state: PipelineState) -> int:
+def _reservation(caller: Caller, target: Target, request: Request, state: PipelineState) -> int:
     """An upper estimate of the call's price in nano-dollars, to set aside before it is made.
 
     A byte is counted as a third of a token, which is more than English or code have; the prompt
@@ -248,12 +284,16 @@ def _reservation(caller: Caller, request: Request, state: PipelineState) -> int:
     if limits.max_cost_usd is None:
         return 0
     size = state.context_size + len(request.system.encode("utf-8", "surrogatepass"))
+    for message in request.messages[len(state.context) :]:  # what an answer is continued with
+        size += len(canonical_message(message))
     prompt = (size + sum([tool.size for tool in request.tools])) // 3 + 16
     answer = request.max_tokens + (request.thinking_tokens or 0)
-    price = caller.price(Usage(input_tokens=prompt, output_tokens=answer), request.model)
+    price = caller.price(
+        Usage(input_tokens=prompt, output_tokens=answer), request.model, target.model
+    )
     if price is not None and request.cache is not NO_MARKS:
         written = Usage(cache_creation_input_tokens=prompt, output_tokens=answer)
-        price = max(price, caller.price(written, request.model) or 0)
+        price = max(price, caller.price(written, request.model, target.model) or 0)
     if price is None and not limits.allow_unpriced:
         raise APIError(
             f"The price of {request.model!r} is not known, and this run has a cost limit.",

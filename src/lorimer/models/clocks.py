@@ -19,6 +19,7 @@ from lorimer.core.alarm import Alarm
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import NO_USAGE, Delta, Response, UsageDelta
+from lorimer.core.waiting import when_it_waits
 
 FIRST_PIECE: Final = 2.5
 """The first content may take this many times the idle limit."""
@@ -32,6 +33,8 @@ class Clocks:
         x 2.5 to the first; an item that only reports usage is no content, and the time the
         consumer takes is not counted. total: `model_timeout_s` for the whole call.
     `streamed` False: the answer comes in one piece, so only the total counts.
+
+    They run from the first time that the call waits.
     """
 
     __slots__ = (
@@ -42,7 +45,7 @@ class Clocks:
         "_idle",
         "_left",
         "_limits",
-        "_loop",
+        "_running",
         "_since",
         "_task",
         "_total",
@@ -54,17 +57,26 @@ class Clocks:
         """For a call that the calling task makes."""
         self._alarm = alarm
         self._limits = limits
-        self._loop = alarm.loop
-        self._since = now = self._loop.time()
-        self._total = now + limits.model_timeout_s
-        self._connect = now + limits.connect_timeout_s if streamed else inf
+        self._running = False
+        self._since = 0.0
+        self._total = limits.model_timeout_s
+        self._connect = limits.connect_timeout_s if streamed else inf
+        """This and the total: seconds, and once it runs, points in time."""
         self._idle = self._left = limits.idle_timeout_s * FIRST_PIECE if streamed else inf
-        self._task = asyncio.current_task(self._loop)
-        self._before = 0 if self._task is None else self._task.cancelling()
+        self._task: asyncio.Task[object] | None = None
+        self._before = 0
         self._clock = ""
-        self._waiting = True
+        self._waiting = False
         self._usage = NO_USAGE
-        alarm.watch(self)
+
+    def _run(self) -> None:
+        self._running = self._waiting = True
+        self._since = now = self._alarm.loop.time()
+        self._total += now
+        self._connect += now
+        self._task = asyncio.current_task(self._alarm.loop)
+        self._before = 0 if self._task is None else self._task.cancelling()
+        self._alarm.watch(self)
 
     async def next(self, stream: AsyncIterator[Delta | Response]) -> Delta | Response | None:
         """The next item of `stream`; None: it has ended.
@@ -72,10 +84,14 @@ class Clocks:
         Raises APIError `exec.api.timeout` naming the clock that ran out, with the usage that was
         reported until then. Called by the task that made this.
         """
-        self._since = self._loop.time()
-        self._waiting = True
+        piece = stream.__anext__()
+        if self._running:
+            self._since = self._alarm.loop.time()
+            self._waiting = True
+        else:
+            piece = when_it_waits(piece, self._run)
         try:
-            item = await stream.__anext__()
+            item = await piece
         except StopAsyncIteration:
             return None
         except asyncio.CancelledError:
@@ -89,10 +105,12 @@ class Clocks:
         self._connect = inf
         if isinstance(item, UsageDelta):
             self._usage = item.usage
-            self._left -= self._loop.time() - self._since
+            if self._running:
+                self._left -= self._alarm.loop.time() - self._since
         elif self._left != self._limits.idle_timeout_s:
             self._idle = self._left = self._limits.idle_timeout_s
-            self._alarm.sooner(self)
+            if self._running:
+                self._alarm.sooner(self)
         return item
 
     def deadline(self) -> float:
@@ -137,4 +155,5 @@ class Clocks:
 
     def close(self) -> None:
         """The call is over."""
-        self._alarm.forget(self)
+        if self._running:
+            self._alarm.forget(self)

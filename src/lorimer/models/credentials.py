@@ -15,6 +15,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
         "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+        "google": ("GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
         "openrouter": ("OPENROUTER_API_KEY", "LORIMER_OPENROUTER_BASE_URL"),
         "vllm": ("VLLM_API_KEY", "LORIMER_VLLM_BASE_URL"),
         "ollama": ("OLLAMA_API_KEY", "LORIMER_OLLAMA_BASE_URL"),
@@ -23,6 +24,18 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 """The vendors' own variables: key, base URL. Ours where they have none."""
+
+OPENAI_API: Final = "LORIMER_OPENAI_API"
+"""Which wire of OpenAI: `chat` or `responses`, as `extras["api"]`; see `models/openai.py`."""
+FIRST: Final[Mapping[str, str]] = MappingProxyType({"google": "GOOGLE_API_KEY"})
+"""Another variable for the key, which wins where both are set, as in the vendor's own SDK."""
+
+
+def key_variable(provider: str, env: Mapping[str, str]) -> str:
+    """The variable that has, or should have, the key of a provider in VARIABLES."""
+    first = FIRST.get(provider, "")
+    return first if env.get(first, "").strip() else VARIABLES[provider][0]
+
 
 LOCAL: Final = frozenset({"vllm", "ollama", "lmstudio", "llamacpp"})
 """Servers that people run themselves, mostly without keys."""
@@ -78,7 +91,8 @@ class ProviderCredentials:
     default_headers: Mapping[str, str]
     """Sent with every request; values are not shown by repr."""
     extras: Mapping[str, str]
-    """What only this provider wants; values are not shown by repr."""
+    """What only this provider wants; values are not shown by repr. `api`, which wire of OpenAI,
+    is no secret."""
 
     def __init__(
         self,
@@ -103,7 +117,8 @@ class ProviderCredentials:
 
     def redact(self, text: str) -> str:
         """`text` with every secret of these credentials replaced. For error messages."""
-        secrets = [self.api_key.reveal(), *self.default_headers.values(), *self.extras.values()]
+        extras = [value for name, value in self.extras.items() if name != "api"]
+        secrets = [self.api_key.reveal(), *self.default_headers.values(), *extras]
         # Short values ("1", "true", the placeholder "none") would garble the text and hide nothing.
         for secret in sorted(filter(lambda value: len(value) >= 6, secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
@@ -139,15 +154,18 @@ class CredentialBundle:
     def get(self, provider: str) -> ProviderCredentials | None:
         """What is known, with gaps filled from the environment; None: nothing."""
         given = self.by_provider.get(provider)
-        key_name, url_name = VARIABLES.get(provider, ("", ""))
         env = os.environ if self.env is None else self.env
-        url = env.get(url_name, "")
+        url = env.get(VARIABLES[provider][1], "") if provider in VARIABLES else ""
+        key_there = env.get(key_variable(provider, env), "") if provider in VARIABLES else ""
+        api = env.get(OPENAI_API, "") if provider == "openai" else ""
+        extras = {"api": api} if api else {}
         if given is None:
-            found = ProviderCredentials(env.get(key_name, ""), url)
+            found = ProviderCredentials(key_there, url, extras=extras)
             return found if found.api_key or found.base_url else None
         # A key goes only where it was meant for: the variable's is not sent to a URL given here.
-        key = given.api_key or ("" if given.base_url else env.get(key_name, ""))
-        return ProviderCredentials(key, given.base_url or url, given.default_headers, given.extras)
+        key = given.api_key or ("" if given.base_url else key_there)
+        extras |= given.extras
+        return ProviderCredentials(key, given.base_url or url, given.default_headers, extras)
 
     def require(self, provider: str) -> ProviderCredentials:
         """Like `get`. Raises ConfigError `exec.api.no_client` when there is no key, naming the

@@ -14,9 +14,9 @@ from typing import Final
 import httpx2
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.jsonable import JSON, clean
+from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import NO_USAGE, Usage
-from lorimer.models.credentials import VARIABLES, ProviderCredentials
+from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials
 from lorimer.models.wires.sse import parse_json
 
 NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
@@ -40,11 +40,14 @@ _TOO_LONG: Final = re.compile(
 _NO_MONEY: Final = re.compile(
     r"credit balance is too low|exceeded your current quota|insufficient credits", re.I
 )
+_NO_QUOTA: Final = re.compile(r"\blimit: 0\b|credits are depleted", re.I)
+"""Of Google, which speaks of the quota when it means the rate, too."""
 _NOT_HERE: Final = re.compile(
     r"country, region, or territory not supported|location is not supported|request not allowed",
     re.I,
 )
 """The vendor does not serve the place that the request comes from: OpenAI, Google, Anthropic."""
+_DELAY: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]+)?)s", re.ASCII)
 
 _Code = ExecutorErrorCode
 
@@ -68,6 +71,27 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
     "internal_server_error": _Code.EXEC_API_SERVER_ERROR,
     "invalid_request_error": _Code.EXEC_API_BAD_REQUEST,
     "not_found_error": _Code.EXEC_API_BAD_REQUEST,
+    **dict.fromkeys(
+        (
+            "invalid_prompt data_residency_mismatch bio_policy misalignment_policy_violation"
+            " invalid_image invalid_image_format invalid_base64_image invalid_image_url"
+            " image_too_large image_too_small image_parse_error image_content_policy_violation"
+            " invalid_image_mode image_file_too_large unsupported_image_media_type"
+            " empty_image_file image_file_not_found"
+        ).split(),
+        _Code.EXEC_API_BAD_REQUEST,
+    ),
+    # Google's, which are those of gRPC.
+    "UNAUTHENTICATED": _Code.EXEC_API_AUTH_INVALID_KEY,
+    "PERMISSION_DENIED": _Code.EXEC_API_AUTH_INVALID_KEY,
+    "RESOURCE_EXHAUSTED": _Code.EXEC_API_RATE_LIMITED,
+    "INVALID_ARGUMENT": _Code.EXEC_API_BAD_REQUEST,
+    "FAILED_PRECONDITION": _Code.EXEC_API_BAD_REQUEST,
+    "NOT_FOUND": _Code.EXEC_API_BAD_REQUEST,
+    "DEADLINE_EXCEEDED": _Code.EXEC_API_SERVER_ERROR,
+    "UNAVAILABLE": _Code.EXEC_API_SERVER_ERROR,
+    "INTERNAL": _Code.EXEC_API_SERVER_ERROR,
+    "CANCELLED": _Code.EXEC_API_SERVER_ERROR,
 }
 """Where there is no status to go by: an error in the middle of a stream."""
 
@@ -80,6 +104,7 @@ _BY_STATUS: Final[Mapping[int, ExecutorErrorCode]] = {
     413: _Code.EXEC_API_TOKEN_LIMIT,
     425: _Code.EXEC_API_SERVER_ERROR,
     429: _Code.EXEC_API_RATE_LIMITED,
+    499: _Code.EXEC_API_SERVER_ERROR,  # Google gave the work up; nobody here had left
 }
 
 
@@ -93,8 +118,10 @@ def status_error(
     credentials: ProviderCredentials,
 ) -> APIError:
     """The error of an answer whose status is not 2xx. `now`: seconds since the epoch."""
-    kinds, message = error_parts(body.decode("utf-8", "replace"))
+    error = _error_in(body.decode("utf-8", "replace"))
+    kinds, message = _parts(error)
     code = _status_code(status, kinds, message)
+    wait = retry_after(headers, now)
     if 300 <= status < 400:
         message = "a redirect, which is not followed: the base URL is wrong"
     shown = _short(credentials.redact(message))
@@ -103,7 +130,7 @@ def status_error(
         code=code,
         hint=_hint(code, provider, message),
         status=status,
-        retry_after_s=retry_after(headers, now),
+        retry_after_s=_retry_delay(error) if wait is None else wait,
     )
 
 
@@ -126,6 +153,7 @@ def event_error(
         f"{provider} broke off its answer: {shown}",
         code=code,
         hint=_hint(code, provider, message),
+        retry_after_s=_retry_delay(error),
         usage=usage if usage is not NO_USAGE else None,
     )
 
@@ -155,17 +183,23 @@ def incomplete(
 def error_parts(body: str) -> tuple[list[str], str]:
     """The names an error body gives itself (type, code) and its message.
 
-    Known shapes: `{"error": {...}}`, `{"error": "..."}`, `{"message": ...}`, `{"detail": ...}`,
-    and text that is not JSON.
+    Known shapes: `{"error": {...}}`, the same in an array, `{"error": "..."}`, `{"message": ...}`,
+    `{"detail": ...}`, and text that is not JSON.
     """
+    return _parts(_error_in(body))
+
+
+def _error_in(body: str) -> JSON:
     try:
         value = parse_json(body)
     except ValueError:
         # A proxy's HTML page says nothing to anybody.
-        return [], "" if body.lstrip().startswith("<") else body
+        return "" if body.lstrip().startswith("<") else body
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if isinstance(value, Mapping) and value.get("error"):
         value = value["error"]
-    return _parts(value)
+    return value
 
 
 def _parts(error: JSON) -> tuple[list[str], str]:
@@ -174,8 +208,30 @@ def _parts(error: JSON) -> tuple[list[str], str]:
     if not isinstance(error, Mapping):
         return [], ""
     kinds = [str(error[key]) for key in ("code", "type", "status") if error.get(key)]
+    for detail in _details(error):
+        if isinstance(reason := detail.get("reason"), str):
+            kinds.insert(0, reason)  # tells more than the status
+        if "PerDay" in dumps(detail.get("violations", "")):
+            kinds.insert(0, "insufficient_quota")  # waiting for tomorrow is no retry
     message = error.get("message") or error.get("detail") or ""
     return kinds, message if isinstance(message, str) else str(message)
+
+
+def _details(error: JSON) -> list[Mapping[str, JSON]]:
+    """Google's details of an error: ErrorInfo, QuotaFailure, RetryInfo and others."""
+    details = error.get("details") if isinstance(error, Mapping) else None
+    return (
+        [item for item in details if isinstance(item, Mapping)] if isinstance(details, list) else []
+    )
+
+
+def _retry_delay(error: JSON) -> float | None:
+    """Seconds that the body asks us to wait (Google's RetryInfo), if they make sense."""
+    for detail in _details(error):
+        match = _DELAY.fullmatch(str(detail.get("retryDelay", "")))
+        if match is not None and float(match[1]) <= MAX_RETRY_AFTER_S:
+            return float(match[1])
+    return None
 
 
 def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
@@ -184,7 +240,11 @@ def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
         code = _BY_KIND.get(kind)
         if code in (_Code.EXEC_API_TOKEN_LIMIT, _Code.EXEC_API_TERMINAL):
             return code
-    final = _NO_MONEY.search(message) or _NOT_HERE.search(message)
+    if "API_KEY_INVALID" in kinds:
+        expired = "expired" in message.lower()
+        return _Code.EXEC_API_AUTH_EXPIRED if expired else _Code.EXEC_API_AUTH_INVALID_KEY
+    none_left = _NO_QUOTA if "RESOURCE_EXHAUSTED" in kinds else _NO_MONEY
+    final = none_left.search(message) or _NOT_HERE.search(message)
     return _Code.EXEC_API_TERMINAL if final else None
 
 
@@ -202,7 +262,9 @@ def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCo
 
 
 def _hint(code: ExecutorErrorCode, provider: str, message: str) -> str:
-    variable = VARIABLES.get(provider, ("",))[0]
+    variable = " or ".join(
+        filter(None, (VARIABLES.get(provider, ("",))[0], FIRST.get(provider, "")))
+    )
     match code:
         case _Code.EXEC_API_AUTH_INVALID_KEY | _Code.EXEC_API_AUTH_EXPIRED if variable:
             return f"Check {variable} and what the key may use."

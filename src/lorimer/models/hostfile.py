@@ -24,11 +24,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import problems_of, read_document
-from lorimer.core.model import Model
+from lorimer.core.model import Model, TraceSink, UsageSink
 from lorimer.core.world import World
 from lorimer.models.compatible import KINDS, NO_TOOLS, PROFILES, Compatible
 from lorimer.models.credentials import VARIABLES, CredentialBundle, is_url
 from lorimer.models.fitting import changes
+from lorimer.models.health import Health
 from lorimer.models.pricing import Price, Prices
 from lorimer.models.redirected import Redirected
 from lorimer.models.registry import PROVIDERS, Models, ProviderFactory
@@ -97,6 +98,10 @@ class Host:
         credentials: CredentialBundle | None = None,
         world: World | None = None,
         providers: Mapping[str, Model | ProviderFactory | str] | None = None,
+        *,
+        health: Health | None = None,
+        usage_sink: UsageSink | None = None,
+        trace_sink: TraceSink | None = None,
     ) -> Models:
         """Models as the file says; what is given here wins over it. Raises ConfigError for
         capabilities of a provider that nobody knows."""
@@ -107,6 +112,9 @@ class Host:
             {**self.providers, **(providers or {})},
             tiers=self.tiers,
             windows=Windows(self.windows),
+            health=health,
+            usage_sink=usage_sink,
+            trace_sink=trace_sink,
         )
         for target, able in self.capabilities.items():
             made.configure_capabilities(target, **able)

@@ -1,28 +1,49 @@
-"""OpenAI's Chat Completions wire, there and at any base URL that speaks it, through the official
-SDK, whose types stop here.
+"""OpenAI's two wires, there and at any base URL that speaks one, through the official SDK, whose
+types stop here.
 
-The SDK addresses, signs and sends. Its retries, time-outs and models of requests and chunks are
-not used: `chat_request` writes, `chat_answer` reads.
+The SDK addresses, signs and sends. Its retries, time-outs and models of requests and events are
+not used: `wires/responses_*` and `wires/chat_*` write and read. Which of the two it is,
+`OpenAIModel.api` decides, and nobody else.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from typing import Final, Literal, TypeAlias
 
 import httpx2
 import openai
 
+from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
+from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.world import World
-from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
+from lorimer.models.credentials import OPENAI_API, ProviderCredentials
+from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
+from lorimer.models.wires import chat_request, responses_request
 from lorimer.models.wires.chat_answer import ChatAnswer
-from lorimer.models.wires.chat_request import encode, endpoint
-from lorimer.models.wires.shared import encode_body, exchange, writing
+from lorimer.models.wires.chat_request import Encoded, endpoint
+from lorimer.models.wires.responses_answer import ResponsesAnswer
+from lorimer.models.wires.shared import (
+    array,
+    encode_body,
+    exchange,
+    mapping,
+    read_json,
+    string,
+    writing,
+)
+
+Api: TypeAlias = Literal["responses", "chat"]
 
 OFFICIAL_URL = "https://api.openai.com/v1"
+PATHS: Final = {"responses": "/responses", "chat": "/chat/completions"}
+
+LOOKUP_S: Final = 30.0
+"""How long counting tokens and listing models may take."""
 
 
 class _Client(openai.AsyncOpenAI):
@@ -46,7 +67,10 @@ class _Client(openai.AsyncOpenAI):
 
 
 class OpenAIModel:
-    """A model of OpenAI, or of a server that speaks its dialect."""
+    """A model of OpenAI, or of a server that speaks its dialect.
+
+    Raises ConfigError when the credentials ask for a wire that does not exist.
+    """
 
     def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
         self.provider = spec.provider
@@ -55,6 +79,8 @@ class OpenAIModel:
         self._effort = spec.effort
         self._context = context
         self._credentials = context.require(self.provider)
+        self._official = endpoint(self._credentials.base_url, spec.model).official
+        self._api: Api | None = _known(self._credentials.extras.get("api", ""))
         self._client: _Client | None = None
 
     @property
@@ -63,6 +89,13 @@ class OpenAIModel:
         base_url = self._credentials.base_url
         return self._context.windows.tokens(self.provider, self.name, base_url=base_url)
 
+    def api(self, request: Request) -> Api:
+        """Which wire a request goes by: as it asks itself (`model.api` of a manifest); else as
+        the credentials say (`extras["api"]`, or the variable LORIMER_OPENAI_API); else Responses
+        at OpenAI and Chat at any other base URL. Raises ConfigError for another name."""
+        usual: Api = "responses" if self._official else "chat"
+        return _known(request.api) or self._api or usual
+
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         """Nano-dollars, by the price table."""
         return self._context.prices.nano(
@@ -70,39 +103,94 @@ class OpenAIModel:
         )
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
-        """One call of `/chat/completions`; see `core.model.Model.stream`."""
-        answer = ChatAnswer(self.provider, self._credentials)
+        """One call; see `core.model.Model.stream`."""
+        api = self.api(request)
+        assembler = ResponsesAnswer if api == "responses" else ChatAnswer
+        answer = assembler(self.provider, self._credentials)
 
         async def send() -> httpx2.Response:
-            target = endpoint(self._credentials.base_url, request.model)
             with writing(self.provider):
-                encoded = encode(request, self._effort, target)
-                content = encode_body(encoded.body)
-            answer.dropped = encoded.dropped
-            answer.sent = len(content)
-            return await self._post(content, world)
+                encoded = self._encode(request, api)
+            while True:
+                with writing(self.provider):
+                    content = encode_body(encoded.body)
+                answer.dropped = encoded.dropped
+                answer.sent = len(content)
+                try:
+                    return await self._send(PATHS[api], content, world)
+                except openai.APIStatusError as error:
+                    spared = api == "responses" and responses_request.leave_out(
+                        encoded, error.response.content
+                    )
+                    if not spared:
+                        # Not from it: the SDK's error holds the request, and with it the key.
+                        raise self._refused(error, world) from None
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 
-    async def _post(self, content: bytes, world: World) -> httpx2.Response:
+    async def count_tokens(self, request: Request, *, world: World) -> int:
+        """See `core.model.CountsTokens`; by `/responses/input_tokens`, which other servers mostly
+        do not have: their answer is then `exec.api.bad_request`. At most LOOKUP_S seconds."""
+        with writing(self.provider):
+            body = self._encode(request, "responses").body
+            wanted = {name: body[name] for name in responses_request.COUNTED if name in body}
+            content = encode_body(wanted)
+        found = await self._look_up("/responses/input_tokens", content, world)
         try:
-            response = await self._sdk(world).post(
-                "/chat/completions",
-                content=content,
-                cast_to=httpx2.Response,
-                stream=True,
-                stream_cls=openai.AsyncStream[object],
-            )
+            counted = mapping(found)["input_tokens"]
+        except (TypeError, KeyError) as error:
+            raise incomplete(self.provider, "it holds no count", cause=error) from error
+        if not isinstance(counted, int):
+            raise incomplete(self.provider, f"{counted!r} is no count")
+        return counted
+
+    async def list_models(self, *, world: World) -> list[str]:
+        """See `core.model.ListsModels`; by `/models`. At most LOOKUP_S seconds."""
+        found = await self._look_up("/models", None, world)
+        try:
+            return [string(mapping(one)["id"]) for one in array(mapping(found)["data"])]
+        except (TypeError, KeyError) as error:
+            raise incomplete(self.provider, "it is no list of models", cause=error) from error
+
+    def _encode(self, request: Request, api: Api) -> Encoded:
+        target = endpoint(self._credentials.base_url, request.model)
+        wire = responses_request if api == "responses" else chat_request
+        return wire.encode(request, self._effort, target)
+
+    async def _look_up(self, path: str, content: bytes | None, world: World) -> JSON:
+        try:
+            async with asyncio.timeout(LOOKUP_S):
+                return await read_json(self.provider, await self._send(path, content, world))
         except openai.APIStatusError as error:
-            answered = error.response
-            raise status_error(
-                self.provider,
-                answered.status_code,
-                answered.headers,
-                answered.content,
-                now=world.time(),
-                credentials=self._credentials,
-            ) from None  # the SDK's error holds the request, and with it the key
+            raise self._refused(error, world) from None
+        except TimeoutError as error:
+            raise APIError(
+                f"{self.provider} did not answer within {LOOKUP_S:g} s",
+                code=ExecutorErrorCode.EXEC_API_TIMEOUT,
+                cause=error,
+            ) from error
+
+    async def _send(self, path: str, content: bytes | None, world: World) -> httpx2.Response:
+        """POST the content, or GET. Raises APIError, and the SDK's APIStatusError."""
+        client = self._sdk(world)
+        try:
+            if content is None:
+                response = await client.get(
+                    path,
+                    cast_to=httpx2.Response,
+                    stream=True,
+                    stream_cls=openai.AsyncStream[object],
+                )
+            else:
+                response = await client.post(
+                    path,
+                    content=content,
+                    cast_to=httpx2.Response,
+                    stream=True,
+                    stream_cls=openai.AsyncStream[object],
+                )
+        except openai.APIStatusError:
+            raise
         except (openai.OpenAIError, *NETWORK_ERRORS) as error:
             cause = error.__cause__ or error
             raise network_error(self.provider, cause, self._credentials) from cause
@@ -110,8 +198,35 @@ class OpenAIModel:
         assert isinstance(response, httpx2.Response)
         return response
 
+    def _refused(self, error: openai.APIStatusError, world: World) -> APIError:
+        answered = error.response
+        return status_error(
+            self.provider,
+            answered.status_code,
+            answered.headers,
+            answered.content,
+            now=world.time(),
+            credentials=self._credentials,
+        )
+
     def _sdk(self, world: World) -> _Client:
         http = self._context.http.get((self.provider, self._credentials.base_url), world)
         if self._client is None or self._client.http is not http:
             self._client = _Client(self._credentials, http)
         return self._client
+
+
+def _known(api: str) -> Api | None:
+    """The wire of that name; None: none is named. Raises ConfigError."""
+    match api:
+        case "":
+            return None
+        case "responses":
+            return "responses"
+        case "chat":
+            return "chat"
+        case _:
+            raise ConfigError(
+                f"OpenAI has no wire {api!r}: it is 'responses' or 'chat'",
+                hint=f"Look at model.api, extras['api'] of the credentials, and {OPENAI_API}.",
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -21,6 +22,8 @@ CEILING_USD: Final = 0.01
 """What one check may cost."""
 MAX_TOKENS: Final = 256
 _MIN_TOKENS: Final = 16
+_NO_MODEL: Final = re.compile(r"\bmodels?[^/\w]|\bmodels/\S+ is not found", re.I)
+"""What a provider says of a model that it does not have; not of a path that has the word in it."""
 _PROMPT_TOKENS: Final = 400
 """More than the question and the tool have."""
 _ASK: Final = "Call the tool `ready` with ok set to true. If you have no tools, answer: ok."
@@ -150,7 +153,7 @@ def advice(error: LorimerError, held: Standing | None) -> str:
     where = f" {url}" if url else ""
     code = error.code
     if isinstance(error, APIError) and error.status in (404, 405):
-        if "model" in str(error).partition(": ")[2].lower():
+        if _NO_MODEL.search(str(error).partition(": ")[2]):
             return "Check the model's name."
         return f"Check the base URL{where}: an OpenAI-compatible one mostly ends in /v1."
     match code:

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
-from lorimer.core.model import Capabilities, Capable, Model
+from lorimer.core.model import Capabilities, Capable, Model, Target, TraceSink, UsageSink
 from lorimer.core.world import World
 from lorimer.models import discovery
 from lorimer.models.compatible import Compatible
-from lorimer.models.credentials import CredentialBundle, ProviderCredentials
+from lorimer.models.credentials import CredentialBundle, ProviderCredentials, redact_url
 from lorimer.models.fitting import Fitted, changes
+from lorimer.models.health import Health
 from lorimer.models.pricing import Prices
+from lorimer.models.redirected import Redirected
+from lorimer.models.sinks import Sinks
 from lorimer.models.spec import ModelSpec, parse_spec
 from lorimer.models.tiers import Tiers
 from lorimer.models.windows import Windows
@@ -30,6 +33,7 @@ PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "anthropic": "lorimer.models.anthropic:AnthropicModel",
         "openai": "lorimer.models.openai:OpenAIModel",
+        "google": "lorimer.models.google:GoogleModel",
         "vllm": "lorimer.models.compatible:vllm",
         "ollama": "lorimer.models.compatible:ollama",
         "lmstudio": "lorimer.models.compatible:lmstudio",
@@ -40,8 +44,8 @@ PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Name → `module:factory`, imported when first used."""
 
-PLANNED: Final = frozenset({"google", "claude_code_cli"})
-SDKS: Final = frozenset({"anthropic", "openai"})
+PLANNED: Final = frozenset({"claude_code_cli"})
+SDKS: Final = frozenset({"anthropic", "google", "openai"})
 
 
 class HttpPool:
@@ -102,6 +106,8 @@ class Models:
     providers: more providers, or others under the shipped names: see `register`.
     tiers: what names of tiers and aliases stand for; default: there are none.
     windows: context windows; default: genai-prices alone.
+    health: which models are benched; default: its own, shared by all runs that use this object.
+    usage_sink, trace_sink: are told of every attempt.
     """
 
     def __init__(
@@ -113,7 +119,14 @@ class Models:
         *,
         tiers: Tiers | None = None,
         windows: Windows | None = None,
+        health: Health | None = None,
+        usage_sink: UsageSink | None = None,
+        trace_sink: TraceSink | None = None,
     ) -> None:
+        self.health = health or Health()
+        sinks = Sinks(usage_sink, trace_sink)
+        self.sinks = sinks if usage_sink is not None or trace_sink is not None else None
+        """None: nobody is told."""
         self.context: Final = ProviderContext(
             credentials or CredentialBundle(),
             prices or Prices(now=None if world is None else world.time),
@@ -124,6 +137,7 @@ class Models:
         self._providers: dict[str, Model | ProviderFactory | str] = dict(PROVIDERS)
         self._able: dict[str, dict[str, bool]] = {}
         self._models: dict[str, Model] = {}
+        self._targets: dict[str, tuple[Target, ...]] = {}
         for name, provider in (providers or {}).items():
             self.register(name, provider)
 
@@ -135,12 +149,22 @@ class Models:
         credentials: CredentialBundle | None = None,
         world: World | None = None,
         providers: Mapping[str, Model | ProviderFactory | str] | None = None,
+        health: Health | None = None,
+        usage_sink: UsageSink | None = None,
+        trace_sink: TraceSink | None = None,
     ) -> Models:
         """As a host file says: tiers, aliases, providers, prices, windows, capabilities. What is
         given here wins over it. Raises ConfigError naming every fault of the file at once."""
         from lorimer.models.hostfile import read_host
 
-        return read_host(path).models(credentials, world, providers)
+        return read_host(path).models(
+            credentials,
+            world,
+            providers,
+            health=health,
+            usage_sink=usage_sink,
+            trace_sink=trace_sink,
+        )
 
     def available(self) -> tuple[str, ...]:
         """The names of all providers: registered, in the environment, from packages; sorted."""
@@ -152,6 +176,7 @@ class Models:
         `(spec, context) -> Model`, or `"module:factory"`, imported when first used."""
         self._providers[name.lower()] = provider
         self._models.clear()
+        self._targets.clear()
 
     def get(self, name: str) -> Model | ProviderFactory:
         """The provider of that name, loaded: what was registered, else what LORIMER_PROVIDER_<NAME>
@@ -175,6 +200,7 @@ class Models:
             target = target.lower()
         self._able[target] = self._able.get(target, {}) | changes(able)
         self._models.clear()
+        self._targets.clear()
 
     def expand(self, spec: str) -> list[str]:
         """The specs that a tier, an alias or a chain stands for now, in the order in which they
@@ -193,6 +219,18 @@ class Models:
         if model is None:
             model = self._models[spec] = self._make(self.parse(spec))
         return model
+
+    def targets(self, spec: str) -> tuple[Target, ...]:
+        """The models that a chain, a tier or an alias stands for now, in order; of a single spec
+        that one. The same object again while nothing has changed.
+
+        Raises ConfigError as `resolve` does; of a chain it names every part that cannot be used.
+        """
+        key = spec if not self.tiers.live else ",".join(self.expand(spec))
+        targets = self._targets.get(key)
+        if targets is None:
+            targets = self._targets[key] = self._make_targets(self.expand(spec))
+        return targets
 
     def parse(self, spec: str) -> ModelSpec:
         """One spec, with the providers that are known here. Raises ConfigError."""
@@ -217,6 +255,37 @@ class Models:
         """Ask the source of the tiers anew at the next use."""
         self.tiers.reload()
 
+    def _make_targets(self, specs: list[str]) -> tuple[Target, ...]:
+        found: dict[str, Target] = {}
+        faults: list[ConfigError] = []
+        for spec in specs:
+            try:
+                parsed = self.parse(spec)
+                model = self.resolve(spec)
+                place = self._place(parsed)
+                found.setdefault(str(parsed), Target(str(parsed), model, parsed.effort, place))
+            except ConfigError as error:
+                faults.append(error)
+        if not faults:
+            return tuple(found.values())
+        if len(specs) == 1:
+            raise faults[0]
+        raise ConfigError(
+            f"the chain {','.join(specs)!r} cannot be used: " + "; ".join(map(str, faults)),
+            code=faults[0].code,
+            hint=faults[0].hint,
+            problems=tuple(map(str, faults)),
+        )
+
+    def _place(self, spec: ModelSpec) -> str:
+        provider, bundle = self.find(spec.provider), self.context.credentials
+        if isinstance(provider, Compatible | Redirected):
+            url = provider.reach(bundle).base_url
+        else:
+            known = bundle.get(spec.provider)
+            url = "" if known is None else known.base_url
+        return f"{spec.provider}:{spec.model}" + (f" {redact_url(url)}" if url else "")
+
     async def aclose(self) -> None:
         """Close the HTTP clients of the running loop; they are made anew if needed again."""
         await self.context.http.aclose()
@@ -238,6 +307,8 @@ class Models:
         provider = self._loaded(spec.provider, spec.model)
         # a server that says itself what it can; everything else is taken to know its own wire
         assumed = provider.capabilities if isinstance(provider, Compatible) else None
+        if not self.able(spec, Capabilities() if assumed is None else assumed).thinking:
+            spec = replace(spec, effort="")
         made = provider(spec, self.context) if callable(provider) else provider
         own = made.capabilities if isinstance(made, Capable) else Capabilities()
         able = self.able(spec, own if assumed is None else assumed)
@@ -250,12 +321,13 @@ def load(name: str, target: str) -> ProviderFactory:
     try:
         factory: ProviderFactory = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if error.name not in SDKS:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in SDKS:
             raise
         raise ConfigError(
-            f"the provider {name!r} needs the {error.name} SDK: install lorimer[{error.name}]",
+            f"the provider {name!r} needs the {missing} SDK: install lorimer[{missing}]",
             code=ExecutorErrorCode.EXEC_API_SDK_MISSING,
-            hint=f"pip install 'lorimer[{error.name}]'",
+            hint=f"pip install 'lorimer[{missing}]'",
             cause=error,
         ) from error
     return factory

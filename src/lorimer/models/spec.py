@@ -1,6 +1,6 @@
 """Model specs: the short strings that name a model, and its vendor when none is said.
 
-Tiers, aliases and chains `a,b,c` are resolved before a spec gets here.
+`chain` splits `a,b,c`; a single spec is one model.
 """
 
 from __future__ import annotations
@@ -75,6 +75,20 @@ def parse_spec(text: str, known: Collection[str]) -> ModelSpec:
             hint="Write e.g. anthropic:claude-sonnet-4-6.",
         )
     return ModelSpec(provider, model, effort)
+
+
+def chain(text: str) -> list[str]:
+    """The specs between the commas, in order, each once.
+
+    Raises ConfigError where there is nothing between two commas.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > 1 and not all(parts):
+        raise ConfigError(
+            f"the chain {text!r} has nothing between two commas",
+            hint="Write e.g. anthropic:claude-sonnet-4-6,openai:gpt-5.",
+        )
+    return list(dict.fromkeys(parts))
 
 
 def _split(rest: str, known: Collection[str]) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from lorimer.core.errors import ConfigError
-from lorimer.models.spec import EFFORTS
+from lorimer.models.spec import EFFORTS, chain
 
 TTL_S: Final = 30.0
 MAX_TARGETS: Final = 32
@@ -189,12 +189,10 @@ class Tiers:
 
 
 def _elements(text: str, path: tuple[str, ...]) -> list[str]:
-    elements = [element.strip() for element in text.split(",")]
-    if all(elements):
-        return elements
-    where = f"{path[-1]!r}" if path else "the model"
-    what = "names no model" if not text.strip() else f"has nothing between two commas: {text!r}"
-    raise ConfigError(f"{where} {what}", hint="Write e.g. anthropic:claude-sonnet-4-6.")
+    if text.strip():
+        return chain(text)
+    where = f"{path[-1]!r}" if path else "the spec"
+    raise ConfigError(f"{where} names no model", hint="Write e.g. anthropic:claude-sonnet-4-6.")
 
 
 def _split(element: str) -> tuple[str, str]:

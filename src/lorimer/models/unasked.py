@@ -6,17 +6,31 @@ from collections.abc import AsyncGenerator
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.messages import Delta, Request, Response, Usage
+from lorimer.core.model import Target
 from lorimer.core.world import World
 from lorimer.models.registry import PROVIDERS
-from lorimer.models.spec import ModelSpec, parse_spec
+from lorimer.models.spec import ModelSpec, chain, parse_spec
 
 
 class Unasked:
     """A `ModelResolver` that needs neither key nor SDK."""
 
+    def __init__(self) -> None:
+        self._targets: dict[str, tuple[Target, ...]] = {}
+
     def resolve(self, spec: str) -> UnaskedModel:
         """The model of that name. Raises ConfigError when the spec names none."""
         return UnaskedModel(parse_spec(spec, PROVIDERS))
+
+    def targets(self, spec: str) -> tuple[Target, ...]:
+        """The models of a chain. Raises ConfigError when a part of it names none."""
+        targets = self._targets.get(spec)
+        if targets is None:
+            parsed = {str(one): one for one in [parse_spec(s, PROVIDERS) for s in chain(spec)]}
+            targets = self._targets[spec] = tuple(
+                [Target(name, UnaskedModel(one), one.effort) for name, one in parsed.items()]
+            )
+        return targets
 
     async def aclose(self) -> None:
         """There is nothing open."""

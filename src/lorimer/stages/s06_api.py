@@ -3,21 +3,26 @@ made in `models/attempts.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorimer.core.bindings import Bindings
+from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
+from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
 from lorimer.core.messages import OutputSchema, Request, Response, Usage
-from lorimer.core.model import Model
+from lorimer.core.model import Model, Target
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
-from lorimer.models.attempts import Caller, call
-from lorimer.models.registry import PROVIDERS
-from lorimer.models.spec import parse_spec
+from lorimer.models.attempts import call
+from lorimer.models.caller import Caller
+from lorimer.models.health import Health
+from lorimer.models.registry import PROVIDERS, Models
+from lorimer.models.spec import chain, parse_spec
 from lorimer.stages.s07_token import TokenStage
 
 
@@ -104,6 +109,10 @@ class APIStage(Stage[object, Response]):
         """Take the answer in pieces; False: in one."""
         tool_choice: str = "auto"
         """`auto`, `any`, `none` or the name of a tool."""
+        after_release: Literal["stop", "restart", "continue"] = "stop"
+        """When an answer breaks off of which listeners have a part: `stop` fails the call;
+        `restart` tells them to discard it (`api.stream_restart`) and asks again; `continue` has
+        the rest of it written, where it is text (else as `restart`)."""
 
     config: Config
 
@@ -119,7 +128,8 @@ class APIStage(Stage[object, Response]):
 
     def check(self, manifest: EnvironmentManifest) -> Iterable[str]:
         try:
-            parse_spec(manifest.model.model, PROVIDERS)
+            for spec in chain(manifest.model.model):
+                parse_spec(spec, PROVIDERS)
         except ConfigError as error:
             return [f"model.model: {error}"]
         try:
@@ -132,8 +142,8 @@ class APIStage(Stage[object, Response]):
         model = bindings.model
         self._model = model
         self._spec = model_spec(model, self.config.provider)
-        self._effort = parse_spec(self._spec, PROVIDERS).effort
         self._models = bindings.models
+        self._health = Health()
         self._stops = tuple(model.stop_sequences)
         self._thinking = model.thinking_budget_tokens if model.thinking_enabled else None
         schema = model.output_schema
@@ -146,10 +156,13 @@ class APIStage(Stage[object, Response]):
         self._token = token if isinstance(token, TokenStage) else None
 
     async def execute(self, input: object, state: PipelineState) -> Response:
-        caller = self._caller()
+        if not state.models:
+            state.models = await self._stands_for(state.run)
+        caller = self._caller(state.models)
         model = self._model
+        target = caller.targets[0]
         request = Request(
-            caller.model.name,
+            target.model.name,
             state.context,
             state.system,
             state.tools,
@@ -160,7 +173,7 @@ class APIStage(Stage[object, Response]):
             model.top_k,
             self._stops,
             self._thinking,
-            self._effort,
+            target.effort,
             self.config.stream,
             state.cache,
             self._output,
@@ -187,37 +200,72 @@ class APIStage(Stage[object, Response]):
             )
         return response
 
-    def _caller(self) -> Caller:
+    async def _stands_for(self, run: RunContext) -> str:
+        """What the manifest's model stands for. A tier or an alias may come to stand for something
+        else; a run keeps to what it meant when it began, also when it is resumed or replayed:
+        that is an effect, where there is such a name."""
+        spec, models = self._spec, self._models
+        host = models if isinstance(models, Models) else None
+        known = run.recorded("effect", f"models:{spec}") is not None
+        if not known and (host is None or host.expand(spec) == chain(spec)):
+            return spec
+
+        async def expand() -> Mapping[str, JSON]:
+            return {"specs": list(host.expand(spec)) if host is not None else chain(spec)}
+
+        data = await run.effect(
+            "models", spec, expand, request=spec.encode(), safety=Safety.READ_ONLY
+        )
+        specs = data.get("specs")
+        return ",".join(map(str, specs)) if isinstance(specs, list | tuple) else spec
+
+    def _caller(self, spec: str) -> Caller:
         if self._models is None:
             raise APIError(
                 "No models are bound to this pipeline.",
                 code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
                 hint="Pass models=Models(...) or an api_key when you build it.",
             )
-        model = self._models.resolve(self._spec)
-        if self._made is None or self._made.model is not model:
-            self._made = Caller(model, self.retry, self._price(model), self._settings)
+        targets = self._models.targets(spec)
+        if self._made is None or self._made.targets is not targets:
+            self._made = self._make_caller(targets)
         return self._made
 
-    def _price(self, model: Model) -> Callable[[Usage, str], int | None]:
-        if self._token is None:
-            return lambda usage, name: model.price(usage, model=name)
-        calculator = self._token.calculator
-        return lambda usage, name: calculator.price(usage, name, model)
+    def _make_caller(self, targets: Sequence[Target]) -> Caller:
+        models = self._models
+        shared = models if isinstance(models, Models) else None
+        return Caller(
+            targets,
+            self.retry,
+            _own_price if self._token is None else self._token.calculator.price,
+            self._settings,
+            health=self._health if shared is None else shared.health,
+            after_release=self.config.after_release,
+            sinks=None if shared is None else shared.sinks,
+        )
+
+
+def _own_price(usage: Usage, name: str, model: Model) -> int | None:
+    return model.price(usage, model=name)
 
 
 def model_spec(model: ModelConfig, provider: str) -> str:
-    """The spec that a manifest's model and stage 6's `provider` make together. Raises ConfigError
-    when they disagree, or the model names none."""
-    spec = parse_spec(model.model, PROVIDERS)
-    if not provider:
+    """The spec that a manifest's model and stage 6's `provider` make together; of a chain, that
+    of every part. Raises ConfigError when they disagree, or the model names none."""
+    if not provider and "," not in model.model:
+        parse_spec(model.model, PROVIDERS)
         return model.model
-    if spec.provider == provider:
-        return model.model
-    named = model.model.startswith((f"{spec.provider}:", f"{spec.provider}/"))
+    return ",".join([_with_provider(part, provider) for part in chain(model.model)])
+
+
+def _with_provider(text: str, provider: str) -> str:
+    spec = parse_spec(text, PROVIDERS)
+    if not provider or spec.provider == provider:
+        return text
+    named = text.startswith((f"{spec.provider}:", f"{spec.provider}/"))
     if named and spec.provider in PROVIDERS:
         raise ConfigError(
-            f"stages[6].config.provider: it says {provider!r}, model.model says {model.model!r}",
+            f"stages[6].config.provider: it says {provider!r}, model.model says {text!r}",
             hint="Name the provider in one of them only.",
         )
-    return f"{provider}:{model.model}"
+    return f"{provider}:{text}"

@@ -97,7 +97,7 @@ class LoopStage(Stage[object, object]):
         if decision is None:
             decision, state.reason = self.controller.decide(state)
             state.decision = decision
-        kind = f"loop.{decision.value}"
-        if state.run.wants(kind):
-            state.run.signal(kind, {"reason": state.reason, "pending_tools": len(state.calls)})
+        if state.run.heard:
+            told = {"reason": state.reason, "pending_tools": len(state.calls)}
+            state.run.signal(f"loop.{decision.value}", told)
         return input

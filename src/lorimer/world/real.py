@@ -13,7 +13,6 @@ from time import time as wall_clock
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.world import Finished, ProcessLimits
-from lorimer.world.spawn import run_process
 
 if TYPE_CHECKING:
     import ssl
@@ -89,6 +88,8 @@ class RealWorld:
         limits: ProcessLimits = ProcessLimits(),
     ) -> Finished:
         """Run a program to its end; see `lorimer.world.spawn.run_process`."""
+        from lorimer.world.spawn import run_process  # as above
+
         return await run_process(argv, cwd=cwd, env=env, stdin=stdin, limits=limits)
 
     def outside(self, what: str) -> AbstractContextManager[None]:

@@ -22,6 +22,7 @@ from lorimer.core.messages import (
     ToolUse,
 )
 from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
+from lorimer.models.wires.strict import closed
 
 _REASONING: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))(?!.*chat)")
 _NEW: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))")
@@ -85,7 +86,10 @@ def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
     _effort(request, default_effort, target, out)
     _sample(request, target, out)
     if request.output is not None:
-        form = {"name": request.output.name, "schema": request.output.schema}
+        schema = request.output.schema
+        form: dict[str, JSON] = {"name": request.output.name, "schema": schema}
+        if closed(schema):
+            form["strict"] = True
         body["response_format"] = {"type": "json_schema", "json_schema": form}
     if request.stream:
         body["stream"] = True

@@ -119,6 +119,10 @@ async def exchange(
                     if assembler.done:
                         await _drain(chunks)
                         break
+            else:
+                stray = parser.stray()
+                if stray.startswith(("{", "[")) and '"error"' in stray:
+                    assembler.read([("error", stray)])
         answer = assembler.finish()
     except NETWORK_ERRORS as error:
         why = str(error) or type(error).__name__
@@ -133,6 +137,19 @@ async def exchange(
         await response.aclose()
     answer.cost_nano = price(answer.usage, model=answer.model) or 0
     yield answer
+
+
+async def read_json(provider: str, response: httpx2.Response) -> JSON:
+    """The whole body of an answer that is no model's, strictly read; the response is closed.
+    Raises APIError `exec.api.stream_incomplete` for whatever is cut, malformed or over-long."""
+    chunks = response.aiter_bytes()
+    try:
+        return parse_json(await _body(chunks))
+    except (*NETWORK_ERRORS, ValueError) as error:
+        raise incomplete(provider, str(error) or type(error).__name__, cause=error) from error
+    finally:
+        await chunks.aclose()
+        await response.aclose()
 
 
 async def _body(chunks: AsyncGenerator[bytes, None]) -> str:

@@ -70,3 +70,31 @@ def test_wrong_words(own_place: Path) -> None:
     assert soon.exit_code == 2
     assert "'soon' is no time" in soon.stderr
     assert invoke("runs", "prune", "--older-than", "1d").exit_code == 2, "there is no store"
+
+
+def test_ended_sessions_are_compacted_and_read_as_before(own_place: Path, tmp_path: Path) -> None:
+    run = finished()
+    older(tmp_path / "store" / "lorimer.db", 31)
+    young = answered("x")
+    words = [
+        ("runs", "show", run),
+        ("runs", "show", run, "--json"),
+        ("runs", "export", run, "--session"),
+        ("runs", "replay", run),
+        ("runs", "diff", run, young),
+        ("runs", "verify", "--all"),
+        ("runs", "ls", "--json"),
+    ]
+    before = [invoke(*line).stdout for line in words]
+    said = invoke("runs", "compact", "--older-than", "30d")
+    assert said.exit_code == 0, said.stderr
+    first, second = said.stdout.splitlines()
+    assert first.startswith("compacted 1 session with 1 run: ")
+    assert "free for new runs" in second
+    assert [invoke(*line).stdout for line in words] == before
+    [told] = lines(invoke("runs", "compact", "--vacuum", "--json").stdout)
+    assert (told["sessions"], told["runs"], told["free"]) == (1, 1, 0), "the young one"
+    assert [invoke(*line).stdout for line in words] == before
+    [again] = lines(invoke("runs", "compact", "--json").stdout)
+    assert (again["sessions"], again["saved"]) == (0, 0)
+    assert invoke("runs", "fork", run, "--after", "9").exit_code == 2

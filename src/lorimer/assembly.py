@@ -1,0 +1,168 @@
+"""What a pipeline is made of besides its manifest: the arguments that the host gives, checked, and
+the toolset and credentials that they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
+
+from lorimer.core.compile import Catalogue, check_document
+from lorimer.core.errors import ConfigError
+from lorimer.core.journal import Journal
+from lorimer.core.jsonable import JSON
+from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest, invalid
+from lorimer.core.model import ModelResolver
+from lorimer.core.tool import Approver
+from lorimer.core.world import World
+from lorimer.models.credentials import CredentialBundle, ProviderCredentials
+from lorimer.models.registry import PROVIDERS
+from lorimer.models.spec import chain, parse_spec
+from lorimer.stages.catalogue import catalogue as shipped_catalogue
+from lorimer.stages.s06_api import model_spec
+
+if TYPE_CHECKING:
+    from lorimer.tools.base import Tool
+    from lorimer.tools.permissions import Rule
+    from lorimer.tools.registry import ToolRegistry
+    from lorimer.tools.toolset import Toolset
+
+ToolSource: TypeAlias = "ToolRegistry | Iterable[Tool] | Tool"
+"""Tools of the host's: giving them to a pipeline is the grant to run them."""
+
+SomeLimits: TypeAlias = Limits | Mapping[str, JSON]
+"""Limits instead of the manifest's, or changes to some of them."""
+
+
+class PipelineOptions(TypedDict, total=False):
+    """What presets and builder pass on to `Pipeline`; all of it optional."""
+
+    api_key: str
+    """Of the model's provider; else its own environment variable."""
+    base_url: str
+    """Of the model's provider, or of a server that speaks its language."""
+    credentials: CredentialBundle
+    """Keys and base URLs of several providers."""
+    models: ModelResolver
+    """Instead of the shipped providers."""
+    journal: Journal
+    """Where runs are kept; a store of the process's memory by default."""
+    world: World
+    """Clock, ids, dice, network and processes; the real ones by default."""
+    rules: Iterable[Rule | str]
+    """What shipped tools may do without asking, e.g. `Bash(python analyse.py)`."""
+    approver: Approver
+    """Asks a person about the rest; without one it is refused."""
+    workspace: str | Path
+    """The folder that shipped tools work in, and do not leave."""
+    bindings: Mapping[str, object]
+    """Live objects that the manifest names."""
+    session_id: str
+    """The conversation to go on with; a new one by default."""
+    owner: str
+    """Who claims its conversations in the journal: a name no other process has. A fresh id by
+    default."""
+    claim_s: float
+    """Seconds after which another process may take a run over from one that does not answer any
+    more; 30 by default. A live process renews its claim three times as often."""
+
+
+def toolset_of(
+    manifest: EnvironmentManifest,
+    tools: ToolSource | None,
+    rules: Iterable[Rule | str],
+    approver: Approver | None,
+    workspace: str | Path | None,
+) -> Toolset | None:
+    """The host's tools and the shipped ones that the manifest names; None: no tools at all.
+    Raises ConfigError."""
+    given = [rules] if isinstance(rules, str) else list(rules)
+    named = manifest.tools.built_in
+    if tools is None and not named and not given:
+        return None
+    from lorimer.tools.base import Tool
+    from lorimer.tools.registry import ToolRegistry
+    from lorimer.tools.toolset import Toolset
+    from lorimer.world.files import RootedFiles
+
+    if named and workspace is None:
+        raise ConfigError(
+            f"the tools {', '.join(named)} work in a folder, and none was given",
+            hint="Pass workspace=... when you build the pipeline.",
+        )
+    root = Path(workspace).resolve() if workspace is not None else None
+    if root is not None and not root.is_dir():
+        raise ConfigError(f"the workspace {str(root)!r} is no folder")
+    if isinstance(tools, Tool):
+        tools = [tools]
+    if not is_a(tools, Iterable, NoneType):
+        raise wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
+    registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
+    if named:
+        registry = registry.copy()  # the host's own stays as it is
+        for tool in _built_in(named):
+            registry.register(tool, granted=False)
+    return Toolset(
+        registry,
+        rules=given,
+        approver=approver,
+        files=RootedFiles([root]) if root is not None else None,
+    )
+
+
+def limits_of(given: SomeLimits | None, limits: Limits) -> Limits:
+    """Those of one run, of a pipeline with these. Raises ConfigError."""
+    if given is None or isinstance(given, Limits):
+        return given or limits
+    if not is_a(given, Mapping):
+        raise wrong("limits", given, "Limits or a mapping", '{"max_turns": 5}')
+    return Limits.from_json({**limits.to_json(), **given})
+
+
+def is_a(value: object, *kinds: type) -> bool:
+    """For arguments: most callers have no type checker."""
+    return isinstance(value, kinds)
+
+
+def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
+    return ConfigError(
+        f"{name} must be {wanted}, not {type(value).__name__}", hint=f"For instance: {example}"
+    )
+
+
+def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None) -> list[str]:
+    """Every fault of a manifest in its plain form, as `path: reason`; [] when it can be run.
+    Whether a key is there, and what the host binds, is not looked at."""
+    problems = check_document(data, catalogue or shipped_catalogue())
+    tools = data.get("tools")
+    named = tools.get("built_in") if isinstance(tools, Mapping) else None
+    if isinstance(named, list):
+        try:
+            _built_in([name for name in named if isinstance(name, str)])
+        except ConfigError as error:
+            problems.extend(error.problems)
+    return problems
+
+
+def _built_in(names: Sequence[str]) -> list[Tool]:
+    from lorimer.tools.builtin import builtin_tools
+
+    try:
+        return builtin_tools(names)
+    except ConfigError as error:
+        raise invalid([f"tools.built_in: {error}"]) from None
+
+
+def credentials_of(
+    manifest: EnvironmentManifest, api_key: str, base_url: str
+) -> CredentialBundle | None:
+    if not api_key and not base_url:
+        return None
+    provider = ""
+    if "api" in manifest.stages:
+        provider = str(manifest.stages["api"].config.get("provider", ""))
+    spec = parse_spec(chain(model_spec(manifest.model, provider))[0], PROVIDERS)
+    given = ProviderCredentials(api_key=api_key, base_url=base_url)
+    return CredentialBundle({spec.provider: given})

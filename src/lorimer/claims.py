@@ -1,0 +1,92 @@
+"""Which conversations a pipeline has claimed: its own, which it keeps from run to run, and those
+that it takes for one run. What a claim is: see `Journal.claim`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.journal import Journal
+from lorimer.core.world import World
+from lorimer.journal.conversation import CLAIM_S, Conversation
+
+LOOK_S: Final = 0.25
+"""Seconds between tries to claim a stream whose owner may be dead."""
+
+
+class Claims:
+    """The claims of one pipeline, and the one conversation that it has, if it remembers."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        world: World,
+        *,
+        owner: str,
+        session_id: str = "",
+        claim_s: float = CLAIM_S,
+    ) -> None:
+        self.session_id = session_id
+        """The stream of the pipeline's conversation; "": none yet."""
+        self.owner = owner
+        self.claim_s = claim_s
+        self._journal = journal
+        self._world = world
+        self._kept: Conversation | None = None
+
+    async def claim(self, stream: str, wait_s: float) -> Conversation:
+        """Open a stream. When another owner's claim is in force, waits for its end for at most
+        `wait_s` seconds: a process that died gives nothing back. Then raises JournalError
+        `exec.journal.conflict`, which says who has it, and until when."""
+        until = self._world.monotonic() + wait_s
+        while True:
+            try:
+                return await Conversation.open(
+                    self._journal, stream, self.owner, self._world, self.claim_s
+                )
+            except JournalError as error:
+                taken = error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+                left = until - self._world.monotonic()
+                if not taken or left <= 0:
+                    raise
+            await self._world.sleep(min(LOOK_S, left))
+
+    async def own(self, wait_s: float) -> Conversation:
+        """The pipeline's conversation, for a new run. Raises JournalError as `claim` does, and
+        PipelineError when a run in it is unfinished."""
+        if self._kept is None:
+            self.session_id = self.session_id or self._world.new_id("session")
+            self._kept = await self.claim(self.session_id, wait_s)
+        else:
+            conversation, self._kept = self._kept, None
+            await conversation.renew()  # when it was lost it is opened anew the next time
+            self._kept = conversation
+        if self._kept.unfinished:
+            unfinished = self._kept.unfinished[0].run_id
+            await self.give_back()  # whoever resumes it need not wait
+            raise PipelineError(
+                f"This conversation has an unfinished run, {unfinished}.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint=f"Resume it first (lorimer runs resume {unfinished}), or give it up: "
+                f"pipeline.abandon({unfinished!r}).",
+            )
+        return self._kept
+
+    def keep(self, conversation: Conversation) -> None:
+        """It is the pipeline's conversation from now on."""
+        self._kept, self.session_id = conversation, conversation.stream
+
+    def leave(self) -> None:
+        """Keep none, without giving it back."""
+        self._kept = None
+
+    async def give_back(self) -> None:
+        """Keep none. A journal that cannot be written to any more is no error: the claim ends by
+        itself."""
+        conversation, self._kept = self._kept, None
+        if conversation is not None:
+            try:
+                await conversation.release()
+            except JournalError:
+                return

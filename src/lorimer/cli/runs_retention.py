@@ -1,0 +1,149 @@
+"""`lorimer runs compact` and `prune`: old runs in less room, or out of the store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.options import Span, store_option
+from lorimer.cli.text import count
+from lorimer.core.jsonable import JSON, dumps
+
+if TYPE_CHECKING:
+    from lorimer.journal.retention import Compacted, Pruned
+    from lorimer.journal.sqlite import SQLiteJournal
+
+_vacuum_option = click.option(
+    "--vacuum",
+    is_flag=True,
+    help="Then write the file anew without its free room. Whoever writes to it meanwhile waits, and"
+    " fails after 5 s; it takes as much room again while it lasts.",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+
+
+@click.command()
+@click.option(
+    "--older-than",
+    "age",
+    type=Span(),
+    metavar="TIME",
+    help="Only sessions whose last run ended longer ago: e.g. 30d, 12h. Default: all that ended.",
+)
+@_vacuum_option
+@_json_option
+@store_option
+def compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -> None:
+    """Keep ended runs in less room, by whole sessions. Nothing is lost: they are shown, verified,
+    replayed, forked, exported and gone on with as before.
+
+    A session with an unfinished run stays as it is, and one that somebody holds. The room in the
+    file is free for new runs; with --vacuum the disk gets it back.
+    """
+    asyncio.run(_compact(age, vacuum, as_json, store))
+
+
+@click.command(no_args_is_help=True)
+@click.option(
+    "--older-than",
+    "age",
+    type=Span(),
+    required=True,
+    metavar="TIME",
+    help="Remove sessions whose last run ended longer ago: e.g. 30d, 12h.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Whatever their age, keep the sessions of the N latest runs.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@_vacuum_option
+@_json_option
+@store_option
+def prune(
+    age: float, keep: int, dry_run: bool, vacuum: bool, as_json: bool, store: str | None
+) -> None:
+    """Remove old runs from the store, by whole sessions.
+
+    A session with an unfinished run stays, and one that somebody holds. The room in the file is
+    free for new runs; with --vacuum the disk gets it back.
+    """
+    asyncio.run(_prune(age, keep, dry_run, vacuum, as_json, store))
+
+
+async def _compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -> None:
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.journal.retention import compact as press
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        before, _ = await journal.space()
+        compacted = await press(journal, before=world.time() - (age or 0))
+        if not as_json:
+            _tell_compacted(compacted)
+        await _room(journal, before, compacted.to_json(), vacuum, as_json)
+
+
+async def _prune(
+    age: float, keep: int, dry_run: bool, vacuum: bool, as_json: bool, store: str | None
+) -> None:
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.journal.retention import prune as remove
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        before, _ = await journal.space()
+        pruned = await remove(journal, before=world.time() - age, keep=keep, dry_run=dry_run)
+        if not as_json:
+            _tell_pruned(pruned, dry_run)
+        if as_json or not dry_run:
+            done = {"dry_run": dry_run, **pruned.to_json()}
+            await _room(journal, before, done, vacuum and not dry_run, as_json)
+
+
+async def _room(
+    journal: SQLiteJournal, before: int, done: dict[str, JSON], vacuum: bool, as_json: bool
+) -> None:
+    """Vacuum, if it is to be, and tell of the room in the file, which was `before` bytes."""
+    if vacuum:
+        await journal.vacuum()
+    size, free = await journal.space()
+    if as_json:
+        click.echo(dumps({**done, "bytes": size, "free": free, "given_back": before - size}))
+    elif vacuum:
+        click.echo(f"the file is {_size(size)}; {_size(before - size)} were given back to the disk")
+    else:
+        hint = "; --vacuum gives it back to the disk" if free else ""
+        click.echo(f"the file is {_size(size)}, of which {_size(free)} is free for new runs{hint}")
+
+
+def _tell_compacted(compacted: Compacted) -> None:
+    what = f"{count(compacted.sessions, 'session')} with {count(compacted.runs, 'run')}"
+    click.echo(f"compacted {what}: {_size(compacted.saved)} less")
+    _tell_left(compacted)
+
+
+def _tell_pruned(pruned: Pruned, dry_run: bool) -> None:
+    what = f"{count(pruned.sessions, 'session')} with {count(pruned.runs, 'run')}"
+    documents = f", {count(pruned.documents, 'document')} that no run names any more"
+    click.echo(f"would remove {what}" if dry_run else f"removed {what}{documents}")
+    _tell_left(pruned)
+
+
+def _tell_left(done: Compacted | Pruned) -> None:
+    if done.unfinished:
+        stay = count(done.unfinished, "old session")
+        click.echo(f"{stay} with an unfinished run stay: lorimer runs ls, lorimer runs resume")
+    if done.in_use:
+        click.echo(f"{count(done.in_use, 'old session')} stay: somebody holds them")
+
+
+def _size(size: int) -> str:
+    return f"{size / 1024:.0f} KB" if size < 2**20 else f"{size / 2**20:.1f} MB"

@@ -1,0 +1,224 @@
+"""The facts of one run: what is recorded already, and how more are added.
+
+Which kinds there are: `events.py`. Where they are kept: the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from lorimer.core.bus import Listeners
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal, LedgerEntry
+from lorimer.core.jsonable import JSON
+from lorimer.core.limits import Bounds
+from lorimer.core.signals import Signals
+from lorimer.core.spend import Spend, whole
+from lorimer.core.world import World
+
+FACTS_OF: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.intent", "tool.result")}
+"""The facts of an effect's kind: that it begins, and what came of it."""
+
+ABANDONED: Final = "abandoned:"
+"""Begins the key of what a call had cost that was cancelled half-way."""
+
+
+class FactLog(Signals):
+    """What is recorded of one run, and what it comes to: the part of a RunContext that writes. In
+    a resumed run a fact that is there already is answered with, and not added again."""
+
+    __slots__ = (
+        "_held",
+        "_recorded",
+        "_recorded_until",
+        "_resumed_at",
+        "_used_s",
+        "bounds",
+        "cut_short",
+        "epoch",
+        "facts",
+        "journal",
+        "now",
+        "position",
+        "replayed",
+        "spend",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        world: World,
+        listeners: Listeners,
+        *,
+        stream: str,
+        epoch: int,
+        journal: Journal,
+        bounds: Bounds,
+        recorded: Iterable[Event],
+        used_s: float,
+        position: int,
+    ) -> None:
+        super().__init__(id, world, listeners)
+        self.stream = stream
+        self.epoch = epoch
+        self.journal = journal
+        self.bounds = bounds
+        self.spend = Spend(id, bounds.limits.max_cost_nano)
+        """Tokens and money."""
+        self.now = 0.0
+        """Wall clock, seconds; fixed within an iteration and recorded."""
+        self.cut_short = False
+        """It was stopped before all that is recorded of it was answered again."""
+        self.facts: list[Event] = list(recorded)
+        """All facts of this run, in order."""
+        self.replayed = len(self.facts)
+        """How many of them were there when the run was resumed."""
+        self.position = position
+        """How many facts the stream has."""
+        self._recorded: dict[tuple[str, int, str], Event] = {}
+        self._recorded_until = -1
+        for fact in self.facts:
+            self._index(fact)
+        self._held: list[Event] = []
+        self._used_s = used_s if self.facts else None
+        """Seconds it had run before it was resumed. The first new fact tells how many it is by
+        then."""
+        self._resumed_at = world.monotonic() if self.facts else 0.0
+        self._listen()
+
+    def _index(self, fact: Event) -> None:
+        key = str(fact.data.get("key", ""))
+        if key.startswith(ABANDONED):
+            self.spend.charge(fact.data)
+        elif fact.type not in ("run.suspended", "child"):
+            self._recorded[(fact.type, fact.iteration, key)] = fact
+            self._recorded_until = max(self._recorded_until, fact.iteration)
+            if fact.type == "model.intent":
+                self.spend.recall(whole(fact.data.get("reserve")))
+            elif fact.type == "model.reply":
+                begun = self._recorded.get(("model.intent", fact.iteration, key))
+                if begun is not None:
+                    self.spend.recall(-whole(begun.data.get("reserve")))
+
+    @property
+    def replaying(self) -> bool:
+        """Recorded facts are still being answered from; nothing new has happened yet."""
+        return bool(self._recorded)
+
+    def recorded(self, type: str, key: str = "") -> Event | None:
+        """The recorded fact of this iteration, if the run is being resumed and has it."""
+        return self._recorded.get((type, self.iteration, key)) if self._recorded else None
+
+    def has_begun(self, kind: str, key: str) -> bool:
+        """A fact tells of this iteration's effect, whatever became of it. Looks through the facts
+        of the iteration: not for the hot path."""
+        intent_type, result_type = FACTS_OF[kind]
+        for fact in reversed(self.facts):
+            if fact.iteration < self.iteration:
+                break
+            found = fact.iteration == self.iteration and fact.data.get("key") == key
+            if found and fact.type in (intent_type, result_type):
+                return True
+        return False
+
+    def begin_iteration(self, iteration: int) -> None:
+        """The engine enters an iteration: `now` is the time of the fact before it."""
+        self.iteration = iteration
+        self._listen()
+        if self._recorded and iteration > self._recorded_until:
+            self._pass_over()
+        if self._held:
+            self.now = self._held[-1].time
+        elif not self._recorded and (iteration or not self.now):
+            self.now = int(self.world.time() * 1_000_000) / 1_000_000
+
+    async def record(
+        self,
+        type: str,
+        data: Mapping[str, JSON],
+        *,
+        key: str = "",
+        sync: bool = False,
+        ledger: LedgerEntry | None = None,
+    ) -> None:
+        """Add a fact. Visible when this returns; with `sync`, proof against power loss too.
+
+        A fact that is already recorded (of a resumed run) is not added again. Not interrupted
+        by cancellation once begun. Raises JournalError.
+        """
+        if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
+            return
+        if self._used_s is not None:
+            self._tell_used(data)
+        # whole microseconds: what a store keeps, so that a fact reads back as it was written
+        now = int(self.world.time() * 1_000_000) / 1_000_000
+        fact = Event(type, data, self.id, self.iteration, now)
+        facts = self._held
+        facts.append(fact)
+        self._held = []
+        try:
+            await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
+        except asyncio.CancelledError:
+            if fact.seq is not None:  # cancelled while it was being written, but written
+                self._publish(facts)
+            else:
+                self._held = facts[:-1] + self._held
+            raise
+        if self.heard:
+            self._publish(facts)
+        else:
+            self.facts += facts
+            self.position += len(facts)
+
+    def wrote(self, type: str, key: str) -> bool:
+        """This fact is recorded: for who was cancelled while recording it."""
+        if not self.facts:
+            return False
+        last = self.facts[-1]
+        same = last.type == type and last.iteration == self.iteration
+        return same and last.data.get("key") == key
+
+    def hold(self, type: str, data: Mapping[str, JSON], *, key: str = "") -> None:
+        """Add a fact together with the next one, in one row: for what is lost without harm when
+        the process is killed in between."""
+        if self._recorded:
+            done = self._recorded.pop((type, self.iteration, key), None)
+            if done is not None:
+                self.now = done.time
+                return
+        if self._used_s is not None:
+            self._tell_used(data)
+        now = int(self.world.time() * 1_000_000) / 1_000_000
+        self._held.append(Event(type, data, self.id, self.iteration, now))
+
+    def _tell_used(self, data: Mapping[str, JSON]) -> None:
+        if isinstance(data, dict) and self._used_s is not None:
+            since = self.world.monotonic() - self._resumed_at
+            data["used_s"] = round(self._used_s + since, 3)
+        self._used_s = None
+
+    def _publish(self, facts: list[Event]) -> None:
+        self.facts.extend(facts)
+        self.position += len(facts)
+        listeners = self._listeners
+        for fact in facts:
+            if listeners.wants(fact.type):
+                listeners.send(fact)
+
+    def finish(self) -> None:
+        """The run is about to write its last fact: nothing is answered any more."""
+        self.cut_short = bool(self._recorded)
+        self._pass_over()
+        if self.facts:
+            self.iteration = max(self.iteration, self.facts[-1].iteration)
+
+    def _pass_over(self) -> None:
+        # what is recorded and nobody asked for again was spent all the same
+        for fact in self._recorded.values():
+            self.spend.charge(fact.data)
+            if fact.type in ("model.intent", "model.reply"):
+                self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
+        self._recorded.clear()

@@ -1,0 +1,100 @@
+"""What is told to listeners while a run goes on: nothing here is recorded, or changes the run.
+
+Who listens, and how it reaches them: `bus.py`. What is recorded: `facts.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from lorimer.core.bus import Listeners
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
+from lorimer.core.world import World
+
+_NOBODY: Final[Callable[[str], bool]] = frozenset[str]().__contains__
+
+_NOTHING: Final[Mapping[str, JSON]] = {}
+
+
+class Signals:
+    """A run as its listeners see it: the part of a RunContext that tells them."""
+
+    __slots__ = ("_listeners", "heard", "id", "iteration", "stage", "wants", "world")
+
+    def __init__(self, id: str, world: World, listeners: Listeners) -> None:
+        self.id = id
+        self.world = world
+        self.iteration = 0
+        self.stage = ""
+        """Of the stage that runs, the name."""
+        self._listeners = listeners
+        self.heard = False
+        """Somebody listens to something of this run; looked at anew in each iteration."""
+        self.wants: Callable[[str], bool] = _NOBODY
+        """`wants(type)`: somebody listens to signals of this type, and this is no replay. Ask
+        before building a signal's data; while nobody listens, asking costs nothing."""
+
+    @property
+    def replaying(self) -> bool:
+        """Recorded facts are still being answered from; nothing new has happened yet."""
+        return False
+
+    def _listen(self) -> None:
+        self.heard = not self._listeners.quiet
+        if self.replaying:
+            self.wants = self._wants
+        else:
+            self.wants = self._listeners.wants if self.heard else _NOBODY
+
+    def _wants(self, type: str) -> bool:
+        return self.heard and not self.replaying and self._listeners.wants(type)
+
+    def signal(self, type: str, data: Mapping[str, JSON] = _NOTHING) -> None:
+        """Tell whoever listens; nobody needs to. While a resumed run answers from its journal,
+        signals are not repeated."""
+        if not self.wants(type):
+            return
+        self._listeners.send(
+            Event(type, data, self.id, self.iteration, self.world.time(), self.stage)
+        )
+
+    @property
+    def follows_stages(self) -> bool:
+        """Somebody listens to stages, now or once a resumed run has caught up."""
+        wants = self._listeners.wants
+        return wants("stage.enter") or wants("stage.exit") or wants("stage.bypass")
+
+    def listened(self) -> bool:
+        """Somebody listens at this moment."""
+        self._listen()
+        return self.heard
+
+    def announce(self, type: str, data: Mapping[str, JSON]) -> None:
+        """A signal about the run as a whole: sent in a replay too."""
+        if self._listeners.wants(type):
+            self._listeners.send(
+                Event(type, data, run_id=self.id, iteration=self.iteration, time=self.world.time())
+            )
+
+    @property
+    def silent(self) -> bool:
+        """There are neither pumps nor a stream to end."""
+        return self._listeners.idle
+
+    async def close(self) -> None:
+        """End the pumps of the listeners."""
+        self.wants = _NOBODY  # else it would keep this object alive through itself
+        await self._listeners.close()
+
+    @property
+    def crowded(self) -> bool:
+        """The reader of `run_stream` is behind: await `room()` before more is sent."""
+        tap = self._listeners.tap
+        return tap is not None and tap.full
+
+    async def room(self) -> None:
+        """Wait until the reader of `run_stream` has caught up."""
+        if self._listeners.tap is not None:
+            await self._listeners.tap.room()

@@ -1,0 +1,187 @@
+"""Rows of ended runs pressed together: one row of `blocks` for many of `facts`, in a third of the
+bytes or less, since the rows of a conversation are much alike.
+
+    at    place of its first fact            last   place of its last fact
+    mark  of its last row (see chain.py)     body   zlib of lines: a JSON list of how many facts
+                                                    each row has; then the rows (see codec.py)
+
+A block holds the very rows that were there, so no reader of facts knows of it, and the chain of
+marks goes through it. Blocks and rows of one stream never overlap.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final, NamedTuple, cast
+
+from lorimer.core.errors import JournalError
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.journal.chain import START, mark
+from lorimer.journal.codec import length
+from lorimer.journal.database import Database, one
+from lorimer.journal.schema import STREAM_BITS
+
+SEQ: Final = (1 << STREAM_BITS) - 1
+"""The part of a place that is the seq."""
+
+BLOCK_CHARS: Final = 262_144
+"""Of the rows in a block; it may exceed this by one row. Larger ones gain 1 %, and whoever reads
+one fact opens all of its block: about 1 ms."""
+
+MAX_BYTES: Final = 2**30
+"""Of an opened block. SQLite itself takes no larger row."""
+
+# Places from ?1 to ?2. A block counts if it holds any of them; its `last` is 0 for a plain row.
+SELECT_ROWS: Final = """
+    SELECT at, body, mark, last FROM blocks WHERE last>=?1 AND at BETWEEN
+      ifnull((SELECT max(at) FROM blocks WHERE at BETWEEN ?1>>32<<32 AND ?1), ?1) AND ?2
+    UNION ALL SELECT at, body, mark, 0 FROM facts WHERE at BETWEEN ?1 AND ?2 ORDER BY at """
+
+_SELECT_ROW: Final = """
+    SELECT at, body, last FROM blocks WHERE at BETWEEN ?2 AND ?1
+    UNION ALL SELECT at, body, 0 FROM facts WHERE at BETWEEN ?2 AND ?1
+    ORDER BY at DESC LIMIT 1"""
+
+
+class Line(NamedTuple):
+    """One row of facts."""
+
+    at: int
+    body: str
+
+
+def lines_of(at: int, body: object, last: int) -> list[Line]:
+    """The rows in what SELECT_ROWS found: one, or those of a block.
+
+    Blocks are untrusted: raises JournalError for what `press` never makes, before it takes more
+    memory than a row of SQLite's can.
+    """
+    if not last:
+        return [Line(at, body if isinstance(body, str) else "")]  # decode tells what is wrong
+    try:
+        if not isinstance(body, bytes):
+            raise ValueError("it is no block")
+        unpacker = zlib.decompressobj()
+        raw = unpacker.decompress(body, MAX_BYTES)
+        if not unpacker.eof or unpacker.unused_data:
+            raise ValueError("it is cut off, or too large")
+        head, *rows = raw.decode().split("\n")
+        lines: list[Line] = []
+        for facts, row in zip(_counts(head), rows, strict=True):
+            lines.append(Line(at, row))
+            at += facts
+        if not lines or at != last + 1:
+            raise ValueError(f"it holds no facts up to {last & SEQ}")
+    except (ValueError, RecursionError, zlib.error) as error:
+        raise JournalError(
+            f"the block of facts up to {last & SEQ} is damaged: {error}",
+            hint="The facts before it are intact and can be read.",
+            cause=error,
+        ) from error
+    return lines
+
+
+def _counts(head: str) -> Iterator[int]:
+    counts = cast("JSON", json.loads(head))
+    for facts in counts if isinstance(counts, list) else [None]:
+        if type(facts) is not int or not 0 < facts <= SEQ:
+            raise ValueError("it does not say how many facts its rows have")
+        yield facts
+
+
+def press(db: Database, stream_id: int) -> int:
+    """Put the first rows of a stream that are in no block into one; how many bytes that saves. 0,
+    and nothing is changed: there are none, they are damaged, or nothing would be gained."""
+    lines, last, marked = _next_lines(db, stream_id << STREAM_BITS)
+    if not lines:
+        return 0
+    places = [*[line.at for line in lines], last + 1]
+    counts = [end - at for at, end in pairwise(places)]
+    rows = [line.body for line in lines]
+    body = zlib.compress("\n".join([dumps(counts), *rows]).encode())
+    saved = sum([len(row.encode()) for row in rows]) - len(body)
+    if saved <= 0:
+        return 0
+    db.execute("INSERT INTO blocks VALUES(?,?,?,?)", (places[0], last, marked, body))
+    db.execute("DELETE FROM facts WHERE at BETWEEN ? AND ?", (places[0], last))
+    return saved
+
+
+def _next_lines(db: Database, low: int) -> tuple[list[Line], int, bytes]:
+    """The rows for the next block, the place of their last fact, and the mark of their last row.
+    Ends before the first row that is not as it was written: that one is for `verify` to tell of."""
+    last, marked = last_of_blocks(db, low)
+    lines: list[Line] = []
+    chars = 0
+    rows = db.execute(
+        # as bytes: what is not text any more cannot be pressed
+        "SELECT at, CAST(body AS BLOB), mark FROM facts WHERE at BETWEEN ? AND ? ORDER BY at",
+        (low, low | SEQ),
+    )
+    for at, body, mark_of in rows:
+        if not isinstance(at, int) or not isinstance(body, bytes) or at != last + 1:
+            break
+        after = mark(marked, at, body)
+        if mark_of != after or b"\n" in body:
+            break
+        try:
+            line = Line(at, body.decode())
+            last += length(line.body, at & SEQ, "")
+        except (UnicodeDecodeError, JournalError):
+            break
+        marked = after
+        lines.append(line)
+        chars += len(line.body)
+        if chars >= BLOCK_CHARS:
+            break
+    rows.close()
+    return lines, last, marked
+
+
+def last_of_blocks(db: Database, low: int) -> tuple[int, bytes]:
+    """The place of the last fact in the blocks of the stream that begins at `low`, and the mark of
+    its row; `low` and START: it has none."""
+    row = one(
+        db,
+        "SELECT last, mark FROM blocks WHERE at BETWEEN ? AND ? ORDER BY at DESC LIMIT 1",
+        low,
+        low | SEQ,
+    )
+    match row:
+        case None:
+            return low, START
+        case (int(last), bytes(marked)):
+            return last, marked
+        case _:
+            raise JournalError("the journal's file is damaged: a block has no end")
+
+
+class RowFinder:
+    """Finds the row that a fact is in. Keeps the block that it opened last: of many facts, ask in
+    their order."""
+
+    def __init__(self) -> None:
+        self._lines: list[Line] = []
+        self._end = 0
+        """Place of the last fact of these."""
+
+    def row(self, db: Database, at: int) -> Line | None:
+        """The row that holds the fact of that place; None: it is not there, or damaged."""
+        if not (self._lines and self._lines[0].at <= at <= self._end):
+            found = one(db, _SELECT_ROW, at, at >> STREAM_BITS << STREAM_BITS)
+            if found is None or not isinstance(found[0], int) or not isinstance(found[2], int):
+                return None
+            try:
+                self._lines = lines_of(found[0], found[1], found[2])
+            except JournalError:
+                return None
+            self._end = found[2]
+        return self._lines[bisect_right(self._lines, at, key=_place) - 1]
+
+
+def _place(line: Line) -> int:
+    return line.at

@@ -1,0 +1,78 @@
+"""What an ended run gave, from its facts alone: what `run` returned to whoever ran it."""
+
+from __future__ import annotations
+
+from lorimer.core.errors import ExecutorErrorCode, PipelineError, error_from_json
+from lorimer.core.history import History
+from lorimer.core.messages import message_from_json
+from lorimer.core.result import PipelineResult
+from lorimer.core.wellformed import repaired
+from lorimer.journal.fold import Fold
+from lorimer.journal.recording import Recording
+
+_STUCK = (ExecutorErrorCode.EXEC_RUN_WAITING, ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
+
+
+def outcome(recording: Recording) -> PipelineResult:
+    """The result of a run, with every field that `run` gave. Of `output` only plain data is kept
+    (else it is None), of the error its class, code and message, not its hint or cause.
+
+    Raises PipelineError when the run has not ended: `exec.run.waiting` when it waits for an
+    answer, `exec.run.shutdown` when it was suspended, else `exec.run.busy`. Raises JournalError
+    for facts that do not fit together.
+    """
+    end = recording.end
+    if end is None:
+        raise _not_ended(recording)
+    fold = Fold()
+    fold.messages = list(recording.history)
+    text = ""
+    for fact in recording.facts:
+        fold.apply(fact)
+        if fact.type == "model.reply" and "error" not in fact.data:
+            content = fact.data.get("content", "")
+            text = message_from_json({"role": "assistant", "content": content}).text
+    messages = repaired(fold.messages)
+    ended = fold.runs[-1]
+    result = PipelineResult(
+        run_id=recording.run_id,
+        status=ended.status,
+        text=text,
+        output=end.data.get("output", text),
+        exception=error_from_json(end.data) if ended.code else None,
+        iterations=ended.iterations,
+        usage=ended.usage,
+        cost_nano=ended.cost_nano,
+        events=list(recording.facts),
+        session_id=recording.session_id,
+        history=History(messages),
+        length=len(messages),
+    )
+    if result.exception is not None:
+        result.exception.result = result
+    return result
+
+
+def _not_ended(recording: Recording) -> PipelineError:
+    run_id, last = recording.run_id, recording.facts[-1]
+    code = next((c for c in _STUCK if last.data.get("code") == c), None)
+    go_on = f"go on with it: pipeline.resume({run_id!r}), or lorimer runs resume {run_id}"
+    match code if last.type == "run.suspended" else None:
+        case ExecutorErrorCode.EXEC_RUN_WAITING:
+            return PipelineError(
+                f"Run {run_id} has not ended: it waits for an answer.",
+                code=code,
+                hint=f"Answer (lorimer runs answer {run_id}); then {go_on}.",
+            )
+        case ExecutorErrorCode.EXEC_RUN_SHUTDOWN:
+            return PipelineError(
+                f"Run {run_id} has not ended: it was suspended when its program was shut down.",
+                code=code,
+                hint=f"{go_on[0].upper()}{go_on[1:]}.",
+            )
+        case _:
+            return PipelineError(
+                f"Run {run_id} has not ended: it is going on, or was interrupted.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint=f"Wait for it; if nobody is at work on it, {go_on}.",
+            )

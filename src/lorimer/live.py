@@ -1,0 +1,143 @@
+"""A run that is going on: the engine, and what is kept going round it.
+
+Which runs may begin, and on which stream, is said by `launch.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Final
+
+from lorimer.core import engine
+from lorimer.core.bus import Tap
+from lorimer.core.cancel import Reason
+from lorimer.core.context import RunContext
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
+from lorimer.core.mail import mail_of
+from lorimer.core.plan import Plan
+from lorimer.core.result import PipelineResult
+from lorimer.core.state import PipelineState
+from lorimer.journal.conversation import Conversation
+from lorimer.journal.pulse import Pulse
+
+_log: Final = logging.getLogger("lorimer.live")
+
+_LEFT: Final = (Reason.SHUTDOWN, Reason.WAITING)
+"""A run that ended for one of these is left to whoever resumes it."""
+
+
+class Run:
+    """A run about to begin: in the caller's own task, or in one whose events are read.
+
+    `leave` is called when the pipeline is to give a conversation up that it would keep; None: the
+    stream is this run's alone, and given back after it. `over` is called once, at the end.
+    """
+
+    __slots__ = ("_conversation", "_input", "_leave", "_over", "_plan", "context")
+
+    def __init__(
+        self,
+        plan: Plan,
+        context: RunContext,
+        conversation: Conversation,
+        input: JSON,
+        *,
+        leave: Callable[[], None] | None,
+        over: Callable[[], None],
+    ) -> None:
+        self.context = context
+        self._plan = plan
+        self._conversation = conversation
+        self._input = input
+        self._leave = leave
+        self._over = over
+
+    async def here(self) -> PipelineResult:
+        """Run it in this task. When the task is cancelled, the run ends, journals that, and
+        CancelledError is raised."""
+        try:
+            result = await self._live()
+        finally:
+            self._over()
+        interrupted = self.context.cancellation.interrupted
+        if interrupted is not None:
+            raise interrupted
+        return result
+
+    async def events(self, tap: Tap) -> AsyncGenerator[Event, None]:
+        """Run it in a task of its own and yield what happens. Leaving early ends the run, and
+        waits until its last fact is written."""
+        task = asyncio.get_running_loop().create_task(self._live(), name=self.context.id)
+
+        def ended(_: object) -> None:  # also when it never got to begin, or failed
+            self._over()
+            tap.put(None)
+
+        task.add_done_callback(ended)
+        try:
+            while (event := await tap.get()) is not None:
+                yield event
+            await task
+        finally:
+            if not task.done():
+                tap.abandon()
+                self.context.cancel(Reason.CLOSED)
+                while not task.done():
+                    try:
+                        await asyncio.wait([task])
+                    except asyncio.CancelledError:
+                        continue
+            self._over()
+
+    async def _live(self) -> PipelineResult:
+        context, conversation = self.context, self._conversation
+        journal = context.journal
+
+        def lost() -> None:
+            context.cancel(Reason.FENCED)
+
+        pulse = Pulse(conversation, lost) if journal.durable else None
+        end = journal.watch(context.stream, lambda: mail_of(context).look_soon())
+        try:
+            if context.replayed:
+                await mail_of(context).look_or_log()  # what came while nobody was here
+            elif journal.durable and conversation.seq:
+                mail_of(context).look_soon()
+            state = PipelineState(context, conversation.history, self._input)
+            result = await engine.run(self._plan, state)
+            conversation.add(context.facts[context.replayed :])
+            left = context.reason in _LEFT
+            if self._leave is not None and (left or context.cut_short or _lost_touch(result)):
+                # more may be recorded than was seen of it, and whoever resumes it need not wait
+                self._leave()
+                await _or_log(conversation.release())
+            if context.snapshot_due:
+                await _or_log(conversation.snapshot(context.facts))
+            return result
+        finally:
+            end()
+            try:
+                if context.mail is not None:
+                    await context.mail.close()
+            finally:  # whoever is cancelled now prolongs no claim for ever
+                if pulse is not None:
+                    await pulse.stop()
+            if self._leave is None:
+                await _or_log(conversation.release())
+
+
+async def _or_log(work: Coroutine[None, None, None]) -> None:
+    """What comes after a run's last fact cannot make its result another."""
+    try:
+        await work
+    except JournalError as error:
+        _log.warning("after the end of a run: %s", error)
+
+
+def _lost_touch(result: PipelineResult) -> bool:
+    """The store failed: what it was asked to write may be there all the same."""
+    return result.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED

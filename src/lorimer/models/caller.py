@@ -1,0 +1,65 @@
+"""What every model call of one pipeline has in common: made by stage 6, used by `attempts.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Protocol
+
+from lorimer.core.errors import APIError
+from lorimer.core.messages import Usage
+from lorimer.core.model import Model, Target
+from lorimer.models.failover import AfterRelease
+from lorimer.models.health import Health
+from lorimer.models.sinks import Sinks
+
+
+class RetryPolicy(Protocol):
+    """Decides whether a failed attempt is made again. Strategies of stage 6."""
+
+    def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
+        """Seconds to wait before attempt number `attempt` + 1 at the same target (the first is
+        1); None: give it up."""
+        ...
+
+
+class Caller:
+    """Immutable. See `attempts.call`."""
+
+    __slots__ = (
+        "after_release",
+        "chain",
+        "health",
+        "price",
+        "retry",
+        "settings",
+        "sinks",
+        "targets",
+        "timed",
+    )
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        retry: RetryPolicy,
+        price: Callable[[Usage, str, Model], int | None],
+        settings: bytes,
+        *,
+        health: Health,
+        after_release: AfterRelease = "stop",
+        sinks: Sinks | None = None,
+    ) -> None:
+        self.targets = targets
+        """Who is asked, in order."""
+        self.retry = retry
+        self.price = price
+        """Nano-dollars for some usage of the model that answered; None: unknown."""
+        self.settings = settings
+        """All that is fixed about its requests: goes into their fingerprints."""
+        self.health = health
+        self.after_release: AfterRelease = after_release
+        self.sinks = sinks
+        """None: nobody is told of attempts."""
+        self.chain = len(targets) > 1
+        self.timed = self.chain or sinks is not None
+        """Somebody needs to know when an attempt began."""

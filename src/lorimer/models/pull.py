@@ -1,0 +1,237 @@
+"""One attempt at one model: pulls its stream under the clocks, tells listeners, and counts what it
+cost, however it ends. Which attempts are made, `attempts.py` says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from types import AsyncGeneratorType
+from typing import Final
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import (
+    NO_USAGE,
+    Block,
+    Request,
+    Response,
+    StopReason,
+    TextBlock,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolInputDelta,
+    UsageDelta,
+)
+from lorimer.core.model import ModelCall, Target
+from lorimer.core.state import PipelineState
+from lorimer.core.wellformed import own_ids
+from lorimer.models.caller import Caller
+from lorimer.models.clocks import Clocks
+from lorimer.models.failover import Verdict, verdict
+
+_FINISHED: Final = (StopReason.END_TURN, StopReason.TOOL_USE)
+_CUT_OFF: Final = ExecutorErrorCode.EXEC_RUN_CANCELLED.value
+
+
+class Pull:
+    """One attempt, made by `make`. `prefix` is the beginning of the answer, if an attempt before
+    gave it: the answer is that and what comes now."""
+
+    __slots__ = (
+        "_began",
+        "_caller",
+        "_number",
+        "_prefix",
+        "_released",
+        "_request",
+        "_reserve",
+        "_said",
+        "_state",
+        "_target",
+        "_usage",
+        "response",
+    )
+
+    def __init__(
+        self,
+        caller: Caller,
+        target: Target,
+        request: Request,
+        state: PipelineState,
+        reserve: int,
+        number: int,
+        prefix: str,
+    ) -> None:
+        self._caller = caller
+        self._target = target
+        self._request = request
+        self._state = state
+        self._reserve = reserve
+        self._number = number
+        self._prefix = prefix
+        self._usage = NO_USAGE
+        self._began: float | None = None
+        self._released = 0
+        """Characters of the answer that listeners were given."""
+        self._said: list[str] | None = [] if caller.after_release == "continue" else None
+        """The text so far, where another attempt may go on from it; None: it may not."""
+        self.response: Response | None = None
+
+    async def make(self) -> Mapping[str, JSON]:
+        """The answer, as its fact has it. Raises APIError, which says what was released."""
+        run, caller, request = self._state.run, self._caller, self._request
+        if caller.timed:
+            self._began = run.world.monotonic()
+        heard = request.stream and run.heard
+        clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
+        stream = self._target.model.stream(request, world=run.world)
+        response: Response | None = None
+        try:
+            try:
+                while (item := await clocks.next(stream)) is not None:
+                    if isinstance(item, Response):
+                        response = item  # always the last
+                        break
+                    if isinstance(item, UsageDelta):
+                        self._usage = item.usage
+                    elif heard:
+                        self._release(item)
+                        if run.crowded:
+                            await run.room()
+            finally:
+                clocks.close()
+                if isinstance(stream, AsyncGeneratorType | AsyncGenerator):  # the first is quick
+                    await stream.aclose()
+            if response is None:
+                raise APIError(
+                    "The model's stream ended without an answer.",
+                    code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
+                )
+            self._usage = response.usage
+            if response.extra.get("dropped"):
+                self._tell_dropped(response)
+            if not self._prefix and _says_nothing(response):
+                raise APIError(
+                    f"The model {request.model!r} gave an empty answer.",
+                    code=ExecutorErrorCode.EXEC_API_EMPTY,
+                )
+        except APIError as error:
+            self._failed(error)
+            raise
+        except BaseException:
+            if caller.sinks is not None:
+                self._tell(_CUT_OFF)
+            raise
+        if self._prefix:
+            response.content = _joined(self._prefix, response.content)
+        taken = self._state.messages.call_ids
+        response.content = own_ids(response.content, taken, run.world.new_id)
+        response.cost_nano = self._cost(response.model or request.model)
+        self.response = response
+        if caller.health.troubled:
+            caller.health.succeeded(self._target.place)
+        if caller.sinks is not None:
+            self._tell("")
+        return response.to_json()
+
+    def spent(self) -> Mapping[str, JSON]:
+        """What a failed or cancelled attempt has used, as far as the provider told."""
+        if self._usage is NO_USAGE:
+            return {}
+        return {"usage": self._usage.to_json(), "cost": self._cost(self._request.model)}
+
+    def _cost(self, model: str) -> int:
+        # a kind of token without a price: under a cost limit it is not free, but what was set aside
+        cost = self._caller.price(self._usage, model, self._target.model)
+        return self._reserve if cost is None else cost
+
+    def _failed(self, error: APIError) -> None:
+        run, health, place = self._state.run, self._caller.health, self._target.place
+        self._usage = error.usage or self._usage
+        error.released = self._released
+        error.partial = ""
+        if self._released and self._said is not None:
+            said = "".join(self._said)
+            error.partial = said if (self._prefix + said).strip() else ""
+        if verdict(error) is Verdict.TRANSIENT:
+            health.failed(place, run.world.monotonic(), self._began)
+        else:
+            health.release(place, run.id)
+        if self._caller.sinks is not None:
+            self._tell(error.code.value)
+
+    def _tell(self, code: str) -> None:
+        sinks, run, response = self._caller.sinks, self._state.run, self.response
+        if sinks is None or self._began is None:
+            return
+        model = self._request.model if response is None else response.model or self._request.model
+        call = ModelCall(
+            run.id,
+            run.iteration,
+            self._number,
+            self._target.spec,
+            model,
+            self._usage,
+            0 if self._usage is NO_USAGE else self._cost(model),
+            run.world.monotonic() - self._began,
+            code,
+        )
+        sinks.tell(call, self._request, response)
+
+    def _tell_dropped(self, response: Response) -> None:
+        """Tell listeners what was asked for and not sent: of each model and field once a run."""
+        model, state = self._target.model, self._state
+        dropped = response.extra["dropped"]
+        names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
+        seen = state.unsupported
+        fresh = [name for name in names if (model.provider, model.name, name) not in seen]
+        seen.update([(model.provider, model.name, name) for name in fresh])
+        if fresh:
+            state.run.signal(
+                "llm_client.feature_unsupported",
+                {"provider": model.provider, "model": model.name, "fields": fresh},
+            )
+
+    def _release(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
+        """Tell listeners of a piece, and count what they were given."""
+        run = self._state.run
+        if isinstance(item, TextDelta):
+            if run.wants("text.delta"):
+                self._released += len(item.text)
+                run.signal("text.delta", {"text": item.text})
+            if self._said is not None:
+                self._said.append(item.text)
+        elif isinstance(item, ThinkingDelta):
+            if run.wants("thinking.delta"):
+                self._released += len(item.text)
+                run.signal("thinking.delta", {"text": item.text})
+        else:
+            self._said = None
+            if run.wants("tool.input_delta"):
+                self._released += len(item.name) + len(item.partial_json)
+                run.signal(
+                    "tool.input_delta",
+                    {"index": item.index, "name": item.name, "partial_json": item.partial_json},
+                )
+
+
+def _says_nothing(response: Response) -> bool:
+    """It ended by itself, and has neither text nor calls: thinking or blanks at most."""
+    for block in response.content:
+        if isinstance(block, TextBlock):
+            if block.text and not block.text.isspace():
+                return False
+        elif not isinstance(block, ThinkingBlock):
+            return False
+    return response.stop in _FINISHED
+
+
+def _joined(prefix: str, content: tuple[Block, ...]) -> tuple[Block, ...]:
+    """The content with `prefix` at the beginning of its text."""
+    for index, block in enumerate(content):
+        if isinstance(block, ThinkingBlock):
+            continue
+        if isinstance(block, TextBlock):
+            return (*content[:index], TextBlock(prefix + block.text), *content[index + 1 :])
+        return (*content[:index], TextBlock(prefix), *content[index:])
+    return (*content, TextBlock(prefix))

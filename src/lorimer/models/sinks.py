@@ -1,0 +1,32 @@
+"""Where every attempt is reported to the host's usage and trace sinks: one place, all attempts."""
+
+from __future__ import annotations
+
+import logging
+
+from lorimer.core.messages import Request, Response
+from lorimer.core.model import ModelCall, TraceSink, UsageSink
+from lorimer.core.record import record
+
+_log = logging.getLogger("lorimer.models")
+
+
+@record
+class Sinks:
+    """Those of one `Models`; each may be absent."""
+
+    usage: UsageSink | None = None
+    trace: TraceSink | None = None
+
+    def tell(self, call: ModelCall, request: Request, response: Response | None) -> None:
+        """Never raises: what a sink raises is logged."""
+        try:
+            if self.usage is not None:
+                self.usage.record_usage(call)
+        except Exception:  # noqa: BLE001 - a sink is never the run's problem; logged
+            _log.exception("the usage sink failed")
+        try:
+            if self.trace is not None:
+                self.trace.record_trace(call, request, response)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("the trace sink failed")

@@ -1,0 +1,61 @@
+"""Which JSON Schemas OpenAI can hold a model to, word by word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from lorimer.core.jsonable import JSON
+
+_KEYWORDS: Final = frozenset(
+    "$defs $ref additionalProperties anyOf const definitions description enum exclusiveMaximum"
+    " exclusiveMinimum format items maxItems maximum minItems minimum multipleOf pattern properties"
+    " required title type".split()
+)
+_FORMATS: Final = frozenset("date-time time date duration email hostname ipv4 ipv6 uuid".split())
+
+
+def closed(schema: JSON) -> bool:
+    """Whether `strict` may be set for it: a request with any other schema is refused. Every
+    object lists all its properties, as required and as the only ones, and every schema has a
+    type. Source: the vendor's guide to structured outputs, "Supported schemas"."""
+    return (
+        isinstance(schema, Mapping)
+        and schema.get("type") == "object"
+        and "anyOf" not in schema
+        and _fits(schema)
+    )
+
+
+def _fits(schema: JSON) -> bool:
+    if not isinstance(schema, Mapping) or not schema.keys() <= _KEYWORDS:
+        return False
+    if "$ref" in schema:
+        return len(schema) == 1
+    kind = schema.get("type")
+    kinds = kind if isinstance(kind, list) else [kind]
+    if "object" in kinds and not _lists_all(schema):
+        return False
+    if "array" in kinds and "items" not in schema:
+        return False
+    if kind is None and "anyOf" not in schema:
+        return False
+    if "format" in schema and schema["format"] not in _FORMATS:
+        return False
+    inner = [schema["items"]] if "items" in schema else []
+    choices = schema.get("anyOf", [])
+    inner += choices if isinstance(choices, list) else [None]
+    for name in ("properties", "$defs", "definitions"):
+        group = schema.get(name, {})
+        inner += group.values() if isinstance(group, Mapping) else [None]
+    return all(map(_fits, inner))
+
+
+def _lists_all(schema: Mapping[str, JSON]) -> bool:
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    return (
+        schema.get("additionalProperties") is False
+        and isinstance(properties, Mapping)
+        and isinstance(required, list | tuple)
+        and {*properties} == {str(name) for name in required}
+    )

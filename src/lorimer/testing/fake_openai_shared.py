@@ -1,0 +1,66 @@
+"""What the rules of OpenAI's two wires share: how the vendor says no, and to what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NoReturn, TypeAlias
+
+from lorimer.core.jsonable import JSON
+from lorimer.testing.fake_turn import Refused
+
+Object: TypeAlias = Mapping[str, JSON]
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def no(
+    message: str, *, param: str | None = None, code: str = "invalid_value", status: int = 400
+) -> NoReturn:
+    """Raises Refused."""
+    raise Refused(status, message, param=param, code=code)
+
+
+def array(value: JSON, where: str) -> list[Object]:
+    """A non-empty array of objects, or no."""
+    if not isinstance(value, list):
+        no(f"Invalid type for '{where}': expected an array.", param=where, code="invalid_type")
+    if not value:
+        no(
+            f"Invalid '{where}': empty array. Expected an array with minimum length 1, but got an"
+            " empty array instead.",
+            param=where,
+            code="empty_array",
+        )
+    return [object_of(item, f"{where}[{index}]") for index, item in enumerate(value)]
+
+
+def object_of(value: JSON, where: str) -> Object:
+    """An object, or no."""
+    if not isinstance(value, Mapping):
+        no(f"Invalid type for '{where}': expected an object.", param=where, code="invalid_type")
+    return value
+
+
+def string(value: JSON, where: str) -> str:
+    """A string, or no."""
+    if not isinstance(value, str):
+        no(f"Invalid type for '{where}': expected a string.", param=where, code="invalid_type")
+    return value
+
+
+def named(value: JSON, where: str) -> str:
+    """The name of a tool or a form, or no."""
+    if value is None:
+        no(
+            f"Missing required parameter: '{where}'.",
+            param=where,
+            code="missing_required_parameter",
+        )
+    if not _NAME.fullmatch(string(value, where)):
+        no(
+            f"Invalid '{where}': string does not match pattern. Expected a string that matches the"
+            f" pattern '^{_NAME.pattern}$'.",
+            param=where,
+        )
+    return str(value)

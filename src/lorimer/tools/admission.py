@@ -1,0 +1,105 @@
+"""May a call be made? Known, fitting, permitted: the model is told why not.
+
+What rules and people say is decided in `permissions.py` and `asking.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, cast
+
+from lorimer.core.context import RunContext
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError, nearest
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import ToolUse
+from lorimer.tools.base import ToolInput
+from lorimer.tools.encode import describe
+from lorimer.tools.permissions import Verdict, permit, suggestion
+from lorimer.tools.registry import Entry
+from lorimer.tools.schema import invalid_input
+
+if TYPE_CHECKING:
+    from lorimer.tools.toolset import Toolset
+
+MAX_INPUT_DEPTH: Final = 64
+"""Levels of nesting of a call's arguments."""
+
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+
+def accepted(tools: Toolset, use: ToolUse) -> tuple[Entry, ToolInput]:
+    entry = tools.registry.entry(use.name)
+    if entry is None:
+        raise ToolExecutionError(
+            f"no tool is called {use.name[:100]!r}{nearest(use.name[:100], tools.registry.names)}",
+            code=ExecutorErrorCode.EXEC_TOOL_UNKNOWN,
+        )
+    if use.raw:
+        raise invalid_input(
+            f"the arguments are not JSON: {use.raw[:200]!r}. Send the call again with an object."
+        )
+    arguments = _own(use.input)
+    try:
+        return entry, entry.check(arguments)
+    except ToolExecutionError:
+        raise
+    except BaseException as error:
+        raise invalid_input(f"checking the arguments failed: {describe(error)}") from error
+
+
+def _own(input: Mapping[str, JSON]) -> ToolInput:
+    """A copy that the tool may change: the original belongs to the conversation."""
+    return {
+        key: value if type(value) in _SCALARS else _copy(value, 1) for key, value in input.items()
+    }
+
+
+def _copy(value: JSON, depth: int) -> JSON:
+    if depth > MAX_INPUT_DEPTH:
+        raise invalid_input(f"the arguments are nested deeper than {MAX_INPUT_DEPTH} levels")
+    if isinstance(value, Mapping):
+        return {key: _copy(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(item, depth + 1) for item in cast("list[JSON]", value)]
+    return value
+
+
+async def permitted(
+    tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
+) -> Verdict:
+    refused = run.recorded("decision", key)
+    if refused is not None:  # and then the process died: it stays refused
+        await forget(f"approval:{key}", run)
+        remedy = suggestion(entry, input, tools.working_dir)
+        verdict = Verdict(False, str(refused.data.get("rule")), remedy)
+    else:
+        verdict = await permit(
+            entry,
+            input,
+            key,
+            rules=tools.rules,
+            approver=tools.approver,
+            working_dir=tools.working_dir,
+            run=run,
+        )
+    if run.replaying:  # a question that a rule has made needless since
+        await forget(f"approval:{key}", run)
+    if verdict.allowed:
+        return verdict
+    code = ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
+    name = entry.spec.name
+    await run.record(
+        "decision", {"key": key, "tool": name, "code": code.value, "rule": verdict.by}, key=key
+    )
+    raise ToolExecutionError(
+        f"{name} may {', '.join(sorted(entry.effects))}, and this call was refused: {verdict.by}. "
+        f"The caller's rule {verdict.remedy!r} would allow it. Do not send it again unchanged.",
+        code=code,
+        tool_name=name,
+    )
+
+
+async def forget(key: str, run: RunContext) -> None:
+    for kind in ("effect.intent", "effect"):
+        if run.recorded(kind, key) is not None:
+            await run.record(kind, {}, key=key)

@@ -1,0 +1,89 @@
+"""Make one permitted call: what the tool is given, and what the model is told of what it gave.
+
+How the tool is run to its end, whatever it does: `running.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from lorimer.core.context import RunContext
+from lorimer.core.errors import LorimerError
+from lorimer.core.jsonable import JSON, clean
+from lorimer.core.messages import ToolUse
+from lorimer.tools.base import ToolContext, ToolInput, ToolResult
+from lorimer.tools.encode import plain, text_of
+from lorimer.tools.registry import Entry
+from lorimer.tools.results import failed, into_files, told
+from lorimer.tools.running import run_tool
+
+if TYPE_CHECKING:
+    from lorimer.tools.toolset import Toolset
+
+_MAX_PROGRESS: Final = 2000
+
+
+async def make(
+    tools: Toolset,
+    entry: Entry,
+    input: ToolInput,
+    use: ToolUse,
+    key: str,
+    extra: dict[str, JSON],
+    run: RunContext,
+    work: Callable[..., Awaitable[ToolResult]] = run_tool,
+) -> Mapping[str, JSON]:
+    limits = run.bounds.limits
+    most = limits.max_result_chars
+    if entry.max_result_chars is not None:
+        most = min(most, entry.max_result_chars)
+    call_id = f"{run.id}-{run.iteration}-{key}"
+    timeout_s = entry.timeout_s or limits.tool_timeout_s
+    context = ToolContext(
+        run.world,
+        run.id,
+        run.stream,
+        use.id,
+        call_id,
+        tools.working_dir,
+        tools.files,
+        most,
+        _reporter(use, run) if run.wants("tool.progress") else None,
+        tools.threads,
+        timeout_s,
+    )
+    try:
+        result = await work(entry.tool, input, context, timeout_s, run)
+    except LorimerError as error:
+        return failed(error)
+    finally:
+        context.report = None
+    if result.display:
+        extra["display"] = text_of(result.display)
+    if result.metadata:
+        extra["metadata"] = plain(result.metadata)
+    return await told(result, most, tools.spill or into_files(context), call_id)
+
+
+def _reporter(use: ToolUse, run: RunContext) -> Callable[[str], None]:
+    """Sends `tool.progress`, also from a tool's thread."""
+    loop = asyncio.get_running_loop()
+    home = threading.get_ident()
+
+    def send(text: str) -> None:
+        run.signal("tool.progress", {"tool_use_id": use.id, "name": use.name, "text": text})
+
+    def report(text: str) -> None:
+        text = clean(str(text)[:_MAX_PROGRESS])
+        if threading.get_ident() == home:
+            send(text)
+            return
+        try:
+            loop.call_soon_threadsafe(send, text)
+        except RuntimeError:  # the loop is closed: a thread that was left to itself
+            pass
+
+    return report

@@ -1,0 +1,132 @@
+"""What becomes of a call that the journal knows: its recorded result; else, where it was begun and
+nobody knows how it ended, what its tool, and then a person, say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from lorimer.core.context import RunContext, Safety
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import ToolUse
+from lorimer.core.tool import RepeatApprover
+from lorimer.tools.admission import accepted, forget, permitted
+from lorimer.tools.asking import AGAIN, AskLater, ask_again
+from lorimer.tools.base import NOT_DONE, ToolInput
+from lorimer.tools.calling import make
+from lorimer.tools.permissions import needs_no_rule
+from lorimer.tools.registry import Entry
+from lorimer.tools.results import failed
+from lorimer.tools.running import DidNotHappen, reconcile_tool, unknown
+
+if TYPE_CHECKING:
+    from lorimer.tools.toolset import Toolset
+
+
+def is_recorded(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> bool:
+    """The journal has the call's result; or an intent without one, and simply making the call
+    again is not what its tool declares safe, then and now."""
+    if run.recorded("tool.result", key) is not None:
+        return True
+    intent = run.recorded("tool.intent", key)
+    return intent is not None and not _repeatable(tools, use, intent)
+
+
+def _repeatable(tools: Toolset, use: ToolUse, intent: Event) -> bool:
+    entry = tools.registry.entry(use.name)
+    safe = entry is not None and entry.safety is not Safety.UNSAFE
+    return safe and intent.data.get("idempotent") is True
+
+
+async def answered(
+    tools: Toolset,
+    use: ToolUse,
+    key: str,
+    request: bytes,
+    extra: dict[str, JSON],
+    run: RunContext,
+) -> Mapping[str, JSON]:
+    """The recorded result; else, of a call that was begun, what can be found out about it."""
+    begun = run.recorded("tool.result", key) is None
+    if begun:
+        run.cancellation.begin_change()
+    else:
+        await _forget_all(key, run)
+    # idempotent: whether it is made again is decided in here, and not by `effect`
+    find_out = partial(_settle, tools, use, key, extra, run)
+    try:
+        return await run.effect("tool", key, find_out, request=request, safety=Safety.IDEMPOTENT)
+    finally:
+        if begun:
+            run.cancellation.end_change()
+
+
+async def _settle(
+    tools: Toolset, use: ToolUse, key: str, extra: dict[str, JSON], run: RunContext
+) -> Mapping[str, JSON]:
+    """What becomes of a call that was begun and has no result: its tool is asked, then a person.
+    It is made again only if the tool is sure that it did not happen, or the person wants it."""
+    try:
+        entry, arguments = accepted(tools, use)
+    except ToolExecutionError as refusal:
+        await _forget_all(key, run)
+        return failed(unknown(refusal.message))
+    try:
+        data = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
+    except DidNotHappen:
+        outcome = NOT_DONE.value
+    else:
+        if not _unknown(data) or not await _wanted_again(tools, entry, arguments, key, run):
+            await _forget_all(key, run)
+            return data
+        outcome = "wanted"
+    # synced, so that no loss of power makes this the first time again
+    asked = f"reconcile:{key}"
+    await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
+    if not needs_no_rule(entry) or run.recorded("decision", key) is not None:
+        try:
+            await permitted(tools, entry, arguments, key, run)
+        except ToolExecutionError as refusal:
+            return failed(refusal)
+    return await make(tools, entry, arguments, use, key, extra, run)
+
+
+def _unknown(data: Mapping[str, JSON]) -> bool:
+    return data.get("error") == ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value
+
+
+async def _wanted_again(
+    tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
+) -> bool:
+    """A person wants it made again; False where nobody can be asked, or was."""
+    put = any(run.recorded("effect.intent", again) is not None for again in _agains(key, run))
+    approver = tools.approver
+    if not isinstance(approver, RepeatApprover):
+        if not put:
+            return False
+        approver = AskLater()
+    for again in _agains(key, run):
+        if run.recorded("effect", again) is not None:  # it held for a repetition that was cut off
+            await forget(again, run)
+    return await ask_again(approver, entry, input, key, run)
+
+
+def _agains(key: str, run: RunContext) -> list[str]:
+    """The keys under which it was asked whether to make a call again."""
+    keys = [
+        str(fact.data.get("key"))
+        for fact in run.facts
+        if fact.iteration == run.iteration and fact.type == "effect.intent"
+    ]
+    return [found for found in keys if found.startswith(f"{AGAIN}:{key}:")]
+
+
+async def _forget_all(key: str, run: RunContext) -> None:
+    """What was decided about a call is not decided again: nobody will look these facts up."""
+    if run.recorded("decision", key) is not None:
+        await run.record("decision", {}, key=key)
+    for other in (f"approval:{key}", f"reconcile:{key}", *_agains(key, run)):
+        await forget(other, run)

@@ -1,0 +1,134 @@
+"""Who has a conversation: one pipeline at a time, and after a death whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.journal import MemoryJournal, SQLiteJournal
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.core.support import Do, make, use
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def opened(kind: str, world: SimulatedWorld) -> Any:
+    if kind == "memory":
+        return MemoryJournal(world)
+    return SQLiteJournal(":memory:", world=world, threads=False)
+
+
+def chat(world: SimulatedWorld, journal: Any, owner: str, **options: Any) -> Any:
+    model = ScriptedModel(lambda _: "fine")
+    return make(world, model, "chat", journal=journal, owner=owner, **options)  # type: ignore[arg-type]
+
+
+def test_a_conversation_of_a_dead_process_is_gone_on_with_after_a_wait(kind: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = opened(kind, world)
+        dead = chat(world, journal, "the dead one", session_id="bob")
+        await dead.run("My name is Bob.")  # and it is never heard of again
+        heir = chat(world, journal, "heir", session_id="bob")
+        with pytest.raises(JournalError) as refused:
+            await heir.run("Who am I?")
+        error = refused.value
+        assert error.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+        assert "'bob' is being written by 'the dead one', whose claim holds until " in str(error)
+        assert " UTC, 30 s from now" in str(error)
+        assert "wait_s=30 " in error.hint
+        began = world.monotonic()
+        with pytest.raises(JournalError):
+            await heir.run("Who am I?", wait_s=10)
+        assert world.monotonic() - began == pytest.approx(10)
+        result = await heir.run("Who am I?", wait_s=60)
+        assert world.monotonic() - began < 30.5
+        assert [m.text for m in result.messages][::2] == ["My name is Bob.", "Who am I?"]
+        await heir.aclose()
+
+    simulate(main)
+
+
+def test_it_is_the_same_for_a_stream_and_for_giving_up(kind: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = opened(kind, world)
+        await chat(world, journal, "dead", session_id="s").run("one")
+        last = [
+            e async for e in chat(world, journal, "b", session_id="s").run_stream("2", wait_s=40)
+        ]
+        assert last[-1].type == "pipeline.complete"
+        await journal.claim("gone", "dead", 30)
+        from tests.journal.support import start
+
+        await journal.append("gone", 1, [start("run_gone")], sync=True)
+        with pytest.raises(JournalError, match="is being written by 'dead'"):
+            await chat(world, journal, "c").abandon("run_gone")
+        await chat(world, journal, "c").abandon("run_gone", wait_s=40)
+        [row] = await journal.runs(stream="gone")
+        assert row.status == "cancelled"
+
+    simulate(main)
+
+
+def test_while_it_waits_no_second_run_begins() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        await chat(world, journal, "dead", session_id="s").run("one")
+        heir = chat(world, journal, "heir", session_id="s")
+        first = asyncio.ensure_future(heir.run("two", wait_s=60))
+        await world.sleep(1)
+        with pytest.raises(PipelineError, match="already in a run"):
+            await heir.run("three", wait_s=60)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert (await heir.run("four", wait_s=60)).text == "fine"
+
+    simulate(main)
+
+
+def test_a_fork_and_a_resumed_run_give_the_conversation_before_them_back(kind: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = opened(kind, world)
+        pipeline = chat(world, journal, "me", session_id="first")
+        result = await pipeline.run("one")
+        await pipeline.fork(result.run_id, after=1, input="two")
+        assert (await chat(world, journal, "you", session_id="first").run("three")).text == "fine"
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("stateless", [True, False])
+def test_a_run_that_is_going_on_here_is_neither_resumed_nor_given_up(
+    kind: str, stateless: bool
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = opened(kind, world)
+        refused: list[ExecutorErrorCode] = []
+
+        async def look(_: object, __: object) -> str:
+            [row] = await journal.runs()
+            for again in (pipeline.resume, pipeline.abandon):
+                with pytest.raises(PipelineError, match="is running run_.* at this moment") as no:
+                    await again(row.run_id)
+                refused.append(no.value.code)
+            return "looked"
+
+        tools = [Do("look", look, effects=["write"])]
+
+        def forgetting(manifest: Any) -> None:
+            manifest.stages["context"].config["stateless"] = stateless
+
+        said: Any = [[use("look")], "done"]
+        pipeline = make(world, said, "agent", tools=tools, journal=journal, change=forgetting)
+        result = await pipeline.run("go")
+        await pipeline.aclose()
+        assert result.text == "done"
+        assert refused == [ExecutorErrorCode.EXEC_RUN_BUSY] * 2
+
+    simulate(main)
