@@ -160,7 +160,7 @@ class APIStage(Stage[object, Response]):
             state.models = await self._stands_for(state.run)
         caller = self._caller(state.models)
         model = self._model
-        target = caller.targets[0]
+        target = caller.first
         request = Request(
             target.model.name,
             state.context,
