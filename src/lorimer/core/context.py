@@ -187,8 +187,9 @@ class RunContext(FactLog):
                     "back the version that began this one.",
                 )
             if done is not None:
-                self.spend.charge(done.data)
-                return _outcome(done.data)
+                found = done.data
+                self.spend.charge(found)
+                return _outcome(found)
         self.cancellation.check()
         if self.replayed and not self.cancellation.finished:
             self._live_again()

@@ -98,22 +98,26 @@ class FactLog(Signals):
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
         for fact in facts:
-            kind, iteration, data = fact.type, fact.iteration, fact.data
+            kind, iteration = fact.type, fact.iteration
+            if kind == "iteration.end":  # without a key, and the longest data
+                recorded[(kind, iteration, "")] = fact
+                continue
+            if kind in _UNASKED:
+                continue
+            data = fact.data
             key = str(data.get("key", ""))
             if kind in _DECISIONS:
                 self._decided.add(iteration)
                 if key.startswith(ABANDONED):
                     spend.charge(data)
                     continue
-            elif kind in _UNASKED:
-                continue
-            recorded[(kind, iteration, key)] = fact
-            if kind == "model.intent":
-                spend.recall(whole(data.get("reserve")))
+            elif "reserve" in data:
+                spend.recall(whole(data["reserve"]))
             elif kind == "model.reply":
                 begun = recorded.get(("model.intent", iteration, key))
                 if begun is not None:
                     spend.recall(-whole(begun.data.get("reserve")))
+            recorded[(kind, iteration, key)] = fact
         self._recorded_until = max([iteration for _, iteration, _ in recorded], default=-1)
 
     @property
