@@ -1,6 +1,12 @@
 """Providers behind one port: specs, credentials, prices, wires."""
 
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials, Secret
+from lorimer.models.generate import (
+    Partial,
+    generate_as,
+    generate_as_stream,
+    generate_as_sync,
+)
 from lorimer.models.pricing import Price, Prices
 from lorimer.models.registry import Models, ProviderContext, ProviderFactory
 from lorimer.models.scripted import ScriptedModel
@@ -10,6 +16,7 @@ __all__ = [
     "CredentialBundle",
     "ModelSpec",
     "Models",
+    "Partial",
     "Price",
     "Prices",
     "ProviderContext",
@@ -17,5 +24,8 @@ __all__ = [
     "ProviderFactory",
     "ScriptedModel",
     "Secret",
+    "generate_as",
+    "generate_as_stream",
+    "generate_as_sync",
     "parse_spec",
 ]

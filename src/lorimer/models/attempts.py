@@ -14,6 +14,7 @@ from typing import Final
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
+from lorimer.core.facts import ASIDE
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
@@ -40,7 +41,8 @@ async def call(
     """Get one answer, as an object and as its fact has it, with as many attempts as the retry
     policy and the chain allow.
 
-    Journals a model.intent and a model.reply for every attempt. What a listener was given is never
+    Journals a model.intent and a model.reply for every attempt, or two effects where `caller.aside`
+    is set. What a listener was given is never
     given twice: once any of it was released, `caller.after_release` says how it goes on. A resumed
     or replayed run makes the attempts that are recorded, at the targets that are recorded; only
     what comes after them is decided anew. Raises APIError (with `attempts`, the number made): that
@@ -55,8 +57,10 @@ async def call(
         target, request = await failures.begin()
     asked = _fingerprint(request, caller.settings)
     reserve = _reservation(caller, target, request, state)
+    kind = ASIDE if caller.aside else "model"
     number = 0
     while True:
+        key = f"{caller.aside}{number}"
         number += 1
         pull = Pull(caller, target, request, state, reserve, number, prefix)
         fresh = state.unrecorded()
@@ -69,8 +73,8 @@ async def call(
             run.signal("api.request", _described(target, request, number))
         try:
             data = await run.effect(
-                "model",
-                str(number - 1),
+                kind,
+                key,
                 pull.make,
                 request=asked,
                 safety=Safety.IDEMPOTENT,
@@ -87,7 +91,7 @@ async def call(
             continue
         except BaseException:
             caller.health.release(target.place, run.id)
-            if not run.has_begun("model", str(number - 1)):
+            if fresh and not run.has_begun(kind, key):
                 state.untold(fresh)
             raise
         return pull.response or _recorded(data), data
@@ -119,7 +123,7 @@ class _Failures:
         """Who of a chain is asked first. Raises APIError when all are benched for longer than the
         retry policy or the run can wait."""
         run, course = self._run, self._course
-        begun = run.recorded("model.intent", "0")
+        begun = self._begun(0)
         if begun is not None:
             course.go(self._index(begun))
         elif not run.follows_record:
@@ -173,7 +177,7 @@ class _Failures:
             self._tell_routed(before, error.code.value, str(error))
         if error.released:
             self._begin_anew(error, number)
-        if index == before:
+        if index == before and self._begun(number) is None:
             await run.sleep(wait or 0.0)
         target = caller.targets[index]
         request = _to(target, self._request)
@@ -183,13 +187,18 @@ class _Failures:
 
     def _next(self, wait: float | None, number: int) -> int | None:
         run = self._run
-        begun = run.recorded("model.intent", str(number))
+        begun = self._begun(number)
         if begun is not None:
             return self._index(begun)
         if run.follows_record:
             return None
         again = wait is not None and _in_time(wait, run)
         return self._course.next(again, run.world.monotonic(), run.id)
+
+    def _begun(self, number: int) -> Event | None:
+        """What is recorded of the attempt after number `number`."""
+        aside = self._caller.aside
+        return self._run.begun(ASIDE if aside else "model", f"{aside}{number}")
 
     def _index(self, begun: Event) -> int:
         """Of the target that a recorded intent names."""
@@ -213,7 +222,11 @@ class _Failures:
             self._partial += error.partial
             return
         self._partial = ""
-        self._run.signal("api.stream_restart", {"attempt": number, "released": self._released})
+        if self._caller.hearer is not None:
+            self._caller.hearer.restart()
+        else:
+            data: dict[str, JSON] = {"attempt": number, "released": self._released}
+            self._run.signal("api.stream_restart", data)
         self._released = 0
 
     def _tell_retry(self, number: int, error: APIError, wait: float) -> None:

@@ -82,7 +82,7 @@ class Pull:
         run, caller, request = self._state.run, self._caller, self._request
         if caller.timed:
             self._began = run.world.monotonic()
-        heard = request.stream and run.heard
+        heard = request.stream and (run.heard or caller.hearer is not None)
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
         stream = self._target.model.stream(request, world=run.world)
         response: Response | None = None
@@ -178,8 +178,10 @@ class Pull:
 
     def _release(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
         """Tell listeners of a piece, and count what they were given."""
-        run = self._state.run
-        if isinstance(item, TextDelta):
+        run, hearer = self._state.run, self._caller.hearer
+        if hearer is not None:
+            self._released += hearer.piece(item)
+        elif isinstance(item, TextDelta):
             if run.wants("text.delta"):
                 self._released += len(item.text)
                 run.signal("text.delta", {"text": item.text})
