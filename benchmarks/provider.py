@@ -20,6 +20,7 @@ MODELS: Final = {
     "anthropic": "claude-sonnet-4-6",
     "openai": "gpt-4.1",
     "responses": "gpt-4.1",
+    "google": "gemini-3.5-flash",
 }
 """Not ones that an SDK warns about at every call."""
 MAX_TOKENS: Final = 1_024

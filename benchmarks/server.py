@@ -24,6 +24,8 @@ def main() -> None:
             return answer
         if request.wire == "responses":
             said, mark = request.body["input"], ("type", "function_call")
+        elif request.wire == "google":
+            said, mark = request.body["contents"], ("role", "model")
         else:
             said, mark = request.body["messages"], ("role", "assistant")
         assert isinstance(said, list)

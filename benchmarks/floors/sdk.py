@@ -354,3 +354,101 @@ async def responses_deltas(scale: Scale) -> Figures:
                 return len(pieces)
 
             return await per_delta(run, server, scale.streams, scale.deltas)
+
+
+# --- Google ------------------------------------------------------------------------------------
+
+
+def _google(server: Provider, http: httpx2.AsyncClient) -> Any:
+    from google import genai
+
+    options = genai.types.HttpOptions(base_url=server.url, httpx_async_client=http)
+    return genai.Client(api_key="any", http_options=options).aio.models
+
+
+def _google_config() -> dict[str, Any]:
+    function = {"name": TOOL, "description": DESCRIPTION, "parameters_json_schema": SCHEMA}
+    return {
+        "max_output_tokens": MAX_TOKENS,
+        "tools": [{"function_declarations": [function]}],
+        "automatic_function_calling": {"disable": True},
+    }
+
+
+async def google_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _http() as http:
+            models = _google(server, http)
+
+            async def run() -> None:
+                contents: list[Any] = [{"role": "user", "parts": [{"text": "hi"}]}]
+                while True:
+                    answer = await models.generate_content(
+                        model=MODELS["google"], contents=contents, config=_google_config()
+                    )
+                    parts = answer.candidates[0].content.parts
+                    if not _google_turn(contents, parts):
+                        break
+                expect("tool calls", (len(contents) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+async def google_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed and put together by hand."""
+    with provider("calls", TOOL_CALLS) as server:
+        async with _http() as http:
+            models = _google(server, http)
+
+            async def run() -> None:
+                contents: list[Any] = [{"role": "user", "parts": [{"text": "hi"}]}]
+                while True:
+                    chunks = await models.generate_content_stream(
+                        model=MODELS["google"], contents=contents, config=_google_config()
+                    )
+                    parts = [
+                        part async for chunk in chunks for part in chunk.candidates[0].content.parts
+                    ]
+                    if not _google_turn(contents, parts):
+                        break
+                expect("tool calls", (len(contents) - 1) // 2, TOOL_CALLS)
+
+            return await per_call(run, server, scale.wire_runs, TOOL_CALLS + 1)
+
+
+def _google_turn(contents: list[Any], parts: list[Any]) -> bool:
+    """Add the calls, as they came, and their results. Whether there were any."""
+    calls = [part for part in parts if part.function_call]
+    if calls:
+        contents.append({"role": "model", "parts": calls})
+        results = [
+            {"id": call.id, "name": call.name, "response": {"output": "ok"}}
+            for call in (part.function_call for part in calls)
+        ]
+        parts = [{"function_response": result} for result in results]
+        contents.append({"role": "user", "parts": parts})
+    return bool(calls)
+
+
+async def google_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    with provider("deltas", scale.deltas) as server:
+        async with _http() as http:
+            models = _google(server, http)
+
+            async def run() -> int:
+                chunks = await models.generate_content_stream(
+                    model=MODELS["google"],
+                    contents="hi",
+                    config={"max_output_tokens": MAX_TOKENS},
+                )
+                pieces = [
+                    part.text
+                    async for chunk in chunks
+                    for part in chunk.candidates[0].content.parts
+                    if part.text
+                ]
+                return len(pieces)
+
+            return await per_delta(run, server, scale.streams, scale.deltas)

@@ -40,6 +40,16 @@ async def responses_streamed_calls(scale: Scale) -> Figures:
     return await _calls("responses", scale, stream=True)
 
 
+async def google_calls(scale: Scale) -> Figures:
+    """Row 6, answers in one piece."""
+    return await _calls("google", scale, stream=False)
+
+
+async def google_streamed_calls(scale: Scale) -> Figures:
+    """Row 6, answers streamed."""
+    return await _calls("google", scale, stream=True)
+
+
 async def anthropic_deltas(scale: Scale) -> Figures:
     """Row 7."""
     return await _deltas("anthropic", scale)
@@ -53,6 +63,11 @@ async def openai_deltas(scale: Scale) -> Figures:
 async def responses_deltas(scale: Scale) -> Figures:
     """Row 7."""
     return await _deltas("responses", scale)
+
+
+async def google_deltas(scale: Scale) -> Figures:
+    """Row 7."""
+    return await _deltas("google", scale)
 
 
 async def _calls(vendor: str, scale: Scale, *, stream: bool) -> Figures:
@@ -86,7 +101,7 @@ async def _deltas(vendor: str, scale: Scale) -> Figures:
 
 
 def _agent(vendor: str, server: Provider, work: Work | None, *, stream: bool) -> Pipeline:
-    provider = "anthropic" if vendor == "anthropic" else "openai"
+    provider = "openai" if vendor == "responses" else vendor
     made = manifest(f"{provider}:{MODELS[vendor]}")
     if vendor == "responses":
         made.model.api = "responses"

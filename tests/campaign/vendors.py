@@ -7,12 +7,23 @@ from collections.abc import Sequence
 
 from lorimer.core.jsonable import dumps
 from lorimer.core.messages import Message, Request
-from lorimer.models.wires import anthropic_request, chat_request, responses_request
-from lorimer.testing import fake_anthropic_rules, fake_openai_rules, fake_responses_rules
+from lorimer.models.wires import (
+    anthropic_request,
+    chat_request,
+    gemini_request,
+    responses_request,
+)
+from lorimer.testing import (
+    fake_anthropic_rules,
+    fake_gemini_rules,
+    fake_openai_rules,
+    fake_responses_rules,
+)
 from lorimer.testing.fake_turn import Refused, SeenRequest
 from tests.core.support import check_history
 
 HEADERS = {"anthropic-version": "2023-06-01"}
+GEMINI = "gemini-3.5-flash"
 CHAT = chat_request.endpoint("", "gpt-4o")
 RESPONSES = chat_request.endpoint("", "gpt-5")
 
@@ -30,6 +41,9 @@ def refused(messages: Sequence[Message]) -> str:
         fake_openai_rules.check(body)
         body = _plain(responses_request.encode(Request("gpt-5", messages), "", RESPONSES).body)
         fake_responses_rules.check(body, fake_responses_rules.Issued())
+        body = _plain(gemini_request.encode(Request(GEMINI, messages), "").body)
+        seen = SeenRequest(1, "google", f"/v1beta/models/{GEMINI}:generateContent", {}, body)
+        fake_gemini_rules.check(seen, fake_gemini_rules.Issued())
     except AssertionError as error:
         return str(error)
     except Refused as error:

@@ -16,6 +16,9 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "OPENAI_API_KEY",
         "OPENAI_BASE_URL",
         "LORIMER_OPENAI_API",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "GOOGLE_GEMINI_BASE_URL",
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LORIMER_STORE", str(tmp_path / "store" / "lorimer.db"))

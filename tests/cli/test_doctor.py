@@ -12,7 +12,7 @@ from tests.cli.support import invoke
 def test_all_is_well_without_a_key() -> None:
     result = invoke("doctor")
     assert result.exit_code == 0, result.stdout
-    for name in ("python", "packages", "anthropic", "openai", "sqlite", "store", "bash", "sandbox"):
+    for name in ("python", "packages", "anthropic", "openai", "google", "sqlite", "store", "bash"):
         assert f" {name} " in result.stdout
     assert "ANTHROPIC_API_KEY is not set" in result.stdout
     assert "or without any: lorimer demo" in result.stdout
@@ -26,6 +26,9 @@ def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert "OPENAI_BASE_URL=http://***@localhost:8000/v1" in result.stdout
     assert "sk-not" not in result.output
     assert "p4ssw0rd" not in result.output
+    assert "GEMINI_API_KEY is not set (google)" in result.stdout
+    monkeypatch.setenv("GOOGLE_API_KEY", "sk-not-to-be-shown")
+    assert "GOOGLE_API_KEY is set (google)" in invoke("doctor").stdout
 
 
 def test_a_broken_store_is_told_and_ends_with_1(own_place: Path) -> None:

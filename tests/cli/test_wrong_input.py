@@ -79,7 +79,7 @@ def test_wrong_input(line: str, expected: str, own_place: Path) -> None:
 
 def test_a_model_of_a_server_of_one_s_own() -> None:
     told = invoke("run", "-m", "llama3:8b", "hi").stderr.splitlines()
-    assert "Known: anthropic, openai" in told[0]
+    assert "Known: anthropic, google, openai" in told[0]
     assert told[1].startswith("hint: A server of your own")
     assert "-m openai:NAME --base-url URL" in told[1]
 
@@ -110,7 +110,7 @@ def test_help_is_quick_and_imports_no_command() -> None:
         "import sys; from lorimer.cli.app import lorimer\n"
         "try: lorimer(['--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'rich', 'anthropic', 'openai', 'apsw', 'httpx2', 'lorimer.cli.run'}\n"
+        "heavy = {'rich', 'anthropic', 'openai', 'google', 'apsw', 'httpx2', 'lorimer.cli.run'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

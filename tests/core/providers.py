@@ -7,9 +7,19 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from lorimer.core.messages import Message, Request
-from lorimer.models.wires import anthropic_request, chat_request, responses_request
+from lorimer.models.wires import (
+    anthropic_request,
+    chat_request,
+    gemini_request,
+    responses_request,
+)
 from lorimer.models.wires.shared import encode_body
-from lorimer.testing import fake_anthropic_rules, fake_openai_rules, fake_responses_rules
+from lorimer.testing import (
+    fake_anthropic_rules,
+    fake_gemini_rules,
+    fake_openai_rules,
+    fake_responses_rules,
+)
 from lorimer.testing.fake_turn import Refused, SeenRequest
 
 VERSION = {"anthropic-version": "2023-06-01"}
@@ -43,4 +53,12 @@ def refused(messages: Sequence[Message]) -> str:
         for before, after in pairwise(roles):
             if before == after != "tool":
                 return f"openai: {before} twice in a row, which templates of open models refuse"
+    for model in ("gemini-3.5-flash", "gemini-2.5-pro"):
+        gemini = Request(model, messages)
+        body = json.loads(encode_body(gemini_request.encode(gemini, "").body))
+        seen = SeenRequest(1, "google", f"/v1beta/models/{model}:generateContent", {}, body)
+        try:
+            fake_gemini_rules.check(seen, fake_gemini_rules.Issued())
+        except Refused as refusal:
+            return f"google: {refusal.message}"
     return ""

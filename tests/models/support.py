@@ -33,12 +33,13 @@ from lorimer.models.clocks import Clocks
 
 KEY: Final = "sk-not-to-be-shown-4711"
 LIMITS: Final = ProcessLimits()
-Wire = Literal["anthropic", "openai", "responses"]
-WIRES: Final[tuple[Wire, ...]] = ("anthropic", "openai", "responses")
+Wire = Literal["anthropic", "openai", "responses", "google"]
+WIRES: Final[tuple[Wire, ...]] = ("anthropic", "openai", "responses", "google")
 MODEL: Final[Mapping[str, str]] = {
     "anthropic": "claude-haiku-4-5",
     "openai": "gpt-4o",
     "responses": "gpt-5",
+    "google": "gemini-3.5-flash",
 }
 PROVIDER: Final[Mapping[str, str]] = {wire: wire for wire in WIRES} | {"responses": "openai"}
 API: Final[Mapping[str, str]] = {"openai": "chat", "responses": "responses"}

@@ -52,6 +52,17 @@ def test_the_environment_fills_gaps() -> None:
     assert bundle.get("google") is None
 
 
+def test_googles_two_variables() -> None:
+    """As its SDK reads them: GOOGLE_API_KEY wins."""
+    both = {"GEMINI_API_KEY": "gem", "GOOGLE_API_KEY": "goo", "GOOGLE_GEMINI_BASE_URL": "http://h"}
+    found = CredentialBundle(env=both).require("google")
+    assert (found.api_key.reveal(), found.base_url) == ("goo", "http://h")
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        assert CredentialBundle(env={name: "one"}).require("google").api_key.reveal() == "one"
+    elsewhere = {"google": ProviderCredentials(base_url="http://mine")}
+    assert not CredentialBundle(elsewhere, env=both).has("google")
+
+
 def test_the_process_environment_is_read_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = CredentialBundle()
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)

@@ -16,11 +16,13 @@ from lorimer.core.messages import Response, TextBlock, ThinkingBlock, ToolUse, U
 from lorimer.models import ProviderCredentials
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
 from lorimer.models.wires.chat_answer import ChatAnswer
+from lorimer.models.wires.gemini_answer import GeminiAnswer
 from lorimer.models.wires.responses_answer import ResponsesAnswer
 from lorimer.models.wires.shared import exchange
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from lorimer.testing.faults import BrokenEvent, ErrorEvent, ExtraEvent, Fault, Framing
-from lorimer.testing.simulation import SimulatedWorld, simulate
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate
 from tests.models.support import (
     MODEL,
     WIRES,
@@ -63,9 +65,13 @@ def check_answer(answer: Response, wire: Wire) -> None:
     thinking, text, first, second = answer.content
     assert isinstance(thinking, ThinkingBlock)
     assert thinking.text == "Let me think."
-    assert bool(thinking.signature) is (wire != "openai")
+    assert bool(thinking.signature) is (wire in ("anthropic", "responses"))
+    origins = {"google": "google", "responses": "openai"}
+    assert thinking.origin == origins.get(wire, "")
     assert text == TextBlock("One 🦄, zwölf.")
-    assert first == ToolUse("c1", "read", {"p": "ü/a"})
+    assert isinstance(first, ToolUse)
+    assert bool(first.signature) is (wire == "google")
+    assert first == ToolUse("c1", "read", {"p": "ü/a"}, signature=first.signature)
     assert second == ToolUse("c2", "ls", {})
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (20, 9)
     assert answer.usage.cache_read_input_tokens == 4
@@ -82,7 +88,10 @@ ASSEMBLERS = {
     "anthropic": AnthropicAnswer,
     "openai": ChatAnswer,
     "responses": ResponsesAnswer,
+    "google": GeminiAnswer,
 }
+TERMINATED: tuple[Wire, ...] = ("anthropic", "openai", "responses")
+"""Wires with an event that ends the stream. Google's ends with its body."""
 
 
 def free(usage: Usage, *, model: str = "") -> int:
@@ -194,6 +203,8 @@ def test_unknown_events_are_skipped(wire: Wire, after: int) -> None:
     check_answer(ask(wire, Provider(Reply([body(wire, ExtraEvent(after))]))).answer, wire)
 
 
+SAYS_NOTHING = {"openai": ('{"type":7}',), "google": ('{"type":7}', '{"choices":7}')}
+"""Objects without anything that the wire knows: they are skipped."""
 EVENTS = {wire: body(wire).count(b"\n\n") for wire in WIRES}
 
 
@@ -219,15 +230,12 @@ def test_an_error_event_at_every_position(wire: Wire, kind: str, code: Code) -> 
 @pytest.mark.parametrize("data", [None, "null", "[]", '"x"', "{", '{"type":7}', '{"choices":7}'])
 @pytest.mark.parametrize("wire", WIRES)
 def test_a_broken_event_at_every_position(wire: Wire, data: str | None) -> None:
-    marks = {
-        "anthropic": 1,
-        "openai": 2,
-        "responses": 0,
-    }  # the last events carry no JSON that matters
+    # the last events carry no JSON that matters
+    marks = {"anthropic": 1, "openai": 2, "responses": 0, "google": 0}
     for index in range(EVENTS[wire] - marks[wire]):
         heard = ask(wire, Provider(Reply([body(wire, BrokenEvent(index, data))])))
-        if wire == "openai" and data == '{"type":7}':
-            continue  # there an object without choices is one that says nothing
+        if data in SAYS_NOTHING.get(wire, ()):
+            continue
         check_beginning(heard)
         assert heard.error is not None
         assert heard.error.code is Code.EXEC_API_STREAM_INCOMPLETE
@@ -243,7 +251,7 @@ def test_a_stream_that_starts_again_is_no_answer(wire: Wire) -> None:
     check_beginning(heard)
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", TERMINATED)
 def test_nothing_after_the_end_counts(wire: Wire) -> None:
     whole = body(wire)
     heard = ask(wire, Provider(Reply([whole, whole])))
@@ -251,7 +259,7 @@ def test_nothing_after_the_end_counts(wire: Wire) -> None:
     assert heard.text == "One 🦄, zwölf."
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", TERMINATED)
 def test_an_end_that_does_not_come_is_not_waited_for(wire: Wire) -> None:
     provider = Provider(Reply([body(wire), 3600.0]))
     check_answer(ask(wire, provider).answer, wire)
@@ -290,9 +298,19 @@ def test_a_client_that_somebody_closed_is_replaced(wire: Wire) -> None:
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", TERMINATED)
 def test_a_connection_lost_after_the_end_does_no_harm(wire: Wire) -> None:
     check_answer(ask(wire, Provider(Reply([body(wire), CUT]))).answer, wire)
+
+
+def test_a_stream_that_its_body_ends() -> None:
+    whole = body("google")
+    lost = ask("google", Provider(Reply([whole, CUT]))).error
+    assert lost is not None
+    assert lost.code is Code.EXEC_API_STREAM_INCOMPLETE
+    assert lost.usage == Usage(20, 9, 0, 4)  # counted, though there is no answer
+    reasons = whole.replace(b'"role":"model"}', b'"role":"model"},"finishReason":"STOP"')
+    check_answer(ask("google", Provider(Reply([reasons]))).answer, "google")
 
 
 # ---------------------------------------------------------------- in one piece
@@ -370,6 +388,31 @@ ONE: dict[str, object] = {
             "prompt_tokens": 24,
             "completion_tokens": 9,
             "prompt_tokens_details": {"cached_tokens": 4},
+        },
+    },
+    "google": {
+        "candidates": [
+            {
+                "content": {
+                    "parts": [
+                        {"text": "Let me think.", "thought": True},
+                        {"text": "One 🦄, zwölf."},
+                        {
+                            "functionCall": {"id": "c1", "name": "read", "args": {"p": "ü/a"}},
+                            "thoughtSignature": "c2VhbA==",
+                        },
+                        {"functionCall": {"id": "c2", "name": "ls"}},
+                    ],
+                    "role": "model",
+                },
+                "finishReason": "STOP",
+            }
+        ],
+        "usageMetadata": {
+            "promptTokenCount": 24,
+            "candidatesTokenCount": 6,
+            "thoughtsTokenCount": 3,
+            "cachedContentTokenCount": 4,
         },
     },
 }
@@ -479,7 +522,7 @@ def test_a_failed_attempt_says_what_it_used(wire: Wire) -> None:
     whole = body(wire)
     heard = ask(wire, Provider(Reply([whole[: len(whole) * 2 // 3], CUT])))
     assert heard.error is not None
-    if wire == "anthropic":
+    if wire in ("anthropic", "google"):
         assert heard.error.usage is not None
         assert heard.error.usage.input_tokens == 20
         assert heard.usages[-1].usage == heard.error.usage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from email.utils import format_datetime, formatdate
 
@@ -26,6 +27,7 @@ from tests.models.support import (
     models,
     request,
     spec,
+    sse,
 )
 
 Code = ExecutorErrorCode
@@ -42,6 +44,7 @@ def expected(status: int) -> Code:
         413: Code.EXEC_API_TOKEN_LIMIT,
         425: Code.EXEC_API_SERVER_ERROR,
         429: Code.EXEC_API_RATE_LIMITED,
+        499: Code.EXEC_API_SERVER_ERROR,
     }
     usual = Code.EXEC_API_SERVER_ERROR if status >= 500 else Code.EXEC_API_BAD_REQUEST
     return special.get(status, usual)
@@ -113,6 +116,85 @@ def test_bodies_refine_the_status(wire: Wire, status: int, body: str, code: Code
     assert error is not None
     assert (error.status, error.code) == (status, code)
     assert "<html" not in str(error)
+
+
+def google(code: int, status: str, message: str = "no", *details: object) -> bytes:
+    """An error as Google writes it."""
+    error = {"code": code, "status": status, "message": message, "details": list(details)}
+    return json.dumps({"error": error}).encode()
+
+
+RPC = "type.googleapis.com/google.rpc."
+BAD_KEY = {"@type": f"{RPC}ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"}
+QUOTA = "You exceeded your current quota, please check your plan and billing details."
+
+
+def violation(quota: str) -> dict[str, object]:
+    return {"@type": f"{RPC}QuotaFailure", "violations": [{"quotaId": quota}]}
+
+
+def delay(wait: str) -> dict[str, object]:
+    return {"@type": f"{RPC}RetryInfo", "retryDelay": wait}
+
+
+PER_MINUTE = violation("GenerateRequestsPerMinutePerProjectPerModel-FreeTier")
+PER_DAY = violation("GenerateRequestsPerDayPerProjectPerModel-FreeTier")
+
+GOOGLES = [
+    (google(400, "INVALID_ARGUMENT", "API key not valid.", BAD_KEY), 400,
+     Code.EXEC_API_AUTH_INVALID_KEY, None),
+    (google(400, "INVALID_ARGUMENT", "API key expired. Please renew the API key.", BAD_KEY), 400,
+     Code.EXEC_API_AUTH_EXPIRED, None),
+    (google(400, "INVALID_ARGUMENT", "Unknown name"), 400, Code.EXEC_API_BAD_REQUEST, None),
+    (google(400, "FAILED_PRECONDITION", "User location is not supported"), 400,
+     Code.EXEC_API_BAD_REQUEST, None),
+    (google(400, "INVALID_ARGUMENT", "The input token count (9) exceeds the maximum number of"
+     " tokens allowed (8)."), 400, Code.EXEC_API_TOKEN_LIMIT, None),
+    (google(403, "PERMISSION_DENIED", "leaked"), 403, Code.EXEC_API_AUTH_INVALID_KEY, None),
+    (google(404, "NOT_FOUND", "models/x is not found"), 404, Code.EXEC_API_BAD_REQUEST, None),
+    (google(429, "RESOURCE_EXHAUSTED", QUOTA, PER_MINUTE, delay("34.074824224s")), 429,
+     Code.EXEC_API_RATE_LIMITED, 34.074824224),
+    (google(429, "RESOURCE_EXHAUSTED", QUOTA, PER_MINUTE, delay("0s")), 429,
+     Code.EXEC_API_RATE_LIMITED, 0),
+    (google(429, "RESOURCE_EXHAUSTED", QUOTA, delay("soon"), delay("3601s"), delay("-1s")), 429,
+     Code.EXEC_API_RATE_LIMITED, None),
+    (google(429, "RESOURCE_EXHAUSTED", QUOTA, "odd", {"retryDelay": 7}), 429,
+     Code.EXEC_API_RATE_LIMITED, None),
+    (google(429, "RESOURCE_EXHAUSTED", QUOTA, PER_DAY, PER_MINUTE, delay("13s")), 429,
+     Code.EXEC_API_TERMINAL, 13),
+    (google(429, "RESOURCE_EXHAUSTED", f"{QUOTA} * Quota exceeded for metric: x, limit: 0, model:"
+     " gemini-3.1-pro"), 429, Code.EXEC_API_TERMINAL, None),
+    (google(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted."), 429,
+     Code.EXEC_API_TERMINAL, None),
+    (google(499, "CANCELLED"), 499, Code.EXEC_API_SERVER_ERROR, None),
+    (google(500, "INTERNAL"), 500, Code.EXEC_API_SERVER_ERROR, None),
+    (google(503, "UNAVAILABLE", "The model is overloaded."), 503, Code.EXEC_API_SERVER_ERROR, None),
+    (google(504, "DEADLINE_EXCEEDED"), 504, Code.EXEC_API_SERVER_ERROR, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "status", "code", "wait"), GOOGLES)
+def test_googles_errors(body: bytes, status: int, code: Code, wait: float | None) -> None:
+    """As an object or in an array of one, before the answer or in the middle of it."""
+    for form in (body, b"[" + body + b"\n]"):
+        provider = Provider(Reply([form], status, {"content-type": "application/json"}))
+        error = ask("google", provider).error
+        assert error is not None
+        assert (error.code, error.status, error.retry_after_s) == (code, status, wait)
+        assert len(provider.requests) == 1
+        text = form.decode().replace("\n", " ")
+        for raw in (f"data: {text}\n\n", f"{text}", f"{text}\n"):
+            told = ask("google", Provider(Reply([sse({"candidates": []}), raw.encode()]))).error
+            assert told is not None
+            if code is not Code.EXEC_API_TOKEN_LIMIT:  # never found out in the middle
+                assert (told.code, told.retry_after_s) == (code, wait)
+
+
+def test_a_header_goes_before_the_delay_in_the_body() -> None:
+    body = json.loads(google(429, "RESOURCE_EXHAUSTED", "slow", delay("9s")))
+    error = ask("google", Provider(Reply.of(body, 429, retry_after="2"))).error
+    assert error is not None
+    assert error.retry_after_s == 2
 
 
 def date(seconds: float) -> str:

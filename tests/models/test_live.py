@@ -57,6 +57,7 @@ def bundle(server: FakeLLMServer) -> CredentialBundle:
         {
             "anthropic": ProviderCredentials("k", server.url),
             "openai": ProviderCredentials("k", server.openai_url),
+            "google": ProviderCredentials("k", server.url),
         },
         env={},
     )

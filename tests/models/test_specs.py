@@ -54,13 +54,20 @@ def test_unknown_provider_names_the_nearest() -> None:
 
 
 def test_a_planned_provider_says_so() -> None:
-    with pytest.raises(ConfigError, match="'google'.*not built yet.*Known: anthropic, openai"):
-        Models(CredentialBundle(env={})).resolve("gemini-2.5-pro")
+    with pytest.raises(ConfigError, match="'vllm'.*not built yet.*Known: anthropic, google"):
+        Models(CredentialBundle(env={})).resolve("vllm:llama")
 
 
-@pytest.mark.parametrize("provider", ["anthropic", "openai"])
-def test_a_missing_key_names_its_variable(provider: str) -> None:
-    with pytest.raises(ConfigError, match=f"{provider.upper()}_API_KEY") as caught:
+@pytest.mark.parametrize(
+    ("provider", "variable"),
+    [
+        ("anthropic", "ANTHROPIC_API_KEY"),
+        ("openai", "OPENAI_API_KEY"),
+        ("google", "GEMINI_API_KEY"),
+    ],
+)
+def test_a_missing_key_names_its_variable(provider: str, variable: str) -> None:
+    with pytest.raises(ConfigError, match=variable) as caught:
         Models(CredentialBundle(env={})).resolve(f"{provider}:some-model")
     assert caught.value.code is ExecutorErrorCode.EXEC_API_NO_CLIENT
 
@@ -81,24 +88,55 @@ def test_models_are_kept_per_spec_and_providers_can_be_registered() -> None:
     assert "mine" in models.available
 
 
-def test_a_missing_sdk_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("provider", "missing"),
+    [
+        ("anthropic", "anthropic"),
+        ("openai", "openai"),
+        ("google", "google"),
+        ("google", "google.genai"),  # another package of that namespace is there
+    ],
+)
+def test_a_missing_sdk_says_what_to_install(
+    provider: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import builtins
+    import sys
 
     real = builtins.__import__
 
     def refuse(name: str, *rest: object) -> object:
-        if name == "anthropic":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.startswith(missing):
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
         return real(name, *rest)  # type: ignore[arg-type]
 
+    monkeypatch.delitem(sys.modules, f"lorimer.models.{provider}", raising=False)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    bundle = CredentialBundle({provider: ProviderCredentials("k")}, env={})
+    with pytest.raises(ConfigError, match=rf"install lorimer\[{provider}\]") as caught:
+        Models(bundle).resolve(f"{provider}:some-model")
+    assert caught.value.code is ExecutorErrorCode.EXEC_API_SDK_MISSING
+
+
+@pytest.mark.parametrize("provider", ["scripted", "anthropic", "openai", "google"])
+def test_an_sdk_is_imported_when_its_provider_is_used(provider: str) -> None:
+    import subprocess
     import sys
 
-    monkeypatch.delitem(sys.modules, "lorimer.models.anthropic", raising=False)
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    bundle = CredentialBundle({"anthropic": ProviderCredentials("k")}, env={})
-    with pytest.raises(ConfigError, match=r"install lorimer\[anthropic\]") as caught:
-        Models(bundle).resolve("anthropic:claude-x")
-    assert caught.value.code is ExecutorErrorCode.EXEC_API_SDK_MISSING
+    code = (
+        "import sys\n"
+        "from lorimer import CredentialBundle, ProviderCredentials\n"
+        "from lorimer.models import Models\n"
+        f"keys = CredentialBundle({{{provider!r}: ProviderCredentials('k')}}, env={{}})\n"
+        "def there(): return sorted({'anthropic', 'openai', 'google.genai'} & set(sys.modules))\n"
+        "models = Models(keys)\n"
+        "before = there()\n"
+        f"models.resolve({provider!r} + ':echo')\n"
+        "print(before, there())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    used = {"anthropic": ["anthropic"], "openai": ["openai"], "google": ["google.genai"]}
+    assert done.stdout.strip() == f"[] {used.get(provider, [])}"
 
 
 def test_the_shipped_scripted_names() -> None:

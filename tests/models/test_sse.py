@@ -126,3 +126,28 @@ def test_surrogates() -> None:
     assert clean("a\ud83e\udd84b") == "a🦄b"
     assert clean("\ud83e") == "\ufffd"
     assert clean("\udd84x") == "\ufffdx"
+
+
+def test_what_is_no_event_is_kept_for_who_asks() -> None:
+    error = b'{\n "error": {\n  "code": 503\n }\n}'
+    whole = b"data: {}\n\n: comment\nid: 7\nretry: 5\nevent: x\n" + error
+    for size in (1, 7, len(whole)):
+        for end in (b"", b"\n"):
+            parser = SSEParser()
+            events = [
+                event
+                for at in range(0, len(whole + end), size)
+                for event in parser.feed((whole + end)[at : at + size])
+            ]
+            assert events == [("", "{}")]
+            assert parser.stray() == error.decode()
+    parser = SSEParser()
+    parser.feed(b"data: half an event")
+    assert parser.stray() == "data: half an event"
+
+
+def test_what_is_no_event_is_not_kept_for_ever() -> None:
+    parser = SSEParser()
+    for _ in range(100):
+        parser.feed(b"x" * 1000 + b"\n")
+    assert len(parser.stray()) < 70_000

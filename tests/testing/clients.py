@@ -12,6 +12,8 @@ import anthropic
 import httpx2
 import openai
 from anthropic.types import Message
+from google import genai
+from google.genai.types import GenerateContentResponse, HttpOptions
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from lorimer.testing.fake_responses_rules import SEALED
@@ -20,7 +22,7 @@ from lorimer.testing.fake_turn import Wire
 from lorimer.testing.faults import Fault
 
 T = TypeVar("T")
-WIRES: tuple[Wire, ...] = ("anthropic", "openai", "responses")
+WIRES: tuple[Wire, ...] = ("anthropic", "openai", "responses", "google")
 HELLO = Turn(text=("Hel", "lo, ", "wörld"))
 CALLS = Turn(
     text="Looking.",
@@ -114,6 +116,23 @@ def gpt_chunks(server: FakeLLMServer, **body: Any) -> list[ChatCompletionChunk]:
     return ask_openai(server, ask)
 
 
+def gemini_chunks(
+    server: FakeLLMServer, *, stream: bool = True, **fields: Any
+) -> list[GenerateContentResponse]:
+    """The chunks of an answer through Google's SDK, or the one answer."""
+    asked = {"model": "gemini-3.5-flash", "contents": "hi", **fields}
+
+    async def main() -> list[GenerateContentResponse]:
+        async with httpx2.AsyncClient(verify=False) as http:
+            options = HttpOptions(base_url=server.url, httpx_async_client=http)
+            models = genai.Client(api_key="key", http_options=options).aio.models
+            if not stream:
+                return [await models.generate_content(**asked)]
+            return [chunk async for chunk in await models.generate_content_stream(**asked)]
+
+    return asyncio.run(main())
+
+
 def plain_client() -> httpx2.Client:
     """Without certificates, which take longer to load than all else."""
     return httpx2.Client(timeout=5, verify=False)
@@ -121,6 +140,10 @@ def plain_client() -> httpx2.Client:
 
 def wire_request(wire: Wire, *, stream: bool = True) -> tuple[str, dict[str, Any], dict[str, str]]:
     """Path, body and headers of a plain request."""
+    if wire == "google":
+        verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        contents = [{"role": "user", "parts": [{"text": "hi"}]}]
+        return f"/v1beta/models/fake-model:{verb}", {"contents": contents}, {}
     body: dict[str, Any] = {
         "model": "fake-model",
         "messages": [{"role": "user", "content": "hi"}],

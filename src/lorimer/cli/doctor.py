@@ -19,7 +19,11 @@ from lorimer.cli.options import store_option
 State: TypeAlias = Literal["ok", "note", "bad"]
 
 BASE: Final = ("pydantic", "anyio", "httpx2", "apsw", "click", "rich", "pyyaml", "fastjsonschema")
-EXTRAS: Final = {"anthropic": ("anthropic", "genai-prices"), "openai": ("openai", "genai-prices")}
+EXTRAS: Final = {
+    "anthropic": ("anthropic", "genai-prices"),
+    "openai": ("openai", "genai-prices"),
+    "google": ("google-genai", "genai-prices"),
+}
 
 _MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}
 
@@ -125,10 +129,11 @@ def _store(given: str | None) -> Finding:
 
 
 def _keys() -> Iterator[Finding]:
-    from lorimer.models.credentials import VARIABLES, redact_url
+    from lorimer.models.credentials import VARIABLES, key_variable, redact_url
 
     any_key = False
-    for provider, (key, url) in VARIABLES.items():
+    for provider, (_, url) in VARIABLES.items():
+        key = key_variable(provider, os.environ)
         is_set = bool(os.environ.get(key, "").strip())
         any_key = any_key or is_set
         address = os.environ.get(url, "")

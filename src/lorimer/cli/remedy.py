@@ -21,7 +21,9 @@ def remedy(error: LorimerError, manifest: EnvironmentManifest, call: Call) -> st
     key, address = VARIABLES[provider]
     url = _url(provider, call)
     match error:
-        case APIError(status=401) if call.base_url and not call.key_variable:
+        case APIError(status=400 | 401, code=ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY) if (
+            call.base_url and not call.key_variable
+        ):
             return (
                 "The key in the environment is not sent to --base-url; to send it, add "
                 f"--api-key-env {key}"

@@ -95,10 +95,15 @@ def own_ids(
                 call_id = fresh("call")
             seen.add(call_id)
             if call_id != block.id:
-                changed[index] = ToolUse(call_id, block.name, block.input, block.raw)
+                changed[index] = renamed(block, call_id)
     if not changed:
         return reply
     return tuple([changed.get(index, block) for index, block in enumerate(reply)])
+
+
+def renamed(use: ToolUse, id: str) -> ToolUse:
+    """The call with another id; what seals it does not seal that."""
+    return ToolUse(id, use.name, use.input, use.raw, use.signature)
 
 
 # --- what is wrong with messages ------------------------------------------------------------------
@@ -137,13 +142,16 @@ def faults(messages: Iterable[Message], taken: Taken | None = None) -> list[Faul
 
 def told(message: Message) -> Message | None:
     """The message up to its last block that every provider takes: blank text and thinking, which
-    no provider takes at the end, are left off there. None: there is no such block."""
+    no provider takes at the end, are left off there; but for Google's seal of what was said, which
+    the others do not see. None: there is no such block."""
     content = message.content
     if content and _says(content[-1]):
         return message
     end = len(content)
     while end and not _says(content[end - 1]):
         end -= 1
+    if end and end < len(content) and _seals(content[end]):
+        end += 1
     return Message(message.role, content[:end]) if end else None
 
 
@@ -152,6 +160,10 @@ def _says(block: Block) -> bool:
     if kind is TextBlock:
         return bool(block.text) and not block.text.isspace()  # type: ignore[union-attr]
     return kind is not ThinkingBlock
+
+
+def _seals(block: Block) -> bool:
+    return isinstance(block, ThinkingBlock) and block.origin == "google" and not block.text
 
 
 def readable(message: Message) -> Message:
@@ -279,7 +291,7 @@ class _Ids:
             number = self._numbers[stem] = self._numbers.get(stem, 1) + 1
             own = f"{stem}-{number}"
         self._used.add(own)
-        return use if own == use.id else ToolUse(own, use.name, use.input, use.raw)
+        return use if own == use.id else renamed(use, own)
 
 
 def _with_calls(message: Message, calls: Sequence[ToolUse]) -> Message:

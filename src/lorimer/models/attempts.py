@@ -50,24 +50,23 @@ async def call(
     when the reservation does not fit.
     """
     run = state.run
-    target, prefix = caller.targets[0], ""
+    target, prefix = caller.first, ""
     failures: _Failures | None = None
     if caller.chain:
         failures = _Failures(caller, request, state)
         target, request = await failures.begin()
     asked = _fingerprint(request, caller.settings)
     reserve = _reservation(caller, target, request, state)
-    kind = ASIDE if caller.aside else "model"
-    number = 0
+    kind, number, key = "model", 1, "0"
+    if caller.aside:
+        kind, key = ASIDE, f"{caller.aside}0"
     while True:
-        key = f"{caller.aside}{number}"
-        number += 1
         pull = Pull(caller, target, request, state, reserve, number, prefix)
         fresh = state.unrecorded()
         intent: dict[str, JSON] = (
             {"messages": [message.to_json() for message in fresh]} if fresh else {}
         )
-        if target is not caller.targets[0]:
+        if target is not caller.first:
             intent["target"] = target.spec
         if run.wants("api.request"):
             run.signal("api.request", _described(target, request, number))
@@ -88,6 +87,8 @@ async def call(
             target, request, prefix = await failures.after(error, number)
             asked = _fingerprint(request, caller.settings)
             reserve = _reservation(caller, target, request, state)
+            key = f"{caller.aside}{number}"
+            number += 1
             continue
         except BaseException:
             caller.health.release(target.place, run.id)

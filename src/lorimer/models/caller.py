@@ -42,6 +42,7 @@ class Caller:
         "after_release",
         "aside",
         "chain",
+        "first",
         "health",
         "hearer",
         "price",
@@ -67,6 +68,7 @@ class Caller:
     ) -> None:
         self.targets = targets
         """Who is asked, in order."""
+        self.first = targets[0]
         self.retry = retry
         self.price = price
         """Nano-dollars for some usage of the model that answered; None: unknown."""

@@ -15,12 +15,22 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
         "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+        "google": ("GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
     }
 )
 """The vendors' own variables: key, base URL."""
 
 OPENAI_API: Final = "LORIMER_OPENAI_API"
 """Which wire of OpenAI: `chat` or `responses`, as `extras["api"]`; see `models/openai.py`."""
+FIRST: Final[Mapping[str, str]] = MappingProxyType({"google": "GOOGLE_API_KEY"})
+"""Another variable for the key, which wins where both are set, as in the vendor's own SDK."""
+
+
+def key_variable(provider: str, env: Mapping[str, str]) -> str:
+    """The variable that has, or should have, the key of a provider in VARIABLES."""
+    first = FIRST.get(provider, "")
+    return first if env.get(first, "").strip() else VARIABLES[provider][0]
+
 
 KEYLESS: Final = frozenset({"openai"})
 """Providers whose dialect other servers speak: with a base URL of their own, no key is needed."""
@@ -128,16 +138,16 @@ class CredentialBundle:
     def get(self, provider: str) -> ProviderCredentials | None:
         """What is known, with gaps filled from the environment; None: nothing."""
         given = self.by_provider.get(provider)
-        key_name, url_name = VARIABLES.get(provider, ("", ""))
         env = os.environ if self.env is None else self.env
-        url = env.get(url_name, "")
+        url = env.get(VARIABLES[provider][1], "") if provider in VARIABLES else ""
+        key_there = env.get(key_variable(provider, env), "") if provider in VARIABLES else ""
         api = env.get(OPENAI_API, "") if provider == "openai" else ""
         extras = {"api": api} if api else {}
         if given is None:
-            found = ProviderCredentials(env.get(key_name, ""), url, extras=extras)
+            found = ProviderCredentials(key_there, url, extras=extras)
             return found if found.api_key or found.base_url else None
         # A key goes only where it was meant for: the variable's is not sent to a URL given here.
-        key = given.api_key or ("" if given.base_url else env.get(key_name, ""))
+        key = given.api_key or ("" if given.base_url else key_there)
         extras |= given.extras
         return ProviderCredentials(key, given.base_url or url, given.default_headers, extras)
 

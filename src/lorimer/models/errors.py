@@ -14,9 +14,9 @@ from typing import Final
 import httpx2
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.jsonable import JSON, clean
+from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import NO_USAGE, Usage
-from lorimer.models.credentials import VARIABLES, ProviderCredentials
+from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials
 from lorimer.models.wires.sse import parse_json
 
 NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
@@ -33,6 +33,9 @@ _TOO_LONG: Final = re.compile(
     re.IGNORECASE,
 )
 _NO_MONEY: Final = re.compile(r"credit balance is too low|exceeded your current quota", re.I)
+_NO_QUOTA: Final = re.compile(r"\blimit: 0\b|credits are depleted", re.I)
+"""Of Google, which speaks of the quota when it means the rate, too."""
+_DELAY: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]+)?)s", re.ASCII)
 
 _Code = ExecutorErrorCode
 
@@ -64,6 +67,17 @@ _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
         ).split(),
         _Code.EXEC_API_BAD_REQUEST,
     ),
+    # Google's, which are those of gRPC.
+    "UNAUTHENTICATED": _Code.EXEC_API_AUTH_INVALID_KEY,
+    "PERMISSION_DENIED": _Code.EXEC_API_AUTH_INVALID_KEY,
+    "RESOURCE_EXHAUSTED": _Code.EXEC_API_RATE_LIMITED,
+    "INVALID_ARGUMENT": _Code.EXEC_API_BAD_REQUEST,
+    "FAILED_PRECONDITION": _Code.EXEC_API_BAD_REQUEST,
+    "NOT_FOUND": _Code.EXEC_API_BAD_REQUEST,
+    "DEADLINE_EXCEEDED": _Code.EXEC_API_SERVER_ERROR,
+    "UNAVAILABLE": _Code.EXEC_API_SERVER_ERROR,
+    "INTERNAL": _Code.EXEC_API_SERVER_ERROR,
+    "CANCELLED": _Code.EXEC_API_SERVER_ERROR,
 }
 """Where there is no status to go by: an error in the middle of a stream."""
 
@@ -76,6 +90,7 @@ _BY_STATUS: Final[Mapping[int, ExecutorErrorCode]] = {
     413: _Code.EXEC_API_TOKEN_LIMIT,
     425: _Code.EXEC_API_SERVER_ERROR,
     429: _Code.EXEC_API_RATE_LIMITED,
+    499: _Code.EXEC_API_SERVER_ERROR,  # Google gave the work up; nobody here had left
 }
 
 
@@ -89,8 +104,10 @@ def status_error(
     credentials: ProviderCredentials,
 ) -> APIError:
     """The error of an answer whose status is not 2xx. `now`: seconds since the epoch."""
-    kinds, message = error_parts(body.decode("utf-8", "replace"))
+    error = _error_in(body.decode("utf-8", "replace"))
+    kinds, message = _parts(error)
     code = _status_code(status, kinds, message)
+    wait = retry_after(headers, now)
     if 300 <= status < 400:
         message = "a redirect, which is not followed: the base URL is wrong"
     shown = _short(credentials.redact(message))
@@ -99,7 +116,7 @@ def status_error(
         code=code,
         hint=_hint(code, provider),
         status=status,
-        retry_after_s=retry_after(headers, now),
+        retry_after_s=_retry_delay(error) if wait is None else wait,
     )
 
 
@@ -120,6 +137,7 @@ def event_error(
         f"{provider} broke off its answer: {shown}",
         code=code,
         hint=_hint(code, provider),
+        retry_after_s=_retry_delay(error),
         usage=usage if usage is not NO_USAGE else None,
     )
 
@@ -149,17 +167,23 @@ def incomplete(
 def error_parts(body: str) -> tuple[list[str], str]:
     """The names an error body gives itself (type, code) and its message.
 
-    Known shapes: `{"error": {...}}`, `{"error": "..."}`, `{"message": ...}`, `{"detail": ...}`,
-    and text that is not JSON.
+    Known shapes: `{"error": {...}}`, the same in an array, `{"error": "..."}`, `{"message": ...}`,
+    `{"detail": ...}`, and text that is not JSON.
     """
+    return _parts(_error_in(body))
+
+
+def _error_in(body: str) -> JSON:
     try:
         value = parse_json(body)
     except ValueError:
         # A proxy's HTML page says nothing to anybody.
-        return [], "" if body.lstrip().startswith("<") else body
+        return "" if body.lstrip().startswith("<") else body
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if isinstance(value, Mapping) and value.get("error"):
         value = value["error"]
-    return _parts(value)
+    return value
 
 
 def _parts(error: JSON) -> tuple[list[str], str]:
@@ -168,8 +192,30 @@ def _parts(error: JSON) -> tuple[list[str], str]:
     if not isinstance(error, Mapping):
         return [], ""
     kinds = [str(error[key]) for key in ("code", "type", "status") if error.get(key)]
+    for detail in _details(error):
+        if isinstance(reason := detail.get("reason"), str):
+            kinds.insert(0, reason)  # tells more than the status
+        if "PerDay" in dumps(detail.get("violations", "")):
+            kinds.insert(0, "insufficient_quota")  # waiting for tomorrow is no retry
     message = error.get("message") or error.get("detail") or ""
     return kinds, message if isinstance(message, str) else str(message)
+
+
+def _details(error: JSON) -> list[Mapping[str, JSON]]:
+    """Google's details of an error: ErrorInfo, QuotaFailure, RetryInfo and others."""
+    details = error.get("details") if isinstance(error, Mapping) else None
+    return (
+        [item for item in details if isinstance(item, Mapping)] if isinstance(details, list) else []
+    )
+
+
+def _retry_delay(error: JSON) -> float | None:
+    """Seconds that the body asks us to wait (Google's RetryInfo), if they make sense."""
+    for detail in _details(error):
+        match = _DELAY.fullmatch(str(detail.get("retryDelay", "")))
+        if match is not None and float(match[1]) <= MAX_RETRY_AFTER_S:
+            return float(match[1])
+    return None
 
 
 def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
@@ -178,7 +224,11 @@ def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
         code = _BY_KIND.get(kind)
         if code in (_Code.EXEC_API_TOKEN_LIMIT, _Code.EXEC_API_TERMINAL):
             return code
-    return _Code.EXEC_API_TERMINAL if _NO_MONEY.search(message) else None
+    if "API_KEY_INVALID" in kinds:
+        expired = "expired" in message.lower()
+        return _Code.EXEC_API_AUTH_EXPIRED if expired else _Code.EXEC_API_AUTH_INVALID_KEY
+    none_left = _NO_QUOTA if "RESOURCE_EXHAUSTED" in kinds else _NO_MONEY
+    return _Code.EXEC_API_TERMINAL if none_left.search(message) else None
 
 
 def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCode:
@@ -195,7 +245,9 @@ def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCo
 
 
 def _hint(code: ExecutorErrorCode, provider: str) -> str:
-    variable = VARIABLES.get(provider, ("",))[0]
+    variable = " or ".join(
+        filter(None, (VARIABLES.get(provider, ("",))[0], FIRST.get(provider, "")))
+    )
     match code:
         case _Code.EXEC_API_AUTH_INVALID_KEY | _Code.EXEC_API_AUTH_EXPIRED if variable:
             return f"Check {variable} and what the key may use."

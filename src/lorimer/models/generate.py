@@ -19,39 +19,30 @@ from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Limits
 from lorimer.core.messages import (
     Message,
-    OutputSchema,
     Request,
-    Response,
-    StopReason,
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
-    ToolResultBlock,
-    ToolSpec,
     Usage,
-    user_message,
 )
-from lorimer.core.model import Capabilities, Capable, Model, ModelResolver, Target
+from lorimer.core.model import Model, ModelResolver, Target
 from lorimer.core.record import record
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.models.alone import alone
 from lorimer.models.attempts import call
 from lorimer.models.backoff import Backoff
-from lorimer.models.caller import Caller, Hearer
+from lorimer.models.caller import Caller
 from lorimer.models.health import Health
 from lorimer.models.registry import Models
 from lorimer.models.typed import Form, Unfit
+from lorimer.models.typed_request import Asking
 from lorimer.world.real import RealWorld
 
 T = TypeVar("T")
 
 LIMITS: Final = Limits(timeout_s=300.0, max_cost_usd=5.0, allow_unpriced=True)
 """Of a call that is not part of a run."""
-
-_TRUSTED: Final = frozenset({"anthropic", "openai", "google"})
-"""Vendors who hold their models to a schema; other servers may take one and forget it."""
-_TOOL: Final = "answer"
 
 
 @record
@@ -95,7 +86,7 @@ async def generate_as(
     the repaired one neither; `exec.api.token_limit` when it was cut off, `exec.api.refused`.
     LimitError; ConfigError for a type or a model that cannot be used.
     """
-    asking = _Asking(Form(wanted), prompt, system, max_tokens, temperature)
+    asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
     return await _generate(asking, model, models, run, limits, world)
 
 
@@ -122,7 +113,7 @@ def generate_as_sync(
             code=ExecutorErrorCode.EXEC_RUN_BUSY,
             hint="Use: value = await generate_as(...)",
         )
-    asking = _Asking(Form(wanted), prompt, system, max_tokens, temperature)
+    asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
 
     async def main() -> T:
         try:
@@ -149,7 +140,7 @@ async def generate_as_stream(
     """`generate_as` that shows what there is: a Partial each time that there is more, then the
     value, last. A slow reader misses some, not the last one. Leaving the loop early ends the call
     and its spending; close the generator then (`contextlib.aclosing`)."""
-    asking = _Asking(Form(wanted), prompt, system, max_tokens, temperature)
+    asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
     shown = asking.hearer = _Shown(asking.form)
     task = asyncio.create_task(_generate(asking, model, models, None, limits, world))
     task.add_done_callback(shown.over)
@@ -211,100 +202,8 @@ class _Shown(Generic[T]):
         return data
 
 
-class _Unseen:
-    """Nobody is shown anything: a failed attempt can be made again without a word."""
-
-    def piece(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> int:
-        return 0
-
-    def restart(self) -> None:
-        pass
-
-
-class _Asking(Generic[T]):
-    """What is asked, whoever answers."""
-
-    def __init__(
-        self,
-        form: Form[T],
-        prompt: str | Sequence[Message],
-        system: str,
-        max_tokens: int,
-        temperature: float | None,
-    ) -> None:
-        self.form = form
-        self.messages = (user_message(prompt),) if isinstance(prompt, str) else tuple(prompt)
-        self.hearer: Hearer = _Unseen()
-        self._system = system
-        self._max_tokens = max_tokens
-        self._temperature = temperature
-
-    def request(self, targets: Sequence[Target]) -> Request:
-        """In the way that all these targets can be asked."""
-        form, first = self.form, targets[0]
-        able = [_able(target.model) for target in targets]
-        natively = form.closed and all(can.output_schema for can in able)
-        by_tool = not natively and all(can.tools and can.tool_choice for can in able)
-        trusted = all(target.model.provider in _TRUSTED for target in targets) and not any(
-            " " in target.place for target in targets
-        )
-        said = [self._system] if self._system else []
-        if not by_tool and not (natively and trusted):
-            said.append(form.instruction)
-        tool = ToolSpec(_TOOL, "Give your answer with this tool.", form.schema)
-        return Request(
-            first.model.name,
-            History(self.messages),
-            "\n\n".join(said),
-            (tool,) if by_tool else (),
-            _TOOL if by_tool else "auto",
-            self._max_tokens,
-            self._temperature,
-            effort=first.effort,
-            output=OutputSchema(form.name, form.schema) if natively else None,
-        )
-
-    def read(self, response: Response) -> T:
-        """The value in an answer. Raises Unfit, and APIError where to ask again does not help."""
-        for use in response.tool_calls:
-            if use.name == _TOOL:
-                text = use.raw or canonical(use.input).decode("utf-8", "replace")
-                break
-        else:
-            text = response.text
-        try:
-            return self.form.read(text)
-        except Unfit:
-            if response.stop is StopReason.MAX_TOKENS:
-                raise APIError(
-                    f"The answer of {response.model!r} was cut off after {self._max_tokens} "
-                    f"tokens, before the {self.form.name} was whole.",
-                    code=ExecutorErrorCode.EXEC_API_TOKEN_LIMIT,
-                    hint="Raise max_tokens.",
-                ) from None
-            if response.stop is StopReason.REFUSAL:
-                raise APIError(
-                    f"The model {response.model!r} declined to answer: {response.text[:300]}",
-                    code=ExecutorErrorCode.EXEC_API_REFUSED,
-                ) from None
-            raise
-
-    def told(self, response: Response, fault: str) -> list[Message]:
-        """The messages that tell the model what does not fit."""
-        text = f"That does not fit: {fault}. Answer again with the whole object, corrected."
-        calls = response.tool_calls
-        if not calls:
-            return [response.message, user_message(text)]
-        results = tuple([ToolResultBlock(use.id, text, True) for use in calls])
-        return [response.message, Message("user", results)]
-
-
-def _able(model: Model) -> Capabilities:
-    return model.capabilities if isinstance(model, Capable) else Capabilities()
-
-
 async def _generate(
-    asking: _Asking[T],
+    asking: Asking[T],
     model: str | Model,
     models: ModelResolver | None,
     run: RunContext | None,
@@ -339,7 +238,7 @@ def _targets(model: str | Model, models: ModelResolver | None) -> Sequence[Targe
 
 
 async def _ask(
-    asking: _Asking[T], targets: Sequence[Target], models: Models | None, run: RunContext
+    asking: Asking[T], targets: Sequence[Target], models: Models | None, run: RunContext
 ) -> T:
     """Ask once, and once more with what is wrong with the answer."""
     health = Health() if models is None else models.health

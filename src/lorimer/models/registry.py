@@ -26,13 +26,14 @@ PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "anthropic": "lorimer.models.anthropic:AnthropicModel",
         "openai": "lorimer.models.openai:OpenAIModel",
+        "google": "lorimer.models.google:GoogleModel",
         "scripted": "lorimer.models.scripted:scripted",
     }
 )
 """Name → `module:factory`, imported when first used."""
 
-PLANNED: Final = frozenset({"google", "vllm", "claude_code_cli"})
-SDKS: Final = frozenset({"anthropic", "openai"})
+PLANNED: Final = frozenset({"vllm", "claude_code_cli"})
+SDKS: Final = frozenset({"anthropic", "google", "openai"})
 
 
 class HttpPool:
@@ -200,12 +201,13 @@ def _load(name: str, target: str) -> ProviderFactory:
     try:
         factory: ProviderFactory = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
-        if error.name not in SDKS:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in SDKS:
             raise
         raise ConfigError(
-            f"the provider {name!r} needs the {error.name} SDK: install lorimer[{error.name}]",
+            f"the provider {name!r} needs the {missing} SDK: install lorimer[{missing}]",
             code=ExecutorErrorCode.EXEC_API_SDK_MISSING,
-            hint=f"pip install 'lorimer[{error.name}]'",
+            hint=f"pip install 'lorimer[{missing}]'",
             cause=error,
         ) from error
     return factory

@@ -1,4 +1,5 @@
-"""A provider on a loopback port: the real wires of Anthropic and OpenAI, played from a script.
+"""A provider on a loopback port: the real wires of Anthropic, OpenAI and Google, played from a
+script.
 
     with FakeLLMServer([Turn(text="hello")]) as server:
         client = Anthropic(api_key="any", base_url=server.url)
@@ -10,6 +11,7 @@ the vendors about what it hears.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from json import loads
@@ -19,6 +21,7 @@ from typing import Final, NoReturn, TypeAlias
 
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.testing.fake_anthropic import AnthropicWire
+from lorimer.testing.fake_gemini import GeminiWire
 from lorimer.testing.fake_http import MAX_HEAD, Answer, Connection, Received
 from lorimer.testing.fake_openai import OpenAIWire
 from lorimer.testing.fake_responses import ResponsesWire
@@ -62,8 +65,9 @@ class FakeLLMServer:
     """A provider at 127.0.0.1, on a port that the system chooses, in a daemon thread of its own.
 
     A context manager, sync or async; `start` and `close` do the same. Takes any key, or only
-    `api_key` (as `Authorization: Bearer` or `x-api-key`). `reasoning_field` is where chat
-    completions carry thinking: `reasoning`, or `reasoning_content` as older servers have it.
+    `api_key` (as `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`). `reasoning_field`
+    is where chat completions carry thinking: `reasoning`, or `reasoning_content` as older servers
+    have it.
     Requests that are refused (400, 401, 404) use up no turn; a script that has run out answers 500.
     """
 
@@ -86,7 +90,7 @@ class FakeLLMServer:
 
     @property
     def url(self) -> str:
-        """The base URL for Anthropic's SDK, without a slash at its end."""
+        """The base URL for Anthropic's SDK and Google's, without a slash at its end."""
         if not self._port:
             raise RuntimeError("the fake server has not been started")
         return f"http://127.0.0.1:{self._port}"
@@ -230,11 +234,12 @@ class FakeLLMServer:
         path = received.target.partition("?")[0]
         form = self._form(path, received.headers)
         try:
-            if form.path != path:
+            if not re.fullmatch(form.path, path):
                 raise Refused(404, f"Unknown URL: {received.method} {path}", code="unknown_url")
-            if received.method != "POST":
+            method = "GET" if path.endswith("/models") else "POST"
+            if received.method != method:
                 raise Refused(405, f"Method {received.method} is not allowed.")
-            body = _parse(received.body)
+            body = _parse(received.body if method == "POST" else b"{}")
             request = SeenRequest(number, form.wire, received.target, received.headers, body)
             with self._changed:
                 self.requests.append(request)
@@ -242,6 +247,9 @@ class FakeLLMServer:
             if self._api_key is not None and request.api_key != self._api_key:
                 raise form.wrong_key()
             form.check(request)
+            aside = form.aside(request) if isinstance(form, GeminiWire) else None
+            if aside is not None:
+                return _json(200, aside, form, number)
             return _turned(form, self._next_turn(request), request)
         except Refused as refused:
             return _error(form, refused, number)
@@ -252,7 +260,9 @@ class FakeLLMServer:
     def _form(self, path: str, headers: Mapping[str, str]) -> WireForm:
         """The wire of a path; of an unknown one that of the client's vendor."""
         vendor: Wire = "anthropic" if "anthropic-version" in headers else "openai"
-        known = (form for form in self._forms.values() if form.path == path)
+        if "x-goog-api-key" in headers:
+            vendor = "google"
+        known = (form for form in self._forms.values() if re.fullmatch(form.path, path))
         return next(known, self._forms[vendor])
 
     def _next_turn(self, request: SeenRequest) -> Turn:
@@ -305,6 +315,7 @@ def _forms(reasoning_field: str = "reasoning") -> Mapping[Wire, WireForm]:
         "anthropic": AnthropicWire(),
         "openai": OpenAIWire(reasoning_field),
         "responses": ResponsesWire(),
+        "google": GeminiWire(),
     }
 
 
@@ -354,10 +365,12 @@ def _turned(form: WireForm, turn: Turn, request: SeenRequest) -> Answer | None:
 
 
 def _error(form: WireForm, refused: Refused, number: int) -> Answer:
-    request_id = _request_id(number)
-    headers = {"content-type": "application/json", form.request_id_header: request_id}
-    body = dumps(form.error(refused, request_id)).encode()
-    return Answer(refused.status, headers, deliver([body], ()), chunked=False)
+    return _json(refused.status, form.error(refused, _request_id(number)), form, number)
+
+
+def _json(status: int, body: JSON, form: WireForm, number: int) -> Answer:
+    headers = {"content-type": "application/json", form.request_id_header: _request_id(number)}
+    return Answer(status, headers, deliver([dumps(body).encode()], ()), chunked=False)
 
 
 def _request_id(number: int) -> str:

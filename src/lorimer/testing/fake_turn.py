@@ -1,6 +1,6 @@
 """What a fake provider says and hears, as plain data: one form for every wire.
 
-A `Turn` is one answer. `fake_anthropic`, `fake_openai` and `fake_responses` write it in their
+A `Turn` is one answer. The modules named after the wires (`fake_anthropic`, ...) write it in their
 vendor's form, `fake_server` plays it, `faults` says what may go wrong on the way.
 """
 
@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeAlias
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.testing.faults import ContextOverflow, ErrorEvent, Event, Fault
 
-Wire: TypeAlias = Literal["anthropic", "openai", "responses"]
+Wire: TypeAlias = Literal["anthropic", "openai", "responses", "google"]
 
 MAX_DELTAS = 64
 """Into how many deltas a text is cut where the turn does not give them."""
@@ -61,8 +61,9 @@ class Turn:
     """A tuple gives the deltas of a stream; a string is cut into at most MAX_DELTAS."""
     thinking: str | tuple[str, ...] = ""
     signature: str = ""
-    """Of the thinking (Anthropic, and OpenAI's responses: its encrypted content). "": one made
-    from its text, which every server knows."""
+    """Of the thinking (Anthropic, and OpenAI's responses: its encrypted content), of the first
+    call or the end of the text (Google). "": one made from what it seals, which every server
+    knows."""
     redacted_thinking: str = ""
     """Data of a redacted block after the thinking (Anthropic)."""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -121,18 +122,22 @@ class SeenRequest:
     @property
     def stream(self) -> bool:
         """Whether the answer is to be streamed."""
-        return self.body.get("stream") is True
+        return self.body.get("stream") is True or ":streamGenerateContent" in self.path
 
     @property
     def model(self) -> str:
         """The model asked for."""
-        return str(self.body.get("model", ""))
+        named = self.path.partition("/models/")[2].partition(":")[0]  # Google has it in the URL
+        return named or str(self.body.get("model", ""))
 
     @property
     def api_key(self) -> str:
-        """The credential, from `authorization: Bearer` or `x-api-key`; "" without one."""
+        """The credential, from `authorization: Bearer`, `x-api-key` or `x-goog-api-key`; ""
+        without one."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
-        return token if scheme.lower() == "bearer" else self.headers.get("x-api-key", "")
+        if scheme.lower() == "bearer":
+            return token
+        return self.headers.get("x-api-key") or self.headers.get("x-goog-api-key", "")
 
 
 class Refused(Exception):
@@ -157,6 +162,7 @@ class WireForm(Protocol):
 
     wire: Wire
     path: str
+    """A regular expression for the whole of it, without the query."""
     ping: bytes
     request_id_header: str
 

@@ -12,7 +12,11 @@ import click
 
 from lorimer.cli.fail import Fault
 
-DEFAULT_MODELS: Final = (("anthropic", "claude-sonnet-4-6"), ("openai", "openai:gpt-5.2"))
+DEFAULT_MODELS: Final = (
+    ("anthropic", "claude-sonnet-4-6"),
+    ("openai", "openai:gpt-5.2"),
+    ("google", "google:gemini-3.5-flash"),
+)
 """Which model plays where only a key is given, by provider."""
 
 
@@ -58,9 +62,9 @@ def demo(
 
 
 def _keyed_model() -> str | None:
-    from lorimer.models.credentials import VARIABLES
+    from lorimer.models.credentials import key_variable
 
     for provider, model in DEFAULT_MODELS:
-        if os.environ.get(VARIABLES[provider][0], "").strip():
+        if os.environ.get(key_variable(provider, os.environ), "").strip():
             return model
     return None

@@ -119,6 +119,10 @@ async def exchange(
                     if assembler.done:
                         await _drain(chunks)
                         break
+            else:
+                stray = parser.stray()
+                if stray.startswith(("{", "[")) and '"error"' in stray:
+                    assembler.read([("error", stray)])
         answer = assembler.finish()
     except NETWORK_ERRORS as error:
         why = str(error) or type(error).__name__

@@ -16,6 +16,10 @@ from lorimer.core.jsonable import JSON
 MAX_LINE: Final = 16 * 1024 * 1024
 """Bytes of one line, and of the data of one event."""
 
+MAX_STRAY: Final = 64 * 1024
+"""Bytes that are kept of what is no event."""
+
+_IGNORED: Final = frozenset({b"", b"id", b"retry"})
 _BOM: Final = b"\xef\xbb\xbf"
 
 Event: TypeAlias = tuple[str, str]
@@ -29,7 +33,18 @@ class LineTooLong(ValueError):
 class SSEParser:
     """Feed it chunks in order; each call returns the events that the chunk completed."""
 
-    __slots__ = ("_after_cr", "_data", "_first", "_limit", "_name", "_size", "_tail", "_tail_size")
+    __slots__ = (
+        "_after_cr",
+        "_data",
+        "_first",
+        "_limit",
+        "_name",
+        "_size",
+        "_stray",
+        "_stray_size",
+        "_tail",
+        "_tail_size",
+    )
 
     def __init__(self, max_line: int = MAX_LINE) -> None:
         self._limit = max_line
@@ -40,6 +55,8 @@ class SSEParser:
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
+        self._stray: list[bytes] = []
+        self._stray_size = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Raises LineTooLong; the parser is of no use afterwards."""
@@ -65,6 +82,11 @@ class SSEParser:
         if rest:
             self._keep(rest)
         return events
+
+    def stray(self) -> str:
+        """What came in lines that are none of an event stream, the last one included: how a server
+        that fails in mid-stream may write its error. Asked for once the body has ended."""
+        return b"\n".join([*self._stray, b"".join(self._tail)]).decode("utf-8", "replace").strip()
 
     def _keep(self, piece: bytes) -> None:
         self._tail_size += len(piece)
@@ -94,6 +116,9 @@ class SSEParser:
                     self._add(value)
                 elif field == b"event":
                     self._name = value.decode("utf-8", "replace")
+                elif field not in _IGNORED and self._stray_size + len(line) <= MAX_STRAY:
+                    self._stray.append(line)
+                    self._stray_size += len(line)
         return events
 
     def _add(self, value: bytes) -> None:

@@ -1,0 +1,170 @@
+"""Google's Gemini wire, through the official SDK, whose types stop here.
+
+The SDK addresses and signs (key, version, its own headers). It has no public way to hand out a
+raw response, so its request goes out through our client; its retries, its transport and its
+models of requests and events are not used: `gemini_request` writes, `gemini_answer` reads.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from typing import Final
+from urllib.parse import quote
+
+import httpx2
+from google.genai._api_client import BaseApiClient, EphemeralTokenAPIKeyError
+from google.genai.types import HttpOptions
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import Delta, Request, Response, Usage
+from lorimer.core.world import World
+from lorimer.models.credentials import ProviderCredentials
+from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.registry import ProviderContext
+from lorimer.models.spec import ModelSpec
+from lorimer.models.wires.gemini_answer import GeminiAnswer
+from lorimer.models.wires.gemini_request import encode, listed, model_path
+from lorimer.models.wires.shared import (
+    encode_body,
+    exchange,
+    read_json,
+    writing,
+)
+
+OFFICIAL_URL: Final = "https://generativelanguage.googleapis.com"
+VERSION: Final = "v1beta"
+"""The version that has every field; `v1`, the SDK's default, is behind it."""
+MAX_PAGES: Final = 20
+"""Of the list of models, 1,000 each."""
+
+
+class _Client(BaseApiClient):
+    def __init__(self, credentials: ProviderCredentials, http: httpx2.AsyncClient) -> None:
+        # Else it reads the system's certificates, twice, for clients that are never used.
+        unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        super().__init__(
+            vertexai=False,  # said, or a variable decides
+            api_key=credentials.api_key.reveal(),
+            http_options=HttpOptions(
+                base_url=credentials.base_url or OFFICIAL_URL,
+                api_version=VERSION,
+                headers=dict(credentials.default_headers),
+                httpx_async_client=http,
+                client_args={"verify": unused},
+                async_client_args={"ssl": unused},
+            ),
+        )
+        self.http = http
+
+    def request_to(self, method: str, path: str, content: bytes | None) -> httpx2.Request:
+        signed = self._build_request(method, path, {})
+        return self.http.build_request(
+            method, signed.url, content=content, headers=signed.headers, timeout=None
+        )
+
+
+class GoogleModel:
+    """A Gemini model, at Google or at a base URL that speaks the same dialect."""
+
+    provider = "google"
+
+    def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+        self.name = spec.model
+        self._effort = spec.effort
+        self._context = context
+        self._credentials = context.require(self.provider)
+        self._client: _Client | None = None
+
+    def price(self, usage: Usage, *, model: str = "") -> int | None:
+        """Nano-dollars, by the price table."""
+        return self._context.prices.nano(
+            self.provider, self.name, usage, answered=model, base_url=self._credentials.base_url
+        )
+
+    def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
+        """One call of `generateContent`; see `core.model.Model.stream`."""
+        answer = GeminiAnswer(self.provider, self._credentials)
+
+        async def send() -> httpx2.Response:
+            with writing(self.provider):
+                encoded = encode(request, self._effort)
+                content = encode_body(encoded.body)
+            answer.dropped = encoded.dropped
+            answer.sent = len(content)
+            verb = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
+            return await self._send("post", _path(request.model, verb), content, world)
+
+        return exchange(self.provider, send, answer, self.price, streamed=request.stream)
+
+    async def count_tokens(self, request: Request, *, world: World) -> int:
+        """Tokens of the prompt, tools and system included, as Google counts them: a call of its
+        own, free of charge. Raises APIError."""
+        with writing(self.provider):
+            body: dict[str, JSON] = {"model": model_path(request.model)}
+            body |= encode(request, self._effort).body
+            content = encode_body({"generateContentRequest": body})
+        path = _path(request.model, "countTokens")
+        counted = (await self._ask("post", path, content, world)).get("totalTokens")
+        if not isinstance(counted, int):
+            raise incomplete(self.provider, "it counts no tokens")
+        return counted
+
+    async def list_models(self, *, world: World) -> list[str]:
+        """The names of the models that generate content. Raises APIError."""
+        pages: list[JSON] = []
+        token = ""
+        while len(pages) < MAX_PAGES:
+            more = f"&pageToken={quote(token, safe='')}" if token else ""
+            page = await self._ask("get", f"models?pageSize=1000{more}", None, world)
+            pages.append(page)
+            token = str(page.get("nextPageToken") or "")
+            if not token:
+                break
+        return listed(pages)
+
+    async def _ask(
+        self, method: str, path: str, content: bytes | None, world: World
+    ) -> dict[str, JSON]:
+        answer = await read_json(self.provider, await self._send(method, path, content, world))
+        if not isinstance(answer, dict):
+            raise incomplete(self.provider, "it is no JSON object")
+        return answer
+
+    async def _send(
+        self, method: str, path: str, content: bytes | None, world: World
+    ) -> httpx2.Response:
+        """The response, whose status is 200, its body not read yet."""
+        client = self._sdk(world)
+        try:
+            request = client.request_to(method, path, content)
+            response = await client.http.send(request, stream=True, follow_redirects=False)
+            if response.status_code == 200:
+                return response
+            body = await response.aread()
+        except EphemeralTokenAPIKeyError as error:
+            raise APIError(
+                str(error), code=ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY, cause=error
+            ) from error
+        except NETWORK_ERRORS as error:
+            raise network_error(self.provider, error, self._credentials) from error
+        raise status_error(
+            self.provider,
+            response.status_code,
+            response.headers,
+            body,
+            now=world.time(),
+            credentials=self._credentials,
+        )
+
+    def _sdk(self, world: World) -> _Client:
+        http = self._context.http.get((self.provider, self._credentials.base_url), world)
+        if self._client is None or self._client.http is not http:
+            self._client = _Client(self._credentials, http)
+        return self._client
+
+
+def _path(model: str, verb: str) -> str:
+    kind, _, name = model_path(model).partition("/")
+    return f"{kind}/{quote(name, safe='')}:{verb}"
