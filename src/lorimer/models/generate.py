@@ -7,7 +7,7 @@ answer that does not fit is told to the model once. How a type is asked for and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Final, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -66,9 +66,10 @@ async def generate_as(
     limits: Limits | None = None,
     world: World | None = None,
 ) -> T:
-    """Ask a model for a value of a type: a BaseModel, a dataclass, a TypedDict, a list or a plain
-    type, or the TypeAdapter of anything else (`TypeAdapter(Cat | Dog)`). Every field is asked for,
-    also one with a default: make it `X | None` if it may be unknown.
+    """Ask a model for a value of a type: a BaseModel, a dataclass, a TypedDict (before Python 3.12
+    that of typing_extensions), a list or a plain type, or the TypeAdapter of anything else
+    (`TypeAdapter(Cat | Dog)`). Every field is asked for, also one with a default: make it
+    `X | None` if it may be unknown.
 
     model: a spec, a chain `a,b`, or a Model. models: who finds it, closed by the caller; default:
         the vendors' keys in the environment. The schema goes natively to models that are held to
@@ -202,6 +203,26 @@ class _Shown(Generic[T]):
         return data
 
 
+async def _apart(work: Coroutine[None, None, T], run: RunContext) -> T:
+    """Do it in a task of its own, which ends before this does: clocks cancel the task that waits
+    for a model, and a tool's is the run's."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        with run.cancellation.undisturbed():  # what it has cost by now is still noted
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:
+                    continue
+        raise
+    finally:
+        if task.done() and not task.cancelled():
+            task.exception()  # seen, also where the cancellation goes on in its place
+
+
 async def _generate(
     asking: Asking[T],
     model: str | Model,
@@ -222,7 +243,7 @@ async def _generate(
             return await _ask(asking, targets, shared, run)
 
         if run is not None:
-            return await ask(run)
+            return await _apart(ask(run), run)
         return await alone(ask, limits or LIMITS, world or RealWorld())
     finally:
         if own and resolver is not None:

@@ -67,7 +67,7 @@ class Form(Generic[T]):
                 hint="Use a BaseModel, a dataclass, a TypedDict, or a list of plain types.",
             ) from None
         root = _Writer(raw, self.name).root()
-        self.wrapped = root.get("type") != "object" or "properties" not in root
+        self.wrapped = root.get("type") != "object"
         """The answer is an object whose one field `value` holds it: what is no object itself."""
         self.schema: Mapping[str, JSON] = _object({"value": root}) if self.wrapped else root
         self.closed = closed(self.schema)
@@ -173,7 +173,7 @@ class _Writer:
             elif keyword == "prefixItems" and isinstance(value, list):
                 out["prefixItems"] = [self._write(item) for item in value]
             elif keyword not in _WORDLESS:
-                words.append(f"{keyword}: {dumps(value)}")
+                words.append(f"{keyword}: {value if isinstance(value, str) else dumps(value)}")
         if words:
             out["description"] = "; ".join(words)
         return out
