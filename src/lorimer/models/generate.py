@@ -83,9 +83,8 @@ async def generate_as(
         not ask the model again. Without one nothing is journalled; Models' sinks are told of each
         attempt either way.
 
-    Raises APIError: of the attempts; `exec.api.output_invalid` when the answer does not fit, and
-    the repaired one neither; `exec.api.token_limit` when it was cut off, `exec.api.refused`.
-    LimitError; ConfigError for a type or a model that cannot be used.
+    Raises APIError: of the attempts; `exec.api.output_invalid` when the answer was cut off at
+    max_tokens, or does not fit, and the repaired one neither; `exec.api.refused`. LimitError; ConfigError for a type or a model that cannot be used.
     """
     asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
     return await _generate(asking, model, models, run, limits, world)

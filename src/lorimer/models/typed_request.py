@@ -102,7 +102,7 @@ class Asking(Generic[T]):
                 raise APIError(
                     f"The answer of {response.model!r} was cut off after {self._max_tokens} "
                     f"tokens, before the {self.form.name} was whole.",
-                    code=ExecutorErrorCode.EXEC_API_TOKEN_LIMIT,
+                    code=ExecutorErrorCode.EXEC_API_OUTPUT_INVALID,
                     hint="Raise max_tokens.",
                 ) from None
             if response.stop is StopReason.REFUSAL:
