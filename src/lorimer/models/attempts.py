@@ -18,10 +18,8 @@ from lorimer.core.facts import ASIDE
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
-    NO_MARKS,
     Request,
     Response,
-    Usage,
     canonical_message,
     response_from_json,
 )
@@ -30,6 +28,7 @@ from lorimer.core.state import PipelineState
 from lorimer.models.caller import Caller
 from lorimer.models.failover import Course, Verdict, continuing, verdict
 from lorimer.models.pull import Pull
+from lorimer.models.reserving import note, reservation
 
 _ROUNDING_S: Final = 0.001
 """After this much more than a cool-down it is certainly over, however clocks round."""
@@ -56,7 +55,7 @@ async def call(
         failures = _Failures(caller, request, state)
         target, request = await failures.begin()
     asked = _fingerprint(request, caller.settings)
-    reserve = _reservation(caller, target, request, state)
+    reserve = reservation(caller, target, request, state)
     kind, number, key = "model", 1, "0"
     if caller.aside:
         kind, key = ASIDE, f"{caller.aside}0"
@@ -86,7 +85,7 @@ async def call(
                 failures = _Failures(caller, request, state)
             target, request, prefix = await failures.after(error, number)
             asked = _fingerprint(request, caller.settings)
-            reserve = _reservation(caller, target, request, state)
+            reserve = reservation(caller, target, request, state)
             key = f"{caller.aside}{number}"
             number += 1
             continue
@@ -95,7 +94,10 @@ async def call(
             if fresh and not run.has_begun(kind, key):
                 state.untold(fresh)
             raise
-        return pull.response or _recorded(data), data
+        response = pull.response or _recorded(data)
+        if reserve:
+            note(request, response, state)
+        return response, data
 
 
 class _Failures:
@@ -129,7 +131,7 @@ class _Failures:
             course.go(self._index(begun))
         elif not run.follows_record:
             for target in self._caller.targets:  # else an outage would tell of a missing price
-                _reservation(self._caller, target, _to(target, self._request), self._state)
+                reservation(self._caller, target, _to(target, self._request), self._state)
             course.go(await self._first())
             if course.at:
                 self._tell_routed(0, "benched", "it failed before and cools down")
@@ -285,36 +287,6 @@ def _described(target: Target, request: Request, number: int) -> Mapping[str, JS
         "has_tools": bool(request.tools),
         "stream": request.stream,
     }
-
-
-def _reservation(caller: Caller, target: Target, request: Request, state: PipelineState) -> int:
-    """An upper estimate of the call's price in nano-dollars, to set aside before it is made.
-
-    A byte is counted as a third of a token, which is more than English or code have; the prompt
-    as written to a cache, if that may happen and costs more; the answer as the most it may be.
-    Raises APIError `exec.api.unpriced` under a cost limit.
-    """
-    limits = state.run.bounds.limits
-    if limits.max_cost_usd is None:
-        return 0
-    size = state.context_size + len(request.system.encode("utf-8", "surrogatepass"))
-    for message in request.messages[len(state.context) :]:  # what an answer is continued with
-        size += len(canonical_message(message))
-    prompt = (size + sum([tool.size for tool in request.tools])) // 3 + 16
-    answer = request.max_tokens + (request.thinking_tokens or 0)
-    price = caller.price(
-        Usage(input_tokens=prompt, output_tokens=answer), request.model, target.model
-    )
-    if price is not None and request.cache is not NO_MARKS:
-        written = Usage(cache_creation_input_tokens=prompt, output_tokens=answer)
-        price = max(price, caller.price(written, request.model, target.model) or 0)
-    if price is None and not limits.allow_unpriced:
-        raise APIError(
-            f"The price of {request.model!r} is not known, and this run has a cost limit.",
-            code=ExecutorErrorCode.EXEC_API_UNPRICED,
-            hint="Give its price, or set limits.allow_unpriced, or drop max_cost_usd.",
-        )
-    return price or 0
 
 
 def _fingerprint(request: Request, settings: bytes) -> bytes:
