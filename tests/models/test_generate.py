@@ -368,7 +368,10 @@ def test_a_run_that_is_resumed_asks_nothing_twice_and_pays_the_same() -> None:
             assert (result.usage, result.cost_nano) == (whole.usage, whole.cost_nano), last
             assert (await made.pipeline.replay(whole.run_id)).divergence is None
             found = await verify(journal, whole.run_id)
-            assert {finding.rule for finding in found} <= {"manifest", "ledger"}  # only facts were kept
+            assert {finding.rule for finding in found} <= {
+                "manifest",
+                "ledger",
+            }  # only facts were kept
 
     simulate(main)
 

@@ -1,5 +1,6 @@
 """Providers behind one port: specs, credentials, prices, wires."""
 
+from lorimer.models.counting import TokenCount, count_tokens
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials, Secret
 from lorimer.models.generate import (
     Partial,
@@ -24,6 +25,8 @@ __all__ = [
     "ProviderFactory",
     "ScriptedModel",
     "Secret",
+    "TokenCount",
+    "count_tokens",
     "generate_as",
     "generate_as_stream",
     "generate_as_sync",

@@ -9,6 +9,7 @@ from typing import Protocol
 from lorimer.core.errors import APIError
 from lorimer.core.messages import TextDelta, ThinkingDelta, ToolInputDelta, Usage
 from lorimer.core.model import Model, Target
+from lorimer.models.estimate import Calibration
 from lorimer.models.failover import AfterRelease
 from lorimer.models.health import Health
 from lorimer.models.sinks import Sinks
@@ -42,6 +43,7 @@ class Caller:
         "after_release",
         "aside",
         "chain",
+        "counts",
         "first",
         "health",
         "hearer",
@@ -63,6 +65,7 @@ class Caller:
         health: Health,
         after_release: AfterRelease = "stop",
         sinks: Sinks | None = None,
+        counts: Calibration | None = None,
         aside: str = "",
         hearer: Hearer | None = None,
     ) -> None:
@@ -78,6 +81,8 @@ class Caller:
         self.after_release: AfterRelease = after_release
         self.sinks = sinks
         """None: nobody is told of attempts."""
+        self.counts = counts
+        """Learns from what providers have counted."""
         self.aside = aside
         """Begins the keys of its attempts where it is not the model call of an iteration; those
         are then effects of the kind `core.facts.ASIDE`. "": it is."""

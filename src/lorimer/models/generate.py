@@ -34,7 +34,7 @@ from lorimer.models.attempts import call
 from lorimer.models.backoff import Backoff
 from lorimer.models.caller import Caller
 from lorimer.models.health import Health
-from lorimer.models.registry import Models
+from lorimer.models.registry import Models, targets_of
 from lorimer.models.typed import Form, Unfit
 from lorimer.models.typed_request import Asking
 from lorimer.world.real import RealWorld
@@ -84,7 +84,8 @@ async def generate_as(
         attempt either way.
 
     Raises APIError: of the attempts; `exec.api.output_invalid` when the answer was cut off at
-    max_tokens, or does not fit, and the repaired one neither; `exec.api.refused`. LimitError; ConfigError for a type or a model that cannot be used.
+    max_tokens, or does not fit, and the repaired one neither; `exec.api.refused`. LimitError;
+    ConfigError for a type or a model that cannot be used.
     """
     asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
     return await _generate(asking, model, models, run, limits, world)
@@ -235,7 +236,7 @@ async def _generate(
     own = models is None and isinstance(model, str)
     resolver = Models() if own else models
     try:
-        targets = _targets(model, resolver)
+        targets = targets_of(model, resolver)
         shared = resolver if isinstance(resolver, Models) else None
 
         async def ask(run: RunContext) -> T:
@@ -249,20 +250,13 @@ async def _generate(
             await resolver.aclose()
 
 
-def _targets(model: str | Model, models: ModelResolver | None) -> Sequence[Target]:
-    if not isinstance(model, str):
-        name = f"{model.provider}:{model.name}"
-        return (Target(name, model, place=name),)
-    assert models is not None
-    return models.targets(model)
-
-
 async def _ask(
     asking: Asking[T], targets: Sequence[Target], models: Models | None, run: RunContext
 ) -> T:
     """Ask once, and once more with what is wrong with the answer."""
     health = Health() if models is None else models.health
     sinks = None if models is None else models.sinks
+    counts = None if models is None else models.counts
     request = asking.request(targets)
     response = None
     fault = ""
@@ -279,6 +273,7 @@ async def _ask(
             health=health,
             after_release="restart",
             sinks=sinks,
+            counts=counts,
             aside=f"{name}.{run.nth(name)}.",
             hearer=asking.hearer,
         )

@@ -128,6 +128,8 @@ class Pull:
         response.content = own_ids(content, self._state.messages.call_ids, run.world.new_id)
         response.cost_nano = self._cost(response.model or request.model)
         self.response = response
+        if caller.counts is not None:
+            caller.counts.learn(self._target.place, request, response)
         if caller.health.troubled:
             caller.health.succeeded(self._target.place)
         if self._began is not None:

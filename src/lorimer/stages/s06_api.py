@@ -216,6 +216,7 @@ class APIStage(Stage[object, Response]):
             health=self._health if shared is None else shared.health,
             after_release=self.config.after_release,
             sinks=None if shared is None else shared.sinks,
+            counts=None if shared is None else shared.counts,
         )
 
 
