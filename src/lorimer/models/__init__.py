@@ -1,7 +1,14 @@
 """Providers behind one port: specs, credentials, prices, wires."""
 
 from lorimer.models.compatible import Compatible
+from lorimer.models.counting import TokenCount, count_tokens
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials, Secret
+from lorimer.models.generate import (
+    Partial,
+    generate_as,
+    generate_as_stream,
+    generate_as_sync,
+)
 from lorimer.models.pricing import Price, Prices
 from lorimer.models.registry import Models, ProviderContext, ProviderFactory
 from lorimer.models.scripted import ScriptedModel
@@ -19,6 +26,7 @@ __all__ = [
     "CredentialBundle",
     "ModelSpec",
     "Models",
+    "Partial",
     "Price",
     "Prices",
     "ProviderContext",
@@ -28,5 +36,10 @@ __all__ = [
     "Secret",
     "Tiers",
     "Windows",
+    "TokenCount",
+    "count_tokens",
+    "generate_as",
+    "generate_as_stream",
+    "generate_as_sync",
     "parse_spec",
 ]
