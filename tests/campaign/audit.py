@@ -23,6 +23,7 @@ from lorimer.core.limits import Limits
 from lorimer.core.messages import Usage
 from lorimer.journal import fold
 from lorimer.testing import recorded
+from lorimer.tools.asking import AGAIN
 from tests.campaign.vendors import refused
 
 
@@ -168,6 +169,15 @@ def taken_once(evidence: Evidence) -> Iterator[str]:
 
 
 def unsafe_once(evidence: Evidence) -> Iterator[str]:
+    """But for what a person has agreed to be done again: once for each time."""
+    agreed = Counter(
+        f"{fact.run_id}-{fact.iteration}-{str(fact.data.get('key')).split(':')[1]}"
+        for facts in evidence.facts.values()
+        for fact in facts
+        if fact.type == "effect"
+        and str(fact.data.get("key")).startswith(f"{AGAIN}:")
+        and fact.data.get("approved") is True
+    )
     decided = {
         f"{fact.run_id}-{fact.iteration}-{fact.data.get('key')}"
         for facts in evidence.facts.values()
@@ -177,7 +187,8 @@ def unsafe_once(evidence: Evidence) -> Iterator[str]:
     effects = [mark for mark in evidence.marks if mark.kind == "effect"]
     unsafe = [mark for mark in effects if mark.safety is Safety.UNSAFE and mark.call not in decided]
     for what, count in Counter(mark.what for mark in unsafe).items():
-        if count > 1:
+        again = sum([agreed[call] for call in {mark.call for mark in unsafe if mark.what == what}])
+        if count > 1 + again:
             lives = [mark.life for mark in unsafe if mark.what == what]
             yield f"the unsafe effect {what!r} happened {count} times, in the lives {lives}"
     calls: dict[tuple[str, str], str] = {}

@@ -18,6 +18,7 @@ from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.testing.marks import MODEL, Mark
 from lorimer.testing.recorded import RULES, Evidence, place_of
+from lorimer.tools.asking import AGAIN
 
 UNKNOWN: Final = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value
 SHOWN: Final = 10
@@ -220,10 +221,21 @@ class _Run:
                 for life, count in lives.items()
                 if count > 1
             )
-        if mark.safety == Safety.UNSAFE.value and len(begun) > 1:
+        unsafe = mark.safety == Safety.UNSAFE.value
+        if unsafe and len(begun) > 1 + self.agreed(mark.iteration, mark.call):
             yield f"{where}: unsafe, and begun by processes {[one.life for one in begun]}"
         if len({(one.key, one.effect) for one in begun}) > 1:
             yield f"{where}: not the same each time: {[(one.key, one.effect) for one in begun]}"
+
+    def agreed(self, iteration: int, call: str) -> int:
+        """How often a person has agreed that an interrupted call is made again."""
+        return sum(
+            kind == "effect"
+            and at == iteration
+            and key.startswith(f"{AGAIN}:{call}:")
+            and fact.data.get("approved") is True
+            for (kind, at, key), fact in self.facts.items()
+        )
 
     def covered(self, mark: Mark, where: str) -> Iterator[str]:
         """What an effect rests on is in the journal before the effect begins: its own intent,
