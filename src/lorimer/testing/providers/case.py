@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 from unittest import SkipTest
 
@@ -31,7 +31,7 @@ class Subject:
     turns and faults, and to refuse what the vendor refuses."""
     api: str = ""
     """As in `Request.api`."""
-    lacks: Mapping[str, str] = {}
+    lacks: Mapping[str, str] = field(default_factory=dict[str, str])
     """What does not apply: name of a case, of its check or of its group → why."""
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import httpx2
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
-
-EVENT_STREAM: Final[Mapping[str, str]] = {"content-type": "text/event-stream"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,9 @@ class Reply:
 
     chunks: Sequence[bytes | Exception | float] = ()
     status: int = 200
-    headers: Mapping[str, str] = EVENT_STREAM
+    headers: Mapping[str, str] = field(
+        default_factory=lambda: {"content-type": "text/event-stream"}
+    )
 
     @classmethod
     def of(cls, body: object, status: int = 200, **headers: str) -> Reply:

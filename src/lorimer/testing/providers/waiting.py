@@ -30,6 +30,7 @@ from lorimer.testing.providers.trial import (
 from lorimer.testing.simulation import SimulatedWorld
 
 LIMITS: Final = Limits(connect_timeout_s=10, idle_timeout_s=100, model_timeout_s=1000)
+PATIENT: Final = Limits(connect_timeout_s=10, idle_timeout_s=1000, model_timeout_s=4000)
 PATIENCE_S: Final = 5.0
 
 
@@ -161,12 +162,12 @@ async def _until_it_fails(model: Model, t: Trial, world: SimulatedWorld) -> tupl
 @case("clocks")
 def hours_pass_in_no_time(t: Trial) -> None:
     """Twenty slow streams at once, in virtual time: no thread, no clock of its own."""
-    reply = _slow(t.recorded(), 36, 20.0)
+    reply = _slow(t.recorded(), 100, 7.0)
 
     async def go(model: Model, world: SimulatedWorld, _: Played) -> None:
         async def one() -> None:
             stream: list[Delta | Response] = [
-                item async for item in timed(model.stream(t.thoughtful(), world=world), LIMITS)
+                item async for item in timed(model.stream(t.thoughtful(), world=world), PATIENT)
             ]
             assert isinstance(stream[-1], Response)
             says(stream[-1], TURN)
