@@ -21,7 +21,8 @@ from lorimer.models.wires.responses_answer import ResponsesAnswer
 from lorimer.models.wires.shared import exchange
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from lorimer.testing.faults import BrokenEvent, ErrorEvent, ExtraEvent, Fault, Framing
-from lorimer.testing.simulation import SimulatedWorld, simulate
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate
 from tests.models.support import (
     MODEL,
     WIRES,

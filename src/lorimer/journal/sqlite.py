@@ -63,10 +63,6 @@ POLL_S: Final = 0.05
 SMALL_BYTES: Final = 65_536
 """Documents and snapshots up to this size may be written in line."""
 
-
-_QUIET: Final = frozenset({"run.end", "run.suspended"})
-"""After these a stream has no live run."""
-
 # The epoch is checked by the insert itself: a stale one finds no stream and changes nothing.
 _INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,?,? FROM streams WHERE id=? AND epoch=?"
 _UPSERT_RUN: Final = """
@@ -87,11 +83,11 @@ class SQLiteJournal:
     The file is created with mode 0600, its directory, where missing, with 0700. Any number of
     processes may use it; on a network file system none may.
 
-    One thread writes (see writer.py), readers use short-lived worker threads. `threads=False`
-    does everything in line on the caller's thread, fsyncs included: for simulations under
-    virtual time and fault injection, where order must not depend on a scheduler, and the only
-    way to use the path ":memory:". `vfs` names an apsw VFS to reach the file through; then
-    the directory must exist, and modes are the VFS's business.
+    A thread syncs what is written (see writer.py), readers use short-lived worker threads.
+    `threads=False` does everything in line on the caller's thread, fsyncs included: for
+    simulations under virtual time and fault injection, where order must not depend on a
+    scheduler, and the only way to use the path ":memory:". `vfs` names an apsw VFS to reach the
+    file through; then the directory must exist, and modes are the VFS's business.
     """
 
     def __init__(
@@ -110,8 +106,6 @@ class SQLiteJournal:
         self._threads = threads
         self._vfs = vfs
         self._heads: dict[str, Head] = {}
-        self._live: set[str] = set()
-        """Streams with a run of this process that has not ended."""
         self._wakers = Wakers()
         self._lookout = inbox.Lookout(self._query, polls=threads)
         self._reader: Database | None = None
@@ -134,19 +128,21 @@ class SQLiteJournal:
         sync: bool,
         ledger: LedgerEntry | None = None,
     ) -> int:
-        """See Journal. A visible append is made in line, about 20 us, while only one run is live
-        and nothing is queued; else by the writer thread, grouped with all that wait.
+        """See Journal. Committed in line, about 20 us, unless something is in the way: alone, or
+        with what else is committed in one iteration of the loop. What is to be synced then waits
+        for an fsync, which it shares with all that wait for one.
 
         Raises JournalError `exec.journal.failed` also for facts that are not plain JSON; nothing
         is kept then. Only when a sync failed is that not known until the file is opened again.
         Times are stored in whole microseconds.
         """
         check_append(len(facts), ledger)
-        live = self._live
         return await self._writer.submit(
             partial(self._append, stream, epoch, facts, ledger),
             sync=sync,
-            inline=not live or (len(live) == 1 and stream in live),
+            stream=stream,
+            urgent=facts[-1].type
+            == "tool.result",  # until it is visible, the call would be repeated
             committed=partial(self._appended, stream, facts),
         )
 
@@ -155,10 +151,6 @@ class SQLiteJournal:
         for fact in facts:
             seq += 1
             fact.seq = seq
-        if facts[-1].type in _QUIET:
-            self._live.discard(stream)
-        else:
-            self._live.add(stream)
         self._wakers.wake(stream)
 
     def _append(
@@ -219,7 +211,6 @@ class SQLiteJournal:
 
     async def release(self, stream: str, epoch: int) -> None:
         """See Journal."""
-        self._live.discard(stream)
         await self._submit(partial(self._release, stream, epoch))
 
     def _release(self, stream: str, epoch: int, db: Database) -> None:
@@ -232,7 +223,7 @@ class SQLiteJournal:
     async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
         """See Journal. Watchers in other processes are told within about 50 ms."""
         job = partial(inbox.put, stream, id, post_body(id, message), micros(self._world.time()))
-        new = await self._writer.submit(job, sync=True, inline=False)
+        new = await self._writer.submit(job, sync=True, stream=stream)
         if new:
             self._lookout.tell(stream)
         return new
@@ -255,13 +246,13 @@ class SQLiteJournal:
         await self._submit(partial(_put_snapshot, stream, seq, body), size=len(body))
 
     async def _submit(self, job: Callable[[Database], T], *, size: int = 0) -> T:
-        inline = len(self._live) < 2 and size <= SMALL_BYTES
-        return await self._writer.submit(job, sync=False, inline=inline)
+        stream = "" if size <= SMALL_BYTES else None
+        return await self._writer.submit(job, sync=False, stream=stream)
 
     async def drop(self, stream: str, *, before: float) -> bool:
         """See Journal. The pages that were its are free for new facts; see `vacuum`."""
         return await self._writer.submit(
-            partial(self._drop, stream, before), sync=False, inline=False
+            partial(self._drop, stream, before), sync=False, stream=None
         )
 
     def _drop(self, stream: str, before: float, db: Database) -> bool:
@@ -274,7 +265,7 @@ class SQLiteJournal:
         def job(db: Database) -> int:
             return sweep_documents(db, self._world.time())
 
-        return await self._writer.submit(job, sync=False, inline=False)
+        return await self._writer.submit(job, sync=False, stream=None)
 
     async def compact(self, stream: str, *, before: float) -> int | None:
         """See Journal. In steps of about 15 ms, each a transaction of its own: whoever else writes
@@ -283,9 +274,9 @@ class SQLiteJournal:
         def job(db: Database) -> int | None:
             return press_stream(db, stream, before, self._world.time())
 
-        saved = step = await self._writer.submit(job, sync=False, inline=False)
+        saved = step = await self._writer.submit(job, sync=False, stream=None)
         while step:
-            step = await self._writer.submit(job, sync=False, inline=False)
+            step = await self._writer.submit(job, sync=False, stream=None)
             saved = (saved or 0) + (step or 0)
         return saved
 
@@ -415,7 +406,7 @@ class SQLiteJournal:
         if self._closed:
             raise refuse_closed()
         if not self._threads:
-            return await self._writer.submit(query, sync=False, inline=True)
+            return await self._writer.submit(query, sync=False, stream="")
         await self._writer.open()
         with self._world.outside("journal thread"):
             return await anyio.to_thread.run_sync(self._query_in_thread, query)

@@ -48,29 +48,28 @@ async def call(
     when the reservation does not fit.
     """
     run = state.run
-    target, prefix = caller.targets[0], ""
+    target, prefix = caller.first, ""
     failures: _Failures | None = None
     if caller.chain:
         failures = _Failures(caller, request, state)
         target, request = await failures.begin()
     asked = _fingerprint(request, caller.settings)
     reserve = _reservation(caller, target, request, state)
-    number = 0
+    number, key = 1, "0"
     while True:
-        number += 1
         pull = Pull(caller, target, request, state, reserve, number, prefix)
         fresh = state.unrecorded()
         intent: dict[str, JSON] = (
             {"messages": [message.to_json() for message in fresh]} if fresh else {}
         )
-        if target is not caller.targets[0]:
+        if target is not caller.first:
             intent["target"] = target.spec
         if run.wants("api.request"):
             run.signal("api.request", _described(target, request, number))
         try:
             data = await run.effect(
                 "model",
-                str(number - 1),
+                key,
                 pull.make,
                 request=asked,
                 safety=Safety.IDEMPOTENT,
@@ -84,10 +83,12 @@ async def call(
             target, request, prefix = await failures.after(error, number)
             asked = _fingerprint(request, caller.settings)
             reserve = _reservation(caller, target, request, state)
+            key = str(number)
+            number += 1
             continue
         except BaseException:
             caller.health.release(target.place, run.id)
-            if not run.has_begun("model", str(number - 1)):
+            if not run.has_begun("model", key):
                 state.untold(fresh)
             raise
         return pull.response or _recorded(data), data

@@ -29,6 +29,7 @@ class Caller:
     __slots__ = (
         "after_release",
         "chain",
+        "first",
         "health",
         "price",
         "retry",
@@ -51,6 +52,7 @@ class Caller:
     ) -> None:
         self.targets = targets
         """Who is asked, in order."""
+        self.first = targets[0]
         self.retry = retry
         self.price = price
         """Nano-dollars for some usage of the model that answered; None: unknown."""

@@ -73,8 +73,8 @@ class Pull:
         self._began: float | None = None
         self._released = 0
         """Characters of the answer that listeners were given."""
-        self._said: list[str] | None = [] if caller.after_release == "continue" else None
-        """The text so far, where another attempt may go on from it; None: it may not."""
+        self._said: list[str] | None = None
+        """The text that listeners were given, where another attempt may go on from it."""
         self.response: Response | None = None
 
     async def make(self) -> Mapping[str, JSON]:
@@ -83,6 +83,8 @@ class Pull:
         if caller.timed:
             self._began = run.world.monotonic()
         heard = request.stream and run.heard
+        if heard and caller.after_release == "continue":
+            self._said = []
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
         stream = self._target.model.stream(request, world=run.world)
         response: Response | None = None
@@ -120,15 +122,15 @@ class Pull:
             if caller.sinks is not None:
                 self._tell(_CUT_OFF)
             raise
+        content = response.content
         if self._prefix:
-            response.content = _joined(self._prefix, response.content)
-        taken = self._state.messages.call_ids
-        response.content = own_ids(response.content, taken, run.world.new_id)
+            content = _joined(self._prefix, content)
+        response.content = own_ids(content, self._state.messages.call_ids, run.world.new_id)
         response.cost_nano = self._cost(response.model or request.model)
         self.response = response
         if caller.health.troubled:
             caller.health.succeeded(self._target.place)
-        if caller.sinks is not None:
+        if self._began is not None:
             self._tell("")
         return response.to_json()
 

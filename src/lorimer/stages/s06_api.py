@@ -156,7 +156,7 @@ class APIStage(Stage[object, Response]):
     async def execute(self, input: object, state: PipelineState) -> Response:
         caller = self._caller()
         model = self._model
-        target = caller.targets[0]
+        target = caller.first
         request = Request(
             target.model.name,
             state.context,

@@ -4,7 +4,9 @@ from lorimer.models.scripted import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
 from lorimer.testing.kills import under_kills
-from lorimer.testing.simulation import SimulatedCrash, SimulatedWorld, simulate, simulate_in
+from lorimer.testing.simulated_failures import SimulatedCrash
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate, simulate_in
 
 __all__ = [
     "FakeLLMServer",
