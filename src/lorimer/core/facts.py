@@ -24,12 +24,17 @@ FACTS_OF: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.inte
 ABANDONED: Final = "abandoned:"
 """Begins the key of what a call had cost that was cancelled half-way."""
 
+_DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
+_UNASKED: Final = frozenset({"run.suspended", "child"})
+"""Facts that no resumed run asks for."""
+
 
 class FactLog(Signals):
     """What is recorded of one run, and what it comes to: the part of a RunContext that writes. In
     a resumed run a fact that is there already is answered with, and not added again."""
 
     __slots__ = (
+        "_decided",
         "_held",
         "_recorded",
         "_recorded_until",
@@ -80,8 +85,9 @@ class FactLog(Signals):
         """How many facts the stream has."""
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self._recorded_until = -1
-        for fact in self.facts:
-            self._index(fact)
+        self._decided: set[int] = set()
+        """Iterations of which more is recorded than the calls of model and tools."""
+        self._index(self.facts)
         self._held: list[Event] = []
         self._used_s = used_s if self.facts else None
         """Seconds it had run before it was resumed. The first new fact tells how many it is by
@@ -89,19 +95,26 @@ class FactLog(Signals):
         self._resumed_at = world.monotonic() if self.facts else 0.0
         self._listen()
 
-    def _index(self, fact: Event) -> None:
-        key = str(fact.data.get("key", ""))
-        if key.startswith(ABANDONED):
-            self.spend.charge(fact.data)
-        elif fact.type not in ("run.suspended", "child"):
-            self._recorded[(fact.type, fact.iteration, key)] = fact
-            self._recorded_until = max(self._recorded_until, fact.iteration)
-            if fact.type == "model.intent":
-                self.spend.recall(whole(fact.data.get("reserve")))
-            elif fact.type == "model.reply":
-                begun = self._recorded.get(("model.intent", fact.iteration, key))
+    def _index(self, facts: Iterable[Event]) -> None:
+        recorded, spend = self._recorded, self.spend
+        for fact in facts:
+            kind, iteration, data = fact.type, fact.iteration, fact.data
+            key = str(data.get("key", ""))
+            if kind in _DECISIONS:
+                self._decided.add(iteration)
+                if key.startswith(ABANDONED):
+                    spend.charge(data)
+                    continue
+            elif kind in _UNASKED:
+                continue
+            recorded[(kind, iteration, key)] = fact
+            if kind == "model.intent":
+                spend.recall(whole(data.get("reserve")))
+            elif kind == "model.reply":
+                begun = recorded.get(("model.intent", iteration, key))
                 if begun is not None:
-                    self.spend.recall(-whole(begun.data.get("reserve")))
+                    spend.recall(-whole(begun.data.get("reserve")))
+        self._recorded_until = max([iteration for _, iteration, _ in recorded], default=-1)
 
     @property
     def replaying(self) -> bool:
@@ -111,6 +124,16 @@ class FactLog(Signals):
     def recorded(self, type: str, key: str = "") -> Event | None:
         """The recorded fact of this iteration, if the run is being resumed and has it."""
         return self._recorded.get((type, self.iteration, key)) if self._recorded else None
+
+    @property
+    def decided(self) -> bool:
+        """The journal has decisions, questions or other effects of this iteration besides the
+        calls of model and tools."""
+        return self.iteration in self._decided
+
+    def forget(self, type: str, key: str) -> None:
+        """Nobody will ask for this fact of this iteration, if it is recorded."""
+        self._recorded.pop((type, self.iteration, key), None)
 
     def has_begun(self, kind: str, key: str) -> bool:
         """A fact tells of this iteration's effect, whatever became of it. Looks through the facts
