@@ -125,9 +125,10 @@ def test_arguments_that_are_no_object(stream: bool, text: str, raw: str) -> None
 @FORMS
 @pytest.mark.parametrize("text", ["look 5", "look 8"])
 def test_calls_that_the_server_cannot_read(stream: bool, text: str) -> None:
-    """What the model wrote is not JSON, or no call: the server itself fails."""
+    """What the model wrote is not JSON, or no call: the server fails, with status 500 or in the
+    middle of its stream, where even its error may be broken JSON."""
     error = failure(text, stream=stream, tools=(LOOK,))
-    assert error.code is Code.EXEC_API_SERVER_ERROR
+    assert error.code in (Code.EXEC_API_SERVER_ERROR, Code.EXEC_API_STREAM_INCOMPLETE)
     assert error.code.is_recoverable
 
 
@@ -231,7 +232,7 @@ def test_an_agent() -> None:
 
 @pytest.mark.parametrize(("text", "told"), [("look 2", "[1, 2]"), ("look 3", "true")])
 def test_an_agent_is_told_of_arguments_that_are_no_object(text: str, told: str) -> None:
-    """The model gets an error to read, nothing is run, and the run ends within its bounds."""
+    """It gets an error to read, with what it wrote; nothing is run."""
 
     @tool(effects=["read"])
     def look(at: str) -> str:
@@ -239,7 +240,7 @@ def test_an_agent_is_told_of_arguments_that_are_no_object(text: str, told: str) 
         raise AssertionError("it was run")
 
     pipeline = PipelinePresets.agent(model=f"vllm:{NAME}", models=models(), tools=[look])
-    result = pipeline.run_sync(text, limits={"max_turns": 2, "allow_unpriced": True})
+    limits = {"max_turns": 1, "allow_unpriced": True}
+    result = pipeline.run_sync(text, limits=limits, raise_on_error=False)
     assert result.steps[0].is_error
-    assert result.status in ("ok", "error", "limit")
-    assert told
+    assert told in result.steps[0].content
