@@ -72,7 +72,9 @@ def _free_port() -> int:
 def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
     for _ in range(START_S):
         if server.poll() is not None:
-            raise SystemExit(f"the server ended at once:\n{log.read_text(errors='replace')[-3000:]}")
+            raise SystemExit(
+                f"the server ended at once:\n{log.read_text(errors='replace')[-3000:]}"
+            )
         try:
             with urlopen(url, timeout=5):
                 return

@@ -6,7 +6,7 @@ import asyncio
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 from unittest import SkipTest
 
 from lorimer.core.model import Model
@@ -85,7 +85,9 @@ def case(group: str, *rows: object) -> Callable[[Check], Family]:
     def made(check: Check) -> Family:
         if not rows:
             return Family((Case(group, check),))
-        many = [row if isinstance(row, tuple) else (row,) for row in rows]
+        many = [
+            cast("tuple[object, ...]", row if isinstance(row, tuple) else (row,)) for row in rows
+        ]
         labels = ["-".join([_label(part) for part in row]) for row in many]
         if len(set(labels)) < len(labels):
             labels = [f"{number}-{label}" for number, label in enumerate(labels, 1)]

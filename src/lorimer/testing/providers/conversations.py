@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Final
+from typing import Any, Final
 
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import (
@@ -99,7 +99,8 @@ def thoughts_without_a_seal(t: Trial) -> None:
 
 MEDIA: Final = (
     ("an image", ImageBlock("image/png", PIXEL), PIXEL),
-    ("the address of an image", ImageBlock("image/png", "", "https://a.test/i.png"), "a.test/i.png"),
+    ("the address of an image", ImageBlock("image/png", "", "https://a.test/i.png"),
+     "a.test/i.png"),
     ("a document", DocumentBlock("application/pdf", PDF, "", "Report"), PDF),
     ("the address of a document", DocumentBlock("application/pdf", "", "https://a.test/d.pdf"),
      "a.test/d.pdf"),
@@ -187,7 +188,7 @@ SCHEMA: Final[dict[str, JSON]] = {
     "required": ["zq_name"],
     "additionalProperties": False,
 }
-ASKED: Final = (
+ASKED: Final[tuple[tuple[str, Any, str], ...]] = (
     # field, value, how it looks on the wire
     ("temperature", 0.125, "0.125"),
     ("top_p", 0.875, "0.875"),
@@ -202,7 +203,8 @@ ASKED: Final = (
 def sent_or_named_as_dropped(t: Trial, form: str, name: str) -> None:
     """A field that was asked for is on the wire, or in `extra["dropped"]`: one of the two."""
     value, mark = next((value, mark) for known, value, mark in ASKED if known == name)
-    heard = t.ask(Turn("Hi."), t.request(form, **{name: value}))
+    asked: dict[str, Any] = {name: value}
+    heard = t.ask(Turn("Hi."), t.request(form, **asked))
     left_out = dropped(heard.answer)
     assert (mark in heard.sent) is not (name in left_out)
     assert set(left_out) <= {name}
@@ -219,7 +221,7 @@ def effort_is_sent_or_dropped(t: Trial, effort: str) -> None:
 @case("fields")
 def all_fields_at_once(t: Trial) -> None:
     """A request that asks for everything is answered, not refused."""
-    fields = {name: value for name, value, _ in ASKED}
+    fields: dict[str, Any] = {name: value for name, value, _ in ASKED}
     asked = t.request(
         system="Be brief.",
         tools=TOOLS,

@@ -129,7 +129,7 @@ def how_long_to_wait(t: Trial, number: int) -> None:
         dates = {"date": formatdate(world.time() + 90, usegmt=True),
                  "date-90": formatdate(world.time() - 90, usegmt=True)}  # fmt: skip
         sent = {name: dates.get(value, value) for name, value in headers.items()}
-        played.replies = [Reply([b"{}"], 429, {"content-type": "application/json", **sent})]
+        played.replies[:] = [Reply([b"{}"], 429, {"content-type": "application/json", **sent})]
         return (await hear(model.stream(t.thoughtful(), world=world))).failure
 
     failure = t.simulated(Reply(), go)

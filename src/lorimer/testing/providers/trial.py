@@ -167,19 +167,20 @@ async def hear(stream: AsyncIterator[Delta | Response]) -> Heard:
 
 
 async def timed(
-    stream: AsyncIterator[Delta | Response], limits: Limits
+    stream: AsyncIterator[Delta | Response], limits: Limits, *, streamed: bool = True
 ) -> AsyncGenerator[Delta | Response, None]:
     """The stream under the clocks of a run; closing it early closes both."""
     alarm = Alarm(1e9, lambda: None)
     alarm.start()
-    clocks = Clocks(alarm, limits)
+    clocks = Clocks(alarm, limits, streamed=streamed)
     try:
         while (item := await clocks.next(stream)) is not None:
             yield item
     finally:
         clocks.close()
         alarm.stop()
-        await closed(stream)
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
 
 
 async def closed(stream: AsyncIterator[Delta | Response]) -> None:
@@ -215,9 +216,7 @@ class Trial:
         """With tools and room for thinking."""
         return self.request(form, tools=TOOLS, thinking_tokens=2000, **fields)
 
-    def over_wire(
-        self, script: Script, go: Callable[[Model, World, LLMServer], Awaitable[T]]
-    ) -> T:
+    def over_wire(self, script: Script, go: Callable[[Model, World, LLMServer], Awaitable[T]]) -> T:
         """Let `go` ask a server on a port of this machine; all is closed afterwards."""
 
         async def main(server: LLMServer) -> T:
