@@ -22,23 +22,24 @@ JSON: Final = [
     *("{}", "{ }", '{"":0}', '{"a":1}', '{"a":1,"a":2}', '{"a":{"b":[{}]}}', '{"a" : 1 , "b":2}'),
     *(" 1", "1 ", "\t[]\r\n", "\n{}\n", '{"__proto__":1}', '{"a\\u0000":1}', "[" * 400 + "]" * 400),
     *(f'"{letter}"' for letter in LETTERS),
-    *(f'["{letter}",{number}]' for letter in LETTERS for number in ("0", "-1.5e3", "1E400000"[:4])),
+    *(f'["{letter}",{number}]' for letter in LETTERS for number in ("0", "-1.5e3", "1E40")),
 ]
 NUMBERS: Final = "01 -01 1. .1 -.1 +1 1e 1e+ 1e- 1.e1 0x1 1_0 - -- 1a 1e1.5 ١ 1e999 -1e999".split()
 WORDS: Final = "NaN Infinity -Infinity nan inf undefined None True TRUE nul truth a 'a' `a`".split()
 STRINGS: Final = ('"', '"a', 'a"', '"\\"', '"\\x41"', '"\\u12"', '"\\u12g4"', '"\\U0041"', '"\\a"',
                   '"\n"', '"\t"', '"\x00"', '"\x1f"', '"a""b"', "'a'")  # fmt: skip
-ARRAYS: Final = ("[", "]", "[1", "1]", "[1,", "[1,]", "[,1]", "[,]", "[1,,2]", "[1 2]", "[1;2]", "[1]]",
-                 "[[1]", "(1)", "[1,\x0b2]", "[1\x00]", "[1:2]", "[a]", "[1][2]")  # fmt: skip
+ARRAYS: Final = ("[", "]", "[1", "1]", "[1,", "[1,]", "[,1]", "[,]", "[1,,2]", "[1 2]", "[1;2]",
+                 "[1]]", "[[1]", "(1)", "[1,\x0b2]", "[1\x00]", "[1:2]", "[a]", "[1][2]")  # fmt: skip
 OBJECTS: Final = ("{", "}", '{"a"', '{"a":', '{"a":1', '{"a":1,', '{"a":1,}', '{,"a":1}', '{"a" 1}',
-                  '{"a":1 "b":2}', "{a:1}", "{'a':1}", '{1:1}', '{"a":1}}', '{{"a":1}}', '{"a":1:2}',
+                  '{"a":1 "b":2}', "{a:1}", "{'a':1}", '{1:1}', '{"a":1}}', '{{"a":1}}',
+                  '{"a":1:2}',
                   '{"a"}', '{"a",1}', '{null:1}', '{"a":}', '{"a":1}#', '{"a":1}//', '/**/{}',
                   '{"a":/**/1}', '{"a":1}{}', '{"a":=1}', "<a/>", "a=1", "---\na: 1")  # fmt: skip
 INSIDE: Final = [form % bad for form in ('[%s]', '{"a":%s}', '{"a":[1,{"b":%s}]}')
                  for bad in (*NUMBERS, *WORDS)]  # fmt: skip
 DEEP: Final = ("[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000)
-NO_JSON: Final = ["", " ", "\n", "\ufeff{}", "\xa0{}", "\x0c1", "1 2", "true false", *NUMBERS, *WORDS, *STRINGS,
-                  *ARRAYS, *OBJECTS, *INSIDE, *DEEP]  # fmt: skip
+NO_JSON: Final = ["", " ", "\n", "\ufeff{}", "\xa0{}", "\x0c1", "1 2", "true false",
+                  *NUMBERS, *WORDS, *STRINGS, *ARRAYS, *OBJECTS, *INSIDE, *DEEP]  # fmt: skip
 
 
 def test_there_are_enough() -> None:

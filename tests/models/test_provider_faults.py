@@ -150,7 +150,7 @@ def test_p9_arguments_that_do_not_fit_are_told_to_the_model(provider: str, text:
 @pytest.mark.parametrize("ids", [("", ""), ("c", "c"), ("c1", "")])
 def test_p10_calls_get_ids_of_their_own(provider: str, ids: tuple[str, str]) -> None:
     t = trial(provider)
-    calls = tuple([ToolCall(id, "read", {"p": str(n)}) for n, id in enumerate(ids)])
+    calls = tuple([ToolCall(given, "read", {"p": str(n)}) for n, given in enumerate(ids)])
     again = (ToolCall(ids[0], "read", {"p": "2"}),)
     replies = recorded(t, Turn(tool_calls=calls), Turn(tool_calls=again), Turn("Done."))
     result, _, _ = run(t, replies)
