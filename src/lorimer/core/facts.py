@@ -11,7 +11,7 @@ from typing import Final
 
 from lorimer.core.bus import Listeners
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, LedgerEntry
+from lorimer.core.journal import LedgerEntry, RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.signals import Signals
@@ -27,6 +27,11 @@ ABANDONED: Final = "abandoned:"
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
 _UNASKED: Final = frozenset({"run.suspended", "child"})
 """Facts that no resumed run asks for."""
+ASIDE: Final = "generate"
+"""The kind of a model call that a tool or a stage makes besides (`models/generate.py`). A tool
+whose result is recorded does not make it again when the run is resumed: what it cost is charged
+with the reply of its iteration, whoever asks or does not ask for it."""
+_ASIDES: Final = f"{ASIDE}:"
 
 
 class FactLog(Signals):
@@ -34,11 +39,13 @@ class FactLog(Signals):
     a resumed run a fact that is there already is answered with, and not added again."""
 
     __slots__ = (
+        "_asides",
         "_decided",
         "_held",
         "_recorded",
         "_recorded_until",
         "_resumed_at",
+        "_unpaid",
         "_used_s",
         "bounds",
         "cut_short",
@@ -60,7 +67,7 @@ class FactLog(Signals):
         *,
         stream: str,
         epoch: int,
-        journal: Journal,
+        journal: RunJournal,
         bounds: Bounds,
         recorded: Iterable[Event],
         used_s: float,
@@ -87,6 +94,10 @@ class FactLog(Signals):
         self._recorded_until = -1
         self._decided: set[int] = set()
         """Iterations of which more is recorded than the calls of model and tools."""
+        self._asides: dict[tuple[str, int, str], Event] = {}
+        """Recorded facts of the kind ASIDE."""
+        self._unpaid: dict[int, dict[str, Event]] = {}
+        """Those of them that are not charged yet, by iteration and key."""
         self._index(self.facts)
         self._held: list[Event] = []
         self._used_s = used_s if self.facts else None
@@ -98,23 +109,47 @@ class FactLog(Signals):
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
         for fact in facts:
-            kind, iteration, data = fact.type, fact.iteration, fact.data
+            kind, iteration = fact.type, fact.iteration
+            if kind == "iteration.end":  # without a key, and the longest data
+                recorded[(kind, iteration, "")] = fact
+                continue
+            if kind in _UNASKED:
+                continue
+            data = fact.data
             key = str(data.get("key", ""))
             if kind in _DECISIONS:
+                if key.startswith(_ASIDES):
+                    self._index_aside(fact, key)
+                    continue
                 self._decided.add(iteration)
                 if key.startswith(ABANDONED):
                     spend.charge(data)
                     continue
-            elif kind in _UNASKED:
-                continue
-            recorded[(kind, iteration, key)] = fact
-            if kind == "model.intent":
-                spend.recall(whole(data.get("reserve")))
+            elif "reserve" in data:
+                spend.recall(whole(data["reserve"]))
             elif kind == "model.reply":
                 begun = recorded.get(("model.intent", iteration, key))
                 if begun is not None:
                     spend.recall(-whole(begun.data.get("reserve")))
+            recorded[(kind, iteration, key)] = fact
         self._recorded_until = max([iteration for _, iteration, _ in recorded], default=-1)
+
+    def _index_aside(self, fact: Event, key: str) -> None:
+        self._asides[fact.type, fact.iteration, key] = fact
+        if fact.type == "effect.intent":
+            self.spend.recall(whole(fact.data.get("reserve")))
+        else:
+            begun = self._asides.get(("effect.intent", fact.iteration, key))
+            self.spend.recall(-whole(begun.data.get("reserve")) if begun is not None else 0)
+            self._unpaid.setdefault(fact.iteration, {})[key] = fact
+
+    def _pay(self, iteration: int, key: str = "") -> None:
+        """Charge an iteration's recorded asides, or one of them: each once."""
+        due = self._unpaid.get(iteration, {})
+        for name in [key] if key else list(due):
+            fact = due.pop(name, None)
+            if fact is not None:
+                self.spend.charge(fact.data)
 
     @property
     def replaying(self) -> bool:
@@ -134,6 +169,12 @@ class FactLog(Signals):
     def forget(self, type: str, key: str) -> None:
         """Nobody will ask for this fact of this iteration, if it is recorded."""
         self._recorded.pop((type, self.iteration, key), None)
+
+    def begun(self, kind: str, key: str) -> Event | None:
+        """The recorded intent of this iteration's effect; see `RunContext.effect`."""
+        if kind == ASIDE:
+            return self._asides.get(("effect.intent", self.iteration, f"{kind}:{key}"))
+        return self.recorded(FACTS_OF[kind][0], key)
 
     def has_begun(self, kind: str, key: str) -> bool:
         """A fact tells of this iteration's effect, whatever became of it. Looks through the facts
@@ -245,3 +286,5 @@ class FactLog(Signals):
             if fact.type in ("model.intent", "model.reply"):
                 self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
         self._recorded.clear()
+        for iteration in self._unpaid:
+            self._pay(iteration)

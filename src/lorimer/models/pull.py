@@ -82,7 +82,7 @@ class Pull:
         run, caller, request = self._state.run, self._caller, self._request
         if caller.timed:
             self._began = run.world.monotonic()
-        heard = request.stream and run.heard
+        heard = request.stream and (run.heard or caller.hearer is not None)
         if heard and caller.after_release == "continue":
             self._said = []
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
@@ -130,6 +130,8 @@ class Pull:
         response.content = own_ids(content, self._state.messages.call_ids, run.world.new_id)
         response.cost_nano = self._cost(response.model or request.model)
         self.response = response
+        if caller.counts is not None:
+            caller.counts.learn(self._target.place, request, response)
         if caller.health.troubled:
             caller.health.succeeded(self._target.place)
         if self._began is not None:
@@ -196,8 +198,10 @@ class Pull:
 
     def _release(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
         """Tell listeners of a piece, and count what they were given."""
-        run = self._state.run
-        if isinstance(item, TextDelta):
+        run, hearer = self._state.run, self._caller.hearer
+        if hearer is not None:
+            self._released += hearer.piece(item)
+        elif isinstance(item, TextDelta):
             if run.wants("text.delta"):
                 self._released += len(item.text)
                 run.signal("text.delta", {"text": item.text})

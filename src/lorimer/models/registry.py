@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
-from lorimer.core.model import Capabilities, Capable, Model, Target, TraceSink, UsageSink
+from lorimer.core.model import (
+    Capabilities,
+    Capable,
+    Model,
+    ModelResolver,
+    Target,
+    TraceSink,
+    UsageSink,
+)
 from lorimer.core.world import World
 from lorimer.models import discovery
 from lorimer.models.compatible import Compatible
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials, redact_url
+from lorimer.models.estimate import Calibration
 from lorimer.models.fitting import Fitted, changes
 from lorimer.models.health import Health
 from lorimer.models.pricing import Prices
@@ -124,6 +133,8 @@ class Models:
         trace_sink: TraceSink | None = None,
     ) -> None:
         self.health = health or Health()
+        self.counts = Calibration()
+        """How far estimates of tokens are off, by what the providers have counted."""
         sinks = Sinks(usage_sink, trace_sink)
         self.sinks = sinks if usage_sink is not None or trace_sink is not None else None
         """None: nobody is told."""
@@ -313,6 +324,16 @@ class Models:
         own = made.capabilities if isinstance(made, Capable) else Capabilities()
         able = self.able(spec, own if assumed is None else assumed)
         return made if able == own else Fitted(made, able)
+
+
+def targets_of(model: str | Model, models: ModelResolver | None) -> Sequence[Target]:
+    """Of a spec, or of a Model that needs none. Raises ConfigError."""
+    if not isinstance(model, str):
+        name = f"{model.provider}:{model.name}"
+        return (Target(name, model, place=name),)
+    if models is None:
+        raise ConfigError(f"nobody is there to find the model {model!r}")
+    return models.targets(model)
 
 
 def load(name: str, target: str) -> ProviderFactory:

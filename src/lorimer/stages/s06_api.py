@@ -19,6 +19,7 @@ from lorimer.core.model import Model, Target
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.models.attempts import call
+from lorimer.models.backoff import Backoff
 from lorimer.models.caller import Caller
 from lorimer.models.health import Health
 from lorimer.models.registry import PROVIDERS, Models
@@ -62,15 +63,11 @@ class ExponentialBackoff(Retry):
     config: Config
 
     def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
-        if attempt > self.config.max_retries or not error.category.is_recoverable:
-            return None
-        wait = min(self.config.base_delay_s * 2 ** (attempt - 1), self.config.max_delay_s)
-        wait *= 1 + dice.random() * self.config.jitter
-        asked = error.retry_after_s
-        if asked is None:
-            return wait
-        # a provider that asks for longer than we would ever wait will not answer sooner
-        return max(wait, asked) if asked <= self.config.max_delay_s else None
+        config = self.config
+        backoff = Backoff(
+            config.max_retries, config.base_delay_s, config.max_delay_s, config.jitter
+        )
+        return backoff.delay_s(error, attempt, dice)
 
 
 class RateLimitAware(Retry):
@@ -242,6 +239,7 @@ class APIStage(Stage[object, Response]):
             health=self._health if shared is None else shared.health,
             after_release=self.config.after_release,
             sinks=None if shared is None else shared.sinks,
+            counts=None if shared is None else shared.counts,
         )
 
 
