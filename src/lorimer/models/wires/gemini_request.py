@@ -197,7 +197,9 @@ def _sample(request: Request, config: dict[str, JSON], out: Encoded) -> None:
 
 
 def _contents(request: Request, able: Abilities) -> list[JSON]:
-    out: list[JSON] = []
+    """One entry for each side's turn. Around a turn with nothing to send, its neighbours are one:
+    the wire wants the sides to alternate."""
+    sides: list[tuple[str, list[JSON]]] = []
     names: dict[str, str] = {}
     for turn in turns(request.messages):
         if turn.role == "assistant":
@@ -207,9 +209,11 @@ def _contents(request: Request, able: Abilities) -> list[JSON]:
             )
         else:
             role, parts = "user", _asked(turn, names, able)
-        if parts:
-            out.append({"role": role, "parts": parts})
-    return out
+        if parts and sides and sides[-1][0] == role:
+            sides[-1][1].extend(parts)
+        elif parts:
+            sides.append((role, parts))
+    return [{"role": role, "parts": parts} for role, parts in sides]
 
 
 def _name(name: str) -> str:
