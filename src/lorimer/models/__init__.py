@@ -9,6 +9,7 @@ from lorimer.models.generate import (
     generate_as_sync,
 )
 from lorimer.models.pricing import Price, Prices
+from lorimer.models.recording import Recorder
 from lorimer.models.registry import Models, ProviderContext, ProviderFactory
 from lorimer.models.scripted import ScriptedModel
 from lorimer.models.spec import ModelSpec, parse_spec
@@ -23,6 +24,7 @@ __all__ = [
     "ProviderContext",
     "ProviderCredentials",
     "ProviderFactory",
+    "Recorder",
     "ScriptedModel",
     "Secret",
     "TokenCount",
