@@ -147,7 +147,7 @@ GOOGLES = [
      Code.EXEC_API_AUTH_EXPIRED, None),
     (google(400, "INVALID_ARGUMENT", "Unknown name"), 400, Code.EXEC_API_BAD_REQUEST, None),
     (google(400, "FAILED_PRECONDITION", "User location is not supported"), 400,
-     Code.EXEC_API_BAD_REQUEST, None),
+     Code.EXEC_API_TERMINAL, None),
     (google(400, "INVALID_ARGUMENT", "The input token count (9) exceeds the maximum number of"
      " tokens allowed (8)."), 400, Code.EXEC_API_TOKEN_LIMIT, None),
     (google(403, "PERMISSION_DENIED", "leaked"), 403, Code.EXEC_API_AUTH_INVALID_KEY, None),

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorimer.cli import agent
+from lorimer.cli import agent, host
 from lorimer.cli.approve import TerminalApprover, can_ask
 from lorimer.cli.call import Call
 from lorimer.cli.drive import Drive, primed
@@ -48,10 +48,18 @@ async def begin(
 ) -> int:
     """Run a new task to its end; the exit code. `record`: where its model calls are written."""
     world = RealWorld()
-    models = agent.connect(manifest, terms.base_url, terms.api_key_env, world)
+    models = agent.connect(
+        manifest, terms.base_url, terms.api_key_env, world, host.read(terms.models)
+    )
     rules = agent.rules_for(terms.allow, manifest)
     workspace = (terms.workspace or Path.cwd()).resolve()
-    call = Call(str(workspace), terms.base_url or "", terms.allow, terms.api_key_env or "")
+    call = Call(
+        str(workspace),
+        terms.base_url or "",
+        terms.allow,
+        terms.api_key_env or "",
+        _absolute(terms.models),
+    )
     story = Story()
     screen = screen_for(story, world, quiet=terms.output.quiet)
     async with AsyncExitStack() as files, opened(store_path(terms.store), world) as journal:
@@ -104,9 +112,15 @@ def connected(
     leave open is as it was then."""
     workspace = _workspace(terms, call)
     base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
-    models = agent.connect(manifest, base_url, key_variable, world)
+    known = host.read(terms.models or call.models)
+    models = agent.connect(manifest, base_url, key_variable, world, known)
     rules = terms.allow or call.rules
-    return models, Call(str(workspace), base_url or "", rules, key_variable or "")
+    file = _absolute(terms.models) or call.models
+    return models, Call(str(workspace), base_url or "", rules, key_variable or "", file)
+
+
+def _absolute(path: str | None) -> str:
+    return str(Path(path).expanduser().resolve()) if path else ""
 
 
 def approver_for(terms: Terms, screen: Screen) -> Approver | None:

@@ -68,6 +68,7 @@ def run(
     ask_later: bool,
     base_url: str | None,
     api_key_env: str | None,
+    models: str | None,
     store: str | None,
     output_format: str,
     include_partial_messages: bool,
@@ -91,10 +92,11 @@ def run(
         raise Fault(f"--record: {record} is to be named .jsonl, so that -m scripted: can play it")
     if preset is not None and manifest is not None:
         raise Fault("--preset and --manifest both say what to run: give one of them")
-    from lorimer.cli import agent
+    from lorimer.cli import agent, host
 
+    known = host.read(models)
     described = agent.load(manifest) if manifest is not None else agent.preset(preset or "agent")
-    agent.choose(described, model, provider)
+    agent.choose(described, model, provider, known)
     if system is not None:
         agent.instruct(described, system)
     elif manifest is None and (preset or "agent") == "agent":
@@ -114,6 +116,7 @@ def run(
         store,
         output_of(output_format, quiet, include_partial_messages, store),
         ask_later,
+        models,
     )
     from lorimer.cli.foreground import begin
 

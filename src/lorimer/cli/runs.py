@@ -60,6 +60,7 @@ def resume(
     ask_later: bool,
     base_url: str | None,
     api_key_env: str | None,
+    models: str | None,
     store: str | None,
     output_format: str,
     include_partial_messages: bool,
@@ -74,7 +75,7 @@ def resume(
     from lorimer.cli.foreground import resume as go_on
 
     output = output_of(output_format, quiet, include_partial_messages, store)
-    terms = Terms(workspace, allow, base_url, api_key_env, store, output, ask_later)
+    terms = Terms(workspace, allow, base_url, api_key_env, store, output, ask_later, models)
     return asyncio.run(go_on(run, terms))
 
 

@@ -29,6 +29,11 @@ ASIDE: Final = "generate"
 whose result is recorded does not make it again when the run is resumed: what it cost is charged
 with the reply of its iteration, whoever asks or does not ask for it."""
 
+_ASIDES: Final = f"{ASIDE}:"
+_DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
+_UNASKED: Final = frozenset({"run.suspended", "child"})
+"""Facts that no resumed run asks for."""
+
 
 class FactLog(Signals):
     """What is recorded of one run, and what it comes to: the part of a RunContext that writes. In
@@ -36,6 +41,7 @@ class FactLog(Signals):
 
     __slots__ = (
         "_asides",
+        "_decided",
         "_held",
         "_recorded",
         "_recorded_until",
@@ -87,12 +93,13 @@ class FactLog(Signals):
         """How many facts the stream has."""
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self._recorded_until = -1
+        self._decided: set[int] = set()
+        """Iterations of which more is recorded than the calls of model and tools."""
         self._asides: dict[tuple[str, int, str], Event] = {}
         """Recorded facts of the kind ASIDE."""
         self._unpaid: dict[int, dict[str, Event]] = {}
         """Those of them that are not charged yet, by iteration and key."""
-        for fact in self.facts:
-            self._index(fact)
+        self._index(self.facts)
         self._held: list[Event] = []
         self._used_s = used_s if self.facts else None
         """Seconds it had run before it was resumed. The first new fact tells how many it is by
@@ -100,21 +107,29 @@ class FactLog(Signals):
         self._resumed_at = world.monotonic() if self.facts else 0.0
         self._listen()
 
-    def _index(self, fact: Event) -> None:
-        key = str(fact.data.get("key", ""))
-        if key.startswith(ABANDONED):
-            self.spend.charge(fact.data)
-        elif key.startswith(f"{ASIDE}:"):
-            self._index_aside(fact, key)
-        elif fact.type not in ("run.suspended", "child"):
-            self._recorded[(fact.type, fact.iteration, key)] = fact
-            self._recorded_until = max(self._recorded_until, fact.iteration)
-            if fact.type == "model.intent":
-                self.spend.recall(whole(fact.data.get("reserve")))
-            elif fact.type == "model.reply":
-                begun = self._recorded.get(("model.intent", fact.iteration, key))
+    def _index(self, facts: Iterable[Event]) -> None:
+        recorded, spend = self._recorded, self.spend
+        for fact in facts:
+            kind, iteration, data = fact.type, fact.iteration, fact.data
+            key = str(data.get("key", ""))
+            if kind in _DECISIONS:
+                if key.startswith(_ASIDES):
+                    self._index_aside(fact, key)
+                    continue
+                self._decided.add(iteration)
+                if key.startswith(ABANDONED):
+                    spend.charge(data)
+                    continue
+            elif kind in _UNASKED:
+                continue
+            recorded[(kind, iteration, key)] = fact
+            if kind == "model.intent":
+                spend.recall(whole(data.get("reserve")))
+            elif kind == "model.reply":
+                begun = recorded.get(("model.intent", iteration, key))
                 if begun is not None:
-                    self.spend.recall(-whole(begun.data.get("reserve")))
+                    spend.recall(-whole(begun.data.get("reserve")))
+        self._recorded_until = max([iteration for _, iteration, _ in recorded], default=-1)
 
     def _index_aside(self, fact: Event, key: str) -> None:
         self._asides[fact.type, fact.iteration, key] = fact
@@ -147,6 +162,16 @@ class FactLog(Signals):
         if kind == ASIDE:
             return self._asides.get(("effect.intent", self.iteration, f"{kind}:{key}"))
         return self.recorded(FACTS_OF[kind][0], key)
+
+    @property
+    def decided(self) -> bool:
+        """The journal has decisions, questions or other effects of this iteration besides the
+        calls of model and tools."""
+        return self.iteration in self._decided
+
+    def forget(self, type: str, key: str) -> None:
+        """Nobody will ask for this fact of this iteration, if it is recorded."""
+        self._recorded.pop((type, self.iteration, key), None)
 
     def has_begun(self, kind: str, key: str) -> bool:
         """A fact tells of this iteration's effect, whatever became of it. Looks through the facts

@@ -118,9 +118,9 @@ def used_s(facts: Sequence[Event]) -> float:
     used, before = 0.0, facts[0]
     for fact in facts[1:]:
         until_then = fact.data.get("used_s")
-        if isinstance(until_then, int | float):
+        if until_then is not None and isinstance(until_then, int | float):
             used = float(until_then)
-        elif before.type != "run.suspended":
-            used += max(0.0, fact.time - before.time)
+        elif before.type != "run.suspended" and fact.time > before.time:
+            used += fact.time - before.time
         before = fact
     return used

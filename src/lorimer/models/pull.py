@@ -110,6 +110,8 @@ class Pull:
                     code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
                 )
             self._usage = response.usage
+            if response.extra.get("dropped"):
+                self._tell_dropped(response)
             if not self._prefix and _says_nothing(response):
                 raise APIError(
                     f"The model {request.model!r} gave an empty answer.",
@@ -179,6 +181,20 @@ class Pull:
             code,
         )
         sinks.tell(call, self._request, response)
+
+    def _tell_dropped(self, response: Response) -> None:
+        """Tell listeners what was asked for and not sent: of each model and field once a run."""
+        model, state = self._target.model, self._state
+        dropped = response.extra["dropped"]
+        names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
+        seen = state.unsupported
+        fresh = [name for name in names if (model.provider, model.name, name) not in seen]
+        seen.update([(model.provider, model.name, name) for name in fresh])
+        if fresh:
+            state.run.signal(
+                "llm_client.feature_unsupported",
+                {"provider": model.provider, "model": model.name, "fields": fresh},
+            )
 
     def _release(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
         """Tell listeners of a piece, and count what they were given."""

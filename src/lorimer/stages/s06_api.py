@@ -3,14 +3,16 @@ made in `models/attempts.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorimer.core.bindings import Bindings
+from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
+from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
 from lorimer.core.messages import OutputSchema, Request, Response, Usage
 from lorimer.core.model import Model, Target
@@ -151,7 +153,9 @@ class APIStage(Stage[object, Response]):
         self._token = token if isinstance(token, TokenStage) else None
 
     async def execute(self, input: object, state: PipelineState) -> Response:
-        caller = self._caller()
+        if not state.models:
+            state.models = await self._stands_for(state.run)
+        caller = self._caller(state.models)
         model = self._model
         target = caller.first
         request = Request(
@@ -193,14 +197,33 @@ class APIStage(Stage[object, Response]):
             )
         return response
 
-    def _caller(self) -> Caller:
+    async def _stands_for(self, run: RunContext) -> str:
+        """What the manifest's model stands for. A tier or an alias may come to stand for something
+        else; a run keeps to what it meant when it began, also when it is resumed or replayed:
+        that is an effect, where there is such a name."""
+        spec, models = self._spec, self._models
+        host = models if isinstance(models, Models) else None
+        known = run.recorded("effect", f"models:{spec}") is not None
+        if not known and (host is None or host.expand(spec) == chain(spec)):
+            return spec
+
+        async def expand() -> Mapping[str, JSON]:
+            return {"specs": list(host.expand(spec)) if host is not None else chain(spec)}
+
+        data = await run.effect(
+            "models", spec, expand, request=spec.encode(), safety=Safety.READ_ONLY
+        )
+        specs = data.get("specs")
+        return ",".join(map(str, specs)) if isinstance(specs, list | tuple) else spec
+
+    def _caller(self, spec: str) -> Caller:
         if self._models is None:
             raise APIError(
                 "No models are bound to this pipeline.",
                 code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
                 hint="Pass models=Models(...) or an api_key when you build it.",
             )
-        targets = self._models.targets(self._spec)
+        targets = self._models.targets(spec)
         if self._made is None or self._made.targets is not targets:
             self._made = self._make_caller(targets)
         return self._made

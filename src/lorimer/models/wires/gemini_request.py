@@ -299,8 +299,11 @@ def _result(
 
 
 def _media(block: ImageBlock | DocumentBlock) -> JSON:
+    if not block.url and not block.data:
+        return {"text": f"({block.type} without data)"}
     if not block.url:
-        return {"inlineData": {"mimeType": block.media_type, "data": block.data}}
+        media_type = block.media_type or "application/octet-stream"
+        return {"inlineData": {"mimeType": media_type, "data": block.data}}
     media_type = block.media_type or _MEDIA_TYPES.get(_ending(block.url), "")
     return {"fileData": {"fileUri": block.url, **({"mimeType": media_type} if media_type else {})}}
 
