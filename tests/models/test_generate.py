@@ -269,6 +269,15 @@ def test_by_a_tool_over_each_wire(wire: Wire) -> None:
         assert got == {"a": 1}
 
 
+def test_a_claude_from_before_schemas_is_asked_by_a_tool() -> None:
+    call = ToolCall("call_1", "answer", ULM.model_dump())
+    with FakeLLMServer([Turn(tool_calls=(call,))]) as server:
+        models = Models(bundle(server))
+        got = generate_as_sync(City, "?", model="anthropic:claude-sonnet-4-0", models=models)
+        assert got == ULM
+        assert "output_config" not in server.requests[0].body
+
+
 @pytest.mark.parametrize("wire", [wire for wire in WIRES if wire != "openai"])
 def test_a_stream_over_each_wire(wire: Wire) -> None:
     async def main() -> list[Any]:
