@@ -385,6 +385,21 @@ def test_a_run_that_is_resumed_asks_nothing_twice_and_pays_the_same() -> None:
     simulate(main)
 
 
+def test_what_a_recorded_tool_had_asked_is_paid_before_the_run_goes_on() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        limits = {"max_cost_usd": 0.0135}
+        whole = await Inner(world).pipeline.run("go", limits=limits, raise_on_error=False)
+        assert whole.status == "budget_exceeded"
+        done = next(n for n, fact in enumerate(whole.events) if fact.type == "tool.result")
+        made = Inner(world, journal=await held(world, whole.events[: done + 1]))
+        made.outer._next = iter(["done"])
+        result = await made.pipeline.resume(whole.run_id, raise_on_error=False)
+        assert (result.status, result.cost_nano) == (whole.status, whole.cost_nano)
+        assert made.inner.calls == made.outer.calls == 0
+
+    simulate(main)
+
+
 def test_tools_side_by_side_that_ask_the_same() -> None:
     async def main(world: SimulatedWorld) -> None:
         made = Inner(world, tools=4)
