@@ -269,6 +269,15 @@ def test_by_a_tool_over_each_wire(wire: Wire) -> None:
         assert got == {"a": 1}
 
 
+def test_a_claude_from_before_schemas_is_asked_by_a_tool() -> None:
+    call = ToolCall("call_1", "answer", ULM.model_dump())
+    with FakeLLMServer([Turn(tool_calls=(call,))]) as server:
+        models = Models(bundle(server))
+        got = generate_as_sync(City, "?", model="anthropic:claude-sonnet-4-0", models=models)
+        assert got == ULM
+        assert "output_config" not in server.requests[0].body
+
+
 @pytest.mark.parametrize("wire", [wire for wire in WIRES if wire != "openai"])
 def test_a_stream_over_each_wire(wire: Wire) -> None:
     async def main() -> list[Any]:
@@ -372,6 +381,21 @@ def test_a_run_that_is_resumed_asks_nothing_twice_and_pays_the_same() -> None:
                 "manifest",
                 "ledger",
             }  # only facts were kept
+
+    simulate(main)
+
+
+def test_what_a_recorded_tool_had_asked_is_paid_before_the_run_goes_on() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        limits = {"max_cost_usd": 0.0135}
+        whole = await Inner(world).pipeline.run("go", limits=limits, raise_on_error=False)
+        assert whole.status == "budget_exceeded"
+        done = next(n for n, fact in enumerate(whole.events) if fact.type == "tool.result")
+        made = Inner(world, journal=await held(world, whole.events[: done + 1]))
+        made.outer._next = iter(["done"])
+        result = await made.pipeline.resume(whole.run_id, raise_on_error=False)
+        assert (result.status, result.cost_nano) == (whole.status, whole.cost_nano)
+        assert made.inner.calls == made.outer.calls == 0
 
     simulate(main)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,11 @@ from lorimer.cli.story import Story
 from lorimer.cli.text import short_id
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.journal.recording import facts_of
+from lorimer.models.recording import Recorder
 from lorimer.pipeline import Pipeline
 from lorimer.tools.asking import AskLater
 from lorimer.world import RealWorld
+from lorimer.world.plainfiles import Lines
 
 if TYPE_CHECKING:
     from lorimer.cli.options import Terms
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from lorimer.core.events import Event
     from lorimer.core.limits import Limits
     from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.core.model import ModelResolver
     from lorimer.core.tool import Approver
     from lorimer.core.world import World
     from lorimer.journal.sqlite import SQLiteJournal
@@ -35,8 +39,14 @@ if TYPE_CHECKING:
     from lorimer.tools.permissions import Rule
 
 
-async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms: Terms) -> int:
-    """Run a new task to its end; the exit code."""
+async def begin(
+    manifest: EnvironmentManifest,
+    task: str,
+    limits: Limits,
+    terms: Terms,
+    record: Path | None = None,
+) -> int:
+    """Run a new task to its end; the exit code. `record`: where its model calls are written."""
     world = RealWorld()
     models = agent.connect(
         manifest, terms.base_url, terms.api_key_env, world, host.read(terms.models)
@@ -52,9 +62,12 @@ async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms:
     )
     story = Story()
     screen = screen_for(story, world, quiet=terms.output.quiet)
-    async with opened(store_path(terms.store), world) as journal:
+    async with AsyncExitStack() as files, opened(store_path(terms.store), world) as journal:
         approver = approver_for(terms, screen)
-        pipeline = assemble(manifest, models, rules, workspace, journal, world, approver)
+        resolver: ModelResolver = models
+        if record is not None:
+            resolver = Recorder(models, files.enter_context(Lines(record)).write)
+        pipeline = assemble(manifest, resolver, rules, workspace, journal, world, approver)
         keep_call(pipeline, call, journal)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, call)
@@ -63,7 +76,7 @@ async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms:
 
 def assemble(
     manifest: EnvironmentManifest,
-    models: Models,
+    models: ModelResolver,
     rules: list[Rule],
     workspace: Path,
     journal: SQLiteJournal,

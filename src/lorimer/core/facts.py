@@ -24,14 +24,15 @@ FACTS_OF: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.inte
 ABANDONED: Final = "abandoned:"
 """Begins the key of what a call had cost that was cancelled half-way."""
 
-_DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
-_UNASKED: Final = frozenset({"run.suspended", "child"})
-"""Facts that no resumed run asks for."""
 ASIDE: Final = "generate"
 """The kind of a model call that a tool or a stage makes besides (`models/generate.py`). A tool
 whose result is recorded does not make it again when the run is resumed: what it cost is charged
 with the reply of its iteration, whoever asks or does not ask for it."""
+
 _ASIDES: Final = f"{ASIDE}:"
+_DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
+_UNASKED: Final = frozenset({"run.suspended", "child"})
+"""Facts that no resumed run asks for."""
 
 
 class FactLog(Signals):
@@ -160,6 +161,12 @@ class FactLog(Signals):
         """The recorded fact of this iteration, if the run is being resumed and has it."""
         return self._recorded.get((type, self.iteration, key)) if self._recorded else None
 
+    def begun(self, kind: str, key: str) -> Event | None:
+        """The recorded intent of this iteration's effect; see `RunContext.effect`."""
+        if kind == ASIDE:
+            return self._asides.get(("effect.intent", self.iteration, f"{kind}:{key}"))
+        return self.recorded(FACTS_OF[kind][0], key)
+
     @property
     def decided(self) -> bool:
         """The journal has decisions, questions or other effects of this iteration besides the
@@ -169,12 +176,6 @@ class FactLog(Signals):
     def forget(self, type: str, key: str) -> None:
         """Nobody will ask for this fact of this iteration, if it is recorded."""
         self._recorded.pop((type, self.iteration, key), None)
-
-    def begun(self, kind: str, key: str) -> Event | None:
-        """The recorded intent of this iteration's effect; see `RunContext.effect`."""
-        if kind == ASIDE:
-            return self._asides.get(("effect.intent", self.iteration, f"{kind}:{key}"))
-        return self.recorded(FACTS_OF[kind][0], key)
 
     def has_begun(self, kind: str, key: str) -> bool:
         """A fact tells of this iteration's effect, whatever became of it. Looks through the facts

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         generate_as_sync,
     )
     from lorimer.models.pricing import Price, Prices
+    from lorimer.models.recording import Recorder
     from lorimer.models.registry import Models, ProviderContext, ProviderFactory
     from lorimer.models.registry import Models as ClientRegistry
     from lorimer.models.scripted import ScriptedModel
@@ -34,6 +35,7 @@ __all__ = [
     "ProviderContext",
     "ProviderCredentials",
     "ProviderFactory",
+    "Recorder",
     "ScriptedModel",
     "Secret",
     "Tiers",
@@ -52,6 +54,7 @@ _HOMES = {
     "credentials": ("CredentialBundle", "ProviderCredentials", "Secret"),
     "generate": ("Partial", "generate_as", "generate_as_stream", "generate_as_sync"),
     "pricing": ("Price", "Prices"),
+    "recording": ("Recorder",),
     "registry": ("Models", "ProviderContext", "ProviderFactory"),
     "scripted": ("ScriptedModel",),
     "spec": ("ModelSpec", "parse_spec"),

@@ -13,13 +13,14 @@ import anthropic
 import httpx2
 
 from lorimer.core.messages import Delta, Request, Response, Usage
+from lorimer.core.model import Capabilities
 from lorimer.core.world import World
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
-from lorimer.models.wires.anthropic_request import encode
+from lorimer.models.wires.anthropic_request import abilities, encode
 from lorimer.models.wires.shared import encode_body, exchange, read_json, writing
 
 OFFICIAL_URL = "https://api.anthropic.com"
@@ -60,6 +61,11 @@ class AnthropicModel:
         """Tokens, by the table of windows."""
         base_url = self._credentials.base_url
         return self._context.windows.tokens(self.provider, self.name, base_url=base_url)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """By the version in its name."""
+        return Capabilities(output_schema=abilities(self.name).form)
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         """Nano-dollars, by the price table."""
