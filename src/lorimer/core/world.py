@@ -25,6 +25,10 @@ Level: TypeAlias = Literal["L0", "L1", "L2"]
 Landlock and seccomp; L2 also by namespaces of its own (bubblewrap)."""
 
 
+SandboxMode: TypeAlias = Literal["auto", "require", "off"]
+"""What a host wants: the best level that works here; L2 or nothing; no sandbox."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sandbox:
     """What one child process tree may reach. All of the disk can be read but what is hidden."""

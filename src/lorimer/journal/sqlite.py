@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from threading import Lock
 from typing import Final, TypeVar
 
@@ -120,6 +121,11 @@ class SQLiteJournal:
         self._writer = Writer(
             self._path, world=world, threads=threads, vfs=vfs, forget=self._heads.clear
         )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where it is kept, with what SQLite puts beside it: nothing for tools to see."""
+        return tuple(Path(self._path + end) for end in ("", "-wal", "-shm", "-journal"))
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -12,10 +12,7 @@ from typing import Final
 
 from lorimer.world.sandbox.view import Access, View
 
-_APART: Final = (
-    *("--die-with-parent", "--unshare-all", "--new-session", "--cap-drop", "ALL"),
-    *("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"),
-)
+_APART: Final = (*("--die-with-parent", "--unshare-all", "--new-session", "--cap-drop", "ALL"),)
 
 
 def found() -> str | None:
@@ -35,13 +32,17 @@ def command(
     """The command that runs `argv` in `cwd`, seeing what `view` shows. The filter is read from
     `seccomp_fd`. It has to be started with the clean environment already: what it was started
     with can be read inside, at `/proc/1/environ`."""
-    words = [program, *_APART]
+    root = Path("/")
+    bind = "--bind" if root in view.of(Access.WRITE) else "--ro-bind"
+    words = [program, *_APART, bind, "/", "/", "--dev", "/dev", "--proc", "/proc"]
     if network:
         words.append("--share-net")
     sealed: list[str] = []  # at the end: places for mounts have to be made in them first
     for path, access in view.words:
         name = str(path)
         match access:
+            case _ if path == root:
+                pass
             case Access.PRIVATE:
                 words += "--tmpfs", name
             case Access.HIDDEN if path.is_dir():

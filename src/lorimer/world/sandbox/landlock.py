@@ -13,8 +13,9 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -51,16 +52,8 @@ def abi() -> int:
         return 0
 
 
-def reachable_hidden(view: View) -> list[Path]:
-    """Paths that should be hidden and are not: Landlock cannot except a part of a writable folder."""
-    writable = view.of(Access.WRITE)
-    return [
-        p for p in view.of(Access.HIDDEN) if any(p.is_relative_to(folder) for folder in writable)
-    ]
-
-
 @contextmanager
-def ruleset(view: View, temporary: Path, *, network: bool) -> Iterator[int]:
+def ruleset(view: View, temporary: Path, *, network: bool) -> Generator[int]:
     """A descriptor of the rules for what `view` shows; `temporary` can be written."""
     version = abi()
     files = (1 << {3: 15, 4: 15}.get(version, 16)) - 1
@@ -71,7 +64,7 @@ def ruleset(view: View, temporary: Path, *, network: bool) -> Iterator[int]:
     descriptor = _system_call(_CREATE_RULESET, attributes, size, 0)
     try:
         closed = {*view.of(Access.PRIVATE), *view.of(Access.HIDDEN), Path("/proc"), Path("/dev")}
-        for path in _open_parts(Path("/"), closed):
+        for path in _open_parts({str(path) for path in closed}):
             _allow(descriptor, path, _READ)
         for path in view.of(Access.READ):
             _allow(descriptor, path, _READ)
@@ -122,23 +115,24 @@ class _FilterProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
 
 
-def _open_parts(path: Path, closed: set[Path]) -> Iterator[Path]:
-    """The largest parts of `path` that hold nothing closed."""
-    if path in closed:
-        return
-    if not any(other.is_relative_to(path) for other in closed):
-        yield path
-        return
-    try:
-        with os.scandir(path) as entries:
-            inside = [Path(entry.path) for entry in entries if not entry.is_symlink()]
-    except OSError:
-        return
-    for each in inside:
-        yield from _open_parts(each, closed)
+def _open_parts(closed: set[str]) -> Iterator[str]:
+    """The largest parts of the disk that hold nothing closed."""
+    split = {str(parent) for path in closed for parent in Path(path).parents}
+    left = ["/"]
+    while left:
+        path = left.pop()
+        if path not in split:
+            if path not in closed:
+                yield path
+            continue
+        try:
+            with os.scandir(path) as entries:
+                left += [entry.path for entry in entries if not entry.is_symlink()]
+        except OSError:
+            continue
 
 
-def _allow(rules: int, path: Path, access: int) -> None:
+def _allow(rules: int, path: str | Path, access: int) -> None:
     """Let it be used so, with all beneath it. What cannot be opened gets no rule."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -152,10 +146,14 @@ def _allow(rules: int, path: Path, access: int) -> None:
         os.close(descriptor)
 
 
+@cache  # opening it again costs more than the call
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _system_call(number: int, *arguments: object) -> int:
-    library = ctypes.CDLL(None, use_errno=True)
     words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
-    result = library.syscall(ctypes.c_long(number), *words)
+    result = _library().syscall(ctypes.c_long(number), *words)
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"Landlock: {os.strerror(code)}")
@@ -163,9 +161,8 @@ def _system_call(number: int, *arguments: object) -> int:
 
 
 def _prctl(option: int, *arguments: object) -> None:
-    library = ctypes.CDLL(None, use_errno=True)
     words = [ctypes.c_ulong(word) if isinstance(word, int) else word for word in arguments]
     words += [ctypes.c_ulong(0)] * (4 - len(words))
-    if library.prctl(ctypes.c_int(option), *words) != 0:
+    if _library().prctl(ctypes.c_int(option), *words) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"prctl({option}): {os.strerror(code)}")

@@ -49,11 +49,12 @@ class Levels:
             if level == sandbox.at_least:
                 break
         wanted = sandbox.at_least
-        raise ToolExecutionError(
+        error = ToolExecutionError(
             f"Sandbox level {wanted} is required and does not work here: {why[wanted]}.",
             code=ExecutorErrorCode.EXEC_SANDBOX_MISSING,
-            hint="Install bubblewrap and see `lorimer doctor`, or accept less: sandbox='auto'.",
         )
+        error.hint = "Install bubblewrap and see `lorimer doctor`, or accept less: sandbox='auto'."
+        raise error
 
 
 def gaps(level: Level, sandbox: Sandbox) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from lorimer.core.world import Sandbox
+from lorimer.core.world import Sandbox, SandboxMode
 
 PRIVATE: Final = (Path("/tmp"), Path("/run"))  # noqa: S108 - the folder of all, not a file in it
 """Full of other programs' files and sockets: a sandboxed process has its own instead."""
@@ -50,6 +50,21 @@ class View:
     def of(self, access: Access) -> list[Path]:
         """The paths that this word is about."""
         return [path for path, word in self.words if word is access]
+
+
+def sandbox_for(
+    mode: SandboxMode, *, writable: Sequence[Path], network: bool, hidden: Sequence[Path] = ()
+) -> Sandbox | None:
+    """What programs that tools start may reach, as the host wants it: `auto` the best level that
+    works, `require` nothing below L2, `off` no sandbox. Protected paths are hidden."""
+    if mode == "off":
+        return None
+    return Sandbox(
+        at_least="L2" if mode == "require" else "L0",
+        network=network,
+        writable=tuple(writable),
+        hidden=(*protected_paths(os.environ), *hidden),
+    )
 
 
 def protected_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
@@ -96,7 +111,6 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
 
 
 def _programs(environment: Mapping[str, str]) -> list[Path]:
-    search = [
-        Path(name) for name in environment.get("PATH", "").split(os.pathsep) if name[:1] == "/"
-    ]
-    return [Path(sys.prefix), Path(sys.base_prefix), *search]
+    search = environment.get("PATH", "").split(os.pathsep)
+    found = [Path(name) for name in search if os.path.isabs(name)]
+    return [Path(sys.prefix), Path(sys.base_prefix), *found]
