@@ -16,7 +16,8 @@ from lorimer.cli.reading import find, manifest_of, take_over
 from lorimer.cli.store import existing_store, opened, store_path
 from lorimer.cli.story import Story
 from lorimer.cli.text import short_id
-from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.world import Sandbox
 from lorimer.journal.recording import facts_of
 from lorimer.pipeline import Pipeline
 from lorimer.tools.asking import AskLater
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms: Terms) -> int:
     """Run a new task to its end; the exit code."""
     world = RealWorld()
+    await sandbox_works(terms, world)
     models = agent.connect(manifest, terms.base_url, terms.api_key_env, world)
     rules = agent.rules_for(terms.allow, manifest)
     workspace = (terms.workspace or Path.cwd()).resolve()
@@ -46,7 +48,7 @@ async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms:
     screen = screen_for(story, world, quiet=terms.output.quiet)
     async with opened(store_path(terms.store), world) as journal:
         approver = approver_for(terms, screen)
-        pipeline = assemble(manifest, models, rules, workspace, journal, world, approver)
+        pipeline = assemble(manifest, models, rules, workspace, journal, world, approver, terms)
         keep_call(pipeline, call, journal)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, call)
@@ -61,6 +63,7 @@ def assemble(
     journal: SQLiteJournal,
     world: World,
     approver: Approver | None,
+    terms: Terms,
 ) -> Pipeline:
     """The pipeline of a command: its journal is the store."""
     return Pipeline(
@@ -71,8 +74,24 @@ def assemble(
         rules=rules,
         approver=approver,
         workspace=workspace,
+        sandbox=terms.sandbox,
+        network=terms.network,
         owner=own_name(),
     )
+
+
+async def sandbox_works(terms: Terms, world: RealWorld) -> None:
+    """Raises Fault when the sandbox that is required is not to be had here."""
+    if terms.sandbox != "require":
+        return
+    try:
+        await world.isolation(Sandbox(at_least="L2"))
+    except ToolExecutionError as error:
+        raise Fault(
+            error.message,
+            code=error.code.value,
+            hint="Install bubblewrap and see `lorimer doctor`, or accept less: --sandbox auto",
+        ) from None
 
 
 def keep_call(pipeline: Pipeline, call: Call, journal: SQLiteJournal) -> None:
@@ -106,6 +125,7 @@ def approver_for(terms: Terms, screen: Screen) -> Approver | None:
 async def resume(run_id: str, terms: Terms) -> int:
     """Go on with an interrupted run; the exit code."""
     world = RealWorld()
+    await sandbox_works(terms, world)
     option = terms.output.store_option
     async with opened(existing_store(terms.store), world) as journal:
         row = await find(journal, run_id, option)
@@ -131,7 +151,9 @@ async def resume(run_id: str, terms: Terms) -> int:
         if missing:
             screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
         approver = approver_for(terms, screen)
-        pipeline = assemble(manifest, models, rules, Path(now.workspace), journal, world, approver)
+        pipeline = assemble(
+            manifest, models, rules, Path(now.workspace), journal, world, approver, terms
+        )
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, now)
             return await drive.run(

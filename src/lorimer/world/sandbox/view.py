@@ -113,4 +113,5 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
 def _programs(environment: Mapping[str, str]) -> list[Path]:
     search = environment.get("PATH", "").split(os.pathsep)
     found = [Path(name) for name in search if os.path.isabs(name)]
-    return [Path(sys.prefix), Path(sys.base_prefix), *found]
+    own = Path(__file__).parents[2]  # with the programs of Lorimer's own, such as Grep's
+    return [own, Path(sys.prefix), Path(sys.base_prefix), *found]
