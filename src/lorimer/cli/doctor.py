@@ -180,7 +180,7 @@ def _sandbox() -> Iterator[Finding]:
 
     async def tried() -> tuple[dict[Level, str], dict[Level, dict[str, bool]]]:
         why = await Levels().why_not()
-        there = [level for level in ORDER if not why[level]]
+        there: list[Level] = [level for level in ORDER if not why[level]]
         return why, dict(zip(there, await asyncio.gather(*map(probe, there)), strict=True))
 
     try:
