@@ -4,7 +4,7 @@ Three nets, because each alone has holes: the process group catches ordinary chi
 variable in the environment catches those that left the group (`setsid`, double fork), on Linux;
 reaping catches those that were handed to us when their parent died (we are PID 1 or a
 subreaper). A descendant that leaves the session *and* rewrites its environment gets away, unless
-it is sandboxed: at L0 and L1 all carry a number as well (at L1 none can take it off), and at L2
+it is sandboxed: then all carry a number as well, which at L1 and L2 none can take off, and at L2
 the kernel ends all when the leader ends.
 """
 
@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -46,7 +47,7 @@ class ProcessTree:
     number, which is also that of its group, cannot be given to a stranger.
     """
 
-    __slots__ = ("_empty", "_enclosed", "_leader", "_mark", "_seen", "_token")
+    __slots__ = ("_empty", "_enclosed", "_killed", "_leader", "_mark", "_seen", "_token")
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class ProcessTree:
         self._token = token.encode()
         self._mark = mark
         self._enclosed = enclosed
+        self._killed = False
         self._empty = False
         self._seen: set[int] = set()
 
@@ -71,9 +73,13 @@ class ProcessTree:
 
     def kill_now(self) -> None:
         """Kill what is left and reap. Blocks for the milliseconds that dying takes."""
-        self._signal(signal.SIGKILL, [] if self._empty else self._members())
+        self._signal(signal.SIGKILL, members := [] if self._empty else self._members())
         with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: not ours to wait for
             self._leader.wait(_KILL_SETTLE_S)
+        give_up = time.monotonic() + _KILL_SETTLE_S
+        while members and (members := self._members()) and time.monotonic() < give_up:
+            self._signal(signal.SIGKILL, members)  # a fork may have raced with the last look
+            time.sleep(0.001)
         self._reap_adopted()
 
     async def _stop(self, number: signal.Signals, patience_s: float) -> bool:
@@ -94,6 +100,7 @@ class ProcessTree:
         return True
 
     def _signal(self, number: signal.Signals, members: list[int]) -> None:
+        self._killed = self._killed or number is signal.SIGKILL
         polite_to_enclosed = self._enclosed and number is signal.SIGTERM  # it would kill the rest
         if not polite_to_enclosed and (members or self._leader.returncode is None):
             # PermissionError: macOS for a group of zombies, Linux for a set-user-id program.
@@ -125,7 +132,7 @@ class ProcessTree:
 
     def _members(self) -> list[int]:
         """Process ids that live and belong here. Zombies do not count: nobody can end them."""
-        if self._enclosed and self._is_dead(str(self._leader.pid)):
+        if self._enclosed and not self._killed and self._is_dead(str(self._leader.pid)):
             return []
         if sys.platform == "linux":
             try:

@@ -34,14 +34,18 @@ shift 6
 exec "$@"
 """
 # Waits until this process has seen to it; if it dies before, nothing is started.
-_GATE: Final = "read -r go <&2 || exit 126; exec 2>&1\n"
+_GATE: Final = 'read -r go <&2 || exit 126; exec 2>&1; exec "$@"'
 
 
-def limited(
-    argv: Sequence[str], limits: ProcessLimits, *, gated: bool = False, own_count: bool = False
-) -> list[str]:
-    """The command that runs `argv` under limits; with `gated` it waits for a line on stderr's
-    descriptor first. `own_count`: its processes are counted apart from all others."""
+def gated(argv: Sequence[str]) -> list[str]:
+    """The command that becomes `argv` after a line on stderr's descriptor, which it then makes
+    the same as stdout."""
+    return [SHELL, "-c", _GATE, "sh", *argv]
+
+
+def limited(argv: Sequence[str], limits: ProcessLimits, *, own_count: bool = False) -> list[str]:
+    """The command that runs `argv` under limits. `own_count`: its processes are counted apart
+    from all others."""
     cpu_s = math.ceil(min(limits.timeout_s, 10**8)) * (os.cpu_count() or 1) + 5
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     numbers = [
@@ -52,7 +56,7 @@ def limited(
         str(_within(resource.RLIMIT_AS, memory * ADDRESS_SPACE_TIMES_MEMORY) // 1024),
         str(MAX_PROCESSES) if own_count else "",
     ]
-    return [SHELL, "-c", (_GATE if gated else "") + _LIMIT, "sh", *numbers, *argv]
+    return [SHELL, "-c", _LIMIT, "sh", *numbers, *argv]
 
 
 def _within(kind: int, wanted: int) -> int:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,9 @@ class Started:
     """A program that runs, and what is needed to end it and clean up after it."""
 
     process: subprocess.Popen[bytes]
-    isolation: Isolation | None = None
     mark: int | None = None
     """Of all that descends from it; see `rlimits.mark`."""
+    isolation: Isolation | None = None
     enclosed: bool = False
     """All that descends from it ends when it ends, and it is not to be asked, only killed."""
     temporary: Path | None = None
@@ -58,7 +58,8 @@ class Start:
             self._must_exist()
             match isolation.in_force:
                 case "L0":
-                    return self._gated(isolation, self.env)
+                    argv = rlimits.limited(self.argv, self.limits)
+                    return Started(*self._gated(argv, self.env), isolation)
                 case "L1":
                     return self._restricted(isolation)
                 case "L2":
@@ -98,25 +99,31 @@ class Start:
         if not name:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
-    # --- L0 ------------------------------------------------------------------------------
-
     def _gated(
-        self, isolation: Isolation, env: Mapping[str, str], restrict: _Restrict | None = None
-    ) -> Started:
-        """It begins once it carries its mark, and not at all if we die before."""
-        argv = rlimits.limited(self.argv, self.limits, gated=True)
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        restrict: _Restrict | None = None,
+        pass_fds: tuple[int, ...] = (),
+    ) -> tuple[subprocess.Popen[bytes], int | None]:
+        """The process and its mark. It begins once it carries that, and not at all if we die
+        before."""
         with ExitStack() as cleanup:
             theirs, ours = os.pipe()
             cleanup.callback(os.close, ours)
             try:
-                popen = partial(self._popen, argv, env, stderr=theirs)
+                popen = partial(
+                    self._popen, rlimits.gated(argv), env, stderr=theirs, pass_fds=pass_fds
+                )
                 process = popen() if restrict is None else restrict(popen)
             finally:
                 os.close(theirs)
             number = secrets.randbelow(2**62) + 1
             marked = rlimits.mark(process.pid, number)
-            os.write(ours, b"go\n")
-        return Started(process, isolation, number if marked else None)
+            with suppress(BrokenPipeError):  # it is gone already; its status says why
+                os.write(ours, b"go\n")
+        return process, number if marked else None
 
     # --- L1 ------------------------------------------------------------------------------
 
@@ -130,12 +137,13 @@ class Start:
                 restrict = partial(
                     landlock.start_restricted, rules, seccomp.program(network=sandbox.network)
                 )
-                started = self._gated(isolation, {**self.env, "TMPDIR": str(temporary)}, restrict)
+                env = {**self.env, "TMPDIR": str(temporary)}
+                argv = rlimits.limited(self.argv, self.limits)
+                process, mark = self._gated(argv, env, restrict=restrict)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        started.temporary = temporary
-        return started
+        return Started(process, mark, isolation, temporary=temporary)
 
     # --- L2 ------------------------------------------------------------------------------
 
@@ -163,5 +171,5 @@ class Start:
                 seccomp_fd=filter_fd,
             )
             env = {**self.env, "TMPDIR": "/tmp"}  # noqa: S108 - its own
-            process = self._popen(argv, env, pass_fds=(filter_fd,))
-        return Started(process, isolation, enclosed=True)
+            process, mark = self._gated(argv, env, pass_fds=(filter_fd,))
+        return Started(process, mark, isolation, enclosed=True)
