@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, get_args
 
 from lorimer.core.compile import Catalogue, check_document
 from lorimer.core.errors import ConfigError
@@ -16,7 +16,7 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, invalid
 from lorimer.core.model import ModelResolver
 from lorimer.core.tool import Approver
-from lorimer.core.world import World
+from lorimer.core.world import SandboxMode, World
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials
 from lorimer.models.registry import PROVIDERS
 from lorimer.models.spec import chain, parse_spec
@@ -57,6 +57,11 @@ class PipelineOptions(TypedDict, total=False):
     """Asks a person about the rest; without one it is refused."""
     workspace: str | Path
     """The folder that shipped tools work in, and do not leave."""
+    sandbox: SandboxMode
+    """How programs that tools start are held: the best level that works here (`auto`, the
+    default), L2 or not at all (`require`), or not (`off`). See docs/security.md."""
+    network: bool
+    """Whether those programs may reach the network; by default they may not."""
     bindings: Mapping[str, object]
     """Live objects that the manifest names."""
     session_id: str
@@ -75,9 +80,17 @@ def toolset_of(
     rules: Iterable[Rule | str],
     approver: Approver | None,
     workspace: str | Path | None,
+    sandbox: SandboxMode = "auto",
+    *,
+    network: bool = False,
+    hidden: Iterable[Path] = (),
 ) -> Toolset | None:
     """The host's tools and the shipped ones that the manifest names; None: no tools at all.
     Raises ConfigError."""
+    if sandbox not in get_args(SandboxMode):
+        raise ConfigError(
+            f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
+        )
     given = [rules] if isinstance(rules, str) else list(rules)
     named = manifest.tools.built_in
     if tools is None and not named and not given:
@@ -109,6 +122,9 @@ def toolset_of(
         rules=given,
         approver=approver,
         files=RootedFiles([root]) if root is not None else None,
+        sandbox=sandbox,
+        network=network,
+        hidden=hidden,
     )
 
 

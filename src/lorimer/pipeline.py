@@ -34,7 +34,7 @@ from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
 from lorimer.core.model import ModelResolver
 from lorimer.core.result import PipelineResult
 from lorimer.core.tool import Approver
-from lorimer.core.world import World
+from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
@@ -72,6 +72,8 @@ class Pipeline(Compiled):
         rules: Iterable[Rule | str] = (),
         approver: Approver | None = None,
         workspace: str | Path | None = None,
+        sandbox: SandboxMode = "auto",
+        network: bool = False,
         bindings: Mapping[str, object] | None = None,
         session_id: str = "",
         owner: str = "",
@@ -89,7 +91,16 @@ class Pipeline(Compiled):
         self._models = models or Models(
             credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
         )
-        toolset = toolset_of(manifest, tools, rules, approver, workspace)
+        toolset = toolset_of(
+            manifest,
+            tools,
+            rules,
+            approver,
+            workspace,
+            sandbox,
+            network=network,
+            hidden=getattr(self.journal, "files", ()),  # of a store in a file
+        )
         live = Bindings(models=self._models, tools=toolset, named=dict(bindings or {}))
         super().__init__(manifest, (catalogue or shipped_catalogue()).copy(), live)
         if session_id and not self.plan.converses:

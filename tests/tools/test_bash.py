@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lorimer.core.world import Finished, ProcessLimits
+from lorimer.core.world import Finished
 from lorimer.testing.simulated_world import SimulatedWorld
 from lorimer.testing.simulation import simulate
 from lorimer.tools import builtin_tools
@@ -106,7 +106,8 @@ def test_its_effects_are_all_and_unsafe(tmp_path: Path) -> None:
 def test_under_simulation_a_script_plays_bash() -> None:
     async def play(argv: Any, *, cwd: Any, env: Any, stdin: Any, limits: Any) -> Finished:
         assert list(argv) == ["bash", "--noprofile", "--norc", "-c", "make"]
-        assert limits == ProcessLimits(timeout_s=118, max_output_bytes=1_048_576)
+        assert (limits.timeout_s, limits.max_output_bytes) == (118, 1_048_576)
+        assert limits.sandbox.writable == (Path("/work"),)
         return Finished(0, b"built\n", 6, False, 1.0)
 
     async def main(world: SimulatedWorld) -> object:

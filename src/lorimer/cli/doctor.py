@@ -9,14 +9,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import click
 
 from lorimer.cli import fail
 from lorimer.cli.options import store_option
 
-State: TypeAlias = Literal["ok", "note", "bad"]
+if TYPE_CHECKING:
+    from lorimer.core.world import Level
+
+State: TypeAlias = Literal["ok", "note", "bad", "rows"]
 
 BASE: Final = ("pydantic", "anyio", "httpx2", "apsw", "click", "rich", "pyyaml", "fastjsonschema")
 EXTRAS: Final = {
@@ -25,7 +28,12 @@ EXTRAS: Final = {
     "google": ("google-genai", "genai-prices"),
 }
 
-_MARKS: Final = {"ok": ("✓", "green"), "note": ("·", "yellow"), "bad": ("✗", "red")}
+_MARKS: Final = {
+    "ok": ("✓", "green"),
+    "note": ("·", "yellow"),
+    "bad": ("✗", "red"),
+    "rows": (" ", "white"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,8 @@ class Finding:
     """One thing that was looked at."""
 
     state: State
-    """`bad` is needed and broken; a `note` is missing, and not needed by everybody."""
+    """`bad` is needed and broken; a `note` is missing, and not needed by everybody; `rows` belong
+    to the finding before."""
     what: str
     found: str
     remedy: str = ""
@@ -68,7 +77,7 @@ def _findings(store: str | None) -> Iterator[Finding]:
     yield from _keys()
     yield _host_file()
     yield _tools()
-    yield _sandbox()
+    yield from _sandbox()
     yield _terminal()
 
 
@@ -174,18 +183,41 @@ def _tools() -> Finding:
     return Finding("note", "bash", "not found", "The tool Bash needs it; install bash.")
 
 
-def _sandbox() -> Finding:
-    found = [name for name in ("bwrap", "sandbox-exec") if shutil.which(name)]
-    if found:
-        return Finding(
-            "ok", "sandbox", f"{', '.join(found)} is there; this version does not use it"
+def _sandbox() -> Iterator[Finding]:
+    """Each level is tried, not looked up: a program in it tries to get out."""
+    import asyncio
+
+    if sys.platform != "linux":
+        yield Finding(
+            "note", "sandbox", "L0: only limits, a clean environment, the end of the tree"
         )
-    return Finding(
-        "note",
-        "sandbox",
-        "no bubblewrap",
-        "Commands run with your rights, and only those you allow. Nothing to do yet.",
-    )
+        return
+    from lorimer.world.sandbox.levels import ORDER, Levels
+    from lorimer.world.sandbox.probes import EXPECTED, PROBES, probe
+
+    async def tried() -> tuple[dict[Level, str], dict[Level, dict[str, bool]]]:
+        why = await Levels().why_not()
+        there: list[Level] = [level for level in ORDER if not why[level]]
+        return why, dict(zip(there, await asyncio.gather(*map(probe, there)), strict=True))
+
+    try:
+        why, held = asyncio.run(tried())
+    except OSError as error:
+        yield Finding("bad", "sandbox", str(error), "Until it is mended: --sandbox off")
+        return
+    best = next(iter(held))
+    missed = [name for name in PROBES if name in EXPECTED[best] and not held[best][name]]
+    state: State = "bad" if missed else "ok" if best == "L2" else "note"
+    told = f"{best} in force: {sum(held[best].values())} of {len(PROBES)} probes held"
+    remedy = ""
+    if best != "L2":
+        told += f"; L2 does not work: {why['L2']}"
+        remedy = "Install bubblewrap (apt-get install bubblewrap), and run this again."
+    yield Finding(state, "sandbox", told, remedy)
+    yield Finding("rows", "", f"{'held when a command ...':<44}" + "  ".join(held))
+    for name, tries in PROBES.items():
+        marks = "   ".join(["✓" if held[level][name] else "✗" for level in held])
+        yield Finding("rows", "", f"{tries:<44}{marks}")
 
 
 def _terminal() -> Finding:

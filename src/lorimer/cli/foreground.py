@@ -17,7 +17,8 @@ from lorimer.cli.reading import find, manifest_of, take_over
 from lorimer.cli.store import existing_store, opened, store_path
 from lorimer.cli.story import Story
 from lorimer.cli.text import short_id
-from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.world import Sandbox
 from lorimer.journal.recording import facts_of
 from lorimer.models.recording import Recorder
 from lorimer.pipeline import Pipeline
@@ -48,6 +49,7 @@ async def begin(
 ) -> int:
     """Run a new task to its end; the exit code. `record`: where its model calls are written."""
     world = RealWorld()
+    await sandbox_works(terms, world)
     models = agent.connect(
         manifest, terms.base_url, terms.api_key_env, world, host.read(terms.models)
     )
@@ -67,7 +69,7 @@ async def begin(
         resolver: ModelResolver = models
         if record is not None:
             resolver = Recorder(models, files.enter_context(Lines(record)).write)
-        pipeline = assemble(manifest, resolver, rules, workspace, journal, world, approver)
+        pipeline = assemble(manifest, resolver, rules, workspace, journal, world, approver, terms)
         keep_call(pipeline, call, journal)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, call)
@@ -82,6 +84,7 @@ def assemble(
     journal: SQLiteJournal,
     world: World,
     approver: Approver | None,
+    terms: Terms,
 ) -> Pipeline:
     """The pipeline of a command: its journal is the store."""
     return Pipeline(
@@ -92,8 +95,24 @@ def assemble(
         rules=rules,
         approver=approver,
         workspace=workspace,
+        sandbox=terms.sandbox,
+        network=terms.network,
         owner=own_name(),
     )
+
+
+async def sandbox_works(terms: Terms, world: RealWorld) -> None:
+    """Raises Fault when the sandbox that is required is not to be had here."""
+    if terms.sandbox != "require":
+        return
+    try:
+        await world.isolation(Sandbox(at_least="L2"))
+    except ToolExecutionError as error:
+        raise Fault(
+            error.message,
+            code=error.code.value,
+            hint="Install bubblewrap and see `lorimer doctor`, or accept less: --sandbox auto",
+        ) from None
 
 
 def keep_call(pipeline: Pipeline, call: Call, journal: SQLiteJournal) -> None:
@@ -133,6 +152,7 @@ def approver_for(terms: Terms, screen: Screen) -> Approver | None:
 async def resume(run_id: str, terms: Terms) -> int:
     """Go on with an interrupted run; the exit code."""
     world = RealWorld()
+    await sandbox_works(terms, world)
     option = terms.output.store_option
     async with opened(existing_store(terms.store), world) as journal:
         row = await find(journal, run_id, option)
@@ -158,7 +178,9 @@ async def resume(run_id: str, terms: Terms) -> int:
         if missing:
             screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
         approver = approver_for(terms, screen)
-        pipeline = assemble(manifest, models, rules, Path(now.workspace), journal, world, approver)
+        pipeline = assemble(
+            manifest, models, rules, Path(now.workspace), journal, world, approver, terms
+        )
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, now)
             return await drive.run(

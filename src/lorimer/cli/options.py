@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 import click
 
@@ -14,6 +14,7 @@ from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.host import models_option
 from lorimer.cli.store import store_words
+from lorimer.core.world import SandboxMode
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -35,6 +36,9 @@ class Terms:
     """A call that needs a person suspends the run until it is answered."""
     models: str | None = None
     """The host file, where one was named."""
+    sandbox: SandboxMode = "auto"
+    network: bool = False
+    """Commands may reach the network."""
 
 
 class Span(click.ParamType[float]):
@@ -82,6 +86,15 @@ def execution_options(command: F) -> F:
                 help="Ask nobody now: a call that needs a person suspends the run until"
                 " `lorimer runs answer`.",
             ),
+            click.option(
+                "--sandbox",
+                type=OneOf(get_args(SandboxMode)),
+                default="auto",
+                show_default=True,
+                help="How commands are held: at the best level that works here; at level 2"
+                " (bubblewrap) or not at all; or not. See: lorimer doctor.",
+            ),
+            click.option("--network", is_flag=True, help="Let commands reach the network."),
             click.option("--base-url", metavar="URL", help="Another address than the vendor's."),
             click.option(
                 "--api-key-env",

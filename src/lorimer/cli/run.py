@@ -10,6 +10,7 @@ import click
 
 from lorimer.cli.fail import Fault
 from lorimer.cli.options import Span, Terms, execution_options, output_of
+from lorimer.core.world import SandboxMode
 
 
 @click.command(no_args_is_help=True)
@@ -66,6 +67,8 @@ def run(
     workspace: Path | None,
     allow: tuple[str, ...],
     ask_later: bool,
+    sandbox: SandboxMode,
+    network: bool,
     base_url: str | None,
     api_key_env: str | None,
     models: str | None,
@@ -117,6 +120,8 @@ def run(
         output_of(output_format, quiet, include_partial_messages, store),
         ask_later,
         models,
+        sandbox,
+        network,
     )
     from lorimer.cli.foreground import begin
 

@@ -19,6 +19,7 @@ from lorimer.cli.tell import answer, cancel, send
 
 if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
+    from lorimer.core.world import SandboxMode
 
 
 @click.group()
@@ -58,6 +59,8 @@ def resume(
     workspace: Path | None,
     allow: tuple[str, ...],
     ask_later: bool,
+    sandbox: SandboxMode,
+    network: bool,
     base_url: str | None,
     api_key_env: str | None,
     models: str | None,
@@ -75,7 +78,18 @@ def resume(
     from lorimer.cli.foreground import resume as go_on
 
     output = output_of(output_format, quiet, include_partial_messages, store)
-    terms = Terms(workspace, allow, base_url, api_key_env, store, output, ask_later, models)
+    terms = Terms(
+        workspace,
+        allow,
+        base_url,
+        api_key_env,
+        store,
+        output,
+        ask_later,
+        models,
+        sandbox,
+        network,
+    )
     return asyncio.run(go_on(run, terms))
 
 

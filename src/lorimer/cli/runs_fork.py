@@ -14,6 +14,7 @@ from lorimer.cli.options import Terms, execution_options, output_of
 
 if TYPE_CHECKING:
     from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.core.world import SandboxMode
     from lorimer.journal.recording import Recording
     from lorimer.models.hostfile import Host
 
@@ -44,6 +45,8 @@ def fork(
     workspace: Path | None,
     allow: tuple[str, ...],
     ask_later: bool,
+    sandbox: SandboxMode,
+    network: bool,
     base_url: str | None,
     api_key_env: str | None,
     models: str | None,
@@ -64,7 +67,18 @@ def fork(
       lorimer runs fork run_4f7 --after 3 "Leave the tests alone."
     """
     output = output_of(output_format, quiet, include_partial_messages, store)
-    terms = Terms(workspace, allow, base_url, api_key_env, store, output, ask_later, models)
+    terms = Terms(
+        workspace,
+        allow,
+        base_url,
+        api_key_env,
+        store,
+        output,
+        ask_later,
+        models,
+        sandbox,
+        network,
+    )
     return asyncio.run(_fork(run, prompt, after, model, manifest, terms))
 
 
@@ -87,6 +101,7 @@ async def _fork(
     from lorimer.world import RealWorld
 
     world = RealWorld()
+    await foreground.sandbox_works(terms, world)
     async with opened(existing_store(terms.store), world) as journal:
         row = await reading.find(journal, name, terms.output.store_option)
         parent = await recorded(journal, row.run_id)
@@ -105,7 +120,7 @@ async def _fork(
         rules = agent.rules_for(terms.allow, described)
         approver = foreground.approver_for(terms, screen)
         pipeline = foreground.assemble(
-            described, models, rules, Path(now.workspace), journal, world, approver
+            described, models, rules, Path(now.workspace), journal, world, approver, terms
         )
         foreground.keep_call(pipeline, now, journal)
         async with pipeline:

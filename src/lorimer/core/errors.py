@@ -124,6 +124,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_TOOL_TIMEOUT = "exec.tool.timeout"
     EXEC_TOOL_NOT_RUN = "exec.tool.not_run"
     EXEC_TOOL_OUTCOME_UNKNOWN = "exec.tool.outcome_unknown"
+    EXEC_SANDBOX_MISSING = "exec.sandbox.missing"
     EXEC_LOOP_MAX_TURNS = "exec.loop.max_turns"
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"
@@ -187,6 +188,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_API_SDK_MISSING,
             code.EXEC_API_UNPRICED,
             code.EXEC_INPUT_INVALID,
+            code.EXEC_SANDBOX_MISSING,
             code.EXEC_RUN_BUSY,
             code.EXEC_RUN_UNKNOWN,
             code.EXEC_RUN_ENDED,
@@ -435,6 +437,7 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.stage.guard_rejected": GuardRejectError,
     "exec.api.": APIError,
     "exec.tool.": ToolExecutionError,
+    "exec.sandbox.": ToolExecutionError,
     "exec.limit.": LimitError,
     "exec.loop.": LimitError,
     "exec.journal.": JournalError,

@@ -10,12 +10,60 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from lorimer.core.jsonable import JSON
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import httpx2
+
+
+Level: TypeAlias = Literal["L0", "L1", "L2"]
+"""How far a process is held: L0 by limits, a clean environment and the end of its tree; L1 also by
+Landlock and seccomp; L2 also by namespaces of its own (bubblewrap)."""
+
+
+SandboxMode: TypeAlias = Literal["auto", "require", "off"]
+"""What a host wants: the best level that works here; L2 or nothing; no sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What one child process tree may reach. All of the disk can be read but what is hidden."""
+
+    at_least: Level = "L0"
+    """The best level that works here is taken; if it is below this one, nothing is started."""
+    network: bool = False
+    """Whether it may reach the network."""
+    writable: tuple[Path, ...] = ()
+    """Folders that can be written, besides a temporary one of its own."""
+    hidden: tuple[Path, ...] = ()
+    """Files and folders that cannot be seen, whether they exist or not."""
+
+    @property
+    def requested(self) -> str:
+        """`auto`, or the level without which nothing is started."""
+        return "auto" if self.at_least == "L0" else self.at_least
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """How far a process that was to be sandboxed was really held."""
+
+    requested: str
+    in_force: Level
+    gaps: tuple[str, ...] = ()
+    """What this level does not hold, in a few words each."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """For results and events."""
+        return {
+            "requested": self.requested,
+            "in_force": self.in_force,
+            "gaps": list(self.gaps),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +74,8 @@ class ProcessLimits:
     """Wall seconds; then the whole tree is killed."""
     max_output_bytes: int = 1_048_576
     """Bytes of output kept in memory: the first half and the last half; the rest is counted."""
+    sandbox: Sandbox | None = None
+    """What it may reach; None: whatever this process may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +83,16 @@ class Finished:
     """How a child process ended. `output` is stdout and stderr interleaved as they came."""
 
     returncode: int
-    """Exit status; negative: the signal that ended it."""
+    """Exit status; negative: the signal that ended it. At level L2 a program that exits with 128
+    and a signal's number cannot be told from one that the signal ended, and counts as that."""
     output: bytes
     """At most `max_output_bytes`: all of it, or head and tail around a marker line."""
     total_bytes: int
     """Bytes the process really wrote."""
     timed_out: bool
     duration_s: float
+    isolation: Isolation | None = None
+    """How far it was held; None: no sandbox was asked for."""
 
 
 class World(Protocol):
@@ -83,7 +136,8 @@ class World(Protocol):
 
         The environment is clean: a short allow-list of this process's variables plus `env`.
         At the time-out, and when the caller is cancelled, the whole process tree is killed and
-        reaped before this returns. Raises OSError when the program cannot be started.
+        reaped before this returns. Raises OSError when the program cannot be started, and
+        `exec.sandbox.missing` when `limits.sandbox` wants a level that does not work here.
         """
         ...
 

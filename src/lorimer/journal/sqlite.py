@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 import anyio
@@ -98,6 +99,11 @@ class SQLiteJournal:
         self._writer = Writer(
             self._path, world=world, threads=threads, vfs=vfs, forget=self._streams.forget
         )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Where it is kept, with what SQLite puts beside it: nothing for tools to see."""
+        return tuple(Path(self._path + end) for end in ("", "-wal", "-shm", "-journal"))
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON, no_data
-from lorimer.core.world import World
+from lorimer.core.world import Sandbox, World
 from lorimer.tools.schema import Check, ToolInput, compile_schema
 from lorimer.tools.threads import Threads
 
@@ -73,6 +73,8 @@ class ToolContext:
     """Seconds that this call may take at most; then it is stopped."""
     run: RunContext | None = None
     """The run that it belongs to: for `generate_as`, and for effects of its own."""
+    sandbox: Sandbox | None = None
+    """What programs that it starts may reach, for `ProcessLimits`; None: what the host may."""
 
     def progress(self, text: str) -> None:
         """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""

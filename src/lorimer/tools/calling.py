@@ -55,6 +55,7 @@ async def make(
         tools.threads,
         timeout_s,
         run,
+        tools.sandbox,
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)

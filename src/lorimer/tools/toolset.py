@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.tool import Approver
+from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
 from lorimer.tools.permissions import Rule, needs_no_rule
 from lorimer.tools.registry import ToolRegistry
 from lorimer.tools.results import Spill
 from lorimer.tools.threads import Threads
+from lorimer.world.sandbox.view import sandbox_for
 
 if TYPE_CHECKING:
     from lorimer.core.state import PipelineState
@@ -26,6 +28,10 @@ class Toolset:
     `working_dir` is where commands start, and what paths in rules are relative to; left out, it
     is the first root of `files`. Results too long for the model go to `spill`; left out, to
     files in `.lorimer/results` beneath the working directory, or nowhere without `files`.
+
+    Programs that tools start are sandboxed: only the working directory and the roots of `files`
+    are writable for them, `hidden` and where keys are kept by custom is not there, and there is
+    no network without `network`. `sandbox` says how strictly; see `SandboxMode`.
     """
 
     def __init__(
@@ -37,6 +43,9 @@ class Toolset:
         files: RootedFiles | None = None,
         working_dir: Path | str | None = None,
         spill: Spill | None = None,
+        sandbox: SandboxMode = "auto",
+        network: bool = False,
+        hidden: Iterable[Path] = (),
     ) -> None:
         self.registry = registry
         self.rules = tuple([Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules])
@@ -46,6 +55,9 @@ class Toolset:
             self.working_dir = files.roots[0] if files is not None else None
         else:
             self.working_dir = Path(working_dir)
+        folders = [] if self.working_dir is None else [self.working_dir]
+        folders += files.roots if files is not None else ()
+        self.sandbox = sandbox_for(sandbox, writable=folders, network=network, hidden=tuple(hidden))
         self.threads = Threads()
         self.spill = spill
         self._specs: tuple[ToolSpec, ...] = ()

@@ -3,8 +3,9 @@
 Three nets, because each alone has holes: the process group catches ordinary children; a marker
 variable in the environment catches those that left the group (`setsid`, double fork), on Linux;
 reaping catches those that were handed to us when their parent died (we are PID 1 or a
-subreaper). A descendant that leaves the session *and* rewrites its environment gets away: only
-a sandbox holds a hostile program.
+subreaper). A descendant that leaves the session *and* rewrites its environment gets away, unless
+it is sandboxed: then all carry a number as well, which at L1 and L2 none can take off, and at L2
+the kernel ends all when the leader ends.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from typing import Final
+
+from lorimer.world.sandbox import rlimits
 
 MARKER: Final = "LORIMER_SPAWN"
 """Environment variable that names the spawns a process belongs to, outermost first."""
@@ -43,11 +47,21 @@ class ProcessTree:
     number, which is also that of its group, cannot be given to a stranger.
     """
 
-    __slots__ = ("_empty", "_leader", "_seen", "_token")
+    __slots__ = ("_empty", "_enclosed", "_killed", "_leader", "_mark", "_seen", "_token")
 
-    def __init__(self, leader: subprocess.Popen[bytes], token: str) -> None:
+    def __init__(
+        self,
+        leader: subprocess.Popen[bytes],
+        token: str,
+        *,
+        mark: int | None = None,
+        enclosed: bool = False,
+    ) -> None:
         self._leader = leader
         self._token = token.encode()
+        self._mark = mark
+        self._enclosed = enclosed
+        self._killed = False
         self._empty = False
         self._seen: set[int] = set()
 
@@ -59,9 +73,13 @@ class ProcessTree:
 
     def kill_now(self) -> None:
         """Kill what is left and reap. Blocks for the milliseconds that dying takes."""
-        self._signal(signal.SIGKILL, [] if self._empty else self._members())
+        self._signal(signal.SIGKILL, members := [] if self._empty else self._members())
         with suppress(subprocess.TimeoutExpired):  # stuck in the kernel: not ours to wait for
             self._leader.wait(_KILL_SETTLE_S)
+        give_up = time.monotonic() + _KILL_SETTLE_S
+        while members and (members := self._members()) and time.monotonic() < give_up:
+            self._signal(signal.SIGKILL, members)  # a fork may have raced with the last look
+            time.sleep(0.001)
         self._reap_adopted()
 
     async def _stop(self, number: signal.Signals, patience_s: float) -> bool:
@@ -82,7 +100,9 @@ class ProcessTree:
         return True
 
     def _signal(self, number: signal.Signals, members: list[int]) -> None:
-        if members or self._leader.returncode is None:
+        self._killed = self._killed or number is signal.SIGKILL
+        polite_to_enclosed = self._enclosed and number is signal.SIGTERM  # it would kill the rest
+        if not polite_to_enclosed and (members or self._leader.returncode is None):
             # PermissionError: macOS for a group of zombies, Linux for a set-user-id program.
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._leader.pid, number)
@@ -105,31 +125,42 @@ class ProcessTree:
             os.kill(pid, number)
             return
         try:
-            if self._is_marked(str(pid)):
+            if self._is_ours(str(pid)):
                 signal.pidfd_send_signal(handle, number)
         finally:
             os.close(handle)
 
     def _members(self) -> list[int]:
         """Process ids that live and belong here. Zombies do not count: nobody can end them."""
+        if self._enclosed and not self._killed and self._is_dead(str(self._leader.pid)):
+            return []
         if sys.platform == "linux":
             try:
                 names = os.listdir("/proc")
             except OSError:  # not mounted: only the group can be reached
                 return []
-            return [int(name) for name in names if name.isdecimal() and self._is_marked(name)]
+            return [int(name) for name in names if name.isdecimal() and self._is_ours(name)]
         try:
             os.killpg(self._leader.pid, 0)
         except (ProcessLookupError, PermissionError):
             return []
         return [self._leader.pid]
 
-    def _is_marked(self, pid: str) -> bool:
+    def _is_ours(self, pid: str) -> bool:
+        if self._mark is not None and rlimits.has_mark(int(pid), self._mark):
+            return not self._is_dead(pid)
         try:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as environ:
                 return self._token in environ.read()
         except OSError:  # it is gone, or another user's
             return False
+
+    def _is_dead(self, pid: str) -> bool:
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+                return stat.read().rpartition(b")")[2].split()[0] in b"ZX"
+        except OSError:
+            return True
 
     def _reap_adopted(self) -> None:
         for pid in self._seen:

@@ -12,12 +12,14 @@ from time import monotonic as monotonic_clock
 from time import time as wall_clock
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.world import Finished, ProcessLimits
+from lorimer.core.world import Finished, Isolation, ProcessLimits, Sandbox
 
 if TYPE_CHECKING:
     import ssl
 
     import httpx2
+
+    from lorimer.world.sandbox.levels import Levels
 
 ID_BYTES: Final = 20
 # 256 is a multiple of 32, so every letter is equally likely.
@@ -38,11 +40,12 @@ class RealWorld:
     SSL_CERT_DIR are obeyed either way: they only say whom to trust.
     """
 
-    __slots__ = ("_proxies", "_tls")
+    __slots__ = ("_levels", "_proxies", "_tls")
 
     def __init__(self, *, proxies_from_environment: bool = False) -> None:
         self._proxies = proxies_from_environment
         self._tls: ssl.SSLContext | None = None
+        self._levels: Levels | None = None
 
     # The clocks are read at every stage of every run: the system's own functions, unwrapped.
     time = staticmethod(wall_clock)
@@ -90,7 +93,19 @@ class RealWorld:
         """Run a program to its end; see `lorimer.world.spawn.run_process`."""
         from lorimer.world.spawn import run_process  # as above
 
-        return await run_process(argv, cwd=cwd, env=env, stdin=stdin, limits=limits)
+        isolation = await self.isolation(limits.sandbox) if limits.sandbox is not None else None
+        return await run_process(
+            argv, cwd=cwd, env=env, stdin=stdin, limits=limits, isolation=isolation
+        )
+
+    async def isolation(self, sandbox: Sandbox) -> Isolation:
+        """How far a process would be held here. The first time it tries, which takes some
+        hundredths of a second. Raises `exec.sandbox.missing`."""
+        from lorimer.world.sandbox.levels import Levels  # as above
+
+        if self._levels is None:
+            self._levels = Levels()
+        return await self._levels.choose(sandbox)
 
     def outside(self, what: str) -> AbstractContextManager[None]:
         """Nothing to do: real time passes for everybody."""

@@ -8,9 +8,10 @@ of the pipe has closed it, so one forgotten grandchild stops the caller for as l
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import secrets
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,10 +21,12 @@ from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
-from lorimer.core.world import Finished, ProcessLimits
+from lorimer.core.world import Finished, Isolation, ProcessLimits
 from lorimer.world.bounded import BoundedOutput
 from lorimer.world.process_tree import MARKER, ProcessTree, nested_marker
+from lorimer.world.sandbox.start import Start, Started
 
 _INHERITED: Final = frozenset(
     {"PATH", "HOME", "LANG", "TERM", "TMPDIR", "TZ", "USER", "LOGNAME"},
@@ -43,8 +46,10 @@ async def run_process(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     limits: ProcessLimits = ProcessLimits(),
+    isolation: Isolation | None = None,
 ) -> Finished:
-    """Run `argv` in its own session with a clean environment; see `World.spawn`.
+    """Run `argv` in its own session with a clean environment; see `World.spawn`. With a sandbox,
+    `isolation` is the level that was chosen for it.
 
     Returns at most 2 s after `limits.timeout_s`. Background children still there when the main
     program ends are ended too; their output is awaited for 0.25 s at most. Cancelled, it ends
@@ -64,18 +69,22 @@ async def run_process(
         if feeder is not None:
             cleanup.callback(feeder.close)
         try:
-            process = _start(
+            started = Start(
                 argv,
-                cwd=cwd,
-                env=clean_environment(env, token),
-                stdin=feeder.their_end if feeder else subprocess.DEVNULL,
-                output=pump.their_end,
-            )
+                cwd,
+                clean_environment(env, token),
+                feeder.their_end if feeder else subprocess.DEVNULL,
+                pump.their_end,
+                limits,
+            ).run(isolation)
         finally:
             pump.close_their_end()
             if feeder is not None:
                 feeder.close_their_end()
-        tree = ProcessTree(process, token)
+        process = started.process
+        tree = ProcessTree(process, token, mark=started.mark, enclosed=started.enclosed)
+        if started.temporary is not None:
+            cleanup.callback(shutil.rmtree, started.temporary, ignore_errors=True)
         cleanup.callback(tree.kill_now)
         exit_watch = _ExitWatch(loop, process)
         cleanup.callback(exit_watch.close)
@@ -87,15 +96,19 @@ async def run_process(
                 drain_s = min(_DRAIN_S, deadline - time.monotonic())
                 await asyncio.wait((pump.ended,), timeout=max(0.0, drain_s))
         except asyncio.CancelledError:
-            await _end(tree)
+            await _end(tree, started)
             raise
-        await _end(tree)
+        await _end(tree, started)
+    returncode = process.returncode if process.returncode is not None else -9
+    if started.enclosed and returncode - 128 in signal.valid_signals():
+        returncode = 128 - returncode
     return Finished(
-        returncode=process.returncode if process.returncode is not None else -9,
+        returncode=returncode,
         output=output.content(),
         total_bytes=output.total,
         timed_out=timed_out,
         duration_s=time.monotonic() - began,
+        isolation=isolation,
     )
 
 
@@ -111,28 +124,11 @@ def clean_environment(given: Mapping[str, str] | None, token: str) -> dict[str, 
     return environment
 
 
-async def _end(tree: ProcessTree) -> None:
+async def _end(tree: ProcessTree, started: Started) -> None:
     with anyio.CancelScope(shield=True):
         await tree.end()
-
-
-def _start(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: int, output: int
-) -> subprocess.Popen[bytes]:
-    if not argv:
-        raise OSError(errno.EINVAL, "cannot start a program: the argument list is empty")
-    try:
-        return subprocess.Popen(
-            list(argv),
-            cwd=cwd,
-            env=dict(env),
-            stdin=stdin,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    except ValueError as error:  # NUL or a lone surrogate in an argument or a variable
-        raise OSError(errno.EINVAL, f"cannot start {argv[0]!r}: {error}") from error
+        if started.temporary is not None:  # as much as the program liked to put into it
+            await anyio.to_thread.run_sync(shutil.rmtree, started.temporary, True)
 
 
 class _Pump:

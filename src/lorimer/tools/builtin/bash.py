@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
-from lorimer.core.jsonable import clean
-from lorimer.core.world import ProcessLimits
+from lorimer.core.jsonable import JSON, clean
+from lorimer.core.world import Isolation, ProcessLimits, Sandbox
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
 DEFAULT_MS: Final = 120_000
 MAX_MS: Final = 600_000
 MAX_OUTPUT_BYTES: Final = 1_048_576
 """Kept in memory: the first and the last half of it."""
+
+_REFUSED: Final = re.compile(
+    "permission denied|read-only file system|operation not permitted|network is unreachable"
+    "|could not resolve|name resolution|name or service not known|failed to connect"
+    "|connection refused",
+    re.IGNORECASE,
+)
 
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -34,8 +42,9 @@ class Bash(Tool):
     """One command in a fresh bash, without start-up files and without input.
 
     It starts in the working directory with a clean environment; at the end, at its time-out and
-    when the run is cancelled, everything that it started is ended too. Its effects are whatever
-    the command does, so all of them are declared.
+    when the run is cancelled, everything that it started is ended too. It is sandboxed as the
+    host says; the level in force is in the result's metadata. Its effects are whatever the command
+    does, so all of them are declared.
     """
 
     name = "Bash"
@@ -59,7 +68,7 @@ class Bash(Tool):
             done = await context.world.spawn(
                 argv,
                 cwd=context.working_dir,
-                limits=ProcessLimits(timeout_s=timeout_s, max_output_bytes=MAX_OUTPUT_BYTES),
+                limits=ProcessLimits(timeout_s, MAX_OUTPUT_BYTES, context.sandbox),
             )
         except OSError as error:
             return ToolResult(f"bash could not be started: {error}", is_error=True)
@@ -72,9 +81,23 @@ class Bash(Tool):
             end = f"[exit code {done.returncode}]"
         if done.total_bytes > len(done.output):
             end = f"[{done.total_bytes:,} bytes of output, {len(done.output):,} kept]\n{end}"
+        failed = done.timed_out or done.returncode != 0
+        metadata: dict[str, JSON] = {"exit_code": done.returncode, "timed_out": done.timed_out}
+        if done.isolation is not None:
+            metadata["isolation"] = done.isolation.to_json()
+            if failed and (why := _limited(output, done.isolation, context.sandbox)):
+                end = f"[{why}]\n{end}"
         gap = "" if not output or output.endswith("\n") else "\n"
         return ToolResult(
             f"{output}{gap}{end}",
-            is_error=done.timed_out or done.returncode != 0,
-            metadata={"exit_code": done.returncode, "timed_out": done.timed_out},
+            is_error=failed,
+            metadata=metadata,
         )
+
+
+def _limited(output: str, isolation: Isolation, sandbox: Sandbox | None) -> str:
+    """What the model has to know where the sandbox looks like the cause of a failure."""
+    if isolation.in_force == "L0" or sandbox is None or not _REFUSED.search(output):
+        return ""
+    network = "the network" if sandbox.network else "no network"
+    return f"sandbox: only the working directory and $TMPDIR are writable, and there is {network}"

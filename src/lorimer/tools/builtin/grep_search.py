@@ -213,7 +213,7 @@ async def _regex(
             [sys.executable, "-I", "-S", "-W", "ignore", grep_worker.__file__],
             cwd=opened(context).roots[0],
             stdin=b"".join(request),
-            limits=ProcessLimits(timeout_s=max(left_s, 0.1), max_output_bytes=_MAX_ANSWER_BYTES),
+            limits=ProcessLimits(max(left_s, 0.1), _MAX_ANSWER_BYTES, context.sandbox),
         )
     except OSError as error:
         raise Failed(f"regular expressions cannot be searched here: {error}") from error

@@ -1,0 +1,168 @@
+"""Landlock: the kernel's own list of what a process and its descendants may open (level L1).
+
+No privilege is needed. The rights belong to a thread and are inherited by what it starts, so a
+thread of this process takes them on, starts the program, and ends. Linux 6.2 (Landlock 3) is the
+oldest that can hold a file's length; 6.12 (Landlock 6) holds signals too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import stat
+import struct
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final, TypeVar
+
+from lorimer.world.sandbox.view import Access, View
+
+T = TypeVar("T")
+
+OLDEST: Final = 3
+SIGNALS: Final = 6
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every machine
+_ABI_VERSION: Final = 1  # a flag of create_ruleset
+_PATH_BENEATH: Final = 1  # a type of rule
+_SET_NO_NEW_PRIVS, _SET_SECCOMP, _FILTER = 38, 22, 2  # of prctl
+
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
+_TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
+_OF_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+_READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
+_SCOPES: Final = 0b11  # abstract Unix sockets, signals
+
+_DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+_OF_PROC: Final = (
+    *("cpuinfo", "filesystems", "loadavg", "meminfo", "stat", "sys", "uptime", "version"),
+)
+"""What tells of the machine. Never `self`: a rule would be about *this* process."""
+
+
+def abi() -> int:
+    """The version of Landlock in this kernel; 0: there is none."""
+    try:
+        return max(0, _system_call(_CREATE_RULESET, None, 0, _ABI_VERSION))
+    except OSError:
+        return 0
+
+
+@contextmanager
+def ruleset(view: View, temporary: Path, *, network: bool) -> Generator[int]:
+    """A descriptor of the rules for what `view` shows; `temporary` can be written."""
+    version = abi()
+    files = (1 << {3: 15, 4: 15}.get(version, 16)) - 1
+    tcp = 0b11 if version >= 4 and not network else 0
+    scopes = _SCOPES if version >= SIGNALS else 0
+    attributes = struct.pack("=QQQ", files, tcp, scopes)
+    size = 24 if version >= SIGNALS else 16 if version >= 4 else 8
+    descriptor = _system_call(_CREATE_RULESET, attributes, size, 0)
+    try:
+        closed = {*view.of(Access.PRIVATE), *view.of(Access.HIDDEN), Path("/proc"), Path("/dev")}
+        for path in _open_parts({str(path) for path in closed}):
+            _allow(descriptor, path, _READ)
+        for path in view.of(Access.READ):
+            _allow(descriptor, path, _READ)
+        for path in (*view.of(Access.WRITE), temporary):
+            _allow(descriptor, path, files)
+        for name in _DEVICES:
+            _allow(descriptor, Path("/dev", name), _READ_FILE | _WRITE_FILE | (files & _IOCTL_DEV))
+        for name in _OF_PROC:
+            _allow(descriptor, Path("/proc", name), _READ_FILE | _READ_DIR)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
+    """What `start` returns (or raises), called in a thread that is held by the rules and the
+    filter for the rest of its life. Takes about a millisecond, during which it blocks."""
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            _prctl(_SET_NO_NEW_PRIVS, 1)
+            _system_call(_RESTRICT_SELF, rules, 0)
+            filter_ = ctypes.create_string_buffer(seccomp, len(seccomp))
+            described = _FilterProgram(len(seccomp) // 8, ctypes.addressof(filter_))
+            _prctl(_SET_SECCOMP, _FILTER, ctypes.byref(described))
+            outcome.append(start())
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="lorimer-landlock")
+    # A finaliser of anybody's must not run where it may not touch its files.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        thread.start()
+        thread.join()
+    finally:
+        if collecting:
+            gc.enable()
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
+
+
+def _open_parts(closed: set[str]) -> Iterator[str]:
+    """The largest parts of the disk that hold nothing closed."""
+    split = {str(parent) for path in closed for parent in Path(path).parents}
+    left = ["/"]
+    while left:
+        path = left.pop()
+        if path not in split:
+            if path not in closed:
+                yield path
+            continue
+        try:
+            with os.scandir(path) as entries:
+                left += [entry.path for entry in entries if not entry.is_symlink()]
+        except OSError:
+            continue
+
+
+def _allow(rules: int, path: str | Path, access: int) -> None:
+    """Let it be used so, with all beneath it. What cannot be opened gets no rule."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            access &= _OF_FILES
+        _system_call(_ADD_RULE, rules, _PATH_BENEATH, struct.pack("=Qi", access, descriptor), 0)
+    finally:
+        os.close(descriptor)
+
+
+@cache  # opening it again costs more than the call
+def _library() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _system_call(number: int, *arguments: object) -> int:
+    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
+    result = _library().syscall(ctypes.c_long(number), *words)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"Landlock: {os.strerror(code)}")
+    return result
+
+
+def _prctl(option: int, *arguments: object) -> None:
+    words = [ctypes.c_ulong(word) if isinstance(word, int) else word for word in arguments]
+    words += [ctypes.c_ulong(0)] * (4 - len(words))
+    if _library().prctl(ctypes.c_int(option), *words) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({option}): {os.strerror(code)}")

@@ -1,0 +1,110 @@
+"""Which level a process is held at: the best that works here, and never silently a lower one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.world import Isolation, Level, ProcessLimits, Sandbox
+from lorimer.world.sandbox import bubblewrap, landlock, seccomp
+from lorimer.world.spawn import run_process
+
+ORDER: Final[tuple[Level, ...]] = ("L2", "L1", "L0")
+
+_TRIAL_S: Final = 10.0
+
+_UNCOUNTED: Final = "the number of its processes is not limited"
+_UNBOUNDED: Final = (
+    "files outside the workspace can be read and written",
+    "the network can be reached",
+    "other processes can be seen and ended",
+    "what it starts outlives a kill -9 of Lorimer",
+    _UNCOUNTED,
+)
+
+
+class Levels:
+    """What works on this machine; found out once, at the first question."""
+
+    __slots__ = ("_why",)
+
+    def __init__(self) -> None:
+        self._why: dict[Level, str] | None = None
+
+    async def why_not(self) -> dict[Level, str]:
+        """For each level "" when it works, else the reason why it does not."""
+        if self._why is None:
+            self._why = {"L2": await _bubblewrap(), "L1": _landlock(), "L0": ""}
+        return self._why
+
+    async def choose(self, sandbox: Sandbox) -> Isolation:
+        """The best level there is. Raises `exec.sandbox.missing` when that is not enough."""
+        why = await self.why_not()
+        for level in ORDER:
+            if not why[level]:
+                return Isolation(sandbox.requested, level, gaps(level, sandbox))
+            if level == sandbox.at_least:
+                break
+        wanted = sandbox.at_least
+        error = ToolExecutionError(
+            f"Sandbox level {wanted} is required and does not work here: {why[wanted]}.",
+            code=ExecutorErrorCode.EXEC_SANDBOX_MISSING,
+        )
+        error.hint = "Install bubblewrap and see `lorimer doctor`, or accept less: sandbox='auto'."
+        raise error
+
+
+def gaps(level: Level, sandbox: Sandbox) -> tuple[str, ...]:
+    """What a level does not hold."""
+    if level == "L0":
+        return _UNBOUNDED
+    if level == "L1":
+        found = [
+            "what it starts outlives a kill -9 of Lorimer",
+            "Unix sockets of other programs can be reached",
+            "modes, owners and times of files outside the workspace can be changed",
+            _UNCOUNTED,
+        ]
+        if landlock.abi() < landlock.SIGNALS:
+            found.append("processes of the same user can be ended")
+        writable = [Path(os.path.realpath(path)) for path in sandbox.writable]
+        for path in sandbox.hidden:
+            real = Path(os.path.realpath(path))
+            if real.exists() and any(real.is_relative_to(folder) for folder in writable):
+                found.append(f"{path} lies in the workspace and can be read")
+        return tuple(found)
+    return (_UNCOUNTED,) if os.getuid() == 0 else ()
+
+
+def _landlock() -> str:
+    if sys.platform != "linux":
+        return "Landlock is there on Linux only"
+    if not seccomp.supported():
+        return "the system calls of this machine are not known"
+    version = landlock.abi()
+    if version < landlock.OLDEST:
+        return f"this kernel has {f'Landlock {version}' if version else 'no Landlock'}; 3 is needed"
+    return ""
+
+
+async def _bubblewrap() -> str:
+    """Tried with all that is used later, because much of it can be forbidden."""
+    if sys.platform != "linux":
+        return "bubblewrap is there on Linux only"
+    if bubblewrap.found() is None:
+        return "bubblewrap (bwrap) is not installed"
+    if not seccomp.supported():
+        return "the system calls of this machine are not known"
+    done = await run_process(
+        ["true"],
+        cwd=Path("/"),
+        limits=ProcessLimits(timeout_s=_TRIAL_S, max_output_bytes=2000, sandbox=Sandbox()),
+        isolation=Isolation("L2", "L2"),
+    )
+    if done.returncode == 0:
+        return ""
+    said = done.output.decode("utf-8", "replace").strip().splitlines()
+    return f"bubblewrap fails: {said[-1] if said else f'exit code {done.returncode}'}"

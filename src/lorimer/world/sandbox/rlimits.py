@@ -1,0 +1,91 @@
+"""Limits that the kernel holds for each process: memory, CPU time, sizes of files, open files.
+
+A small `sh` sets them and then becomes the program. Code of ours between fork and exec would not
+do: other threads of this process may hold any lock at that moment.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from lorimer.core.world import ProcessLimits
+
+SHELL: Final = "/bin/sh"
+
+MAX_FILE_BYTES: Final = 16 * 1024**3
+MAX_OPEN_FILES: Final = 16_384
+MAX_PROCESSES: Final = 4_096
+"""Only where a process has its own count of them; elsewhere the user's other processes count."""
+ADDRESS_SPACE_TIMES_MEMORY: Final = 16
+"""Runtimes reserve far more addresses than they use; what they use is limited to the memory."""
+
+# $1 CPU seconds, $2 blocks of 512 bytes, $3 files, $4 KiB of data, $5 KiB of addresses,
+# $6 processes or "". Shells differ in how they call the limit of processes.
+_LIMIT: Final = """\
+ulimit -c 0; ulimit -t "$1"; ulimit -f "$2"; ulimit -n "$3"; ulimit -d "$4"; ulimit -v "$5"
+if [ "$6" ]; then (ulimit -u "$6") 2>/dev/null && ulimit -u "$6" || ulimit -p "$6"; fi
+shift 6
+exec "$@"
+"""
+# Waits until this process has seen to it; if it dies before, nothing is started.
+_GATE: Final = 'read -r go <&2 || exit 126; exec 2>&1; exec "$@"'
+
+
+def gated(argv: Sequence[str]) -> list[str]:
+    """The command that becomes `argv` after a line on stderr's descriptor, which it then makes
+    the same as stdout."""
+    return [SHELL, "-c", _GATE, "sh", *argv]
+
+
+def limited(argv: Sequence[str], limits: ProcessLimits, *, own_count: bool = False) -> list[str]:
+    """The command that runs `argv` under limits. `own_count`: its processes are counted apart
+    from all others."""
+    cpu_s = math.ceil(min(limits.timeout_s, 10**8)) * (os.cpu_count() or 1) + 5
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    numbers = [
+        str(_within(resource.RLIMIT_CPU, cpu_s)),
+        str(_within(resource.RLIMIT_FSIZE, MAX_FILE_BYTES) // 512),
+        str(_within(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)),
+        str(_within(resource.RLIMIT_DATA, memory) // 1024),
+        str(_within(resource.RLIMIT_AS, memory * ADDRESS_SPACE_TIMES_MEMORY) // 1024),
+        str(MAX_PROCESSES) if own_count else "",
+    ]
+    return [SHELL, "-c", _LIMIT, "sh", *numbers, *argv]
+
+
+def _within(kind: int, wanted: int) -> int:
+    hard = resource.getrlimit(kind)[1]
+    return wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+
+
+# --- a mark that descends ------------------------------------------------------------------
+
+_UNUSED: Final = resource.RLIMIT_RSS
+"""Since Linux 2.4 no effect but to be inherited: a place for a number that names a tree."""
+
+
+def mark(pid: int, number: int) -> bool:
+    """Write `number` (1 to 2**62) on a process, for all that descends from it; False when it, or
+    one around us, has one already. Seccomp keeps it there at level L1."""
+    if sys.platform != "linux" or resource.getrlimit(_UNUSED)[1] != resource.RLIM_INFINITY:
+        return False
+    with suppress(OSError, ValueError):
+        resource.prlimit(pid, _UNUSED, (number, number))
+        return True
+    return False
+
+
+def has_mark(pid: int, number: int) -> bool:
+    """Whether that process carries the number."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return resource.prlimit(pid, _UNUSED) == (number, number)
+    except (OSError, ValueError):  # gone, or another user's
+        return False

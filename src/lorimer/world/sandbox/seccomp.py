@@ -1,0 +1,156 @@
+"""The system calls that a sandboxed program may not make, as a filter program for the kernel.
+
+What is refused fails with EPERM, so that programs say so and go on. The filter is a few hundred
+bytes of classic BPF, made of a table; no library is needed.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
+
+# A new name needs its number in both tables.
+_X86_64: Final = {
+    "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
+    "mount": 165, "umount2": 166, "pivot_root": 155, "swapon": 167, "swapoff": 168, "reboot": 169,
+    "acct": 163, "settimeofday": 164, "clock_settime": 227, "adjtimex": 159, "quotactl": 179,
+    "init_module": 175, "finit_module": 313, "delete_module": 176, "kexec_load": 246,
+    "kexec_file_load": 320, "add_key": 248, "request_key": 249, "keyctl": 250,
+    "perf_event_open": 298, "bpf": 321, "userfaultfd": 323, "name_to_handle_at": 303,
+    "open_by_handle_at": 304, "setns": 308, "open_tree": 428, "move_mount": 429, "fsopen": 430,
+    "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "pidfd_getfd": 438,
+    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+    "socket": 41, "clone": 56, "unshare": 272, "clone3": 435, "setrlimit": 160, "prlimit64": 302,
+}  # fmt: skip
+_AARCH64: Final = {
+    "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
+    "mount": 40, "umount2": 39, "pivot_root": 41, "swapon": 224, "swapoff": 225, "reboot": 142,
+    "acct": 89, "settimeofday": 170, "clock_settime": 112, "adjtimex": 171, "quotactl": 60,
+    "init_module": 105, "finit_module": 273, "delete_module": 106, "kexec_load": 104,
+    "kexec_file_load": 294, "add_key": 217, "request_key": 218, "keyctl": 219,
+    "perf_event_open": 241, "bpf": 280, "userfaultfd": 282, "name_to_handle_at": 264,
+    "open_by_handle_at": 265, "setns": 268, "open_tree": 428, "move_mount": 429, "fsopen": 430,
+    "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "pidfd_getfd": 438,
+    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+    "socket": 198, "clone": 220, "unshare": 97, "clone3": 435, "setrlimit": 164, "prlimit64": 261,
+}  # fmt: skip
+_MACHINES: Final = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
+
+_CONDITIONAL: Final = ("socket", "clone", "unshare", "clone3", "setrlimit", "prlimit64")
+_CLONE_NEWUSER: Final = 0x10000000
+_RLIMIT_RSS: Final = 5
+_X32: Final = 0x40000000
+
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16  # as Linux numbers them
+_LOCAL: Final = (_AF_UNIX, _AF_NETLINK)
+
+# Classic BPF: load a word; jump if equal, greater or equal, any bit; return.
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW: Final = 0x7FFF0000
+_ERRNO: Final = 0x00050000
+_NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
+
+
+def supported() -> bool:
+    """Whether the numbers of this machine's system calls are known."""
+    return platform.system() == "Linux" and platform.machine() in _MACHINES
+
+
+@cache  # a pure function of constants; building it takes longer than starting the program
+def program(*, network: bool) -> bytes:
+    """The filter; without `network` no socket can be made but Unix and netlink ones.
+
+    Raises KeyError where `supported` is false.
+    """
+    arch, numbers = _MACHINES[platform.machine()]
+    code = _Code()
+    code.load(_ARCH_AT)
+    code.unless(_EQUAL, arch, errno.EPERM)
+    code.load(_NUMBER_AT)
+    code.when(_AT_LEAST, _X32, errno.EPERM)
+    for name, number in numbers.items():
+        if name not in _CONDITIONAL:
+            code.when(_EQUAL, number, errno.EPERM)
+    # glibc falls back to clone, whose flags can be looked at
+    code.when(_EQUAL, numbers["clone3"], errno.ENOSYS)
+    for name in ("clone", "unshare"):
+        code.block(numbers[name], _no_user_namespace())
+    families = (*_LOCAL, _AF_INET, _AF_INET6) if network else _LOCAL
+    code.block(numbers["socket"], _families(families))
+    # the mark that tells whose descendant a process is
+    code.block(numbers["setrlimit"], _not_resource(0))
+    code.block(numbers["prlimit64"], _not_resource(1))
+    code.give(_ALLOW)
+    return code.packed()
+
+
+@dataclass(slots=True)
+class _Code:
+    steps: list[tuple[int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int]])
+
+    def load(self, offset: int) -> None:
+        self.steps.append((_LOAD, 0, 0, offset))
+
+    def give(self, verdict: int) -> None:
+        self.steps.append((_RETURN, 0, 0, verdict))
+
+    def when(self, test: int, value: int, error: int) -> None:
+        """Fail with `error` when it holds, else go on."""
+        self.steps.append((test, 0, 1, value))
+        self.give(_ERRNO | error)
+
+    def unless(self, test: int, value: int, error: int) -> None:
+        """Go on when it holds, else fail."""
+        self.steps.append((test, 1, 0, value))
+        self.give(_ERRNO | error)
+
+    def block(self, number: int, body: _Code) -> None:
+        """For that system call `body` decides, which ends with a verdict."""
+        self.steps.append((_EQUAL, 0, len(body.steps), number))
+        self.steps += body.steps
+
+    def packed(self) -> bytes:
+        return b"".join([struct.pack("=HBBI", *step) for step in self.steps])
+
+
+def _argument(index: int, *, high: bool = False) -> int:
+    """Where the lower (or upper) half of an argument lies; both machines are little-endian."""
+    return _ARGUMENTS_AT + 8 * index + (4 if high else 0)
+
+
+def _no_user_namespace() -> _Code:
+    body = _Code()
+    body.load(_argument(0))
+    body.when(_ANY_BIT, _CLONE_NEWUSER, errno.EPERM)
+    body.give(_ALLOW)
+    return body
+
+
+def _families(allowed: tuple[int, ...]) -> _Code:
+    body = _Code()
+    body.load(_argument(0))
+    for family in allowed:
+        body.steps.append((_EQUAL, 0, 1, family))
+        body.give(_ALLOW)
+    body.give(_ERRNO | errno.EPERM)
+    return body
+
+
+def _not_resource(index: int) -> _Code:
+    """The mark may be read (by prlimit without a new value), never changed."""
+    body = _Code()
+    body.load(_argument(index))
+    body.steps.append((_EQUAL, 1, 0, _RLIMIT_RSS))
+    body.give(_ALLOW)
+    if index == 1:
+        for high in (False, True):
+            body.load(_argument(2, high=high))
+            body.unless(_EQUAL, 0, errno.EPERM)
+        body.give(_ALLOW)
+    else:
+        body.give(_ERRNO | errno.EPERM)
+    return body

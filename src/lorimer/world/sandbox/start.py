@@ -1,0 +1,175 @@
+"""Start one program as its level says. Which level that is was decided in `levels`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+from lorimer.core.world import Isolation, ProcessLimits
+from lorimer.world.sandbox import bubblewrap, landlock, rlimits, seccomp
+from lorimer.world.sandbox.view import view_of
+
+_Popen: TypeAlias = "Callable[[], subprocess.Popen[bytes]]"
+_Restrict: TypeAlias = "Callable[[_Popen], subprocess.Popen[bytes]]"
+
+
+@dataclass(slots=True)
+class Started:
+    """A program that runs, and what is needed to end it and clean up after it."""
+
+    process: subprocess.Popen[bytes]
+    mark: int | None = None
+    """Of all that descends from it; see `rlimits.mark`."""
+    isolation: Isolation | None = None
+    enclosed: bool = False
+    """All that descends from it ends when it ends, and it is not to be asked, only killed."""
+    temporary: Path | None = None
+    """To be removed with all that is in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What to start, and its ends of the pipes."""
+
+    argv: Sequence[str]
+    cwd: Path
+    env: Mapping[str, str]
+    stdin: int
+    output: int
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
+
+    def run(self, isolation: Isolation | None) -> Started:
+        """Start it. Raises OSError when it cannot be started."""
+        if not self.argv:
+            raise OSError(errno.EINVAL, "cannot start a program: the argument list is empty")
+        try:
+            if isolation is None:
+                return Started(self._popen(self.argv, self.env))
+            self._must_exist()
+            match isolation.in_force:
+                case "L0":
+                    argv = rlimits.limited(self.argv, self.limits)
+                    return Started(*self._gated(argv, self.env), isolation)
+                case "L1":
+                    return self._restricted(isolation)
+                case "L2":
+                    return self._enclosed(isolation)
+        except ValueError as error:  # NUL or a lone surrogate in an argument or a variable
+            raise OSError(errno.EINVAL, f"cannot start {self.argv[0]!r}: {error}") from error
+
+    def _popen(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        stderr: int | None = None,
+        pass_fds: tuple[int, ...] = (),
+    ) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            list(argv),
+            cwd=self.cwd,
+            env=dict(env),
+            stdin=self.stdin,
+            stdout=self.output,
+            stderr=self.output if stderr is None else stderr,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+
+    def _must_exist(self) -> None:
+        """The shell between us and the program would tell of it too late."""
+        name = self.argv[0]
+        search = self.env.get("PATH", os.defpath)
+        if "/" in name:
+            name = str(self.cwd / name)
+        if name and shutil.which(name, path=search) is None:
+            if os.path.exists(name) and "/" in name:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.argv[0])
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.argv[0])
+        if not name:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+    def _gated(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        restrict: _Restrict | None = None,
+        pass_fds: tuple[int, ...] = (),
+    ) -> tuple[subprocess.Popen[bytes], int | None]:
+        """The process and its mark. It begins once it carries that, and not at all if we die
+        before."""
+        with ExitStack() as cleanup:
+            theirs, ours = os.pipe()
+            cleanup.callback(os.close, ours)
+            try:
+                popen = partial(
+                    self._popen, rlimits.gated(argv), env, stderr=theirs, pass_fds=pass_fds
+                )
+                process = popen() if restrict is None else restrict(popen)
+            finally:
+                os.close(theirs)
+            number = secrets.randbelow(2**62) + 1
+            marked = rlimits.mark(process.pid, number)
+            with suppress(BrokenPipeError):  # it is gone already; its status says why
+                os.write(ours, b"go\n")
+        return process, number if marked else None
+
+    # --- L1 ------------------------------------------------------------------------------
+
+    def _restricted(self, isolation: Isolation) -> Started:
+        sandbox = self.limits.sandbox
+        assert sandbox is not None
+        view = view_of(sandbox, self.cwd, self.env)
+        temporary = Path(tempfile.mkdtemp(prefix="lorimer-"))
+        try:
+            with landlock.ruleset(view, temporary, network=sandbox.network) as rules:
+                restrict = partial(
+                    landlock.start_restricted, rules, seccomp.program(network=sandbox.network)
+                )
+                env = {**self.env, "TMPDIR": str(temporary)}
+                argv = rlimits.limited(self.argv, self.limits)
+                process, mark = self._gated(argv, env, restrict=restrict)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return Started(process, mark, isolation, temporary=temporary)
+
+    # --- L2 ------------------------------------------------------------------------------
+
+    def _enclosed(self, isolation: Isolation) -> Started:
+        sandbox = self.limits.sandbox
+        program = bubblewrap.found()
+        assert sandbox is not None
+        if program is None:
+            raise FileNotFoundError(errno.ENOENT, "bubblewrap is not there any more", "bwrap")
+        if not self.cwd.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.cwd))
+        # Loopback is a network of its own in there, so sockets are not refused.
+        code = seccomp.program(network=True)
+        with ExitStack() as cleanup:
+            filter_fd = os.memfd_create("lorimer-seccomp")
+            cleanup.callback(os.close, filter_fd)
+            os.write(filter_fd, code)
+            os.lseek(filter_fd, 0, os.SEEK_SET)
+            argv = bubblewrap.command(
+                program,
+                rlimits.limited(self.argv, self.limits, own_count=True),
+                view=view_of(sandbox, self.cwd, self.env),
+                cwd=Path(os.path.realpath(self.cwd)),
+                network=sandbox.network,
+                seccomp_fd=filter_fd,
+            )
+            env = {**self.env, "TMPDIR": "/tmp"}  # noqa: S108 - its own
+            process, mark = self._gated(argv, env, pass_fds=(filter_fd,))
+        return Started(process, mark, isolation, enclosed=True)

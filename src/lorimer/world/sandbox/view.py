@@ -1,0 +1,117 @@
+"""What of the disk a sandboxed process sees: which folder is writable, readable, or not there.
+
+The longest path that holds a file decides about it; for the same path the most open word counts,
+so a workspace may lie in a folder that is hidden.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Final
+
+from lorimer.core.world import Sandbox, SandboxMode
+
+PRIVATE: Final = (Path("/tmp"), Path("/run"))  # noqa: S108 - the folder of all, not a file in it
+"""Full of other programs' files and sockets: a sandboxed process has its own instead."""
+
+_OF_A_HOME: Final = (
+    *(".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".oci", ".netrc", ".pgpass"),
+    *(".git-credentials", ".npmrc", ".pypirc", ".cargo/credentials", ".cargo/credentials.toml"),
+    *(".config/gcloud", ".config/gh", ".config/git/credentials", ".config/op", ".config/rclone"),
+    *(".config/containers/auth.json", ".password-store", ".local/share/keyrings", ".mozilla"),
+    *(".config/google-chrome", ".config/chromium", ".claude", ".claude.json", ".codex", ".gemini"),
+    *(".anthropic", ".terraform.d", ".vault-token", ".bash_history", ".zsh_history"),
+    *(".config/lorimer", ".local/share/lorimer", "Library/Keychains"),
+    *("Library/Application Support/lorimer",),
+)
+
+
+class Access(IntEnum):
+    """From the least open word about a path to the most open."""
+
+    PRIVATE = 0
+    """Something else is there: an empty folder of its own."""
+    HIDDEN = 1
+    READ = 2
+    WRITE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Words about paths, parents first. What no word is about can be read."""
+
+    words: Sequence[tuple[Path, Access]]
+
+    def of(self, access: Access) -> list[Path]:
+        """The paths that this word is about."""
+        return [path for path, word in self.words if word is access]
+
+
+def sandbox_for(
+    mode: SandboxMode, *, writable: Sequence[Path], network: bool, hidden: Sequence[Path] = ()
+) -> Sandbox | None:
+    """What programs that tools start may reach, as the host wants it: `auto` the best level that
+    works, `require` nothing below L2, `off` no sandbox. Protected paths are hidden."""
+    if mode == "off":
+        return None
+    return Sandbox(
+        at_least="L2" if mode == "require" else "L0",
+        network=network,
+        writable=tuple(writable),
+        hidden=(*protected_paths(os.environ), *hidden),
+    )
+
+
+def protected_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Where keys, logins and Lorimer's own store and settings of the user are kept by custom."""
+    home = Path(environment.get("HOME") or Path.home())
+    found = [home / name for name in _OF_A_HOME]
+    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        given = environment.get(variable, "")
+        if os.path.isabs(given):
+            found.append(Path(given) / "lorimer")
+    store = environment.get("LORIMER_STORE")
+    if store:
+        found += with_siblings(Path(store).expanduser())
+    return tuple(found)
+
+
+def with_siblings(store: Path) -> list[Path]:
+    """The file of a store, and those that SQLite keeps beside it."""
+    return [store, *(store.with_name(store.name + end) for end in ("-wal", "-shm", "-journal"))]
+
+
+def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View:
+    """What a process started in `cwd` sees. Programs on its PATH stay visible."""
+    words: dict[Path, Access] = {}
+
+    def say(path: Path, access: Access) -> None:
+        real = Path(os.path.realpath(path))
+        words[real] = max(access, words.get(real, access))
+
+    for path in PRIVATE:
+        say(path, Access.PRIVATE)
+    for path in sandbox.hidden:
+        if os.path.lexists(path):
+            say(path, Access.HIDDEN)
+    private = [Path(os.path.realpath(path)) for path in PRIVATE]
+    for path in (*_programs(environment), *([Path("/etc/resolv.conf")] if sandbox.network else [])):
+        real = Path(os.path.realpath(path))
+        if real not in private and real.exists() and any(map(real.is_relative_to, private)):
+            say(real, Access.READ)
+    say(cwd, Access.READ)
+    for path in sandbox.writable:
+        say(path, Access.WRITE)
+    return View(sorted(words.items(), key=lambda item: len(item[0].parts)))
+
+
+def _programs(environment: Mapping[str, str]) -> list[Path]:
+    search = environment.get("PATH", "").split(os.pathsep)
+    found = [Path(name) for name in search if os.path.isabs(name)]
+    own = Path(__file__).parents[2]  # with the programs of Lorimer's own, such as Grep's
+    return [own, Path(sys.prefix), Path(sys.base_prefix), *found]

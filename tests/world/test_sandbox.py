@@ -1,0 +1,308 @@
+"""Sandbox levels, by real programs: what each holds, what still works in it, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.world import Finished, Level, ProcessLimits, Sandbox
+from lorimer.world import RealWorld
+from tests.world.levels import LEVELS, needs, run_at
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are for Linux")
+
+HELD: tuple[Level, ...] = ("L1", "L2")
+
+
+def sh(level: Level, script: str, cwd: Path, **options: object) -> Finished:
+    needs(level)
+    return asyncio.run(run_at(level, ["bash", "-c", script], cwd, **options))  # type: ignore[arg-type]
+
+
+# --- what is held: a real program tries
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_probe_of_a_level_is_held(level: Level) -> None:
+    from lorimer.world.sandbox.probes import EXPECTED, PROBES, probe
+
+    needs(level)
+    held = asyncio.run(probe(level))
+    assert list(held) == list(PROBES)
+    assert EXPECTED[level] <= {name for name in held if held[name]}
+    print(f"{level}: {sum(held.values())} of {len(held)} probes held")
+
+
+def test_as_many_probes_as_promised_are_held() -> None:
+    from lorimer.world.sandbox.probes import EXPECTED
+
+    assert len(EXPECTED["L2"]) == 12
+    assert len(EXPECTED["L1"]) >= 10
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_hidden_paths_are_not_there(level: Level, tmp_path: Path) -> None:
+    work, keys, link = tmp_path / "work", tmp_path / "keys", tmp_path / "work" / "link"
+    work.mkdir()
+    keys.mkdir()
+    (keys / "id").write_text("canary")
+    (tmp_path / "token").write_text("canary")
+    link.symlink_to(keys)
+    script = f"cat {keys}/id {tmp_path}/token link/id; ls {keys}; echo x > {keys}/new"
+    done = sh(level, script, work, hidden=[keys, tmp_path / "token", tmp_path / "absent"])
+    assert b"canary" not in done.output
+    assert os.listdir(keys) == ["id"]
+
+
+def test_at_l2_what_is_hidden_in_the_workspace_is_not_there_either(tmp_path: Path) -> None:
+    store = tmp_path / "runs.db"
+    store.write_text("canary")
+    done = sh("L2", "cat runs.db; echo gone > runs.db", tmp_path, hidden=[store])
+    assert b"canary" not in done.output
+    assert store.read_text() == "canary"
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_a_workspace_in_a_hidden_folder_can_be_used(level: Level, tmp_path: Path) -> None:
+    work = tmp_path / "hidden" / "work"
+    work.mkdir(parents=True)
+    (tmp_path / "hidden" / "other").write_text("canary")
+    done = sh(level, "echo yes > made; cat made ../other", work, hidden=[tmp_path / "hidden"])
+    assert done.output.startswith(b"yes\n")
+    assert b"canary" not in done.output
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_only_what_is_writable_can_be_written(level: Level, tmp_path: Path) -> None:
+    work, other = tmp_path / "work", Path("/var/tmp", f"lorimer-test-{os.getpid()}")
+    work.mkdir()
+    other.mkdir()
+    try:
+        (other / "file").write_text("as it was")
+        script = (
+            f"echo a > made; rm {other}/file; : > {other}/file; mv {other}/file there;"
+            f" ln {other}/file here; mkdir {other}/new; cat {other}/file"
+        )
+        done = sh(level, script, work)
+        assert (other / "file").read_text() == "as it was"
+        assert os.listdir(other) == ["file"]
+        assert done.output.endswith(b"as it was")
+        assert (work / "made").read_text() == "a\n"
+    finally:
+        (other / "file").unlink()
+        other.rmdir()
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_its_temporary_folder_is_its_own_and_does_not_stay(level: Level, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (tmp_path / "secret").write_text("canary")  # in the /tmp of all
+    script = (
+        f'f=$(mktemp) && echo mine > "$f" && cat "$f" && dirname "$f"; cat {tmp_path}/secret;'
+        ' mkdir -p "$TMPDIR/deep"; chmod 0 "$TMPDIR/deep"'
+    )
+    done = sh(level, script, work)
+    mine, folder, *_ = done.output.decode().splitlines()
+    assert mine == "mine"
+    assert b"canary" not in done.output
+    assert folder == "/tmp" or not Path(folder).exists()
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_the_network_is_only_there_when_the_host_says_so(level: Level, tmp_path: Path) -> None:
+    async def main(network: bool) -> bytes:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            script = f"(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo reached || echo no"
+            done = await run_at(level, ["bash", "-c", script], tmp_path, network=network)
+            return done.output
+
+    needs(level)
+    assert asyncio.run(main(network=False)) == b"no\n"
+    assert asyncio.run(main(network=True)) == b"reached\n"
+
+
+ESCAPES = """
+import ctypes, errno, os, socket
+c = ctypes.CDLL(None, use_errno=True)
+def refused(number, *arguments):
+    got = c.syscall(number, *arguments)
+    return got == -1 and ctypes.get_errno() in (errno.EPERM, errno.ENOSYS)
+print(refused(425, 8, None), refused(321, 0, None, 0), refused(250, 0, 0), refused(435, None, 0))
+print(refused(272, 0x10000000), c.unshare(0x400) == 0)  # CLONE_NEWUSER; CLONE_FILES
+import resource
+print(resource.prlimit(0, resource.RLIMIT_RSS) == resource.getrlimit(resource.RLIMIT_RSS))
+try:
+    resource.setrlimit(resource.RLIMIT_RSS, (1, 1))
+except (OSError, ValueError):
+    print("kept")
+try:
+    socket.socket(38, socket.SOCK_SEQPACKET)  # AF_ALG
+except OSError as error:
+    print(error.errno == errno.EPERM)
+socket.socketpair(), socket.socket(socket.AF_UNIX)
+print(int([l for l in open("/dev/null")] == []))
+"""
+
+
+@pytest.mark.parametrize("level", HELD)
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
+def test_system_calls_that_get_out_are_refused(level: Level, tmp_path: Path) -> None:
+    needs(level)
+    done = asyncio.run(run_at(level, [sys.executable, "-I", "-S", "-c", ESCAPES], tmp_path))
+    assert done.output.decode().splitlines() == [
+        "True True True True",
+        "True True",
+        "True",
+        "kept",
+        "True",
+        "1",
+    ]
+
+
+# --- what still works in it
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_ordinary_work_goes_on(level: Level, tmp_path: Path) -> None:
+    script = (
+        "cat; echo err >&2; diff <(echo a) <(echo a); seq 3 | sort -r | head -1; "
+        f"{sys.executable} -c 'import threading; t = threading.Thread(target=print, args=[7]);"
+        " t.start(); t.join()'; exit 3"
+    )
+    done = sh(level, script, tmp_path, stdin=b"in\n")
+    assert done.output == b"in\nerr\n3\n7\n"
+    assert done.returncode == 3
+    assert done.isolation is not None and done.isolation.in_force == level
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_signals_and_missing_programs_are_told_as_ever(level: Level, tmp_path: Path) -> None:
+    assert sh(level, "kill -USR1 $$", tmp_path).returncode == -signal.SIGUSR1
+    for argv in (["no-such-program"], [], [""], ["true", "nul\0"], ["./absent"], [str(tmp_path)]):
+        with pytest.raises(OSError):  # noqa: PT011 - which one is the system's business
+            asyncio.run(run_at(level, argv, tmp_path))
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(run_at(level, ["true"], tmp_path / "nowhere", writable=[tmp_path]))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_environment_is_clean_from_the_start(
+    level: Level, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "canary")
+    done = sh(level, "env; cat /proc/$$/environ /proc/1/environ | tr '\\0' '\\n'", tmp_path)
+    assert b"HOME=" in done.output
+    assert b"canary" not in done.output
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_limits_of_the_kernel_hold(level: Level, tmp_path: Path) -> None:
+    done = sh(level, "ulimit -c; ulimit -n; ulimit -d; ulimit -t", tmp_path, timeout_s=10)
+    core, files, data, cpu = done.output.decode().split()
+    assert core == "0"
+    assert int(files) <= 16_384
+    assert int(data) <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
+    assert int(cpu) <= 10 * (os.cpu_count() or 1) + 5
+    eater = "x = bytearray(2**50)"
+    done = asyncio.run(run_at(level, [sys.executable, "-c", eater], tmp_path))
+    assert done.returncode == 1
+    assert b"MemoryError" in done.output
+
+
+def test_at_l2_a_fork_bomb_hits_its_own_limit(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("root's processes are not counted: not tested as root")
+    done = sh("L2", "ulimit -u", tmp_path)
+    assert int(done.output) <= 4096
+
+
+# --- how it ends
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_grandchild_that_holds_the_pipe_does_not_delay_the_time_out(
+    level: Level, tmp_path: Path
+) -> None:
+    needs(level)
+    script = "(trap '' TERM; exec setsid env -i sleep 98765) & echo begun; wait"
+    began = time.monotonic()
+    done = sh(level, script, tmp_path, timeout_s=1.0)
+    assert time.monotonic() - began < 1.0 + 2
+    assert done.timed_out
+    assert done.output == b"begun\n"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_who_heeds_the_polite_signal_may_clean_up(level: Level, tmp_path: Path) -> None:
+    script = "trap 'echo bye; exit 0' TERM; echo hello; while :; do sleep 0.02; done"
+    done = sh(level, script, tmp_path, timeout_s=1.0)
+    assert done.timed_out
+    assert done.output.startswith(b"hello\n") and done.output.endswith(b"bye\n")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_much_output_is_bounded(level: Level, tmp_path: Path) -> None:
+    done = sh(level, "head -c 50000000 /dev/zero", tmp_path, max_output_bytes=1000)
+    assert done.total_bytes == 50_000_000
+    assert len(done.output) <= 1000
+
+
+# --- which level
+
+
+def test_the_best_level_is_taken_and_told(tmp_path: Path) -> None:
+    needs("L2")
+    limits = ProcessLimits(sandbox=Sandbox(writable=(tmp_path,)))
+    done = asyncio.run(RealWorld().spawn(["true"], cwd=tmp_path, limits=limits))
+    assert done.isolation is not None
+    assert (done.isolation.requested, done.isolation.in_force) == ("auto", "L2")
+
+
+def test_without_bubblewrap_the_next_one_is_taken_never_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("L1")
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: None)
+    limits = ProcessLimits(sandbox=Sandbox(writable=(tmp_path,), hidden=(tmp_path / "x",)))
+    (tmp_path / "x").touch()
+    done = asyncio.run(RealWorld().spawn(["true"], cwd=tmp_path, limits=limits))
+    assert done.isolation is not None and done.isolation.in_force == "L1"
+    assert "what it starts outlives a kill -9 of Lorimer" in done.isolation.gaps
+    assert f"{tmp_path / 'x'} lies in the workspace and can be read" in done.isolation.gaps
+
+
+def test_a_level_that_is_required_and_missing_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: None)
+    limits = ProcessLimits(sandbox=Sandbox("L2", writable=(tmp_path,)))
+    with pytest.raises(ToolExecutionError, match=r"L2 is required.*not installed") as caught:
+        asyncio.run(RealWorld().spawn(["touch", "made"], cwd=tmp_path, limits=limits))
+    assert caught.value.code is ExecutorErrorCode.EXEC_SANDBOX_MISSING
+    assert "lorimer doctor" in caught.value.hint
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_bubblewrap_that_may_not_do_its_work_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("L1")
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'setting up uid map: Permission denied' >&2; exit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: str(fake))
+    from lorimer.world.sandbox.levels import Levels
+
+    why = asyncio.run(Levels().why_not())
+    assert why["L2"] == "bubblewrap fails: setting up uid map: Permission denied"
+    assert why["L1"] == ""
