@@ -199,8 +199,9 @@ class RunContext(FactLog):
                     "back the version that began this one.",
                 )
             if done is not None:
-                self._charge(kind, key, done)
-                return _outcome(done.data)
+                found = done.data
+                self._charge(kind, key, found)
+                return _outcome(found)
         self.cancellation.check()
         if self.replayed and not self.cancellation.finished:
             self._live_again()
@@ -251,12 +252,12 @@ class RunContext(FactLog):
             raise error
         return data
 
-    def _charge(self, kind: str, key: str, done: Event) -> None:
+    def _charge(self, kind: str, key: str, done: Mapping[str, JSON]) -> None:
         """What a recorded effect has cost, and with a reply what was asked besides."""
         if kind == ASIDE:
             self._pay(self.iteration, key)
             return
-        self.spend.charge(done.data)
+        self.spend.charge(done)
         if kind == "model" and self._unpaid:
             self._pay(self.iteration)
 

@@ -24,15 +24,14 @@ FACTS_OF: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.inte
 ABANDONED: Final = "abandoned:"
 """Begins the key of what a call had cost that was cancelled half-way."""
 
+_DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
+_UNASKED: Final = frozenset({"run.suspended", "child"})
+"""Facts that no resumed run asks for."""
 ASIDE: Final = "generate"
 """The kind of a model call that a tool or a stage makes besides (`models/generate.py`). A tool
 whose result is recorded does not make it again when the run is resumed: what it cost is charged
 with the reply of its iteration, whoever asks or does not ask for it."""
-
 _ASIDES: Final = f"{ASIDE}:"
-_DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
-_UNASKED: Final = frozenset({"run.suspended", "child"})
-"""Facts that no resumed run asks for."""
 
 
 class FactLog(Signals):
@@ -110,7 +109,13 @@ class FactLog(Signals):
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
         for fact in facts:
-            kind, iteration, data = fact.type, fact.iteration, fact.data
+            kind, iteration = fact.type, fact.iteration
+            if kind == "iteration.end":  # without a key, and the longest data
+                recorded[(kind, iteration, "")] = fact
+                continue
+            if kind in _UNASKED:
+                continue
+            data = fact.data
             key = str(data.get("key", ""))
             if kind in _DECISIONS:
                 if key.startswith(_ASIDES):
@@ -120,15 +125,13 @@ class FactLog(Signals):
                 if key.startswith(ABANDONED):
                     spend.charge(data)
                     continue
-            elif kind in _UNASKED:
-                continue
-            recorded[(kind, iteration, key)] = fact
-            if kind == "model.intent":
-                spend.recall(whole(data.get("reserve")))
+            elif "reserve" in data:
+                spend.recall(whole(data["reserve"]))
             elif kind == "model.reply":
                 begun = recorded.get(("model.intent", iteration, key))
                 if begun is not None:
                     spend.recall(-whole(begun.data.get("reserve")))
+            recorded[(kind, iteration, key)] = fact
         self._recorded_until = max([iteration for _, iteration, _ in recorded], default=-1)
 
     def _index_aside(self, fact: Event, key: str) -> None:
@@ -157,12 +160,6 @@ class FactLog(Signals):
         """The recorded fact of this iteration, if the run is being resumed and has it."""
         return self._recorded.get((type, self.iteration, key)) if self._recorded else None
 
-    def begun(self, kind: str, key: str) -> Event | None:
-        """The recorded intent of this iteration's effect; see `RunContext.effect`."""
-        if kind == ASIDE:
-            return self._asides.get(("effect.intent", self.iteration, f"{kind}:{key}"))
-        return self.recorded(FACTS_OF[kind][0], key)
-
     @property
     def decided(self) -> bool:
         """The journal has decisions, questions or other effects of this iteration besides the
@@ -172,6 +169,12 @@ class FactLog(Signals):
     def forget(self, type: str, key: str) -> None:
         """Nobody will ask for this fact of this iteration, if it is recorded."""
         self._recorded.pop((type, self.iteration, key), None)
+
+    def begun(self, kind: str, key: str) -> Event | None:
+        """The recorded intent of this iteration's effect; see `RunContext.effect`."""
+        if kind == ASIDE:
+            return self._asides.get(("effect.intent", self.iteration, f"{kind}:{key}"))
+        return self.recorded(FACTS_OF[kind][0], key)
 
     def has_begun(self, kind: str, key: str) -> bool:
         """A fact tells of this iteration's effect, whatever became of it. Looks through the facts

@@ -37,6 +37,7 @@ class Place(NamedTuple):
 
 
 _CODES: Final[Mapping[str, int]] = {kind: code for code, kind in enumerate(FACT_KINDS)}
+_KINDS: Final[Mapping[int, str]] = dict(enumerate(FACT_KINDS))
 _RUN_START: Final = _CODES["run.start"]
 _EARLIEST: Final = -(2**53)
 _LATEST: Final = 2**53
@@ -153,21 +154,15 @@ def _decode(row: Sequence[JSON], place: Place, first: int) -> tuple[list[Event],
     for item in row:
         if not isinstance(item, list):
             raise ValueError("a fact is not a list")
-        stage: JSON = ""
-        owner: JSON = run_id
+        stage, owner = "", run_id
         if len(item) == 4:  # nearly all
             code, delta, iteration, data = item
-        elif len(item) == 5:
-            code, delta, iteration, data, stage = item
-        elif len(item) == 6:
-            code, delta, iteration, data, stage, owner = item
         else:
-            raise ValueError(f"a fact has {len(item)} parts")
+            code, delta, iteration, data, stage, owner = _unusual(item, run_id)
         if type(code) is not int or type(delta) is not int or type(iteration) is not int:
             raise ValueError("kind, time and iteration of a fact must be whole numbers")
-        if not isinstance(stage, str) or not isinstance(owner, str):
-            raise ValueError("stage and run id of a fact must be strings")
-        if not 0 <= code < len(FACT_KINDS):
+        kind = _KINDS.get(code)
+        if kind is None:
             raise Newer(f"kind of fact {code}")
         if code == _RUN_START:
             run_id, base, last = owner, delta, 0
@@ -175,7 +170,18 @@ def _decode(row: Sequence[JSON], place: Place, first: int) -> tuple[list[Event],
         last += delta
         if not _EARLIEST < last < _LATEST:
             raise ValueError("a fact's time is out of range")
-        kind = FACT_KINDS[code]
         facts.append(Event(kind, unpack(kind, data), owner, iteration, last / 1e6, stage, seq))
         seq += 1
     return facts, place
+
+
+def _unusual(item: list[JSON], run_id: str) -> tuple[JSON, JSON, JSON, JSON, str, str]:
+    """The parts of a fact that says its stage, and perhaps its run."""
+    if len(item) == 5:
+        item = [*item, run_id]
+    if len(item) != 6:
+        raise ValueError(f"a fact has {len(item)} parts")
+    code, delta, iteration, data, stage, owner = item
+    if not isinstance(stage, str) or not isinstance(owner, str):
+        raise ValueError("stage and run id of a fact must be strings")
+    return code, delta, iteration, data, stage, owner

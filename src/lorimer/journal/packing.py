@@ -98,11 +98,12 @@ def _pack_key(value: JSON) -> JSON:
 
 
 def _unpack_key(value: JSON) -> JSON:
-    if type(value) is int and 0 <= value < len(_DIGITS):
-        return _DIGITS[value]
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        return value
+    digits = _KEYS.get(value) if type(value) is int else None
+    if digits is None:
         raise ValueError("a packed key is neither text nor a small number")
-    return value
+    return digits
 
 
 def _pack_stop(value: JSON) -> JSON:
@@ -216,6 +217,7 @@ def _unpack_content(value: JSON) -> JSON:
 
 
 _DIGITS: Final = tuple([str(number) for number in range(100)])
+_KEYS: Final[Mapping[int, str]] = dict(enumerate(_DIGITS))
 _NUMBERS: Final[Mapping[str, int]] = {digits: number for number, digits in enumerate(_DIGITS)}
 _PACKERS: Final[Mapping[str, tuple[Callable[[JSON], JSON], Callable[[JSON], JSON]]]] = {
     "key": (_pack_key, _unpack_key),

@@ -268,7 +268,7 @@ class _Replay(RunContext):
             # a read-only call leaves no trace before its result
             reached = begun is not None or safety is Safety.READ_ONLY
             await self._stop(result_type, key, asked, reached)
-        self._charge(kind, key, done)
+        self._charge(kind, key, done.data)
         error = done.data.get("error")
         if isinstance(error, Mapping):  # of a tool it is a code, and the model was told
             raise error_from_json(error)
