@@ -32,8 +32,9 @@ PIECES = (
 )  # fmt: skip
 
 MARKER = """#!/bin/sh
-{{ printf '%s\\000' "${{0##*/}}" "$@"; printf '\\001'; }} >> '{log}'
+printf '%s\\000' "${{0##*/}}" "$@" '\x01' >> '{log}'
 """
+"""One write each: those of a pipeline run side by side."""
 
 
 def strings(seed: int, count: int) -> list[str]:
@@ -73,7 +74,7 @@ def started(jail: Path, text: str) -> list[list[str]]:
         timeout=30,
         check=False,
     )
-    return [words.split("\0")[:-1] for words in log.read_text().split("\1")[:-1]]
+    return [words.split("\0")[:-1] for words in log.read_text().split("\1\0")[:-1]]
 
 
 def wrong(jail: Path, text: str) -> str:
