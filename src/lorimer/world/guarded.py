@@ -62,7 +62,7 @@ def refused(why: str, url: str) -> ToolExecutionError:
     )
 
 
-def parse_url(text: str, reach: Reach = Reach()) -> httpx2.URL:  # noqa: B008 - immutable
+def parse_url(text: str, reach: Reach = Reach()) -> httpx2.URL:
     """A URL read so that no other parser reads another host from it.
 
     Raises ToolExecutionError `exec.tool.access_denied` for anything but plain http(s) to a name or
@@ -215,7 +215,7 @@ async def fetch(
     client: httpx2.AsyncClient,
     text: str,
     *,
-    reach: Reach = Reach(),  # noqa: B008 - immutable
+    reach: Reach = Reach(),
     headers: Mapping[str, str] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Fetched:
