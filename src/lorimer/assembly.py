@@ -25,7 +25,7 @@ from lorimer.stages.s06_api import model_spec
 
 if TYPE_CHECKING:
     from lorimer.tools.base import Tool
-    from lorimer.tools.permissions import Rule
+    from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
 

@@ -48,7 +48,7 @@ from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
     from lorimer.journal.replay import Replayed
-    from lorimer.tools.permissions import Rule
+    from lorimer.tools.policy.rules import Rule
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lorimer.core.world import World
     from lorimer.journal.sqlite import SQLiteJournal
     from lorimer.models.registry import Models
-    from lorimer.tools.permissions import Rule
+    from lorimer.tools.policy.rules import Rule
 
 
 async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms: Terms) -> int:

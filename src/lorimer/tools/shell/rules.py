@@ -114,16 +114,51 @@ def _inner(argv: Sequence[str]) -> list[Sequence[str]]:
     return [argv[at:] for at in range(len(argv))]
 
 
+class CommandRules:
+    """Several patterns, found by the program that they name: their number costs nothing."""
+
+    def __init__(self, rules: Sequence[CommandRule]) -> None:
+        self._named: dict[str, list[CommandRule]] = {}
+        self._open: list[CommandRule] = []
+        for rule in rules:
+            head = rule.words[0]
+            (self._open if _ONE in head else self._named.setdefault(head, [])).append(rule)
+
+    def uncovered(self, parsed: Parsed) -> str:
+        """Why these rules do not allow this line; "": each of its commands is covered."""
+        if parsed.complex:
+            return parsed.complex
+        if not parsed.commands:
+            return "it is no command"
+        for command in parsed.commands:
+            why = self._uncovered(command)
+            if why:
+                return why
+        return ""
+
+    def _uncovered(self, command: Command) -> str:
+        named = ""
+        heads = dict.fromkeys(word[0] for word in (command.argv, unwrapped(command.argv)) if word)
+        rules = [rule for head in heads for rule in self._named.get(head, ())]
+        for rule in [*rules, *self._open]:
+            why = rule.covers(command)
+            if not why:
+                return ""
+            if why != "no rule fits":
+                named = named or why
+        shown = " ".join(command.argv)[:100]
+        return f"{shown}: {named}" if named else f"no rule fits {shown!r}"
+
+    def forbidding(self, text: str, parsed: Parsed) -> list[CommandRule]:
+        """The rules by which this line contains, or could contain, what they forbid."""
+        words = set(scan(text))
+        for command in parsed.commands:
+            words.update(command.argv)
+        words.update([basename(word) for word in words])
+        rules = [rule for word in words for rule in self._named.get(word, ())]
+        return [rule for rule in [*rules, *self._open] if rule.forbids(text, parsed)]
+
+
 def uncovered(parsed: Parsed, rules: Sequence[CommandRule]) -> str:
-    """Why these rules do not allow this line; "": each of its commands is covered."""
-    if parsed.complex:
-        return parsed.complex
-    if not parsed.commands:
-        return "it is no command"
-    for command in parsed.commands:
-        reasons = [rule.covers(command) for rule in rules]
-        if all(reasons):
-            named = [why for why in reasons if why != "no rule fits"]
-            shown = " ".join(command.argv)[:100]
-            return f"{shown}: {named[0]}" if named else f"no rule fits {shown!r}"
-    return ""
+    """`CommandRules.uncovered`, for a few rules that are used once."""
+    return CommandRules(rules).uncovered(parsed)
