@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from os.path import normpath
+from stat import S_ISLNK
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -66,23 +67,32 @@ class Place:
     """Where paths are: absolute folders, without a slash at their end."""
 
     workspace: str = ""
-    """Where relative paths begin. "": nowhere, so no path is inside."""
+    """Where relative paths begin, as it really lies. "": nowhere, so no path is inside."""
     roots: tuple[str, ...] = ()
     """Folders that are the workspace: what is beneath them is inside."""
     home: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    """Other names of these folders, and what they are."""
 
     @classmethod
     def of(cls, working_dir: Path | None, roots: Iterable[Path] = ()) -> Place:
-        """The place of a toolset, its folders as they are and as they really lie."""
+        """The place of a toolset."""
         given = [*([working_dir] if working_dir is not None else []), *roots]
-        folders = [
-            form for folder in given for form in (os.path.abspath(folder), os.path.realpath(folder))
-        ]
-        start = os.path.abspath(working_dir) if working_dir is not None else ""
-        return cls(start, tuple(dict.fromkeys(folders)), os.path.expanduser("~"))
+        folders = {os.path.abspath(folder): os.path.realpath(folder) for folder in given}
+        start = os.path.realpath(working_dir) if working_dir is not None else ""
+        links = tuple([(name, real) for name, real in folders.items() if name != real])
+        return cls(start, tuple(set(folders.values())), os.path.expanduser("~"), links)
+
+    def canonical(self, path: str) -> str:
+        """An absolute path with its folder named as it really lies."""
+        for name, real in self.links:
+            if path == name or path.startswith(f"{name}/"):
+                return real + path[len(name) :]
+        return path
 
     def holds(self, path: str) -> bool:
         """This absolute path is one of the roots or beneath one."""
+        path = self.canonical(path)
         return any(path == root or path.startswith(f"{root}/") for root in self.roots)
 
 
@@ -175,10 +185,30 @@ def path_use(argument: str, text: str, place: Place, *, moved: bool = False) -> 
         return PathUse(argument, text, (), climbs)
     asked = text if absolute else f"{place.workspace}/{text}"
     spelled = normpath(asked)
-    real = os.path.realpath(asked)
     if spelled.startswith("//"):
         spelled = spelled[1:]
+    spelled = place.canonical(spelled)
+    real = os.path.realpath(asked) if climbs else _real(spelled, place)
     return PathUse(argument, text, (spelled,) if real == spelled else (spelled, real), climbs)
+
+
+def _real(path: str, place: Place) -> str:
+    """Where a normal path leads. Of one in the workspace only what is beneath it is looked at."""
+    root = f"{place.workspace}/"
+    if not place.workspace or not path.startswith(root):
+        return os.path.realpath(path)
+    at = len(root)
+    while True:
+        at = path.find("/", at)
+        upto = path if at < 0 else path[:at]
+        try:
+            if S_ISLNK(os.lstat(upto).st_mode):
+                return os.path.realpath(path)
+        except OSError:
+            return path  # nothing is there, so nothing leads away
+        if at < 0:
+            return path
+        at += 1
 
 
 def host_use(argument: str, text: str) -> HostUse:

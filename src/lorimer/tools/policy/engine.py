@@ -6,7 +6,7 @@ is refused. Who is asked, and what is recorded: `lorimer.tools.permissions`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -25,11 +25,11 @@ from lorimer.tools.policy.effects import (
     kinds_of,
     redirected,
 )
+from lorimer.tools.policy.index import Side
 from lorimer.tools.policy.modes import TABLE, Action, Mode, forbids
 from lorimer.tools.policy.rules import Bound, Rule, bind
 from lorimer.tools.policy.sources import SOURCES, Source
 from lorimer.tools.registry import Entry, ToolRegistry
-from lorimer.tools.shell.rules import CommandRule, CommandRules
 
 GRANTED: Final = "policy.granted"
 """The host registered the tool itself."""
@@ -97,59 +97,6 @@ def _told(resource: Resource) -> str:
             return f"command {resource.parsed.complex or ' ; '.join(read)}"
 
 
-class Side:
-    """The rules of one action about one tool."""
-
-    def __init__(self, bound: Sequence[Bound]) -> None:
-        self._bound = tuple([each for each in bound if each.command is None])
-        self._patterns: dict[CommandRule, list[Rule]] = {}
-        for each in bound:
-            if each.command is not None:
-                self._patterns.setdefault(each.command, []).append(each.rule)
-        self._commands = CommandRules(list(self._patterns))
-        self.bare = tuple([each.rule for each in bound if each.rule.input is None])
-        self.empty = not bound
-
-    def possible(self, call: Call) -> tuple[Rule, ...]:
-        """All that may be about this call."""
-        found = [each.rule for each in self._bound if each.fits(call, False)]
-        if self._patterns:
-            for use in call.resources:
-                if isinstance(use, CommandUse):
-                    for command in self._commands.forbidding(use.text, use.parsed):
-                        found.extend(self._patterns[command])
-        return tuple(found)
-
-    def certain(self, call: Call) -> tuple[Rule, ...]:
-        """Those that cover this call: one word for word, else any one, else the patterns over
-        commands that cover its parts together."""
-        first: Rule | None = None
-        for each in self._bound:
-            if (each.rule.exact or first is None) and each.fits(call, True):
-                if each.rule.exact:
-                    return (each.rule,)
-                first = each.rule
-        if first is not None:
-            return (first,)
-        uses = [use for use in call.resources if isinstance(use, CommandUse)]
-        if not uses or not self._patterns or any(self.uncovered(use) for use in uses):
-            return ()
-        return tuple(
-            dict.fromkeys(
-                [
-                    rule
-                    for pattern, rules in self._patterns.items()
-                    for rule in rules
-                    if any(not pattern.covers(one) for use in uses for one in use.parsed.commands)
-                ]
-            )
-        )
-
-    def uncovered(self, use: CommandUse) -> str:
-        """Why the patterns do not allow a command line."""
-        return self._commands.uncovered(use.parsed)
-
-
 @record
 class ToolRules:
     """The rules about one tool."""
@@ -210,9 +157,9 @@ class Rules:
                 bound[Action.DENY].append(Bound(broken, lambda call, surely: True))
         return ToolRules(
             entry,
-            Side(bound[Action.DENY]),
-            Side(bound[Action.ASK]),
-            Side(bound[Action.ALLOW]),
+            Side(bound[Action.DENY], entry, self.place),
+            Side(bound[Action.ASK], entry, self.place),
+            Side(bound[Action.ALLOW], entry, self.place),
             frozenset([rule.effect for rule in lifting]),
             tuple(lifting),
         )

@@ -121,6 +121,10 @@ class Bound:
     fits: Fits
     command: CommandRule | None = None
     """A pattern over commands: several of them may cover one line together."""
+    path: tuple[str, str] | None = None
+    """A pattern over paths: the argument, and the regular expression of whole absolute paths."""
+    literal: tuple[str, str] | None = None
+    """The one argument that it is about, and what that must be, as `text_of_argument` says it."""
 
 
 def bind(rule: Rule, entry: Entry, place: Place) -> Bound:
@@ -140,9 +144,17 @@ def bind(rule: Rule, entry: Entry, place: Place) -> Bound:
                 raise ConfigError(f"{rule}: a pattern over a command stands alone")
             command = CommandRule.parse(value)
             return Bound(rule, _command_fits(command), command)
+        alone = len(rule.input) == 1
+        if rule.pattern and argument in entry.tool.paths:
+            pattern = _path_pattern(value, place)
+            tests.append(_path_fits(argument, pattern))
+            if alone:
+                return Bound(rule, tests[0], path=(argument, pattern))
+            continue
         tests.append(_test(entry, argument, value, rule.pattern, place))
-    if len(tests) == 1:
-        return Bound(rule, tests[0])
+        if alone:
+            own = relative(value, place) if argument in entry.tool.paths else value
+            return Bound(rule, tests[0], literal=None if rule.pattern else (argument, own))
     return Bound(rule, lambda call, surely: all(test(call, surely) for test in tests))
 
 
@@ -165,8 +177,6 @@ def _command_fits(command: CommandRule) -> Fits:
 def _test(entry: Entry, argument: str, wanted: str, pattern: bool, place: Place) -> Fits:
     if not argument:
         raise ConfigError(f"{entry.spec.name} has no subject that a rule could be about")
-    if pattern and argument in entry.tool.paths:
-        return _path_fits(argument, _path_pattern(wanted, place))
     if pattern and argument in entry.tool.urls:
         return _host_fits(argument, wanted)
     if argument in entry.tool.paths:
@@ -182,7 +192,7 @@ def _test(entry: Entry, argument: str, wanted: str, pattern: bool, place: Place)
 
 
 def _literal_path(entry: Entry, argument: str, wanted: str, place: Place) -> Fits:
-    own = relative(wanted, place.workspace)
+    own = relative(wanted, place)
 
     def fits(call: Call, surely: bool) -> bool:
         if argument not in call.input:
@@ -192,39 +202,42 @@ def _literal_path(entry: Entry, argument: str, wanted: str, place: Place) -> Fit
         if surely:
             return False
         return any(
-            relative(form, place.workspace) == own
-            for use in _paths(call, argument)
-            for form in use.forms
+            relative(form, place) == own for use in paths_of(call, argument) for form in use.forms
         )
 
     return fits
 
 
-def _path_fits(argument: str, pattern: re.Pattern[str]) -> Fits:
-    loose = re.compile(pattern.pattern, re.IGNORECASE | re.DOTALL)
+def _path_fits(argument: str, text: str) -> Fits:
+    pattern, loose = re.compile(text), re.compile(text.lower())
 
     def fits(call: Call, surely: bool) -> bool:
-        uses = _paths(call, argument)
+        uses = paths_of(call, argument)
         if surely:
             return bool(uses) and all(
                 use.forms and not use.climbs and all(map(pattern.fullmatch, use.forms))
                 for use in uses
             )
-        return any(not use.forms or any(map(loose.fullmatch, use.forms)) for use in uses)
+        return any(
+            not use.forms or any(loose.fullmatch(form.lower()) for form in use.forms)
+            for use in uses
+        )
 
     return fits
 
 
-def _paths(call: Call, argument: str) -> list[PathUse]:
+def paths_of(call: Call, argument: str) -> list[PathUse]:
+    """The paths in one argument."""
     return [use for use in call.resources if isinstance(use, PathUse) and use.argument == argument]
 
 
-def _path_pattern(text: str, place: Place) -> re.Pattern[str]:
-    """A path pattern, anchored, as a pattern over absolute paths."""
+def _path_pattern(text: str, place: Place) -> str:
+    """A path pattern, anchored, as a regular expression of absolute paths. It has no letter that
+    means something else as a capital, so it may be made small as a whole."""
     if text.startswith("~/"):
         base, rest = place.home, text[2:]
     elif text.startswith("//"):
-        base, rest = "", text[2:]
+        base, rest = "", place.canonical(text[1:])
     elif text.startswith("**/"):
         base, rest = "", text
     elif text.startswith(("/", "~")):
@@ -246,7 +259,7 @@ def _path_pattern(text: str, place: Place) -> re.Pattern[str]:
         elif name:
             blocks[-1].append(name)
     spelled = ["".join(["/" + _name(name) for name in block]) for block in blocks]
-    return re.compile(re.escape(base) + _joined(spelled))
+    return re.escape(base) + _joined(spelled)
 
 
 def _joined(blocks: Sequence[str]) -> str:
@@ -255,8 +268,8 @@ def _joined(blocks: Sequence[str]) -> str:
     if len(blocks) == 1:
         return blocks[0]
     first, *middle, last = blocks
-    found = [f"(?>(?:/[^/]*)*?{block}(?=/|\\Z))" for block in middle if block]
-    return first + ("(?=/|\\Z)" if first else "") + "".join(found) + "(?:/[^/]*)*" + last
+    found = [f"(?>(?:/[^/]*)*?{block}(?![^/]))" for block in middle if block]
+    return first + ("(?![^/])" if first else "") + "".join(found) + "(?:/[^/]*)*" + last
 
 
 def _name(text: str) -> str:
@@ -299,12 +312,13 @@ def _properties(entry: Entry) -> Mapping[str, object]:
     return found if isinstance(found, Mapping) else {}
 
 
-def relative(path: str, workspace: str) -> str:
+def relative(path: str, place: Place) -> str:
     """A path for comparison: relative to the workspace where it is beneath it. One with `..` stays
     as it is, because what it means depends on links."""
+    workspace = place.workspace
     if ".." in path and ".." in PurePosixPath(path).parts:
         return path
-    path = normpath(path)
+    path = place.canonical(normpath(path))
     if workspace and path.startswith(f"{workspace}/"):
         return path[len(workspace) + 1 :]
     return "." if workspace and path == workspace else path
@@ -318,4 +332,4 @@ def text_of_argument(entry: Entry, argument: str, value: JSON, place: Place) -> 
         text = str(value)
     else:
         text = dumps(plain(value))
-    return relative(text, place.workspace) if argument in entry.tool.paths else text
+    return relative(text, place) if argument in entry.tool.paths else text

@@ -131,19 +131,26 @@ class CommandRules:
         if not parsed.commands:
             return "it is no command"
         for command in parsed.commands:
-            why = self._uncovered(command)
-            if why:
-                return why
+            found = self._covering(command)
+            if isinstance(found, str):
+                return found
         return ""
 
-    def _uncovered(self, command: Command) -> str:
+    def covering(self, parsed: Parsed) -> tuple[CommandRule, ...]:
+        """The rules that allow this line, one for each of its commands; (): they do not."""
+        found = [self._covering(command) for command in parsed.commands]
+        rules = tuple([rule for rule in found if not isinstance(rule, str)])
+        return rules if len(rules) == len(found) and not parsed.complex else ()
+
+    def _covering(self, command: Command) -> CommandRule | str:
+        """The first rule that covers it, or why none does."""
         named = ""
         heads = dict.fromkeys(word[0] for word in (command.argv, unwrapped(command.argv)) if word)
         rules = [rule for head in heads for rule in self._named.get(head, ())]
         for rule in [*rules, *self._open]:
             why = rule.covers(command)
             if not why:
-                return ""
+                return rule
             if why != "no rule fits":
                 named = named or why
         shown = " ".join(command.argv)[:100]
