@@ -131,7 +131,7 @@ class ToolsConfig(_Part):
     """Which shipped tools the agent has. Naming them here grants nothing."""
 
     built_in: list[str] = []
-    """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `*`."""
+    """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `web`, `*`."""
 
 
 class EnvironmentManifest(_Part):

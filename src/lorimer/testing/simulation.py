@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, ParamSpec, Protocol, TypeVar
 
 import anyio
 
-from lorimer.core.world import Finished, ProcessLimits
+from lorimer.core.world import Finished, ProcessLimits, Reach
 from lorimer.world.bounded import BoundedOutput
 from lorimer.world.real import ID_BYTES, spell_id
 
@@ -195,6 +195,14 @@ class SimulatedWorld:
         return httpx2.AsyncClient(
             transport=self._transport, timeout=None, trust_env=False, follow_redirects=False
         )
+
+    def guarded_http(self, reach: Reach = Reach()) -> httpx2.AsyncClient:
+        """As `http`; every name is public here, and a host that is an address is judged by it."""
+        from lorimer.world.guarded import simulated_client  # as below
+
+        if self._transport is None:
+            raise _refusal("HTTP is not part of this simulation: give it a transport")
+        return simulated_client(reach, self._transport)
 
     async def spawn(
         self,

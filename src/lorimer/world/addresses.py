@@ -45,8 +45,7 @@ _CLOSED: Final = tuple(
         "203.0.113.0/24",
         "224.0.0.0/4",
         "240.0.0.0/4",
-        "::/128",
-        "::1/128",
+        "::/96",  # unspecified, loopback, and the old form of IPv4 addresses
         "64:ff9b:1::/48",  # local NAT64
         "100::/64",  # discard
         "100:0:0:1::/64",

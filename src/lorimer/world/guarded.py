@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, TypeAlias, cast
 
@@ -19,17 +20,18 @@ import httpcore2
 import httpx2
 
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.world import Reach
 from lorimer.world.addresses import Address, is_metadata, refusal
 
 MAX_REDIRECTS: Final = 5
 MAX_BYTES: Final = 5 * 1024 * 1024
 MAX_URL: Final = 2048
-PORTS: Final = frozenset({80, 443, 8000, 8080, 8443})
-"""Where web servers listen. Others would make us speak HTTP to a mail server."""
 
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _BAD: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>^`{|}]")
+_SMALL: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_ACCEPT: Final = {"accept-encoding": "gzip, deflate"}
 _CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization", "x-api-key")
 
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -41,17 +43,6 @@ async def system_resolver(host: str, port: int) -> Sequence[str]:
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(entry[4][0]) for entry in found]
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Where guarded requests may go besides the public internet."""
-
-    hosts: frozenset[str] | None = None
-    """Only these names, and those beneath `*.name`; None: any."""
-    private: frozenset[str] = frozenset()
-    """Names that may have private addresses; a metadata service never may."""
-    ports: frozenset[int] = field(default=PORTS)
 
 
 def refused(why: str, url: str) -> ToolExecutionError:
@@ -78,6 +69,8 @@ def parse_url(text: str, reach: Reach = Reach()) -> httpx2.URL:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         raise refused("it names a user", text)
+    if "%" in authority:
+        raise refused("its host is written with %", text)
     try:
         url = httpx2.URL(text)
         host, port = url.host, url.port
@@ -87,9 +80,10 @@ def parse_url(text: str, reach: Reach = Reach()) -> httpx2.URL:
     if not _is_host(ascii_host):
         raise refused("its host is neither a name nor an address", text)
     spelled = authority.rpartition(":")[0] if re.search(r":[0-9]*$", authority) else authority
-    if spelled.lower() not in (host, ascii_host, f"[{ascii_host}]"):
+    # ASCII letters only: some others become such when they are made small
+    if spelled.translate(_SMALL) not in (host, ascii_host, f"[{ascii_host}]"):
         raise refused("its host is read differently by different programs", text)
-    number = port or (443 if url.scheme == "https" else 80)
+    number = (443 if url.scheme == "https" else 80) if port is None else port
     if number not in reach.ports:
         raise refused(f"port {number} is not one that is fetched from", text)
     if reach.hosts is not None and not named_in(ascii_host, reach.hosts):
@@ -174,13 +168,20 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
                 texts = await self._resolve(host, port)
             except OSError as error:
                 raise httpcore2.ConnectError(f"{host} cannot be looked up: {error}") from error
-            found = [ip_address(text) for text in dict.fromkeys(texts)]
-        private = named_in(host, self._reach.private)
+            read = [_address(text) for text in dict.fromkeys(texts)]
+            found = [address for address in read if address is not None]
+            if len(found) < len(read):
+                raise httpcore2.ConnectError(f"{host} has an address that is none")
         for address in found:
-            why = "" if private and not is_metadata(address) else refusal(address)
-            if why:
-                raise refused(f"{host} is {address}: {why}", host)
+            _judge(host, address, self._reach)
         return found
+
+
+def _judge(host: str, address: Address, reach: Reach) -> None:
+    private = named_in(host, reach.private) and not is_metadata(address)
+    why = "" if private else refusal(address)
+    if why:
+        raise refused(f"{host} is {address}: {why}", host)
 
 
 class GuardedTransport(httpx2.AsyncHTTPTransport):
@@ -195,6 +196,40 @@ class GuardedTransport(httpx2.AsyncHTTPTransport):
             max_keepalive_connections=0,  # a kept connection would skip the check
             network_backend=GuardedBackend(reach, resolve),
         )
+
+
+def guarded_client(
+    reach: Reach, tls: object, resolve: Resolver = system_resolver
+) -> httpx2.AsyncClient:
+    """A client for `fetch`; see `World.guarded_http`."""
+    return httpx2.AsyncClient(
+        transport=GuardedTransport(reach, tls, resolve),
+        timeout=None,
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+class _Judged(httpx2.AsyncBaseTransport):
+    """Passes on what a simulated world may be asked for: its names are all public."""
+
+    def __init__(self, reach: Reach, inner: httpx2.AsyncBaseTransport) -> None:
+        self._reach = reach
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        host = request.url.host
+        address = _address(host)
+        if address is not None:
+            _judge(host, address, self._reach)
+        return await self._inner.handle_async_request(request)
+
+
+def simulated_client(reach: Reach, inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
+    """As `guarded_client`, where `inner` plays the internet."""
+    return httpx2.AsyncClient(
+        transport=_Judged(reach, inner), timeout=None, trust_env=False, follow_redirects=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +261,9 @@ async def fetch(
     url = parse_url(text, reach)
     sent = {name.lower(): value for name, value in (headers or {}).items()}
     for _ in range(MAX_REDIRECTS + 1):
-        async with client.stream("GET", url, headers=sent, follow_redirects=False) as response:
+        async with client.stream(
+            "GET", url, headers={**_ACCEPT, **sent}, follow_redirects=False
+        ) as response:
             target = response.headers.get("location")
             if response.status_code not in _REDIRECTS or target is None:
                 body, cut = await _body(response, max_bytes)
@@ -254,11 +291,25 @@ def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
 
 
 async def _body(response: httpx2.Response, most: int) -> tuple[bytes, bool]:
+    """Unpacked here, piece by piece: a few bytes may stand for many."""
+    if response.is_stream_consumed:  # whoever plays the internet hands it over whole
+        return response.content[:most], len(response.content) > most
+    packed = response.headers.get("content-encoding", "identity").strip().lower()
+    if packed not in ("identity", "gzip", "x-gzip", "deflate", ""):
+        raise ToolExecutionError(
+            f"the answer is packed as {packed[:40]!r}, which was not asked for"
+        )
+    unpack = zlib.decompressobj(wbits=47) if "zip" in packed or packed == "deflate" else None
     parts: list[bytes] = []
-    size = 0
-    async for chunk in response.aiter_bytes(65_536):
-        parts.append(chunk[: most - size])
-        size += len(chunk)
-        if size > most:
-            return b"".join(parts), True
-    return b"".join(parts), False
+    left = most + 1
+    async for raw in response.aiter_raw():
+        try:
+            chunk = raw if unpack is None else unpack.decompress(raw, left)
+        except zlib.error as error:
+            raise ToolExecutionError(f"the answer cannot be unpacked: {error}") from None
+        parts.append(chunk[:left])
+        left -= len(chunk)
+        if left <= 0:
+            break
+    body = b"".join(parts)
+    return body[:most], len(body) > most
