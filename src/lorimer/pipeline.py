@@ -70,6 +70,7 @@ class Pipeline(Compiled):
         journal: Journal | None = None,
         world: World | None = None,
         rules: Iterable[Rule | str] = (),
+        permission_mode: str = "default",
         approver: Approver | None = None,
         workspace: str | Path | None = None,
         bindings: Mapping[str, object] | None = None,
@@ -89,7 +90,7 @@ class Pipeline(Compiled):
         self._models = models or Models(
             credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
         )
-        toolset = toolset_of(manifest, tools, rules, approver, workspace)
+        toolset = toolset_of(manifest, tools, rules, permission_mode, approver, workspace)
         live = Bindings(models=self._models, tools=toolset, named=dict(bindings or {}))
         super().__init__(manifest, (catalogue or shipped_catalogue()).copy(), live)
         if session_id and not self.plan.converses:

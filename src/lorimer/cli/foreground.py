@@ -11,6 +11,7 @@ from lorimer.cli.call import Call
 from lorimer.cli.drive import Drive, primed
 from lorimer.cli.fail import Fault
 from lorimer.cli.owner import own_name
+from lorimer.cli.policy_files import mode_of, standing
 from lorimer.cli.progress import screen_for
 from lorimer.cli.reading import find, manifest_of, take_over
 from lorimer.cli.store import existing_store, opened, store_path
@@ -46,7 +47,9 @@ async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms:
     screen = screen_for(story, world, quiet=terms.output.quiet)
     async with opened(store_path(terms.store), world) as journal:
         approver = approver_for(terms, screen)
-        pipeline = assemble(manifest, models, rules, workspace, journal, world, approver)
+        pipeline = assemble(
+            manifest, models, rules, workspace, journal, world, approver, terms, screen
+        )
         keep_call(pipeline, call, journal)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, call)
@@ -61,14 +64,21 @@ def assemble(
     journal: SQLiteJournal,
     world: World,
     approver: Approver | None,
+    terms: Terms,
+    screen: Screen,
 ) -> Pipeline:
-    """The pipeline of a command: its journal is the store."""
+    """The pipeline of a command: its journal is the store, and the files of rules hold."""
+    found = standing(workspace)
+    for note in found.notes:
+        screen.line([("note: ", "yellow"), (note, "")])
+    mode = mode_of(terms.permission_mode, found, attended=approver is not None)
     return Pipeline(
         manifest,
         models=models,
         journal=journal,
         world=world,
-        rules=rules,
+        rules=[*found.rules, *rules],
+        permission_mode=mode.value,
         approver=approver,
         workspace=workspace,
         owner=own_name(),
@@ -131,7 +141,17 @@ async def resume(run_id: str, terms: Terms) -> int:
         if missing:
             screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
         approver = approver_for(terms, screen)
-        pipeline = assemble(manifest, models, rules, Path(now.workspace), journal, world, approver)
+        pipeline = assemble(
+            manifest,
+            models,
+            rules,
+            Path(now.workspace),
+            journal,
+            world,
+            approver,
+            terms,
+            screen,
+        )
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, now)
             return await drive.run(

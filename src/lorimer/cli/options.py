@@ -13,6 +13,7 @@ import click
 from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.store import store_words
+from lorimer.tools.policy.modes import Mode
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -32,6 +33,8 @@ class Terms:
     output: Output
     ask_later: bool = False
     """A call that needs a person suspends the run until it is answered."""
+    permission_mode: str | None = None
+    """What becomes of calls that no rule is about; None: what the files of rules say."""
 
 
 class Span(click.ParamType[float]):
@@ -72,6 +75,12 @@ def execution_options(command: F) -> F:
                 multiple=True,
                 help="Let calls run without asking: Tool or Tool(subject), taken literally, e.g."
                 " --allow 'Bash(python analyse.py)'. May be given several times.",
+            ),
+            click.option(
+                "--permission-mode",
+                type=OneOf([mode.value for mode in Mode]),
+                help="What becomes of calls that no rule is about. Default: default on a terminal,"
+                " dontAsk where nobody can be asked.",
             ),
             click.option(
                 "--ask-later",

@@ -31,7 +31,7 @@ from lorimer.cli.options import Span, Terms, execution_options, output_of
 @click.option(
     "--tools",
     metavar="NAMES",
-    help="Shipped tools, by comma: Read Write Edit Glob Grep Bash, readonly, *, or '' for none."
+    help="Shipped tools, by comma: Read Write Edit Glob Grep Bash WebFetch, readonly, *, or '' for none."
     " Default: all for the preset agent.",
 )
 @click.option("--max-turns", type=click.IntRange(min=1), help="Model calls at most.")
@@ -59,6 +59,7 @@ def run(
     workspace: Path | None,
     allow: tuple[str, ...],
     ask_later: bool,
+    permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
     store: str | None,
@@ -105,6 +106,7 @@ def run(
         store,
         output_of(output_format, quiet, include_partial_messages, store),
         ask_later,
+        permission_mode,
     )
     from lorimer.cli.foreground import begin
 

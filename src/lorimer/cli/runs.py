@@ -58,6 +58,7 @@ def resume(
     workspace: Path | None,
     allow: tuple[str, ...],
     ask_later: bool,
+    permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
     store: str | None,
@@ -74,7 +75,9 @@ def resume(
     from lorimer.cli.foreground import resume as go_on
 
     output = output_of(output_format, quiet, include_partial_messages, store)
-    terms = Terms(workspace, allow, base_url, api_key_env, store, output, ask_later)
+    terms = Terms(
+        workspace, allow, base_url, api_key_env, store, output, ask_later, permission_mode
+    )
     return asyncio.run(go_on(run, terms))
 
 

@@ -43,6 +43,7 @@ def fork(
     workspace: Path | None,
     allow: tuple[str, ...],
     ask_later: bool,
+    permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
     store: str | None,
@@ -62,7 +63,9 @@ def fork(
       lorimer runs fork run_4f7 --after 3 "Leave the tests alone."
     """
     output = output_of(output_format, quiet, include_partial_messages, store)
-    terms = Terms(workspace, allow, base_url, api_key_env, store, output, ask_later)
+    terms = Terms(
+        workspace, allow, base_url, api_key_env, store, output, ask_later, permission_mode
+    )
     return asyncio.run(_fork(run, prompt, after, model, manifest, terms))
 
 
@@ -102,7 +105,15 @@ async def _fork(
         rules = agent.rules_for(terms.allow, described)
         approver = foreground.approver_for(terms, screen)
         pipeline = foreground.assemble(
-            described, models, rules, Path(now.workspace), journal, world, approver
+            described,
+            models,
+            rules,
+            Path(now.workspace),
+            journal,
+            world,
+            approver,
+            terms,
+            screen,
         )
         foreground.keep_call(pipeline, now, journal)
         async with pipeline:

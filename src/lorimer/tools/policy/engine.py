@@ -81,12 +81,13 @@ class Decision:
             "sources": [source.value for source in self.sources],
             "mode": self.mode.value,
             "effects": sorted([kind.value for kind in self.kinds]),
-            "resources": [_told(resource) for resource in self.resources],
+            "resources": [told(resource) for resource in self.resources],
             "why": self.why,
         }
 
 
-def _told(resource: Resource) -> str:
+def told(resource: Resource) -> str:
+    """In words, for people."""
     match resource:
         case PathUse():
             return f"path {resource.forms[-1] if resource.forms else resource.text}"
