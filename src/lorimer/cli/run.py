@@ -31,8 +31,8 @@ from lorimer.cli.options import Span, Terms, execution_options, output_of
 @click.option(
     "--tools",
     metavar="NAMES",
-    help="Shipped tools, by comma: Read Write Edit Glob Grep Bash WebFetch, readonly, *, or '' for none."
-    " Default: all for the preset agent.",
+    help="Shipped tools, by comma: Read Write Edit Glob Grep Bash WebFetch, readonly, *,"
+    " or '' for none. Default: all for the preset agent.",
 )
 @click.option("--max-turns", type=click.IntRange(min=1), help="Model calls at most.")
 @click.option("--max-cost-usd", type=click.FloatRange(min=0), help="US dollars at most.")
