@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lorimer.core.world import Finished, ProcessLimits
-from lorimer.testing.simulation import SimulatedWorld, simulate
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate
 from lorimer.tools import builtin_tools
 from tests.tools.support import Bench, run, toolset
 

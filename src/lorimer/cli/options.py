@@ -12,6 +12,7 @@ import click
 
 from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.host import models_option
 from lorimer.cli.store import store_words
 from lorimer.tools.policy.modes import Mode
 
@@ -35,6 +36,8 @@ class Terms:
     """A call that needs a person suspends the run until it is answered."""
     permission_mode: str | None = None
     """What becomes of calls that no rule is about; None: what the files of rules say."""
+    models: str | None = None
+    """The host file, where one was named."""
 
 
 class Span(click.ParamType[float]):
@@ -94,6 +97,7 @@ def execution_options(command: F) -> F:
                 metavar="NAME",
                 help="The variable whose key is sent to --base-url; without it, none of yours is.",
             ),
+            models_option,
             store_option,
             click.option(
                 "--output-format",

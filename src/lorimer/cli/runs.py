@@ -61,6 +61,7 @@ def resume(
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
+    models: str | None,
     store: str | None,
     output_format: str,
     include_partial_messages: bool,
@@ -76,7 +77,15 @@ def resume(
 
     output = output_of(output_format, quiet, include_partial_messages, store)
     terms = Terms(
-        workspace, allow, base_url, api_key_env, store, output, ask_later, permission_mode
+        workspace,
+        allow,
+        base_url,
+        api_key_env,
+        store,
+        output,
+        ask_later,
+        permission_mode,
+        models,
     )
     return asyncio.run(go_on(run, terms))
 

@@ -54,6 +54,7 @@ async def make(
         _reporter(use, run) if run.wants("tool.progress") else None,
         tools.threads,
         timeout_s,
+        run,
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)
