@@ -8,12 +8,14 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, get_args
 
+from pydantic import ValidationError
+
 from lorimer.core.compile import Catalogue, check_document
 from lorimer.core.errors import ConfigError
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest, invalid
+from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, invalid
 from lorimer.core.model import ModelResolver
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
@@ -25,7 +27,7 @@ from lorimer.stages.s06_api import model_spec
 
 if TYPE_CHECKING:
     from lorimer.tools.base import Tool
-    from lorimer.tools.permissions import Rule
+    from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
 
@@ -53,6 +55,9 @@ class PipelineOptions(TypedDict, total=False):
     """Clock, ids, dice, network and processes; the real ones by default."""
     rules: Iterable[Rule | str]
     """What shipped tools may do without asking, e.g. `Bash(python analyse.py)`."""
+    permission_mode: str
+    """What becomes of calls that no rule is about: `plan default acceptEdits sandboxed dontAsk
+    bypass`; see docs/security.md."""
     approver: Approver
     """Asks a person about the rest; without one it is refused."""
     workspace: str | Path
@@ -78,6 +83,7 @@ def toolset_of(
     manifest: EnvironmentManifest,
     tools: ToolSource | None,
     rules: Iterable[Rule | str],
+    mode: str,
     approver: Approver | None,
     workspace: str | Path | None,
     sandbox: SandboxMode = "auto",
@@ -119,13 +125,33 @@ def toolset_of(
             registry.register(tool, granted=False)
     return Toolset(
         registry,
-        rules=given,
+        rules=[*given, *manifest_rules(manifest.permissions)],
+        mode=mode,
         approver=approver,
         files=RootedFiles([root]) if root is not None else None,
         sandbox=sandbox,
         network=network,
         hidden=hidden,
     )
+
+
+def manifest_rules(said: PermissionsConfig) -> list[Rule]:
+    """What a manifest denies and asks for. Raises ConfigError."""
+    from lorimer.tools.policy.modes import Action
+    from lorimer.tools.policy.rules import Rule
+    from lorimer.tools.policy.sources import Source
+
+    found: list[Rule] = []
+    problems: list[str] = []
+    for name, action, texts in (("deny", Action.DENY, said.deny), ("ask", Action.ASK, said.ask)):
+        for at, text in enumerate(texts):
+            try:
+                found.append(Rule.parse(text, pattern=True, action=action, source=Source.MANIFEST))
+            except ConfigError as error:
+                problems.append(f"permissions.{name}[{at}]: {error}")
+    if problems:
+        raise invalid(problems)
+    return found
 
 
 def limits_of(given: SomeLimits | None, limits: Limits) -> Limits:
@@ -157,6 +183,14 @@ def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None)
     if isinstance(named, list):
         try:
             _built_in([name for name in named if isinstance(name, str)])
+        except ConfigError as error:
+            problems.extend(error.problems)
+    permissions = data.get("permissions")
+    if isinstance(permissions, Mapping):
+        try:
+            manifest_rules(PermissionsConfig.model_validate(permissions))
+        except ValidationError:
+            pass  # told already
         except ConfigError as error:
             problems.extend(error.problems)
     return problems

@@ -48,7 +48,7 @@ from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
     from lorimer.journal.replay import Replayed
-    from lorimer.tools.permissions import Rule
+    from lorimer.tools.policy.rules import Rule
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -70,6 +70,7 @@ class Pipeline(Compiled):
         journal: Journal | None = None,
         world: World | None = None,
         rules: Iterable[Rule | str] = (),
+        permission_mode: str = "default",
         approver: Approver | None = None,
         workspace: str | Path | None = None,
         sandbox: SandboxMode = "auto",
@@ -95,6 +96,7 @@ class Pipeline(Compiled):
             manifest,
             tools,
             rules,
+            permission_mode,
             approver,
             workspace,
             sandbox,

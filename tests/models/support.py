@@ -90,6 +90,9 @@ class NoWorld:
         self.clients.append(client)
         return client
 
+    def guarded_http(self, reach: object = None) -> httpx2.AsyncClient:
+        raise NotImplementedError
+
     async def spawn(
         self,
         argv: Sequence[str],

@@ -105,7 +105,7 @@ def test_its_effects_are_all_and_unsafe(tmp_path: Path) -> None:
 
 def test_under_simulation_a_script_plays_bash() -> None:
     async def play(argv: Any, *, cwd: Any, env: Any, stdin: Any, limits: Any) -> Finished:
-        assert list(argv) == ["bash", "--noprofile", "--norc", "-c", "make"]
+        assert list(argv) == ["bash", "--noprofile", "--norc", "-c", "make && true"]
         assert (limits.timeout_s, limits.max_output_bytes) == (118, 1_048_576)
         assert limits.sandbox.writable == (Path("/work"),)
         return Finished(0, b"built\n", 6, False, 1.0)
@@ -113,6 +113,39 @@ def test_under_simulation_a_script_plays_bash() -> None:
     async def main(world: SimulatedWorld) -> object:
         bench = await Bench.make(world=world)
         tools = toolset(*builtin_tools(["Bash"]), working_dir="/work")
-        return (await bench.call(tools, "Bash", {"command": "make"})).content
+        return (await bench.call(tools, "Bash", {"command": "make && true"})).content
 
     assert simulate(main, spawn=play) == "built\n[exit code 0]"
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        ("git log 'a  b' --x=\"c\"", ["git", "log", "a  b", "--x=c"]),
+        ("echo $HOME", ["bash", "--noprofile", "--norc", "-c", "echo $HOME"]),
+        ("A=b ls", ["bash", "--noprofile", "--norc", "-c", "A=b ls"]),
+        ("cd 'a b'", ["bash", "--noprofile", "--norc", "-c", '"$@"', "bash", "cd", "a b"]),
+    ],
+)
+def test_a_simple_command_is_started_without_a_shell(command: str, argv: list[str]) -> None:
+    async def play(words: Any, **_: Any) -> Finished:
+        assert list(words) == argv
+        return Finished(0, b"", 0, False, 1.0)
+
+    async def main(world: SimulatedWorld) -> object:
+        bench = await Bench.make(world=world)
+        tools = toolset(*builtin_tools(["Bash"]), working_dir="/work")
+        return (await bench.call(tools, "Bash", {"command": command})).content
+
+    assert simulate(main, spawn=play) == "[exit code 0]"
+
+
+def test_what_the_system_cannot_start_by_itself(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text('echo "it says $1"\n')
+    assert bash(tmp_path, "./script 'a b'")[0].endswith("[exit code 126]")
+    script.chmod(0o755)
+    assert bash(tmp_path, "./script 'a  $b'")[0] == "it says a  $b\n[exit code 0]"
+    assert bash(tmp_path, "./none")[0].endswith("[exit code 127]")
+    assert bash(tmp_path, "exit 3")[0] == "[exit code 3]"
+    assert bash(tmp_path, "type cd")[0].startswith("cd is a shell builtin")

@@ -191,6 +191,7 @@ def test_what_nobody_granted_is_refused_with_the_rule_that_would_allow_it() -> N
             "tool": "Shell",
             "code": "exec.tool.access_denied",
             "rule": "no rule allows it and nobody is there to ask",
+            "reason": "policy.nobody",
         },
     )
     assert facts[1][0] == "tool.result"

@@ -21,7 +21,7 @@ from lorimer.models.spec import ModelSpec
 from lorimer.presets import PRESETS, preset_manifest
 from lorimer.stages.s06_api import model_spec
 from lorimer.tools.builtin import builtin_tools
-from lorimer.tools.permissions import Rule
+from lorimer.tools.policy.rules import Rule
 
 if TYPE_CHECKING:
     from lorimer.core.world import World

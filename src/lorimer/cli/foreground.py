@@ -12,6 +12,7 @@ from lorimer.cli.call import Call
 from lorimer.cli.drive import Drive, primed
 from lorimer.cli.fail import Fault
 from lorimer.cli.owner import own_name
+from lorimer.cli.policy_files import mode_of, standing
 from lorimer.cli.progress import screen_for
 from lorimer.cli.reading import find, manifest_of, take_over
 from lorimer.cli.store import existing_store, opened, store_path
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from lorimer.core.world import World
     from lorimer.journal.sqlite import SQLiteJournal
     from lorimer.models.registry import Models
-    from lorimer.tools.permissions import Rule
+    from lorimer.tools.policy.rules import Rule
 
 
 async def begin(
@@ -69,7 +70,9 @@ async def begin(
         resolver: ModelResolver = models
         if record is not None:
             resolver = Recorder(models, files.enter_context(Lines(record)).write)
-        pipeline = assemble(manifest, resolver, rules, workspace, journal, world, approver, terms)
+        pipeline = assemble(
+            manifest, resolver, rules, workspace, journal, world, approver, terms, screen
+        )
         keep_call(pipeline, call, journal)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, call)
@@ -85,14 +88,20 @@ def assemble(
     world: World,
     approver: Approver | None,
     terms: Terms,
+    screen: Screen,
 ) -> Pipeline:
-    """The pipeline of a command: its journal is the store."""
+    """The pipeline of a command: its journal is the store, and the files of rules hold."""
+    found = standing(workspace)
+    for note in found.notes:
+        screen.line([("note: ", "yellow"), (note, "")])
+    mode = mode_of(terms.permission_mode, found, attended=approver is not None)
     return Pipeline(
         manifest,
         models=models,
         journal=journal,
         world=world,
-        rules=rules,
+        rules=[*found.rules, *rules],
+        permission_mode=mode.value,
         approver=approver,
         workspace=workspace,
         sandbox=terms.sandbox,
@@ -179,7 +188,15 @@ async def resume(run_id: str, terms: Terms) -> int:
             screen.line([("note: ", "yellow"), (_begun_with(missing), "")])
         approver = approver_for(terms, screen)
         pipeline = assemble(
-            manifest, models, rules, Path(now.workspace), journal, world, approver, terms
+            manifest,
+            models,
+            rules,
+            Path(now.workspace),
+            journal,
+            world,
+            approver,
+            terms,
+            screen,
         )
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, now)

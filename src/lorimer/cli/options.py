@@ -15,6 +15,7 @@ from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.host import models_option
 from lorimer.cli.store import store_words
 from lorimer.core.world import SandboxMode
+from lorimer.tools.policy.modes import Mode
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -34,6 +35,8 @@ class Terms:
     output: Output
     ask_later: bool = False
     """A call that needs a person suspends the run until it is answered."""
+    permission_mode: str | None = None
+    """What becomes of calls that no rule is about; None: what the files of rules say."""
     models: str | None = None
     """The host file, where one was named."""
     sandbox: SandboxMode = "auto"
@@ -79,6 +82,12 @@ def execution_options(command: F) -> F:
                 multiple=True,
                 help="Let calls run without asking: Tool or Tool(subject), taken literally, e.g."
                 " --allow 'Bash(python analyse.py)'. May be given several times.",
+            ),
+            click.option(
+                "--permission-mode",
+                type=OneOf([mode.value for mode in Mode]),
+                help="What becomes of calls that no rule is about. Default: default on a terminal,"
+                " dontAsk where nobody can be asked.",
             ),
             click.option(
                 "--ask-later",

@@ -32,8 +32,8 @@ from lorimer.core.world import SandboxMode
 @click.option(
     "--tools",
     metavar="NAMES",
-    help="Shipped tools, by comma: Read Write Edit Glob Grep Bash, readonly, *, or '' for none."
-    " Default: all for the preset agent.",
+    help="Shipped tools, by comma: Read Write Edit Glob Grep Bash WebFetch, readonly, *,"
+    " or '' for none. Default: all for the preset agent.",
 )
 @click.option("--max-turns", type=click.IntRange(min=1), help="Model calls at most.")
 @click.option("--max-cost-usd", type=click.FloatRange(min=0), help="US dollars at most.")
@@ -69,6 +69,7 @@ def run(
     ask_later: bool,
     sandbox: SandboxMode,
     network: bool,
+    permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
     models: str | None,
@@ -119,6 +120,7 @@ def run(
         store,
         output_of(output_format, quiet, include_partial_messages, store),
         ask_later,
+        permission_mode,
         models,
         sandbox,
         network,

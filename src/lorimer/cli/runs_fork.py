@@ -47,6 +47,7 @@ def fork(
     ask_later: bool,
     sandbox: SandboxMode,
     network: bool,
+    permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
     models: str | None,
@@ -75,6 +76,7 @@ def fork(
         store,
         output,
         ask_later,
+        permission_mode,
         models,
         sandbox,
         network,
@@ -120,7 +122,15 @@ async def _fork(
         rules = agent.rules_for(terms.allow, described)
         approver = foreground.approver_for(terms, screen)
         pipeline = foreground.assemble(
-            described, models, rules, Path(now.workspace), journal, world, approver, terms
+            described,
+            models,
+            rules,
+            Path(now.workspace),
+            journal,
+            world,
+            approver,
+            terms,
+            screen,
         )
         foreground.keep_call(pipeline, now, journal)
         async with pipeline:

@@ -72,6 +72,7 @@ class RunContext(FactLog):
         "seed",
         "snapshot_at",
         "snapshot_due",
+        "strangers",
     )
 
     def __init__(
@@ -117,6 +118,9 @@ class RunContext(FactLog):
         """For how many of the stream's facts its last snapshot stands."""
         self.snapshot_due = False
         """Stage 20 wants the conversation's fold to be stored when this run has ended."""
+        self.strangers: set[str] | None = None
+        """Tools of which a result, the words of strangers, is in the conversation; None: nobody
+        has looked yet."""
         self._patient = False
         """It still answers from its journal, for which it is given time."""
         self._holds = holds

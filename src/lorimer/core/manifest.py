@@ -131,7 +131,16 @@ class ToolsConfig(_Part):
     """Which shipped tools the agent has. Naming them here grants nothing."""
 
     built_in: list[str] = []
-    """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `*`."""
+    """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `web`, `*`."""
+
+
+class PermissionsConfig(_Part):
+    """What the agent's tools may not do, or not without a person. A manifest cannot allow."""
+
+    deny: list[str] = []
+    """Rules whose calls are refused: `Tool`, `Tool(pattern)` or `@effect`."""
+    ask: list[str] = []
+    """Rules whose calls a person is asked about; where nobody is there, they are refused."""
 
 
 class EnvironmentManifest(_Part):
@@ -142,6 +151,7 @@ class EnvironmentManifest(_Part):
     model: ModelConfig = Field(default_factory=ModelConfig)
     limits: Limits = Field(default_factory=Limits)
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
+    permissions: PermissionsConfig = Field(default_factory=PermissionsConfig)
     stages: StageEntries = Field(default_factory=lambda: StageEntries([]))
 
     @classmethod

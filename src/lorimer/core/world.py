@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from lorimer.core.jsonable import JSON
 
@@ -78,6 +78,21 @@ class ProcessLimits:
     """What it may reach; None: whatever this process may."""
 
 
+PORTS: Final = frozenset({80, 443, 8000, 8080, 8443})
+"""Where web servers listen. Others would make us speak HTTP to a mail server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where guarded requests may go: the public internet, and what is named here."""
+
+    hosts: frozenset[str] | None = None
+    """Only these names, and those beneath `*.name`; None: any."""
+    private: frozenset[str] = frozenset()
+    """Names that may have private addresses; a metadata service never may."""
+    ports: frozenset[int] = PORTS
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """How a child process ended. `output` is stdout and stderr interleaved as they came."""
@@ -121,6 +136,15 @@ class World(Protocol):
     def http(self) -> httpx2.AsyncClient:
         """A new HTTP client. The caller owns it and closes it. No time-outs are set on it:
         connect, idle and total clocks are the caller's, so that they work on virtual time."""
+        ...
+
+    def guarded_http(self, reach: Reach = Reach()) -> httpx2.AsyncClient:
+        """A new HTTP client for places that nobody of ours chose (a model, a page, a redirect).
+
+        It connects to public addresses only, and to that which it has checked. The caller owns it;
+        redirects and what a URL may be are `lorimer.world.guarded.fetch`'s to hold, which is the
+        way to use it.
+        """
         ...
 
     async def spawn(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import anyio
 
-from lorimer.core.world import Finished, ProcessLimits
+from lorimer.core.world import Finished, ProcessLimits, Reach
 from lorimer.testing.simulated_guard import refusal
 from lorimer.testing.simulated_loop import SimulationLoop
 from lorimer.world.bounded import BoundedOutput
@@ -136,6 +136,14 @@ class SimulatedWorld:
         return httpx2.AsyncClient(
             transport=self._transport, timeout=None, trust_env=False, follow_redirects=False
         )
+
+    def guarded_http(self, reach: Reach = Reach()) -> httpx2.AsyncClient:
+        """As `http`; every name is public here, and a host that is an address is judged by it."""
+        from lorimer.world.guarded import simulated_client  # as above
+
+        if self._transport is None:
+            raise refusal("HTTP is not part of this simulation: give it a transport")
+        return simulated_client(reach, self._transport)
 
     async def spawn(
         self,

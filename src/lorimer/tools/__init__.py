@@ -13,7 +13,7 @@ from lorimer.tools.base import (
 )
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.decorator import FunctionTool, tool
-from lorimer.tools.permissions import Rule
+from lorimer.tools.policy.rules import Rule
 from lorimer.tools.registry import ToolRegistry
 from lorimer.tools.toolset import Toolset
 

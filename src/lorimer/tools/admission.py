@@ -14,7 +14,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
 from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe
-from lorimer.tools.permissions import Verdict, permit, suggestion
+from lorimer.tools.permissions import Verdict, permit
 from lorimer.tools.registry import Entry
 from lorimer.tools.schema import invalid_input
 
@@ -29,9 +29,9 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 def accepted(tools: Toolset, use: ToolUse) -> tuple[Entry, ToolInput]:
     entry = tools.registry.entry(use.name)
-    if entry is None:
+    if entry is None or not tools.policy.visible(entry):
         raise ToolExecutionError(
-            f"no tool is called {use.name[:100]!r}{nearest(use.name[:100], tools.registry.names)}",
+            f"no tool is called {use.name[:100]!r}{nearest(use.name[:100], tools.names())}",
             code=ExecutorErrorCode.EXEC_TOOL_UNKNOWN,
         )
     if use.raw:
@@ -70,16 +70,17 @@ async def permitted(
     refused = run.recorded("decision", key)
     if refused is not None:  # and then the process died: it stays refused
         forget(f"approval:{key}", run)
-        remedy = suggestion(entry, input, tools.working_dir)
-        verdict = Verdict(False, str(refused.data.get("rule")), remedy)
+        remedy = tools.policy.suggestion(entry, input)
+        verdict = Verdict(
+            False, str(refused.data.get("rule")), remedy, str(refused.data.get("reason") or "")
+        )
     else:
         verdict = await permit(
             entry,
             input,
             key,
-            rules=tools.rules,
+            policy=tools.policy,
             approver=tools.approver,
-            working_dir=tools.working_dir,
             run=run,
         )
     if run.replaying:  # a question that a rule has made needless since
@@ -88,12 +89,14 @@ async def permitted(
         return verdict
     code = ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
     name = entry.spec.name
-    await run.record(
-        "decision", {"key": key, "tool": name, "code": code.value, "rule": verdict.by}, key=key
-    )
+    fact: dict[str, JSON] = {"key": key, "tool": name, "code": code.value, "rule": verdict.by}
+    if verdict.code:
+        fact["reason"] = verdict.code
+    await run.record("decision", fact, key=key)
+    remedy = f" The caller's rule {verdict.remedy!r} would allow it." if verdict.remedy else ""
     raise ToolExecutionError(
-        f"{name} may {', '.join(sorted(entry.effects))}, and this call was refused: {verdict.by}. "
-        f"The caller's rule {verdict.remedy!r} would allow it. Do not send it again unchanged.",
+        f"{name} may {', '.join(sorted(entry.effects))}, and this call was refused: {verdict.by}."
+        f"{remedy} Do not send it again unchanged.",
         code=code,
         tool_name=name,
     )

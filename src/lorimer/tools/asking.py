@@ -44,11 +44,12 @@ class AskLater:
         raise Later
 
 
-async def ask(approver: Approver, entry: Entry, input: ToolInput, key: str, run: RunContext) -> str:
-    """May this call run? "" when the person agreed, else why not. Journals the question
-    (`effect.intent`) and the answer (`effect`), both under the key `approval:<key>`: nobody is
-    asked twice."""
-    reason = f"may {', '.join(sorted(entry.effects))}; no rule of yours covers it"
+async def ask(
+    approver: Approver, entry: Entry, input: ToolInput, key: str, reason: str, run: RunContext
+) -> str:
+    """May this call run? `reason` is why a person is asked. "" when they agreed, else why not.
+    Journals the question (`effect.intent`) and the answer (`effect`), both under the key
+    `approval:<key>`: nobody is asked twice."""
     name = f"{run.iteration}:{key}"
     answer = await _put(approver.approve, entry, input, reason, ("approval", key, name), run)
     if answer.get("approved") is True:

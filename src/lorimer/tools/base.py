@@ -117,6 +117,13 @@ class Tool(ABC):
     """The argument that the parentheses of a rule such as `Bash(ls)` are about."""
     paths: frozenset[str] = frozenset()
     """Arguments that are paths: rules compare them relative to the working directory."""
+    commands: frozenset[str] = frozenset()
+    """Arguments that are command lines for a shell: rules read them as a shell does."""
+    urls: frozenset[str] = frozenset()
+    """Arguments that are URLs: rules are about their hosts."""
+    untrusted: bool = False
+    """Its results are words of strangers (a web page). Once one came in, calls that could carry
+    out what they say take one step more: `lorimer.tools.policy.engine`."""
 
     @abstractmethod
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:

@@ -19,7 +19,7 @@ from lorimer.tools.admission import accepted, permitted
 from lorimer.tools.calling import make
 from lorimer.tools.encode import plain
 from lorimer.tools.interrupted import answered, is_recorded
-from lorimer.tools.permissions import PLAIN_ALLOW, needs_no_rule
+from lorimer.tools.permissions import PLAIN_ALLOW
 from lorimer.tools.results import failed
 from lorimer.tools.running import unknown
 
@@ -39,6 +39,8 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
         data = await answered(tools, use, key, request, extra, run)
     else:
         data = await _live(tools, use, key, request, extra, run)
+    if run.strangers is not None and use.name in tools.strangers:
+        run.strangers.add(use.name)
     content = data["content"]
     block = ToolResultBlock(
         use.id,
@@ -62,7 +64,7 @@ async def _live(
     try:
         entry, arguments = accepted(tools, use)
         verdict = PLAIN_ALLOW
-        if not needs_no_rule(entry):
+        if not tools.policy.needs_no_decision(entry, arguments):
             verdict = await permitted(tools, entry, arguments, key, run)
     except ToolExecutionError as refusal:
         begun = run.recorded("tool.intent", key) is not None

@@ -17,7 +17,6 @@ from lorimer.tools.admission import accepted, forget, permitted
 from lorimer.tools.asking import AGAIN, AskLater, ask_again
 from lorimer.tools.base import NOT_DONE, ToolInput
 from lorimer.tools.calling import make
-from lorimer.tools.permissions import needs_no_rule
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
 from lorimer.tools.running import DidNotHappen, reconcile_tool, unknown
@@ -86,7 +85,8 @@ async def _settle(
     # synced, so that no loss of power makes this the first time again
     asked = f"reconcile:{key}"
     await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
-    if not needs_no_rule(entry) or run.recorded("decision", key) is not None:
+    no_need = tools.policy.needs_no_decision(entry, arguments)
+    if not no_need or run.recorded("decision", key) is not None:
         try:
             await permitted(tools, entry, arguments, key, run)
         except ToolExecutionError as refusal:

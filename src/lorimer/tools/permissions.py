@@ -1,4 +1,4 @@
-"""May this call run? The caller's grant, the caller's rules, or a person; else no.
+"""May this call run? The policy decides (`policy/engine.py`); where it says "ask", a person does.
 
 Of what a tool says about itself only one thing is believed: that it does nothing but read. So
 whoever registers tools of others declares no effects for them. Failing to decide means no.
@@ -6,28 +6,25 @@ whoever registers tools of others declares no effects for them. Failing to decid
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-from posixpath import normpath
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.errors import ConfigError
-from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
-from lorimer.tools.encode import plain
+from lorimer.tools.policy.effects import Place, call_of
+from lorimer.tools.policy.engine import NOBODY, Decision, Rules, decide, visible
+from lorimer.tools.policy.modes import Action, Mode
+from lorimer.tools.policy.rules import Rule, bind, text_of_argument
 from lorimer.tools.registry import Entry
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
 
-_RULE: Final = re.compile(r"([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
 _MAX_SUGGESTION: Final = 300
+_NOBODY: Final = "no rule allows it and nobody is there to ask"
 
 
 @record
@@ -38,74 +35,70 @@ class Verdict:
     by: str = ""
     """`rule ...` or `approved`; "" for a plain allow. Of a refusal: who or what said no."""
     remedy: str = ""
-    """The rule that would allow a refused call."""
+    """The rule that would allow a refused call; "": none would."""
+    code: str = ""
+    """Of a refusal: the reason, of `policy/engine.py`."""
 
 
 PLAIN_ALLOW: Final = Verdict(True)
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Allows calls of one tool.
+class Policy:
+    """The rules and the mode of one toolset. Immutable; shared by runs."""
 
-    `input` maps arguments to what they must be, the key "" standing for the tool's subject (the
-    command of Bash, the path of Write); arguments it does not name may be anything. None: every
-    call. Values are compared as they are, paths relative to the working directory; with
-    `pattern` they are shell patterns (`*`, `?`, `[...]`; `*` also matches `/`, never `..`). A
-    pattern over the command of Bash allows whatever a shell makes of it.
-    """
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        mode: Mode,
+        working_dir: Path | None,
+        roots: Iterable[Path] = (),
+        *,
+        isolated: bool = False,
+    ) -> None:
+        self.rules = Rules(rules, Place.of(working_dir, roots))
+        self.mode = mode
+        self.isolated = isolated
 
-    tool: str
-    input: Mapping[str, str] | None = field(default=None, hash=False)
-    pattern: bool = False
-    verdict: Verdict = field(init=False, repr=False, compare=False)
-    """On the calls that it allows."""
+    def check(self, entries: Iterable[Entry]) -> None:
+        """Raises ConfigError for a rule that cannot be about the tool that it names."""
+        for entry in entries:
+            for rule in self.rules.about(entry):
+                bind(rule, entry, self.rules.place)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "verdict", Verdict(True, f"rule {self}"))
+    def visible(self, entry: Entry) -> bool:
+        """The model is shown this tool, and may call it."""
+        return visible(entry, self.rules, self.mode)
 
-    @classmethod
-    def parse(cls, text: str, *, pattern: bool = False) -> Rule:
-        """From `Tool` or `Tool(subject)`, e.g. `Bash(python analyse.py)`, `Write(report.md)`.
-
-        What is between the parentheses is taken literally, spaces and `*` included, unless
-        `pattern`. Raises ConfigError.
-        """
-        found = _RULE.fullmatch(text)
-        if found is None:
-            raise ConfigError(
-                f"{text!r} is not a rule: write Tool or Tool(subject), e.g. Bash(python x.py)"
-            )
-        subject: str | None = found[2]
-        return cls(found[1], None if subject is None else {"": subject}, pattern)
-
-    def __str__(self) -> str:
-        if self.input is None:
-            return self.tool
-        inner = ", ".join([f"{k}={v}" if k else v for k, v in self.input.items()])
-        return f"{self.tool}({inner})"
-
-    def allows(self, entry: Entry, input: ToolInput, working_dir: Path | None) -> bool:
-        """This call is one of those that the rule is about."""
-        if self.tool != entry.spec.name:
+    def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
+        """No rule tightens the tool, and either the caller put it here, or it only reads what is
+        open to tools anyway."""
+        if self.rules.of(entry).tightened:
             return False
-        for name, wanted in (self.input or {}).items():
-            argument = name or entry.tool.subject
-            if not argument or argument not in input:
-                return False
-            actual = _as_text(entry, argument, input[argument], working_dir)
-            pattern = self.pattern
-            if argument in entry.tool.paths:
-                wanted = relative(wanted, working_dir)
-                pattern = pattern and ".." not in PurePosixPath(actual).parts
-            if actual != wanted and not (pattern and fnmatchcase(actual, wanted)):
+        return entry.granted or (entry.effects <= {"read"} and self._inside(entry, input))
+
+    def _inside(self, entry: Entry, input: ToolInput) -> bool:
+        """Its paths are beneath the workspace as they are spelled; where links lead is held by the
+        opened roots."""
+        for name in entry.tool.paths:
+            path = input.get(name)
+            if not isinstance(path, str) or not (".." in path or path.startswith("/")):
+                continue
+            if ".." in path.split("/") or not self.rules.place.holds(path):
                 return False
         return True
 
+    def decide(self, entry: Entry, input: ToolInput, *, tainted: bool) -> Decision:
+        """See `policy.engine.decide`."""
+        call = call_of(entry, input, self.rules.place)
+        return decide(call, self.rules, self.mode, tainted=tainted, isolated=self.isolated)
 
-def needs_no_rule(entry: Entry) -> bool:
-    """The caller put the tool here, or it only reads what is open to tools anyway."""
-    return entry.granted or entry.effects <= {"read"}
+    def suggestion(self, entry: Entry, input: ToolInput) -> str:
+        """The narrowest rule that would allow this call, as text."""
+        name, subject = entry.spec.name, entry.tool.subject
+        if not subject or subject not in input:
+            return name
+        text = text_of_argument(entry, subject, input[subject], self.rules.place)
+        return f"{name}({text})" if len(text) <= _MAX_SUGGESTION else name
 
 
 async def permit(
@@ -113,50 +106,34 @@ async def permit(
     input: ToolInput,
     key: str,
     *,
-    rules: Sequence[Rule],
+    policy: Policy,
     approver: Approver | None,
-    working_dir: Path | None,
     run: RunContext,
 ) -> Verdict:
-    """Decide one call of a tool that needs a rule. A person's answer is recorded (effect
-    `approval`), so that a resumed run does not ask again."""
-    if run.recorded("effect", f"approval:{key}") is None:  # else somebody has answered
-        for rule in rules:
-            if rule.allows(entry, input, working_dir):
-                return rule.verdict
-    remedy = suggestion(entry, input, working_dir)
+    """Decide one call that needs a decision. A person's answer is recorded (effect `approval`), so
+    that a resumed run does not ask again; what is denied now is not lifted by an older answer."""
+    decision = policy.decide(entry, input, tainted=bool(run.strangers))
+    nobody = decision.code == NOBODY
+    if decision.action is Action.DENY and not nobody:
+        return Verdict(False, decision.by, "", decision.code)
+    answered = run.recorded("effect", f"approval:{key}") is not None
+    if decision.action is Action.ALLOW and not answered:
+        return PLAIN_ALLOW if entry.granted else Verdict(True, decision.by)
+    remedy = policy.suggestion(entry, input)
     asked = run.recorded("effect.intent", f"approval:{key}") is not None
-    if approver is None and not asked:
-        return Verdict(False, "no rule allows it and nobody is there to ask", remedy)
-    said_no = await ask(approver or AskLater(), entry, input, key, run)
-    return Verdict(False, said_no, remedy) if said_no else Verdict(True, "approved")
+    if (approver is None or nobody) and not asked:
+        by = f"{decision.rules[0].title}, and nobody is there to ask" if decision.rules else _NOBODY
+        return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
+    who = AskLater() if nobody or approver is None else approver
+    said_no = await ask(who, entry, input, key, _why(entry, decision), run)
+    if said_no:
+        return Verdict(False, said_no, remedy, "policy.person")
+    return Verdict(True, "approved")
 
 
-def suggestion(entry: Entry, input: ToolInput, working_dir: Path | None) -> str:
-    """The narrowest rule that would allow this call, as text."""
-    name, subject = entry.spec.name, entry.tool.subject
-    if not subject or subject not in input:
-        return name
-    text = _as_text(entry, subject, input[subject], working_dir)
-    return f"{name}({text})" if len(text) <= _MAX_SUGGESTION else name
-
-
-def relative(path: str, working_dir: Path | None) -> str:
-    """A path for comparison: relative to the working directory where it is beneath it. One with
-    `..` stays as it is, because what it means depends on links."""
-    if ".." in PurePosixPath(path).parts:
-        return path
-    path = normpath(path)
-    if working_dir is not None and PurePosixPath(path).is_relative_to(working_dir.as_posix()):
-        return PurePosixPath(path).relative_to(working_dir.as_posix()).as_posix()
-    return path
-
-
-def _as_text(entry: Entry, argument: str, value: JSON, working_dir: Path | None) -> str:
-    if isinstance(value, str):
-        text = value
-    elif type(value) is int and abs(value) < 2**63:  # as JSON, but in a tenth of the time
-        text = str(value)
-    else:
-        text = dumps(plain(value))
-    return relative(text, working_dir) if argument in entry.tool.paths else text
+def _why(entry: Entry, decision: Decision) -> str:
+    """Why a person is asked, in words."""
+    effects = f"may {', '.join(sorted(entry.effects))}"
+    if decision.rules:
+        return f"{effects}; {decision.rules[0].title}"
+    return f"{effects}; {decision.why or 'no rule of yours covers it'}"

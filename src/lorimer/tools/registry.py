@@ -84,6 +84,10 @@ class ToolRegistry:
         """The tool of that name with all that was prepared for it, or None."""
         return self._entries.get(name)
 
+    def entries(self) -> list[Entry]:
+        """All of them, in order of registration."""
+        return list(self._entries.values())
+
     @property
     def names(self) -> list[str]:
         """In order of registration."""

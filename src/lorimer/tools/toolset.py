@@ -10,7 +10,9 @@ from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
-from lorimer.tools.permissions import Rule, needs_no_rule
+from lorimer.tools.permissions import Policy
+from lorimer.tools.policy.modes import Mode
+from lorimer.tools.policy.rules import Rule
 from lorimer.tools.registry import ToolRegistry
 from lorimer.tools.results import Spill
 from lorimer.tools.threads import Threads
@@ -27,7 +29,9 @@ class Toolset:
     `files` are the files that tools may touch (the caller opened them and closes them);
     `working_dir` is where commands start, and what paths in rules are relative to; left out, it
     is the first root of `files`. Results too long for the model go to `spill`; left out, to
-    files in `.lorimer/results` beneath the working directory, or nowhere without `files`.
+    files in `.lorimer/results` beneath the working directory, or nowhere without `files`. `mode`
+    is what becomes of calls that no rule is about: `policy/modes.py`. Raises ConfigError for a
+    rule that cannot be, and for an unknown mode.
 
     Programs that tools start are sandboxed: only the working directory and the roots of `files`
     are writable for them, `hidden` and where keys are kept by custom is not there, and there is
@@ -39,6 +43,7 @@ class Toolset:
         registry: ToolRegistry,
         *,
         rules: Iterable[Rule | str] = (),
+        mode: Mode | str = Mode.DEFAULT,
         approver: Approver | None = None,
         files: RootedFiles | None = None,
         working_dir: Path | str | None = None,
@@ -48,7 +53,6 @@ class Toolset:
         hidden: Iterable[Path] = (),
     ) -> None:
         self.registry = registry
-        self.rules = tuple([Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules])
         self.approver = approver
         self.files = files
         if working_dir is None:
@@ -58,25 +62,54 @@ class Toolset:
         folders = [] if self.working_dir is None else [self.working_dir]
         folders += files.roots if files is not None else ()
         self.sandbox = sandbox_for(sandbox, writable=folders, network=network, hidden=tuple(hidden))
+        self.policy = Policy(
+            [Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules],
+            Mode.named(mode) if isinstance(mode, str) else mode,
+            self.working_dir,
+            files.roots if files is not None else (),
+        )
+        self.policy.check(registry.entries())
         self.threads = Threads()
         self.spill = spill
-        self._specs: tuple[ToolSpec, ...] = ()
+        self.strangers: frozenset[str] = frozenset()
+        """Tools whose results are words of strangers."""
+        self._shown: tuple[ToolSpec, ...] = ()
         self._version = -1
 
     def specs(self) -> tuple[ToolSpec, ...]:
-        """What the model is shown. The same tuple until the registry changes."""
+        """What the model is shown: all but what it may never call. The same tuple until the
+        registry changes."""
         if self._version != self.registry.version:
             self._version = self.registry.version
-            self._specs = self.registry.specs()
-        return self._specs
+            entries = self.registry.entries()
+            self._shown = tuple([each.spec for each in entries if self.policy.visible(each)])
+            self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
+        return self._shown
+
+    def names(self) -> list[str]:
+        """Of the tools that the model is shown."""
+        return [spec.name for spec in self.specs()]
 
     def concurrency_safe(self, use: ToolUse) -> bool:
         """This call may run beside its neighbours; not one that a person might be asked about."""
         entry = self.registry.entry(use.name)
         if entry is None or not entry.concurrency_safe:
             return False
-        return self.approver is None or needs_no_rule(entry)
+        return self.approver is None or self.policy.needs_no_decision(entry, dict(use.input))
 
     async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
-        return await dispatch(self, use, index, state.run)
+        self.specs()
+        run = state.run
+        if run.strangers is None:  # once a run: what earlier ones brought in
+            run.strangers = _heard(self.strangers, state) if self.strangers else set()
+        return await dispatch(self, use, index, run)
+
+
+def _heard(strangers: frozenset[str], state: PipelineState) -> set[str]:
+    return {
+        block.name
+        for message in state.messages
+        for block in message.content
+        if isinstance(block, ToolUse) and block.name in strangers
+    }

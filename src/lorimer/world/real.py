@@ -12,7 +12,7 @@ from time import monotonic as monotonic_clock
 from time import time as wall_clock
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.world import Finished, Isolation, ProcessLimits, Sandbox
+from lorimer.core.world import Finished, Isolation, ProcessLimits, Reach, Sandbox
 
 if TYPE_CHECKING:
     import ssl
@@ -71,15 +71,26 @@ class RealWorld:
         """
         import httpx2  # a tenth of the start-up time: only for those who call out
 
-        if self._tls is None:
-            self._tls = httpx2.create_ssl_context()
         return httpx2.AsyncClient(
-            verify=self._tls,
+            verify=self._trust(),
             timeout=None,
             trust_env=self._proxies,
             follow_redirects=False,
             limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         )
+
+    def guarded_http(self, reach: Reach = Reach()) -> httpx2.AsyncClient:
+        """A client that connects to checked addresses only, and obeys no proxy."""
+        from lorimer.world.guarded import guarded_client  # as above
+
+        return guarded_client(reach, self._trust())
+
+    def _trust(self) -> ssl.SSLContext:
+        import httpx2  # as above
+
+        if self._tls is None:
+            self._tls = httpx2.create_ssl_context()
+        return self._tls
 
     async def spawn(
         self,

@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
-from lorimer.core.world import Finished, ProcessLimits
+from lorimer.core.world import Finished, ProcessLimits, Reach
 
 if TYPE_CHECKING:
     import httpx2
@@ -46,6 +46,10 @@ class RecordedWorld:
         return Random(0 if seed is None else seed)
 
     def http(self) -> httpx2.AsyncClient:
+        """Raises JournalError."""
+        raise _refusal("open a connection")
+
+    def guarded_http(self, reach: Reach = Reach()) -> httpx2.AsyncClient:
         """Raises JournalError."""
         raise _refusal("open a connection")
 

@@ -16,6 +16,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "Glob": "lorimer.tools.builtin.glob:Glob",
     "Grep": "lorimer.tools.builtin.grep:Grep",
     "Bash": "lorimer.tools.builtin.bash:Bash",
+    "WebFetch": "lorimer.tools.builtin.web_fetch:WebFetch",
 }
 """Name -> `"module:Class"`."""
 
@@ -23,6 +24,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "filesystem": ("Read", "Write", "Edit", "Glob", "Grep"),
     "readonly": ("Read", "Glob", "Grep"),
     "shell": ("Bash",),
+    "web": ("WebFetch",),
     "*": tuple(CATALOGUE),
 }
 """Names for several at once."""

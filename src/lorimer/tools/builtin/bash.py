@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import Any, Final
 
-from lorimer.core.jsonable import JSON, clean
+from lorimer.core.jsonable import JSON
 from lorimer.core.world import Isolation, ProcessLimits, Sandbox
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.shell.words import by_bash, start_of
 
 DEFAULT_MS: Final = 120_000
 MAX_MS: Final = 600_000
@@ -20,6 +22,8 @@ _REFUSED: Final = re.compile(
     "|connection refused",
     re.IGNORECASE,
 )
+_NOT_STARTED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC})
+"""No such program, or a script that says no interpreter: bash tells it, or knows better."""
 
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -39,7 +43,8 @@ _SCHEMA: Final[dict[str, Any]] = {
 
 
 class Bash(Tool):
-    """One command in a fresh bash, without start-up files and without input.
+    """One command line in a fresh bash, without start-up files and without input; a simple command
+    is started without a shell.
 
     It starts in the working directory with a clean environment; at the end, at its time-out and
     when the run is cancelled, everything that it started is ended too. It is sandboxed as the
@@ -55,6 +60,7 @@ class Bash(Tool):
     )
     input_schema = _SCHEMA
     subject = "command"
+    commands = frozenset({"command"})
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """See the class. Any exit code but 0 is an error result, and so is a time-out."""
@@ -63,13 +69,16 @@ class Bash(Tool):
         # a little less than the host allows, so that the process is ended by who counts for it
         most = context.timeout_s - min(2.0, context.timeout_s / 10)
         timeout_s = min(input.get("timeout", DEFAULT_MS) / 1000, most)
-        argv = ["bash", "--noprofile", "--norc", "-c", clean(input["command"])]
+        limits = ProcessLimits(timeout_s, MAX_OUTPUT_BYTES, context.sandbox)
+        argv = start_of(input["command"])
         try:
-            done = await context.world.spawn(
-                argv,
-                cwd=context.working_dir,
-                limits=ProcessLimits(timeout_s, MAX_OUTPUT_BYTES, context.sandbox),
-            )
+            try:
+                done = await context.world.spawn(argv, cwd=context.working_dir, limits=limits)
+            except OSError as error:
+                if error.errno not in _NOT_STARTED:
+                    raise
+                argv = by_bash(argv)
+                done = await context.world.spawn(argv, cwd=context.working_dir, limits=limits)
         except OSError as error:
             return ToolResult(f"bash could not be started: {error}", is_error=True)
         output = done.output.decode("utf-8", "replace")

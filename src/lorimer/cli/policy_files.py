@@ -1,0 +1,166 @@
+"""The files of rules that stand besides a command's own: the operator's, the user's, and the
+workspace's, which allows nothing until somebody has looked at it as it is now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lorimer.cli.fail import Fault
+from lorimer.cli.store import data_directory
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON
+from lorimer.tools.policy.files import Said, check, read
+from lorimer.tools.policy.modes import Mode
+from lorimer.tools.policy.sources import Source
+
+if TYPE_CHECKING:
+    from lorimer.tools.base import Tool
+    from lorimer.tools.policy.rules import Rule
+
+MANAGED: Final = Path("/etc/lorimer/permissions.toml")
+PROJECT: Final = Path(".lorimer") / "permissions.toml"
+_AS_ROOT: Final = "LORIMER_BYPASS_AS_ROOT"
+_MAX_BYTES: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the files come to."""
+
+    rules: tuple[Rule, ...]
+    mode: Mode | None
+    forbids_bypass: bool
+    notes: tuple[str, ...]
+    """For the person: what is not in force, and why."""
+
+
+def user_file() -> Path:
+    """`permissions.toml` in the user's directory for settings, by the custom of the system."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        given = os.environ.get("XDG_CONFIG_HOME", "")
+        base = Path(given) if os.path.isabs(given) else Path.home() / ".config"
+    return base / "lorimer" / "permissions.toml"
+
+
+def standing(workspace: Path) -> Standing:
+    """The rules of all files for runs in a workspace. Raises ConfigError for one that cannot be
+    read: rules that nobody can read are not left out."""
+    managed = _said(MANAGED, Source.MANAGED)
+    user = _said(user_file(), Source.USER)
+    path = workspace / PROJECT
+    text = _text(path)
+    project = Said()
+    notes: tuple[str, ...] = ()
+    if text is not None:
+        project = _read(text, path, Source.PROJECT, trusted=is_trusted(path, text))
+    if project.untrusted:
+        notes = (
+            f"{path} would allow {', '.join(map(str, project.untrusted[:3]))}"
+            f"{' and more' if len(project.untrusted) > 3 else ''}; nobody has trusted it as it is "
+            "now: lorimer permissions trust",
+        )
+    return Standing(
+        (*managed.rules, *user.rules, *project.rules),
+        user.mode or managed.mode,
+        managed.forbids_bypass,
+        notes,
+    )
+
+
+def mode_of(given: str | None, found: Standing, *, attended: bool) -> Mode:
+    """The mode of a run: what the command line says, else the files, else `default` where somebody
+    can be asked, and `dontAsk` where not. Raises Fault for a bypass that is not to be."""
+    if given is None:
+        return found.mode or (Mode.DEFAULT if attended else Mode.DONT_ASK)
+    mode = Mode.named(given)
+    if mode is Mode.BYPASS and found.forbids_bypass:
+        raise Fault(f"--permission-mode bypass is forbidden by {MANAGED}")
+    if mode is Mode.BYPASS and os.geteuid() == 0 and os.environ.get(_AS_ROOT) != "1":
+        raise Fault(
+            "--permission-mode bypass as root: nothing at all would hold a command back",
+            hint=f"Run as another user; or, in a container made for it, set {_AS_ROOT}=1.",
+        )
+    return mode
+
+
+def shipped(name: str) -> Tool | None:
+    """The shipped tool of that name."""
+    from lorimer.tools.builtin import CATALOGUE, builtin_tools
+
+    return builtin_tools([name])[0] if name in CATALOGUE else None
+
+
+def is_trusted(path: Path, text: str) -> bool:
+    """Somebody has trusted the file at `path` with exactly this content."""
+    return _trusted().get(str(path.resolve())) == _digest(text)
+
+
+def trust(path: Path) -> str:
+    """Trust a project's file as it is now; its text. Raises Fault when there is none."""
+    text = _text(path)
+    if text is None:
+        raise Fault(f"there is no file {path}", hint=f"Rules of a project stand in {PROJECT}.")
+    _read(text, path, Source.PROJECT, trusted=True)
+    known = {**_trusted(), str(path.resolve()): _digest(text)}
+    target = _trust_file()
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = target.with_suffix(f".{os.getpid()}")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(known, file, indent=1)
+    partial.replace(target)
+    return text
+
+
+def _trust_file() -> Path:
+    return data_directory() / "trusted.json"
+
+
+def _trusted() -> dict[str, JSON]:
+    text = _text(_trust_file())
+    if text is None:
+        return {}
+    try:
+        found: JSON = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}  # nothing is trusted
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _said(path: Path, source: Source) -> Said:
+    text = _text(path)
+    return Said() if text is None else _read(text, path, source, trusted=True)
+
+
+def _read(text: str, path: Path, source: Source, *, trusted: bool) -> Said:
+    said = read(text, str(path), source, shipped, trusted=trusted)
+    check((*said.rules, *said.untrusted), shipped, str(path))
+    return said
+
+
+def _text(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+    if len(raw) > _MAX_BYTES:
+        raise ConfigError(f"{path} is larger than {_MAX_BYTES:,} bytes")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text") from None

@@ -1,0 +1,257 @@
+"""What one call would touch: its effects, and the paths, hosts and commands among its arguments,
+each in the one form that rules are compared with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from os.path import normpath
+from stat import S_ISLNK
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import urlsplit
+
+from lorimer.core.jsonable import JSON, clean
+from lorimer.core.record import record
+from lorimer.tools.shell.parse import Parsed, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lorimer.tools.base import ToolInput
+    from lorimer.tools.registry import Entry
+
+
+class Kind(Enum):
+    """An effect, and where it goes. The value is how people are told."""
+
+    READ = "read"
+    READ_OUTSIDE = "read outside"
+    SECRET = "secret"
+    WRITE = "write"
+    WRITE_OUTSIDE = "write outside"
+    EXEC = "exec"
+    NET = "net"
+    SEND = "send"
+    POLICY = "policy"
+    PROTECTED = "protected path"
+
+
+_PLAIN: Final[Mapping[str, Kind]] = MappingProxyType(
+    {kind.value: kind for kind in Kind if " " not in kind.value}
+)
+
+EFFECT_OF: Final[Mapping[Kind, str]] = MappingProxyType(
+    {
+        **{kind: name for name, kind in _PLAIN.items()},
+        Kind.READ_OUTSIDE: "read",
+        Kind.WRITE_OUTSIDE: "write",
+        Kind.PROTECTED: "policy",
+    }
+)
+"""The declared effect that each is a case of."""
+
+_PROTECTED: Final = frozenset(
+    ".git .hg .svn .lorimer .claude .mcp.json .vscode .idea .husky .ssh .gnupg .bashrc "
+    ".bash_profile .bash_login .bash_logout .profile .zshrc .zshenv .zprofile "
+    ".gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
+)
+"""Names of files and folders that decide what runs, or what is allowed, later on."""
+
+_CHANGES_FOLDER: Final = frozenset({"cd", "pushd", "popd"})
+
+
+@record
+class Place:
+    """Where paths are: absolute folders, without a slash at their end."""
+
+    workspace: str = ""
+    """Where relative paths begin, as it really lies. "": nowhere, so no path is inside."""
+    roots: tuple[str, ...] = ()
+    """Folders that are the workspace: what is beneath them is inside."""
+    home: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    """Other names of these folders, and what they are."""
+
+    @classmethod
+    def of(cls, working_dir: Path | None, roots: Iterable[Path] = ()) -> Place:
+        """The place of a toolset."""
+        given = [*([working_dir] if working_dir is not None else []), *roots]
+        folders = {os.path.abspath(folder): os.path.realpath(folder) for folder in given}
+        start = os.path.realpath(working_dir) if working_dir is not None else ""
+        links = tuple([(name, real) for name, real in folders.items() if name != real])
+        return cls(start, tuple(set(folders.values())), os.path.expanduser("~"), links)
+
+    def canonical(self, path: str) -> str:
+        """An absolute path with its folder named as it really lies."""
+        for name, real in self.links:
+            if path == name or path.startswith(f"{name}/"):
+                return real + path[len(name) :]
+        return path
+
+    def holds(self, path: str) -> bool:
+        """This absolute path is one of the roots or beneath one."""
+        path = self.canonical(path)
+        return any(path == root or path.startswith(f"{root}/") for root in self.roots)
+
+
+@record
+class PathUse:
+    """A path among the arguments, or one that a shell opens."""
+
+    argument: str
+    text: str
+    """As it was asked for."""
+    forms: tuple[str, ...]
+    """Absolute: as it is spelled, and where it really leads. Empty: nobody can say."""
+    climbs: bool
+    """`..` is in it, so what it means depends on links."""
+
+
+@record
+class HostUse:
+    """A host that would be spoken to; "" when the URL cannot be read."""
+
+    argument: str
+    host: str
+    port: int | None
+
+
+@record
+class CommandUse:
+    """A command line for a shell."""
+
+    argument: str
+    text: str
+    parsed: Parsed
+
+
+Resource: TypeAlias = PathUse | HostUse | CommandUse
+
+
+@record
+class Call:
+    """One call as the engine sees it."""
+
+    entry: Entry
+    input: ToolInput
+    kinds: frozenset[Kind]
+    resources: tuple[Resource, ...] = ()
+
+
+def call_of(entry: Entry, input: ToolInput, place: Place) -> Call:
+    """Bring a call's arguments into the form that rules are compared with. Looks where links
+    lead, and touches nothing."""
+    tool = entry.tool
+    resources: list[Resource] = []
+    for name in tool.paths:
+        resources.extend(path_use(name, text, place) for text in _texts(input.get(name)) if text)
+    for name in tool.urls:
+        resources.extend(host_use(name, text) for text in _texts(input.get(name)))
+    for name in tool.commands:
+        for text in _texts(input.get(name)):
+            text = clean(text)
+            resources.append(CommandUse(name, text, parse(text)))
+    paths = [resource for resource in resources if isinstance(resource, PathUse)]
+    kinds = kinds_of(entry.effects, paths, place)
+    if tool.commands:  # it may do anything, but what it *is* is the start of programs
+        kinds -= {Kind.POLICY}
+    return Call(entry, input, kinds, tuple(resources))
+
+
+def kinds_of(effects: Iterable[str], paths: Sequence[PathUse], place: Place) -> frozenset[Kind]:
+    """The effects of a call, told apart by where they go. A write without a path may go
+    anywhere."""
+    kinds: set[Kind] = set()
+    inside = all(_inside(path, place) for path in paths)
+    for effect in effects:
+        if effect == "read":
+            kinds.add(Kind.READ if inside else Kind.READ_OUTSIDE)
+        elif effect == "write":
+            kinds.add(Kind.WRITE if inside and paths else Kind.WRITE_OUTSIDE)
+            if any(_protected(path, place) for path in paths):
+                kinds.add(Kind.PROTECTED)
+        else:
+            kinds.add(_PLAIN[effect])
+    return frozenset(kinds)
+
+
+def path_use(argument: str, text: str, place: Place, *, moved: bool = False) -> PathUse:
+    """`moved`: what runs before it changes the folder that it is relative to."""
+    absolute = text.startswith("/")
+    climbs = ".." in text and ".." in text.split("/")
+    if "\0" in text or (not absolute and (moved or not place.workspace)):
+        return PathUse(argument, text, (), climbs)
+    asked = text if absolute else f"{place.workspace}/{text}"
+    spelled = normpath(asked)
+    if spelled.startswith("//"):
+        spelled = spelled[1:]
+    spelled = place.canonical(spelled)
+    real = os.path.realpath(asked) if climbs else _real(spelled, place)
+    return PathUse(argument, text, (spelled,) if real == spelled else (spelled, real), climbs)
+
+
+def _real(path: str, place: Place) -> str:
+    """Where a normal path leads. Of one in the workspace only what is beneath it is looked at."""
+    root = f"{place.workspace}/"
+    if not place.workspace or not path.startswith(root):
+        return os.path.realpath(path)
+    at = len(root)
+    while True:
+        at = path.find("/", at)
+        upto = path if at < 0 else path[:at]
+        try:
+            if S_ISLNK(os.lstat(upto).st_mode):
+                return os.path.realpath(path)
+        except OSError:
+            return path  # nothing is there, so nothing leads away
+        if at < 0:
+            return path
+        at += 1
+
+
+def host_use(argument: str, text: str) -> HostUse:
+    """As `lorimer.world.guarded.parse_url` reads it where it reads it at all."""
+    try:
+        parts = urlsplit(text)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return HostUse(argument, "", None)
+    if parts.scheme not in ("http", "https") or "\\" in text or not host.isascii():
+        return HostUse(argument, "", None)
+    return HostUse(argument, host, port or (443 if parts.scheme == "https" else 80))
+
+
+def redirected(use: CommandUse, place: Place) -> list[tuple[str, PathUse]]:
+    """The files that a command line reads and writes through the shell: `Read` or `Write`, and
+    the path."""
+    found: list[tuple[str, PathUse]] = []
+    moved = False
+    for command in use.parsed.commands:
+        for redirect in command.redirects:
+            tool = "Write" if redirect.writes else "Read"
+            found.append((tool, path_use("file_path", redirect.path, place, moved=moved)))
+        moved = moved or not _CHANGES_FOLDER.isdisjoint(command.argv)
+    return found
+
+
+def _inside(path: PathUse, place: Place) -> bool:
+    return bool(path.forms) and all(place.holds(form) for form in path.forms)
+
+
+def _protected(path: PathUse, place: Place) -> bool:
+    for form in path.forms:
+        beneath = next((root for root in place.roots if form.startswith(f"{root}/")), "")
+        parts = form[len(beneath) :].lower().split("/")
+        if not _PROTECTED.isdisjoint(parts):
+            return True
+    return False
+
+
+def _texts(value: JSON) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [item for item in value if isinstance(item, str)]
+    return []

@@ -1,0 +1,165 @@
+"""Files of rules: what they may hold, and that each says only what its source may say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from lorimer.core.documents import parse
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.jsonable import JSON
+from lorimer.tools.base import Tool
+from lorimer.tools.policy.effects import Place, call_of
+from lorimer.tools.policy.index import Side
+from lorimer.tools.policy.modes import Action, Mode
+from lorimer.tools.policy.rules import Rule, bind
+from lorimer.tools.policy.sources import SOURCES, Source
+from lorimer.tools.registry import Entry, ToolRegistry
+
+_ACTIONS: Final[Mapping[str, Action]] = {
+    "deny": Action.DENY,
+    "ask": Action.ASK,
+    "allow": Action.ALLOW,
+}
+_SOMEWHERE: Final = Place("/workspace", ("/workspace",), "/home/you")
+"""Where examples are tried: relative paths will do for them."""
+_FIELDS: Final = (*_ACTIONS, "rule", "mode", "forbid_bypass")
+_RULE_FIELDS: Final = (*_ACTIONS, "reason", "match", "not_match")
+
+Lookup: TypeAlias = Callable[[str], Tool | None]
+"""The tool of a name, to try the examples of a rule on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What one file says."""
+
+    rules: tuple[Rule, ...] = ()
+    mode: Mode | None = None
+    forbids_bypass: bool = False
+    untrusted: tuple[Rule, ...] = ()
+    """What it would allow if somebody trusted it."""
+
+
+def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool = True) -> Said:
+    """The rules of a file, in TOML, every example tried. `where` names it in errors.
+
+    Raises ConfigError for anything that is not understood, for an example that a rule does not
+    keep, and for what the source may not say.
+    """
+    data: Mapping[str, JSON] = parse(text, ".toml", where) if text.strip() else {}
+    says = SOURCES[source]
+    for name in data:
+        if name not in _FIELDS:
+            raise ConfigError(f"{where}: there is no field {name!r}{nearest(name, _FIELDS)}")
+    rules: list[Rule] = []
+    for name, action in _ACTIONS.items():
+        texts = _texts(data.get(name, []), f"{where}: {name}")
+        rules.extend([_rule(text, f"{where}: {name}", action, source) for text in texts])
+    tables = data.get("rule", [])
+    if not isinstance(tables, Sequence) or isinstance(tables, str):
+        raise ConfigError(f"{where}: rule has to be a list of tables, [[rule]]")
+    rules.extend(
+        [_table(each, f"{where}: rule {at}", source, lookup) for at, each in enumerate(tables, 1)]
+    )
+    allowed = tuple([rule for rule in rules if rule.action is Action.ALLOW])
+    if allowed and says.allow == "never":
+        raise ConfigError(
+            f"{where}: allows {allowed[0]}, and a {source.value} can only deny and ask"
+        )
+    if allowed and says.allow == "exact" and not all(rule.exact for rule in allowed):
+        raise ConfigError(f"{where}: a {source.value} allows single calls only, word for word")
+    held = says.allow == "trusted" and not trusted
+    return Said(
+        tuple([rule for rule in rules if not held or rule.action is not Action.ALLOW]),
+        _mode(data, where, source),
+        _forbids_bypass(data, where, source),
+        allowed if held else (),
+    )
+
+
+def _mode(data: Mapping[str, JSON], where: str, source: Source) -> Mode | None:
+    name = data.get("mode")
+    if name is None:
+        return None
+    if not SOURCES[source].mode:
+        raise ConfigError(f"{where}: a {source.value} sets no mode")
+    mode = Mode.named(str(name))
+    if mode is Mode.BYPASS:
+        raise ConfigError(
+            f"{where}: the mode bypass stands in no file", hint="Say --permission-mode bypass."
+        )
+    return mode
+
+
+def _forbids_bypass(data: Mapping[str, JSON], where: str, source: Source) -> bool:
+    given = data.get("forbid_bypass", False)
+    if not isinstance(given, bool):
+        raise ConfigError(f"{where}: forbid_bypass is true or false")
+    if given and source is not Source.MANAGED:
+        raise ConfigError(f"{where}: only the managed file says forbid_bypass")
+    return given
+
+
+def _texts(value: JSON, where: str) -> list[str]:
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return [str(item) for item in value]
+    raise ConfigError(f"{where} has to be a list of texts")
+
+
+def _rule(text: str, where: str, action: Action, source: Source, reason: str = "") -> Rule:
+    try:
+        return Rule.parse(text, pattern=True, action=action, source=source, reason=reason)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}", hint=error.hint) from None
+
+
+def _table(table: JSON, where: str, source: Source, lookup: Lookup) -> Rule:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} has to be a table")
+    for name in table:
+        if name not in _RULE_FIELDS:
+            raise ConfigError(f"{where}: there is no field {name!r}{nearest(name, _RULE_FIELDS)}")
+    said = [name for name in _ACTIONS if name in table]
+    if len(said) != 1 or not isinstance(table[said[0]], str):
+        raise ConfigError(f"{where} has to say one of {', '.join(_ACTIONS)}, and of what")
+    text, reason = str(table[said[0]]), table.get("reason", "")
+    if not isinstance(reason, str):
+        raise ConfigError(f"{where}: reason has to be text")
+    rule = _rule(text, where, _ACTIONS[said[0]], source, reason)
+    for name, wanted in (("match", True), ("not_match", False)):
+        for example in _texts(table.get(name, []), f"{where}: {name}"):
+            if _fits(rule, example, where, lookup) is not wanted:
+                what = "does not match" if wanted else "matches"
+                raise ConfigError(f"{where}: {rule} {what} its example {example!r}")
+    return rule
+
+
+def _entry(tool: Tool) -> Entry:
+    registry = ToolRegistry()
+    registry.register(tool, granted=False)
+    return registry.entries()[0]
+
+
+def _fits(rule: Rule, example: str, where: str, lookup: Lookup) -> bool:
+    """`example` is what the tool's subject would be."""
+    tool = lookup(rule.tool)
+    if tool is None or not tool.subject:
+        raise ConfigError(f"{where}: examples go with a tool that is here and has a subject")
+    entry = _entry(tool)
+    call = call_of(entry, {tool.subject: example}, _SOMEWHERE)
+    side = Side([bind(rule, entry, _SOMEWHERE)], entry, _SOMEWHERE)
+    return bool(side.certain(call) if rule.action is Action.ALLOW else side.possible(call))
+
+
+def check(rules: Iterable[Rule], lookup: Lookup, where: str) -> None:
+    """Raises ConfigError for a rule that its tool cannot have."""
+    for rule in rules:
+        tool = lookup(rule.tool)
+        if tool is None:
+            continue
+        try:
+            bind(rule, _entry(tool), _SOMEWHERE)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {rule}: {error}", hint=error.hint) from None

@@ -1,0 +1,75 @@
+"""What happens to effects that no rule is about: one table, by effect and mode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, IntEnum
+from types import MappingProxyType
+from typing import Final
+
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.tools.policy.effects import Kind
+
+
+class Action(IntEnum):
+    """What a rule, a mode, or the engine says of a call; the smaller is the stricter."""
+
+    DENY = 0
+    ASK = 1
+    ALLOW = 2
+
+
+class Mode(Enum):
+    """How much may happen without a rule."""
+
+    PLAN = "plan"
+    """Looking only: whatever may change something is not even shown to the model."""
+    DEFAULT = "default"
+    ACCEPT_EDITS = "acceptEdits"
+    SANDBOXED = "sandboxed"
+    """As acceptEdits; commands too, where a sandbox of level 2 without network holds them."""
+    DONT_ASK = "dontAsk"
+    """Nobody is there: what would be asked is refused."""
+    BYPASS = "bypass"
+
+    @classmethod
+    def named(cls, name: str) -> Mode:
+        """Raises ConfigError, telling the nearest."""
+        for mode in cls:
+            if mode.value == name:
+                return mode
+        known = [mode.value for mode in cls]
+        raise ConfigError(
+            f"there is no permission mode {name!r}{nearest(name, known)}",
+            hint=f"The modes are {', '.join(known)}.",
+        )
+
+
+_D, _Q, _A = Action.DENY, Action.ASK, Action.ALLOW
+
+#                        plan default acceptEdits sandboxed dontAsk bypass
+_ROWS: Final[Mapping[Kind, tuple[Action, ...]]] = {
+    Kind.READ: (_A, _A, _A, _A, _A, _A),
+    Kind.READ_OUTSIDE: (_D, _Q, _Q, _Q, _D, _A),
+    Kind.SECRET: (_D, _Q, _Q, _Q, _D, _A),
+    Kind.WRITE: (_D, _Q, _A, _A, _D, _A),
+    Kind.WRITE_OUTSIDE: (_D, _Q, _Q, _Q, _D, _A),
+    Kind.EXEC: (_D, _Q, _Q, _Q, _D, _A),
+    Kind.NET: (_Q, _Q, _Q, _Q, _D, _A),
+    Kind.SEND: (_D, _Q, _Q, _Q, _D, _A),
+    Kind.POLICY: (_D, _Q, _Q, _Q, _D, _Q),
+    Kind.PROTECTED: (_D, _Q, _Q, _Q, _D, _Q),
+}
+
+TABLE: Final[Mapping[Mode, Mapping[Kind, Action]]] = MappingProxyType(
+    {
+        mode: MappingProxyType({kind: row[at] for kind, row in _ROWS.items()})
+        for at, mode in enumerate(Mode)
+    }
+)
+"""`sandboxed` allows `EXEC` only to a call that is isolated: the engine looks at that."""
+
+
+def forbids(mode: Mode, kind: Kind) -> bool:
+    """No rule lifts this: planning is not doing."""
+    return mode is Mode.PLAN and TABLE[mode][kind] is Action.DENY

@@ -1,0 +1,335 @@
+"""One rule: `deny`, `ask` or `allow` of `Tool`, `Tool(spec)` or `@effect`; and what a spec means to
+the tool that it is about.
+
+To allow, a spec has to fit for certain: a path as it is spelled and where it leads, a host that can
+be read, a command of which every part is covered. To forbid or ask, it is enough that it may fit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import translate
+from pathlib import PurePosixPath
+from posixpath import normpath
+from typing import Final, TypeAlias
+
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.record import record
+from lorimer.tools.base import EFFECTS
+from lorimer.tools.encode import plain
+from lorimer.tools.policy.effects import Call, CommandUse, HostUse, PathUse, Place
+from lorimer.tools.policy.modes import Action
+from lorimer.tools.policy.sources import Source
+from lorimer.tools.registry import Entry
+from lorimer.tools.shell.rules import CommandRule
+
+_RULE: Final = re.compile(r"([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
+_EFFECT: Final = re.compile(r"@([a-z]+)")
+_NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_HOST: Final = re.compile(r"(\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)(?::([0-9]{1,5}))?")
+
+Fits: TypeAlias = Callable[[Call, bool], bool]
+"""Does a spec fit a call? The second argument: for certain (True), or perhaps (False)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """About calls of one tool, or with one effect.
+
+    `input` maps arguments to what they must be, the key "" standing for the tool's subject (the
+    command of Bash, the path of Write); arguments it does not name may be anything. None: every
+    call. Values are compared as they are, paths relative to the working directory.
+
+    With `pattern` they are patterns. Of a command: literal words, `*` for one word, `**` at the
+    end for any more (`git log **`). Of a path: `*` and `?` within a name, `**` over folders,
+    beginning with `./` (the working directory), `~/`, `//` (the root) or `**/` (anywhere); none of
+    these is as `./`. Of a URL: a host, `*.example.org`, with `:port` if it matters. Of anything
+    else: `*`, `?`, `[...]`. `Tool(argument=...)` is about that argument.
+    """
+
+    tool: str
+    input: Mapping[str, str] | None = field(default=None, hash=False)
+    pattern: bool = False
+    action: Action = Action.ALLOW
+    source: Source = Source.CALLER
+    reason: str = ""
+    """Told to whoever is refused or asked."""
+
+    @classmethod
+    def parse(
+        cls,
+        text: str,
+        *,
+        pattern: bool = False,
+        action: Action = Action.ALLOW,
+        source: Source = Source.CALLER,
+        reason: str = "",
+    ) -> Rule:
+        """From `Tool` or `Tool(spec)`, e.g. `Bash(python analyse.py)`, `Write(report.md)`; with
+        `pattern` also `@effect`.
+
+        What is between the parentheses is taken literally, spaces and `*` included, unless
+        `pattern`. Raises ConfigError.
+        """
+        effect = _EFFECT.fullmatch(text) if pattern else None
+        if effect is not None:
+            if effect[1] not in EFFECTS:
+                raise ConfigError(f"there is no effect {effect[1]!r}{nearest(effect[1], EFFECTS)}")
+            return cls(text, None, True, action, source, reason)
+        found = _RULE.fullmatch(text)
+        if found is None:
+            raise ConfigError(
+                f"{text!r} is not a rule: write Tool or Tool(subject), e.g. Bash(python x.py)"
+            )
+        subject: str | None = found[2]
+        named = None if subject is None else {"": subject}
+        return cls(found[1], named, pattern, action, source, reason)
+
+    def __str__(self) -> str:
+        if self.input is None:
+            return self.tool
+        inner = ", ".join([f"{k}={v}" if k else v for k, v in self.input.items()])
+        return f"{self.tool}({inner})"
+
+    @property
+    def effect(self) -> str:
+        """The effect that it is about; "": a tool."""
+        return self.tool[1:] if self.tool.startswith("@") else ""
+
+    @property
+    def exact(self) -> bool:
+        """It names the subject of its calls, word for word."""
+        return self.input is not None and not self.pattern and "" in self.input
+
+    @property
+    def title(self) -> str:
+        """As it is told in facts and to the model."""
+        if self.action is Action.ALLOW and self.source is Source.CALLER:
+            return f"rule {self}"
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.source.value} rule {self.action.name.lower()} {self}{why}"
+
+
+@record
+class Bound:
+    """A rule as it applies to one tool."""
+
+    rule: Rule
+    fits: Fits
+    command: CommandRule | None = None
+    """A pattern over commands: several of them may cover one line together."""
+    path: tuple[str, str] | None = None
+    """A pattern over paths: the argument, and the regular expression of whole absolute paths."""
+    literal: tuple[str, str] | None = None
+    """The one argument that it is about, and what that must be, as `text_of_argument` says it."""
+
+
+def bind(rule: Rule, entry: Entry, place: Place) -> Bound:
+    """What a rule of this tool, or of one of its effects, means to it. Raises ConfigError for a
+    spec that cannot be one."""
+    if rule.input is None:
+        return Bound(rule, _always)
+    tests: list[Fits] = []
+    for name, wanted in rule.input.items():
+        argument, value = name or entry.tool.subject, wanted
+        if rule.pattern and not name:
+            named = _NAMED.fullmatch(wanted)
+            if named is not None and named[1] in _properties(entry):
+                argument, value = named[1], named[2]
+        if rule.pattern and argument in entry.tool.commands:
+            if len(rule.input) > 1:
+                raise ConfigError(f"{rule}: a pattern over a command stands alone")
+            command = CommandRule.parse(value)
+            return Bound(rule, _command_fits(command), command)
+        alone = len(rule.input) == 1
+        if rule.pattern and argument in entry.tool.paths:
+            pattern = _path_pattern(value, place)
+            tests.append(_path_fits(argument, pattern))
+            if alone:
+                return Bound(rule, tests[0], path=(argument, pattern))
+            continue
+        tests.append(_test(entry, argument, value, rule.pattern, place))
+        if alone:
+            own = relative(value, place) if argument in entry.tool.paths else value
+            return Bound(rule, tests[0], literal=None if rule.pattern else (argument, own))
+    return Bound(rule, lambda call, surely: all(test(call, surely) for test in tests))
+
+
+def _always(call: Call, surely: bool) -> bool:
+    return True
+
+
+def _command_fits(command: CommandRule) -> Fits:
+    # to allow, all patterns of a tool are asked together: `engine`
+    def fits(call: Call, surely: bool) -> bool:
+        return not surely and any(
+            command.forbids(use.text, use.parsed)
+            for use in call.resources
+            if isinstance(use, CommandUse)
+        )
+
+    return fits
+
+
+def _test(entry: Entry, argument: str, wanted: str, pattern: bool, place: Place) -> Fits:
+    if not argument:
+        raise ConfigError(f"{entry.spec.name} has no subject that a rule could be about")
+    if pattern and argument in entry.tool.urls:
+        return _host_fits(argument, wanted)
+    if argument in entry.tool.paths:
+        return _literal_path(entry, argument, wanted, place)
+    test = re.compile(translate(wanted)).match if pattern else wanted.__eq__
+
+    def fits(call: Call, surely: bool) -> bool:
+        if argument not in call.input:
+            return False
+        return bool(test(text_of_argument(entry, argument, call.input[argument], place)))
+
+    return fits
+
+
+def _literal_path(entry: Entry, argument: str, wanted: str, place: Place) -> Fits:
+    own = relative(wanted, place)
+
+    def fits(call: Call, surely: bool) -> bool:
+        if argument not in call.input:
+            return False
+        if text_of_argument(entry, argument, call.input[argument], place) == own:
+            return True
+        if surely:
+            return False
+        return any(
+            relative(form, place) == own for use in paths_of(call, argument) for form in use.forms
+        )
+
+    return fits
+
+
+def _path_fits(argument: str, text: str) -> Fits:
+    pattern, loose = re.compile(text), re.compile(text.lower())
+
+    def fits(call: Call, surely: bool) -> bool:
+        uses = paths_of(call, argument)
+        if surely:
+            return bool(uses) and all(
+                use.forms and not use.climbs and all(map(pattern.fullmatch, use.forms))
+                for use in uses
+            )
+        return any(
+            not use.forms or any(loose.fullmatch(form.lower()) for form in use.forms)
+            for use in uses
+        )
+
+    return fits
+
+
+def paths_of(call: Call, argument: str) -> list[PathUse]:
+    """The paths in one argument."""
+    return [use for use in call.resources if isinstance(use, PathUse) and use.argument == argument]
+
+
+def _path_pattern(text: str, place: Place) -> str:
+    """A path pattern, anchored, as a regular expression of absolute paths. It has no letter that
+    means something else as a capital, so it may be made small as a whole."""
+    if text.startswith("~/"):
+        base, rest = place.home, text[2:]
+    elif text.startswith("//"):
+        base, rest = "", place.canonical(text[1:])
+    elif text.startswith("**/"):
+        base, rest = "", text
+    elif text.startswith(("/", "~")):
+        raise ConfigError(
+            f"{text!r} has no anchor", hint="Begin a path with ./ or ~/, or // for the root."
+        )
+    else:
+        base, rest = place.workspace, text.removeprefix("./")
+        if not base:
+            raise ConfigError(f"{text!r} is relative, and there is no working directory")
+    if ".." in rest.split("/"):
+        raise ConfigError(f"{text!r}: a pattern of paths has no `..`")
+    blocks: list[list[str]] = [[]]
+    for name in rest.split("/"):
+        if name == "**":
+            blocks.append([])
+        elif "**" in name:
+            raise ConfigError(f"{text!r}: ** stands between slashes")
+        elif name:
+            blocks[-1].append(name)
+    spelled = ["".join(["/" + _name(name) for name in block]) for block in blocks]
+    return re.escape(base) + _joined(spelled)
+
+
+def _joined(blocks: Sequence[str]) -> str:
+    """Blocks of folders with any folders between them. Each is looked for once, from the left:
+    where it first fits is as good as anywhere later, so nothing is tried twice."""
+    if len(blocks) == 1:
+        return blocks[0]
+    first, *middle, last = blocks
+    found = [f"(?>(?:/[^/]*)*?{block}(?![^/]))" for block in middle if block]
+    return first + ("(?![^/])" if first else "") + "".join(found) + "(?:/[^/]*)*" + last
+
+
+def _name(text: str) -> str:
+    """One name with `*` and `?`; stars likewise."""
+    pieces = [re.escape(piece).replace(r"\?", "[^/]") for piece in re.split(r"\*+", text)]
+    if len(pieces) == 1:
+        return pieces[0]
+    first, *middle, last = pieces
+    return first + "".join([f"(?>[^/]*?{piece})" for piece in middle]) + "[^/]*" + last
+
+
+def _host_fits(argument: str, text: str) -> Fits:
+    found = _HOST.fullmatch(text.lower())
+    if found is None:
+        raise ConfigError(
+            f"{text!r} is not a host", hint="Write example.org, *.example.org or example.org:8443."
+        )
+    name, port = found[1], int(found[2]) if found[2] else None
+
+    def one(use: HostUse) -> bool:
+        if port is not None and use.port != port:
+            return False
+        if name.startswith("*"):
+            return name == "*" or use.host.endswith(name[1:])
+        return use.host == name
+
+    def fits(call: Call, surely: bool) -> bool:
+        uses = [
+            use for use in call.resources if isinstance(use, HostUse) and use.argument == argument
+        ]
+        if surely:
+            return bool(uses) and all(use.host and one(use) for use in uses)
+        return any(not use.host or one(use) for use in uses)
+
+    return fits
+
+
+def _properties(entry: Entry) -> Mapping[str, object]:
+    found = entry.spec.input_schema.get("properties")
+    return found if isinstance(found, Mapping) else {}
+
+
+def relative(path: str, place: Place) -> str:
+    """A path for comparison: relative to the workspace where it is beneath it. One with `..` stays
+    as it is, because what it means depends on links."""
+    workspace = place.workspace
+    if ".." in path and ".." in PurePosixPath(path).parts:
+        return path
+    path = place.canonical(normpath(path))
+    if workspace and path.startswith(f"{workspace}/"):
+        return path[len(workspace) + 1 :]
+    return "." if workspace and path == workspace else path
+
+
+def text_of_argument(entry: Entry, argument: str, value: JSON, place: Place) -> str:
+    """An argument as rules name it."""
+    if isinstance(value, str):
+        text = value
+    elif type(value) is int and abs(value) < 2**63:  # as JSON, but in a tenth of the time
+        text = str(value)
+    else:
+        text = dumps(plain(value))
+    return relative(text, place) if argument in entry.tool.paths else text

@@ -1,0 +1,323 @@
+"""A small part of the shell's grammar, read so that no shell can read it otherwise.
+
+Simple commands of literal words, joined by `&&`, `||`, `;`, `|` and newline, with redirections to
+literal paths. Everything else (substitution, expansion, globs, functions, here-documents, ...) is
+`complex`: nobody can say before it runs what it runs. When in doubt it is complex.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from lorimer.core.record import record
+
+MAX_CHARS: Final = 65_536
+"""A longer command is complex."""
+MAX_COMMANDS: Final = 64
+"""So is one that joins more commands than this."""
+
+RESERVED: Final = frozenset(
+    "if then else elif fi for while until do done case esac in function select time coproc { } "
+    "[[ ]] !".split()
+)
+"""Words that are grammar where a command begins."""
+
+_ASSIGNMENT: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_ODD_ASSIGNMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\[|\+=)")
+_LETTERS: Final = re.compile(r"[^\s\\'\"`$&|;<>(){}*?\[\]~#!^\x00-\x1f\x7f]+")
+"""What stands for itself wherever it stands. `=`, `,`, `:`, `%`, `@`, `+` and `/` are among them:
+with braces and `~` excluded they mean nothing to a shell."""
+_IN_DOUBLE: Final = re.compile(r'["\\$`!]')
+_NUMBERED: Final = re.compile(r"[0-9]+[<>]")
+_REDIRECTION: Final = re.compile(r"([0-9]*)(>&1|<<<|<<-?|<>|>\||>>|>&|<&|>|<)")
+_ODD: Final = re.compile(
+    r"[^\S \t\n]|[\x00-\x08\x0e-\x1f\x7f\u0085\u200b-\u200f\u2028-\u202e\u2060\ufeff]"
+)
+"""White space and control characters that shells, terminals and people read differently."""
+_ESCAPED_IN_QUOTES: Final = '$`"\\'
+
+
+@record
+class Redirect:
+    """A file that a command reads or writes through the shell."""
+
+    path: str
+    writes: bool
+
+
+@record
+class Command:
+    """A simple command: what the shell would start, with which words."""
+
+    argv: tuple[str, ...]
+    """Quotes and escapes removed; [0] as it is written. Empty: assignments or redirections only."""
+    redirects: tuple[Redirect, ...] = ()
+    assignments: tuple[tuple[str, str], ...] = ()
+    """Variables set for it: `NAME=value` before its first word."""
+
+
+@record
+class Parsed:
+    """A command line, understood or not."""
+
+    commands: tuple[Command, ...]
+    """In order. Of a complex line those that were read before it became so."""
+    complex: str = ""
+    """Why nobody can say what it runs; "": it runs exactly `commands`."""
+
+    @property
+    def simple(self) -> Command | None:
+        """The one command of a line without operators and redirections: it needs no shell."""
+        only = self.commands[0] if len(self.commands) == 1 and not self.complex else None
+        return None if only is None or only.redirects or only.assignments else only
+
+
+class _Complex(Exception):
+    """The rest of the line is not read."""
+
+
+def parse(text: str) -> Parsed:
+    """Read a command line for bash or a POSIX shell. Never raises."""
+    reader = _Reader(text)
+    try:
+        reader.line()
+    except _Complex as why:
+        return Parsed(tuple(reader.commands), str(why))
+    return Parsed(tuple(reader.commands))
+
+
+def scan(text: str) -> list[str]:
+    """Every word that a command line could be made of, however it is quoted: for rules that
+    forbid. Operators end words; quotes and backslashes are dropped."""
+    bare = re.sub(r"\\\n", "", text)
+    out: list[str] = []
+    for piece in re.split(r"[\s;&|()<>`{}]+", bare):
+        for word in (piece, re.sub(r"[\\'\"]", "", piece)):
+            word = word.removeprefix("$")
+            if word and (not out or out[-1] != word):
+                out.append(word)
+    return out
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A command while it is read."""
+
+    argv: list[str]
+    redirects: list[Redirect]
+    assignments: list[tuple[str, str]]
+
+    @property
+    def empty(self) -> bool:
+        return not (self.argv or self.redirects or self.assignments)
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.commands: list[Command] = []
+        self._text = text
+        self._at = 0
+        self._draft = _Draft([], [], [])
+        self._joined = False
+        """An operator wants a command after it."""
+
+    def line(self) -> None:
+        """All of it."""
+        text = self._text
+        if len(text) > MAX_CHARS:
+            raise _Complex(f"it is longer than {MAX_CHARS} characters")
+        odd = _ODD.search(text)
+        if odd is not None:
+            raise _Complex(f"it contains the character {odd[0]!r}, which shells read differently")
+        while self._at < len(text):
+            char = text[self._at]
+            if char in " \t":
+                self._at += 1
+            elif char in "\n;&|":
+                self._operator(char)
+            elif char in "<>" or self._starts_redirect():
+                self._redirect()
+            else:
+                self._word()
+        if self._joined:
+            raise _Complex("it ends where a command is missing")
+        self._end()
+
+    def _operator(self, char: str) -> None:
+        two = self._text[self._at : self._at + 2]
+        if two in ("&&", "||"):
+            if self._draft.empty:
+                raise _Complex(f"there is no command before {two}")
+            self._at += 2
+            self._end()
+            self._joined = True
+        elif char == "&":
+            raise _Complex("it leaves something in the background")
+        elif two in ("|&", ";;", ";&"):
+            raise _Complex(f"it uses {two}")
+        elif char == "|":
+            if self._draft.empty:
+                raise _Complex("there is no command before |")
+            self._at += 1
+            self._end()
+            self._joined = True
+        elif char == ";":
+            if self._draft.empty:
+                raise _Complex("there is no command before ;")
+            self._at += 1
+            self._end()
+        else:  # a newline: an empty line is nothing, and after an operator it is blank
+            self._at += 1
+            if not self._draft.empty:
+                self._end()
+
+    def _end(self) -> None:
+        draft = self._draft
+        if draft.empty:
+            return
+        if len(self.commands) == MAX_COMMANDS:
+            raise _Complex(f"it joins more than {MAX_COMMANDS} commands")
+        self.commands.append(
+            Command(tuple(draft.argv), tuple(draft.redirects), tuple(draft.assignments))
+        )
+        self._draft = _Draft([], [], [])
+
+    # --- words ---------------------------------------------------------------------------
+
+    def _word(self) -> None:
+        start = self._at
+        value = self._read_word()
+        raw = self._text[start : self._at]
+        draft = self._draft
+        self._joined = False
+        if raw.startswith("="):
+            raise _Complex("= stands before a word")
+        if not draft.argv:
+            if value in RESERVED:
+                raise _Complex(f"{value} is the shell's own")
+            if _ODD_ASSIGNMENT.match(raw):
+                raise _Complex("it assigns to a part of a variable")
+            if value.startswith("%"):
+                raise _Complex("it names a job")
+            assigned = _ASSIGNMENT.fullmatch(value)
+            if assigned is not None:
+                if _ASSIGNMENT.match(raw) is None:
+                    raise _Complex("an assignment is quoted")
+                draft.assignments.append((assigned[1], assigned[2]))
+                return
+        draft.argv.append(value)
+
+    def _read_word(self) -> str:
+        text = self._text
+        parts: list[str] = []
+        while self._at < len(text):
+            plain = _LETTERS.match(text, self._at)
+            if plain is not None:
+                parts.append(plain[0])
+                self._at = plain.end()
+                continue
+            char = text[self._at]
+            if char in " \t\n;&|<>":
+                break
+            if char == "'":
+                parts.append(self._single())
+            elif char == '"':
+                parts.append(self._double())
+            elif char == "\\":
+                parts.append(self._escape())
+            elif char in "{}" and text[self._at : self._at + 2] == "{}" and self._alone(2):
+                parts.append("{}")
+                self._at += 2
+            elif char in "~^" and parts and not parts[-1].endswith(("=", ":")):
+                parts.append(char)  # `HEAD~2`: they mean something at the beginning only
+                self._at += 1
+            else:
+                raise _Complex(f"{char} is not quoted")
+        return "".join(parts)
+
+    def _alone(self, size: int) -> bool:
+        """The next `size` characters are a word of their own."""
+        before = self._text[self._at - 1 : self._at]
+        after = self._text[self._at + size : self._at + size + 1]
+        return (
+            before in ("", " ", "\t")
+            and after in ("", " ", "\t", "\n", ";")
+            and bool(self._draft.argv)
+        )
+
+    def _single(self) -> str:
+        end = self._text.find("'", self._at + 1)
+        if end < 0:
+            raise _Complex("a quote is not closed")
+        value = self._text[self._at + 1 : end]
+        self._at = end + 1
+        return value
+
+    def _double(self) -> str:
+        text = self._text
+        parts: list[str] = []
+        at = self._at + 1
+        while True:
+            found = _IN_DOUBLE.search(text, at)
+            if found is None:
+                raise _Complex("a quote is not closed")
+            parts.append(text[at : found.start()])
+            char = found[0]
+            at = found.end()
+            if char == '"':
+                self._at = at
+                return "".join(parts)
+            if char == "\\":
+                following = text[at : at + 1]
+                if following == "\n":
+                    raise _Complex("a line is continued")
+                if following in _ESCAPED_IN_QUOTES and following:
+                    parts.append(following)
+                    at += 1
+                else:
+                    parts.append("\\")
+            else:
+                raise _Complex(f"{char} stands between double quotes")
+
+    def _escape(self) -> str:
+        following = self._text[self._at + 1 : self._at + 2]
+        if following in ("", "\n"):
+            raise _Complex("a line is continued")
+        self._at += 2
+        return following
+
+    # --- redirections --------------------------------------------------------------------
+
+    def _starts_redirect(self) -> bool:
+        return _NUMBERED.match(self._text, self._at) is not None
+
+    def _redirect(self) -> None:
+        found = _REDIRECTION.match(self._text, self._at)
+        if found is None:
+            raise _Complex("a redirection is not understood")
+        number, operator = found[1], found[2]
+        self._at = found.end()
+        self._joined = False
+        if operator == ">&1" and number in ("", "2"):
+            if self._text[self._at : self._at + 1] not in ("", " ", "\t", "\n", ";", "|", "&"):
+                raise _Complex("a redirection is not understood")
+            return  # both outputs in one: no file
+        if operator not in (">", ">>", "<") or number not in ("", "0", "1", "2"):
+            raise _Complex(f"it redirects with {number}{operator}")
+        if (number == "0") != (operator == "<") and number:
+            raise _Complex(f"it redirects with {number}{operator}")
+        while self._text[self._at : self._at + 1] in (" ", "\t"):
+            self._at += 1
+        if self._text[self._at : self._at + 1] in ("", "\n", ";", "&", "|", "<", ">"):
+            raise _Complex("a redirection has no file")
+        path = self._read_word()
+        if not path:
+            raise _Complex("a redirection has no file")
+        if path.startswith(("/dev/tcp", "/dev/udp", "/dev/fd", "/proc")) or path.isdigit():
+            raise _Complex(f"it redirects to {path}")
+        if path != "/dev/null":
+            self._draft.redirects.append(Redirect(path, operator != "<"))
+        elif self._draft.empty:
+            raise _Complex("a redirection has no command")

@@ -1,0 +1,171 @@
+"""Rules over commands: patterns of words, and what of a command line they cover.
+
+To allow takes certainty: the line is understood, and each of its commands is covered. To forbid
+takes a suspicion: any word of the line, however it is quoted or wrapped, may begin the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from posixpath import basename
+from typing import Final
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.record import record
+from lorimer.tools.shell.parse import Command, Parsed, parse, scan
+from lorimer.tools.shell.programs import ENVIRONMENT, opens, unwrapped
+
+_REST: Final = "**"
+_ONE: Final = "*"
+
+
+@record
+class CommandRule:
+    """A pattern over the words of one command: literal words, `*` for exactly one word, and at the
+    end `**` for any number of words."""
+
+    words: tuple[str, ...]
+    rest: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> CommandRule:
+        """From `git log **`, `npm run test`, `python *`. Quotes are the shell's. Raises ConfigError
+        for an empty pattern, a `**` that is not at the end, or what is not plain words."""
+        rest = False
+        head = text.strip()
+        if head.split()[-1:] == [_REST]:
+            head, rest = head[: -len(_REST)].rstrip(), True
+        marked = head.replace(_ONE, "'*'")
+        read = parse(marked)
+        only = read.simple
+        if only is None or not only.argv or (rest and not head):
+            why = read.complex or "it has to be the words of one command"
+            raise ConfigError(
+                f"{text!r} is not a pattern for commands: {why}",
+                hint="Write words, `*` for one word, and `**` at the end for any more.",
+            )
+        if any(_REST in word for word in only.argv):
+            raise ConfigError(f"{text!r} is not a pattern for commands: ** stands at the end only")
+        return cls(only.argv, rest)
+
+    def __str__(self) -> str:
+        return " ".join([*self.words, *([_REST] if self.rest else [])])
+
+    def fits(self, argv: Sequence[str]) -> bool:
+        """The words fit, whatever they do."""
+        size = len(self.words)
+        if len(argv) < size or (len(argv) > size and not self.rest):
+            return False
+        return all(
+            pattern == _ONE or (fnmatchcase(word, pattern) if _ONE in pattern else word == pattern)
+            for pattern, word in zip(self.words, argv, strict=False)
+        )
+
+    def covers(self, command: Command) -> str:
+        """ "" when this command may run by this rule, else why not."""
+        if any(name not in ENVIRONMENT for name, _ in command.assignments):
+            names = ", ".join([name for name, _ in command.assignments if name not in ENVIRONMENT])
+            return f"it sets {names}"
+        if not command.argv:
+            return "it is no command"
+        if self.fits(command.argv):
+            why = self._opens(command.argv)
+            if not why:
+                return ""
+            # said word for word, a wrapper may still be covered by what is inside it
+        inner = unwrapped(command.argv)
+        if inner is None:
+            return "what it would run cannot be said"
+        if inner == command.argv or not self.fits(inner):
+            return self._opens(command.argv) if self.fits(command.argv) else "no rule fits"
+        return self._opens(inner)
+
+    def _opens(self, argv: Sequence[str]) -> str:
+        literal = 0
+        for word in self.words:
+            if _ONE in word:
+                break
+            literal += 1
+        if literal == len(self.words) and not self.rest:
+            return ""  # all of it was said
+        return opens(argv, literal)
+
+    def forbids(self, text: str, parsed: Parsed) -> bool:
+        """This line contains, or could contain, such a command."""
+        for command in parsed.commands:
+            for argv in _inner(command.argv):
+                if self._named(argv):
+                    return True
+        words = scan(text)
+        return any(self._named(words[at:]) for at in range(len(words)))
+
+    def _named(self, argv: Sequence[str]) -> bool:
+        """As `fits`, also by another path to the program and with more words behind it."""
+        if len(argv) < len(self.words) or not argv:
+            return False
+        head = (argv[0], basename(argv[0]))
+        loose = CommandRule(self.words, True)
+        return any(loose.fits([name, *argv[1:]]) for name in head)
+
+
+def _inner(argv: Sequence[str]) -> list[Sequence[str]]:
+    """A command, and every command that could stand in its arguments."""
+    return [argv[at:] for at in range(len(argv))]
+
+
+class CommandRules:
+    """Several patterns, found by the program that they name: their number costs nothing."""
+
+    def __init__(self, rules: Sequence[CommandRule]) -> None:
+        self._named: dict[str, list[CommandRule]] = {}
+        self._open: list[CommandRule] = []
+        for rule in rules:
+            head = rule.words[0]
+            (self._open if _ONE in head else self._named.setdefault(head, [])).append(rule)
+
+    def uncovered(self, parsed: Parsed) -> str:
+        """Why these rules do not allow this line; "": each of its commands is covered."""
+        if parsed.complex:
+            return parsed.complex
+        if not parsed.commands:
+            return "it is no command"
+        for command in parsed.commands:
+            found = self._covering(command)
+            if isinstance(found, str):
+                return found
+        return ""
+
+    def covering(self, parsed: Parsed) -> tuple[CommandRule, ...]:
+        """The rules that allow this line, one for each of its commands; (): they do not."""
+        found = [self._covering(command) for command in parsed.commands]
+        rules = tuple([rule for rule in found if not isinstance(rule, str)])
+        return rules if len(rules) == len(found) and not parsed.complex else ()
+
+    def _covering(self, command: Command) -> CommandRule | str:
+        """The first rule that covers it, or why none does."""
+        named = ""
+        heads = dict.fromkeys(word[0] for word in (command.argv, unwrapped(command.argv)) if word)
+        rules = [rule for head in heads for rule in self._named.get(head, ())]
+        for rule in [*rules, *self._open]:
+            why = rule.covers(command)
+            if not why:
+                return rule
+            if why != "no rule fits":
+                named = named or why
+        shown = " ".join(command.argv)[:100]
+        return f"{shown}: {named}" if named else f"no rule fits {shown!r}"
+
+    def forbidding(self, text: str, parsed: Parsed) -> list[CommandRule]:
+        """The rules by which this line contains, or could contain, what they forbid."""
+        words = set(scan(text))
+        for command in parsed.commands:
+            words.update(command.argv)
+        words.update([basename(word) for word in words])
+        rules = [rule for word in words for rule in self._named.get(word, ())]
+        return [rule for rule in [*rules, *self._open] if rule.forbids(text, parsed)]
+
+
+def uncovered(parsed: Parsed, rules: Sequence[CommandRule]) -> str:
+    """`CommandRules.uncovered`, for a few rules that are used once."""
+    return CommandRules(rules).uncovered(parsed)

@@ -1,0 +1,315 @@
+"""HTTP to places that nobody of ours chose: a model, a page, a redirect.
+
+A name is looked up once, every address it has must be public, and the connection goes to the
+address that was checked, with Host and TLS name of the name. Redirects are followed by hand, each
+checked anew. What the host configured (a provider's base URL) is not reached through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final, TypeAlias, cast
+
+import httpcore2
+import httpx2
+
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.world import Reach
+from lorimer.world.addresses import Address, is_metadata, refusal
+
+MAX_REDIRECTS: Final = 5
+MAX_BYTES: Final = 5 * 1024 * 1024
+MAX_URL: Final = 2048
+
+_LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_BAD: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>^`{|}]")
+_SMALL: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_ACCEPT: Final = {"accept-encoding": "gzip, deflate"}
+_CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization", "x-api-key")
+
+Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""All addresses of a name, as text. Raises OSError."""
+
+
+async def system_resolver(host: str, port: int) -> Sequence[str]:
+    """What the system says."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(entry[4][0]) for entry in found]
+
+
+def refused(why: str, url: str) -> ToolExecutionError:
+    """The error for a place that may not be reached."""
+    shown = url if len(url) <= 200 else url[:200] + "..."
+    return ToolExecutionError(
+        f"{shown!r} may not be fetched: {why}", code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
+    )
+
+
+def parse_url(text: str, reach: Reach = Reach()) -> httpx2.URL:
+    """A URL read so that no other parser reads another host from it.
+
+    Raises ToolExecutionError `exec.tool.access_denied` for anything but plain http(s) to a name or
+    an address, without user or password, on a port of `reach`.
+    """
+    if len(text) > MAX_URL:
+        raise refused(f"it is longer than {MAX_URL} characters", text)
+    if _BAD.search(text):
+        raise refused("it contains characters that a URL must not have", text)
+    scheme, mark, rest = text.partition("://")
+    if mark != "://" or scheme.lower() not in ("http", "https"):
+        raise refused("only http and https are fetched", text)
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        raise refused("it names a user", text)
+    if "%" in authority:
+        raise refused("its host is written with %", text)
+    try:
+        url = httpx2.URL(text)
+        host, port = url.host, url.port
+    except (httpx2.InvalidURL, ValueError, UnicodeError) as error:
+        raise refused(f"it is not a URL ({error})", text) from None
+    ascii_host = url.raw_host.decode("ascii").lower()
+    if not _is_host(ascii_host):
+        raise refused("its host is neither a name nor an address", text)
+    spelled = authority.rpartition(":")[0] if re.search(r":[0-9]*$", authority) else authority
+    # ASCII letters only: some others become such when they are made small
+    if spelled.translate(_SMALL) not in (host, ascii_host, f"[{ascii_host}]"):
+        raise refused("its host is read differently by different programs", text)
+    number = (443 if url.scheme == "https" else 80) if port is None else port
+    if number not in reach.ports:
+        raise refused(f"port {number} is not one that is fetched from", text)
+    if reach.hosts is not None and not named_in(ascii_host, reach.hosts):
+        raise refused("its host is not one of those allowed", text)
+    return url
+
+
+def named_in(host: str, names: Iterable[str]) -> bool:
+    """`host` is one of `names`, or beneath a `*.name` of them."""
+    host = host.rstrip(".").lower()
+    return any(
+        host == name or (name.startswith("*.") and host.endswith(name[1:]) and host != name[2:])
+        for name in names
+    )
+
+
+def _is_host(host: str) -> bool:
+    if ":" in host:
+        return _address(host) is not None
+    labels = host.removesuffix(".").split(".")
+    if not all(_LABEL.fullmatch(label) for label in labels) or len(host) > 253:
+        return False
+    # A last label of digits is an address to some parsers, and so it has to be one to all.
+    numeric = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]) is not None
+    return not numeric or _address(host) is not None
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+class GuardedBackend(httpcore2.AsyncNetworkBackend):
+    """Connects to addresses that it has looked up and checked itself."""
+
+    def __init__(self, reach: Reach, resolve: Resolver = system_resolver) -> None:
+        self._reach = reach
+        self._resolve = resolve
+        self._inner = cast("httpcore2.AsyncNetworkBackend", httpcore2.AnyIOBackend())
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Raises ToolExecutionError for an address that is not public, ConnectError when nothing
+        answers."""
+        last: Exception = httpcore2.ConnectError(f"{host} has no address")
+        for address in await self._checked(host, port):
+            try:
+                return await self._inner.connect_tcp(
+                    str(address), port, timeout, local_address, socket_options
+                )
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                last = error
+        raise last
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Never."""
+        raise refused("it is a socket of this machine", path)
+
+    async def sleep(self, seconds: float) -> None:
+        """Between attempts of the pool, of which there are none."""
+        await self._inner.sleep(seconds)
+
+    async def _checked(self, host: str, port: int) -> list[Address]:
+        literal = _address(host)
+        if literal is not None:
+            found = [literal]
+        else:
+            try:
+                texts = await self._resolve(host, port)
+            except OSError as error:
+                raise httpcore2.ConnectError(f"{host} cannot be looked up: {error}") from error
+            read = [_address(text) for text in dict.fromkeys(texts)]
+            found = [address for address in read if address is not None]
+            if len(found) < len(read):
+                raise httpcore2.ConnectError(f"{host} has an address that is none")
+        for address in found:
+            _judge(host, address, self._reach)
+        return found
+
+
+def _judge(host: str, address: Address, reach: Reach) -> None:
+    private = named_in(host, reach.private) and not is_metadata(address)
+    why = "" if private else refusal(address)
+    if why:
+        raise refused(f"{host} is {address}: {why}", host)
+
+
+class GuardedTransport(httpx2.AsyncHTTPTransport):
+    """The transport of httpx2 over a `GuardedBackend`. Obeys no proxy: one would look names up
+    itself, and no check here would hold."""
+
+    def __init__(self, reach: Reach, tls: object, resolve: Resolver = system_resolver) -> None:
+        super().__init__(verify=tls, trust_env=False)  # type: ignore[arg-type]
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context=tls,  # type: ignore[arg-type]
+            max_connections=20,
+            max_keepalive_connections=0,  # a kept connection would skip the check
+            network_backend=GuardedBackend(reach, resolve),
+        )
+
+
+def guarded_client(
+    reach: Reach, tls: object, resolve: Resolver = system_resolver
+) -> httpx2.AsyncClient:
+    """A client for `fetch`; see `World.guarded_http`."""
+    return httpx2.AsyncClient(
+        transport=GuardedTransport(reach, tls, resolve),
+        timeout=None,
+        trust_env=False,
+        follow_redirects=False,
+    )
+
+
+class _Judged(httpx2.AsyncBaseTransport):
+    """Passes on what a simulated world may be asked for: its names are all public."""
+
+    def __init__(self, reach: Reach, inner: httpx2.AsyncBaseTransport) -> None:
+        self._reach = reach
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        host = request.url.host
+        address = _address(host)
+        if address is not None:
+            _judge(host, address, self._reach)
+        return await self._inner.handle_async_request(request)
+
+
+def simulated_client(reach: Reach, inner: httpx2.AsyncBaseTransport) -> httpx2.AsyncClient:
+    """As `guarded_client`, where `inner` plays the internet."""
+    return httpx2.AsyncClient(
+        transport=_Judged(reach, inner), timeout=None, trust_env=False, follow_redirects=False
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came back."""
+
+    url: str
+    """Where it came from, after redirects."""
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    """At most the bytes that were asked for, decompressed."""
+    cut: bool
+    """There was more."""
+
+
+async def fetch(
+    client: httpx2.AsyncClient,
+    text: str,
+    *,
+    reach: Reach = Reach(),
+    headers: Mapping[str, str] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Fetched:
+    """GET a page through `client`, whose transport is guarded; follows up to MAX_REDIRECTS
+    redirects, each parsed and checked like the first URL. Credentials among `headers` go to the
+    first origin only. Raises ToolExecutionError, and httpx2.HTTPError when nothing answers. Its
+    time is the caller's to bound."""
+    url = parse_url(text, reach)
+    sent = {name.lower(): value for name, value in (headers or {}).items()}
+    for _ in range(MAX_REDIRECTS + 1):
+        async with client.stream(
+            "GET", url, headers={**_ACCEPT, **sent}, follow_redirects=False
+        ) as response:
+            target = response.headers.get("location")
+            if response.status_code not in _REDIRECTS or target is None:
+                body, cut = await _body(response, max_bytes)
+                found = {name.lower(): value for name, value in response.headers.items()}
+                return Fetched(str(url), response.status_code, found, body, cut)
+        following = parse_url(_joined(url, target), reach)
+        if _origin(following) != _origin(url):
+            sent = {name: value for name, value in sent.items() if name not in _CREDENTIALS}
+        url = following
+    raise refused(f"it redirects more than {MAX_REDIRECTS} times", text)
+
+
+def _joined(base: httpx2.URL, target: str) -> str:
+    if _BAD.search(target):
+        raise refused("a redirect contains characters that a URL must not have", target)
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", target):
+        return target  # absolute: read as it is written, not as a parser rewrites it
+    if target.startswith("//"):
+        return f"{base.scheme}:{target}"
+    return str(base.join(target))
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+async def _body(response: httpx2.Response, most: int) -> tuple[bytes, bool]:
+    """Unpacked here, piece by piece: a few bytes may stand for many."""
+    if response.is_stream_consumed:  # whoever plays the internet hands it over whole
+        return response.content[:most], len(response.content) > most
+    packed = response.headers.get("content-encoding", "identity").strip().lower()
+    if packed not in ("identity", "gzip", "x-gzip", "deflate", ""):
+        raise ToolExecutionError(
+            f"the answer is packed as {packed[:40]!r}, which was not asked for"
+        )
+    unpack = zlib.decompressobj(wbits=47) if "zip" in packed or packed == "deflate" else None
+    parts: list[bytes] = []
+    left = most + 1
+    async for raw in response.aiter_raw():
+        try:
+            chunk = raw if unpack is None else unpack.decompress(raw, left)
+        except zlib.error as error:
+            raise ToolExecutionError(f"the answer cannot be unpacked: {error}") from None
+        parts.append(chunk[:left])
+        left -= len(chunk)
+        if left <= 0:
+            break
+    body = b"".join(parts)
+    return body[:most], len(body) > most

@@ -1,0 +1,204 @@
+"""`lorimer permissions`, the files of rules, and the mode of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from lorimer.cli import policy_files
+from lorimer.cli.fail import Fault
+from lorimer.testing.fake_server import FakeLLMServer
+from lorimer.testing.fake_turn import Turn
+from lorimer.tools.policy.modes import Mode
+from tests.cli.support import by_turn, call, invoke
+
+DONE = Turn(text="done")
+
+
+def user_rules(text: str) -> None:
+    path = policy_files.user_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def project_rules(here: Path, text: str) -> None:
+    (here / ".lorimer").mkdir(exist_ok=True)
+    (here / ".lorimer" / "permissions.toml").write_text(text)
+
+
+def explained(*words: str) -> dict[str, object]:
+    result = invoke("permissions", "explain", "--json", *words)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_explain_says_what_would_become_of_a_call() -> None:
+    user_rules('allow = ["Bash(git log **)"]\ndeny = ["Bash(git push **)"]\n')
+    assert explained("Bash(git log -3)")["decision"] == "allow"
+    told = explained("Bash(git log && git push)")
+    assert (told["decision"], told["code"], told["sources"]) == ("deny", "policy.rule", ["user"])
+    assert explained("Write(a.txt)")["decision"] == "ask"
+    assert explained("Write(a.txt)", "--permission-mode", "acceptEdits")["decision"] == "allow"
+    assert explained("Write(a.txt)", "--permission-mode", "plan")["visible"] is False
+    assert explained("Bash(git log -3)", "--tainted")["code"] == "policy.tainted"
+    assert explained("Bash(make)", "--allow", "Bash(make)")["decision"] == "allow"
+    plain = invoke("permissions", "explain", "Bash(git push)")
+    assert plain.stdout.startswith("deny: user rule deny Bash(git push **)\n")
+    assert "touches    command git push" in plain.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["Bsh(ls)"], ["Bash"], ["(x)"], ["Read(a)", "--permission-mode", "x"]]
+)
+def test_what_cannot_be_explained(words: list[str]) -> None:
+    result = invoke("permissions", "explain", *words)
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) <= 2
+    assert "Traceback" not in result.stderr
+
+
+def test_examples_are_tried() -> None:
+    rule = '[[rule]]\ndeny = "Bash(git push **)"\nreason = "releases go through CI"\n'
+    user_rules(f'{rule}match = ["git push -f", "nice git push"]\nnot_match = ["git status"]\n')
+    assert invoke("permissions", "test").stdout == "1 rules; every example is kept\n"
+    user_rules(f'{rule}match = ["git pull"]\n')
+    result = invoke("permissions", "test")
+    assert result.exit_code == 2
+    assert "Bash(git push **) does not match its example 'git pull'" in result.stderr
+    user_rules('[[rule]]\nallow = "Write(./src/**)"\nnot_match = ["src/a", "b"]\n')
+    assert "matches its example 'src/a'" in invoke("permissions", "test").stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("deny = [", "not valid TOML"),
+        ('deni = ["Bash"]', "did you mean 'deny'"),
+        ('deny = "Bash"', "list of texts"),
+        ('deny = ["Bash("]', "is not a rule"),
+        ('deny = ["@exce"]', "did you mean 'exec'"),
+        ('allow = ["Bash(ls $(x))"]', "is not a pattern for commands"),
+        ('deny = ["Write(/etc/x)"]', "has no anchor"),
+        ('mode = "bypass"', "stands in no file"),
+        ('mode = "dontask"', "did you mean 'dontAsk'"),
+        ("forbid_bypass = true", "only the managed file"),
+        ('[[rule]]\ndeny = "Bash"\nallow = "Bash"', "has to say one of"),
+        ('[[rule]]\ndeny = "@net"\nmatch = ["x"]', "examples go with a tool"),
+        ('[[rule]]\ndeny = "Bash"\nwhy = "x"', "no field 'why'"),
+        ("rule = 3", "list of tables"),
+    ],
+)
+def test_a_file_that_cannot_be_read_stops_everything(text: str, told: str) -> None:
+    user_rules(text)
+    for words in (["permissions", "test"], ["permissions", "explain", "Read(a)"]):
+        result = invoke(*words)
+        assert result.exit_code == 2
+        assert told in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_project_allows_only_what_somebody_has_trusted_as_it_is_now(own_place: Path) -> None:
+    project_rules(
+        own_place, 'allow = ["Bash(make **)", "Write(./out/**)"]\ndeny = ["Write(./src/**)"]\n'
+    )
+    assert explained("Write(out/a)")["decision"] == "ask"
+    assert explained("Write(src/a)")["decision"] == "deny"  # needs no trust
+    assert "nobody has trusted it" in invoke("permissions", "test").stderr
+    shown = invoke("permissions", "trust", input="n\n")
+    assert shown.exit_code != 0
+    assert 'deny = ["Write(./src/**)"]' in shown.stdout
+    assert explained("Write(out/a)")["decision"] == "ask"
+    assert invoke("permissions", "trust", "--yes").exit_code == 0
+    assert explained("Write(out/a)")["decision"] == "allow"
+    assert os.stat(policy_files.data_directory() / "trusted.json").st_mode & 0o077 == 0
+    project_rules(own_place, 'allow = ["Bash(make **)", "Write(./**)"]\n')
+    assert explained("Write(out/a)")["decision"] == "ask"
+
+
+def test_a_project_cannot_set_the_mode(own_place: Path) -> None:
+    project_rules(own_place, 'mode = "acceptEdits"\n')
+    assert "a project sets no mode" in invoke("permissions", "test").stderr
+
+
+def test_what_is_managed_binds_everybody(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    managed = own_place / "managed.toml"
+    managed.write_text('forbid_bypass = true\ndeny = ["WebFetch"]\nallow = ["Write(./a)"]\n')
+    monkeypatch.setattr(policy_files, "MANAGED", managed)
+    user_rules('allow = ["WebFetch"]\nmode = "acceptEdits"\n')
+    told = explained("WebFetch(https://a.org/)", "--permission-mode", "bypass")
+    assert (told["decision"], told["sources"]) == ("deny", ["managed"])
+    found = policy_files.standing(own_place)
+    with pytest.raises(Fault, match="forbidden by"):
+        policy_files.mode_of("bypass", found, attended=True)
+    assert policy_files.mode_of(None, found, attended=False) is Mode.ACCEPT_EDITS
+
+
+def test_bypass_as_root_wants_to_be_said_twice(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = policy_files.standing(own_place)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(Fault, match="as root"):
+        policy_files.mode_of("bypass", found, attended=True)
+    monkeypatch.setenv("LORIMER_BYPASS_AS_ROOT", "1")
+    assert policy_files.mode_of("bypass", found, attended=True) is Mode.BYPASS
+    assert policy_files.mode_of(None, found, attended=True) is Mode.DEFAULT
+    assert policy_files.mode_of(None, found, attended=False) is Mode.DONT_ASK
+
+
+def ran(server: FakeLLMServer, *words: str) -> tuple[int, str]:
+    result = invoke(
+        "run", "do it", "-m", "anthropic:claude-sonnet-4-6", "--base-url", server.url, *words
+    )
+    return result.exit_code, result.stderr
+
+
+def test_a_run_goes_by_the_files_and_the_mode(own_place: Path) -> None:
+    write = call("Write", file_path="a.txt", content="x")
+    with FakeLLMServer(by_turn(write, DONE)) as server:
+        code, told = ran(server)
+        assert "--allow" in told
+        assert not (own_place / "a.txt").exists()
+        user_rules('allow = ["Write(./*.txt)"]\n')
+        code, told = ran(server)
+        assert (code, (own_place / "a.txt").read_text()) == (0, "x")
+        (own_place / "a.txt").unlink()
+        user_rules('deny = ["Write(./*.txt)"]\n')
+        code, told = ran(server, "--allow", "Write", "--permission-mode", "acceptEdits")
+        assert not (own_place / "a.txt").exists()
+        user_rules("")
+        ran(server, "--permission-mode", "acceptEdits")
+        assert (own_place / "a.txt").read_text() == "x"
+
+
+def test_in_plan_mode_the_model_is_not_shown_what_changes_things(own_place: Path) -> None:
+    write = call("Write", file_path="a.txt", content="x")
+    with FakeLLMServer(by_turn(write, DONE)) as server:
+        ran(server, "--allow", "Write", "--permission-mode", "plan")
+        tools = server.requests[0].body["tools"]
+        assert isinstance(tools, list)
+        shown = [each["name"] for each in tools if isinstance(each, dict)]
+        assert shown == ["Read", "Glob", "Grep", "WebFetch"]
+        assert "exec.tool.unknown" in json.dumps(server.requests[1].body)
+    assert not (own_place / "a.txt").exists()
+
+
+def test_a_manifest_can_only_tighten(own_place: Path) -> None:
+    made = own_place / "m.json"
+    assert invoke("manifest", "new", "--tools", "Write", "-o", str(made)).exit_code == 0
+    data = json.loads(made.read_text())
+    for field, pattern, told in (
+        ("allow", "Write", "permissions.allow: there is no such field"),
+        ("deny", "Write(", "permissions.deny[0]: 'Write(' is not a rule"),
+    ):
+        made.write_text(json.dumps({**data, "permissions": {field: [pattern]}}))
+        assert told in invoke("manifest", "validate", str(made)).output
+    made.write_text(json.dumps({**data, "permissions": {"deny": ["Write(./a.txt)"]}}))
+    assert invoke("manifest", "validate", str(made)).exit_code == 0
+    writes = [call("Write", file_path=name, content="x") for name in ("a.txt", "b.txt")]
+    with FakeLLMServer(by_turn(*writes, DONE)) as server:
+        ran(server, "--manifest", str(made), "--allow", "Write")
+    assert sorted(path.name for path in own_place.glob("*.txt")) == ["b.txt"]

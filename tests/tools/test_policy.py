@@ -1,0 +1,445 @@
+"""The permission engine: rules, sources, modes, what a call touches, and one decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorimer.core.errors import ConfigError
+from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolRegistry, ToolResult
+from lorimer.tools.builtin import builtin_tools
+from lorimer.tools.policy.effects import Place, call_of
+from lorimer.tools.policy.engine import Decision, Rules, decide, visible
+from lorimer.tools.policy.modes import Action, Mode
+from lorimer.tools.policy.sources import Source
+
+ALLOW, ASK, DENY = Action.ALLOW, Action.ASK, Action.DENY
+
+
+class Get(Tool):
+    name = "Get"
+    input_schema = {  # noqa: RUF012
+        "type": "object",
+        "properties": {"url": {"type": "string"}, "how": {"type": "string"}},
+    }
+    effects = frozenset({"net"})
+    subject = "url"
+    urls = frozenset({"url"})
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        return ToolResult("done")
+
+
+class Mail(Get):
+    name = "Mail"
+    effects = frozenset({"send"})
+    subject = "how"
+    urls = frozenset()
+
+
+class Anything(Mail):
+    name = "Anything"
+    effects = Tool.effects
+
+
+def rule(text: str, action: Action = ALLOW, source: Source = Source.USER, **more: Any) -> Rule:
+    return Rule.parse(text, pattern=True, action=action, source=source, **more)
+
+
+class World:
+    """The shipped tools and some others in a workspace, with what links lead out of it."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.workspace = base / "work"
+        self.workspace.mkdir()
+        (self.workspace / "out").mkdir()
+        (base / "else").mkdir()
+        (self.workspace / "leads_out").symlink_to(base / "else")
+        (self.workspace / "out" / "back").symlink_to(self.workspace)
+        self.registry = ToolRegistry()
+        for tool in (*builtin_tools(["*"]), Get(), Mail(), Anything()):
+            if tool.name not in self.registry:
+                self.registry.register(tool, granted=False)
+        self.place = Place.of(self.workspace)
+
+    def decide(
+        self,
+        tool: str,
+        subject: str,
+        rules: Sequence[Rule] = (),
+        mode: Mode = Mode.DEFAULT,
+        **how: bool,
+    ) -> Decision:
+        entry = self.registry.entry(tool)
+        assert entry is not None
+        call = call_of(entry, {entry.tool.subject: subject}, self.place)
+        return decide(call, Rules(rules, self.place), mode, **how)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+# --- the table of modes --------------------------------------------------------------------------
+
+CASES = {
+    "read inside": ("Read", "a.txt"),
+    "read outside": ("Read", "/etc/hostname"),
+    "write inside": ("Write", "a.txt"),
+    "write outside": ("Write", "/etc/hostname"),
+    "exec": ("Bash", "make"),
+    "net": ("Get", "https://example.org/"),
+    "send": ("Mail", "x"),
+    "everything": ("Anything", "x"),
+    "protected": ("Write", ".git/hooks/pre-commit"),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [  # plan default acceptEdits sandboxed dontAsk bypass
+        ("read inside", "allow allow allow allow allow allow"),
+        ("read outside", "deny ask ask ask deny allow"),
+        ("write inside", "deny ask allow allow deny allow"),
+        ("write outside", "deny ask ask ask deny allow"),
+        ("exec", "deny ask ask ask deny allow"),
+        ("net", "ask ask ask ask deny allow"),
+        ("send", "deny ask ask ask deny allow"),
+        ("everything", "deny ask ask ask deny ask"),
+        ("protected", "deny ask ask ask deny ask"),
+    ],
+)
+def test_what_no_rule_is_about_follows_the_table(world: World, what: str, expected: str) -> None:
+    tool, subject = CASES[what]
+    found = [world.decide(tool, subject, mode=mode) for mode in Mode]
+    assert " ".join([decision.action.name.lower() for decision in found]) == expected
+    assert {decision.code for decision in found} <= {"policy.mode", "policy.nobody", "policy.rule"}
+
+
+def test_a_sandbox_is_what_lets_commands_run_in_the_mode_of_that_name(world: World) -> None:
+    for mode in Mode:
+        held = world.decide("Bash", "make", mode=mode, isolated=True)
+        free = world.decide("Bash", "make", mode=mode)
+        assert held.action is (ALLOW if mode is Mode.SANDBOXED else free.action)
+    written = world.decide("Bash", "make > /etc/x", mode=Mode.SANDBOXED, isolated=True)
+    assert written.action is ASK
+    other = world.decide("Anything", "x", mode=Mode.SANDBOXED, isolated=True)
+    assert other.action is ASK
+
+
+def test_an_unknown_mode_is_told() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'dontAsk'"):
+        Mode.named("dontask")
+
+
+# --- deny > ask > allow --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", list(Source))
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_denial_of_any_source_binds_in_every_mode(
+    world: World, source: Source, mode: Mode
+) -> None:
+    rules = [rule("Write"), rule("Write(./**)", DENY, source), Rule.parse("Write(a.txt)")]
+    decision = world.decide("Write", "a.txt", rules, mode)
+    assert decision.action is DENY
+    assert decision.code == "policy.rule"
+    assert decision.sources == (source,)
+
+
+def test_asking_beats_allowing_and_becomes_no_where_nobody_is(world: World) -> None:
+    rules = [rule("Write"), rule("Write(./secret/**)", ASK)]
+    assert world.decide("Write", "a.txt", rules).action is ALLOW
+    assert world.decide("Write", "secret/a.txt", rules).action is ASK
+    nobody = world.decide("Write", "secret/a.txt", rules, Mode.DONT_ASK)
+    assert (nobody.action, nobody.code) == (DENY, "policy.nobody")
+
+
+def test_asking_does_not_loosen_what_the_mode_denies(world: World) -> None:
+    assert world.decide("Write", "a.txt", [rule("Write", ASK)], Mode.PLAN).action is DENY
+
+
+def test_in_bypass_only_managed_asking_stays(world: World) -> None:
+    assert world.decide("Bash", "make", [rule("Bash", ASK)], Mode.BYPASS).action is ALLOW
+    managed = rule("Bash", ASK, Source.MANAGED)
+    assert world.decide("Bash", "make", [managed], Mode.BYPASS).action is ASK
+
+
+def test_a_plan_is_not_carried_out_whatever_rules_allow(world: World) -> None:
+    decision = world.decide("Write", "a.txt", [rule("Write")], Mode.PLAN)
+    assert decision.action is DENY
+    assert decision.by == "the permission mode plan forbids write"
+
+
+def test_what_the_host_registered_is_granted_until_somebody_tightens(tmp_path: Path) -> None:
+    registry = ToolRegistry([Mail()])
+    entry = registry.entry("Mail")
+    assert entry is not None
+    place = Place.of(tmp_path)
+    call = call_of(entry, {"how": "x"}, place)
+    assert decide(call, Rules([], place), Mode.DONT_ASK).code == "policy.granted"
+    assert decide(call, Rules([], place), Mode.PLAN).action is DENY
+    tightened = Rules([rule("Mail", ASK, Source.MANIFEST)], place)
+    assert decide(call, tightened, Mode.DEFAULT).action is ASK
+    denied = Rules([rule("@send", DENY, Source.MANIFEST)], place)
+    assert decide(call, denied, Mode.BYPASS).action is DENY
+
+
+def test_rules_of_effects(world: World) -> None:
+    assert world.decide("Get", "https://a.org/", [rule("@net")]).action is ALLOW
+    assert world.decide("Bash", "ls", [rule("@net", DENY)]).action is DENY  # it may use it
+    assert world.decide("Write", "a", [rule("@net", DENY)]).action is ASK
+    assert world.decide("Bash", "ls", [rule("@exec")]).action is ASK  # it may do more than that
+    assert world.decide("Write", ".git/config", [rule("@write")]).action is ASK
+
+
+def test_a_protected_path_wants_to_be_named(world: World) -> None:
+    for mode in (Mode.DEFAULT, Mode.ACCEPT_EDITS, Mode.BYPASS):
+        assert world.decide("Write", ".git/config", [rule("Write")], mode).action is ASK
+    for path in (".GIT/config", "sub/.bashrc", ".lorimer/permissions.toml", "x/.vscode/a.json"):
+        assert world.decide("Write", path, [rule("Write(./**)")]).action is ASK, path
+    named = [Rule.parse("Write(.git/config)")]
+    assert world.decide("Write", ".git/config", named).action is ALLOW
+
+
+# --- specs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "path", "fits"),
+    [
+        ("./out/*", "out/a.md", True),
+        ("out/*", "out/a.md", True),
+        ("./out/*", "out/sub/a.md", False),
+        ("./out/**", "out/sub/a.md", True),
+        ("./out/**", "out", True),
+        ("./out/**", "output/a.md", False),
+        ("./out/**", "other/a.md", False),
+        ("./out/**", "out/../a.md", False),
+        ("./out/**", "leads_out/a.md", False),
+        ("./leads_out/**", "leads_out/a.md", False),
+        ("./out/**", "out/back/a.md", False),
+        ("./**", "out/back/a.md", True),
+        ("**/*.md", "out/x/a.md", True),
+        ("**/*.md", "/anywhere/a.md", True),
+        ("./**/test_*.py", "a/b/test_x.py", True),
+        ("./**/test_*.py", "test_x.py", True),
+        ("./**/test_*.py", "a/atest_x.py", False),
+        ("./a/**/b/**/c.txt", "a/x/b/c.txt", True),
+        ("./a/**/b/**/c.txt", "a/b/b/y/c.txt", True),
+        ("./a/**/b/**/c.txt", "a/x/c.txt", False),
+        ("./a?.txt", "ab.txt", True),
+        ("./a?.txt", "a/.txt", False),
+        ("./A.txt", "a.txt", False),
+        ("//etc/**", "/etc/x", True),
+        ("//etc/**", "etc/x", False),
+        ("./*a*b*", "xaybz", True),
+        ("./*a*b*", "xbya", False),
+        ("./[ab].txt", "a.txt", False),
+        ("./[ab].txt", "[ab].txt", True),
+    ],
+)
+def test_paths(world: World, spec: str, path: str, fits: bool) -> None:
+    decision = world.decide("Write", path, [rule(f"Write({spec})")])
+    assert (decision.action is ALLOW) is fits
+
+
+def test_paths_of_the_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(world.base))
+    world.place = Place.of(world.workspace)
+    path = str(world.base / "notes" / "a.md")
+    assert world.decide("Write", path, [rule("Write(~/notes/**)")]).action is ALLOW
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "secret/a",
+        "./secret/a",
+        "SECRET/a",
+        "out/../secret/a",
+        "out/back/secret/a",
+        "secret",
+        "secret/../secret/a",
+        "a\0b",
+    ],
+)
+def test_a_denied_path_is_denied_however_it_is_spelled(world: World, path: str) -> None:
+    rules = [rule("Write"), rule("Write(./secret/**)", DENY)]
+    assert world.decide("Write", path, rules).action is DENY
+    literal = Rule.parse("Write(secret)", action=DENY)
+    assert world.decide("Write", "./secret", [rule("Write"), literal]).action is DENY
+
+
+@pytest.mark.parametrize(
+    ("spec", "url", "fits"),
+    [
+        ("example.org", "https://example.org/a", True),
+        ("example.org", "https://EXAMPLE.org./a", True),
+        ("example.org", "https://evil.org/example.org", False),
+        ("example.org", "https://example.org.evil.org/", False),
+        ("example.org", "https://www.example.org/", False),
+        ("*.example.org", "https://www.example.org/", True),
+        ("*.example.org", "https://example.org/", False),
+        ("*.example.org", "https://wwwexample.org/", False),
+        ("example.org:8443", "https://example.org:8443/", True),
+        ("example.org:8443", "https://example.org/", False),
+        ("example.org:443", "https://example.org/", True),
+        ("*", "http://x.y/", True),
+        ("*", "file:///etc/passwd", False),
+        ("example.org", "https://example.org\\@evil.org/", False),
+        ("example.org", "https://evil.org@example.org/", True),
+    ],
+)
+def test_hosts(world: World, spec: str, url: str, fits: bool) -> None:
+    assert (world.decide("Get", url, [rule(f"Get({spec})")]).action is ALLOW) is fits
+
+
+def test_a_url_that_cannot_be_read_is_denied_by_any_denial(world: World) -> None:
+    rules = [rule("Get"), rule("Get(evil.org)", DENY)]
+    assert world.decide("Get", "https://evil.org/", rules).action is DENY
+    assert world.decide("Get", "https://evil.org\\@a.org/", rules).action is DENY
+    assert world.decide("Get", "https://good.org/", rules).action is ALLOW
+
+
+def test_other_arguments(world: World) -> None:
+    entry = world.registry.entry("Get")
+    assert entry is not None
+    call = call_of(entry, {"url": "https://a.org/", "how": "fast"}, world.place)
+    for spec, action in (("how=f*", ALLOW), ("how=slow", ASK), ("what=f*", ASK)):
+        found = decide(call, Rules([rule(f"Get({spec})")], world.place), Mode.DEFAULT)
+        assert found.action is (action if spec != "what=f*" else DENY), spec  # no host
+
+
+@pytest.mark.parametrize(
+    ("command", "action"),
+    [
+        ("git log", ALLOW),
+        ("git log --oneline -3", ALLOW),
+        ("git log | head -3", ALLOW),
+        ("git log && head -3 x", ALLOW),
+        ("git log; rm x", ASK),
+        ("git log $(rm x)", ASK),
+        ("git log > a.txt", ASK),
+        ("git log --output=x", ASK),
+        ("git push", DENY),
+        ("git log && git push origin", DENY),
+        ("true; 'gi't \"push\"", DENY),
+        ("$(git push)", DENY),
+        ("/usr/bin/git push", DENY),
+    ],
+)
+def test_commands(world: World, command: str, action: Action) -> None:
+    rules = [rule("Bash(git log **)"), rule("Bash(head **)"), rule("Bash(git push **)", DENY)]
+    assert world.decide("Bash", command, rules).action is action
+
+
+@pytest.mark.parametrize(
+    ("command", "action"),
+    [
+        ("ls > out/list", ALLOW),
+        ("ls > list", ASK),
+        ("ls > /etc/list", ASK),
+        ("ls > out/back/list", ASK),
+        ("ls > secret/list", DENY),
+        ("ls < secret/list", ASK),
+        ("ls < hidden", DENY),
+        ("cd out && ls > list", DENY),  # nobody can say where it goes
+        ("cd out && ls > /etc/list", ASK),
+        ("ls > .git/config", ASK),
+    ],
+)
+def test_what_a_shell_writes_and_reads_is_a_call_too(
+    world: World, command: str, action: Action
+) -> None:
+    rules = [
+        rule("Bash(ls **)"),
+        rule("Bash(cd **)"),
+        rule("Write(./out/**)"),
+        rule("Write(./secret/**)", DENY),
+        rule("Read(./secret/**)", ASK),
+        rule("Read(./hidden)", DENY),
+    ]
+    assert world.decide("Bash", command, rules).action is action
+
+
+def test_a_command_allowed_word_for_word_may_be_anything(world: World) -> None:
+    text = "echo $(date) > /tmp/x"
+    assert world.decide("Bash", text, [Rule.parse(f"Bash({text})")]).action is ALLOW
+    denied = [Rule.parse(f"Bash({text})"), rule("Write(//tmp/**)", DENY)]
+    assert world.decide("Bash", text, denied).action is ALLOW  # where it writes cannot be said
+    simple = [Rule.parse("Bash(echo a > /tmp/x)"), *denied]
+    assert world.decide("Bash", "echo a > /tmp/x", simple).action is DENY
+    assert world.decide("Bash", f"{text} ", [Rule.parse(f"Bash({text})")]).action is ASK
+
+
+# --- taint ---------------------------------------------------------------------------------------
+
+
+def test_words_of_strangers_take_risky_calls_one_step_further(world: World) -> None:
+    rules = [rule("Bash(ls **)"), rule("Mail"), rule("Write"), Rule.parse("Bash(make all)")]
+    for tool, subject in (("Mail", "x"), ("Bash", "ls -l")):
+        assert world.decide(tool, subject, rules).action is ALLOW
+        assert world.decide(tool, subject, rules, tainted=True).code == "policy.tainted"
+        assert world.decide(tool, subject, rules, tainted=True).action is ASK
+        assert world.decide(tool, subject, rules, Mode.DONT_ASK, tainted=True).action is DENY
+    assert world.decide("Write", "a.txt", rules, tainted=True).action is ALLOW
+    exact = world.decide("Bash", "make all", rules, tainted=True)
+    assert exact.action is ALLOW
+
+
+# --- visibility ----------------------------------------------------------------------------------
+
+
+def test_what_may_never_be_called_is_not_shown(world: World) -> None:
+    def shown(rules: Sequence[Rule], mode: Mode = Mode.DEFAULT) -> set[str]:
+        ready = Rules(rules, world.place)
+        return {each.spec.name for each in world.registry.entries() if visible(each, ready, mode)}
+
+    everything = {"Read", "Write", "Edit", "Glob", "Grep", "Bash", "Get", "Mail", "Anything"}
+    assert shown([]) >= everything
+    assert "Bash" not in shown([rule("Bash", DENY)])
+    assert "Bash" in shown([rule("Bash(rm **)", DENY)])
+    assert shown([rule("@net", DENY)]) & everything == everything - {"Get", "Bash", "Anything"}
+    assert shown([rule("Write")], Mode.PLAN) & everything == {"Read", "Glob", "Grep", "Get"}
+
+
+# --- what cannot be decided ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", list(Action))
+def test_a_rule_that_cannot_be_used_denies_its_tool(world: World, action: Action) -> None:
+    for text in ("Write(/etc)", "Write(./a/../b)", "Write(./a**b)", "Bash(ls $(x))", "Bash(**)"):
+        tool = text.partition("(")[0]
+        decision = world.decide(tool, "a", [rule(tool), rule(text, action)], Mode.BYPASS)
+        assert decision.action is DENY, text
+        assert "cannot be used" in decision.by
+
+
+def test_a_failure_while_deciding_means_no(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Any:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Rules, "of", broken)
+    decision = world.decide("Read", "a.txt", mode=Mode.BYPASS)
+    assert (decision.action, decision.code) == (DENY, "policy.undecided")
+
+
+def test_a_decision_says_all_that_it_rests_on(world: World) -> None:
+    told = rule("Bash(git push **)", DENY, Source.PROJECT, reason="releases go through CI")
+    decision = world.decide("Bash", "git push > log", [told])
+    assert decision.to_json() == {
+        "decision": "deny",
+        "code": "policy.rule",
+        "rules": ["project rule deny Bash(git push **): releases go through CI"],
+        "sources": ["project"],
+        "mode": "default",
+        "effects": ["exec", "net", "read", "secret", "send", "write outside"],
+        "resources": ["command git push"],
+        "why": "",
+    }

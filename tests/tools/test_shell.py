@@ -1,0 +1,214 @@
+"""Which shell commands rules allow and forbid: the classes of what breaks such rules."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorimer.core.errors import ConfigError
+from lorimer.tools.shell.parse import MAX_CHARS, MAX_COMMANDS, Redirect, parse
+from lorimer.tools.shell.rules import CommandRule, uncovered
+
+ALLOWED = [
+    CommandRule.parse(text)
+    for text in (
+        "ls **", "git log **", "git diff **", "git status", "cat *", "find **", "sort **",
+        "rg **", "echo **", "npm run test **", "make test **", "python analyse.py", "tar **",
+        "wc **", "uniq **",
+    )
+]  # fmt: skip
+"""What the user of these tests has allowed."""
+
+
+def why(text: str) -> str:
+    return uncovered(parse(text), ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ls", "ls -la src", "'ls' -l", 'ls "a b"', "l\\s", "git log -3 --oneline", "git status",
+        "git diff HEAD~2 a^", "cat 'a*b'", "find . -name '*.py' -type f", "sort -r -n a.txt",
+        "rg -n 'a|b' src", "echo hello; ls", "ls && git status || echo no", "ls | wc -l",
+        "ls\ngit status", "ls 2>&1 | cat x", "ls 2>/dev/null", "npm run test -- --fast",
+        "make test", "python analyse.py", "timeout 5 ls -l", "nice ls", "nice -n 5 ls", "nohup ls",
+        "LANG=C ls", "NO_COLOR=1 env TZ=UTC ls", "echo a=b c:d e,f g@h i%j k+l", "ls ''",
+        'echo "a\\$b"', "echo 'a $HOME `x`'", "find . -name x -print",
+    ],
+)  # fmt: skip
+def test_what_is_certain_and_covered_is_allowed(text: str) -> None:
+    assert why(text) == ""
+
+
+BREAKS: dict[str, list[str]] = {
+    "other commands behind it": [
+        "rm x", "/bin/rm x", "./ls", "/bin/ls", "../ls", "git push", "git", "python", "python -c x",
+        "python analyse.py extra", "cat", "cat a b", "npm run build", "npm test", "git statusx",
+        "lsx", "LS", "git status -s",
+    ],
+    "substitutions": [
+        "ls $(rm x)", "ls `rm x`", 'ls "$(rm x)"', 'ls "`rm x`"', "ls <(rm x)", "ls >(rm x)",
+        "ls $((1+1))", "ls $[1]", "ls ${x@P}", "ls ${x:-$(rm)}", "ls $x", 'ls "$x"', "ls $'a'",
+        'ls $"a"', "ls $", "ls <<EOF\nrm\nEOF", "ls <<-EOF\nx\nEOF", "ls <<< x", "ls a$(rm)b",
+        "echo `rm`", "$(ls)", "`ls`", '"$(ls)"', "ls ${IFS}x", "((1))", "let a=1",
+    ],
+    "redirections": [
+        "ls >| x", "ls &> x", "ls &>> x", "ls >& x", "ls 3> x", "ls <> x", "ls 12>x", "ls <&3",
+        "ls >&-", "ls 2>&3", "ls > /dev/tcp/a/1", "ls < /dev/udp/a/1", "ls > $x", "ls > `x`",
+        "ls >", "ls > > x", "ls > *", "ls 2>&1x", "> x", "ls {fd}> x", "ls 1<x", "ls 0>x",
+        "ls > /dev/fd/3", "ls < /proc/self/environ", "ls >&2x",
+    ],
+    "wrappers": [
+        "sudo ls", "env -u PATH ls", "env -i ls", "env -S 'rm x'", "env PATH=x ls", "watch ls",
+        "ionice ls", "xargs ls", "time ls", "stdbuf -oL ls", "busybox ls", "command -p ls",
+        "timeout ls", "timeout -s KILL 5 ls", "timeout 5 rm x", "nice -n x ls", "nice rm",
+        "nohup rm x", "setsid rm x", "command rm x", "builtin eval ls", "exec ls", "eval ls",
+        "bash -c ls", "sh ls", "ssh host ls", "awk ls", "perl -e ls", "vim -c ls", "less ls",
+        "./timeout 5 ls", "/tmp/nice ls", "git -c core.pager=rm log", "doas ls", "strace ls",
+        "script -c ls", "flock x ls", "unshare ls", "parallel ls", "find . -exec rm {} \\;",
+        "find . -execdir rm {} +", "find . -ok rm {} \\;", "tar --to-command=rm -xf a",
+        "tar -I rm -xf a", "make -f x test", "make test SHELL=rm", "make test --eval=x",
+        "rsync -e rm a b",
+    ],
+    "options": [
+        "git log --output=x", "git log --outp=x", "git log --output x", "git diff --ext-diff",
+        "git diff --ext", "git log --textconv", "git diff --no-index / x", "git diff -O x",
+        "sort -o x a", "sort -ro x a", "sort --output=x", "sort --out=x", "sort -T x a",
+        "sort --compress-program=rm a", "sort --comp=rm a", "rg --pre rm x", "rg --pre=rm x",
+        "rg --hostname-bin=rm x", "find . -delete", "find . -fprint x", "find . -fprintf x y",
+        "find . -fls x", "find \\-delete .", "find '-delete' .", 'find . "-exec" rm', "uniq a b",
+        "tar -cf x y", "tar --checkpoint-action=exec=rm", "tar --use-compress-program rm",
+        "wc --files0-from=x", "tar xf a -I rm",
+    ],
+    "environment": [
+        "PATH=x ls", "LD_PRELOAD=x ls", "GIT_PAGER=rm git log", "GIT_SSH_COMMAND=rm git log",
+        "PAGER=rm git log", "IFS=x ls", "A=b ls", "A=b", "A=b; ls", "BASH_ENV=x ls", "a[0]=1 ls",
+        "A+=b ls", "LANG=C PATH=x ls", "ENV=x ls", "PROMPT_COMMAND=x ls", "export PATH=x; ls",
+        "PS4=x ls", "'A=b' ls",
+    ],
+    "names": [
+        "\\rm x", "r''m x", "r\"\"m x", "/bin/r? x", "r{m,} x", "$'\\x72m' x", "{rm,x}", "l{s,}",
+        "ls{,} x", "r*m", "[l]s", "~/ls", "~root/x", "!ls", "!!", "%1", "ls ~", "ls a=~/x",
+        "rm() { ls; }", "function ls { rm; }", "alias ls=rm", "command ls -x; alias a=b", ". ls",
+        "source ls", "hash -p /bin/rm ls", "enable -f x ls", "ls *", "ls [a]", "ls ?",
+    ],
+    "what parsers read differently": [
+        "ls\rrm x", "ls\x0brm", "ls\x0crm", "ls\x00rm", "ls\u00a0rm", "ls\u2028rm", "ls\u200bx",
+        "ls \\\nrm", "l\\\ns", "ls # x", "ls #x\nrm", "#ls", "ls \x1b[0m", "ls \x7f", "ls 'a",
+        'ls "a', "ls a\\", "ls \u202ex", "ls \ufeffx", 'ls "!x"', "ls =rm", "ls x =(rm)",
+        "ls ^a^b", 'ls "a\\\nb"',
+    ],
+    "grammar": [
+        "if ls; then rm; fi", "for i in ls; do rm; done", "while ls; do rm; done", "{ ls; }",
+        "(ls)", "[[ ls ]]", "! ls", "case ls in ls) rm;; esac", "ls; then", "coproc ls",
+        "select x in ls; do rm; done", "until ls; do rm; done", "ls;;", "ls |& rm", "ls &",
+        "ls & rm", "& ls", "ls &&", "ls ||", "| ls", "ls |", "; ls", "ls ; ; ls", "&& ls",
+        "ls && && ls", "ls;& ls", "ls (x)", "time ls", "ls )", "ls }",
+    ],
+    "more than one": [
+        "ls && rm x", "ls || rm x", "ls; rm x", "ls | rm x", "ls\nrm x", "rm x && ls", "rm x | ls",
+        "ls && ls && rm x", "cd / && ls", "pushd / && ls", "ls;rm x", "ls|rm", "ls&&rm", "ls||rm",
+        "ls\n\nrm", "ls |\nrm", "ls &&\nrm x", "ls; " * 65 + "ls",
+    ],
+    "state": [
+        "cd /tmp", "cd /tmp; ls", "set -o noglob; ls", "shopt -s x; ls", "trap rm EXIT; ls",
+        "umask 0; ls", "unset PATH; ls", "read x; ls", "printf -v PATH x; ls", "exec 3>x; ls",
+        "declare -x PATH=x; ls", "mapfile x; ls",
+    ],
+}  # fmt: skip
+"""The eleven classes of `docs/security.md`: none of these may be allowed."""
+
+
+POSITIONS = ("{}", "git status && {}", "echo it: {}")
+
+
+def test_the_cases_are_enough() -> None:
+    assert sum(map(len, BREAKS.values())) >= 200
+    assert len(BREAKS) == 11
+
+
+@pytest.mark.parametrize("position", POSITIONS[:2])
+@pytest.mark.parametrize("kind", BREAKS)
+def test_nothing_of_what_breaks_rules_is_allowed(kind: str, position: str) -> None:
+    for text in BREAKS[kind]:
+        assert why(position.format(text)), text
+
+
+def test_as_arguments_they_are_words_or_refused() -> None:
+    """Behind `echo` some are harmless words; then a shell has to see the same words."""
+    for texts in BREAKS.values():
+        for text in texts:
+            line = POSITIONS[2].format(text)
+            read = parse(line)
+            if not why(line) and len(read.commands) == 1 and not read.commands[0].redirects:
+                assert list(read.commands[0].argv) == shlex.split(line)
+
+
+def test_every_redirection_is_told() -> None:
+    read = parse("ls > 'a b' 2>> c < d; cat x >/dev/null")
+    assert read.commands[0].redirects == (
+        Redirect("a b", True), Redirect("c", True), Redirect("d", False)
+    )  # fmt: skip
+    assert read.commands[1].redirects == ()
+    assert read.simple is None
+
+
+def test_a_lone_command_needs_no_shell() -> None:
+    only = parse("git log --oneline 'a b'").simple
+    assert only is not None
+    assert only.argv == ("git", "log", "--oneline", "a b")
+    for text in ("A=b ls", "ls > x", "ls; ls", "ls $x", ""):
+        assert parse(text).simple is None
+
+
+def test_limits() -> None:
+    assert why(" ; ".join(["ls"] * MAX_COMMANDS)) == ""
+    assert "more than" in why(" ; ".join(["ls"] * (MAX_COMMANDS + 1)))
+    assert "longer" in why("ls " + "x" * MAX_CHARS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rm x", "/bin/rm x", "echo rm x", "\\rm x", "r''m x", 'r""m x', "sudo /bin/rm x",
+        "a $(rm x)", "a`rm x`", "bash -c 'rm x'", "xargs rm", "ls;rm", "ls&&rm x", "(rm x)",
+        "{ rm x; }", "$'rm' x", "a | rm", "find . -exec rm {} +", "r\\m x", "r\\\nm x", "ls\nrm",
+    ],
+)  # fmt: skip
+def test_what_is_forbidden_is_found_anywhere(text: str) -> None:
+    assert CommandRule.parse("rm **").forbids(text, parse(text))
+
+
+@pytest.mark.parametrize("text", ["ls", "firm x", "ls rmx", "git log", "terms", "echo 'rmdir x'"])
+def test_what_only_looks_like_it_is_not_forbidden(text: str) -> None:
+    assert not CommandRule.parse("rm **").forbids(text, parse(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "  ", "**", "a ** b", "ls; rm", "ls $x", "ls > x", "A=b ls", "'ls", "ls **x **"]
+)
+def test_a_pattern_that_is_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="pattern for commands"):
+        CommandRule.parse(text)
+
+
+def test_patterns_are_told_as_they_are_written() -> None:
+    assert [str(rule) for rule in ALLOWED[:3]] == ["ls **", "git log **", "git diff **"]
+
+
+@given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=8)))
+def test_quoted_words_are_read_as_they_were(words: list[str]) -> None:
+    line = shlex.join(["echo", *words])
+    read = parse(line)
+    assert not read.complex
+    assert read.commands[0].argv == ("echo", *words)
+
+
+@given(st.text(max_size=60))
+def test_no_text_breaks_the_parser(text: str) -> None:
+    read = parse(text)
+    CommandRule.parse("rm **").forbids(text, read)
+    assert uncovered(read, ALLOWED) or read.commands
