@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorimer.core.cancel import Reason
@@ -16,6 +16,7 @@ from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.policy.modes import Action, Mode
 from tests.tools.support import Bench, going_on, run, toolset
 
 
@@ -364,5 +365,65 @@ def test_an_answer_holds_against_a_rule_given_later() -> None:
         block = await resumed.call(tools, "Shell", {"command": "make"})
         assert block.is_error
         assert tool.ran == []
+
+    run(main)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["Shell", "Save"]), st.sampled_from(["make", "x", "a.md", "/etc/x"])
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.lists(
+        st.builds(
+            lambda text, action: Rule.parse(text, pattern=True, action=action),
+            st.sampled_from(["Shell", "Shell(make)", "Save", "Save(./*.md)", "@exec", "@write"]),
+            st.sampled_from(Action),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from(Mode),
+    st.none() | st.booleans(),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_runs_was_allowed_and_the_journal_says_by_what(
+    calls: list[tuple[str, str]],
+    rules: list[Rule],
+    mode: Mode,
+    answer: bool | None,
+    granted: bool,
+) -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        shell, save = Shell(), Save()
+        person = None if answer is None else Person(answer)
+        tools = toolset(
+            shell,
+            save,
+            granted=granted,
+            rules=rules,
+            mode=mode,
+            approver=person,
+            working_dir="/project",
+        )
+        done = 0
+        for index, (name, text) in enumerate(calls):
+            field = "command" if name == "Shell" else "file_path"
+            await bench.call(tools, name, {field: text}, index=index)
+            ran = len(shell.ran) + len(save.ran) > done
+            done = len(shell.ran) + len(save.ran)
+            facts = [data for kind, data in bench.facts if data.get("key") == str(index)]
+            kinds = [kind for kind, data in bench.facts if data.get("key") == str(index)]
+            begun = [data for data in facts if "effects" in data]
+            assert ran == bool(begun)
+            if ran:
+                assert granted or begun[0]["decision"]
+                assert "decision" not in kinds
+            else:
+                assert "decision" in kinds or facts[-1]["error"] == "exec.tool.unknown"
 
     run(main)
