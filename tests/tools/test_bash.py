@@ -13,8 +13,11 @@ from lorimer import PipelinePresets
 from lorimer.core.bus import Bus
 from lorimer.core.errors import ConfigError
 from lorimer.core.events import Event
+from lorimer.core.messages import ToolUse
 from lorimer.core.world import Finished
 from lorimer.journal import SQLiteJournal
+from lorimer.models.registry import Models
+from lorimer.testing import ScriptedModel
 from lorimer.testing.simulation import SimulatedWorld, simulate
 from lorimer.tools import builtin_tools
 from tests.tools.support import Bench, run, toolset
@@ -180,11 +183,17 @@ def test_the_store_and_keys_are_hidden_from_it(
     work.mkdir()
     monkeypatch.setenv("HOME", str(home))
     journal = SQLiteJournal(work / "runs.db")
-    model = ScriptedModel([call("Bash", command="cat ~/.ssh/id; head -c 15 runs.db; ls"), "done"])
+    use = ToolUse("c1", "Bash", {"command": "cat ~/.ssh/id; head -c 15 runs.db; ls"})
+    models = Models(providers={"scripted": ScriptedModel([[use], "done"])})
 
     async def main() -> str:
         async with PipelinePresets.agent(
-            built_in="Bash", workspace=work, rules=["Bash"], models=model, journal=journal
+            built_in="Bash",
+            workspace=work,
+            rules=["Bash"],
+            model="scripted:m",
+            models=models,
+            journal=journal,
         ) as agent:
             result = await agent.run("go")
         await journal.close()
