@@ -10,11 +10,15 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 # Frameworks that `make peers` compares with; each has an environment of its own.
 PEERS = langgraph pydantic-ai
 
+# What `make real-server` computes with. Any build does; one for the CPU is the smallest.
+TORCH = torch==2.13.0
+REAL = .peers/real-server
+
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test check fmt bench peers campaign coverage lock clean
+.PHONY: help setup demo test check fmt bench peers real-server campaign coverage lock clean
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name does; do printf '  make %-9s  %s\n' "$$name" "$$does"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name does; do printf '  make %-11s  %s\n' "$$name" "$$does"; done
 
 setup: $(READY) ## create .venv and install the locked requirements (quick the second time)
 
@@ -58,6 +62,15 @@ peers: setup $(PEERS:%=.peers/%/.ready) ## kill the same agent on other framewor
 	@$(BIN)/uv pip sync --quiet --python .peers/$*/bin/python --require-hashes $<
 	@touch $@
 
+real-server: setup $(REAL)/.ready ## ask a real model server, with a tiny model made on the spot (downloads it)
+	@$(BIN)/python -m tests.real.serve $(REAL)/bin/python $(REAL)/run
+
+$(REAL)/.ready: tests/real/requirements.txt
+	@$(BIN)/python -m venv --clear $(REAL)
+	@$(REAL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@$(REAL)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	@touch $@
+
 campaign: setup ## run kills, seeds and random programs at full figures (long)
 	LORIMER_CAMPAIGN=1 $(BIN)/pytest -q -s --timeout=0 tests/campaign tests/journal/test_power.py
 
@@ -72,6 +85,8 @@ lock: setup ## resolve the requirements again (newer versions: make lock UPGRADE
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --group pyproject.toml:bootstrap -o requirements/uv.txt
 	for peer in $(PEERS); do $(COMPILE) $(if $(UPGRADE),--upgrade) benchmarks/killed/requirements/$$peer.in \
 		-o benchmarks/killed/requirements/$$peer.txt || exit 1; done
+	$(COMPILE) $(if $(UPGRADE),--upgrade) tests/real/requirements.in \
+		--override tests/real/overrides.in -o tests/real/requirements.txt
 
 clean: ## remove environments, caches and build results
 	rm -rf .venv .peers build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .pytest_cache .ruff_cache

@@ -28,12 +28,10 @@ from lorimer.journal import Conversation, MemoryJournal, SQLiteJournal
 from lorimer.journal.verify import verify
 from lorimer.models.registry import Models
 from lorimer.presets import preset_manifest
-from lorimer.testing.simulation import (
-    SimulatedCrash,
-    SimulatedWorld,
-    SimulationLoop,
-    simulate_in,
-)
+from lorimer.testing.simulated_failures import SimulatedCrash
+from lorimer.testing.simulated_loop import SimulationLoop
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate_in
 from tests.campaign.agents import Case, Interruption, draw
 from tests.campaign.audit import Evidence, Told, audit
 from tests.campaign.gather import gather, lengths

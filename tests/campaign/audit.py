@@ -1,8 +1,11 @@
 """What must hold of any runs, whatever happened to them: a pure function from what is left (facts,
 ledger, and what was seen outside of the process) to findings.
 
-It asks nothing about how the runs were played, so simulations and real processes share it: they
-bring an `Evidence`. C1 to C10 are the contract of `docs/durability.md`'s promises.
+What one run's facts must show is the library's to say (`lorimer.testing.recorded`). Here is what
+only these harnesses know: whole streams, what providers were sent and charged for, what callers
+were told, and effects by what was wanted, not by the call that did it, so that two calls that do
+the same are found, which `lorimer.testing.audit` cannot. C1 to C10 are the promises of
+`docs/durability.md`.
 """
 
 from __future__ import annotations
@@ -13,19 +16,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from lorimer.core.context import Safety
-from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.events import FACT_KINDS, Event
+from lorimer.core.events import Event
 from lorimer.core.journal import Balance, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.messages import Usage
-from lorimer.core.result import STATUSES
 from lorimer.journal import fold
+from lorimer.testing import recorded
+from lorimer.tools.asking import AGAIN
 from tests.campaign.vendors import refused
-
-CODES = frozenset(code.value for code in ExecutorErrorCode)
-ABANDONED = "abandoned:"
-NOT_RUN = ExecutorErrorCode.EXEC_TOOL_NOT_RUN.value
 
 
 @dataclass(frozen=True)
@@ -112,36 +111,26 @@ Rule = Callable[[Evidence], Iterator[str]]
 
 def audit(evidence: Evidence) -> list[Finding]:
     """Every promise that these facts and marks break."""
-    return [Finding(name, what) for name, rule in RULES.items() for what in rule(evidence)]
-
-
-def one_end(evidence: Evidence) -> Iterator[str]:
-    for run, facts in evidence.runs.items():
-        kinds = Counter(fact.type for fact in facts)
-        if kinds["run.start"] != 1 or facts[0].type != "run.start":
-            yield f"{run} has {kinds['run.start']} run.start, and begins with {facts[0].type}"
-        if kinds["run.end"] != 1 and not (run in evidence.given_up and not kinds["run.end"]):
-            yield f"{run} has {kinds['run.end']} run.end: {_kinds(facts)}"
-        elif kinds["run.end"] and facts[-1].type != "run.end":
-            yield f"{run} goes on after its end: {_kinds(facts)}"
-
-
-def ends_make_sense(evidence: Evidence) -> Iterator[str]:
+    found = [Finding(name, what) for name, rule in RULES.items() for what in rule(evidence)]
     rows = {row.run_id: row for row in evidence.rows}
-    if rows.keys() != evidence.runs.keys():
-        yield f"the store lists {sorted(rows)}, its facts are of {sorted(evidence.runs)}"
-    for run, facts in evidence.runs.items():
-        end = facts[-1].data
-        if facts[-1].type != "run.end" or run not in rows:
+    for run_id, facts in evidence.runs.items():
+        if run_id in evidence.given_up and facts[-1].type != "run.end":
             continue
-        status, code = end.get("status"), end.get("code", "")
-        if status not in STATUSES or status == "suspended":
-            yield f"{run} ended as {status!r}"
-        if (status == "ok") != (not code) or (code and code not in CODES):
-            yield f"{run} ended as {status!r} with the code {code!r}"
-        row = rows[run]
-        if (row.status, row.code, row.cost_nano) != (status, code, end.get("cost")):
-            yield f"{run} is listed as {row}, and ended with {dict(end)}"
+        run = recorded.Evidence(
+            run_id, "", facts, evidence.balances[run_id], rows.get(run_id), evidence.limits
+        )
+        found += [
+            Finding(name, f"{run_id}: {what}")
+            for name, rule in recorded.RULES.items()
+            for what in rule(run)
+        ]
+    return found
+
+
+def all_listed(evidence: Evidence) -> Iterator[str]:
+    listed = {row.run_id for row in evidence.rows}
+    if listed != evidence.runs.keys():
+        yield f"the store lists {sorted(listed)}, its facts are of {sorted(evidence.runs)}"
 
 
 def in_order(evidence: Evidence) -> Iterator[str]:
@@ -152,45 +141,15 @@ def in_order(evidence: Evidence) -> Iterator[str]:
         times = [fact.time for fact in facts]
         if times != sorted(times):
             yield f"the times of {stream} go back"
-        if unknown := {fact.type for fact in facts} - {*FACT_KINDS}:
-            yield f"{stream} has facts of the kinds {unknown}"
-    for run, facts in evidence.runs.items():
-        turns = [fact.iteration for fact in facts]
-        if turns != sorted(turns):
-            yield f"the iterations of {run} go back: {_kinds(facts)}"
 
 
-def recorded_once(evidence: Evidence) -> Iterator[str]:
-    for run, facts in evidence.runs.items():
-        seen: set[tuple[str, int, str]] = set()
-        for fact in facts:
-            if "key" not in fact.data or str(fact.data["key"]).startswith(ABANDONED):
-                continue  # a call may be broken off in each life
-            place = (fact.type, fact.iteration, str(fact.data["key"]))
-            if place in seen:
-                yield f"{run} has {place} twice"
-            seen.add(place)
-
-
-RESULT_OF = {"model.reply": "model.intent", "tool.result": "tool.intent", "effect": "effect.intent"}
-
-
-def intents_first(evidence: Evidence) -> Iterator[str]:
+def intended(evidence: Evidence) -> Iterator[str]:
     begun: set[str] = set()
     for run, facts in evidence.runs.items():
-        intents: set[tuple[str, int, str]] = set()
         for fact in facts:
-            key = str(fact.data.get("key", ""))
-            if fact.type in RESULT_OF.values():
-                intents.add((fact.type, fact.iteration, key))
-                begun.add(f"{run}-{fact.iteration}-{key}")
+            if fact.type.endswith(".intent"):
+                begun.add(f"{run}-{fact.iteration}-{fact.data.get('key', '')}")
                 begun.add(str(fact.data.get("hash")))
-            elif (
-                fact.type in RESULT_OF
-                and not _needs_none(fact)
-                and (RESULT_OF[fact.type], fact.iteration, key) not in intents
-            ):
-                yield f"{run} has a {fact.type} {key!r} and no intent before it"
     for mark in evidence.marks:
         unsafe = mark.kind == "effect" and mark.safety is Safety.UNSAFE
         if unsafe and (mark.call or mark.hash) not in begun:
@@ -209,14 +168,16 @@ def taken_once(evidence: Evidence) -> Iterator[str]:
                 yield f"the message {post!r} to {stream} was taken {count} times"
 
 
-def _needs_none(fact: Event) -> bool:
-    """Calls that only read have no intent; what was never run has neither."""
-    key = str(fact.data.get("key", ""))
-    noted = key.startswith((ABANDONED, "reconcile:"))
-    return "hash" in fact.data or fact.data.get("error") == NOT_RUN or noted
-
-
 def unsafe_once(evidence: Evidence) -> Iterator[str]:
+    """But for what a person has agreed to be done again: once for each time."""
+    agreed = Counter(
+        f"{fact.run_id}-{fact.iteration}-{str(fact.data.get('key')).split(':')[1]}"
+        for facts in evidence.facts.values()
+        for fact in facts
+        if fact.type == "effect"
+        and str(fact.data.get("key")).startswith(f"{AGAIN}:")
+        and fact.data.get("approved") is True
+    )
     decided = {
         f"{fact.run_id}-{fact.iteration}-{fact.data.get('key')}"
         for facts in evidence.facts.values()
@@ -226,7 +187,8 @@ def unsafe_once(evidence: Evidence) -> Iterator[str]:
     effects = [mark for mark in evidence.marks if mark.kind == "effect"]
     unsafe = [mark for mark in effects if mark.safety is Safety.UNSAFE and mark.call not in decided]
     for what, count in Counter(mark.what for mark in unsafe).items():
-        if count > 1:
+        again = sum([agreed[call] for call in {mark.call for mark in unsafe if mark.what == what}])
+        if count > 1 + again:
             lives = [mark.life for mark in unsafe if mark.what == what]
             yield f"the unsafe effect {what!r} happened {count} times, in the lives {lives}"
     calls: dict[tuple[str, str], str] = {}
@@ -294,56 +256,17 @@ def valid_history(evidence: Evidence) -> Iterator[str]:
             yield f"{stream} is refused: {why}"
 
 
-def honest_money(evidence: Evidence) -> Iterator[str]:
+def provider_agrees(evidence: Evidence) -> Iterator[str]:
+    if evidence.used is None:
+        return
     total = Usage()
-    for run, facts in evidence.runs.items():
-        spent, used = 0, Usage()
-        for fact in facts:
-            if fact.type == "run.end":
-                continue
-            spent += _int(fact.data.get("cost"))
-            usage = fact.data.get("usage")
-            used = used + Usage.from_json(usage if isinstance(usage, Mapping) else {})
-        total = total + used
-        end = facts[-1]
-        if end.type != "run.end":
-            continue
-        balance = evidence.balances[run]
-        if balance.reserved:
-            yield f"{balance.reserved} nano-dollars of {run} stay reserved for ever"
-        if balance.spent != spent:
-            yield f"the ledger says that {run} spent {balance.spent}, its facts say {spent}"
-        if end.data.get("cost") != spent:
-            yield f"the end of {run} says {end.data.get('cost')}, its other facts say {spent}"
-        if end.data.get("usage") != used.to_json():
-            yield f"the end of {run} says {end.data.get('usage')}, its other facts say {used}"
-    if evidence.used is not None:
-        told, known = evidence.used.to_json(), total.to_json()
-        if evidence.exact and told != known:
-            yield f"the provider tells of {told}, the facts of {known}"
-        if any(count > told.get(name, 0) for name, count in known.items()):
-            yield f"the provider tells of {told}, the facts of more: {known}"
-
-
-def bounded(evidence: Evidence) -> Iterator[str]:
-    for run, facts in evidence.runs.items():
-        given = facts[0].data.get("limits")
-        limits = Limits.from_json(given) if isinstance(given, Mapping) else evidence.limits
-        end = facts[-1].data
-        if _int(end.get("iterations")) > limits.max_turns:
-            yield f"{run} made {end.get('iterations')} turns of {limits.max_turns}"
-        ceiling = limits.max_cost_nano
-        if ceiling is not None and _int(end.get("cost")) > ceiling:
-            yield f"{run} spent {end.get('cost')} of {ceiling}"
-        ran = [
-            fact.iteration
-            for fact in facts
-            if fact.type == "tool.result" and fact.data.get("error") != NOT_RUN
-        ]
-        if len(ran) > limits.max_tool_calls:
-            yield f"{run} made {len(ran)} tool calls of {limits.max_tool_calls}"
-        if (most := max(Counter(ran).values(), default=0)) > limits.max_calls_per_turn:
-            yield f"{run} made {most} calls in a turn, of {limits.max_calls_per_turn}"
+    for facts in evidence.runs.values():
+        total = total + recorded.used(facts)[1]
+    told, known = evidence.used.to_json(), total.to_json()
+    if evidence.exact and told != known:
+        yield f"the provider tells of {told}, the facts of {known}"
+    if any(count > told.get(name, 0) for name, count in known.items()):
+        yield f"the provider tells of {told}, the facts of more: {known}"
 
 
 def acknowledged(evidence: Evidence) -> Iterator[str]:
@@ -360,24 +283,14 @@ def acknowledged(evidence: Evidence) -> Iterator[str]:
 
 
 RULES: Mapping[str, Rule] = {
-    "C1 one end": one_end,
-    "C1 an end that makes sense": ends_make_sense,
-    "C2 intents before effects": intents_first,
+    "C1 all are listed": all_listed,
+    "C2 effects that were intended": intended,
     "C3 nothing recorded is repeated": nothing_again,
     "C3 no unsafe effect twice": unsafe_once,
     "C3 each message is taken once": taken_once,
     "C4 acknowledged is durable": acknowledged,
     "C5 valid history": valid_history,
-    "C6 bounded": bounded,
-    "C8 one writer: facts in order": in_order,
-    "C8 one writer: each fact once": recorded_once,
-    "C10 honest cost": honest_money,
+    "C8 one writer: streams in order": in_order,
+    "C10 the provider agrees": provider_agrees,
 }
-
-
-def _kinds(facts: Sequence[Event]) -> str:
-    return " ".join(fact.type for fact in facts)
-
-
-def _int(value: JSON) -> int:
-    return value if isinstance(value, int) else 0
+"""Beside `recorded.RULES`, which look at one run and its facts."""

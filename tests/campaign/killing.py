@@ -19,8 +19,9 @@ from lorimer.core.events import Event
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.codec import length
 from lorimer.journal.schema import STREAM_BITS
-from lorimer.testing.audit import Evidence, Report, Seen, audit
+from lorimer.testing.audit import Report, Seen, audit
 from lorimer.testing.marks import Mark, read_marks
+from lorimer.testing.recorded import Evidence
 from tests.campaign.processes import PATIENCE_S, Parent
 from tests.campaign.worker_process import Order
 from tests.campaign.workers import Pace
@@ -84,7 +85,7 @@ class Kills:
     effects: int
     """Of tools, at least."""
     pace: Pace
-    marks: tuple[int, int] = (20, 1400)
+    marks: tuple[int, int] = (20, 3000)
     """After how many marks of a life it is killed, where it is not killed at its start."""
     writes: int = 16
     """At which write or sync of its journal's files after that it is killed, at most, where it is
@@ -185,7 +186,10 @@ class Campaign:
                 f"{ended} of them although they had ended ({ended / max(done, 1):.3%})"
             )
         share = len(rerun) / max(report.total, 1)
-        lines.append(f"all together: {len(rerun)} of {report.total} effects ({share:.3%})")
+        each = len(rerun) / max(len(self.kinds), 1)
+        lines.append(
+            f"all together: {len(rerun)} of {report.total} effects ({share:.3%}), {each:.2f} a kill"
+        )
         return "\n  ".join(lines)
 
     def _died(self, life: int) -> str:
@@ -202,7 +206,7 @@ async def evidence(path: Path) -> list[Evidence]:
                 streams[row.stream] = [fact async for fact in journal.read(row.stream)]
             facts = [fact for fact in streams[row.stream] if fact.run_id == row.run_id]
             balance = await journal.balance(row.run_id)
-            found.append(Evidence(row.run_id, row.stream, facts, balance))
+            found.append(Evidence(row.run_id, row.stream, facts, balance, row))
     return found
 
 

@@ -14,12 +14,9 @@ from tempfile import TemporaryDirectory
 
 import apsw
 
-from lorimer.testing.simulation import (
-    LeftBehind,
-    SimulatedCrash,
-    SimulatedWorld,
-    simulate_in,
-)
+from lorimer.testing.simulated_failures import LeftBehind, SimulatedCrash
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate_in
 from tests.campaign.audit import Evidence, Finding, Told, audit
 from tests.campaign.gather import gather
 from tests.campaign.outside import Outside

@@ -18,7 +18,7 @@ from lorimer.core.result import PipelineResult
 from lorimer.core.tool import Approver
 from lorimer.journal import SQLiteJournal
 from lorimer.models.registry import Models
-from lorimer.testing.simulation import SimulationLoop
+from lorimer.testing.simulated_loop import SimulationLoop
 from lorimer.tools import AskLater, ToolRegistry
 from tests.campaign.audit import Told
 from tests.campaign.gather import lengths

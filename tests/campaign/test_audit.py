@@ -109,23 +109,37 @@ def backwards(name: str) -> Evidence:
     return with_facts(change)
 
 
+def of_the_last_run() -> list[Event]:
+    return [fact for fact in facts() if fact.run_id == facts()[-1].run_id]
+
+
+def listed_otherwise() -> Evidence:
+    rows = [replace(row, cost_nano=row.cost_nano + 1) for row in honest().rows]
+    return replace(honest(), rows=rows)
+
+
 BROKEN: Mapping[str, tuple[str, Callable[[], Evidence]]] = {
-    "no end": ("C1 one end", lambda: without("run.end")),
-    "two ends": ("C1 one end", lambda: twice("run.end")),
-    "two starts": ("C1 one end", lambda: twice("run.start")),
-    "no status": ("C1 an end that makes sense", lambda: altered("run.end", status="fine")),
+    "no end": ("one end", lambda: without("run.end")),
+    "two ends": ("one end", lambda: twice("run.end")),
+    "two starts": ("one end", lambda: twice("run.start")),
+    "no status": ("an end that makes sense", lambda: altered("run.end", status="fine")),
     "a code of nobody's": (
-        "C1 an end that makes sense",
+        "an end that makes sense",
         lambda: altered("run.end", status="error", code="exec.nonesuch"),
     ),
+    "a run listed otherwise": ("an end that makes sense", listed_otherwise),
+    "a stream with a gap": (
+        "C8 one writer: streams in order",
+        lambda: replace(honest(), facts={STREAM: of_the_last_run()}),
+    ),
     "a run not listed": (
-        "C1 an end that makes sense",
+        "C1 all are listed",
         lambda: replace(honest(), rows=honest().rows[1:]),
     ),
-    "no intent": ("C2 intents before effects", lambda: without("tool.intent")),
-    "no model intent": ("C2 intents before effects", lambda: without("model.intent")),
+    "no intent": ("intents before effects", lambda: without("tool.intent")),
+    "no model intent": ("intents before effects", lambda: without("model.intent")),
     "an effect nobody intended": (
-        "C2 intents before effects",
+        "C2 effects that were intended",
         lambda: also(Mark("effect", "change 9", 1, Safety.UNSAFE, "run_x-0-0")),
     ),
     "an unsafe effect twice": ("C3 no unsafe effect twice", lambda: also(mark("change"))),
@@ -153,30 +167,30 @@ BROKEN: Mapping[str, tuple[str, Callable[[], Evidence]]] = {
     "told of nothing": ("C4 acknowledged is durable", lambda: told(run_id="run_x")),
     "an id twice": ("C5 valid history", repeated_id),
     "refused by a vendor": ("C5 valid history", lambda: replace(honest(), refused=["no"])),
-    "too many turns": ("C6 bounded", lambda: altered("run.start", limits={"max_turns": 1})),
-    "too many calls": ("C6 bounded", lambda: altered("run.start", limits={"max_tool_calls": 1})),
-    "too much money": ("C6 bounded", lambda: altered("run.start", limits={"max_cost_usd": 1e-6})),
+    "too many turns": ("bounded", lambda: altered("run.start", limits={"max_turns": 1})),
+    "too many calls": ("bounded", lambda: altered("run.start", limits={"max_tool_calls": 1})),
+    "too much money": ("bounded", lambda: altered("run.start", limits={"max_cost_usd": 1e-6})),
     "turns of a default": (
-        "C6 bounded",
+        "bounded",
         lambda: replace(altered("run.start", limits=None), limits=Limits(max_turns=1)),
     ),
     "a fact lost": (
-        "C8 one writer: facts in order",
+        "facts in order",
         lambda: replace(honest(), facts={STREAM: facts()[:3] + facts()[4:]}),
     ),
-    "time goes back": ("C8 one writer: facts in order", lambda: backwards("time")),
-    "turns go back": ("C8 one writer: facts in order", lambda: backwards("iteration")),
-    "a result twice": ("C8 one writer: each fact once", lambda: twice("tool.result")),
-    "money set aside for ever": ("C10 honest cost", lambda: ledger(reserved=5)),
-    "a ledger of its own": ("C10 honest cost", lambda: ledger(more=1)),
-    "an end of its own": ("C10 honest cost", lambda: altered("run.end", cost=1)),
-    "tokens of its own": ("C10 honest cost", lambda: altered("run.end", usage={})),
+    "time goes back": ("facts in order", lambda: backwards("time")),
+    "turns go back": ("facts in order", lambda: backwards("iteration")),
+    "a result twice": ("each fact once", lambda: twice("tool.result")),
+    "money set aside for ever": ("honest cost", lambda: ledger(reserved=5)),
+    "a ledger of its own": ("honest cost", lambda: ledger(more=1)),
+    "an end of its own": ("honest cost", lambda: altered("run.end", cost=1)),
+    "tokens of its own": ("honest cost", lambda: altered("run.end", usage={})),
     "not all is told": (
-        "C10 honest cost",
+        "C10 the provider agrees",
         lambda: replace(honest(), used=honest().used + Usage(1)),  # type: ignore[operator]
     ),
     "more than was used": (
-        "C10 honest cost",
+        "C10 the provider agrees",
         lambda: replace(honest(), used=Usage(1), exact=False),
     ),
 }

@@ -17,8 +17,7 @@ import pytest
 
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry
-from lorimer.journal import SQLiteJournal
-from lorimer.journal import writer as writer_module
+from lorimer.journal import SQLiteJournal, transactions
 from lorimer.testing import SimulatedWorld, simulate_in
 from lorimer.testing.audit import Report, Seen, audit
 from lorimer.testing.marks import Mark
@@ -174,7 +173,7 @@ def cuts_of(seed: int, folder: Path) -> list[Report]:
 
 
 def test_live_runs_survive_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "CHECKPOINT_PAGES", 24)
+    monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 24)
     given = os.environ.get("LORIMER_SEED", "")
     seed = int(given) if given else SystemRandom().randrange(2**31)
     seeds = range(seed, seed + (OF_ONE if given else CUTS) // OF_ONE)

@@ -88,7 +88,9 @@ class Pace:
     runs: int = 3
     """Runs of one conversation; then the agent begins another."""
     slow: float = 0.05
-    """Share of tool calls that take 5 to 60 ms; the others take no time."""
+    """Share of tool calls that take their time; the others take none."""
+    slow_ms: tuple[float, float] = (5, 60)
+    """How long those take."""
 
 
 class Script:
@@ -118,7 +120,7 @@ class Script:
         for index in range(dice.choice((1, 1, 1, 1, 2, 2, 3, 4))):
             arguments: dict[str, JSON] = {"n": f"{name} {turn}.{index}"}
             if dice.random() < self._pace.slow:
-                arguments["ms"] = round(dice.uniform(5, 60), 1)
+                arguments["ms"] = round(dice.uniform(*self._pace.slow_ms), 1)
             if dice.random() < 0.03:
                 arguments["fail"] = True
             tool = dice.choice(("look", "put", "send", "pay"))

@@ -13,7 +13,7 @@ from tests.cli.support import invoke, listed, run_process
 WRONG = (
     ("rum hi", "there is no command 'rum'; did you mean 'run'"),
     ("runs lss", "there is no command 'lss'; did you mean 'ls'? Known: answer, cancel, "),
-    ("run --modle x hi", "there is no option '--modle'; did you mean '--model'?"),
+    ("run --modle x hi", "there is no option '--modle'; did you mean '--model' or '--models'?"),
     ("run --max-turn 3 hi", "there is no option '--max-turn'; did you mean '--max-turns'"),
     ("demo --quick", "there is no option '--quick'"),
     ("run --max-turns three hi", "invalid value for '--max-turns': 'three'"),
@@ -79,7 +79,7 @@ def test_wrong_input(line: str, expected: str, own_place: Path) -> None:
 
 def test_a_model_of_a_server_of_one_s_own() -> None:
     told = invoke("run", "-m", "llama3:8b", "hi").stderr.splitlines()
-    assert "Known: anthropic, google, openai" in told[0]
+    assert "Known: anthropic, google, llamacpp" in told[0]
     assert told[1].startswith("hint: A server of your own")
     assert "-m openai:NAME --base-url URL" in told[1]
 

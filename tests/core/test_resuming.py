@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -224,3 +226,37 @@ def test_after_a_resume_the_pipeline_is_in_that_conversation() -> None:
         assert [m.text for m in model.requests[-1].messages] == ["go", "", "", "the end", "and"]
 
     simulate(main)
+
+
+def _instructions(turns: int) -> int:
+    """How many instructions of Python the resume of a run of so many turns takes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal count
+        if event == "opcode":
+            count += 1
+        frame.f_trace_opcodes = "/lorimer/" in frame.f_code.co_filename
+        return trace if frame.f_trace_opcodes else None
+
+    async def main(world: SimulatedWorld) -> None:
+        replies = [*[[use("look", f"call_{turn}")] for turn in range(turns)], "the end"]
+        whole = await make(world, replies, tools=[Do("look")]).run("go")
+        look = Do("look")
+        journal = await held(world, whole.events[:-1], whole.session_id)
+        again = make(world, replies, tools=[look], journal=journal)
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            result = await again.resume(whole.run_id)
+        finally:
+            sys.settrace(before)
+        assert (result.text, look.calls) == ("the end", [])
+
+    simulate(main)
+    return count
+
+
+def test_a_turn_that_is_answered_again_costs_the_same_however_long_the_run_is() -> None:
+    few, more, many = [_instructions(turns) for turns in (5, 25, 45)]
+    assert many - more < 1.02 * (more - few)

@@ -19,6 +19,7 @@ import yaml
 
 from lorimer.cli.app import lorimer
 from lorimer.core.compile import check_document
+from lorimer.models.hostfile import host_of
 from lorimer.stages.catalogue import catalogue
 from lorimer.testing import FakeLLMServer
 from lorimer.testing.fake_turn import SeenRequest, Turn
@@ -28,7 +29,7 @@ from tests.docs.provider import answer, provider
 from tests.docs.running import Program, bash, expected_output, folder, prints_what_it_says
 
 DOCUMENTS = {"yaml": yaml.safe_load, "json": json.loads, "toml": tomllib.loads}
-"""Languages in which pages show manifests, and nothing else."""
+"""Languages in which pages show manifests, and the host file `models.toml`."""
 
 KNOWN = {"python", "bash", "text", *DOCUMENTS}
 
@@ -118,6 +119,9 @@ def test_commands_in_the_text_exist(page: str, line: str) -> None:
 
 @pytest.mark.parametrize("block", blocks(*DOCUMENTS), ids=lambda b: b.where)
 def test_manifests_are_valid(block: Block) -> None:
+    if block.file == "models.toml":
+        host_of(tomllib.loads(block.text))
+        return
     assert check_document(DOCUMENTS[block.language](block.text), catalogue()) == []
 
 

@@ -221,7 +221,21 @@ def _events() -> list[Event]:
         events += [event async for event in pipeline.run_stream("again")]
         return events
 
-    return simulate(main)
+    return [*simulate(main), *simulate(_failing_over)]
+
+
+async def _failing_over(world: SimulatedWorld) -> list[Event]:
+    cut = [TextBlock("half"), APIError("cut", code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE)]
+    providers = {"one": ScriptedModel([cut, cut]), "two": ScriptedModel(["whole"])}
+    pipeline = PipelinePresets.minimal(
+        model="one:m,two:m",
+        models=Models(providers=providers),
+        journal=MemoryJournal(world),
+        world=world,
+    )
+    pipeline.manifest.stages["api"].config["after_release"] = "restart"
+    pipeline._change(list(pipeline.manifest.stages))  # pyright: ignore[reportPrivateUsage]
+    return [event async for event in pipeline.run_stream("go")]
 
 
 class _Says:
@@ -263,3 +277,4 @@ def test_data_of_events_is_as_told() -> None:
         # a decision needs a rule that allows, and only real providers give ids
         assert set.union(*seen[kind]) | {"decision", "id"} >= always | maybe, kind
     assert {"decision", "effect", "api.retry", "stage.error", "tool.progress"} <= set(seen)
+    assert {"api.model_routed", "api.stream_restart"} <= set(seen)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+import pytest
+
+from lorimer.core.errors import JournalError
 from lorimer.journal import SQLiteJournal
+from lorimer.journal.database import Database
+from lorimer.journal.inbox import Lookout
+from lorimer.journal.reader import Reader
 from lorimer.world import RealWorld
+
+T = TypeVar("T")
 
 
 async def _until(true: list[str]) -> None:
@@ -54,3 +64,59 @@ def test_watching_goes_on_in_the_next_event_loop(tmp_path: Path) -> None:
     asyncio.run(main("one"))
     asyncio.run(main("two"))
     asyncio.run(journal.close())
+
+
+def test_while_the_file_cannot_be_asked_at_once_a_thread_asks(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "j.db"
+        theirs = SQLiteJournal(path, world=RealWorld())
+        await theirs.claim("s", "me", 30)
+        reader = Reader(str(path), None, RealWorld())
+
+        def glance(query: Callable[[Database], T]) -> T | None:
+            return None
+
+        lookout = Lookout(reader.query, glance)
+        told: list[str] = []
+        end = lookout.watch("s", lambda: told.append("s"))
+        await asyncio.sleep(0.1)
+        await theirs.post("s", "m", {})
+        await _until(told)
+        end()
+        await reader.close()
+        await theirs.close()
+
+    asyncio.run(main())
+
+
+def test_that_posts_are_not_noticed_is_said_once(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        path = tmp_path / "j.db"
+        theirs = SQLiteJournal(path, world=RealWorld())
+        await theirs.claim("s", "me", 30)
+        reader = Reader(str(path), None, RealWorld())
+        looks: list[None] = []
+
+        def glance(query: Callable[[Database], T]) -> T | None:
+            looks.append(None)
+            if 2 <= len(looks) < 5:
+                raise JournalError("the disk is gone")
+            return reader.glance(query)
+
+        lookout = Lookout(reader.query, glance)
+        told: list[str] = []
+        end = lookout.watch("s", lambda: told.append("s"))
+        async with asyncio.timeout(5):
+            while len(looks) < 4:
+                await asyncio.sleep(0.005)
+        await theirs.post("s", "m", {})
+        await _until(told)
+        end()
+        await reader.close()
+        await theirs.close()
+
+    asyncio.run(main())
+    warnings = [record.getMessage() for record in caplog.records]
+    assert warnings == ["posts of other processes are not noticed: the disk is gone"]

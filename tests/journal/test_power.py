@@ -12,8 +12,7 @@ import apsw
 import pytest
 
 from lorimer.core.journal import LedgerEntry
-from lorimer.journal import SQLiteJournal
-from lorimer.journal import writer as writer_module
+from lorimer.journal import SQLiteJournal, transactions
 from tests.journal.power import Power, Quick
 from tests.journal.support import Clock, facts_of, note, start
 
@@ -25,7 +24,7 @@ SEEDS = range(100) if CAMPAIGN else [1, 2, 3, Random().randrange(10**6)]
 def test_what_was_synced_survives_any_cut(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "CHECKPOINT_PAGES", 24)
+    monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 24)
     dice, clock = Random(seed), Clock()
     path = tmp_path / "journal.db"
     synced = begun = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import stat
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from uuid import uuid4
 
 import anyio
@@ -21,7 +23,7 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS
 from lorimer.core.journal import Balance, Journal, LedgerEntry
-from lorimer.journal import SQLiteJournal, schema
+from lorimer.journal import SQLiteJournal, schema, transactions, wal
 from lorimer.journal import writer as writer_module
 from lorimer.journal.writer import THREAD_NAME
 from tests.journal.support import (
@@ -30,6 +32,7 @@ from tests.journal.support import (
     Disk,
     Store,
     end,
+    fact,
     facts_of,
     iteration,
     keys,
@@ -307,9 +310,7 @@ def test_a_lock_of_another_process_does_not_hold_up_the_loop(store: Store) -> No
 # --- commits --------------------------------------------------------------------------------
 
 
-def test_visible_commits_of_one_run_are_made_in_line_and_never_fsynced(
-    store: Store, disk: Disk
-) -> None:
+def test_visible_commits_are_made_in_line_and_never_fsynced(store: Store, disk: Disk) -> None:
     async def test(journal: Journal) -> None:
         epoch = await journal.claim("s", "me", 30)
         await journal.append("s", epoch, [start()], sync=True)
@@ -323,11 +324,7 @@ def test_visible_commits_of_one_run_are_made_in_line_and_never_fsynced(
         other = await journal.claim("t", "me", 30)
         await journal.append("t", other, [start("run_t")], sync=True)
         announced = store.clock.announced
-        await journal.append("s", epoch, [note("x")], sync=False)  # two runs: through the thread
-        assert store.clock.announced == announced + 1
-        await journal.append("t", other, [end("run_t")], sync=True)
-        announced = store.clock.announced
-        await journal.append("s", epoch, [note("x")], sync=False)
+        await journal.append("s", epoch, [note("x")], sync=False)  # however many runs there are
         assert store.clock.announced == announced
 
     store.run(test, disk.name)
@@ -358,10 +355,128 @@ def test_a_long_run_of_visible_commits_never_fsyncs_on_the_loop(store: Store, di
                 before = disk.syncs
         assert disk.threads == {THREAD_NAME}
         assert disk.syncs < 20
-        assert (store.path.with_name("journal.db-wal")).stat().st_size < 5_000_000
+        assert (store.path.with_name("journal.db-wal")).stat().st_size < 20_000_000
         assert len(await facts_of(journal, "s")) == 2501
 
     store.run(test, disk.name)
+
+
+def test_the_log_does_not_grow_for_ever_under_commits_without_a_pause(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
+    monkeypatch.setattr(transactions, "MOST_PAGES", 160)
+
+    async def test(journal: Journal) -> None:
+        async def write(stream: str) -> None:
+            epoch = await journal.claim(stream, "me", 30)
+            for number in range(1000):
+                await journal.append(stream, epoch, [note(str(number))], sync=number % 9 == 0)
+
+        await asyncio.gather(*[write(f"s{number}") for number in range(6)])
+        size = store.path.with_name("journal.db-wal").stat().st_size
+        assert size < 600 * schema.PAGE_BYTES
+        assert len(await facts_of(journal, "s5")) == 1000
+
+    store.run(test)
+
+
+def test_no_visible_commit_waits_for_the_fsync_of_another(store: Store, disk: Disk) -> None:
+    async def test(journal: Journal) -> None:
+        epochs = {name: await journal.claim(name, "me", 30) for name in "st"}
+        await journal.append("s", epochs["s"], [start()], sync=True)
+        disk.may_sync.clear()
+        disk.syncing.clear()
+        synced = [
+            asyncio.create_task(journal.append(name, epoch, [note("synced")], sync=True))  # type: ignore[arg-type]
+            for name, epoch in epochs.items()
+        ]
+        await asyncio.to_thread(disk.syncing.wait, 5)
+        third = await journal.claim("u", "me", 30)
+        try:
+            async with asyncio.timeout(5):
+                for number in range(50):
+                    await journal.append("u", third, [note(str(number))], sync=False)
+            seen = await asyncio.to_thread(noted, store)  # by other processes too
+            assert not any(task.done() for task in synced)  # but nobody was promised anything
+        finally:
+            disk.may_sync.set()
+        assert seen == ["synced"]
+        assert await asyncio.gather(*synced) == [2, 1]
+        assert len(await facts_of(journal, "u")) == 50
+
+    store.run(test, disk.name)
+
+
+def test_appends_of_one_stream_are_told_in_order(store: Store, disk: Disk) -> None:
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        told: list[str] = []
+
+        async def append(text: str, *, sync: bool) -> None:
+            await journal.append("s", epoch, [note(text)], sync=sync)
+            told.append(text)
+
+        async with asyncio.TaskGroup() as group:
+            disk.may_sync.clear()
+            disk.syncing.clear()
+            group.create_task(append("a", sync=True))
+            group.create_task(append("b", sync=False))
+            await asyncio.to_thread(disk.syncing.wait, 5)
+            group.create_task(append("c", sync=False))
+            await asyncio.sleep(0.02)
+            seen = await asyncio.to_thread(noted, store)
+            disk.may_sync.set()
+            assert (seen, told) == (["a", "b", "c"], [])  # visible, but the first is not synced
+        assert told == ["a", "b", "c"]
+
+    store.run(test, disk.name)
+
+
+def test_whatever_is_committed_together_is_told_in_order(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epochs = {name: await journal.claim(name, "me", 30) for name in "st"}
+        dice = Random(1)
+        told: dict[str, list[int]] = {"s": [], "t": []}
+
+        async def append(name: str, *, kind: str, sync: bool) -> None:
+            one = fact(kind, {"key": "0"}, f"run_{name}")
+            told[name].append(await journal.append(name, epochs[name], [one], sync=sync))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(600):
+                kind = dice.choice(("effect", "tool.result"))
+                sync = dice.random() < 0.3
+                group.create_task(append(dice.choice("st"), kind=kind, sync=sync))
+                for _ in range(dice.choice((0, 0, 1, 2, 3))):
+                    await asyncio.sleep(0)
+        for name, seqs in told.items():
+            assert seqs == list(range(1, len(seqs) + 1)), name
+
+    store.run(test)
+
+
+def test_streams_that_commit_at_once_share_a_transaction(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        epochs = [await journal.claim(f"s{number}", "me", 30) for number in range(50)]
+        await journal.append("s0", epochs[0], [start("run_0")], sync=True)
+        marks: list[int] = []
+        other = apsw.Connection(str(store.path))
+
+        async def append(number: int, kind: str) -> None:
+            one = fact(kind, {"key": "0"}, f"run_{number}")
+            await journal.append(f"s{number}", epochs[number], [one], sync=False)
+            marks.append(other.execute("PRAGMA data_version").get)
+
+        await asyncio.gather(*[append(number, "effect") for number in range(50)])
+        assert len(set(marks)) == 2  # the first one at once, the others together
+        marks.clear()
+        await asyncio.gather(*[append(number, "tool.result") for number in range(50)])
+        assert len(set(marks)) == 50  # a result lets nobody wait
+        other.close()
+
+    store.run(test)
 
 
 def test_a_hundred_synced_appends_share_their_fsyncs(store: Store, disk: Disk) -> None:
@@ -642,7 +757,7 @@ def test_without_threads_nothing_leaves_the_loop(tmp_path: Path, disk: Disk) -> 
         for number in range(1500):
             await journal.append("s", epoch, [note(str(number))], sync=number % 100 == 0)
         assert len(await facts_of(journal, "s")) == 1500
-        assert threading.active_count() == count
+        assert threading.active_count() <= count
         assert clock.announced == 0
         follower = aiter(journal.read("s", 1499, follow=True))
         assert (await anext(follower)).seq == 1500
@@ -785,6 +900,52 @@ def test_after_an_fsync_that_failed_nothing_is_promised(any_store: Store, disk: 
 
     any_store.run(test, disk.name)
     assert noted(any_store) in ([], ["a"])  # nobody was told either way
+
+
+def test_the_real_disk_is_asked_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+
+    def flush(descriptor: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if len(flushed) > 2:
+            raise OSError(errno.EIO, "Input/output error")
+
+    async def test(journal: Journal) -> None:
+        monkeypatch.setattr(wal, "flush", flush)
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        await journal.append("s", epoch, [note("a")], sync=False)
+        await journal.append("s", epoch, [note("b")], sync=True)
+        assert flushed == [f"{store.path}-wal"] * 2
+        with pytest.raises(JournalError, match="could not be synced") as caught:
+            await journal.append("s", epoch, [note("c")], sync=True)
+        assert isinstance(caught.value.__cause__, OSError)
+
+    store.run(test)
+
+
+def test_a_checkpoint_that_could_not_sync_is_the_end_of_writing(store: Store, disk: Disk) -> None:
+    def broken(what: str) -> None:
+        if what == "sync":
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [start()], sync=True)
+        disk.fail = broken
+
+        async def write() -> None:
+            for number in range(1500):
+                await journal.append("s", epoch, [note(str(number))], sync=False)
+                await asyncio.sleep(0)
+
+        with pytest.raises(JournalError, match="could not be synced"):
+            await write()
+        disk.fail = lambda what: None
+        with pytest.raises(JournalError, match="could not be synced"):
+            await journal.append("s", epoch, [note("a")], sync=True)
+
+    store.run(test, disk.name)
 
 
 DAMAGE = {

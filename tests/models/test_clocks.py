@@ -21,7 +21,8 @@ from lorimer.core.messages import (
     Usage,
     UsageDelta,
 )
-from lorimer.testing.simulation import SimulatedWorld, simulate
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate
 from tests.models.support import timed
 
 LIMITS = Limits(connect_timeout_s=10, idle_timeout_s=120, model_timeout_s=600)

@@ -667,3 +667,12 @@ def test_a_list_without_an_end_is_left() -> None:
 
     assert asyncio.run(go()) == ["a"] * 20
     assert provider.requests[-1].url.query == b"pageSize=1000&pageToken=a%2Fb%26c"
+
+
+def test_media_without_type_or_data_are_no_reason_to_be_refused() -> None:
+    empty, untyped = ImageBlock(), DocumentBlock(data="eA==")
+    body = encode(Request("gemini-3.5-flash", [Message("user", (empty, untyped))]), "").body
+    assert json.loads(json.dumps(body))["contents"][0]["parts"] == [
+        {"text": "(image without data)"},
+        {"inlineData": {"mimeType": "application/octet-stream", "data": "eA=="}},
+    ]

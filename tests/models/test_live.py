@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
@@ -16,9 +15,7 @@ from lorimer.core.messages import (
     Message,
     Request,
     Response,
-    StopReason,
     TextDelta,
-    ToolResultBlock,
     ToolSpec,
     user_message,
 )
@@ -26,15 +23,11 @@ from lorimer.core.model import Model
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.testing.fake_server import FakeLLMServer, FakeUsage, ToolCall, Turn
 from lorimer.testing.faults import (
-    ContextOverflow,
-    Cut,
-    ErrorEvent,
     Fault,
     Hang,
     Pieces,
     Pings,
     Refuse,
-    Status,
 )
 from lorimer.world.real import RealWorld
 from tests.models.support import API, MODEL, WIRES, Wire, spec, timed
@@ -122,93 +115,6 @@ def failure(
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_conversation_with_thinking_and_tools(wire: Wire, stream: bool) -> None:
-    """The server refuses a signature that is not byte for byte its own, orphans and more."""
-
-    async def go(model: Model, world: RealWorld) -> None:
-        request = asked(wire)
-        request.stream = stream
-        first = await answer(model, request, world)
-        assert first.stop is StopReason.TOOL_USE
-        assert [call.id for call in first.tool_calls] == ["call_1", "call_2"]
-        assert first.usage.input_tokens == 50
-        assert first.usage.cache_read_input_tokens == 5
-        assert first.usage.reasoning_tokens == 8
-        results = Message(
-            "user", (ToolResultBlock("call_2", "a b"), ToolResultBlock("call_1", "", is_error=True))
-        )
-        request.messages = [*request.messages, first.message, results, user_message("go on")]
-        second = await answer(model, request, world)
-        assert second.text == "Done."
-        assert second.stop is StopReason.END_TURN
-
-    with FakeLLMServer([TURN, Turn("Done.")]) as server:
-        talk(wire, server, go)
-        assert len(server.requests) == 2
-
-
-@pytest.mark.parametrize("wire", WIRES)
-def test_one_connection_serves_many_calls(wire: Wire) -> None:
-    opened: list[int] = []
-
-    async def go(model: Model, world: RealWorld) -> None:
-        for _ in range(5):
-            await answer(model, asked(wire), world)
-            opened.append(server.open_connections)
-
-    with FakeLLMServer(lambda _: TURN) as server:
-        talk(wire, server, go)
-    assert opened == [1] * 5
-
-
-@pytest.mark.parametrize("wire", WIRES)
-def test_leaving_early_ends_the_connection(wire: Wire) -> None:
-    async def go(model: Model, world: RealWorld) -> None:
-        stream = timed(model.stream(asked(wire), world=world), Limits())
-        async with aclosing(stream):
-            async for item in stream:
-                if isinstance(item, TextDelta):
-                    break
-        await asyncio.to_thread(server.wait_until, lambda seen: seen.open_connections == 0)
-
-    with FakeLLMServer([replace(TURN, faults=(Hang(after=16),))]) as server:
-        talk(wire, server, go)
-
-
-@pytest.mark.parametrize("wire", WIRES)
-def test_cancelling_ends_the_connection(wire: Wire) -> None:
-    async def go(model: Model, world: RealWorld) -> None:
-        task = asyncio.ensure_future(answer(model, asked(wire), world))
-        await asyncio.to_thread(server.wait_until, lambda seen: len(seen.requests) == 1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await asyncio.to_thread(server.wait_until, lambda seen: seen.open_connections == 0)
-
-    with FakeLLMServer([replace(TURN, faults=(Hang(),))]) as server:
-        talk(wire, server, go)
-
-
-@pytest.mark.parametrize("how", ["fin", "rst", "clean"])
-@pytest.mark.parametrize("at", [0, 1, 300, 900, -200, -30, -16])
-@pytest.mark.parametrize("wire", WIRES)
-def test_a_connection_that_is_cut(wire: Wire, at: int, how: str) -> None:
-    error, _ = failure(wire, Cut(at, how))  # type: ignore[arg-type]
-    allowed = {Code.EXEC_API_STREAM_INCOMPLETE, Code.EXEC_API_NETWORK}
-    assert error.code in allowed
-    if at > 1 or how == "clean":
-        assert error.code is Code.EXEC_API_STREAM_INCOMPLETE
-
-
-@pytest.mark.parametrize("at", [0, 1, 200, -1])
-@pytest.mark.parametrize("wire", WIRES)
-def test_a_body_in_one_piece_that_is_cut(wire: Wire, at: int) -> None:
-    error, _ = failure(wire, Cut(at), stream=False)
-    assert error.code is Code.EXEC_API_STREAM_INCOMPLETE
-
-
-@pytest.mark.parametrize("wire", WIRES)
 def test_nobody_answers(wire: Wire) -> None:
     assert failure(wire, Refuse())[0].code is Code.EXEC_API_NETWORK
 
@@ -244,25 +150,6 @@ def test_our_clocks(wire: Wire, fault: Fault, clock: str) -> None:
     error, _ = failure(wire, fault, limits=SOON[clock])
     assert error.code is Code.EXEC_API_TIMEOUT
     assert f"({clock})" in str(error)
-
-
-@pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("after", [0, 4, 8])
-def test_an_error_in_mid_stream(wire: Wire, after: int) -> None:
-    error, _ = failure(wire, ErrorEvent(after))
-    assert error.code is Code.EXEC_API_SERVER_ERROR
-    assert "Overloaded" in str(error)
-
-
-@pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("stream", [True, False])
-def test_refusals_of_the_server(wire: Wire, stream: bool) -> None:
-    assert failure(wire, ContextOverflow(), stream=stream)[0].code is Code.EXEC_API_TOKEN_LIMIT
-    wait = Status(429, "Slow down", {"retry-after": "7"})
-    error, _ = failure(wire, wait, stream=stream)
-    assert (error.code, error.status, error.retry_after_s) == (Code.EXEC_API_RATE_LIMITED, 429, 7)
-    quota = Status(429, "No money", code="insufficient_quota", kind="billing_error")
-    assert failure(wire, quota, stream=stream)[0].code is Code.EXEC_API_TERMINAL
 
 
 @pytest.mark.parametrize("wire", WIRES)

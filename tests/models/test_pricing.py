@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -132,3 +132,50 @@ def test_an_endpoint_of_its_own_is_looked_up_by_url() -> None:
     )
     assert by_url
     assert Prices().nano("openai", "gpt-4o", Usage(1), base_url="http://127.0.0.1:1/v1") == 2500
+
+
+def test_overrides_follow_each_other_by_date() -> None:
+    now = [0.0]
+    prices = Prices(
+        {
+            "openai:gpt-4o": [
+                Price(3, 3, since=date(2030, 1, 1)),
+                Price(5, 5, since=date(2029, 1, 1)),
+            ]
+        },
+        now=lambda: now[0],
+    )
+
+    def at(day: datetime) -> int | None:
+        now[0] = day.timestamp()
+        return prices.nano("openai", "gpt-4o", Usage(1_000_000))
+
+    published = Prices().nano("openai", "gpt-4o", Usage(1_000_000))
+    assert at(datetime(2028, 12, 31, 23, 59, 59, tzinfo=UTC)) == published
+    assert at(datetime(2029, 1, 1, tzinfo=UTC)) == 5_000_000_000
+    assert at(datetime(2029, 12, 31, 23, 59, 59, tzinfo=UTC)) == 5_000_000_000
+    assert at(datetime(2030, 1, 1, tzinfo=UTC)) == 3_000_000_000
+    with pytest.raises(ConfigError, match="same day"):
+        Prices({"m": [Price(1, 1), Price(2, 2)]})
+
+
+def test_a_price_for_all_of_a_provider() -> None:
+    prices = Prices({"gpu:*": Price(1, 1), "gpu:big": Price(2, 2)})
+    assert prices.nano("gpu", "small", Usage(1_000_000)) == 1_000_000_000
+    assert prices.nano("gpu", "big", Usage(1_000_000)) == 2_000_000_000
+    assert prices.nano("other", "small", Usage(1)) is None
+
+
+def test_a_name_that_holds_a_vendors_is_not_sold_at_its_price() -> None:
+    assert Prices().nano("my-openai", "gpt-4o", Usage(1)) is None
+    assert Prices().nano("openai", "gpt-4o", Usage(1000)) is not None
+
+
+def test_batches_cost_what_the_vendor_says() -> None:
+    prices = Prices()
+    usual = prices.nano("anthropic", "claude-haiku-4-5", Usage(1_000_000, 1_000_000))
+    batch = prices.nano("anthropic", "claude-haiku-4-5", Usage(1_000_000, 1_000_000), batch=True)
+    assert usual is not None
+    assert batch == usual // 2
+    own = Prices({"m": Price(1, 1)})
+    assert own.nano("p", "m", Usage(9000), batch=True) == own.nano("p", "m", Usage(9000))

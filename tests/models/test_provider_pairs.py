@@ -76,6 +76,15 @@ WIRES = [
         {"api": "chat"},
         "reasoning_content",
     ),
+    Wire(
+        "responses",
+        "openai",
+        "lorimer.models.openai:OpenAIModel",
+        "gpt-5",
+        "/v1",
+        {"api": "responses"},
+    ),
+    Wire("google", "google", "lorimer.models.google:GoogleModel", "gemini-3.5-flash"),
 ]
 
 

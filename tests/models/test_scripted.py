@@ -27,7 +27,8 @@ from lorimer.core.messages import (
     user_message,
 )
 from lorimer.models import Price, ScriptedModel
-from lorimer.testing.simulation import SimulatedWorld, simulate
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate
 from tests.models.support import NoWorld, timed
 
 

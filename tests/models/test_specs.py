@@ -54,8 +54,8 @@ def test_unknown_provider_names_the_nearest() -> None:
 
 
 def test_a_planned_provider_says_so() -> None:
-    with pytest.raises(ConfigError, match="'vllm'.*not built yet.*Known: anthropic, google"):
-        Models(CredentialBundle(env={})).resolve("vllm:llama")
+    with pytest.raises(ConfigError, match="'claude_code_cli'.*not built yet.*Known: anthropic, "):
+        Models(CredentialBundle(env={})).resolve("claude_code_cli:opus")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_models_are_kept_per_spec_and_providers_can_be_registered() -> None:
     models.register("Mine", factory)
     assert models.resolve("mine:a:low") is models.resolve("mine:a:low")
     assert seen == ["mine:a:low"]
-    assert "mine" in models.available
+    assert "mine" in models.available()
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Balance
 from lorimer.core.jsonable import JSON
 from lorimer.testing import under_kills
-from lorimer.testing.audit import UNKNOWN, Evidence, Report, Seen, audit
+from lorimer.testing.audit import UNKNOWN, Report, Seen, audit
 from lorimer.testing.marks import Mark, MarkFile, read_marks
+from lorimer.testing.recorded import Evidence
 from lorimer.tools import ToolContext
 
 ASKED = Mark("begin", 0, "model", "r", 0, "0")
@@ -55,7 +56,7 @@ def sound() -> Case:
         fact("tool.result", key="0", content="sent"),
         fact("model.intent", 1, key="0"),
         fact("model.reply", 1, key="0", content=[], cost=7),
-        fact("run.end", 1, status="ok", cost=12),
+        fact("run.end", 1, status="ok", cost=12, usage={}),
     ]
     begun = [ASKED, SENT, replace_life(ASKED_AGAIN, 0), ASKED_AGAIN]
     ended = [mark._replace(edge="end") for mark in (ASKED, SENT, ASKED_AGAIN)]
@@ -119,12 +120,12 @@ def test_a_sound_run_has_no_violations() -> None:
         (recorded(4), "cut short, and told as"),
         (result(error=UNKNOWN), "told as unknown, and no process died in it"),
         (without(4), "made 1 calls and has results []"),
-        (without(7), "it has 1 starts and 0 ends"),
-        (lambda case: case.facts.append(fact("run.end", 2, cost=0)), "1 starts and 2 ends"),
+        (without(7), "it has 0 ends"),
+        (lambda case: case.facts.append(fact("run.end", 2, cost=0)), "it has 2 ends"),
         (lambda case: case.facts.insert(5, fact("tool.result", key="0")), "is recorded twice"),
         (lambda case: setattr(case.facts[-1], "data", {"status": "error"}), "it ended as"),
-        (lambda case: setattr(case, "balance", Balance(3, 12)), "the ledger Balance(reserved=3"),
-        (lambda case: setattr(case, "balance", Balance(0, 5)), "its facts cost 12"),
+        (lambda case: setattr(case, "balance", Balance(3, 12)), "3 nano-dollars stay reserved"),
+        (lambda case: setattr(case, "balance", Balance(0, 5)), "its facts say 12"),
         (gap, "not numbered one after the other"),
         (also(SENT._replace(call="1")), "2 effects had the key r-0-0"),
         (also(Mark("begin", 0, run="other")), "the journal does not know it"),

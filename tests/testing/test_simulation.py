@@ -19,16 +19,14 @@ import httpx2
 import pytest
 
 from lorimer.core.world import Finished, ProcessLimits, World
-from lorimer.testing.simulation import (
-    EPOCH,
+from lorimer.testing.simulated_failures import (
     LeftBehind,
     SimulatedCrash,
-    SimulatedWorld,
     SimulationStuck,
     UnannouncedOutside,
-    simulate,
-    simulate_in,
 )
+from lorimer.testing.simulated_world import EPOCH, SimulatedWorld
+from lorimer.testing.simulation import simulate, simulate_in
 
 # --- time
 
@@ -369,7 +367,7 @@ def test_executors_run_in_line() -> None:
 
 
 def test_outside_work_that_never_answers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorimer.testing.simulation._PATIENCE_S", 0.05)
+    monkeypatch.setattr("lorimer.testing.simulated_loop._PATIENCE_S", 0.05)
 
     async def main(world: SimulatedWorld) -> None:
         with world.outside("the lost worker"):
@@ -584,7 +582,8 @@ def test_crashed_tasks_do_not_turn_up_in_later_simulations() -> None:
 
 EXITING = """
 import asyncio
-from lorimer.testing.simulation import SimulatedCrash, simulate
+from lorimer.testing.simulated_failures import SimulatedCrash
+from lorimer.testing.simulation import simulate
 async def main(world):
     try:
         await world.sleep(10)

@@ -18,7 +18,8 @@ from lorimer.core.world import Finished
 from lorimer.journal import SQLiteJournal
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel
-from lorimer.testing.simulation import SimulatedWorld, simulate
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate
 from lorimer.tools import builtin_tools
 from tests.tools.support import Bench, run, toolset
 from tests.world.levels import needs

@@ -20,7 +20,8 @@ from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from lorimer.testing.simulation import SimulatedCrash, simulate_in
+from lorimer.testing.simulated_failures import SimulatedCrash
+from lorimer.testing.simulation import simulate_in
 from lorimer.tools import NOT_DONE, Tool, ToolContext, ToolInput, ToolResult, builtin_tools
 from lorimer.world.files import RootedFiles
 from tests.core.support import check_history, held

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from lorimer.testing.simulation import SimulatedWorld, simulate
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate
 from lorimer.tools import ToolContext, builtin_tools, tool
 from lorimer.world.files import RootedFiles
 from tests.tools.support import Act, Bench, toolset

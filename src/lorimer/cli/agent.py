@@ -14,9 +14,10 @@ from lorimer.cli.fail import Fault, suggest
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
-from lorimer.models.credentials import VARIABLES, CredentialBundle, ProviderCredentials
-from lorimer.models.registry import PROVIDERS, Models
-from lorimer.models.spec import ModelSpec, chain, parse_spec
+from lorimer.models.credentials import LOCAL, VARIABLES, CredentialBundle, ProviderCredentials
+from lorimer.models.hostfile import Host
+from lorimer.models.registry import Models
+from lorimer.models.spec import ModelSpec
 from lorimer.presets import PRESETS, preset_manifest
 from lorimer.stages.s06_api import model_spec
 from lorimer.tools.builtin import builtin_tools
@@ -50,20 +51,23 @@ def load(path: Path) -> EnvironmentManifest:
     return EnvironmentManifest.from_dict(data)
 
 
-def choose(manifest: EnvironmentManifest, model: str | None, provider: str | None) -> None:
+def choose(
+    manifest: EnvironmentManifest, model: str | None, provider: str | None, host: Host
+) -> None:
     """Put another model into a manifest."""
+    known = host.models().available()
     if provider and not model:
         raise Fault("--provider says who answers, but not which model", hint="Add --model NAME.")
-    if provider and provider not in PROVIDERS:
+    if provider and provider not in known:
         raise Fault(
-            f"there is no provider {provider!r}{suggest(provider, PROVIDERS) or '.'} "
-            f"Known: {', '.join(PROVIDERS)}"
+            f"there is no provider {provider!r}{suggest(provider, known) or '.'} "
+            f"Known: {', '.join(known)}"
         )
     if model is not None and not model.strip():
         raise Fault("the model is empty", hint="Write e.g. -m claude-sonnet-4-6.")
     if provider and model:
         named = model.partition(":")[0].strip().lower()
-        if named in PROVIDERS and named != provider:
+        if named in known and named != provider:
             raise Fault(f"--provider says {provider!r}, the model {model!r} says {named!r}")
         if named == provider:
             provider = None
@@ -125,18 +129,15 @@ def limited(
     return limits if seconds is None else replace(limits, timeout_s=seconds)
 
 
-def spec_of(manifest: EnvironmentManifest) -> ModelSpec:
-    """The model that a manifest names (of a chain the first), with its provider. Raises
+def spec_of(manifest: EnvironmentManifest, host: Host) -> ModelSpec:
+    """The model that a manifest names, with its provider; of several, the first. Raises
     ConfigError."""
-    return specs_of(manifest)[0]
+    models = host.models()
+    return models.parse(models.expand(spec_text(manifest))[0])
 
 
-def specs_of(manifest: EnvironmentManifest) -> list[ModelSpec]:
-    """All models of the chain that a manifest names. Raises ConfigError."""
-    return [parse_spec(spec, PROVIDERS) for spec in chain(_spec_text(manifest))]
-
-
-def _spec_text(manifest: EnvironmentManifest) -> str:
+def spec_text(manifest: EnvironmentManifest) -> str:
+    """What a manifest says about who answers: a spec, a chain, a tier or an alias."""
     provider = ""
     if "api" in manifest.stages:
         provider = str(manifest.stages["api"].config.get("provider", ""))
@@ -144,7 +145,11 @@ def _spec_text(manifest: EnvironmentManifest) -> str:
 
 
 def connect(
-    manifest: EnvironmentManifest, base_url: str | None, key_variable: str | None, world: World
+    manifest: EnvironmentManifest,
+    base_url: str | None,
+    key_variable: str | None,
+    world: World,
+    host: Host,
 ) -> Models:
     """The models of a run. Raises ConfigError or Fault for an unknown provider, a missing key or
     a missing SDK: all of that before a run is begun.
@@ -152,7 +157,7 @@ def connect(
     A key in the environment is meant for the vendor's own address. To another address
     (`--base-url`) only the key that `--api-key-env` names is sent.
     """
-    parsed = spec_of(manifest)
+    parsed = spec_of(manifest, host)
     given: dict[str, ProviderCredentials] = {}
     if key_variable is not None:
         key = os.environ.get(key_variable, "").strip()
@@ -162,16 +167,21 @@ def connect(
     elif base_url:
         given[parsed.provider] = ProviderCredentials("none", base_url)
     bundle = CredentialBundle(given)
-    models = Models(bundle, world)
+    models = host.models(bundle, world)
     try:
-        models.targets(_spec_text(manifest))
+        models.targets(spec_text(manifest))
     except ConfigError as error:
-        if len(specs_of(manifest)) > 1:
+        provider = parsed.provider
+        if len(models.expand(spec_text(manifest))) > 1:
             raise Fault(str(error), hint=error.hint, code=error.code.value) from None
-        if parsed.provider in VARIABLES and not bundle.has(parsed.provider):
-            raise _no_key(parsed.provider, bundle) from None
-        if parsed.provider not in PROVIDERS:
-            hint = "A server of your own that talks like OpenAI's: -m openai:NAME --base-url URL"
+        if provider in VARIABLES and provider not in {*LOCAL, *host.providers}:
+            if not bundle.has(provider):
+                raise _no_key(provider, bundle) from None
+        elif provider not in models.available():
+            hint = (
+                "A server of your own that talks like OpenAI's: -m openai:NAME --base-url URL, or"
+                " describe it in a host file: lorimer models ls"
+            )
             raise Fault(str(error), hint=hint, code=error.code.value) from None
         raise
     return models

@@ -18,6 +18,7 @@ from lorimer.core.errors import LorimerError
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("lorimer.cli.run:run", "Give an agent a task and watch it work."),
     "runs": ("lorimer.cli.runs:runs", "List, read, check and resume runs."),
+    "models": ("lorimer.cli.models:models", "List and check the models that can be asked."),
     "manifest": ("lorimer.cli.manifest:manifest", "Write, check and explain manifests."),
     "doctor": ("lorimer.cli.doctor:doctor", "Say what works here, and what to do about the rest."),
     "demo": ("lorimer.cli.demo.command:demo", "See an agent work, be killed, and go on."),

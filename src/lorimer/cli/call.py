@@ -29,6 +29,8 @@ class Call:
     rules: tuple[str, ...] = ()
     key_variable: str = ""
     """The name in `--api-key-env`; told, never looked up."""
+    models: str = ""
+    """Absolute path of the host file that `--models` named."""
 
     def resume_command(self, run_id: str, store_option: str = "") -> str:
         """The command that goes on with that run, with all that has to be given again."""
@@ -44,6 +46,7 @@ class Call:
             "base_url": redact_url(self.base_url),
             "rules": list(self.rules),
             "key_variable": self.key_variable,
+            "models": self.models,
         }
         await journal.put(_name(run_id), canonical(data))
 
@@ -63,6 +66,7 @@ class Call:
             _text(data.get("base_url")),
             tuple([str(rule) for rule in rules]) if isinstance(rules, list | tuple) else (),
             _text(data.get("key_variable")),
+            _text(data.get("models")),
         )
 
 

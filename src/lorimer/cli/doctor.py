@@ -75,6 +75,7 @@ def _findings(store: str | None) -> Iterator[Finding]:
     yield _sqlite()
     yield _store(store)
     yield from _keys()
+    yield _host_file()
     yield _tools()
     yield from _sandbox()
     yield _terminal()
@@ -138,6 +139,7 @@ def _store(given: str | None) -> Finding:
 
 
 def _keys() -> Iterator[Finding]:
+    from lorimer.models.compatible import PROFILES
     from lorimer.models.credentials import VARIABLES, key_variable, redact_url
 
     any_key = False
@@ -147,6 +149,8 @@ def _keys() -> Iterator[Finding]:
         any_key = any_key or is_set
         address = os.environ.get(url, "")
         where = f", {url}={redact_url(address)}" if address else ""
+        if provider in PROFILES and not (is_set or address):
+            continue  # of a server of one's own nobody misses anything
         if is_set:
             yield Finding("ok", "key", f"{key} is set ({provider}){where}")
         else:
@@ -158,6 +162,19 @@ def _keys() -> Iterator[Finding]:
             "no key at all",
             "export ANTHROPIC_API_KEY=..., or without any: lorimer demo",
         )
+
+
+def _host_file() -> Finding:
+    from lorimer.cli import host
+    from lorimer.core.errors import ConfigError
+
+    try:
+        known = host.read(None)
+    except (ConfigError, fail.Fault) as error:
+        return Finding("bad", "models", str(error), "lorimer models ls")
+    if known.path is None:
+        return Finding("ok", "models", "no host file, and none is needed")
+    return Finding("ok", "models", f"host file {known.path}")
 
 
 def _tools() -> Finding:

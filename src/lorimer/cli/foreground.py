@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorimer.cli import agent
+from lorimer.cli import agent, host
 from lorimer.cli.approve import TerminalApprover, can_ask
 from lorimer.cli.call import Call
 from lorimer.cli.drive import Drive, primed
@@ -19,9 +20,11 @@ from lorimer.cli.text import short_id
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.world import Sandbox
 from lorimer.journal.recording import facts_of
+from lorimer.models.recording import Recorder
 from lorimer.pipeline import Pipeline
 from lorimer.tools.asking import AskLater
 from lorimer.world import RealWorld
+from lorimer.world.plainfiles import Lines
 
 if TYPE_CHECKING:
     from lorimer.cli.options import Terms
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from lorimer.core.events import Event
     from lorimer.core.limits import Limits
     from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.core.model import ModelResolver
     from lorimer.core.tool import Approver
     from lorimer.core.world import World
     from lorimer.journal.sqlite import SQLiteJournal
@@ -36,19 +40,36 @@ if TYPE_CHECKING:
     from lorimer.tools.permissions import Rule
 
 
-async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms: Terms) -> int:
-    """Run a new task to its end; the exit code."""
+async def begin(
+    manifest: EnvironmentManifest,
+    task: str,
+    limits: Limits,
+    terms: Terms,
+    record: Path | None = None,
+) -> int:
+    """Run a new task to its end; the exit code. `record`: where its model calls are written."""
     world = RealWorld()
     await sandbox_works(terms, world)
-    models = agent.connect(manifest, terms.base_url, terms.api_key_env, world)
+    models = agent.connect(
+        manifest, terms.base_url, terms.api_key_env, world, host.read(terms.models)
+    )
     rules = agent.rules_for(terms.allow, manifest)
     workspace = (terms.workspace or Path.cwd()).resolve()
-    call = Call(str(workspace), terms.base_url or "", terms.allow, terms.api_key_env or "")
+    call = Call(
+        str(workspace),
+        terms.base_url or "",
+        terms.allow,
+        terms.api_key_env or "",
+        _absolute(terms.models),
+    )
     story = Story()
     screen = screen_for(story, world, quiet=terms.output.quiet)
-    async with opened(store_path(terms.store), world) as journal:
+    async with AsyncExitStack() as files, opened(store_path(terms.store), world) as journal:
         approver = approver_for(terms, screen)
-        pipeline = assemble(manifest, models, rules, workspace, journal, world, approver, terms)
+        resolver: ModelResolver = models
+        if record is not None:
+            resolver = Recorder(models, files.enter_context(Lines(record)).write)
+        pipeline = assemble(manifest, resolver, rules, workspace, journal, world, approver, terms)
         keep_call(pipeline, call, journal)
         async with pipeline:
             drive = Drive(pipeline, story, screen, terms.output, world, call)
@@ -57,7 +78,7 @@ async def begin(manifest: EnvironmentManifest, task: str, limits: Limits, terms:
 
 def assemble(
     manifest: EnvironmentManifest,
-    models: Models,
+    models: ModelResolver,
     rules: list[Rule],
     workspace: Path,
     journal: SQLiteJournal,
@@ -110,9 +131,15 @@ def connected(
     leave open is as it was then."""
     workspace = _workspace(terms, call)
     base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
-    models = agent.connect(manifest, base_url, key_variable, world)
+    known = host.read(terms.models or call.models)
+    models = agent.connect(manifest, base_url, key_variable, world, known)
     rules = terms.allow or call.rules
-    return models, Call(str(workspace), base_url or "", rules, key_variable or "")
+    file = _absolute(terms.models) or call.models
+    return models, Call(str(workspace), base_url or "", rules, key_variable or "", file)
+
+
+def _absolute(path: str | None) -> str:
+    return str(Path(path).expanduser().resolve()) if path else ""
 
 
 def approver_for(terms: Terms, screen: Screen) -> Approver | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from lorimer.cli import fail
+from lorimer.cli.host import models_option
 from lorimer.cli.text import count, one_line, visible
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
     from lorimer.core.manifest import EnvironmentManifest, StageEntry
     from lorimer.core.stage import AnyStage, Slot, Strategy
+    from lorimer.models.hostfile import Host
 
 
 @click.group()
@@ -46,11 +48,11 @@ def new(
     force: bool,
 ) -> None:
     """Write a manifest to start from."""
-    from lorimer.cli import agent
+    from lorimer.cli import agent, host
     from lorimer.core.documents import dump
 
     made = agent.preset(preset)
-    agent.choose(made, model, provider)
+    agent.choose(made, model, provider, host.read(None))
     if system is not None:
         agent.instruct(made, system)
     if tools is not None:
@@ -137,7 +139,8 @@ def schema() -> None:
 
 @manifest.command(no_args_is_help=True)
 @click.argument("file_or_preset")
-def explain(file_or_preset: str) -> None:
+@models_option
+def explain(file_or_preset: str, models: str | None) -> None:
     """Tell what an agent does, stage by stage: a file, or the name of a preset."""
     from lorimer.cli import agent
     from lorimer.cli.timeline import print_table
@@ -152,7 +155,9 @@ def explain(file_or_preset: str) -> None:
             f"{file_or_preset!r} is neither a file nor a preset"
             f"{fail.suggest(file_or_preset, PRESETS) or '.'} Presets: {', '.join(PRESETS)}"
         )
-    for name, text in _facts(described):
+    from lorimer.cli import host
+
+    for name, text in _facts(described, host.read(models)):
         click.echo(f"  {click.style(f'{name:<8}', dim=True)} {visible(text)}")
     click.echo()
     print_table(_table(described))
@@ -160,26 +165,19 @@ def explain(file_or_preset: str) -> None:
         click.echo(click.style("\n* chosen by this manifest; the others are defaults", dim=True))
 
 
-def _facts(described: EnvironmentManifest) -> list[tuple[str, str]]:
+def _facts(described: EnvironmentManifest, known: Host) -> list[tuple[str, str]]:
     """What is true of the agent as a whole."""
-    from lorimer.cli.agent import specs_of
-
     model = described.model
-    specs = specs_of(described)
     asked = [f"at most {model.max_tokens:,} tokens an answer"]
     if model.thinking_enabled:
         asked.append(f"thinks for at most {model.thinking_budget_tokens:,} tokens")
     if model.temperature is not None:
         asked.append(f"temperature {model.temperature:g}")
-    names = [
-        f"{spec.model} of {spec.provider}" + (f", effort {spec.effort}" if spec.effort else "")
-        for spec in specs
-    ]
     limits = described.limits
     ceiling = "none" if limits.max_cost_usd is None else f"${limits.max_cost_usd:g}"
     facts = [
         ("agent", described.metadata.name),
-        ("model", f"{', else '.join(names)}; {', '.join(asked)}"),
+        ("model", f"{_model(described, known)}; {', '.join(asked)}"),
         ("tools", ", ".join(described.tools.built_in) or "none but those that a program registers"),
         (
             "limits",
@@ -193,6 +191,27 @@ def _facts(described: EnvironmentManifest) -> list[tuple[str, str]]:
     if described.metadata.description:
         facts.insert(1, ("about", described.metadata.description))
     return facts
+
+
+def _model(described: EnvironmentManifest, known: Host) -> str:
+    """Who answers, as far as it is known here: a tier or an alias is known to its host only."""
+    from lorimer.cli.agent import spec_text
+
+    text = spec_text(described)
+    models = known.models()
+    found = models.expand(text)
+    named: list[str] = []
+    for one in found:
+        spec = models.parse(one)
+        effort = f", effort {spec.effort}" if spec.effort else ""
+        named.append(f"{spec.model} of {spec.provider}{effort}")
+    told = ", else ".join(named)
+    if found != [text]:
+        where = known.path or "this machine"
+        return f"{text}, which is by {where}: {told}"
+    if models.parse(text).is_guess(text):
+        return f"{told}, or a tier or alias of the host that runs it; here {text!r} is none"
+    return told
 
 
 def _table(described: EnvironmentManifest) -> Table:

@@ -12,6 +12,7 @@ import click
 
 from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.host import models_option
 from lorimer.cli.store import store_words
 from lorimer.core.world import SandboxMode
 
@@ -33,6 +34,8 @@ class Terms:
     output: Output
     ask_later: bool = False
     """A call that needs a person suspends the run until it is answered."""
+    models: str | None = None
+    """The host file, where one was named."""
     sandbox: SandboxMode = "auto"
     network: bool = False
     """Commands may reach the network."""
@@ -98,6 +101,7 @@ def execution_options(command: F) -> F:
                 metavar="NAME",
                 help="The variable whose key is sent to --base-url; without it, none of yours is.",
             ),
+            models_option,
             store_option,
             click.option(
                 "--output-format",

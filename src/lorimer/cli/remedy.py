@@ -5,19 +5,30 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from lorimer.cli import host
 from lorimer.cli.agent import spec_of
 from lorimer.cli.call import Call
 from lorimer.core.errors import APIError, ExecutorErrorCode, LorimerError
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.models.credentials import VARIABLES, CredentialBundle, redact_url
+from lorimer.models.hostfile import VENDORS
+from lorimer.models.probe import advice
 from lorimer.models.registry import PROVIDERS
+from lorimer.models.standing import standing
 
 
 def remedy(error: LorimerError, manifest: EnvironmentManifest, call: Call) -> str:
     """The hint for an error of a run; "" when there is none."""
-    provider = spec_of(manifest).provider
-    if provider not in VARIABLES:
-        return error.hint
+    if error.code is ExecutorErrorCode.EXEC_API_UNPRICED:
+        return (
+            "Add --allow-unpriced, and its calls count as free; or set no cost limit "
+            "(--max-cost-usd); or give its price in a host file"
+        )
+    known = host.read(call.models)
+    provider = spec_of(manifest, known).provider
+    if provider not in VENDORS or provider in known.providers:
+        held = standing(known.models(), provider)
+        return advice(error, held) if isinstance(error, APIError) else error.hint
     key, address = VARIABLES[provider]
     url = _url(provider, call)
     match error:
@@ -33,11 +44,6 @@ def remedy(error: LorimerError, manifest: EnvironmentManifest, call: Call) -> st
         case APIError(code=ExecutorErrorCode.EXEC_API_NETWORK):
             other = "" if call.base_url else f", or another address with --base-url or {address}"
             return f"The address tried was {redact_url(url)}: check the network{other}"
-        case APIError(code=ExecutorErrorCode.EXEC_API_UNPRICED):
-            return (
-                "Add --allow-unpriced, and its calls count as free; or set no cost limit "
-                "(--max-cost-usd)"
-            )
         case _:
             return error.hint
 

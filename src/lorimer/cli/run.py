@@ -42,6 +42,12 @@ from lorimer.core.world import SandboxMode
     is_flag=True,
     help="Under a cost limit, also call a model whose price is not known: it counts as free.",
 )
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what the models are asked (as digests) and say into this file; play it again with"
+    " -m scripted:FILE.jsonl.",
+)
 @click.option("--timeout", type=Span(), metavar="TIME", help="Seconds, or 90s, 5m, 2h at most.")
 @execution_options
 def run(
@@ -56,6 +62,7 @@ def run(
     max_turns: int | None,
     max_cost_usd: float | None,
     allow_unpriced: bool,
+    record: Path | None,
     timeout: float | None,
     workspace: Path | None,
     allow: tuple[str, ...],
@@ -64,6 +71,7 @@ def run(
     network: bool,
     base_url: str | None,
     api_key_env: str | None,
+    models: str | None,
     store: str | None,
     output_format: str,
     include_partial_messages: bool,
@@ -83,12 +91,15 @@ def run(
       lorimer run -m openai:gpt-5.2 --max-cost-usd 0.50 --output-format json - < task.txt
     """
     text = _task(task, input_file)
+    if record is not None and record.suffix != ".jsonl":
+        raise Fault(f"--record: {record} is to be named .jsonl, so that -m scripted: can play it")
     if preset is not None and manifest is not None:
         raise Fault("--preset and --manifest both say what to run: give one of them")
-    from lorimer.cli import agent
+    from lorimer.cli import agent, host
 
+    known = host.read(models)
     described = agent.load(manifest) if manifest is not None else agent.preset(preset or "agent")
-    agent.choose(described, model, provider)
+    agent.choose(described, model, provider, known)
     if system is not None:
         agent.instruct(described, system)
     elif manifest is None and (preset or "agent") == "agent":
@@ -108,12 +119,13 @@ def run(
         store,
         output_of(output_format, quiet, include_partial_messages, store),
         ask_later,
+        models,
         sandbox,
         network,
     )
     from lorimer.cli.foreground import begin
 
-    return asyncio.run(begin(described, text, limits, terms))
+    return asyncio.run(begin(described, text, limits, terms, record))
 
 
 def _task(task: str | None, input_file: Path | None) -> str:

@@ -63,6 +63,7 @@ def resume(
     network: bool,
     base_url: str | None,
     api_key_env: str | None,
+    models: str | None,
     store: str | None,
     output_format: str,
     include_partial_messages: bool,
@@ -78,7 +79,16 @@ def resume(
 
     output = output_of(output_format, quiet, include_partial_messages, store)
     terms = Terms(
-        workspace, allow, base_url, api_key_env, store, output, ask_later, sandbox, network
+        workspace,
+        allow,
+        base_url,
+        api_key_env,
+        store,
+        output,
+        ask_later,
+        models,
+        sandbox,
+        network,
     )
     return asyncio.run(go_on(run, terms))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lorimer.core.manifest import EnvironmentManifest
     from lorimer.core.world import SandboxMode
     from lorimer.journal.recording import Recording
+    from lorimer.models.hostfile import Host
 
 
 @click.command(no_args_is_help=True)
@@ -48,6 +49,7 @@ def fork(
     network: bool,
     base_url: str | None,
     api_key_env: str | None,
+    models: str | None,
     store: str | None,
     output_format: str,
     include_partial_messages: bool,
@@ -66,7 +68,16 @@ def fork(
     """
     output = output_of(output_format, quiet, include_partial_messages, store)
     terms = Terms(
-        workspace, allow, base_url, api_key_env, store, output, ask_later, sandbox, network
+        workspace,
+        allow,
+        base_url,
+        api_key_env,
+        store,
+        output,
+        ask_later,
+        models,
+        sandbox,
+        network,
     )
     return asyncio.run(_fork(run, prompt, after, model, manifest, terms))
 
@@ -79,7 +90,7 @@ async def _fork(
     manifest: Path | None,
     terms: Terms,
 ) -> int:
-    from lorimer.cli import agent, foreground, reading
+    from lorimer.cli import agent, foreground, host, reading
     from lorimer.cli.call import Call
     from lorimer.cli.drive import Drive
     from lorimer.cli.progress import screen_for
@@ -97,9 +108,10 @@ async def _fork(
         call = await Call.of(journal, row.run_id)
         described = agent.load(manifest) if manifest is not None else _manifest(parent)
         if model is not None:
-            agent.choose(described, model, None)
-        if not _same_provider(parent, described):
-            call = Call(workspace=call.workspace)  # its address was another provider's
+            agent.choose(described, model, None, host.read(terms.models or call.models))
+        if not _same_provider(parent, described, host.read(terms.models or call.models)):
+            # its address was another provider's
+            call = Call(workspace=call.workspace, models=call.models)
         models, now = foreground.connected(described, terms, call, world)
         given = parent.facts[0].data.get("limits")
         limits = Limits.from_json(given) if isinstance(given, Mapping) else described.limits
@@ -131,9 +143,9 @@ def _manifest(parent: Recording) -> EnvironmentManifest:
     return EnvironmentManifest.from_dict(parent.manifest)
 
 
-def _same_provider(parent: Recording, described: EnvironmentManifest) -> bool:
+def _same_provider(parent: Recording, described: EnvironmentManifest, known: Host) -> bool:
     from lorimer.cli.agent import spec_of
 
     if parent.manifest is None:
         return False
-    return spec_of(_manifest(parent)).provider == spec_of(described).provider
+    return spec_of(_manifest(parent), known).provider == spec_of(described, known).provider

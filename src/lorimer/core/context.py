@@ -20,8 +20,8 @@ from lorimer.core.errors import (
     error_from_json,
 )
 from lorimer.core.events import Event
-from lorimer.core.facts import ABANDONED, FACTS_OF, FactLog
-from lorimer.core.journal import Journal
+from lorimer.core.facts import ABANDONED, ASIDE, FACTS_OF, FactLog
+from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.spend import whole
@@ -62,6 +62,7 @@ class RunContext(FactLog):
 
     __slots__ = (
         "_dice",
+        "_asked",
         "_holds",
         "_patient",
         "alarm",
@@ -81,7 +82,7 @@ class RunContext(FactLog):
         epoch: int,
         seed: int,
         world: World,
-        journal: Journal,
+        journal: RunJournal,
         bounds: Bounds,
         listeners: Listeners,
         recorded: Iterable[Event] = (),
@@ -121,6 +122,7 @@ class RunContext(FactLog):
         self._holds = holds
         """Raises JournalError when this process has lost the stream; None: it cannot."""
         self._dice: Random | None = None
+        self._asked: dict[tuple[int, str], int] = {}
 
     @property
     def follows_record(self) -> bool:
@@ -139,6 +141,13 @@ class RunContext(FactLog):
         if self._recorded:
             return ("effect", iteration, "inbox:") in self._recorded
         return self.mail is not None and self.mail.texts
+
+    def nth(self, name: str) -> int:
+        """How often this was asked for before in this iteration. Makes the keys of equal effects
+        unique, and the same again when the run is resumed."""
+        count = self._asked.get((self.iteration, name), 0)
+        self._asked[self.iteration, name] = count + 1
+        return count
 
     async def effect(
         self,
@@ -169,14 +178,17 @@ class RunContext(FactLog):
         """
         digest = short_hash(request)
         intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
+        recorded = self._recorded
         if kind == "tool":
             self.bounds.count_tool()
         elif kind != "model":
             key = f"{kind}:{key}"
+            if kind == ASIDE:
+                recorded = self._asides
         begun: Event | None = None
-        if self._recorded:
-            begun = self._recorded.pop((intent_type, self.iteration, key), None)
-            done = self._recorded.pop((result_type, self.iteration, key), None)
+        if recorded:
+            begun = recorded.pop((intent_type, self.iteration, key), None)
+            done = recorded.pop((result_type, self.iteration, key), None)
             known = begun or done
             if known is not None and known.data.get("hash") != digest:
                 raise JournalError(
@@ -187,8 +199,9 @@ class RunContext(FactLog):
                     "back the version that began this one.",
                 )
             if done is not None:
-                self.spend.charge(done.data)
-                return _outcome(done.data)
+                found = done.data
+                self._charge(kind, key, found)
+                return _outcome(found)
         self.cancellation.check()
         if self.replayed and not self.cancellation.finished:
             self._live_again()
@@ -238,6 +251,15 @@ class RunContext(FactLog):
         if error is not None:
             raise error
         return data
+
+    def _charge(self, kind: str, key: str, done: Mapping[str, JSON]) -> None:
+        """What a recorded effect has cost, and with a reply what was asked besides."""
+        if kind == ASIDE:
+            self._pay(self.iteration, key)
+            return
+        self.spend.charge(done)
+        if kind == "model" and self._unpaid:
+            self._pay(self.iteration)
 
     async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:
         # a half-done call leaves its intent without a result; only what it cost is noted

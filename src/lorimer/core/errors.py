@@ -120,6 +120,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_API_SDK_MISSING = "exec.api.sdk_missing"
     EXEC_API_EMPTY = "exec.api.empty"
     EXEC_API_UNAVAILABLE = "exec.api.unavailable"
+    EXEC_API_OUTPUT_INVALID = "exec.api.output_invalid"
     EXEC_TOOL_TIMEOUT = "exec.tool.timeout"
     EXEC_TOOL_NOT_RUN = "exec.tool.not_run"
     EXEC_TOOL_OUTCOME_UNKNOWN = "exec.tool.outcome_unknown"
@@ -172,7 +173,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_API_EMPTY,
             code.EXEC_API_UNAVAILABLE,
         ),
-        kind.TERMINAL: (code.EXEC_API_TERMINAL,),
+        kind.TERMINAL: (code.EXEC_API_TERMINAL, code.EXEC_API_OUTPUT_INVALID),
         kind.CLI_NOT_FOUND: (code.EXEC_CLI_BINARY_NOT_FOUND,),
         kind.CLI_AUTH_FAILED: (code.EXEC_CLI_AUTH_FAILED,),
         kind.CLI_TIMEOUT: (code.EXEC_CLI_TIMEOUT,),

@@ -11,7 +11,7 @@ from typing import Final
 
 from lorimer.core.bus import Listeners
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal, LedgerEntry
+from lorimer.core.journal import LedgerEntry, RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.signals import Signals
@@ -24,16 +24,29 @@ FACTS_OF: Final = {"model": ("model.intent", "model.reply"), "tool": ("tool.inte
 ABANDONED: Final = "abandoned:"
 """Begins the key of what a call had cost that was cancelled half-way."""
 
+ASIDE: Final = "generate"
+"""The kind of a model call that a tool or a stage makes besides (`models/generate.py`). A tool
+whose result is recorded does not make it again when the run is resumed: what it cost is charged
+with the reply of its iteration, whoever asks or does not ask for it."""
+
+_ASIDES: Final = f"{ASIDE}:"
+_DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
+_UNASKED: Final = frozenset({"run.suspended", "child"})
+"""Facts that no resumed run asks for."""
+
 
 class FactLog(Signals):
     """What is recorded of one run, and what it comes to: the part of a RunContext that writes. In
     a resumed run a fact that is there already is answered with, and not added again."""
 
     __slots__ = (
+        "_asides",
+        "_decided",
         "_held",
         "_recorded",
         "_recorded_until",
         "_resumed_at",
+        "_unpaid",
         "_used_s",
         "bounds",
         "cut_short",
@@ -55,7 +68,7 @@ class FactLog(Signals):
         *,
         stream: str,
         epoch: int,
-        journal: Journal,
+        journal: RunJournal,
         bounds: Bounds,
         recorded: Iterable[Event],
         used_s: float,
@@ -80,8 +93,13 @@ class FactLog(Signals):
         """How many facts the stream has."""
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self._recorded_until = -1
-        for fact in self.facts:
-            self._index(fact)
+        self._decided: set[int] = set()
+        """Iterations of which more is recorded than the calls of model and tools."""
+        self._asides: dict[tuple[str, int, str], Event] = {}
+        """Recorded facts of the kind ASIDE."""
+        self._unpaid: dict[int, dict[str, Event]] = {}
+        """Those of them that are not charged yet, by iteration and key."""
+        self._index(self.facts)
         self._held: list[Event] = []
         self._used_s = used_s if self.facts else None
         """Seconds it had run before it was resumed. The first new fact tells how many it is by
@@ -89,19 +107,50 @@ class FactLog(Signals):
         self._resumed_at = world.monotonic() if self.facts else 0.0
         self._listen()
 
-    def _index(self, fact: Event) -> None:
-        key = str(fact.data.get("key", ""))
-        if key.startswith(ABANDONED):
-            self.spend.charge(fact.data)
-        elif fact.type not in ("run.suspended", "child"):
-            self._recorded[(fact.type, fact.iteration, key)] = fact
-            self._recorded_until = max(self._recorded_until, fact.iteration)
-            if fact.type == "model.intent":
-                self.spend.recall(whole(fact.data.get("reserve")))
-            elif fact.type == "model.reply":
-                begun = self._recorded.get(("model.intent", fact.iteration, key))
+    def _index(self, facts: Iterable[Event]) -> None:
+        recorded, spend = self._recorded, self.spend
+        for fact in facts:
+            kind, iteration = fact.type, fact.iteration
+            if kind == "iteration.end":  # without a key, and the longest data
+                recorded[(kind, iteration, "")] = fact
+                continue
+            if kind in _UNASKED:
+                continue
+            data = fact.data
+            key = str(data.get("key", ""))
+            if kind in _DECISIONS:
+                if key.startswith(_ASIDES):
+                    self._index_aside(fact, key)
+                    continue
+                self._decided.add(iteration)
+                if key.startswith(ABANDONED):
+                    spend.charge(data)
+                    continue
+            elif "reserve" in data:
+                spend.recall(whole(data["reserve"]))
+            elif kind == "model.reply":
+                begun = recorded.get(("model.intent", iteration, key))
                 if begun is not None:
-                    self.spend.recall(-whole(begun.data.get("reserve")))
+                    spend.recall(-whole(begun.data.get("reserve")))
+            recorded[(kind, iteration, key)] = fact
+        self._recorded_until = max([iteration for _, iteration, _ in recorded], default=-1)
+
+    def _index_aside(self, fact: Event, key: str) -> None:
+        self._asides[fact.type, fact.iteration, key] = fact
+        if fact.type == "effect.intent":
+            self.spend.recall(whole(fact.data.get("reserve")))
+        else:
+            begun = self._asides.get(("effect.intent", fact.iteration, key))
+            self.spend.recall(-whole(begun.data.get("reserve")) if begun is not None else 0)
+            self._unpaid.setdefault(fact.iteration, {})[key] = fact
+
+    def _pay(self, iteration: int, key: str = "") -> None:
+        """Charge an iteration's recorded asides, or one of them: each once."""
+        due = self._unpaid.get(iteration, {})
+        for name in [key] if key else list(due):
+            fact = due.pop(name, None)
+            if fact is not None:
+                self.spend.charge(fact.data)
 
     @property
     def replaying(self) -> bool:
@@ -111,6 +160,22 @@ class FactLog(Signals):
     def recorded(self, type: str, key: str = "") -> Event | None:
         """The recorded fact of this iteration, if the run is being resumed and has it."""
         return self._recorded.get((type, self.iteration, key)) if self._recorded else None
+
+    def begun(self, kind: str, key: str) -> Event | None:
+        """The recorded intent of this iteration's effect; see `RunContext.effect`."""
+        if kind == ASIDE:
+            return self._asides.get(("effect.intent", self.iteration, f"{kind}:{key}"))
+        return self.recorded(FACTS_OF[kind][0], key)
+
+    @property
+    def decided(self) -> bool:
+        """The journal has decisions, questions or other effects of this iteration besides the
+        calls of model and tools."""
+        return self.iteration in self._decided
+
+    def forget(self, type: str, key: str) -> None:
+        """Nobody will ask for this fact of this iteration, if it is recorded."""
+        self._recorded.pop((type, self.iteration, key), None)
 
     def has_begun(self, kind: str, key: str) -> bool:
         """A fact tells of this iteration's effect, whatever became of it. Looks through the facts
@@ -222,3 +287,5 @@ class FactLog(Signals):
             if fact.type in ("model.intent", "model.reply"):
                 self.bounds.turns = max(self.bounds.turns, fact.iteration + 1)
         self._recorded.clear()
+        for iteration in self._unpaid:
+            self._pay(iteration)

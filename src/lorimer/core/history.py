@@ -14,8 +14,10 @@ from lorimer.core.messages import (
     Message,
     TextBlock,
     ToolResultBlock,
+    ToolSpec,
     ToolUse,
 )
+from lorimer.core.record import record
 from lorimer.core.wellformed import misplaced, readable, repaired, told
 
 IMAGE_TOKENS: Final = 2_000
@@ -50,11 +52,26 @@ def _excess(block: Block) -> int:
     return 0
 
 
+@record
+class PromptCount:
+    """What a provider counted of a prompt: a conversation's first messages, and what stood round
+    them."""
+
+    length: int
+    """How many messages."""
+    digest: bytes
+    """Theirs."""
+    tokens: int
+    model: str
+    system: str
+    tools: tuple[ToolSpec, ...]
+
+
 class History(Sequence[Message]):
     """The conversation: append-only, with running sums, so that no call costs more because the
     history is longer."""
 
-    __slots__ = ("_digests", "_items", "_sizes", "_turns", "call_ids")
+    __slots__ = ("_digests", "_items", "_sizes", "_turns", "call_ids", "counted")
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self._items: list[Message] = []
@@ -63,6 +80,8 @@ class History(Sequence[Message]):
         self._turns: list[int] = []
         self.call_ids: dict[str, int] = {}
         """The ids of all calls in it, each with the index of the message that has it first."""
+        self.counted: PromptCount | None = None
+        """The last that a provider has counted of it; kept under a cost limit only."""
         for message in messages:
             self.append(message)
 
@@ -131,6 +150,15 @@ class History(Sequence[Message]):
     def size(self) -> int:
         """Of all messages, for estimates: bytes, about 4 a token; see `weight`."""
         return self._sizes[-1]
+
+    def size_from(self, index: int) -> int:
+        """The size of the messages from `index` on."""
+        return self._sizes[-1] - self._sizes[index]
+
+    def begins_with(self, counted: PromptCount) -> bool:
+        """It begins with the messages that were counted."""
+        length = counted.length
+        return length <= len(self._items) and self._digests[length] == counted.digest
 
     def since(self, index: int) -> list[Message]:
         """The messages from `index` on."""

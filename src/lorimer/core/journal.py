@@ -68,8 +68,8 @@ class Post:
     """Wall clock, seconds."""
 
 
-class Journal(Protocol):
-    """Append-only streams of facts, one per conversation. Shipped: memory and SQLite.
+class RunJournal(Protocol):
+    """What a run itself needs of a journal.
 
     A commit is *visible* (survives kill -9) when `append` returns, and *synced* (survives power
     loss) if `sync` was asked for. All methods raise JournalError.
@@ -97,6 +97,20 @@ class Journal(Protocol):
         """
         ...
 
+    async def posts(self, stream: str) -> list[Post]:
+        """The messages that no fact has taken yet, oldest first."""
+        ...
+
+    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
+        """Have `tell` called on the running event loop whenever something was posted to the
+        stream, also by another process. Returns what ends that. Costs no task."""
+        ...
+
+
+class Journal(RunJournal, Protocol):
+    """Append-only streams of facts, one per conversation. Shipped: memory and SQLite. All methods
+    raise JournalError."""
+
     def read(
         self, stream: str, after: int = 0, *, follow: bool = False
     ) -> AsyncGenerator[Event, None]:
@@ -121,15 +135,6 @@ class Journal(Protocol):
         False: a message of that id was posted there before, taken or not; nothing changes then.
         Raises JournalError for a stream that nobody ever claimed, and when the inbox is full.
         """
-        ...
-
-    async def posts(self, stream: str) -> list[Post]:
-        """The messages that no fact has taken yet, oldest first."""
-        ...
-
-    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
-        """Have `tell` called on the running event loop whenever something was posted to the
-        stream, also by another process. Returns what ends that. Costs no task."""
         ...
 
     async def put(self, digest: str, body: bytes) -> None:

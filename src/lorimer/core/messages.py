@@ -186,7 +186,7 @@ def _text(data: Mapping[str, JSON], key: str, default: str | None = None) -> str
 
 def block_from_json(data: JSON) -> Block:
     """The reverse of a block's `to_json`. Raises ValueError naming what is wrong."""
-    if not isinstance(data, Mapping):
+    if not isinstance(data, (dict, Mapping)):  # the type that it nearly always is, first
         raise ValueError("a content block must be an object")
     match data.get("type"):
         case "text":
@@ -197,7 +197,7 @@ def block_from_json(data: JSON) -> Block:
             )
         case "tool_use":
             arguments = data.get("input")
-            if not isinstance(arguments, Mapping):
+            if not isinstance(arguments, (dict, Mapping)):
                 raise ValueError("a 'tool_use' block needs an object 'input'")
             return ToolUse(
                 _text(data, "id"),
@@ -294,8 +294,9 @@ class Usage:
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Usage:
         """The reverse of `to_json`; unknown fields of newer versions are ignored."""
-        counts = [data.get(name, 0) for name in USAGE_FIELDS]
-        return cls(*[count if isinstance(count, int) else 0 for count in counts])
+        get = data.get
+        counts = [count if type(count := get(name)) is int else 0 for name in USAGE_FIELDS]
+        return cls(*counts)
 
 
 USAGE_FIELDS: Final = tuple(field.name for field in fields(Usage))
@@ -450,16 +451,16 @@ def response_from_json(data: Mapping[str, JSON]) -> Response:
     """The reverse of `Response.to_json`. Raises ValueError naming what is wrong."""
     content, usage, cost = data.get("content"), data.get("usage"), data.get("cost", 0)
     extra = data.get("extra")
-    if isinstance(content, str) or not isinstance(content, Sequence):
+    if isinstance(content, str) or not isinstance(content, (list, Sequence)):
         raise ValueError("a response needs a list of content blocks")
     return Response(
         tuple([block_from_json(item) for item in content]),
         StopReason(data.get("stop", "end_turn")),
-        Usage.from_json(usage) if isinstance(usage, Mapping) else NO_USAGE,
+        Usage.from_json(usage) if isinstance(usage, (dict, Mapping)) else NO_USAGE,
         _text(data, "model", ""),
         _text(data, "id", ""),
         cost if isinstance(cost, int) else 0,
-        extra if isinstance(extra, Mapping) else {},
+        extra if extra is not None and isinstance(extra, Mapping) else {},
     )
 
 

@@ -93,6 +93,16 @@ class ListsModels(Protocol):
         ...
 
 
+@runtime_checkable
+class KnowsWindow(Protocol):
+    """A model that knows how much fits into one prompt."""
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens; None: not known. Does not ask the provider."""
+        ...
+
+
 @record
 class Target:
     """One of the models that a spec names, in the order in which they are asked."""

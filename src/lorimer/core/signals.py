@@ -43,10 +43,10 @@ class Signals:
 
     def _listen(self) -> None:
         self.heard = not self._listeners.quiet
-        if self.replaying:
-            self.wants = self._wants
+        if not self.heard:
+            self.wants = _NOBODY
         else:
-            self.wants = self._listeners.wants if self.heard else _NOBODY
+            self.wants = self._wants if self.replaying else self._listeners.wants
 
     def _wants(self, type: str) -> bool:
         return self.heard and not self.replaying and self._listeners.wants(type)

@@ -40,14 +40,16 @@ class Spend:
     def charge(self, result: Mapping[str, JSON], sign: int = 1) -> int:
         """Add the `cost` and the `usage` of an effect's data (take them back with `sign` -1);
         returns the cost."""
-        cost = whole(result.get("cost"))
-        self.nano += sign * cost
         usage = result.get("usage")
         if usage and isinstance(usage, dict):
             tokens = self._tokens
             for name, count in usage.items():
                 if isinstance(count, int):
                     tokens[name] = tokens.get(name, 0) + sign * count
+        if "cost" not in result:  # as with most tools
+            return 0
+        cost = whole(result["cost"])
+        self.nano += sign * cost
         return cost
 
     def reserve(self, nano: int) -> LedgerEntry | None:

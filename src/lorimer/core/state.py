@@ -47,6 +47,7 @@ class PipelineState:
         "input",
         "iteration",
         "messages",
+        "models",
         "noted",
         "output",
         "reason",
@@ -59,6 +60,7 @@ class PipelineState:
         "text",
         "thinking",
         "tools",
+        "unsupported",
     )
 
     def __init__(self, run: RunContext, messages: History, input: JSON) -> None:
@@ -97,6 +99,11 @@ class PipelineState:
         self.output: object = None
         """What stage 21 made of it; None: the text."""
         self.shared: dict[str, JSON] = {}
+        self.models = ""
+        """Whom stage 6 asks in this run: a spec or a chain without tiers and aliases; "": it has
+        asked nobody yet."""
+        self.unsupported: set[tuple[str, str, str]] = set()
+        """Provider, model and field of what was left out of requests, once it was told."""
 
     def begin_turn(self) -> None:
         """Forget what belongs to one iteration."""

@@ -17,7 +17,7 @@ from lorimer.core.journal import Journal
 from lorimer.core.wellformed import repaired
 from lorimer.core.world import World
 from lorimer.journal.fold import Fold
-from lorimer.journal.projection import refuse_epoch
+from lorimer.journal.projection import RUN_KINDS, refuse_epoch
 
 CLAIM_S: Final = 30.0
 """Seconds for which a claim holds, where nothing else is said."""
@@ -101,7 +101,10 @@ class Conversation:
                 pending = _take(folded, pending, fact)
         else:
             async for fact in self.journal.read(self.stream, folded.seq):
-                pending = _take(folded, pending, fact)
+                if pending and fact.type not in RUN_KINDS:  # nearly all
+                    pending.append(fact)
+                else:
+                    pending = _take(folded, pending, fact)
         return folded, pending
 
     def add(self, facts: Sequence[Event]) -> None:

@@ -28,6 +28,7 @@ class Database(Protocol):
     Everything raises apsw.Error, and UnicodeEncodeError for text with half a surrogate pair."""
 
     in_transaction: bool
+    filename_wal: str
 
     def execute(self, statements: str, bindings: Sequence[Value] | None = None) -> Rows: ...
     def changes(self) -> int: ...

@@ -19,7 +19,7 @@ from lorimer.journal.wake import Watchers
 
 T = TypeVar("T")
 
-POLL_S: Final = 0.05
+POLL_S: Final = 0.02
 """Seconds between looks at what other processes posted, while somebody waits."""
 
 _log = logging.getLogger("lorimer.journal")
@@ -69,28 +69,40 @@ class _Query(Protocol):
     def __call__(self, query: Callable[[Database], T], /) -> Awaitable[T]: ...
 
 
+class _Glance(Protocol):
+    def __call__(self, query: Callable[[Database], T], /) -> T | None: ...
+
+
 class Lookout:
     """Tells watchers of posts: of this process at once, of others by looking every POLL_S while
-    somebody watches. Belongs to the journal; its timer ends with the last watcher."""
+    somebody watches. Belongs to the journal; its timer ends with the last watcher.
 
-    def __init__(self, query: _Query, *, polls: bool) -> None:
-        """`polls` False: only what this process posts is noticed."""
+    A look asks SQLite on the loop's thread whether the file has changed, which takes 3 us; a
+    thread would take 90, and longer to get its turn on a busy machine. Only when that cannot be
+    asked at once a thread waits for the answer.
+    """
+
+    def __init__(self, query: _Query, glance: _Glance | None) -> None:
+        """`glance` None: only what this process posts is noticed."""
         self._query = query
-        self._polls = polls
+        self._glance = glance
         self._watchers = Watchers()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
         self._version: int | None = None
+        """Of the file at the last look; None: there was none."""
         self._seen = 0
+        """The last post that was there then."""
+        self._failed = False
 
     def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
         """See Journal."""
         end = self._watchers.add(stream, tell)
         loop = asyncio.get_running_loop()
-        if self._polls and (self._timer is None or self._loop is not loop):
+        if self._glance is not None and (self._timer is None or self._loop is not loop):
             self._loop, self._version = loop, None
-            self._timer = loop.call_later(POLL_S, self._begin)
+            self._timer = loop.call_later(POLL_S, self._begin, self._glance)
 
         def stop() -> None:
             end()
@@ -109,28 +121,48 @@ class Lookout:
             self._timer.cancel()
             self._timer = None
 
-    def _begin(self) -> None:
-        self._look = asyncio.ensure_future(self._once())
-
-    async def _once(self) -> None:
+    def _begin(self, glance: _Glance) -> None:
         try:
-            version, self._seen, streams = await self._query(self._changed)
+            # the first look may find many posts
+            found = glance(self._changed) if self._version is not None else None
         except JournalError as error:
-            if self._timer is not None:  # else it was closed meanwhile
-                _log.warning("posts of other processes are not noticed: %s", error)
+            self._fail(error)
         else:
-            self._version = version
-            for stream in streams:
-                self._watchers.tell(stream)
-        if self._timer is not None and self._loop is not None:
-            self._timer = self._loop.call_later(POLL_S, self._begin)
+            if found is None:
+                self._look = asyncio.ensure_future(self._wait(glance))
+                return
+            self._found(*found)
+        self._again(glance)
 
-    def _changed(self, db: Database) -> tuple[int, int, list[str]]:
+    async def _wait(self, glance: _Glance) -> None:
+        try:
+            found = await self._query(self._changed)
+        except JournalError as error:
+            self._fail(error)
+        else:
+            self._found(*found)
+        self._again(glance)
+
+    def _again(self, glance: _Glance) -> None:
+        if self._timer is not None and self._loop is not None:
+            self._timer = self._loop.call_later(POLL_S, self._begin, glance)
+
+    def _found(self, version: int, seen: int, streams: Sequence[str]) -> None:
+        self._version, self._seen, self._failed = version, seen, False
+        for stream in streams:
+            self._watchers.tell(stream)
+
+    def _fail(self, error: JournalError) -> None:
+        if self._timer is not None and not self._failed:  # else closed meanwhile, or said already
+            self._failed = True
+            _log.warning("posts of other processes are not noticed: %s", error)
+
+    def _changed(self, db: Database) -> tuple[int, int, Sequence[str]]:
         """The file's version, the last post seen, and the streams posted to since the last look;
         at the first look all in whose inbox something waits."""
         version = data_version(db)
         if version == self._version:
-            return version, self._seen, []
+            return version, self._seen, ()
         seen = self._seen if self._version is not None else 0
         rows = db.execute(
             "SELECT name, max(seq) FROM inbox JOIN streams ON streams.id = stream "

@@ -73,18 +73,17 @@ def pack(kind: str, data: Mapping[str, JSON]) -> JSON:
 def unpack(kind: str, packed: JSON) -> Mapping[str, JSON]:
     """The reverse of `pack`. Raises ValueError for what it never makes, Newer for what this
     version has no name for."""
-    if isinstance(packed, dict):
-        return packed
     if not isinstance(packed, list):
+        if isinstance(packed, dict):
+            return packed
         raise ValueError("the data of a fact is neither an object nor a list")
-    shape = SHAPES.get(kind, ())
+    shape = _UNPACKERS.get(kind, ())
     if len(packed) > len(shape):
         raise Newer(f"{len(packed)} values of {kind}")
     data: dict[str, JSON] = {}
-    for name, value in zip(shape, packed, strict=False):
+    for (name, unpacker), value in zip(shape, packed, strict=False):
         if value is not None:
-            packer = _PACKERS.get(name)
-            data[name] = value if packer is None else packer[1](value)
+            data[name] = value if unpacker is None else unpacker(value)
     return data
 
 
@@ -99,11 +98,12 @@ def _pack_key(value: JSON) -> JSON:
 
 
 def _unpack_key(value: JSON) -> JSON:
-    if type(value) is int and 0 <= value < len(_DIGITS):
-        return _DIGITS[value]
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        return value
+    digits = _KEYS.get(value) if type(value) is int else None
+    if digits is None:
         raise ValueError("a packed key is neither text nor a small number")
-    return value
+    return digits
 
 
 def _pack_stop(value: JSON) -> JSON:
@@ -147,7 +147,10 @@ def _unpack_usage(value: JSON) -> JSON:
         raise ValueError("packed usage is not a list")
     if len(value) > len(USAGE):
         raise Newer(f"{len(value)} counts of usage")
-    return {name: count for name, count in zip(USAGE, value, strict=False) if count != -1}
+    counts: dict[str, JSON] = dict(zip(USAGE, value, strict=False))
+    if -1 in value:
+        counts = {name: count for name, count in counts.items() if count != -1}
+    return counts
 
 
 def _pack_times(value: JSON) -> JSON:
@@ -214,6 +217,7 @@ def _unpack_content(value: JSON) -> JSON:
 
 
 _DIGITS: Final = tuple([str(number) for number in range(100)])
+_KEYS: Final[Mapping[int, str]] = dict(enumerate(_DIGITS))
 _NUMBERS: Final[Mapping[str, int]] = {digits: number for number, digits in enumerate(_DIGITS)}
 _PACKERS: Final[Mapping[str, tuple[Callable[[JSON], JSON], Callable[[JSON], JSON]]]] = {
     "key": (_pack_key, _unpack_key),
@@ -221,4 +225,8 @@ _PACKERS: Final[Mapping[str, tuple[Callable[[JSON], JSON], Callable[[JSON], JSON
     "stop": (_pack_stop, _unpack_stop),
     "usage": (_pack_usage, _unpack_usage),
     "times": (_pack_times, _unpack_times),
+}
+_UNPACKERS: Final[Mapping[str, tuple[tuple[str, Callable[[JSON], JSON] | None], ...]]] = {
+    kind: tuple([(name, _PACKERS[name][1] if name in _PACKERS else None) for name in shape])
+    for kind, shape in SHAPES.items()
 }

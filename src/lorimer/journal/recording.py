@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from itertools import pairwise
 from typing import cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
@@ -115,12 +116,11 @@ async def _before(journal: Journal, row: RunRow) -> list[Message]:
 def used_s(facts: Sequence[Event]) -> float:
     """Seconds for which a run has been running, the times between its interruptions left out:
     the first fact after each tells how much it was until then."""
-    used, before = 0.0, facts[0]
-    for fact in facts[1:]:
+    used = 0.0
+    for before, fact in pairwise(facts):
         until_then = fact.data.get("used_s")
-        if isinstance(until_then, int | float):
+        if until_then is not None and isinstance(until_then, int | float):
             used = float(until_then)
-        elif before.type != "run.suspended":
-            used += max(0.0, fact.time - before.time)
-        before = fact
+        elif (gap := fact.time - before.time) > 0 and before.type != "run.suspended":
+            used += gap
     return used

@@ -189,7 +189,8 @@ class _Replay(RunContext):
         super().finish()
 
     def _take(self, type: str, key: str) -> Event | None:
-        fact = self._recorded.pop((type, self.iteration, key), None)
+        at = (type, self.iteration, key)
+        fact = self._recorded.pop(at, None) or self._asides.pop(at, None)
         if fact is not None:
             self._clock.now = fact.time
         if not self._recorded:
@@ -267,7 +268,7 @@ class _Replay(RunContext):
             # a read-only call leaves no trace before its result
             reached = begun is not None or safety is Safety.READ_ONLY
             await self._stop(result_type, key, asked, reached)
-        self.spend.charge(done.data)
+        self._charge(kind, key, done.data)
         error = done.data.get("error")
         if isinstance(error, Mapping):  # of a tool it is a code, and the model was told
             raise error_from_json(error)

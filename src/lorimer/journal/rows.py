@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
-from lorimer.journal.blocks import SELECT_ROWS, Line, last_of_blocks, lines_of
+from lorimer.journal.blocks import SELECT_ROWS, last_of_blocks, lines_of
 from lorimer.journal.codec import Place, decode, length, micros
 from lorimer.journal.database import Database, number, one
 from lorimer.journal.projection import (
@@ -20,7 +20,7 @@ from lorimer.journal.projection import (
 )
 from lorimer.journal.schema import STREAM_BITS
 
-CHUNK_ROWS: Final = 500
+CHUNK_ROWS: Final = 2000
 CHUNK_CHARS: Final = 1_000_000
 """Rows, and characters of rows, that a reader takes at once (it may exceed them by one row)."""
 
@@ -176,9 +176,13 @@ class Scan:
         rows = db.execute(SELECT_ROWS + "LIMIT ?3", (low | self._next, low | _SEQ, CHUNK_ROWS))
         for at, body, _, last in rows:
             try:
-                for line in lines_of(whole(at), body, whole(last)):
-                    facts += self._take(line)
-                    chars += len(line.body)
+                if last:
+                    for line in lines_of(whole(at), body, whole(last)):
+                        facts += self._take(*line)
+                        chars += len(line.body)
+                else:
+                    facts += self._take(whole(at), body)
+                    chars += len(body) if isinstance(body, str) else 0
             except JournalError as error:
                 if not facts:
                     raise
@@ -189,16 +193,16 @@ class Scan:
         rows.close()
         return facts
 
-    def _take(self, line: Line) -> list[Event]:
+    def _take(self, at: int, body: object) -> list[Event]:
         """The facts of the next row, or of one of the rows before it in its block."""
-        first = line.at & _SEQ
+        first = at & _SEQ
         if first < self._next:
             return []
         if first > self._next:
             raise JournalError(
                 f"facts {self._next} to {first - 1} of stream {self._stream!r} are missing"
             )
-        facts, self._place = decode(line.body, self._place, first, self._stream)
+        facts, self._place = decode(body, self._place, first, self._stream)
         self._next += len(facts)
         if first > self._after:
             return facts

@@ -1,7 +1,8 @@
 """The journal in one SQLite file: what survives the process, and the loss of power.
 
-`writer.py` decides when and how durably a transaction is made, `codec.py` what a row looks like,
-`schema.py` which tables there are; this file says what each call writes and reads.
+`writer.py` decides when and how durably a transaction is made, `streams.py` what is written to a
+stream in it, `reader.py` who reads when; `codec.py` says what a row looks like, `schema.py` which
+tables there are. This file is the port: what each call writes and reads.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Final, TypeVar
 
 import anyio
@@ -24,35 +24,29 @@ from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal import inbox
-from lorimer.journal.chain import mark
-from lorimer.journal.codec import encode, micros
+from lorimer.journal.codec import micros
 from lorimer.journal.database import Database, Row, one
 from lorimer.journal.faults import explain
 from lorimer.journal.projection import (
     check_append,
     pick,
     post_body,
-    refuse_claim,
     refuse_closed,
-    refuse_epoch,
     refuse_snapshot,
-    taken_by,
 )
+from lorimer.journal.reader import Reader
 from lorimer.journal.removal import drop_stream, press_stream, space, sweep_documents, vacuum
 from lorimer.journal.rowcheck import RowCheck
 from lorimer.journal.rows import (
     SELECT_RUNS,
-    Head,
     Scan,
     blob,
     data_version,
-    load_head,
-    projected,
     run_rows,
-    run_values,
     whole,
 )
-from lorimer.journal.schema import MEMORY, STREAM_BITS, open_for_reading
+from lorimer.journal.schema import MEMORY
+from lorimer.journal.streams import Streams
 from lorimer.journal.wake import Wakers
 from lorimer.journal.writer import Writer
 from lorimer.world.real import RealWorld
@@ -64,19 +58,6 @@ POLL_S: Final = 0.05
 SMALL_BYTES: Final = 65_536
 """Documents and snapshots up to this size may be written in line."""
 
-
-_QUIET: Final = frozenset({"run.end", "run.suspended"})
-"""After these a stream has no live run."""
-
-# The epoch is checked by the insert itself: a stale one finds no stream and changes nothing.
-_INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,?,? FROM streams WHERE id=? AND epoch=?"
-_UPSERT_RUN: Final = """
-    INSERT INTO runs VALUES(NULL,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(run_id) DO UPDATE SET
-    status=excluded.status, ended=excluded.ended, iterations=excluded.iterations,
-    cost=excluded.cost, code=excluded.code"""
-_UPSERT_LEDGER: Final = """
-    INSERT INTO ledger VALUES(?,?,?) ON CONFLICT(account) DO UPDATE SET
-    reserved=reserved+excluded.reserved, spent=spent+excluded.spent"""
 _UPSERT_SNAPSHOT: Final = """
     INSERT INTO snapshots VALUES(?,?,?) ON CONFLICT(stream) DO UPDATE SET
     seq=excluded.seq, body=excluded.body WHERE excluded.seq>=seq"""
@@ -88,11 +69,11 @@ class SQLiteJournal:
     The file is created with mode 0600, its directory, where missing, with 0700. Any number of
     processes may use it; on a network file system none may.
 
-    One thread writes (see writer.py), readers use short-lived worker threads. `threads=False`
-    does everything in line on the caller's thread, fsyncs included: for simulations under
-    virtual time and fault injection, where order must not depend on a scheduler, and the only
-    way to use the path ":memory:". `vfs` names an apsw VFS to reach the file through; then
-    the directory must exist, and modes are the VFS's business.
+    A thread syncs what is written (see writer.py), readers use short-lived worker threads.
+    `threads=False` does everything in line on the caller's thread, fsyncs included: for
+    simulations under virtual time and fault injection, where order must not depend on a
+    scheduler, and the only way to use the path ":memory:". `vfs` names an apsw VFS to reach the
+    file through; then the directory must exist, and modes are the VFS's business.
     """
 
     def __init__(
@@ -110,16 +91,13 @@ class SQLiteJournal:
         self._world = world
         self._threads = threads
         self._vfs = vfs
-        self._heads: dict[str, Head] = {}
-        self._live: set[str] = set()
-        """Streams with a run of this process that has not ended."""
+        self._streams = Streams(world)
         self._wakers = Wakers()
-        self._lookout = inbox.Lookout(self._query, polls=threads)
-        self._reader: Database | None = None
-        self._reading = Lock()
+        self._reader = Reader(self._path, vfs, world)
+        self._lookout = inbox.Lookout(self._query, self._reader.glance if threads else None)
         self._closed = False
         self._writer = Writer(
-            self._path, world=world, threads=threads, vfs=vfs, forget=self._heads.clear
+            self._path, world=world, threads=threads, vfs=vfs, forget=self._streams.forget
         )
 
     @property
@@ -140,19 +118,21 @@ class SQLiteJournal:
         sync: bool,
         ledger: LedgerEntry | None = None,
     ) -> int:
-        """See Journal. A visible append is made in line, about 20 us, while only one run is live
-        and nothing is queued; else by the writer thread, grouped with all that wait.
+        """See Journal. Committed in line, about 20 us, unless something is in the way: alone, or
+        with what else is committed in one iteration of the loop. What is to be synced then waits
+        for an fsync, which it shares with all that wait for one.
 
         Raises JournalError `exec.journal.failed` also for facts that are not plain JSON; nothing
         is kept then. Only when a sync failed is that not known until the file is opened again.
         Times are stored in whole microseconds.
         """
         check_append(len(facts), ledger)
-        live = self._live
         return await self._writer.submit(
-            partial(self._append, stream, epoch, facts, ledger),
+            partial(self._streams.append, stream, epoch, facts, ledger),
             sync=sync,
-            inline=not live or (len(live) == 1 and stream in live),
+            stream=stream,
+            urgent=facts[-1].type
+            == "tool.result",  # until it is visible, the call would be repeated
             committed=partial(self._appended, stream, facts),
         )
 
@@ -161,84 +141,20 @@ class SQLiteJournal:
         for fact in facts:
             seq += 1
             fact.seq = seq
-        if facts[-1].type in _QUIET:
-            self._live.discard(stream)
-        else:
-            self._live.add(stream)
         self._wakers.wake(stream)
-
-    def _append(
-        self,
-        stream: str,
-        epoch: int,
-        facts: Sequence[Event],
-        ledger: LedgerEntry | None,
-        db: Database,
-    ) -> int:
-        head = self._heads.get(stream)
-        if head is None or head.epoch != epoch:
-            head = load_head(db, stream)
-            if head is None or head.epoch != epoch:
-                raise refuse_epoch(stream)
-        body, place = encode(facts, head.place)
-        runs, open_run = projected(db, stream, head, facts)
-        at = head.stream_id << STREAM_BITS | (head.seq + 1)
-        marked = mark(head.mark, at, body.encode())
-        try:
-            db.execute(_INSERT_FACTS, (at, body, marked, head.stream_id, epoch))
-        except apsw.ConstraintError:  # two writers under one owner's name
-            raise refuse_epoch(stream) from None
-        if db.changes() != 1:
-            raise refuse_epoch(stream)
-        for run in runs:
-            db.execute(_UPSERT_RUN, run_values(head.stream_id, run))
-        if ledger is not None:
-            db.execute(_UPSERT_LEDGER, (ledger.account, ledger.reserved, ledger.spent))
-        for fact in facts:
-            if "posts" in fact.data:
-                inbox.take(head.stream_id, taken_by(fact), db)
-        last = head.seq + len(facts)
-        self._heads[stream] = Head(head.stream_id, epoch, last, place, open_run, marked)
-        return last
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
         """See Journal."""
-        return await self._submit(partial(self._claim, stream, owner, ttl))
-
-    def _claim(self, stream: str, owner: str, ttl: float, db: Database) -> int:
-        now = self._world.time()
-        until = micros(now + ttl)
-        row = one(db, "SELECT epoch, owner, lease_until FROM streams WHERE name=?", stream)
-        if row is None:
-            db.execute("INSERT INTO streams VALUES(NULL,?,1,?,?)", (stream, owner, until))
-            return 1
-        epoch, holder, lease = whole(row[0]), row[1], whole(row[2])
-        if holder != owner:
-            if holder is not None and lease > micros(now):
-                raise refuse_claim(stream, str(holder), lease / 1e6, now)
-            epoch += 1
-        db.execute(
-            "UPDATE streams SET epoch=?, owner=?, lease_until=? WHERE name=?",
-            (epoch, owner, until, stream),
-        )
-        return epoch
+        return await self._submit(partial(self._streams.claim, stream, owner, ttl))
 
     async def release(self, stream: str, epoch: int) -> None:
         """See Journal."""
-        self._live.discard(stream)
-        await self._submit(partial(self._release, stream, epoch))
-
-    def _release(self, stream: str, epoch: int, db: Database) -> None:
-        db.execute(
-            "UPDATE streams SET owner=NULL, lease_until=0 WHERE name=? AND epoch=?",
-            (stream, epoch),
-        )
-        self._heads.pop(stream, None)
+        await self._submit(partial(self._streams.release, stream, epoch))
 
     async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
-        """See Journal. Watchers in other processes are told within about 50 ms."""
+        """See Journal. Watchers in other processes are told within about 20 ms."""
         job = partial(inbox.put, stream, id, post_body(id, message), micros(self._world.time()))
-        new = await self._writer.submit(job, sync=True, inline=False)
+        new = await self._writer.submit(job, sync=True, stream=stream)
         if new:
             self._lookout.tell(stream)
         return new
@@ -261,17 +177,17 @@ class SQLiteJournal:
         await self._submit(partial(_put_snapshot, stream, seq, body), size=len(body))
 
     async def _submit(self, job: Callable[[Database], T], *, size: int = 0) -> T:
-        inline = len(self._live) < 2 and size <= SMALL_BYTES
-        return await self._writer.submit(job, sync=False, inline=inline)
+        stream = "" if size <= SMALL_BYTES else None
+        return await self._writer.submit(job, sync=False, stream=stream)
 
     async def drop(self, stream: str, *, before: float) -> bool:
         """See Journal. The pages that were its are free for new facts; see `vacuum`."""
         return await self._writer.submit(
-            partial(self._drop, stream, before), sync=False, inline=False
+            partial(self._drop, stream, before), sync=False, stream=None
         )
 
     def _drop(self, stream: str, before: float, db: Database) -> bool:
-        self._heads.pop(stream, None)
+        self._streams.dropped(stream)
         return drop_stream(db, stream, before, self._world.time())
 
     async def sweep(self) -> int:
@@ -280,7 +196,7 @@ class SQLiteJournal:
         def job(db: Database) -> int:
             return sweep_documents(db, self._world.time())
 
-        return await self._writer.submit(job, sync=False, inline=False)
+        return await self._writer.submit(job, sync=False, stream=None)
 
     async def compact(self, stream: str, *, before: float) -> int | None:
         """See Journal. In steps of about 15 ms, each a transaction of its own: whoever else writes
@@ -289,9 +205,9 @@ class SQLiteJournal:
         def job(db: Database) -> int | None:
             return press_stream(db, stream, before, self._world.time())
 
-        saved = step = await self._writer.submit(job, sync=False, inline=False)
+        saved = step = await self._writer.submit(job, sync=False, stream=None)
         while step:
-            step = await self._writer.submit(job, sync=False, inline=False)
+            step = await self._writer.submit(job, sync=False, stream=None)
             saved = (saved or 0) + (step or 0)
         return saved
 
@@ -318,15 +234,8 @@ class SQLiteJournal:
         """Commit what is queued, end the writer thread, close the file. Twice is fine."""
         self._closed = True
         self._lookout.close()
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            with self._world.outside("journal thread"), anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._close_reader, reader)
+        await self._reader.close()
         await self._writer.close()
-
-    def _close_reader(self, reader: Database) -> None:
-        with self._reading:
-            reader.close()
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -421,21 +330,9 @@ class SQLiteJournal:
         if self._closed:
             raise refuse_closed()
         if not self._threads:
-            return await self._writer.submit(query, sync=False, inline=True)
+            return await self._writer.submit(query, sync=False, stream="")
         await self._writer.open()
-        with self._world.outside("journal thread"):
-            return await anyio.to_thread.run_sync(self._query_in_thread, query)
-
-    def _query_in_thread(self, query: Callable[[Database], T]) -> T:
-        with self._reading:
-            if self._closed:
-                raise refuse_closed()
-            try:
-                if self._reader is None:
-                    self._reader = open_for_reading(self._path, self._vfs)
-                return query(self._reader)
-            except (apsw.Error, UnicodeEncodeError) as error:
-                raise explain(error, self._path) from error
+        return await self._reader.query(query)
 
 
 def _execute(sql: str, values: tuple[str | bytes, ...], db: Database) -> None:

@@ -1,88 +1,51 @@
-"""The one writing connection of a journal file, and the thread that groups its commits.
+"""Who commits to a journal file when: the caller in line, or the thread that syncs it.
 
 Who decides what: this file decides when a transaction is made, by which thread and how durable;
-what is in it is said by `sqlite.py`.
+`transactions.py` makes it; what is in it is said by `sqlite.py`.
 
 *Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
-survives the process but not a loss of power. *Synced* is one with synchronous=FULL: SQLite
-fsyncs the whole WAL file after it, and with it every visible commit made before, because those
-stand earlier in the same file. Those of an earlier WAL were fsynced when it was checkpointed
-into the database, which NORMAL does too, before the file is begun again. So a synced commit
-covers everything before it.
+survives the process but not a loss of power. Every commit is made like that, on the caller's
+thread unless something is in the way: a lock of another process, or a WAL to be begun anew.
+One that is to be *synced* is followed by an fsync of the WAL file, made by the writer thread for
+all that wait for one, while others go on committing: nobody's commit in line waits for an fsync.
+It covers the commit and every one before it, of any process, because those stand earlier in the
+same file. Those of an earlier WAL were fsynced when it was checkpointed into the database, which
+NORMAL does too, before the file is begun again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
-import apsw
 
-from lorimer.core.errors import JournalError
 from lorimer.core.world import World
-from lorimer.journal.database import BUSY_MS, Database
-from lorimer.journal.faults import explain, lost_sync
+from lorimer.journal.database import Database
 from lorimer.journal.projection import refuse_closed
-from lorimer.journal.schema import open_for_writing
+from lorimer.journal.transactions import Transactions
+from lorimer.journal.work import Job, Work, deliver
 
 T = TypeVar("T")
 
-CHECKPOINT_PAGES: Final = 1000
-"""WAL pages (4 KB each) after which they are moved into the database."""
+MOST_OVERDUE: Final = 1000
+"""WAL pages that may be written in line after a checkpoint was due."""
 IDLE_S: Final = 2.0
 """Seconds without work after which the thread ends; the next synced commit starts another. So a
 journal that nobody closed cannot keep the interpreter from exiting."""
 
 THREAD_NAME: Final = "lorimer-journal"
 
-_log = logging.getLogger("lorimer.journal")
-
-
-class Work(ABC):
-    """One caller's part of a transaction, and how it went."""
-
-    __slots__ = ("done", "error", "future", "loop", "sync")
-
-    def __init__(self, sync: bool) -> None:
-        self.sync = sync
-        self.error: Exception | None = None
-        self.done = False
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: asyncio.Future[None] | None = None
-
-    @abstractmethod
-    def perform(self, db: Database) -> None:
-        """Do it. Must raise JournalError before its first write or not at all: then only this
-        part is refused, not its group."""
-
-
-class Job(Work, Generic[T]):
-    """A part that gives a result."""
-
-    __slots__ = ("_run", "result")
-
-    result: T
-
-    def __init__(self, run: Callable[[Database], T], sync: bool) -> None:
-        Work.__init__(self, sync)
-        self._run = run
-
-    def perform(self, db: Database) -> None:
-        self.result = self._run(db)
-
 
 class Writer:
     """Runs jobs in transactions, in the order of their submission. Owns the thread.
 
-    `forget` is called, under the writer's lock, after each rollback: what jobs remembered of an
-    undone transaction is void. With `threads=False` all is done in line by the caller.
+    `forget`: see Transactions. With `threads=False` all is done in line by the caller.
     """
 
     def __init__(
@@ -94,27 +57,24 @@ class Writer:
         vfs: str | None,
         forget: Callable[[], None],
     ) -> None:
-        self._path, self._vfs = path, vfs
+        self._file = Transactions(path, vfs, forget)
         self._world = world
         self._threads = threads
-        self._forget = forget
-        self._db: Database | None = None
-        self._full = False
-        """The connection's synchronous level is FULL."""
-        self._lock = Lock()
-        """Held by whoever uses the connection."""
         self._gate = Lock()
-        """Guards the queue's count and the thread's life; never held for long."""
+        """Guards the thread's life; never held for long."""
         self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._thread: Thread | None = None
-        self._queued = 0
-        self._finished = 0
-        self._wal_pages = 0
-        self._checkpoint_at = CHECKPOINT_PAGES
-        self._wal_fresh = True
-        """The next commit begins the WAL anew, which fsyncs its header: not in line. (After
-        another process's checkpoint we cannot know, and one commit in line has that fsync.)"""
-        self._broken: JournalError | None = None
+        self._held: list[Work] = []
+        """What waits for the loop's next iteration."""
+        self._waiting: Counter[str | None] = Counter()
+        """Of each stream, how many parts nobody was told of yet. Those behind another one are told
+        by the thread, in order."""
+        self._turn: str | None = None
+        """The stream that commits at once in this iteration of the loop."""
+        self._queued: list[Work] = []
+        """What the thread is to commit; touched by the loop's thread only."""
+        self._asked = False
+        """The thread was asked for the checkpoint that is due."""
         self._closed = False
 
     async def submit(
@@ -122,24 +82,30 @@ class Writer:
         run: Callable[[Database], T],
         *,
         sync: bool,
-        inline: bool,
+        stream: str | None,
+        urgent: bool = False,
         committed: Callable[[T], None] | None = None,
     ) -> T:
         """Commit what `run` does, call `committed` with what it returned, return that.
 
-        Done on the calling thread (about 20 us, no fsync, no waiting for a lock) when `inline`
-        allows it, `sync` does not ask for more and nothing is queued or being written; else by
-        the writer thread. A task that is cancelled meanwhile gets its CancelledError once the
-        outcome is known, and after `committed` when it was a commit.
+        Committed on the calling thread (about 20 us, no fsync, no waiting for a lock) when it is
+        of a `stream` and nothing is in the way; else by the writer thread. At once, as long as in
+        this iteration of the loop only one stream commits what is to be visible, or when it is
+        `urgent`; what others commit, and what is to be synced, is held until the next iteration
+        or commit, to become one transaction with it. The parts of a stream are told in the order
+        in which they came, so the task of one that is visible may wait for the fsync of the one
+        before it. A task that is cancelled meanwhile gets its CancelledError once the outcome is
+        known, and after `committed` when it was a commit.
         """
-        job = Job(run, sync)
+        job = Job(run, sync, stream)
         if not self._threads:
             if self._closed:
                 raise refuse_closed()
-            self._settle([job])
-            self._checkpoint_if_due()
-        elif not inline or sync or not self._commit_in_line(job):
-            await self._through_thread(job, committed)
+            self._file.settle([job])
+            self._file.sync([job])
+            self._file.checkpoint_if_due()
+        elif not self._at_once(job, urgent):
+            await self._outcome(job, committed)
             return job.result
         if job.error is not None:
             raise job.error
@@ -149,11 +115,12 @@ class Writer:
 
     async def open(self) -> None:
         """Make sure that the file exists and is open. Raises JournalError."""
-        if self._db is None:
-            await self.submit(_nothing, sync=False, inline=False)
+        if not self._file.is_open:
+            await self.submit(_nothing, sync=False, stream=None)
 
     async def close(self) -> None:
         """Commit what is queued, end the thread, close the file. Twice is fine."""
+        self._commit_in_line()
         self._closed = True
         if self._threads:
             with self._world.outside("journal thread"), anyio.CancelScope(shield=True):
@@ -163,51 +130,74 @@ class Writer:
 
     # -- in line ---------------------------------------------------------------------------------
 
-    def _commit_in_line(self, job: Job[T]) -> bool:
-        """Whether it was done. False changes nothing: the job must be queued."""
+    def _at_once(self, job: Job[T], urgent: bool) -> bool:
+        """Commit it here and now. False: it could not be, or may not be told yet."""
         if (
-            self._queued != self._finished
-            or self._closed
-            or self._db is None
-            or self._wal_fresh
-            or self._wal_pages >= self._checkpoint_at
-            or self._broken is not None
-            or not self._lock.acquire(blocking=False)
+            job.sync
+            or job.stream is None
+            or not (urgent or self._turn in (None, job.stream))
+            or not self._commit_in_line(job)
         ):
             return False
-        try:
-            self._db.set_busy_timeout(0)
-            try:
-                self._transact(self._db, [job])
-            except apsw.BusyError:  # another process writes: wait for it elsewhere
-                return False
-            except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-                job.error = self._explained(error)
-            finally:
-                self._db.set_busy_timeout(BUSY_MS)
-        finally:
-            self._lock.release()
+        if self._turn is None:
+            self._turn = job.stream
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return job.stream not in self._waiting
+
+    def _commit_in_line(self, *jobs: Work) -> bool:
+        """Commit what is held, and these. False: not these, they must be queued."""
+        held, self._held = self._held, []
+        if not held and not jobs:
+            return True
+        done = self._settle_at_once([*held, *jobs])
+        told: list[Work] = []
+        for job in held:
+            known = job.over and not (job.committed and job.sync)
+            if known and self._waiting[job.stream] == 1:
+                told.append(job)
+            else:
+                self._enqueue(job)
+        deliver(told)
+        return done
+
+    def _end_turn(self) -> None:
+        self._turn = None
+        self._commit_in_line()
+
+    def _settle_at_once(self, jobs: Sequence[Work]) -> bool:
+        """Whether it was done, and before it what the thread has not got to. False changes
+        nothing."""
+        if self._closed or self._is_overdue():
+            return False
+        jobs = [*self._queued, *jobs]
+        if any(job.stream is None for job in jobs) or not self._file.settle_at_once(jobs):
+            return False
+        self._queued.clear()
         return True
+
+    def _is_overdue(self) -> bool:
+        """The thread has to make a checkpoint first. It is asked for one as soon as it is due."""
+        overdue = self._file.overdue
+        if overdue < 0:
+            self._asked = False
+        elif not self._asked:
+            self._asked = True
+            asking = Job(_nothing, sync=False, stream=None)
+            asking.committed = True
+            self._enqueue(asking)
+        return overdue >= MOST_OVERDUE
 
     # -- through the thread ----------------------------------------------------------------------
 
-    async def _through_thread(self, job: Job[T], committed: Callable[[T], None] | None) -> None:
-        job.loop = loop = asyncio.get_running_loop()
-        job.future = loop.create_future()
-        cancelled: asyncio.CancelledError | None = None
-        with self._world.outside("journal thread"):
-            self._enqueue(job)
-            try:
-                await job.future
-            except asyncio.CancelledError as error:
-                cancelled = error
-                with anyio.CancelScope(shield=True):
-                    while not job.done:
-                        job.future = loop.create_future()
-                        try:
-                            await job.future
-                        except asyncio.CancelledError:
-                            continue  # once more: it is raised below, once
+    async def _outcome(self, job: Job[T], committed: Callable[[T], None] | None) -> None:
+        self._waiting[job.stream] += 1
+        try:
+            with self._world.outside("journal thread"):
+                cancelled = await self._told(job)
+        finally:
+            self._waiting[job.stream] -= 1
+            if not self._waiting[job.stream]:
+                del self._waiting[job.stream]
         if job.error is None and committed is not None:
             committed(job.result)
         if cancelled is not None:
@@ -215,7 +205,29 @@ class Writer:
         if job.error is not None:
             raise job.error
 
-    def _enqueue(self, job: Job[T]) -> None:
+    async def _told(self, job: Work) -> asyncio.CancelledError | None:
+        """Wait until the outcome is known; gives back what was raised in the meantime."""
+        job.loop = loop = asyncio.get_running_loop()
+        job.future = loop.create_future()
+        if job.stream is not None and not job.over and not self._closed:
+            self._held.append(job)
+            loop.call_soon(self._end_turn)
+        else:
+            self._enqueue(job)
+        try:
+            await job.future
+        except asyncio.CancelledError as error:
+            with anyio.CancelScope(shield=True):
+                while not job.done:
+                    job.future = loop.create_future()
+                    try:
+                        await job.future
+                    except asyncio.CancelledError:
+                        continue  # once more: it is raised later, once
+            return error
+        return None
+
+    def _enqueue(self, job: Work) -> None:
         with self._gate:
             if self._closed:
                 raise refuse_closed()
@@ -223,8 +235,11 @@ class Writer:
                 thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
                 thread.start()  # may fail: then nothing is queued
                 self._thread = thread
-            self._queued += 1
             self._queue.put(job)
+        if self._queued and self._queued[0].over:
+            self._queued = [one for one in self._queued if not one.over]
+        if not job.over:
+            self._queued.append(job)
 
     def _next(self) -> Work | None:
         """The next part; None: the thread is to end."""
@@ -240,22 +255,20 @@ class Writer:
         ending = False
         while not ending and (job := self._next()) is not None:
             jobs = [job]
-            with self._lock:
-                while not ending:  # all that came while the last transaction was made
-                    try:
-                        job = self._queue.get_nowait()
-                    except Empty:
-                        break
-                    if job is None:
-                        ending = True
-                    else:
-                        jobs.append(job)
-                self._settle(jobs)
-                self._finished += len(jobs)
-            _deliver(jobs)
-            if self._wal_pages >= self._checkpoint_at:
-                with self._lock:
-                    self._checkpoint_if_due()
+            while not ending:  # all that came while the last ones were seen to
+                try:
+                    job = self._queue.get_nowait()
+                except Empty:
+                    break
+                if job is None:
+                    ending = True
+                else:
+                    jobs.append(job)
+            if not all(job.over for job in jobs):
+                self._file.settle(jobs)
+            self._file.sync(jobs)
+            deliver(jobs)
+            self._file.checkpoint_if_due()
 
     def _shut(self) -> None:
         with self._gate:
@@ -265,102 +278,8 @@ class Writer:
         if thread is not None:
             thread.join()
             self._thread = None
-        with self._lock:
-            db, self._db = self._db, None
-            if db is not None:
-                try:
-                    db.close()
-                except apsw.Error as error:  # moving the log into the file: the log has it all
-                    raise explain(error, self._path) from error
-
-    # -- transactions; the caller holds the lock -------------------------------------------------
-
-    def _settle(self, jobs: Sequence[Work]) -> None:
-        """Commit the jobs as one transaction or, when that fails, each for itself, so that none
-        fails for another's fault. Sets every job's result or error; raises nothing."""
-        try:
-            if self._broken is not None:
-                raise self._broken
-            if self._db is None:
-                self._db = open_for_writing(self._path, self._vfs)
-                self._db.set_wal_hook(self._committed)
-            self._transact(self._db, jobs)
-        except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-            if len(jobs) > 1 and not isinstance(error, JournalError | apsw.BusyError):
-                for job in jobs:
-                    self._settle([job])
-                return
-            for job in jobs:
-                job.error = self._explained(error)
-
-    def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
-        full = any(job.sync for job in jobs)
-        if full != self._full:
-            db.execute("PRAGMA synchronous=FULL" if full else "PRAGMA synchronous=NORMAL")
-            self._full = full
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            for job in jobs:
-                job.error = None
-                try:
-                    job.perform(db)
-                except JournalError as refusal:
-                    job.error = refusal
-            db.execute("COMMIT")
-        except BaseException:
-            self._forget()
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-
-    def _explained(self, error: Exception) -> Exception:
-        if lost_sync(error):
-            self._broken = JournalError(
-                f"the journal {self._path} could not be synced to its disk",
-                hint="Check the disk, then start again: nothing is written until then.",
-                cause=error,
-            )
-            return self._broken
-        known = isinstance(error, apsw.Error | UnicodeEncodeError)
-        return explain(error, self._path) if known else error
-
-    def _committed(self, db: Database, name: str, pages: int) -> int:
-        # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.
-        self._wal_pages = pages
-        self._wal_fresh = False
-        return apsw.SQLITE_OK
-
-    def _checkpoint_if_due(self) -> None:
-        if self._db is None or self._wal_pages < self._checkpoint_at:
-            return
-        try:
-            in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.Error as error:  # nothing is lost, the WAL has it all
-            _log.warning("checkpoint of %s failed: %s", self._path, error)
-            in_wal, moved = self._wal_pages, 0
-        if in_wal == moved:
-            self._wal_pages, self._wal_fresh = 0, True
-            self._checkpoint_at = CHECKPOINT_PAGES
-        else:  # a reader still needs it
-            self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
+        self._file.close()
 
 
 def _nothing(db: Database) -> None:
     pass
-
-
-def _deliver(jobs: Sequence[Work]) -> None:
-    loops = {job.loop: job.loop for job in jobs if job.loop is not None}
-    for loop in loops:
-        mine = [job for job in jobs if job.loop is loop]
-        try:
-            loop.call_soon_threadsafe(_finish, mine)
-        except RuntimeError:
-            continue  # the loop is closed: nobody waits for the outcome
-
-
-def _finish(jobs: Sequence[Work]) -> None:
-    for job in jobs:
-        job.done = True
-        if job.future is not None and not job.future.done():
-            job.future.set_result(None)

@@ -7,21 +7,25 @@ events are not used: `anthropic_request` writes, `anthropic_answer` reads.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Final
 
 import anthropic
 import httpx2
 
 from lorimer.core.messages import Delta, Request, Response, Usage
+from lorimer.core.model import Capabilities
 from lorimer.core.world import World
 from lorimer.models.credentials import ProviderCredentials
-from lorimer.models.errors import NETWORK_ERRORS, network_error, status_error
+from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
-from lorimer.models.wires.anthropic_request import encode
-from lorimer.models.wires.shared import encode_body, exchange, writing
+from lorimer.models.wires.anthropic_request import abilities, encode
+from lorimer.models.wires.shared import encode_body, exchange, read_json, writing
 
 OFFICIAL_URL = "https://api.anthropic.com"
+COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
+"""The parts of a request that `/v1/messages/count_tokens` takes, and that cost tokens."""
 
 
 class _Client(anthropic.AsyncAnthropic):
@@ -52,6 +56,17 @@ class AnthropicModel:
         self._credentials = context.require(self.provider)
         self._client: _Client | None = None
 
+    @property
+    def context_window(self) -> int | None:
+        """Tokens, by the table of windows."""
+        base_url = self._credentials.base_url
+        return self._context.windows.tokens(self.provider, self.name, base_url=base_url)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """By the version in its name."""
+        return Capabilities(output_schema=abilities(self.name).form)
+
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         """Nano-dollars, by the price table."""
         return self._context.prices.nano(
@@ -72,10 +87,25 @@ class AnthropicModel:
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 
-    async def _post(self, content: bytes, headers: dict[str, str], world: World) -> httpx2.Response:
+    async def count_tokens(self, request: Request, *, world: World) -> int:
+        """See `core.model.CountsTokens`: a call of its own, free of charge."""
+        with writing(self.provider):
+            encoded = encode(request, self._effort)
+            body = {name: encoded.body[name] for name in COUNTED if name in encoded.body}
+            content = encode_body(body)
+        path = "/v1/messages/count_tokens"
+        found = await read_json(self.provider, await self._post(content, {}, world, path))
+        counted = found.get("input_tokens") if isinstance(found, dict) else None
+        if not isinstance(counted, int):
+            raise incomplete(self.provider, "it counts no tokens")
+        return counted
+
+    async def _post(
+        self, content: bytes, headers: dict[str, str], world: World, path: str = "/v1/messages"
+    ) -> httpx2.Response:
         try:
             response = await self._sdk(world).post(
-                "/v1/messages",
+                path,
                 content=content,
                 cast_to=httpx2.Response,
                 options={"headers": headers} if headers else {},

@@ -14,13 +14,12 @@ from typing import Final
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
+from lorimer.core.facts import ASIDE
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
-    NO_MARKS,
     Request,
     Response,
-    Usage,
     canonical_message,
     response_from_json,
 )
@@ -29,6 +28,7 @@ from lorimer.core.state import PipelineState
 from lorimer.models.caller import Caller
 from lorimer.models.failover import Course, Verdict, continuing, verdict
 from lorimer.models.pull import Pull
+from lorimer.models.reserving import note, reservation
 
 _ROUNDING_S: Final = 0.001
 """After this much more than a cool-down it is certainly over, however clocks round."""
@@ -40,7 +40,8 @@ async def call(
     """Get one answer, as an object and as its fact has it, with as many attempts as the retry
     policy and the chain allow.
 
-    Journals a model.intent and a model.reply for every attempt. What a listener was given is never
+    Journals a model.intent and a model.reply for every attempt, or two effects where `caller.aside`
+    is set. What a listener was given is never
     given twice: once any of it was released, `caller.after_release` says how it goes on. A resumed
     or replayed run makes the attempts that are recorded, at the targets that are recorded; only
     what comes after them is decided anew. Raises APIError (with `attempts`, the number made): that
@@ -48,29 +49,30 @@ async def call(
     when the reservation does not fit.
     """
     run = state.run
-    target, prefix = caller.targets[0], ""
+    target, prefix = caller.first, ""
     failures: _Failures | None = None
     if caller.chain:
         failures = _Failures(caller, request, state)
         target, request = await failures.begin()
     asked = _fingerprint(request, caller.settings)
-    reserve = _reservation(caller, target, request, state)
-    number = 0
+    reserve = reservation(caller, target, request, state)
+    kind, number, key = "model", 1, "0"
+    if caller.aside:
+        kind, key = ASIDE, f"{caller.aside}0"
     while True:
-        number += 1
         pull = Pull(caller, target, request, state, reserve, number, prefix)
         fresh = state.unrecorded()
         intent: dict[str, JSON] = (
             {"messages": [message.to_json() for message in fresh]} if fresh else {}
         )
-        if target is not caller.targets[0]:
+        if target is not caller.first:
             intent["target"] = target.spec
         if run.wants("api.request"):
             run.signal("api.request", _described(target, request, number))
         try:
             data = await run.effect(
-                "model",
-                str(number - 1),
+                kind,
+                key,
                 pull.make,
                 request=asked,
                 safety=Safety.IDEMPOTENT,
@@ -83,14 +85,19 @@ async def call(
                 failures = _Failures(caller, request, state)
             target, request, prefix = await failures.after(error, number)
             asked = _fingerprint(request, caller.settings)
-            reserve = _reservation(caller, target, request, state)
+            reserve = reservation(caller, target, request, state)
+            key = f"{caller.aside}{number}"
+            number += 1
             continue
         except BaseException:
             caller.health.release(target.place, run.id)
-            if not run.has_begun("model", str(number - 1)):
+            if fresh and not run.has_begun(kind, key):
                 state.untold(fresh)
             raise
-        return pull.response or _recorded(data), data
+        response = pull.response or _recorded(data)
+        if reserve:
+            note(request, response, state)
+        return response, data
 
 
 class _Failures:
@@ -119,12 +126,12 @@ class _Failures:
         """Who of a chain is asked first. Raises APIError when all are benched for longer than the
         retry policy or the run can wait."""
         run, course = self._run, self._course
-        begun = run.recorded("model.intent", "0")
+        begun = self._begun(0)
         if begun is not None:
             course.go(self._index(begun))
         elif not run.follows_record:
             for target in self._caller.targets:  # else an outage would tell of a missing price
-                _reservation(self._caller, target, _to(target, self._request), self._state)
+                reservation(self._caller, target, _to(target, self._request), self._state)
             course.go(await self._first())
             if course.at:
                 self._tell_routed(0, "benched", "it failed before and cools down")
@@ -173,7 +180,7 @@ class _Failures:
             self._tell_routed(before, error.code.value, str(error))
         if error.released:
             self._begin_anew(error, number)
-        if index == before:
+        if index == before and self._begun(number) is None:
             await run.sleep(wait or 0.0)
         target = caller.targets[index]
         request = _to(target, self._request)
@@ -183,13 +190,18 @@ class _Failures:
 
     def _next(self, wait: float | None, number: int) -> int | None:
         run = self._run
-        begun = run.recorded("model.intent", str(number))
+        begun = self._begun(number)
         if begun is not None:
             return self._index(begun)
         if run.follows_record:
             return None
         again = wait is not None and _in_time(wait, run)
         return self._course.next(again, run.world.monotonic(), run.id)
+
+    def _begun(self, number: int) -> Event | None:
+        """What is recorded of the attempt after number `number`."""
+        aside = self._caller.aside
+        return self._run.begun(ASIDE if aside else "model", f"{aside}{number}")
 
     def _index(self, begun: Event) -> int:
         """Of the target that a recorded intent names."""
@@ -213,7 +225,11 @@ class _Failures:
             self._partial += error.partial
             return
         self._partial = ""
-        self._run.signal("api.stream_restart", {"attempt": number, "released": self._released})
+        if self._caller.hearer is not None:
+            self._caller.hearer.restart()
+        else:
+            data: dict[str, JSON] = {"attempt": number, "released": self._released}
+            self._run.signal("api.stream_restart", data)
         self._released = 0
 
     def _tell_retry(self, number: int, error: APIError, wait: float) -> None:
@@ -271,36 +287,6 @@ def _described(target: Target, request: Request, number: int) -> Mapping[str, JS
         "has_tools": bool(request.tools),
         "stream": request.stream,
     }
-
-
-def _reservation(caller: Caller, target: Target, request: Request, state: PipelineState) -> int:
-    """An upper estimate of the call's price in nano-dollars, to set aside before it is made.
-
-    A byte is counted as a third of a token, which is more than English or code have; the prompt
-    as written to a cache, if that may happen and costs more; the answer as the most it may be.
-    Raises APIError `exec.api.unpriced` under a cost limit.
-    """
-    limits = state.run.bounds.limits
-    if limits.max_cost_usd is None:
-        return 0
-    size = state.context_size + len(request.system.encode("utf-8", "surrogatepass"))
-    for message in request.messages[len(state.context) :]:  # what an answer is continued with
-        size += len(canonical_message(message))
-    prompt = (size + sum([tool.size for tool in request.tools])) // 3 + 16
-    answer = request.max_tokens + (request.thinking_tokens or 0)
-    price = caller.price(
-        Usage(input_tokens=prompt, output_tokens=answer), request.model, target.model
-    )
-    if price is not None and request.cache is not NO_MARKS:
-        written = Usage(cache_creation_input_tokens=prompt, output_tokens=answer)
-        price = max(price, caller.price(written, request.model, target.model) or 0)
-    if price is None and not limits.allow_unpriced:
-        raise APIError(
-            f"The price of {request.model!r} is not known, and this run has a cost limit.",
-            code=ExecutorErrorCode.EXEC_API_UNPRICED,
-            hint="Give its price, or set limits.allow_unpriced, or drop max_cost_usd.",
-        )
-    return price or 0
 
 
 def _fingerprint(request: Request, settings: bytes) -> bytes:

@@ -7,8 +7,9 @@ from random import Random
 from typing import Protocol
 
 from lorimer.core.errors import APIError
-from lorimer.core.messages import Usage
+from lorimer.core.messages import TextDelta, ThinkingDelta, ToolInputDelta, Usage
 from lorimer.core.model import Model, Target
+from lorimer.models.estimate import Calibration
 from lorimer.models.failover import AfterRelease
 from lorimer.models.health import Health
 from lorimer.models.sinks import Sinks
@@ -23,13 +24,29 @@ class RetryPolicy(Protocol):
         ...
 
 
+class Hearer(Protocol):
+    """Gets the pieces of answers, in place of the run's listeners."""
+
+    def piece(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> int:
+        """Returns how many characters of it were shown to somebody."""
+        ...
+
+    def restart(self) -> None:
+        """What was shown is void: the answer begins anew."""
+        ...
+
+
 class Caller:
     """Immutable. See `attempts.call`."""
 
     __slots__ = (
         "after_release",
+        "aside",
         "chain",
+        "counts",
+        "first",
         "health",
+        "hearer",
         "price",
         "retry",
         "settings",
@@ -48,9 +65,13 @@ class Caller:
         health: Health,
         after_release: AfterRelease = "stop",
         sinks: Sinks | None = None,
+        counts: Calibration | None = None,
+        aside: str = "",
+        hearer: Hearer | None = None,
     ) -> None:
         self.targets = targets
         """Who is asked, in order."""
+        self.first = targets[0]
         self.retry = retry
         self.price = price
         """Nano-dollars for some usage of the model that answered; None: unknown."""
@@ -60,6 +81,13 @@ class Caller:
         self.after_release: AfterRelease = after_release
         self.sinks = sinks
         """None: nobody is told of attempts."""
+        self.counts = counts
+        """Learns from what providers have counted."""
+        self.aside = aside
+        """Begins the keys of its attempts where it is not the model call of an iteration; those
+        are then effects of the kind `core.facts.ASIDE`. "": it is."""
+        self.hearer = hearer
+        """None: the run's listeners."""
         self.chain = len(targets) > 1
         self.timed = self.chain or sinks is not None
         """Somebody needs to know when an attempt began."""

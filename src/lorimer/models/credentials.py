@@ -16,9 +16,14 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
         "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL"),
         "google": ("GEMINI_API_KEY", "GOOGLE_GEMINI_BASE_URL"),
+        "openrouter": ("OPENROUTER_API_KEY", "LORIMER_OPENROUTER_BASE_URL"),
+        "vllm": ("VLLM_API_KEY", "LORIMER_VLLM_BASE_URL"),
+        "ollama": ("OLLAMA_API_KEY", "LORIMER_OLLAMA_BASE_URL"),
+        "lmstudio": ("LM_API_TOKEN", "LORIMER_LMSTUDIO_BASE_URL"),
+        "llamacpp": ("LLAMA_API_KEY", "LORIMER_LLAMACPP_BASE_URL"),
     }
 )
-"""The vendors' own variables: key, base URL."""
+"""The vendors' own variables: key, base URL. Ours where they have none."""
 
 OPENAI_API: Final = "LORIMER_OPENAI_API"
 """Which wire of OpenAI: `chat` or `responses`, as `extras["api"]`; see `models/openai.py`."""
@@ -32,7 +37,10 @@ def key_variable(provider: str, env: Mapping[str, str]) -> str:
     return first if env.get(first, "").strip() else VARIABLES[provider][0]
 
 
-KEYLESS: Final = frozenset({"openai"})
+LOCAL: Final = frozenset({"vllm", "ollama", "lmstudio", "llamacpp"})
+"""Servers that people run themselves, mostly without keys."""
+
+KEYLESS: Final = frozenset({"openai"}) | LOCAL
 """Providers whose dialect other servers speak: with a base URL of their own, no key is needed."""
 
 
@@ -135,6 +143,14 @@ class CredentialBundle:
     env: Mapping[str, str] | None = field(default=None, repr=False)
     """Where variables are looked up, at each call; None: this process's. `{}`: nowhere."""
 
+    def variable(self, name: str) -> str:
+        """A variable of the environment, "" if it is not set."""
+        return (os.environ if self.env is None else self.env).get(name, "").strip()
+
+    def variables(self) -> tuple[str, ...]:
+        """The names of all variables of the environment, sorted."""
+        return tuple(sorted(os.environ if self.env is None else self.env))
+
     def get(self, provider: str) -> ProviderCredentials | None:
         """What is known, with gaps filled from the environment; None: nothing."""
         given = self.by_provider.get(provider)
@@ -188,15 +204,20 @@ class CredentialBundle:
         return tuple(sorted(name for name in {*self.by_provider, *VARIABLES} if self.has(name)))
 
 
-def _check_url(provider: str, url: str) -> None:
+def is_url(url: str) -> bool:
+    """Whether it is an http:// or https:// URL with a host."""
     try:
         parts = urlsplit(url)
-        sound = not url or (parts.scheme in ("http", "https") and parts.hostname)
         _ = parts.port  # raises if it is no number
     except ValueError:
-        sound = False
-    if not sound:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _check_url(provider: str, url: str) -> None:
+    if url and not is_url(url):
         raise ConfigError(
             f"the base URL for {provider!r} is no http:// or https:// URL: {redact_url(url)!r}",
             code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+            hint="Write it in full, e.g. http://localhost:8000/v1",
         )

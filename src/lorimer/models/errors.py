@@ -29,20 +29,34 @@ _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _TOO_LONG: Final = re.compile(
     r"prompt is too long|context[ _]length|context window|maximum context"
     r"|too many (input |prompt )?tokens|input is too long|exceeds? the (model'?s )?max\w* .*tokens"
-    r"|input length and `?max_tokens`? exceed",
+    r"|input length and `?max_tokens`? exceed"
+    r"|prompt too long; exceeded"  # Ollama
+    r"|available context size"  # llama.cpp
+    r"|n_keep \(\d+\) ?>= n_ctx|keep the first \d+ tokens when"  # LM Studio
+    r"|longer than the maximum model length"  # vLLM
+    r"|max_tokens must be at least 1, got -",  # vLLM: the prompt alone is too long
     re.IGNORECASE,
 )
-_NO_MONEY: Final = re.compile(r"credit balance is too low|exceeded your current quota", re.I)
+_NO_MONEY: Final = re.compile(
+    r"credit balance is too low|exceeded your current quota|insufficient credits", re.I
+)
 _NO_QUOTA: Final = re.compile(r"\blimit: 0\b|credits are depleted", re.I)
 """Of Google, which speaks of the quota when it means the rate, too."""
+_NOT_HERE: Final = re.compile(
+    r"country, region, or territory not supported|location is not supported|request not allowed",
+    re.I,
+)
+"""The vendor does not serve the place that the request comes from: OpenAI, Google, Anthropic."""
 _DELAY: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]+)?)s", re.ASCII)
 
 _Code = ExecutorErrorCode
 
 _BY_KIND: Final[Mapping[str, ExecutorErrorCode]] = {
     "context_length_exceeded": _Code.EXEC_API_TOKEN_LIMIT,
+    "exceed_context_size_error": _Code.EXEC_API_TOKEN_LIMIT,
     "request_too_large": _Code.EXEC_API_TOKEN_LIMIT,
     "insufficient_quota": _Code.EXEC_API_TERMINAL,
+    "unsupported_country_region_territory": _Code.EXEC_API_TERMINAL,
     "billing_hard_limit_reached": _Code.EXEC_API_TERMINAL,
     "billing_error": _Code.EXEC_API_TERMINAL,
     "authentication_error": _Code.EXEC_API_AUTH_INVALID_KEY,
@@ -114,7 +128,7 @@ def status_error(
     return APIError(
         f"{provider} answered {status}" + (f": {shown}" if shown else ""),
         code=code,
-        hint=_hint(code, provider),
+        hint=_hint(code, provider, message),
         status=status,
         retry_after_s=_retry_delay(error) if wait is None else wait,
     )
@@ -128,6 +142,8 @@ def event_error(
     code = _refined(kinds, message) or next(
         (_BY_KIND[kind] for kind in kinds if kind in _BY_KIND), None
     )
+    if code is None and not kinds and _TOO_LONG.search(message):
+        code = _Code.EXEC_API_TOKEN_LIMIT  # LM Studio says it so, without a code
     if code is None:
         # A bare status as `code` is what gateways send.
         status = next((int(kind) for kind in kinds if re.fullmatch(r"[45][0-9]{2}", kind)), 500)
@@ -136,7 +152,7 @@ def event_error(
     return APIError(
         f"{provider} broke off its answer: {shown}",
         code=code,
-        hint=_hint(code, provider),
+        hint=_hint(code, provider, message),
         retry_after_s=_retry_delay(error),
         usage=usage if usage is not NO_USAGE else None,
     )
@@ -228,14 +244,15 @@ def _refined(kinds: list[str], message: str) -> ExecutorErrorCode | None:
         expired = "expired" in message.lower()
         return _Code.EXEC_API_AUTH_EXPIRED if expired else _Code.EXEC_API_AUTH_INVALID_KEY
     none_left = _NO_QUOTA if "RESOURCE_EXHAUSTED" in kinds else _NO_MONEY
-    return _Code.EXEC_API_TERMINAL if none_left.search(message) else None
+    final = none_left.search(message) or _NOT_HERE.search(message)
+    return _Code.EXEC_API_TERMINAL if final else None
 
 
 def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCode:
+    refined = _refined(kinds, message)
+    if refined is not None:
+        return refined
     if status < 500:
-        refined = _refined(kinds, message)
-        if refined is not None:
-            return refined
         if status in (400, 422) and _TOO_LONG.search(message):
             return _Code.EXEC_API_TOKEN_LIMIT
         if status == 401 and "expired" in message.lower():
@@ -244,13 +261,15 @@ def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCo
     return _Code.EXEC_API_SERVER_ERROR
 
 
-def _hint(code: ExecutorErrorCode, provider: str) -> str:
+def _hint(code: ExecutorErrorCode, provider: str, message: str) -> str:
     variable = " or ".join(
         filter(None, (VARIABLES.get(provider, ("",))[0], FIRST.get(provider, "")))
     )
     match code:
         case _Code.EXEC_API_AUTH_INVALID_KEY | _Code.EXEC_API_AUTH_EXPIRED if variable:
             return f"Check {variable} and what the key may use."
+        case _Code.EXEC_API_TERMINAL if _NOT_HERE.search(message):
+            return "The vendor does not serve this country or network: use another provider."
         case _Code.EXEC_API_TERMINAL:
             return "Check the account's plan and billing."
         case _Code.EXEC_API_TOKEN_LIMIT:

@@ -77,6 +77,12 @@ class GoogleModel:
         self._credentials = context.require(self.provider)
         self._client: _Client | None = None
 
+    @property
+    def context_window(self) -> int | None:
+        """Tokens, by the table of windows."""
+        base_url = self._credentials.base_url
+        return self._context.windows.tokens(self.provider, self.name, base_url=base_url)
+
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         """Nano-dollars, by the price table."""
         return self._context.prices.nano(

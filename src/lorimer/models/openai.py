@@ -56,6 +56,11 @@ class _Client(openai.AsyncOpenAI):
             max_retries=0,
             timeout=None,
         )
+        if credentials.base_url:
+            # What the environment says for OpenAI (OPENAI_ORG_ID, OPENAI_PROJECT_ID,
+            # OPENAI_CUSTOM_HEADERS, with keys perhaps) is no other server's business.
+            self.organization = self.project = None
+            self._custom_headers = dict(credentials.default_headers)
         # Else the first request looks it up in a thread, which virtual time cannot see.
         self._platform = "Unknown"
         self.http = http
@@ -67,9 +72,9 @@ class OpenAIModel:
     Raises ConfigError when the credentials ask for a wire that does not exist.
     """
 
-    provider = "openai"
-
     def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+        self.provider = spec.provider
+        """`openai`, or the name under which another server is known."""
         self.name = spec.model
         self._effort = spec.effort
         self._context = context
@@ -77,6 +82,12 @@ class OpenAIModel:
         self._official = endpoint(self._credentials.base_url, spec.model).official
         self._api: Api | None = _known(self._credentials.extras.get("api", ""))
         self._client: _Client | None = None
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens, by the table of windows."""
+        base_url = self._credentials.base_url
+        return self._context.windows.tokens(self.provider, self.name, base_url=base_url)
 
     def api(self, request: Request) -> Api:
         """Which wire a request goes by: as it asks itself (`model.api` of a manifest); else as

@@ -6,9 +6,9 @@ sums are exact and only the last division rounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -33,6 +33,8 @@ class Price:
     """None: as input."""
     cache_write_per_million: float | None = None
     """None: as input."""
+    since: date | None = None
+    """The first day on which it holds, in UTC; None: always."""
 
     def __post_init__(self) -> None:
         for rate in (
@@ -103,61 +105,94 @@ def cost_nano(tiers: Tiers, usage: Usage) -> int | None:
 class Prices:
     """Looks prices up, once per model, and multiplies.
 
-    `overrides` is keyed by `provider:model` or by the model alone. `now` gives seconds since the
-    epoch (`World.time`): prices change by date and, for some vendors, by the time of day. Without
-    genai-prices installed only the overrides are known.
+    `overrides` is keyed by `provider:model`, by the model alone, or by `provider:*` for all of a
+    provider that has no price of its own here. Several prices of one model follow each other by
+    their `since`; before the first of them the price is genai-prices'. `now` gives seconds since
+    the epoch (`World.time`): prices change by date and, for some vendors, by the time of day.
+    Without it the newest hold. Without genai-prices installed only the overrides are known.
     """
 
     def __init__(
         self,
-        overrides: Mapping[str, Price] | None = None,
+        overrides: Mapping[str, Price | Sequence[Price]] | None = None,
         *,
         now: Callable[[], float] | None = None,
     ) -> None:
-        self._overrides = {name: price.tiers() for name, price in (overrides or {}).items()}
+        self._overrides = {
+            name: _dated([price] if isinstance(price, Price) else price)
+            for name, price in (overrides or {}).items()
+        }
         self._now = now
-        self._found: dict[tuple[str, str, str, str], tuple[Tiers | None, float]] = {}
+        self._found: dict[tuple[str, str, str, str, bool], tuple[Tiers | None, float]] = {}
 
     def nano(
-        self, provider: str, model: str, usage: Usage, *, answered: str = "", base_url: str = ""
+        self,
+        provider: str,
+        model: str,
+        usage: Usage,
+        *,
+        answered: str = "",
+        base_url: str = "",
+        batch: bool = False,
     ) -> int | None:
         """Nano-dollars for `usage` of `model`; None: unknown.
 
         `answered` is the name under which the provider answered, tried first; `base_url` the
-        endpoint if it is not the provider's own.
+        endpoint if it is not the provider's own. `batch`: asked in a batch, which most vendors
+        give for less; where that rate is not known, the usual one.
         """
-        key = (provider, model, answered, base_url)
+        key = (provider, model, answered, base_url, batch)
         found = self._found.get(key)
         if found is None or (self._now is not None and found[1] <= self._now()):
-            found = self._found[key] = self._find(provider, model, answered, base_url)
+            found = self._found[key] = self._find(provider, model, answered, base_url, batch)
         return None if found[0] is None else cost_nano(found[0], usage)
 
     def _find(
-        self, provider: str, model: str, answered: str, base_url: str
+        self, provider: str, model: str, answered: str, base_url: str, batch: bool
     ) -> tuple[Tiers | None, float]:
         names = [name for name in (answered, model) if name]
+        keys = [key for name in names for key in (f"{provider}:{name}", name)]
+        until = inf
+        for key in [*keys, f"{provider}:*"]:
+            for start, tiers in self._overrides.get(key, ()):
+                if self._now is None or start <= self._now():
+                    return tiers, until
+                until = min(until, start)
         for name in names:
-            for key in (f"{provider}:{name}", name):
-                if key in self._overrides:
-                    return self._overrides[key], inf
-        for name in names:
-            info = _lookup(provider, name, base_url)
+            info = lookup(provider, name, base_url)
             if info is not None:
-                return self._resolve(info)
-        return None, inf
+                tiers, valid = self._resolve(info, batch)
+                return tiers, min(valid, until)
+        return None, until
 
-    def _resolve(self, info: ModelInfo) -> tuple[Tiers | None, float]:
-        if not isinstance(info.prices, list):
+    def _resolve(self, info: ModelInfo, batch: bool) -> tuple[Tiers | None, float]:
+        if not isinstance(info.prices, list) and not batch:
             return _tiers(info.prices), inf
+        context = {"processing": "batch"} if batch else None
         # Dated prices: without a clock the newest are right, with one those of this minute.
         if self._now is None:
-            return _tiers(info.get_prices(datetime.max.replace(tzinfo=UTC))), inf
+            return _tiers(info.get_prices(datetime.max.replace(tzinfo=UTC), context)), inf
         now = self._now()
-        price = info.get_prices(datetime.fromtimestamp(now, UTC))
+        price = info.get_prices(datetime.fromtimestamp(now, UTC), context)
         return _tiers(price), now - now % _VALID_S + _VALID_S
 
 
-def _lookup(provider: str, model: str, base_url: str) -> ModelInfo | None:
+def _dated(prices: Sequence[Price]) -> list[tuple[float, Tiers]]:
+    """When each begins, in seconds since the epoch, and its rates; the newest first."""
+    found = [
+        (
+            -inf if price.since is None else datetime.combine(price.since, time(), UTC).timestamp(),
+            price.tiers(),
+        )
+        for price in prices
+    ]
+    if len({start for start, _ in found}) < len(found):
+        raise ConfigError("two prices of one model begin on the same day")
+    return sorted(found, key=lambda item: item[0], reverse=True)
+
+
+def lookup(provider: str, model: str, base_url: str = "") -> ModelInfo | None:
+    """What genai-prices knows of a model, by the endpoint or by the provider's exact name."""
     try:
         # Bundled data only, never its network update; imported late: it takes a tenth of a second.
         from genai_prices.data_snapshot import get_snapshot
@@ -165,7 +200,9 @@ def _lookup(provider: str, model: str, base_url: str) -> ModelInfo | None:
         return None
     snapshot = get_snapshot()
     places: list[tuple[str | None, str | None]] = [(None, base_url)] if base_url else []
-    places.append((provider, None))
+    # exact: by its own rules `my-openai` would be sold at OpenAI's prices
+    if any(provider == known.id for known in snapshot.providers):
+        places.append((provider, None))
     for provider_id, url in places:
         try:
             return snapshot.find_provider_model(model, None, provider_id, url)[1]

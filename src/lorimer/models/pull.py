@@ -73,8 +73,8 @@ class Pull:
         self._began: float | None = None
         self._released = 0
         """Characters of the answer that listeners were given."""
-        self._said: list[str] | None = [] if caller.after_release == "continue" else None
-        """The text so far, where another attempt may go on from it; None: it may not."""
+        self._said: list[str] | None = None
+        """The text that listeners were given, where another attempt may go on from it."""
         self.response: Response | None = None
 
     async def make(self) -> Mapping[str, JSON]:
@@ -82,7 +82,9 @@ class Pull:
         run, caller, request = self._state.run, self._caller, self._request
         if caller.timed:
             self._began = run.world.monotonic()
-        heard = request.stream and run.heard
+        heard = request.stream and (run.heard or caller.hearer is not None)
+        if heard and caller.after_release == "continue":
+            self._said = []
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
         stream = self._target.model.stream(request, world=run.world)
         response: Response | None = None
@@ -108,6 +110,8 @@ class Pull:
                     code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
                 )
             self._usage = response.usage
+            if response.extra.get("dropped"):
+                self._tell_dropped(response)
             if not self._prefix and _says_nothing(response):
                 raise APIError(
                     f"The model {request.model!r} gave an empty answer.",
@@ -120,15 +124,17 @@ class Pull:
             if caller.sinks is not None:
                 self._tell(_CUT_OFF)
             raise
+        content = response.content
         if self._prefix:
-            response.content = _joined(self._prefix, response.content)
-        taken = self._state.messages.call_ids
-        response.content = own_ids(response.content, taken, run.world.new_id)
+            content = _joined(self._prefix, content)
+        response.content = own_ids(content, self._state.messages.call_ids, run.world.new_id)
         response.cost_nano = self._cost(response.model or request.model)
         self.response = response
+        if caller.counts is not None:
+            caller.counts.learn(self._target.place, request, response)
         if caller.health.troubled:
             caller.health.succeeded(self._target.place)
-        if caller.sinks is not None:
+        if self._began is not None:
             self._tell("")
         return response.to_json()
 
@@ -176,10 +182,26 @@ class Pull:
         )
         sinks.tell(call, self._request, response)
 
+    def _tell_dropped(self, response: Response) -> None:
+        """Tell listeners what was asked for and not sent: of each model and field once a run."""
+        model, state = self._target.model, self._state
+        dropped = response.extra["dropped"]
+        names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
+        seen = state.unsupported
+        fresh = [name for name in names if (model.provider, model.name, name) not in seen]
+        seen.update([(model.provider, model.name, name) for name in fresh])
+        if fresh:
+            state.run.signal(
+                "llm_client.feature_unsupported",
+                {"provider": model.provider, "model": model.name, "fields": fresh},
+            )
+
     def _release(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> None:
         """Tell listeners of a piece, and count what they were given."""
-        run = self._state.run
-        if isinstance(item, TextDelta):
+        run, hearer = self._state.run, self._caller.hearer
+        if hearer is not None:
+            self._released += hearer.piece(item)
+        elif isinstance(item, TextDelta):
             if run.wants("text.delta"):
                 self._released += len(item.text)
                 run.signal("text.delta", {"text": item.text})

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
-from lorimer.core.model import Model, Target, TraceSink, UsageSink
+from lorimer.core.model import (
+    Capabilities,
+    Capable,
+    Model,
+    ModelResolver,
+    Target,
+    TraceSink,
+    UsageSink,
+)
 from lorimer.core.world import World
+from lorimer.models import discovery
+from lorimer.models.compatible import Compatible
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials, redact_url
+from lorimer.models.estimate import Calibration
+from lorimer.models.fitting import Fitted, changes
 from lorimer.models.health import Health
 from lorimer.models.pricing import Prices
+from lorimer.models.redirected import Redirected
 from lorimer.models.sinks import Sinks
-from lorimer.models.spec import ModelSpec, chain, parse_spec
+from lorimer.models.spec import ModelSpec, parse_spec
+from lorimer.models.tiers import Tiers
+from lorimer.models.windows import Windows
 
 if TYPE_CHECKING:
     import httpx2
@@ -27,12 +43,17 @@ PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
         "anthropic": "lorimer.models.anthropic:AnthropicModel",
         "openai": "lorimer.models.openai:OpenAIModel",
         "google": "lorimer.models.google:GoogleModel",
+        "vllm": "lorimer.models.compatible:vllm",
+        "ollama": "lorimer.models.compatible:ollama",
+        "lmstudio": "lorimer.models.compatible:lmstudio",
+        "llamacpp": "lorimer.models.compatible:llamacpp",
+        "openrouter": "lorimer.models.compatible:openrouter",
         "scripted": "lorimer.models.scripted:scripted",
     }
 )
 """Name → `module:factory`, imported when first used."""
 
-PLANNED: Final = frozenset({"vllm", "claude_code_cli"})
+PLANNED: Final = frozenset({"claude_code_cli"})
 SDKS: Final = frozenset({"anthropic", "google", "openai"})
 
 
@@ -71,6 +92,11 @@ class ProviderContext:
     credentials: CredentialBundle = field(default_factory=CredentialBundle)
     prices: Prices = field(default_factory=Prices)
     http: HttpPool = field(default_factory=HttpPool)
+    windows: Windows = field(default_factory=Windows)
+
+    def with_credentials(self, credentials: CredentialBundle) -> ProviderContext:
+        """The same with other credentials."""
+        return replace(self, credentials=credentials)
 
     def require(self, provider: str) -> ProviderCredentials:
         """Its credentials. Raises ConfigError naming the variable to set."""
@@ -87,6 +113,8 @@ class Models:
     world: where HTTP clients come from; None: the world of the run that needs one first.
     prices: the price table; default: genai-prices alone.
     providers: more providers, or others under the shipped names: see `register`.
+    tiers: what names of tiers and aliases stand for; default: there are none.
+    windows: context windows; default: genai-prices alone.
     health: which models are benched; default: its own, shared by all runs that use this object.
     usage_sink, trace_sink: are told of every attempt.
     """
@@ -98,29 +126,61 @@ class Models:
         prices: Prices | None = None,
         providers: Mapping[str, Model | ProviderFactory | str] | None = None,
         *,
+        tiers: Tiers | None = None,
+        windows: Windows | None = None,
         health: Health | None = None,
         usage_sink: UsageSink | None = None,
         trace_sink: TraceSink | None = None,
     ) -> None:
         self.health = health or Health()
+        self.counts = Calibration()
+        """How far estimates of tokens are off, by what the providers have counted."""
         sinks = Sinks(usage_sink, trace_sink)
         self.sinks = sinks if usage_sink is not None or trace_sink is not None else None
         """None: nobody is told."""
-        self._context = ProviderContext(
+        self.context: Final = ProviderContext(
             credentials or CredentialBundle(),
             prices or Prices(now=None if world is None else world.time),
             HttpPool(world),
+            windows or Windows(),
         )
+        self.tiers = tiers or Tiers()
         self._providers: dict[str, Model | ProviderFactory | str] = dict(PROVIDERS)
+        self._able: dict[str, dict[str, bool]] = {}
         self._models: dict[str, Model] = {}
         self._targets: dict[str, tuple[Target, ...]] = {}
         for name, provider in (providers or {}).items():
             self.register(name, provider)
 
-    @property
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        credentials: CredentialBundle | None = None,
+        world: World | None = None,
+        providers: Mapping[str, Model | ProviderFactory | str] | None = None,
+        health: Health | None = None,
+        usage_sink: UsageSink | None = None,
+        trace_sink: TraceSink | None = None,
+    ) -> Models:
+        """As a host file says: tiers, aliases, providers, prices, windows, capabilities. What is
+        given here wins over it. Raises ConfigError naming every fault of the file at once."""
+        from lorimer.models.hostfile import read_host
+
+        return read_host(path).models(
+            credentials,
+            world,
+            providers,
+            health=health,
+            usage_sink=usage_sink,
+            trace_sink=trace_sink,
+        )
+
     def available(self) -> tuple[str, ...]:
-        """The names of the registered providers, sorted."""
-        return tuple(sorted(self._providers))
+        """The names of all providers: registered, in the environment, from packages; sorted."""
+        found = discovery.discoverable(self.context.credentials)
+        return tuple(sorted({*self._providers, *found}))
 
     def register(self, name: str, provider: Model | ProviderFactory | str) -> None:
         """Add or replace a provider: a Model that answers for every model name, a factory
@@ -129,34 +189,89 @@ class Models:
         self._models.clear()
         self._targets.clear()
 
+    def get(self, name: str) -> Model | ProviderFactory:
+        """The provider of that name, loaded: what was registered, else what LORIMER_PROVIDER_<NAME>
+        describes, else what an installed package offers under `lorimer.providers`. Raises
+        ConfigError naming the nearest."""
+        return self._loaded(name.lower(), "")
+
+    def configure_capabilities(self, target: str, **able: bool) -> None:
+        """Say what a provider, or the model of one spec, can and cannot: the fields of
+        `core.model.Capabilities`, also written `supports_tools=True`. The model's word counts more
+        than its provider's. What it cannot is left out of its requests and named.
+
+        A vendor's own model is not made to do more by saying so. Raises ConfigError for a
+        capability or a provider that is unknown.
+        """
+        if ":" in target or "/" in target:
+            target = str(replace(self.parse(target), effort=""))
+        elif self.find(target.lower()) is None:
+            self.get(target)
+        else:
+            target = target.lower()
+        self._able[target] = self._able.get(target, {}) | changes(able)
+        self._models.clear()
+        self._targets.clear()
+
+    def expand(self, spec: str) -> list[str]:
+        """The specs that a tier, an alias or a chain stands for now, in the order in which they
+        are tried. Raises ConfigError: see `Tiers.expand`."""
+        return self.tiers.expand(spec)
+
     def resolve(self, spec: str) -> Model:
-        """The Model for `provider:model`, `provider/model` or a bare model name.
+        """The Model for `provider:model`, `provider/model`, a bare model name, a tier or an
+        alias; of a chain, the first.
 
         Raises ConfigError: for an unknown provider, naming the nearest; for a missing key, naming
         the variable (`exec.api.no_client`); for a missing SDK (`exec.api.sdk_missing`).
         """
+        spec = self.expand(spec)[0]
         model = self._models.get(spec)
         if model is None:
-            parsed = parse_spec(spec, self._providers)
-            model = self._models[spec] = self._make(parsed)
+            model = self._models[spec] = self._make(self.parse(spec))
         return model
 
     def targets(self, spec: str) -> tuple[Target, ...]:
-        """The models of a chain `a,b,c`, in order; of a single spec that one.
+        """The models that a chain, a tier or an alias stands for now, in order; of a single spec
+        that one. The same object again while nothing has changed.
 
         Raises ConfigError as `resolve` does; of a chain it names every part that cannot be used.
         """
-        targets = self._targets.get(spec)
+        key = spec if not self.tiers.live else ",".join(self.expand(spec))
+        targets = self._targets.get(key)
         if targets is None:
-            targets = self._targets[spec] = self._make_targets(chain(spec))
+            targets = self._targets[key] = self._make_targets(self.expand(spec))
         return targets
+
+    def parse(self, spec: str) -> ModelSpec:
+        """One spec, with the providers that are known here. Raises ConfigError."""
+        left, slash, _ = spec.strip().lower().partition("/")
+        if slash and ":" not in left and left not in self._providers and self.find(left):
+            return parse_spec(spec, {*self._providers, left})
+        return parse_spec(spec, self._providers)
+
+    def find(self, name: str) -> Model | ProviderFactory | str | None:
+        """A provider as it was registered, not loaded, or as it was found; None: there is none.
+        Raises ConfigError for a broken one."""
+        provider = self._providers.get(name)
+        return discovery.discover(name, self.context.credentials) if provider is None else provider
+
+    def able(self, spec: ModelSpec, assumed: Capabilities) -> Capabilities:
+        """What a model can, of which `assumed` would hold if nobody had said anything."""
+        for target in (spec.provider, f"{spec.provider}:{spec.model}"):
+            assumed = replace(assumed, **self._able.get(target, {}))
+        return assumed
+
+    def reload(self) -> None:
+        """Ask the source of the tiers anew at the next use."""
+        self.tiers.reload()
 
     def _make_targets(self, specs: list[str]) -> tuple[Target, ...]:
         found: dict[str, Target] = {}
         faults: list[ConfigError] = []
         for spec in specs:
             try:
-                parsed = parse_spec(spec, self._providers)
+                parsed = self.parse(spec)
                 model = self.resolve(spec)
                 place = self._place(parsed)
                 found.setdefault(str(parsed), Target(str(parsed), model, parsed.effort, place))
@@ -174,29 +289,55 @@ class Models:
         )
 
     def _place(self, spec: ModelSpec) -> str:
-        known = self._context.credentials.get(spec.provider)
-        url = "" if known is None else known.base_url
+        provider, bundle = self.find(spec.provider), self.context.credentials
+        if isinstance(provider, Compatible | Redirected):
+            url = provider.reach(bundle).base_url
+        else:
+            known = bundle.get(spec.provider)
+            url = "" if known is None else known.base_url
         return f"{spec.provider}:{spec.model}" + (f" {redact_url(url)}" if url else "")
 
     async def aclose(self) -> None:
         """Close the HTTP clients of the running loop; they are made anew if needed again."""
-        await self._context.http.aclose()
+        await self.context.http.aclose()
+
+    def _loaded(self, name: str, model: str) -> Model | ProviderFactory:
+        provider = self.find(name)
+        if provider is None:
+            state = "is not built yet" if name in PLANNED else "is unknown"
+            of = f" of the model {model!r}" if model else ""
+            raise ConfigError(
+                f"the provider {name!r}{of} {state}{nearest(name, self.available())}",
+                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+                hint=f"A server of your own: set {discovery.variable_of(name)}, or describe it"
+                " in a host file.",
+            )
+        return load(name, provider) if isinstance(provider, str) else provider
 
     def _make(self, spec: ModelSpec) -> Model:
-        provider = self._providers.get(spec.provider)
-        if provider is None:
-            state = "is not built yet" if spec.provider in PLANNED else "is unknown"
-            raise ConfigError(
-                f"the provider {spec.provider!r} of the model {spec.model!r} {state}"
-                f"{nearest(spec.provider, self._providers)}",
-                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
-            )
-        if isinstance(provider, str):
-            provider = _load(spec.provider, provider)
-        return provider(spec, self._context) if callable(provider) else provider
+        provider = self._loaded(spec.provider, spec.model)
+        # a server that says itself what it can; everything else is taken to know its own wire
+        assumed = provider.capabilities if isinstance(provider, Compatible) else None
+        if not self.able(spec, Capabilities() if assumed is None else assumed).thinking:
+            spec = replace(spec, effort="")
+        made = provider(spec, self.context) if callable(provider) else provider
+        own = made.capabilities if isinstance(made, Capable) else Capabilities()
+        able = self.able(spec, own if assumed is None else assumed)
+        return made if able == own else Fitted(made, able)
 
 
-def _load(name: str, target: str) -> ProviderFactory:
+def targets_of(model: str | Model, models: ModelResolver | None) -> Sequence[Target]:
+    """Of a spec, or of a Model that needs none. Raises ConfigError."""
+    if not isinstance(model, str):
+        name = f"{model.provider}:{model.name}"
+        return (Target(name, model, place=name),)
+    if models is None:
+        raise ConfigError(f"nobody is there to find the model {model!r}")
+    return models.targets(model)
+
+
+def load(name: str, target: str) -> ProviderFactory:
+    """The factory at `module:factory`. Raises ConfigError `exec.api.sdk_missing`."""
     module, _, attribute = target.partition(":")
     try:
         factory: ProviderFactory = getattr(import_module(module), attribute)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, nearest
@@ -29,15 +30,17 @@ from lorimer.core.messages import (
 )
 from lorimer.core.world import World
 from lorimer.models.pricing import Price, cost_nano
+from lorimer.models.recording import Call, difference, read
+from lorimer.world.plainfiles import read_lines
 
 if TYPE_CHECKING:
     from lorimer.models.registry import ProviderContext
     from lorimer.models.spec import ModelSpec
 
 Part: TypeAlias = Block | Delta | Exception
-Answer: TypeAlias = str | Response | Exception | Sequence[Part]
-"""A text, a whole response, an error to raise, or parts in order: blocks make the answer, deltas
-are emitted as they are, an error is raised at that point."""
+Answer: TypeAlias = str | Response | Exception | Call | Sequence[Part]
+"""A text, a whole response, an error to raise, a recorded call, or parts in order: blocks make the
+answer, deltas are emitted as they are, an error is raised at that point."""
 Reply: TypeAlias = Answer | Callable[[Request], Answer]
 
 DEFAULT_USAGE: Final = Usage(input_tokens=10, output_tokens=5)
@@ -118,6 +121,29 @@ class ScriptedModel:
 
         return cls(obey, name=name, usage=usage, price=price, deltas=deltas, record=record)
 
+    @classmethod
+    def from_recording(
+        cls,
+        source: str | Path | Iterable[str],
+        *,
+        check: bool = True,
+        price: Price | None = None,
+        delta_s: float = 0.0,
+    ) -> ScriptedModel:
+        """What models said in a real run, failures and deltas included, in the same order: `source`
+        is a file that `lorimer run --record` wrote, or its lines.
+
+        A call that is not the one recorded raises APIError `exec.api.terminal` with the first
+        difference; with `check` False any request gets the next answer. Raises ConfigError for
+        what is no recording.
+        """
+        named = isinstance(source, str | Path)
+        lines = read_lines(source) if named else source
+        calls = read(lines, str(source) if named else "the recording")
+        replies = [_played(number, call, check) for number, call in enumerate(calls, 1)]
+        name = calls[0].model if calls else "recorded"
+        return cls(replies, name=name, price=price, delta_s=delta_s, record=False)
+
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         """Nano-dollars by the price given, whatever the model; None: none was given."""
         return None if self._tiers is None else cost_nano(self._tiers, usage)
@@ -137,6 +163,15 @@ class ScriptedModel:
             await world.sleep(self.latency_s)
         if isinstance(answer, Exception):
             raise answer
+        if isinstance(answer, Call):
+            for delta in answer.deltas if request.stream else ():
+                if self.delta_s:
+                    await world.sleep(self.delta_s)
+                yield delta
+            if answer.response is None:
+                raise answer.error or APIError("It said nothing.")
+            yield answer.response
+            return
         parts: Sequence[Part] = ()
         if isinstance(answer, Response):
             response = answer
@@ -199,7 +234,8 @@ class ScriptedModel:
 
 def scripted(spec: ModelSpec, context: ProviderContext) -> ScriptedModel:
     """The factory of the provider `scripted`, where nothing else is registered: `scripted:echo`
-    repeats the last message, `scripted:obedient` is `ScriptedModel.obedient()`.
+    repeats the last message, `scripted:obedient` is `ScriptedModel.obedient()`,
+    `scripted:FILE.jsonl` plays a recording.
 
     Raises ConfigError for other names.
     """
@@ -208,12 +244,29 @@ def scripted(spec: ModelSpec, context: ProviderContext) -> ScriptedModel:
             return ScriptedModel(lambda request: _said(request) or "...", name="echo", record=False)
         case "obedient":
             return ScriptedModel.obedient(record=False)
+        case path if path.endswith(".jsonl"):
+            return ScriptedModel.from_recording(path)
         case other:
             raise ConfigError(
                 f"there is no scripted model {other!r}{nearest(other, ('echo', 'obedient'))}",
-                hint='Pass Models(providers={"scripted": ScriptedModel([...])}).',
+                hint="Name a recording, scripted:FILE.jsonl, or pass"
+                ' Models(providers={"scripted": ScriptedModel([...])}).',
                 code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
             )
+
+
+def _played(number: int, call: Call, check: bool) -> Callable[[Request], Answer]:
+    def play(request: Request) -> Answer:
+        other = difference(call.asked, request) if check else ""
+        if other:
+            raise APIError(
+                f"request {number} is not the one that was recorded: {other}",
+                code=ExecutorErrorCode.EXEC_API_TERMINAL,
+                hint="Record it again (--record), or play it with check=False.",
+            )
+        return call
+
+    return play
 
 
 def _listed(replies: Iterable[Reply]) -> Iterable[Reply]:

@@ -39,6 +39,13 @@ class ModelSpec:
     """The provider's own name of the model, verbatim."""
     effort: Effort = ""
 
+    def is_guess(self, text: str) -> bool:
+        """Whether `text`, which this was read from, names neither a provider nor a vendor's
+        model: it may as well be meant as a tier or an alias."""
+        rest = text.strip().lower()
+        named = rest.startswith((f"{self.provider}:", f"{self.provider}/"))
+        return not named and not any(rest.startswith(prefix) for prefix, _ in VENDORS)
+
     def __str__(self) -> str:
         tail = f":{self.effort}" if self.effort else ""
         return f"{self.provider}:{self.model}{tail}"

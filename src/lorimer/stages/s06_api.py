@@ -3,20 +3,23 @@ made in `models/attempts.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorimer.core.bindings import Bindings
+from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
+from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
 from lorimer.core.messages import OutputSchema, Request, Response, Usage
 from lorimer.core.model import Model, Target
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.models.attempts import call
+from lorimer.models.backoff import Backoff
 from lorimer.models.caller import Caller
 from lorimer.models.health import Health
 from lorimer.models.registry import PROVIDERS, Models
@@ -60,15 +63,11 @@ class ExponentialBackoff(Retry):
     config: Config
 
     def delay_s(self, error: APIError, attempt: int, dice: Random) -> float | None:
-        if attempt > self.config.max_retries or not error.category.is_recoverable:
-            return None
-        wait = min(self.config.base_delay_s * 2 ** (attempt - 1), self.config.max_delay_s)
-        wait *= 1 + dice.random() * self.config.jitter
-        asked = error.retry_after_s
-        if asked is None:
-            return wait
-        # a provider that asks for longer than we would ever wait will not answer sooner
-        return max(wait, asked) if asked <= self.config.max_delay_s else None
+        config = self.config
+        backoff = Backoff(
+            config.max_retries, config.base_delay_s, config.max_delay_s, config.jitter
+        )
+        return backoff.delay_s(error, attempt, dice)
 
 
 class RateLimitAware(Retry):
@@ -154,9 +153,11 @@ class APIStage(Stage[object, Response]):
         self._token = token if isinstance(token, TokenStage) else None
 
     async def execute(self, input: object, state: PipelineState) -> Response:
-        caller = self._caller()
+        if not state.models:
+            state.models = await self._stands_for(state.run)
+        caller = self._caller(state.models)
         model = self._model
-        target = caller.targets[0]
+        target = caller.first
         request = Request(
             target.model.name,
             state.context,
@@ -196,14 +197,33 @@ class APIStage(Stage[object, Response]):
             )
         return response
 
-    def _caller(self) -> Caller:
+    async def _stands_for(self, run: RunContext) -> str:
+        """What the manifest's model stands for. A tier or an alias may come to stand for something
+        else; a run keeps to what it meant when it began, also when it is resumed or replayed:
+        that is an effect, where there is such a name."""
+        spec, models = self._spec, self._models
+        host = models if isinstance(models, Models) else None
+        known = run.recorded("effect", f"models:{spec}") is not None
+        if not known and (host is None or host.expand(spec) == chain(spec)):
+            return spec
+
+        async def expand() -> Mapping[str, JSON]:
+            return {"specs": list(host.expand(spec)) if host is not None else chain(spec)}
+
+        data = await run.effect(
+            "models", spec, expand, request=spec.encode(), safety=Safety.READ_ONLY
+        )
+        specs = data.get("specs")
+        return ",".join(map(str, specs)) if isinstance(specs, list | tuple) else spec
+
+    def _caller(self, spec: str) -> Caller:
         if self._models is None:
             raise APIError(
                 "No models are bound to this pipeline.",
                 code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
                 hint="Pass models=Models(...) or an api_key when you build it.",
             )
-        targets = self._models.targets(self._spec)
+        targets = self._models.targets(spec)
         if self._made is None or self._made.targets is not targets:
             self._made = self._make_caller(targets)
         return self._made
@@ -219,6 +239,7 @@ class APIStage(Stage[object, Response]):
             health=self._health if shared is None else shared.health,
             after_release=self.config.after_release,
             sinks=None if shared is None else shared.sinks,
+            counts=None if shared is None else shared.counts,
         )
 
 

@@ -4,7 +4,10 @@ from lorimer.models.scripted import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
 from lorimer.testing.kills import under_kills
-from lorimer.testing.simulation import SimulatedCrash, SimulatedWorld, simulate, simulate_in
+from lorimer.testing.recorded_turns import recorded_turns
+from lorimer.testing.simulated_failures import SimulatedCrash
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate, simulate_in
 
 __all__ = [
     "FakeLLMServer",
@@ -14,6 +17,7 @@ __all__ = [
     "SimulatedWorld",
     "ToolCall",
     "Turn",
+    "recorded_turns",
     "simulate",
     "simulate_in",
     "under_kills",

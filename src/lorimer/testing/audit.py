@@ -15,9 +15,10 @@ from typing import Final
 from lorimer.core.context import Safety
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.journal import Balance
 from lorimer.core.jsonable import JSON
 from lorimer.testing.marks import MODEL, Mark
+from lorimer.testing.recorded import RULES, Evidence, place_of
+from lorimer.tools.asking import AGAIN
 
 UNKNOWN: Final = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value
 SHOWN: Final = 10
@@ -47,16 +48,6 @@ class Seen:
         that never was."""
         seqs, lives = self._grown[stream]
         return lives[bisect_left(seqs, seq)]
-
-
-@dataclass
-class Evidence:
-    """What is known of one run when all is over."""
-
-    run: str
-    stream: str
-    facts: Sequence[Event]
-    balance: Balance
 
 
 @dataclass
@@ -154,33 +145,19 @@ class _Run:
         self.seen: dict[tuple[str, int, str], int] = {}
         """Kind, iteration and key of each fact: the process after whose death it was there."""
         self.facts: dict[tuple[str, int, str], Event] = {}
-        self.twice: list[str] = []
         for fact in evidence.facts:
-            place = (fact.type, fact.iteration, str(fact.data.get("key", "")))
-            if place in self.facts and fact.type != "run.suspended":
-                self.twice.append(f"{place} is recorded twice")
-            self.facts[place] = fact
-            self.seen[place] = seen.life(evidence.stream, fact.seq or 0)
+            self.facts[place_of(fact)] = fact
+            self.seen[place_of(fact)] = seen.life(evidence.stream, fact.seq or 0)
 
     def problems(self, statuses: Sequence[str]) -> Iterator[str]:
-        yield from self.twice
-        yield from self.ends(statuses)
+        for name, rule in RULES.items():
+            yield from (f"{name}: {what}" for what in rule(self.evidence))
+        end = self.evidence.facts[-1]
+        if end.type == "run.end" and end.data.get("status") not in statuses:
+            yield f"it ended as {dict(end.data)}"
         yield from self.acknowledged()
         yield from self.results()
-        yield from self.money()
         yield from self.effects()
-
-    def ends(self, statuses: Sequence[str]) -> Iterator[str]:
-        facts = self.evidence.facts
-        kinds = Counter(fact.type for fact in facts)
-        if kinds["run.start"] != 1 or kinds["run.end"] != 1 or facts[-1].type != "run.end":
-            yield f"it has {kinds['run.start']} starts and {kinds['run.end']} ends"
-            return
-        first = facts[0].seq or 0
-        if [fact.seq for fact in facts] != list(range(first, first + len(facts))):
-            yield "its facts are not numbered one after the other"
-        if facts[-1].data.get("status") not in statuses:
-            yield f"it ended as {dict(facts[-1].data)}"
 
     def acknowledged(self) -> Iterator[str]:
         """What a caller was told is there afterwards."""
@@ -204,13 +181,6 @@ class _Run:
             told = {key for kind, at, key in self.facts if (kind, at) == ("tool.result", iteration)}
             if told != {str(index) for index in range(len(calls))}:
                 yield f"turn {iteration} made {len(calls)} calls and has results {sorted(told)}"
-
-    def money(self) -> Iterator[str]:
-        facts, balance = self.evidence.facts, self.evidence.balance
-        spent = sum(_whole(fact.data.get("cost")) for fact in facts if fact.type != "run.end")
-        ended = sum(_whole(fact.data.get("cost")) for fact in facts if fact.type == "run.end")
-        if (balance.spent, balance.reserved, ended) != (spent, 0, spent):
-            yield f"its facts cost {spent}, its end says {ended}, the ledger {balance}"
 
     def effects(self) -> Iterator[str]:
         begins: dict[tuple[int, str, str], list[Mark]] = defaultdict(list)
@@ -251,10 +221,21 @@ class _Run:
                 for life, count in lives.items()
                 if count > 1
             )
-        if mark.safety == Safety.UNSAFE.value and len(begun) > 1:
+        unsafe = mark.safety == Safety.UNSAFE.value
+        if unsafe and len(begun) > 1 + self.agreed(mark.iteration, mark.call):
             yield f"{where}: unsafe, and begun by processes {[one.life for one in begun]}"
         if len({(one.key, one.effect) for one in begun}) > 1:
             yield f"{where}: not the same each time: {[(one.key, one.effect) for one in begun]}"
+
+    def agreed(self, iteration: int, call: str) -> int:
+        """How often a person has agreed that an interrupted call is made again."""
+        return sum(
+            kind == "effect"
+            and at == iteration
+            and key.startswith(f"{AGAIN}:{call}:")
+            and fact.data.get("approved") is True
+            for (kind, at, key), fact in self.facts.items()
+        )
 
     def covered(self, mark: Mark, where: str) -> Iterator[str]:
         """What an effect rests on is in the journal before the effect begins: its own intent,
@@ -306,7 +287,3 @@ class _Run:
 
 def _is_call(block: JSON) -> bool:
     return isinstance(block, Mapping) and block.get("type") == "tool_use"
-
-
-def _whole(value: JSON) -> int:
-    return value if isinstance(value, int) else 0

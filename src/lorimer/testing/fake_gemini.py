@@ -8,10 +8,10 @@ thinking), and a text without calls if the turn says so, in an empty part at its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from json import loads
 from typing import Final
 
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.models.wires.sse import parse_json
 from lorimer.testing.fake_gemini_rules import Issued, check, seals
 from lorimer.testing.fake_turn import (
     FakeUsage,
@@ -163,9 +163,11 @@ def _call(call: ToolCall) -> JSON:
     args: JSON = call.input
     if call.raw is not None:
         try:
-            args = loads(call.raw)
+            parsed = parse_json(call.raw)
+            dumps(parsed).encode()
+            args = parsed
         except ValueError:
-            pass  # this wire has no place for what is not JSON
+            pass  # this wire has no place for what is not JSON, or half a surrogate pair
     named: dict[str, JSON] = {"name": call.name, "args": args}
     return {"id": call.id, **named} if call.id else named
 

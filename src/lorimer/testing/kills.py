@@ -19,9 +19,12 @@ from lorimer.models.registry import Models
 from lorimer.models.scripted import ScriptedModel
 from lorimer.pipeline import Pipeline
 from lorimer.presets import preset_manifest
-from lorimer.testing.audit import Evidence, Report, Seen, audit
+from lorimer.testing.audit import Report, Seen, audit
 from lorimer.testing.marks import Mark, MarkedModel, MarkedTool, iteration_of
-from lorimer.testing.simulation import SimulatedCrash, SimulatedWorld, simulate_in
+from lorimer.testing.recorded import Evidence
+from lorimer.testing.simulated_failures import SimulatedCrash
+from lorimer.testing.simulated_world import SimulatedWorld
+from lorimer.testing.simulation import simulate_in
 from lorimer.tools.base import Tool
 
 KILLS_OF_A_RUN: Final = 3

@@ -69,7 +69,7 @@ async def permitted(
 ) -> Verdict:
     refused = run.recorded("decision", key)
     if refused is not None:  # and then the process died: it stays refused
-        await forget(f"approval:{key}", run)
+        forget(f"approval:{key}", run)
         remedy = suggestion(entry, input, tools.working_dir)
         verdict = Verdict(False, str(refused.data.get("rule")), remedy)
     else:
@@ -83,7 +83,7 @@ async def permitted(
             run=run,
         )
     if run.replaying:  # a question that a rule has made needless since
-        await forget(f"approval:{key}", run)
+        forget(f"approval:{key}", run)
     if verdict.allowed:
         return verdict
     code = ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
@@ -99,7 +99,7 @@ async def permitted(
     )
 
 
-async def forget(key: str, run: RunContext) -> None:
-    for kind in ("effect.intent", "effect"):
-        if run.recorded(kind, key) is not None:
-            await run.record(kind, {}, key=key)
+def forget(key: str, run: RunContext) -> None:
+    """What was decided under this key is not looked up any more: it counts as answered from."""
+    run.forget("effect.intent", key)
+    run.forget("effect", key)

@@ -17,6 +17,7 @@ from lorimer.tools.schema import Check, ToolInput, compile_schema
 from lorimer.tools.threads import Threads
 
 if TYPE_CHECKING:
+    from lorimer.core.context import RunContext
     from lorimer.world.files import RootedFiles
 
 T = TypeVar("T")
@@ -70,6 +71,8 @@ class ToolContext:
     threads: Threads = field(default_factory=Threads)
     timeout_s: float = inf
     """Seconds that this call may take at most; then it is stopped."""
+    run: RunContext | None = None
+    """The run that it belongs to: for `generate_as`, and for effects of its own."""
     sandbox: Sandbox | None = None
     """What programs that it starts may reach, for `ProcessLimits`; None: what the host may."""
 

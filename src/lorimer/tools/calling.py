@@ -54,6 +54,7 @@ async def make(
         _reporter(use, run) if run.wants("tool.progress") else None,
         tools.threads,
         timeout_s,
+        run,
         tools.sandbox,
     )
     try:

@@ -54,7 +54,7 @@ async def answered(
     if begun:
         run.cancellation.begin_change()
     else:
-        await _forget_all(key, run)
+        _forget_all(key, run)
     # idempotent: whether it is made again is decided in here, and not by `effect`
     find_out = partial(_settle, tools, use, key, extra, run)
     try:
@@ -72,7 +72,7 @@ async def _settle(
     try:
         entry, arguments = accepted(tools, use)
     except ToolExecutionError as refusal:
-        await _forget_all(key, run)
+        _forget_all(key, run)
         return failed(unknown(refusal.message))
     try:
         data = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
@@ -80,7 +80,7 @@ async def _settle(
         outcome = NOT_DONE.value
     else:
         if not _unknown(data) or not await _wanted_again(tools, entry, arguments, key, run):
-            await _forget_all(key, run)
+            _forget_all(key, run)
             return data
         outcome = "wanted"
     # synced, so that no loss of power makes this the first time again
@@ -110,23 +110,23 @@ async def _wanted_again(
         approver = AskLater()
     for again in _agains(key, run):
         if run.recorded("effect", again) is not None:  # it held for a repetition that was cut off
-            await forget(again, run)
+            forget(again, run)
     return await ask_again(approver, entry, input, key, run)
 
 
 def _agains(key: str, run: RunContext) -> list[str]:
-    """The keys under which it was asked whether to make a call again."""
-    keys = [
-        str(fact.data.get("key"))
-        for fact in run.facts
-        if fact.iteration == run.iteration and fact.type == "effect.intent"
-    ]
-    return [found for found in keys if found.startswith(f"{AGAIN}:{key}:")]
+    """The keys under which it was asked whether to make a call again, the answered ones left out
+    that were looked up already. See `ask_again` for how they are numbered."""
+    keys: list[str] = []
+    while run.recorded("effect.intent", again := f"{AGAIN}:{key}:{len(keys)}") is not None:
+        keys.append(again)
+    return keys
 
 
-async def _forget_all(key: str, run: RunContext) -> None:
+def _forget_all(key: str, run: RunContext) -> None:
     """What was decided about a call is not decided again: nobody will look these facts up."""
-    if run.recorded("decision", key) is not None:
-        await run.record("decision", {}, key=key)
+    if not run.decided:
+        return
+    run.forget("decision", key)
     for other in (f"approval:{key}", f"reconcile:{key}", *_agains(key, run)):
-        await forget(other, run)
+        forget(other, run)

@@ -25,6 +25,7 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
 from lorimer.journal.recording import facts_of
+from lorimer.models.hostfile import Host
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.world import RealWorld
 
@@ -42,7 +43,7 @@ async def play(folder: Folder, cast: Cast, *, paced: bool) -> int:
     world = RealWorld()
     described = describe_agent(cast.model, priced=cast.base_url is None)
     if cast.model is not None:  # a key that is missing is told before anything is written
-        await agent.connect(described, cast.base_url, cast.api_key_env, world).aclose()
+        await agent.connect(described, cast.base_url, cast.api_key_env, world, Host()).aclose()
     elif find_spec("anthropic") is None:
         raise Fault(
             "the script is played to Anthropic's SDK, which is not installed",

@@ -44,6 +44,8 @@ class Abilities:
     """Takes temperature, top_p and top_k."""
     effort: bool = False
     """Takes `output_config.effort`."""
+    form: bool = False
+    """Takes `output_config.format`: is held to a schema."""
 
 
 def abilities(model: str) -> Abilities:
@@ -53,7 +55,8 @@ def abilities(model: str) -> Abilities:
         return Abilities()
     version = _version(model)
     new = version >= (4, 7)
-    return Abilities(new, not new, version >= (4, 6) or (version == (4, 5) and "opus" in model))
+    effort = version >= (4, 6) or (version == (4, 5) and "opus" in model)
+    return Abilities(new, not new, effort, version >= (4, 5))
 
 
 def _version(model: str) -> tuple[int, int]:
@@ -151,7 +154,9 @@ def _turn_began_with_thought(messages: Sequence[JSON]) -> bool:
 def _output(request: Request, able: Abilities, default: str, out: Encoded) -> None:
     asked = request.effort or default
     config: dict[str, JSON] = {}
-    if request.output is not None:
+    if request.output is not None and not able.form:
+        out.dropped.append("output")
+    elif request.output is not None:
         config["format"] = {"type": "json_schema", "schema": request.output.schema}
     if able.adaptive and "thinking" in out.body:
         asked = effort_of(request, default)  # the only handle on how much such a model thinks

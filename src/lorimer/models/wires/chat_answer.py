@@ -1,7 +1,7 @@
 """OpenAI's chat chunks, or its whole completion, as the canonical answer.
 
-Also those of other servers, which take liberties: thinking under two names, calls without index
-or id, a stop reason of `stop` after calls.
+Also those of other servers, which take liberties: thinking under two names, text in parts, calls
+without index or id, a stop reason of `stop` after calls, or one of another vendor.
 """
 
 from __future__ import annotations
@@ -44,7 +44,13 @@ _STOPS: Final[Mapping[str, StopReason]] = {
     "tool_calls": StopReason.TOOL_USE,
     "function_call": StopReason.TOOL_USE,
     "content_filter": StopReason.REFUSAL,
+    # what gateways to other vendors let through
+    "tool_use": StopReason.TOOL_USE,
+    "max_tokens": StopReason.MAX_TOKENS,
+    "refusal": StopReason.REFUSAL,
 }
+_FAILED: Final = frozenset({"error", "abort"})
+"""The server gave up; `abort` is vLLM's word."""
 
 
 class _Call:
@@ -119,8 +125,9 @@ class ChatAnswer:
         if not self._finish or not (self.done or self.usage is not NO_USAGE):
             missing = "a finish_reason" if not self._finish else "[DONE]"
             raise incomplete(self._provider, f"it ended without {missing}", usage=self.usage)
-        if self._finish == "error":
-            raise self._failed({"code": "server_error", "message": "the model failed"})
+        if self._finish in _FAILED:
+            why = f"it stopped with {self._finish!r}"
+            raise self._failed({"code": "server_error", "message": why})
         extra: dict[str, JSON] = {}
         if self._finish not in _STOPS:
             extra["stop_reason"] = self._finish
@@ -158,8 +165,10 @@ class ChatAnswer:
     def _delta(self, delta: Mapping[str, JSON], out: list[Delta]) -> None:
         """A delta, or the message of an answer in one piece: the fields are the same."""
         content = delta.get("content")
-        if content:
-            self._say(string(content), out)
+        if isinstance(content, str):
+            self._say(content, out)
+        elif content:
+            self._parts(array(content), out)
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if thought:
             piece = self._thinking.add(string(thought))
@@ -174,7 +183,14 @@ class ChatAnswer:
             for call in array(calls):
                 self._call(mapping(call), out)
 
+    def _parts(self, parts: list[JSON], out: list[Delta]) -> None:
+        for part in map(mapping, parts):
+            if part.get("type") == "text":
+                self._say(string(part.get("text") or ""), out)
+
     def _say(self, text: str, out: list[Delta]) -> None:
+        if not text:
+            return
         piece = self._text.add(text)
         if piece:
             out.append(TextDelta(piece))

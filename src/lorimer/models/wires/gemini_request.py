@@ -197,7 +197,9 @@ def _sample(request: Request, config: dict[str, JSON], out: Encoded) -> None:
 
 
 def _contents(request: Request, able: Abilities) -> list[JSON]:
-    out: list[JSON] = []
+    """One entry for each side's turn. Around a turn with nothing to send, its neighbours are one:
+    the wire wants the sides to alternate."""
+    sides: list[tuple[str, list[JSON]]] = []
     names: dict[str, str] = {}
     for turn in turns(request.messages):
         if turn.role == "assistant":
@@ -207,9 +209,11 @@ def _contents(request: Request, able: Abilities) -> list[JSON]:
             )
         else:
             role, parts = "user", _asked(turn, names, able)
-        if parts:
-            out.append({"role": role, "parts": parts})
-    return out
+        if parts and sides and sides[-1][0] == role:
+            sides[-1][1].extend(parts)
+        elif parts:
+            sides.append((role, parts))
+    return [{"role": role, "parts": parts} for role, parts in sides]
 
 
 def _name(name: str) -> str:
@@ -299,8 +303,11 @@ def _result(
 
 
 def _media(block: ImageBlock | DocumentBlock) -> JSON:
+    if not block.url and not block.data:
+        return {"text": f"({block.type} without data)"}
     if not block.url:
-        return {"inlineData": {"mimeType": block.media_type, "data": block.data}}
+        media_type = block.media_type or "application/octet-stream"
+        return {"inlineData": {"mimeType": media_type, "data": block.data}}
     media_type = block.media_type or _MEDIA_TYPES.get(_ending(block.url), "")
     return {"fileData": {"fileUri": block.url, **({"mimeType": media_type} if media_type else {})}}
 

@@ -1,0 +1,62 @@
+"""The host file of the command line: what this machine says about models."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from lorimer.cli.fail import Fault
+
+if TYPE_CHECKING:
+    from lorimer.models.hostfile import Host
+
+VARIABLE: Final = "LORIMER_MODELS"
+
+models_option = click.option(
+    "--models",
+    metavar="FILE",
+    help="What this machine says about models: tiers, aliases, providers, prices. Default:"
+    f" ${VARIABLE}, else lorimer/models.toml in the user's configuration directory.",
+)
+
+
+def config_directory() -> Path:
+    """The user's own directory for settings of programs, by the custom of the system."""
+    if sys.platform == "win32":
+        base = os.environ.get("APPDATA") or str(Path.home() / "AppData" / "Roaming")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Application Support")
+    else:
+        # the specification says that a relative path in the variable is to be ignored
+        given = os.environ.get("XDG_CONFIG_HOME", "")
+        base = given if os.path.isabs(given) else str(Path.home() / ".config")
+    return Path(base) / "lorimer"
+
+
+def host_path(given: str | None) -> Path | None:
+    """`--models`, else LORIMER_MODELS, else the default if it is there. Raises Fault when a file
+    that was named is not."""
+    named = given or os.environ.get(VARIABLE)
+    if not named:
+        usual = config_directory() / "models.toml"
+        return usual if usual.is_file() else None
+    path = Path(named).expanduser()
+    if not path.is_file():
+        raise Fault(
+            f"there is no host file {path}",
+            hint=f"It was named by {'--models' if given else VARIABLE}.",
+        )
+    return path
+
+
+def read(given: str | None) -> Host:
+    """What the host file says; nothing, if there is none. Raises ConfigError naming every fault
+    in it, and Fault."""
+    from lorimer.models.hostfile import Host, read_host
+
+    path = host_path(given)
+    return Host() if path is None else read_host(path)

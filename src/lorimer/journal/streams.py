@@ -1,0 +1,108 @@
+"""What is written to the streams of a journal file: claims and facts, each in the transaction that
+`writer.py` has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import apsw
+
+from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry
+from lorimer.core.world import World
+from lorimer.journal import inbox
+from lorimer.journal.chain import mark
+from lorimer.journal.codec import encode, micros
+from lorimer.journal.database import Database, one
+from lorimer.journal.projection import refuse_claim, refuse_epoch, taken_by
+from lorimer.journal.rows import Head, load_head, projected, run_values, whole
+from lorimer.journal.schema import STREAM_BITS
+
+# The epoch is checked by the insert itself: a stale one finds no stream and changes nothing.
+_INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,?,? FROM streams WHERE id=? AND epoch=?"
+_UPSERT_RUN: Final = """
+    INSERT INTO runs VALUES(NULL,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(run_id) DO UPDATE SET
+    status=excluded.status, ended=excluded.ended, iterations=excluded.iterations,
+    cost=excluded.cost, code=excluded.code"""
+_UPSERT_LEDGER: Final = """
+    INSERT INTO ledger VALUES(?,?,?) ON CONFLICT(account) DO UPDATE SET
+    reserved=reserved+excluded.reserved, spent=spent+excluded.spent"""
+
+
+class Streams:
+    """Remembers where each stream that this process writes to stands, so that an append reads
+    nothing. Its methods raise JournalError before their first write or not at all."""
+
+    __slots__ = ("_heads", "_world")
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._heads: dict[str, Head] = {}
+
+    def forget(self) -> None:
+        """A transaction was undone: what it told is void."""
+        self._heads.clear()
+
+    def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        ledger: LedgerEntry | None,
+        db: Database,
+    ) -> int:
+        head = self._heads.get(stream)
+        if head is None or head.epoch != epoch:
+            head = load_head(db, stream)
+            if head is None or head.epoch != epoch:
+                raise refuse_epoch(stream)
+        body, place = encode(facts, head.place)
+        runs, open_run = projected(db, stream, head, facts)
+        at = head.stream_id << STREAM_BITS | (head.seq + 1)
+        marked = mark(head.mark, at, body.encode())
+        try:
+            db.execute(_INSERT_FACTS, (at, body, marked, head.stream_id, epoch))
+        except apsw.ConstraintError:  # two writers under one owner's name
+            raise refuse_epoch(stream) from None
+        if db.changes() != 1:
+            raise refuse_epoch(stream)
+        for run in runs:
+            db.execute(_UPSERT_RUN, run_values(head.stream_id, run))
+        if ledger is not None:
+            db.execute(_UPSERT_LEDGER, (ledger.account, ledger.reserved, ledger.spent))
+        for fact in facts:
+            if "posts" in fact.data:
+                inbox.take(head.stream_id, taken_by(fact), db)
+        last = head.seq + len(facts)
+        self._heads[stream] = Head(head.stream_id, epoch, last, place, open_run, marked)
+        return last
+
+    def claim(self, stream: str, owner: str, ttl: float, db: Database) -> int:
+        now = self._world.time()
+        until = micros(now + ttl)
+        row = one(db, "SELECT epoch, owner, lease_until FROM streams WHERE name=?", stream)
+        if row is None:
+            db.execute("INSERT INTO streams VALUES(NULL,?,1,?,?)", (stream, owner, until))
+            return 1
+        epoch, holder, lease = whole(row[0]), row[1], whole(row[2])
+        if holder != owner:
+            if holder is not None and lease > micros(now):
+                raise refuse_claim(stream, str(holder), lease / 1e6, now)
+            epoch += 1
+        db.execute(
+            "UPDATE streams SET epoch=?, owner=?, lease_until=? WHERE name=?",
+            (epoch, owner, until, stream),
+        )
+        return epoch
+
+    def release(self, stream: str, epoch: int, db: Database) -> None:
+        db.execute(
+            "UPDATE streams SET owner=NULL, lease_until=0 WHERE name=? AND epoch=?",
+            (stream, epoch),
+        )
+        self._heads.pop(stream, None)
+
+    def dropped(self, stream: str) -> None:
+        """The facts of the stream are about to be removed."""
+        self._heads.pop(stream, None)

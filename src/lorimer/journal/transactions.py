@@ -1,0 +1,213 @@
+"""The writing connection of a journal file: parts in transactions, fsyncs, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Final
+
+import apsw
+
+from lorimer.core.errors import JournalError
+from lorimer.journal.database import BUSY_MS, Database
+from lorimer.journal.faults import explain, lost_sync
+from lorimer.journal.mover import Mover
+from lorimer.journal.schema import open_for_writing
+from lorimer.journal.wal import WriteAheadLog
+from lorimer.journal.work import Work
+
+CHECKPOINT_PAGES: Final = 1000
+"""WAL pages (4 KB each) after which they are moved into the database."""
+MOST_PAGES: Final = 4 * CHECKPOINT_PAGES
+"""WAL pages after which nobody commits while they are moved."""
+
+_log = logging.getLogger("lorimer.journal")
+
+
+class Transactions:
+    """Opened by the first commit. From any thread; one at a time makes a transaction.
+
+    `forget` is called, before another transaction can be made, after each rollback: what parts
+    remembered of an undone transaction is void.
+    """
+
+    def __init__(self, path: str, vfs: str | None, forget: Callable[[], None]) -> None:
+        self._path, self._vfs = path, vfs
+        self._forget = forget
+        self._db: Database | None = None
+        self._mover: Mover | None = None
+        """For checkpoints: used by the thread that commits for others."""
+        self._log: WriteAheadLog | None = None
+        self._lock = Lock()
+        """Held by whoever uses the connection."""
+        self._wal_pages = 0
+        self._checkpoint_at = CHECKPOINT_PAGES
+        self._wal_fresh = True
+        """The next commit begins the WAL anew, which fsyncs its header: not in line. (After
+        another process's checkpoint we cannot know, and one commit in line has that fsync.)"""
+        self._broken: JournalError | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """The file is."""
+        return self._db is not None
+
+    @property
+    def overdue(self) -> int:
+        """WAL pages since a checkpoint was due; negative: it is not."""
+        return self._wal_pages - self._checkpoint_at
+
+    def settle(self, jobs: Sequence[Work]) -> None:
+        """Commit those of the jobs that are not over yet. Sets every job's result or error;
+        raises nothing. Blocks: for a lock of another process 5 s at most."""
+        with self._lock:
+            left = [job for job in jobs if not job.over]
+            if left:
+                self._settle(left)
+
+    def settle_at_once(self, jobs: Sequence[Work]) -> bool:
+        """The same without waiting for a lock or an fsync. False: that could not be, and nothing
+        has changed; `settle` can do it."""
+        if (
+            self._db is None
+            or self._wal_fresh
+            or self._broken is not None
+            or not self._lock.acquire(blocking=False)
+        ):
+            return False
+        try:
+            left = [job for job in jobs if not job.over]
+            self._db.set_busy_timeout(0)
+            try:
+                self._transact(self._db, left)
+            except apsw.BusyError:  # another process writes: wait for it elsewhere
+                return False
+            except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
+                if len(left) > 1:
+                    return False  # whose fault it is `settle` finds out
+                left[0].error = self._explained(error)
+            finally:
+                self._db.set_busy_timeout(BUSY_MS)
+        finally:
+            self._lock.release()
+        return True
+
+    def sync(self, jobs: Sequence[Work]) -> None:
+        """Sync those of the jobs that are to be, and are committed. Takes no lock: others may
+        commit meanwhile. Sets their errors, raises nothing."""
+        waiting = [job for job in jobs if job.sync and job.committed]
+        if not waiting or self._log is None:
+            return
+        error: Exception | None = self._broken
+        if error is None:
+            try:
+                self._log.sync()
+            except Exception as failure:  # noqa: BLE001 - raised in the tasks that wait for it
+                error = self._break(failure)
+        for job in waiting:
+            job.error = error
+
+    def checkpoint_if_due(self) -> None:
+        """Move the WAL into the database, where it is long enough: what others commit meanwhile
+        is left for the next time. Only a WAL that keeps growing is moved with nobody committing,
+        so that it can be begun anew."""
+        if self.overdue < 0:
+            return
+        try:
+            if self._mover is None:
+                self._mover = Mover(self._path, self._vfs)
+            in_wal, moved = self._mover.move()
+            with self._lock:
+                self._mover.let_go()
+                if self._db is not None and self._wal_pages >= MOST_PAGES:
+                    in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                if in_wal == moved and in_wal >= self._wal_pages:  # and nobody committed since
+                    self._wal_pages, self._wal_fresh = 0, True
+                self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
+        except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
+            _log.warning("checkpoint of %s failed: %s", self._path, error)
+            if lost_sync(error):
+                self._break(error)
+            if self._mover is not None:
+                self._mover.let_go()
+            self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
+
+    def close(self) -> None:
+        """Twice is fine. Raises JournalError."""
+        with self._lock:
+            db, self._db = self._db, None
+            mover, self._mover = self._mover, None
+            log, self._log = self._log, None
+            try:
+                if log is not None:
+                    log.close()
+                if mover is not None:
+                    mover.close()
+                if db is not None:
+                    db.close()
+            except (OSError, apsw.Error) as error:  # moving the log into the file: it has it all
+                raise explain(error, self._path) from error
+
+    # -- the caller holds the lock ---------------------------------------------------------------
+
+    def _settle(self, jobs: Sequence[Work]) -> None:
+        """Commit the jobs as one transaction or, when that fails, each for itself, so that none
+        fails for another's fault. Sets every job's result or error; raises nothing."""
+        try:
+            if self._broken is not None:
+                raise self._broken
+            if self._db is None:
+                self._db = open_for_writing(self._path, self._vfs)
+                self._db.set_wal_hook(self._noted)
+                self._log = WriteAheadLog(self._db.filename_wal, self._vfs)
+                in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+                self._wal_pages, self._wal_fresh = in_wal, in_wal == moved
+            self._transact(self._db, jobs)
+        except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
+            if len(jobs) > 1 and not isinstance(error, JournalError | apsw.BusyError):
+                for job in jobs:
+                    self._settle([job])
+                return
+            for job in jobs:
+                job.error = self._explained(error)
+
+    def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
+        refused: dict[Work, JournalError] = {}
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for job in jobs:
+                try:
+                    job.perform(db)
+                except JournalError as refusal:
+                    refused[job] = refusal
+            db.execute("COMMIT")
+        except BaseException:
+            self._forget()
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        for job in jobs:  # from here on other threads may see that it is over
+            job.error = refused.get(job)
+            job.committed = job.error is None
+
+    def _explained(self, error: Exception) -> Exception:
+        if lost_sync(error):
+            return self._break(error)
+        known = isinstance(error, apsw.Error | UnicodeEncodeError)
+        return explain(error, self._path) if known else error
+
+    def _break(self, error: Exception) -> JournalError:
+        """From now on nothing is written."""
+        self._broken = JournalError(
+            f"the journal {self._path} could not be synced to its disk",
+            hint="Check the disk, then start again: nothing is written until then.",
+            cause=error,
+        )
+        return self._broken
+
+    def _noted(self, db: Database, name: str, pages: int) -> int:
+        # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.
+        self._wal_pages = pages
+        self._wal_fresh = False
+        return apsw.SQLITE_OK

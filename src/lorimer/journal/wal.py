@@ -1,0 +1,63 @@
+"""The write-ahead log of a journal file, to be fsynced beside SQLite.
+
+SQLite can fsync it as a part of a commit only (synchronous=FULL), and holds the file's one write
+lock meanwhile: every other commit would wait for the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Final, Protocol, cast
+
+import apsw
+
+if sys.platform == "linux":
+    from os import fdatasync as flush  # as SQLite does
+else:
+    from os import fsync as flush
+
+
+class _File(Protocol):
+    """The part of an apsw.VFSFile that is needed."""
+
+    def xSync(self, flags: int) -> None: ...  # noqa: N802 - apsw's name
+    def xClose(self) -> None: ...  # noqa: N802 - apsw's name
+
+
+class WriteAheadLog:
+    """The file at `path` ("": none, the database is in memory), opened at its first sync. It must
+    exist by then, and as long as a connection has the database open nobody takes it away.
+
+    SQLite has no locks on it, so that another descriptor does no harm.
+    """
+
+    _FLAGS: Final = [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0]
+
+    def __init__(self, path: str, vfs: str | None) -> None:
+        self._path, self._vfs = path, vfs
+        self._file: _File | None = None
+        self._descriptor = -1
+
+    def sync(self) -> None:
+        """When this returns, what was in the log before outlives a loss of power. Blocks, without
+        the interpreter's lock unless there is a VFS. Raises OSError or apsw.Error."""
+        if not self._path:
+            return
+        if self._vfs is not None:
+            if self._file is None:
+                self._file = cast(_File, apsw.VFSFile(self._vfs, self._path, self._FLAGS))
+            self._file.xSync(apsw.SQLITE_SYNC_NORMAL)
+            return
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        flush(self._descriptor)
+
+    def close(self) -> None:
+        """Twice is fine."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.xClose()
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)

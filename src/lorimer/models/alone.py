@@ -1,0 +1,73 @@
+"""A run of its own for one piece of work, of which nothing is kept: no stages, no journal, no
+listeners. Its limits hold, its effects are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+from zlib import crc32
+
+from lorimer.core.bus import Bus, Listeners
+from lorimer.core.cancel import Stopped
+from lorimer.core.context import RunContext
+from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry, Post
+from lorimer.core.limits import Bounds, Limits
+from lorimer.core.waiting import when_it_waits
+from lorimer.core.world import World
+
+T = TypeVar("T")
+
+
+async def alone(work: Callable[[RunContext], Awaitable[T]], limits: Limits, world: World) -> T:
+    """Do it as a run of its own, of which nothing is kept. Raises LimitError when its time is
+    over."""
+    name = world.new_id("run")
+    run = RunContext(
+        id=name,
+        stream=name,
+        epoch=0,
+        seed=crc32(name.encode()),
+        world=world,
+        journal=_Unkept(),
+        bounds=Bounds(limits, world.monotonic()),
+        listeners=Listeners(Bus()),
+    )
+    run.enter()
+    run.begin_iteration(0)
+    try:
+        with run.cancellation.scope:
+            return await when_it_waits(work(run), run.alarm.start)
+    except Stopped:
+        if run.cancellation.interrupted is not None:
+            raise run.cancellation.interrupted from None
+    finally:
+        run.alarm.stop()
+    raise run.bounds.timed_out()  # nobody else stops it
+
+
+class _Unkept:
+    """Takes facts and forgets them: see `core.journal.RunJournal`."""
+
+    durable = False
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        return 0
+
+    async def posts(self, stream: str) -> list[Post]:
+        return []
+
+    def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
+        return _nothing
+
+
+def _nothing() -> None:
+    pass

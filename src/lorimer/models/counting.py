@@ -1,0 +1,74 @@
+"""How many tokens a prompt has: asked of the provider, else estimated, with the error that is to be
+expected. How that is estimated: `estimate.py`; what is set aside for a call is a bound and no
+estimate: `reserving.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from lorimer.core.errors import APIError
+from lorimer.core.messages import Message, Request, ToolSpec, user_message
+from lorimer.core.model import CountsTokens, Model, ModelResolver
+from lorimer.core.record import record
+from lorimer.core.world import World
+from lorimer.models.estimate import Calibration, estimate
+from lorimer.models.registry import Models, targets_of
+from lorimer.world.real import RealWorld
+
+LOOK_UP_S: Final = 15.0
+"""Seconds that a provider has to count."""
+
+
+@record
+class TokenCount:
+    """Tokens of a prompt, `error` more or fewer."""
+
+    tokens: int
+    error: int
+    """0: the provider counted."""
+    why: str = ""
+    """Why it was not asked, or did not say."""
+
+
+async def count_tokens(
+    prompt: str | Sequence[Message],
+    *,
+    model: str | Model,
+    models: ModelResolver | None = None,
+    system: str = "",
+    tools: tuple[ToolSpec, ...] = (),
+    world: World | None = None,
+) -> TokenCount:
+    """Tokens of a prompt to the first model of a spec: by its provider, where it counts (free of
+    charge at Anthropic, Google and OpenAI), in LOOK_UP_S seconds; else estimated. `models` is
+    closed by the caller, and knows from earlier calls how far its estimates are off.
+
+    Raises ConfigError for a model that cannot be used. Nothing is journalled: in a run, call it
+    through `run.effect`.
+    """
+    own = models is None and isinstance(model, str)
+    resolver = Models() if own else models
+    try:
+        target = targets_of(model, resolver)[0]
+        messages = (user_message(prompt),) if isinstance(prompt, str) else prompt
+        request = Request(target.model.name, messages, system, tools, effort=target.effort)
+        why = "its provider does not count"
+        if isinstance(target.model, CountsTokens):
+            try:
+                async with asyncio.timeout(LOOK_UP_S):
+                    counted = await target.model.count_tokens(request, world=world or RealWorld())
+                return TokenCount(counted, 0)
+            except APIError as error:
+                why = str(error)
+            except TimeoutError:
+                why = f"its provider did not count within {LOOK_UP_S:g} s"
+        known = resolver.counts if isinstance(resolver, Models) else Calibration()
+        ratio, spread = known.of(target.place)
+        tokens = estimate(request) * ratio
+        return TokenCount(round(tokens), -int(-tokens * spread // 1), why)
+    finally:
+        if own and resolver is not None:
+            await resolver.aclose()

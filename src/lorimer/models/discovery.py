@@ -1,0 +1,166 @@
+"""Providers that nobody has registered: from the environment, and from installed packages.
+
+    LORIMER_PROVIDER_<NAME>=scheme://[token@]host[:port][/path]
+    entry points of the group `lorimer.providers`
+
+Both are looked at when a spec names a provider that is not registered, and only for that name: a
+broken one hurts nobody who does not use it. A token is never shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.model import Model
+from lorimer.models.credentials import CredentialBundle, Secret
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from lorimer.models.compatible import Compatible
+    from lorimer.models.registry import ProviderFactory
+
+PREFIX: Final = "LORIMER_PROVIDER_"
+GROUP: Final = "lorimer.providers"
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_PORTS: Final[Mapping[str, int]] = {
+    "vllm": 8000,
+    "ollama": 11434,
+    "lmstudio": 1234,
+    "llamacpp": 8080,
+}
+"""Where they listen for http:// unless told otherwise."""
+_PATHS: Final[Mapping[str, str]] = {"openrouter": "/api/v1"}
+
+
+def discover(name: str, bundle: CredentialBundle) -> Model | ProviderFactory | None:
+    """The provider of that name, from the environment, else from an installed package; None:
+    neither has one. Raises ConfigError `exec.api.no_client` for one that is broken."""
+    if not _NAME.fullmatch(name):
+        return None
+    return from_environment(name, bundle) or _from_package(name)
+
+
+def discoverable(bundle: CredentialBundle) -> tuple[str, ...]:
+    """The names that `discover` would find something under, sound or broken; sorted."""
+    named = [one.removeprefix(PREFIX).lower() for one in bundle.variables() if _is_ours(one)]
+    return tuple(sorted({*named, *[one.name.lower() for one in _installed()]}))
+
+
+def variable_of(name: str) -> str:
+    """The variable that describes a provider: in it `-` is `_`."""
+    return PREFIX + name.replace("-", "_").upper()
+
+
+def from_environment(name: str, bundle: CredentialBundle) -> Compatible | None:
+    """The server that LORIMER_PROVIDER_<NAME> describes; None: it is not set."""
+    variable = variable_of(name)
+    value = bundle.variable(variable)
+    return _server(name, variable, value) if value else None
+
+
+def _is_ours(variable: str) -> bool:
+    return variable.startswith(PREFIX) and len(variable) > len(PREFIX)
+
+
+def _server(name: str, variable: str, value: str) -> Compatible:
+    from lorimer.models.compatible import KINDS, PROFILES, Compatible
+
+    kinds = (*KINDS, "openai")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise _malformed(variable, "it is no URL") from None
+    secure, _, kind = parts.scheme.rpartition("+")
+    if kind in ("http", "https"):
+        secure, kind = kind, "custom"
+    if kind not in kinds or secure not in ("", "http", "https"):
+        raise _malformed(variable, f"the scheme is one of {', '.join(kinds)}, http, https")
+    if not parts.hostname or parts.query or parts.fragment:
+        raise _malformed(
+            variable, "there is no host" if not parts.hostname else "there is a ? or #"
+        )
+    secure = secure or ("http" if _is_loopback(parts.hostname) else "https")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if port is None and secure == "http":
+        port = _PORTS.get(kind)
+    path = parts.path.rstrip("/") or _PATHS.get(kind, "/v1")
+    base = PROFILES.get(kind, Compatible(name))
+    return replace(
+        base,
+        name=name,
+        base_url=f"{secure}://{host}{f':{port}' if port else ''}{path}",
+        key=Secret(_token(parts)),
+        key_env="",
+        url_env="",
+    )
+
+
+def _token(parts: SplitResult) -> str:
+    """All that stands before the last `@`: a token may hold a colon."""
+    return unquote(parts.netloc.rpartition("@")[0]).strip()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _malformed(variable: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"{variable} describes no provider: {why}",
+        code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+        hint=f"{variable}=scheme://[token@]host[:port][/path], e.g. vllm://gpu.example.com/v1",
+    )
+
+
+def _from_package(name: str) -> Model | ProviderFactory | None:
+    found = sorted([one for one in _installed() if one.name.lower() == name], key=_package)
+    if not found:
+        return None
+    if len(found) > 1:
+        raise ConfigError(
+            f"the provider {name!r} is offered by {' and by '.join(map(_package, found))}",
+            code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+            hint=f"Uninstall one of them, or register one yourself: models.register({name!r}, ...)",
+        )
+    try:
+        value = found[0].load()
+    except Exception as error:
+        raise _broken(name, found[0], f"{type(error).__name__}: {error}", error) from error
+    if not callable(value) and not (hasattr(value, "stream") and hasattr(value, "price")):
+        raise _broken(name, found[0], f"it is a {type(value).__name__}, no model and no factory")
+    return cast("Model | Callable[..., Model]", value)
+
+
+def _installed() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # takes a hundredth of a second
+
+    return entry_points(group=GROUP)
+
+
+def _package(entry: EntryPoint) -> str:
+    dist = entry.dist
+    return f"{dist.name} {dist.version}" if dist is not None else entry.value
+
+
+def _broken(name: str, entry: EntryPoint, why: str, cause: Exception | None = None) -> ConfigError:
+    return ConfigError(
+        f"the provider {name!r} of the package {_package(entry)} cannot be loaded: {why}",
+        code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+        hint="Update that package, or uninstall it.",
+        cause=cause,
+    )

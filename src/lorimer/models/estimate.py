@@ -1,0 +1,149 @@
+"""Tokens of a prompt without asking anybody: by kinds of text, put right by what providers counted.
+
+The shares below are rules of thumb for byte-pair tokenizers. What a target's provider counted of
+the prompts that it answered says how far they are off for it, and how much that varies.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from lorimer.core.history import DOCUMENT_TOKENS, IMAGE_TOKENS, History
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import (
+    Block,
+    DocumentBlock,
+    ImageBlock,
+    Request,
+    Response,
+    TextBlock,
+    ThinkingBlock,
+    ToolUse,
+)
+
+UNKNOWN: Final = 0.5
+"""The error, as a share, of a target of which nothing was counted yet."""
+MAX_TARGETS: Final = 256
+"""Of which a Calibration keeps count; then the one first seen is forgotten."""
+MAX_LEARNT: Final = 262_144
+"""Bytes of a conversation; longer ones teach nothing."""
+
+_FIRST: Final = 16
+_WEIGHT: Final = 1 / 16
+_LEAST: Final = 0.03
+_RATIOS: Final = (1 / 8, 8.0)
+_KINDS: Final = (
+    # base64, hashes, ids: few pairs of a tokenizer fit them
+    (re.compile(r"[A-Za-z0-9+/=_-]{40,}"), 0.75),
+    (re.compile(r"[0-9]+"), 0.5),
+    # Chinese, Japanese, Korean, and what is written as wide
+    (
+        re.compile(
+            "[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+        ),
+        1.1,
+    ),
+    (re.compile(r"[^\x00-\x7f]"), 0.6),
+    (re.compile(r"[^\w\s]"), 0.5),
+)
+"""Each with its tokens a character, in the order in which they are taken out of a text."""
+_REST: Final = 0.22
+"""Words and the spaces between them."""
+_MESSAGE: Final = 4
+"""Tokens round a message."""
+
+
+def estimate(request: Request) -> float:
+    """Tokens of the prompt, tools and system included. Reads all of it."""
+    tokens = _text(request.system)
+    for tool in request.tools:
+        tokens += _text(dumps(tool.to_json())) + _MESSAGE
+    if request.output is not None:
+        tokens += _text(dumps(request.output.schema))
+    for message in request.messages:
+        tokens += _MESSAGE + sum([_block(block) for block in message.content])
+    return tokens
+
+
+def _block(block: Block) -> float:
+    match block:
+        case TextBlock() | ThinkingBlock():
+            return _text(block.text)
+        case ToolUse():
+            return _text(block.name) + _text(block.raw or _json(block.input)) + _MESSAGE
+        case ImageBlock():
+            return IMAGE_TOKENS
+        case DocumentBlock():
+            return DOCUMENT_TOKENS + len(block.data) / 40
+        case _ if isinstance(block.content, str):
+            return _text(block.content) + _MESSAGE
+        case _:
+            return sum([_block(part) for part in block.content]) + _MESSAGE
+
+
+def _json(value: JSON) -> str:
+    try:
+        return dumps(value)
+    except (TypeError, ValueError):  # a NaN from somewhere: the call itself will say so
+        return str(value)
+
+
+def _text(text: str) -> float:
+    tokens = 0.0
+    for kind, share in _KINDS:
+        rest = kind.sub("", text)
+        tokens += (len(text) - len(rest)) * share
+        text = rest
+    return tokens + len(text) * _REST
+
+
+class _Known:
+    __slots__ = ("mean", "seen", "spread")
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.mean = 1.0
+        self.spread = UNKNOWN
+
+
+class Calibration:
+    """How far `estimate` is off, by target: a running mean of counted over estimated tokens, and
+    of how much that varies. Bounded; shared by all runs that use one `Models`."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, _Known] = {}
+
+    def of(self, place: str) -> tuple[float, float]:
+        """By what to multiply an estimate for a target (`Target.place`), and its error then, as a
+        share of it."""
+        known = self._targets.get(place)
+        if known is None or not known.seen:
+            return 1.0, UNKNOWN
+        return known.mean, max(_LEAST, 3 * known.spread)
+
+    def learn(self, place: str, request: Request, response: Response) -> None:
+        """Take in what a provider has counted. Looks at a target's first 16 answers, and then at
+        ever fewer: the 32nd, the 64th, ..."""
+        known = self._targets.get(place)
+        if known is None:
+            if len(self._targets) >= MAX_TARGETS:
+                del self._targets[next(iter(self._targets))]
+            known = self._targets[place] = _Known()
+        seen = known.seen = known.seen + 1
+        if seen > _FIRST and seen & (seen - 1):
+            return
+        messages, usage = request.messages, response.usage
+        counted = usage.total - usage.output_tokens
+        if isinstance(messages, History) and messages.size > MAX_LEARNT:
+            return
+        if counted and not response.extra.get("usage_estimated"):
+            ratio = counted / max(1.0, estimate(request))
+            self._take(known, min(max(ratio, _RATIOS[0]), _RATIOS[1]))
+
+    @staticmethod
+    def _take(known: _Known, ratio: float) -> None:
+        share = max(_WEIGHT, 1 / known.seen)
+        off = abs(ratio - known.mean) / known.mean if known.seen > 1 else UNKNOWN / 3
+        known.mean += (ratio - known.mean) * share
+        known.spread += (off - known.spread) * share

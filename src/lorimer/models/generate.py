@@ -1,0 +1,310 @@
+"""One typed answer of a model: `generate_as`, outside of any run or in the middle of one.
+
+A call is made by the attempt loop (`attempts.py`), with its retries, failover, clocks and costs; an
+answer that does not fit is told to the model once. How a type is asked for and read: `typed.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from typing import Final, Generic, TypeVar
+
+from pydantic import TypeAdapter
+
+from lorimer.core.context import RunContext, short_hash
+from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, PipelineError
+from lorimer.core.history import History
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.limits import Limits
+from lorimer.core.messages import (
+    Message,
+    Request,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+    Usage,
+)
+from lorimer.core.model import Model, ModelResolver, Target
+from lorimer.core.record import record
+from lorimer.core.state import PipelineState
+from lorimer.core.world import World
+from lorimer.models.alone import alone
+from lorimer.models.attempts import call
+from lorimer.models.backoff import Backoff
+from lorimer.models.caller import Caller
+from lorimer.models.health import Health
+from lorimer.models.registry import Models, targets_of
+from lorimer.models.typed import Form, Unfit
+from lorimer.models.typed_request import Asking
+from lorimer.world.real import RealWorld
+
+T = TypeVar("T")
+
+LIMITS: Final = Limits(timeout_s=300.0, max_cost_usd=5.0, allow_unpriced=True)
+"""Of a call that is not part of a run."""
+
+
+@record
+class Partial:
+    """The beginning of an answer, as plain data. Nothing of it is checked, what is there may still
+    grow, and after a failed attempt it begins anew."""
+
+    data: JSON
+
+
+async def generate_as(
+    wanted: type[T] | TypeAdapter[T],
+    prompt: str | Sequence[Message],
+    *,
+    model: str | Model,
+    models: ModelResolver | None = None,
+    run: RunContext | None = None,
+    system: str = "",
+    max_tokens: int = 8192,
+    temperature: float | None = None,
+    limits: Limits | None = None,
+    world: World | None = None,
+) -> T:
+    """Ask a model for a value of a type: a BaseModel, a dataclass, a TypedDict (before Python 3.12
+    that of typing_extensions), a list or a plain type, or the TypeAdapter of anything else
+    (`TypeAdapter(Cat | Dog)`). Every field is asked for, also one with a default: make it
+    `X | None` if it may be unknown.
+
+    model: a spec, a chain `a,b`, or a Model. models: who finds it, closed by the caller; default:
+        the vendors' keys in the environment. The schema goes natively to models that are held to
+        one, else as a forced tool, else in words.
+    max_tokens: of one answer. system, temperature: as in Request.
+    limits: of a call of its own, its repair and its retries; default: 300 s and 5 USD, of which a
+        model of unknown price counts as free. Not with `run`, whose limits hold.
+    run: the run that this is a part of (`state.run`, in a tool `context.run`). Then every attempt
+        is journalled as an effect of the kind `generate`, with its answer, usage and cost: it
+        counts in the run's spend (not in max_turns), and a resumed run that asks for the same does
+        not ask the model again. Without one nothing is journalled; Models' sinks are told of each
+        attempt either way.
+
+    Raises APIError: of the attempts; `exec.api.output_invalid` when the answer was cut off at
+    max_tokens, or does not fit, and the repaired one neither; `exec.api.refused`. LimitError;
+    ConfigError for a type or a model that cannot be used.
+    """
+    asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
+    return await _generate(asking, model, models, run, limits, world)
+
+
+def generate_as_sync(
+    wanted: type[T] | TypeAdapter[T],
+    prompt: str | Sequence[Message],
+    *,
+    model: str | Model,
+    models: ModelResolver | None = None,
+    system: str = "",
+    max_tokens: int = 8192,
+    temperature: float | None = None,
+    limits: Limits | None = None,
+    world: World | None = None,
+) -> T:
+    """`generate_as` for programs without an event loop. Raises PipelineError inside of one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise PipelineError(
+            "generate_as_sync was called where an event loop is running, as in a notebook.",
+            code=ExecutorErrorCode.EXEC_RUN_BUSY,
+            hint="Use: value = await generate_as(...)",
+        )
+    asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
+
+    async def main() -> T:
+        try:
+            return await _generate(asking, model, models, None, limits, world)
+        finally:
+            if models is not None:  # its connections end with this loop
+                await models.aclose()
+
+    return asyncio.run(main())
+
+
+async def generate_as_stream(
+    wanted: type[T] | TypeAdapter[T],
+    prompt: str | Sequence[Message],
+    *,
+    model: str | Model,
+    models: ModelResolver | None = None,
+    system: str = "",
+    max_tokens: int = 8192,
+    temperature: float | None = None,
+    limits: Limits | None = None,
+    world: World | None = None,
+) -> AsyncGenerator[Partial | T, None]:
+    """`generate_as` that shows what there is: a Partial each time that there is more, then the
+    value, last. A slow reader misses some, not the last one. Leaving the loop early ends the call
+    and its spending; close the generator then (`contextlib.aclosing`)."""
+    asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
+    shown = asking.hearer = _Shown(asking.form)
+    task = asyncio.create_task(_generate(asking, model, models, None, limits, world))
+    task.add_done_callback(shown.over)
+    try:
+        while await shown.more():
+            data = shown.data()
+            if data is not None:
+                yield Partial(data)
+        yield await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+
+
+class _Shown(Generic[T]):
+    """The pieces of an answer, on their way to a reader."""
+
+    def __init__(self, form: Form[T]) -> None:
+        self._form = form
+        self._parts: list[str] = []
+        self._size = self._read = 0
+        self._last: JSON = None
+        self._news = asyncio.Event()
+        self._over = False
+
+    def piece(self, item: TextDelta | ThinkingDelta | ToolInputDelta) -> int:
+        if isinstance(item, ThinkingDelta):
+            return 0
+        text = item.text if isinstance(item, TextDelta) else item.partial_json
+        self._parts.append(text)
+        self._size += len(text)
+        # parsed anew each time: a long answer only when it has grown by a 64th
+        if self._size >= self._read + max(1, self._read // 64):
+            self._news.set()
+        return len(text)
+
+    def restart(self) -> None:
+        self._parts.clear()
+        self._size = self._read = 0
+
+    def over(self, task: asyncio.Task[T]) -> None:
+        self._over = True
+        self._news.set()
+
+    async def more(self) -> bool:
+        """Wait for more; False: there is none."""
+        await self._news.wait()
+        self._news.clear()
+        return not self._over
+
+    def data(self) -> JSON:
+        """What there is now; None: nothing, or nothing new."""
+        self._read = self._size
+        data = self._form.partial("".join(self._parts))
+        if data == self._last:
+            return None
+        self._last = data
+        return data
+
+
+async def _apart(work: Coroutine[None, None, T], run: RunContext) -> T:
+    """Do it in a task of its own, which ends before this does: clocks cancel the task that waits
+    for a model, and a tool's is the run's."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.cancel()
+        with run.cancellation.undisturbed():  # what it has cost by now is still noted
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:
+                    continue
+        raise
+    finally:
+        if task.done() and not task.cancelled():
+            task.exception()  # seen, also where the cancellation goes on in its place
+
+
+async def _generate(
+    asking: Asking[T],
+    model: str | Model,
+    models: ModelResolver | None,
+    run: RunContext | None,
+    limits: Limits | None,
+    world: World | None,
+) -> T:
+    if run is not None and (limits is not None or world is not None):
+        raise ConfigError("generate_as: the limits and the world of a run are the run's")
+    own = models is None and isinstance(model, str)
+    resolver = Models() if own else models
+    try:
+        targets = targets_of(model, resolver)
+        shared = resolver if isinstance(resolver, Models) else None
+
+        async def ask(run: RunContext) -> T:
+            return await _ask(asking, targets, shared, run)
+
+        if run is not None:
+            return await _apart(ask(run), run)
+        return await alone(ask, limits or LIMITS, world or RealWorld())
+    finally:
+        if own and resolver is not None:
+            await resolver.aclose()
+
+
+async def _ask(
+    asking: Asking[T], targets: Sequence[Target], models: Models | None, run: RunContext
+) -> T:
+    """Ask once, and once more with what is wrong with the answer."""
+    health = Health() if models is None else models.health
+    sinks = None if models is None else models.sinks
+    counts = None if models is None else models.counts
+    request = asking.request(targets)
+    response = None
+    fault = ""
+    for _ in range(2):
+        if response is not None:
+            request.messages = History([*request.messages, *asking.told(response, fault)])
+        settings = _settings(request, targets)
+        name = short_hash(settings + History(request.messages).digest)
+        caller = Caller(
+            targets,
+            Backoff(),
+            _price,
+            settings,
+            health=health,
+            after_release="restart",
+            sinks=sinks,
+            counts=counts,
+            aside=f"{name}.{run.nth(name)}.",
+            hearer=asking.hearer,
+        )
+        state = PipelineState(run, History(request.messages), None)
+        response, _ = await call(caller, request, state)
+        try:
+            return asking.read(response)
+        except Unfit as unfit:
+            fault = str(unfit)
+            asking.hearer.restart()
+    raise APIError(
+        f"The answer of {(response and response.model) or request.model!r} is no "
+        f"{asking.form.name}, nor is the corrected one: {fault}.",
+        code=ExecutorErrorCode.EXEC_API_OUTPUT_INVALID,
+        hint="Say more in the prompt about what is wanted, or use a stronger model.",
+    )
+
+
+def _settings(request: Request, targets: Sequence[Target]) -> bytes:
+    """All but the messages that tells one request from another."""
+    output = request.output
+    said: JSON = [
+        [target.spec for target in targets],
+        request.system,
+        [tool.to_json() for tool in request.tools],
+        None if output is None else output.schema,
+        request.max_tokens,
+        request.temperature,
+    ]
+    return canonical(said)
+
+
+def _price(usage: Usage, name: str, model: Model) -> int | None:
+    return model.price(usage, model=name)

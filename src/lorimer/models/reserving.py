@@ -1,0 +1,92 @@
+"""How much is set aside before a model call is made, so that a cost limit is never passed.
+
+An upper bound, not a guess: no tokenizer in use makes more tokens than there are bytes. What the
+provider has counted of the same conversation before is taken as counted; what is new since then, at
+a token a byte. How many tokens a prompt probably has: `counting.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.history import PromptCount
+from lorimer.core.jsonable import fingerprint
+from lorimer.core.messages import NO_MARKS, Request, Response, Usage, canonical_message
+from lorimer.core.model import Target
+from lorimer.core.state import PipelineState
+from lorimer.models.caller import Caller
+
+FRAME: Final = 64
+"""Tokens that a provider puts round a prompt."""
+TOOL_FRAME: Final = 1_000
+"""Tokens with which a provider tells a model how to call tools: 290 to 804 at Anthropic, by its
+page on tool use."""
+
+
+def reservation(caller: Caller, target: Target, request: Request, state: PipelineState) -> int:
+    """The most that a call can cost, in nano-dollars; 0 without a cost limit.
+
+    The prompt as written to a cache, if that may happen and costs more; the answer as the most it
+    may be. Raises APIError `exec.api.unpriced` under a cost limit.
+    """
+    limits = state.run.bounds.limits
+    if limits.max_cost_usd is None:
+        return 0
+    prompt = prompt_bound(request, state)
+    answer = request.max_tokens + (request.thinking_tokens or 0)
+    price = caller.price(
+        Usage(input_tokens=prompt, output_tokens=answer), request.model, target.model
+    )
+    if price is not None and request.cache is not NO_MARKS:
+        written = Usage(cache_creation_input_tokens=prompt, output_tokens=answer)
+        price = max(price, caller.price(written, request.model, target.model) or 0)
+    if price is None and not limits.allow_unpriced:
+        raise APIError(
+            f"The price of {request.model!r} is not known, and this run has a cost limit.",
+            code=ExecutorErrorCode.EXEC_API_UNPRICED,
+            hint="Give its price, or set limits.allow_unpriced, or drop max_cost_usd.",
+        )
+    return price or 0
+
+
+def prompt_bound(request: Request, state: PipelineState) -> int:
+    """Tokens of the prompt at most. Media, which are not counted by their bytes, by what
+    `core/history.py` takes them to cost at most."""
+    known = _counted(request, state)
+    if known is None:
+        bound = FRAME + state.context_size
+    else:
+        bound = known.tokens + state.messages.size_from(known.length)
+    for message in request.messages[len(state.context) :]:  # what an answer is continued with
+        bound += len(canonical_message(message))
+    if request.system and (known is None or known.system != request.system):
+        bound += len(request.system.encode("utf-8", "surrogatepass"))
+    if request.tools and (known is None or known.tools != request.tools):
+        bound += TOOL_FRAME + sum([tool.size for tool in request.tools])
+    if request.output is not None and known is None:
+        bound += FRAME + len(fingerprint(request.output.schema))
+    return bound
+
+
+def note(request: Request, response: Response, state: PipelineState) -> None:
+    """Keep what the provider has counted, for the next call of this conversation."""
+    usage = response.usage
+    tokens = usage.total - usage.output_tokens
+    history = state.messages
+    if state.context is not history or not tokens or response.extra.get("usage_estimated"):
+        return
+    length = len(request.messages)
+    if length == len(history):  # an answer that was continued had others at its end
+        history.counted = PromptCount(
+            length, history.digest, tokens, request.model, request.system, request.tools
+        )
+
+
+def _counted(request: Request, state: PipelineState) -> PromptCount | None:
+    """What is known of the beginning of this prompt."""
+    history = state.messages
+    known = history.counted
+    if known is None or state.context is not history or known.model != request.model:
+        return None
+    return known if history.begins_with(known) else None

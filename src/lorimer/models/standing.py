@@ -1,0 +1,99 @@
+"""What is known of providers and models without asking them: for tables, checks and hints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.messages import Usage
+from lorimer.core.model import Capabilities
+from lorimer.models.compatible import PROFILES, Compatible
+from lorimer.models.credentials import VARIABLES, redact_url
+from lorimer.models.redirected import Redirected
+from lorimer.models.registry import PROVIDERS, Models
+from lorimer.models.spec import ModelSpec
+
+_SAMPLE: Final = 1000
+"""Tokens: few enough to be in the first tier of any price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How things stand with a provider."""
+
+    provider: str
+    ready: bool
+    """Nothing is missing that can be told from here: key, address, SDK, package."""
+    variable: str = ""
+    """The variable that its key is in; "": it has none."""
+    base_url: str = ""
+    """Without user name and password; "": the vendor's own."""
+    why: str = ""
+    """What is missing, if it is not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one model. Dollars per million tokens."""
+
+    spec: str
+    standing: Standing
+    input_price: float | None
+    """None: not known, as `output_price`."""
+    output_price: float | None
+    window: int | None
+    """Tokens; None: not known."""
+    capabilities: Capabilities | None
+    """None: the provider is not ready."""
+
+
+def standing(models: Models, name: str) -> Standing:
+    """Does not import an SDK, ask anything, or raise for what is broken: it tells."""
+    bundle = models.context.credentials
+    variable = VARIABLES.get(name, ("", ""))[0]
+    try:
+        provider = models.find(name)
+        if isinstance(provider, str) and provider == PROVIDERS.get(name):
+            provider = PROFILES.get(name)
+            if provider is None:
+                known = bundle.require(name) if name in VARIABLES else None
+                return Standing(name, True, variable, redact_url(known.base_url if known else ""))
+        if isinstance(provider, Compatible | Redirected):
+            variable = provider.variable
+            known = provider.reach(bundle)
+            if isinstance(provider, Redirected) and not known.api_key:
+                known = bundle.require(name)
+            return Standing(name, True, variable, redact_url(known.base_url))
+        models.get(name)
+    except ConfigError as error:
+        return Standing(name, False, variable, "", str(error))
+    return Standing(name, True)
+
+
+def facts(models: Models, spec: str) -> Facts:
+    """What is known of the model of one spec. Raises ConfigError when it names none."""
+    parsed = models.parse(spec)
+    held = standing(models, parsed.provider)
+    prices, windows = models.context.prices, models.context.windows
+    base_url = held.base_url
+
+    def dollars(usage: Usage) -> float | None:
+        nano = prices.nano(parsed.provider, parsed.model, usage, base_url=base_url)
+        return None if nano is None else nano / 1e9 * (1_000_000 / _SAMPLE)
+
+    return Facts(
+        spec,
+        held,
+        dollars(Usage(input_tokens=_SAMPLE)),
+        dollars(Usage(output_tokens=_SAMPLE)),
+        windows.tokens(parsed.provider, parsed.model, base_url=base_url),
+        _capabilities(models, parsed) if held.ready else None,
+    )
+
+
+def _capabilities(models: Models, spec: ModelSpec) -> Capabilities | None:
+    provider = models.find(spec.provider)
+    profile = PROFILES.get(spec.provider) if isinstance(provider, str) else provider
+    assumed = profile.capabilities if isinstance(profile, Compatible) else Capabilities()
+    return models.able(spec, assumed)

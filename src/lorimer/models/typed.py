@@ -1,0 +1,229 @@
+"""A type as a model is asked for it, and its answer as that type. Who asks: `generate.py`.
+
+The schema is written so that every wire can hold a model to it: no references, all properties
+required and no others. What only some wires take (bounds, patterns, formats, defaults) is said in
+the descriptions; pydantic holds the answer to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, Generic, TypeVar, cast
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.models.wires.strict import closed
+
+T = TypeVar("T")
+
+MAX_NODES: Final = 2_000
+"""Parts of a schema, references written out."""
+MAX_FAULTS: Final = 20
+"""Of an answer, that a model is told of."""
+
+_MAX_FAULT: Final = 300
+_FENCE: Final = re.compile(r"```[\w-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+_NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]+")
+_WORDLESS: Final = frozenset(
+    [
+        *("$defs", "title", "discriminator", "additionalProperties", "required", "description"),
+        *("anyOf", "oneOf", "const", "properties"),
+    ]
+)
+"""Keywords that are said in another way, or not at all."""
+_KINDS: Final[Mapping[type, str]] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+}
+
+
+class Unfit(ValueError):
+    """The answer is not of the type; says why, in words for the model."""
+
+
+class Form(Generic[T]):
+    """One type: its schema, and how an answer is read."""
+
+    __slots__ = ("_adapter", "closed", "name", "schema", "wrapped")
+
+    def __init__(self, wanted: type[T] | TypeAdapter[T]) -> None:
+        """Raises ConfigError for a type that has no JSON schema, or refers to itself."""
+        self.name = _name(wanted)
+        """For the model: letters, digits, `_` and `-`; at most 64."""
+        try:
+            self._adapter: TypeAdapter[T] = (
+                wanted if isinstance(wanted, TypeAdapter) else TypeAdapter(wanted)
+            )
+            raw = self._adapter.json_schema()
+        except PydanticUserError as error:
+            raise ConfigError(
+                f"the type {self.name} cannot be asked for: {error.message}",
+                hint="Use a BaseModel, a dataclass, a TypedDict, or a list of plain types.",
+            ) from None
+        root = _Writer(raw, self.name).root()
+        self.wrapped = root.get("type") != "object"
+        """The answer is an object whose one field `value` holds it: what is no object itself."""
+        self.schema: Mapping[str, JSON] = _object({"value": root}) if self.wrapped else root
+        self.closed = closed(self.schema)
+        """A provider can hold a model to it word by word."""
+
+    @property
+    def instruction(self) -> str:
+        """The schema in words, for a model that is not held to it."""
+        return (
+            "Answer with one JSON object and nothing else: no words round it, no code fence. It "
+            f"has to fit this JSON Schema:\n{dumps(self.schema)}"
+        )
+
+    def read(self, text: str) -> T:
+        """The value in an answer's text. Raises Unfit."""
+        body = _json_in(text)
+        if self.wrapped:
+            whole: object = from_json(body)
+            if not isinstance(whole, dict) or "value" not in whole:
+                raise Unfit('it is not an object with the field "value"')
+            body = to_json(cast("dict[str, JSON]", whole)["value"])
+        try:
+            return self._adapter.validate_json(body)
+        except ValidationError as error:
+            raise Unfit("; ".join(_faults(error, "value" if self.wrapped else ""))) from None
+
+    def partial(self, text: str) -> JSON:
+        """What there is of the value in the beginning of an answer, as plain data; None: nothing
+        yet. Nothing of it is checked."""
+        start = text.find("{")
+        if start < 0:
+            return None
+        try:
+            data: JSON = from_json(text[start:].rstrip("`\n "), allow_partial="trailing-strings")
+        except ValueError:
+            return None
+        if not isinstance(data, dict):
+            return None
+        return data.get("value") if self.wrapped else data
+
+
+def _name(wanted: object) -> str:
+    if isinstance(wanted, TypeAdapter):
+        return "Answer"
+    text = wanted.__name__ if isinstance(wanted, type) else str(wanted)
+    return _NOT_IN_NAME.sub("_", text).strip("_")[:64] or "Answer"
+
+
+def _object(properties: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+class _Writer:
+    """Writes one schema anew."""
+
+    def __init__(self, raw: Mapping[str, JSON], name: str) -> None:
+        self._raw = raw
+        self._name = name
+        definitions = raw.get("$defs")
+        self._definitions: Mapping[str, JSON] = (
+            definitions if isinstance(definitions, Mapping) else {}
+        )
+        self._within: list[str] = []
+        self._nodes = 0
+
+    def root(self) -> dict[str, JSON]:
+        return self._write(self._raw)
+
+    def _write(self, node: JSON) -> dict[str, JSON]:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise ConfigError(f"the schema of {self._name} has more than {MAX_NODES} parts")
+        if not isinstance(node, Mapping):
+            return {}  # true: anything
+        reference = node.get("$ref")
+        if isinstance(reference, str):
+            return self._written_out(reference, node)
+        choices = node.get("anyOf", node.get("oneOf"))
+        out: dict[str, JSON] = {}
+        if isinstance(choices, list):
+            out["anyOf"] = [self._write(choice) for choice in choices]
+        elif "properties" in node:
+            out = self._fields(node)
+        elif isinstance(node.get("additionalProperties"), Mapping):
+            out = {
+                "type": "object",
+                "additionalProperties": self._write(node["additionalProperties"]),
+            }
+        elif "const" in node:
+            value = node["const"]
+            out = {"enum": [value], "type": node.get("type", _KINDS.get(type(value), "null"))}
+        words = [str(node["description"])] if node.get("description") else []
+        for keyword, value in node.items():
+            if keyword in ("type", "enum"):
+                out.setdefault(keyword, value)
+            elif keyword == "items":
+                out["items"] = self._write(value)
+            elif keyword == "prefixItems" and isinstance(value, list):
+                out["prefixItems"] = [self._write(item) for item in value]
+            elif keyword not in _WORDLESS:
+                words.append(f"{keyword}: {value if isinstance(value, str) else dumps(value)}")
+        if words:
+            out["description"] = "; ".join(words)
+        return out
+
+    def _fields(self, node: Mapping[str, JSON]) -> dict[str, JSON]:
+        properties = node["properties"]
+        assert isinstance(properties, Mapping)
+        return _object({name: self._write(field) for name, field in properties.items()})
+
+    def _written_out(self, reference: str, node: Mapping[str, JSON]) -> dict[str, JSON]:
+        name = reference.removeprefix("#/$defs/")
+        if name in self._within:
+            raise ConfigError(
+                f"the type {self._name} cannot be asked for: {name} refers to itself",
+                hint="Ask for a flat form, such as a list of nodes that name their parents.",
+            )
+        self._within.append(name)
+        out = self._write(self._definitions.get(name))
+        self._within.pop()
+        beside = {key: value for key, value in node.items() if key != "$ref"}
+        if beside:
+            words = [str(out.pop("description", "")), str(self._write(beside).get("description"))]
+            out["description"] = "; ".join([word for word in words if word and word != "None"])
+        return out
+
+
+def _json_in(text: str) -> str:
+    """The JSON in a text: all of it, what is fenced, or from the first brace to the last one.
+    Raises Unfit."""
+    first: ValueError | None = None
+    for body in _candidates(text):
+        try:
+            from_json(body)
+        except ValueError as error:
+            first = first or error
+        else:
+            return body
+    raise Unfit(f"it is not JSON: {first}" if text.strip() else "it is empty")
+
+
+def _candidates(text: str) -> Iterator[str]:
+    yield text.strip()
+    for match in _FENCE.finditer(text):
+        yield match[1].strip()
+    start, end = text.find("{"), text.rfind("}")
+    if 0 <= start < end:
+        yield text[start : end + 1]
+
+
+def _faults(error: ValidationError, root: str) -> Iterator[str]:
+    for fault in error.errors(include_url=False, include_context=False)[:MAX_FAULTS]:
+        path = ".".join(map(str, [*([root] if root else []), *fault["loc"]])) or "the whole"
+        yield f"{path}: {fault['msg']}"[:_MAX_FAULT]

@@ -1,0 +1,42 @@
+"""How much fits into one prompt: overrides first, then the data of genai-prices.
+
+What a window is used for, others decide: compaction, `lorimer models ls`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from lorimer.core.errors import ConfigError
+from lorimer.models.pricing import lookup
+
+
+class Windows:
+    """Context windows in tokens.
+
+    `overrides` is keyed as those of `Prices`: `provider:model`, the model alone, `provider:*`.
+    Raises ConfigError for a window that is no positive number.
+    """
+
+    def __init__(self, overrides: Mapping[str, int] | None = None) -> None:
+        for name, tokens in (overrides or {}).items():
+            if tokens <= 0:
+                raise ConfigError(f"the context window of {name!r} is a number of tokens: {tokens}")
+        self._overrides: Mapping[str, int] = MappingProxyType(dict(overrides or {}))
+        self._found: dict[tuple[str, str, str], int | None] = {}
+
+    def tokens(self, provider: str, model: str, *, base_url: str = "") -> int | None:
+        """The window of a model; None: not known. A server of one's own may be set to less than
+        its model could: say so in an override."""
+        key = (provider, model, base_url)
+        if key not in self._found:
+            self._found[key] = self._find(provider, model, base_url)
+        return self._found[key]
+
+    def _find(self, provider: str, model: str, base_url: str) -> int | None:
+        for key in (f"{provider}:{model}", model, f"{provider}:*"):
+            if key in self._overrides:
+                return self._overrides[key]
+        info = lookup(provider, model, base_url)
+        return None if info is None else info.context_window

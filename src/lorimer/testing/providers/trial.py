@@ -1,0 +1,336 @@
+"""What the cases of the kit share: a model, a server that plays turns, and what came of asking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol, TypeVar
+
+import httpx2
+
+from lorimer.core.alarm import Alarm
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.limits import Limits
+from lorimer.core.messages import (
+    Delta,
+    Request,
+    Response,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolInputDelta,
+    ToolSpec,
+    UsageDelta,
+    user_message,
+)
+from lorimer.core.model import Model
+from lorimer.core.world import World
+from lorimer.models.clocks import Clocks
+from lorimer.testing.fake_server import Script
+from lorimer.testing.fake_turn import FakeUsage, SeenRequest, ToolCall, Turn, joined
+from lorimer.testing.providers.transport import Played, Recorded, Recording, Reply
+from lorimer.testing.simulation import SimulatedWorld, simulate
+from lorimer.world.real import RealWorld
+
+T = TypeVar("T")
+
+KEY: Final = "sk-not-to-be-shown-4711"
+CODE: Final = ExecutorErrorCode
+STREAM: Final = "streamed"
+TOOLS: Final = (
+    ToolSpec("read", "Read.", {"type": "object", "properties": {"p": {"type": "string"}}}),
+    ToolSpec("ls", "List.", {"type": "object"}),
+)
+TURN: Final = Turn(
+    text=("One 🦄, ", "zwölf."),
+    thinking=("Let me ", "think."),
+    tool_calls=(ToolCall("c1", "read", {"p": "ü/a"}), ToolCall("c2", "ls")),
+    usage=FakeUsage(20, 9, cache_read=4, cache_write=2),
+)
+"""An answer with everything in it."""
+
+
+class LLMServer(Protocol):
+    """What the kit needs of a fake provider; `FakeLLMServer` has it."""
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        ...
+
+    @property
+    def requests(self) -> Sequence[SeenRequest]:
+        """Every request, refused ones included."""
+        ...
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that neither side has closed."""
+        ...
+
+    def __enter__(self) -> LLMServer: ...
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None: ...
+
+
+@dataclass
+class Heard:
+    """What one call gave."""
+
+    items: list[Delta | Response] = field(default_factory=list[Delta | Response])
+    error: APIError | None = None
+    asked: tuple[SeenRequest, ...] = ()
+    """What the server was asked, if there was one."""
+
+    @property
+    def answer(self) -> Response:
+        """The one response, which has to be the last item."""
+        assert self.error is None, f"the call failed: {self.error!r}"
+        assert self.items, "the stream gave nothing and raised nothing"
+        last = self.items[-1]
+        assert isinstance(last, Response), f"the last item is no Response: {last!r}"
+        assert sum(isinstance(item, Response) for item in self.items) == 1
+        return last
+
+    @property
+    def failure(self) -> APIError:
+        """The error there has to be, and no answer with it."""
+        assert self.error is not None, f"the call did not fail: {self.items!r:.500}"
+        assert not [item for item in self.items if isinstance(item, Response)]
+        return self.error
+
+    @property
+    def sent(self) -> str:
+        """The bodies of its requests, as text."""
+        return dumps([request.body for request in self.asked])
+
+    @property
+    def text(self) -> str:
+        """All text deltas."""
+        return "".join([item.text for item in self.items if isinstance(item, TextDelta)])
+
+    @property
+    def thinking(self) -> str:
+        """All thinking deltas."""
+        return "".join([item.text for item in self.items if isinstance(item, ThinkingDelta)])
+
+    @property
+    def inputs(self) -> list[ToolInputDelta]:
+        """The deltas of arguments."""
+        return [item for item in self.items if isinstance(item, ToolInputDelta)]
+
+    @property
+    def usages(self) -> list[UsageDelta]:
+        """The counts on the way."""
+        return [item for item in self.items if isinstance(item, UsageDelta)]
+
+    def arguments(self, index: int) -> str:
+        """The JSON text of call number `index`, as it came."""
+        return "".join([item.partial_json for item in self.inputs if item.index == index])
+
+
+class _World(RealWorld):
+    """Closes its clients itself; what comes over them may be written down."""
+
+    __slots__ = ("clients", "transport")
+
+    def __init__(self, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        super().__init__()
+        self.transport = transport
+        self.clients: list[httpx2.AsyncClient] = []
+
+    def http(self) -> httpx2.AsyncClient:
+        """A client of the kit's own transport."""
+        transport = self.transport or Recorded(Recording())
+        client = httpx2.AsyncClient(transport=transport, timeout=None, trust_env=False)
+        self.clients.append(client)
+        return client
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        for client in self.clients:
+            await client.aclose()
+
+
+async def hear(stream: AsyncIterator[Delta | Response]) -> Heard:
+    """One call, drained; an APIError is caught."""
+    heard = Heard()
+    try:
+        async for item in stream:
+            heard.items.append(item)  # what came before an error counts
+    except APIError as error:
+        heard.error = error
+    return heard
+
+
+async def timed(
+    stream: AsyncIterator[Delta | Response], limits: Limits, *, streamed: bool = True
+) -> AsyncGenerator[Delta | Response, None]:
+    """The stream under the clocks of a run; closing it early closes both."""
+    alarm = Alarm(1e9, lambda: None)
+    alarm.start()
+    clocks = Clocks(alarm, limits, streamed=streamed)
+    try:
+        while (item := await clocks.next(stream)) is not None:
+            yield item
+    finally:
+        clocks.close()
+        alarm.stop()
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+async def closed(stream: AsyncIterator[Delta | Response]) -> None:
+    """Leave a stream early."""
+    assert isinstance(stream, AsyncGenerator), "a stream is an async generator: it can be closed"
+    await stream.aclose()
+
+
+class Trial:
+    """One subject, in one case."""
+
+    def __init__(
+        self,
+        model: Callable[[str, str], Model],
+        serve: Callable[[Script], AbstractContextManager[LLMServer]],
+        api: str,
+    ) -> None:
+        self._model = model
+        self.serve = serve
+        self._api = api
+
+    def model(self, url: str = "http://provider.test") -> Model:
+        """A new Model that asks there."""
+        return self._model(url, KEY)
+
+    def request(self, form: str = STREAM, text: str = "hi", **fields: Any) -> Request:
+        """A small request; `form` is one of STREAMED."""
+        fields.setdefault("messages", [user_message(text)])
+        name = self.model().name
+        return Request(name, api=self._api, stream=form == STREAM, **fields)
+
+    def thoughtful(self, form: str = STREAM, **fields: Any) -> Request:
+        """With tools and room for thinking."""
+        return self.request(form, tools=TOOLS, thinking_tokens=2000, **fields)
+
+    def over_wire(self, script: Script, go: Callable[[Model, World, LLMServer], Awaitable[T]]) -> T:
+        """Let `go` ask a server on a port of this machine; all is closed afterwards."""
+
+        async def main(server: LLMServer) -> T:
+            world = _World()
+            try:
+                return await go(self.model(server.url), world, server)
+            finally:
+                await world.aclose()
+
+        with self.serve(script) as server:
+            return asyncio.run(main(server))
+
+    def ask(self, turn: Turn = TURN, request: Request | None = None) -> Heard:
+        """One call over the wire."""
+        asked = request or self.thoughtful()
+
+        async def go(model: Model, world: World, server: LLMServer) -> Heard:
+            heard = await hear(model.stream(asked, world=world))
+            return replace(heard, asked=tuple(server.requests))
+
+        return self.over_wire([turn], go)
+
+    def recorded(self, turn: Turn = TURN, request: Request | None = None) -> Reply:
+        """What the server says for a turn, as bytes in one chunk."""
+        asked, recording = request or self.thoughtful(), Recording()
+
+        async def main(server: LLMServer) -> None:
+            world = _World(Recorded(recording))
+            try:
+                await hear(self.model(server.url).stream(asked, world=world))
+            finally:
+                await world.aclose()
+
+        with self.serve([turn]) as server:
+            asyncio.run(main(server))
+        assert recording.body, "nothing was recorded: does the model take its clients from world?"
+        kept = ("content-type",)
+        headers = {name: recording.headers[name] for name in kept if name in recording.headers}
+        return Reply([bytes(recording.body)], 200, headers)
+
+    def play(self, *replies: Reply | Exception, request: Request | None = None) -> list[Heard]:
+        """One call for each reply, without a network. Every response is closed afterwards."""
+        asked = request or self.thoughtful()
+        world = _World()
+        played = Played(*replies, world=world)
+        world.transport = played
+
+        async def main() -> list[Heard]:
+            model, out = self.model(), list[Heard]()
+            for reply in replies:
+                before, closed_before = len(played.requests), played.closed
+                out.append(await hear(model.stream(asked, world=world)))
+                assert len(played.requests) == before + 1, "it asked more than once"
+                opened = not isinstance(reply, Exception)
+                assert played.closed == closed_before + opened, "a response was not closed"
+            await world.aclose()
+            return out
+
+        return asyncio.run(main())
+
+    def simulated(
+        self, reply: Reply, go: Callable[[Model, SimulatedWorld, Played], Awaitable[T]]
+    ) -> T:
+        """Let `go` ask in virtual time, in which every call gets the same reply."""
+        late = _Late()
+
+        async def main(world: SimulatedWorld) -> T:
+            late.inner = played = Played(reply, world=world)
+            return await go(self.model(), world, played)
+
+        return simulate(main, transport=late)
+
+
+class _Late(httpx2.AsyncBaseTransport):
+    """A transport that needs the world which it is given to."""
+
+    inner: Played | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        assert self.inner is not None
+        return await self.inner.handle_async_request(request)
+
+
+def whole(reply: Reply) -> bytes:
+    """The one chunk of a recorded reply."""
+    (chunk,) = reply.chunks
+    assert isinstance(chunk, bytes)
+    return chunk
+
+
+def same(answer: Response, other: Response) -> bool:
+    """The same in everything that the model said and was billed."""
+    return (answer.content, answer.stop, answer.usage) == (other.content, other.stop, other.usage)
+
+
+def says(answer: Response, turn: Turn) -> None:
+    """The answer is what the turn says."""
+    thoughts = [block for block in answer.content if isinstance(block, ThinkingBlock)]
+    assert "".join([block.text for block in thoughts]) == joined(turn.thinking)
+    assert answer.text == joined(turn.text)
+    calls = [(call.id, call.name, call.input, call.raw) for call in answer.tool_calls]
+    assert calls == [(call.id, call.name, call.input, "") for call in turn.tool_calls]
+
+
+def begins(heard: Heard, turn: Turn = TURN) -> None:
+    """What was released is a beginning of the turn, once."""
+    assert joined(turn.text).startswith(heard.text)
+    assert joined(turn.thinking).startswith(heard.thinking)
+    for index, call in enumerate(turn.tool_calls):
+        assert call.arguments.startswith(heard.arguments(index))
+
+
+def dropped(answer: Response) -> list[JSON]:
+    """The fields that were not sent, by the answer's own account."""
+    named = answer.extra.get("dropped", [])
+    assert isinstance(named, list), "extra['dropped'] is a list of names"
+    return named

@@ -1,0 +1,55 @@
+"""Text files of the host's own, by path: for packages that do no file I/O themselves. Files that
+tools may touch: `files.py`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+from lorimer.core.errors import ConfigError
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a UTF-8 text. Raises ConfigError."""
+    try:
+        return Path(path).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {_why(error)}") from None
+
+
+class Lines:
+    """A file that is written line by line, for its owner alone (0600); what was in it is gone. Each
+    line is with the operating system when `write` returns."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises ConfigError."""
+        self._path = path
+        try:
+            number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {_why(error)}") from None
+        self._file = os.fdopen(number, "w", encoding="utf-8", errors="replace", newline="\n")
+
+    def write(self, line: str) -> None:
+        """Add a line. Raises ConfigError."""
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise ConfigError(f"{self._path} cannot be written: {_why(error)}") from None
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
