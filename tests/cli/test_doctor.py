@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,20 @@ def test_a_broken_store_is_told_and_ends_with_1(own_place: Path) -> None:
     assert result.exit_code == 1
     assert "✗ store" in result.stdout
     assert "1 of these has to be mended first." in result.stdout
+
+
+def test_a_sandbox_that_is_required_and_missing_is_told_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: None)
+    result = invoke("run", "--sandbox", "require", "-m", "scripted:obedient", "hi")
+    assert result.exit_code == 2
+    assert "Sandbox level L2 is required and does not work here" in result.stderr
+    assert "--sandbox auto" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are for Linux")
+def test_every_level_is_tried() -> None:
+    result = invoke("doctor")
+    assert "of 12 probes held" in result.stdout
+    assert "outlives a kill -9 of ours" in result.stdout

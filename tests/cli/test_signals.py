@@ -17,7 +17,6 @@ from tests.cli.support import (
     PATIENCE_S,
     HangsOnce,
     Running,
-    alive,
     asked,
     by_turn,
     call,
@@ -168,7 +167,8 @@ def test_a_second_ctrl_c_does_not_wait_for_anything() -> None:
 
 
 def test_ctrl_c_ends_what_a_tool_has_started(own_place: Path) -> None:
-    stubborn = "trap '' INT TERM; touch started; sleep 61 & echo $! > child; wait; sleep 61"
+    child = f"sleep 61.{os.getpid()}"  # its number is another one inside of the sandbox
+    stubborn = f"trap '' INT TERM; {child} & echo x > child; wait; sleep 61"
     with (
         FakeLLMServer(by_turn(call("Bash", command=stubborn), DONE)) as server,
         Running("run", "hi", "--base-url", server.url, "--allow", "Bash") as process,
@@ -177,8 +177,13 @@ def test_ctrl_c_ends_what_a_tool_has_started(own_place: Path) -> None:
         process.send(signal.SIGINT)
         done = process.wait()
     assert done.code == 130
-    child = int((own_place / "child").read_text())
-    until(lambda: not alive(child))  # whoever adopted it may be slow to reap it
+    until(lambda: child not in running())
+
+
+def running() -> list[str]:
+    """The commands of all processes."""
+    listing = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True)
+    return listing.stdout.splitlines()
 
 
 def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:

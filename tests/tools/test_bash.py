@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lorimer import PipelinePresets
+from lorimer.core.bus import Bus
+from lorimer.core.errors import ConfigError
+from lorimer.core.events import Event
+from lorimer.core.messages import ToolUse
 from lorimer.core.world import Finished
+from lorimer.journal import SQLiteJournal
+from lorimer.models.registry import Models
+from lorimer.testing import ScriptedModel
 from lorimer.testing.simulated_world import SimulatedWorld
 from lorimer.testing.simulation import simulate
 from lorimer.tools import builtin_tools
 from tests.tools.support import Bench, run, toolset
+from tests.world.levels import needs
 
 
 def bash(root: Path, command: str, **arguments: Any) -> tuple[str, bool]:
@@ -149,3 +159,86 @@ def test_what_the_system_cannot_start_by_itself(tmp_path: Path) -> None:
     assert bash(tmp_path, "./none")[0].endswith("[exit code 127]")
     assert bash(tmp_path, "exit 3")[0] == "[exit code 3]"
     assert bash(tmp_path, "type cd")[0].startswith("cd is a shell builtin")
+
+
+def isolated(root: Path, command: str, **options: Any) -> tuple[str, dict[str, Any]]:
+    """What the model is told, and the data of `tool.call_complete`."""
+
+    async def main() -> tuple[str, dict[str, Any]]:
+        bus = Bus()
+        seen: list[Event] = []
+        bus.on("tool.call_complete", seen.append)
+        bench = await Bench.make(bus=bus)
+        tools = toolset(*builtin_tools(["Bash"]), working_dir=root, **options)
+        block = await bench.call(tools, "Bash", {"command": command})
+        return str(block.content), dict(seen[0].data["metadata"])
+
+    return run(main)
+
+
+def test_the_level_in_force_is_in_the_result(tmp_path: Path) -> None:
+    _, metadata = isolated(tmp_path, "true")
+    assert metadata["isolation"]["requested"] == "auto"
+    assert metadata["isolation"]["in_force"] in ("L0", "L1", "L2")
+    assert "isolation" not in isolated(tmp_path, "true", sandbox="off")[1]
+
+
+def test_the_model_is_told_where_the_sandbox_is_in_its_way(tmp_path: Path) -> None:
+    needs("L1")
+    content, _ = isolated(tmp_path, "echo x > /usr/here")
+    assert "[sandbox: only the working directory and $TMPDIR are writable" in content
+    assert "there is no network]" in content
+    assert "sandbox" not in isolated(tmp_path, "exit 1")[0]
+    assert "sandbox" not in isolated(tmp_path, "echo permission denied")[0]
+
+
+def test_a_sandbox_that_is_required_and_missing_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorimer.world.sandbox.bubblewrap.found", lambda: None)
+
+    async def main() -> None:
+        bench = await Bench.make()
+        tools = toolset(*builtin_tools(["Bash"]), working_dir=tmp_path, sandbox="require")
+        block = await bench.call(tools, "Bash", {"command": "touch made"})
+        assert str(block.content).startswith("ERROR exec.sandbox.missing: ")
+        assert os.listdir(tmp_path) == []
+
+    run(main)
+
+
+def test_the_store_and_keys_are_hidden_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("L2")
+    home, work = tmp_path / "home", tmp_path / "work"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "id").write_text("canary")
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    journal = SQLiteJournal(work / "runs.db")
+    use = ToolUse("c1", "Bash", {"command": "cat ~/.ssh/id; head -c 15 runs.db; ls"})
+    models = Models(providers={"scripted": ScriptedModel([[use], "done"])})
+
+    async def main() -> str:
+        async with PipelinePresets.agent(
+            built_in="Bash",
+            workspace=work,
+            rules=["Bash"],
+            model="scripted:m",
+            models=models,
+            journal=journal,
+        ) as agent:
+            result = await agent.run("go")
+        await journal.close()
+        return json.dumps([fact.data for fact in result.events if fact.type == "tool.result"])
+
+    told = run(main)
+    assert "runs.db" in told
+    assert "canary" not in told
+    assert "SQLite format" not in told
+
+
+def test_a_wrong_word_for_the_sandbox_is_told() -> None:
+    with pytest.raises(ConfigError, match="'auto', 'require', 'off'"):
+        PipelinePresets.agent(sandbox="none")  # type: ignore[arg-type]

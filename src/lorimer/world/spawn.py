@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ import anyio.to_thread
 from lorimer.core.world import Finished, Isolation, ProcessLimits
 from lorimer.world.bounded import BoundedOutput
 from lorimer.world.process_tree import MARKER, ProcessTree, nested_marker
-from lorimer.world.sandbox.start import Start, Started
+from lorimer.world.sandbox.start import Start, Started, remove
 
 _INHERITED: Final = frozenset(
     {"PATH", "HOME", "LANG", "TERM", "TMPDIR", "TZ", "USER", "LOGNAME"},
@@ -84,7 +83,7 @@ async def run_process(
         process = started.process
         tree = ProcessTree(process, token, mark=started.mark, enclosed=started.enclosed)
         if started.temporary is not None:
-            cleanup.callback(shutil.rmtree, started.temporary, ignore_errors=True)
+            cleanup.callback(remove, started.temporary)
         cleanup.callback(tree.kill_now)
         exit_watch = _ExitWatch(loop, process)
         cleanup.callback(exit_watch.close)
@@ -128,7 +127,7 @@ async def _end(tree: ProcessTree, started: Started) -> None:
     with anyio.CancelScope(shield=True):
         await tree.end()
         if started.temporary is not None:  # as much as the program liked to put into it
-            await anyio.to_thread.run_sync(shutil.rmtree, started.temporary, True)
+            await anyio.to_thread.run_sync(remove, started.temporary)
 
 
 class _Pump:

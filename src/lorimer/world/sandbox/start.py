@@ -37,6 +37,19 @@ class Started:
     """To be removed with all that is in it."""
 
 
+def remove(temporary: Path) -> None:
+    """Remove a temporary folder, also what its program took the rights away from."""
+    with suppress(OSError):
+        temporary.chmod(0o700)
+    for folder, names, _ in os.walk(temporary):
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                with suppress(OSError):
+                    os.chmod(path, 0o700)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """What to start, and its ends of the pipes."""
@@ -141,7 +154,7 @@ class Start:
                 argv = rlimits.limited(self.argv, self.limits)
                 process, mark = self._gated(argv, env, restrict=restrict)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove(temporary)
             raise
         return Started(process, mark, isolation, temporary=temporary)
 
