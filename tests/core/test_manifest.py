@@ -469,6 +469,7 @@ def test_the_json_schema_can_be_made_and_describes_the_document() -> None:
         "model",
         "limits",
         "tools",
+        "permissions",
         "stages",
     }
     assert schema["additionalProperties"] is False

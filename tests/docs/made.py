@@ -40,6 +40,7 @@ PARTS = {
     "`metadata`": manifest_module.Metadata,
     "`model`": manifest_module.ModelConfig,
     "`tools`": manifest_module.ToolsConfig,
+    "`permissions`": manifest_module.PermissionsConfig,
     "`stages[]`": manifest_module.StageEntry,
 }
 

@@ -18,12 +18,15 @@ import pytest
 import yaml
 
 from lorimer.cli.app import lorimer
+from lorimer.cli.policy_files import shipped
 from lorimer.core.compile import check_document
 from lorimer.models.hostfile import host_of
 from lorimer.stages.catalogue import catalogue
 from lorimer.testing import FakeLLMServer
 from lorimer.testing.fake_turn import SeenRequest, Turn
 from lorimer.testing.faults import Hang
+from lorimer.tools.policy.files import check, read
+from lorimer.tools.policy.sources import Source
 from tests.docs.pages import PAGES, README, ROOT, Block, Page
 from tests.docs.provider import answer, provider
 from tests.docs.running import Program, bash, expected_output, folder, prints_what_it_says
@@ -121,6 +124,11 @@ def test_commands_in_the_text_exist(page: str, line: str) -> None:
 def test_manifests_are_valid(block: Block) -> None:
     if block.file == "models.toml":
         host_of(tomllib.loads(block.text))
+        return
+    if block.file == "permissions.toml":
+        said = read(block.text, block.where, Source.USER, shipped)
+        assert said.rules
+        check(said.rules, shipped, block.where)
         return
     assert check_document(DOCUMENTS[block.language](block.text), catalogue()) == []
 

@@ -427,3 +427,62 @@ def test_what_runs_was_allowed_and_the_journal_says_by_what(
                 assert "decision" in kinds or facts[-1]["error"] == "exec.tool.unknown"
 
     run(main)
+
+
+def deny(text: str) -> Rule:
+    return Rule.parse(text, action=Action.DENY)
+
+
+def test_a_person_is_not_asked_about_what_is_denied() -> None:
+    tool, person = Shell(), Person(True)
+    block, facts = attempt(
+        tool, {"command": "make"}, granted=False, approver=person, rules=[deny("Shell(make)")]
+    )
+    assert (block.is_error, tool.ran, person.asked) == (True, [], [])
+    assert (facts[0][0], facts[0][1]["reason"]) == ("decision", "policy.rule")
+
+
+def test_a_denial_given_after_the_approval_binds() -> None:
+    async def main() -> None:
+        tool, person = Shell(), Person(True)
+        bench = await Bench.make()
+        tools = toolset(tool, granted=False, approver=person)
+        await bench.call(tools, "Shell", {"command": "make"})
+        resumed = await bench.again(2)  # question and answer, and then the process died
+        tools = toolset(tool, granted=False, approver=person, rules=[deny("Shell(make)")])
+        block = await resumed.call(tools, "Shell", {"command": "make"})
+        assert block.is_error
+        assert len(tool.ran) == 1
+        assert not resumed.context.replaying
+
+    run(main)
+
+
+def test_an_approval_is_for_the_very_call() -> None:
+    async def main() -> None:
+        tool, person = Shell(), Person(True)
+        bench = await Bench.make()
+        tools = toolset(tool, granted=False, approver=person)
+        await bench.call(tools, "Shell", {"command": "make"}, index=0)
+        person.answer = False
+        again = await bench.call(tools, "Shell", {"command": "make"}, index=1)
+        assert again.is_error  # once
+        assert (len(tool.ran), len(person.asked)) == (1, 2)
+
+    run(main)
+
+
+def test_where_nobody_is_an_answer_that_was_asked_for_before_still_counts() -> None:
+    async def main() -> None:
+        tool, person = Shell(), Person(True)
+        bench = await Bench.make()
+        tools = toolset(tool, granted=False, approver=person)
+        await bench.call(tools, "Shell", {"command": "make"})
+        resumed = await bench.again(2)
+        tools = toolset(tool, granted=False, mode="dontAsk")
+        block = await resumed.call(tools, "Shell", {"command": "make"})
+        assert not block.is_error
+        fresh = await Bench.make()
+        assert (await fresh.call(tools, "Shell", {"command": "make"})).is_error
+
+    run(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import tracemalloc
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -419,6 +420,7 @@ def test_credentials_do_not_follow_to_another_origin() -> None:
 def test_a_body_is_cut_and_bombs_are_not_unpacked() -> None:
     bomb = gzip.compress(b"\0" * 20_000_000)
     packed = page(bomb, "Content-Encoding: gzip")
+    tracemalloc.start()
     found, _ = get(
         "http://a.org:PORT/",
         Names(["127.0.0.1"]),
@@ -428,6 +430,9 @@ def test_a_body_is_cut_and_bombs_are_not_unpacked() -> None:
     )
     assert isinstance(found, Fetched)
     assert (len(found.body), found.cut) == (1000, True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000, peak
     whole, _ = get(
         "http://a.org:PORT/",
         Names(["127.0.0.1"]),

@@ -6,13 +6,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.host import config_directory
 from lorimer.cli.store import data_directory
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
@@ -42,13 +42,8 @@ class Standing:
 
 
 def user_file() -> Path:
-    """`permissions.toml` in the user's directory for settings, by the custom of the system."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        given = os.environ.get("XDG_CONFIG_HOME", "")
-        base = Path(given) if os.path.isabs(given) else Path.home() / ".config"
-    return base / "lorimer" / "permissions.toml"
+    """`permissions.toml` in the user's directory for settings."""
+    return config_directory() / "permissions.toml"
 
 
 def standing(workspace: Path) -> Standing:

@@ -6,7 +6,7 @@ whoever registers tools of others declares no effects for them. Failing to decid
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -51,13 +51,15 @@ class Policy:
         rules: Iterable[Rule],
         mode: Mode,
         working_dir: Path | None,
-        roots: Iterable[Path] = (),
+        roots: Sequence[Path] = (),
         *,
         isolated: bool = False,
     ) -> None:
         self.rules = Rules(rules, Place.of(working_dir, roots))
         self.mode = mode
         self.isolated = isolated
+        self._rooted = bool(roots)
+        """Opened roots hold what tools read: they say more plainly why a path is refused."""
 
     def check(self, entries: Iterable[Entry]) -> None:
         """Raises ConfigError for a rule that cannot be about the tool that it names."""
@@ -74,11 +76,12 @@ class Policy:
         open to tools anyway."""
         if self.rules.of(entry).tightened:
             return False
-        return entry.granted or (entry.effects <= {"read"} and self._inside(entry, input))
+        if entry.granted:
+            return True
+        return entry.effects <= {"read"} and (self._rooted or self._inside(entry, input))
 
     def _inside(self, entry: Entry, input: ToolInput) -> bool:
-        """Its paths are beneath the workspace as they are spelled; where links lead is held by the
-        opened roots."""
+        """Its paths are beneath the workspace as they are spelled, and none climbs."""
         for name in entry.tool.paths:
             path = input.get(name)
             if not isinstance(path, str) or not (".." in path or path.startswith("/")):
