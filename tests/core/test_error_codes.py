@@ -53,6 +53,7 @@ OUR_CODES = """
     exec.run.unknown exec.run.ended
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
+exec.sandbox.missing
 """.split()
 
 RECOVERABLE = """
@@ -151,8 +152,13 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
     error = error_from_json(plain)
     assert error.code is code
     assert error.to_json() == plain
-    classes = {"api": APIError, "tool": ToolExecutionError, "limit": LimitError}
-    classes |= {"loop": LimitError, "journal": JournalError, "stage": StageError}
+    classes = {"api": APIError, "tool": ToolExecutionError, "sandbox": ToolExecutionError}
+    classes |= {
+        "limit": LimitError,
+        "loop": LimitError,
+        "journal": JournalError,
+        "stage": StageError,
+    }
     classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}
     classes |= {f"exec.run.{name}": RunCancelled for name in ("cancelled", "shutdown", "waiting")}
     kind = classes.get(code.value) or classes.get(code.value.split(".")[1], LorimerError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError
@@ -201,6 +201,7 @@ def test_patterns_are_told_as_they_are_written() -> None:
 
 @given(st.lists(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=8)))
 def test_quoted_words_are_read_as_they_were(words: list[str]) -> None:
+    assume(not any(word.startswith("=") for word in words))  # a path to zsh: complex
     line = shlex.join(["echo", *words])
     read = parse(line)
     assert not read.complex
