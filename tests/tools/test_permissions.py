@@ -486,3 +486,27 @@ def test_where_nobody_is_an_answer_that_was_asked_for_before_still_counts() -> N
         assert (await fresh.call(tools, "Shell", {"command": "make"})).is_error
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "network", "runs"),
+    [("require", False, True), ("require", True, False), ("auto", False, False)],
+)
+def test_commands_run_unasked_only_where_a_sandbox_is_sure_to_hold_them(
+    sandbox: str, network: bool, runs: bool
+) -> None:
+    class Line(Shell):
+        name = "Line"
+        commands = frozenset({"command"})
+
+    tool = Line()
+    attempt(
+        tool,
+        {"command": "make"},
+        granted=False,
+        mode="sandboxed",
+        sandbox=sandbox,
+        network=network,
+        working_dir="/project",
+    )
+    assert bool(tool.ran) is runs

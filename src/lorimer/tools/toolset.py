@@ -62,11 +62,13 @@ class Toolset:
         folders = [] if self.working_dir is None else [self.working_dir]
         folders += files.roots if files is not None else ()
         self.sandbox = sandbox_for(sandbox, writable=folders, network=network, hidden=tuple(hidden))
+        held = self.sandbox is not None and self.sandbox.at_least == "L2"  # else nothing starts
         self.policy = Policy(
             [Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules],
             Mode.named(mode) if isinstance(mode, str) else mode,
             self.working_dir,
             files.roots if files is not None else (),
+            isolated=held and not network,
         )
         self.policy.check(registry.entries())
         self.threads = Threads()
