@@ -22,7 +22,7 @@ from lorimer.tools.registry import Entry
 
 FULL = os.environ.get("LORIMER_CAMPAIGN") == "1"
 STEPS = 50
-EXAMPLES = 4000 if FULL else 200
+EXAMPLES = 4000 if FULL else 100
 
 PLACE = Place("/work", ("/work",), "/home/me")
 SPECS = {

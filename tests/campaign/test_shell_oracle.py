@@ -17,8 +17,8 @@ from lorimer.tools.shell.parse import parse
 from lorimer.tools.shell.rules import CommandRule, uncovered
 
 FULL = os.environ.get("LORIMER_CAMPAIGN") == "1"
-STRINGS = 1_000_000 if FULL else 40_000
-BATCH = 250
+STRINGS = 1_000_000 if FULL else 20_000
+BATCH = 120
 
 RULES = [CommandRule.parse(text) for text in ("ls **", "git log **", "cat *", "echo **")]
 NAMES = ("ls", "git", "cat", "echo", "rm", "env", "sudo", "a", "log", "x", "timeout", "nice", "sh")

@@ -523,7 +523,12 @@ def test_packages_offer_providers(tmp_path: Path) -> None:
         (info / "entry_points.txt").write_text(f"[lorimer.providers]\n{lines}\n")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT],
-        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(
+                [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
+        },
         capture_output=True,
         text=True,
         check=False,
