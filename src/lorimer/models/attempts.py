@@ -22,6 +22,7 @@ from lorimer.core.messages import (
     Response,
     canonical_message,
     response_from_json,
+    user_message,
 )
 from lorimer.core.model import Target
 from lorimer.core.state import PipelineState
@@ -67,6 +68,8 @@ async def call(
         )
         if target is not caller.first:
             intent["target"] = target.spec
+        if failures is not None and failures.nudge:
+            intent["nudge"] = failures.nudge
         if run.wants("api.request"):
             run.signal("api.request", _described(target, request, number))
         try:
@@ -103,7 +106,16 @@ async def call(
 class _Failures:
     """What becomes of one call whose attempts fail: waits, signals, and who is asked next."""
 
-    __slots__ = ("_caller", "_course", "_partial", "_released", "_request", "_run", "_state")
+    __slots__ = (
+        "_caller",
+        "_course",
+        "_partial",
+        "_released",
+        "_request",
+        "_run",
+        "_state",
+        "nudge",
+    )
 
     def __init__(self, caller: Caller, request: Request, state: PipelineState) -> None:
         self._caller = caller
@@ -121,6 +133,8 @@ class _Failures:
         """What has been said of the answer, and is to be continued."""
         self._released = 0
         """Characters of it that listeners were given."""
+        self.nudge = ""
+        """What the next attempt adds to the question."""
 
     async def begin(self) -> tuple[Target, Request]:
         """Who of a chain is asked first. Raises APIError when all are benched for longer than the
@@ -160,8 +174,10 @@ class _Failures:
         run, course, caller = self._run, self._course, self._caller
         error.attempts = number
         course.failed(error)
-        stays = bool(error.released) and caller.after_release == "stop"
-        if stays or verdict(error) is Verdict.FINAL:
+        kind = verdict(error)
+        # of an answer that said nothing only blanks and thoughts were released
+        stays = error.released and kind is not Verdict.EMPTY and caller.after_release == "stop"
+        if stays or kind is Verdict.FINAL:
             raise error
         # the dice are thrown for recorded attempts too, so that those after them are the same
         wait = None
@@ -186,6 +202,11 @@ class _Failures:
         request = _to(target, self._request)
         if self._partial:
             request.messages = continuing(request.messages, self._partial)
+        begun = self._begun(number)
+        # what is recorded counts: also of a version that added nothing, or something else
+        self.nudge = course.nudge if begun is None else str(begun.data.get("nudge", ""))
+        if self.nudge:
+            request.messages = [*request.messages, user_message(self.nudge)]
         return target, request, self._partial
 
     def _next(self, wait: float | None, number: int) -> int | None:
