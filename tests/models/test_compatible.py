@@ -35,6 +35,7 @@ from lorimer.core.messages import (
 from lorimer.core.model import Capabilities, Capable
 from lorimer.models import ClientRegistry, CredentialBundle, Models, ProviderCredentials, Tiers
 from lorimer.models.fitting import NO_IMAGE, fit
+from lorimer.models.unasked import Unasked
 from lorimer.testing.fake_server import FakeLLMServer, ToolCall, Turn
 from tests.models.support import Heard, NoWorld, Provider, Reply, hear, request, sse
 
@@ -205,6 +206,36 @@ def test_any_vendor_can_be_limited() -> None:
     asyncio.run(hear(made.resolve("claude-haiku-4-5"), asked, world))
     assert "temperature" not in provider.sent
     assert asked.temperature == 0.5
+
+
+def test_a_pipeline_is_told_what_its_models_can() -> None:
+    @tool(effects=["read"])
+    async def look() -> str:
+        """Look."""
+        return "milk"
+
+    async def go(server: FakeLLMServer) -> None:
+        url = {"LORIMER_VLLM_BASE_URL": server.openai_url}
+        made = Models(CredentialBundle(env=url), tiers=Tiers({"own": "vllm:qwen3:low, vllm:tiny"}))
+        async with PipelinePresets.agent(model="own", models=made, tools=[look]) as pipeline:
+            await pipeline.run("one")
+            pipeline.configure_capabilities(supports_tools=True)
+            await pipeline.run("two")
+            pipeline.configure_capabilities("vllm:qwen3", tools=False)
+            await pipeline.run("three")
+            for spec, tools in {"vllm:qwen3": False, "vllm:tiny": True, "vllm:big": False}.items():
+                model = made.resolve(spec)
+                assert isinstance(model, Capable)
+                assert model.capabilities.tools == tools
+            with pytest.raises(ConfigError, match="'tolls'"):
+                pipeline.configure_capabilities(tolls=True)
+
+    with FakeLLMServer([Turn("done")] * 3) as server:
+        asyncio.run(go(server))
+        assert ["tools" in request.body for request in server.requests] == [False, True, False]
+    replayed = PipelinePresets.agent(model="vllm:qwen3", models=Unasked(), tools=[look])
+    with pytest.raises(ConfigError, match="not told to a Unasked"):
+        replayed.configure_capabilities(tools=True)
 
 
 HISTORY = [
