@@ -96,7 +96,12 @@ def results(result: PipelineResult) -> list[ToolResultBlock]:
 
 
 @pytest.mark.parametrize(
-    ("headers", "wait"), [({"retry-after": "7"}, 7), ({"retry-after-ms": "2500"}, 2.5)]
+    ("headers", "wait"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after-ms": "2500"}, 2.5),
+        ({"retry-after-ms": "250"}, 0.25),
+    ],
 )
 def test_p1_what_the_provider_asks_to_wait_is_waited_exactly(
     provider: str, headers: dict[str, str], wait: float
