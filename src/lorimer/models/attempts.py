@@ -15,12 +15,10 @@ from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.facts import ASIDE
-from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
     Request,
     Response,
-    canonical_message,
     response_from_json,
     user_message,
 )
@@ -55,7 +53,7 @@ async def call(
     if caller.chain:
         failures = _Failures(caller, request, state)
         target, request = await failures.begin()
-    asked = _fingerprint(request, caller.settings)
+    asked = caller.fingerprint(request)
     reserve = reservation(caller, target, request, state)
     kind, number, key = "model", 1, "0"
     if caller.aside:
@@ -87,7 +85,7 @@ async def call(
             if failures is None:
                 failures = _Failures(caller, request, state)
             target, request, prefix = await failures.after(error, number)
-            asked = _fingerprint(request, caller.settings)
+            asked = caller.fingerprint(request)
             reserve = reservation(caller, target, request, state)
             key = f"{caller.aside}{number}"
             number += 1
@@ -308,17 +306,3 @@ def _described(target: Target, request: Request, number: int) -> Mapping[str, JS
         "has_tools": bool(request.tools),
         "stream": request.stream,
     }
-
-
-def _fingerprint(request: Request, settings: bytes) -> bytes:
-    """What is asked, in bytes that differ when anything of it differs. The history is in it by
-    its running digest, so this costs the same however long it is."""
-    messages = request.messages
-    body = (
-        messages.digest
-        if isinstance(messages, History)
-        else b"".join([canonical_message(message) for message in messages])
-    )
-    tools = b"".join([tool.fingerprint for tool in request.tools])
-    system = request.system.encode("utf-8", "surrogatepass")
-    return b"%b\0%b\0%b\0%b\0%b" % (body, tools, system, request.model.encode(), settings)
