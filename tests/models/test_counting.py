@@ -166,9 +166,9 @@ def test_what_another_process_was_counted_is_known_where_the_same_is_asked(
             manifest.model.temperature = 0.5
             manifest.stages["system"].config["prompt"] = "Be another one."
 
-        assert 8_000 < await reserved("p" * 8_000, plain)
+        assert await reserved("p" * 8_000, plain) > 8_000
         for change in (hotter, other, plain):  # what was asked otherwise may be another prompt
-            assert 8_000 < await reserved("once more", change)
+            assert await reserved("once more", change) > 8_000
             assert (await reserved("and now", change) < 3_000) is not estimated
 
     simulate(main)
