@@ -18,6 +18,7 @@ import apsw
 from lorimer.cli.owner import own_name
 from lorimer.core.world import World
 from lorimer.journal import SQLiteJournal, blocks
+from lorimer.journal.announced import Announced
 from lorimer.journal.retention import compact
 from lorimer.testing.marks import Mark, MarkFile
 from lorimer.world import RealWorld
@@ -106,6 +107,8 @@ async def work(order: Order) -> None:
         disk = Doomed("doomed", order.life, order.die_at, enough)
     vfs = disk.name if disk is not None else None
     journal = SQLiteJournal(folder / "journal.db", world=world, vfs=vfs)
+    if disk is not None:  # real files, whose writes outlive us as without it
+        journal._announced = Announced(f"{folder / 'journal.db'}-calls")
     tidy = asyncio.create_task(compacting(order, world)) if order.compact else None
     workers = Workers(
         journal=journal,

@@ -34,7 +34,7 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
     limits = state.run.bounds.limits
     if limits.max_cost_usd is None:
         return 0
-    prompt = _prompt_bound(caller, request, state)
+    prompt = prompt_bound(caller, request, state)
     answer = request.max_tokens + (request.thinking_tokens or 0)
     price = caller.price(
         Usage(input_tokens=prompt, output_tokens=answer), request.model, target.model
@@ -51,7 +51,7 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
     return price or 0
 
 
-def _prompt_bound(caller: Caller, request: Request, state: PipelineState) -> int:
+def prompt_bound(caller: Caller, request: Request, state: PipelineState) -> int:
     """Tokens of the prompt at most. Media, which are not counted by their bytes, by what
     `core/history.py` takes them to cost at most."""
     known = _counted(caller, request, state)

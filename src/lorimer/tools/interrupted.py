@@ -49,13 +49,14 @@ async def answered(
     run: RunContext,
 ) -> Mapping[str, JSON]:
     """The recorded result; else, of a call that was begun, what can be found out about it."""
+    intent = run.recorded("tool.intent", key)
     begun = run.recorded("tool.result", key) is None
     if begun:
         run.cancellation.begin_change()
     else:
         _forget_all(key, run)
     # idempotent: whether it is made again is decided in here, and not by `effect`
-    find_out = partial(_settle, tools, use, key, extra, run)
+    find_out = partial(_settle, tools, use, key, intent, extra, run)
     try:
         return await run.effect("tool", key, find_out, request=request, safety=Safety.IDEMPOTENT)
     finally:
@@ -64,26 +65,35 @@ async def answered(
 
 
 async def _settle(
-    tools: Toolset, use: ToolUse, key: str, extra: dict[str, JSON], run: RunContext
+    tools: Toolset,
+    use: ToolUse,
+    key: str,
+    intent: Event | None,
+    extra: dict[str, JSON],
+    run: RunContext,
 ) -> Mapping[str, JSON]:
-    """What becomes of a call that was begun and has no result: its tool is asked, then a person.
-    It is made again only if the tool is sure that it did not happen, or the person wants it."""
+    """What becomes of a call that has an intent and no result: its tool is asked, then a person.
+    It is made again only if the tool is sure that it did not happen, or the person wants it; and
+    if it had not been begun at all."""
     try:
         entry, arguments = accepted(tools, use)
     except ToolExecutionError as refusal:
         _forget_all(key, run)
         return failed(unknown(refusal.message))
-    try:
-        data = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
-    except DidNotHappen:
-        outcome = NOT_DONE.value
-    else:
-        if not _unknown(data) or not await _wanted_again(tools, entry, arguments, key, run):
-            _forget_all(key, run)
-            return data
-        outcome = "wanted"
-    # synced, so that no loss of power makes this the first time again
     asked = f"reconcile:{key}"
+    if intent is not None and _never_began(intent, key, run):
+        outcome = "not_begun"
+    else:
+        try:
+            data = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
+        except DidNotHappen:
+            outcome = NOT_DONE.value
+        else:
+            if not _unknown(data) or not await _wanted_again(tools, entry, arguments, key, run):
+                _forget_all(key, run)
+                return data
+            outcome = "wanted"
+    # synced, so that no loss of power makes this the first time again
     await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
     no_need = tools.policy.needs_no_decision(entry, arguments)
     if not no_need or run.recorded("decision", key) is not None:
@@ -92,6 +102,16 @@ async def _settle(
         except ToolExecutionError as refusal:
             return failed(refusal)
     return await make(tools, entry, arguments, use, key, extra, run)
+
+
+def _never_began(intent: Event, key: str, run: RunContext) -> bool:
+    """The call was announced and not begun: nobody has to be asked. Not once it was decided to make
+    it again: it may have begun since."""
+    if run.recorded("effect", f"reconcile:{key}") is not None:
+        return False
+    if run.recorded("effect.intent", f"{AGAIN}:{key}:0") is not None:
+        return False
+    return run.journal.never_began(intent)
 
 
 def _unknown(data: Mapping[str, JSON]) -> bool:
