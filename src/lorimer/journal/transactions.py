@@ -69,44 +69,38 @@ class Transactions:
     def settle_at_once(self, jobs: Sequence[Work]) -> bool:
         """The same without waiting for a lock or an fsync. False: that could not be, and nothing
         has changed; `settle` can do it."""
-        if (
-            self._db is None
-            or self._wal_fresh
-            or self._broken is not None
-            or not self._lock.acquire(blocking=False)
-        ):
+        db = self._db
+        if db is None or self._wal_fresh or self._broken is not None:
+            return False
+        if not self._lock.acquire(blocking=False):
             return False
         try:
-            left = [job for job in jobs if not job.over]
-            self._db.set_busy_timeout(0)
+            db.set_busy_timeout(0)
+            if len(jobs) > 1:
+                jobs = [job for job in jobs if not job.over]  # the thread has got to it meanwhile
             try:
-                self._transact(self._db, left)
+                self._transact(db, jobs)
             except apsw.BusyError:  # another process writes: wait for it elsewhere
                 return False
             except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-                if len(left) > 1:
+                if len(jobs) > 1:
                     return False  # whose fault it is `settle` finds out
-                left[0].error = self._explained(error)
+                jobs[0].error = self._explained(error)
             finally:
-                self._db.set_busy_timeout(BUSY_MS)
+                db.set_busy_timeout(BUSY_MS)
         finally:
             self._lock.release()
         return True
 
-    def sync(self, jobs: Sequence[Work]) -> None:
-        """Sync those of the jobs that are to be, and are committed. Takes no lock: others may
-        commit meanwhile. Sets their errors, raises nothing."""
-        waiting = [job for job in jobs if job.sync and job.committed]
-        if not waiting or self._log is None:
-            return
-        error: Exception | None = self._broken
-        if error is None:
+    def sync(self) -> JournalError | None:
+        """Sync all that is committed. Takes no lock: others may commit meanwhile. Gives back why it
+        is not synced; raises nothing."""
+        if self._broken is None and self._log is not None:
             try:
                 self._log.sync()
             except Exception as failure:  # noqa: BLE001 - raised in the tasks that wait for it
-                error = self._break(failure)
-        for job in waiting:
-            job.error = error
+                return self._break(failure)
+        return self._broken
 
     def checkpoint_if_due(self) -> None:
         """Move the WAL into the database, where it is long enough: what others commit meanwhile
@@ -126,7 +120,9 @@ class Transactions:
                     self._wal_pages, self._wal_fresh = 0, True
                 self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
         except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
-            _log.warning("checkpoint of %s failed: %s", self._path, error)
+            # Busy: another process moves it, or somebody wrote the log's index as it was read.
+            if not isinstance(error, apsw.BusyError):
+                _log.warning("checkpoint of %s failed: %s", self._path, error)
             if lost_sync(error):
                 self._break(error)
             if self._mover is not None:
