@@ -60,17 +60,18 @@ def encode(facts: Sequence[Event], place: Place) -> tuple[str, Place]:
 
     Raises JournalError for what is not JSON (NaN and infinities included) or not a fact.
     """
-    run_id, base = place
-    last = base
+    run_id, last = place
     row: list[JSON] = []
     for fact in facts:
-        code = _CODES.get(fact.type)
+        kind = fact.type
+        code = _CODES.get(kind)
         if code is None:
-            raise JournalError(f"{fact.type!r} is not a kind of fact; it cannot be journalled")
+            raise JournalError(f"{kind!r} is not a kind of fact; it cannot be journalled")
         time = micros(fact.time)
-        data = pack(fact.type, fact.data)
+        data = pack(kind, fact.data)
         if code == _RUN_START:
-            run_id, base, last = fact.run_id, time, 0
+            run_id = fact.run_id
+            place = Place(run_id, time)
             row.append([code, time, fact.iteration, data, fact.stage, run_id])
         else:
             item: list[JSON] = [code, time - last, fact.iteration, data]
@@ -93,7 +94,7 @@ def encode(facts: Sequence[Event], place: Place) -> tuple[str, Place]:
             hint="Facts hold strings, finite numbers, booleans, None, lists and dicts only.",
             cause=error,
         ) from error
-    return text, Place(run_id, base)
+    return text, place
 
 
 _escaped = JSONEncoder(separators=(",", ":"), allow_nan=False).encode

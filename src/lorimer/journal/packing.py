@@ -8,7 +8,7 @@ and usual values are packed (`_PACKERS`). Data comes back equal; the order of it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from lorimer.core.jsonable import JSON
 
@@ -48,24 +48,21 @@ class Newer(Exception):
 
 def pack(kind: str, data: Mapping[str, JSON]) -> JSON:
     """The short form of a fact's data, or the data itself."""
-    shape = SHAPES.get(kind)
+    shape = _PACKED.get(kind)
     if shape is None:
         return data
     packed: list[JSON] = []
     left = len(data)
-    for name in shape:
+    for name, packer in shape:
         if not left:
             break
         value = data.get(name)
-        if value is None:
-            packed.append(None)
-            continue
-        left -= 1
-        packer = _PACKERS.get(name)
-        if packer is not None:
-            value = packer[0](value)
-            if value is None:
-                return data
+        if value is not None:
+            left -= 1
+            if packer is not None:
+                value = packer(value)
+                if value is None:
+                    return data
         packed.append(value)
     return data if left else packed  # a key of no shape, or a key whose value is null
 
@@ -226,7 +223,12 @@ _PACKERS: Final[Mapping[str, tuple[Callable[[JSON], JSON], Callable[[JSON], JSON
     "usage": (_pack_usage, _unpack_usage),
     "times": (_pack_times, _unpack_times),
 }
-_UNPACKERS: Final[Mapping[str, tuple[tuple[str, Callable[[JSON], JSON] | None], ...]]] = {
+_Form: TypeAlias = Mapping[str, tuple[tuple[str, Callable[[JSON], JSON] | None], ...]]
+_PACKED: Final[_Form] = {
+    kind: tuple([(name, _PACKERS[name][0] if name in _PACKERS else None) for name in shape])
+    for kind, shape in SHAPES.items()
+}
+_UNPACKERS: Final[_Form] = {
     kind: tuple([(name, _PACKERS[name][1] if name in _PACKERS else None) for name in shape])
     for kind, shape in SHAPES.items()
 }

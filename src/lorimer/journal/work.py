@@ -15,18 +15,15 @@ T = TypeVar("T")
 class Work(ABC):
     """One caller's part of a transaction, and how it went."""
 
-    __slots__ = ("committed", "done", "error", "future", "stream", "sync")
-
-    def __init__(self, sync: bool, stream: str | None) -> None:
-        self.sync = sync
-        self.stream = stream
-        """None: the thread is to do it."""
-        self.committed = False
-        """It is visible."""
-        self.error: Exception | None = None
-        self.done = False
-        """Whoever waits for it was told."""
-        self.future: asyncio.Future[None] | None = None
+    sync: bool
+    stream: str | None
+    """None: the thread is to do it."""
+    committed = False
+    """It is visible."""
+    error: Exception | None = None
+    done = False
+    """Whoever waits for it was told."""
+    future: asyncio.Future[None] | None = None
 
     @property
     def over(self) -> bool:
@@ -42,13 +39,12 @@ class Work(ABC):
 class Job(Work, Generic[T]):
     """A part that gives a result."""
 
-    __slots__ = ("_run", "result")
-
     result: T
 
     def __init__(self, run: Callable[[Database], T], sync: bool, stream: str | None) -> None:
-        Work.__init__(self, sync, stream)
         self._run = run
+        self.sync = sync
+        self.stream = stream
 
     def perform(self, db: Database) -> None:
         self.result = self._run(db)

@@ -71,8 +71,6 @@ class Writer:
         self._waiting: dict[str | None, int] = {}
         """Of each stream, how many parts nobody was told of yet. Those behind another one are told
         by the thread, in order."""
-        self._asked = False
-        """The thread was asked for the checkpoint that is due."""
         self._closed = False
 
     async def submit(
@@ -127,34 +125,24 @@ class Writer:
     # -- in line ---------------------------------------------------------------------------------
 
     def _at_once(self, job: Work) -> bool:
-        """Commit it here and now. False: it could not be, or may not be told yet."""
-        stream = job.stream
-        if stream is None or self._is_overdue() or not self._commit_in_line(job):
+        """Commit it here and now, and before it what the thread has not got to. False: that could
+        not be, or may not be told yet."""
+        stream, file = job.stream, self._file
+        jobs: tuple[Work, ...] = (job,)
+        if file.overdue >= 0:
+            self._soon()  # asks for the checkpoint
+        if stream is None or file.overdue >= MOST_OVERDUE:
             return False
+        if self._left:
+            self._left = [one for one in self._left if not one.over]
+            if any(one.stream is None for one in self._left):
+                return False
+            jobs = (*self._left, job)
+        if not file.settle_at_once(jobs):
+            return False
+        if self._left:
+            self._left = []
         return not (job.sync or stream in self._waiting) or job.error is not None
-
-    def _commit_in_line(self, job: Work) -> bool:
-        """And before it what the thread has not got to. False changes nothing."""
-        if not self._left:
-            return self._file.settle_at_once((job,))
-        self._left = [one for one in self._left if not one.over]
-        if any([one.stream is None for one in self._left]):
-            return False
-        if not self._file.settle_at_once((*self._left, job)):
-            return False
-        self._left.clear()
-        return True
-
-    def _is_overdue(self) -> bool:
-        """The thread has to make a checkpoint first. It is asked for one as soon as it is due."""
-        overdue = self._file.overdue
-        if overdue < 0:
-            self._asked = False
-            return False
-        if not self._asked:
-            self._asked = True
-            self._soon()
-        return overdue >= MOST_OVERDUE
 
     # -- through the thread ----------------------------------------------------------------------
 
@@ -182,6 +170,8 @@ class Writer:
         job.future = batch.loop.create_future()
         if not job.over:
             self._left.append(job)
+        if len(self._waiting) == 1:  # nobody else is at it
+            self._hand_over()
         try:
             await job.future
         except asyncio.CancelledError as error:
