@@ -13,7 +13,7 @@ from lorimer.core.errors import JournalError
 from lorimer.journal.database import BUSY_MS, Database
 from lorimer.journal.faults import explain, lost_sync
 from lorimer.journal.mover import Mover
-from lorimer.journal.schema import open_for_writing
+from lorimer.journal.schema import VERSION, open_for_writing
 from lorimer.journal.wal import WriteAheadLog
 from lorimer.journal.work import Work
 
@@ -54,6 +54,11 @@ class Transactions:
         return self._db is not None
 
     @property
+    def is_ready(self) -> bool:
+        """`settle_at_once` may be tried."""
+        return not self._wal_fresh and self._broken is None
+
+    @property
     def overdue(self) -> int:
         """WAL pages since a checkpoint was due; negative: it is not."""
         return self._wal_pages - self._checkpoint_at
@@ -70,9 +75,7 @@ class Transactions:
         """The same without waiting for a lock or an fsync. False: that could not be, and nothing
         has changed; `settle` can do it."""
         db = self._db
-        if db is None or self._wal_fresh or self._broken is not None:
-            return False
-        if not self._lock.acquire(blocking=False):
+        if db is None or not self.is_ready or not self._lock.acquire(blocking=False):
             return False
         try:
             db.set_busy_timeout(0)
@@ -118,6 +121,7 @@ class Transactions:
                     in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if in_wal == moved and in_wal >= self._wal_pages:  # and nobody committed since
                     self._wal_pages, self._wal_fresh = 0, True
+                    self._begin_log()
                 self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
         except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
             # Busy: another process moves it, or somebody wrote the log's index as it was read.
@@ -167,6 +171,15 @@ class Transactions:
                 return
             for job in jobs:
                 job.error = self._explained(error)
+
+    def _begin_log(self) -> None:
+        """Begin the WAL anew, so that whoever commits next need not. Raises apsw.Error."""
+        if self._db is not None:
+            self._db.set_busy_timeout(0)
+            try:
+                self._db.execute(f"PRAGMA user_version={VERSION}")  # as it is
+            finally:
+                self._db.set_busy_timeout(BUSY_MS)
 
     def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
         refused: dict[Work, JournalError] = {}

@@ -131,7 +131,7 @@ class Writer:
         jobs: tuple[Work, ...] = (job,)
         if file.overdue >= 0:
             self._soon()  # asks for the checkpoint
-        if stream is None or file.overdue >= MOST_OVERDUE:
+        if stream is None or file.overdue >= MOST_OVERDUE or not file.is_ready:
             return False
         if self._left:
             self._left = [one for one in self._left if not one.over]
