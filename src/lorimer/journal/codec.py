@@ -107,7 +107,7 @@ def decode(body: object, place: Place, first: int, stream: str) -> tuple[list[Ev
     is damaged, `exec.journal.version` when it was written by a newer version.
     """
     try:
-        return _decode(_parse(body), place, first)
+        return _decode(body, place, first)
     except Newer as error:
         raise JournalError(
             f"fact {first} of stream {stream!r} was written by a newer version of lorimer "
@@ -135,7 +135,7 @@ def _no_constant(name: str) -> NoReturn:
 _parser: Final = JSONDecoder(parse_constant=_no_constant)
 
 
-def _parse(body: object) -> Sequence[JSON]:
+def _decode(body: object, place: Place, first: int) -> tuple[list[Event], Place]:
     if not isinstance(body, str):
         raise ValueError("the row is not text")
     row: JSON
@@ -145,19 +145,14 @@ def _parse(body: object) -> Sequence[JSON]:
         row = _parser.decode(body)
     if not isinstance(row, list) or not row:
         raise ValueError("the row is not a list of facts")
-    return row
-
-
-def _decode(row: Sequence[JSON], place: Place, first: int) -> tuple[list[Event], Place]:
-    run_id, base = place
-    last, seq = base, first
+    run_id, last = place
     facts: list[Event] = []
     for item in row:
         if not isinstance(item, list):
             raise ValueError("a fact is not a list")
-        stage, owner = "", run_id
         if len(item) == 4:  # nearly all
             code, delta, iteration, data = item
+            stage, owner = "", run_id
         else:
             code, delta, iteration, data, stage, owner = _unusual(item, run_id)
         if type(code) is not int or type(delta) is not int or type(iteration) is not int:
@@ -166,13 +161,13 @@ def _decode(row: Sequence[JSON], place: Place, first: int) -> tuple[list[Event],
         if kind is None:
             raise Newer(f"kind of fact {code}")
         if code == _RUN_START:
-            run_id, base, last = owner, delta, 0
-            place = Place(run_id, base)
+            run_id, last = owner, 0
+            place = Place(run_id, delta)
         last += delta
         if not _EARLIEST < last < _LATEST:
             raise ValueError("a fact's time is out of range")
-        facts.append(Event(kind, unpack(kind, data), owner, iteration, last / 1e6, stage, seq))
-        seq += 1
+        facts.append(Event(kind, unpack(kind, data), owner, iteration, last / 1e6, stage, first))
+        first += 1
     return facts, place
 
 

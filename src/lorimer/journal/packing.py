@@ -95,9 +95,7 @@ def _pack_key(value: JSON) -> JSON:
 
 
 def _unpack_key(value: JSON) -> JSON:
-    if isinstance(value, str):
-        return value
-    digits = _KEYS.get(value) if type(value) is int else None
+    digits = _KEYS.get(value) if type(value) is int else value if isinstance(value, str) else None
     if digits is None:
         raise ValueError("a packed key is neither text nor a small number")
     return digits
@@ -146,7 +144,7 @@ def _unpack_usage(value: JSON) -> JSON:
         raise Newer(f"{len(value)} counts of usage")
     counts: dict[str, JSON] = dict(zip(USAGE, value, strict=False))
     if -1 in value:
-        counts = {name: count for name, count in counts.items() if count != -1}
+        return {name: count for name, count in counts.items() if count != -1}
     return counts
 
 
@@ -168,7 +166,7 @@ def _pack_times(value: JSON) -> JSON:
 def _unpack_times(value: JSON) -> JSON:
     if not isinstance(value, list):
         raise ValueError("packed stage times are not a list")
-    return [None if time == -1 else time for time in value]
+    return [None if time == -1 else time for time in value] if -1 in value else value
 
 
 def _pack_content(value: JSON) -> JSON:

@@ -78,17 +78,17 @@ class Transactions:
         if db is None or not self.is_ready or not self._lock.acquire(blocking=False):
             return False
         try:
+            left = [job for job in jobs if not job.over]  # the thread may have got to some
             db.set_busy_timeout(0)
-            if len(jobs) > 1:
-                jobs = [job for job in jobs if not job.over]  # the thread has got to it meanwhile
             try:
-                self._transact(db, jobs)
+                if left:
+                    self._transact(db, left)
             except apsw.BusyError:  # another process writes: wait for it elsewhere
                 return False
             except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-                if len(jobs) > 1:
+                if len(left) > 1:
                     return False  # whose fault it is `settle` finds out
-                jobs[0].error = self._explained(error)
+                left[0].error = self._explained(error)
             finally:
                 db.set_busy_timeout(BUSY_MS)
         finally:

@@ -85,11 +85,11 @@ class Writer:
 
         Committed on the calling thread, at once (about 15 us, no fsync, no waiting for a lock),
         when it is of a `stream` and nothing is in the way; else by the writer thread. What is to be
-        synced then waits for an fsync, with all that was committed in the same iteration of the
-        loop. The parts of a stream are told in the order in which they came, so the task of one
-        that is visible may wait for the fsync of the one before it. A task that is cancelled
-        meanwhile gets its CancelledError once the outcome is known, and after `committed` when it
-        was a commit.
+        synced then waits for an fsync; where others wait for one, it is committed and synced with
+        all that comes in the same iteration of the loop. The parts of a stream are told in the
+        order in which they came, so the task of one that is visible may wait for the fsync of the
+        one before it. A task that is cancelled meanwhile gets its CancelledError once the outcome
+        is known, and after `committed` when it was a commit.
         """
         if self._closed:
             raise refuse_closed()
@@ -125,24 +125,28 @@ class Writer:
     # -- in line ---------------------------------------------------------------------------------
 
     def _at_once(self, job: Work) -> bool:
-        """Commit it here and now, and before it what the thread has not got to. False: that could
-        not be, or may not be told yet."""
-        stream, file = job.stream, self._file
-        jobs: tuple[Work, ...] = (job,)
-        if file.overdue >= 0:
+        """Commit it here and now. False: it is not, or may not be told yet."""
+        stream = job.stream
+        if self._file.overdue >= 0:
             self._soon()  # asks for the checkpoint
-        if stream is None or file.overdue >= MOST_OVERDUE or not file.is_ready:
+        if stream is None or (job.sync and self._waiting) or not self._commit_in_line(job):
             return False
-        if self._left:
-            self._left = [one for one in self._left if not one.over]
-            if any(one.stream is None for one in self._left):
-                return False
-            jobs = (*self._left, job)
-        if not file.settle_at_once(jobs):
-            return False
-        if self._left:
-            self._left = []
         return not (job.sync or stream in self._waiting) or job.error is not None
+
+    def _commit_in_line(self, *jobs: Work) -> bool:
+        """Commit what the thread has not got to, and these. False: not these."""
+        file = self._file
+        if file.overdue >= MOST_OVERDUE or not file.is_ready:
+            return False
+        if self._left:
+            self._left = [job for job in self._left if not job.over]
+            if any(job.stream is None for job in self._left):
+                return False
+            jobs = (*self._left, *jobs)
+        if jobs and not file.settle_at_once(jobs):
+            return False
+        self._left.clear()
+        return True
 
     # -- through the thread ----------------------------------------------------------------------
 
@@ -165,13 +169,14 @@ class Writer:
 
     async def _told(self, job: Work) -> asyncio.CancelledError | None:
         """Wait until the outcome is known; gives back what was raised in the meantime."""
-        batch = self._soon()
+        alone = self._batch is None and self._waiting == {job.stream: 1}
+        batch = Batch(asyncio.get_running_loop()) if alone else self._soon()
         batch.jobs.append(job)
         job.future = batch.loop.create_future()
         if not job.over:
             self._left.append(job)
-        if len(self._waiting) == 1:  # nobody else is at it
-            self._hand_over()
+        if alone:
+            self._put(batch)
         try:
             await job.future
         except asyncio.CancelledError as error:
@@ -186,8 +191,8 @@ class Writer:
         return None
 
     def _soon(self) -> Batch:
-        """What the thread gets after this iteration of the loop: one wake-up, and one fsync, for
-        all that is added to it."""
+        """What the thread gets after this iteration of the loop: one transaction, one wake-up, and
+        one fsync, for all that is added to it."""
         loop = asyncio.get_running_loop()
         batch = self._batch
         if batch is None or batch.loop is not loop:
@@ -198,8 +203,11 @@ class Writer:
 
     def _hand_over(self) -> None:
         batch, self._batch = self._batch, None
-        if batch is None:
-            return
+        if batch is not None:
+            self._commit_in_line()
+            self._put(batch)
+
+    def _put(self, batch: Batch) -> None:
         with self._gate:
             if self._thread is None:
                 thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
