@@ -24,6 +24,7 @@ from lorimer.core.facts import ABANDONED, ASIDE, FACTS_OF, FactLog
 from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
+from lorimer.core.owned import Belongings
 from lorimer.core.spend import whole
 from lorimer.core.world import World
 
@@ -69,6 +70,7 @@ class RunContext(FactLog):
         "cancellation",
         "mail",
         "origin",
+        "owned",
         "seed",
         "snapshot_at",
         "snapshot_due",
@@ -114,6 +116,8 @@ class RunContext(FactLog):
         """The run's deadlines; there from `enter` on."""
         self.mail: Mail | None = None
         """What others tell it; None: nobody has yet. See `mail.py`."""
+        self.owned = Belongings()
+        """What tools of the run have going on between their calls."""
         self.snapshot_at = snapshot_at
         """For how many of the stream's facts its last snapshot stands."""
         self.snapshot_due = False

@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, no_data
 from lorimer.core.world import Sandbox, World
 from lorimer.tools.schema import Check, ToolInput, compile_schema
@@ -39,6 +39,11 @@ class ToolResult:
     is_error: bool = False
     metadata: Mapping[str, JSON] = field(default_factory=no_data)
     display: str = ""
+    error: ExecutorErrorCode | None = None
+    """What went wrong, where a code says it; for a result that has more to tell than a raised
+    error could."""
+    spilled: bool = False
+    """All of it is in a file already, which its text names: what is cut off is not kept again."""
 
 
 class NotDone(Enum):

@@ -1,6 +1,7 @@
 """What the model is told of a result: rendered, cut to size, the rest spilled to a file.
 
-The one place that decides about truncation and spill; built-in tools only page.
+The one place that decides about truncation and spill; built-in tools only page. The output of a
+program, which may be endless, goes to a file while it comes: `overflow.py`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _log = logging.getLogger("lorimer.tools")
 async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) -> dict[str, JSON]:
     """The data of `tool.result` for what a tool gave back; at most `limit` characters of text."""
     content = result.content
+    if result.spilled:
+        spill = None
     if type(content) is str and len(content) <= limit:
         data: dict[str, JSON] = {"content": readable(content)}
     else:
@@ -51,6 +54,8 @@ async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) ->
             data = {"content": content_to_json(parts)}
     if result.is_error is True:
         data["is_error"] = True
+    if result.error is not None:
+        data["error"] = result.error.value
     return data
 
 

@@ -38,6 +38,9 @@ _CHUNK: Final = 1_048_576
 # O_NONBLOCK: a FIFO put in the place of a file must not stop us.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND: Final = (
+    os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+)
 # A folder that may not be read, has vanished, or is by now something else.
 _NOT_ENTERED: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
@@ -166,6 +169,19 @@ class RootedFiles:
                     os.unlink(temporary, dir_fd=place.fd)
                 raise
             _sync_directory(place.fd)
+
+    def append_bytes(self, path: AnyPath, data: bytes) -> None:
+        """Add to the end of a file; it and missing folders are made. Not proof against a power
+        cut, and not all or nothing."""
+        with self._place(path, make=True) as place:
+            with suppress(FileNotFoundError):
+                self._status(place, path)
+            fd = os.open(place.name, _APPEND, 0o666, dir_fd=place.fd)
+            try:
+                self._require_file(os.fstat(fd), path)
+                _write_all(fd, data)
+            finally:
+                os.close(fd)
 
     def mkdirs(self, path: AnyPath) -> None:
         """Make a folder and those above it; nothing happens if it is there."""

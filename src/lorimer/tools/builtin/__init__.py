@@ -16,6 +16,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "Glob": "lorimer.tools.builtin.glob:Glob",
     "Grep": "lorimer.tools.builtin.grep:Grep",
     "Bash": "lorimer.tools.builtin.bash:Bash",
+    "Monitor": "lorimer.tools.builtin.monitor:Monitor",
     "WebFetch": "lorimer.tools.builtin.web_fetch:WebFetch",
 }
 """Name -> `"module:Class"`."""
@@ -23,7 +24,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "filesystem": ("Read", "Write", "Edit", "Glob", "Grep"),
     "readonly": ("Read", "Glob", "Grep"),
-    "shell": ("Bash",),
+    "shell": ("Bash", "Monitor"),
     "web": ("WebFetch",),
     "*": tuple(CATALOGUE),
 }
