@@ -15,6 +15,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "Edit": "lorimer.tools.builtin.edit:Edit",
     "Glob": "lorimer.tools.builtin.glob:Glob",
     "Grep": "lorimer.tools.builtin.grep:Grep",
+    "Unpack": "lorimer.tools.builtin.unpack:Unpack",
     "Bash": "lorimer.tools.builtin.bash:Bash",
     "Monitor": "lorimer.tools.builtin.monitor:Monitor",
     "WebFetch": "lorimer.tools.builtin.web_fetch:WebFetch",
@@ -22,7 +23,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
 """Name -> `"module:Class"`."""
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "filesystem": ("Read", "Write", "Edit", "Glob", "Grep"),
+    "filesystem": ("Read", "Write", "Edit", "Glob", "Grep", "Unpack"),
     "readonly": ("Read", "Glob", "Grep"),
     "shell": ("Bash", "Monitor"),
     "web": ("WebFetch",),

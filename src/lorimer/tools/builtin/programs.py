@@ -24,8 +24,8 @@ _REFUSED: Final = re.compile(
     re.IGNORECASE,
 )
 _NO_MEMORY: Final = re.compile(
-    r"^MemoryError\b|cannot allocate (memory|[0-9]+ bytes)|memory exhausted|std::bad_alloc|heap out of memory"
-    r"|OutOfMemoryError",
+    r"^MemoryError\b|cannot allocate (memory|[0-9]+ bytes)|memory exhausted|std::bad_alloc"
+    r"|heap out of memory|OutOfMemoryError",
     re.IGNORECASE | re.MULTILINE,
 )
 _LAST_WORDS: Final = 2000

@@ -52,7 +52,7 @@ EFFECT_OF: Final[Mapping[Kind, str]] = MappingProxyType(
 )
 """The declared effect that each is a case of."""
 
-_PROTECTED: Final = frozenset(
+PROTECTED: Final = frozenset(
     ".git .hg .svn .lorimer .claude .mcp.json .vscode .idea .husky .ssh .gnupg .bashrc "
     ".bash_profile .bash_login .bash_logout .profile .zshrc .zshenv .zprofile "
     ".gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
@@ -244,7 +244,7 @@ def _protected(path: PathUse, place: Place) -> bool:
     for form in path.forms:
         beneath = next((root for root in place.roots if form.startswith(f"{root}/")), "")
         parts = form[len(beneath) :].lower().split("/")
-        if not _PROTECTED.isdisjoint(parts):
+        if not PROTECTED.isdisjoint(parts):
             return True
     return False
 
