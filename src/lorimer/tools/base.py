@@ -124,6 +124,8 @@ class Tool(ABC):
     """Arguments that are paths: rules compare them relative to the working directory."""
     commands: frozenset[str] = frozenset()
     """Arguments that are command lines for a shell: rules read them as a shell does."""
+    confined: bool = False
+    """It does nothing but start programs, held as `ToolContext.sandbox` says."""
     urls: frozenset[str] = frozenset()
     """Arguments that are URLs: rules are about their hosts."""
     untrusted: bool = False

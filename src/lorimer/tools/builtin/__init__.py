@@ -18,6 +18,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "Unpack": "lorimer.tools.builtin.unpack:Unpack",
     "Bash": "lorimer.tools.builtin.bash:Bash",
     "Monitor": "lorimer.tools.builtin.monitor:Monitor",
+    "REPL": "lorimer.tools.builtin.repl:REPL",
     "WebFetch": "lorimer.tools.builtin.web_fetch:WebFetch",
 }
 """Name -> `"module:Class"`."""
@@ -26,6 +27,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "filesystem": ("Read", "Write", "Edit", "Glob", "Grep", "Unpack"),
     "readonly": ("Read", "Glob", "Grep"),
     "shell": ("Bash", "Monitor"),
+    "python": ("REPL",),
     "web": ("WebFetch",),
     "*": tuple(CATALOGUE),
 }

@@ -60,6 +60,7 @@ class Bash(Tool):
     input_schema = _SCHEMA
     subject = "command"
     commands = frozenset({"command"})
+    confined = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """See the class. Any exit code but 0 is an error result, and so is a time-out."""

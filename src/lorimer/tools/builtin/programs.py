@@ -79,7 +79,7 @@ def result_of(done: Finished, timeout_s: float, sandbox: Sandbox | None, where: 
         metadata["isolation"] = done.isolation.to_json()
         if failed and (why := _limited(text, done.isolation, sandbox)):
             lines.append(f"[{why}]")
-    if failed and _wanted_memory(done, text):
+    if failed and wanted_memory(done, text):
         error = ExecutorErrorCode.EXEC_TOOL_OUT_OF_MEMORY
         lines.append(f"[{error.value}: it wanted more memory than there is]")
     if done.total_bytes > len(done.output):
@@ -105,12 +105,12 @@ def joined(text: str, *lines: str) -> str:
     return f"{text}{gap}" + "\n".join(lines)
 
 
-def _wanted_memory(done: Finished, text: str) -> bool:
-    """The kernel says so; or, of a limit of ours, the program's own last words do."""
-    if done.out_of_memory:
-        return True
-    last = text[-_LAST_WORDS:]
-    return not done.timed_out and bool(_NO_MEMORY.search(last))
+def wanted_memory(done: Finished | None, text: str) -> bool:
+    """A program that failed did so for want of memory: the kernel says so; or, of a limit of ours,
+    the program's own last words do."""
+    if done is not None and (done.out_of_memory or done.timed_out):
+        return done.out_of_memory
+    return bool(_NO_MEMORY.search(text[-_LAST_WORDS:]))
 
 
 def _limited(output: str, isolation: Isolation, sandbox: Sandbox | None) -> str:

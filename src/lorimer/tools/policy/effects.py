@@ -155,7 +155,8 @@ def call_of(entry: Entry, input: ToolInput, place: Place) -> Call:
             resources.append(CommandUse(name, text, parse(text)))
     paths = [resource for resource in resources if isinstance(resource, PathUse)]
     kinds = kinds_of(entry.effects, paths, place)
-    if tool.commands:  # it may do anything, but what it *is* is the start of programs
+    # it may do anything, but what it *is* is the start of programs
+    if tool.commands or tool.confined:
         kinds -= {Kind.POLICY}
     return Call(entry, input, kinds, tuple(resources))
 

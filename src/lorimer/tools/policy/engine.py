@@ -267,7 +267,7 @@ def _allowed(
         )
     if not rest:
         return Decision(Action.ALLOW, BY_RULE, covering or about.lifting, mode)
-    if mode is Mode.SANDBOXED and isolated and call.entry.tool.commands:
+    if mode is Mode.SANDBOXED and isolated and call.entry.tool.confined:
         return Decision(Action.ALLOW, BY_MODE, (), mode, why="a sandbox holds it")
     table = TABLE[mode]
     action = min([table[kind] for kind in rest])
