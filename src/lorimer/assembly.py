@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, get_args
 
 from pydantic import ValidationError
 
+from lorimer.core.adhoc import AdHocTool
 from lorimer.core.compile import Catalogue, check_document
 from lorimer.core.errors import ConfigError
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, invalid
+from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, ToolsConfig, invalid
 from lorimer.core.model import ModelResolver
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
@@ -98,17 +99,18 @@ def toolset_of(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
         )
     given = [rules] if isinstance(rules, str) else list(rules)
-    named = manifest.tools.built_in
-    if tools is None and not named and not given:
+    named, described = manifest.tools.built_in, manifest.tools.ad_hoc
+    if tools is None and not named and not described and not given:
         return None
     from lorimer.tools.base import Tool
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
     from lorimer.world.files import RootedFiles
 
-    if named and workspace is None:
+    scripts = [each.name for each in described if each.kind == "script"]
+    if (named or scripts) and workspace is None:
         raise ConfigError(
-            f"the tools {', '.join(named)} work in a folder, and none was given",
+            f"the tools {', '.join([*named, *scripts])} work in a folder, and none was given",
             hint="Pass workspace=... when you build the pipeline.",
         )
     root = Path(workspace).resolve() if workspace is not None else None
@@ -123,6 +125,8 @@ def toolset_of(
         registry = registry.copy()  # the host's own stays as it is
         for tool in _built_in(named):
             registry.register(tool, granted=False)
+    if described:
+        registry = _with_adhoc(described, registry)
     return Toolset(
         registry,
         rules=[*given, *manifest_rules(manifest.permissions)],
@@ -179,12 +183,8 @@ def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None)
     Whether a key is there, and what the host binds, is not looked at."""
     problems = check_document(data, catalogue or shipped_catalogue())
     tools = data.get("tools")
-    named = tools.get("built_in") if isinstance(tools, Mapping) else None
-    if isinstance(named, list):
-        try:
-            _built_in([name for name in named if isinstance(name, str)])
-        except ConfigError as error:
-            problems.extend(error.problems)
+    if isinstance(tools, Mapping):
+        problems.extend(_tool_faults(tools))
     permissions = data.get("permissions")
     if isinstance(permissions, Mapping):
         try:
@@ -194,6 +194,37 @@ def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None)
         except ConfigError as error:
             problems.extend(error.problems)
     return problems
+
+
+def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
+    """What is wrong with the tools of a manifest; which others the host adds is not known here."""
+    named = tools.get("built_in")
+    try:
+        names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+        built_in = _built_in(names)
+        said = ToolsConfig.model_validate(tools)
+        if said.ad_hoc:
+            from lorimer.tools.adhoc import register_adhoc
+            from lorimer.tools.registry import ToolRegistry
+
+            register_adhoc(said.ad_hoc, ToolRegistry(built_in))
+    except ValidationError:
+        return []  # told already
+    except ConfigError as error:
+        return list(error.problems) or [f"tools.ad_hoc: {error}"]
+    return []
+
+
+def _with_adhoc(described: Sequence[AdHocTool], registry: ToolRegistry) -> ToolRegistry:
+    from lorimer.tools.adhoc import check_steps, register_adhoc
+
+    registry = registry.copy()  # the host's own stays as it is
+    try:
+        register_adhoc(described, registry)
+        check_steps(described, registry)
+    except ConfigError as error:
+        raise invalid([f"tools.ad_hoc: {error}"]) from None
+    return registry
 
 
 def _built_in(names: Sequence[str]) -> list[Tool]:

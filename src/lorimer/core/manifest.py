@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from lorimer.core.adhoc import MAX_TOOLS, AdHocTool
 from lorimer.core.documents import dump, parse
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, canonical
@@ -132,6 +133,9 @@ class ToolsConfig(_Part):
 
     built_in: list[str] = []
     """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `web`, `*`."""
+    ad_hoc: Annotated[list[AdHocTool], Field(max_length=MAX_TOOLS)] = []
+    """Tools that the manifest describes itself, each of a `kind`: `http`, `script`, `template`,
+    `composite`."""
 
 
 class PermissionsConfig(_Part):

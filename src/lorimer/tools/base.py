@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
@@ -80,6 +80,8 @@ class ToolContext:
     """The run that it belongs to: for `generate_as`, and for effects of its own."""
     sandbox: Sandbox | None = None
     """What programs that it starts may reach, for `ProcessLimits`; None: what the host may."""
+    call: Callable[[str, ToolInput], Awaitable[ToolResult]] | None = None
+    """Calls another tool of the run, which is decided about by itself: `lorimer.tools.steps`."""
 
     def progress(self, text: str) -> None:
         """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""

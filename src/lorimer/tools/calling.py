@@ -19,6 +19,7 @@ from lorimer.tools.encode import plain, text_of
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed, into_files, told
 from lorimer.tools.running import run_tool
+from lorimer.tools.steps import Steps
 
 if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
@@ -56,6 +57,7 @@ async def make(
         timeout_s,
         run,
         tools.sandbox,
+        Steps(tools, key, run),
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)

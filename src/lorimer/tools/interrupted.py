@@ -20,6 +20,7 @@ from lorimer.tools.calling import make
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
 from lorimer.tools.running import DidNotHappen, reconcile_tool, unknown
+from lorimer.tools.steps import forget_steps
 
 if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
@@ -127,6 +128,7 @@ def _forget_all(key: str, run: RunContext) -> None:
     """What was decided about a call is not decided again: nobody will look these facts up."""
     if not run.decided:
         return
+    forget_steps(key, run)
     run.forget("decision", key)
     for other in (f"approval:{key}", f"reconcile:{key}", *_agains(key, run)):
         forget(other, run)
