@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from lorimer import Pipeline, PipelinePresets
 from lorimer.assembly import PipelineOptions
+from lorimer.core import adhoc
 from lorimer.core import manifest as manifest_module
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
@@ -40,6 +41,11 @@ PARTS = {
     "`metadata`": manifest_module.Metadata,
     "`model`": manifest_module.ModelConfig,
     "`tools`": manifest_module.ToolsConfig,
+    "`tools.ad_hoc[]` of kind `http`": adhoc.HttpTool,
+    "`tools.ad_hoc[]` of kind `script`": adhoc.ScriptTool,
+    "`tools.ad_hoc[]` of kind `template`": adhoc.TemplateTool,
+    "`tools.ad_hoc[]` of kind `composite`": adhoc.CompositeTool,
+    "`steps[]` of a composite": adhoc.CompositeStep,
     "`permissions`": manifest_module.PermissionsConfig,
     "`stages[]`": manifest_module.StageEntry,
 }
@@ -317,6 +323,10 @@ def _plain(hint: object, bounds: list[object]) -> str:
         return f"mapping of {_plain(args[1], bounds)}"
     if hint is type(None):
         return "nothing"
+    if hint is adhoc.CompositeStep:
+        return "steps"
+    if isinstance(hint, type) and hint.__module__ == adhoc.__name__:
+        return f"`{hint.model_fields['kind'].annotation.__args__[0]}`"
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return _shape(hint)
     name = getattr(hint, "__name__", "") or str(hint)

@@ -79,6 +79,7 @@ class HttpTool(_Tool):
     """One request to a place on the public internet that the manifest names."""
 
     kind: Literal["http"]
+    """What it is."""
     url: _Text
     """Scheme and host as they are; `{name}` may stand in what follows, and is percent-encoded."""
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
@@ -110,6 +111,7 @@ class ScriptTool(_Tool):
     host says."""
 
     kind: Literal["script"]
+    """What it is."""
     script: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT_CHARS)]
     """The code. What `execute` returns, and what is printed, is told."""
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 60.0
@@ -120,6 +122,7 @@ class TemplateTool(_Tool):
     """A text with the arguments in it."""
 
     kind: Literal["template"]
+    """What it is."""
     template: _Text
     """`{name}` stands for an argument."""
 
@@ -144,6 +147,7 @@ class CompositeTool(_Tool):
     fails ends it."""
 
     kind: Literal["composite"]
+    """What it is."""
     steps: Annotated[list[CompositeStep], Field(min_length=1, max_length=MAX_STEPS)]
     """In order."""
     result: str = ""

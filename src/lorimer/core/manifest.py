@@ -132,7 +132,8 @@ class ToolsConfig(_Part):
     """Which shipped tools the agent has. Naming them here grants nothing."""
 
     built_in: list[str] = []
-    """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `web`, `*`."""
+    """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `python`, `web`,
+    `*`."""
     ad_hoc: Annotated[list[AdHocTool], Field(max_length=MAX_TOOLS)] = []
     """Tools that the manifest describes itself, each of a `kind`: `http`, `script`, `template`,
     `composite`."""
