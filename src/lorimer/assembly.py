@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, get_args
 from pydantic import ValidationError
 
 from lorimer.core.compile import Catalogue, check_document
-from lorimer.core.errors import ConfigError
+from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
@@ -99,16 +99,20 @@ def toolset_of(
         )
     given = [rules] if isinstance(rules, str) else list(rules)
     named = manifest.tools.built_in
-    if tools is None and not named and not given:
+    late = manifest.tools.deferred
+    if tools is None and not named and not given and not late:
         return None
     from lorimer.tools.base import Tool
     from lorimer.tools.registry import ToolRegistry
+    from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
     from lorimer.world.files import RootedFiles
 
-    if named and workspace is None:
+    shipped = _built_in(named)
+    at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
+    if at_work and workspace is None:
         raise ConfigError(
-            f"the tools {', '.join(named)} work in a folder, and none was given",
+            f"the tools {', '.join(at_work)} work in a folder, and none was given",
             hint="Pass workspace=... when you build the pipeline.",
         )
     root = Path(workspace).resolve() if workspace is not None else None
@@ -119,9 +123,11 @@ def toolset_of(
     if not is_a(tools, Iterable, NoneType):
         raise wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
     registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
-    if named:
+    if late and SEARCH not in [*named, *registry.names]:
+        shipped += _built_in([SEARCH])
+    if shipped:
         registry = registry.copy()  # the host's own stays as it is
-        for tool in _built_in(named):
+        for tool in shipped:
             registry.register(tool, granted=False)
     return Toolset(
         registry,
@@ -132,7 +138,23 @@ def toolset_of(
         sandbox=sandbox,
         network=network,
         hidden=hidden,
+        deferred=_deferred(late, registry),
     )
+
+
+def _deferred(names: Sequence[str], registry: ToolRegistry) -> list[str]:
+    """Of the tools that there are. Raises ConfigError for a name that is none of theirs."""
+    from lorimer.tools.builtin import GROUPS
+    from lorimer.tools.shown import SEARCH
+
+    found: list[str] = []
+    for at, name in enumerate(names):
+        there = [each for each in GROUPS.get(name, (name,)) if each in registry]
+        if not there:
+            problem = f"tools.deferred[{at}]: this agent has no tool {name!r}"
+            raise invalid([problem + nearest(name, [*registry.names, *GROUPS])])
+        found += [each for each in there if each != SEARCH]
+    return found
 
 
 def manifest_rules(said: PermissionsConfig) -> list[Rule]:

@@ -35,6 +35,7 @@ async def make(
     extra: dict[str, JSON],
     run: RunContext,
     work: Callable[..., Awaitable[ToolResult]] = run_tool,
+    answer: str | None = None,
 ) -> Mapping[str, JSON]:
     limits = run.bounds.limits
     most = limits.max_result_chars
@@ -56,6 +57,9 @@ async def make(
         timeout_s,
         run,
         tools.sandbox,
+        tuple([call for call in run.called or () if call.use.name in entry.tool.recalls]),
+        answer,
+        tools.deferred_specs,
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)
