@@ -95,7 +95,7 @@ class KvGet(Tool):
         key: str = input["key"]
         values = kept(context.past)
         if key not in values:
-            return ToolResult(f'{{"found": false}}{nearest(key, values)}')
+            return ToolResult({"found": False})
         return ToolResult({"found": True, "value": values[key]})
 
 
