@@ -124,7 +124,8 @@ def test_without_anybody_the_run_waits_for_an_answer_from_elsewhere(
             assert refused.value.code is ExecutorErrorCode.EXEC_INPUT_INVALID
         assert await mail.answer(journal, waits.run_id, "green")
         model = Script(replies)
-        ended = await agent(world, model, TOOLS, journal=journal).resume(waits.run_id)
+        alone: Any = {"journal": journal, "permission_mode": "dontAsk"}
+        ended = await agent(world, model, TOOLS, **alone).resume(waits.run_id)
         assert model.told[1] == ["green"]
         assert only(ended.events, "effect")["from"] == "elsewhere"
         assert kinds(ended.events).count("effect.intent") == 1

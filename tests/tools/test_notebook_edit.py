@@ -20,7 +20,6 @@ def cell(source: Any, kind: str = "code") -> dict[str, Any]:
         "cell_type": kind,
         "metadata": {"tags": ["é"]},
         "source": source,
-        **more,
     }
     if kind == "code":
         made = {"execution_count": 3, "outputs": [{"output_type": "stream"}], **made}

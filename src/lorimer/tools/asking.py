@@ -109,11 +109,13 @@ async def ask_text(
 ) -> str | None:
     """What a person says to `Tool.question`; None: the tool asks nothing, or nobody answered and
     there is no default. Where nobody can be asked in words the run is suspended; in the mode
-    `dontAsk` nobody is asked. Journalled as `ask` does it, under `question:<key>`."""
+    `dontAsk` nobody is asked, but what was asked before still waits for its answer. Journalled as `ask` does it,
+    under `question:<key>`."""
     wanted = entry.tool.question(input)
     if wanted is None:
         return None
-    if tools.policy.mode is Mode.DONT_ASK:
+    nobody = tools.policy.mode is Mode.DONT_ASK
+    if nobody and run.recorded("effect.intent", f"{QUESTION}:{key}") is None:
         return wanted.default
     question = _question(entry, input, wanted.text[:MAX_SUMMARY_CHARS])
     question["wants"] = "text"
@@ -121,7 +123,7 @@ async def ask_text(
         question["options"] = list(wanted.options)
 
     async def asked() -> _Answer:
-        return await _worded(tools.approver, wanted)
+        return await _worded(None if nobody else tools.approver, wanted)
 
     what = (QUESTION, key, f"{run.iteration}:{QUESTION}:{key}")
     answer = (await _answered(asked, entry, input, question, what, run, wanted)).get("answer")
