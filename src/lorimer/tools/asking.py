@@ -109,8 +109,8 @@ async def ask_text(
 ) -> str | None:
     """What a person says to `Tool.question`; None: the tool asks nothing, or nobody answered and
     there is no default. Where nobody can be asked in words the run is suspended; in the mode
-    `dontAsk` nobody is asked, but what was asked before still waits for its answer. Journalled as `ask` does it,
-    under `question:<key>`."""
+    `dontAsk` nobody is asked, but what was asked before still waits for its answer. Journalled
+    as `ask` does it, under `question:<key>`."""
     wanted = entry.tool.question(input)
     if wanted is None:
         return None
