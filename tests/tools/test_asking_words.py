@@ -13,7 +13,7 @@ from lorimer.core.result import PipelineResult
 from lorimer.core.tool import TextQuestion
 from lorimer.journal import MemoryJournal
 from lorimer.testing import SimulatedWorld, simulate
-from lorimer.tools import AskLater, Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools import NOT_DONE, AskLater, NotDone, Tool, ToolContext, ToolInput, ToolResult
 from tests.core.support import held, kinds, only, use
 from tests.tools.planned import Script, agent, resumed_everywhere
 
@@ -216,5 +216,58 @@ def test_a_tool_of_ones_own_asks_before_it_acts() -> None:
             "tool.intent",
             "tool.result",
         ]
+
+    simulate(main)
+
+
+class Broken(Pay):
+    def __init__(self, asks: Any) -> None:
+        super().__init__()
+        self.asks = asks
+
+    def question(self, input: ToolInput) -> TextQuestion:
+        return self.asks(input)
+
+
+@pytest.mark.parametrize(
+    ("asks", "why"),
+    [
+        (lambda given: given["to"], "its question failed: KeyError"),
+        (lambda _: "From where?", "its question is a str, not a TextQuestion"),
+    ],
+    ids=["raises", "text"],
+)
+def test_a_tool_that_cannot_say_what_it_asks_is_not_called(asks: Any, why: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pay = Broken(asks)
+        model = Script([[use("pay", sum=5)], "done"])
+        result = await agent(world, model, [], tools=[pay], approver=Person(world)).run("go")
+        assert result.text == "done"
+        assert why in model.told[1][0]
+        assert pay.paid == []
+
+    simulate(main)
+
+
+def test_a_call_that_is_made_again_has_the_answer_that_was_given() -> None:
+    class Sure(Pay):
+        async def reconcile(
+            self, key: str, input: ToolInput, context: ToolContext
+        ) -> ToolResult | NotDone | None:
+            return NOT_DONE
+
+    async def main(world: SimulatedWorld) -> None:
+        pay, person = Sure(), Person(world, "savings")
+        replies = [[use("pay", sum=5)], "done"]
+        options: Any = {"tools": [pay], "approver": person}
+        whole = await agent(world, Script(replies), [], **options).run("go")
+        begun = kinds(whole.events).index("tool.intent") + 1
+        journal = await held(world, whole.events[:begun], whole.session_id)
+        ended = await agent(world, Script(replies), [], journal=journal, **options).resume(
+            whole.run_id
+        )
+        assert ended.text == "done"
+        assert pay.paid == ["savings", "savings"]
+        assert len(person.asked) == 1
 
     simulate(main)

@@ -243,3 +243,15 @@ def test_nobody_is_asked_about_a_plan_outside_of_plan_mode(tmp_path: Path) -> No
         assert person.asked == []
 
     simulate(main)
+
+
+def test_a_tool_of_that_name_that_asks_nobody_ends_nothing() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model, mine = Script([ENTER, EXIT, [use("send")], "done"]), Do("ExitPlanMode", effects=[])
+        send = Do("send", effects=["send"])
+        await agent(world, model, ["EnterPlanMode"], tools=[mine, send]).run("go")
+        assert "it cannot end plan mode" in model.told[2][0]
+        assert "plan forbids send" in model.told[3][0]
+        assert (mine.calls, send.calls) == ([], [])
+
+    simulate(main)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.cancel import Cancellation, Reason, Stopped
 from lorimer.core.context import Safety
+from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON, canonical, clean
 from lorimer.core.mail import MAX_TEXT_CHARS, Mail, mail_of
 from lorimer.core.tool import Approver, Asker, Later, RepeatApprover, TextQuestion
@@ -111,7 +112,7 @@ async def ask_text(
     there is no default. Where nobody can be asked in words the run is suspended; in the mode
     `dontAsk` nobody is asked, but what was asked before still waits for its answer. Journalled
     as `ask` does it, under `question:<key>`."""
-    wanted = entry.tool.question(input)
+    wanted = _wanted(entry, input)
     if wanted is None:
         return None
     nobody = tools.policy.mode is Mode.DONT_ASK
@@ -120,7 +121,7 @@ async def ask_text(
     question = _question(entry, input, wanted.text[:MAX_SUMMARY_CHARS])
     question["wants"] = "text"
     if wanted.options:
-        question["options"] = list(wanted.options)
+        question["options"] = [str(option) for option in wanted.options]
 
     async def asked() -> _Answer:
         return await _worded(None if nobody else tools.approver, wanted)
@@ -128,6 +129,21 @@ async def ask_text(
     what = (QUESTION, key, f"{run.iteration}:{QUESTION}:{key}")
     answer = (await _answered(asked, entry, input, question, what, run, wanted)).get("answer")
     return answer if isinstance(answer, str) else wanted.default
+
+
+def _wanted(entry: Entry, input: ToolInput) -> TextQuestion | None:
+    """The question of a tool. Raises `exec.tool.crashed` when it cannot say what it asks."""
+    try:
+        wanted: object = entry.tool.question(input)
+    except Exception as error:
+        raise ToolExecutionError(
+            f"its question failed: {describe(error)}", tool_name=entry.spec.name, cause=error
+        ) from error
+    if wanted is None or isinstance(wanted, TextQuestion):
+        return wanted
+    raise ToolExecutionError(
+        f"its question is a {type(wanted).__name__}, not a TextQuestion", tool_name=entry.spec.name
+    )
 
 
 def _question(entry: Entry, input: ToolInput, reason: str) -> dict[str, JSON]:

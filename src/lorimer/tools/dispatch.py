@@ -70,6 +70,7 @@ async def _live(
         verdict = PLAIN_ALLOW
         if not tools.policy_in(run).needs_no_decision(entry, arguments):
             verdict = await permitted(tools, entry, arguments, key, run)
+        answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
     except ToolExecutionError as refusal:
         begun = run.recorded("tool.intent", key) is not None
         data = failed(unknown(refusal.message) if begun else refusal)
@@ -79,7 +80,6 @@ async def _live(
 
         return await run.effect("tool", key, refuse, request=request, safety=Safety.READ_ONLY)
 
-    answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
     call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
     changes = entry.safety is not Safety.READ_ONLY

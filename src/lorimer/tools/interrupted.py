@@ -86,12 +86,12 @@ async def _settle(
     asked = f"reconcile:{key}"
     await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
     no_need = tools.policy_in(run).needs_no_decision(entry, arguments)
-    if not no_need or run.recorded("decision", key) is not None:
-        try:
+    try:
+        if not no_need or run.recorded("decision", key) is not None:
             await permitted(tools, entry, arguments, key, run)
-        except ToolExecutionError as refusal:
-            return failed(refusal)
-    answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
+        answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
+    except ToolExecutionError as refusal:
+        return failed(refusal)
     return await make(tools, entry, arguments, use, key, extra, run, answer=answer)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
-from lorimer.core.tool import Approver
+from lorimer.core.tool import Approver, Called
 from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
 from lorimer.tools.permissions import Policy
@@ -102,6 +102,8 @@ class Toolset:
         self._planning = self.policy.planning()
         self._views: dict[Shown, tuple[ToolSpec, ...]] = {}
         self._version = -1
+        self._seen: tuple[list[Called], int, Shown] = ([], 0, AT_FIRST)
+        """What was made of the calls of a run the last time."""
 
     def specs(self, state: PipelineState) -> tuple[ToolSpec, ...]:
         """What the model is shown: all but what it may never call, what plan mode forbids, and
@@ -169,7 +171,14 @@ class Toolset:
             state.run.called = list(look_back(state.messages, self.recalled))
 
     def _view(self, run: RunContext) -> Shown:
-        return shown(run.called) if run.called else AT_FIRST
+        called = run.called
+        if not called:
+            return AT_FIRST
+        of, count, view = self._seen
+        if of is not called or count != len(called):
+            view = shown(called)
+            self._seen = (called, len(called), view)
+        return view
 
     def policy_in(self, run: RunContext) -> Policy:
         """What decides at this moment of a run."""
@@ -180,6 +189,8 @@ class Toolset:
         name = entry.spec.name
         if name in (ENTER_PLAN, EXIT_PLAN) and self.policy.mode is Mode.PLAN:
             return "plan mode was set by whoever runs this: it is not begun or ended from here."
+        if name == EXIT_PLAN and not entry.tool.approval:
+            return f"{name} is a tool that asks nobody: it cannot end plan mode."
         if name == EXIT_PLAN and not self._view(run).planning:
             return f"plan mode is not on: {ENTER_PLAN} begins it."
         if name in self.deferred and name not in self._view(run).loaded:
