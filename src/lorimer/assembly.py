@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lorimer.core.adhoc import AdHocTool
 from lorimer.core.compile import Catalogue, check_document
-from lorimer.core.errors import ConfigError
+from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
@@ -100,17 +100,21 @@ def toolset_of(
         )
     given = [rules] if isinstance(rules, str) else list(rules)
     named, described = manifest.tools.built_in, manifest.tools.ad_hoc
-    if tools is None and not named and not described and not given:
+    late = manifest.tools.deferred
+    if tools is None and not (named or described or given or late):
         return None
     from lorimer.tools.base import Tool
     from lorimer.tools.registry import ToolRegistry
+    from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
     from lorimer.world.files import RootedFiles
 
-    scripts = [each.name for each in described if each.kind == "script"]
-    if (named or scripts) and workspace is None:
+    shipped = _built_in(named)
+    at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
+    at_work += [each.name for each in described if each.kind == "script"]
+    if at_work and workspace is None:
         raise ConfigError(
-            f"the tools {', '.join([*named, *scripts])} work in a folder, and none was given",
+            f"the tools {', '.join(at_work)} work in a folder, and none was given",
             hint="Pass workspace=... when you build the pipeline.",
         )
     root = Path(workspace).resolve() if workspace is not None else None
@@ -121,9 +125,11 @@ def toolset_of(
     if not is_a(tools, Iterable, NoneType):
         raise wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
     registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
-    if named:
+    if late and SEARCH not in [*named, *registry.names]:
+        shipped += _built_in([SEARCH])
+    if shipped:
         registry = registry.copy()  # the host's own stays as it is
-        for tool in _built_in(named):
+        for tool in shipped:
             registry.register(tool, granted=False)
     if described:
         registry = _with_adhoc(described, registry)
@@ -136,7 +142,23 @@ def toolset_of(
         sandbox=sandbox,
         network=network,
         hidden=hidden,
+        deferred=_deferred(late, registry),
     )
+
+
+def _deferred(names: Sequence[str], registry: ToolRegistry) -> list[str]:
+    """Of the tools that there are. Raises ConfigError for a name that is none of theirs."""
+    from lorimer.tools.builtin import GROUPS
+    from lorimer.tools.shown import SEARCH
+
+    found: list[str] = []
+    for at, name in enumerate(names):
+        there = [each for each in GROUPS.get(name, (name,)) if each in registry]
+        if not there:
+            problem = f"tools.deferred[{at}]: this agent has no tool {name!r}"
+            raise invalid([problem + nearest(name, [*registry.names, *GROUPS])])
+        found += [each for each in there if each != SEARCH]
+    return found
 
 
 def manifest_rules(said: PermissionsConfig) -> list[Rule]:

@@ -31,7 +31,7 @@ from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.models import Models
 from lorimer.stages.catalogue import CATALOGUE
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from lorimer.tools import EFFECTS, builtin_tools, tool
+from lorimer.tools import EFFECTS, Tool, builtin_tools, tool
 from lorimer.tools.builtin import CATALOGUE as BUILT_IN
 from lorimer.tools.builtin import GROUPS
 
@@ -84,8 +84,15 @@ def shipped_tools() -> str:
         tool = builtin_tools([name])[0]
         groups = ", ".join(f"`{group}`" for group, names in GROUPS.items() if name in names)
         effects = "all" if tool.effects == EFFECTS else " ".join(sorted(tool.effects))
-        rows.append((f"`{name}`", effects, groups, _sentence(type(tool))))
-    return _table(("Tool", "Effects", "Groups", "Does"), rows)
+        effects += ", idempotent" if tool.idempotent else ""
+        rows.append((f"`{name}`", _inputs(tool), effects or "none", groups, _sentence(type(tool))))
+    return _table(("Tool", "Inputs", "Effects", "Groups", "Does"), rows)
+
+
+def _inputs(tool: Tool) -> str:
+    schema = tool.input_schema
+    required = schema.get("required", ())
+    return " ".join(f"`{name}`{'*' * (name in required)}" for name in schema["properties"])
 
 
 # --- options ---------------------------------------------------------------------------------

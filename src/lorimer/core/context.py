@@ -30,6 +30,7 @@ from lorimer.core.world import World
 
 if TYPE_CHECKING:
     from lorimer.core.mail import Mail
+    from lorimer.core.tool import Called
 
 
 class Safety(Enum):
@@ -67,6 +68,7 @@ class RunContext(FactLog):
         "_holds",
         "_patient",
         "alarm",
+        "called",
         "cancellation",
         "mail",
         "origin",
@@ -125,6 +127,8 @@ class RunContext(FactLog):
         self.strangers: set[str] | None = None
         """Tools of which a result, the words of strangers, is in the conversation; None: nobody
         has looked yet."""
+        self.called: list[Called] | None = None
+        """Calls of the conversation that tools look back on; None: nobody has looked yet."""
         self._patient = False
         """It still answers from its journal, for which it is given time."""
         self._holds = holds

@@ -132,8 +132,10 @@ class ToolsConfig(_Part):
     """Which shipped tools the agent has. Naming them here grants nothing."""
 
     built_in: list[str] = []
-    """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `python`, `web`,
-    `*`."""
+    """Names of tools, or of groups; see docs/tools.md."""
+    deferred: list[str] = []
+    """Names of tools that the agent has, or of groups, which its model is not shown until it has
+    found them with `ToolSearch`; that tool is there then."""
     ad_hoc: Annotated[list[AdHocTool], Field(max_length=MAX_TOOLS)] = []
     """Tools that the manifest describes itself, each of a `kind`: `http`, `script`, `template`,
     `composite`."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.messages import ToolSpec
+from lorimer.core.tool import Called, TextQuestion
 from lorimer.core.world import Sandbox, World
 from lorimer.tools.schema import Check, ToolInput, compile_schema
 from lorimer.tools.threads import Threads
@@ -80,6 +82,12 @@ class ToolContext:
     """The run that it belongs to: for `generate_as`, and for effects of its own."""
     sandbox: Sandbox | None = None
     """What programs that it starts may reach, for `ProcessLimits`; None: what the host may."""
+    past: tuple[Called, ...] = ()
+    """The calls that `Tool.recalls` names, oldest first."""
+    answer: str | None = None
+    """What a person said to `Tool.question`; None: it asked nothing, or nobody answered."""
+    deferred: tuple[ToolSpec, ...] = ()
+    """Tools that the model is not shown until it has found them."""
     call: Callable[[str, ToolInput], Awaitable[ToolResult]] | None = None
     """Calls another tool of the run, which is decided about by itself: `lorimer.tools.steps`."""
 
@@ -133,6 +141,17 @@ class Tool(ABC):
     untrusted: bool = False
     """Its results are words of strangers (a web page). Once one came in, calls that could carry
     out what they say take one step more: `lorimer.tools.policy.engine`."""
+    approval: str = ""
+    """Why a person has to agree to each call, whatever rules and mode allow; "": they decide."""
+    recalls: frozenset[str] = frozenset()
+    """Tools whose earlier calls in this conversation it is given, as `ToolContext.past`; those that
+    failed are left out. What a tool keeps with a conversation is made of them anew each time."""
+
+    def question(self, input: ToolInput) -> TextQuestion | None:
+        """What to ask a person before this call is made; None: nothing. The answer is recorded,
+        and given to `execute` as `ToolContext.answer`. Must not wait, and say the same again for
+        the same arguments."""
+        return None
 
     @abstractmethod
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:

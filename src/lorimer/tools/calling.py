@@ -14,6 +14,7 @@ from lorimer.core.context import RunContext
 from lorimer.core.errors import LorimerError
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ToolUse
+from lorimer.core.tool import Called
 from lorimer.tools.base import ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import plain, text_of
 from lorimer.tools.registry import Entry
@@ -36,6 +37,7 @@ async def make(
     extra: dict[str, JSON],
     run: RunContext,
     work: Callable[..., Awaitable[ToolResult]] = run_tool,
+    answer: str | None = None,
 ) -> Mapping[str, JSON]:
     limits = run.bounds.limits
     most = limits.max_result_chars
@@ -57,6 +59,9 @@ async def make(
         timeout_s,
         run,
         tools.sandbox,
+        _past(entry.tool.recalls, run) if entry.tool.recalls else (),
+        answer,
+        tools.deferred_specs,
         Steps(tools, key, run),
     )
     try:
@@ -70,6 +75,10 @@ async def make(
     if result.metadata:
         extra["metadata"] = plain(result.metadata)
     return await told(result, most, tools.spill or into_files(context), call_id)
+
+
+def _past(names: frozenset[str], run: RunContext) -> tuple[Called, ...]:
+    return tuple([call for call in run.called or () if call.use.name in names])
 
 
 def _reporter(use: ToolUse, run: RunContext) -> Callable[[str], None]:

@@ -89,10 +89,15 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
         return await told({})
     begun = run.recorded("effect.intent", known) is not None
     try:
-        entry, arguments = accepted(tools, use)
+        entry, arguments = accepted(tools, use, run)
+        if entry.asks or (use.name in tools.recalled and not entry.tool.untrusted):
+            raise ToolExecutionError(  # what it keeps, it keeps as calls of the conversation
+                f"{use.name} is for the model alone: a tool cannot call it.",
+                code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
+            )
         if begun and entry.safety is Safety.UNSAFE:
             raise unknown()
-        if not tools.policy.needs_no_decision(entry, arguments):
+        if not tools.policy_in(run).needs_no_decision(entry, arguments):
             await permitted(tools, entry, arguments, key, run)
     except (ToolExecutionError, Unknown) as refusal:
         if begun:

@@ -20,6 +20,19 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "Monitor": "lorimer.tools.builtin.monitor:Monitor",
     "REPL": "lorimer.tools.builtin.repl:REPL",
     "WebFetch": "lorimer.tools.builtin.web_fetch:WebFetch",
+    "TodoWrite": "lorimer.tools.builtin.todo_write:TodoWrite",
+    "EnterPlanMode": "lorimer.tools.builtin.plan_mode:EnterPlanMode",
+    "ExitPlanMode": "lorimer.tools.builtin.plan_mode:ExitPlanMode",
+    "AskUserQuestion": "lorimer.tools.builtin.ask_user_question:AskUserQuestion",
+    "ToolSearch": "lorimer.tools.builtin.tool_search:ToolSearch",
+    "NotebookEdit": "lorimer.tools.builtin.notebook_edit:NotebookEdit",
+    "think": "lorimer.tools.builtin.think:Think",
+    "now": "lorimer.tools.builtin.now:Now",
+    "cite": "lorimer.tools.builtin.cite:Cite",
+    "kv_get": "lorimer.tools.builtin.kv:KvGet",
+    "kv_set": "lorimer.tools.builtin.kv:KvSet",
+    "kv_list": "lorimer.tools.builtin.kv:KvList",
+    "kv_delete": "lorimer.tools.builtin.kv:KvDelete",
 }
 """Name -> `"module:Class"`."""
 
@@ -29,6 +42,12 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "shell": ("Bash", "Monitor"),
     "python": ("REPL",),
     "web": ("WebFetch",),
+    "notebooks": ("NotebookEdit",),
+    "planning": ("TodoWrite", "EnterPlanMode", "ExitPlanMode"),
+    "asking": ("AskUserQuestion",),
+    "searching": ("ToolSearch",),
+    "basics": ("think", "now", "cite"),
+    "kv": ("kv_get", "kv_set", "kv_list", "kv_delete"),
     "*": tuple(CATALOGUE),
 }
 """Names for several at once."""
