@@ -14,6 +14,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
 from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe
+from lorimer.tools.folders import placed
 from lorimer.tools.permissions import BY_PERSON, UNCOVERED, Verdict, may, permit
 from lorimer.tools.registry import Entry
 from lorimer.tools.schema import invalid_input
@@ -43,7 +44,7 @@ def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, Tool
         )
     arguments = _own(use.input)
     try:
-        return entry, entry.check(arguments)
+        return entry, placed(tools, entry, entry.check(arguments), run)
     except ToolExecutionError:
         raise
     except BaseException as error:

@@ -90,6 +90,9 @@ class ToolContext:
     """Tools that the model is not shown until it has found them."""
     call: Callable[[str, ToolInput], Awaitable[ToolResult]] | None = None
     """Calls another tool of the run, which is decided about by itself: `lorimer.tools.steps`."""
+    home: Path | None = None
+    """The host's working directory, where spilled results lie; `working_dir` is beneath it while
+    the model is in a worktree."""
 
     def progress(self, text: str) -> None:
         """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""

@@ -17,6 +17,7 @@ from lorimer.core.messages import ToolUse
 from lorimer.core.tool import Called
 from lorimer.tools.base import ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import plain, text_of
+from lorimer.tools.folders import begins
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed, into_files, told
 from lorimer.tools.running import run_tool
@@ -51,7 +52,7 @@ async def make(
         run.stream,
         use.id,
         call_id,
-        tools.working_dir,
+        begins(tools, entry, run),
         tools.files,
         most,
         _reporter(use, run) if run.wants("tool.progress") else None,
@@ -63,6 +64,7 @@ async def make(
         answer,
         tools.deferred_specs,
         Steps(tools, key, run),
+        tools.working_dir,
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)

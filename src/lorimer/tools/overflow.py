@@ -13,7 +13,7 @@ from typing import Final
 
 from lorimer.core.world import Isolation
 from lorimer.tools.base import ToolContext
-from lorimer.tools.results import SPILL_DIR
+from lorimer.tools.results import spill_place
 
 MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 """Of one program's output; what is beyond is gone."""
@@ -41,8 +41,9 @@ class Overflow:
         self._pending = bytearray()
         self._taken = 0
         self._begun = False
-        self._path = f"{SPILL_DIR}/{name}.txt"
-        self._open = context.files is not None and context.working_dir is not None
+        place = spill_place(context, name)
+        self._place, self._path = place or (Path(), "")
+        self._open = context.files is not None and place is not None
         self._writing = asyncio.Lock()
 
     def begun(self, isolation: Isolation | None) -> None:
@@ -90,11 +91,9 @@ class Overflow:
         return f"{kept} is in {self._path}: Read it with offset and limit, or Grep it."
 
     def _write(self, data: bytes) -> None:
-        files, folder = self._context.files, self._context.working_dir
+        files = self._context.files
         assert files is not None
-        assert folder is not None
-        path: Path = folder / self._path
         if self._begun:
-            files.append_bytes(path, data)
+            files.append_bytes(self._place, data)
         else:
-            files.write_bytes(path, data)
+            files.write_bytes(self._place, data)

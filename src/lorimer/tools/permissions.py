@@ -64,6 +64,7 @@ class Policy:
         self.isolated = isolated
         self.plans = False
         """Plan mode is on besides: the stricter of the two modes decides."""
+        self._folder = ""
         self._rooted = bool(roots)
         """Opened roots hold what tools read: they say more plainly why a path is refused."""
 
@@ -108,6 +109,7 @@ class Policy:
     def decide(self, entry: Entry, input: ToolInput, *, tainted: bool) -> Decision:
         """See `policy.engine.decide`."""
         call = call_of(entry, input, self.rules.place)
+        call = replace(call, folder=self._folder) if self._folder else call
         said = decide(call, self.rules, self.mode, tainted=tainted, isolated=self.isolated)
         if not self.plans:
             return said
@@ -115,6 +117,15 @@ class Policy:
         if planned.action >= said.action:
             return said
         return replace(planned, why=f"{planned.why}; ExitPlanMode ends it".removeprefix("; "))
+
+    def within(self, folder: str) -> Policy:
+        """The same for calls whose commands begin in a folder beneath the workspace; their other
+        paths are absolute by then."""
+        if self._folder == folder:
+            return self
+        other = copy(self)
+        other._folder = folder
+        return other
 
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
         """The narrowest rule that would allow this call, as text."""

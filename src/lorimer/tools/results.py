@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 from lorimer.core.errors import LorimerError
@@ -90,17 +91,28 @@ def _marker(total: int, missing: int, place: str) -> str:
 
 
 def into_files(context: ToolContext) -> Spill | None:
-    """The default spill: a file beneath the call's working directory; None without files."""
-    files, working_dir = context.files, context.working_dir
-    if files is None or working_dir is None:
+    """The default spill: a file beneath the host's working directory; None without files."""
+    files = context.files
+    if files is None or spill_place(context, "") is None:
         return None
 
     async def spill(key: str, text: str) -> str:
-        path = f"{SPILL_DIR}/{key}.txt"
-        await context.in_thread(lambda: files.write_bytes(working_dir / path, text.encode()))
-        return path
+        place = spill_place(context, key)
+        assert place is not None
+        await context.in_thread(lambda: files.write_bytes(place[0], text.encode()))
+        return place[1]
 
     return spill
+
+
+def spill_place(context: ToolContext, key: str) -> tuple[Path, str] | None:
+    """The file for what is spilled under a key, and how the model is told of it; None without a
+    working directory."""
+    home = context.home or context.working_dir
+    if home is None:
+        return None
+    path = home / SPILL_DIR / f"{key}.txt"
+    return path, str(path.relative_to(home) if home == context.working_dir else path)
 
 
 async def _spill(text: str, spill: Spill, key: str) -> str:

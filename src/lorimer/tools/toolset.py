@@ -182,7 +182,15 @@ class Toolset:
 
     def policy_in(self, run: RunContext) -> Policy:
         """What decides at this moment of a run."""
-        return self._planning if self._view(run).planning else self.policy
+        view = self._view(run)
+        policy = self._planning if view.planning else self.policy
+        return policy.within(view.folders[-1]) if view.folders else policy
+
+    def folder_in(self, run: RunContext) -> str:
+        """The worktree in which calls begin at this moment of a run, relative to the working
+        directory; "": there, itself."""
+        folders = self._view(run).folders
+        return folders[-1] if folders else ""
 
     def unavailable(self, entry: Entry, run: RunContext) -> str:
         """Why the model cannot call a tool at this moment, although there is one; "": it can."""

@@ -11,7 +11,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.background import BackgroundCommand, BackgroundCommands
 from lorimer.tools.builtin.programs import ended, joined, kept_of, patience
-from lorimer.tools.results import SPILL_DIR
+from lorimer.tools.results import spill_place
 
 DEFAULT_S: Final = 5
 MAX_S: Final = 600
@@ -103,11 +103,10 @@ async def _unknown(
         found = f"no command in the background is called {id[:100]!r}{nearest(id, commands.ids)}"
         return ToolResult(f"{found}. Each ends with its run.", is_error=True)
     where = ""
-    files, folder = context.files, context.working_dir
-    if files is not None and folder is not None:
-        path = f"{SPILL_DIR}/{key}.txt"
-        if await context.in_thread(lambda: files.exists(folder / path)):
-            where = f" What it wrote until then is in {path}."
+    files, place = context.files, spill_place(context, key)
+    if files is not None and place is not None:
+        kept = await context.in_thread(lambda: files.exists(place[0]))
+        where = f" What it wrote until then is in {place[1]}." if kept else ""
     code = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN
     return ToolResult(
         f"ERROR {code.value}: {id} was started before an interruption. Nobody watches it any more, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from os.path import normpath
 from stat import S_ISLNK
@@ -138,6 +139,8 @@ class Call:
     input: ToolInput
     kinds: frozenset[Kind]
     resources: tuple[Resource, ...] = ()
+    folder: str = ""
+    """Where its commands begin, beneath the workspace."""
 
 
 def call_of(entry: Entry, input: ToolInput, place: Place) -> Call:
@@ -224,9 +227,11 @@ def host_use(argument: str, text: str) -> HostUse:
     return HostUse(argument, host, port or (443 if parts.scheme == "https" else 80))
 
 
-def redirected(use: CommandUse, place: Place) -> list[tuple[str, PathUse]]:
-    """The files that a command line reads and writes through the shell: `Read` or `Write`, and
-    the path."""
+def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[str, PathUse]]:
+    """The files that a command line, which begins in `folder` beneath the workspace, reads and
+    writes through the shell: `Read` or `Write`, and the path."""
+    if folder and place.workspace:
+        place = replace(place, workspace=f"{place.workspace}/{folder}")
     found: list[tuple[str, PathUse]] = []
     moved = False
     for command in use.parsed.commands:

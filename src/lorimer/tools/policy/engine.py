@@ -305,7 +305,7 @@ def _opened(
     call: Call, use: CommandUse, rules: Rules, mode: Mode, exact: bool
 ) -> Iterable[Decision]:
     """The files that the shell opens for a command line, each as a call of `Read` or `Write`."""
-    for name, path in redirected(use, rules.place):
+    for name, path in redirected(use, rules.place, call.folder):
         entry = rules.file_tool(name)
         kinds = kinds_of(entry.effects, [path], rules.place)
         inner = Call(entry, {path.argument: path.text}, kinds, (path,))
