@@ -25,7 +25,7 @@ from tests.docs.pages import ROOT, Page, doc
 
 MADE: Mapping[tuple[str, str], Callable[[], str]] = {
     ("manifest.md", "fields"): made.manifest_fields,
-    ("manifest.md", "tools"): made.shipped_tools,
+    ("tools.md", "tools"): made.shipped_tools,
     ("manifest.md", "stages"): made.stages,
     ("using.md", "options"): made.options,
     ("events.md", "order"): made.event_order,

@@ -247,14 +247,14 @@ def content_from_json(data: JSON) -> str | tuple[TextBlock | ImageBlock, ...]:
 
 def message_from_json(data: JSON) -> Message:
     """The reverse of `Message.to_json`. Raises ValueError naming what is wrong."""
-    if not isinstance(data, Mapping):
+    if not isinstance(data, (dict, Mapping)):
         raise ValueError("a message must be an object")
     role, content = data.get("role"), data.get("content")
     if role not in ("user", "assistant"):
         raise ValueError(f"unknown role {role!r}")
     if isinstance(content, str):
         return Message(role, (TextBlock(content),))
-    if not isinstance(content, Sequence):
+    if not isinstance(content, (list, tuple, Sequence)):
         raise ValueError("a message's content must be a list of blocks")
     return Message(role, tuple([block_from_json(item) for item in content]))
 

@@ -133,7 +133,10 @@ class Fold:
         self.messages = messages
 
     def _intent(self, fact: Event) -> None:
-        added = [message_from_json(item) for item in _list(fact.data.get("messages", ()))]
+        data = fact.data
+        added: list[Message] = []
+        if "messages" in data:
+            added = [message_from_json(item) for item in _list(data["messages"])]
         run = self._run(fact)
         self._flush()
         for message in added:
@@ -162,6 +165,8 @@ class Fold:
 
     def _charge(self, fact: Event) -> None:
         data = fact.data
+        if "usage" not in data and "cost" not in data:
+            return
         usage = Usage.from_json(_object(data.get("usage", {})))
         cost = _whole(data.get("cost", 0))
         if usage != NO_USAGE or cost:
@@ -341,12 +346,12 @@ def _whole(value: JSON) -> int:
 
 
 def _list(value: JSON) -> Sequence[JSON]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, str) or not isinstance(value, (list, tuple, Sequence)):
         raise ValueError(f"{value!r} is not a list")
     return value
 
 
 def _object(value: JSON) -> Mapping[str, JSON]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):  # the type that it nearly always is, first
         raise ValueError(f"{value!r} is not an object")
     return value

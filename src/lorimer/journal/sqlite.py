@@ -150,8 +150,6 @@ class SQLiteJournal:
             partial(self._streams.append, stream, epoch, facts, ledger),
             sync=sync,
             stream=stream,
-            urgent=facts[-1].type
-            == "tool.result",  # until it is visible, the call would be repeated
             committed=partial(self._appended, stream, facts),
         )
 

@@ -14,12 +14,13 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
 from lorimer.core.tool import RepeatApprover
 from lorimer.tools.admission import accepted, forget, permitted
-from lorimer.tools.asking import AGAIN, AskLater, ask_again
+from lorimer.tools.asking import AGAIN, QUESTION, AskLater, ask_again, ask_text
 from lorimer.tools.base import NOT_DONE, ToolInput
 from lorimer.tools.calling import make
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
 from lorimer.tools.running import DidNotHappen, reconcile_tool, unknown
+from lorimer.tools.steps import forget_steps
 
 if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
@@ -76,7 +77,7 @@ async def _settle(
     It is made again only if the tool is sure that it did not happen, or the person wants it; and
     if it had not been begun at all."""
     try:
-        entry, arguments = accepted(tools, use)
+        entry, arguments = accepted(tools, use, run)
     except ToolExecutionError as refusal:
         _forget_all(key, run)
         return failed(unknown(refusal.message))
@@ -95,13 +96,14 @@ async def _settle(
             outcome = "wanted"
     # synced, so that no loss of power makes this the first time again
     await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
-    no_need = tools.policy.needs_no_decision(entry, arguments)
-    if not no_need or run.recorded("decision", key) is not None:
-        try:
+    no_need = tools.policy_in(run).needs_no_decision(entry, arguments)
+    try:
+        if not no_need or run.recorded("decision", key) is not None:
             await permitted(tools, entry, arguments, key, run)
-        except ToolExecutionError as refusal:
-            return failed(refusal)
-    return await make(tools, entry, arguments, use, key, extra, run)
+        answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
+    except ToolExecutionError as refusal:
+        return failed(refusal)
+    return await make(tools, entry, arguments, use, key, extra, run, answer=answer)
 
 
 def _never_began(intent: Event, key: str, run: RunContext) -> bool:
@@ -147,6 +149,12 @@ def _forget_all(key: str, run: RunContext) -> None:
     """What was decided about a call is not decided again: nobody will look these facts up."""
     if not run.decided:
         return
+    forget_steps(key, run)
     run.forget("decision", key)
-    for other in (f"approval:{key}", f"reconcile:{key}", *_agains(key, run)):
+    for other in (
+        f"approval:{key}",
+        f"{QUESTION}:{key}",
+        f"reconcile:{key}",
+        *_agains(key, run),
+    ):
         forget(other, run)
