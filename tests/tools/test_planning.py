@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lorimer.core import mail
 from lorimer.core.errors import ExecutorErrorCode
@@ -253,5 +256,63 @@ def test_a_tool_of_that_name_that_asks_nobody_ends_nothing() -> None:
         assert "it cannot end plan mode" in model.told[2][0]
         assert "plan forbids send" in model.told[3][0]
         assert (mine.calls, send.calls) == ([], [])
+
+    simulate(main)
+
+
+class InOrder:
+    """Answers as told, by the plan that it is asked about: the same when asked again."""
+
+    def __init__(self, answers: list[bool]) -> None:
+        self.answers = answers
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        return self.answers[int(json.loads(summary)["plan"])]
+
+
+_STEPS = st.lists(
+    st.tuples(st.sampled_from(["EnterPlanMode", "ExitPlanMode", "send"]), st.booleans()),
+    max_size=10,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=_STEPS, width=st.integers(1, 3), died=st.floats(0, 1))
+def test_nothing_is_done_between_entering_and_a_yes(
+    steps: list[tuple[str, bool]], width: int, died: float
+) -> None:
+    """Whatever a model calls, in how many replies, and wherever the process dies."""
+    expected: list[int] = []
+    planning = False
+    calls: list[ToolUse] = []
+    for at, (name, agreed) in enumerate(steps):
+        given_: Any = {"plan": str(at)} if name == "ExitPlanMode" else {}
+        calls.append(ToolUse(f"c{at}", name, {"at": at} if name == "send" else given_))
+        if name == "send" and not planning:
+            expected.append(at)
+        elif name == "EnterPlanMode" or (name == "ExitPlanMode" and agreed):
+            planning = name == "EnterPlanMode"
+    replies: Replies = [
+        *[calls[at : at + width] for at in range(0, len(calls), width)],
+        "done",
+    ]
+
+    async def main(world: SimulatedWorld) -> None:
+        async def sent(journal: MemoryJournal | None = None, run_id: str = "") -> Any:
+            send = Do("send", effects=["send"], idempotent=True)
+            person = InOrder([agreed for _, agreed in steps])
+            options: Any = {"tools": [send], "approver": person, "journal": journal}
+            pipeline = agent(world, Script(replies), ["planning"], **options)
+            result = await (pipeline.resume(run_id) if run_id else pipeline.run("go"))
+            done = [step.tool for step in result.steps if not step.is_error]
+            assert done.count("send") == len(expected)
+            return result, [call["at"] for call in send.calls]
+
+        whole, made = await sent()
+        assert made == expected
+        upto = 1 + int(died * (len(whole.events) - 2))
+        journal = await held(world, whole.events[:upto], whole.session_id)
+        _, made = await sent(journal, whole.run_id)
+        assert made == expected[len(expected) - len(made) :]
 
     simulate(main)

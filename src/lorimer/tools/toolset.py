@@ -168,7 +168,8 @@ class Toolset:
         """Once a run: what earlier ones called."""
         self._refresh()
         if state.run.called is None:
-            state.run.called = list(look_back(state.messages, self.recalled))
+            looked = look_back(state.messages, self.recalled) if self.recalled else ()
+            state.run.called = list(looked)
 
     def _view(self, run: RunContext) -> Shown:
         called = run.called
