@@ -115,7 +115,7 @@ async def ask_text(
     wanted = _wanted(entry, input)
     if wanted is None:
         return None
-    nobody = tools.policy.mode is Mode.DONT_ASK
+    nobody = tools.base_policy.mode is Mode.DONT_ASK
     if nobody and run.recorded("effect.intent", f"{QUESTION}:{key}") is None:
         return wanted.default
     question = _question(entry, input, wanted.text[:MAX_SUMMARY_CHARS])

@@ -82,14 +82,15 @@ class Toolset:
         folders += files.roots if files is not None else ()
         self.sandbox = sandbox_for(sandbox, writable=folders, network=network, hidden=tuple(hidden))
         held = self.sandbox is not None and self.sandbox.at_least == "L2"  # else nothing starts
-        self.policy = Policy(
+        self.base_policy = Policy(
             [Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules],
             Mode.named(mode) if isinstance(mode, str) else mode,
             self.working_dir,
             files.roots if files is not None else (),
             isolated=held and not network,
         )
-        self.policy.check(registry.entries())
+        """What the host has set; what decides in a run is `policy_in`."""
+        self.base_policy.check(registry.entries())
         self.threads = Threads()
         self.spill = spill
         self.strangers: frozenset[str] = frozenset()
@@ -99,7 +100,7 @@ class Toolset:
         self.deferred = frozenset(deferred)
         self.deferred_specs: tuple[ToolSpec, ...] = ()
         """Of the deferred tools that there are."""
-        self._planning = self.policy.planning()
+        self._planning = self.base_policy.planning()
         self._views: dict[Shown, tuple[ToolSpec, ...]] = {}
         self._version = -1
         self._seen: tuple[list[Called], int, Shown] = ([], 0, AT_FIRST)
@@ -118,9 +119,9 @@ class Toolset:
         return specs
 
     def _specs(self, view: Shown) -> tuple[ToolSpec, ...]:
-        policy = self._planning if view.planning else self.policy
+        policy = self._planning if view.planning else self.base_policy
         there = {each.spec.name: each for each in self.registry.entries() if policy.visible(each)}
-        if self.policy.mode is Mode.PLAN:  # the host's: it is neither begun nor ended from here
+        if self.base_policy.mode is Mode.PLAN:  # the host's: not begun or ended from here
             there.pop(ENTER_PLAN, None)
             there.pop(EXIT_PLAN, None)
         if not self.deferred_specs:
@@ -141,7 +142,7 @@ class Toolset:
         """Of the tools that there are for the model."""
         self._refresh()
         entries = self.registry.entries()
-        return [each.spec.name for each in entries if self.policy.visible(each)]
+        return [each.spec.name for each in entries if self.base_policy.visible(each)]
 
     def _refresh(self) -> None:
         if self._version == self.registry.version:
@@ -154,7 +155,7 @@ class Toolset:
             [
                 each.spec
                 for each in entries
-                if each.spec.name in self.deferred and self.policy.visible(each)
+                if each.spec.name in self.deferred and self.base_policy.visible(each)
             ]
         )
         recalled = {name for each in entries for name in each.tool.recalls}
@@ -183,12 +184,12 @@ class Toolset:
 
     def policy_in(self, run: RunContext) -> Policy:
         """What decides at this moment of a run."""
-        return self._planning if self._view(run).planning else self.policy
+        return self._planning if self._view(run).planning else self.base_policy
 
     def unavailable(self, entry: Entry, run: RunContext) -> str:
         """Why the model cannot call a tool at this moment, although there is one; "": it can."""
         name = entry.spec.name
-        if name in (ENTER_PLAN, EXIT_PLAN) and self.policy.mode is Mode.PLAN:
+        if name in (ENTER_PLAN, EXIT_PLAN) and self.base_policy.mode is Mode.PLAN:
             return "plan mode was set by whoever runs this: it is not begun or ended from here."
         if name == EXIT_PLAN and not entry.tool.approval:
             return f"{name} is a tool that asks nobody: it cannot end plan mode."
@@ -203,7 +204,7 @@ class Toolset:
         entry = self.registry.entry(use.name)
         if entry is None or not entry.concurrency_safe:
             return False
-        return self.approver is None or self.policy.needs_no_decision(entry, dict(use.input))
+        return self.approver is None or self.base_policy.needs_no_decision(entry, dict(use.input))
 
     async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
