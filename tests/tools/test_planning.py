@@ -16,7 +16,7 @@ from lorimer.core.messages import ToolUse
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal
 from lorimer.testing import SimulatedWorld, simulate
-from lorimer.tools import AskLater
+from lorimer.tools import AskLater, ToolRegistry
 from lorimer.tools.builtin.todo_write import Todo, todos_of
 from tests.core.support import Do, held, kinds, use
 from tests.tools.planned import Replies, Script, agent, resumed_everywhere
@@ -219,6 +219,26 @@ def test_the_plan_is_agreed_to_from_another_process(tmp_path: Path) -> None:
         again = await planning(world, Script(replies), tmp_path, journal=later).resume(waits.run_id)
         assert again.text == "done"
         assert (tmp_path / "a.txt").exists()
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("mode", ["bypass", "dontAsk"])
+def test_the_stricter_of_both_modes_decides(mode: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        get = Do("get", effects=["net"])
+        registry = ToolRegistry()
+        registry.register(get, granted=False)
+        person = Says(True)
+        model = Script([[use("get", "a")], ENTER, [use("get", "b")], "done"])
+        options: Any = {"tools": registry, "approver": person, "permission_mode": mode}
+        await agent(world, model, ["planning"], **options).run("go")
+        if mode == "bypass":  # mode plan wants a person for it
+            assert len(get.calls) == 2
+            why = "may net; plan mode is on; ExitPlanMode ends it"
+            assert person.asked == [("get", "{}", why)]
+        else:
+            assert (get.calls, person.asked) == ([], [])
 
     simulate(main)
 

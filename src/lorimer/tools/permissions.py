@@ -114,7 +114,8 @@ class Policy:
         planned = decide(call, self.rules, Mode.PLAN, tainted=tainted, isolated=self.isolated)
         if planned.action >= said.action:
             return said
-        return replace(planned, why=f"{planned.why}; ExitPlanMode ends it".removeprefix("; "))
+        why = f"{planned.why or 'plan mode is on'}; ExitPlanMode ends it"
+        return replace(planned, why=why)
 
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
         """The narrowest rule that would allow this call, as text."""

@@ -202,7 +202,7 @@ class Toolset:
     def concurrency_safe(self, use: ToolUse) -> bool:
         """This call may run beside its neighbours; not one that a person might be asked about."""
         entry = self.registry.entry(use.name)
-        if entry is None or not entry.concurrency_safe:
+        if entry is None or not entry.concurrency_safe or entry.asks:
             return False
         return self.approver is None or self.base_policy.needs_no_decision(entry, dict(use.input))
 
