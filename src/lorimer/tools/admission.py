@@ -15,6 +15,7 @@ from lorimer.core.messages import ToolUse
 from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe
 from lorimer.tools.permissions import Verdict, permit
+from lorimer.tools.policy.engine import Decision
 from lorimer.tools.registry import Entry
 from lorimer.tools.schema import invalid_input
 
@@ -65,14 +66,22 @@ def _copy(value: JSON, depth: int) -> JSON:
 
 
 async def permitted(
-    tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
+    tools: Toolset,
+    entry: Entry,
+    input: ToolInput,
+    key: str,
+    run: RunContext,
+    decision: Decision | None = None,
+    wanted: str = "",
 ) -> Verdict:
-    refused = run.recorded("decision", key)
-    if refused is not None:  # and then the process died: it stays refused
+    """`decision`: what the policy says of it, where that was asked already; `wanted`: why a hook
+    wants a person to be asked."""
+    before = run.recorded("decision", key)
+    if before is not None:  # and then the process died: it stays refused
         forget(f"approval:{key}", run)
         remedy = tools.policy.suggestion(entry, input)
         verdict = Verdict(
-            False, str(refused.data.get("rule")), remedy, str(refused.data.get("reason") or "")
+            False, str(before.data.get("rule")), remedy, str(before.data.get("reason") or "")
         )
     else:
         verdict = await permit(
@@ -82,23 +91,44 @@ async def permitted(
             policy=tools.policy,
             approver=tools.approver,
             run=run,
+            decision=decision,
+            wanted=wanted,
         )
     if run.replaying:  # a question that a rule has made needless since
         forget(f"approval:{key}", run)
     if verdict.allowed:
         return verdict
-    code = ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
-    name = entry.spec.name
-    fact: dict[str, JSON] = {"key": key, "tool": name, "code": code.value, "rule": verdict.by}
-    if verdict.code:
-        fact["reason"] = verdict.code
-    await run.record("decision", fact, key=key)
     remedy = f" The caller's rule {verdict.remedy!r} would allow it." if verdict.remedy else ""
-    raise ToolExecutionError(
-        f"{name} may {', '.join(sorted(entry.effects))}, and this call was refused: {verdict.by}."
-        f"{remedy} Do not send it again unchanged.",
-        code=code,
-        tool_name=name,
+    effects = ", ".join(sorted(entry.effects))
+    raise await refused(
+        entry,
+        key,
+        ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
+        f"{entry.spec.name} may {effects}, and this call was refused: {verdict.by}.{remedy}",
+        run,
+        by=verdict.by,
+        reason=verdict.code,
+    )
+
+
+async def refused(
+    entry: Entry,
+    key: str,
+    code: ExecutorErrorCode,
+    message: str,
+    run: RunContext,
+    *,
+    by: str = "",
+    reason: str = "",
+) -> ToolExecutionError:
+    """The error of a call that may not be made. Journals `decision`: `by` whom, or else why."""
+    name = entry.spec.name
+    fact: dict[str, JSON] = {"key": key, "tool": name, "code": code.value, "rule": by or message}
+    if reason:
+        fact["reason"] = reason
+    await run.record("decision", fact, key=key)
+    return ToolExecutionError(
+        f"{message} Do not send it again unchanged.", code=code, tool_name=name
     )
 
 

@@ -1,8 +1,8 @@
-"""The one path of every call: known? fitting? permitted? -> intent -> run -> result.
+"""The one path of every call: known? fitting? permitted? guards? -> intent -> run -> result.
 
 Whatever happens on it becomes a recorded `tool.result`, so that a resumed run tells the model
-the same again. Whether a call may be made: `admission.py`; making it: `calling.py`; a call that the
-journal knows: `interrupted.py`.
+the same again. Whether a call may be made: `admission.py`; making it: `calling.py`; the guards
+before and after it: `hooks/around.py`; a call that the journal knows: `interrupted.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
 from lorimer.tools.admission import accepted, permitted
 from lorimer.tools.calling import make
 from lorimer.tools.encode import plain
+from lorimer.tools.hooks.around import Screened, followed, screen
 from lorimer.tools.interrupted import answered, is_recorded
 from lorimer.tools.permissions import PLAIN_ALLOW
 from lorimer.tools.results import failed
@@ -61,11 +62,16 @@ async def _live(
     run: RunContext,
 ) -> Mapping[str, JSON]:
     """`extra` takes what only listeners are told."""
+    screened: Screened | None = None
     try:
-        entry, arguments = accepted(tools, use)
-        verdict = PLAIN_ALLOW
-        if not tools.policy.needs_no_decision(entry, arguments):
-            verdict = await permitted(tools, entry, arguments, key, run)
+        if tools.hooks is not None or run.replaying:
+            screened = await screen(tools, use, key, request, run)
+            entry, arguments, verdict = screened.entry, screened.arguments, screened.verdict
+        else:
+            entry, arguments = accepted(tools, use)
+            verdict = PLAIN_ALLOW
+            if not tools.policy.needs_no_decision(entry, arguments):
+                verdict = await permitted(tools, entry, arguments, key, run)
     except ToolExecutionError as refusal:
         begun = run.recorded("tool.intent", key) is not None
         data = failed(unknown(refusal.message) if begun else refusal)
@@ -77,6 +83,10 @@ async def _live(
 
     call = partial(make, tools, entry, arguments, use, key, extra, run)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
+    if screened is not None:
+        call = partial(followed, tools, use, key, screened.answer, call, run)
+        if screened.answer.change is not None:
+            intent = {**intent, "hook": screened.answer.hook}
     changes = entry.safety is not Safety.READ_ONLY
     if changes:
         run.cancellation.begin_change()

@@ -15,7 +15,7 @@ from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
 from lorimer.tools.policy.effects import Place, call_of
-from lorimer.tools.policy.engine import NOBODY, Decision, Rules, decide, visible
+from lorimer.tools.policy.engine import HOOK, NOBODY, Decision, Rules, decide, visible
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.rules import Rule, bind, text_of_argument
 from lorimer.tools.registry import Entry
@@ -112,31 +112,43 @@ async def permit(
     policy: Policy,
     approver: Approver | None,
     run: RunContext,
+    decision: Decision | None = None,
+    wanted: str = "",
 ) -> Verdict:
     """Decide one call that needs a decision. A person's answer is recorded (effect `approval`), so
-    that a resumed run does not ask again; what is denied now is not lifted by an older answer."""
-    decision = policy.decide(entry, input, tainted=bool(run.strangers))
+    that a resumed run does not ask again; what is denied now is not lifted by an older answer.
+
+    `decision` is the policy's, where it was asked already. `wanted`: why a person is to be asked
+    whatever it allows; in the mode `dontAsk` that is a refusal, as anywhere."""
+    if decision is None:
+        decision = policy.decide(entry, input, tainted=bool(run.strangers))
+    if wanted and decision.action is Action.ALLOW:
+        action = Action.DENY if policy.mode is Mode.DONT_ASK else Action.ASK
+        decision = Decision(action, NOBODY if action is Action.DENY else HOOK, (), policy.mode)
     nobody = decision.code == NOBODY
     if decision.action is Action.DENY and not nobody:
         return Verdict(False, decision.by, "", decision.code)
     answered = run.recorded("effect", f"approval:{key}") is not None
     if decision.action is Action.ALLOW and not answered:
         return PLAIN_ALLOW if entry.granted else Verdict(True, decision.by)
-    remedy = policy.suggestion(entry, input)
+    remedy = "" if wanted else policy.suggestion(entry, input)
     asked = run.recorded("effect.intent", f"approval:{key}") is not None
     if (approver is None or nobody) and not asked:
-        by = f"{decision.rules[0].title}, and nobody is there to ask" if decision.rules else _NOBODY
+        why = wanted or (decision.rules[0].title if decision.rules else "")
+        by = f"{why}, and nobody is there to ask" if why else _NOBODY
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
-    said_no = await ask(who, entry, input, key, _why(entry, decision), run)
+    said_no = await ask(who, entry, input, key, _why(entry, decision, wanted), run)
     if said_no:
         return Verdict(False, said_no, remedy, "policy.person")
     return Verdict(True, "approved")
 
 
-def _why(entry: Entry, decision: Decision) -> str:
+def _why(entry: Entry, decision: Decision, wanted: str) -> str:
     """Why a person is asked, in words."""
     effects = f"may {', '.join(sorted(entry.effects))}"
+    if wanted:
+        return f"{effects}; {wanted}"
     if decision.rules:
         return f"{effects}; {decision.rules[0].title}"
     return f"{effects}; {decision.why or 'no rule of yours covers it'}"
