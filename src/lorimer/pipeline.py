@@ -207,10 +207,13 @@ class Pipeline(Compiled):
         if self._toolset is not None:
             self._toolset.hooks = guards
 
-    def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> None:
+    def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> bool:
+        """Signal it. Whether somebody listens: after a run's last event nobody does."""
         for context in self._launcher.live:
-            if context.id == run_id:
+            if context.id == run_id and context.wants("hook.failed"):
                 context.signal("hook.failed", data)
+                return True
+        return False
 
     # --- running -------------------------------------------------------------------------
 

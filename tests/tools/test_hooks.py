@@ -432,7 +432,7 @@ def test_what_a_program_may_say(result: Finished, told: str) -> None:
 )
 def test_a_program_blocks(result: Finished, told: str) -> None:
     content, echo, _ = played(result)
-    assert content.startswith("ERROR exec.hook.blocked: The hook 'check' ")
+    assert content.startswith("ERROR exec.hook.blocked: The hook 'check --strict' ")
     assert told in content
     assert echo.calls == 0
 
@@ -467,7 +467,7 @@ def test_a_program_blocks(result: Finished, told: str) -> None:
 )
 def test_a_program_that_fails_lets_nothing_through(result: Finished | OSError, told: str) -> None:
     content, echo, _ = played(result)
-    assert content.startswith("ERROR exec.hook.failed: The hook 'check' (PreToolUse) ")
+    assert content.startswith("ERROR exec.hook.failed: The hook 'check --strict' (PreToolUse) ")
     assert told in content
     assert len(content) < 500
     assert echo.calls == 0
@@ -476,7 +476,7 @@ def test_a_program_that_fails_lets_nothing_through(result: Finished | OSError, t
 def test_a_program_that_hangs_is_given_up() -> None:
     content, echo, _ = played(None)
     assert content.startswith(
-        "ERROR exec.hook.timeout: The hook 'check' (PreToolUse) did not answer within 5 s."
+        "ERROR exec.hook.timeout: The hook 'check --strict' (PreToolUse) did not answer within 5 s."
     )
     assert echo.calls == 0
 

@@ -26,6 +26,7 @@ MAX_OUTPUT: Final = 262_144
 """Bytes that it may print; one that prints more has said nothing."""
 BLOCK: Final = 2
 """The exit code that says no; stderr says why."""
+_MAX_NAME: Final = 60
 _ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType({"PYTHONDONTWRITEBYTECODE": "1"})
 """Besides the clean one: a folder that is pinned must not change by being run."""
 
@@ -33,8 +34,8 @@ _ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType({"PYTHONDONTWRITEBYTEC
 class CommandHook(Hook):
     """A program: `argv`, started in `folder` without a shell, with a clean environment.
 
-    `pin`: the digest that the folder has to have each time (`pinned.digest_of`): what somebody has
-    looked at is what runs. "": whatever is there.
+    `name`: left out, its words. `pin`: the digest that the folder has to have each time
+    (`pinned.digest_of`): what somebody has looked at is what runs. "": whatever is there.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class CommandHook(Hook):
     ) -> None:
         if not argv or not all(argv):
             raise ConfigError("a hook has no program to run")
-        super().__init__(event, name=name or Path(argv[0]).name, tools=tools, timeout_s=timeout_s)
+        named = name or " ".join([Path(argv[0]).name, *argv[1:]])[:_MAX_NAME]
+        super().__init__(event, name=named, tools=tools, timeout_s=timeout_s)
         self.argv = tuple(argv)
         self.folder = folder
         self.pin = pin

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from lorimer.core.errors import HookError
 from lorimer.core.hooks import HookEvent
 from lorimer.core.jsonable import JSON
 from lorimer.tools.encode import describe
+from lorimer.tools.hooks.answers import failure
 
 if TYPE_CHECKING:
     from lorimer.core.bus import Bus
@@ -80,14 +82,18 @@ def observe(
     bus: Bus,
     world: World,
     about: Mapping[str, JSON],
-    failed: Callable[[str, Mapping[str, JSON]], None],
+    failed: Callable[[str, Mapping[str, JSON]], bool],
 ) -> None:
-    """Have a hook told from now on. `failed` is given the run and what went wrong."""
+    """Have a hook told from now on. `failed` is given the run and what went wrong, and says whether
+    somebody heard of it: else it is logged."""
 
     def fail(event: Event, error: Exception) -> None:
-        why = describe(error)
-        _log.warning("the hook %r (%s) failed: %s", hook.name, hook.event.value, why)
-        failed(event.run_id, {"hook": hook.name, "event": hook.event.value, "error": why})
+        if not isinstance(error, HookError):
+            error = failure(hook.event, hook.name, f"failed: {describe(error)}")
+        why = str(error)
+        data: dict[str, JSON] = {"hook": hook.name, "event": hook.event.value, "error": why}
+        if not failed(event.run_id, data):
+            _log.warning("%s", why)
 
     async def finish(event: Event, telling: Awaitable[None]) -> None:
         try:
