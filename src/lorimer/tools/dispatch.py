@@ -18,7 +18,7 @@ from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
 from lorimer.tools.admission import accepted, permitted
 from lorimer.tools.calling import make
 from lorimer.tools.encode import plain
-from lorimer.tools.hooks.around import Screened, followed, screen
+from lorimer.tools.hooks.around import Screened, followed, follows, screen
 from lorimer.tools.interrupted import answered, is_recorded
 from lorimer.tools.permissions import PLAIN_ALLOW
 from lorimer.tools.results import failed
@@ -84,9 +84,11 @@ async def _live(
     call = partial(make, tools, entry, arguments, use, key, extra, run)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
     if screened is not None:
-        call = partial(followed, tools, use, key, screened.answer, call, run)
-        if screened.answer.change is not None:
-            intent = {**intent, "hook": screened.answer.hook}
+        before = screened.answer
+        if follows(tools, use, before, run):
+            call = partial(followed, tools, use, key, before, call, run)
+        if before.change is not None:
+            intent = {**intent, "hook": before.hook}
     changes = entry.safety is not Safety.READ_ONLY
     if changes:
         run.cancellation.begin_change()

@@ -132,6 +132,13 @@ def made(key: str, run: RunContext) -> Mapping[str, JSON] | None:
     return None
 
 
+def follows(tools: Toolset, use: ToolUse, before: Answer, run: RunContext) -> bool:
+    """There is something to do once the call has been made."""
+    hooks = tools.hooks
+    asks = hooks is not None and any(hooks.guards(event, use.name) for event in _AFTER)
+    return asks or bool(before.context) or run.replaying
+
+
 async def followed(
     tools: Toolset,
     use: ToolUse,

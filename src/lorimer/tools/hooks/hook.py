@@ -13,6 +13,7 @@ import anyio
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError
 from lorimer.core.hooks import NOTHING, Answer, HookEvent
 from lorimer.core.jsonable import JSON
+from lorimer.tools.encode import describe
 from lorimer.tools.hooks.answers import checked, failure
 from lorimer.tools.running import within
 
@@ -26,6 +27,8 @@ Function: TypeAlias = Callable[[dict[str, JSON]], "Awaitable[Answer | None] | An
 DEFAULT_S: Final = 30.0
 """Seconds that one hook has, unless it says otherwise."""
 MAX_S: Final = 600.0
+
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 _OF_TOOLS: Final = (
     HookEvent.PRE_TOOL_USE,
@@ -101,17 +104,25 @@ class FunctionHook(Hook):
 
     async def answer(self, payload: Mapping[str, JSON], run: RunContext) -> Answer:
         try:
-            said = await within(self._call(payload), self.name, self.timeout_s, run)
-        except LorimerError as error:
-            if error.code is ExecutorErrorCode.EXEC_TOOL_TIMEOUT:
-                raise too_slow(self) from error
-            raise failure(self.event, self.name, f"failed: {error.message}") from error
+            said = self._function(_copies(payload))
+        except BaseException as error:
+            raise failure(self.event, self.name, f"failed: {describe(error)}") from error
+        if inspect.isawaitable(said):
+            said = await self._in_time(said, run)
         if said is None:
             return NOTHING
         if not isinstance(said, Answer):
             what = type(said).__name__
             raise failure(self.event, self.name, f"returned a {what}, neither an Answer nor None")
         return checked(self.event, self.name, said)
+
+    async def _in_time(self, said: Awaitable[object], run: RunContext) -> object:
+        try:
+            return await within(_finish(said), self.name, self.timeout_s, run)
+        except LorimerError as error:
+            if error.code is ExecutorErrorCode.EXEC_TOOL_TIMEOUT:
+                raise too_slow(self) from error
+            raise failure(self.event, self.name, f"failed: {error.message}") from error
 
     def tell(self, payload: Mapping[str, JSON], world: World) -> Awaitable[None] | None:
         said = self._function(_copies(payload))
@@ -121,9 +132,9 @@ class FunctionHook(Hook):
         with anyio.fail_after(self.timeout_s):
             await said
 
-    async def _call(self, payload: Mapping[str, JSON]) -> object:
-        said = self._function(_copies(payload))
-        return await said if inspect.isawaitable(said) else said
+
+async def _finish(said: Awaitable[object]) -> object:
+    return await said
 
 
 def too_slow(hook: Hook) -> LorimerError:
@@ -142,6 +153,8 @@ def _copies(payload: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def _copied(value: JSON) -> JSON:
+    if type(value) in _SCALARS:  # nearly all are
+        return value
     if isinstance(value, Mapping):
         return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
