@@ -46,6 +46,8 @@ class HookEvent(StrEnum):
     NOTIFICATION = "Notification"
     """The run has come to rest, and waits for somebody."""
 
+    __hash__ = str.__hash__  # that of an Enum is a Python function, and is called with every call
+
     @property
     def guards(self) -> bool:
         """Hooks are asked; else they are told."""
@@ -151,7 +153,7 @@ async def consult(
     that is recorded first. A process that dies while they are asked asks them again when the run
     is resumed. Raises HookError, also again from the record.
     """
-    name = f"{event.value}:{key}"
+    name = f"{event}:{key}"
     wanted = hooks is not None and hooks.guards(event, tool)
     if not wanted and not (run.replaying and is_recorded(event, key, run)):
         return NOTHING
@@ -188,7 +190,7 @@ def answer_of(data: Mapping[str, JSON]) -> Answer:
 
 def is_recorded(event: HookEvent, key: str, run: RunContext) -> bool:
     """The journal has what the guards said at this point, or that they were about to be asked."""
-    name = f"hook:{event.value}:{key}"
+    name = f"hook:{event}:{key}"
     return any(run.recorded(kind, name) is not None for kind in ("effect", "effect.intent"))
 
 

@@ -149,6 +149,6 @@ def _forget_all(key: str, run: RunContext) -> None:
     if not run.decided:
         return
     run.forget("decision", key)
-    hooked = [f"hook:{event.value}:{key}" for event in OF_CALLS]
+    hooked = [f"hook:{event}:{key}" for event in OF_CALLS]
     for other in (f"approval:{key}", f"reconcile:{key}", *hooked, *_agains(key, run)):
         forget(other, run)

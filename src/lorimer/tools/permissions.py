@@ -44,7 +44,8 @@ PLAIN_ALLOW: Final = Verdict(True)
 
 
 class Policy:
-    """The rules and the mode of one toolset. Immutable; shared by runs."""
+    """The rules and the mode of one toolset. Immutable but for what it has found out; shared by
+    runs."""
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Policy:
         self.rules = Rules(rules, Place.of(working_dir, roots))
         self.mode = mode
         self.isolated = isolated
+        self._visible: dict[str, tuple[Entry, bool]] = {}
         self._rooted = bool(roots)
         """Opened roots hold what tools read: they say more plainly why a path is refused."""
 
@@ -69,7 +71,11 @@ class Policy:
 
     def visible(self, entry: Entry) -> bool:
         """The model is shown this tool, and may call it."""
-        return visible(entry, self.rules, self.mode)
+        known = self._visible.get(entry.spec.name)
+        if known is None or known[0] is not entry:  # asked with every call
+            known = (entry, visible(entry, self.rules, self.mode))
+            self._visible[entry.spec.name] = known
+        return known[1]
 
     def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
         """No rule tightens the tool, and either the caller put it here, or it only reads what is

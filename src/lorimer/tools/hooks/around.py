@@ -61,14 +61,24 @@ async def screen(
     answer = NOTHING
     denied = decision is not None and decision.action is Action.DENY
     if not denied or is_recorded(_BEFORE, key, run):
-        answer = await _asked(tools, entry, arguments, use, key, request, run)
-    if answer.change is not None:
-        arguments = changed(tools, use, answer)
-        free = tools.policy.needs_no_decision(entry, arguments)
-        decision = None
+        name = entry.spec.name
+        told: dict[str, JSON] = {
+            "tool_name": name,
+            "tool_use_id": use.id,
+            "tool_input": arguments,
+        }
+        try:
+            answer = await consult(tools.hooks, _BEFORE, key, told, run, tool=name, request=request)
+            if answer.decision == "block":
+                raise blocked(answer, f"this call of {name}")
+        except HookError as error:
+            raise await refused(entry, key, error.code, error.message, run) from error
+        if answer.change is not None:
+            arguments = changed(tools, use, answer)
+            free = tools.policy.needs_no_decision(entry, arguments)
+            decision = None
     verdict = PLAIN_ALLOW
-    refused_before = run.recorded("decision", key) is not None
-    if not free or answer.decision or refused_before:
+    if not free or answer.decision or (run.replaying and run.recorded("decision", key)):
         verdict = await permitted(tools, entry, arguments, key, run, decision, _wants(answer))
     return Screened(entry, arguments, verdict, answer)
 
@@ -78,26 +88,6 @@ def _wants(answer: Answer) -> str:
     if answer.decision != "ask":
         return ""
     return f"the hook {answer.hook!r} wants it to be asked: {answer.reason or 'it says no more'}"
-
-
-async def _asked(
-    tools: Toolset,
-    entry: Entry,
-    arguments: ToolInput,
-    use: ToolUse,
-    key: str,
-    request: bytes,
-    run: RunContext,
-) -> Answer:
-    name = entry.spec.name
-    payload: dict[str, JSON] = {"tool_name": name, "tool_use_id": use.id, "tool_input": arguments}
-    try:
-        answer = await consult(tools.hooks, _BEFORE, key, payload, run, tool=name, request=request)
-        if answer.decision == "block":
-            raise blocked(answer, f"this call of {name}")
-    except HookError as error:
-        raise await refused(entry, key, error.code, error.message, run) from error
-    return answer
 
 
 def changed(tools: Toolset, use: ToolUse, answer: Answer) -> ToolInput:
@@ -117,7 +107,7 @@ def changed(tools: Toolset, use: ToolUse, answer: Answer) -> ToolInput:
 
 def said_before(key: str, run: RunContext) -> Answer:
     """What the journal has of the guards before a call."""
-    fact = run.recorded("effect", f"hook:{_BEFORE.value}:{key}")
+    fact = run.recorded("effect", f"hook:{_BEFORE}:{key}")
     return NOTHING if fact is None else answer_of(fact.data)
 
 
@@ -125,7 +115,7 @@ def made(key: str, run: RunContext) -> Mapping[str, JSON] | None:
     """The result of a call that was made, and whose result nobody was told of: the process died
     while guards looked at it."""
     for event in _AFTER:
-        fact = run.recorded("effect.intent", f"hook:{event.value}:{key}")
+        fact = run.recorded("effect.intent", f"hook:{event}:{key}")
         outcome = fact.data.get("outcome") if fact is not None else None
         if isinstance(outcome, Mapping):
             return outcome
@@ -134,9 +124,12 @@ def made(key: str, run: RunContext) -> Mapping[str, JSON] | None:
 
 def follows(tools: Toolset, use: ToolUse, before: Answer, run: RunContext) -> bool:
     """There is something to do once the call has been made."""
+    if before.context or run.replaying:
+        return True
     hooks = tools.hooks
-    asks = hooks is not None and any(hooks.guards(event, use.name) for event in _AFTER)
-    return asks or bool(before.context) or run.replaying
+    if hooks is None:
+        return False
+    return hooks.guards(_AFTER[0], use.name) or hooks.guards(_AFTER[1], use.name)
 
 
 async def followed(

@@ -52,7 +52,7 @@ class HookSet:
         """What they come to. The first that blocks ends it; the first reason to ask a person stays.
         Raises HookError."""
         told: dict[str, JSON] = {
-            "event": event.value,
+            "event": f"{event}",
             "run_id": run.id,
             "session_id": run.stream,
             "iteration": run.iteration,
