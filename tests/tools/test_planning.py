@@ -18,6 +18,7 @@ from lorimer.journal import MemoryJournal
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import AskLater, ToolRegistry
 from lorimer.tools.builtin.todo_write import Todo, todos_of
+from lorimer.tools.hooks import FunctionHook, Hook
 from tests.core.support import Do, held, kinds, use
 from tests.tools.planned import Replies, Script, agent, resumed_everywhere
 
@@ -100,11 +101,17 @@ def planning(world: SimulatedWorld, model: Script, root: Path, **options: Any) -
     return agent(world, model, TOOLS, workspace=root, **options)
 
 
-def test_what_may_change_something_is_neither_shown_nor_done(tmp_path: Path) -> None:
+def guards(hooked: bool) -> list[Hook]:
+    return [FunctionHook("PreToolUse", lambda _: None, name="looks")] if hooked else []
+
+
+@pytest.mark.parametrize("hooked", [False, True], ids=["", "hooked"])
+def test_what_may_change_something_is_neither_shown_nor_done(tmp_path: Path, hooked: bool) -> None:
     async def main(world: SimulatedWorld) -> None:
         replies: Replies = [[*ENTER, write()], [write("b.txt")], EXIT, [write("c.txt")], "done"]
         model, person = Script(replies), Says(True)
-        result = await planning(world, model, tmp_path, approver=person).run("go")
+        pipeline = planning(world, model, tmp_path, approver=person, hooks=guards(hooked))
+        result = await pipeline.run("go")
         assert result.text == "done"
         everything = [*PLANNED, "Write", "Bash"]
         shown = [model.shown[at] for at in range(5)]
@@ -123,8 +130,8 @@ def test_what_may_change_something_is_neither_shown_nor_done(tmp_path: Path) -> 
         ]
         refused = [fact.data for fact in result.events if fact.type == "decision"]
         assert [data["reason"] for data in refused] == ["policy.mode"] * 2
-        agreed = [fact.data for fact in result.events if fact.type == "effect"]
-        assert [(data["key"], data["approved"]) for data in agreed] == [("approval:0", True)]
+        agreed = [fact.data for fact in result.events if fact.data.get("approved")]
+        assert [data["key"] for data in agreed] == ["approval:0"]
 
     simulate(main)
 
@@ -157,7 +164,8 @@ def test_without_a_persons_yes_it_goes_on(tmp_path: Path, approver: Says | None,
     simulate(main)
 
 
-def test_it_is_the_same_after_a_crash_at_any_fact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hooked", [False, True], ids=["", "hooked"])
+def test_it_is_the_same_after_a_crash_at_any_fact(tmp_path: Path, hooked: bool) -> None:
     async def main(world: SimulatedWorld) -> None:
         replies: Replies = [
             ENTER,
@@ -173,6 +181,7 @@ def test_it_is_the_same_after_a_crash_at_any_fact(tmp_path: Path) -> None:
             (tmp_path / "a.txt").unlink(missing_ok=True)
 
         options: Any = {"workspace": tmp_path, "rules": ["Write"], "approver": person}
+        options["hooks"] = guards(hooked)
         await resumed_everywhere(world, replies, TOOLS, check, **options)
 
     simulate(main)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lorimer.core.hooks import HookEvent, Hooks
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.tool import Approver, Called
 from lorimer.core.world import SandboxMode
@@ -51,7 +52,8 @@ class Toolset:
 
     Programs that tools start are sandboxed: only the working directory and the roots of `files`
     are writable for them, `hidden` and where keys are kept by custom is not there, and there is
-    no network without `network`. `sandbox` says how strictly; see `SandboxMode`.
+    no network without `network`. `sandbox` says how strictly; see `SandboxMode`. `hooks` are asked
+    about calls, before and after.
 
     The model is not shown the tools that `deferred` names until a ToolSearch has found them.
     """
@@ -69,10 +71,12 @@ class Toolset:
         sandbox: SandboxMode = "auto",
         network: bool = False,
         hidden: Iterable[Path] = (),
+        hooks: Hooks | None = None,
         deferred: Iterable[str] = (),
     ) -> None:
         self.registry = registry
         self.approver = approver
+        self.hooks = hooks
         self.files = files
         if working_dir is None:
             self.working_dir = files.roots[0] if files is not None else None
@@ -204,6 +208,8 @@ class Toolset:
         entry = self.registry.entry(use.name)
         if entry is None or not entry.concurrency_safe or entry.asks:
             return False
+        if self.hooks is not None and self.hooks.guards(HookEvent.PRE_TOOL_USE, use.name):
+            return False  # it may come to be another call, or one that a person is asked about
         return self.approver is None or self.base_policy.needs_no_decision(entry, dict(use.input))
 
     async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:

@@ -64,6 +64,9 @@ async def run_process(
     with ExitStack() as cleanup:
         pump = _Pump(loop, output)
         cleanup.callback(pump.close)
+        errors = _Pump(loop, BoundedOutput(limits.max_output_bytes)) if limits.apart else None
+        if errors is not None:
+            cleanup.callback(errors.close)
         feeder = _Feeder(loop, stdin) if stdin else None
         if feeder is not None:
             cleanup.callback(feeder.close)
@@ -75,9 +78,12 @@ async def run_process(
                 feeder.their_end if feeder else subprocess.DEVNULL,
                 pump.their_end,
                 limits,
+                errors.their_end if errors is not None else None,
             ).run(isolation)
         finally:
             pump.close_their_end()
+            if errors is not None:
+                errors.close_their_end()
             if feeder is not None:
                 feeder.close_their_end()
         process = started.process
@@ -91,9 +97,10 @@ async def run_process(
         try:
             await asyncio.wait((exit_watch.exited,), timeout=deadline - time.monotonic())
             timed_out = not exit_watch.exited.done()
-            if not timed_out and not pump.ended.done():
+            pipes = [each.ended for each in (pump, errors) if each is not None]
+            if not timed_out and not all(ended.done() for ended in pipes):
                 drain_s = min(_DRAIN_S, deadline - time.monotonic())
-                await asyncio.wait((pump.ended,), timeout=max(0.0, drain_s))
+                await asyncio.wait(pipes, timeout=max(0.0, drain_s))
         except asyncio.CancelledError:
             await _end(tree, started)
             raise
@@ -108,6 +115,7 @@ async def run_process(
         timed_out=timed_out,
         duration_s=time.monotonic() - began,
         isolation=isolation,
+        errors=errors.output.content() if errors is not None else b"",
     )
 
 
@@ -135,7 +143,7 @@ class _Pump:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, output: BoundedOutput) -> None:
         self._loop = loop
-        self._output = output
+        self.output = output
         self.ended: asyncio.Future[None] = loop.create_future()
         self._fd, self.their_end = os.pipe()
         os.set_blocking(self._fd, False)
@@ -148,7 +156,7 @@ class _Pump:
         except BlockingIOError:
             return 0
         if chunk:
-            self._output.write(chunk)
+            self.output.write(chunk)
         elif not self.ended.done():
             self._loop.remove_reader(self._fd)
             self.ended.set_result(None)
