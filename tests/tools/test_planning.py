@@ -101,6 +101,22 @@ def planning(world: SimulatedWorld, model: Script, root: Path, **options: Any) -
     return agent(world, model, TOOLS, workspace=root, **options)
 
 
+def test_a_guard_is_told_the_mode_that_decides() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        seen: list[tuple[str, str]] = []
+
+        def guard(told: dict[str, Any]) -> None:
+            seen.append((told["tool_name"], told["permission_mode"]))
+
+        hooks = [FunctionHook("PreToolUse", guard, name="looks")]
+        model = Script([ENTER, [use("look")], EXIT, [use("look", "b")], "done"])
+        options: Any = {"tools": [Do("look")], "approver": Says(True), "hooks": hooks}
+        await agent(world, model, ["planning"], **options).run("go")
+        assert [mode for name, mode in seen if name == "look"] == ["plan", "default"]
+
+    simulate(main)
+
+
 def guards(hooked: bool) -> list[Hook]:
     return [FunctionHook("PreToolUse", lambda _: None, name="looks")] if hooked else []
 

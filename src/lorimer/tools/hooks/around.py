@@ -24,7 +24,7 @@ from lorimer.core.record import record
 from lorimer.tools.admission import accepted, permitted, refused
 from lorimer.tools.base import ToolInput
 from lorimer.tools.permissions import PLAIN_ALLOW, Verdict
-from lorimer.tools.policy.modes import Action
+from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
 
@@ -68,6 +68,8 @@ async def screen(
             "tool_use_id": use.id,
             "tool_input": arguments,
         }
+        if policy.plans:
+            told["permission_mode"] = Mode.PLAN.value
         try:
             answer = await consult(tools.hooks, _BEFORE, key, told, run, tool=name, request=request)
             if answer.decision == "block":
