@@ -391,8 +391,8 @@ def test_the_log_is_written_over_not_made_longer(
             epoch = await journal.claim(stream, "me", 30)
             await journal.append(stream, epoch, [start(f"run_{stream}")], sync=True)
             for number in range(100):
-                await journal.append(stream, epoch, [note(str(number))], sync=False)
                 announced = store.clock.announced
+                await journal.append(stream, epoch, [note(str(number))], sync=False)
                 await journal.append(stream, epoch, [note(f"{number}!")], sync=False)
                 if stream == "alone":  # in line, also after a checkpoint
                     assert store.clock.announced == announced
