@@ -763,6 +763,31 @@ def test_an_idle_thread_ends_and_another_begins(
     store.run(test)
 
 
+def test_a_thread_that_cannot_be_started_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [note("a")], sync=True)
+        while writers():
+            await asyncio.sleep(0.01)
+        with monkeypatch.context() as patch:
+            patch.setattr(writer_module.Thread, "start", fail)
+            results = await asyncio.gather(
+                *[journal.append("s", epoch, [note(text)], sync=True) for text in "bc"],
+                return_exceptions=True,
+            )
+        assert ["cannot start a thread" in str(result) for result in results] == [True, True]
+        await journal.append("s", epoch, [note("d")], sync=True)
+        assert keys(await facts_of(journal, "s"))[-1] == "d"
+
+    monkeypatch.setattr(writer_module, "IDLE_S", 0.01)
+    store.run(test)
+
+
 def test_a_journal_that_nobody_closed_lets_the_process_end(store: Store) -> None:
     code = CHILD.replace("os._exit(3)", "raise SystemExit(4)")
     process = child(store.path, "10", code)
