@@ -24,10 +24,15 @@ class TextBlock:
     """Text written by the user or the model."""
 
     text: str
+    phase: str = ""
+    """OpenAI's: `commentary` (what is said on the way) or `final_answer`; goes back to OpenAI,
+    whose models do worse without. "": not told."""
     type: ClassVar[str] = "text"
 
     def to_json(self) -> dict[str, JSON]:
         """The plain form; lossless."""
+        if self.phase:
+            return {"type": "text", "text": self.text, "phase": self.phase}
         return {"type": "text", "text": self.text}
 
 
@@ -190,7 +195,7 @@ def block_from_json(data: JSON) -> Block:
         raise ValueError("a content block must be an object")
     match data.get("type"):
         case "text":
-            return TextBlock(_text(data, "text"))
+            return TextBlock(_text(data, "text"), _text(data, "phase", ""))
         case "thinking":
             return ThinkingBlock(
                 *[_text(data, key, "") for key in ("text", "signature", "redacted", "origin", "id")]
