@@ -125,6 +125,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_TOOL_NOT_RUN = "exec.tool.not_run"
     EXEC_TOOL_OUTCOME_UNKNOWN = "exec.tool.outcome_unknown"
     EXEC_SANDBOX_MISSING = "exec.sandbox.missing"
+    EXEC_STEP_INVALID = "exec.step.invalid"
     EXEC_LOOP_MAX_TURNS = "exec.loop.max_turns"
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"

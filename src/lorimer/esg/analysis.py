@@ -49,10 +49,11 @@ def analyse(source: str) -> Analysis:
     walk.future = "__future__" in source
     walk.body(ast.parse(source, "<step>").body)
     walk.finish()
+    writes = frozenset(walk.writes)
     return Analysis(
         frozenset(walk.reads),
-        frozenset(walk.writes),
-        frozenset(walk.covered & walk.writes),
+        writes,
+        writes if walk.covered >= writes else writes & walk.covered,
         walk.unknown_reads,
         walk.unknown_writes,
     )

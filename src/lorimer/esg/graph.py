@@ -1,0 +1,428 @@
+"""The Execution State Graph: steps in order, who makes what each of them reads, what is stale.
+
+Step order is law: the graph says what need not run again, never another order. Nothing here
+executes code; `replay_from` and `plan` say what would run. Adding a step costs what the step
+reads and writes, a staleness query what it finds.
+"""
+
+from __future__ import annotations
+
+import ast
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, TypedDict
+
+from lorimer.core.errors import ExecutorErrorCode, LorimerError, nearest
+from lorimer.esg.analysis import BUILTINS, Analysis, analyse
+from lorimer.esg.staleness import Staleness
+from lorimer.esg.steps import Cause, Status, Step, Why
+from lorimer.esg.versions import ANY, Versions
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+_GAP: Final = 1 << 32
+"""Room between the labels of two steps for those that are put between them."""
+
+
+class StepError(LorimerError, ValueError):
+    """A step that is not there, is there already, or cannot be where it was asked to be."""
+
+    default_code = ExecutorErrorCode.EXEC_STEP_INVALID
+
+
+class StepView(TypedDict):
+    """What `get_node` tells."""
+
+    id: str
+    source: str
+    status: str
+    reads: list[str]
+    writes: list[str]
+    makers: dict[str, str]
+    causes: list[str]
+    outputs: dict[str, object]
+    seconds: float | None
+    error: str
+
+
+class ExecutionStateGraph:
+    """Steps, versions of names, and what is stale. One owner; not for several threads."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, Step] = {}
+        self._order: list[str] = []
+        self._versions = Versions(self._steps)
+        self._staleness = Staleness(self._steps, self._versions)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __contains__(self, step_id: object) -> bool:
+        return step_id in self._steps
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The ids of all steps, in order."""
+        return tuple(self._order)
+
+    # ---------------------------------------------------------------- building
+
+    def add_step(self, step_id: str, source: str, *, after: str | None = None) -> str:
+        """Add a step at the end, or right after another one (`""`: before all). Returns its id.
+
+        Its edges are inferred. Text that is no Python is kept, so that it can be edited: the
+        node's `error` says why. Raises StepError for an id that is taken or unknown.
+        """
+        if step_id in self._steps:
+            raise StepError(f"there is a step {step_id!r} already: edit it, or take another id")
+        if not step_id:
+            raise StepError("the id of a step cannot be empty")
+        step = Step(step_id, source, self._place(after), Analysis())
+        self._read_text(step)
+        self._steps[step_id] = step
+        self._insert(step)
+        return step_id
+
+    def add_edge(self, src_step_id: str, dst_step_id: str) -> None:
+        """Say that a step depends on an earlier one, where the code does not show it."""
+        source, target = self._step(src_step_id), self._step(dst_step_id)
+        if source.label >= target.label:
+            raise StepError(
+                f"step {dst_step_id!r} cannot depend on {src_step_id!r}, which comes after it"
+            )
+        source.before |= {dst_step_id}
+        target.after |= {src_step_id}
+
+    def edit_step(self, step_id: str, source: str) -> list[str]:
+        """Give a step another text. Returns what is stale by that, in step order.
+
+        A change of comments or layout alone makes nothing stale.
+        """
+        step = self._step(step_id)
+        if _same_code(step.source, source):
+            step.source = source
+            return []
+        moved = self._versions.remove(step)
+        step.source = source
+        self._read_text(step)
+        moved += self._versions.add(step, last=step_id == self._order[-1])
+        self._staleness.cause(step, Cause(Why.EDITED))
+        return self._sorted(
+            {step_id, *self._staleness.spread(step), *self._staleness.rebound(moved)}
+        )
+
+    def delete_step(self, step_id: str) -> list[str]:
+        """Take a step out; its readers see the versions before. Returns what is stale now."""
+        step = self._step(step_id)
+        moved = self._versions.remove(step)
+        for other in step.before:
+            self._steps[other].after -= {step_id}
+        for other in step.after:
+            self._steps[other].before -= {step_id}
+        del self._order[self._index(step)]
+        del self._steps[step_id]
+        return self._sorted(self._staleness.rebound(moved))
+
+    def move_step(self, step_id: str, *, after: str = "") -> list[str]:
+        """Put a step right after another one (`""`: before all). Returns what is stale by that.
+
+        Raises StepError where an edge added by hand would point backwards.
+        """
+        step = self._step(step_id)
+        if after == step_id:
+            raise StepError(f"step {step_id!r} cannot come after itself")
+        label = self._place(after)
+        wrong = [each for each in step.after if self._steps[each].label > label]
+        wrong += [each for each in step.before if self._steps[each].label < label]
+        if wrong:
+            raise StepError(f"an edge between {step_id!r} and {wrong[0]!r} would point backwards")
+        old = dict(step.bound)
+        moved = self._versions.remove(step)
+        del self._order[self._index(step)]
+        step.label = label
+        moved += self._insert(step)
+        changed = [name for name in step.depends if old.get(name) != step.bound.get(name)]
+        return self._sorted(
+            self._staleness.rebound([*moved, *((name, step_id) for name in changed)])
+        )
+
+    def rename_step(self, old: str, new: str) -> None:
+        """Give a step another id; nothing is stale by that."""
+        step = self._step(old)
+        if new in self._steps or not new:
+            raise StepError(f"step {old!r} cannot be called {new!r}: the id is taken or empty")
+        index = self._index(step)
+        del self._steps[old]
+        step.id = new
+        self._steps[new] = step
+        self._order[index] = new
+        self._versions.rename(old, new)
+        for other in step.before:
+            self._steps[other].after ^= {old, new}
+        for other in step.after:
+            self._steps[other].before ^= {old, new}
+        self._staleness.rename(old, new)
+
+    # ---------------------------------------------------------------- questions
+
+    def get_ancestors(self, step_id: str, variable_names: set[str] | None = None) -> list[str]:
+        """The steps that this one depends on, directly or not, in step order.
+
+        `variable_names`: only for what it reads of these names.
+        """
+        step = self._step(step_id)
+        found = self._versions.makers(step, variable_names)
+        if variable_names is None:
+            found |= step.after
+        waiting = list(found)
+        while waiting:
+            step = self._steps[waiting.pop()]
+            new = (self._versions.makers(step) | step.after) - found
+            found |= new
+            waiting += new
+        return self._sorted(found)
+
+    def get_subgraph_from(self, step_id: str) -> list[str]:
+        """A step and all that depend on it, directly or not, in step order."""
+        found = {step_id}
+        waiting = [self._step(step_id)]
+        while waiting:
+            for _, reader in self._staleness.dependants(waiting.pop()):
+                if reader not in found:
+                    found.add(reader)
+                    waiting.append(self._steps[reader])
+        return self._sorted(found)
+
+    def mark_stale(self, step_id: str) -> list[str]:
+        """Say that a step has to run again. Returns it and its dependants, in order."""
+        step = self._step(step_id)
+        self._staleness.cause(step, Cause(Why.MARKED))
+        return self._sorted({step_id, *self._staleness.spread(step)})
+
+    def replay_from(self, step_id: str) -> list[str]:
+        """What a replay from this step would run, in step order; nothing is executed.
+
+        That is the step, all that depends on it, and those before them whose values they need and
+        that are not up to date.
+        """
+        wanted = set(self.get_subgraph_from(step_id))
+        seen = set(wanted)
+        waiting = list(wanted)
+        while waiting:
+            step = self._steps[waiting.pop()]
+            new = (self._versions.makers(step) | step.after) - seen
+            seen |= new
+            needed = {each for each in new if self._steps[each].status is not Status.FRESH}
+            wanted |= needed
+            waiting += needed
+        return self._sorted(wanted)
+
+    def stale(self) -> list[str]:
+        """Every step that is not up to date, in step order."""
+        return [each for each in self._order if self._steps[each].status is not Status.FRESH]
+
+    def causes(self, step_id: str) -> tuple[Cause, ...]:
+        """Why a step is not up to date, oldest reason first."""
+        return tuple(self._step(step_id).causes)
+
+    def unresolved(self, step_id: str) -> dict[str, str]:
+        """Names that a step reads and no step before it makes, nor Python.
+
+        Name -> the later step that makes it, else empty. They raise NameError when it runs.
+        """
+        step = self._step(step_id)
+        if ANY in step.bound:
+            return {}
+        missing = step.reads - step.bound.keys() - BUILTINS
+        made = {name: writers for name in missing if (writers := self._versions.writers(name))}
+        return {name: made[name][0] if name in made else "" for name in sorted(missing)}
+
+    def makers(self, step_id: str) -> dict[str, str]:
+        """Name that a step reads -> the step that makes the value it sees."""
+        return {n: s for n, s in sorted(self._step(step_id).bound.items()) if n != ANY}
+
+    def last_writer(self, name: str) -> str:
+        """The step that makes the value that a name has after all steps; empty if none does."""
+        writers = self._versions.writers(name)
+        return writers[-1] if writers else ""
+
+    def get_node(self, step_id: str) -> StepView:
+        """What is known of a step."""
+        step = self._step(step_id)
+        return {
+            "id": step.id,
+            "source": step.source,
+            "status": step.status.value,
+            "reads": sorted(step.reads - (BUILTINS - step.bound.keys())),
+            "writes": sorted(step.writes),
+            "makers": self.makers(step_id),
+            "causes": [str(cause) for cause in step.causes],
+            "outputs": dict(step.outputs),
+            "seconds": step.seconds,
+            "error": step.error,
+        }
+
+    def edges(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """(maker, reader, names), by reader in step order; no names: added by hand."""
+        found = list[tuple[str, str, tuple[str, ...]]]()
+        for each in self._order:
+            step = self._steps[each]
+            by_maker: dict[str, list[str]] = {maker: [] for maker in step.after}
+            for name, maker in sorted(step.bound.items()):
+                by_maker.setdefault(maker, []).append(name)
+            if step.reads_any:
+                for maker in self._versions.makers(step):
+                    by_maker.setdefault(maker, []).append(ANY)
+            found += [(maker, each, tuple(by_maker[maker])) for maker in self._sorted(by_maker)]
+        return found
+
+    def graph(self) -> nx.DiGraph[str]:
+        """The graph for networkx: nodes with `source` and `status`, edges with `names`.
+
+        Raises LorimerError if networkx is not installed.
+        """
+        try:
+            import networkx as nx
+        except ImportError as error:
+            raise LorimerError(
+                "graph() needs networkx: pip install 'lorimer[graph]'",
+                code=ExecutorErrorCode.EXEC_STEP_INVALID,
+            ) from error
+        drawn: nx.DiGraph[str] = nx.DiGraph()
+        for each in self._order:
+            step = self._steps[each]
+            drawn.add_node(each, source=step.source, status=step.status.value)
+        for maker, reader, names in self.edges():
+            drawn.add_edge(maker, reader, names=names)
+        return drawn
+
+    # ---------------------------------------------------------------- what a run told
+
+    def record_output(self, step_id: str, namespace: Mapping[str, object]) -> None:
+        """A step has run and left this namespace: it is up to date.
+
+        Its outputs are what its text writes, and names that no step before it made.
+        """
+        step = self._step(step_id)
+        new = {
+            name
+            for name in namespace.keys() - step.writes
+            if not name.startswith("__") and not self._versions.writer(name, step)
+        }
+        if new or step.writes_any:
+            self._versions.replace(step, step.reads, step.writes | new, step.kills | new)
+        step.outputs = {name: namespace[name] for name in step.writes if name in namespace}
+        self._staleness.fresh(step)
+
+    def observe(
+        self,
+        step_id: str,
+        reads: Mapping[str, str],
+        writes: Mapping[str, str],
+        *,
+        kills: Iterable[str] = (),
+        seconds: float | None = None,
+    ) -> list[str]:
+        """A step has run: what it really read and wrote, with fingerprints of the values.
+
+        `writes` of a deleted name: `steps.ABSENT`. `kills`: names it wrote without reading them.
+        What its text said is replaced. Steps that were stale only because of this one, and read
+        what they read before, are up to date again (early cut-off). Returns what is stale now
+        because other values or makers are read, in step order.
+        """
+        step = self._step(step_id)
+        step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
+        moved = self._versions.replace(step, frozenset(reads), frozenset(writes), frozenset(kills))
+        self._staleness.fresh(step)
+        return self._sorted({*self._staleness.settle(step), *self._staleness.rebound(moved)})
+
+    def failed(self, step_id: str) -> list[str]:
+        """A step has raised and wrote nothing. Returns the steps that are blocked by that."""
+        step = self._step(step_id)
+        step.status = Status.FAILED
+        blocked = [each for each in self.get_subgraph_from(step_id) if each != step_id]
+        for each in blocked:
+            self._steps[each].status = Status.BLOCKED
+        return blocked
+
+    def changed(self, resource: str) -> list[str]:
+        """A file, the environment ... is another now. Returns what is stale by that."""
+        found = set[str]()
+        for step in self._steps.values():
+            if resource in step.used and resource not in step.bound:
+                self._staleness.cause(step, Cause(Why.RESOURCE, resource))
+                found |= {step.id, *self._staleness.spread(step)}
+        return self._sorted(found)
+
+    # ---------------------------------------------------------------- inside
+
+    def _step(self, step_id: str) -> Step:
+        try:
+            return self._steps[step_id]
+        except KeyError:
+            raise StepError(
+                f"there is no step {step_id!r}{nearest(step_id, self._order)}"
+            ) from None
+
+    def _read_text(self, step: Step) -> None:
+        try:
+            step.analysis, step.error = analyse(step.source), ""
+        except SyntaxError as error:
+            step.analysis, step.error = Analysis(), f"line {error.lineno}: {error.msg}"
+        except (RecursionError, ValueError) as error:  # nested too deep; a null byte
+            step.analysis, step.error = Analysis(), str(error)
+        told = step.analysis
+        step.reads, step.writes, step.kills = told.reads, told.writes, told.kills
+        step.reads_any, step.writes_any = told.reads_unknown, told.writes_unknown
+
+    def _place(self, after: str | None) -> int:
+        """A label for a step that comes right after that one."""
+        if after is None or (self._order and after == self._order[-1]):
+            return self._steps[self._order[-1]].label + _GAP if self._order else 0
+        index = self._index(self._step(after)) + 1 if after else 0
+        if index == 0:
+            return self._steps[self._order[0]].label - _GAP if self._order else 0
+        low, high = (self._steps[self._order[at]].label for at in (index - 1, index))
+        if high - low > 1:
+            return (low + high) // 2
+        for number, each in enumerate(self._order):  # no room: label all anew, in the same order
+            self._steps[each].label = number * _GAP
+        return self._place(after)
+
+    def _index(self, step: Step) -> int:
+        return bisect_left(self._order, step.label, key=self._label)
+
+    def _insert(self, step: Step) -> list[tuple[str, str]]:
+        """Put it into the order; the steps behind it that read what it makes are stale."""
+        last = not self._order or self._label(self._order[-1]) < step.label
+        if last:
+            self._order.append(step.id)
+        else:
+            insort(self._order, step.id, key=self._label)
+        moved = self._versions.add(step, last=last)
+        self._staleness.rebound(moved)
+        return moved
+
+    def _sorted(self, ids: Iterable[str]) -> list[str]:
+        return sorted(ids, key=self._label)
+
+    def _label(self, step_id: str) -> int:
+        return self._steps[step_id].label
+
+
+def infer_edges(steps: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(maker, reader) for steps given as (id, source), in order. Raises SyntaxError."""
+    graph = ExecutionStateGraph()
+    for step_id, source in steps:
+        analyse(source)
+        graph.add_step(step_id, source)
+    return [(maker, reader) for maker, reader, _ in graph.edges()]
+
+
+def _same_code(old: str, new: str) -> bool:
+    """Equal but for comments and layout."""
+    try:
+        return ast.dump(ast.parse(old)) == ast.dump(ast.parse(new))
+    except (SyntaxError, ValueError, RecursionError):
+        return old == new
