@@ -47,6 +47,7 @@ def analyse(source: str) -> Analysis:
     """Reads and writes of a step. Raises SyntaxError, with the place, if it is not Python."""
     walk = _Walk()
     walk.future = "__future__" in source
+    walk.walrus_used = ":=" in source or "exec" in source
     walk.body(ast.parse(source, "<step>").body)
     walk.finish()
     writes = frozenset(walk.writes)

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_TARGETS = (ast.Name, ast.Tuple, ast.List, ast.Starred)
+"""The only expressions that can bind a name, `:=` aside."""
 
 
 @dataclass(slots=True)
@@ -31,14 +31,21 @@ def parameters(arguments: ast.arguments) -> Iterator[str]:
         yield arguments.kwarg.arg
 
 
-def bindings(body: Sequence[ast.AST], arguments: ast.arguments | None = None) -> Bindings:
-    """What a function with this body and these parameters binds. Nested scopes are not entered."""
+def bindings(
+    body: Sequence[ast.AST], arguments: ast.arguments | None = None, *, walrus: bool = True
+) -> Bindings:
+    """What a function with this body and these parameters binds. Nested scopes are not entered.
+
+    `walrus`: whether there is any `:=`; without one most expressions need no look.
+    """
     found = Bindings()
     if arguments is not None:
         found.local.update(parameters(arguments))
     waiting: list[ast.AST] = list(body)
     while waiting:
         node = waiting.pop()
+        if not walrus and isinstance(node, ast.expr) and not isinstance(node, _TARGETS):
+            continue
         match node:
             case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
                 found.local.add(name)

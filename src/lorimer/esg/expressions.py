@@ -53,6 +53,23 @@ class Expressions(Scopes):
     def nothing(self, _node: ast.AST) -> None:
         """A constant, `pass`, `global`."""
 
+    def binary(self, node: ast.BinOp) -> None:
+        self.expr(node.left)
+        self.expr(node.right)
+
+    def compare(self, node: ast.Compare) -> None:
+        self.expr(node.left)
+        for each in node.comparators:
+            self.expr(each)
+
+    def sequence(self, node: ast.Tuple | ast.List) -> None:
+        for each in node.elts:
+            self.expr(each)
+
+    def text(self, node: ast.JoinedStr) -> None:
+        for each in node.values:
+            self.expr(each)
+
     def attribute(self, node: ast.Attribute) -> None:
         self.expr(node.value)
 
@@ -192,7 +209,7 @@ class Expressions(Scopes):
         late = self._late or Late()
         with self._type_parameters(node):
             self._signature(arguments, returns)
-            own = names.bindings(body, arguments)
+            own = names.bindings(body, arguments, walrus=self.walrus_used)
             covered, breaks = self.covered, self._breaks
             self.covered, self._breaks = set(), []
             with self._lazily(late):
@@ -267,6 +284,11 @@ _HANDLERS: Final = handlers(
     {
         "Name": "name",
         "Constant": "nothing",
+        "BinOp": "binary",
+        "Compare": "compare",
+        "Tuple": "sequence",
+        "List": "sequence",
+        "JoinedStr": "text",
         "Attribute": "attribute",
         "Subscript": "subscript",
         "NamedExpr": "walrus",

@@ -41,6 +41,7 @@ class Scopes:
         self.covered: set[str] = set()  # the value from before the step cannot be seen any more
         self.unknown_reads = self.unknown_writes = False
         self.future = False  # annotations are text
+        self.walrus_used = True
         self._frames: list[Frame] = []
         self._late: Late | None = None
         self._class: Late | None = None
