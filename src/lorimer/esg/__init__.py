@@ -1,5 +1,6 @@
 """The Execution State Graph: agent-written code, re-executed only where it is stale."""
 
 from lorimer.esg.analysis import get_reads, get_writes
+from lorimer.esg.graph import ExecutionStateGraph, infer_edges
 
-__all__ = ["get_reads", "get_writes"]
+__all__ = ["ExecutionStateGraph", "get_reads", "get_writes", "infer_edges"]

@@ -178,23 +178,29 @@ class _Walk(Expressions):
         self.target(node.target)
         self._breaks.append([])
         self.body(node.body)
-        broken = self._breaks.pop()
         self.covered = before
-        return self.body(node.orelse) or bool(broken)
+        return self._after_loop(node)
 
     def while_(self, node: ast.While) -> bool:
         self.expr(node.test)
         before = set(self.covered)
         self._breaks.append([])
         self.body(node.body)
-        broken = self._breaks.pop()
         if isinstance(node.test, ast.Constant) and node.test.value:
+            broken = self._breaks.pop()
             self.covered = set[str].intersection(*broken) if broken else before
             return bool(broken)
         self.covered = before
-        ended = self.body(node.orelse)
-        self.covered = set[str].intersection(before, *broken)
-        return ended or bool(broken)
+        return self._after_loop(node)
+
+    def _after_loop(self, node: ast.For | ast.AsyncFor | ast.While) -> bool:
+        """`else` runs unless the loop was left by `break`."""
+        ends = self._breaks.pop()
+        if self.body(node.orelse):
+            ends.append(self.covered)
+        if ends:
+            self.covered = set[str].intersection(*ends)
+        return bool(ends)
 
     def break_(self, _node: ast.Break) -> bool:
         if self._breaks:
@@ -296,7 +302,8 @@ class _Walk(Expressions):
                 self.expr(base)
             for keyword in node.keywords:
                 self.expr(keyword.value)
-            self._frames.append(Frame(ast.ClassDef, set(), _globals_of(node.body)))
+            prefix = f"{len(self._frames)} {node.name}."
+            self._frames.append(Frame(ast.ClassDef, set(), _globals_of(node.body), prefix))
             self.body(node.body)
             self._frames.pop()
         self._class = outer

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from lorimer.esg import bindings as names
-from lorimer.esg.mutators import FIRST_ARGUMENT, METHODS
+from lorimer.esg.mutators import AT_MOST_ONE, FIRST_ARGUMENT, METHODS
 from lorimer.esg.scopes import Frame, Late, Scopes
 
 MAX_NESTED: Final = 20
@@ -159,7 +159,7 @@ class Expressions(Scopes):
 
     def _method(self, function: ast.Attribute, node: ast.Call) -> None:
         attribute = function.attr
-        if attribute in METHODS:
+        if attribute in METHODS and not (attribute in AT_MOST_ONE and len(node.args) > 1):
             self.mutate(function.value)
         elif attribute in FIRST_ARGUMENT and node.args:
             self.mutate(node.args[0])

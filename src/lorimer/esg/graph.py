@@ -10,61 +10,23 @@ from __future__ import annotations
 import ast
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import Final
 
-from lorimer.core.errors import ExecutorErrorCode, LorimerError, nearest
-from lorimer.esg.analysis import BUILTINS, Analysis, analyse
+from lorimer.esg.analysis import Analysis, analyse
+from lorimer.esg.questions import Questions, StepError
 from lorimer.esg.staleness import Staleness
-from lorimer.esg.steps import Cause, Status, Step, Why
-from lorimer.esg.versions import ANY, Versions
-
-if TYPE_CHECKING:
-    import networkx as nx
+from lorimer.esg.steps import Cause, Step, Why
 
 _GAP: Final = 1 << 32
 """Room between the labels of two steps for those that are put between them."""
 
 
-class StepError(LorimerError, ValueError):
-    """A step that is not there, is there already, or cannot be where it was asked to be."""
-
-    default_code = ExecutorErrorCode.EXEC_STEP_INVALID
-
-
-class StepView(TypedDict):
-    """What `get_node` tells."""
-
-    id: str
-    source: str
-    status: str
-    reads: list[str]
-    writes: list[str]
-    makers: dict[str, str]
-    causes: list[str]
-    outputs: dict[str, object]
-    seconds: float | None
-    error: str
-
-
-class ExecutionStateGraph:
+class ExecutionStateGraph(Questions):
     """Steps, versions of names, and what is stale. One owner; not for several threads."""
 
     def __init__(self) -> None:
-        self._steps: dict[str, Step] = {}
-        self._order: list[str] = []
-        self._versions = Versions(self._steps)
+        super().__init__()
         self._staleness = Staleness(self._steps, self._versions)
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def __contains__(self, step_id: object) -> bool:
-        return step_id in self._steps
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """The ids of all steps, in order."""
-        return tuple(self._order)
 
     # ---------------------------------------------------------------- building
 
@@ -79,7 +41,7 @@ class ExecutionStateGraph:
         if not step_id:
             raise StepError("the id of a step cannot be empty")
         step = Step(step_id, source, self._place(after), Analysis())
-        self._read_text(step)
+        step.take(self._read_text(step))
         self._steps[step_id] = step
         self._insert(step)
         return step_id
@@ -103,10 +65,8 @@ class ExecutionStateGraph:
         if _same_code(step.source, source):
             step.source = source
             return []
-        moved = self._versions.remove(step)
         step.source = source
-        self._read_text(step)
-        moved += self._versions.add(step, last=step_id == self._order[-1])
+        moved = self._versions.replace(step, self._read_text(step))
         self._staleness.cause(step, Cause(Why.EDITED))
         return self._sorted(
             {step_id, *self._staleness.spread(step), *self._staleness.rebound(moved)}
@@ -164,138 +124,11 @@ class ExecutionStateGraph:
             self._steps[other].before ^= {old, new}
         self._staleness.rename(old, new)
 
-    # ---------------------------------------------------------------- questions
-
-    def get_ancestors(self, step_id: str, variable_names: set[str] | None = None) -> list[str]:
-        """The steps that this one depends on, directly or not, in step order.
-
-        `variable_names`: only for what it reads of these names.
-        """
-        step = self._step(step_id)
-        found = self._versions.makers(step, variable_names)
-        if variable_names is None:
-            found |= step.after
-        waiting = list(found)
-        while waiting:
-            step = self._steps[waiting.pop()]
-            new = (self._versions.makers(step) | step.after) - found
-            found |= new
-            waiting += new
-        return self._sorted(found)
-
-    def get_subgraph_from(self, step_id: str) -> list[str]:
-        """A step and all that depend on it, directly or not, in step order."""
-        found = {step_id}
-        waiting = [self._step(step_id)]
-        while waiting:
-            for _, reader in self._staleness.dependants(waiting.pop()):
-                if reader not in found:
-                    found.add(reader)
-                    waiting.append(self._steps[reader])
-        return self._sorted(found)
-
     def mark_stale(self, step_id: str) -> list[str]:
         """Say that a step has to run again. Returns it and its dependants, in order."""
         step = self._step(step_id)
         self._staleness.cause(step, Cause(Why.MARKED))
         return self._sorted({step_id, *self._staleness.spread(step)})
-
-    def replay_from(self, step_id: str) -> list[str]:
-        """What a replay from this step would run, in step order; nothing is executed.
-
-        That is the step, all that depends on it, and those before them whose values they need and
-        that are not up to date.
-        """
-        wanted = set(self.get_subgraph_from(step_id))
-        seen = set(wanted)
-        waiting = list(wanted)
-        while waiting:
-            step = self._steps[waiting.pop()]
-            new = (self._versions.makers(step) | step.after) - seen
-            seen |= new
-            needed = {each for each in new if self._steps[each].status is not Status.FRESH}
-            wanted |= needed
-            waiting += needed
-        return self._sorted(wanted)
-
-    def stale(self) -> list[str]:
-        """Every step that is not up to date, in step order."""
-        return [each for each in self._order if self._steps[each].status is not Status.FRESH]
-
-    def causes(self, step_id: str) -> tuple[Cause, ...]:
-        """Why a step is not up to date, oldest reason first."""
-        return tuple(self._step(step_id).causes)
-
-    def unresolved(self, step_id: str) -> dict[str, str]:
-        """Names that a step reads and no step before it makes, nor Python.
-
-        Name -> the later step that makes it, else empty. They raise NameError when it runs.
-        """
-        step = self._step(step_id)
-        if ANY in step.bound:
-            return {}
-        missing = step.reads - step.bound.keys() - BUILTINS
-        made = {name: writers for name in missing if (writers := self._versions.writers(name))}
-        return {name: made[name][0] if name in made else "" for name in sorted(missing)}
-
-    def makers(self, step_id: str) -> dict[str, str]:
-        """Name that a step reads -> the step that makes the value it sees."""
-        return {n: s for n, s in sorted(self._step(step_id).bound.items()) if n != ANY}
-
-    def last_writer(self, name: str) -> str:
-        """The step that makes the value that a name has after all steps; empty if none does."""
-        writers = self._versions.writers(name)
-        return writers[-1] if writers else ""
-
-    def get_node(self, step_id: str) -> StepView:
-        """What is known of a step."""
-        step = self._step(step_id)
-        return {
-            "id": step.id,
-            "source": step.source,
-            "status": step.status.value,
-            "reads": sorted(step.reads - (BUILTINS - step.bound.keys())),
-            "writes": sorted(step.writes),
-            "makers": self.makers(step_id),
-            "causes": [str(cause) for cause in step.causes],
-            "outputs": dict(step.outputs),
-            "seconds": step.seconds,
-            "error": step.error,
-        }
-
-    def edges(self) -> list[tuple[str, str, tuple[str, ...]]]:
-        """(maker, reader, names), by reader in step order; no names: added by hand."""
-        found = list[tuple[str, str, tuple[str, ...]]]()
-        for each in self._order:
-            step = self._steps[each]
-            by_maker: dict[str, list[str]] = {maker: [] for maker in step.after}
-            for name, maker in sorted(step.bound.items()):
-                by_maker.setdefault(maker, []).append(name)
-            if step.reads_any:
-                for maker in self._versions.makers(step):
-                    by_maker.setdefault(maker, []).append(ANY)
-            found += [(maker, each, tuple(by_maker[maker])) for maker in self._sorted(by_maker)]
-        return found
-
-    def graph(self) -> nx.DiGraph[str]:
-        """The graph for networkx: nodes with `source` and `status`, edges with `names`.
-
-        Raises LorimerError if networkx is not installed.
-        """
-        try:
-            import networkx as nx
-        except ImportError as error:
-            raise LorimerError(
-                "graph() needs networkx: pip install 'lorimer[graph]'",
-                code=ExecutorErrorCode.EXEC_STEP_INVALID,
-            ) from error
-        drawn: nx.DiGraph[str] = nx.DiGraph()
-        for each in self._order:
-            step = self._steps[each]
-            drawn.add_node(each, source=step.source, status=step.status.value)
-        for maker, reader, names in self.edges():
-            drawn.add_edge(maker, reader, names=names)
-        return drawn
 
     # ---------------------------------------------------------------- what a run told
 
@@ -311,7 +144,8 @@ class ExecutionStateGraph:
             if not name.startswith("__") and not self._versions.writer(name, step)
         }
         if new or step.writes_any:
-            self._versions.replace(step, step.reads, step.writes | new, step.kills | new)
+            told = Analysis(step.reads, step.writes | new, step.kills | new)
+            self._versions.replace(step, told)
         step.outputs = {name: namespace[name] for name in step.writes if name in namespace}
         self._staleness.fresh(step)
 
@@ -333,18 +167,14 @@ class ExecutionStateGraph:
         """
         step = self._step(step_id)
         step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
-        moved = self._versions.replace(step, frozenset(reads), frozenset(writes), frozenset(kills))
-        self._staleness.fresh(step)
-        return self._sorted({*self._staleness.settle(step), *self._staleness.rebound(moved)})
+        moved = self._versions.replace(
+            step, Analysis(frozenset(reads), frozenset(writes), frozenset(kills))
+        )
+        return self._sorted({*self._staleness.fresh(step), *self._staleness.rebound(moved)})
 
     def failed(self, step_id: str) -> list[str]:
         """A step has raised and wrote nothing. Returns the steps that are blocked by that."""
-        step = self._step(step_id)
-        step.status = Status.FAILED
-        blocked = [each for each in self.get_subgraph_from(step_id) if each != step_id]
-        for each in blocked:
-            self._steps[each].status = Status.BLOCKED
-        return blocked
+        return self._sorted(self._staleness.failed(self._step(step_id)))
 
     def changed(self, resource: str) -> list[str]:
         """A file, the environment ... is another now. Returns what is stale by that."""
@@ -357,24 +187,14 @@ class ExecutionStateGraph:
 
     # ---------------------------------------------------------------- inside
 
-    def _step(self, step_id: str) -> Step:
-        try:
-            return self._steps[step_id]
-        except KeyError:
-            raise StepError(
-                f"there is no step {step_id!r}{nearest(step_id, self._order)}"
-            ) from None
-
-    def _read_text(self, step: Step) -> None:
+    def _read_text(self, step: Step) -> Analysis:
         try:
             step.analysis, step.error = analyse(step.source), ""
         except SyntaxError as error:
             step.analysis, step.error = Analysis(), f"line {error.lineno}: {error.msg}"
         except (RecursionError, ValueError) as error:  # nested too deep; a null byte
             step.analysis, step.error = Analysis(), str(error)
-        told = step.analysis
-        step.reads, step.writes, step.kills = told.reads, told.writes, told.kills
-        step.reads_any, step.writes_any = told.reads_unknown, told.writes_unknown
+        return step.analysis
 
     def _place(self, after: str | None) -> int:
         """A label for a step that comes right after that one."""
@@ -403,12 +223,6 @@ class ExecutionStateGraph:
         moved = self._versions.add(step, last=last)
         self._staleness.rebound(moved)
         return moved
-
-    def _sorted(self, ids: Iterable[str]) -> list[str]:
-        return sorted(ids, key=self._label)
-
-    def _label(self, step_id: str) -> int:
-        return self._steps[step_id].label
 
 
 def infer_edges(steps: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

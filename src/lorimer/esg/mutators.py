@@ -11,6 +11,9 @@ METHODS: Final = frozenset(
 )
 """`x.append(1)` changes x: the standard containers', and those of arrays with these names."""
 
+AT_MOST_ONE: Final = frozenset({"add", "subtract"})
+"""Those that are functions of other modules when they have more arguments (`numpy.add`)."""
+
 FIRST_ARGUMENT: Final = frozenset(
     "copyto delattr fill_diagonal heapify heappop heappush heappushpop heapreplace insort "
     "insort_left insort_right next place put putmask setattr shuffle".split()

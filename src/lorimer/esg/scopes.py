@@ -30,6 +30,8 @@ class Frame:
     kind: type[ast.AST]
     bound: set[str]
     of_module: set[str] = field(default_factory=set[str])
+    prefix: str = ""
+    """Of a class body, whose names are followed like those of the module: `prefix + name`."""
 
 
 class Scopes:
@@ -60,7 +62,7 @@ class Scopes:
 
     def load(self, name: str) -> None:
         frames = self._frames
-        if frames and self._owner(name) is not None:
+        if frames and (self._owner(name) is not None or name == "__class__"):
             return
         if self._late is not None:
             self._late.reads.add(name)
@@ -74,7 +76,7 @@ class Scopes:
         frame = next((f for f in reversed(self._frames) if f.kind is not ast.comprehension), None)
         if frame is not None and name not in frame.of_module:
             if frame.kind is ast.ClassDef:
-                frame.bound.add(name)
+                self.covered.add(frame.prefix + name)
             return
         if self._late is not None:
             self._late.writes.add(name)
@@ -103,7 +105,7 @@ class Scopes:
                 continue
             if name in frame.of_module:
                 return None
-            if name in frame.bound:
+            if name in frame.bound or (frame.prefix and frame.prefix + name in self.covered):
                 return frame
         return None
 

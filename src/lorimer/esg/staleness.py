@@ -22,19 +22,15 @@ class Staleness:
     def __init__(self, steps: dict[str, Step], versions: Versions) -> None:
         self._steps = steps
         self._versions = versions
+        self._failed: set[str] = set()
 
-    def dependants(self, step: Step) -> Iterable[tuple[str, str]]:
-        yield from self._versions.readers(step)
-        for other in step.before:
-            yield "", other
-
-    def cause(self, step: Step, cause: Cause) -> bool:
-        """Whether that made it stale, which it was not."""
-        known = step.status in (Status.STALE, Status.FAILED) and bool(step.causes)
+    def cause(self, step: Step, cause: Cause) -> None:
+        """One more reason to run it again."""
         step.causes.setdefault(cause)
-        if step.status is not Status.NEW:
+        if step.status is Status.FAILED:
+            self._unblock(step)
+        if step.ran and step.status is not Status.BLOCKED:
             step.status = Status.STALE
-        return not known
 
     def spread(self, step: Step) -> set[str]:
         """All that may see another value when this one runs again."""
@@ -42,7 +38,7 @@ class Staleness:
         waiting = [step]
         while waiting:
             maker = waiting.pop()
-            for name, each in self.dependants(maker):
+            for name, each in self._versions.dependants(maker):
                 why = Why.INPUT if name else Why.EDGE
                 self.cause(self._steps[each], Cause(why, name, maker.id))
                 if each not in found:
@@ -55,17 +51,47 @@ class Staleness:
         found = set[str]()
         for name, each in moved:
             step = self._steps.get(each)
-            if step is None or step.status is Status.NEW:
+            if step is None or not step.ran:
                 continue
             for cause in [c for c in step.causes if c.name == name and c.why in _OF_A_NAME]:
                 del step.causes[cause]
-            maker = step.bound.get(name, "")
             if self._as_before(step, name):
                 self._relax(step)
                 continue
+            maker = step.bound.get(name, "")
             self.cause(step, Cause(Why.REBOUND, name, maker))
             found |= {each, *self.spread(step)}
         return found
+
+    def fresh(self, step: Step) -> set[str]:
+        """It has run. Returns its readers that see another value, and theirs."""
+        if step.status is Status.FAILED:
+            self._unblock(step)
+        step.causes.clear()
+        step.status, step.ran = Status.FRESH, True
+        return self._settle(step, again=True)
+
+    def failed(self, step: Step) -> set[str]:
+        """It has raised: what needs it is blocked."""
+        step.status = Status.FAILED
+        self._failed.add(step.id)
+        return self._block(step)
+
+    def _block(self, step: Step) -> set[str]:
+        found = self.spread(step)
+        for each in found:
+            if self._steps[each].status is not Status.FAILED:
+                self._steps[each].status = Status.BLOCKED
+        return found
+
+    def _unblock(self, step: Step) -> None:
+        self._failed.discard(step.id)
+        step.status = Status.STALE if step.ran else Status.NEW
+        for each in self._steps.values():
+            if each.status is Status.BLOCKED:
+                each.status = Status.STALE if each.ran else Status.NEW
+        for each in self._failed & self._steps.keys():
+            self._block(self._steps[each])
 
     def _as_before(self, step: Step, name: str) -> bool:
         """What it would read is known, and is what it read."""
@@ -74,37 +100,36 @@ class Staleness:
             return False
         return name in step.used and self._steps[maker].made.get(name) == step.used[name]
 
-    def settle(self, step: Step) -> set[str]:
-        """It is up to date: so are its readers if they would read what they have read."""
+    def _settle(self, step: Step, *, again: bool) -> set[str]:
+        """It is up to date: so are its readers if they would read what they have read.
+
+        `again`: it has run again, so that where no fingerprints are known its value is another.
+        """
         changed = set[str]()
-        for name, each in list(self.dependants(step)):
+        for name, each in list(self._versions.dependants(step)):
             reader = self._steps[each]
-            cause = Cause(Why.INPUT if name else Why.EDGE, name, step.id)
-            if cause not in reader.causes:
-                if name and name in reader.used and not self._as_before(reader, name):
-                    self.cause(reader, cause)
-                    changed |= {each, *self.spread(reader)}
-                continue
-            if self._as_before(reader, name):
-                del reader.causes[cause]
+            known = name in reader.used and name in step.made
+            alike = self._as_before(reader, name) if known else not again
+            if alike:
+                for why in Why:
+                    reader.causes.pop(Cause(why, name, step.id), None)
                 self._relax(reader)
-            else:
-                changed.add(each)
+            elif reader.ran:
+                if known:
+                    self.cause(reader, Cause(Why.INPUT, name, step.id))
+                changed |= {each, *self.spread(reader)}
         return changed
 
     def _relax(self, step: Step) -> None:
         """Without a cause left it is up to date, and so may its readers be."""
-        if step.causes or step.status is not Status.STALE:
-            return
-        step.status = Status.FRESH
-        self.settle(step)
-
-    def fresh(self, step: Step) -> None:
-        step.causes.clear()
-        step.status = Status.FRESH
+        if step.ran and not step.causes and step.status is Status.STALE:
+            step.status = Status.FRESH
+            self._settle(step, again=False)
 
     def rename(self, old: str, new: str) -> None:
         """A step has another id: so have the causes that name it."""
+        if old in self._failed:
+            self._failed = self._failed - {old} | {new}
         for step in self._steps.values():
             if any(cause.step == old for cause in step.causes):
                 step.causes = {

@@ -112,6 +112,13 @@ class Step:
     """Name -> value, as `record_output` was given them."""
     seconds: float | None = None
     """How long its last run took."""
+    ran: bool = False
+    """It has run to its end at least once."""
+
+    def take(self, told: Analysis) -> None:
+        """These are its reads and writes from now on."""
+        self.reads, self.writes, self.kills = told.reads, told.writes, told.kills
+        self.reads_any, self.writes_any = told.reads_unknown, told.writes_unknown
 
     @property
     def depends(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from lorimer.esg.analysis import BUILTINS
+from lorimer.esg.analysis import BUILTINS, Analysis
 from lorimer.esg.steps import Step
 
 ANY: Final = "*"
@@ -42,12 +42,23 @@ class Versions:
         place = bisect_left(writers, step.label, key=self._label)
         return writers[place - 1] if place else ""
 
+    def next_writer(self, name: str, step: Step) -> str:
+        """The first step after this one that writes the name; empty if none does."""
+        writers = self._writers.get(name, [])
+        place = bisect_left(writers, step.label + 1, key=self._label)
+        return writers[place] if place < len(writers) else ""
+
     def writers(self, name: str) -> list[str]:
         """All steps that write a name, in step order."""
         return list(self._writers.get(name, ()))
 
-    def readers(self, step: Step) -> Iterator[tuple[str, str]]:
-        """(name, reader) for every step that reads a value this one makes."""
+    def dependants(self, step: Step) -> Iterator[tuple[str, str]]:
+        """(name, reader) for every step that reads a value this one makes; no name: by hand."""
+        yield from self._readers_of(step)
+        for other in step.before:
+            yield "", other
+
+    def _readers_of(self, step: Step) -> Iterator[tuple[str, str]]:
         for name, readers in self._readers.get(step.id, {}).items():
             for reader in readers:
                 yield name, reader
@@ -67,9 +78,9 @@ class Versions:
 
     def add(self, step: Step, *, last: bool) -> list[tuple[str, str]]:
         """Bind a step's reads and publish its writes. `last`: no step comes after it."""
-        for name in step.depends:
+        depends = step.depends
+        for name in (*depends, ANY) if depends else ():
             self._bind(step, name)
-        self._bind(step, ANY)
         if step.reads_any:
             insort(self._omnivores, step.id, key=self._label)
         moved = list[tuple[str, str]]()
@@ -92,26 +103,29 @@ class Versions:
             moved += self._withdraw(step, ANY)
         return moved
 
-    def replace(
-        self, step: Step, reads: frozenset[str], writes: frozenset[str], kills: frozenset[str]
-    ) -> list[tuple[str, str]]:
-        """Give a step the reads and writes that its run has shown; touches what differs."""
+    def replace(self, step: Step, told: Analysis) -> list[tuple[str, str]]:
+        """Give a step other reads and writes, in the same place; touches what differs."""
         moved = list[tuple[str, str]]()
-        depended, wrote = step.depends, step.writes
-        if step.reads_any:
+        depended, wrote = _with_any(step.depends), step.writes
+        if step.reads_any and not told.reads_unknown:
             self._omnivores.remove(step.id)
-        if step.writes_any:
+        elif told.reads_unknown and not step.reads_any:
+            insort(self._omnivores, step.id, key=self._label)
+        if step.writes_any and not told.writes_unknown:
             moved += self._withdraw(step, ANY)
-        step.reads, step.writes, step.kills = reads, writes, kills
-        step.reads_any = step.writes_any = False
-        for name in depended - step.depends:
+        published = told.writes_unknown and not step.writes_any
+        step.take(told)
+        depends = _with_any(step.depends)
+        for name in depended - depends:
             self._unbind(step, name)
-        for name in step.depends - depended:
+        for name in depends - depended:
             self._bind(step, name)
-        for name in wrote - writes:
+        for name in wrote - step.writes:
             moved += self._withdraw(step, name)
-        for name in writes - wrote:
+        for name in step.writes - wrote:
             moved += self._publish(step, name, last=False)
+        if published:
+            moved += self._publish(step, ANY, last=False)
         return moved
 
     def rename(self, old: str, new: str) -> None:
@@ -154,7 +168,8 @@ class Versions:
         before = self.writer(name, step)
         insort(self._writers.setdefault(name, []), step.id, key=self._label)
         if name == ANY and not before:  # who reads no such step stands nowhere
-            behind = [other for other in self._steps.values() if other.label > step.label]
+            steps = self._steps.values()
+            behind = [other for other in steps if other.label > step.label and other.depends]
         else:
             readers = self._readers.get(before, {}).get(name, [])
             behind = [self._steps[each] for each in readers if self._steps[each].label > step.label]
@@ -184,6 +199,11 @@ class Versions:
 
     def _label(self, step: str) -> int:
         return self._steps[step].label
+
+
+def _with_any(names: frozenset[str]) -> frozenset[str]:
+    """Who reads anything may read what a step made that may write any name."""
+    return names | {ANY} if names else names
 
 
 def _swap(ids: list[str], old: str, new: str) -> None:
