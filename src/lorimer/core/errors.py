@@ -190,6 +190,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_API_UNPRICED,
             code.EXEC_INPUT_INVALID,
             code.EXEC_SANDBOX_MISSING,
+            code.EXEC_STEP_INVALID,
             code.EXEC_RUN_BUSY,
             code.EXEC_RUN_UNKNOWN,
             code.EXEC_RUN_ENDED,

@@ -175,7 +175,7 @@ class Expressions(Scopes):
         elif function in ("exec", "eval") and node.args:
             if len(node.args) == 1 and not node.keywords:  # else it has a namespace of its own
                 self._run(node.args[0])
-        elif function in ("globals", "locals", "vars") and not node.args:
+        elif function in ("globals", "locals", "vars", "dir") and not node.args:
             in_function = any(frame.kind is not ast.ClassDef for frame in self._frames)
             if function == "globals" or not in_function:
                 self.unknown_reads = self.unknown_writes = True

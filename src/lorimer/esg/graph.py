@@ -156,31 +156,52 @@ class ExecutionStateGraph(Questions):
         writes: Mapping[str, str],
         *,
         kills: Iterable[str] = (),
+        in_place: Iterable[str] = (),
+        saw_all: bool = False,
         seconds: float | None = None,
     ) -> list[str]:
         """A step has run: what it really read and wrote, with fingerprints of the values.
 
-        `writes` of a deleted name: `steps.ABSENT`. `kills`: names it wrote without reading them.
-        What its text said is replaced. Steps that were stale only because of this one, and read
+        `writes` of a deleted name, `reads` of one that was not there: `steps.ABSENT`. `kills`: names it wrote without reading them.
+        A fingerprint may be followed by names that share parts with this one. `in_place`: names
+        that it changed in place: it runs again when another name comes to share their parts.
+        `saw_all`: it looked at the namespace as a whole, so that any other name, and any name
+        less, may make a difference. What its text said is replaced. Steps that were stale only because of this one, and read
         what they read before, are up to date again (early cut-off). Returns what is stale now
         because other values or makers are read, in step order.
         """
         step = self._step(step_id)
+        joined = {
+            name
+            for name, print_ in writes.items()
+            if print_ != step.made.get(name)
+            for name in print_.split()[1:]
+        }
         step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
+        step.in_place = frozenset(in_place)
         moved = self._versions.replace(
-            step, Analysis(frozenset(reads), frozenset(writes), frozenset(kills))
+            step, Analysis(frozenset(reads), frozenset(writes), frozenset(kills), saw_all)
         )
-        return self._sorted({*self._staleness.fresh(step), *self._staleness.rebound(moved)})
+        stale = {*self._staleness.fresh(step), *self._staleness.rebound(moved)}
+        for other in self._steps.values() if joined else ():
+            if other.label > step.label and not other.in_place.isdisjoint(joined):
+                self._staleness.cause(other, Cause(Why.SHARED, "", step_id))
+                stale |= {other.id, *self._staleness.spread(other)}
+        return self._sorted(stale)
 
     def failed(self, step_id: str) -> list[str]:
         """A step has raised and wrote nothing. Returns the steps that are blocked by that."""
         return self._sorted(self._staleness.failed(self._step(step_id)))
 
-    def changed(self, resource: str) -> list[str]:
-        """A file, the environment ... is another now. Returns what is stale by that."""
+    def changed(self, resource: str, fingerprint: str = "") -> list[str]:
+        """A file, the environment ... is another now. Returns what is stale by that.
+
+        `fingerprint`: what it is like; who has read it like that is not concerned.
+        """
         found = set[str]()
         for step in self._steps.values():
-            if resource in step.used and resource not in step.bound:
+            used = step.used.get(resource)
+            if used is not None and used != fingerprint and resource not in step.bound:
                 self._staleness.cause(step, Cause(Why.RESOURCE, resource))
                 found |= {step.id, *self._staleness.spread(step)}
         return self._sorted(found)

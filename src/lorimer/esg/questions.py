@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -212,6 +212,57 @@ class Questions:
     def makers(self, step_id: str) -> dict[str, str]:
         """Name that a step reads -> the step that makes the value it sees."""
         return {n: s for n, s in sorted(self._step(step_id).bound.items()) if n != ANY}
+
+    def maker(self, name: str, step_id: str) -> str:
+        """The last step before this one that makes the name; empty if none does."""
+        return self._versions.writer(name, self._step(step_id))
+
+    def status(self, step_id: str) -> Status:
+        """What is known of a step."""
+        return self._step(step_id).status
+
+    def source(self, step_id: str) -> str:
+        """A step's text."""
+        return self._step(step_id).source
+
+    def made(self, step_id: str) -> Mapping[str, str]:
+        """Name -> fingerprint of what the step's last run left; ABSENT for what it deleted."""
+        return self._step(step_id).made
+
+    def may_write(self, step_id: str) -> frozenset[str]:
+        """Names that a step binds or changes, as far as its text tells or its last run showed."""
+        step = self._step(step_id)
+        return step.analysis.writes | step.writes
+
+    def needs(self, step_id: str) -> dict[str, str]:
+        """Name -> maker for all that a step may read: by its text, and as its last run did."""
+        step = self._step(step_id)
+        names = {*step.reads, *step.analysis.reads, *step.used}
+        if step.reads_any or step.analysis.reads_unknown:
+            names.update(self._versions.names_before(step))
+        found = {name: self._versions.writer(name, step) for name in names}
+        return {name: maker for name, maker in found.items() if maker}
+
+    def reads_unknown(self, step_id: str) -> bool:
+        """Whether the text may look at the namespace as a whole."""
+        return self._step(step_id).analysis.reads_unknown
+
+    def asks_env(self, step_id: str) -> bool:
+        """Whether a step's text speaks of the environment."""
+        return any(word in self._step(step_id).source for word in ("environ", "getenv"))
+
+    def outside(self) -> set[str]:
+        """Resources that a step has read and no step before it makes."""
+        return {
+            name
+            for step in self._steps.values()
+            for name in step.used
+            if ":" in name and name not in step.bound
+        }
+
+    def names_before(self, step_id: str) -> list[str]:
+        """Every name that some step before this one makes."""
+        return self._versions.names_before(self._step(step_id))
 
     def last_writer(self, name: str) -> str:
         """The step that makes the value that a name has after all steps; empty if none does."""

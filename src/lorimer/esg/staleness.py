@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from lorimer.esg.steps import Cause, Status, Step, Why
-from lorimer.esg.versions import Versions
+from lorimer.esg.steps import ABSENT, Cause, Status, Step, Why
+from lorimer.esg.versions import ANY, Versions
 
 _OF_A_NAME: Final = (Why.INPUT, Why.REBOUND)
 
@@ -96,7 +96,9 @@ class Staleness:
     def _as_before(self, step: Step, name: str) -> bool:
         """What it would read is known, and is what it read."""
         maker = step.bound.get(name, "")
-        if not maker or self._steps[maker].status is not Status.FRESH:
+        if not maker:
+            return step.used.get(name) == ABSENT
+        if self._steps[maker].status is not Status.FRESH:
             return False
         return name in step.used and self._steps[maker].made.get(name) == step.used[name]
 
@@ -115,7 +117,7 @@ class Staleness:
                     reader.causes.pop(Cause(why, name, step.id), None)
                 self._relax(reader)
             elif reader.ran:
-                if known:
+                if known or name == ANY:
                     self.cause(reader, Cause(Why.INPUT, name, step.id))
                 changed |= {each, *self.spread(reader)}
         return changed

@@ -46,6 +46,8 @@ class Why(StrEnum):
     """A name it reads is made by another step than when it ran."""
     EDGE = "edge"
     """A step it depends on by an edge that was added by hand is stale."""
+    SHARED = "shared"
+    """It changes an object in place that another name has come to share."""
     RESOURCE = "resource"
     """A file, the environment, a random state that it read has changed."""
 
@@ -74,6 +76,8 @@ class Cause:
                 return f"it reads {self.name!r}, which no step makes now"
             case Why.EDGE:
                 return f"it depends on {self.step}"
+            case Why.SHARED:
+                return f"it changes an object that {self.step} gave another name"
             case Why.RESOURCE:
                 return f"it reads {self.name}, which has changed"
 
@@ -110,6 +114,8 @@ class Step:
     """Name -> fingerprint of the value that its last run left; `ABSENT` if it deleted the name."""
     outputs: Mapping[str, object] = field(default_factory=_nothing)
     """Name -> value, as `record_output` was given them."""
+    in_place: frozenset[str] = frozenset()
+    """Names whose objects its last run changed in place."""
     seconds: float | None = None
     """How long its last run took."""
     ran: bool = False

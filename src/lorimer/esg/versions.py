@@ -48,6 +48,10 @@ class Versions:
         place = bisect_left(writers, step.label + 1, key=self._label)
         return writers[place] if place < len(writers) else ""
 
+    def names_before(self, step: Step) -> list[str]:
+        """Every name that some step before this one writes."""
+        return [name for name in self._writers if self.writer(name, step)]
+
     def writers(self, name: str) -> list[str]:
         """All steps that write a name, in step order."""
         return list(self._writers.get(name, ()))
@@ -62,10 +66,14 @@ class Versions:
         for name, readers in self._readers.get(step.id, {}).items():
             for reader in readers:
                 yield name, reader
-        if self._omnivores and step.writes:
-            place = bisect_left(self._omnivores, step.label + 1, key=self._label)
-            for reader in self._omnivores[place:]:
-                yield ANY, reader
+        for reader in self._seeing_all(step):
+            yield ANY, reader
+
+    def _seeing_all(self, step: Step) -> list[str]:
+        """Steps behind this one that may read any name, if it makes one."""
+        if not self._omnivores or not step.writes:
+            return []
+        return self._omnivores[bisect_left(self._omnivores, step.label + 1, key=self._label) :]
 
     def makers(self, step: Step, names: Iterable[str] | None = None) -> set[str]:
         """The steps that make what this one reads, or what it reads of these names."""
@@ -96,7 +104,7 @@ class Versions:
             self._unbind(step, name)
         if step.reads_any:
             self._omnivores.remove(step.id)
-        moved = list[tuple[str, str]]()
+        moved = [(ANY, reader) for reader in self._seeing_all(step)]
         for name in step.writes:
             moved += self._withdraw(step, name)
         if step.writes_any:
