@@ -35,7 +35,9 @@ class StepResult:
     stdout: str
     stderr: str
     value: object
-    """Of the last line, if that is an expression."""
+    """Of the last line, if that is an expression. It is the session's own: do not change it."""
+    shown: str
+    """That value as an interactive Python would show it, at the time; empty for None."""
     failure: Failure | None
     """Why it raised; it has then changed nothing."""
     error: BaseException | None
@@ -74,6 +76,7 @@ class _Commit:
     writes: dict[str, str]
     kills: set[str]
     in_place: set[str]
+    opaque: set[str]
 
 
 class StepExecutor:
@@ -95,6 +98,7 @@ class StepExecutor:
         """Of every step that has run: the last one's."""
         self._store = VersionStore()
         self._globals = TrackedNamespace()
+        self._ran: dict[str, str] = {}  # step -> the text of its last run
         self._files: dict[str, str] = {}  # fingerprints of files when they were first opened
         self._states: dict[tuple[str, str], object] = {}  # (resource, step) -> state
         self._world = RealWorld() if world is None else world
@@ -124,7 +128,11 @@ class StepExecutor:
         order = list[str]()
         self._changed_files()
         while (step := self._next(ran)) is not None:
-            order += self._run(step, ran)
+            needed = self._needed(step)
+            for maker in needed:
+                order += self._run(maker, ran)
+            if not needed:  # else a step before it may have become stale
+                order += self._run(step, ran)
         order += self._restored_files(ran)
         status = {each: self.graph.status(each) for each in self.graph.steps}
         return Replay(
@@ -263,6 +271,11 @@ class StepExecutor:
             writes[name] = resources.fingerprint(name)
             if name not in files.read:
                 kills.add(name)
+        if self._ran.get(step_id) == graph.source(step_id) and reads == graph.used(step_id):
+            # What cannot be looked into is taken for what it was: it came of the same.
+            alike = graph.made(step_id)
+            writes |= {name: alike[name] for name in done.opaque & alike.keys()}
+        self._ran[step_id] = graph.source(step_id)
         graph.observe(
             step_id,
             reads,
@@ -307,7 +320,8 @@ class StepExecutor:
             for name, version in made.items()
         }
         kills = {*deleted, *(name for name in made if name not in lent and name not in in_place)}
-        return _Commit(writes | dict.fromkeys(deleted, ABSENT), kills, in_place)
+        opaque = {name for name, version in made.items() if version.seen.opaque}
+        return _Commit(writes | dict.fromkeys(deleted, ABSENT), kills, in_place, opaque)
 
     def _shared(
         self, version: Version, step_id: str, made: Mapping[str, Version], deleted: Set[str]
@@ -326,8 +340,9 @@ class StepExecutor:
 
     def _print(self, version: Version) -> str:
         """The fingerprint that a version has in the graph."""
-        made = self.graph.made(version.step) if version.step else {}
-        return made.get(version.name, version.seen.digest)
+        if not version.step:
+            return version.seen.digest
+        return self.graph.made(version.step).get(version.name, version.seen.digest)
 
     def _keep(
         self, step_id: str, outcome: Outcome, reads: tuple[str, ...], writes: tuple[str, ...]
@@ -338,6 +353,7 @@ class StepExecutor:
             outcome.stdout,
             outcome.stderr,
             outcome.value,
+            outcome.shown,
             outcome.failure,
             outcome.error,
             tuple(sorted(reads)),

@@ -147,7 +147,7 @@ class ExecutionStateGraph(Questions):
             told = Analysis(step.reads, step.writes | new, step.kills | new)
             self._versions.replace(step, told)
         step.outputs = {name: namespace[name] for name in step.writes if name in namespace}
-        self._staleness.fresh(step)
+        self._staleness.fresh(step, same=False)
 
     def observe(
         self,
@@ -162,11 +162,13 @@ class ExecutionStateGraph(Questions):
     ) -> list[str]:
         """A step has run: what it really read and wrote, with fingerprints of the values.
 
-        `writes` of a deleted name, `reads` of one that was not there: `steps.ABSENT`. `kills`: names it wrote without reading them.
-        A fingerprint may be followed by names that share parts with this one. `in_place`: names
-        that it changed in place: it runs again when another name comes to share their parts.
-        `saw_all`: it looked at the namespace as a whole, so that any other name, and any name
-        less, may make a difference. What its text said is replaced. Steps that were stale only because of this one, and read
+        `reads` of a name that was not there and `writes` of a deleted one: `steps.ABSENT`. A
+        fingerprint may be followed by the names that share parts with this one. `kills`: names it
+        wrote without reading them. `in_place`: names that it changed in place; it runs again when
+        another name comes to share their parts. `saw_all`: it looked at the namespace as a whole,
+        so that any other name may make a difference.
+
+        What its text said is replaced. Steps that were stale only because of this one, and read
         what they read before, are up to date again (early cut-off). Returns what is stale now
         because other values or makers are read, in step order.
         """
@@ -177,12 +179,13 @@ class ExecutionStateGraph(Questions):
             if print_ != step.made.get(name)
             for name in print_.split()[1:]
         }
+        same = step.ran and step.made == writes
         step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
         step.in_place = frozenset(in_place)
         moved = self._versions.replace(
             step, Analysis(frozenset(reads), frozenset(writes), frozenset(kills), saw_all)
         )
-        stale = {*self._staleness.fresh(step), *self._staleness.rebound(moved)}
+        stale = {*self._staleness.fresh(step, same=same), *self._staleness.rebound(moved)}
         for other in self._steps.values() if joined else ():
             if other.label > step.label and not other.in_place.isdisjoint(joined):
                 self._staleness.cause(other, Cause(Why.SHARED, "", step_id))

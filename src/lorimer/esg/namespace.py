@@ -23,7 +23,8 @@ _Dict = dict[str, object]
 _NAMES: Final = ("__builtins__", "__name__", "__warningregistry__")
 _OPTIMIZED: Final = 0x1
 """`CO_OPTIMIZED`: a function. Class bodies and steps are without."""
-_DELETES: Final = ("DELETE_NAME", "DELETE_GLOBAL")
+_LOADS: Final = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_DELETES: Final = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
 _DELETE_CODES: Final = frozenset(dis.opmap[name] for name in _DELETES)
 
 
@@ -70,10 +71,9 @@ class TrackedNamespace(dict[str, object]):
                 self.fetch(self._known())
                 return
             if not code.co_flags & _OPTIMIZED and code.co_name != "<module>":  # a class body
-                self.fetch(code.co_names)
+                self.fetch(_named(code, _LOADS))
             if not _DELETE_CODES.isdisjoint(code.co_code[::2]):
-                found = dis.get_instructions(code)
-                self.fetch([str(each.argval) for each in found if each.opname in _DELETES])
+                self.fetch(_named(code, _DELETES))
 
     def fetch(self, names: Iterable[str]) -> None:
         """Lend these names now, those that there are."""
@@ -121,6 +121,12 @@ class TrackedNamespace(dict[str, object]):
     def __len__(self) -> int:
         self.fetch(self._known())
         return _Dict.__len__(self)
+
+
+def _named(code: types.CodeType, operations: frozenset[str]) -> list[str]:
+    """The names that these operations of a code object have."""
+    found = dis.get_instructions(code)
+    return [str(each.argval) for each in found if each.opname in operations]
 
 
 def _functions(value: object) -> Iterator[types.FunctionType]:

@@ -229,6 +229,10 @@ class Questions:
         """Name -> fingerprint of what the step's last run left; ABSENT for what it deleted."""
         return self._step(step_id).made
 
+    def used(self, step_id: str) -> Mapping[str, str]:
+        """Name -> fingerprint of what the step's last run read; ABSENT for what was not there."""
+        return self._step(step_id).used
+
     def may_write(self, step_id: str) -> frozenset[str]:
         """Names that a step binds or changes, as far as its text tells or its last run showed."""
         step = self._step(step_id)

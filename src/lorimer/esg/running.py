@@ -44,6 +44,8 @@ class Outcome:
     stderr: str = ""
     value: object = None
     """Of the last line, if that is an expression."""
+    shown: str = ""
+    """The value as an interactive Python would show it, at the time; empty for None."""
     failure: Failure | None = None
     error: BaseException | None = None
     lost: Lost | None = None
@@ -77,6 +79,8 @@ def run(
             _call(body, namespace)
             if last is not None:
                 outcome.value = _call(last, namespace)
+                if outcome.value is not None:
+                    outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
     except Lost as lost:
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome

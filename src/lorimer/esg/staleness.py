@@ -63,13 +63,14 @@ class Staleness:
             found |= {each, *self.spread(step)}
         return found
 
-    def fresh(self, step: Step) -> set[str]:
-        """It has run. Returns its readers that see another value, and theirs."""
+    def fresh(self, step: Step, *, same: bool) -> set[str]:
+        """It has run, and left the `same` as before. Returns readers that see another value, and
+        theirs."""
         if step.status is Status.FAILED:
             self._unblock(step)
         step.causes.clear()
         step.status, step.ran = Status.FRESH, True
-        return self._settle(step, again=True)
+        return self._settle(step, again=not same)
 
     def failed(self, step: Step) -> set[str]:
         """It has raised: what needs it is blocked."""
