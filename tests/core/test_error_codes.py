@@ -53,7 +53,7 @@ OUR_CODES = """
     exec.run.unknown exec.run.ended
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
-exec.sandbox.missing
+exec.sandbox.missing exec.step.invalid
 """.split()
 
 RECOVERABLE = """

@@ -16,6 +16,7 @@ from lorimer.esg.analysis import Analysis, analyse
 from lorimer.esg.questions import Questions, StepError
 from lorimer.esg.staleness import Staleness
 from lorimer.esg.steps import Cause, Step, Why
+from lorimer.esg.versions import ANY
 
 _GAP: Final = 1 << 32
 """Room between the labels of two steps for those that are put between them."""
@@ -103,6 +104,8 @@ class ExecutionStateGraph(Questions):
         step.label = label
         moved += self._insert(step)
         changed = [name for name in step.depends if old.get(name) != step.bound.get(name)]
+        if step.reads_any:
+            changed.append(ANY)
         return self._sorted(
             self._staleness.rebound([*moved, *((name, step_id) for name in changed)])
         )

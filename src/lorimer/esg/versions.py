@@ -91,7 +91,7 @@ class Versions:
             self._bind(step, name)
         if step.reads_any:
             insort(self._omnivores, step.id, key=self._label)
-        moved = list[tuple[str, str]]()
+        moved = [(ANY, reader) for reader in self._seeing_all(step)]
         for name in step.writes:
             moved += self._publish(step, name, last)
         if step.writes_any:
