@@ -237,6 +237,8 @@ class RunContext(FactLog):
             await self._holds()
         try:
             data.update(await call())
+        except JournalError:  # of an effect within this one: nothing that came of it
+            raise
         except LorimerError as failure:
             error = failure
             data.update({"error": failure.to_json(), **_spent(aborted)})
