@@ -53,11 +53,12 @@ async def screen(
 ) -> Screened:
     """Check a call, ask the guards, check what they made of it, permit it. A call that rules forbid
     is not put to them. Raises ToolExecutionError when it is not to be made."""
-    entry, arguments = accepted(tools, use)
-    free = tools.policy.needs_no_decision(entry, arguments)
+    entry, arguments = accepted(tools, use, run)
+    policy = tools.policy_in(run)
+    free = policy.needs_no_decision(entry, arguments)
     decision = None
     if not free:
-        decision = tools.policy.decide(entry, arguments, tainted=bool(run.strangers))
+        decision = policy.decide(entry, arguments, tainted=bool(run.strangers))
     answer = NOTHING
     denied = decision is not None and decision.action is Action.DENY
     if not denied or is_recorded(_BEFORE, key, run):
@@ -74,8 +75,8 @@ async def screen(
         except HookError as error:
             raise await refused(entry, key, error.code, error.message, run) from error
         if answer.change is not None:
-            arguments = changed(tools, use, answer)
-            free = tools.policy.needs_no_decision(entry, arguments)
+            arguments = changed(tools, use, answer, run)
+            free = policy.needs_no_decision(entry, arguments)
             decision = None
     verdict = PLAIN_ALLOW
     if not free or answer.decision or (run.replaying and run.recorded("decision", key)):
@@ -90,12 +91,12 @@ def _wants(answer: Answer) -> str:
     return f"the hook {answer.hook!r} wants it to be asked: {answer.reason or 'it says no more'}"
 
 
-def changed(tools: Toolset, use: ToolUse, answer: Answer) -> ToolInput:
+def changed(tools: Toolset, use: ToolUse, answer: Answer, run: RunContext) -> ToolInput:
     """The input as a guard wants it, checked as if the model had given it."""
     change = answer.change
     given = replace(use, input=change if isinstance(change, Mapping) else {}, raw="")
     try:
-        return accepted(tools, given)[1]
+        return accepted(tools, given, run)[1]
     except ToolExecutionError as error:
         raise ToolExecutionError(
             f"The hook {answer.hook!r} changed the call into one that does not fit: "
