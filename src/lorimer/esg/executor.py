@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Final
 
 from lorimer.core.world import World
@@ -265,7 +266,8 @@ class StepExecutor:
             return lost
         done = self._commit(step_id, reads, touched, space.lent, left)
         writes, kills = done.writes, done.kills
-        self._compare_states(step_id, before, files.relative, reads, writes)
+        spoken = _words(graph.source(step_id), space.lent.values())
+        self._compare_states(step_id, before, files.relative, spoken, reads, writes)
         reads |= files.read
         for name in files.written:
             writes[name] = resources.fingerprint(name)
@@ -392,6 +394,7 @@ class StepExecutor:
         step_id: str,
         before: Mapping[str, object],
         relative: bool,
+        spoken: str,
         reads: dict[str, str],
         writes: dict[str, str],
     ) -> None:
@@ -400,7 +403,8 @@ class StepExecutor:
             print_ = resources.mark(value)
             old = resources.mark(before[name]) if name in before else ""
             moved = name in before and print_ != old
-            asked = relative if name == "cwd" else name == "env" and self.graph.asks_env(step_id)
+            asked = any(word in spoken for word in resources.SPEAKS_OF[name])
+            asked |= relative and name == "cwd"
             if moved or asked:
                 reads[name] = old
             if moved:
@@ -434,3 +438,9 @@ class StepExecutor:
                 if last and resources.fingerprint(name) != made and step not in order:
                     order += self._run(step, ran)
         return order
+
+
+def _words(source: str, lent: Iterable[object]) -> str:
+    """The text of a step, and the names that the functions it was lent speak of."""
+    codes = [value.__code__ for value in lent if isinstance(value, FunctionType)]
+    return " ".join([source, *(name for code in codes for name in code.co_names)])

@@ -251,10 +251,6 @@ class Questions:
         """Whether the text may look at the namespace as a whole."""
         return self._step(step_id).analysis.reads_unknown
 
-    def asks_env(self, step_id: str) -> bool:
-        """Whether a step's text speaks of the environment."""
-        return any(word in self._step(step_id).source for word in ("environ", "getenv"))
-
     def outside(self) -> set[str]:
         """Resources that a step has read and no step before it makes."""
         return {

@@ -22,6 +22,14 @@ from typing import Final, cast
 from lorimer.esg.steps import ABSENT
 
 FILE: Final = "file:"
+SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "rng:random": ("seed", "setstate"),
+    "rng:numpy": ("seed", "set_state"),
+    "cwd": ("chdir", "getcwd"),
+    "env": ("environ", "getenv"),
+}
+"""Words by which code that depends on a state, or sets it to what it is already, gives itself
+away: a step that says one counts as reading the state. Other changes are seen by themselves."""
 _WHOLE: Final = 8 * 2**20
 """Bytes up to which a file is read to compare it; of larger ones size and time are taken."""
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
