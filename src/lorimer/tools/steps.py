@@ -88,7 +88,7 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
 
     async def told(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
         async def answer() -> Mapping[str, JSON]:
-            return data
+            return {**data, "tool": use.name}
 
         return await run.effect(STEP, key, answer, request=request, safety=Safety.READ_ONLY)
 
@@ -112,12 +112,16 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
     call = partial(make, tools, screened.entry, screened.arguments, use, key, {}, run)
     call = partial(followed, tools, use, key, screened.answer, call, run)
     changes = entry.safety is not Safety.READ_ONLY
-    intent: dict[str, JSON] = {"tool": entry.spec.name, **entry.intent}
+    intent: dict[str, JSON] = {"tool": use.name, **entry.intent}
+
+    async def work() -> Mapping[str, JSON]:
+        return {**await call(), "tool": use.name}
+
     if changes:
         run.cancellation.begin_change()
     try:
         return await run.effect(
-            STEP, key, call, request=request, safety=entry.safety, intent=intent
+            STEP, key, work, request=request, safety=entry.safety, intent=intent
         )
     finally:
         if changes:
