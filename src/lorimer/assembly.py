@@ -261,14 +261,20 @@ def _built_in(names: Sequence[str]) -> list[Tool]:
         raise invalid([f"tools.built_in: {error}"]) from None
 
 
+def spec_of(manifest: EnvironmentManifest) -> str:
+    """The model's spec, or a chain of them, with the provider that stage 6 names. Raises
+    ConfigError when they disagree."""
+    provider = ""
+    if "api" in manifest.stages:
+        provider = str(manifest.stages["api"].config.get("provider", ""))
+    return model_spec(manifest.model, provider)
+
+
 def credentials_of(
     manifest: EnvironmentManifest, api_key: str, base_url: str
 ) -> CredentialBundle | None:
     if not api_key and not base_url:
         return None
-    provider = ""
-    if "api" in manifest.stages:
-        provider = str(manifest.stages["api"].config.get("provider", ""))
-    spec = parse_spec(chain(model_spec(manifest.model, provider))[0], PROVIDERS)
+    spec = parse_spec(chain(spec_of(manifest))[0], PROVIDERS)
     given = ProviderCredentials(api_key=api_key, base_url=base_url)
     return CredentialBundle({spec.provider: given})

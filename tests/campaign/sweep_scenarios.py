@@ -57,6 +57,8 @@ class Scenario:
     """The answer is handed to somebody."""
     empty: bool = False
     """There is no file before the first run."""
+    hooked: bool = False
+    """Hooks are asked at every point, and change what they are asked about."""
 
 
 def call(tool: str, n: int, do: str = "quick", s: float | None = None) -> ToolUse:
@@ -103,9 +105,7 @@ class Post(Stage[object, object]):
 
         async def post() -> dict[str, JSON]:
             await self._seams.at("stage begins")
-            self._outside.mark(
-                "effect", request.decode(), self._life, Safety.UNSAFE, request=request
-            )
+            self._outside.mark("begin", request.decode(), self._life, request, Safety.UNSAFE.value)
             await self._seams.at("stage has acted")
             return {"posted": True}
 
@@ -286,6 +286,12 @@ SCENARIOS = (
         stream=True,
         leave="tool.intent",
     ),
+    Scenario("hooks", LOOP, hooked=True),
+    Scenario(
+        "hooks, resumed", LOOP, hooked=True, cuts=(("kill", "hook PostToolUse has answered"),)
+    ),
+    Scenario("hooks and a person", ONE_CHANGE, hooked=True, ask=("change",)),
+    Scenario("hooks, and a message", (calls(call("look", 1, "mail")), says(".")), hooked=True),
     Scenario("listener", (calls(call("look", 1)), says(".")), listener="stage.*"),
     Scenario("listener to facts", (calls(call("change", 1)), says(".")), listener="*"),
 )

@@ -226,7 +226,7 @@ def _events() -> list[Event]:
 
 async def _failing_over(world: SimulatedWorld) -> list[Event]:
     cut = [TextBlock("half"), APIError("cut", code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE)]
-    providers = {"one": ScriptedModel([cut, cut]), "two": ScriptedModel(["whole"])}
+    providers = {"one": ScriptedModel([cut, cut]), "two": ScriptedModel(["", "whole"])}
     pipeline = PipelinePresets.minimal(
         model="one:m,two:m",
         models=Models(providers=providers),

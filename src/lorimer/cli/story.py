@@ -159,12 +159,12 @@ class Story:
             told = one_line(result_text(data.get("content")), 120)
             mark = ("    ✗ ", "red") if failed else ("    ✓ ", "green")
             yield [mark, (f"{data.get('tool')}: {told}", "")]
-        elif kind == "question" and self._recorded:
-            said = one_line(str(data.get("answer") or "nothing"), 120)
-            yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (said, "")]
         elif kind == "hook" and "change" in data:
             what = _CHANGED.get(key.partition(":")[0], "")
             yield [("  ↷ ", "yellow"), (f"the hook {data.get('hook')} changed {what}", "")]
+        elif kind == "question" and self._recorded:
+            said = one_line(str(data.get("answer") or "nothing"), 120)
+            yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (said, "")]
         elif kind == "abandoned":
             yield [("  ■ ", "yellow"), (f"a {key.partition(':')[0]} call was cut off", "")]
 

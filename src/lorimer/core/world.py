@@ -110,10 +110,10 @@ class Finished:
     duration_s: float
     isolation: Isolation | None = None
     """How far it was held; None: no sandbox was asked for."""
-    errors: bytes = b""
-    """What it wrote to stderr, where that was kept apart; then `output` is stdout alone."""
     out_of_memory: bool = False
     """The kernel killed it, while it also killed something for want of memory."""
+    errors: bytes = b""
+    """What it wrote to stderr, where that was kept apart; then `output` is stdout alone."""
 
 
 class Sink(Protocol):

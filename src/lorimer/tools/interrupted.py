@@ -59,15 +59,15 @@ async def answered(
     run: RunContext,
 ) -> Mapping[str, JSON]:
     """The recorded result; else, of a call that was begun, what can be found out about it."""
+    intent = run.recorded("tool.intent", key)
     begun = run.recorded("tool.result", key) is None
     if begun:
         run.cancellation.begin_change()
     else:
         _forget_all(key, run)
-    find_out = partial(_settle, tools, use, key, request, extra, run)
+    find_out = partial(_settle, tools, use, key, request, intent, extra, run)
     # whether it is made again is decided in here, and not by `effect`; a reading call has no intent
-    intended = run.recorded("tool.intent", key) is not None
-    safety = Safety.IDEMPOTENT if intended else Safety.READ_ONLY
+    safety = Safety.READ_ONLY if intent is None else Safety.IDEMPOTENT
     try:
         return await run.effect("tool", key, find_out, request=request, safety=safety)
     finally:
@@ -80,11 +80,13 @@ async def _settle(
     use: ToolUse,
     key: str,
     request: bytes,
+    intent: Event | None,
     extra: dict[str, JSON],
     run: RunContext,
 ) -> Mapping[str, JSON]:
-    """What becomes of a call that was begun and has no result: its tool is asked, then a person.
-    It is made again only if the tool is sure that it did not happen, or the person wants it."""
+    """What becomes of a call that has an intent and no result: its tool is asked, then a person.
+    It is made again only if the tool is sure that it did not happen, or the person wants it; and
+    if it had not been begun at all."""
     before, known = said_before(key, run), made(key, run)
     try:
         entry, arguments = accepted(tools, use, run)
@@ -93,20 +95,23 @@ async def _settle(
     except ToolExecutionError as refusal:
         _forget_all(key, run)
         return failed(unknown(refusal.message))
-    try:
-        if known is None:
-            known = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
-    except DidNotHappen:
-        outcome = NOT_DONE.value
-    else:
-        if not _unknown(known):
-            known = await looked_at(tools, use, key, before, known, run)
-        if not _unknown(known) or not await _wanted_again(tools, entry, arguments, key, run):
-            _forget_all(key, run)
-            return known
-        outcome = "wanted"
-    # synced, so that no loss of power makes this the first time again
     asked = f"reconcile:{key}"
+    if known is None and intent is not None and _never_began(intent, key, run):
+        outcome = "not_begun"
+    else:
+        try:
+            if known is None:
+                known = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
+        except DidNotHappen:
+            outcome = NOT_DONE.value
+        else:
+            if not _unknown(known):
+                known = await looked_at(tools, use, key, before, known, run)
+            if not _unknown(known) or not await _wanted_again(tools, entry, arguments, key, run):
+                _forget_all(key, run)
+                return known
+            outcome = "wanted"
+    # synced, so that no loss of power makes this the first time again
     await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
     try:
         again = await screen(tools, use, key, request, run)
@@ -116,6 +121,16 @@ async def _settle(
         return failed(refusal)
     call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
     return await followed(tools, use, key, again.answer, call, run)
+
+
+def _never_began(intent: Event, key: str, run: RunContext) -> bool:
+    """The call was announced and not begun: nobody has to be asked. Not once it was decided to make
+    it again: it may have begun since."""
+    if run.recorded("effect", f"reconcile:{key}") is not None:
+        return False
+    if run.recorded("effect.intent", f"{AGAIN}:{key}:0") is not None:
+        return False
+    return run.journal.never_began(intent)
 
 
 def _unknown(data: Mapping[str, JSON]) -> bool:

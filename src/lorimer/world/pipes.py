@@ -25,7 +25,7 @@ class Pump:
         self, loop: asyncio.AbstractEventLoop, output: BoundedOutput, sink: Sink | None = None
     ) -> None:
         self._loop = loop
-        self.output = output
+        self._output = output
         self._sink = sink
         self._draining: asyncio.Task[None] | None = None
         self._open = True
@@ -41,7 +41,7 @@ class Pump:
         except BlockingIOError:
             return 0
         if chunk:
-            self.output.write(chunk)
+            self._output.write(chunk)
             if self._sink is not None and not self._sink.take(chunk) and self._open:
                 self._pause(self._sink)
         elif not self.ended.done():

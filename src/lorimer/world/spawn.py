@@ -67,7 +67,8 @@ async def run_process(
     with ExitStack() as cleanup:
         pump = Pump(loop, output, sink)
         cleanup.callback(pump.close)
-        errors = Pump(loop, BoundedOutput(limits.max_output_bytes)) if limits.apart else None
+        said = BoundedOutput(limits.max_output_bytes)
+        errors = Pump(loop, said) if limits.apart else None
         if errors is not None:
             cleanup.callback(errors.close)
         feeder = Feeder(loop, stdin) if stdin else None
@@ -125,8 +126,8 @@ async def run_process(
         timed_out=timed_out,
         duration_s=time.monotonic() - began,
         isolation=isolation,
+        errors=said.content(),
         out_of_memory=not timed_out and returncode in _KILLED and _oom_kills() > kills,
-        errors=errors.output.content() if errors is not None else b"",
     )
 
 

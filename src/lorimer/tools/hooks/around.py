@@ -53,8 +53,8 @@ async def screen(
 ) -> Screened:
     """Check a call, ask the guards, check what they made of it, permit it. A call that rules forbid
     is not put to them. Raises ToolExecutionError when it is not to be made."""
-    policy = tools.policy_in(run)
     entry, arguments = accepted(tools, use, run)
+    policy = tools.policy_in(run)
     free = policy.needs_no_decision(entry, arguments)
     decision = None
     if not free:
