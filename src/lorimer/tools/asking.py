@@ -134,7 +134,7 @@ async def ask_text(
 def _wanted(entry: Entry, input: ToolInput) -> TextQuestion | None:
     """The question of a tool. Raises `exec.tool.crashed` when it cannot say what it asks."""
     try:
-        wanted = cast("object", entry.tool.question(input))
+        wanted = cast("object", entry.tool.question(input))  # somebody else's code
     except Exception as error:
         raise ToolExecutionError(
             f"its question failed: {describe(error)}", tool_name=entry.spec.name, cause=error

@@ -64,11 +64,11 @@ async def run_process(
     token = secrets.token_hex(12)
     loop = asyncio.get_running_loop()
     output = BoundedOutput(limits.max_output_bytes)
+    apart = BoundedOutput(limits.max_output_bytes)
     with ExitStack() as cleanup:
         pump = Pump(loop, output, sink)
         cleanup.callback(pump.close)
-        said = BoundedOutput(limits.max_output_bytes)
-        errors = Pump(loop, said) if limits.apart else None
+        errors = Pump(loop, apart, None) if limits.apart else None
         if errors is not None:
             cleanup.callback(errors.close)
         feeder = Feeder(loop, stdin) if stdin else None
@@ -126,8 +126,8 @@ async def run_process(
         timed_out=timed_out,
         duration_s=time.monotonic() - began,
         isolation=isolation,
-        errors=said.content(),
         out_of_memory=not timed_out and returncode in _KILLED and _oom_kills() > kills,
+        errors=apart.content(),
     )
 
 
