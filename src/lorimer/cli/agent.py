@@ -95,6 +95,7 @@ def equip(manifest: EnvironmentManifest, names: str) -> None:
 def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]:
     """The rules of `--allow`. Raises Fault for one that no tool of the agent is meant by."""
     names = [str(tool.name) for tool in builtin_tools(manifest.tools.built_in)]
+    names += [tool.name for tool in manifest.tools.ad_hoc]
     rules: list[Rule] = []
     for text in texts:
         try:

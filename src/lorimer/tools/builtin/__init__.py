@@ -39,8 +39,9 @@ CATALOGUE: Final[Mapping[str, str]] = {
 """Name -> `"module:Class"`."""
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "filesystem": ("Read", "Write", "Edit", "Glob", "Grep", "Unpack"),
+    "filesystem": ("Read", "Write", "Edit", "Glob", "Grep"),
     "readonly": ("Read", "Glob", "Grep"),
+    "archives": ("Unpack",),
     "shell": ("Bash", "Monitor"),
     "python": ("REPL",),
     "worktree": ("EnterWorktree", "ExitWorktree"),
