@@ -65,8 +65,9 @@ class PipelineOptions(TypedDict, total=False):
     sandbox: SandboxMode
     """How programs that tools start are held: the best level that works here (`auto`, the
     default), L2 or not at all (`require`), or not (`off`). See docs/security.md."""
-    network: bool
-    """Whether those programs may reach the network; by default they may not."""
+    network: bool | Iterable[str]
+    """The hosts that those programs may reach, e.g. `["pypi.org", "*.pythonhosted.org"]`; True: all
+    public ones. By default none. See docs/security.md."""
     bindings: Mapping[str, object]
     """Live objects that the manifest names."""
     session_id: str
@@ -88,7 +89,7 @@ def toolset_of(
     workspace: str | Path | None,
     sandbox: SandboxMode = "auto",
     *,
-    network: bool = False,
+    network: bool | Iterable[str] = False,
     hidden: Iterable[Path] = (),
 ) -> Toolset | None:
     """The host's tools and the shipped ones that the manifest names; None: no tools at all.

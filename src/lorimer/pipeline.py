@@ -74,7 +74,7 @@ class Pipeline(Compiled):
         approver: Approver | None = None,
         workspace: str | Path | None = None,
         sandbox: SandboxMode = "auto",
-        network: bool = False,
+        network: bool | Iterable[str] = False,
         bindings: Mapping[str, object] | None = None,
         session_id: str = "",
         owner: str = "",

@@ -8,6 +8,7 @@ of the pipe has closed it, so one forgotten grandchild stops the caller for as l
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import signal
@@ -17,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
@@ -26,6 +27,9 @@ from lorimer.core.world import Finished, Isolation, ProcessLimits
 from lorimer.world.bounded import BoundedOutput
 from lorimer.world.process_tree import MARKER, ProcessTree, nested_marker
 from lorimer.world.sandbox.start import Start, Started, remove
+
+if TYPE_CHECKING:
+    from lorimer.world.sandbox.outlet import Outlet
 
 _INHERITED: Final = frozenset(
     {"PATH", "HOME", "LANG", "TERM", "TMPDIR", "TZ", "USER", "LOGNAME"},
@@ -36,6 +40,8 @@ _DRAIN_S: Final = 0.25
 _LAST_READ_BYTES: Final = 1_048_576
 """The most that a pipe holds by default; reading on could feed an endless writer."""
 _POLL_S: Final = 0.02
+
+_log = logging.getLogger("lorimer.world")
 
 
 async def run_process(
@@ -67,6 +73,9 @@ async def run_process(
         feeder = _Feeder(loop, stdin) if stdin else None
         if feeder is not None:
             cleanup.callback(feeder.close)
+        outlet = _outlet(limits, isolation)
+        if outlet is not None:
+            cleanup.callback(outlet.close)
         try:
             started = Start(
                 argv,
@@ -75,8 +84,11 @@ async def run_process(
                 feeder.their_end if feeder else subprocess.DEVNULL,
                 pump.their_end,
                 limits,
+                outlet,
             ).run(isolation)
         finally:
+            if outlet is not None:
+                outlet.let_go()
             pump.close_their_end()
             if feeder is not None:
                 feeder.close_their_end()
@@ -88,6 +100,7 @@ async def run_process(
         exit_watch = _ExitWatch(loop, process)
         cleanup.callback(exit_watch.close)
         deadline = began + limits.timeout_s
+        serving = None if outlet is None else loop.create_task(outlet.serve())
         try:
             await asyncio.wait((exit_watch.exited,), timeout=deadline - time.monotonic())
             timed_out = not exit_watch.exited.done()
@@ -95,9 +108,9 @@ async def run_process(
                 drain_s = min(_DRAIN_S, deadline - time.monotonic())
                 await asyncio.wait((pump.ended,), timeout=max(0.0, drain_s))
         except asyncio.CancelledError:
-            await _end(tree, started)
+            await _end(tree, started, serving)
             raise
-        await _end(tree, started)
+        await _end(tree, started, serving)
     returncode = process.returncode if process.returncode is not None else -9
     if started.enclosed and returncode - 128 in signal.valid_signals():
         returncode = 128 - returncode
@@ -108,6 +121,7 @@ async def run_process(
         timed_out=timed_out,
         duration_s=time.monotonic() - began,
         isolation=isolation,
+        refused=() if outlet is None else outlet.proxy.refused,
     )
 
 
@@ -123,9 +137,23 @@ def clean_environment(given: Mapping[str, str] | None, token: str) -> dict[str, 
     return environment
 
 
-async def _end(tree: ProcessTree, started: Started) -> None:
+def _outlet(limits: ProcessLimits, isolation: Isolation | None) -> Outlet | None:
+    sandbox = limits.sandbox
+    if sandbox is None or isolation is None or not sandbox.hosts:
+        return None
+    from lorimer.world.sandbox.outlet import Outlet  # httpx2 with it
+
+    return Outlet(sandbox.hosts, isolation.in_force)
+
+
+async def _end(tree: ProcessTree, started: Started, serving: asyncio.Task[None] | None) -> None:
     with anyio.CancelScope(shield=True):
         await tree.end()
+        if serving is not None:
+            serving.cancel()
+            await asyncio.wait([serving])
+            if not serving.cancelled() and (error := serving.exception()) is not None:
+                _log.error("the proxy of a sandboxed program failed", exc_info=error)
         if started.temporary is not None:  # as much as the program liked to put into it
             await anyio.to_thread.run_sync(remove, started.temporary)
 

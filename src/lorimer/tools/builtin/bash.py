@@ -96,6 +96,9 @@ class Bash(Tool):
             metadata["isolation"] = done.isolation.to_json()
             if failed and (why := _limited(output, done.isolation, context.sandbox)):
                 end = f"[{why}]\n{end}"
+        if done.refused:
+            metadata["refused"] = list(done.refused)
+            end = f"[network: {'; '.join(done.refused)}]\n{end}"
         gap = "" if not output or output.endswith("\n") else "\n"
         return ToolResult(
             f"{output}{gap}{end}",
@@ -108,5 +111,6 @@ def _limited(output: str, isolation: Isolation, sandbox: Sandbox | None) -> str:
     """What the model has to know where the sandbox looks like the cause of a failure."""
     if isolation.in_force == "L0" or sandbox is None or not _REFUSED.search(output):
         return ""
-    network = "the network" if sandbox.network else "no network"
-    return f"sandbox: only the working directory and $TMPDIR are writable, and there is {network}"
+    hosts = ", ".join(sandbox.hosts)
+    network = f"there is a proxy ($HTTPS_PROXY) to {hosts}" if hosts else "there is no network"
+    return f"sandbox: only the working directory and $TMPDIR are writable, and {network}"
