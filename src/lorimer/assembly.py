@@ -75,6 +75,9 @@ class PipelineOptions(TypedDict, total=False):
     owner: str
     """Who claims its conversations in the journal: a name no other process has. A fresh id by
     default."""
+    secrets: Iterable[str]
+    """Values that may stand in no fact, signal, file or log, besides the keys of providers and
+    what variables hold whose names say that it is secret. See docs/security.md."""
     claim_s: float
     """Seconds after which another process may take a run over from one that does not answer any
     more; 30 by default. A live process renews its claim three times as often."""

@@ -8,7 +8,6 @@ of the pipe has closed it, so one forgotten grandchild stops the caller for as l
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import secrets
 import signal
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import anyio.to_thread
 
+from lorimer.core.redaction import logger
 from lorimer.core.world import Finished, Isolation, ProcessLimits
 from lorimer.world.bounded import BoundedOutput
 from lorimer.world.process_tree import MARKER, ProcessTree, nested_marker
@@ -41,7 +41,7 @@ _LAST_READ_BYTES: Final = 1_048_576
 """The most that a pipe holds by default; reading on could feed an endless writer."""
 _POLL_S: Final = 0.02
 
-_log = logging.getLogger("lorimer.world")
+_log = logger("lorimer.world")
 
 
 async def run_process(
