@@ -14,6 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Final, TypeVar, cast
 from urllib.parse import quote
 
@@ -26,8 +27,8 @@ SHORTEST: Final = 8
 """Characters of a value that counts; shorter ones would garble text and hide nothing."""
 
 _NAMES: Final = re.compile(
-    r"(^|[_-])(api[_-]?key|access[_-]?key|key|token|secret|passw(or)?d|passphrase|pass|pwd|pat"
-    r"|credentials?|authorization|cookie|auth)s?$",
+    r"(api[_-]?key|token|secret|passw(or)?d|passphrase"
+    r"|(^|[_-])(key|pass|pwd|pat|credential|authorization|cookie|auth))s?$",
     re.IGNORECASE,
 )
 _PASSWORD: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]*?:([^/?#\s]+)@", re.IGNORECASE)
@@ -178,6 +179,10 @@ def _in_json(text: str) -> str:
     return (utf8(text) or dumps(text).encode()).decode()[1:-1]
 
 
+def _in_ascii(text: str) -> str:
+    return encode_basestring_ascii(text)[1:-1]
+
+
 def _lines(value: str) -> list[str]:
     lines = [line.strip() for line in value.splitlines()]
     if len(lines) < 2:
@@ -197,7 +202,7 @@ def _encoded(value: str) -> Iterable[str]:
             yield inner
             if "+" in inner or "/" in inner:
                 yield inner.replace("+", "-").replace("/", "_")
-    for form in (quote(value, safe=""), quote(value), _in_json(value)):
+    for form in {quote(value, safe=""), quote(value), _in_json(value), _in_ascii(value)}:
         if form != value:
             yield form
 
