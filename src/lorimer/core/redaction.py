@@ -14,6 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from typing import Final, TypeVar, cast
 from urllib.parse import quote
@@ -101,15 +102,15 @@ class Redactor:
         self._deep_bytes = tuple([_in_json(form).encode() for form in self._deep])
         self._shortest = min(map(len, (*self._values, *self._deep)))
 
-    @classmethod
-    def of(cls, *found: Mapping[str, str]) -> Redactor | None:
+    @staticmethod
+    def of(*found: Mapping[str, str]) -> Redactor | None:
         """Of all these, value to name, the first that tells a value's name; None: there are no
         secrets, and nothing to look for."""
         secrets: dict[str, str] = {}
         for some in found:
             for value, name in some.items():
                 secrets.setdefault(value, name)
-        return cls(secrets) if secrets else None
+        return _made(tuple(secrets.items())) if secrets else None
 
     def text(self, text: str, *, deep: bool = True) -> str:
         """`text` without secrets."""
@@ -169,6 +170,11 @@ class Redactor:
                     break
                 at = text.find(value[0], at + 1)
         return most
+
+
+@lru_cache(maxsize=8)  # a pure function; a server makes a pipeline for every request
+def _made(secrets: tuple[tuple[str, str], ...]) -> Redactor:
+    return Redactor(dict(secrets))
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
