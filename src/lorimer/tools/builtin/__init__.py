@@ -17,6 +17,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "Grep": "lorimer.tools.builtin.grep:Grep",
     "Bash": "lorimer.tools.builtin.bash:Bash",
     "WebFetch": "lorimer.tools.builtin.web_fetch:WebFetch",
+    "WebSearch": "lorimer.tools.builtin.web_search:WebSearch",
 }
 """Name -> `"module:Class"`."""
 
@@ -24,7 +25,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "filesystem": ("Read", "Write", "Edit", "Glob", "Grep"),
     "readonly": ("Read", "Glob", "Grep"),
     "shell": ("Bash",),
-    "web": ("WebFetch",),
+    "web": ("WebFetch", "WebSearch"),
     "*": tuple(CATALOGUE),
 }
 """Names for several at once."""
