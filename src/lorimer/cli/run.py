@@ -32,7 +32,7 @@ from lorimer.core.world import SandboxMode
 @click.option(
     "--tools",
     metavar="NAMES",
-    help="Shipped tools, by comma: Read Write Edit Glob Grep Bash WebFetch, readonly, *,"
+    help="Shipped tools, by comma: Read Write Edit Glob Grep Bash WebFetch WebSearch, readonly, *,"
     " or '' for none. Default: all for the preset agent.",
 )
 @click.option("--max-turns", type=click.IntRange(min=1), help="Model calls at most.")
