@@ -404,3 +404,43 @@ def test_curl_finds_the_proxy_and_is_told_why_it_is_refused(level: Level, tmp_pa
     done = asyncio.run(main())
     assert done.output.startswith(b"inside")
     assert b"lorimer: evil.example:80: not one of the hosts allowed" in done.output
+
+
+@pytest.mark.parametrize("way", ["plain", "tunnel"])
+def test_large_bodies_pass_whole_in_both_directions(way: str, tmp_path: Path) -> None:
+    sent = os.urandom(1_500_000)
+    (tmp_path / "sent").write_bytes(sent)
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        if b"expect: 100-continue" in head:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = await reader.readexactly(size)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + body)
+        await writer.drain()
+        writer.close()
+
+    async def main() -> Finished:
+        async with await asyncio.start_server(echo, "127.0.0.1", 0) as server:
+            place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            option = "-p" if way == "tunnel" else "-H X-Y:z"
+            script = f"curl -s {option} --data-binary @sent -o got http://{place}/"
+            return await run_at("L2", ["bash", "-c", script], tmp_path, hosts=[place])
+
+    needs("L2")
+    done = asyncio.run(main())
+    assert done.returncode == 0, done.output
+    assert (tmp_path / "got").read_bytes() == sent
+
+
+def test_a_program_that_does_not_start_leaves_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        for level in ("L2", "L0"):
+            with pytest.raises(OSError, match="no-such-program"):
+                await run_at(level, ["./no-such-program"], tmp_path, hosts=["a.org"])
+
+    needs("L2")
+    before = open_files()
+    asyncio.run(main())
+    assert open_files() <= before

@@ -19,7 +19,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Final, TypeVar, cast
 from urllib.parse import quote
 
-from lorimer.core.errors import APIError, LorimerError
+from lorimer.core.errors import APIError, ConfigError, LorimerError
 from lorimer.core.jsonable import JSON, dumps, utf8
 
 T = TypeVar("T")
@@ -156,6 +156,8 @@ class Redactor:
             error.__notes__ = [self.text(note) for note in error.__notes__]
         if isinstance(error, APIError):
             error.partial = self.text(error.partial)
+        elif isinstance(error, ConfigError):
+            error.problems = tuple(map(self.text, error.problems))
         return error
 
     def held_back(self, text: str) -> int:
@@ -208,9 +210,8 @@ def _encoded(value: str) -> Iterable[str]:
             yield inner
             if "+" in inner or "/" in inner:
                 yield inner.replace("+", "-").replace("/", "_")
-    for form in {quote(value, safe=""), quote(value), _in_json(value), _in_ascii(value)}:
-        if form != value:
-            yield form
+    others = (quote(value, safe=""), quote(value), _in_json(value), _in_ascii(value))
+    yield from [form for form in dict.fromkeys(others) if form != value]
 
 
 def of_environment(*more: Mapping[str, str]) -> Redactor | None:
