@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorimer import PipelinePresets, ProviderCredentials, tool
@@ -85,6 +85,7 @@ def test_what_holds_none_is_given_back_as_it_is() -> None:
         assert BOTH.text(text) is text
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20), st.sampled_from([KEY, OTHER]))
 def test_wherever_it_stands(before: str, after: str, secret: str) -> None:
     text = f"{before}{secret}{after}"
@@ -98,6 +99,7 @@ def test_wherever_it_stands(before: str, after: str, secret: str) -> None:
     assert secret.encode().hex() not in BOTH.text(raw.hex())
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*KEY, KEY, OTHER, "s", "sk", "gh", " ", "ghp_16C7", "x"])))
 def test_pieces_come_to_the_same_as_the_whole(parts: list[str]) -> None:
     scrubber = Scrubber(BOTH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -103,6 +104,7 @@ async def proxy(
         reader, writer = await asyncio.open_connection(*door.getsockname())
         try:
             writer.write(sent)
+            writer.write_eof()
             return await reader.read(-1) if b"CONNECT" not in sent else await _some(reader)
         finally:
             writer.close()
@@ -217,6 +219,48 @@ def test_nonsense_is_answered_and_nothing_breaks() -> None:
                 assert (await ask(tunnel(f"gone.org:{port}"))).startswith(b"HTTP/1.1 502")
 
     asyncio.run(main())
+
+
+TARGETS = [
+    b"http://", b"https://", b"a.org", b"[::1]", b"127.0.0.1", b":", b"/", b":80", b":80", b"@",
+    b"http://a.org:80", b"http://a.org:80/?", b"http://a.org:80", b"a.org:80", b"a.org:80", b"?",
+    b":99999999999999999999", b"#", b"%00", b"\\", b"\t", b"\xff\xfe", b"x" * 300, b"\0", b"*",
+    b"\xe2\x84\xaa.org", b"..", b"a.org.", b"xn--", b"HTTP://", b";", b"&", b"http://a.org",
+]  # fmt: skip
+HEADERS = [
+    b"Host: a.org", b"Host:", b"Content-Length: 5", b"Content-Length: -1", b"Connection: upgrade",
+    b"Transfer-Encoding: chunked", b"Expect: 100-continue", b" folded", b"no colon", b"\0: \0",
+    b"Proxy-Authorization: Basic \xff", b"TE: trailers", b"Host: a.org", b"Host: a.org",
+]  # fmt: skip
+BODIES = [
+    b"",
+    b"hello",
+    b"5\r\nhello\r\n0\r\n\r\n",
+    b"x\r\n",
+    b"GET http://evil.org/ HTTP/1.1\r\n\r\n",
+]
+
+
+def test_no_bytes_end_the_proxy() -> None:
+    dice = random.Random(7)
+
+    async def main() -> None:
+        async with inside() as (port, _):
+            names = Names(a_org=[["127.0.0.1"]])
+            async with proxy([f"a.org:{port}", "*"], names) as (_, ask):
+                for _ in range(500):
+                    target = b"".join(dice.choices(TARGETS, k=dice.randrange(1, 5)))
+                    head = dice.choice([b"GET ", b"CONNECT ", b"POST "]) + target
+                    headers = dice.choices(HEADERS, k=dice.randrange(1, 4))
+                    sent = b"\r\n".join([head + b" HTTP/1.1", *headers, b"", dice.choice(BODIES)])
+                    answer = await ask(sent.replace(b":80", b":%d" % port))
+                    told.add(answer[9:12])
+                    assert answer == b"" or answer.startswith(b"HTTP/1.1 "), (sent, answer)
+                assert b"inside" in await ask(get(f"http://a.org:{port}/"))
+
+    told: set[bytes] = set()
+    asyncio.run(main())
+    assert told >= {b"", b"200", b"400", b"403"}
 
 
 def test_with_a_password_only_who_has_it_is_served() -> None:
