@@ -277,4 +277,4 @@ async def deliver(state: PipelineState) -> None:
     data = await run.effect("inbox", "", take, request=b"", safety=Safety.READ_ONLY)
     texts = data.get("texts")
     for text in texts if isinstance(texts, list | tuple) else ():
-        state.messages.append(user_message(str(text)))
+        state.messages.append(user_message(str(text)), clean=True)

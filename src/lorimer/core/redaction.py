@@ -124,13 +124,17 @@ class Redactor:
                     text = text.replace(form, shown)
         return text
 
+    def finds(self, body: bytes) -> bool:
+        """Whether there is one in this JSON, as it is."""
+        return self._exact_bytes.search(body) is not None
+
     def json(self, data: T, *, deep: bool = False) -> T:
         """Plain data without secrets, in keys too."""
         body = utf8(cast("JSON", data))
         if body is not None:
             if len(body) < self._shortest:
                 return data
-            if self._exact_bytes.search(body) is None and not (deep and self._has_form(body)):
+            if not self.finds(body) and not (deep and self._has_form(body)):
                 return data
         return cast("T", self._walk(cast("JSON", data), deep))
 
