@@ -24,7 +24,12 @@ _DOMAINS: Final[dict[str, Any]] = {
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
-        "query": {"type": "string", "minLength": 1, "maxLength": 400},
+        "query": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 400,
+            "description": "What to look for",
+        },
         "max_results": {
             "type": "integer",
             "minimum": 1,
