@@ -227,3 +227,41 @@ def _as_asked(plain: JSON) -> str:
     from lorimer.core.jsonable import fingerprint
 
     return short_hash(fingerprint(plain))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([KEY, OTHER, KEY[:9], "s", "gh", "\xff", "\n", KEY.encode().hex()]))
+)
+def test_bytes_in_any_pieces_come_to_the_same(parts: list[str]) -> None:
+    whole = "".join(parts).encode("latin-1")
+    out, held = b"", b""
+    for at in range(0, len(whole), 7):
+        data = BOTH.raw(held + whole[at : at + 7])
+        kept = BOTH.held_back_raw(data)
+        out, held = out + data[: len(data) - kept], data[len(data) - kept :]
+    out += BOTH.raw(held)
+    assert out == BOTH.raw(whole)
+    assert KEY.encode() not in out and KEY.encode().hex().encode() not in out
+
+
+def test_what_a_program_writes_on_and_on_is_kept_without(tmp_path: Path) -> None:
+    """The file that takes long output while it comes."""
+    (tmp_path / "once").write_text(f"{KEY} {'x' * 1000}")
+    command = "for i in $(seq 3000); do cat once; done"
+    calls = [ToolUse("c", "Bash", {"command": command})]
+    pipeline = PipelinePresets.agent(
+        model="scripted:any",
+        models=Models(providers={"scripted": ScriptedModel([calls, "done"])}),
+        built_in="Bash",
+        workspace=tmp_path,
+        rules=[f"Bash({command})"],
+        secrets=[KEY],
+    )
+    result = pipeline.run_sync("go")
+    assert "[redacted:secret]" in str(result.steps[0].content)
+    kept = b"".join(
+        [path.read_bytes() for path in (tmp_path / ".lorimer").rglob("*") if path.is_file()]
+    )
+    assert KEY.encode() not in kept
+    assert kept.count(b"[redacted:secret]") == 3000

@@ -69,11 +69,31 @@ class PromptCount:
     tools: tuple[ToolSpec, ...]
 
 
+@record
+class RecordedCount:
+    """The last of them that facts tell of: which request it was of, its hash says."""
+
+    length: int
+    """How many messages of the conversation it had."""
+    tokens: int
+    hash: str
+    """As in the fact of its intent."""
+
+
 class History(Sequence[Message]):
     """The conversation: append-only, with running sums, so that no call costs more because the
     history is longer."""
 
-    __slots__ = ("_digests", "_items", "_sizes", "_turns", "call_ids", "counted", "redactor")
+    __slots__ = (
+        "_digests",
+        "_items",
+        "_sizes",
+        "_turns",
+        "call_ids",
+        "counted",
+        "recorded",
+        "redactor",
+    )
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self._items: list[Message] = []
@@ -87,6 +107,8 @@ class History(Sequence[Message]):
         self.redactor: Redactor | None = None
         """Strikes secrets out of what a run adds; None: none are known, or it comes out of a
         journal."""
+        self.recorded: RecordedCount | None = None
+        """The same of another process, from its facts."""
         for message in messages:
             self.append(message)
 
@@ -170,6 +192,10 @@ class History(Sequence[Message]):
         """It begins with the messages that were counted."""
         length = counted.length
         return length <= len(self._items) and self._digests[length] == counted.digest
+
+    def digest_at(self, length: int) -> bytes | None:
+        """The digest of the first `length` messages; None: there are not so many."""
+        return self._digests[length] if length < len(self._digests) else None
 
     def since(self, index: int) -> list[Message]:
         """The messages from `index` on."""

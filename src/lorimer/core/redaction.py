@@ -84,7 +84,7 @@ class Redactor:
     programs print them. Immutable.
     """
 
-    __slots__ = ("_deep", "_deep_bytes", "_exact", "_exact_bytes", "_shortest", "_values")
+    __slots__ = ("_deep", "_deep_bytes", "_exact", "_exact_bytes", "_raw", "_shortest", "_values")
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         """`secrets`: value to the name that is shown in its place. At least one."""
@@ -100,6 +100,10 @@ class Redactor:
             form: shown for value, shown in self._values.items() for form in _encoded(value)
         }
         self._deep_bytes = tuple([_in_json(form).encode() for form in self._deep])
+        self._raw = {
+            form.encode("utf-8", "surrogatepass"): shown.encode()
+            for form, shown in (*self._values.items(), *self._deep.items())
+        }
         self._shortest = min(map(len, (*self._values, *self._deep)))
 
     @staticmethod
@@ -164,18 +168,33 @@ class Redactor:
             error.problems = tuple(map(self.text, error.problems))
         return error
 
+    def raw(self, data: bytes) -> bytes:
+        """Bytes without secrets, whatever else they are."""
+        for form, shown in self._raw.items():
+            if form in data:
+                data = data.replace(form, shown)
+        return data
+
     def held_back(self, text: str) -> int:
         """How many of the last characters may be the beginning of a secret whose rest is still to
         come."""
-        most = 0
-        for value in self._values:
-            at = text.find(value[0], max(0, len(text) - len(value) + 1))
-            while at >= 0 and len(text) - at > most:
-                if value.startswith(text[at:]):
-                    most = len(text) - at
-                    break
-                at = text.find(value[0], at + 1)
-        return most
+        return max([_begun(text, value) for value in self._values])
+
+    def held_back_raw(self, data: bytes) -> int:
+        """The same of bytes, in every form that `raw` looks for."""
+        text = data[-max(map(len, self._raw)) :].decode("latin-1")  # a character for each byte
+        return max([_begun(text, form.decode("latin-1")) for form in self._raw])
+
+
+def _begun(data: str, form: str) -> int:
+    """How much of `form`, but not all of it, stands at the end of `data`."""
+    start = max(0, len(data) - len(form) + 1)
+    while (at := data.find(form[:1], start)) >= 0:
+        size = len(data) - at
+        if data[at:] == form[:size]:
+            return size
+        start = at + 1
+    return 0
 
 
 @lru_cache(maxsize=8)  # a pure function; a server makes a pipeline for every request
