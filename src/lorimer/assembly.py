@@ -28,6 +28,7 @@ from lorimer.stages.s06_api import model_spec
 
 if TYPE_CHECKING:
     from lorimer.tools.base import Tool
+    from lorimer.tools.hooks import Hook
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
@@ -69,6 +70,8 @@ class PipelineOptions(TypedDict, total=False):
     network: bool | Iterable[str]
     """The hosts that those programs may reach, e.g. `["pypi.org", "*.pythonhosted.org"]`; True: all
     public ones. By default none. See docs/security.md."""
+    hooks: Iterable[Hook]
+    """Functions and programs that are asked, or told, at fixed points; see docs/hooks.md."""
     bindings: Mapping[str, object]
     """Live objects that the manifest names."""
     session_id: str

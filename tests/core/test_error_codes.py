@@ -54,6 +54,7 @@ OUR_CODES = """
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
 exec.sandbox.missing
+exec.hook.blocked exec.hook.failed exec.hook.timeout
 """.split()
 
 RECOVERABLE = """

@@ -93,16 +93,18 @@ def test(workspace: Path | None) -> None:
     found = standing((workspace or Path.cwd()).resolve())
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-    click.echo(f"{len(found.rules)} rules; every example is kept")
+    hooks = f", {len(found.hooks)} hooks" if found.hooks else ""
+    click.echo(f"{len(found.rules)} rules{hooks}; every example is kept")
 
 
 @permissions.command()
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_workspace
 def trust(workspace: Path | None, yes: bool) -> None:
-    """Let this project's .lorimer/permissions.toml allow what it says, as it is now.
+    """Let this project's .lorimer/permissions.toml allow what it says, and run its hooks.
 
-    A change of the file ends that. What it denies and asks for holds without trust.
+    A change of the file, or of .lorimer/hooks, ends that. What it denies and asks for holds without
+    trust. Hooks run with your rights: read .lorimer/hooks first.
     """
     from lorimer.cli import policy_files
 

@@ -126,6 +126,7 @@ def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindi
         loop=tuple(step for step in steps if LOOP_FROM <= step.stage.order <= LOOP_TO),
         surface=tuple(step for step in steps if step.stage.order > LOOP_TO),
         converses=any(stage.remembers for stage in stages),
+        hooks=bindings.hooks,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
+from lorimer.core.hooks import Hooks
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.stage import AnyStage, Stage
@@ -47,6 +48,7 @@ class Plan:
     """Stages 17 to 21, once, when the loop has ended well."""
     converses: bool
     """Its runs share one conversation: a stage of it remembers."""
+    hooks: Hooks | None = None
 
     @property
     def stages(self) -> tuple[AnyStage, ...]:
