@@ -150,7 +150,8 @@ async def consult(
     and nothing is recorded, nothing happens.
 
     `request` are the bytes of what it is about; left out, those of the payload. With an `intent`
-    that is recorded first. A process that dies while they are asked asks them again when the run
+    that is recorded first; that they have nothing to say is recorded with the next fact. A process
+    that dies while they are asked asks them again when the run
     is resumed. Raises HookError, also again from the record.
     """
     name = f"{event}:{key}"
@@ -168,6 +169,7 @@ async def consult(
         request=request or fingerprint(payload),
         safety=Safety.IDEMPOTENT if intent else Safety.READ_ONLY,
         intent=intent,
+        hold_empty=True,
     )
     return NOTHING if len(data) <= _QUIET else answer_of(data)
 
