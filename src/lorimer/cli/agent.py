@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lorimer.assembly import check_manifest
 from lorimer.cli.fail import Fault, suggest
+from lorimer.cli.known import know
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
@@ -169,6 +170,7 @@ def connect(
         given[parsed.provider] = ProviderCredentials("none", base_url)
     bundle = CredentialBundle(given)
     models = host.models(bundle, world)
+    know(models.secrets())
     try:
         models.targets(spec_text(manifest))
     except ConfigError as error:

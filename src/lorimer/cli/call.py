@@ -15,6 +15,7 @@ from typing import cast
 from lorimer.cli.text import short_id
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.redaction import of_environment
 from lorimer.models.credentials import redact_url
 
 
@@ -41,10 +42,11 @@ class Call:
 
     async def keep(self, journal: Journal, run_id: str) -> None:
         """Store it for that run. The first one counts."""
+        redactor, rules = of_environment(), list(self.rules)
         data: dict[str, JSON] = {
             "workspace": self.workspace,
             "base_url": redact_url(self.base_url),
-            "rules": list(self.rules),
+            "rules": rules if redactor is None else redactor.json(rules, deep=True),
             "key_variable": self.key_variable,
             "models": self.models,
         }

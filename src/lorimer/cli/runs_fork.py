@@ -46,7 +46,7 @@ def fork(
     allow: tuple[str, ...],
     ask_later: bool,
     sandbox: SandboxMode,
-    network: bool,
+    network: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,

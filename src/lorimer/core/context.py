@@ -25,6 +25,7 @@ from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.owned import Belongings
+from lorimer.core.redaction import Redactor
 from lorimer.core.spend import whole
 from lorimer.core.world import World
 
@@ -51,6 +52,8 @@ class Unknown(LorimerError):
 
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
+_CLEAN: Final = ("model", ASIDE)
+"""Of these calls `models/pull.py` strikes secrets out, because their answers are objects too."""
 
 
 def short_hash(data: bytes) -> str:
@@ -96,6 +99,7 @@ class RunContext(FactLog):
         snapshot_at: int = 0,
         holds: Callable[[], Awaitable[None]] | None = None,
         origin: Mapping[str, JSON] = _NOTHING,
+        redactor: Redactor | None = None,
     ) -> None:
         super().__init__(
             id,
@@ -109,6 +113,7 @@ class RunContext(FactLog):
             used_s=used_s,
             position=position,
         )
+        self.redactor = redactor
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""
         self.origin = origin
@@ -246,11 +251,14 @@ class RunContext(FactLog):
         if self._holds is not None:
             await self._holds()
         try:
-            data.update(await call())
+            found = await call()
+            if self.redactor is not None and kind not in _CLEAN:
+                found = self.redactor.json(found, deep=True)  # the run has what is recorded
+            data.update(found)
         except JournalError:  # of an effect within this one: nothing that came of it
             raise
         except LorimerError as failure:
-            error = failure
+            error = failure if self.redactor is None else self.redactor.error(failure)
             data.update({"error": failure.to_json(), **_spent(aborted)})
         except (asyncio.CancelledError, Exception):
             await self._abandon(f"{ABANDONED}{kind}:{key}", _spent(aborted))
@@ -260,7 +268,7 @@ class RunContext(FactLog):
             self.hold(result_type, data, key=key)
             return data
         try:
-            await self.record(result_type, data, key=key, ledger=entry)
+            await self.record(result_type, data, key=key, ledger=entry, clean=error is None)
         except asyncio.CancelledError as cancelled:
             if not self.wrote(result_type, key):
                 self.spend.undo(reserve_nano, data)

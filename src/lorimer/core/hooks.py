@@ -219,7 +219,7 @@ async def prompted(hooks: Hooks | None, state: PipelineState) -> JSON:
     if answer.decision:
         raise blocked(answer, "the input")
     if answer.context:
-        state.messages.append(user_message(answer.context))
+        state.messages.append(user_message(answer.context), clean=True)
     return state.input if answer.change is None else answer.change
 
 
@@ -237,9 +237,9 @@ async def heard(hooks: Hooks | None, text: str, at: int, state: PipelineState) -
         state.run.signal("hook.refused", {"error": str(error), "code": error.code.value})
         return
     if answer.context:
-        state.messages.append(user_message(answer.context))
+        state.messages.append(user_message(answer.context), clean=True)
     changed = answer.change
-    state.messages.append(user_message(text if changed is None else str(changed)))
+    state.messages.append(user_message(text if changed is None else str(changed)), clean=True)
 
 
 async def held_back(hooks: Hooks | None, state: PipelineState) -> Decision:
@@ -252,5 +252,5 @@ async def held_back(hooks: Hooks | None, state: PipelineState) -> Decision:
         return Decision.COMPLETE
     state.held_back += 1
     state.reason = "hook"
-    state.messages.append(user_message(answer.reason))
+    state.messages.append(user_message(answer.reason), clean=True)
     return Decision.CONTINUE

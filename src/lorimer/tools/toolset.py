@@ -52,8 +52,8 @@ class Toolset:
 
     Programs that tools start are sandboxed: only the working directory and the roots of `files`
     are writable for them, `hidden` and where keys are kept by custom is not there, and there is
-    no network without `network`. `sandbox` says how strictly; see `SandboxMode`. `hooks` are asked
-    about calls, before and after.
+    no network but the hosts listed in `network` (`lorimer.world.hosts`; True: all public ones).
+    `sandbox` says how strictly; see `SandboxMode`. `hooks` are asked about calls, before and after.
 
     The model is not shown the tools that `deferred` names until a ToolSearch has found them.
     """
@@ -69,7 +69,7 @@ class Toolset:
         working_dir: Path | str | None = None,
         spill: Spill | None = None,
         sandbox: SandboxMode = "auto",
-        network: bool = False,
+        network: bool | Iterable[str] = False,
         hidden: Iterable[Path] = (),
         hooks: Hooks | None = None,
         deferred: Iterable[str] = (),
@@ -91,7 +91,7 @@ class Toolset:
             Mode.named(mode) if isinstance(mode, str) else mode,
             self.working_dir,
             files.roots if files is not None else (),
-            isolated=held and not network,
+            isolated=held and self.sandbox is not None and not self.sandbox.hosts,
         )
         """What the host has set; what decides in a run is `policy_in`."""
         self.base_policy.check(registry.entries())
