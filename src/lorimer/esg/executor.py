@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from types import FunctionType
+from types import FunctionType, MappingProxyType
 from typing import Final
 
 from lorimer.core.world import World
 from lorimer.esg import resources
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
+from lorimer.esg.patches import PatchResult
 from lorimer.esg.questions import StepError
 from lorimer.esg.running import Failure, Outcome, run
 from lorimer.esg.steps import ABSENT, Status
@@ -46,7 +47,8 @@ class StepResult:
     writes: tuple[str, ...]
     seconds: float
     namespace: dict[str, object] = field(repr=False)
-    """Every name as it is after the step. The values are the session's own: do not change them."""
+    """Every name as it is after the step; of one that failed, what it used is as it left it. The
+    values are the session's own: do not change them."""
 
     @property
     def ok(self) -> bool:
@@ -141,6 +143,22 @@ class StepExecutor:
             tuple(each for each, is_ in status.items() if is_ is Status.FAILED),
             tuple(each for each, is_ in status.items() if is_ is Status.BLOCKED),
         )
+
+    def repair(self, patch: PatchResult, step_id: str) -> bool:
+        """Apply a patch, replay, and keep it only if the step runs and no other fails by it.
+
+        Otherwise the texts are as they were, and what ran with others has run again.
+        """
+        before = {each: self.graph.source(each) for each in patch.hashes}
+        failed = {each for each in self.graph.steps if self.graph.status(each) is Status.FAILED}
+        patch.apply(self.graph)
+        done = self.replay()
+        if step_id not in {*done.failed, *done.blocked} and failed.issuperset(done.failed):
+            return True
+        for each, source in before.items():
+            self.graph.edit_step(each, source)
+        self.replay()
+        return False
 
     def namespace(self, after: str | None = None) -> dict[str, object]:
         """Every name as it is after a step, or after all. The values are the session's own.
@@ -260,8 +278,10 @@ class StepExecutor:
         if lost is not None or outcome.failure is not None:
             self._store.changed(touched.values())
             if lost is None:
+                for name in graph.made(step_id):
+                    self._store.drop(name, step_id)
                 graph.failed(step_id)
-                self._keep(step_id, outcome, tuple(reads), ())
+                self._keep(step_id, outcome, tuple(reads), (), space.lent)
             self._set_states(step_id)
             return lost
         done = self._commit(step_id, reads, touched, space.lent, left)
@@ -347,7 +367,12 @@ class StepExecutor:
         return self.graph.made(version.step).get(version.name, version.seen.digest)
 
     def _keep(
-        self, step_id: str, outcome: Outcome, reads: tuple[str, ...], writes: tuple[str, ...]
+        self,
+        step_id: str,
+        outcome: Outcome,
+        reads: tuple[str, ...],
+        writes: tuple[str, ...],
+        lent: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self.results[step_id] = StepResult(
             step_id,
@@ -361,7 +386,7 @@ class StepExecutor:
             tuple(sorted(reads)),
             tuple(sorted(writes)),
             outcome.seconds,
-            self._held(step_id),
+            {**self._held(step_id), **lent},
         )
 
     def _visible(self, after: str | None) -> dict[str, str]:

@@ -196,8 +196,10 @@ class ExecutionStateGraph(Questions):
         return self._sorted(stale)
 
     def failed(self, step_id: str) -> list[str]:
-        """A step has raised and wrote nothing. Returns the steps that are blocked by that."""
-        return self._sorted(self._staleness.failed(self._step(step_id)))
+        """A step has raised, so it makes nothing. Returns the steps that are blocked by that."""
+        step = self._step(step_id)
+        step.used, step.made, step.ran = {}, {}, False
+        return self._sorted(self._staleness.failed(step))
 
     def changed(self, resource: str, fingerprint: str = "") -> list[str]:
         """A file, the environment ... is another now. Returns what is stale by that.
