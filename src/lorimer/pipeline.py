@@ -48,6 +48,7 @@ from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
     from lorimer.journal.replay import Replayed
+    from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ class Pipeline(Compiled):
         workspace: str | Path | None = None,
         sandbox: SandboxMode = "auto",
         network: bool = False,
+        author: Person | None = None,
+        caller: Person | None = None,
         bindings: Mapping[str, object] | None = None,
         session_id: str = "",
         owner: str = "",
@@ -102,6 +105,8 @@ class Pipeline(Compiled):
             sandbox,
             network=network,
             hidden=getattr(self.journal, "files", ()),  # of a store in a file
+            author=author,
+            caller=caller,
         )
         live = Bindings(models=self._models, tools=toolset, named=dict(bindings or {}))
         super().__init__(manifest, (catalogue or shipped_catalogue()).copy(), live)

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolRegistry, ToolResult
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.effects import Call, Place, call_of
-from lorimer.tools.policy.engine import Rules, decide, visible
+from lorimer.tools.policy.engine import Rules, decide, hidden
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.sources import SOURCES, Source
 from lorimer.tools.registry import Entry
@@ -121,7 +121,7 @@ class Engine(RuleBasedStateMachine):
         before = decide(call, self.rules, mode, tainted=self.tainted)
         after = decide(call, other, mode, tainted=self.tainted)
         return after.action > before.action or (
-            visible(call.entry, other, mode) and not visible(call.entry, self.rules, mode)
+            hidden(call.entry, self.rules, mode) and not hidden(call.entry, other, mode)
         )
 
     @rule(more=rules, call=calls, mode=modes)
@@ -140,7 +140,7 @@ class Engine(RuleBasedStateMachine):
         assert backwards.action is decision.action  # which of several rules is told may differ
         if decision.action is Action.ALLOW:
             assert decision.code in {"policy.granted", "policy.rule", "policy.mode"}
-            assert visible(call.entry, self.rules, mode)
+            assert not hidden(call.entry, self.rules, mode)
         if mode is Mode.DONT_ASK:
             assert decision.action is not Action.ASK
 
@@ -166,7 +166,7 @@ class Engine(RuleBasedStateMachine):
         bare = Rule.parse(call.entry.spec.name, action=Action.DENY, source=Source.HOOK)
         other = Rules([*self.rules.all, bare], PLACE)
         assert decide(call, other, mode).action is Action.DENY
-        assert not visible(call.entry, other, mode)
+        assert hidden(call.entry, other, mode)
 
     @invariant()
     def reading_in_the_workspace_needs_nobody(self) -> None:

@@ -43,12 +43,13 @@ def explain(
     Nothing is run. Exit code 0, whatever the decision.
     """
     from lorimer.cli.policy_files import shipped, standing
-    from lorimer.core.jsonable import dumps
+    from lorimer.core.jsonable import JSON, dumps
     from lorimer.tools.builtin import CATALOGUE
     from lorimer.tools.permissions import Policy
     from lorimer.tools.policy.engine import told
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
+    from lorimer.world import RealWorld
 
     asked = Rule.parse(call)
     tool = shipped(asked.tool)
@@ -64,9 +65,12 @@ def explain(
     entry = registry.entries()[0]
     rules = [*found.rules, *[Rule.parse(text) for text in allow]]
     policy = Policy(rules, Mode.named(mode), folder, [folder])
-    decision = policy.decide(entry, {tool.subject: asked.input[""]}, tainted=tainted)
+    given: dict[str, JSON] = {tool.subject: asked.input[""]}
+    decision = policy.decide(entry, given, tainted=tainted, now=RealWorld().time())
+    why_hidden = policy.hidden(entry)
     if as_json:
-        click.echo(dumps({**decision.to_json(), "visible": policy.visible(entry)}))
+        told_hidden = {"visible": not why_hidden, "hidden_by": why_hidden}
+        click.echo(dumps({**decision.to_json(), **told_hidden}))
         return
     click.echo(f"{decision.action.name.lower()}: {decision.by}")
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))
@@ -75,8 +79,8 @@ def explain(
         click.echo(f"  touches    {told(resource)}")
     for rule in decision.rules:
         click.echo(f"  rule       {rule.title}")
-    if not policy.visible(entry):
-        click.echo("  The model is not even shown this tool.")
+    if why_hidden:
+        click.echo(f"  hidden     The model is not even shown this tool: {why_hidden}")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
 

@@ -15,8 +15,9 @@ from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
 from lorimer.tools.policy.effects import Place, call_of
-from lorimer.tools.policy.engine import NOBODY, Decision, Rules, decide, visible
+from lorimer.tools.policy.engine import NOBODY, Decision, Rules, decide, hidden
 from lorimer.tools.policy.modes import Action, Mode
+from lorimer.tools.policy.people import Parties
 from lorimer.tools.policy.rules import Rule, bind, text_of_argument
 from lorimer.tools.registry import Entry
 
@@ -54,8 +55,12 @@ class Policy:
         roots: Sequence[Path] = (),
         *,
         isolated: bool = False,
+        agent: str = "",
+        parties: Parties = Parties(),  # noqa: B008 - it is immutable
     ) -> None:
-        self.rules = Rules(rules, Place.of(working_dir, roots))
+        held = [rule for rule in rules if rule.when.concerns(agent, parties.caller)]
+        self.rules = Rules(held, Place.of(working_dir, roots))
+        self.parties = parties
         self.mode = mode
         self.isolated = isolated
         self._rooted = bool(roots)
@@ -67,9 +72,9 @@ class Policy:
             for rule in self.rules.about(entry):
                 bind(rule, entry, self.rules.place)
 
-    def visible(self, entry: Entry) -> bool:
-        """The model is shown this tool, and may call it."""
-        return visible(entry, self.rules, self.mode)
+    def hidden(self, entry: Entry) -> str:
+        """Why the model is not shown this tool, and may not call it; "": it may."""
+        return self.parties.withheld(entry.tool) or hidden(entry, self.rules, self.mode)
 
     def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
         """No rule tightens the tool, and either the caller put it here, or it only reads what is
@@ -90,10 +95,12 @@ class Policy:
                 return False
         return True
 
-    def decide(self, entry: Entry, input: ToolInput, *, tainted: bool) -> Decision:
+    def decide(
+        self, entry: Entry, input: ToolInput, *, tainted: bool, now: float | None
+    ) -> Decision:
         """See `policy.engine.decide`."""
         call = call_of(entry, input, self.rules.place)
-        return decide(call, self.rules, self.mode, tainted=tainted, isolated=self.isolated)
+        return decide(call, self.rules, self.mode, tainted=tainted, isolated=self.isolated, now=now)
 
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
         """The narrowest rule that would allow this call, as text."""
@@ -115,7 +122,7 @@ async def permit(
 ) -> Verdict:
     """Decide one call that needs a decision. A person's answer is recorded (effect `approval`), so
     that a resumed run does not ask again; what is denied now is not lifted by an older answer."""
-    decision = policy.decide(entry, input, tainted=bool(run.strangers))
+    decision = policy.decide(entry, input, tainted=bool(run.strangers), now=run.world.time())
     nobody = decision.code == NOBODY
     if decision.action is Action.DENY and not nobody:
         return Verdict(False, decision.by, "", decision.code)

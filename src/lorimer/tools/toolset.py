@@ -12,6 +12,7 @@ from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
 from lorimer.tools.permissions import Policy
 from lorimer.tools.policy.modes import Mode
+from lorimer.tools.policy.people import Parties
 from lorimer.tools.policy.rules import Rule
 from lorimer.tools.registry import ToolRegistry
 from lorimer.tools.results import Spill
@@ -36,6 +37,8 @@ class Toolset:
     Programs that tools start are sandboxed: only the working directory and the roots of `files`
     are writable for them, `hidden` and where keys are kept by custom is not there, and there is
     no network without `network`. `sandbox` says how strictly; see `SandboxMode`.
+
+    `agent` and `parties` are whom rules with `when` are about, and for whom tools are there at all.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class Toolset:
         sandbox: SandboxMode = "auto",
         network: bool = False,
         hidden: Iterable[Path] = (),
+        agent: str = "",
+        parties: Parties = Parties(),  # noqa: B008 - it is immutable
     ) -> None:
         self.registry = registry
         self.approver = approver
@@ -69,6 +74,8 @@ class Toolset:
             self.working_dir,
             files.roots if files is not None else (),
             isolated=held and not network,
+            agent=agent,
+            parties=parties,
         )
         self.policy.check(registry.entries())
         self.threads = Threads()
@@ -84,7 +91,7 @@ class Toolset:
         if self._version != self.registry.version:
             self._version = self.registry.version
             entries = self.registry.entries()
-            self._shown = tuple([each.spec for each in entries if self.policy.visible(each)])
+            self._shown = tuple([each.spec for each in entries if not self.policy.hidden(each)])
             self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
         return self._shown
 

@@ -27,6 +27,7 @@ from lorimer.tools.policy.effects import (
 )
 from lorimer.tools.policy.index import Side
 from lorimer.tools.policy.modes import TABLE, Action, Mode, forbids
+from lorimer.tools.policy.names import names
 from lorimer.tools.policy.rules import Bound, Rule, bind
 from lorimer.tools.policy.sources import SOURCES, Source
 from lorimer.tools.registry import Entry, ToolRegistry
@@ -126,8 +127,31 @@ class Rules:
         self._about: dict[str, list[Rule]] = {}
         for rule in self.all:
             self._about.setdefault(rule.tool, []).append(rule)
+        self._wide = [rule for rule in self.all if rule.wide]
+        self._passing = [rule for rule in self.all if not rule.lasting]
+        self._narrowed: dict[tuple[bool, ...], Rules] = {}
         self._tools: dict[str, ToolRules] = {}
         self._files: dict[str, Entry] = {}
+
+    def in_force(self, mode: Mode, now: float | None) -> Rules:
+        """Those that hold in a mode, at a time. Raises ValueError where one has an end and nobody
+        says what time it is."""
+        if not self._passing:
+            return self
+        held: list[bool] = []
+        for rule in self._passing:
+            if rule.expires is not None and now is None:
+                raise ValueError("a rule has an end, and the time was not given")
+            ended = rule.expires is not None and now is not None and now >= rule.expires
+            held.append(not ended and (not rule.when.modes or mode in rule.when.modes))
+        key = tuple(held)  # as many as there are modes, times ends: each comes once
+        known = self._narrowed.get(key)
+        if known is None:
+            gone = {id(rule) for rule, holds in zip(self._passing, key, strict=True) if not holds}
+            known = Rules([rule for rule in self.all if id(rule) not in gone], self.place)
+            known._passing = []  # they hold as long as these are asked
+            self._narrowed[key] = known
+        return known
 
     def of(self, entry: Entry) -> ToolRules:
         """Those about one tool, made ready once. A rule that cannot be about it denies it: nobody
@@ -138,8 +162,14 @@ class Rules:
         return known
 
     def about(self, entry: Entry) -> list[Rule]:
-        """Those that name a tool, or one of its effects."""
-        found = list(self._about.get(entry.spec.name, ()))
+        """Those that name a tool, one of its effects, or the server that it is of."""
+        name = entry.spec.name
+        found = list(self._about.get(name, ()))
+        found += [
+            rule
+            for rule in self._wide
+            if names(rule.tool, name, surely=rule.action is Action.ALLOW)
+        ]
         for effect in sorted(entry.effects):
             found.extend(self._about.get(f"@{effect}", ()))
         return found
@@ -177,24 +207,36 @@ class Rules:
         return self._files[name]
 
 
-def visible(entry: Entry, rules: Rules, mode: Mode) -> bool:
-    """The model is shown this tool: no rule denies all of its calls, and it has no effect that the
-    mode forbids. One that is not is unknown also when it is called by name."""
-    return not rules.of(entry).deny.bare and not any(
-        forbids(mode, Kind(effect)) for effect in entry.effects
-    )
+def hidden(entry: Entry, rules: Rules, mode: Mode) -> str:
+    """Why the model is not shown this tool; "": it is. A rule denies all of its calls for good, or
+    it has an effect that the mode forbids. It is then unknown also when it is called by name."""
+    for rule in rules.of(entry).deny.bare:
+        if rule.expires is None and (not rule.when.modes or mode in rule.when.modes):
+            return rule.title
+    for effect in sorted(entry.effects):
+        if forbids(mode, Kind(effect)):
+            return f"the permission mode {mode.value} forbids {effect}"
+    return ""
 
 
 def decide(
-    call: Call, rules: Rules, mode: Mode, *, tainted: bool = False, isolated: bool = False
+    call: Call,
+    rules: Rules,
+    mode: Mode,
+    *,
+    tainted: bool = False,
+    isolated: bool = False,
+    now: float | None = None,
 ) -> Decision:
     """Decide one call.
 
     `tainted`: words of strangers are in the conversation. `isolated`: what a command line starts
-    is held by a sandbox of level 2 without network. The same arguments give the same decision.
+    is held by a sandbox of level 2 without network. `now`: seconds since 1970, for rules that
+    end; where there are such rules and it is None, nothing is allowed. The same arguments give the
+    same decision.
     """
     try:
-        decision = _decide(call, rules, mode, tainted, isolated)
+        decision = _decide(call, rules.in_force(mode, now), mode, tainted, isolated)
     except Exception as error:  # noqa: BLE001 - failing to decide means no
         why = f"it could not be decided: {error}"
         decision = Decision(Action.DENY, UNDECIDED, (), mode, why=why)
