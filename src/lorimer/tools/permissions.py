@@ -14,7 +14,7 @@ from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
-from lorimer.tools.policy.effects import Place, call_of
+from lorimer.tools.policy.effects import Place
 from lorimer.tools.policy.engine import NOBODY, Decision, Rules, decide, hidden
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.people import Parties
@@ -99,7 +99,7 @@ class Policy:
         self, entry: Entry, input: ToolInput, *, tainted: bool, now: float | None
     ) -> Decision:
         """See `policy.engine.decide`."""
-        call = call_of(entry, input, self.rules.place)
+        call = self.rules.call(entry, input)
         return decide(call, self.rules, self.mode, tainted=tainted, isolated=self.isolated, now=now)
 
     def suggestion(self, entry: Entry, input: ToolInput) -> str:

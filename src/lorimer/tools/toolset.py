@@ -70,7 +70,7 @@ class Toolset:
         held = self.sandbox is not None and self.sandbox.at_least == "L2"  # else nothing starts
         self.policy = Policy(
             [Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules],
-            Mode.named(mode) if isinstance(mode, str) else mode,
+            Mode.named(mode),
             self.working_dir,
             files.roots if files is not None else (),
             isolated=held and not network,

@@ -4,8 +4,8 @@ each in the one form that rules are compared with."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 from os.path import normpath
 from stat import S_ISLNK
 from types import MappingProxyType
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lorimer.tools.registry import Entry
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """An effect, and where it goes. The value is how people are told."""
 
     READ = "read"
@@ -92,8 +92,14 @@ class Place:
 
     def holds(self, path: str) -> bool:
         """This absolute path is one of the roots or beneath one."""
-        path = self.canonical(path)
-        return any(path == root or path.startswith(f"{root}/") for root in self.roots)
+        return self.beneath(self.canonical(path))
+
+    def beneath(self, path: str) -> bool:
+        """The same of a path that is canonical."""
+        for root in self.roots:
+            if path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+                return True
+        return False
 
 
 @record
@@ -140,9 +146,12 @@ class Call:
     resources: tuple[Resource, ...] = ()
 
 
-def call_of(entry: Entry, input: ToolInput, place: Place) -> Call:
+def call_of(
+    entry: Entry, input: ToolInput, place: Place, read: Callable[[str], Parsed] = parse
+) -> Call:
     """Bring a call's arguments into the form that rules are compared with. Looks where links
-    lead, and touches nothing."""
+    lead, and touches nothing. `read` reads command lines; it is `parse`, or remembers what that
+    said."""
     tool = entry.tool
     resources: list[Resource] = []
     for name in tool.paths:
@@ -152,12 +161,21 @@ def call_of(entry: Entry, input: ToolInput, place: Place) -> Call:
     for name in tool.commands:
         for text in _texts(input.get(name)):
             text = clean(text)
-            resources.append(CommandUse(name, text, parse(text)))
-    paths = [resource for resource in resources if isinstance(resource, PathUse)]
-    kinds = kinds_of(entry.effects, paths, place)
-    if tool.commands:  # it may do anything, but what it *is* is the start of programs
-        kinds -= {Kind.POLICY}
+            resources.append(CommandUse(name, text, read(text)))
+    kinds = entry.kinds
+    if tool.paths:
+        paths = [resource for resource in resources if isinstance(resource, PathUse)]
+        kinds = kinds_of(entry.effects, paths, place)
+        if tool.commands:
+            kinds -= {Kind.POLICY}
     return Call(entry, input, kinds, tuple(resources))
+
+
+def kinds_without_paths(effects: Iterable[str], *, commands: bool) -> frozenset[Kind]:
+    """The effects of a call that names no path. One that starts programs may do anything, but what
+    it *is* is the start of programs: it needs no permission to change what is permitted."""
+    kinds = kinds_of(effects, (), Place())
+    return kinds - {Kind.POLICY} if commands else kinds
 
 
 def kinds_of(effects: Iterable[str], paths: Sequence[PathUse], place: Place) -> frozenset[Kind]:
@@ -237,14 +255,17 @@ def redirected(use: CommandUse, place: Place) -> list[tuple[str, PathUse]]:
 
 
 def _inside(path: PathUse, place: Place) -> bool:
-    return bool(path.forms) and all(place.holds(form) for form in path.forms)
+    return bool(path.forms) and all(map(place.beneath, path.forms))
 
 
 def _protected(path: PathUse, place: Place) -> bool:
     for form in path.forms:
-        beneath = next((root for root in place.roots if form.startswith(f"{root}/")), "")
-        parts = form[len(beneath) :].lower().split("/")
-        if not _PROTECTED.isdisjoint(parts):
+        rest = form
+        for root in place.roots:
+            if form.startswith(f"{root}/"):
+                rest = form[len(root) :]
+                break
+        if not _PROTECTED.isdisjoint(rest.lower().split("/")):
             return True
     return False
 

@@ -13,6 +13,7 @@ from typing import Final
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
+from lorimer.tools.base import ToolInput
 from lorimer.tools.policy.effects import (
     EFFECT_OF,
     Call,
@@ -22,15 +23,18 @@ from lorimer.tools.policy.effects import (
     PathUse,
     Place,
     Resource,
+    call_of,
     kinds_of,
     redirected,
 )
 from lorimer.tools.policy.index import Side
-from lorimer.tools.policy.modes import TABLE, Action, Mode, forbids
+from lorimer.tools.policy.modes import FORBIDDEN, TABLE, Action, Mode
 from lorimer.tools.policy.names import names
 from lorimer.tools.policy.rules import Bound, Rule, bind
 from lorimer.tools.policy.sources import SOURCES, Source
 from lorimer.tools.registry import Entry, ToolRegistry
+from lorimer.tools.shell.parse import Parsed, parse
+from lorimer.tools.shell.rules import Memory
 
 GRANTED: Final = "policy.granted"
 """The host registered the tool itself."""
@@ -44,6 +48,7 @@ UNDECIDED: Final = "policy.undecided"
 
 _RISKY: Final = frozenset({Kind.SEND, Kind.EXEC, Kind.SECRET, Kind.POLICY})
 """What text of strangers must not set off."""
+_NAMED_ONLY: Final = frozenset({Kind.PROTECTED})
 
 
 @record
@@ -132,6 +137,17 @@ class Rules:
         self._narrowed: dict[tuple[bool, ...], Rules] = {}
         self._tools: dict[str, ToolRules] = {}
         self._files: dict[str, Entry] = {}
+        self._read: Memory[Parsed] = Memory()
+
+    def call(self, entry: Entry, input: ToolInput) -> Call:
+        """`call_of` at this place."""
+        return call_of(entry, input, self.place, self._parsed)
+
+    def _parsed(self, text: str) -> Parsed:
+        known = self._read.get(text)
+        if known is None:
+            known = self._read[text] = parse(text)
+        return known
 
     def in_force(self, mode: Mode, now: float | None) -> Rules:
         """Those that hold in a mode, at a time. Raises ValueError where one has an end and nobody
@@ -213,10 +229,12 @@ def hidden(entry: Entry, rules: Rules, mode: Mode) -> str:
     for rule in rules.of(entry).deny.bare:
         if rule.expires is None and (not rule.when.modes or mode in rule.when.modes):
             return rule.title
-    for effect in sorted(entry.effects):
-        if forbids(mode, Kind(effect)):
-            return f"the permission mode {mode.value} forbids {effect}"
-    return ""
+    effects = sorted([effect for effect in entry.effects if Kind(effect) in FORBIDDEN[mode]])
+    return _forbidden(mode, effects[0]) if effects else ""
+
+
+def _forbidden(mode: Mode, what: str) -> str:
+    return f"the permission mode {mode.value} forbids {what}"
 
 
 def decide(
@@ -239,31 +257,32 @@ def decide(
         decision = _decide(call, rules.in_force(mode, now), mode, tainted, isolated)
     except Exception as error:  # noqa: BLE001 - failing to decide means no
         why = f"it could not be decided: {error}"
-        decision = Decision(Action.DENY, UNDECIDED, (), mode, why=why)
-    return Decision(
-        decision.action,
-        decision.code,
-        decision.rules,
-        mode,
-        call.kinds,
-        call.resources,
-        decision.why,
-    )
+        return _said(call, mode, Action.DENY, UNDECIDED, why=why)
+    if decision.resources is call.resources:
+        return decision
+    return replace(
+        decision, kinds=call.kinds, resources=call.resources
+    )  # what a shell opens did it
+
+
+def _said(
+    call: Call, mode: Mode, action: Action, code: str, rules: tuple[Rule, ...] = (), why: str = ""
+) -> Decision:
+    return Decision(action, code, rules, mode, call.kinds, call.resources, why)
 
 
 def _decide(call: Call, rules: Rules, mode: Mode, tainted: bool, isolated: bool) -> Decision:
     about = rules.of(call.entry)
     denied = about.deny.possible(call)
     if denied:
-        return Decision(Action.DENY, BY_RULE, denied, mode)
-    for kind in call.kinds:
-        if forbids(mode, kind):
-            why = f"the permission mode {mode.value} forbids {kind.value}"
-            return Decision(Action.DENY, BY_MODE, (), mode, why=why)
+        return _said(call, mode, Action.DENY, BY_RULE, denied)
+    if not FORBIDDEN[mode].isdisjoint(call.kinds):
+        what = min(FORBIDDEN[mode] & call.kinds)
+        return _said(call, mode, Action.DENY, BY_MODE, why=_forbidden(mode, what))
     covering = () if call.entry.granted else about.allow.certain(call)
     exact = call.entry.granted or any(rule.exact for rule in covering)
     decision = _unless_asked(call, about, _allowed(call, about, covering, exact, mode, isolated))
-    for use in call.resources:
+    for use in call.resources if call.entry.tool.commands else ():
         if isinstance(use, CommandUse):
             for opened in _opened(call, use, rules, mode, exact):
                 decision = min(decision, opened, key=_strictness)
@@ -275,9 +294,9 @@ def _decide(call: Call, rules: Rules, mode: Mode, tainted: bool, isolated: bool)
         and not _RISKY.isdisjoint(call.kinds)
     ):
         why = "words of strangers are in the conversation, and it could do what they say"
-        decision = Decision(Action.ASK, TAINTED, (), mode, why=why)
+        decision = _said(call, mode, Action.ASK, TAINTED, why=why)
     if mode is Mode.DONT_ASK and decision.action is Action.ASK:
-        return Decision(Action.DENY, NOBODY, decision.rules, mode, why=decision.why)
+        return _said(call, mode, Action.DENY, NOBODY, decision.rules, decision.why)
     return decision
 
 
@@ -296,9 +315,11 @@ def _allowed(
     """What allow rules and the mode come to."""
     if exact:
         code = GRANTED if call.entry.granted else BY_RULE
-        return Decision(Action.ALLOW, code, covering, mode)
+        return _said(call, mode, Action.ALLOW, code, covering)
     if covering:  # a path that decides what runs later wants to be named
-        rest = call.kinds & {Kind.PROTECTED}
+        rest = call.kinds & _NAMED_ONLY
+    elif not about.lifted:
+        rest = call.kinds
     else:
         rest = frozenset(
             [
@@ -308,16 +329,15 @@ def _allowed(
             ]
         )
     if not rest:
-        return Decision(Action.ALLOW, BY_RULE, covering or about.lifting, mode)
+        return _said(call, mode, Action.ALLOW, BY_RULE, covering or about.lifting)
     if mode is Mode.SANDBOXED and isolated and call.entry.tool.commands:
-        return Decision(Action.ALLOW, BY_MODE, (), mode, why="a sandbox holds it")
+        return _said(call, mode, Action.ALLOW, BY_MODE, why="a sandbox holds it")
     table = TABLE[mode]
     action = min([table[kind] for kind in rest])
     if action is Action.ALLOW:
-        return Decision(action, BY_MODE, (), mode)
-    if mode is Mode.DONT_ASK:
-        return Decision(action, NOBODY, (), mode, why=_uncovered(call, about))
-    return Decision(action, BY_MODE, (), mode, why=_uncovered(call, about))
+        return _said(call, mode, action, BY_MODE)
+    code = NOBODY if mode is Mode.DONT_ASK else BY_MODE
+    return _said(call, mode, action, code, why=_uncovered(call, about))
 
 
 def _uncovered(call: Call, about: ToolRules) -> str:
@@ -331,12 +351,14 @@ def _uncovered(call: Call, about: ToolRules) -> str:
 def _unless_asked(call: Call, about: ToolRules, decision: Decision) -> Decision:
     """Rules to ask, over what else was decided."""
     mode = decision.mode
-    asking = about.ask.possible(call) if not about.ask.empty else ()
+    if about.ask.empty:
+        return decision
+    asking = about.ask.possible(call)
     if mode is Mode.BYPASS:
         asking = tuple([rule for rule in asking if SOURCES[rule.source].final])
     if not asking or decision.action is Action.DENY:
         return decision
-    return Decision(Action.ASK, BY_RULE, asking, mode)
+    return _said(call, mode, Action.ASK, BY_RULE, asking)
 
 
 def _opened(
@@ -350,7 +372,7 @@ def _opened(
         about = rules.of(entry)
         denied = about.deny.possible(inner)
         if denied:
-            yield Decision(Action.DENY, BY_RULE, denied, mode)
+            yield _said(inner, mode, Action.DENY, BY_RULE, denied)
             continue
         covering = about.allow.certain(inner)
         said = exact or any(rule.exact for rule in covering)
