@@ -122,3 +122,31 @@ def trust(workspace: Path | None, yes: bool) -> None:
             raise Fault("nothing was trusted")
     policy_files.trust(path)
     click.echo(f"trusted {path} as it is now")
+
+
+@permissions.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_(file: Path) -> None:
+    """Print the rules of another program's FILE as ours: Claude Code's settings.json, geny's YAML.
+
+    Nothing is installed: look at what it says, and put it where you want it to hold. Notes on what
+    means something else here, or cannot be carried, go to stderr. Nothing becomes looser.
+
+    \b
+    Example:
+      lorimer permissions import .claude/settings.json > .lorimer/permissions.toml
+    """
+    from lorimer.cli import policy_files
+    from lorimer.cli.text import visible
+    from lorimer.core.documents import parse
+    from lorimer.tools.policy.files import read
+    from lorimer.tools.policy.foreign import carried
+    from lorimer.tools.policy.sources import Source
+
+    text = policy_files.text_of(file) or ""
+    found = carried(parse(text, file.suffix.lower(), str(file)), str(file), policy_files.shipped)
+    ours = found.to_toml(str(file))
+    read(ours, str(file), Source.USER, policy_files.shipped)
+    for note in found.notes:
+        click.echo(visible(f"note: {note}"), err=True)
+    click.echo(ours, nl=False)

@@ -52,7 +52,7 @@ def standing(workspace: Path) -> Standing:
     managed = _said(MANAGED, Source.MANAGED)
     user = _said(user_file(), Source.USER)
     path = workspace / PROJECT
-    text = _text(path)
+    text = text_of(path)
     project = Said()
     notes: tuple[str, ...] = ()
     if text is not None:
@@ -101,7 +101,7 @@ def is_trusted(path: Path, text: str) -> bool:
 
 def trust(path: Path) -> str:
     """Trust a project's file as it is now; its text. Raises Fault when there is none."""
-    text = _text(path)
+    text = text_of(path)
     if text is None:
         raise Fault(f"there is no file {path}", hint=f"Rules of a project stand in {PROJECT}.")
     _read(text, path, Source.PROJECT, trusted=True)
@@ -120,7 +120,7 @@ def _trust_file() -> Path:
 
 
 def _trusted() -> dict[str, JSON]:
-    text = _text(_trust_file())
+    text = text_of(_trust_file())
     if text is None:
         return {}
     try:
@@ -135,7 +135,7 @@ def _digest(text: str) -> str:
 
 
 def _said(path: Path, source: Source) -> Said:
-    text = _text(path)
+    text = text_of(path)
     return Said() if text is None else _read(text, path, source, trusted=True)
 
 
@@ -145,7 +145,8 @@ def _read(text: str, path: Path, source: Source, *, trusted: bool) -> Said:
     return said
 
 
-def _text(path: Path) -> str | None:
+def text_of(path: Path) -> str | None:
+    """A file's text; None: there is none. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
