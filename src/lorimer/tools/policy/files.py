@@ -57,7 +57,10 @@ def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool
     rules: list[Rule] = []
     for name, action in _ACTIONS.items():
         texts = _texts(data.get(name, []), f"{where}: {name}")
-        rules.extend([_rule(text, f"{where}: {name}", action, source) for text in texts])
+        places = [f"{where}: {name}[{at}]" for at in range(len(texts))]
+        rules += [
+            _rule(text, place, action, source) for text, place in zip(texts, places, strict=True)
+        ]
     tables = data.get("rule", [])
     if not isinstance(tables, Sequence) or isinstance(tables, str):
         raise ConfigError(f"{where}: rule has to be a list of tables, [[rule]]")
