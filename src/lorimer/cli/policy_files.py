@@ -28,6 +28,11 @@ MANAGED: Final = Path("/etc/lorimer/permissions.toml")
 PROJECT: Final = Path(".lorimer") / "permissions.toml"
 _AS_ROOT: Final = "LORIMER_BYPASS_AS_ROOT"
 _MAX_BYTES: Final = 1_000_000
+_LOOSER: Final = (
+    *(Mode.PLAN, Mode.DONT_ASK, Mode.DEFAULT),
+    *(Mode.ACCEPT_EDITS, Mode.SANDBOXED, Mode.BYPASS),
+)
+"""From the strictest on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +76,15 @@ def standing(workspace: Path) -> Standing:
     )
 
 
-def mode_of(given: str | None, found: Standing, *, attended: bool) -> Mode:
+def mode_of(
+    given: str | None, found: Standing, *, attended: bool, at_most: str | None = None
+) -> Mode:
     """The mode of a run: what the command line says, else the files, else `default` where somebody
-    can be asked, and `dontAsk` where not. Raises Fault for a bypass that is not to be."""
+    can be asked, and `dontAsk` where not; and then none looser than `at_most`, one of `plan`,
+    `dontAsk` and `default`. Raises Fault for a bypass that is not to be."""
     if given is None:
-        return found.mode or (Mode.DEFAULT if attended else Mode.DONT_ASK)
+        mode = found.mode or (Mode.DEFAULT if attended else Mode.DONT_ASK)
+        return mode if at_most is None else min(mode, Mode.named(at_most), key=_LOOSER.index)
     mode = Mode.named(given)
     if mode is Mode.BYPASS and found.forbids_bypass:
         raise Fault(f"--permission-mode bypass is forbidden by {MANAGED}")
