@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.cancel import Cancellation, Reason, Stopped
@@ -45,13 +45,19 @@ class AskLater:
 
 
 async def ask(
-    approver: Approver, entry: Entry, input: ToolInput, key: str, reason: str, run: RunContext
+    approver: Approver,
+    entry: Entry,
+    input: ToolInput,
+    key: str,
+    reason: str,
+    touches: Sequence[str],
+    run: RunContext,
 ) -> str:
-    """May this call run? `reason` is why a person is asked. "" when they agreed, else why not.
-    Journals the question (`effect.intent`) and the answer (`effect`), both under the key
-    `approval:<key>`: nobody is asked twice."""
-    name = f"{run.iteration}:{key}"
-    answer = await _put(approver.approve, entry, input, reason, ("approval", key, name), run)
+    """May this call run? `reason` is why a person is asked, `touches` what the call would touch. ""
+    when they agreed, else why not. Journals the question (`effect.intent`) and the answer
+    (`effect`), both under the key `approval:<key>`: nobody is asked twice."""
+    what = ("approval", key, f"{run.iteration}:{key}")
+    answer = await _put(approver.approve, entry, input, reason, what, run, touches)
     if answer.get("approved") is True:
         return ""
     return str(answer.get("why") or "the person who was asked said no")
@@ -86,12 +92,17 @@ async def _put(
     reason: str,
     what: tuple[str, str, str],
     run: RunContext,
+    touches: Sequence[str] = (),
 ) -> Mapping[str, JSON]:
     """Put a question: `what` is the kind and the key of its effect, and the name that an answer
     from elsewhere gives it."""
     kind, key, name = what
     summary = text_of(input)[:MAX_SUMMARY_CHARS]
     question: dict[str, JSON] = {"tool": entry.spec.name, "input": summary, "reason": reason}
+
+    asked: dict[str, JSON] = {"question": question}
+    if touches:
+        asked["touches"] = list(touches)
 
     async def call() -> Mapping[str, JSON]:
         mail = mail_of(run)
@@ -105,7 +116,7 @@ async def _put(
             call,
             request=canonical({"name": entry.spec.name, "input": plain(input)}),
             safety=Safety.IDEMPOTENT,
-            intent={"question": question},
+            intent=asked,
         )
     except Later:
         run.drain(run.bounds.limits.cleanup_s, Reason.WAITING)  # others may be at work beside it

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
 from lorimer.tools.policy.effects import Place
-from lorimer.tools.policy.engine import NOBODY, Decision, Rules, decide, hidden
+from lorimer.tools.policy.engine import CHANGED, NOBODY, Decision, Rules, decide, hidden
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.people import Parties
 from lorimer.tools.policy.rules import Rule, bind, text_of_argument
@@ -121,8 +122,13 @@ async def permit(
     run: RunContext,
 ) -> Verdict:
     """Decide one call that needs a decision. A person's answer is recorded (effect `approval`), so
-    that a resumed run does not ask again; what is denied now is not lifted by an older answer."""
-    decision = policy.decide(entry, input, tainted=bool(run.strangers), now=run.world.time())
+    that a resumed run does not ask again; what is denied now is not lifted by an older answer, and
+    what touches something else now was not approved."""
+
+    def decided() -> Decision:
+        return policy.decide(entry, input, tainted=bool(run.strangers), now=run.world.time())
+
+    decision = decided()
     nobody = decision.code == NOBODY
     if decision.action is Action.DENY and not nobody:
         return Verdict(False, decision.by, "", decision.code)
@@ -130,14 +136,20 @@ async def permit(
     if decision.action is Action.ALLOW and not answered:
         return PLAIN_ALLOW if entry.granted else Verdict(True, decision.by)
     remedy = policy.suggestion(entry, input)
-    asked = run.recorded("effect.intent", f"approval:{key}") is not None
-    if (approver is None or nobody) and not asked:
+    before = run.recorded("effect.intent", f"approval:{key}")
+    if (approver is None or nobody) and before is None:
         by = f"{decision.rules[0].title}, and nobody is there to ask" if decision.rules else _NOBODY
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
-    said_no = await ask(who, entry, input, key, _why(entry, decision), run)
+    touches: JSON = decision.touches if before is None else before.data.get("touches")
+    said_no = await ask(who, entry, input, key, _why(entry, decision), decision.touches, run)
     if said_no:
         return Verdict(False, said_no, remedy, "policy.person")
+    by_now = decided()
+    if by_now.action is Action.DENY and by_now.code != NOBODY:
+        return Verdict(False, by_now.by, "", by_now.code)
+    if isinstance(touches, list | tuple) and list(touches) != by_now.touches:
+        return Verdict(False, "what it touches has changed since it was asked about", "", CHANGED)
     return Verdict(True, "approved")
 
 

@@ -45,6 +45,8 @@ TAINTED: Final = "policy.tainted"
 NOBODY: Final = "policy.nobody"
 """It would be asked, and the mode says that nobody is there."""
 UNDECIDED: Final = "policy.undecided"
+CHANGED: Final = "policy.changed"
+"""It was approved, and by the time it is to run it would touch something else."""
 
 _RISKY: Final = frozenset({Kind.SEND, Kind.EXEC, Kind.SECRET, Kind.POLICY})
 """What text of strangers must not set off."""
@@ -78,6 +80,11 @@ class Decision:
         """Of its rules, each once."""
         return tuple(dict.fromkeys([rule.source for rule in self.rules]))
 
+    @property
+    def touches(self) -> list[str]:
+        """What the call would touch, in words: links followed to where they lead."""
+        return [told(resource) for resource in self.resources]
+
     def to_json(self) -> dict[str, JSON]:
         """For `lorimer permissions explain`."""
         return {
@@ -87,7 +94,7 @@ class Decision:
             "sources": [source.value for source in self.sources],
             "mode": self.mode.value,
             "effects": sorted([kind.value for kind in self.kinds]),
-            "resources": [told(resource) for resource in self.resources],
+            "resources": list(self.touches),
             "why": self.why,
         }
 
