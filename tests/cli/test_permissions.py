@@ -250,3 +250,12 @@ def test_a_rule_that_has_ended_is_not_in_force() -> None:
     assert explained("Write(a)")["decision"] == "allow"
     user_rules(rule.format("2001-01-01"))
     assert explained("Write(a)")["decision"] == "ask"
+
+
+def test_a_rule_for_a_tool_that_is_nearly_there_is_noted() -> None:
+    user_rules('deny = ["Wrte(./a)", "@net", "mcp:hub", "Deploy"]\n')
+    result = invoke("permissions", "test")
+    assert (result.exit_code, result.stdout) == (0, "4 rules; every example is kept\n")
+    assert result.stderr.strip() == (
+        "note: user rule deny Wrte(./a): no shipped tool is called so; did you mean 'Write'?"
+    )

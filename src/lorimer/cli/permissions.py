@@ -93,10 +93,15 @@ def test(workspace: Path | None) -> None:
     Exit code 2 for a rule that cannot be, or an example that it does not keep.
     """
     from lorimer.cli.policy_files import standing
+    from lorimer.tools.builtin import CATALOGUE
 
     found = standing((workspace or Path.cwd()).resolve())
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
+    for rule in found.rules:
+        near = "" if rule.tool in CATALOGUE else suggest(rule.tool, CATALOGUE)
+        if near:  # it may be a tool of a host or of a server; more likely it is a slip
+            click.echo(f"note: {rule.title}: no shipped tool is called so{near}", err=True)
     click.echo(f"{len(found.rules)} rules; every example is kept")
 
 

@@ -46,7 +46,8 @@ PLAIN_ALLOW: Final = Verdict(True)
 
 
 class Policy:
-    """The rules and the mode of one toolset. Immutable; shared by runs."""
+    """The rules and the mode of one toolset. Immutable but for what it has found out; shared by
+    runs."""
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Policy:
         self.parties = parties
         self.mode = mode
         self.isolated = isolated
+        self._hidden: dict[str, tuple[Entry, str]] = {}
         self._rooted = bool(roots)
         """Opened roots hold what tools read: they say more plainly why a path is refused."""
 
@@ -75,7 +77,15 @@ class Policy:
 
     def hidden(self, entry: Entry) -> str:
         """Why the model is not shown this tool, and may not call it; "": it may."""
-        return self.parties.withheld(entry.tool) or hidden(entry, self.rules, self.mode)
+        known = self._hidden.get(entry.spec.name)
+        if known is None or known[0] is not entry:  # asked with every call
+            why = self.parties.withheld(entry.tool) or hidden(entry, self.rules, self.mode)
+            known = self._hidden[entry.spec.name] = (entry, why)
+        return known[1]
+
+    def visible(self, entry: Entry) -> bool:
+        """The model is shown this tool, and may call it."""
+        return not self.hidden(entry)
 
     def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
         """No rule tightens the tool, and either the caller put it here, or it only reads what is
@@ -97,7 +107,7 @@ class Policy:
         return True
 
     def decide(
-        self, entry: Entry, input: ToolInput, *, tainted: bool, now: float | None
+        self, entry: Entry, input: ToolInput, *, tainted: bool, now: float | None = None
     ) -> Decision:
         """See `policy.engine.decide`."""
         call = self.rules.call(entry, input)

@@ -91,7 +91,7 @@ class Toolset:
         if self._version != self.registry.version:
             self._version = self.registry.version
             entries = self.registry.entries()
-            self._shown = tuple([each.spec for each in entries if not self.policy.hidden(each)])
+            self._shown = tuple([each.spec for each in entries if self.policy.visible(each)])
             self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
         return self._shown
 
