@@ -153,18 +153,18 @@ def call_of(
     lead, and touches nothing. `read` reads command lines; it is `parse`, or remembers what that
     said."""
     tool = entry.tool
-    resources: list[Resource] = []
+    paths: list[PathUse] = []
     for name in tool.paths:
-        resources.extend(path_use(name, text, place) for text in _texts(input.get(name)) if text)
+        paths += [path_use(name, text, place) for text in _texts(input.get(name)) if text]
+    resources: list[Resource] = [*paths]
     for name in tool.urls:
-        resources.extend(host_use(name, text) for text in _texts(input.get(name)))
+        resources += [host_use(name, text) for text in _texts(input.get(name))]
     for name in tool.commands:
         for text in _texts(input.get(name)):
             text = clean(text)
             resources.append(CommandUse(name, text, read(text)))
     kinds = entry.kinds
     if tool.paths:
-        paths = [resource for resource in resources if isinstance(resource, PathUse)]
         kinds = kinds_of(entry.effects, paths, place)
         if tool.commands:
             kinds -= {Kind.POLICY}
@@ -182,7 +182,9 @@ def kinds_of(effects: Iterable[str], paths: Sequence[PathUse], place: Place) -> 
     """The effects of a call, told apart by where they go. A write without a path may go
     anywhere."""
     kinds: set[Kind] = set()
-    inside = all(_inside(path, place) for path in paths)
+    inside = True
+    for path in paths:
+        inside = inside and _inside(path, place)
     for effect in effects:
         if effect == "read":
             kinds.add(Kind.READ if inside else Kind.READ_OUTSIDE)
@@ -255,7 +257,10 @@ def redirected(use: CommandUse, place: Place) -> list[tuple[str, PathUse]]:
 
 
 def _inside(path: PathUse, place: Place) -> bool:
-    return bool(path.forms) and all(map(place.beneath, path.forms))
+    for form in path.forms:
+        if not place.beneath(form):
+            return False
+    return bool(path.forms)
 
 
 def _protected(path: PathUse, place: Place) -> bool:
