@@ -7,6 +7,8 @@ whoever registers tools of others declares no effects for them. Failing to decid
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +17,7 @@ from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
-from lorimer.tools.policy.effects import Place
+from lorimer.tools.policy.effects import Call, Place
 from lorimer.tools.policy.engine import CHANGED, NOBODY, Decision, Rules, decide, hidden
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.people import Parties
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from lorimer.core.context import RunContext
 
 _MAX_SUGGESTION: Final = 300
-_NOBODY: Final = "no rule allows it and nobody is there to ask"
+UNCOVERED: Final = "no rule allows it and nobody is there to ask"
+BY_PERSON: Final = "policy.person"
+_NO_PERSON: Final = "a person has to agree and nobody is there to ask"
 
 
 @record
@@ -66,8 +70,18 @@ class Policy:
         self.mode = mode
         self.isolated = isolated
         self._hidden: dict[str, tuple[Entry, str]] = {}
+        self.plans = False
+        """Plan mode is on besides: the stricter of the two modes decides."""
+        self._folder = ""
         self._rooted = bool(roots)
         """Opened roots hold what tools read: they say more plainly why a path is refused."""
+
+    def planning(self) -> Policy:
+        """The same, and nothing that the mode `plan` forbids."""
+        other = copy(self)
+        other.plans = True
+        other._hidden = {}
+        return other
 
     def check(self, entries: Iterable[Entry]) -> None:
         """Raises ConfigError for a rule that cannot be about the tool that it names."""
@@ -80,6 +94,8 @@ class Policy:
         known = self._hidden.get(entry.spec.name)
         if known is None or known[0] is not entry:  # asked with every call
             why = self.parties.withheld(entry.tool) or hidden(entry, self.rules, self.mode)
+            if self.plans:
+                why = why or hidden(entry, self.rules, Mode.PLAN)
             known = self._hidden[entry.spec.name] = (entry, why)
         return known[1]
 
@@ -90,7 +106,9 @@ class Policy:
     def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
         """No rule tightens the tool, and either the caller put it here, or it only reads what is
         open to tools anyway."""
-        if self.rules.of(entry).tightened:
+        if self.rules.of(entry).tightened or entry.tool.approval:
+            return False
+        if self.plans and not self.visible(entry):
             return False
         if entry.granted:
             return True
@@ -111,7 +129,26 @@ class Policy:
     ) -> Decision:
         """See `policy.engine.decide`."""
         call = self.rules.call(entry, input)
-        return decide(call, self.rules, self.mode, tainted=tainted, isolated=self.isolated, now=now)
+        call = replace(call, folder=self._folder) if self._folder else call
+        said = self._said(call, self.mode, tainted, now)
+        if not self.plans:
+            return said
+        planned = self._said(call, Mode.PLAN, tainted, now)
+        if planned.action >= said.action:
+            return said
+        return replace(planned, why=f"{planned.why}; ExitPlanMode ends it".removeprefix("; "))
+
+    def _said(self, call: Call, mode: Mode, tainted: bool, now: float | None) -> Decision:
+        return decide(call, self.rules, mode, tainted=tainted, isolated=self.isolated, now=now)
+
+    def within(self, folder: str) -> Policy:
+        """The same for calls whose commands begin in a folder beneath the workspace; their other
+        paths are absolute by then."""
+        if self._folder == folder:
+            return self
+        other = copy(self)
+        other._folder = folder
+        return other
 
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
         """The narrowest rule that would allow this call, as text."""
@@ -145,16 +182,21 @@ async def permit(
     answered = run.recorded("effect", f"approval:{key}") is not None
     if decision.action is Action.ALLOW and not answered:
         return PLAIN_ALLOW if entry.granted else Verdict(True, decision.by)
-    remedy = policy.suggestion(entry, input)
+    remedy = "" if entry.tool.approval else policy.suggestion(entry, input)
     before = run.recorded("effect.intent", f"approval:{key}")
     if (approver is None or nobody) and before is None:
-        by = f"{decision.rules[0].title}, and nobody is there to ask" if decision.rules else _NOBODY
+        by = (
+            f"{decision.rules[0].title}, and nobody is there to ask"
+            if decision.rules
+            else UNCOVERED
+        )
+        by = _NO_PERSON if entry.tool.approval else by
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
     touches: JSON = decision.touches if before is None else before.data.get("touches")
     said_no = await ask(who, entry, input, key, _why(entry, decision), decision.touches, run)
     if said_no:
-        return Verdict(False, said_no, remedy, "policy.person")
+        return Verdict(False, said_no, remedy, BY_PERSON)
     by_now = decided()
     if by_now.action is Action.DENY and by_now.code != NOBODY:
         return Verdict(False, by_now.by, "", by_now.code)
@@ -165,7 +207,14 @@ async def permit(
 
 def _why(entry: Entry, decision: Decision) -> str:
     """Why a person is asked, in words."""
-    effects = f"may {', '.join(sorted(entry.effects))}"
+    if entry.tool.approval:
+        return entry.tool.approval
+    effects = may(entry)
     if decision.rules:
         return f"{effects}; {decision.rules[0].title}"
     return f"{effects}; {decision.why or 'no rule of yours covers it'}"
+
+
+def may(entry: Entry) -> str:
+    """What a tool may do, in words."""
+    return f"may {', '.join(sorted(entry.effects)) or 'change nothing'}"

@@ -36,6 +36,8 @@ class Entry:
     timeout_s: float | None
     max_result_chars: int | None
     concurrency_safe: bool
+    asks: bool
+    """It may have a question for a person."""
 
 
 class ToolRegistry:
@@ -143,8 +145,9 @@ def _entry(tool: Tool, granted: bool) -> Entry:
         safety=safety,
         intent=intent,
         effects=effects,
-        kinds=kinds_without_paths(effects, commands=bool(tool.commands)),
+        kinds=kinds_without_paths(effects, commands=bool(tool.commands or tool.confined)),
         timeout_s=tool.timeout_s,
         max_result_chars=tool.max_result_chars,
         concurrency_safe=bool(tool.concurrency_safe),
+        asks=type(tool).question is not Tool.question,
     )

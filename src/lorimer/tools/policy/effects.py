@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from os.path import normpath
 from stat import S_ISLNK
@@ -52,7 +53,7 @@ EFFECT_OF: Final[Mapping[Kind, str]] = MappingProxyType(
 )
 """The declared effect that each is a case of."""
 
-_PROTECTED: Final = frozenset(
+PROTECTED: Final = frozenset(
     ".git .hg .svn .lorimer .claude .mcp.json .vscode .idea .husky .ssh .gnupg .bashrc "
     ".bash_profile .bash_login .bash_logout .profile .zshrc .zshenv .zprofile "
     ".gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
@@ -144,6 +145,8 @@ class Call:
     input: ToolInput
     kinds: frozenset[Kind]
     resources: tuple[Resource, ...] = ()
+    folder: str = ""
+    """Where its commands begin, beneath the workspace."""
 
 
 def call_of(
@@ -166,7 +169,7 @@ def call_of(
     kinds = entry.kinds
     if tool.paths:
         kinds = kinds_of(entry.effects, paths, place)
-        if tool.commands:
+        if tool.commands or tool.confined:
             kinds -= {Kind.POLICY}
     return Call(entry, input, kinds, tuple(resources))
 
@@ -243,9 +246,11 @@ def host_use(argument: str, text: str) -> HostUse:
     return HostUse(argument, host, port or (443 if parts.scheme == "https" else 80))
 
 
-def redirected(use: CommandUse, place: Place) -> list[tuple[str, PathUse]]:
-    """The files that a command line reads and writes through the shell: `Read` or `Write`, and
-    the path."""
+def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[str, PathUse]]:
+    """The files that a command line, which begins in `folder` beneath the workspace, reads and
+    writes through the shell: `Read` or `Write`, and the path."""
+    if folder and place.workspace:
+        place = replace(place, workspace=f"{place.workspace}/{folder}")
     found: list[tuple[str, PathUse]] = []
     moved = False
     for command in use.parsed.commands:
@@ -270,7 +275,7 @@ def _protected(path: PathUse, place: Place) -> bool:
             if form.startswith(f"{root}/"):
                 rest = form[len(root) :]
                 break
-        if not _PROTECTED.isdisjoint(rest.lower().split("/")):
+        if not PROTECTED.isdisjoint(rest.lower().split("/")):
             return True
     return False
 

@@ -42,6 +42,8 @@ BY_RULE: Final = "policy.rule"
 BY_MODE: Final = "policy.mode"
 TAINTED: Final = "policy.tainted"
 """Words of strangers are in the conversation, and the call could carry out what they say."""
+BY_TOOL: Final = "policy.tool"
+"""The tool wants a person to agree, whoever allows it."""
 NOBODY: Final = "policy.nobody"
 """It would be asked, and the mode says that nobody is there."""
 UNDECIDED: Final = "policy.undecided"
@@ -302,6 +304,8 @@ def _decide(call: Call, rules: Rules, mode: Mode, tainted: bool, isolated: bool)
     ):
         why = "words of strangers are in the conversation, and it could do what they say"
         decision = _said(call, mode, Action.ASK, TAINTED, why=why)
+    if call.entry.tool.approval and decision.action is Action.ALLOW:
+        decision = _said(call, mode, Action.ASK, BY_TOOL, why=call.entry.tool.approval)
     if mode is Mode.DONT_ASK and decision.action is Action.ASK:
         return _said(call, mode, Action.DENY, NOBODY, decision.rules, decision.why)
     return decision
@@ -337,7 +341,7 @@ def _allowed(
         )
     if not rest:
         return _said(call, mode, Action.ALLOW, BY_RULE, covering or about.lifting)
-    if mode is Mode.SANDBOXED and isolated and call.entry.tool.commands:
+    if mode is Mode.SANDBOXED and isolated and call.entry.tool.confined:
         return _said(call, mode, Action.ALLOW, BY_MODE, why="a sandbox holds it")
     table = TABLE[mode]
     action = min([table[kind] for kind in rest])
@@ -372,7 +376,7 @@ def _opened(
     call: Call, use: CommandUse, rules: Rules, mode: Mode, exact: bool
 ) -> Iterable[Decision]:
     """The files that the shell opens for a command line, each as a call of `Read` or `Write`."""
-    for name, path in redirected(use, rules.place):
+    for name, path in redirected(use, rules.place, call.folder):
         entry = rules.file_tool(name)
         kinds = kinds_of(entry.effects, [path], rules.place)
         inner = Call(entry, {path.argument: path.text}, kinds, (path,))

@@ -52,7 +52,7 @@ class Parties:
         """Why this tool is not there for whoever runs the agent; "": it is."""
         if tool.callers and (self.caller is None or self.caller.roles.isdisjoint(tool.callers)):
             return f"it is there for {', '.join(sorted(tool.callers))} only"
-        if self.shared and not tool.share_safe:
+        if self.shared and tool.effects and not tool.share_safe:
             return "the agent is run by another than its author, and it is not safe to share"
         return ""
 
