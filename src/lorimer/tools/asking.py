@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from lorimer.core.cancel import Cancellation, Reason, Stopped
 from lorimer.core.context import Safety
@@ -141,7 +141,7 @@ async def ask_text(
 def _wanted(entry: Entry, input: ToolInput) -> TextQuestion | None:
     """The question of a tool. Raises `exec.tool.crashed` when it cannot say what it asks."""
     try:
-        wanted: object = entry.tool.question(input)
+        wanted = cast("object", entry.tool.question(input))
     except Exception as error:
         raise ToolExecutionError(
             f"its question failed: {describe(error)}", tool_name=entry.spec.name, cause=error
