@@ -173,6 +173,10 @@ ATTACKS: list[tuple[str, dict[str, JSON]]] = [
     ("mcp__hub__create", {"text": "x"}),
     ("mcp__danger__drop", {"text": "x"}),
     ("bash", {"command": "touch pwned"}),
+    ("REPL", {"expression": "1 + 1"}),
+    ("Unpack", {"archive": "a.zip", "into": "out"}),
+    ("NotebookEdit", {"file_path": "a.ipynb", "operations": []}),
+    ("EnterWorktree", {"branch": "evil"}),
 ]
 """What no rule of the user's covers."""
 
@@ -312,7 +316,7 @@ def made(
         registry.register(Mark(name, effects, place.ran), granted=False)
     manifest = preset_manifest("agent")
     manifest.model.model = "scripted:x"
-    manifest.tools.built_in = ["Read", "Write", "Edit", "Glob", "Grep", "Bash", "WebFetch"]
+    manifest.tools.built_in = ["filesystem", "Bash", "WebFetch", "REPL", "NotebookEdit", "worktree"]
     return Pipeline(
         manifest,
         models=Models(providers={"scripted": model}),
@@ -411,7 +415,7 @@ def test_a_stranger_of_an_earlier_run_of_the_conversation_still_counts(tmp_path:
 def test_the_attacks_would_be_carried_out_were_they_allowed(tmp_path: Path) -> None:
     """What the others show rests on this: the model obeys, and the tools do what they are told."""
     place = Place(tmp_path)
-    place.prepare(told(ATTACKS))
+    place.prepare(told([attack for attack in ATTACKS if attack[0] != "REPL"]))  # it wants a process
     model = ScriptedModel(obey)
 
     async def main(world: SimulatedWorld) -> None:

@@ -146,7 +146,7 @@ def _wanted(entry: Entry, input: ToolInput) -> TextQuestion | None:
         raise ToolExecutionError(
             f"its question failed: {describe(error)}", tool_name=entry.spec.name, cause=error
         ) from error
-    if wanted is None or isinstance(wanted, TextQuestion):  # pyright: ignore[reportUnnecessaryIsInstance] - a tool may give anything
+    if wanted is None or isinstance(wanted, TextQuestion):
         return wanted
     raise ToolExecutionError(
         f"its question is a {type(wanted).__name__}, not a TextQuestion", tool_name=entry.spec.name
