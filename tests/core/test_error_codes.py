@@ -8,6 +8,7 @@ from lorimer import APIError, ErrorCategory, ExecutorErrorCode
 from lorimer.core.errors import (
     ConfigError,
     GuardRejectError,
+    HookError,
     JournalError,
     LimitError,
     LorimerError,
@@ -159,6 +160,7 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
         "loop": LimitError,
         "journal": JournalError,
         "stage": StageError,
+        "hook": HookError,
     }
     classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}
     classes |= {f"exec.run.{name}": RunCancelled for name in ("cancelled", "shutdown", "waiting")}
