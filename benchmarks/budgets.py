@@ -68,6 +68,11 @@ def _engine(row: int, what: str, ours: str, floors: tuple[Case, ...], most: floa
     return Line(row, what, "us", "us", _ours(ours), floors, most, group="engine")
 
 
+def _decision(rules: str, what: str, figure: str, most: float) -> Line:
+    ours = _ours(f"policy:{rules}")
+    return Line(2, f"decision, {what}", "us", figure, ours, most=most, group="policy")
+
+
 def _growth(what: str, figure: str, ours: Case, floors: tuple[Case, ...]) -> Line:
     return Line(3, what, "x", figure, ours, floors, 1.2, group="growth")
 
@@ -112,6 +117,12 @@ LINES: Final = (
         2, "... 10 rules decide each call, of a tool that writes", "loops:ruled_runs", _TOOLS, 60
     ),
     _engine(2, "... and a hook is asked about each", "loops:hooked_runs", _TOOLS, 60),
+    _decision("few_rules", "10 rules, of a path", "path", 8),
+    _decision("few_rules", "... of a command seen before", "again", 8),
+    _decision("few_rules", "... of a new command", "new", 12),
+    _decision("many_rules", "500 rules, of a path", "path", 50),
+    _decision("many_rules", "... of a command seen before", "again", 50),
+    _decision("many_rules", "... of a new command", "new", 50),
     _growth("last of 1,000 iterations / the tenth", "short_growth", _LONG, _LONG_LOOPS),
     _growth("last of 10,000 iterations / the tenth", "long_growth", _LONG, _LONG_LOOPS),
     _growth("turn 500 of a chat / turn 10", "short_growth", _CHAT, _CHAT_LOOPS),

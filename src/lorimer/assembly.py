@@ -29,6 +29,7 @@ from lorimer.stages.s06_api import model_spec
 if TYPE_CHECKING:
     from lorimer.tools.base import Tool
     from lorimer.tools.hooks import Hook
+    from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
@@ -62,6 +63,10 @@ class PipelineOptions(TypedDict, total=False):
     bypass`; see docs/security.md."""
     approver: Approver
     """Asks a person about the rest; without one it is refused."""
+    author: Person
+    """Who wrote the manifest, where that is not the host; see docs/security.md."""
+    caller: Person
+    """For whom it is run, with whose rights."""
     workspace: str | Path
     """The folder that shipped tools work in, and do not leave."""
     sandbox: SandboxMode
@@ -98,9 +103,11 @@ def toolset_of(
     *,
     network: bool | Iterable[str] = False,
     hidden: Iterable[Path] = (),
+    author: Person | None = None,
+    caller: Person | None = None,
 ) -> Toolset | None:
     """The host's tools and the shipped ones that the manifest names; None: no tools at all.
-    Raises ConfigError."""
+    Raises ConfigError, also for a tool that the manifest's author may not name."""
     if sandbox not in get_args(SandboxMode):
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
@@ -111,6 +118,7 @@ def toolset_of(
     if tools is None and not (named or described or given or late):
         return None
     from lorimer.tools.base import Tool
+    from lorimer.tools.policy.people import Parties, check_author
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
@@ -136,6 +144,7 @@ def toolset_of(
         shipped += _built_in([SEARCH])
     if shipped:
         registry = registry.copy()  # the host's own stays as it is
+        check_author(shipped, author)
         for tool in shipped:
             registry.register(tool, granted=False)
     if described:
@@ -149,6 +158,8 @@ def toolset_of(
         sandbox=sandbox,
         network=network,
         hidden=hidden,
+        agent=manifest.metadata.name,
+        parties=Parties(author, caller),
         deferred=_deferred(late, registry),
     )
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from lorimer.journal.replay import Replayed
     from lorimer.tools.hooks import Hook
     from lorimer.tools.hooks.hook import Function
+    from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
 
 T = TypeVar("T")
@@ -80,6 +81,8 @@ class Pipeline(Compiled):
         sandbox: SandboxMode = "auto",
         network: bool | Iterable[str] = False,
         hooks: Iterable[Hook] = (),
+        author: Person | None = None,
+        caller: Person | None = None,
         bindings: Mapping[str, object] | None = None,
         session_id: str = "",
         owner: str = "",
@@ -108,6 +111,8 @@ class Pipeline(Compiled):
             sandbox,
             network=network,
             hidden=getattr(self.journal, "files", ()),  # of a store in a file
+            author=author,
+            caller=caller,
         )
         live = Bindings(models=self._models, tools=toolset, named=dict(bindings or {}))
         super().__init__(manifest, (catalogue or shipped_catalogue()).copy(), live)

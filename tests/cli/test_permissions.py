@@ -202,3 +202,63 @@ def test_a_manifest_can_only_tighten(own_place: Path) -> None:
     with FakeLLMServer(by_turn(*writes, DONE)) as server:
         ran(server, "--manifest", str(made), "--allow", "Write")
     assert sorted(path.name for path in own_place.glob("*.txt")) == ["b.txt"]
+
+
+def test_rules_of_another_program_are_printed_as_ours(own_place: Path) -> None:
+    (own_place / "settings.json").write_text(
+        '{"permissions": {"allow": ["Bash(git log:*)", "Bash(echo $X)"], "deny": ["Read(.env)"]},'
+        ' "hooks": {"PreToolUse": [{"hooks": [{"type": "command", "command": "x"}]}]}}'
+    )
+    result = invoke("permissions", "import", "settings.json")
+    assert result.exit_code == 0
+    assert "note: hooks: not carried" in result.stderr
+    assert "note: allow Bash(echo $X): not carried" in result.stderr
+    user_rules(result.stdout)
+    assert explained("Bash(git log -3)")["decision"] == "allow"
+    assert explained("Read(a/.env)")["decision"] == "deny"
+    (own_place / "rules.yaml").write_text("deny:\n- {tool: Bash, pattern: 'rm *'}\n")
+    result = invoke("permissions", "import", "rules.yaml")
+    assert '"Bash(rm **)"' in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.json", "{", "a.json: not valid JSON"),
+        ("a.json", "{}", "neither permissions nor a list"),
+        ("a.json", '{"allow": ["Ba sh"]}', "a.json: allow[0]: 'Ba sh' is not a rule"),
+        ("a.txt", "x", "unknown kind of document"),
+    ],
+)
+def test_what_cannot_be_imported(own_place: Path, name: str, text: str, told: str) -> None:
+    (own_place / name).write_text(text)
+    result = invoke("permissions", "import", name)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_tool_that_is_never_there_says_why() -> None:
+    user_rules('[[rule]]\ndeny = "Write"\nreason = "not here"\n')
+    told = explained("Write(a)")
+    assert (told["visible"], told["hidden_by"]) == (False, "user rule deny Write: not here")
+    result = invoke("permissions", "explain", "Write(a)")
+    assert "The model is not even shown this tool: user rule deny Write: not here" in result.stdout
+
+
+def test_a_rule_that_has_ended_is_not_in_force() -> None:
+    rule = '[[rule]]\nallow = "Write(./a)"\nexpires = {}\nnot_match = ["b"]\n'
+    user_rules(rule.format("2999-01-01"))
+    assert explained("Write(a)")["decision"] == "allow"
+    user_rules(rule.format("2001-01-01"))
+    assert explained("Write(a)")["decision"] == "ask"
+
+
+def test_a_rule_for_a_tool_that_is_nearly_there_is_noted() -> None:
+    user_rules('deny = ["Wrte(./a)", "@net", "mcp:hub", "Deploy"]\n')
+    result = invoke("permissions", "test")
+    assert (result.exit_code, result.stdout) == (0, "4 rules; every example is kept\n")
+    (note,) = result.stderr.splitlines()
+    assert note.startswith(
+        "note: user rule deny Wrte(./a): no shipped tool is called so; did you mean 'Write'"
+    )

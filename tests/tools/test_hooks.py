@@ -202,6 +202,61 @@ def test_where_nobody_is_there_what_is_to_be_asked_is_refused() -> None:
         assert echo.calls == 0
 
 
+class Saves(Act):
+    """Names the path that it touches."""
+
+    input_schema = {"type": "object", "properties": {"path": {"type": "string"}}}  # noqa: RUF012
+    effects = frozenset({"write"})
+    paths = frozenset({"path"})
+
+    def __init__(self) -> None:
+        super().__init__(lambda i, c: ToolResult("done"))
+
+
+@pytest.mark.parametrize("leads", [False, True], ids=["as it was", "elsewhere"])
+def test_what_a_guard_has_a_person_asked_about_is_approved_as_it_is(
+    tmp_path: Path, leads: bool
+) -> None:
+    (tmp_path / "out").mkdir()
+
+    class Slow(Person):
+        async def approve(self, tool: str, summary: str, reason: str) -> bool:
+            if leads:
+                (tmp_path / "out").rmdir()
+                (tmp_path / "out").symlink_to("/etc")
+            return await super().approve(tool, summary, reason)
+
+    async def main() -> None:
+        tool, bench = Saves(), await Bench.make()
+        guards = hooks(on(PRE, lambda told: Answer("ask")))
+        made = toolset(
+            tool, granted=True, approver=Slow(agrees=True), hooks=guards, working_dir=tmp_path
+        )
+        block = await bench.call(made, "act", {"path": "out/a"})
+        assert (block.is_error, tool.calls) == (leads, not leads)
+        asked = [data for kind, data in bench.facts if kind == "effect.intent"]
+        assert [data.get("touches") for data in asked] == [[f"path {tmp_path}/out/a"]]
+        reasons = [data["reason"] for kind, data in bench.facts if kind == "decision"]
+        assert reasons == ["policy.changed"] * leads
+
+    run(main)
+
+
+@pytest.mark.parametrize("seconds", [1, 20])
+def test_a_rule_that_ends_while_a_guard_is_asked_allows_nothing(seconds: float) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def thinks(told: dict[str, Any]) -> None:
+            await world.sleep(seconds)
+
+        echo, bench = Echo(), await Bench.make(world=world)
+        rules = [Rule.parse("act", expires=world.time() + 10)]
+        made = toolset(echo, granted=False, rules=rules, hooks=hooks(on(PRE, thinks)))
+        block = await bench.call(made, "act", {"x": "a"})
+        assert (block.is_error, echo.calls) == (seconds > 10, seconds < 10)
+
+    simulate(main)
+
+
 def test_a_guard_grants_nothing() -> None:
     said = on(PRE, lambda told: Answer(reason="by all means"))
     content, _, echo = once(said, granted=False, mode="dontAsk")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorimer.core.cancel import Reason
-from lorimer.core.errors import ConfigError
+from lorimer.core.cancel import Reason, Stopped
+from lorimer.core.errors import ConfigError, JournalError
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolResultBlock, ToolUse
-from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolResult
+from lorimer.testing import SimulatedWorld, simulate
+from lorimer.tools import AskLater, Rule, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.policy.modes import Action, Mode
 from tests.tools.support import Bench, going_on, run, toolset
 
@@ -511,3 +512,195 @@ def test_commands_run_unasked_only_where_a_sandbox_is_sure_to_hold_them(
         working_dir="/project",
     )
     assert bool(tool.ran) is runs
+
+
+# --- an approval is for one call -----------------------------------------------------------------
+
+
+class Answers(Person):
+    """Says yes, after something has happened meanwhile."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__(True)
+        self.meanwhile = meanwhile
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        self.meanwhile()
+        return await super().approve(tool, summary, reason)
+
+
+def test_what_leads_elsewhere_by_now_was_not_approved(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / ".git").mkdir()
+
+    def swap() -> None:
+        (tmp_path / "out").rmdir()
+        (tmp_path / "out").symlink_to(tmp_path / ".git")
+
+    tool = Save()
+    block, facts = attempt(
+        tool,
+        {"file_path": "out/config"},
+        granted=False,
+        approver=Answers(swap),
+        working_dir=tmp_path,
+    )
+    assert (block.is_error, tool.ran) == (True, [])
+    assert "has changed since it was asked about" in str(block.content)
+    assert facts[0][1]["touches"] == [f"path {tmp_path}/out/config"]
+    assert (facts[2][0], facts[2][1]["reason"]) == ("decision", "policy.changed")
+
+
+def test_nor_when_the_run_is_resumed(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+
+    async def main() -> None:
+        tool = Save()
+        bench = await Bench.make()
+        tools = toolset(tool, granted=False, approver=Person(True), working_dir=tmp_path)
+        await bench.call(tools, "Save", {"file_path": "out/a"})
+        resumed = await bench.again(2)  # question and answer, and then the process died
+        (tmp_path / "out").rmdir()
+        (tmp_path / "out").symlink_to("/etc")
+        block = await resumed.call(tools, "Save", {"file_path": "out/a"})
+        assert block.is_error
+        assert tool.ran == ["out/a"]
+        assert not resumed.context.replaying
+
+    run(main)
+
+
+class Line(Shell):
+    """A shell that says so: what it opens counts."""
+
+    name = "Line"
+    commands = frozenset({"command"})
+
+
+def test_an_older_answer_lifts_no_rule_about_a_file_that_the_command_opens(
+    tmp_path: Path,
+) -> None:
+    """Not even where nobody is there by now, and so the call would be refused anyway."""
+
+    async def main() -> None:
+        tool, line = Line(), {"command": "make > secret"}
+        bench = await Bench.make()
+        first = toolset(tool, granted=False, approver=Person(True), working_dir=tmp_path)
+        assert not (await bench.call(first, "Line", line)).is_error
+        resumed = await bench.again(2)  # question and answer, and then the process died
+        deny = [Rule.parse("Write(./secret)", pattern=True, action=Action.DENY)]
+        options = {"rules": deny, "working_dir": tmp_path, "approver": Person(True)}
+        later = toolset(tool, granted=False, mode="dontAsk", **options)
+        assert (await resumed.call(later, "Line", line)).is_error
+        assert tool.ran == ["make > secret"]
+        assert resumed.facts[-2][1]["reason"] == "policy.rule"
+
+    run(main)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_plan_mode_hides_and_refuses_at_least_what_the_mode_and_plan_do(mode: Mode) -> None:
+    """As the model begins it: of both the stricter, and a refusal that no answer lifts."""
+    found = [toolset(Shell(), Save(), granted=False, mode=each) for each in (mode, Mode.PLAN)]
+    usual, planned = [made.base_policy for made in found]
+    both = usual.planning()
+    for entry in found[0].registry.entries():
+        assert usual.hidden(entry) == ("" if mode is not Mode.PLAN else planned.hidden(entry))
+        assert both.hidden(entry) == (usual.hidden(entry) or planned.hidden(entry))
+        sent = {entry.tool.subject: "a"}
+        actions = [each.decide(entry, sent, tainted=False).action for each in (usual, planned)]
+        said = both.decide(entry, sent, tainted=False)
+        assert said.action is min(actions)
+        assert said.code == "policy.mode"
+
+
+def test_a_rule_that_ends_while_a_person_thinks_is_not_what_they_approved() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        tool = Shell()
+        soon = world.time() + 10
+        rules = [
+            Rule.parse("Shell", action=Action.ASK),
+            Rule.parse("Shell", action=Action.DENY, expires=soon),
+        ]
+        bench = await Bench.make(world=world)
+        person = Person(True)
+        tools = toolset(tool, granted=False, approver=person, rules=rules)
+        assert (await bench.call(tools, "Shell", {"command": "make"})).is_error
+        await world.sleep(20)
+        assert not (await bench.call(tools, "Shell", {"command": "make"}, index=1)).is_error
+        assert len(person.asked) == 1
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("other", [{"command": "rm x"}, {"command": "make", "limit": 1}])
+def test_an_approval_is_of_no_use_to_other_arguments(other: dict[str, JSON]) -> None:
+    async def main() -> None:
+        tool, person = Shell(), Person(True)
+        bench = await Bench.make()
+        tools = toolset(tool, granted=False, approver=person)
+        await bench.call(tools, "Shell", {"command": "make"})
+        resumed = await bench.again(2)
+        with pytest.raises(JournalError, match="not the one that was recorded"):
+            await resumed.call(tools, "Shell", other)
+        assert tool.ran == ["make"]
+
+    run(main)
+
+
+def test_nor_to_another_tool_with_the_same_arguments() -> None:
+    class Other(Shell):
+        name = "Other"
+
+    async def main() -> None:
+        tool, other = Shell(), Other()
+        bench = await Bench.make()
+        tools = toolset(tool, other, granted=False, approver=Person(True))
+        await bench.call(tools, "Shell", {"command": "make"})
+        resumed = await bench.again(2)
+        with pytest.raises(JournalError, match="not the one that was recorded"):
+            await resumed.call(tools, "Other", {"command": "make"})
+        assert other.ran == []
+
+    run(main)
+
+
+def test_nor_to_another_turn_or_run() -> None:
+    async def main() -> None:
+        tool, person = Shell(), Person(True)
+        bench = await Bench.make()
+        tools = toolset(tool, granted=False, approver=person)
+        await bench.call(tools, "Shell", {"command": "make"})
+        person.answer = False
+        bench.context.begin_iteration(1)
+        assert (await bench.call(tools, "Shell", {"command": "make"})).is_error
+        other = await Bench.make()
+        assert (await other.call(tools, "Shell", {"command": "make"})).is_error
+        assert (tool.ran, len(person.asked)) == (["make"], 3)
+
+    run(main)
+
+
+def test_an_answer_from_elsewhere_is_for_its_question_only() -> None:
+    async def main() -> None:
+        tool = Shell()
+        bench = await Bench.make()
+        journal, context = bench.journal, bench.context
+        for question, ran in (("0:0", ["make"]), ("9:9", ["make"])):
+            message: dict[str, JSON] = {
+                "kind": "answer",
+                "run": context.id,
+                "question": question,
+                "approved": True,
+            }
+            await journal.post(context.stream, f"answer {question}", message)
+            with going_on(context):
+                tools = toolset(tool, granted=False, approver=AskLater())
+                index = 0 if question == "0:0" else 1
+                try:
+                    await bench.call(tools, "Shell", {"command": "make"}, index=index)
+                except Stopped:
+                    assert question == "9:9"
+            assert tool.ran == ran
+
+    run(main)

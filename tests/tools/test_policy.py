@@ -12,7 +12,7 @@ from lorimer.core.errors import ConfigError
 from lorimer.tools import Rule, Tool, ToolContext, ToolInput, ToolRegistry, ToolResult
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.effects import Place, call_of
-from lorimer.tools.policy.engine import Decision, Rules, decide, visible
+from lorimer.tools.policy.engine import Decision, Rules, decide, hidden
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.sources import Source
 
@@ -399,7 +399,9 @@ def test_words_of_strangers_take_risky_calls_one_step_further(world: World) -> N
 def test_what_may_never_be_called_is_not_shown(world: World) -> None:
     def shown(rules: Sequence[Rule], mode: Mode = Mode.DEFAULT) -> set[str]:
         ready = Rules(rules, world.place)
-        return {each.spec.name for each in world.registry.entries() if visible(each, ready, mode)}
+        return {
+            each.spec.name for each in world.registry.entries() if not hidden(each, ready, mode)
+        }
 
     everything = {"Read", "Write", "Edit", "Glob", "Grep", "Bash", "Get", "Mail", "Anything"}
     assert shown([]) >= everything

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError
 from lorimer.tools.shell.parse import MAX_CHARS, MAX_COMMANDS, Redirect, parse
-from lorimer.tools.shell.rules import CommandRule, uncovered
+from lorimer.tools.shell.rules import (
+    MAX_REMEMBERED,
+    MAX_REMEMBERED_CHARS,
+    CommandRule,
+    CommandRules,
+    Memory,
+    uncovered,
+)
 
 ALLOWED = [
     CommandRule.parse(text)
@@ -213,3 +220,43 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     read = parse(text)
     CommandRule.parse("rm **").forbids(text, read)
     assert uncovered(read, ALLOWED) or read.commands
+
+
+plain_words = st.text("abz09_./:@+,-=%~{}&|;<>", min_size=1, max_size=4) | st.sampled_from(
+    ["if", "time", "done", "2>&1", "&&", "||", "|", ";", "ls", "rm"]
+)
+
+
+@given(st.lists(plain_words, min_size=1, max_size=8), st.sampled_from([" ", "  ", "\t", "\n"]))
+def test_the_quick_way_to_read_a_line_reads_it_as_the_long_one(words: list[str], gap: str) -> None:
+    line = gap.join(words)
+    assert parse(line) == parse(f"{line} ")  # a blank at the end is never read the quick way
+
+
+def test_a_line_of_many_commands_is_complex_the_quick_way_too() -> None:
+    assert parse(" ; ".join(["ls"] * (MAX_COMMANDS + 1))).complex
+    assert parse("ls " + "x" * MAX_CHARS).complex
+    assert parse("ls | if").complex
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    known: Memory[int] = Memory()
+    for at in range(3 * MAX_REMEMBERED):
+        known[f"ls {at}"] = at
+        assert known[f"ls {at}"] == at
+    assert len(known) <= MAX_REMEMBERED
+    known["ls"] = 1
+    known["x" * (MAX_REMEMBERED_CHARS + 1)] = 1
+    assert len(max(known, key=len)) <= MAX_REMEMBERED_CHARS
+
+
+def test_asked_again_rules_say_the_same() -> None:
+    rules = CommandRules(ALLOWED)
+    for _ in range(2):
+        for text in ("ls -l", "ls -l | rm x", "ls $(x)", "rm x"):
+            read = parse(text)
+            assert rules.uncovered(text, read) == uncovered(read, ALLOWED)
+            assert bool(rules.covering(text, read)) is not bool(uncovered(read, ALLOWED))
+            assert rules.forbidding(text, read) == [
+                rule for rule in ALLOWED if rule.forbids(text, read)
+            ]

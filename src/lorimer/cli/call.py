@@ -1,7 +1,8 @@
 """What of a call to `lorimer run` a later `runs resume` needs to know: kept beside the manifest.
 
 The manifest says all about the agent and nothing about where it was put to work. Nothing that is
-read from here permits anything: rules are kept to be told, and have to be given again.
+read from here permits anything: what was stricter than usual stays so, what allowed more is kept to
+be told, and has to be given again.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from shlex import quote
-from typing import cast
+from typing import Final, cast
 
 from lorimer.cli.text import short_id
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.redaction import of_environment
 from lorimer.models.credentials import redact_url
+
+_STRICT_MODES: Final = ("plan", "dontAsk", "default")
+"""From the strictest on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +36,33 @@ class Call:
     """The name in `--api-key-env`; told, never looked up."""
     models: str = ""
     """Absolute path of the host file that `--models` named."""
+    sandbox: str = ""
+    """What `--sandbox` said; "": nothing."""
+    network: tuple[str, ...] = ()
+    """The hosts that `--network` named."""
+    mode: str = ""
+    """What `--permission-mode` said; "": nothing."""
+
+    @property
+    def loosened(self) -> tuple[str, ...]:
+        """The options that allowed more than a run without them."""
+        words = [f"--allow {quote(rule)}" for rule in self.rules]
+        if self.mode and self.mode not in _STRICT_MODES:
+            words.append(f"--permission-mode {quote(self.mode)}")
+        if self.network:
+            words.append(f"--network {quote(','.join(self.network))}")
+        if self.sandbox == "off":
+            words.append("--sandbox off")
+        return tuple(words)
+
+    @property
+    def strict_mode(self) -> str:
+        """The mode that it was begun with, where that is no looser than the usual one."""
+        return self.mode if self.mode in _STRICT_MODES else ""
 
     def resume_command(self, run_id: str, store_option: str = "") -> str:
         """The command that goes on with that run, with all that has to be given again."""
-        words = [f"--allow {quote(rule)}" for rule in self.rules]
+        words = list(self.loosened)
         if self.key_variable:
             words.append(f"--api-key-env {quote(self.key_variable)}")
         return " ".join([f"lorimer runs resume {short_id(run_id)}{store_option}", *words])
@@ -49,6 +76,9 @@ class Call:
             "rules": rules if redactor is None else redactor.json(rules, deep=True),
             "key_variable": self.key_variable,
             "models": self.models,
+            "sandbox": self.sandbox,
+            "network": list(self.network),
+            "mode": self.mode,
         }
         await journal.put(_name(run_id), canonical(data))
 
@@ -62,18 +92,24 @@ class Call:
             return cls()
         if not isinstance(data, Mapping):
             return cls()
-        rules = data.get("rules")
         return cls(
             _text(data.get("workspace")),
             _text(data.get("base_url")),
-            tuple([str(rule) for rule in rules]) if isinstance(rules, list | tuple) else (),
+            _texts(data.get("rules")),
             _text(data.get("key_variable")),
             _text(data.get("models")),
+            _text(data.get("sandbox")),
+            _texts(data.get("network")),
+            _text(data.get("mode")),
         )
 
 
 def _name(run_id: str) -> str:
     return f"call:{run_id}"
+
+
+def _texts(value: JSON) -> tuple[str, ...]:
+    return tuple([str(each) for each in value]) if isinstance(value, list | tuple) else ()
 
 
 def _text(value: JSON) -> str:

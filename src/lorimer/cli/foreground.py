@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,9 @@ async def begin(
         terms.allow,
         terms.api_key_env or "",
         _absolute(terms.models),
+        terms.sandbox or "",
+        terms.network,
+        terms.permission_mode or "",
     )
     story = Story()
     screen = screen_for(story, world, quiet=terms.output.quiet)
@@ -94,7 +98,8 @@ def assemble(
     found = standing(workspace)
     for note in found.notes:
         screen.line([("note: ", "yellow"), (note, "")])
-    mode = mode_of(terms.permission_mode, found, attended=approver is not None)
+    attended = approver is not None
+    mode = mode_of(terms.permission_mode, found, attended=attended, at_most=terms.at_most)
     return Pipeline(
         manifest,
         models=models,
@@ -104,7 +109,7 @@ def assemble(
         permission_mode=mode.value,
         approver=approver,
         workspace=workspace,
-        sandbox=terms.sandbox,
+        sandbox=terms.sandbox or "auto",
         network=terms.network,
         hooks=found.hooks,
         owner=own_name(),
@@ -123,6 +128,13 @@ async def sandbox_works(terms: Terms, world: RealWorld) -> None:
             code=error.code.value,
             hint="Install bubblewrap and see `lorimer doctor`, or accept less: --sandbox auto",
         ) from None
+
+
+def as_strict(terms: Terms, call: Call) -> Terms:
+    """The terms of a run that goes on where another began, `call`: what nobody says now is as
+    strict as it was then."""
+    sandbox = terms.sandbox or ("require" if call.sandbox == "require" else None)
+    return replace(terms, sandbox=sandbox, at_most=call.strict_mode or None)
 
 
 def keep_call(pipeline: Pipeline, call: Call, journal: SQLiteJournal) -> None:
@@ -145,7 +157,17 @@ def connected(
     models = agent.connect(manifest, base_url, key_variable, world, known)
     rules = terms.allow or call.rules
     file = _absolute(terms.models) or call.models
-    return models, Call(str(workspace), base_url or "", rules, key_variable or "", file)
+    now = Call(
+        str(workspace),
+        base_url or "",
+        rules,
+        key_variable or "",
+        file,
+        terms.sandbox or call.sandbox,
+        terms.network or call.network,
+        terms.permission_mode or call.mode,
+    )
+    return models, now
 
 
 def _absolute(path: str | None) -> str:
@@ -162,7 +184,6 @@ def approver_for(terms: Terms, screen: Screen) -> Approver | None:
 async def resume(run_id: str, terms: Terms) -> int:
     """Go on with an interrupted run; the exit code."""
     world = RealWorld()
-    await sandbox_works(terms, world)
     option = terms.output.store_option
     async with opened(existing_store(terms.store), world) as journal:
         row = await find(journal, run_id, option)
@@ -177,10 +198,13 @@ async def resume(run_id: str, terms: Terms) -> int:
         if manifest is None:
             raise Fault(f"the manifest of run {row.run_id} is not in this store")
         call = await Call.of(journal, row.run_id)
+        said = bool(terms.allow or terms.network or terms.sandbox or terms.permission_mode)
+        terms = as_strict(terms, call)
+        await sandbox_works(terms, world)
         models, now = connected(manifest, terms, call, world)
         rules = agent.rules_for(terms.allow, manifest)
-        missing = [rule for rule in call.rules if rule not in terms.allow]
-        if missing and not terms.allow and not terms.ask_later and not can_ask():
+        missing = _missing(terms, call)
+        if missing and not said and not terms.ask_later and not can_ask():
             raise _rules_wanted(row.run_id, call, option)
         await take_over(journal, row)
         story = primed(facts)
@@ -235,16 +259,29 @@ def _key_variable(terms: Terms, call: Call) -> str | None:
     return terms.api_key_env
 
 
-def _begun_with(rules: list[str]) -> str:
+def _missing(terms: Terms, call: Call) -> list[str]:
+    """The options by which the run was allowed more when it was begun, and nobody says now."""
+    left = replace(
+        call,
+        rules=tuple([rule for rule in call.rules if rule not in terms.allow]),
+        sandbox="" if terms.sandbox else call.sandbox,
+        network=tuple([host for host in call.network if host not in terms.network]),
+        mode="" if terms.permission_mode else call.mode,
+    )
+    return list(left.loosened)
+
+
+def _begun_with(missing: list[str]) -> str:
     return (
-        f"this run was begun with --allow {', '.join(rules)}; rules are not kept, so you will be "
-        "asked about such calls"
+        f"this run was begun with {' '.join(missing)}; what allows more is not kept, so it goes on "
+        "without, and you will be asked"
     )
 
 
 def _rules_wanted(run_id: str, call: Call, store_option: str) -> Fault:
     return Fault(
-        f"run {short_id(run_id)} was begun with rules; they are not kept, and nobody can be asked",
+        f"run {short_id(run_id)} was begun with options that allow more; they are not kept, and "
+        "nobody can be asked",
         hint=f"Give them again: {call.resume_command(run_id, store_option)} "
         "(or only --allow Read, to let it go on with reading)",
     )

@@ -39,9 +39,12 @@ class Terms:
     """What becomes of calls that no rule is about; None: what the files of rules say."""
     models: str | None = None
     """The host file, where one was named."""
-    sandbox: SandboxMode = "auto"
+    sandbox: SandboxMode | None = None
+    """How programs are held; None: `auto`, or as strictly as the run was begun."""
     network: tuple[str, ...] = ()
     """The hosts that commands may reach."""
+    at_most: str | None = None
+    """The mode that a resumed run was begun with, where nobody says another; none looser is."""
 
 
 class Span(click.ParamType[float]):
@@ -98,10 +101,8 @@ def execution_options(command: F) -> F:
             click.option(
                 "--sandbox",
                 type=OneOf(get_args(SandboxMode)),
-                default="auto",
-                show_default=True,
-                help="How commands are held: at the best level that works here; at level 2"
-                " (bubblewrap) or not at all; or not. See: lorimer doctor.",
+                help="How commands are held: at the best level that works here (the default); at"
+                " level 2 (bubblewrap) or not at all; or not. See: lorimer doctor.",
             ),
             click.option(
                 "--network",

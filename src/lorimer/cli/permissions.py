@@ -44,12 +44,13 @@ def explain(
     """
     from lorimer.cli.policy_files import shipped, standing
     from lorimer.core.hooks import HookEvent
-    from lorimer.core.jsonable import dumps
+    from lorimer.core.jsonable import JSON, dumps
     from lorimer.tools.builtin import CATALOGUE
     from lorimer.tools.permissions import Policy
     from lorimer.tools.policy.engine import told
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
+    from lorimer.world import RealWorld
 
     asked = Rule.parse(call)
     tool = shipped(asked.tool)
@@ -65,15 +66,17 @@ def explain(
     entry = registry.entries()[0]
     rules = [*found.rules, *[Rule.parse(text) for text in allow]]
     policy = Policy(rules, Mode.named(mode), folder, [folder])
-    decision = policy.decide(entry, {tool.subject: asked.input[""]}, tainted=tainted)
+    given: dict[str, JSON] = {tool.subject: asked.input[""]}
+    decision = policy.decide(entry, given, tainted=tainted, now=RealWorld().time())
+    why_hidden = policy.hidden(entry)
     asked_too = [
         hook.name
         for hook in found.hooks
         if hook.event is HookEvent.PRE_TOOL_USE and hook.is_about(asked.tool)
     ]
     if as_json:
-        visible = policy.visible(entry)
-        click.echo(dumps({**decision.to_json(), "visible": visible, "hooks": list(asked_too)}))
+        told_hidden = {"visible": not why_hidden, "hidden_by": why_hidden}
+        click.echo(dumps({**decision.to_json(), **told_hidden, "hooks": list(asked_too)}))
         return
     click.echo(f"{decision.action.name.lower()}: {decision.by}")
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))
@@ -84,8 +87,8 @@ def explain(
         click.echo(f"  rule       {rule.title}")
     for name in asked_too:
         click.echo(f"  hooks      {name}, which is asked and may tighten this")
-    if not policy.visible(entry):
-        click.echo("  The model is not even shown this tool.")
+    if why_hidden:
+        click.echo(f"  hidden     The model is not even shown this tool: {why_hidden}")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
 
@@ -98,10 +101,15 @@ def test(workspace: Path | None) -> None:
     Exit code 2 for a rule that cannot be, or an example that it does not keep.
     """
     from lorimer.cli.policy_files import standing
+    from lorimer.tools.builtin import CATALOGUE
 
     found = standing((workspace or Path.cwd()).resolve())
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
+    for rule in found.rules:
+        near = "" if rule.tool in CATALOGUE else suggest(rule.tool, CATALOGUE)
+        if near:  # it may be a tool of a host or of a server; more likely it is a slip
+            click.echo(f"note: {rule.title}: no shipped tool is called so{near}", err=True)
     hooks = f", {len(found.hooks)} hooks" if found.hooks else ""
     click.echo(f"{len(found.rules)} rules{hooks}; every example is kept")
 
@@ -129,3 +137,31 @@ def trust(workspace: Path | None, yes: bool) -> None:
             raise Fault("nothing was trusted")
     policy_files.trust(path)
     click.echo(f"trusted {path} as it is now")
+
+
+@permissions.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_(file: Path) -> None:
+    """Print the rules of another program's FILE as ours: Claude Code's settings.json, geny's YAML.
+
+    Nothing is installed: look at what it says, and put it where you want it to hold. Notes on what
+    means something else here, or cannot be carried, go to stderr. Nothing becomes looser.
+
+    \b
+    Example:
+      lorimer permissions import .claude/settings.json > .lorimer/permissions.toml
+    """
+    from lorimer.cli import policy_files
+    from lorimer.cli.text import visible
+    from lorimer.core.documents import parse
+    from lorimer.tools.policy.files import read
+    from lorimer.tools.policy.foreign import carried
+    from lorimer.tools.policy.sources import Source
+
+    text = policy_files.text_of(file) or ""
+    found = carried(parse(text, file.suffix.lower(), str(file)), str(file), policy_files.shipped)
+    ours = found.to_toml(str(file))
+    read(ours, str(file), Source.USER, policy_files.shipped)
+    for note in found.notes:
+        click.echo(visible(f"note: {note}"), err=True)
+    click.echo(ours, nl=False)

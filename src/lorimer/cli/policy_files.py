@@ -29,6 +29,11 @@ MANAGED: Final = Path("/etc/lorimer/permissions.toml")
 PROJECT: Final = Path(".lorimer") / "permissions.toml"
 _AS_ROOT: Final = "LORIMER_BYPASS_AS_ROOT"
 _MAX_BYTES: Final = 1_000_000
+_LOOSER: Final = (
+    *(Mode.PLAN, Mode.DONT_ASK, Mode.DEFAULT),
+    *(Mode.ACCEPT_EDITS, Mode.SANDBOXED, Mode.BYPASS),
+)
+"""From the strictest on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ def standing(workspace: Path) -> Standing:
     managed = _said(MANAGED, Source.MANAGED)
     user = _said(user_file(), Source.USER)
     path = workspace / PROJECT
-    text = _text(path)
+    text = text_of(path)
     project, trusted = Said(), True
     if text is not None:
         project = _read(text, path, Source.PROJECT, trusted=True)
@@ -88,11 +93,15 @@ def _left_out(path: Path, project: Said) -> tuple[str, ...]:
     )
 
 
-def mode_of(given: str | None, found: Standing, *, attended: bool) -> Mode:
+def mode_of(
+    given: str | None, found: Standing, *, attended: bool, at_most: str | None = None
+) -> Mode:
     """The mode of a run: what the command line says, else the files, else `default` where somebody
-    can be asked, and `dontAsk` where not. Raises Fault for a bypass that is not to be."""
+    can be asked, and `dontAsk` where not; and then none looser than `at_most`, one of `plan`,
+    `dontAsk` and `default`. Raises Fault for a bypass that is not to be."""
     if given is None:
-        return found.mode or (Mode.DEFAULT if attended else Mode.DONT_ASK)
+        mode = found.mode or (Mode.DEFAULT if attended else Mode.DONT_ASK)
+        return mode if at_most is None else min(mode, Mode.named(at_most), key=_LOOSER.index)
     mode = Mode.named(given)
     if mode is Mode.BYPASS and found.forbids_bypass:
         raise Fault(f"--permission-mode bypass is forbidden by {MANAGED}")
@@ -114,7 +123,7 @@ def shipped(name: str) -> Tool | None:
 def trust(path: Path) -> str:
     """Trust a project's file, and the programs beside it that its hooks run, as they are now; the
     file's text. Raises Fault when there is none."""
-    text = _text(path)
+    text = text_of(path)
     if text is None:
         raise Fault(f"there is no file {path}", hint=f"Rules of a project stand in {PROJECT}.")
     said = _read(text, path, Source.PROJECT, trusted=True)
@@ -133,7 +142,7 @@ def _trust_file() -> Path:
 
 
 def _trusted() -> dict[str, JSON]:
-    text = _text(_trust_file())
+    text = text_of(_trust_file())
     if text is None:
         return {}
     try:
@@ -150,7 +159,7 @@ def _digest(text: str, said: Said) -> str:
 
 
 def _said(path: Path, source: Source) -> Said:
-    text = _text(path)
+    text = text_of(path)
     return Said() if text is None else _read(text, path, source, trusted=True)
 
 
@@ -160,7 +169,8 @@ def _read(text: str, path: Path, source: Source, *, trusted: bool) -> Said:
     return said
 
 
-def _text(path: Path) -> str | None:
+def text_of(path: Path) -> str | None:
+    """A file's text; None: there is none. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)

@@ -70,7 +70,7 @@ def run(
     workspace: Path | None,
     allow: tuple[str, ...],
     ask_later: bool,
-    sandbox: SandboxMode,
+    sandbox: SandboxMode | None,
     network: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,

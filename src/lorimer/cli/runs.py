@@ -59,7 +59,7 @@ def resume(
     workspace: Path | None,
     allow: tuple[str, ...],
     ask_later: bool,
-    sandbox: SandboxMode,
+    sandbox: SandboxMode | None,
     network: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
@@ -73,8 +73,9 @@ def resume(
     """Go on with an interrupted run. RUN is an id or its beginning.
 
     What its journal holds is not done again: no answer of the model is paid twice, no tool runs
-    twice. The agent, its limits, the workspace and --base-url are those that it was begun with;
-    rules are not kept: give --allow again, or be asked.
+    twice. The agent, its limits, the workspace and --base-url are those that it was begun with,
+    and so are --sandbox and --permission-mode where they were stricter than usual. What allowed
+    more is not kept: give --allow, --network and the like again, or be asked.
     """
     from lorimer.cli.foreground import resume as go_on
 

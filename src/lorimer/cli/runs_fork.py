@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def fork(
     workspace: Path | None,
     allow: tuple[str, ...],
     ask_later: bool,
-    sandbox: SandboxMode,
+    sandbox: SandboxMode | None,
     network: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
@@ -103,18 +104,26 @@ async def _fork(
     from lorimer.world import RealWorld
 
     world = RealWorld()
-    await foreground.sandbox_works(terms, world)
     async with opened(existing_store(terms.store), world) as journal:
         row = await reading.find(journal, name, terms.output.store_option)
         parent = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
+        terms = foreground.as_strict(terms, call)
+        await foreground.sandbox_works(terms, world)
         described = agent.load(manifest) if manifest is not None else _manifest(parent)
         if model is not None:
             agent.choose(described, model, None, host.read(terms.models or call.models))
         if not _same_provider(parent, described, host.read(terms.models or call.models)):
             # its address was another provider's
-            call = Call(workspace=call.workspace, models=call.models)
+            call = replace(call, base_url="", key_variable="")
         models, now = foreground.connected(described, terms, call, world)
+        now = replace(
+            now,
+            rules=terms.allow,
+            sandbox=terms.sandbox or "",
+            network=terms.network,
+            mode=terms.permission_mode or terms.at_most or "",
+        )
         given = parent.facts[0].data.get("limits")
         limits = Limits.from_json(given) if isinstance(given, Mapping) else described.limits
         story = Story()

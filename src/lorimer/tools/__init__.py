@@ -14,6 +14,7 @@ from lorimer.tools.base import (
 )
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.decorator import FunctionTool, tool
+from lorimer.tools.policy.people import Person
 from lorimer.tools.policy.rules import Rule
 from lorimer.tools.registry import ToolRegistry
 from lorimer.tools.toolset import Toolset
@@ -24,6 +25,7 @@ __all__ = [
     "AskLater",
     "FunctionTool",
     "NotDone",
+    "Person",
     "Rule",
     "TextQuestion",
     "Tool",

@@ -4,7 +4,7 @@ answers from elsewhere (`core/mail.py`). Who needs no asking is said by `permiss
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
@@ -53,13 +53,19 @@ class AskLater:
 
 
 async def ask(
-    approver: Approver, entry: Entry, input: ToolInput, key: str, reason: str, run: RunContext
+    approver: Approver,
+    entry: Entry,
+    input: ToolInput,
+    key: str,
+    reason: str,
+    touches: Sequence[str],
+    run: RunContext,
 ) -> str:
-    """May this call run? `reason` is why a person is asked. "" when they agreed, else why not.
-    Journals the question (`effect.intent`) and the answer (`effect`), both under the key
-    `approval:<key>`: nobody is asked twice."""
-    name = f"{run.iteration}:{key}"
-    answer = await _put(approver.approve, entry, input, reason, ("approval", key, name), run)
+    """May this call run? `reason` is why a person is asked, `touches` what the call would touch. ""
+    when they agreed, else why not. Journals the question (`effect.intent`) and the answer
+    (`effect`), both under the key `approval:<key>`: nobody is asked twice."""
+    what = ("approval", key, f"{run.iteration}:{key}")
+    answer = await _put(approver.approve, entry, input, reason, what, run, touches)
     if answer.get("approved") is True:
         return ""
     return str(answer.get("why") or "the person who was asked said no")
@@ -94,6 +100,7 @@ async def _put(
     reason: str,
     what: tuple[str, str, str],
     run: RunContext,
+    touches: Sequence[str] = (),
 ) -> Mapping[str, JSON]:
     """Put a question: `what` is the kind and the key of its effect, and the name that an answer
     from elsewhere gives it."""
@@ -102,7 +109,7 @@ async def _put(
     async def asked() -> _Answer:
         return await _asked(approve, question)
 
-    return await _answered(asked, entry, input, question, what, run)
+    return await _answered(asked, entry, input, question, what, run, touches=touches)
 
 
 async def ask_text(
@@ -159,9 +166,14 @@ async def _answered(
     what: tuple[str, str, str],
     run: RunContext,
     wanted: TextQuestion | None = None,
+    *,
+    touches: Sequence[str] = (),
 ) -> _Answer:
     """The recorded answer to a question; else the one that comes now, from `asked` or elsewhere."""
     kind, key, name = what
+    intent: dict[str, JSON] = {"question": question}
+    if touches:
+        intent["touches"] = list(touches)
 
     async def call() -> _Answer:
         mail = mail_of(run)
@@ -175,7 +187,7 @@ async def _answered(
             call,
             request=canonical({"name": entry.spec.name, "input": plain(input)}),
             safety=Safety.IDEMPOTENT,
-            intent={"question": question},
+            intent=intent,
         )
     except Later:
         run.drain(run.bounds.limits.cleanup_s, Reason.WAITING)  # others may be at work beside it

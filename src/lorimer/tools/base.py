@@ -141,6 +141,12 @@ class Tool(ABC):
     """It does nothing but start programs, held as `ToolContext.sandbox` says."""
     urls: frozenset[str] = frozenset()
     """Arguments that are URLs: rules are about their hosts."""
+    author_requires: str = ""
+    """The role that whoever puts it into an agent has to have; "": none."""
+    callers: frozenset[str] = frozenset()
+    """Roles of which whoever runs the agent has to have one; empty: anybody runs it."""
+    share_safe: bool = False
+    """It may stay in an agent that somebody else runs than wrote it."""
     untrusted: bool = False
     """Its results are words of strangers (a web page). Once one came in, calls that could carry
     out what they say take one step more: `lorimer.tools.policy.engine`."""

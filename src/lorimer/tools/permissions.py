@@ -12,13 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
-from lorimer.tools.policy.effects import Place, call_of
-from lorimer.tools.policy.engine import HOOK, NOBODY, Decision, Rules, decide, visible
+from lorimer.tools.policy.effects import Call, Place
+from lorimer.tools.policy.engine import (
+    CHANGED,
+    HOOK,
+    NOBODY,
+    Decision,
+    Rules,
+    decide,
+    hidden,
+    strictness,
+)
 from lorimer.tools.policy.modes import Action, Mode
+from lorimer.tools.policy.people import Parties
 from lorimer.tools.policy.rules import Rule, bind, text_of_argument
 from lorimer.tools.registry import Entry
 
@@ -58,14 +69,18 @@ class Policy:
         roots: Sequence[Path] = (),
         *,
         isolated: bool = False,
+        agent: str = "",
+        parties: Parties = Parties(),  # noqa: B008 - it is immutable
     ) -> None:
-        self.rules = Rules(rules, Place.of(working_dir, roots))
+        held = [rule for rule in rules if rule.when.concerns(agent, parties.caller)]
+        self.rules = Rules(held, Place.of(working_dir, roots))
+        self.parties = parties
         self.mode = mode
         self.isolated = isolated
+        self._hidden: dict[str, tuple[Entry, str]] = {}
         self.plans = False
         """Plan mode is on besides: the stricter of the two modes decides."""
         self._folder = ""
-        self._visible: dict[str, tuple[Entry, bool]] = {}
         self._rooted = bool(roots)
         """Opened roots hold what tools read: they say more plainly why a path is refused."""
 
@@ -73,7 +88,7 @@ class Policy:
         """The same, and nothing that the mode `plan` forbids."""
         other = copy(self)
         other.plans = True
-        other._visible = {}
+        other._hidden = {}
         return other
 
     def check(self, entries: Iterable[Entry]) -> None:
@@ -82,16 +97,19 @@ class Policy:
             for rule in self.rules.about(entry):
                 bind(rule, entry, self.rules.place)
 
+    def hidden(self, entry: Entry) -> str:
+        """Why the model is not shown this tool, and may not call it; "": it may."""
+        known = self._hidden.get(entry.spec.name)
+        if known is None or known[0] is not entry:  # asked with every call
+            why = self.parties.withheld(entry.tool) or hidden(entry, self.rules, self.mode)
+            if self.plans:
+                why = why or hidden(entry, self.rules, Mode.PLAN)
+            known = self._hidden[entry.spec.name] = (entry, why)
+        return known[1]
+
     def visible(self, entry: Entry) -> bool:
         """The model is shown this tool, and may call it."""
-        known = self._visible.get(entry.spec.name)
-        if known is None or known[0] is not entry:  # asked with every call
-            seen = visible(entry, self.rules, self.mode)
-            if self.plans:
-                seen = seen and visible(entry, self.rules, Mode.PLAN)
-            known = (entry, seen)
-            self._visible[entry.spec.name] = known
-        return known[1]
+        return not self.hidden(entry)
 
     def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
         """No rule tightens the tool, and either the caller put it here, or it only reads what is
@@ -114,18 +132,23 @@ class Policy:
                 return False
         return True
 
-    def decide(self, entry: Entry, input: ToolInput, *, tainted: bool) -> Decision:
+    def decide(
+        self, entry: Entry, input: ToolInput, *, tainted: bool, now: float | None = None
+    ) -> Decision:
         """See `policy.engine.decide`."""
-        call = call_of(entry, input, self.rules.place)
+        call = self.rules.call(entry, input)
         call = replace(call, folder=self._folder) if self._folder else call
-        said = decide(call, self.rules, self.mode, tainted=tainted, isolated=self.isolated)
+        said = self._said(call, self.mode, tainted, now)
         if not self.plans:
             return said
-        planned = decide(call, self.rules, Mode.PLAN, tainted=tainted, isolated=self.isolated)
-        if planned.action >= said.action:
+        planned = self._said(call, Mode.PLAN, tainted, now)
+        if strictness(planned) >= strictness(said):
             return said
         why = f"{planned.why or 'plan mode is on'}; ExitPlanMode ends it"
         return replace(planned, why=why)
+
+    def _said(self, call: Call, mode: Mode, tainted: bool, now: float | None) -> Decision:
+        return decide(call, self.rules, mode, tainted=tainted, isolated=self.isolated, now=now)
 
     def within(self, folder: str) -> Policy:
         """The same for calls whose commands begin in a folder beneath the workspace; their other
@@ -145,6 +168,11 @@ class Policy:
         return f"{name}({text})" if len(text) <= _MAX_SUGGESTION else name
 
 
+def decided(policy: Policy, entry: Entry, input: ToolInput, run: RunContext) -> Decision:
+    """What a policy says of a call at this moment of a run."""
+    return policy.decide(entry, input, tainted=bool(run.strangers), now=run.world.time())
+
+
 async def permit(
     entry: Entry,
     input: ToolInput,
@@ -157,15 +185,17 @@ async def permit(
     wanted: str = "",
 ) -> Verdict:
     """Decide one call that needs a decision. A person's answer is recorded (effect `approval`), so
-    that a resumed run does not ask again; what is denied now is not lifted by an older answer.
+    that a resumed run does not ask again; what is denied now is not lifted by an older answer, and
+    what touches something else now was not approved.
 
-    `decision` is the policy's, where it was asked already. `wanted`: why a person is to be asked
+    `decision` is the policy's, where it was asked just now. `wanted`: why a person is to be asked
     whatever it allows; in the mode `dontAsk` that is a refusal, as anywhere."""
     if decision is None:
-        decision = policy.decide(entry, input, tainted=bool(run.strangers))
+        decision = decided(policy, entry, input, run)
     if wanted and decision.action is Action.ALLOW:
         action = Action.DENY if policy.mode is Mode.DONT_ASK else Action.ASK
-        decision = Decision(action, NOBODY if action is Action.DENY else HOOK, (), policy.mode)
+        code = NOBODY if action is Action.DENY else HOOK
+        decision = replace(decision, action=action, code=code, rules=(), why="")
     nobody = decision.code == NOBODY
     if decision.action is Action.DENY and not nobody:
         return Verdict(False, decision.by, "", decision.code)
@@ -174,15 +204,22 @@ async def permit(
         return PLAIN_ALLOW if entry.granted else Verdict(True, decision.by)
     own = entry.tool.approval
     remedy = "" if wanted or own else policy.suggestion(entry, input)
-    asked = run.recorded("effect.intent", f"approval:{key}") is not None
-    if (approver is None or nobody) and not asked:
+    before = run.recorded("effect.intent", f"approval:{key}")
+    if (approver is None or nobody) and before is None:
         why = wanted or (decision.rules[0].title if decision.rules else "")
         by = f"{why}, and nobody is there to ask" if why else _NO_PERSON if own else UNCOVERED
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
-    said_no = await ask(who, entry, input, key, _why(entry, decision, wanted), run)
+    touches: JSON = decision.touches if before is None else before.data.get("touches")
+    reason = _why(entry, decision, wanted)
+    said_no = await ask(who, entry, input, key, reason, decision.touches, run)
     if said_no:
         return Verdict(False, said_no, remedy, BY_PERSON)
+    by_now = decided(policy, entry, input, run)
+    if by_now.action is Action.DENY and by_now.code != NOBODY:
+        return Verdict(False, by_now.by, "", by_now.code)
+    if isinstance(touches, list | tuple) and list(touches) != by_now.touches:
+        return Verdict(False, "what it touches has changed since it was asked about", "", CHANGED)
     return Verdict(True, "approved")
 
 

@@ -12,6 +12,7 @@ from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolSpec
 from lorimer.tools.base import EFFECTS, Check, Tool, declared
+from lorimer.tools.policy.effects import Kind, kinds_without_paths
 from lorimer.tools.schema import plain_schema
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -30,6 +31,8 @@ class Entry:
     intent: dict[str, JSON]
     """What its intents say besides the call."""
     effects: frozenset[str]
+    kinds: frozenset[Kind]
+    """Its effects as the policy counts them, where a call names no path."""
     timeout_s: float | None
     max_result_chars: int | None
     concurrency_safe: bool
@@ -142,6 +145,7 @@ def _entry(tool: Tool, granted: bool) -> Entry:
         safety=safety,
         intent=intent,
         effects=effects,
+        kinds=kinds_without_paths(effects, commands=bool(tool.commands or tool.confined)),
         timeout_s=tool.timeout_s,
         max_result_chars=tool.max_result_chars,
         concurrency_safe=bool(tool.concurrency_safe),

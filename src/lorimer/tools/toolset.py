@@ -14,6 +14,7 @@ from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
 from lorimer.tools.permissions import Policy
 from lorimer.tools.policy.modes import Mode
+from lorimer.tools.policy.people import Parties
 from lorimer.tools.policy.rules import Rule
 from lorimer.tools.registry import Entry, ToolRegistry
 from lorimer.tools.results import Spill
@@ -55,6 +56,8 @@ class Toolset:
     no network but the hosts listed in `network` (`lorimer.world.hosts`; True: all public ones).
     `sandbox` says how strictly; see `SandboxMode`. `hooks` are asked about calls, before and after.
 
+    `agent` and `parties` are whom rules with `when` are about, and for whom tools are there at all.
+
     The model is not shown the tools that `deferred` names until a ToolSearch has found them.
     """
 
@@ -72,6 +75,8 @@ class Toolset:
         network: bool | Iterable[str] = False,
         hidden: Iterable[Path] = (),
         hooks: Hooks | None = None,
+        agent: str = "",
+        parties: Parties = Parties(),  # noqa: B008 - it is immutable
         deferred: Iterable[str] = (),
     ) -> None:
         self.registry = registry
@@ -88,10 +93,12 @@ class Toolset:
         held = self.sandbox is not None and self.sandbox.at_least == "L2"  # else nothing starts
         self.base_policy = Policy(
             [Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules],
-            Mode.named(mode) if isinstance(mode, str) else mode,
+            Mode.named(mode),
             self.working_dir,
             files.roots if files is not None else (),
             isolated=held and self.sandbox is not None and not self.sandbox.hosts,
+            agent=agent,
+            parties=parties,
         )
         """What the host has set; what decides in a run is `policy_in`."""
         self.base_policy.check(registry.entries())

@@ -23,7 +23,7 @@ from lorimer.core.messages import ToolUse
 from lorimer.core.record import record
 from lorimer.tools.admission import accepted, permitted, refused
 from lorimer.tools.base import ToolInput
-from lorimer.tools.permissions import PLAIN_ALLOW, Verdict
+from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, decided
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
@@ -58,7 +58,7 @@ async def screen(
     free = policy.needs_no_decision(entry, arguments)
     decision = None
     if not free:
-        decision = policy.decide(entry, arguments, tainted=bool(run.strangers))
+        decision = decided(policy, entry, arguments, run)
     answer = NOTHING
     denied = decision is not None and decision.action is Action.DENY
     if not denied or is_recorded(_BEFORE, key, run):
@@ -80,6 +80,8 @@ async def screen(
             arguments = changed(tools, use, answer, run)
             free = policy.needs_no_decision(entry, arguments)
             decision = None
+        if tools.hooks is not None and tools.hooks.guards(_BEFORE, name):
+            decision = None  # guards take their time: what holds by now decides
     verdict = PLAIN_ALLOW
     if not free or answer.decision or (run.replaying and run.recorded("decision", key)):
         verdict = await permitted(tools, entry, arguments, key, run, decision, _wants(answer))

@@ -4,9 +4,9 @@ each in the one form that rules are compared with."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from enum import Enum
+from enum import StrEnum
 from os.path import normpath
 from stat import S_ISLNK
 from types import MappingProxyType
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lorimer.tools.registry import Entry
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """An effect, and where it goes. The value is how people are told."""
 
     READ = "read"
@@ -93,8 +93,14 @@ class Place:
 
     def holds(self, path: str) -> bool:
         """This absolute path is one of the roots or beneath one."""
-        path = self.canonical(path)
-        return any(path == root or path.startswith(f"{root}/") for root in self.roots)
+        return self.beneath(self.canonical(path))
+
+    def beneath(self, path: str) -> bool:
+        """The same of a path that is canonical."""
+        for root in self.roots:
+            if path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+                return True
+        return False
 
 
 @record
@@ -143,34 +149,45 @@ class Call:
     """Where its commands begin, beneath the workspace."""
 
 
-def call_of(entry: Entry, input: ToolInput, place: Place) -> Call:
+def call_of(
+    entry: Entry, input: ToolInput, place: Place, read: Callable[[str], Parsed] = parse
+) -> Call:
     """Bring a call's arguments into the form that rules are compared with. Looks where links
-    lead, and touches nothing."""
+    lead, and touches nothing. `read` reads command lines; it is `parse`, or remembers what that
+    said."""
     tool = entry.tool
-    if not (tool.paths or tool.urls or tool.commands):  # most tools of hosts
-        return Call(entry, input, kinds_of(entry.effects, (), place))
-    resources: list[Resource] = []
+    paths: list[PathUse] = []
     for name in tool.paths:
-        resources.extend(path_use(name, text, place) for text in _texts(input.get(name)) if text)
+        paths += [path_use(name, text, place) for text in _texts(input.get(name)) if text]
+    resources: list[Resource] = [*paths]
     for name in tool.urls:
-        resources.extend(host_use(name, text) for text in _texts(input.get(name)))
+        resources += [host_use(name, text) for text in _texts(input.get(name))]
     for name in tool.commands:
         for text in _texts(input.get(name)):
             text = clean(text)
-            resources.append(CommandUse(name, text, parse(text)))
-    paths = [resource for resource in resources if isinstance(resource, PathUse)]
-    kinds = kinds_of(entry.effects, paths, place)
-    # it may do anything, but what it *is* is the start of programs
-    if tool.commands or tool.confined:
-        kinds -= {Kind.POLICY}
+            resources.append(CommandUse(name, text, read(text)))
+    kinds = entry.kinds
+    if tool.paths:
+        kinds = kinds_of(entry.effects, paths, place)
+        if tool.commands or tool.confined:
+            kinds -= {Kind.POLICY}
     return Call(entry, input, kinds, tuple(resources))
+
+
+def kinds_without_paths(effects: Iterable[str], *, commands: bool) -> frozenset[Kind]:
+    """The effects of a call that names no path. One that starts programs may do anything, but what
+    it *is* is the start of programs: it needs no permission to change what is permitted."""
+    kinds = kinds_of(effects, (), Place())
+    return kinds - {Kind.POLICY} if commands else kinds
 
 
 def kinds_of(effects: Iterable[str], paths: Sequence[PathUse], place: Place) -> frozenset[Kind]:
     """The effects of a call, told apart by where they go. A write without a path may go
     anywhere."""
     kinds: set[Kind] = set()
-    inside = all(_inside(path, place) for path in paths)
+    inside = True
+    for path in paths:
+        inside = inside and _inside(path, place)
     for effect in effects:
         if effect == "read":
             kinds.add(Kind.READ if inside else Kind.READ_OUTSIDE)
@@ -245,14 +262,20 @@ def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[st
 
 
 def _inside(path: PathUse, place: Place) -> bool:
-    return bool(path.forms) and all(place.holds(form) for form in path.forms)
+    for form in path.forms:
+        if not place.beneath(form):
+            return False
+    return bool(path.forms)
 
 
 def _protected(path: PathUse, place: Place) -> bool:
     for form in path.forms:
-        beneath = next((root for root in place.roots if form.startswith(f"{root}/")), "")
-        parts = form[len(beneath) :].lower().split("/")
-        if not PROTECTED.isdisjoint(parts):
+        rest = form
+        for root in place.roots:
+            if form.startswith(f"{root}/"):
+                rest = form[len(root) :]
+                break
+        if not PROTECTED.isdisjoint(rest.lower().split("/")):
             return True
     return False
 

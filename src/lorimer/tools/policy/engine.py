@@ -13,6 +13,7 @@ from typing import Final
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
+from lorimer.tools.base import ToolInput
 from lorimer.tools.policy.effects import (
     EFFECT_OF,
     Call,
@@ -22,14 +23,18 @@ from lorimer.tools.policy.effects import (
     PathUse,
     Place,
     Resource,
+    call_of,
     kinds_of,
     redirected,
 )
 from lorimer.tools.policy.index import Side
-from lorimer.tools.policy.modes import TABLE, Action, Mode, forbids
+from lorimer.tools.policy.modes import FORBIDDEN, TABLE, Action, Mode
+from lorimer.tools.policy.names import names
 from lorimer.tools.policy.rules import Bound, Rule, bind
 from lorimer.tools.policy.sources import SOURCES, Source
 from lorimer.tools.registry import Entry, ToolRegistry
+from lorimer.tools.shell.parse import Parsed, parse
+from lorimer.tools.shell.rules import Memory
 
 GRANTED: Final = "policy.granted"
 """The host registered the tool itself."""
@@ -44,9 +49,12 @@ NOBODY: Final = "policy.nobody"
 UNDECIDED: Final = "policy.undecided"
 HOOK: Final = "policy.hook"
 """A hook wants a person to be asked about what would be allowed."""
+CHANGED: Final = "policy.changed"
+"""It was approved, and by the time it is to run it would touch something else."""
 
 _RISKY: Final = frozenset({Kind.SEND, Kind.EXEC, Kind.SECRET, Kind.POLICY})
 """What text of strangers must not set off."""
+_NAMED_ONLY: Final = frozenset({Kind.PROTECTED})
 
 
 @record
@@ -76,6 +84,11 @@ class Decision:
         """Of its rules, each once."""
         return tuple(dict.fromkeys([rule.source for rule in self.rules]))
 
+    @property
+    def touches(self) -> list[str]:
+        """What the call would touch, in words: links followed to where they lead."""
+        return [told(resource) for resource in self.resources]
+
     def to_json(self) -> dict[str, JSON]:
         """For `lorimer permissions explain`."""
         return {
@@ -85,7 +98,7 @@ class Decision:
             "sources": [source.value for source in self.sources],
             "mode": self.mode.value,
             "effects": sorted([kind.value for kind in self.kinds]),
-            "resources": [told(resource) for resource in self.resources],
+            "resources": list(self.touches),
             "why": self.why,
         }
 
@@ -130,8 +143,42 @@ class Rules:
         self._about: dict[str, list[Rule]] = {}
         for rule in self.all:
             self._about.setdefault(rule.tool, []).append(rule)
+        self._wide = [rule for rule in self.all if rule.wide]
+        self._passing = [rule for rule in self.all if not rule.lasting]
+        self._narrowed: dict[tuple[bool, ...], Rules] = {}
         self._tools: dict[str, ToolRules] = {}
         self._files: dict[str, Entry] = {}
+        self._read: Memory[Parsed] = Memory()
+
+    def call(self, entry: Entry, input: ToolInput) -> Call:
+        """`call_of` at this place."""
+        return call_of(entry, input, self.place, self._parsed)
+
+    def _parsed(self, text: str) -> Parsed:
+        known = self._read.get(text)
+        if known is None:
+            known = self._read[text] = parse(text)
+        return known
+
+    def in_force(self, mode: Mode, now: float | None) -> Rules:
+        """Those that hold in a mode, at a time. Raises ValueError where one has an end and nobody
+        says what time it is."""
+        if not self._passing:
+            return self
+        held: list[bool] = []
+        for rule in self._passing:
+            if rule.expires is not None and now is None:
+                raise ValueError("a rule has an end, and the time was not given")
+            ended = rule.expires is not None and now is not None and now >= rule.expires
+            held.append(not ended and (not rule.when.modes or mode in rule.when.modes))
+        key = tuple(held)  # as many as there are modes, times ends: each comes once
+        known = self._narrowed.get(key)
+        if known is None:
+            gone = {id(rule) for rule, holds in zip(self._passing, key, strict=True) if not holds}
+            known = Rules([rule for rule in self.all if id(rule) not in gone], self.place)
+            known._passing = []  # they hold as long as these are asked
+            self._narrowed[key] = known
+        return known
 
     def of(self, entry: Entry) -> ToolRules:
         """Those about one tool, made ready once. A rule that cannot be about it denies it: nobody
@@ -142,8 +189,14 @@ class Rules:
         return known
 
     def about(self, entry: Entry) -> list[Rule]:
-        """Those that name a tool, or one of its effects."""
-        found = list(self._about.get(entry.spec.name, ()))
+        """Those that name a tool, one of its effects, or the server that it is of."""
+        name = entry.spec.name
+        found = list(self._about.get(name, ()))
+        found += [
+            rule
+            for rule in self._wide
+            if names(rule.tool, name, surely=rule.action is Action.ALLOW)
+        ]
         for effect in sorted(entry.effects):
             found.extend(self._about.get(f"@{effect}", ()))
         return found
@@ -181,54 +234,69 @@ class Rules:
         return self._files[name]
 
 
-def visible(entry: Entry, rules: Rules, mode: Mode) -> bool:
-    """The model is shown this tool: no rule denies all of its calls, and it has no effect that the
-    mode forbids. One that is not is unknown also when it is called by name."""
-    return not rules.of(entry).deny.bare and not any(
-        forbids(mode, Kind(effect)) for effect in entry.effects
-    )
+def hidden(entry: Entry, rules: Rules, mode: Mode) -> str:
+    """Why the model is not shown this tool; "": it is. A rule denies all of its calls for good, or
+    it has an effect that the mode forbids. It is then unknown also when it is called by name."""
+    for rule in rules.of(entry).deny.bare:
+        if rule.expires is None and (not rule.when.modes or mode in rule.when.modes):
+            return rule.title
+    effects = sorted([effect for effect in entry.effects if Kind(effect) in FORBIDDEN[mode]])
+    return _forbidden(mode, effects[0]) if effects else ""
+
+
+def _forbidden(mode: Mode, what: str) -> str:
+    return f"the permission mode {mode.value} forbids {what}"
 
 
 def decide(
-    call: Call, rules: Rules, mode: Mode, *, tainted: bool = False, isolated: bool = False
+    call: Call,
+    rules: Rules,
+    mode: Mode,
+    *,
+    tainted: bool = False,
+    isolated: bool = False,
+    now: float | None = None,
 ) -> Decision:
     """Decide one call.
 
     `tainted`: words of strangers are in the conversation. `isolated`: what a command line starts
-    is held by a sandbox of level 2 without network. The same arguments give the same decision.
+    is held by a sandbox of level 2 without network. `now`: seconds since 1970, for rules that
+    end; where there are such rules and it is None, nothing is allowed. The same arguments give the
+    same decision.
     """
     try:
-        decision = _decide(call, rules, mode, tainted, isolated)
+        decision = _decide(call, rules.in_force(mode, now), mode, tainted, isolated)
     except Exception as error:  # noqa: BLE001 - failing to decide means no
         why = f"it could not be decided: {error}"
-        decision = Decision(Action.DENY, UNDECIDED, (), mode, why=why)
-    return Decision(
-        decision.action,
-        decision.code,
-        decision.rules,
-        mode,
-        call.kinds,
-        call.resources,
-        decision.why,
-    )
+        return _said(call, mode, Action.DENY, UNDECIDED, why=why)
+    if decision.resources is call.resources:
+        return decision
+    return replace(
+        decision, kinds=call.kinds, resources=call.resources
+    )  # what a shell opens did it
+
+
+def _said(
+    call: Call, mode: Mode, action: Action, code: str, rules: tuple[Rule, ...] = (), why: str = ""
+) -> Decision:
+    return Decision(action, code, rules, mode, call.kinds, call.resources, why)
 
 
 def _decide(call: Call, rules: Rules, mode: Mode, tainted: bool, isolated: bool) -> Decision:
     about = rules.of(call.entry)
     denied = about.deny.possible(call)
     if denied:
-        return Decision(Action.DENY, BY_RULE, denied, mode)
-    for kind in call.kinds:
-        if forbids(mode, kind):
-            why = f"the permission mode {mode.value} forbids {kind.value}"
-            return Decision(Action.DENY, BY_MODE, (), mode, why=why)
+        return _said(call, mode, Action.DENY, BY_RULE, denied)
+    if not FORBIDDEN[mode].isdisjoint(call.kinds):
+        what = min(FORBIDDEN[mode] & call.kinds)
+        return _said(call, mode, Action.DENY, BY_MODE, why=_forbidden(mode, what))
     covering = () if call.entry.granted else about.allow.certain(call)
     exact = call.entry.granted or any(rule.exact for rule in covering)
     decision = _unless_asked(call, about, _allowed(call, about, covering, exact, mode, isolated))
-    for use in call.resources:
+    for use in call.resources if call.entry.tool.commands else ():
         if isinstance(use, CommandUse):
             for opened in _opened(call, use, rules, mode, exact):
-                decision = min(decision, opened, key=_strictness)
+                decision = min(decision, opened, key=strictness)
     if (
         tainted
         and decision.action is Action.ALLOW
@@ -237,16 +305,18 @@ def _decide(call: Call, rules: Rules, mode: Mode, tainted: bool, isolated: bool)
         and not _RISKY.isdisjoint(call.kinds)
     ):
         why = "words of strangers are in the conversation, and it could do what they say"
-        decision = Decision(Action.ASK, TAINTED, (), mode, why=why)
+        decision = _said(call, mode, Action.ASK, TAINTED, why=why)
     if call.entry.tool.approval and decision.action is Action.ALLOW:
-        decision = Decision(Action.ASK, BY_TOOL, (), mode, why=call.entry.tool.approval)
+        decision = _said(call, mode, Action.ASK, BY_TOOL, why=call.entry.tool.approval)
     if mode is Mode.DONT_ASK and decision.action is Action.ASK:
-        return Decision(Action.DENY, NOBODY, decision.rules, mode, why=decision.why)
+        return _said(call, mode, Action.DENY, NOBODY, decision.rules, decision.why)
     return decision
 
 
-def _strictness(decision: Decision) -> int:
-    return decision.action
+def strictness(decision: Decision) -> tuple[int, bool]:
+    """The smaller is the stricter. What is refused because nobody is there, an answer that a person
+    gave before would lift: any other refusal is stricter."""
+    return decision.action, decision.code == NOBODY
 
 
 def _allowed(
@@ -260,9 +330,11 @@ def _allowed(
     """What allow rules and the mode come to."""
     if exact:
         code = GRANTED if call.entry.granted else BY_RULE
-        return Decision(Action.ALLOW, code, covering, mode)
+        return _said(call, mode, Action.ALLOW, code, covering)
     if covering:  # a path that decides what runs later wants to be named
-        rest = call.kinds & {Kind.PROTECTED}
+        rest = call.kinds & _NAMED_ONLY
+    elif not about.lifted:
+        rest = call.kinds
     else:
         rest = frozenset(
             [
@@ -272,16 +344,15 @@ def _allowed(
             ]
         )
     if not rest:
-        return Decision(Action.ALLOW, BY_RULE, covering or about.lifting, mode)
+        return _said(call, mode, Action.ALLOW, BY_RULE, covering or about.lifting)
     if mode is Mode.SANDBOXED and isolated and call.entry.tool.confined:
-        return Decision(Action.ALLOW, BY_MODE, (), mode, why="a sandbox holds it")
+        return _said(call, mode, Action.ALLOW, BY_MODE, why="a sandbox holds it")
     table = TABLE[mode]
     action = min([table[kind] for kind in rest])
     if action is Action.ALLOW:
-        return Decision(action, BY_MODE, (), mode)
-    if mode is Mode.DONT_ASK:
-        return Decision(action, NOBODY, (), mode, why=_uncovered(call, about))
-    return Decision(action, BY_MODE, (), mode, why=_uncovered(call, about))
+        return _said(call, mode, action, BY_MODE)
+    code = NOBODY if mode is Mode.DONT_ASK else BY_MODE
+    return _said(call, mode, action, code, why=_uncovered(call, about))
 
 
 def _uncovered(call: Call, about: ToolRules) -> str:
@@ -295,12 +366,14 @@ def _uncovered(call: Call, about: ToolRules) -> str:
 def _unless_asked(call: Call, about: ToolRules, decision: Decision) -> Decision:
     """Rules to ask, over what else was decided."""
     mode = decision.mode
-    asking = about.ask.possible(call) if not about.ask.empty else ()
+    if about.ask.empty:
+        return decision
+    asking = about.ask.possible(call)
     if mode is Mode.BYPASS:
         asking = tuple([rule for rule in asking if SOURCES[rule.source].final])
     if not asking or decision.action is Action.DENY:
         return decision
-    return Decision(Action.ASK, BY_RULE, asking, mode)
+    return _said(call, mode, Action.ASK, BY_RULE, asking)
 
 
 def _opened(
@@ -314,7 +387,7 @@ def _opened(
         about = rules.of(entry)
         denied = about.deny.possible(inner)
         if denied:
-            yield Decision(Action.DENY, BY_RULE, denied, mode)
+            yield _said(inner, mode, Action.DENY, BY_RULE, denied)
             continue
         covering = about.allow.certain(inner)
         said = exact or any(rule.exact for rule in covering)

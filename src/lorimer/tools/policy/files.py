@@ -19,6 +19,7 @@ from lorimer.tools.policy.index import Side
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.rules import Rule, bind
 from lorimer.tools.policy.sources import SOURCES, Source
+from lorimer.tools.policy.when import ALWAYS, When, moment, when_of
 from lorimer.tools.registry import Entry, ToolRegistry
 
 _ACTIONS: Final[Mapping[str, Action]] = {
@@ -29,7 +30,7 @@ _ACTIONS: Final[Mapping[str, Action]] = {
 _SOMEWHERE: Final = Place("/workspace", ("/workspace",), "/home/you")
 """Where examples are tried: relative paths will do for them."""
 _FIELDS: Final = (*_ACTIONS, "rule", "hook", "mode", "forbid_bypass")
-_RULE_FIELDS: Final = (*_ACTIONS, "reason", "match", "not_match")
+_RULE_FIELDS: Final = (*_ACTIONS, "reason", "when", "expires", "match", "not_match")
 
 Lookup: TypeAlias = Callable[[str], Tool | None]
 """The tool of a name, to try the examples of a rule on."""
@@ -62,7 +63,10 @@ def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool
     rules: list[Rule] = []
     for name, action in _ACTIONS.items():
         texts = _texts(data.get(name, []), f"{where}: {name}")
-        rules.extend([_rule(text, f"{where}: {name}", action, source) for text in texts])
+        places = [f"{where}: {name}[{at}]" for at in range(len(texts))]
+        rules += [
+            _rule(text, place, action, source) for text, place in zip(texts, places, strict=True)
+        ]
     tables = data.get("rule", [])
     if not isinstance(tables, Sequence) or isinstance(tables, str):
         raise ConfigError(f"{where}: rule has to be a list of tables, [[rule]]")
@@ -115,9 +119,25 @@ def _texts(value: JSON, where: str) -> list[str]:
     raise ConfigError(f"{where} has to be a list of texts")
 
 
-def _rule(text: str, where: str, action: Action, source: Source, reason: str = "") -> Rule:
+def _rule(
+    text: str,
+    where: str,
+    action: Action,
+    source: Source,
+    reason: str = "",
+    when: When = ALWAYS,
+    expires: float | None = None,
+) -> Rule:
     try:
-        return Rule.parse(text, pattern=True, action=action, source=source, reason=reason)
+        return Rule.parse(
+            text,
+            pattern=True,
+            action=action,
+            source=source,
+            reason=reason,
+            when=when,
+            expires=expires,
+        )
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}", hint=error.hint) from None
 
@@ -134,7 +154,9 @@ def _table(table: JSON, where: str, source: Source, lookup: Lookup) -> Rule:
     text, reason = str(table[said[0]]), table.get("reason", "")
     if not isinstance(reason, str):
         raise ConfigError(f"{where}: reason has to be text")
-    rule = _rule(text, where, _ACTIONS[said[0]], source, reason)
+    when = when_of(table["when"], f"{where}: when") if "when" in table else ALWAYS
+    expires = moment(table["expires"], f"{where}: expires") if "expires" in table else None
+    rule = _rule(text, where, _ACTIONS[said[0]], source, reason, when, expires)
     for name, wanted in (("match", True), ("not_match", False)):
         for example in _texts(table.get(name, []), f"{where}: {name}"):
             if _fits(rule, example, where, lookup) is not wanted:

@@ -87,7 +87,7 @@ class Side:
             return ()
         found: dict[Rule, None] = {}
         for use in uses:
-            patterns = self._patterns.covering(use.parsed)
+            patterns = self._patterns.covering(use.text, use.parsed)
             if not patterns:
                 return ()
             found.update(dict.fromkeys([self._commands[pattern] for pattern in patterns]))
@@ -95,7 +95,7 @@ class Side:
 
     def uncovered(self, use: CommandUse) -> str:
         """Why the patterns do not allow a command line."""
-        return self._patterns.uncovered(use.parsed)
+        return self._patterns.uncovered(use.text, use.parsed)
 
     def _spellings(self, call: Call, argument: str) -> set[str]:
         """What an argument may be called."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -19,7 +19,7 @@ class Action(IntEnum):
     ALLOW = 2
 
 
-class Mode(Enum):
+class Mode(StrEnum):
     """How much may happen without a rule."""
 
     PLAN = "plan"
@@ -70,6 +70,12 @@ TABLE: Final[Mapping[Mode, Mapping[Kind, Action]]] = MappingProxyType(
 """`sandboxed` allows `EXEC` only to a call that is isolated: the engine looks at that."""
 
 
-def forbids(mode: Mode, kind: Kind) -> bool:
-    """No rule lifts this: planning is not doing."""
-    return mode is Mode.PLAN and TABLE[mode][kind] is Action.DENY
+FORBIDDEN: Final[Mapping[Mode, frozenset[Kind]]] = MappingProxyType(
+    {
+        mode: frozenset([kind for kind in Kind if TABLE[mode][kind] is Action.DENY])
+        if mode is Mode.PLAN
+        else frozenset()
+        for mode in Mode
+    }
+)
+"""What no rule lifts: planning is not doing."""

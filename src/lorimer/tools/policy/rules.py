@@ -1,5 +1,5 @@
-"""One rule: `deny`, `ask` or `allow` of `Tool`, `Tool(spec)` or `@effect`; and what a spec means to
-the tool that it is about.
+"""One rule: `deny`, `ask` or `allow` of `Tool`, `Tool(spec)`, `@effect` or `mcp:server/tool`; and
+what a spec means to the tool that it is about.
 
 To allow, a spec has to fit for certain: a path as it is spelled and where it leads, a host that can
 be read, a command of which every part is covered. To forbid or ask, it is enough that it may fit.
@@ -15,19 +15,20 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import Final, TypeAlias
 
-from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
-from lorimer.tools.base import EFFECTS
 from lorimer.tools.encode import plain
 from lorimer.tools.policy.effects import Call, CommandUse, HostUse, PathUse, Place
 from lorimer.tools.policy.modes import Action
+from lorimer.tools.policy.names import check_name, is_wide, one_tool
 from lorimer.tools.policy.sources import Source
+from lorimer.tools.policy.when import ALWAYS, When, dated
 from lorimer.tools.registry import Entry
 from lorimer.tools.shell.rules import CommandRule
 
 _RULE: Final = re.compile(r"([A-Za-z0-9_-]{1,64})(?:\((.*)\))?", re.DOTALL)
-_EFFECT: Final = re.compile(r"@([a-z]+)")
+_PATTERN: Final = re.compile(r"([^()\s]+)(?:\((.*)\))?", re.DOTALL)
 _NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _HOST: Final = re.compile(r"(\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)(?::([0-9]{1,5}))?")
 
@@ -47,7 +48,11 @@ class Rule:
     end for any more (`git log **`). Of a path: `*` and `?` within a name, `**` over folders,
     beginning with `./` (the working directory), `~/`, `//` (the root) or `**/` (anywhere); none of
     these is as `./`. Of a URL: a host, `*.example.org`, with `:port` if it matters. Of anything
-    else: `*`, `?`, `[...]`. `Tool(argument=...)` is about that argument.
+    else: `*`, `?`, `[...]`. `Tool(argument=...)` is about that argument. Instead of a tool it may
+    then name an effect (`@net`), tools of an MCP server (`mcp:server/tool`, `mcp:server`), or, to
+    deny or ask, all (`*`).
+
+    Raises ConfigError for one that allows by the name of an agent.
     """
 
     tool: str
@@ -57,6 +62,16 @@ class Rule:
     source: Source = Source.CALLER
     reason: str = ""
     """Told to whoever is refused or asked."""
+    when: When = ALWAYS
+    expires: float | None = None
+    """Seconds since 1970, on the world's clock; from then on it is as if it did not stand there."""
+
+    def __post_init__(self) -> None:
+        if self.when.agents and self.action is Action.ALLOW:
+            raise ConfigError(
+                f"{self}: a rule that allows cannot rest on the name of an agent",
+                hint="An agent's name is its own word. Deny and ask may name agents.",
+            )
 
     @classmethod
     def parse(
@@ -67,26 +82,32 @@ class Rule:
         action: Action = Action.ALLOW,
         source: Source = Source.CALLER,
         reason: str = "",
+        when: When = ALWAYS,
+        expires: float | None = None,
     ) -> Rule:
         """From `Tool` or `Tool(spec)`, e.g. `Bash(python analyse.py)`, `Write(report.md)`; with
-        `pattern` also `@effect`.
+        `pattern` also `@effect`, `mcp:server/tool` and `*`.
 
         What is between the parentheses is taken literally, spaces and `*` included, unless
         `pattern`. Raises ConfigError.
         """
-        effect = _EFFECT.fullmatch(text) if pattern else None
-        if effect is not None:
-            if effect[1] not in EFFECTS:
-                raise ConfigError(f"there is no effect {effect[1]!r}{nearest(effect[1], EFFECTS)}")
-            return cls(text, None, True, action, source, reason)
-        found = _RULE.fullmatch(text)
+        found = (_PATTERN if pattern else _RULE).fullmatch(text)
         if found is None:
             raise ConfigError(
                 f"{text!r} is not a rule: write Tool or Tool(subject), e.g. Bash(python x.py)"
             )
-        subject: str | None = found[2]
-        named = None if subject is None else {"": subject}
-        return cls(found[1], named, pattern, action, source, reason)
+        name, subject = str(found[1]), found[2]
+        if pattern:
+            check_name(name)
+        if subject is not None and not one_tool(name):
+            raise ConfigError(f"{text!r}: {name} is about several tools, so it stands alone")
+        if name == "*" and action is Action.ALLOW:
+            raise ConfigError(
+                "'*' may deny or ask; nothing allows everything",
+                hint="For one run, in a place made for it: --permission-mode bypass.",
+            )
+        named = None if subject is None else {"": str(subject)}
+        return cls(name, named, pattern, action, source, reason, when, expires)
 
     def __str__(self) -> str:
         if self.input is None:
@@ -100,6 +121,16 @@ class Rule:
         return self.tool[1:] if self.tool.startswith("@") else ""
 
     @property
+    def wide(self) -> bool:
+        """It may be about several tools, by their names."""
+        return is_wide(self.tool)
+
+    @property
+    def lasting(self) -> bool:
+        """It holds in every mode and has no end."""
+        return self.expires is None and not self.when.modes
+
+    @property
     def exact(self) -> bool:
         """It names the subject of its calls, word for word."""
         return self.input is not None and not self.pattern and "" in self.input
@@ -109,8 +140,10 @@ class Rule:
         """As it is told in facts and to the model."""
         if self.action is Action.ALLOW and self.source is Source.CALLER:
             return f"rule {self}"
+        when = f" {self.when}" if self.when is not ALWAYS else ""
+        until = f" until {dated(self.expires)}" if self.expires is not None else ""
         why = f": {self.reason}" if self.reason else ""
-        return f"{self.source.value} rule {self.action.name.lower()} {self}{why}"
+        return f"{self.source.value} rule {self.action.name.lower()} {self}{when}{until}{why}"
 
 
 @record

@@ -32,10 +32,19 @@ with braces and `~` excluded they mean nothing to a shell."""
 _IN_DOUBLE: Final = re.compile(r'["\\$`!]')
 _NUMBERED: Final = re.compile(r"[0-9]+[<>]")
 _REDIRECTION: Final = re.compile(r"([0-9]*)(>&1|<<<|<<-?|<>|>\||>>|>&|<&|>|<)")
+_WORD: Final = r"[A-Za-z0-9_./:@+,-]+"
+_WORDS: Final = rf"{_WORD}(?: {_WORD})*"
+_PLAIN: Final = re.compile(rf"{_WORDS}(?: (?:&&|\|\||[|;]) {_WORDS})*")
+"""A line of words that mean nothing but themselves, with operators between single spaces: most
+are, and it takes a fifth of the time to read one so. Anything more goes to `_Reader`, which reads
+these likewise."""
+_JOINED: Final = re.compile(r" (?:&&|\|\||[|;]) ")
 _ODD: Final = re.compile(
     r"[^\S \t\n]|[\x00-\x08\x0e-\x1f\x7f\u0085\u200b-\u200f\u2028-\u202e\u2060\ufeff]"
 )
 """White space and control characters that shells, terminals and people read differently."""
+_QUOTING: Final = re.compile(r"[\\'\"]")
+_BETWEEN: Final = re.compile(r"[\s;&|()<>`{}]+")
 _ESCAPED_IN_QUOTES: Final = '$`"\\'
 
 
@@ -80,6 +89,10 @@ class _Complex(Exception):
 
 def parse(text: str) -> Parsed:
     """Read a command line for bash or a POSIX shell. Never raises."""
+    if len(text) <= MAX_CHARS and _PLAIN.fullmatch(text):
+        argvs = [tuple(part.split(" ")) for part in _JOINED.split(text)]
+        if len(argvs) <= MAX_COMMANDS and RESERVED.isdisjoint([argv[0] for argv in argvs]):
+            return Parsed(tuple([Command(argv) for argv in argvs]))
     reader = _Reader(text)
     try:
         reader.line()
@@ -91,10 +104,11 @@ def parse(text: str) -> Parsed:
 def scan(text: str) -> list[str]:
     """Every word that a command line could be made of, however it is quoted: for rules that
     forbid. Operators end words; quotes and backslashes are dropped."""
-    bare = re.sub(r"\\\n", "", text)
+    quoted = _QUOTING.search(text) is not None
+    bare = text.replace("\\\n", "") if quoted else text
     out: list[str] = []
-    for piece in re.split(r"[\s;&|()<>`{}]+", bare):
-        for word in (piece, re.sub(r"[\\'\"]", "", piece)):
+    for piece in _BETWEEN.split(bare):
+        for word in (piece, _QUOTING.sub("", piece)) if quoted else (piece,):
             word = word.removeprefix("$")
             if word and (not out or out[-1] != word):
                 out.append(word)

@@ -9,12 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from posixpath import basename
-from typing import Final
+from typing import Final, TypeVar
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.record import record
 from lorimer.tools.shell.parse import Command, Parsed, parse, scan
 from lorimer.tools.shell.programs import ENVIRONMENT, opens, unwrapped
+
+T = TypeVar("T")
+
+MAX_REMEMBERED: Final = 128
+"""Command lines."""
+MAX_REMEMBERED_CHARS: Final = 1000
+"""Of one."""
 
 _REST: Final = "**"
 _ONE: Final = "*"
@@ -114,33 +121,56 @@ def _inner(argv: Sequence[str]) -> list[Sequence[str]]:
     return [argv[at:] for at in range(len(argv))]
 
 
+class Memory(dict[str, T]):
+    """What was found out about the last command lines: agents repeat themselves. Holds so much and
+    no more; a long line is not remembered."""
+
+    def __setitem__(self, text: str, found: T) -> None:
+        if len(text) > MAX_REMEMBERED_CHARS:
+            return
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        super().__setitem__(text, found)
+
+
 class CommandRules:
     """Several patterns, found by the program that they name: their number costs nothing."""
 
     def __init__(self, rules: Sequence[CommandRule]) -> None:
         self._named: dict[str, list[CommandRule]] = {}
         self._open: list[CommandRule] = []
+        self._covered: Memory[tuple[CommandRule, ...] | str] = Memory()
+        self._forbidden: Memory[list[CommandRule]] = Memory()
         for rule in rules:
             head = rule.words[0]
             (self._open if _ONE in head else self._named.setdefault(head, [])).append(rule)
 
-    def uncovered(self, parsed: Parsed) -> str:
+    def uncovered(self, text: str, parsed: Parsed) -> str:
         """Why these rules do not allow this line; "": each of its commands is covered."""
+        found = self._found(text, parsed)
+        return found if isinstance(found, str) else ""
+
+    def covering(self, text: str, parsed: Parsed) -> tuple[CommandRule, ...]:
+        """The rules that allow this line, one for each of its commands; (): they do not."""
+        found = self._found(text, parsed)
+        return () if isinstance(found, str) else found
+
+    def _found(self, text: str, parsed: Parsed) -> tuple[CommandRule, ...] | str:
+        known = self._covered.get(text)
+        if known is None:
+            known = self._covered[text] = self._find(parsed)
+        return known
+
+    def _find(self, parsed: Parsed) -> tuple[CommandRule, ...] | str:
         if parsed.complex:
             return parsed.complex
-        if not parsed.commands:
-            return "it is no command"
+        found: list[CommandRule] = []
         for command in parsed.commands:
-            found = self._covering(command)
-            if isinstance(found, str):
-                return found
-        return ""
-
-    def covering(self, parsed: Parsed) -> tuple[CommandRule, ...]:
-        """The rules that allow this line, one for each of its commands; (): they do not."""
-        found = [self._covering(command) for command in parsed.commands]
-        rules = tuple([rule for rule in found if not isinstance(rule, str)])
-        return rules if len(rules) == len(found) and not parsed.complex else ()
+            rule = self._covering(command)
+            if isinstance(rule, str):
+                return rule
+            found.append(rule)
+        return tuple(found) or "it is no command"
 
     def _covering(self, command: Command) -> CommandRule | str:
         """The first rule that covers it, or why none does."""
@@ -158,14 +188,23 @@ class CommandRules:
 
     def forbidding(self, text: str, parsed: Parsed) -> list[CommandRule]:
         """The rules by which this line contains, or could contain, what they forbid."""
+        known = self._forbidden.get(text)
+        if known is None:
+            known = self._forbidden[text] = self._forbids(text, parsed)
+        return known
+
+    def _forbids(self, text: str, parsed: Parsed) -> list[CommandRule]:
         words = set(scan(text))
         for command in parsed.commands:
             words.update(command.argv)
-        words.update([basename(word) for word in words])
-        rules = [rule for word in words for rule in self._named.get(word, ())]
-        return [rule for rule in [*rules, *self._open] if rule.forbids(text, parsed)]
+        rules = list(self._open)
+        for word in words:
+            rules += self._named.get(word, ())
+            if "/" in word:
+                rules += self._named.get(basename(word), ())
+        return [rule for rule in dict.fromkeys(rules) if rule.forbids(text, parsed)]
 
 
 def uncovered(parsed: Parsed, rules: Sequence[CommandRule]) -> str:
     """`CommandRules.uncovered`, for a few rules that are used once."""
-    return CommandRules(rules).uncovered(parsed)
+    return CommandRules(rules).uncovered("", parsed)

@@ -1,0 +1,67 @@
+"""Which tools a rule is about: the one of a name, those with an effect, those of an MCP server,
+or all."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.tools.base import EFFECTS
+
+ALL: Final = "*"
+_MCP: Final = "mcp:"
+_TOOL: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_OF_SERVER: Final = re.compile(r"mcp:(\*|[A-Za-z0-9_-]+)(?:/(\*|[A-Za-z0-9_-]+))?")
+
+
+def is_wide(name: str) -> bool:
+    """It may be about several tools, by their names."""
+    return name == ALL or name.startswith(_MCP)
+
+
+def one_tool(name: str) -> bool:
+    """It is about one tool, so what is between its parentheses means something."""
+    if name.startswith(_MCP):
+        _, _, tool = name.partition("/")
+        return bool(tool) and ALL not in name
+    return name != ALL and not name.startswith("@")
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError for what cannot stand before the parentheses of a pattern."""
+    if name.startswith("@"):
+        if name[1:] not in EFFECTS:
+            raise ConfigError(f"there is no effect {name[1:]!r}{nearest(name[1:], EFFECTS)}")
+    elif name.startswith(_MCP):
+        found = _OF_SERVER.fullmatch(name)
+        if found is None or "__" in name:
+            raise ConfigError(
+                f"{name!r} names no tools of a server",
+                hint="Write mcp:server, mcp:server/tool or mcp:*; with __ in a name, the tool's "
+                "whole name: mcp__server__tool.",
+            )
+    elif name != ALL and _TOOL.fullmatch(name) is None:
+        raise ConfigError(f"{name!r} is not the name of a tool")
+
+
+def names(wide: str, tool: str, *, surely: bool) -> bool:
+    """A wide name is about the tool called `tool`; for certain (to allow), or perhaps.
+
+    Tools of servers are called `mcp__server__tool`. Where there are more `__`, nobody can say what
+    is whose, so nothing is allowed by it; and nothing is by `*` alone.
+    """
+    if wide == ALL:
+        return not surely
+    found = _OF_SERVER.fullmatch(wide)
+    if found is None or not tool.startswith("mcp__"):
+        return False
+    server, own = found[1], found[2] or ALL
+    parts = tool.split("__")
+    if surely and len(parts) != 3:
+        return False
+    if server != ALL and not tool.startswith(f"mcp__{server}__"):
+        return False
+    if own == ALL:
+        return True
+    return parts[2:] == [own] if surely else tool.endswith(f"__{own}")

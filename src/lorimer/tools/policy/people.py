@@ -1,0 +1,70 @@
+"""Who wrote an agent, who runs it, and what follows for its tools before any call is made.
+
+The author stage: may this person put the tool into an agent. The share stage: an agent that
+somebody else runs holds only tools that are safe to share, and runs with the rights of whoever
+runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.record import record
+
+if TYPE_CHECKING:
+    from lorimer.tools.base import Tool
+
+
+@record
+class Person:
+    """Somebody as the host knows them. A name is the host's word for one person, and begins with
+    no `@`: that marks roles."""
+
+    name: str
+    roles: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.name or self.name.startswith("@"):
+            raise ConfigError(f"a person's name is not empty and begins with no @: {self.name!r}")
+
+    def is_one_of(self, names: frozenset[str]) -> bool:
+        """Named there, or one of their roles is, as `@role`."""
+        return self.name in names or any(f"@{role}" in names for role in self.roles)
+
+
+@record
+class Parties:
+    """Between whom runs of an agent go on. None: the host has not said."""
+
+    author: Person | None = None
+    caller: Person | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Somebody else than the author runs it; nobody can say who counts as somebody else."""
+        if self.author is None:
+            return False
+        return self.caller is None or self.caller.name != self.author.name
+
+    def withheld(self, tool: Tool) -> str:
+        """Why this tool is not there for whoever runs the agent; "": it is."""
+        if tool.callers and (self.caller is None or self.caller.roles.isdisjoint(tool.callers)):
+            return f"it is there for {', '.join(sorted(tool.callers))} only"
+        if self.shared and tool.effects and not tool.share_safe:
+            return "the agent is run by another than its author, and it is not safe to share"
+        return ""
+
+
+def check_author(tools: Iterable[Tool], author: Person | None) -> None:
+    """Raises ConfigError for a tool that the author of an agent may not put into it."""
+    for tool in tools:
+        wanted = tool.author_requires
+        if wanted and (author is None or wanted not in author.roles):
+            who = f"{author.name} does not have" if author is not None else "nobody said who has it"
+            raise ConfigError(
+                f"only an author with the role {wanted!r} puts {tool.name} into an agent, and "
+                f"{who if author is None else who + ' it'}",
+                hint="Pass author=Person(name, roles) of whoever wrote the agent.",
+            )
