@@ -115,7 +115,7 @@ def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindi
         for strategy in strategies_of(stage):
             strategy.bind(bound)
         stage.bind(bound)
-    steps = [Step(stage) for stage in stages]
+    steps = [Step.of(stage) for stage in stages]
     setup = tuple(step for step in steps if step.stage.order < LOOP_FROM)
     return Plan(
         manifest=manifest,
