@@ -18,7 +18,7 @@ from lorimer.core.messages import (
     ToolUse,
 )
 from lorimer.core.record import record
-from lorimer.core.wellformed import misplaced, readable, repaired, told
+from lorimer.core.wellformed import fits, misplaced, readable, repaired, told
 
 IMAGE_TOKENS: Final = 2_000
 """What a picture is taken to cost; providers scale larger ones down to less."""
@@ -29,21 +29,13 @@ DOCUMENT_TOKENS: Final = 3_000
 def weight(message: Message, body: bytes) -> int:
     """The size of a message for estimates, in bytes of about 4 a token: its JSON, but media by
     what they come to and not by their base64. `body` is that JSON."""
-    size = len(body)
-    for block in message.content:
-        kind = type(block)
-        if kind is TextBlock or kind is ToolUse:
-            continue
-        if isinstance(block, ToolResultBlock):
-            if not isinstance(block.content, str):
-                size += sum([_excess(part) for part in block.content])
-        else:
-            size += _excess(block)
-    return size
+    return len(body) + sum([_excess(block) for block in message.content])
 
 
 def _excess(block: Block) -> int:
     """By how much media come to more than their base64; below 0: to less."""
+    if isinstance(block, ToolResultBlock):
+        return 0 if isinstance(block.content, str) else sum([_excess(b) for b in block.content])
     if isinstance(block, ImageBlock):
         return 4 * IMAGE_TOKENS - len(block.data)
     if isinstance(block, DocumentBlock):
@@ -71,13 +63,26 @@ class History(Sequence[Message]):
     """The conversation: append-only, with running sums, so that no call costs more because the
     history is longer."""
 
-    __slots__ = ("_digests", "_items", "_sizes", "_turns", "call_ids", "counted")
+    __slots__ = (
+        "_digests",
+        "_doubtful",
+        "_items",
+        "_sizes",
+        "_turns",
+        "_waiting",
+        "call_ids",
+        "counted",
+    )
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self._items: list[Message] = []
         self._digests = [b""]
         self._sizes = [0]
         self._turns: list[int] = []
+        self._waiting: list[str] = []
+        """Calls of the last message, which the next one has to answer."""
+        self._doubtful = False
+        """Something may be out of place: `mend` has to look."""
         self.call_ids: dict[str, int] = {}
         """The ids of all calls in it, each with the index of the message that has it first."""
         self.counted: PromptCount | None = None
@@ -95,26 +100,41 @@ class History(Sequence[Message]):
         if body is None:
             kept = readable(kept)
             body = fingerprint(kept.to_json())
-        digests, sizes = self._digests, self._sizes
-        digests.append(blake2b(digests[-1] + body, digest_size=16).digest())
-        sizes.append(sizes[-1] + weight(kept, body))
-        items = self._items
-        if kept.role == "assistant":
-            for block in kept.content:
-                if type(block) is ToolUse:
-                    self.call_ids.setdefault(block.id, len(items))
-        else:
-            for block in kept.content:
-                if type(block) is ToolResultBlock:
-                    break
+        items, role = self._items, kept.role
+        size = len(body)
+        named: list[str] = []  # the calls that it makes, or answers
+        for block in kept.content:
+            if isinstance(block, TextBlock):
+                continue
+            if isinstance(block, ToolUse) and role == "assistant":
+                at = self.call_ids.setdefault(block.id, len(items))
+                if at != len(items) or block.id in named:
+                    self._doubtful = True
+                named.append(block.id)
+            elif isinstance(block, ToolResultBlock) and role == "user":
+                named.append(block.tool_use_id)
+                size += 0 if isinstance(block.content, str) else _excess(block)
             else:
+                self._doubtful |= not fits(role, block)
+                size += _excess(block)
+        if role == "assistant":
+            self._doubtful |= bool(self._waiting) or not items or "" in named
+            self._waiting = named
+        else:
+            answered = named == self._waiting and (not named or len(named) == len(kept.content))
+            self._doubtful |= not answered
+            self._waiting = []
+            if not named:
                 self._turns.append(len(items))
+        self._digests.append(blake2b(self._digests[-1] + body, digest_size=16).digest())
+        self._sizes.append(self._sizes[-1] + size)
         items.append(kept)
 
     def truncate(self, length: int) -> None:
         """Forget the messages from `length` on."""
         if length >= len(self._items):
             return
+        self._doubtful = True
         for message in self._items[length:]:
             for use in message.tool_uses:
                 if self.call_ids.get(use.id, -1) >= length:
@@ -128,12 +148,15 @@ class History(Sequence[Message]):
     def mend(self, since: int) -> None:
         """Repair the messages from `since` on, in time that grows with their number only. Those
         before have been repaired, and their calls answered."""
+        if not self._doubtful and not self._waiting:
+            return
         fresh = self._items[since:]
         calls = self.call_ids
         if misplaced(fresh, (lambda call_id: calls[call_id] < since) if since else None):
             self.truncate(since)
             for message in repaired(fresh, calls.__contains__ if since else None):
                 self.append(message)
+        self._doubtful = False
 
     def turn(self, back: int) -> int:
         """Index at which the last `back` turns of the user begin, 0 if there are not so many. A
