@@ -198,7 +198,7 @@ class FactLog(Signals):
         if self._held:
             self.now = self._held[-1].time
         elif not self._recorded and (iteration or not self.now):
-            self.now = int(self.world.time() * 1_000_000) / 1_000_000
+            self.now = self._time()
 
     async def record(
         self,
@@ -218,12 +218,12 @@ class FactLog(Signals):
             return
         if self._used_s is not None:
             self._tell_used(data)
-        # whole microseconds: what a store keeps, so that a fact reads back as it was written
-        now = int(self.world.time() * 1_000_000) / 1_000_000
-        fact = Event(type, data, self.id, self.iteration, now)
-        facts = self._held
-        facts.append(fact)
-        self._held = []
+        fact = Event(type, data, self.id, self.iteration, self._time())
+        if self._held:
+            facts = [*self._held, fact]
+            self._held = []
+        else:
+            facts = [fact]
         try:
             await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
         except asyncio.CancelledError:
@@ -237,6 +237,11 @@ class FactLog(Signals):
         else:
             self.facts += facts
             self.position += len(facts)
+
+    def _time(self) -> float:
+        """The wall clock in whole microseconds: what a store keeps, so that a fact reads back as it
+        was written."""
+        return int(self.world.time() * 1_000_000) / 1_000_000
 
     def wrote(self, type: str, key: str) -> bool:
         """This fact is recorded: for who was cancelled while recording it."""
@@ -256,8 +261,7 @@ class FactLog(Signals):
                 return
         if self._used_s is not None:
             self._tell_used(data)
-        now = int(self.world.time() * 1_000_000) / 1_000_000
-        self._held.append(Event(type, data, self.id, self.iteration, now))
+        self._held.append(Event(type, data, self.id, self.iteration, self._time()))
 
     def _tell_used(self, data: Mapping[str, JSON]) -> None:
         if isinstance(data, dict) and self._used_s is not None:

@@ -287,9 +287,19 @@ class Usage:
         )
 
     def to_json(self) -> dict[str, int]:
-        """The fields that are not zero."""
-        counts = zip(USAGE_FIELDS, _counts(self))  # noqa: B905 - as long as each other
-        return {name: count for name, count in counts if count}
+        """The fields that are not zero. Written out: it is asked for with each reply."""
+        data: dict[str, int] = {}
+        if self.input_tokens:
+            data["input_tokens"] = self.input_tokens
+        if self.output_tokens:
+            data["output_tokens"] = self.output_tokens
+        if self.cache_creation_input_tokens:
+            data["cache_creation_input_tokens"] = self.cache_creation_input_tokens
+        if self.cache_read_input_tokens:
+            data["cache_read_input_tokens"] = self.cache_read_input_tokens
+        if self.reasoning_tokens:
+            data["reasoning_tokens"] = self.reasoning_tokens
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Usage:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import USAGE_FIELDS, Usage
+from lorimer.core.messages import Usage
 
 
 class Spend:
@@ -35,7 +35,7 @@ class Spend:
     @property
     def usage(self) -> Usage:
         """Tokens so far, failed and abandoned attempts included."""
-        return Usage(*[self._tokens.get(name, 0) for name in USAGE_FIELDS])
+        return Usage.from_json(self._tokens)
 
     def charge(self, result: Mapping[str, JSON], sign: int = 1) -> int:
         """Add the `cost` and the `usage` of an effect's data (take them back with `sign` -1);
@@ -46,9 +46,9 @@ class Spend:
             for name, count in usage.items():
                 if isinstance(count, int):
                     tokens[name] = tokens.get(name, 0) + sign * count
-        if "cost" not in result:  # as with most tools
+        cost = result.get("cost")
+        if not cost or not isinstance(cost, int):  # as with most tools
             return 0
-        cost = whole(result["cost"])
         self.nano += sign * cost
         return cost
 

@@ -300,4 +300,4 @@ def _fingerprint(request: Request, settings: bytes) -> bytes:
     )
     tools = b"".join([tool.fingerprint for tool in request.tools])
     system = request.system.encode("utf-8", "surrogatepass")
-    return b"%b\0%b\0%b\0%b\0%b" % (body, tools, system, request.model.encode(), settings)
+    return b"\0".join((body, tools, system, request.model.encode(), settings))

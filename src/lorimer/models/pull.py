@@ -102,7 +102,7 @@ class Pull:
                             await run.room()
             finally:
                 clocks.close()
-                if isinstance(stream, AsyncGeneratorType | AsyncGenerator):  # the first is quick
+                if isinstance(stream, (AsyncGeneratorType, AsyncGenerator)):  # the first is quick
                     await stream.aclose()
             if response is None:
                 raise APIError(
@@ -110,7 +110,7 @@ class Pull:
                     code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
                 )
             self._usage = response.usage
-            if response.extra.get("dropped"):
+            if response.extra and response.extra.get("dropped"):
                 self._tell_dropped(response)
             if not self._prefix and _says_nothing(response):
                 raise APIError(

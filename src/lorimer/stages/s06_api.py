@@ -139,6 +139,7 @@ class APIStage(Stage[object, Response]):
         model = bindings.model
         self._model = model
         self._spec = model_spec(model, self.config.provider)
+        self._named = chain(self._spec)
         self._models = bindings.models
         self._health = Health()
         self._stops = tuple(model.stop_sequences)
@@ -204,7 +205,7 @@ class APIStage(Stage[object, Response]):
         spec, models = self._spec, self._models
         host = models if isinstance(models, Models) else None
         known = run.recorded("effect", f"models:{spec}") is not None
-        if not known and (host is None or host.expand(spec) == chain(spec)):
+        if not known and (host is None or host.expand(spec) == self._named):
             return spec
 
         async def expand() -> Mapping[str, JSON]:
