@@ -97,13 +97,13 @@ class RunContext(FactLog):
             id,
             world,
             listeners,
-            stream=stream,
-            epoch=epoch,
-            journal=journal,
-            bounds=bounds,
-            recorded=recorded,
-            used_s=used_s,
-            position=position,
+            stream,
+            epoch,
+            journal,
+            bounds,
+            recorded,
+            used_s,
+            position,
         )
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""

@@ -65,7 +65,6 @@ class FactLog(Signals):
         id: str,
         world: World,
         listeners: Listeners,
-        *,
         stream: str,
         epoch: int,
         journal: RunJournal,
@@ -93,13 +92,14 @@ class FactLog(Signals):
         """How many facts the stream has."""
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self._recorded_until = -1
-        self._decided: set[int] = set()
+        self._decided: dict[int, bool] = {}
         """Iterations of which more is recorded than the calls of model and tools."""
         self._asides: dict[tuple[str, int, str], Event] = {}
         """Recorded facts of the kind ASIDE."""
         self._unpaid: dict[int, dict[str, Event]] = {}
         """Those of them that are not charged yet, by iteration and key."""
-        self._index(self.facts)
+        if self.facts:
+            self._index(self.facts)
         self._held: list[Event] = []
         self._used_s = used_s if self.facts else None
         """Seconds it had run before it was resumed. The first new fact tells how many it is by
@@ -122,7 +122,7 @@ class FactLog(Signals):
                 if key.startswith(_ASIDES):
                     self._index_aside(fact, key)
                     continue
-                self._decided.add(iteration)
+                self._decided[iteration] = True
                 if key.startswith(ABANDONED):
                     spend.charge(data)
                     continue
