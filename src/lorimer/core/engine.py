@@ -173,16 +173,13 @@ def _end_iteration(state: PipelineState, decision: Decision, times: list[int | N
 async def _stages(
     steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
-    """Run stages in order; `times` takes what each took. Asks nothing for a stage that can be asked
-    once for all of them: this is a fifth of an iteration."""
+    """Run stages in order; `times` takes the microseconds in each, None for a bypassed one."""
     context = state.run
     clock, took = context.world.monotonic, times.append
     watched = context.heard and context.follows_stages
-    step: Step | None = None
-    began = clock()
+    order, began = 0, clock()
     try:
-        for step in steps:
-            _, context.stage, execute, bypass = step
+        for context.stage, order, execute, bypass in steps:
             if bypass is not None and bypass(state):
                 took(None)
                 if watched:
@@ -204,7 +201,7 @@ async def _stages(
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and context.cancellation.stopping:
             raise
-        wrapped = _uncoded(error, context.stage, step.stage.order if step is not None else 0)
+        wrapped = _uncoded(error, context.stage, order)
         _tell(context, wrapped)
         raise wrapped from error
     context.stage = ""

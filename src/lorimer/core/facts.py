@@ -6,7 +6,7 @@ Which kinds there are: `events.py`. Where they are kept: the journal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lorimer.core.bus import Listeners
@@ -31,6 +31,7 @@ with the reply of its iteration, whoever asks or does not ask for it."""
 
 _ASIDES: Final = f"{ASIDE}:"
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
+_NONE: Final[Sequence[Event]] = ()
 _UNASKED: Final = frozenset({"run.suspended", "child"})
 """Facts that no resumed run asks for."""
 
@@ -41,6 +42,7 @@ class FactLog(Signals):
 
     __slots__ = (
         "_asides",
+        "_before",
         "_decided",
         "_held",
         "_recorded",
@@ -54,7 +56,6 @@ class FactLog(Signals):
         "facts",
         "journal",
         "now",
-        "position",
         "replayed",
         "spend",
         "stream",
@@ -88,8 +89,7 @@ class FactLog(Signals):
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
         """How many of them were there when the run was resumed."""
-        self.position = position
-        """How many facts the stream has."""
+        self._before = position - self.replayed
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self._recorded_until = -1
         self._decided: dict[int, bool] = {}
@@ -100,7 +100,8 @@ class FactLog(Signals):
         """Those of them that are not charged yet, by iteration and key."""
         if self.facts:
             self._index(self.facts)
-        self._held: list[Event] = []
+        self._held: Sequence[Event] = _NONE
+        """Waiting for the next fact."""
         self._used_s = used_s if self.facts else None
         """Seconds it had run before it was resumed. The first new fact tells how many it is by
         then."""
@@ -151,6 +152,11 @@ class FactLog(Signals):
             fact = due.pop(name, None)
             if fact is not None:
                 self.spend.charge(fact.data)
+
+    @property
+    def position(self) -> int:
+        """How many facts the stream has."""
+        return self._before + len(self.facts)
 
     @property
     def replaying(self) -> bool:
@@ -219,24 +225,21 @@ class FactLog(Signals):
         if self._used_s is not None:
             self._tell_used(data)
         fact = Event(type, data, self.id, self.iteration, self._time())
-        if self._held:
-            facts = [*self._held, fact]
-            self._held = []
-        else:
-            facts = [fact]
+        held = self._held
+        facts = [*held, fact] if held else [fact]
+        self._held = _NONE
         try:
             await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
         except asyncio.CancelledError:
             if fact.seq is not None:  # cancelled while it was being written, but written
                 self._publish(facts)
             else:
-                self._held = facts[:-1] + self._held
+                self._held = [*facts[:-1], *self._held]
             raise
         if self.heard:
             self._publish(facts)
         else:
             self.facts += facts
-            self.position += len(facts)
 
     def _time(self) -> float:
         """The wall clock in whole microseconds: what a store keeps, so that a fact reads back as it
@@ -261,7 +264,8 @@ class FactLog(Signals):
                 return
         if self._used_s is not None:
             self._tell_used(data)
-        self._held.append(Event(type, data, self.id, self.iteration, self._time()))
+        fact = Event(type, data, self.id, self.iteration, self._time())
+        self._held = [*self._held, fact]
 
     def _tell_used(self, data: Mapping[str, JSON]) -> None:
         if isinstance(data, dict) and self._used_s is not None:
@@ -271,7 +275,6 @@ class FactLog(Signals):
 
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)
-        self.position += len(facts)
         listeners = self._listeners
         for fact in facts:
             if listeners.wants(fact.type):

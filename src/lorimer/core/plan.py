@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Step(NamedTuple):
     """A stage as the engine runs it: what it looks up for each is looked up once."""
 
-    stage: AnyStage
     name: str
+    order: int
     execute: Callable[[object, PipelineState], Awaitable[object]]
     bypass: Callable[[PipelineState], bool] | None
     """None: it is never bypassed."""
@@ -27,7 +27,9 @@ class Step(NamedTuple):
     def of(cls, stage: AnyStage) -> Step:
         """The step of a stage."""
         plain = "should_bypass" not in {name for kind in _own(stage) for name in vars(kind)}
-        return cls(stage, stage.name, stage.execute, None if plain else stage.should_bypass)
+        return cls(
+            stage.name, stage.order, stage.execute, None if plain else stage.should_bypass
+        )
 
 
 def _own(stage: AnyStage) -> list[type]:
@@ -43,6 +45,8 @@ class Plan:
     digest: str
     """Hash of the manifest: facts name it by this."""
     limits: Limits
+    stages: tuple[AnyStage, ...]
+    """All of them, in order."""
     setup: tuple[Step, ...]
     """Stages 1 to 5, once, before the first model call."""
     recurring: tuple[Step, ...]
@@ -53,8 +57,3 @@ class Plan:
     """Stages 17 to 21, once, when the loop has ended well."""
     converses: bool
     """Its runs share one conversation: a stage of it remembers."""
-
-    @property
-    def stages(self) -> tuple[AnyStage, ...]:
-        """All of them, in order."""
-        return tuple(step.stage for step in self.setup + self.loop + self.surface)

@@ -28,7 +28,7 @@ MAX_TARGETS: Final = 256
 """Of which a Calibration keeps count; then the one first seen is forgotten."""
 MAX_LEARNT: Final = 262_144
 """Bytes of a conversation; longer ones teach nothing."""
-SHORT: Final = 16_384
+SHORT: Final = 4_096
 """Bytes of a conversation that is looked at again and again: to read a long one takes longer than
 all else that a call costs."""
 

@@ -28,8 +28,8 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def accepted(tools: Toolset, use: ToolUse) -> tuple[Entry, ToolInput]:
-    entry = tools.registry.entry(use.name)
-    if entry is None or not tools.policy.visible(entry):
+    entry = tools.callable.get(use.name)
+    if entry is None:
         raise ToolExecutionError(
             f"no tool is called {use.name[:100]!r}{nearest(use.name[:100], tools.names())}",
             code=ExecutorErrorCode.EXEC_TOOL_UNKNOWN,

@@ -13,7 +13,7 @@ from lorimer.tools.dispatch import dispatch
 from lorimer.tools.permissions import Policy
 from lorimer.tools.policy.modes import Mode
 from lorimer.tools.policy.rules import Rule
-from lorimer.tools.registry import ToolRegistry
+from lorimer.tools.registry import Entry, ToolRegistry
 from lorimer.tools.results import Spill
 from lorimer.tools.threads import Threads
 from lorimer.world.sandbox.view import sandbox_for
@@ -75,6 +75,8 @@ class Toolset:
         self.spill = spill
         self.strangers: frozenset[str] = frozenset()
         """Tools whose results are words of strangers."""
+        self.callable: dict[str, Entry] = {}
+        """The tools that the model is shown, by name: it may call no others."""
         self._shown: tuple[ToolSpec, ...] = ()
         self._version = -1
 
@@ -84,7 +86,9 @@ class Toolset:
         if self._version != self.registry.version:
             self._version = self.registry.version
             entries = self.registry.entries()
-            self._shown = tuple([each.spec for each in entries if self.policy.visible(each)])
+            shown = [each for each in entries if self.policy.visible(each)]
+            self._shown = tuple([each.spec for each in shown])
+            self.callable = {each.spec.name: each for each in shown}
             self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
         return self._shown
 
