@@ -45,6 +45,10 @@ _STATUS: Final = {
 
 _AS_IT_IS: Final = nullcontext()
 
+# Looked up once: a member of an Enum's class is found by a slow path of the interpreter.
+_CONTINUE: Final = Decision.CONTINUE
+_COMPLETE: Final = Decision.COMPLETE
+
 _YIELD_TURNS: Final = 32
 """A model that never waits must not keep the event loop to itself."""
 
@@ -134,11 +138,11 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         value = await _stages(plan.loop, value, state, times)
         decision = state.decision
         if decision is None:
-            decision, state.reason = Decision.COMPLETE, "single_turn"
-        if decision is Decision.COMPLETE and _goes_on(context):
-            decision, state.reason = Decision.CONTINUE, "message"
+            decision, state.reason = _COMPLETE, "single_turn"
+        if decision is _COMPLETE and _goes_on(context):
+            decision, state.reason = _CONTINUE, "message"
         _end_iteration(state, decision, times)
-        if decision is not Decision.CONTINUE:
+        if decision is not _CONTINUE:
             break
         state.iteration += 1
         context.begin_iteration(state.iteration)
@@ -163,7 +167,7 @@ def _goes_on(context: RunContext) -> bool:
 
 def _end_iteration(state: PipelineState, decision: Decision, times: list[int | None]) -> None:
     data: dict[str, JSON] = {"times": times}
-    if decision is not Decision.CONTINUE:
+    if decision is not _CONTINUE:
         data["decision"] = decision.value
     if state.reason != "tool_calls":
         data["reason"] = str(state.reason)

@@ -328,6 +328,9 @@ class StopReason(StrEnum):
     CONTEXT_OVERFLOW = "context_overflow"
 
 
+_END_TURN: Final = StopReason.END_TURN
+
+
 @record
 class ToolSpec:
     """A tool as the model sees it. `input_schema` is JSON Schema for an object."""
@@ -442,7 +445,7 @@ class Response:
     def to_json(self) -> dict[str, JSON]:
         """The plain form; lossless."""
         data: dict[str, JSON] = {"content": [block.to_json() for block in self.content]}
-        if self.stop is not StopReason.END_TURN:
+        if self.stop is not _END_TURN:
             data["stop"] = str(self.stop)
         if self.usage is not NO_USAGE:
             data["usage"] = self.usage.to_json()
