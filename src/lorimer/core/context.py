@@ -228,9 +228,7 @@ class RunContext(FactLog):
             if reserve_nano:
                 data["reserve"] = reserve_nano
             try:
-                await self.record(
-                    intent_type, data, key=key, sync=safety is _UNSAFE, ledger=entry
-                )
+                await self.record(intent_type, data, key=key, sync=safety is _UNSAFE, ledger=entry)
             except asyncio.CancelledError:
                 if not self.wrote(intent_type, key):
                     self.spend.recall(-reserve_nano)

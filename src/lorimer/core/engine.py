@@ -183,7 +183,7 @@ async def _stages(
     watched = context.heard and context.follows_stages
     order, began = 0, clock()
     try:
-        for context.stage, order, execute, bypass in steps:
+        for context.stage, order, execute, bypass in steps:  # noqa: B007 - told when one fails
             if bypass is not None and bypass(state):
                 took(None)
                 if watched:

@@ -27,9 +27,7 @@ class Step(NamedTuple):
     def of(cls, stage: AnyStage) -> Step:
         """The step of a stage."""
         plain = "should_bypass" not in {name for kind in _own(stage) for name in vars(kind)}
-        return cls(
-            stage.name, stage.order, stage.execute, None if plain else stage.should_bypass
-        )
+        return cls(stage.name, stage.order, stage.execute, None if plain else stage.should_bypass)
 
 
 def _own(stage: AnyStage) -> list[type]:

@@ -10,7 +10,6 @@ from lorimer.core.messages import StopReason, user_message
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import Decision, PipelineState
 
-
 _PAUSE: Final = StopReason.PAUSE
 
 
