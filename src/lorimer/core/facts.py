@@ -106,7 +106,6 @@ class FactLog(Signals):
         """Seconds it had run before it was resumed. The first new fact tells how many it is by
         then."""
         self._resumed_at = world.monotonic() if self.facts else 0.0
-        self._listen()
 
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend

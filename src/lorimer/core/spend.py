@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Usage
+from lorimer.core.messages import USAGE_FIELDS, Usage
 
 
 class Spend:
@@ -35,7 +35,7 @@ class Spend:
     @property
     def usage(self) -> Usage:
         """Tokens so far, failed and abandoned attempts included."""
-        return Usage.from_json(self._tokens)
+        return Usage(*[self._tokens.get(name, 0) for name in USAGE_FIELDS])
 
     def charge(self, result: Mapping[str, JSON], sign: int = 1) -> int:
         """Add the `cost` and the `usage` of an effect's data (take them back with `sign` -1);
