@@ -38,8 +38,8 @@ $(READY): pyproject.toml requirements/dev.txt requirements/uv.txt
 demo: setup ## run the demonstration
 	@$(BIN)/lorimer demo
 
-test: setup ## run the tests
-	$(BIN)/pytest -q
+test: setup ## run the tests, on all cores
+	$(BIN)/pytest -q -n auto --dist worksteal
 
 check: setup ## lint, formatting, types, direction of imports
 	$(BIN)/ruff check

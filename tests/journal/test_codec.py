@@ -206,7 +206,9 @@ def test_a_time_that_is_no_number_is_refused(time: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("-inf"), object(), {1, 2}, b"bytes"], ids=repr
+    "value",
+    [float("nan"), float("-inf"), object(), {1, 2}, b"bytes"],
+    ids=["nan", "-inf", "object", "set", "bytes"],
 )
 def test_what_is_not_json_is_refused(value: object) -> None:
     for kind, key in (("effect", "any"), ("model.reply", "content"), ("tool.result", "key")):

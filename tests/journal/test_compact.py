@@ -348,7 +348,7 @@ def test_damaged_rows_stay_as_they_are(small: None, tmp_path: Path) -> None:
     assert number(path, "SELECT min(at) & 255 FROM facts") == 11
 
 
-@pytest.mark.parametrize("seed", [1, 2, Random().randrange(10**6)])
+@pytest.mark.parametrize("seed", [1, 2, Random().randrange(10**6)], ids=["1", "2", "fresh"])
 def test_whatever_a_loss_of_power_leaves_is_all_of_it(
     small: None, seed: int, tmp_path: Path
 ) -> None:
