@@ -180,9 +180,7 @@ def test_nothing_is_learnt_from_what_was_estimated_or_not_told() -> None:
 
 
 @pytest.mark.parametrize(("words", "learns"), [(10, True), (10_000, False)])
-def test_of_what_is_known_well_only_short_conversations_teach_more(
-    words: int, learns: bool
-) -> None:
+def test_where_much_is_known_only_short_conversations_teach_more(words: int, learns: bool) -> None:
     def counted(request: Request, factor: float) -> Response:
         return Response((), usage=Usage(input_tokens=round(estimate(request) * factor)))
 

@@ -79,7 +79,7 @@ class History(Sequence[Message]):
         self._digests = [b""]
         self._sizes = [0]
         self._turns: list[int] = []
-        self._waiting: list[str] = []
+        self._waiting: tuple[str, ...] = ()
         """Calls of the last message, which the next one has to answer."""
         self._doubtful = False
         """Something may be out of place: `mend` has to look."""
@@ -119,11 +119,11 @@ class History(Sequence[Message]):
                 size += _excess(block)
         if role == "assistant":
             self._doubtful |= bool(self._waiting) or not items or "" in named
-            self._waiting = named
+            self._waiting = tuple(named)
         else:
-            answered = named == self._waiting and (not named or len(named) == len(kept.content))
-            self._doubtful |= not answered
-            self._waiting = []
+            whole = not named or len(named) == len(kept.content)
+            self._doubtful |= not whole or tuple(named) != self._waiting
+            self._waiting = ()
             if not named:
                 self._turns.append(len(items))
         self._digests.append(blake2b(self._digests[-1] + body, digest_size=16).digest())

@@ -189,8 +189,8 @@ class Pull:
         names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
         seen = state.unsupported
         fresh = [name for name in names if (model.provider, model.name, name) not in seen]
-        seen.update([(model.provider, model.name, name) for name in fresh])
         if fresh:
+            state.unsupported += tuple([(model.provider, model.name, name) for name in fresh])
             state.run.signal(
                 "llm_client.feature_unsupported",
                 {"provider": model.provider, "model": model.name, "fields": fresh},
