@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, get_args
 
 from pydantic import ValidationError
 
+from lorimer.core.adhoc import AdHocTool
 from lorimer.core.compile import Catalogue, check_document
-from lorimer.core.errors import ConfigError
+from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, invalid
+from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, ToolsConfig, invalid
 from lorimer.core.model import ModelResolver
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
@@ -98,17 +99,22 @@ def toolset_of(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
         )
     given = [rules] if isinstance(rules, str) else list(rules)
-    named = manifest.tools.built_in
-    if tools is None and not named and not given:
+    named, described = manifest.tools.built_in, manifest.tools.ad_hoc
+    late = manifest.tools.deferred
+    if tools is None and not (named or described or given or late):
         return None
     from lorimer.tools.base import Tool
     from lorimer.tools.registry import ToolRegistry
+    from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
     from lorimer.world.files import RootedFiles
 
-    if named and workspace is None:
+    shipped = _built_in(named)
+    at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
+    at_work += [each.name for each in described if each.kind == "script"]
+    if at_work and workspace is None:
         raise ConfigError(
-            f"the tools {', '.join(named)} work in a folder, and none was given",
+            f"the tools {', '.join(at_work)} work in a folder, and none was given",
             hint="Pass workspace=... when you build the pipeline.",
         )
     root = Path(workspace).resolve() if workspace is not None else None
@@ -119,10 +125,14 @@ def toolset_of(
     if not is_a(tools, Iterable, NoneType):
         raise wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
     registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
-    if named:
+    if late and SEARCH not in [*named, *registry.names]:
+        shipped += _built_in([SEARCH])
+    if shipped:
         registry = registry.copy()  # the host's own stays as it is
-        for tool in _built_in(named):
+        for tool in shipped:
             registry.register(tool, granted=False)
+    if described:
+        registry = _with_adhoc(described, registry)
     return Toolset(
         registry,
         rules=[*given, *manifest_rules(manifest.permissions)],
@@ -132,7 +142,23 @@ def toolset_of(
         sandbox=sandbox,
         network=network,
         hidden=hidden,
+        deferred=_deferred(late, registry),
     )
+
+
+def _deferred(names: Sequence[str], registry: ToolRegistry) -> list[str]:
+    """Of the tools that there are. Raises ConfigError for a name that is none of theirs."""
+    from lorimer.tools.builtin import GROUPS
+    from lorimer.tools.shown import SEARCH
+
+    found: list[str] = []
+    for at, name in enumerate(names):
+        there = [each for each in GROUPS.get(name, (name,)) if each in registry]
+        if not there:
+            problem = f"tools.deferred[{at}]: this agent has no tool {name!r}"
+            raise invalid([problem + nearest(name, [*registry.names, *GROUPS])])
+        found += [each for each in there if each != SEARCH]
+    return found
 
 
 def manifest_rules(said: PermissionsConfig) -> list[Rule]:
@@ -179,12 +205,8 @@ def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None)
     Whether a key is there, and what the host binds, is not looked at."""
     problems = check_document(data, catalogue or shipped_catalogue())
     tools = data.get("tools")
-    named = tools.get("built_in") if isinstance(tools, Mapping) else None
-    if isinstance(named, list):
-        try:
-            _built_in([name for name in named if isinstance(name, str)])
-        except ConfigError as error:
-            problems.extend(error.problems)
+    if isinstance(tools, Mapping):
+        problems.extend(_tool_faults(tools))
     permissions = data.get("permissions")
     if isinstance(permissions, Mapping):
         try:
@@ -196,6 +218,37 @@ def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None)
     return problems
 
 
+def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
+    """What is wrong with the tools of a manifest; which others the host adds is not known here."""
+    named = tools.get("built_in")
+    try:
+        names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+        built_in = _built_in(names)
+        said = ToolsConfig.model_validate(tools)
+        if said.ad_hoc:
+            from lorimer.tools.adhoc import register_adhoc
+            from lorimer.tools.registry import ToolRegistry
+
+            register_adhoc(said.ad_hoc, ToolRegistry(built_in))
+    except ValidationError:
+        return []  # told already
+    except ConfigError as error:
+        return list(error.problems) or [f"tools.ad_hoc: {error}"]
+    return []
+
+
+def _with_adhoc(described: Sequence[AdHocTool], registry: ToolRegistry) -> ToolRegistry:
+    from lorimer.tools.adhoc import check_steps, register_adhoc
+
+    registry = registry.copy()  # the host's own stays as it is
+    try:
+        register_adhoc(described, registry)
+        check_steps(described, registry)
+    except ConfigError as error:
+        raise invalid([f"tools.ad_hoc: {error}"]) from None
+    return registry
+
+
 def _built_in(names: Sequence[str]) -> list[Tool]:
     from lorimer.tools.builtin import builtin_tools
 
@@ -205,14 +258,20 @@ def _built_in(names: Sequence[str]) -> list[Tool]:
         raise invalid([f"tools.built_in: {error}"]) from None
 
 
+def spec_of(manifest: EnvironmentManifest) -> str:
+    """The model's spec, or a chain of them, with the provider that stage 6 names. Raises
+    ConfigError when they disagree."""
+    provider = ""
+    if "api" in manifest.stages:
+        provider = str(manifest.stages["api"].config.get("provider", ""))
+    return model_spec(manifest.model, provider)
+
+
 def credentials_of(
     manifest: EnvironmentManifest, api_key: str, base_url: str
 ) -> CredentialBundle | None:
     if not api_key and not base_url:
         return None
-    provider = ""
-    if "api" in manifest.stages:
-        provider = str(manifest.stages["api"].config.get("provider", ""))
-    spec = parse_spec(chain(model_spec(manifest.model, provider))[0], PROVIDERS)
+    spec = parse_spec(chain(spec_of(manifest))[0], PROVIDERS)
     given = ProviderCredentials(api_key=api_key, base_url=base_url)
     return CredentialBundle({spec.provider: given})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 
-from lorimer.assembly import is_a, wrong
+from lorimer.assembly import is_a, spec_of, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
 from lorimer.core.compile import compile as compile_manifest
@@ -14,6 +14,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, StageEntry
 from lorimer.core.plan import Plan
 from lorimer.core.stage import AnyStage, Stage, Strategy
+from lorimer.models.registry import Models
 
 
 class Compiled:
@@ -81,6 +82,24 @@ class Compiled:
             settings = {names[0]: config} if chain and not several else config
             entry.strategy_configs[slot] = dict(settings)  # pyright: ignore[reportArgumentType]
         self._change(entries)
+
+    def configure_capabilities(self, target: str = "", **able: bool) -> None:
+        """Say what models can and cannot, as `Models.configure_capabilities` does: of a provider
+        or a spec; without `target`, of every model that this pipeline asks. Holds from the next
+        model call on, and for whoever else uses the same Models.
+
+        Raises ConfigError for an unknown capability or provider, and for models that the host
+        brought which are no Models.
+        """
+        models = self._bindings.models
+        if not isinstance(models, Models):
+            raise ConfigError(
+                f"what models can is not told to a {type(models).__name__}",
+                hint="Tell the Models that it asks: models.configure_capabilities(...)",
+            )
+        for one in [target] if target else models.expand(spec_of(self.manifest)):
+            spec = one if target else str(models.parse(one))
+            models.configure_capabilities(spec, **able)
 
     def _named_strategy(self, stage: str, slot: str, strategy: str | type[Strategy]) -> str:
         if isinstance(strategy, str):

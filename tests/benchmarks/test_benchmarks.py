@@ -47,6 +47,12 @@ def test_the_table_has_a_line_for_each_budget_asked_for(capsys: pytest.CaptureFi
     assert code == (1 if any(line["within"] is False for line in found) else 0)
 
 
+def test_no_line_is_there_twice() -> None:
+    """By what it measures: under two names it would be measured twice."""
+    measured = [(line.ours, line.figure) for line in LINES]
+    assert len(set(measured)) == len(measured)
+
+
 def test_a_case_that_fails_is_told_and_fails_the_command(capfd: pytest.CaptureFixture[str]) -> None:
     line = Line(1, "nothing", "us", "us", Case("support:no_such_case"))
     outcome = measure([line], 1, "smoke", lambda what: None)[0]

@@ -1,6 +1,11 @@
 """What must hold of any runs, whatever happened to them: a pure function from what is left (facts,
 ledger, and what was seen outside of the process) to findings.
 
+Marks are those of `lorimer.testing.marks`. The `effect` of one is unique to what was wanted, such
+as "change 3": the same again is the same effect again; of a model call it is the first words of
+the conversation, and its `iteration` how many replies that had. Where it was no tool's call, the
+`key` is the hash of what was asked, as its fact has it. An `edge` besides: `approval`, `emit`.
+
 What one run's facts must show is the library's to say (`lorimer.testing.recorded`). Here is what
 only these harnesses know: whole streams, what providers were sent and charged for, what callers
 were told, and effects by what was wanted, not by the call that did it, so that two calls that do
@@ -23,28 +28,9 @@ from lorimer.core.limits import Limits
 from lorimer.core.messages import Usage
 from lorimer.journal import fold
 from lorimer.testing import recorded
+from lorimer.testing.marks import MODEL, Mark
 from lorimer.tools.asking import AGAIN
 from tests.campaign.vendors import refused
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Something that happened outside of the process, noted where its death does not reach."""
-
-    kind: str
-    """`effect` of a tool or a stage, `asked` (a model), or another call (`approval`, `emit`)."""
-    what: str
-    """Of an effect: unique to what was wanted, such as "change 3"; the same again is the same
-    effect again. Of `asked`: the first words of the conversation."""
-    life: int
-    """Which life of the process, counted from 0, a process that took over included."""
-    safety: Safety = Safety.UNSAFE
-    call: str = ""
-    """The idempotency key of a tool's call."""
-    hash: str = ""
-    """Of the request, as the facts have it, where it was not a tool's call."""
-    turn: int = 0
-    """Of `asked`: how many replies the conversation had."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +137,9 @@ def intended(evidence: Evidence) -> Iterator[str]:
                 begun.add(f"{run}-{fact.iteration}-{fact.data.get('key', '')}")
                 begun.add(str(fact.data.get("hash")))
     for mark in evidence.marks:
-        unsafe = mark.kind == "effect" and mark.safety is Safety.UNSAFE
-        if unsafe and (mark.call or mark.hash) not in begun:
-            yield f"{mark.what!r} happened in life {mark.life}, and no intent tells of it"
+        unsafe = mark.edge == "begin" and mark.safety == Safety.UNSAFE.value
+        if unsafe and mark.key not in begun:
+            yield f"{mark.effect!r} happened in life {mark.life}, and no intent tells of it"
 
 
 def taken_once(evidence: Evidence) -> Iterator[str]:
@@ -184,23 +170,24 @@ def unsafe_once(evidence: Evidence) -> Iterator[str]:
         for fact in facts
         if fact.type == "decision"
     }
-    effects = [mark for mark in evidence.marks if mark.kind == "effect"]
-    unsafe = [mark for mark in effects if mark.safety is Safety.UNSAFE and mark.call not in decided]
-    for what, count in Counter(mark.what for mark in unsafe).items():
-        again = sum([agreed[call] for call in {mark.call for mark in unsafe if mark.what == what}])
+    effects = [mark for mark in evidence.marks if mark.edge == "begin" and mark.safety != MODEL]
+    unsafe = [
+        mark for mark in effects if mark.safety == Safety.UNSAFE.value and mark.key not in decided
+    ]
+    for what, count in Counter(mark.effect for mark in unsafe).items():
+        again = sum([agreed[key] for key in {mark.key for mark in unsafe if mark.effect == what}])
         if count > 1 + again:
-            lives = [mark.life for mark in unsafe if mark.what == what]
+            lives = [mark.life for mark in unsafe if mark.effect == what]
             yield f"the unsafe effect {what!r} happened {count} times, in the lives {lives}"
     calls: dict[tuple[str, str], str] = {}
     whats: dict[str, str] = {}
     for mark in effects:
         if not mark.call:
             continue
-        run = mark.call.partition("-")[0]
-        if (key := calls.setdefault((run, mark.what), mark.call)) != mark.call:
-            yield f"{mark.what!r} ran under two keys of one run, {key} and {mark.call}"
-        if (what := whats.setdefault(mark.call, mark.what)) != mark.what:
-            yield f"{what!r} and {mark.what!r} ran under one key, {mark.call}"
+        if (key := calls.setdefault((mark.run, mark.effect), mark.key)) != mark.key:
+            yield f"{mark.effect!r} ran under two keys of one run, {key} and {mark.key}"
+        if (what := whats.setdefault(mark.key, mark.effect)) != mark.effect:
+            yield f"{what!r} and {mark.effect!r} ran under one key, {mark.key}"
 
 
 def nothing_again(evidence: Evidence) -> Iterator[str]:
@@ -225,14 +212,14 @@ def nothing_again(evidence: Evidence) -> Iterator[str]:
         for mark in evidence.marks:
             if mark.life != life:
                 continue
-            if mark.kind == "asked":
-                if mark.turn < replies[mark.what]:
+            if mark.safety == MODEL:
+                if mark.iteration < replies[mark.effect]:
                     yield (
-                        f"reply {mark.turn} of {mark.what!r} was recorded, and the model was asked "
-                        f"for it again in life {life}"
+                        f"reply {mark.iteration} of {mark.effect!r} was recorded, and the model "
+                        f"was asked for it again in life {life}"
                     )
-            elif (mark.call or mark.hash) in done:
-                yield f"{mark.what!r} was recorded, and happened again in life {life}"
+            elif mark.key in done:
+                yield f"{mark.effect!r} was recorded, and happened again in life {life}"
 
 
 def _conversation(facts: Sequence[Event]) -> str:

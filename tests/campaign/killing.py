@@ -4,8 +4,10 @@ audited afterwards: the marks, and a copy of what the journal held after each de
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from lorimer.core.events import Event
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.codec import length
 from lorimer.journal.schema import STREAM_BITS
+from lorimer.journal.verify import verify
 from lorimer.testing.audit import Report, Seen, audit
 from lorimer.testing.marks import Mark, read_marks
 from lorimer.testing.recorded import Evidence
@@ -38,6 +41,8 @@ class Copy:
         self.rows: dict[int, str] = {}
         self._heads: dict[int, int] = {}
         self.seen = Seen()
+        self.gone_on = 0
+        """Sessions that had compacted rows and new ones at a death."""
 
     def take(self, life: int) -> None:
         """Read what is new since the last time."""
@@ -52,16 +57,18 @@ class Copy:
         for stream, name in streams:
             low = stream << STREAM_BITS
             last = self._heads.get(stream, low)
-            new = db.execute(
-                "SELECT at, body FROM facts WHERE at>? AND at<? ORDER BY at",
-                (last, low + (1 << STREAM_BITS)),
-            ).fetchall()
+            new = rows_of(db, last + 1, low + (1 << STREAM_BITS) - 1)
             if new:
                 self.rows.update(new)
                 at, body = new[-1]
                 self._heads[stream] = at
                 first = at - low
                 heads[name] = first - 1 + length(body, first, name)
+        if begun:
+            self.gone_on += db.execute(
+                "SELECT count(DISTINCT at>>32) FROM facts"
+                " WHERE at>>32 IN (SELECT at>>32 FROM blocks)"
+            ).get
         db.close()
         self.seen.note(life, heads)
 
@@ -69,10 +76,26 @@ class Copy:
         """Nothing of what was there has gone or changed."""
         db = apsw.Connection(str(self._path))
         assert db.execute("PRAGMA integrity_check").get == "ok"
-        there = dict(db.execute("SELECT at, body FROM facts").fetchall())
+        rows = rows_of(db, 0, 2**63 - 1)
+        there = dict(rows)
+        assert len(there) == len(rows), "a row is there twice: in a block, and plain"
         db.close()
         lost = [at for at, body in self.rows.items() if there.get(at) != body]
         assert not lost, f"{len(lost)} rows of facts were there and are not: {lost[:10]}"
+
+
+def rows_of(db: apsw.Connection, first: int, last: int) -> list[tuple[int, str]]:
+    """The rows of facts between two places, those in blocks too, in order."""
+    rows = db.execute("SELECT at, body FROM facts WHERE at BETWEEN ? AND ?", (first, last))
+    found: list[tuple[int, str]] = rows.fetchall()
+    query = "SELECT at, body FROM blocks WHERE last>=? AND at<=?"
+    for at, body in db.execute(query, (first, last)):
+        counts, *lines = zlib.decompress(body).decode().split("\n")
+        for facts, line in zip(json.loads(counts), lines, strict=True):
+            if first <= at <= last:
+                found.append((at, line))
+            at += facts
+    return sorted(found)
 
 
 @dataclass
@@ -90,6 +113,8 @@ class Kills:
     writes: int = 16
     """At which write or sync of its journal's files after that it is killed, at most, where it is
     to die in the middle of a commit."""
+    compact: bool = False
+    """What is over is compacted meanwhile, and it dies in the middle of that, too."""
 
     def run(self, folder: Path) -> Campaign:
         """Kill, until all kills are made, and let the last process bring all to an end."""
@@ -101,13 +126,18 @@ class Kills:
         kinds: list[str] = []
         with Parent(folder / "errors") as parent:
             for life in range(self.kills):
-                kinds.append(dice.choices(("start", "work", "commit"), (0.15, 0.55, 0.3))[0])
+                kinds.append(dice.choices(*self._kinds())[0])
                 self._one(kinds[life], dice, parent, life, folder)
                 copy.take(life)
             self._finish(parent, folder)
         copy.take(self.kills)
         copy.compare()
         return Campaign(folder, copy, read_marks(log), kinds, time.monotonic() - began)
+
+    def _kinds(self) -> tuple[Sequence[str], Sequence[float]]:
+        if self.compact:
+            return ("start", "work", "commit", "compact"), (0.1, 0.25, 0.15, 0.5)
+        return ("start", "work", "commit"), (0.15, 0.55, 0.3)
 
     def _one(self, kind: str, dice: Random, parent: Parent, life: int, folder: Path) -> None:
         log = folder / "marks"
@@ -116,6 +146,8 @@ class Kills:
         order = self._order(folder, life)
         if kind == "commit":  # a third of them while it begins
             order.die_after, order.die_at = marks * (dice.random() > 0.3), at
+        elif kind == "compact":
+            order.die_compacting = at
         parent.start(order)
         if kind == "start":
             time.sleep(dice.uniform(0, 0.25))
@@ -141,7 +173,7 @@ class Kills:
         assert parent.wait() == 0, f"the last process did not end well: {parent.said()}"
 
     def _order(self, folder: Path, life: int) -> Order:
-        return Order(str(folder), life, self.seed, self.agents, self.pace)
+        return Order(str(folder), life, self.seed, self.agents, self.pace, compact=self.compact)
 
 
 def _ended(log: Path) -> int:
@@ -166,6 +198,7 @@ class Campaign:
         report = audit(runs, self.marks, self.copy.seen)
         for run in runs:
             report.violations += wrong_answers(run)
+        report.violations += asyncio.run(unverified(self.folder / "journal.db"))
         report.violations += begun_twice(self.marks)
         return report
 
@@ -208,6 +241,17 @@ async def evidence(path: Path) -> list[Evidence]:
             balance = await journal.balance(row.run_id)
             found.append(Evidence(row.run_id, row.stream, facts, balance, row))
     return found
+
+
+async def unverified(path: Path) -> list[str]:
+    """What `verify` finds in a journal: marks that do not fit, for instance."""
+    async with SQLiteJournal(path) as journal:
+        latest = {row.stream: row for row in await journal.runs(limit=1_000_000)}
+        return [
+            f"{row.stream}: {finding}"
+            for row in latest.values()
+            for finding in await verify(journal, row.run_id)
+        ]
 
 
 def wrong_answers(run: Evidence) -> list[str]:

@@ -29,10 +29,10 @@ from lorimer.core.messages import (
     UsageDelta,
 )
 from lorimer.core.world import World
+from lorimer.testing.marks import MODEL, Mark
 from lorimer.tools import Tool, ToolContext, ToolResult
 from lorimer.tools.base import Check, ToolInput
 from lorimer.tools.schema import compile_schema
-from tests.campaign.audit import Mark
 from tests.campaign.seams import Seams, forever
 from tests.campaign.vendors import refused
 
@@ -84,19 +84,9 @@ class Outside:
     def used(self) -> Usage:
         return sum(self.told, Usage())
 
-    def mark(
-        self,
-        kind: str,
-        what: str,
-        life: int,
-        safety: Safety = Safety.READ_ONLY,
-        *,
-        call: str = "",
-        request: bytes = b"",
-        turn: int = 0,
-    ) -> None:
-        digest = short_hash(request) if request else ""
-        self.marks.append(Mark(kind, what, life, safety, call, digest, turn))
+    def mark(self, edge: str, effect: str, life: int, request: bytes, safety: str = "") -> None:
+        """Of what is no call of a tool or a model."""
+        self.marks.append(Mark(edge, life, safety, key=short_hash(request), effect=effect))
 
 
 class Provider:
@@ -122,8 +112,9 @@ class Provider:
         told, marks = self._outside.told, self._outside.marks
         at = sum(message.role == "assistant" for message in request.messages)
         words = request.messages[0].text
-        attempt = sum(m.kind == "asked" and (m.what, m.turn) == (words, at) for m in marks)
-        self._outside.mark("asked", words, self._life, turn=at)
+        mark = Mark("begin", self._life, MODEL, iteration=at, effect=words)
+        attempt = sum(one._replace(life=self._life) == mark for one in marks)
+        marks.append(mark)
         told.append(Usage())
         mine = len(told) - 1
         turn = self.turns[at] if at < len(self.turns) else the_end(at)
@@ -215,13 +206,10 @@ class Act(Tool):
         if input.get("do") == "slow":
             await context.world.sleep(seconds)
         await self._seams.at(f"tool {what} begins")
-        self._outside.mark(
-            "effect",
-            f"{what} of {context.session_id}",
-            self._life,
-            self.safety,
-            call=context.idempotency_key,
-        )
+        run, iteration, call = context.idempotency_key.rsplit("-", 2)
+        mark = Mark("begin", self._life, self.safety.value, run, int(iteration), call)
+        effect = f"{what} of {context.session_id}"
+        self._outside.marks.append(mark._replace(key=context.idempotency_key, effect=effect))
         await self._seams.at(f"tool {what} has acted")
         match input.get("do"):
             case "first":
@@ -285,6 +273,6 @@ class Person:
         await self._seams.at(f"person asked about {tool}")
         arguments = json.loads(summary)
         request = canonical({"name": tool, "input": arguments})
-        self._outside.mark("approval", f"{tool} {summary}", self._life, request=request)
+        self._outside.mark("approval", f"{tool} {summary}", self._life, request)
         await self._seams.at("person has answered")
         return arguments["n"] not in self._no

@@ -188,6 +188,9 @@ class SeamJournal:
         await self._seams.at("post, done")
         return posted
 
+    def never_began(self, intent: Event) -> bool:
+        return self.inner.never_began(intent)
+
     async def posts(self, stream: str) -> list[Post]:
         await self._seams.at("posts")
         return await self.inner.posts(stream)

@@ -82,7 +82,7 @@ class Process:
 
     async def _hand_over(self, text: str) -> None:
         await self.seams.at("emit begins")
-        self.play.outside.mark("emit", text, self.life, request=text.encode())
+        self.play.outside.mark("emit", text, self.life, text.encode())
         await self.seams.at("emit is done")
 
     # --- what the program does -------------------------------------------------------------

@@ -103,9 +103,7 @@ class Post(Stage[object, object]):
 
         async def post() -> dict[str, JSON]:
             await self._seams.at("stage begins")
-            self._outside.mark(
-                "effect", request.decode(), self._life, Safety.UNSAFE, request=request
-            )
+            self._outside.mark("begin", request.decode(), self._life, request, Safety.UNSAFE.value)
             await self._seams.at("stage has acted")
             return {"posted": True}
 

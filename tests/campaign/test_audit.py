@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from lorimer.core.context import Safety
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance
 from lorimer.core.limits import Limits
 from lorimer.core.messages import Usage
-from tests.campaign.audit import Evidence, Mark, audit
+from lorimer.testing.marks import MODEL, Mark
+from tests.campaign.audit import Evidence, audit
 from tests.campaign.sweep import Play
 from tests.campaign.sweep_scenarios import SCENARIOS
 
@@ -74,7 +74,7 @@ def also(mark: Mark) -> Evidence:
 
 
 def mark(tool: str) -> Mark:
-    return next(mark for mark in honest().marks if mark.what.startswith(tool))
+    return next(mark for mark in honest().marks if mark.effect.startswith(tool))
 
 
 def run_id() -> str:
@@ -140,24 +140,24 @@ BROKEN: Mapping[str, tuple[str, Callable[[], Evidence]]] = {
     "no model intent": ("intents before effects", lambda: without("model.intent")),
     "an effect nobody intended": (
         "C2 effects that were intended",
-        lambda: also(Mark("effect", "change 9", 1, Safety.UNSAFE, "run_x-0-0")),
+        lambda: also(mark("change")._replace(key="run_x-0-0", effect="change 9")),
     ),
     "an unsafe effect twice": ("C3 no unsafe effect twice", lambda: also(mark("change"))),
     "under another key": (
         "C3 no unsafe effect twice",
-        lambda: also(replace(mark("put"), call=mark("put").call + "0")),
+        lambda: also(mark("put")._replace(key=mark("put").key + "0")),
     ),
     "two under one key": (
         "C3 no unsafe effect twice",
-        lambda: also(replace(mark("put"), what="put 9")),
+        lambda: also(mark("put")._replace(effect="put 9")),
     ),
     "a recorded call again": (
         "C3 nothing recorded is repeated",
-        lambda: also(replace(mark("look"), life=1)),
+        lambda: also(mark("look")._replace(life=1)),
     ),
     "a recorded reply again": (
         "C3 nothing recorded is repeated",
-        lambda: also(Mark("asked", "go", 1, turn=1)),
+        lambda: also(Mark("begin", 1, MODEL, iteration=1, effect="go")),
     ),
     "a message twice": (
         "C3 each message is taken once",
@@ -206,8 +206,7 @@ def test_a_broken_promise_is_found_and_named(name: str) -> None:
 
 
 def test_a_decision_allows_an_unsafe_effect_again() -> None:
-    call = mark("change").call
-    run, turn, key = call.split("-")
+    run, turn, key = mark("change").key.split("-")
 
     def change(kept: list[Event]) -> None:
         kept.insert(-1, Event("decision", {"key": key}, run, int(turn), kept[-1].time))

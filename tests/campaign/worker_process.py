@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -15,7 +16,10 @@ from random import Random
 import apsw
 
 from lorimer.cli.owner import own_name
-from lorimer.journal import SQLiteJournal
+from lorimer.core.world import World
+from lorimer.journal import SQLiteJournal, blocks
+from lorimer.journal.announced import Announced
+from lorimer.journal.retention import compact
 from lorimer.testing.marks import Mark, MarkFile
 from lorimer.world import RealWorld
 from tests.campaign.workers import Pace, Workers
@@ -40,24 +44,28 @@ class Order:
     """Marks after which it kills itself ..."""
     die_at: int = 0
     """... at this write or sync of the journal's files, counted from 1. 0: it does not."""
+    compact: bool = False
+    """All that is over is compacted all the time, as by another process."""
+    die_compacting: int = 0
+    """It kills itself at this write or sync of that."""
 
 
 class Doomed(apsw.VFS):
     """The real disk, until the moment: then the process is killed before, or after, a write."""
 
-    def __init__(self, order: Order, notes: Counted) -> None:
-        self.name = "doomed"
-        self._notes = notes
-        self._marks = order.die_after
-        self._left = order.die_at
-        self._after = Random(order.life).random() < 0.5
+    def __init__(self, name: str, life: int, at: int, ready: Callable[[], bool]) -> None:
+        """`at`: the write or sync at which it dies, counted once it is `ready`."""
+        self.name = name
+        self._ready = ready
+        self._left = at
+        self._after = Random(life).random() < 0.5
         super().__init__(self.name, "")
 
     def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
         return _DoomedFile(self, name, flags)
 
     def count(self, *, after: bool) -> None:
-        if after == self._after and self._notes.count >= self._marks:
+        if after == self._after and self._ready():
             self._left -= 1
             if not self._left:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -93,9 +101,15 @@ async def work(order: Order) -> None:
     folder = Path(order.folder)
     world = RealWorld()
     notes = Counted(folder / "marks")
-    disk = Doomed(order, notes) if order.die_at else None
+    disk = None
+    if order.die_at:
+        enough = lambda: notes.count >= order.die_after  # noqa: E731
+        disk = Doomed("doomed", order.life, order.die_at, enough)
     vfs = disk.name if disk is not None else None
     journal = SQLiteJournal(folder / "journal.db", world=world, vfs=vfs)
+    if disk is not None:  # real files, whose writes outlive us as without it
+        journal._announced = Announced(f"{folder / 'journal.db'}-calls")
+    tidy = asyncio.create_task(compacting(order, world)) if order.compact else None
     workers = Workers(
         journal=journal,
         world=world,
@@ -111,6 +125,26 @@ async def work(order: Order) -> None:
     )
     await workers.work()
     await journal.close()
+    if tidy is not None:
+        await tidy
+
+
+async def compacting(order: Order, world: World) -> None:
+    """Press what has ended into small blocks, over and over, and make the file small; on
+    connections of its own. Until enough is done, and all of it is."""
+    blocks.BLOCK_CHARS = 3_000
+    pressed = 0
+    disk = Doomed("doomed-too", order.life, order.die_compacting, lambda: True)
+    enough = Path(order.folder, "enough").exists
+    over = False
+    async with SQLiteJournal(Path(order.folder, "journal.db"), world=world, vfs=disk.name) as own:
+        while not over:
+            over = enough()
+            done = await compact(own, before=world.time())
+            pressed += 1
+            if pressed % 4 == 0 and done.saved:
+                await own.vacuum()
+            await world.sleep(0.01)
 
 
 def main() -> None:

@@ -87,6 +87,8 @@ class Pace:
     """How long a model thinks."""
     runs: int = 3
     """Runs of one conversation; then the agent begins another."""
+    rest_s: float = 0.0
+    """How long a conversation rests between two of them, given back. 0: it is not."""
     slow: float = 0.05
     """Share of tool calls that take their time; the others take none."""
     slow_ms: tuple[float, float] = (5, 60)
@@ -191,6 +193,10 @@ class Workers:
             result = await pipeline.run(f"{name}.{number}", limits=LIMITS, raise_on_error=False)
             self.told(result)
             number += 1
+            if self.pace.rest_s:
+                await pipeline.aclose()
+                pipeline, going = self.pipeline(result.session_id)
+                await self.world.sleep(self.pace.rest_s)
         await pipeline.aclose()
 
     def pipeline(self, session: str) -> tuple[Pipeline, list[str]]:

@@ -32,6 +32,18 @@ def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert "GOOGLE_API_KEY is set (google)" in invoke("doctor").stdout
 
 
+def test_which_wire_of_openai_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "LORIMER_OPENAI_API" not in invoke("doctor").stdout
+    monkeypatch.setenv("LORIMER_OPENAI_API", "chat")
+    told = invoke("doctor").stdout
+    assert "OPENAI_API_KEY is not set (openai), LORIMER_OPENAI_API=chat" in told
+    assert "no wire" not in told
+    monkeypatch.setenv("LORIMER_OPENAI_API", "soap")
+    told = invoke("doctor")
+    assert "OpenAI has no wire 'soap'" in told.stdout
+    assert "Set LORIMER_OPENAI_API to responses or chat" in told.stdout
+
+
 def test_a_broken_store_is_told_and_ends_with_1(own_place: Path) -> None:
     (own_place / "broken.db").write_bytes(b"not a database, but long enough to be one" * 100)
     result = invoke("doctor", "--store", "broken.db")

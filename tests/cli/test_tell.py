@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 from lorimer.testing.fake_server import FakeLLMServer, Turn
-from tests.cli.support import HangsOnce, Running, asked, by_turn, call, invoke, last_run, listed
+from tests.cli.support import (
+    HangsOnce,
+    Running,
+    asked,
+    by_turn,
+    call,
+    in_terminal,
+    invoke,
+    last_run,
+    listed,
+)
 
 DONE = Turn(text="All is done.")
 WORK = (call("Bash", command="echo ran >> log.txt"), DONE)
@@ -37,10 +48,46 @@ def test_a_run_that_waits_for_an_answer_is_answered_and_resumed() -> None:
         assert again.exit_code == 2
         assert "asks nothing" in again.stderr
         done = invoke("runs", "resume", run)
-        assert (done.exit_code, done.stdout) == (0, "All is done.\n")
+        assert (done.exit_code, done.out) == (0, "All is done.\n")
         assert len(server.requests) == 2
     with open("log.txt", encoding="utf-8") as log:
         assert log.read() == "ran\n"
+
+
+ASK = (call("AskUserQuestion", question="Which?", options=["red", "blue"]), DONE)
+
+
+def test_a_question_of_the_agent_is_answered_in_words() -> None:
+    with FakeLLMServer(by_turn(*ASK)) as server:
+        words = ("run", "hi", "--base-url", server.url, "--tools", "asking")
+        assert invoke(*words, "--ask-later").exit_code == 5
+        run = last_run()
+        shown = invoke("runs", "show").stdout
+        assert "asks: Which?\n  1. red\n  2. blue\n" in shown
+        assert f"answer with: lorimer runs answer {run[:12]} 'YOUR ANSWER'\n" in shown
+        answered = invoke("runs", "answer", run, "2")
+        assert answered.stdout.startswith("answered blue: AskUserQuestion ")
+        assert invoke("runs", "resume", run).stdout == "All is done.\n"
+        assert "blue" in str(server.requests[-1].body["messages"][-1])
+        assert "a person was asked and said blue" in invoke("runs", "show").stdout
+
+
+def test_a_question_of_the_agent_is_answered_on_the_terminal(own_place: Path) -> None:
+    with FakeLLMServer(by_turn(*ASK)) as server:
+        words = ("run", "hi", "--base-url", server.url, "--tools", "asking")
+        done = in_terminal(own_place, *words, keys=[(b"Number or words: ", b"green\n")])
+        assert done.code == 0, done.out
+        assert "1. red" in done.out
+        assert "green" in str(server.requests[-1].body["messages"][-1])
+
+
+def test_a_call_that_wants_to_run_takes_yes_or_no() -> None:
+    with FakeLLMServer(by_turn(*WORK)) as server:
+        invoke("run", "hi", "--base-url", server.url, "--ask-later")
+        wrong = invoke("runs", "answer", last_run(), "perhaps")
+        assert wrong.exit_code == 2
+        assert "is yes or no, not 'perhaps'" in wrong.stderr
+        assert listed()[0]["status"] == "waiting"
 
 
 def test_no_is_told_to_the_model() -> None:
@@ -106,7 +153,7 @@ def test_what_cannot_be_told() -> None:
         (("send", "nix", "hello"), "there is no run 'nix'"),
         (("send", ended, ""), "has 1 to"),
         (("answer", ended, "yes"), "has ended (ok)"),
-        (("answer", ended, "perhaps"), "there is no 'perhaps'"),
+        (("answer", ended, "perhaps"), "has ended (ok)"),
         (("cancel", "nix"), "there is no run 'nix'"),
     ):
         result = invoke("runs", *words)

@@ -22,6 +22,7 @@ from pydantic_core import PydanticUndefined
 
 from lorimer import Pipeline, PipelinePresets
 from lorimer.assembly import PipelineOptions
+from lorimer.core import adhoc
 from lorimer.core import manifest as manifest_module
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
@@ -30,7 +31,7 @@ from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.models import Models
 from lorimer.stages.catalogue import CATALOGUE
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from lorimer.tools import EFFECTS, builtin_tools, tool
+from lorimer.tools import EFFECTS, Tool, builtin_tools, tool
 from lorimer.tools.builtin import CATALOGUE as BUILT_IN
 from lorimer.tools.builtin import GROUPS
 
@@ -40,6 +41,11 @@ PARTS = {
     "`metadata`": manifest_module.Metadata,
     "`model`": manifest_module.ModelConfig,
     "`tools`": manifest_module.ToolsConfig,
+    "`tools.ad_hoc[]` of kind `http`": adhoc.HttpTool,
+    "`tools.ad_hoc[]` of kind `script`": adhoc.ScriptTool,
+    "`tools.ad_hoc[]` of kind `template`": adhoc.TemplateTool,
+    "`tools.ad_hoc[]` of kind `composite`": adhoc.CompositeTool,
+    "`steps[]` of a composite": adhoc.CompositeStep,
     "`permissions`": manifest_module.PermissionsConfig,
     "`stages[]`": manifest_module.StageEntry,
 }
@@ -78,8 +84,15 @@ def shipped_tools() -> str:
         tool = builtin_tools([name])[0]
         groups = ", ".join(f"`{group}`" for group, names in GROUPS.items() if name in names)
         effects = "all" if tool.effects == EFFECTS else " ".join(sorted(tool.effects))
-        rows.append((f"`{name}`", effects, groups, _sentence(type(tool))))
-    return _table(("Tool", "Effects", "Groups", "Does"), rows)
+        effects += ", idempotent" if tool.idempotent else ""
+        rows.append((f"`{name}`", _inputs(tool), effects or "none", groups, _sentence(type(tool))))
+    return _table(("Tool", "Inputs", "Effects", "Groups", "Does"), rows)
+
+
+def _inputs(tool: Tool) -> str:
+    schema = tool.input_schema
+    required = schema.get("required", ())
+    return " ".join(f"`{name}`{'*' * (name in required)}" for name in schema["properties"])
 
 
 # --- options ---------------------------------------------------------------------------------
@@ -317,6 +330,10 @@ def _plain(hint: object, bounds: list[object]) -> str:
         return f"mapping of {_plain(args[1], bounds)}"
     if hint is type(None):
         return "nothing"
+    if hint is adhoc.CompositeStep:
+        return "steps"
+    if isinstance(hint, type) and hint.__module__ == adhoc.__name__:
+        return f"`{hint.model_fields['kind'].annotation.__args__[0]}`"
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return _shape(hint)
     name = getattr(hint, "__name__", "") or str(hint)

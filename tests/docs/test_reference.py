@@ -25,7 +25,7 @@ from tests.docs.pages import ROOT, Page, doc
 
 MADE: Mapping[tuple[str, str], Callable[[], str]] = {
     ("manifest.md", "fields"): made.manifest_fields,
-    ("manifest.md", "tools"): made.shipped_tools,
+    ("tools.md", "tools"): made.shipped_tools,
     ("manifest.md", "stages"): made.stages,
     ("using.md", "options"): made.options,
     ("events.md", "order"): made.event_order,
@@ -226,7 +226,7 @@ def _events() -> list[Event]:
 
 async def _failing_over(world: SimulatedWorld) -> list[Event]:
     cut = [TextBlock("half"), APIError("cut", code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE)]
-    providers = {"one": ScriptedModel([cut, cut]), "two": ScriptedModel(["whole"])}
+    providers = {"one": ScriptedModel([cut, cut]), "two": ScriptedModel(["", "whole"])}
     pipeline = PipelinePresets.minimal(
         model="one:m,two:m",
         models=Models(providers=providers),

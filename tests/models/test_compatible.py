@@ -30,12 +30,18 @@ from lorimer.core.messages import (
     ToolResultBlock,
     ToolSpec,
     ToolUse,
+    Usage,
     user_message,
 )
 from lorimer.core.model import Capabilities, Capable
 from lorimer.models import ClientRegistry, CredentialBundle, Models, ProviderCredentials, Tiers
+from lorimer.models.credentials import Secret
 from lorimer.models.fitting import NO_IMAGE, fit
+from lorimer.models.redirected import WIRES, Redirected
+from lorimer.models.standing import standing
+from lorimer.models.unasked import Unasked
 from lorimer.testing.fake_server import FakeLLMServer, ToolCall, Turn
+from lorimer.world.real import RealWorld
 from tests.models.support import Heard, NoWorld, Provider, Reply, hear, request, sse
 
 Code = ExecutorErrorCode
@@ -205,6 +211,111 @@ def test_any_vendor_can_be_limited() -> None:
     asyncio.run(hear(made.resolve("claude-haiku-4-5"), asked, world))
     assert "temperature" not in provider.sent
     assert asked.temperature == 0.5
+
+
+TOML = """
+[providers.gate]
+kind = "{wire}"
+base_url = "{url}"
+key_env = "GATE_KEY"
+headers = {{ x-team = "bolts" }}
+capabilities = {{ images = false }}
+context_window = 4096
+[prices."gate:*"]
+input = 1
+output = 1
+"""
+
+
+@pytest.mark.parametrize("described", ["file", "variable", "variable, http first", "program"])
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_vendors_wire_under_another_name(
+    wire: str, described: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that is the vendor's goes there: no key, no headers, no prices."""
+    for name in ("ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_AUTH_TOKEN", "GOOGLE_API_KEY"):
+        monkeypatch.setenv(name, "x-mine: vendor-4711")
+    vendors = ("ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY")
+    env = {**dict.fromkeys(vendors, "vendor-4711"), "GATE_KEY": "gate-4711"}
+
+    async def go(server: FakeLLMServer) -> None:
+        host = server.url.removeprefix("http://")
+        if described == "file":
+            path = tmp_path / "m.toml"
+            path.write_text(TOML.format(wire=wire, url=server.url), "utf-8")
+            made = Models.from_file(path, credentials=CredentialBundle(env=env))
+        elif described == "program":
+            known = Redirected("gate", server.url, vendor=wire, key=Secret("gate-4711"))
+            made = Models(CredentialBundle(env=env), providers={"gate": known})
+        else:
+            scheme = f"http+{wire}" if "first" in described else f"{wire}+http"
+            env["LORIMER_PROVIDER_GATE"] = f"{scheme}://gate-4711@{host}"
+            made = Models(CredentialBundle(env=env))
+        held = standing(made, "gate")
+        assert (held.ready, held.base_url) == (True, server.url)
+        model = made.resolve("gate:some-model")
+        assert (model.provider, model.name) == ("gate", "some-model")
+        priced = model.price(Usage(1_000_000))
+        assert priced == (1_000_000_000 if described == "file" else None)
+        heard = await hear(model, request(wire, tools=(READ,)), RealWorld())
+        assert heard.answer.text == "Paris."
+        assert "dropped" not in heard.answer.extra
+        if described == "file":
+            assert isinstance(model, Capable)
+            assert not model.capabilities.images
+            assert made.targets("gate:some-model")[0].place == f"gate:some-model {server.url}"
+        await made.aclose()
+
+    with FakeLLMServer([Turn("Paris.")]) as server:
+        asyncio.run(go(server))
+        (seen,) = server.requests
+    assert seen.headers.get("x-team") == ("bolts" if described == "file" else None)
+    assert "gate-4711" in str(seen.headers)
+    assert "vendor-4711" not in str(seen.headers)
+
+
+def test_a_vendors_own_variables_belong_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The headers for Anthropic go where its own variable says, and nowhere else."""
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-mine: 4711")
+    seen: list[str | None] = []
+    for base_url, url in (("", "http://proxy.test"), ("http://other.test", "http://proxy.test")):
+        provider = Provider(Reply.of({"error": {"message": "x"}}, 400))
+        world = NoWorld(provider)
+        known = {"anthropic": ProviderCredentials("k", base_url)}
+        made = Models(CredentialBundle(known, env={"ANTHROPIC_BASE_URL": url}), world)
+        asyncio.run(hear(made.resolve("claude-haiku-4-5"), request(), world))
+        seen.append(provider.requests[0].headers.get("x-mine"))
+    assert seen == ["4711", None]
+
+
+def test_a_pipeline_is_told_what_its_models_can() -> None:
+    @tool(effects=["read"])
+    async def look() -> str:
+        """Look."""
+        return "milk"
+
+    async def go(server: FakeLLMServer) -> None:
+        url = {"LORIMER_VLLM_BASE_URL": server.openai_url}
+        made = Models(CredentialBundle(env=url), tiers=Tiers({"own": "vllm:qwen3:low, vllm:tiny"}))
+        async with PipelinePresets.agent(model="own", models=made, tools=[look]) as pipeline:
+            await pipeline.run("one")
+            pipeline.configure_capabilities(supports_tools=True)
+            await pipeline.run("two")
+            pipeline.configure_capabilities("vllm:qwen3", tools=False)
+            await pipeline.run("three")
+            for spec, tools in {"vllm:qwen3": False, "vllm:tiny": True, "vllm:big": False}.items():
+                model = made.resolve(spec)
+                able = model.capabilities if isinstance(model, Capable) else Capabilities()
+                assert able.tools == tools
+            with pytest.raises(ConfigError, match="'tolls'"):
+                pipeline.configure_capabilities(tolls=True)
+
+    with FakeLLMServer([Turn("done")] * 3) as server:
+        asyncio.run(go(server))
+        assert ["tools" in request.body for request in server.requests] == [False, True, False]
+    replayed = PipelinePresets.agent(model="vllm:qwen3", models=Unasked(), tools=[look])
+    with pytest.raises(ConfigError, match="not told to a Unasked"):
+        replayed.configure_capabilities(tools=True)
 
 
 HISTORY = [

@@ -17,6 +17,7 @@ from lorimer import Pipeline
 from lorimer.core.history import History
 from lorimer.core.jsonable import dumps
 from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import (
     ImageBlock,
     Message,
@@ -29,6 +30,8 @@ from lorimer.core.messages import (
     Usage,
     user_message,
 )
+from lorimer.journal import MemoryJournal
+from lorimer.journal.fold import Fold, fold
 from lorimer.models import Models, Price, TokenCount, count_tokens
 from lorimer.models.estimate import MAX_TARGETS, UNKNOWN, Calibration, estimate
 from lorimer.presets import preset_manifest
@@ -118,6 +121,55 @@ def test_what_was_counted_is_not_set_aside_by_its_bytes_again() -> None:
         assert 8_000 < reserved[0] < 10_500
         assert all(3_000 < reserve < 3_400 for reserve in reserved[1:3])
         assert 2_000 < reserved[3] < 3_500  # of another run of the conversation
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("estimated", [False, True])
+def test_what_another_process_was_counted_is_known_where_the_same_is_asked(
+    estimated: bool,
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        async def reserved(text: str, change: Callable[[EnvironmentManifest], None]) -> int:
+            reply = Response(
+                (TextBlock("done"),),
+                usage=Usage(input_tokens=2_000, output_tokens=10),
+                extra={"usage_estimated": True} if estimated else {},
+            )
+            manifest = preset_manifest("chat", model="scripted:x")
+            change(manifest)
+            async with Pipeline(
+                manifest,
+                models=Models(providers={"scripted": ScriptedModel([reply], price=Price(1, 0))}),
+                world=world,
+                journal=journal,
+                session_id="one",
+            ) as pipeline:
+                result = await pipeline.run(text, limits=Limits(max_cost_usd=1.0))
+            facts = [fact async for fact in journal.read("one")]
+            told = fold(facts)
+            assert Fold.load(told.dump()).counted == told.counted
+            for cut in range(len(facts)):
+                assert fold(facts[cut:], fold(facts[:cut])).counted == told.counted
+            (intent,) = [fact for fact in result.events if fact.type == "model.intent"]
+            return int(str(intent.data["reserve"])) // 1000
+
+        def plain(manifest: EnvironmentManifest) -> None:
+            manifest.model.temperature = 0.0
+
+        def hotter(manifest: EnvironmentManifest) -> None:
+            manifest.model.temperature = 0.5
+
+        def other(manifest: EnvironmentManifest) -> None:
+            manifest.model.temperature = 0.5
+            manifest.stages["system"].config["prompt"] = "Be another one."
+
+        assert await reserved("p" * 8_000, plain) > 8_000
+        for change in (hotter, other, plain):  # what was asked otherwise may be another prompt
+            assert await reserved("once more", change) > 8_000
+            assert (await reserved("and now", change) < 3_000) is not estimated
 
     simulate(main)
 

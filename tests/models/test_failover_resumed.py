@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.journal.verify import verify
 from lorimer.models import Models
+from lorimer.models.failover import NUDGE
 from lorimer.models.unasked import Unasked
-from lorimer.testing import SimulatedWorld, simulate
-from tests.core.support import Do, held, use
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.core.support import Do, held, make, use
 from tests.models.chains import CODE, Chain, asked, cut, down
 
 ONE = [[use("look", "a")], down(), cut("never seen"), "late"]
@@ -170,3 +172,35 @@ def test_waits_are_the_same_for_a_run_that_was_resumed() -> None:
 
     simulate(main)
     assert waits[1] == waits[0][1:]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_killed_round_an_empty_answer_it_asks_what_is_recorded(old: bool) -> None:
+    """With the nudge; without one, where a version that had none has asked already."""
+
+    async def first(world: SimulatedWorld) -> list[Event]:
+        model = ScriptedModel(["", "Done."])
+        result = await make(world, model).run("go")
+        assert [NUDGE in str(request.messages) for request in model.requests] == [False, True]
+        assert NUDGE not in str(result.messages)
+        return result.events
+
+    async def again(world: SimulatedWorld, facts: list[Event], last: int) -> None:
+        replies = sum(fact.type == "model.reply" for fact in facts[:last])
+        model = ScriptedModel(["", "Done."][replies:])
+        pipeline = make(world, model, journal=await held(world, facts[:last]))
+        assert (await pipeline.resume(facts[0].run_id)).text == "Done."
+        begun = sum(fact.type == "model.intent" for fact in facts[:last])
+        nudged = [NUDGE in str(request.messages) for request in model.requests]
+        assert nudged == [False, not (old and begun == 2)][replies:]
+        assert (await pipeline.replay(facts[0].run_id)).divergence is None
+
+    facts = simulate(first)
+    if old:
+        one, two = [at for at, fact in enumerate(facts) if fact.type == "model.intent"]
+        data = {**facts[two].data, "hash": facts[one].data["hash"]}
+        assert data.pop("nudge") == NUDGE
+        facts[two] = copy(facts[two])
+        facts[two].data = data
+    for last in range(1, len(facts)):
+        simulate(lambda world, last=last: again(world, facts, last))

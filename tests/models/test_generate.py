@@ -302,9 +302,16 @@ class Inner:
     """A run whose tools ask a model of their own."""
 
     def __init__(
-        self, world: SimulatedWorld, *, journal: MemoryJournal | None = None, tools: int = 1
+        self,
+        world: SimulatedWorld,
+        *,
+        journal: MemoryJournal | None = None,
+        tools: int = 1,
+        streamed: bool = False,
     ) -> None:
         self.world = world
+        self.streamed = streamed
+        self.shown: list[object] = []
         self.outer = ScriptedModel(
             [[use("look", f"c{n}", n=n) for n in range(tools)], "done"] if tools else ["done"],
             usage=USED,
@@ -330,14 +337,21 @@ class Inner:
 
     async def _look(self, input: ToolInput, context: ToolContext) -> str:
         assert context.run is not None
-        city = await generate_as(City, "Ulm?", model=self.inner, run=context.run)
+        if self.streamed:
+            city = ULM
+            async for item in generate_as_stream(City, "Ulm?", model=self.inner, run=context.run):
+                self.shown.append(item)
+                city = item if isinstance(item, City) else city
+        else:
+            city = await generate_as(City, "Ulm?", model=self.inner, run=context.run)
         self.told.append(city)
         return city.name
 
 
-def test_a_tool_asks_a_model_and_the_run_pays() -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_tool_asks_a_model_and_the_run_pays(streamed: bool) -> None:
     async def main(world: SimulatedWorld) -> None:
-        made = Inner(world)
+        made = Inner(world, streamed=streamed)
         heard: list[Event] = []
         made.pipeline.on("text.delta", heard.append)
         result = await made.pipeline.run("go")
@@ -351,18 +365,50 @@ def test_a_tool_asks_a_model_and_the_run_pays() -> None:
         assert "".join(str(event.data["text"]) for event in heard) == "done"
         assert (await made.pipeline.replay(result.run_id)).divergence is None
         assert await verify(made.journal, result.run_id) == []
+        assert made.shown[-1:] == [ULM] * streamed
+        assert any(isinstance(item, Partial) for item in made.shown) == streamed
 
     simulate(main)
 
 
-def test_a_run_that_is_resumed_asks_nothing_twice_and_pays_the_same() -> None:
+def test_leaving_a_stream_in_a_run_ends_its_call_and_its_cost_is_kept() -> None:
     async def main(world: SimulatedWorld) -> None:
-        whole = await Inner(world).pipeline.run("go")
+        async def look(input: ToolInput, context: ToolContext) -> str:
+            stream = generate_as_stream(City, "Ulm?", model=inner, run=context.run)
+            async with aclosing(stream):
+                async for item in stream:
+                    return str(item)
+            return "nothing"
+
+        inner = ScriptedModel([TEXT], chunk=8, delta_s=1.0, usage=USED, price=Price(1, 1))
+        outer = ScriptedModel([[use("look")], "done"])
+        journal = MemoryJournal(world)
+        pipeline = Pipeline(
+            preset_manifest("agent", model="scripted:x"),
+            models=Models(providers={"scripted": outer}),
+            journal=journal,
+            world=world,
+            tools=[Do("look", look)],
+        )
+        result = await pipeline.run("go")
+        assert (result.status, result.text) == ("ok", "done")
+        assert "Partial" in result.steps[0].content
+        assert not any(fact.type == "effect" and "error" in fact.data for fact in result.events)
+        assert await verify(journal, result.run_id) == []
+        assert world.monotonic() < len(TEXT) / 8
+
+    simulate(main)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_run_that_is_resumed_asks_nothing_twice_and_pays_the_same(streamed: bool) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        whole = await Inner(world, streamed=streamed).pipeline.run("go")
         assert len(whole.events) > 10
         for last in range(2, len(whole.events)):
             known = whole.events[:last]
             journal = await held(world, known)
-            made = Inner(world, journal=journal)
+            made = Inner(world, journal=journal, streamed=streamed)
             answered = len([f for f in known if f.type == "effect"])
             made.inner.calls = 0
             script = made._replies()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lorimer import PipelinePresets, tool
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
@@ -27,9 +28,12 @@ from lorimer.core.messages import (
     Usage,
     user_message,
 )
+from lorimer.journal import MemoryJournal
+from lorimer.models import CredentialBundle, ProviderCredentials
 from lorimer.models.wires.chat_request import endpoint
 from lorimer.models.wires.responses_request import encode
 from lorimer.models.wires.strict import closed
+from lorimer.testing import FakeLLMServer
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from tests.models.support import KEY, Heard, Provider, Reply, ask, request, sse
 
@@ -37,6 +41,12 @@ Code = ExecutorErrorCode
 ELSEWHERE = "http://localhost:8000/v1"
 READ = ToolSpec("read", "Read a file.", {"type": "object", "properties": {}})
 THOUGHT = ThinkingBlock("I ponder.", "sealed==", origin="openai", id="rs_1")
+
+
+@tool(effects=["read"])
+async def read() -> str:
+    """Read."""
+    return "x"
 
 
 def wire(asked: Request, effort: str = "", base_url: str = "") -> dict[str, Any]:
@@ -205,6 +215,43 @@ def test_a_turn_goes_back_item_by_item() -> None:
         {"type": "function_call_output", "call_id": "2", "output": "nope"},
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "and"}]},
     ]
+
+
+def test_the_phase_of_a_text_goes_back_to_this_wire_only() -> None:
+    """Through a journal, too, whose facts have it as plain data."""
+    calls = (ToolCall("1", "read"),)
+    with FakeLLMServer(
+        [Turn("I look.", phase="commentary", tool_calls=calls), Turn("Done.", phase="final_answer")]
+        + [Turn("Well.")] * 2
+    ) as server:
+        known = {
+            "openai": ProviderCredentials("k", server.url + "/v1", extras={"api": "responses"}),
+            "anthropic": ProviderCredentials("k", server.url),
+        }
+        journal = MemoryJournal()
+
+        def run(model: str, text: str) -> None:
+            chat = PipelinePresets.agent(
+                model=model,
+                tools=[read],
+                credentials=CredentialBundle(known, env={}),
+                journal=journal,
+                session_id="one",
+                owner="me",
+            )
+            limits: dict[str, JSON] = {"allow_unpriced": True}
+            assert chat.run_sync(text, limits=limits).status == "ok"
+
+        for model in ("openai:gpt-5", "openai:gpt-5", "anthropic:claude-haiku-4-5"):
+            run(model, "go")
+        bodies = [request.body for request in server.requests]
+    phases = [
+        [item.get("phase") for item in body["input"] if item.get("role") == "assistant"]
+        for body in bodies[:3]
+    ]
+    assert phases == [[], ["commentary"], ["commentary", "final_answer"]]
+    assert "I look." in str(bodies[3])
+    assert "phase" not in str(bodies[3])
 
 
 FOREIGN = [

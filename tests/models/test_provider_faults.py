@@ -18,6 +18,7 @@ from lorimer.core.model import Model
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal
 from lorimer.models import Models
+from lorimer.models.failover import NUDGE
 from lorimer.presets import preset_manifest
 from lorimer.testing.fake_turn import ToolCall, Turn
 from lorimer.testing.faults import ContextOverflow, Fault, Status
@@ -95,7 +96,12 @@ def results(result: PipelineResult) -> list[ToolResultBlock]:
 
 
 @pytest.mark.parametrize(
-    ("headers", "wait"), [({"retry-after": "7"}, 7), ({"retry-after-ms": "2500"}, 2.5)]
+    ("headers", "wait"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after-ms": "2500"}, 2.5),
+        ({"retry-after-ms": "250"}, 0.25),
+    ],
 )
 def test_p1_what_the_provider_asks_to_wait_is_waited_exactly(
     provider: str, headers: dict[str, str], wait: float
@@ -190,6 +196,9 @@ def test_p14_an_empty_answer_is_asked_for_once_more(provider: str, empty: Turn) 
     t = trial(provider)
     result, played, _ = run(t, recorded(t, empty, Turn("Done.")))
     assert (result.text, len(played.requests)) == ("Done.", 2)
+    nudged = [NUDGE.encode() in request.content for request in played.requests]
+    assert nudged == [False, True]
+    assert NUDGE not in str(result.messages)
     result, played, _ = run(t, recorded(t, empty, empty, Turn("Done.")))
     assert (result.code, len(played.requests)) == (CODE.EXEC_API_EMPTY, 2)
 

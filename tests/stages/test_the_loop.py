@@ -109,7 +109,8 @@ def test_attempts_are_counted_exactly_and_waits_kept(
     ("strategy", "asked", "waited"),
     [
         ("exponential_backoff", 30.0, 30.0),
-        ("exponential_backoff", 0.2, 1.0),
+        ("exponential_backoff", 0.2, 0.2),
+        ("exponential_backoff", 0.0, 1.0),
         ("exponential_backoff", 60.0, 60.0),
         ("exponential_backoff", 61.0, None),
         ("rate_limit_aware", 0.0, 0.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -21,6 +22,7 @@ from lorimer.testing import ScriptedModel
 from lorimer.testing.simulated_world import SimulatedWorld
 from lorimer.testing.simulation import simulate
 from lorimer.tools import builtin_tools
+from lorimer.world.files import RootedFiles
 from tests.tools.support import Bench, run, toolset
 from tests.world.levels import needs
 
@@ -242,3 +244,97 @@ def test_the_store_and_keys_are_hidden_from_it(
 def test_a_wrong_word_for_the_sandbox_is_told() -> None:
     with pytest.raises(ConfigError, match="'auto', 'require', 'off'"):
         PipelinePresets.agent(sandbox="none")  # type: ignore[arg-type]
+
+
+def in_folder(root: Path, command: str) -> str:
+    async def main() -> str:
+        bench = await Bench.make()
+        with RootedFiles([root]) as files:
+            tools = toolset(*builtin_tools(["Bash"]), files=files)
+            block = await bench.call(tools, "Bash", {"command": command})
+        return str(block.content)
+
+    return run(main)
+
+
+def kept(root: Path) -> list[Path]:
+    folder = root / ".lorimer/results"
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+def test_output_beyond_a_mebibyte_is_kept_in_a_file(tmp_path: Path) -> None:
+    content = in_folder(tmp_path, "seq 400000; echo last; exit 7")
+    whole = "".join(f"{number}\n" for number in range(1, 400_001)) + "last\n"
+    assert content.startswith("1\n2\n3\n")
+    (file,) = kept(tmp_path)
+    assert file.read_text() == whole
+    assert content.endswith(
+        f"last\n[{len(whole):,} bytes of output, 1,048,576 kept. All of it is in "
+        f"{file.relative_to(tmp_path)}: Read it with offset and limit, or Grep it.]\n[exit code 7]"
+    )
+    assert len(content) <= 50_000
+
+
+def test_that_file_is_bounded(tmp_path: Path) -> None:
+    content = in_folder(tmp_path, "yes 0123456789abcdef | head -c 70000000; echo last")
+    (file,) = kept(tmp_path)
+    assert file.stat().st_size == 64 * 1024 * 1024
+    assert (
+        "last\n[70,000,005 bytes of output, 1,048,576 kept. Its first 67,108,864 is in" in content
+    )
+
+
+def test_output_that_fits_needs_no_file_of_its_own(tmp_path: Path) -> None:
+    in_folder(tmp_path, "seq 3000")
+    assert kept(tmp_path) == []
+    in_folder(tmp_path, "seq 30000")  # more than the model is shown
+    (file,) = kept(tmp_path)
+    assert file.read_text().startswith("1\n2\n")
+
+
+def test_a_disk_that_takes_no_more_leaves_head_and_tail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RootedFiles, "append_bytes", full)
+    content = in_folder(tmp_path, "seq 900000; echo last")
+    assert content.endswith("bytes of output, 1,048,576 kept.]\n[exit code 0]")
+    assert "output could not be kept in .lorimer/results/" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ulimit -v 400000; python3 -c 'x = bytearray(10**9)'",
+        "ulimit -v 100000; x=$(head -c 500000000 /dev/zero | tr '\\0' x)",
+    ],
+)
+def test_out_of_memory_has_its_code(tmp_path: Path, command: str) -> None:
+    async def main() -> None:
+        bench = await Bench.make()
+        tools = toolset(*builtin_tools(["Bash"]), working_dir=tmp_path)
+        block = await bench.call(tools, "Bash", {"command": command})
+        assert "[exec.tool.out_of_memory: it wanted more memory than there is]" in str(
+            block.content
+        )
+        assert bench.facts[-1][1]["error"] == "exec.tool.out_of_memory"
+
+    run(main)
+
+
+def test_a_kill_of_the_kernels_is_told_apart(tmp_path: Path) -> None:
+    async def killed(argv: Any, **_: Any) -> Finished:
+        return Finished(-9, b"working\n", 8, False, 0.1, out_of_memory=True)
+
+    assert "exec.tool.out_of_memory" in played(tmp_path, killed)
+
+
+def played(root: Path, script: Any) -> str:
+    async def main(world: SimulatedWorld) -> str:
+        bench = await Bench.make(world=world)
+        tools = toolset(*builtin_tools(["Bash"]), working_dir=root, sandbox="off")
+        return str((await bench.call(tools, "Bash", {"command": "true"})).content)
+
+    return str(simulate(main, spawn=script))

@@ -498,6 +498,7 @@ def test_commands_run_unasked_only_where_a_sandbox_is_sure_to_hold_them(
     class Line(Shell):
         name = "Line"
         commands = frozenset({"command"})
+        confined = True
 
     tool = Line()
     attempt(

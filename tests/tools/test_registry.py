@@ -10,7 +10,7 @@ from lorimer.core.errors import ConfigError
 from lorimer.core.messages import ToolUse
 from lorimer.tools import Tool, ToolContext, ToolInput, ToolRegistry, ToolResult, Toolset
 from lorimer.tools.builtin import CATALOGUE, builtin_tools
-from tests.tools.support import one_call, run
+from tests.tools.support import Bench, one_call, run
 
 
 class Search(Tool):
@@ -93,21 +93,25 @@ def test_a_copy_keeps_what_is_granted_and_goes_its_own_way() -> None:
 
 
 def test_specs_are_one_tuple_until_something_changes() -> None:
-    registry = ToolRegistry([Search()])
-    tools = Toolset(registry)
-    first = tools.specs()
-    assert tools.specs() is first
-    assert first[0].to_json() == {
-        "name": "search",
-        "description": "Search the web",
-        "input_schema": {
-            "type": "object",
-            "properties": {"query": {"type": "string"}},
-            "required": ["query"],
-        },
-    }
-    registry.register(Attributes())
-    assert [spec.name for spec in tools.specs()] == ["search", "attributes"]
+    async def main() -> None:
+        registry = ToolRegistry([Search()])
+        tools = Toolset(registry)
+        state = (await Bench.make()).state
+        first = tools.specs(state)
+        assert tools.specs(state) is first
+        assert first[0].to_json() == {
+            "name": "search",
+            "description": "Search the web",
+            "input_schema": {
+                "type": "object",
+                "properties": {"query": {"type": "string"}},
+                "required": ["query"],
+            },
+        }
+        registry.register(Attributes())
+        assert [spec.name for spec in tools.specs(state)] == ["search", "attributes"]
+
+    run(main)
 
 
 @pytest.mark.parametrize(

@@ -306,3 +306,16 @@ def test_a_bubblewrap_that_may_not_do_its_work_does_not_count(
     why = asyncio.run(Levels().why_not())
     assert why["L2"] == "bubblewrap fails: setting up uid map: Permission denied"
     assert why["L1"] == ""
+
+
+@pytest.mark.parametrize("level", ["L1", "L2"])
+def test_a_folder_beneath_a_writable_one_is_writable_to_begin_in(
+    tmp_path: Path, level: Level
+) -> None:
+    needs(level)
+    (tmp_path / "sub").mkdir()
+    done = asyncio.run(
+        run_at(level, ["sh", "-c", "echo x > here"], tmp_path / "sub", writable=[tmp_path])
+    )
+    assert done.returncode == 0, done.output
+    assert (tmp_path / "sub/here").exists()

@@ -7,13 +7,14 @@ import json
 import os
 import sys
 import termios
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, cast
 
 from lorimer.cli.text import count, visible
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.tool import TextQuestion
 from lorimer.tools.asking import MAX_SUMMARY_CHARS
 
 _SHOWN_LINES: Final = 40
@@ -47,6 +48,13 @@ class TerminalApprover:
         async with self._turn:
             with self._paused():
                 return await _ask(tool, summary, reason) in ("y", "a")
+
+    async def ask(self, question: TextQuestion) -> str:
+        """Show a question and wait for a line of words, or the number of an option. An empty line
+        is the default; without one, and without a terminal, no answer."""
+        async with self._turn:
+            with self._paused():
+                return await _words(question)
 
 
 def can_ask() -> bool:
@@ -128,6 +136,34 @@ async def _ask(tool: str, summary: str, reason: str) -> str:
                 return letter
     finally:
         os.close(tty)
+
+
+async def _words(question: TextQuestion) -> str:
+    default = question.default or ""
+    lines = [f"\x1b[1;33mA question\x1b[0m: {visible(question.text)}"]
+    lines += [f"  {at}. {visible(option)}" for at, option in enumerate(question.options, 1)]
+    hint = f" [{visible(default)}]" if default else ""
+    head = "Number or words" if question.options else "Your answer"
+    try:
+        tty = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        termios.tcflush(tty, termios.TCIFLUSH)
+        _write(tty, "\n".join([*lines, f"{head}{hint}: "]))
+        line = await _line(tty)
+        if not line:
+            _write(tty, "\n")
+    finally:
+        os.close(tty)
+    return chosen(line.strip(), question.options) or default
+
+
+def chosen(words: str, options: Sequence[str]) -> str:
+    """The option of that number, else the words as they are."""
+    if words.isdecimal() and 1 <= int(words) <= len(options):
+        return options[int(words) - 1]
+    return words
 
 
 def _write(tty: int, text: str) -> None:

@@ -140,7 +140,13 @@ def _store(given: str | None) -> Finding:
 
 def _keys() -> Iterator[Finding]:
     from lorimer.models.compatible import PROFILES
-    from lorimer.models.credentials import VARIABLES, key_variable, redact_url
+    from lorimer.models.credentials import (
+        OPENAI_API,
+        OPENAI_APIS,
+        VARIABLES,
+        key_variable,
+        redact_url,
+    )
 
     any_key = False
     for provider, (_, url) in VARIABLES.items():
@@ -149,12 +155,17 @@ def _keys() -> Iterator[Finding]:
         any_key = any_key or is_set
         address = os.environ.get(url, "")
         where = f", {url}={redact_url(address)}" if address else ""
+        api = os.environ.get(OPENAI_API, "").strip() if provider == "openai" else ""
+        where += f", {OPENAI_API}={api}" if api else ""
         if provider in PROFILES and not (is_set or address):
             continue  # of a server of one's own nobody misses anything
         if is_set:
             yield Finding("ok", "key", f"{key} is set ({provider}){where}")
         else:
             yield Finding("note", "key", f"{key} is not set ({provider}){where}")
+        if api not in ("", *OPENAI_APIS):
+            remedy = f"Set {OPENAI_API} to {' or '.join(OPENAI_APIS)}, or unset it."
+            yield Finding("note", "key", f"OpenAI has no wire {api!r}", remedy)
     if not any_key:
         yield Finding(
             "note",

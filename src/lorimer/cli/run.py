@@ -12,6 +12,9 @@ from lorimer.cli.fail import Fault
 from lorimer.cli.options import Span, Terms, execution_options, output_of
 from lorimer.core.world import SandboxMode
 
+_USUAL = "filesystem,shell,web"
+"""Tools of the preset `agent`, unless others are named."""
+
 
 @click.command(no_args_is_help=True)
 @click.argument("task", required=False)
@@ -32,8 +35,8 @@ from lorimer.core.world import SandboxMode
 @click.option(
     "--tools",
     metavar="NAMES",
-    help="Shipped tools, by comma: Read Write Edit Glob Grep Bash WebFetch, readonly, *,"
-    " or '' for none. Default: all for the preset agent.",
+    help="Shipped tools or groups of them, by comma, '*' for all, '' for none. Default, for the"
+    f" preset agent: {_USUAL}.",
 )
 @click.option("--max-turns", type=click.IntRange(min=1), help="Model calls at most.")
 @click.option("--max-cost-usd", type=click.FloatRange(min=0), help="US dollars at most.")
@@ -108,7 +111,7 @@ def run(
     if tools is not None:
         agent.equip(described, tools)
     elif manifest is None and (preset or "agent") == "agent":
-        agent.equip(described, "*")
+        agent.equip(described, _USUAL)
     limits = agent.limited(
         described.limits, max_turns, max_cost_usd, timeout, unpriced=allow_unpriced
     )

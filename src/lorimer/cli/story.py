@@ -144,6 +144,9 @@ class Story:
         if kind == "approval" and self._recorded:
             word, colour = ("yes", "green") if data.get("approved") is True else ("no", "red")
             yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (word, colour)]
+        elif kind == "question" and self._recorded:
+            said = one_line(str(data.get("answer") or "nothing"), 120)
+            yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (said, "")]
         elif kind == "abandoned":
             yield [("  ■ ", "yellow"), (f"a {key.partition(':')[0]} call was cut off", "")]
 

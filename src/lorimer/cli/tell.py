@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.fail import Fault
 from lorimer.cli.options import store_option
 from lorimer.cli.text import short_id, visible
 
@@ -33,12 +33,13 @@ def send(run: str, text: str, store: str | None) -> None:
 
 @click.command(no_args_is_help=True)
 @click.argument("run")
-@click.argument("verdict", type=OneOf(("yes", "no")))
+@click.argument("words", metavar="ANSWER")
 @click.option("--question", metavar="ID", default="", help="Which one, where there are several.")
 @store_option
-def answer(run: str, verdict: str, question: str, store: str | None) -> None:
-    """Answer what RUN asks: may this call run? `lorimer runs show` tells what that is."""
-    asyncio.run(_answer(run, verdict == "yes", question, store))
+def answer(run: str, words: str, question: str, store: str | None) -> None:
+    """Answer what RUN asks: yes or no to a call that wants to run; words, or the number of an
+    option, to a question of the agent. `lorimer runs show` tells what is asked."""
+    asyncio.run(_answer(run, words, question, store))
 
 
 @click.command(no_args_is_help=True)
@@ -65,8 +66,9 @@ async def _send(run: str, text: str, store: str | None) -> None:
     click.echo(f"sent: run {short_id(row.run_id)} reads it {when}")
 
 
-async def _answer(run: str, approved: bool, question: str, store: str | None) -> None:
+async def _answer(run: str, words: str, question: str, store: str | None) -> None:
     from lorimer.cli import reading
+    from lorimer.cli.approve import chosen
     from lorimer.cli.call import Call
     from lorimer.cli.store import existing_store, opened
     from lorimer.core import mail
@@ -76,11 +78,21 @@ async def _answer(run: str, approved: bool, question: str, store: str | None) ->
     async with opened(existing_store(store), world) as journal:
         row = await reading.find(journal, run, _option(store))
         asked = {found.id: found for found in await mail.questions(journal, row)}
-        await mail.answer(journal, row.run_id, approved, question=question)
+        about = asked.get(question or (next(iter(asked), "") if len(asked) == 1 else ""))
+        said: bool | str = words == "yes"
+        if about is not None and about.wants == "text":
+            said = chosen(words.strip(), about.options)
+        elif about is not None and words not in ("yes", "no"):
+            raise Fault(
+                f"the answer to {_call(about)} is yes or no, not {words!r}",
+                code="exec.input.invalid",
+            )
+        await mail.answer(journal, row.run_id, said, question=question)
         at_work = await reading.status_of(journal, row, world) == "running"
         call = await Call.of(journal, row.run_id)
-    about = asked[question] if question else next(iter(asked.values()))
-    click.echo(f"answered {'yes' if approved else 'no'}: {_call(about)}")
+    if about is not None:
+        shown = said if isinstance(said, str) else words
+        click.echo(f"answered {visible(shown)}: {_call(about)}")
     if not at_work:
         click.echo(f"go on with: {call.resume_command(row.run_id, _option(store))}")
 

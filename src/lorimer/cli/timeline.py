@@ -226,8 +226,11 @@ def _end(told: Told) -> Iterator[Line]:
         yield from _question(question)
     if told.questions:
         which = f" --question {told.questions[0].id}" if len(told.questions) > 1 else ""
-        run = f"{short_id(told.row.run_id)} yes{which}{told.store_option}"
-        yield [("answer with: ", ""), (f"lorimer runs answer {run}", "bold"), (" (or no)", "dim")]
+        words = told.questions[0].wants == "text"
+        said = "'YOUR ANSWER'" if words else "yes"
+        run = f"{short_id(told.row.run_id)} {said}{which}{told.store_option}"
+        more = [] if words else [(" (or no)", "dim")]
+        yield [("answer with: ", ""), (f"lorimer runs answer {run}", "bold"), *more]
     run = told.call.resume_command(told.row.run_id, told.store_option)
     if told.status != "running":
         head = "then go on with: " if told.questions else "go on with: "
@@ -237,6 +240,11 @@ def _end(told: Told) -> Iterator[Line]:
 
 
 def _question(question: Question) -> Iterator[Line]:
+    if question.wants == "text":
+        yield [("asks: ", "bold magenta"), (_indented(question.reason), "bold")]
+        for at, option in enumerate(question.options, 1):
+            yield [(f"  {at}. {_indented(option)}", "")]
+        return
     why = f" ({visible(question.reason)})"
     yield [("asks: ", "bold magenta"), (visible(question.tool), "bold"), (why, "dim")]
     yield [(f"  {_indented(question.input)}", "")]

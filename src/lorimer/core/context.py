@@ -24,11 +24,13 @@ from lorimer.core.facts import ABANDONED, ASIDE, FACTS_OF, FactLog
 from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
+from lorimer.core.owned import Belongings
 from lorimer.core.spend import whole
 from lorimer.core.world import World
 
 if TYPE_CHECKING:
     from lorimer.core.mail import Mail
+    from lorimer.core.tool import Called
 
 
 class Safety(Enum):
@@ -71,9 +73,11 @@ class RunContext(FactLog):
         "_holds",
         "_patient",
         "alarm",
+        "called",
         "cancellation",
         "mail",
         "origin",
+        "owned",
         "seed",
         "snapshot_at",
         "snapshot_due",
@@ -119,6 +123,8 @@ class RunContext(FactLog):
         """The run's deadlines; there from `enter` on."""
         self.mail: Mail | None = None
         """What others tell it; None: nobody has yet. See `mail.py`."""
+        self.owned = Belongings()
+        """What tools of the run have going on between their calls."""
         self.snapshot_at = snapshot_at
         """For how many of the stream's facts its last snapshot stands."""
         self.snapshot_due = False
@@ -126,6 +132,8 @@ class RunContext(FactLog):
         self.strangers: set[str] | None = None
         """Tools of which a result, the words of strangers, is in the conversation; None: nobody
         has looked yet."""
+        self.called: list[Called] | None = None
+        """Calls of the conversation that tools look back on; None: nobody has looked yet."""
         self._patient = False
         """It still answers from its journal, for which it is given time."""
         self._holds = holds

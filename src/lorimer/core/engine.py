@@ -79,6 +79,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
         cancellation.interrupt(error)
     finally:
         context.alarm.stop()
+    if context.owned:
+        await _end_owned(context)
     if failure is not None and failure.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED:
         pass  # whoever else stopped it: what is recorded of it may not be all
     elif context.reason is not None:
@@ -99,6 +101,14 @@ async def _work(plan: Plan, state: PipelineState) -> None:
     context.cancellation.finished = True
     context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
     await _stages(plan.surface, state.text, state, [])
+
+
+async def _end_owned(context: RunContext) -> None:
+    """Nothing that the run has started outlives its last fact."""
+    with context.cancellation.undisturbed():
+        cancelled = await context.owned.end()
+    if cancelled is not None:
+        context.cancellation.interrupt(cancelled)
 
 
 async def _admit(plan: Plan, state: PipelineState) -> None:

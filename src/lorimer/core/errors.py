@@ -124,6 +124,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_TOOL_TIMEOUT = "exec.tool.timeout"
     EXEC_TOOL_NOT_RUN = "exec.tool.not_run"
     EXEC_TOOL_OUTCOME_UNKNOWN = "exec.tool.outcome_unknown"
+    EXEC_TOOL_OUT_OF_MEMORY = "exec.tool.out_of_memory"
     EXEC_SANDBOX_MISSING = "exec.sandbox.missing"
     EXEC_LOOP_MAX_TURNS = "exec.loop.max_turns"
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
@@ -214,6 +215,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_TOOL_TIMEOUT,
             code.EXEC_TOOL_NOT_RUN,
             code.EXEC_TOOL_OUTCOME_UNKNOWN,
+            code.EXEC_TOOL_OUT_OF_MEMORY,
             code.EXEC_MCP_CONNECT_FAILED,
             code.EXEC_MCP_INITIALIZE_FAILED,
             code.EXEC_MCP_LIST_TOOLS_FAILED,

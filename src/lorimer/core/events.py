@@ -178,6 +178,8 @@ class ModelIntent(TypedDict):
     """Nano-dollars set aside."""
     target: NotRequired[str]
     """Who is asked, when it is not the first model of its chain."""
+    nudge: NotRequired[str]
+    """What the question ends with after an empty answer. Not part of the conversation."""
 
 
 class ModelReply(TypedDict, total=False):

@@ -29,6 +29,9 @@ ASIDE: Final = "generate"
 whose result is recorded does not make it again when the run is resumed: what it cost is charged
 with the reply of its iteration, whoever asks or does not ask for it."""
 
+STEP: Final = "step"
+"""The kind of a tool call that another tool makes (`tools/steps.py`)."""
+
 _ASIDES: Final = f"{ASIDE}:"
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
 _NONE: Final[Sequence[Event]] = ()

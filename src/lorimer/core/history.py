@@ -59,6 +59,17 @@ class PromptCount:
     tools: tuple[ToolSpec, ...]
 
 
+@record
+class RecordedCount:
+    """The last of them that facts tell of: which request it was of, its hash says."""
+
+    length: int
+    """How many messages of the conversation it had."""
+    tokens: int
+    hash: str
+    """As in the fact of its intent."""
+
+
 class History(Sequence[Message]):
     """The conversation: append-only, with running sums, so that no call costs more because the
     history is longer."""
@@ -72,6 +83,7 @@ class History(Sequence[Message]):
         "_waiting",
         "call_ids",
         "counted",
+        "recorded",
     )
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
@@ -87,6 +99,8 @@ class History(Sequence[Message]):
         """The ids of all calls in it, each with the index of the message that has it first."""
         self.counted: PromptCount | None = None
         """The last that a provider has counted of it; kept under a cost limit only."""
+        self.recorded: RecordedCount | None = None
+        """The same of another process, from its facts."""
         for message in messages:
             self.append(message)
 
@@ -182,6 +196,10 @@ class History(Sequence[Message]):
         """It begins with the messages that were counted."""
         length = counted.length
         return length <= len(self._items) and self._digests[length] == counted.digest
+
+    def digest_at(self, length: int) -> bytes | None:
+        """The digest of the first `length` messages; None: there are not so many."""
+        return self._digests[length] if length < len(self._digests) else None
 
     def since(self, index: int) -> list[Message]:
         """The messages from `index` on."""

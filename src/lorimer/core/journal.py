@@ -97,6 +97,11 @@ class RunJournal(Protocol):
         """
         ...
 
+    def never_began(self, intent: Event) -> bool:
+        """The process that appended this intent, to be synced, is dead, and `append` had not
+        returned to it. False: nobody knows."""
+        ...
+
     async def posts(self, stream: str) -> list[Post]:
         """The messages that no fact has taken yet, oldest first."""
         ...

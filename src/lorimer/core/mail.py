@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from anyio import CancelScope
 
@@ -36,7 +36,7 @@ _log: Final = logging.getLogger("lorimer.mail")
 
 @record
 class Question:
-    """What a run asks a person: may this call run?"""
+    """What a run asks a person: may this call run? Or, with `wants` "text", what a tool asks."""
 
     id: str
     """`<iteration>:<place of the call>`."""
@@ -44,6 +44,10 @@ class Question:
     input: str
     """The arguments, as JSON."""
     reason: str
+    """Why they are asked; of what a tool asks, the question."""
+    wants: Literal["approval", "text"] = "approval"
+    options: tuple[str, ...] = ()
+    """Of a text: answers to choose from; any other is one too."""
 
 
 # --- sending ---------------------------------------------------------------------------------
@@ -57,19 +61,20 @@ async def send(journal: Journal, run_id: str, text: str, *, id: str) -> bool:
     PipelineError when there is no such run or it has ended, JournalError when nothing was kept.
     """
     if not text.strip() or len(text) > MAX_TEXT_CHARS:
-        raise PipelineError(
-            f"A message to a run has 1 to {MAX_TEXT_CHARS} characters.",
-            code=ExecutorErrorCode.EXEC_INPUT_INVALID,
-        )
+        raise _wrong(f"A message to a run has 1 to {MAX_TEXT_CHARS} characters.")
     row = await _unfinished(journal, run_id)
     return await journal.post(row.stream, id, {"kind": "text", "run": row.run_id, "text": text})
 
 
-async def answer(journal: Journal, run_id: str, approved: bool, *, question: str = "") -> bool:
-    """Answer what a run asks; `question` may be left out when there is but one. The first answer
-    counts: False says that there was one. Raises PipelineError when nothing is asked."""
+async def answer(journal: Journal, run_id: str, answer: bool | str, *, question: str = "") -> bool:
+    """Answer what a run asks: True or False whether a call may run, a text to what a tool asks.
+
+    `question` may be left out when there is but one. The first answer counts: False says that
+    there was one. Raises PipelineError when nothing is asked, or something else.
+    """
     row = await _unfinished(journal, run_id)
-    known = [asked.id for asked in await questions(journal, row)]
+    asked = {each.id: each for each in await questions(journal, row)}
+    known = list(asked)
     if not known or (question and question not in known) or (not question and len(known) > 1):
         asks = f"asks {', '.join(known)}" if known else "asks nothing"
         raise PipelineError(
@@ -78,12 +83,16 @@ async def answer(journal: Journal, run_id: str, approved: bool, *, question: str
             hint=f"lorimer runs show {row.run_id}",
         )
     name = question or known[0]
-    message: dict[str, JSON] = {
-        "kind": "answer",
-        "run": row.run_id,
-        "question": name,
-        "approved": approved,
-    }
+    message: dict[str, JSON] = {"kind": "answer", "run": row.run_id, "question": name}
+    if isinstance(answer, bool) and asked[name].wants == "approval":
+        message["approved"] = answer
+    elif isinstance(answer, str) and asked[name].wants == "text":
+        if not answer.strip() or len(answer) > MAX_TEXT_CHARS:
+            raise _wrong(f"An answer has 1 to {MAX_TEXT_CHARS} characters.")
+        message["text"] = answer
+    else:
+        wants = "a text" if asked[name].wants == "text" else "yes or no"
+        raise _wrong(f"Question {name} of run {row.run_id} wants {wants} for an answer.")
     return await journal.post(row.stream, f"answer {row.run_id} {name}", message)
 
 
@@ -117,11 +126,23 @@ def question_in(fact: Event) -> Question | None:
     if fact.type != "effect.intent" or not isinstance(asked, Mapping):
         return None
     tool, given, reason = asked.get("tool"), asked.get("input"), asked.get("reason")
-    return Question(_token(fact), str(tool), str(given), str(reason))
+    options = asked.get("options")
+    return Question(
+        _token(fact),
+        str(tool),
+        str(given),
+        str(reason),
+        "text" if asked.get("wants") == "text" else "approval",
+        tuple(map(str, options)) if isinstance(options, list | tuple) else (),
+    )
 
 
 def _token(fact: Event) -> str:
     return f"{fact.iteration}:{str(fact.data.get('key')).removeprefix(_APPROVAL)}"
+
+
+def _wrong(message: str) -> PipelineError:
+    return PipelineError(message, code=ExecutorErrorCode.EXEC_INPUT_INVALID)
 
 
 async def _unfinished(journal: Journal, run_id: str) -> RunRow:

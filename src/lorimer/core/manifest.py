@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from lorimer.core.adhoc import MAX_TOOLS, AdHocTool
 from lorimer.core.documents import dump, parse
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, canonical
@@ -131,7 +132,13 @@ class ToolsConfig(_Part):
     """Which shipped tools the agent has. Naming them here grants nothing."""
 
     built_in: list[str] = []
-    """Names of tools, or of groups: `filesystem`, `readonly`, `shell`, `web`, `*`."""
+    """Names of tools, or of groups; see docs/tools.md."""
+    deferred: list[str] = []
+    """Names of tools that the agent has, or of groups, which its model is not shown until it has
+    found them with `ToolSearch`; that tool is there then."""
+    ad_hoc: Annotated[list[AdHocTool], Field(max_length=MAX_TOOLS)] = []
+    """Tools that the manifest describes itself, each of a `kind`: `http`, `script`, `template`,
+    `composite`."""
 
 
 class PermissionsConfig(_Part):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
+from lorimer.core.record import record
 
 if TYPE_CHECKING:
     from lorimer.core.state import PipelineState
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
 class Toolbox(Protocol):
     """The tools of one pipeline, and the one path of every call to them."""
 
-    def specs(self) -> tuple[ToolSpec, ...]:
-        """What the model is shown. The same tuple object until something changes."""
+    def specs(self, state: PipelineState) -> tuple[ToolSpec, ...]:
+        """What the model is shown next. The same tuple object until something changes."""
         ...
 
     def concurrency_safe(self, use: ToolUse) -> bool:
@@ -28,6 +30,28 @@ class Toolbox(Protocol):
         run and errors of the journal are raised.
         """
         ...
+
+
+@record
+class Called:
+    """A call of a conversation, and what came of it."""
+
+    use: ToolUse
+    result: ToolResultBlock
+
+
+@record
+class TextQuestion:
+    """What a tool asks a person, in words."""
+
+    text: str
+    options: tuple[str, ...] = ()
+    """Answers to choose from; any other is one too."""
+    default: str | None = None
+    """What counts where nobody answers; None: nothing does."""
+    timeout_s: float = inf
+    """Seconds to wait for an answer while somebody is being asked; a run that is suspended waits
+    for as long as it takes."""
 
 
 class Later(Exception):
@@ -51,4 +75,14 @@ class RepeatApprover(Approver, Protocol):
 
     async def approve_again(self, tool: str, summary: str, reason: str) -> bool:
         """True: it may be made again, this once."""
+        ...
+
+
+@runtime_checkable
+class Asker(Protocol):
+    """An approver that can also put questions that are answered with a text. Where there is none,
+    such a question suspends the run."""
+
+    async def ask(self, question: TextQuestion) -> str:
+        """The answer; "": none. Cancelled when it came from elsewhere, or the time is over."""
         ...

@@ -6,7 +6,7 @@ holds that), so a run can be resumed, replayed and simulated under virtual time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from random import Random
@@ -108,6 +108,25 @@ class Finished:
     duration_s: float
     isolation: Isolation | None = None
     """How far it was held; None: no sandbox was asked for."""
+    out_of_memory: bool = False
+    """The kernel killed it, while it also killed something for want of memory."""
+
+
+class Sink(Protocol):
+    """Takes the output of a program while it runs, besides the part that `Finished` keeps. Called
+    on the event loop."""
+
+    def begun(self, isolation: Isolation | None) -> None:
+        """The program runs, held so far; None: no sandbox was asked for."""
+        ...
+
+    def take(self, chunk: bytes) -> bool:
+        """What it wrote. False: that is enough, so nothing more is read until `drain` is done."""
+        ...
+
+    async def drain(self) -> None:
+        """Make room. Cancelled when the program has ended and nobody waits any longer."""
+        ...
 
 
 class World(Protocol):
@@ -153,10 +172,12 @@ class World(Protocol):
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
+        stdin: bytes | AsyncIterator[bytes] = b"",
         limits: ProcessLimits = ProcessLimits(),
+        sink: Sink | None = None,
     ) -> Finished:
-        """Run a program to its end, never through a shell of ours.
+        """Run a program to its end, never through a shell of ours. An iterator is asked for more
+        input when the program has taken what there was; its end is the input's.
 
         The environment is clean: a short allow-list of this process's variables plus `env`.
         At the time-out, and when the caller is cancelled, the whole process tree is killed and

@@ -60,17 +60,18 @@ def encode(facts: Sequence[Event], place: Place) -> tuple[str, Place]:
 
     Raises JournalError for what is not JSON (NaN and infinities included) or not a fact.
     """
-    run_id, base = place
-    last = base
+    run_id, last = place
     row: list[JSON] = []
     for fact in facts:
-        code = _CODES.get(fact.type)
+        kind = fact.type
+        code = _CODES.get(kind)
         if code is None:
-            raise JournalError(f"{fact.type!r} is not a kind of fact; it cannot be journalled")
+            raise JournalError(f"{kind!r} is not a kind of fact; it cannot be journalled")
         time = micros(fact.time)
-        data = pack(fact.type, fact.data)
+        data = pack(kind, fact.data)
         if code == _RUN_START:
-            run_id, base, last = fact.run_id, time, 0
+            run_id = fact.run_id
+            place = Place(run_id, time)
             row.append([code, time, fact.iteration, data, fact.stage, run_id])
         else:
             item: list[JSON] = [code, time - last, fact.iteration, data]
@@ -93,7 +94,7 @@ def encode(facts: Sequence[Event], place: Place) -> tuple[str, Place]:
             hint="Facts hold strings, finite numbers, booleans, None, lists and dicts only.",
             cause=error,
         ) from error
-    return text, Place(run_id, base)
+    return text, place
 
 
 _escaped = JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -106,7 +107,7 @@ def decode(body: object, place: Place, first: int, stream: str) -> tuple[list[Ev
     is damaged, `exec.journal.version` when it was written by a newer version.
     """
     try:
-        return _decode(_parse(body), place, first)
+        return _decode(body, place, first)
     except Newer as error:
         raise JournalError(
             f"fact {first} of stream {stream!r} was written by a newer version of lorimer "
@@ -134,7 +135,7 @@ def _no_constant(name: str) -> NoReturn:
 _parser: Final = JSONDecoder(parse_constant=_no_constant)
 
 
-def _parse(body: object) -> Sequence[JSON]:
+def _decode(body: object, place: Place, first: int) -> tuple[list[Event], Place]:
     if not isinstance(body, str):
         raise ValueError("the row is not text")
     row: JSON
@@ -144,19 +145,14 @@ def _parse(body: object) -> Sequence[JSON]:
         row = _parser.decode(body)
     if not isinstance(row, list) or not row:
         raise ValueError("the row is not a list of facts")
-    return row
-
-
-def _decode(row: Sequence[JSON], place: Place, first: int) -> tuple[list[Event], Place]:
-    run_id, base = place
-    last, seq = base, first
+    run_id, last = place
     facts: list[Event] = []
     for item in row:
         if not isinstance(item, list):
             raise ValueError("a fact is not a list")
-        stage, owner = "", run_id
         if len(item) == 4:  # nearly all
             code, delta, iteration, data = item
+            stage, owner = "", run_id
         else:
             code, delta, iteration, data, stage, owner = _unusual(item, run_id)
         if type(code) is not int or type(delta) is not int or type(iteration) is not int:
@@ -165,13 +161,13 @@ def _decode(row: Sequence[JSON], place: Place, first: int) -> tuple[list[Event],
         if kind is None:
             raise Newer(f"kind of fact {code}")
         if code == _RUN_START:
-            run_id, base, last = owner, delta, 0
-            place = Place(run_id, base)
+            run_id, last = owner, 0
+            place = Place(run_id, delta)
         last += delta
         if not _EARLIEST < last < _LATEST:
             raise ValueError("a fact's time is out of range")
-        facts.append(Event(kind, unpack(kind, data), owner, iteration, last / 1e6, stage, seq))
-        seq += 1
+        facts.append(Event(kind, unpack(kind, data), owner, iteration, last / 1e6, stage, first))
+        first += 1
     return facts, place
 
 

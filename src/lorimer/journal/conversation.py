@@ -87,6 +87,7 @@ class Conversation:
             await journal.release(stream, epoch)
             raise
         self.history = History(repaired(folded.messages))
+        self.history.recorded = folded.counted
         self.seq = folded.seq + len(self.unfinished)
         return self
 

@@ -14,6 +14,7 @@ from typing import Final, cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
+from lorimer.core.history import RecordedCount
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import (
     NO_USAGE,
@@ -72,7 +73,7 @@ class Fold:
     the next model.intent, run.start or run.end says; then they become one user message.
     """
 
-    __slots__ = ("begun", "messages", "pending", "runs", "seq")
+    __slots__ = ("_asked", "begun", "counted", "messages", "pending", "runs", "seq")
 
     def __init__(self) -> None:
         self.seq = 0
@@ -83,6 +84,10 @@ class Fold:
         """Results by the position of their call in the last reply."""
         self.begun: set[int] = set()
         """Positions of calls in it that may have taken effect: an intent tells of them."""
+        self.counted: RecordedCount | None = None
+        """The last prompt that a provider has counted."""
+        self._asked: RecordedCount | None = None
+        """The last that was asked, of which nobody knows how many tokens it has."""
 
     @property
     def unfinished(self) -> bool:
@@ -128,12 +133,16 @@ class Fold:
         self.messages = messages
 
     def _intent(self, fact: Event) -> None:
-        added = [message_from_json(item) for item in _list(fact.data.get("messages", ()))]
+        data = fact.data
+        added: list[Message] = []
+        if "messages" in data:
+            added = [message_from_json(item) for item in _list(data["messages"])]
         run = self._run(fact)
         self._flush()
         for message in added:
             self._add(message)
         run.iterations = max(run.iterations, fact.iteration + 1)
+        self._asked = RecordedCount(len(self.messages), 0, str(fact.data.get("hash", "")))
 
     def _reply(self, fact: Event) -> None:
         data = fact.data
@@ -142,7 +151,10 @@ class Fold:
         if "content" in data and "error" not in data:
             message = message_from_json({"role": "assistant", "content": data["content"]})
         self._charge(fact)
+        asked, self._asked = self._asked, None
         if message is not None:
+            if asked is not None:
+                self._count(asked, data)
             self._flush()
             self._add(message)
 
@@ -153,12 +165,21 @@ class Fold:
 
     def _charge(self, fact: Event) -> None:
         data = fact.data
+        if "usage" not in data and "cost" not in data:
+            return
         usage = Usage.from_json(_object(data.get("usage", {})))
         cost = _whole(data.get("cost", 0))
         if usage != NO_USAGE or cost:
             run = self._run(fact)
             run.usage = run.usage + usage
             run.cost_nano += cost
+
+    def _count(self, asked: RecordedCount, data: Mapping[str, JSON]) -> None:
+        extra = data.get("extra")
+        usage = Usage.from_json(_object(data.get("usage", {})))
+        tokens = usage.total - usage.output_tokens
+        if tokens and not (isinstance(extra, Mapping) and extra.get("usage_estimated")):
+            self.counted = RecordedCount(asked.length, tokens, asked.hash)
 
     def _result(self, data: Mapping[str, JSON]) -> None:
         key, calls = data.get("key"), self._calls()
@@ -224,6 +245,8 @@ class Fold:
                 [index, content_to_json(result.content), result.is_error]
                 for index, result in self.pending.items()
             ],
+            **_counts("counted", self.counted),
+            **_counts("asked", self._asked),
         }
 
     def dump(self) -> bytes:
@@ -255,6 +278,8 @@ class Fold:
                 state.pending[position] = ToolResultBlock(
                     calls[position].id, content_from_json(content), is_error is True
                 )
+            state.counted = _count_from_json(whole.get("counted"))
+            state._asked = _count_from_json(whole.get("asked"))
         except (ValueError, IndexError) as error:
             raise JournalError(f"a snapshot is damaged: {error}", cause=error) from error
         return state
@@ -297,6 +322,17 @@ def _run_from_json(data: Mapping[str, JSON]) -> RunSummary:
     )
 
 
+def _counts(name: str, count: RecordedCount | None) -> dict[str, JSON]:
+    return {} if count is None else {name: [count.length, count.tokens, count.hash]}
+
+
+def _count_from_json(data: JSON) -> RecordedCount | None:
+    if data is None:  # also of a version that kept none
+        return None
+    length, tokens, digest = _list(data)
+    return RecordedCount(_whole(length), _whole(tokens), _text(digest))
+
+
 def _text(value: JSON) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not text")
@@ -310,12 +346,12 @@ def _whole(value: JSON) -> int:
 
 
 def _list(value: JSON) -> Sequence[JSON]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, str) or not isinstance(value, (list, tuple, Sequence)):
         raise ValueError(f"{value!r} is not a list")
     return value
 
 
 def _object(value: JSON) -> Mapping[str, JSON]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):  # the type that it nearly always is, first
         raise ValueError(f"{value!r} is not an object")
     return value

@@ -187,6 +187,10 @@ class MemoryJournal:
         self._watchers.tell(stream)
         return True
 
+    def never_began(self, intent: Event) -> bool:
+        """See Journal: it dies with its process."""
+        return False
+
     async def posts(self, stream: str) -> list[Post]:
         """See Journal."""
         line = self._streams.get(stream)

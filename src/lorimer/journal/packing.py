@@ -8,7 +8,7 @@ and usual values are packed (`_PACKERS`). Data comes back equal; the order of it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from lorimer.core.jsonable import JSON
 
@@ -48,24 +48,21 @@ class Newer(Exception):
 
 def pack(kind: str, data: Mapping[str, JSON]) -> JSON:
     """The short form of a fact's data, or the data itself."""
-    shape = SHAPES.get(kind)
+    shape = _PACKED.get(kind)
     if shape is None:
         return data
     packed: list[JSON] = []
     left = len(data)
-    for name in shape:
+    for name, packer in shape:
         if not left:
             break
         value = data.get(name)
-        if value is None:
-            packed.append(None)
-            continue
-        left -= 1
-        packer = _PACKERS.get(name)
-        if packer is not None:
-            value = packer[0](value)
-            if value is None:
-                return data
+        if value is not None:
+            left -= 1
+            if packer is not None:
+                value = packer(value)
+                if value is None:
+                    return data
         packed.append(value)
     return data if left else packed  # a key of no shape, or a key whose value is null
 
@@ -98,9 +95,7 @@ def _pack_key(value: JSON) -> JSON:
 
 
 def _unpack_key(value: JSON) -> JSON:
-    if isinstance(value, str):
-        return value
-    digits = _KEYS.get(value) if type(value) is int else None
+    digits = _KEYS.get(value) if type(value) is int else value if isinstance(value, str) else None
     if digits is None:
         raise ValueError("a packed key is neither text nor a small number")
     return digits
@@ -149,7 +144,7 @@ def _unpack_usage(value: JSON) -> JSON:
         raise Newer(f"{len(value)} counts of usage")
     counts: dict[str, JSON] = dict(zip(USAGE, value, strict=False))
     if -1 in value:
-        counts = {name: count for name, count in counts.items() if count != -1}
+        return {name: count for name, count in counts.items() if count != -1}
     return counts
 
 
@@ -171,7 +166,7 @@ def _pack_times(value: JSON) -> JSON:
 def _unpack_times(value: JSON) -> JSON:
     if not isinstance(value, list):
         raise ValueError("packed stage times are not a list")
-    return [None if time == -1 else time for time in value]
+    return [None if time == -1 else time for time in value] if -1 in value else value
 
 
 def _pack_content(value: JSON) -> JSON:
@@ -226,7 +221,12 @@ _PACKERS: Final[Mapping[str, tuple[Callable[[JSON], JSON], Callable[[JSON], JSON
     "usage": (_pack_usage, _unpack_usage),
     "times": (_pack_times, _unpack_times),
 }
-_UNPACKERS: Final[Mapping[str, tuple[tuple[str, Callable[[JSON], JSON] | None], ...]]] = {
+_Form: TypeAlias = Mapping[str, tuple[tuple[str, Callable[[JSON], JSON] | None], ...]]
+_PACKED: Final[_Form] = {
+    kind: tuple([(name, _PACKERS[name][0] if name in _PACKERS else None) for name in shape])
+    for kind, shape in SHAPES.items()
+}
+_UNPACKERS: Final[_Form] = {
     kind: tuple([(name, _PACKERS[name][1] if name in _PACKERS else None) for name in shape])
     for kind, shape in SHAPES.items()
 }

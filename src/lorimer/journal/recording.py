@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from itertools import pairwise
 from typing import cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
@@ -116,11 +116,13 @@ async def _before(journal: Journal, row: RunRow) -> list[Message]:
 def used_s(facts: Sequence[Event]) -> float:
     """Seconds for which a run has been running, the times between its interruptions left out:
     the first fact after each tells how much it was until then."""
-    used = 0.0
-    for before, fact in pairwise(facts):
-        until_then = fact.data.get("used_s")
-        if until_then is not None and isinstance(until_then, int | float):
+    used, last = 0.0, facts[0].time if facts else 0.0
+    for fact in facts:
+        data, time = fact.data, fact.time
+        if "used_s" in data and isinstance(until_then := data["used_s"], int | float):
             used = float(until_then)
-        elif (gap := fact.time - before.time) > 0 and before.type != "run.suspended":
-            used += gap
+        elif time > last:
+            used += time - last
+        # nobody was here after it
+        last = math.inf if fact.type == "run.suspended" else time
     return used

@@ -174,8 +174,8 @@ class Scan:
         facts: list[Event] = []
         low, chars = self._id << STREAM_BITS, 0
         rows = db.execute(SELECT_ROWS + "LIMIT ?3", (low | self._next, low | _SEQ, CHUNK_ROWS))
-        for at, body, _, last in rows:
-            try:
+        try:
+            for at, body, _, last in rows:
                 if last:
                     for line in lines_of(whole(at), body, whole(last)):
                         facts += self._take(*line)
@@ -183,22 +183,21 @@ class Scan:
                 else:
                     facts += self._take(whole(at), body)
                     chars += len(body) if isinstance(body, str) else 0
-            except JournalError as error:
-                if not facts:
-                    raise
-                self._error = error
-                break
-            if chars > CHUNK_CHARS:
-                break
+                if chars > CHUNK_CHARS:
+                    break
+        except JournalError as error:
+            if not facts:
+                raise
+            self._error = error
         rows.close()
         return facts
 
     def _take(self, at: int, body: object) -> list[Event]:
         """The facts of the next row, or of one of the rows before it in its block."""
         first = at & _SEQ
-        if first < self._next:
-            return []
-        if first > self._next:
+        if first != self._next:
+            if first < self._next:
+                return []
             raise JournalError(
                 f"facts {self._next} to {first - 1} of stream {self._stream!r} are missing"
             )

@@ -24,6 +24,7 @@ from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal import inbox
+from lorimer.journal.announced import Announced
 from lorimer.journal.codec import micros
 from lorimer.journal.database import Database, Row, one
 from lorimer.journal.faults import explain
@@ -95,6 +96,8 @@ class SQLiteJournal:
         self._wakers = Wakers()
         self._reader = Reader(self._path, vfs, world)
         self._lookout = inbox.Lookout(self._query, self._reader.glance if threads else None)
+        # what a VFS of somebody's makes of a write, nobody knows
+        self._announced = Announced(self._path + "-calls" if threads and vfs is None else "")
         self._closed = False
         self._writer = Writer(
             self._path, world=world, threads=threads, vfs=vfs, forget=self._streams.forget
@@ -103,7 +106,7 @@ class SQLiteJournal:
     @property
     def files(self) -> tuple[Path, ...]:
         """Where it is kept, with what SQLite puts beside it: nothing for tools to see."""
-        return tuple(Path(self._path + end) for end in ("", "-wal", "-shm", "-journal"))
+        return tuple(Path(self._path + end) for end in ("", "-wal", "-shm", "-journal", "-calls"))
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -127,12 +130,26 @@ class SQLiteJournal:
         Times are stored in whole microseconds.
         """
         check_append(len(facts), ledger)
+        if not sync or facts[-1].type != "tool.intent":
+            return await self._append(stream, epoch, facts, sync, ledger)
+        place = self._announced.announce(facts[-1])
+        try:
+            return await self._append(stream, epoch, facts, sync, ledger)
+        finally:
+            self._announced.begins(place)
+
+    async def _append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        sync: bool,
+        ledger: LedgerEntry | None,
+    ) -> int:
         return await self._writer.submit(
             partial(self._streams.append, stream, epoch, facts, ledger),
             sync=sync,
             stream=stream,
-            urgent=facts[-1].type
-            == "tool.result",  # until it is visible, the call would be repeated
             committed=partial(self._appended, stream, facts),
         )
 
@@ -158,6 +175,10 @@ class SQLiteJournal:
         if new:
             self._lookout.tell(stream)
         return new
+
+    def never_began(self, intent: Event) -> bool:
+        """See Journal. Only on Linux, where the process was ended and the machine was not."""
+        return self._announced.never_began(intent)
 
     async def posts(self, stream: str) -> list[Post]:
         """See Journal."""
@@ -236,6 +257,7 @@ class SQLiteJournal:
         self._lookout.close()
         await self._reader.close()
         await self._writer.close()
+        self._announced.close()
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -9,13 +9,13 @@ from typing import Final
 import apsw
 
 from lorimer.core.events import Event
-from lorimer.core.journal import LedgerEntry
+from lorimer.core.journal import LedgerEntry, RunRow
 from lorimer.core.world import World
 from lorimer.journal import inbox
 from lorimer.journal.chain import mark
 from lorimer.journal.codec import encode, micros
 from lorimer.journal.database import Database, one
-from lorimer.journal.projection import refuse_claim, refuse_epoch, taken_by
+from lorimer.journal.projection import RUN_KINDS, refuse_claim, refuse_epoch, taken_by
 from lorimer.journal.rows import Head, load_head, projected, run_values, whole
 from lorimer.journal.schema import STREAM_BITS
 
@@ -57,26 +57,31 @@ class Streams:
             head = load_head(db, stream)
             if head is None or head.epoch != epoch:
                 raise refuse_epoch(stream)
-        body, place = encode(facts, head.place)
-        runs, open_run = projected(db, stream, head, facts)
-        at = head.stream_id << STREAM_BITS | (head.seq + 1)
-        marked = mark(head.mark, at, body.encode())
+        stream_id, _, seq, place, open_run, before = head
+        body, place = encode(facts, place)
+        runs: Sequence[RunRow] = ()
+        taken: list[str] = []
+        for fact in facts:
+            if fact.type in RUN_KINDS:
+                runs, open_run = projected(db, stream, head, facts)
+            taken += taken_by(fact)
+        at = stream_id << STREAM_BITS | (seq + 1)
+        marked = mark(before, at, body.encode())
         try:
-            db.execute(_INSERT_FACTS, (at, body, marked, head.stream_id, epoch))
+            db.execute(_INSERT_FACTS, (at, body, marked, stream_id, epoch))
         except apsw.ConstraintError:  # two writers under one owner's name
             raise refuse_epoch(stream) from None
         if db.changes() != 1:
             raise refuse_epoch(stream)
         for run in runs:
-            db.execute(_UPSERT_RUN, run_values(head.stream_id, run))
+            db.execute(_UPSERT_RUN, run_values(stream_id, run))
         if ledger is not None:
             db.execute(_UPSERT_LEDGER, (ledger.account, ledger.reserved, ledger.spent))
-        for fact in facts:
-            if "posts" in fact.data:
-                inbox.take(head.stream_id, taken_by(fact), db)
-        last = head.seq + len(facts)
-        self._heads[stream] = Head(head.stream_id, epoch, last, place, open_run, marked)
-        return last
+        if taken:
+            inbox.take(stream_id, taken, db)
+        seq += len(facts)
+        self._heads[stream] = Head(stream_id, epoch, seq, place, open_run, marked)
+        return seq
 
     def claim(self, stream: str, owner: str, ttl: float, db: Database) -> int:
         now = self._world.time()

@@ -13,7 +13,7 @@ from lorimer.core.errors import JournalError
 from lorimer.journal.database import BUSY_MS, Database
 from lorimer.journal.faults import explain, lost_sync
 from lorimer.journal.mover import Mover
-from lorimer.journal.schema import open_for_writing
+from lorimer.journal.schema import VERSION, open_for_writing
 from lorimer.journal.wal import WriteAheadLog
 from lorimer.journal.work import Work
 
@@ -54,6 +54,11 @@ class Transactions:
         return self._db is not None
 
     @property
+    def is_ready(self) -> bool:
+        """`settle_at_once` may be tried."""
+        return not self._wal_fresh and self._broken is None
+
+    @property
     def overdue(self) -> int:
         """WAL pages since a checkpoint was due; negative: it is not."""
         return self._wal_pages - self._checkpoint_at
@@ -69,18 +74,15 @@ class Transactions:
     def settle_at_once(self, jobs: Sequence[Work]) -> bool:
         """The same without waiting for a lock or an fsync. False: that could not be, and nothing
         has changed; `settle` can do it."""
-        if (
-            self._db is None
-            or self._wal_fresh
-            or self._broken is not None
-            or not self._lock.acquire(blocking=False)
-        ):
+        db = self._db
+        if db is None or not self.is_ready or not self._lock.acquire(blocking=False):
             return False
         try:
-            left = [job for job in jobs if not job.over]
-            self._db.set_busy_timeout(0)
+            left = [job for job in jobs if not job.over]  # the thread may have got to some
+            db.set_busy_timeout(0)
             try:
-                self._transact(self._db, left)
+                if left:
+                    self._transact(db, left)
             except apsw.BusyError:  # another process writes: wait for it elsewhere
                 return False
             except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
@@ -88,25 +90,20 @@ class Transactions:
                     return False  # whose fault it is `settle` finds out
                 left[0].error = self._explained(error)
             finally:
-                self._db.set_busy_timeout(BUSY_MS)
+                db.set_busy_timeout(BUSY_MS)
         finally:
             self._lock.release()
         return True
 
-    def sync(self, jobs: Sequence[Work]) -> None:
-        """Sync those of the jobs that are to be, and are committed. Takes no lock: others may
-        commit meanwhile. Sets their errors, raises nothing."""
-        waiting = [job for job in jobs if job.sync and job.committed]
-        if not waiting or self._log is None:
-            return
-        error: Exception | None = self._broken
-        if error is None:
+    def sync(self) -> JournalError | None:
+        """Sync all that is committed. Takes no lock: others may commit meanwhile. Gives back why it
+        is not synced; raises nothing."""
+        if self._broken is None and self._log is not None:
             try:
                 self._log.sync()
             except Exception as failure:  # noqa: BLE001 - raised in the tasks that wait for it
-                error = self._break(failure)
-        for job in waiting:
-            job.error = error
+                return self._break(failure)
+        return self._broken
 
     def checkpoint_if_due(self) -> None:
         """Move the WAL into the database, where it is long enough: what others commit meanwhile
@@ -124,9 +121,12 @@ class Transactions:
                     in_wal, moved = self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 if in_wal == moved and in_wal >= self._wal_pages:  # and nobody committed since
                     self._wal_pages, self._wal_fresh = 0, True
+                    self._begin_log()
                 self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
         except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
-            _log.warning("checkpoint of %s failed: %s", self._path, error)
+            # Busy: another process moves it, or somebody wrote the log's index as it was read.
+            if not isinstance(error, apsw.BusyError):
+                _log.warning("checkpoint of %s failed: %s", self._path, error)
             if lost_sync(error):
                 self._break(error)
             if self._mover is not None:
@@ -171,6 +171,15 @@ class Transactions:
                 return
             for job in jobs:
                 job.error = self._explained(error)
+
+    def _begin_log(self) -> None:
+        """Begin the WAL anew, so that whoever commits next need not. Raises apsw.Error."""
+        if self._db is not None:
+            self._db.set_busy_timeout(0)
+            try:
+                self._db.execute(f"PRAGMA user_version={VERSION}")  # as it is
+            finally:
+                self._db.set_busy_timeout(BUSY_MS)
 
     def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
         refused: dict[Work, JournalError] = {}

@@ -15,18 +15,15 @@ T = TypeVar("T")
 class Work(ABC):
     """One caller's part of a transaction, and how it went."""
 
-    __slots__ = ("committed", "done", "error", "future", "loop", "stream", "sync")
-
-    def __init__(self, sync: bool, stream: str | None) -> None:
-        self.sync = sync
-        self.stream = stream
-        """None: the thread is to do it."""
-        self.committed = False
-        """It is visible."""
-        self.error: Exception | None = None
-        self.done = False
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: asyncio.Future[None] | None = None
+    sync: bool
+    stream: str | None
+    """None: the thread is to do it."""
+    committed = False
+    """It is visible."""
+    error: Exception | None = None
+    done = False
+    """Whoever waits for it was told."""
+    future: asyncio.Future[None] | None = None
 
     @property
     def over(self) -> bool:
@@ -42,31 +39,40 @@ class Work(ABC):
 class Job(Work, Generic[T]):
     """A part that gives a result."""
 
-    __slots__ = ("_run", "result")
-
     result: T
 
     def __init__(self, run: Callable[[Database], T], sync: bool, stream: str | None) -> None:
-        Work.__init__(self, sync, stream)
         self._run = run
+        self.sync = sync
+        self.stream = stream
 
     def perform(self, db: Database) -> None:
         self.result = self._run(db)
 
 
-def deliver(jobs: Sequence[Work]) -> None:
-    """Tell those that wait for these parts how they went. From any thread."""
-    loops = {job.loop: job.loop for job in jobs if job.loop is not None}
-    for loop in loops:
-        mine = [job for job in jobs if job.loop is loop]
+class Batch:
+    """What the thread gets at once from one event loop: parts that are to be committed, and parts
+    that are committed and wait for an fsync, or for their turn to be told."""
+
+    __slots__ = ("jobs", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.jobs: list[Work] = []
+
+    def tell(self, unsynced: Exception | None) -> None:
+        """Tell those that wait how it went. From any thread."""
         try:
-            loop.call_soon_threadsafe(_finish, mine)
+            self.loop.call_soon_threadsafe(finish, self.jobs, unsynced)
         except RuntimeError:
-            continue  # the loop is closed: nobody waits for the outcome
+            return  # the loop is closed: nobody waits for the outcome
 
 
-def _finish(jobs: Sequence[Work]) -> None:
+def finish(jobs: Sequence[Work], unsynced: Exception | None) -> None:
+    """These parts are over, and synced, unless there is that error."""
     for job in jobs:
+        if unsynced is not None and job.sync and job.committed:
+            job.error = unsynced
         job.done = True
         if job.future is not None and not job.future.done():
             job.future.set_result(None)

@@ -16,8 +16,7 @@ NORMAL does too, before the file is begun again.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final, TypeVar
@@ -25,11 +24,12 @@ from typing import Final, TypeVar
 import anyio
 import anyio.to_thread
 
+from lorimer.core.errors import JournalError
 from lorimer.core.world import World
 from lorimer.journal.database import Database
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.transactions import Transactions
-from lorimer.journal.work import Job, Work, deliver
+from lorimer.journal.work import Batch, Job, Work, finish
 
 T = TypeVar("T")
 
@@ -62,19 +62,15 @@ class Writer:
         self._threads = threads
         self._gate = Lock()
         """Guards the thread's life; never held for long."""
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[Batch | None] = SimpleQueue()
         self._thread: Thread | None = None
-        self._held: list[Work] = []
-        """What waits for the loop's next iteration."""
-        self._waiting: Counter[str | None] = Counter()
+        self._batch: Batch | None = None
+        """What the thread gets in the loop's next iteration."""
+        self._left: list[Work] = []
+        """What the thread is to commit; touched by the loop's thread only."""
+        self._waiting: dict[str | None, int] = {}
         """Of each stream, how many parts nobody was told of yet. Those behind another one are told
         by the thread, in order."""
-        self._turn: str | None = None
-        """The stream that commits at once in this iteration of the loop."""
-        self._queued: list[Work] = []
-        """What the thread is to commit; touched by the loop's thread only."""
-        self._asked = False
-        """The thread was asked for the checkpoint that is due."""
         self._closed = False
 
     async def submit(
@@ -83,28 +79,26 @@ class Writer:
         *,
         sync: bool,
         stream: str | None,
-        urgent: bool = False,
         committed: Callable[[T], None] | None = None,
     ) -> T:
         """Commit what `run` does, call `committed` with what it returned, return that.
 
-        Committed on the calling thread (about 20 us, no fsync, no waiting for a lock) when it is
-        of a `stream` and nothing is in the way; else by the writer thread. At once, as long as in
-        this iteration of the loop only one stream commits what is to be visible, or when it is
-        `urgent`; what others commit, and what is to be synced, is held until the next iteration
-        or commit, to become one transaction with it. The parts of a stream are told in the order
-        in which they came, so the task of one that is visible may wait for the fsync of the one
-        before it. A task that is cancelled meanwhile gets its CancelledError once the outcome is
-        known, and after `committed` when it was a commit.
+        Committed on the calling thread, at once (about 15 us, no fsync, no waiting for a lock),
+        when it is of a `stream` and nothing is in the way; else by the writer thread. What is to be
+        synced then waits for an fsync; where others wait for one, it is committed and synced with
+        all that comes in the same iteration of the loop. The parts of a stream are told in the
+        order in which they came, so the task of one that is visible may wait for the fsync of the
+        one before it. A task that is cancelled meanwhile gets its CancelledError once the outcome
+        is known, and after `committed` when it was a commit.
         """
+        if self._closed:
+            raise refuse_closed()
         job = Job(run, sync, stream)
         if not self._threads:
-            if self._closed:
-                raise refuse_closed()
-            self._file.settle([job])
-            self._file.sync([job])
+            self._file.settle((job,))
+            finish((job,), self._file.sync() if sync and job.committed else None)
             self._file.checkpoint_if_due()
-        elif not self._at_once(job, urgent):
+        elif not self._at_once(job):
             await self._outcome(job, committed)
             return job.result
         if job.error is not None:
@@ -120,7 +114,7 @@ class Writer:
 
     async def close(self) -> None:
         """Commit what is queued, end the thread, close the file. Twice is fine."""
-        self._commit_in_line()
+        self._hand_over()
         self._closed = True
         if self._threads:
             with self._world.outside("journal thread"), anyio.CancelScope(shield=True):
@@ -130,74 +124,42 @@ class Writer:
 
     # -- in line ---------------------------------------------------------------------------------
 
-    def _at_once(self, job: Job[T], urgent: bool) -> bool:
-        """Commit it here and now. False: it could not be, or may not be told yet."""
-        if (
-            job.sync
-            or job.stream is None
-            or not (urgent or self._turn in (None, job.stream))
-            or not self._commit_in_line(job)
-        ):
+    def _at_once(self, job: Work) -> bool:
+        """Commit it here and now. False: it is not, or may not be told yet."""
+        stream = job.stream
+        if self._file.overdue >= 0:
+            self._soon()  # asks for the checkpoint
+        if stream is None or (job.sync and self._waiting) or not self._commit_in_line(job):
             return False
-        if self._turn is None:
-            self._turn = job.stream
-            asyncio.get_running_loop().call_soon(self._end_turn)
-        return job.stream not in self._waiting
+        return not (job.sync or stream in self._waiting) or job.error is not None
 
     def _commit_in_line(self, *jobs: Work) -> bool:
-        """Commit what is held, and these. False: not these, they must be queued."""
-        held, self._held = self._held, []
-        if not held and not jobs:
-            return True
-        done = self._settle_at_once([*held, *jobs])
-        told: list[Work] = []
-        for job in held:
-            known = job.over and not (job.committed and job.sync)
-            if known and self._waiting[job.stream] == 1:
-                told.append(job)
-            else:
-                self._enqueue(job)
-        deliver(told)
-        return done
-
-    def _end_turn(self) -> None:
-        self._turn = None
-        self._commit_in_line()
-
-    def _settle_at_once(self, jobs: Sequence[Work]) -> bool:
-        """Whether it was done, and before it what the thread has not got to. False changes
-        nothing."""
-        if self._closed or self._is_overdue():
+        """Commit what the thread has not got to, and these. False: not these."""
+        file = self._file
+        if file.overdue >= MOST_OVERDUE or not file.is_ready:
             return False
-        jobs = [*self._queued, *jobs]
-        if any(job.stream is None for job in jobs) or not self._file.settle_at_once(jobs):
+        if self._left:
+            self._left = [job for job in self._left if not job.over]
+            if any(job.stream is None for job in self._left):
+                return False
+            jobs = (*self._left, *jobs)
+        if jobs and not file.settle_at_once(jobs):
             return False
-        self._queued.clear()
+        self._left.clear()
         return True
-
-    def _is_overdue(self) -> bool:
-        """The thread has to make a checkpoint first. It is asked for one as soon as it is due."""
-        overdue = self._file.overdue
-        if overdue < 0:
-            self._asked = False
-        elif not self._asked:
-            self._asked = True
-            asking = Job(_nothing, sync=False, stream=None)
-            asking.committed = True
-            self._enqueue(asking)
-        return overdue >= MOST_OVERDUE
 
     # -- through the thread ----------------------------------------------------------------------
 
     async def _outcome(self, job: Job[T], committed: Callable[[T], None] | None) -> None:
-        self._waiting[job.stream] += 1
+        waiting, stream = self._waiting, job.stream
+        waiting[stream] = waiting.get(stream, 0) + 1
         try:
             with self._world.outside("journal thread"):
                 cancelled = await self._told(job)
         finally:
-            self._waiting[job.stream] -= 1
-            if not self._waiting[job.stream]:
-                del self._waiting[job.stream]
+            waiting[stream] -= 1
+            if not waiting[stream]:
+                del waiting[stream]
         if job.error is None and committed is not None:
             committed(job.result)
         if cancelled is not None:
@@ -207,19 +169,20 @@ class Writer:
 
     async def _told(self, job: Work) -> asyncio.CancelledError | None:
         """Wait until the outcome is known; gives back what was raised in the meantime."""
-        job.loop = loop = asyncio.get_running_loop()
-        job.future = loop.create_future()
-        if job.stream is not None and not job.over and not self._closed:
-            self._held.append(job)
-            loop.call_soon(self._end_turn)
-        else:
-            self._enqueue(job)
+        alone = self._batch is None and self._waiting == {job.stream: 1}
+        batch = Batch(asyncio.get_running_loop()) if alone else self._soon()
+        batch.jobs.append(job)
+        job.future = batch.loop.create_future()
+        if not job.over:
+            self._left.append(job)
+        if alone:
+            self._put(batch)
         try:
             await job.future
         except asyncio.CancelledError as error:
             with anyio.CancelScope(shield=True):
                 while not job.done:
-                    job.future = loop.create_future()
+                    job.future = batch.loop.create_future()
                     try:
                         await job.future
                     except asyncio.CancelledError:
@@ -227,48 +190,71 @@ class Writer:
             return error
         return None
 
-    def _enqueue(self, job: Work) -> None:
+    def _soon(self) -> Batch:
+        """What the thread gets after this iteration of the loop: one transaction, one wake-up, and
+        one fsync, for all that is added to it."""
+        loop = asyncio.get_running_loop()
+        batch = self._batch
+        if batch is None or batch.loop is not loop:
+            self._hand_over()  # what a loop left that is gone
+            self._batch = batch = Batch(loop)
+            loop.call_soon(self._hand_over)
+        return batch
+
+    def _hand_over(self) -> None:
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            self._commit_in_line()
+            self._put(batch)
+
+    def _put(self, batch: Batch) -> None:
         with self._gate:
-            if self._closed:
-                raise refuse_closed()
             if self._thread is None:
                 thread = Thread(target=self._serve, name=THREAD_NAME, daemon=False)
-                thread.start()  # may fail: then nothing is queued
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    for job in batch.jobs:
+                        job.error = JournalError("the journal cannot start a thread", cause=error)
+                    batch.tell(None)
+                    return
                 self._thread = thread
-            self._queue.put(job)
-        if self._queued and self._queued[0].over:
-            self._queued = [one for one in self._queued if not one.over]
-        if not job.over:
-            self._queued.append(job)
-
-    def _next(self) -> Work | None:
-        """The next part; None: the thread is to end."""
-        try:
-            return self._queue.get(timeout=IDLE_S)
-        except Empty:
-            with self._gate:  # what was queued this moment is still this thread's to do
-                job = None if self._queue.empty() else self._queue.get()
-                self._thread = None if job is None else self._thread
-                return job
+            self._queue.put(batch)
 
     def _serve(self) -> None:
-        ending = False
-        while not ending and (job := self._next()) is not None:
-            jobs = [job]
-            while not ending:  # all that came while the last ones were seen to
-                try:
-                    job = self._queue.get_nowait()
-                except Empty:
-                    break
-                if job is None:
-                    ending = True
-                else:
-                    jobs.append(job)
-            if not all(job.over for job in jobs):
-                self._file.settle(jobs)
-            self._file.sync(jobs)
-            deliver(jobs)
-            self._file.checkpoint_if_due()
+        file = self._file
+        while batches := self._next():
+            sync = False
+            for batch in batches:
+                for job in batch.jobs:
+                    if not job.over:
+                        file.settle(batch.jobs)
+                    sync = sync or job.sync
+            unsynced = file.sync() if sync else None
+            if file.overdue >= 0:
+                file.checkpoint_if_due()
+            for batch in batches:
+                batch.tell(unsynced)
+
+    def _next(self) -> list[Batch]:
+        """All that came since it was asked for last; nothing: the thread is to end."""
+        queue = self._queue
+        try:
+            batch = queue.get(timeout=IDLE_S)
+        except Empty:
+            with self._gate:  # what was queued this moment is still this thread's to do
+                batch = None if queue.empty() else queue.get()
+                if batch is None:
+                    self._thread = None
+        batches: list[Batch] = []
+        while batch is not None:
+            batches.append(batch)
+            if queue.empty():
+                return batches
+            batch = queue.get()
+        if batches:
+            queue.put(None)  # once more, when these are done
+        return batches
 
     def _shut(self) -> None:
         with self._gate:

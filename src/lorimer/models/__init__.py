@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     )
     from lorimer.models.pricing import Price, Prices
     from lorimer.models.recording import Recorder
+    from lorimer.models.redirected import Redirected
     from lorimer.models.registry import Models, ProviderContext, ProviderFactory
     from lorimer.models.registry import Models as ClientRegistry
     from lorimer.models.scripted import ScriptedModel
@@ -36,6 +37,7 @@ __all__ = [
     "ProviderCredentials",
     "ProviderFactory",
     "Recorder",
+    "Redirected",
     "ScriptedModel",
     "Secret",
     "Tiers",
@@ -55,6 +57,7 @@ _HOMES = {
     "generate": ("Partial", "generate_as", "generate_as_stream", "generate_as_sync"),
     "pricing": ("Price", "Prices"),
     "recording": ("Recorder",),
+    "redirected": ("Redirected",),
     "registry": ("Models", "ProviderContext", "ProviderFactory"),
     "scripted": ("ScriptedModel",),
     "spec": ("ModelSpec", "parse_spec"),

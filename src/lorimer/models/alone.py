@@ -62,6 +62,9 @@ class _Unkept:
     ) -> int:
         return 0
 
+    def never_began(self, intent: Event) -> bool:
+        return False
+
     async def posts(self, stream: str) -> list[Post]:
         return []
 

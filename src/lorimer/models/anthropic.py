@@ -15,7 +15,7 @@ import httpx2
 from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.model import Capabilities
 from lorimer.core.world import World
-from lorimer.models.credentials import ProviderCredentials
+from lorimer.models.credentials import VARIABLES, ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
@@ -29,7 +29,10 @@ COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinki
 
 
 class _Client(anthropic.AsyncAnthropic):
-    def __init__(self, credentials: ProviderCredentials, http: httpx2.AsyncClient) -> None:
+    def __init__(
+        self, credentials: ProviderCredentials, http: httpx2.AsyncClient, *, usual: bool
+    ) -> None:
+        """`usual`: it asks Anthropic, or where Anthropic's own variable says."""
         super().__init__(
             api_key=credentials.api_key.reveal(),
             base_url=credentials.base_url or OFFICIAL_URL,
@@ -39,6 +42,10 @@ class _Client(anthropic.AsyncAnthropic):
             timeout=None,
             open_telemetry=False,
         )
+        if not usual:
+            # What the environment says for Anthropic (ANTHROPIC_CUSTOM_HEADERS, with keys perhaps)
+            # is no other server's business.
+            self._custom_headers = dict(credentials.default_headers)
         # Else the first request looks it up in a thread, which virtual time cannot see.
         self._platform = "Unknown"
         self.http = http
@@ -47,9 +54,9 @@ class _Client(anthropic.AsyncAnthropic):
 class AnthropicModel:
     """A Claude model, at Anthropic or at a base URL that speaks the same dialect."""
 
-    provider = "anthropic"
-
     def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+        self.provider = spec.provider
+        """`anthropic`, or the name under which another server is known."""
         self.name = spec.model
         self._effort = spec.effort
         self._context = context
@@ -132,5 +139,8 @@ class AnthropicModel:
     def _sdk(self, world: World) -> _Client:
         http = self._context.http.get((self.provider, self._credentials.base_url), world)
         if self._client is None or self._client.http is not http:
-            self._client = _Client(self._credentials, http)
+            url, bundle = self._credentials.base_url, self._context.credentials
+            own = self.provider == "anthropic" and bundle.variable(VARIABLES["anthropic"][1])
+            usual = not url or url == str(own).rstrip("/")
+            self._client = _Client(self._credentials, http, usual=usual)
         return self._client

@@ -15,13 +15,12 @@ from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.facts import ASIDE
-from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import (
     Request,
     Response,
-    canonical_message,
     response_from_json,
+    user_message,
 )
 from lorimer.core.model import Target
 from lorimer.core.state import PipelineState
@@ -55,7 +54,7 @@ async def call(
     if caller.chain:
         failures = _Failures(caller, request, state)
         target, request = await failures.begin()
-    asked = _fingerprint(request, caller.settings)
+    asked = caller.fingerprint(request)
     reserve = reservation(caller, target, request, state)
     kind, number, key = "model", 1, "0"
     if caller.aside:
@@ -68,6 +67,8 @@ async def call(
         )
         if target is not caller.first:
             intent["target"] = target.spec
+        if failures is not None and failures.nudge:
+            intent["nudge"] = failures.nudge
         if run.wants("api.request"):
             run.signal("api.request", _described(target, request, number))
         try:
@@ -85,7 +86,7 @@ async def call(
             if failures is None:
                 failures = _Failures(caller, request, state)
             target, request, prefix = await failures.after(error, number)
-            asked = _fingerprint(request, caller.settings)
+            asked = caller.fingerprint(request)
             reserve = reservation(caller, target, request, state)
             key = f"{caller.aside}{number}"
             number += 1
@@ -104,7 +105,16 @@ async def call(
 class _Failures:
     """What becomes of one call whose attempts fail: waits, signals, and who is asked next."""
 
-    __slots__ = ("_caller", "_course", "_partial", "_released", "_request", "_run", "_state")
+    __slots__ = (
+        "_caller",
+        "_course",
+        "_partial",
+        "_released",
+        "_request",
+        "_run",
+        "_state",
+        "nudge",
+    )
 
     def __init__(self, caller: Caller, request: Request, state: PipelineState) -> None:
         self._caller = caller
@@ -122,6 +132,8 @@ class _Failures:
         """What has been said of the answer, and is to be continued."""
         self._released = 0
         """Characters of it that listeners were given."""
+        self.nudge = ""
+        """What the next attempt adds to the question."""
 
     async def begin(self) -> tuple[Target, Request]:
         """Who of a chain is asked first. Raises APIError when all are benched for longer than the
@@ -161,8 +173,10 @@ class _Failures:
         run, course, caller = self._run, self._course, self._caller
         error.attempts = number
         course.failed(error)
-        stays = bool(error.released) and caller.after_release == "stop"
-        if stays or verdict(error) is Verdict.FINAL:
+        kind = verdict(error)
+        # of an answer that said nothing only blanks and thoughts were released
+        stays = error.released and kind is not Verdict.EMPTY and caller.after_release == "stop"
+        if stays or kind is Verdict.FINAL:
             raise error
         # the dice are thrown for recorded attempts too, so that those after them are the same
         wait = None
@@ -187,6 +201,11 @@ class _Failures:
         request = _to(target, self._request)
         if self._partial:
             request.messages = continuing(request.messages, self._partial)
+        begun = self._begun(number)
+        # what is recorded counts: also of a version that added nothing, or something else
+        self.nudge = course.nudge if begun is None else str(begun.data.get("nudge", ""))
+        if self.nudge:
+            request.messages = [*request.messages, user_message(self.nudge)]
         return target, request, self._partial
 
     def _next(self, wait: float | None, number: int) -> int | None:
@@ -288,17 +307,3 @@ def _described(target: Target, request: Request, number: int) -> Mapping[str, JS
         "has_tools": bool(request.tools),
         "stream": request.stream,
     }
-
-
-def _fingerprint(request: Request, settings: bytes) -> bytes:
-    """What is asked, in bytes that differ when anything of it differs. The history is in it by
-    its running digest, so this costs the same however long it is."""
-    messages = request.messages
-    body = (
-        messages.digest
-        if isinstance(messages, History)
-        else b"".join([canonical_message(message) for message in messages])
-    )
-    tools = b"".join([tool.fingerprint for tool in request.tools])
-    system = request.system.encode("utf-8", "surrogatepass")
-    return b"\0".join((body, tools, system, request.model.encode(), settings))

@@ -9,8 +9,8 @@ from lorimer.core.errors import APIError
 
 
 class Backoff:
-    """Recoverable failures, `max_retries` times; the wait doubles from `base_s` to `max_s` seconds,
-    is at least what the provider asks for, and up to `jitter` of it longer at random."""
+    """Recoverable failures, `max_retries` times; the wait is what the provider asks for, else it
+    doubles from `base_s` to `max_s` seconds, and is up to `jitter` of it longer at random."""
 
     __slots__ = ("_base_s", "_jitter", "_max_retries", "_max_s")
 
@@ -29,7 +29,7 @@ class Backoff:
         wait = min(self._base_s * 2 ** (attempt - 1), self._max_s)
         wait *= 1 + dice.random() * self._jitter
         asked = error.retry_after_s
-        if asked is None:
+        if not asked:  # "at once" is what servers say that have not thought about it
             return wait
         # a provider that asks for longer than we would ever wait will not answer sooner
-        return max(wait, asked) if asked <= self._max_s else None
+        return asked if asked <= self._max_s else None

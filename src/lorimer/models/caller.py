@@ -7,7 +7,15 @@ from random import Random
 from typing import Protocol
 
 from lorimer.core.errors import APIError
-from lorimer.core.messages import TextDelta, ThinkingDelta, ToolInputDelta, Usage
+from lorimer.core.history import History
+from lorimer.core.messages import (
+    Request,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+    Usage,
+    canonical_message,
+)
 from lorimer.core.model import Model, Target
 from lorimer.models.estimate import Calibration
 from lorimer.models.failover import AfterRelease
@@ -91,3 +99,24 @@ class Caller:
         self.chain = len(targets) > 1
         self.timed = self.chain or sinks is not None
         """Somebody needs to know when an attempt began."""
+
+    def fingerprint(self, request: Request, digest: bytes | None = None) -> bytes:
+        """What is asked, in bytes that differ when anything of it differs; facts keep their hash.
+        The history is in it by its running digest, so this costs the same however long it is.
+        `digest`: as if the history had this one."""
+        messages = request.messages
+        if digest is None:
+            digest = (
+                messages.digest
+                if isinstance(messages, History)
+                else b"".join([canonical_message(message) for message in messages])
+            )
+        tools = b"".join([tool.fingerprint for tool in request.tools])
+        system = request.system.encode("utf-8", "surrogatepass")
+        return b"%b\0%b\0%b\0%b\0%b" % (
+            digest,
+            tools,
+            system,
+            request.model.encode(),
+            self.settings,
+        )

@@ -27,6 +27,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 OPENAI_API: Final = "LORIMER_OPENAI_API"
 """Which wire of OpenAI: `chat` or `responses`, as `extras["api"]`; see `models/openai.py`."""
+OPENAI_APIS: Final = ("responses", "chat")
 FIRST: Final[Mapping[str, str]] = MappingProxyType({"google": "GOOGLE_API_KEY"})
 """Another variable for the key, which wins where both are set, as in the vendor's own SDK."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from lorimer.models.compatible import Compatible
+    from lorimer.models.redirected import Redirected
     from lorimer.models.registry import ProviderFactory
 
 PREFIX: Final = "LORIMER_PROVIDER_"
@@ -36,7 +37,7 @@ _PORTS: Final[Mapping[str, int]] = {
     "llamacpp": 8080,
 }
 """Where they listen for http:// unless told otherwise."""
-_PATHS: Final[Mapping[str, str]] = {"openrouter": "/api/v1"}
+_PATHS: Final[Mapping[str, str]] = {"openrouter": "/api/v1", "anthropic": "", "google": ""}
 
 
 def discover(name: str, bundle: CredentialBundle) -> Model | ProviderFactory | None:
@@ -58,7 +59,7 @@ def variable_of(name: str) -> str:
     return PREFIX + name.replace("-", "_").upper()
 
 
-def from_environment(name: str, bundle: CredentialBundle) -> Compatible | None:
+def from_environment(name: str, bundle: CredentialBundle) -> Compatible | Redirected | None:
     """The server that LORIMER_PROVIDER_<NAME> describes; None: it is not set."""
     variable = variable_of(name)
     value = bundle.variable(variable)
@@ -69,10 +70,11 @@ def _is_ours(variable: str) -> bool:
     return variable.startswith(PREFIX) and len(variable) > len(PREFIX)
 
 
-def _server(name: str, variable: str, value: str) -> Compatible:
+def _server(name: str, variable: str, value: str) -> Compatible | Redirected:
     from lorimer.models.compatible import KINDS, PROFILES, Compatible
+    from lorimer.models.redirected import WIRES, Redirected
 
-    kinds = (*KINDS, "openai")
+    kinds = (*KINDS, "openai", *WIRES)
     try:
         parts = urlsplit(value)
         port = parts.port
@@ -80,7 +82,7 @@ def _server(name: str, variable: str, value: str) -> Compatible:
         raise _malformed(variable, "it is no URL") from None
     secure, _, kind = parts.scheme.rpartition("+")
     if kind in ("http", "https"):
-        secure, kind = kind, "custom"
+        secure, kind = kind, secure or "custom"
     if kind not in kinds or secure not in ("", "http", "https"):
         raise _malformed(variable, f"the scheme is one of {', '.join(kinds)}, http, https")
     if not parts.hostname or parts.query or parts.fragment:
@@ -92,11 +94,14 @@ def _server(name: str, variable: str, value: str) -> Compatible:
     if port is None and secure == "http":
         port = _PORTS.get(kind)
     path = parts.path.rstrip("/") or _PATHS.get(kind, "/v1")
+    url = f"{secure}://{host}{f':{port}' if port else ''}{path}"
+    if kind in WIRES:
+        return Redirected(name, url, vendor=kind, key=Secret(_token(parts)))
     base = PROFILES.get(kind, Compatible(name))
     return replace(
         base,
         name=name,
-        base_url=f"{secure}://{host}{f':{port}' if port else ''}{path}",
+        base_url=url,
         key=Secret(_token(parts)),
         key_env="",
         url_env="",

@@ -22,6 +22,9 @@ GO_ON: Final = (
     "Your answer was cut off by a technical fault. Go on exactly where it stops: repeat nothing, "
     "and do not mention the interruption."
 )
+NUDGE: Final = "Your last answer was empty. Please answer now."
+"""Comes after the question when a model is asked once more because it said nothing. As the very
+same request it would often get the very same answer."""
 _NOT_FOUND: Final = 404
 
 
@@ -71,6 +74,11 @@ class Course:
         """Whether the retry strategy is asked about the present target."""
         kind = verdict(error)
         return kind is Verdict.TRANSIENT or (kind is Verdict.EMPTY and self._empty < 2)
+
+    @property
+    def nudge(self) -> str:
+        """What is added to the question for the present target; "": nothing."""
+        return NUDGE if self._empty else ""
 
     def go(self, index: int) -> None:
         """The target at `index` is asked next."""

@@ -132,6 +132,7 @@ async def generate_as_stream(
     *,
     model: str | Model,
     models: ModelResolver | None = None,
+    run: RunContext | None = None,
     system: str = "",
     max_tokens: int = 8192,
     temperature: float | None = None,
@@ -140,10 +141,11 @@ async def generate_as_stream(
 ) -> AsyncGenerator[Partial | T, None]:
     """`generate_as` that shows what there is: a Partial each time that there is more, then the
     value, last. A slow reader misses some, not the last one. Leaving the loop early ends the call
-    and its spending; close the generator then (`contextlib.aclosing`)."""
+    and its spending; close the generator then (`contextlib.aclosing`). What a resumed run has
+    recorded comes as the value alone."""
     asking = Asking(Form(wanted), prompt, system, max_tokens, temperature)
     shown = asking.hearer = _Shown(asking.form)
-    task = asyncio.create_task(_generate(asking, model, models, None, limits, world))
+    task = asyncio.create_task(_generate(asking, model, models, run, limits, world))
     task.add_done_callback(shown.over)
     try:
         while await shown.more():

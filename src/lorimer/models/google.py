@@ -68,9 +68,9 @@ class _Client(BaseApiClient):
 class GoogleModel:
     """A Gemini model, at Google or at a base URL that speaks the same dialect."""
 
-    provider = "google"
-
     def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+        self.provider = spec.provider
+        """`google`, or the name under which another server is known."""
         self.name = spec.model
         self._effort = spec.effort
         self._context = context

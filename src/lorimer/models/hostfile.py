@@ -31,7 +31,7 @@ from lorimer.models.credentials import VARIABLES, CredentialBundle, is_url
 from lorimer.models.fitting import changes
 from lorimer.models.health import Health
 from lorimer.models.pricing import Price, Prices
-from lorimer.models.redirected import Redirected
+from lorimer.models.redirected import WIRES, Redirected
 from lorimer.models.registry import PROVIDERS, Models, ProviderFactory
 from lorimer.models.tiers import Tiers
 from lorimer.models.windows import Windows
@@ -40,7 +40,7 @@ T = TypeVar("T")
 Server: TypeAlias = Compatible | Redirected
 
 VENDORS: Final = tuple(name for name in PROVIDERS if name in VARIABLES and name not in PROFILES)
-"""Providers with a wire of their own: here they can be sent elsewhere, not renamed."""
+"""Providers with a wire of their own."""
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -156,7 +156,7 @@ def host_of(data: Mapping[str, JSON], path: Path | None = None) -> Host:
     able: dict[str, Mapping[str, bool]] = {
         name: said.capabilities
         for name, said in providers.items()
-        if name in VENDORS and said.capabilities
+        if _kind(name, said) in VENDORS and said.capabilities
     }
     for name, value in _section(data, "capabilities", problems):
         able[name] = _checked(_ABLE, value, f"capabilities.{name}", problems) or {}
@@ -238,16 +238,14 @@ def _faults(name: str, said: _Provider) -> list[str]:
         found.append("it is not reached over a network")
     elif (vendor or name in PROFILES) and kind != name:
         found.append(f"kind: this name is taken by {name!r} itself")
-    elif not vendor and kind in VENDORS:
-        found.append(f"kind: {kind!r} is spoken only under its own name, [providers.{kind}]")
-    elif not vendor and kind not in KINDS:
-        found.append(f"kind: {kind!r} is unknown{nearest(kind, KINDS)}")
+    elif not vendor and kind not in (*KINDS, *WIRES):
+        found.append(f"kind: {kind!r} is unknown{nearest(kind, (*KINDS, *WIRES))}")
     elif not said.base_url and not vendor and name not in PROFILES and kind != "openrouter":
         found.append("base_url: it is missing")
     if vendor and name != "openai" and said.base_url and not said.key_env:
         found.append("key_env: it is missing; the usual key is not sent to another base_url")
-    if said.api and vendor and name != "openai":
-        found.append(f"api: {name!r} has one wire only")
+    if said.api and kind in WIRES:
+        found.append(f"api: {kind!r} has one wire only")
     if said.key_env and not _VARIABLE.fullmatch(said.key_env):
         found.append("key_env: the name of a variable is wanted, not a key")  # nor is it shown
     if "@" in said.base_url.partition("://")[2].partition("/")[0]:
@@ -279,9 +277,11 @@ def _kind(name: str, said: _Provider) -> str:
 
 
 def _server(name: str, said: _Provider) -> Server:
-    if name in VENDORS:
-        return Redirected(name, said.base_url, said.key_env, said.headers, said.api)
-    known = PROFILES.get(_kind(name, said), Compatible(name))
+    kind = _kind(name, said)
+    if name in VENDORS or kind in WIRES:
+        vendor = "" if name in VENDORS else kind
+        return Redirected(name, said.base_url, said.key_env, said.headers, said.api, vendor)
+    known = PROFILES.get(kind, Compatible(name))
     # of a shipped one its own variables count, unless the file says where it is
     shipped = known.name == name and not said.base_url
     return replace(

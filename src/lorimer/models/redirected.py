@@ -1,23 +1,34 @@
-"""A vendor's own wire, at another address or with another key: a factory of its models."""
+"""A vendor's own wire, at another address, with another key or under another name: a factory of
+its models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lorimer.core.model import Model
 from lorimer.models.compatible import header_values, missing
-from lorimer.models.credentials import VARIABLES, CredentialBundle, ProviderCredentials
+from lorimer.models.credentials import (
+    VARIABLES,
+    CredentialBundle,
+    ProviderCredentials,
+    Secret,
+)
 from lorimer.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from lorimer.models.registry import ProviderContext
 
+WIRES: Final = ("anthropic", "google")
+"""Vendors' wires that other servers speak too, besides OpenAI's: that is `compatible.py`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Redirected:
-    """A vendor as a host wants it reached. Callable: a `ProviderFactory`."""
+    """A vendor as a host wants it reached, or a server that speaks its wire under a name of its
+    own, which has a `base_url`, and nothing of the vendor's variables. Callable: a
+    `ProviderFactory`."""
 
     name: str
     base_url: str = ""
@@ -28,6 +39,10 @@ class Redirected:
     """Sent with every request. A value `$NAME` is that variable's."""
     api: str = ""
     """OpenAI: which wire, `chat` or `responses`; "": it chooses."""
+    vendor: str = ""
+    """Whose wire it is; "": that of the vendor of this name."""
+    key: Secret = field(default_factory=lambda: Secret(""))
+    """Its key, where the host does not name a variable."""
 
     def __call__(self, spec: ModelSpec, context: ProviderContext) -> Model:
         """Raises ConfigError `exec.api.no_client` naming the variable to set."""
@@ -35,7 +50,8 @@ class Redirected:
 
         bundle = context.credentials
         known = CredentialBundle({**bundle.by_provider, self.name: self.reach(bundle)}, bundle.env)
-        factory = load(self.name, PROVIDERS[self.name])
+        wire = self.vendor or self.name
+        factory = load(wire, PROVIDERS[wire])
         return factory(spec, context.with_credentials(known))
 
     def reach(self, bundle: CredentialBundle) -> ProviderCredentials:
@@ -43,11 +59,13 @@ class Redirected:
         open, the bundle fills from the vendor's variables. Raises ConfigError."""
         given = bundle.by_provider.get(self.name) or ProviderCredentials()
         url = given.base_url or self.base_url
-        key = given.api_key.reveal()
+        key = given.api_key or ("" if given.base_url else self.key)
         if not key and not given.base_url and self.key_env:
             key = bundle.variable(self.key_env)
             if not key:
                 raise missing(self.name, "an API key", self.key_env, "...")
+        if not key and self.vendor:
+            key = "none"  # the SDK wants one
         headers = header_values(self.name, self.headers, bundle)
         extras = {"api": self.api} if self.api else {}
         return ProviderCredentials(
@@ -57,4 +75,4 @@ class Redirected:
     @property
     def variable(self) -> str:
         """The variable that its key is in."""
-        return self.key_env or ("" if self.base_url else VARIABLES[self.name][0])
+        return self.key_env or ("" if self.base_url else VARIABLES.get(self.name, ("",))[0])

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from lorimer.core.context import short_hash
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.history import PromptCount
+from lorimer.core.history import History, PromptCount, RecordedCount
 from lorimer.core.jsonable import fingerprint
 from lorimer.core.messages import NO_MARKS, Request, Response, Usage, canonical_message
 from lorimer.core.model import Target
@@ -33,7 +34,7 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
     limits = state.run.bounds.limits
     if limits.max_cost_usd is None:
         return 0
-    prompt = prompt_bound(request, state)
+    prompt = prompt_bound(caller, request, state)
     answer = request.max_tokens + (request.thinking_tokens or 0)
     price = caller.price(
         Usage(input_tokens=prompt, output_tokens=answer), request.model, target.model
@@ -50,10 +51,10 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
     return price or 0
 
 
-def prompt_bound(request: Request, state: PipelineState) -> int:
+def prompt_bound(caller: Caller, request: Request, state: PipelineState) -> int:
     """Tokens of the prompt at most. Media, which are not counted by their bytes, by what
     `core/history.py` takes them to cost at most."""
-    known = _counted(request, state)
+    known = _counted(caller, request, state)
     if known is None:
         bound = FRAME + state.context_size
     else:
@@ -83,10 +84,27 @@ def note(request: Request, response: Response, state: PipelineState) -> None:
         )
 
 
-def _counted(request: Request, state: PipelineState) -> PromptCount | None:
+def _counted(caller: Caller, request: Request, state: PipelineState) -> PromptCount | None:
     """What is known of the beginning of this prompt."""
     history = state.messages
+    if state.context is not history:
+        return None
     known = history.counted
-    if known is None or state.context is not history or known.model != request.model:
+    if known is None and history.recorded is not None:
+        known = history.counted = _recalled(caller, request, history, history.recorded)
+    if known is None or known.model != request.model:
         return None
     return known if history.begins_with(known) else None
+
+
+def _recalled(
+    caller: Caller, request: Request, history: History, recorded: RecordedCount
+) -> PromptCount | None:
+    """The count that an earlier process has recorded, where it asked for the beginning of this
+    prompt, with this system prompt and these tools: then the hash is the same."""
+    digest = history.digest_at(recorded.length)
+    if digest is None or short_hash(caller.fingerprint(request, digest)) != recorded.hash:
+        return None
+    return PromptCount(
+        recorded.length, digest, recorded.tokens, request.model, request.system, request.tools
+    )

@@ -102,7 +102,7 @@ class SystemStage(Stage[object, object]):
     async def execute(self, input: object, state: PipelineState) -> object:
         state.system = self.builder.build(self.config.prompt, state)
         if self._tools is not None:
-            state.tools = self._tools.specs()
+            state.tools = self._tools.specs(state)
         if state.run.wants("system.built"):
             state.run.signal(
                 "system.built",

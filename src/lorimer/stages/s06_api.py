@@ -47,7 +47,7 @@ class NoRetry(Retry):
 
 
 class ExponentialBackoff(Retry):
-    """Waits longer each time, at least what the provider asks for."""
+    """Waits what the provider asks for, else longer each time."""
 
     name = "exponential_backoff"
     description = "Recoverable failures, max_retries times, doubling the wait; obeys Retry-After."

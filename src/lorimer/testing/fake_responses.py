@@ -105,6 +105,8 @@ class ResponsesWire:
             )
             items.append({**_item("message", "msg", request), "role": "assistant"})
             items[-1]["content"] = [part]
+            if turn.phase:
+                items[-1]["phase"] = turn.phase
         for number, call in enumerate(turn.tool_calls):
             items.append(
                 {

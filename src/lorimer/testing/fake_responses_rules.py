@@ -43,6 +43,7 @@ _OUTPUT_PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "output_text": ("text",),
     "refusal": ("refusal",),
 }
+_PHASES: Final = ("commentary", "final_answer")
 
 
 class Issued:
@@ -189,9 +190,12 @@ def _message(item: Object, where: str) -> None:
     role = item.get("role")
     if role not in ("user", "assistant", "system", "developer"):
         no(f"Invalid value: '{role}'.", param=f"{where}.role")
+    said = role == "assistant"
+    phase = item.get("phase")
+    if phase is not None and not (said and phase in _PHASES):
+        no(f"Invalid value: '{phase}'.", param=f"{where}.phase")
     if isinstance(item.get("content"), str):
         return
-    said = role == "assistant"
     _parts(item.get("content"), f"{where}.content", _OUTPUT_PARTS if said else _INPUT_PARTS)
 
 

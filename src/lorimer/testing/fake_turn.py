@@ -66,6 +66,8 @@ class Turn:
     knows."""
     redacted_thinking: str = ""
     """Data of a redacted block after the thinking (Anthropic)."""
+    phase: str = ""
+    """Of the text (OpenAI's responses): `commentary` or `final_answer`. "": none is told."""
     tool_calls: tuple[ToolCall, ...] = ()
     stop: str | None = None
     """`end_turn`, `tool_use`, `max_tokens`, `stop_sequence`, `refusal`, `pause` or

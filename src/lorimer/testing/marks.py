@@ -40,7 +40,8 @@ class Mark(NamedTuple):
     call: str = ""
     """Position of the call in its reply."""
     key: str = ""
-    """The idempotency key that the tool was given; of a model call none."""
+    """The idempotency key that the tool was given; of a model call none. A harness that marks
+    other effects keeps here what tells them apart."""
     effect: str = ""
     """What was asked for: the tool's name and its arguments."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import signal
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 import anyio
 
-from lorimer.core.world import Finished, ProcessLimits, Reach
+from lorimer.core.world import Finished, ProcessLimits, Reach, Sink
 from lorimer.testing.simulated_guard import refusal
 from lorimer.testing.simulated_loop import SimulationLoop
 from lorimer.world.bounded import BoundedOutput
@@ -151,8 +151,9 @@ class SimulatedWorld:
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
+        stdin: bytes | AsyncIterator[bytes] = b"",
         limits: ProcessLimits = ProcessLimits(),
+        sink: Sink | None = None,
     ) -> Finished:
         """Ask the script, and hold it to the limits in virtual time.
 
@@ -160,9 +161,15 @@ class SimulatedWorld:
         """
         if self._spawn is None:
             raise refusal(f"no spawn script was given to play {list(argv)!r}")
+        if not isinstance(stdin, bytes):
+            raise refusal(f"{list(argv)!r} is talked to, which no spawn script plays")
         began = self.clock.now
         with anyio.move_on_after(limits.timeout_s):
+            if sink is not None:
+                sink.begun(None)
             played = await self._spawn(argv, cwd=cwd, env=env or {}, stdin=stdin, limits=limits)
+            if sink is not None and not sink.take(played.output):
+                await sink.drain()
             if len(played.output) <= limits.max_output_bytes:
                 return played
             bounded = BoundedOutput(limits.max_output_bytes)

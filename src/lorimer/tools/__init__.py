@@ -1,6 +1,7 @@
 """Tools: what they are, which there are, and the one path of every call to them."""
 
 from lorimer.core.errors import ToolExecutionError
+from lorimer.core.tool import TextQuestion
 from lorimer.tools.asking import AskLater
 from lorimer.tools.base import (
     EFFECTS,
@@ -24,6 +25,7 @@ __all__ = [
     "FunctionTool",
     "NotDone",
     "Rule",
+    "TextQuestion",
     "Tool",
     "ToolContext",
     "ToolExecutionError",

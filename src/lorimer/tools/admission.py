@@ -14,7 +14,8 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
 from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe
-from lorimer.tools.permissions import Verdict, permit
+from lorimer.tools.folders import placed
+from lorimer.tools.permissions import BY_PERSON, UNCOVERED, Verdict, may, permit
 from lorimer.tools.registry import Entry
 from lorimer.tools.schema import invalid_input
 
@@ -27,20 +28,23 @@ MAX_INPUT_DEPTH: Final = 64
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
-def accepted(tools: Toolset, use: ToolUse) -> tuple[Entry, ToolInput]:
-    entry = tools.callable.get(use.name)
+def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, ToolInput]:
+    entry = tools.callable(use.name)
     if entry is None:
         raise ToolExecutionError(
             f"no tool is called {use.name[:100]!r}{nearest(use.name[:100], tools.names())}",
             code=ExecutorErrorCode.EXEC_TOOL_UNKNOWN,
         )
+    why = tools.unavailable(entry, run)
+    if why:
+        raise ToolExecutionError(why, code=ExecutorErrorCode.EXEC_TOOL_UNKNOWN)
     if use.raw:
         raise invalid_input(
             f"the arguments are not JSON: {use.raw[:200]!r}. Send the call again with an object."
         )
     arguments = _own(use.input)
     try:
-        return entry, entry.check(arguments)
+        return entry, placed(tools, entry, entry.check(arguments), run)
     except ToolExecutionError:
         raise
     except BaseException as error:
@@ -67,19 +71,20 @@ def _copy(value: JSON, depth: int) -> JSON:
 async def permitted(
     tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
 ) -> Verdict:
+    policy = tools.policy_in(run)
     refused = run.recorded("decision", key)
     if refused is not None:  # and then the process died: it stays refused
         forget(f"approval:{key}", run)
-        remedy = tools.policy.suggestion(entry, input)
-        verdict = Verdict(
-            False, str(refused.data.get("rule")), remedy, str(refused.data.get("reason") or "")
-        )
+        by, reason = str(refused.data.get("rule")), str(refused.data.get("reason") or "")
+        lifted = not entry.tool.approval and (by == UNCOVERED or reason == BY_PERSON)
+        remedy = policy.suggestion(entry, input) if lifted else ""
+        verdict = Verdict(False, by, remedy, reason)
     else:
         verdict = await permit(
             entry,
             input,
             key,
-            policy=tools.policy,
+            policy=policy,
             approver=tools.approver,
             run=run,
         )
@@ -95,7 +100,7 @@ async def permitted(
     await run.record("decision", fact, key=key)
     remedy = f" The caller's rule {verdict.remedy!r} would allow it." if verdict.remedy else ""
     raise ToolExecutionError(
-        f"{name} may {', '.join(sorted(entry.effects))}, and this call was refused: {verdict.by}."
+        f"{name} {may(entry)}, and this call was refused: {verdict.by}."
         f"{remedy} Do not send it again unchanged.",
         code=code,
         tool_name=name,

@@ -1,31 +1,39 @@
-"""Puts a call before a person: the approver of this process, or whoever answers from elsewhere
-(`core/mail.py`). Who needs no asking is said by `permissions.py`."""
+"""Puts a call, or the question of a tool, before a person: the approver of this process, or whoever
+answers from elsewhere (`core/mail.py`). Who needs no asking is said by `permissions.py`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final, TypeAlias
+from math import inf
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from lorimer.core.cancel import Cancellation, Reason, Stopped
 from lorimer.core.context import Safety
-from lorimer.core.jsonable import JSON, canonical
-from lorimer.core.mail import Mail, mail_of
-from lorimer.core.tool import Approver, Later, RepeatApprover
+from lorimer.core.errors import ToolExecutionError
+from lorimer.core.jsonable import JSON, canonical, clean
+from lorimer.core.mail import MAX_TEXT_CHARS, Mail, mail_of
+from lorimer.core.tool import Approver, Asker, Later, RepeatApprover, TextQuestion
 from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe, plain, text_of
+from lorimer.tools.policy.modes import Mode
 from lorimer.tools.registry import Entry
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
+    from lorimer.tools.toolset import Toolset
 
 MAX_SUMMARY_CHARS: Final = 100_000
 """Of a call, when a person is asked: who agrees has to see all of it."""
 
 _Approve: TypeAlias = Callable[[str, str, str], Awaitable[bool]]
+_Answer: TypeAlias = Mapping[str, JSON]
 
 AGAIN: Final = "again"
 """Kind of the effect that asks whether an interrupted call may be made again."""
+
+QUESTION: Final = "question"
+"""Kind of the effect that puts the question of a tool."""
 
 _GRACE_S: Final = 1.0
 """Seconds that an approver has to take its question back."""
@@ -89,14 +97,76 @@ async def _put(
 ) -> Mapping[str, JSON]:
     """Put a question: `what` is the kind and the key of its effect, and the name that an answer
     from elsewhere gives it."""
-    kind, key, name = what
-    summary = text_of(input)[:MAX_SUMMARY_CHARS]
-    question: dict[str, JSON] = {"tool": entry.spec.name, "input": summary, "reason": reason}
+    question = _question(entry, input, reason)
 
-    async def call() -> Mapping[str, JSON]:
+    async def asked() -> _Answer:
+        return await _asked(approve, question)
+
+    return await _answered(asked, entry, input, question, what, run)
+
+
+async def ask_text(
+    tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
+) -> str | None:
+    """What a person says to `Tool.question`; None: the tool asks nothing, or nobody answered and
+    there is no default. Where nobody can be asked in words the run is suspended; in the mode
+    `dontAsk` nobody is asked, but what was asked before still waits for its answer. Journalled
+    as `ask` does it, under `question:<key>`."""
+    wanted = _wanted(entry, input)
+    if wanted is None:
+        return None
+    nobody = tools.policy.mode is Mode.DONT_ASK
+    if nobody and run.recorded("effect.intent", f"{QUESTION}:{key}") is None:
+        return wanted.default
+    question = _question(entry, input, wanted.text[:MAX_SUMMARY_CHARS])
+    question["wants"] = "text"
+    if wanted.options:
+        question["options"] = [str(option) for option in wanted.options]
+
+    async def asked() -> _Answer:
+        return await _worded(None if nobody else tools.approver, wanted)
+
+    what = (QUESTION, key, f"{run.iteration}:{QUESTION}:{key}")
+    answer = (await _answered(asked, entry, input, question, what, run, wanted)).get("answer")
+    return answer if isinstance(answer, str) else wanted.default
+
+
+def _wanted(entry: Entry, input: ToolInput) -> TextQuestion | None:
+    """The question of a tool. Raises `exec.tool.crashed` when it cannot say what it asks."""
+    try:
+        wanted = cast("object", entry.tool.question(input))
+    except Exception as error:
+        raise ToolExecutionError(
+            f"its question failed: {describe(error)}", tool_name=entry.spec.name, cause=error
+        ) from error
+    if wanted is None or isinstance(wanted, TextQuestion):
+        return wanted
+    raise ToolExecutionError(
+        f"its question is a {type(wanted).__name__}, not a TextQuestion", tool_name=entry.spec.name
+    )
+
+
+def _question(entry: Entry, input: ToolInput, reason: str) -> dict[str, JSON]:
+    summary = text_of(input)[:MAX_SUMMARY_CHARS]
+    return {"tool": entry.spec.name, "input": summary, "reason": reason}
+
+
+async def _answered(
+    asked: Callable[[], Awaitable[_Answer]],
+    entry: Entry,
+    input: ToolInput,
+    question: Mapping[str, JSON],
+    what: tuple[str, str, str],
+    run: RunContext,
+    wanted: TextQuestion | None = None,
+) -> _Answer:
+    """The recorded answer to a question; else the one that comes now, from `asked` or elsewhere."""
+    kind, key, name = what
+
+    async def call() -> _Answer:
         mail = mail_of(run)
         await mail.look()
-        return await _first(approve, question, mail, name)
+        return await _first(asked, mail, name, wanted)
 
     try:
         return await run.effect(
@@ -113,28 +183,34 @@ async def _put(
 
 
 async def _first(
-    approve: _Approve, question: Mapping[str, JSON], mail: Mail, name: str
-) -> Mapping[str, JSON]:
-    """The approver's answer, or the one that was sent, whichever comes first."""
+    asked: Callable[[], Awaitable[_Answer]], mail: Mail, name: str, wanted: TextQuestion | None
+) -> _Answer:
+    """The answer given here, or the one that was sent, whichever comes first; nothing, when the
+    time of the question is over before either."""
+    timeout_s = None if wanted is None or wanted.timeout_s == inf else wanted.timeout_s
     posted = mail.answer(name)
     if not posted.done():
-        asked = asyncio.ensure_future(_asked(approve, question))
+        asking = asyncio.ensure_future(asked())
         try:
-            await asyncio.wait((asked, posted), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (asking, posted), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
-            if not asked.done():
-                asked.cancel()
+            if not asking.done():
+                asking.cancel()
                 with Cancellation.undisturbed():
-                    await asyncio.wait((asked,), timeout=_GRACE_S)
+                    await asyncio.wait((asking,), timeout=_GRACE_S)
         if not posted.done():
-            return asked.result()
-        if not asked.cancelled():
-            asked.exception()  # it came too late
+            return asking.result() if asking.done() and not asking.cancelled() else {"late": True}
+        if not asking.cancelled():
+            asking.exception()  # it came too late
     message = posted.result().message
-    return {"approved": message.get("approved") is True, "from": "elsewhere"}
+    if wanted is None:
+        return {"approved": message.get("approved") is True, "from": "elsewhere"}
+    return {"answer": str(message.get("text", "")), "from": "elsewhere"}
 
 
-async def _asked(approve: _Approve, question: Mapping[str, JSON]) -> Mapping[str, JSON]:
+async def _asked(approve: _Approve, question: Mapping[str, JSON]) -> _Answer:
     tool, summary, reason = [str(question[name]) for name in ("tool", "input", "reason")]
     try:
         approved = await approve(tool, summary, reason)
@@ -143,3 +219,15 @@ async def _asked(approve: _Approve, question: Mapping[str, JSON]) -> Mapping[str
     except Exception as error:  # noqa: BLE001 - whoever cannot answer has not agreed
         return {"approved": False, "why": f"asking failed: {describe(error)}"}
     return {"approved": approved is True}
+
+
+async def _worded(approver: Approver | None, wanted: TextQuestion) -> _Answer:
+    if not isinstance(approver, Asker):
+        raise Later
+    try:
+        answer = await approver.ask(wanted)
+    except (asyncio.CancelledError, Later):
+        raise
+    except Exception as error:  # noqa: BLE001 - whoever cannot answer has said nothing
+        return {"why": f"asking failed: {describe(error)}"}
+    return {"answer": clean(str(answer)[:MAX_TEXT_CHARS])} if answer else {}

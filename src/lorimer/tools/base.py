@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.messages import ToolSpec
+from lorimer.core.tool import Called, TextQuestion
 from lorimer.core.world import Sandbox, World
 from lorimer.tools.schema import Check, ToolInput, compile_schema
 from lorimer.tools.threads import Threads
@@ -39,6 +41,11 @@ class ToolResult:
     is_error: bool = False
     metadata: Mapping[str, JSON] = field(default_factory=no_data)
     display: str = ""
+    error: ExecutorErrorCode | None = None
+    """What went wrong, where a code says it; for a result that has more to tell than a raised
+    error could."""
+    spilled: bool = False
+    """All of it is in a file already, which its text names: what is cut off is not kept again."""
 
 
 class NotDone(Enum):
@@ -75,6 +82,17 @@ class ToolContext:
     """The run that it belongs to: for `generate_as`, and for effects of its own."""
     sandbox: Sandbox | None = None
     """What programs that it starts may reach, for `ProcessLimits`; None: what the host may."""
+    past: tuple[Called, ...] = ()
+    """The calls that `Tool.recalls` names, oldest first."""
+    answer: str | None = None
+    """What a person said to `Tool.question`; None: it asked nothing, or nobody answered."""
+    deferred: tuple[ToolSpec, ...] = ()
+    """Tools that the model is not shown until it has found them."""
+    call: Callable[[str, ToolInput], Awaitable[ToolResult]] | None = None
+    """Calls another tool of the run, which is decided about by itself: `lorimer.tools.steps`."""
+    home: Path | None = None
+    """The host's working directory, where spilled results lie; `working_dir` is beneath it while
+    the model is in a worktree."""
 
     def progress(self, text: str) -> None:
         """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""
@@ -119,11 +137,24 @@ class Tool(ABC):
     """Arguments that are paths: rules compare them relative to the working directory."""
     commands: frozenset[str] = frozenset()
     """Arguments that are command lines for a shell: rules read them as a shell does."""
+    confined: bool = False
+    """It does nothing but start programs, held as `ToolContext.sandbox` says."""
     urls: frozenset[str] = frozenset()
     """Arguments that are URLs: rules are about their hosts."""
     untrusted: bool = False
     """Its results are words of strangers (a web page). Once one came in, calls that could carry
     out what they say take one step more: `lorimer.tools.policy.engine`."""
+    approval: str = ""
+    """Why a person has to agree to each call, whatever rules and mode allow; "": they decide."""
+    recalls: frozenset[str] = frozenset()
+    """Tools whose earlier calls in this conversation it is given, as `ToolContext.past`; those that
+    failed are left out. What a tool keeps with a conversation is made of them anew each time."""
+
+    def question(self, input: ToolInput) -> TextQuestion | None:
+        """What to ask a person before this call is made; None: nothing. The answer is recorded,
+        and given to `execute` as `ToolContext.answer`. Must not wait, and say the same again for
+        the same arguments."""
+        return None
 
     @abstractmethod
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:

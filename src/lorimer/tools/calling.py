@@ -14,11 +14,14 @@ from lorimer.core.context import RunContext
 from lorimer.core.errors import LorimerError
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ToolUse
+from lorimer.core.tool import Called
 from lorimer.tools.base import ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import plain, text_of
+from lorimer.tools.folders import begins
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed, into_files, told
 from lorimer.tools.running import run_tool
+from lorimer.tools.steps import Steps
 
 if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
@@ -35,6 +38,7 @@ async def make(
     extra: dict[str, JSON],
     run: RunContext,
     work: Callable[..., Awaitable[ToolResult]] = run_tool,
+    answer: str | None = None,
 ) -> Mapping[str, JSON]:
     limits = run.bounds.limits
     most = limits.max_result_chars
@@ -48,7 +52,7 @@ async def make(
         run.stream,
         use.id,
         call_id,
-        tools.working_dir,
+        begins(tools, entry, run),
         tools.files,
         most,
         _reporter(use, run) if run.wants("tool.progress") else None,
@@ -56,6 +60,11 @@ async def make(
         timeout_s,
         run,
         tools.sandbox,
+        _past(entry.tool.recalls, run) if entry.tool.recalls else (),
+        answer,
+        tools.deferred_specs,
+        Steps(tools, key, run),
+        tools.working_dir,
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)
@@ -68,6 +77,10 @@ async def make(
     if result.metadata:
         extra["metadata"] = plain(result.metadata)
     return await told(result, most, tools.spill or into_files(context), call_id)
+
+
+def _past(names: frozenset[str], run: RunContext) -> tuple[Called, ...]:
+    return tuple([call for call in run.called or () if call.use.name in names])
 
 
 def _reporter(use: ToolUse, run: RunContext) -> Callable[[str], None]:

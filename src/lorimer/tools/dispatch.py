@@ -15,7 +15,9 @@ from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON, clean, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
+from lorimer.core.tool import Called
 from lorimer.tools.admission import accepted, permitted
+from lorimer.tools.asking import ask_text
 from lorimer.tools.calling import make
 from lorimer.tools.encode import plain
 from lorimer.tools.interrupted import answered, is_recorded
@@ -48,6 +50,8 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
         content if isinstance(content, str) else content_from_json(content),
         data.get("is_error") is True,
     )
+    if run.called is not None and use.name in tools.recalled and not block.is_error:
+        run.called.append(Called(use, block))
     if run.wants("tool.call_complete"):
         _completed(use, data, extra, began, run)
     return block
@@ -63,10 +67,11 @@ async def _live(
 ) -> Mapping[str, JSON]:
     """`extra` takes what only listeners are told."""
     try:
-        entry, arguments = accepted(tools, use)
+        entry, arguments = accepted(tools, use, run)
         verdict = PLAIN_ALLOW
-        if not tools.policy.needs_no_decision(entry, arguments):
+        if not tools.policy_in(run).needs_no_decision(entry, arguments):
             verdict = await permitted(tools, entry, arguments, key, run)
+        answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
     except ToolExecutionError as refusal:
         begun = run.recorded("tool.intent", key) is not None
         data = failed(unknown(refusal.message) if begun else refusal)
@@ -76,7 +81,7 @@ async def _live(
 
         return await run.effect("tool", key, refuse, request=request, safety=_READ_ONLY)
 
-    call = partial(make, tools, entry, arguments, use, key, extra, run)
+    call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
     changes = entry.safety is not _READ_ONLY
     if changes:

@@ -14,12 +14,13 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
 from lorimer.core.tool import RepeatApprover
 from lorimer.tools.admission import accepted, forget, permitted
-from lorimer.tools.asking import AGAIN, AskLater, ask_again
+from lorimer.tools.asking import AGAIN, QUESTION, AskLater, ask_again, ask_text
 from lorimer.tools.base import NOT_DONE, ToolInput
 from lorimer.tools.calling import make
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
 from lorimer.tools.running import DidNotHappen, reconcile_tool, unknown
+from lorimer.tools.steps import forget_steps
 
 if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
@@ -49,13 +50,14 @@ async def answered(
     run: RunContext,
 ) -> Mapping[str, JSON]:
     """The recorded result; else, of a call that was begun, what can be found out about it."""
+    intent = run.recorded("tool.intent", key)
     begun = run.recorded("tool.result", key) is None
     if begun:
         run.cancellation.begin_change()
     else:
         _forget_all(key, run)
     # idempotent: whether it is made again is decided in here, and not by `effect`
-    find_out = partial(_settle, tools, use, key, extra, run)
+    find_out = partial(_settle, tools, use, key, intent, extra, run)
     try:
         return await run.effect("tool", key, find_out, request=request, safety=Safety.IDEMPOTENT)
     finally:
@@ -64,34 +66,54 @@ async def answered(
 
 
 async def _settle(
-    tools: Toolset, use: ToolUse, key: str, extra: dict[str, JSON], run: RunContext
+    tools: Toolset,
+    use: ToolUse,
+    key: str,
+    intent: Event | None,
+    extra: dict[str, JSON],
+    run: RunContext,
 ) -> Mapping[str, JSON]:
-    """What becomes of a call that was begun and has no result: its tool is asked, then a person.
-    It is made again only if the tool is sure that it did not happen, or the person wants it."""
+    """What becomes of a call that has an intent and no result: its tool is asked, then a person.
+    It is made again only if the tool is sure that it did not happen, or the person wants it; and
+    if it had not been begun at all."""
     try:
-        entry, arguments = accepted(tools, use)
+        entry, arguments = accepted(tools, use, run)
     except ToolExecutionError as refusal:
         _forget_all(key, run)
         return failed(unknown(refusal.message))
-    try:
-        data = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
-    except DidNotHappen:
-        outcome = NOT_DONE.value
-    else:
-        if not _unknown(data) or not await _wanted_again(tools, entry, arguments, key, run):
-            _forget_all(key, run)
-            return data
-        outcome = "wanted"
-    # synced, so that no loss of power makes this the first time again
     asked = f"reconcile:{key}"
-    await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
-    no_need = tools.policy.needs_no_decision(entry, arguments)
-    if not no_need or run.recorded("decision", key) is not None:
+    if intent is not None and _never_began(intent, key, run):
+        outcome = "not_begun"
+    else:
         try:
+            data = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
+        except DidNotHappen:
+            outcome = NOT_DONE.value
+        else:
+            if not _unknown(data) or not await _wanted_again(tools, entry, arguments, key, run):
+                _forget_all(key, run)
+                return data
+            outcome = "wanted"
+    # synced, so that no loss of power makes this the first time again
+    await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
+    no_need = tools.policy_in(run).needs_no_decision(entry, arguments)
+    try:
+        if not no_need or run.recorded("decision", key) is not None:
             await permitted(tools, entry, arguments, key, run)
-        except ToolExecutionError as refusal:
-            return failed(refusal)
-    return await make(tools, entry, arguments, use, key, extra, run)
+        answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
+    except ToolExecutionError as refusal:
+        return failed(refusal)
+    return await make(tools, entry, arguments, use, key, extra, run, answer=answer)
+
+
+def _never_began(intent: Event, key: str, run: RunContext) -> bool:
+    """The call was announced and not begun: nobody has to be asked. Not once it was decided to make
+    it again: it may have begun since."""
+    if run.recorded("effect", f"reconcile:{key}") is not None:
+        return False
+    if run.recorded("effect.intent", f"{AGAIN}:{key}:0") is not None:
+        return False
+    return run.journal.never_began(intent)
 
 
 def _unknown(data: Mapping[str, JSON]) -> bool:
@@ -127,6 +149,12 @@ def _forget_all(key: str, run: RunContext) -> None:
     """What was decided about a call is not decided again: nobody will look these facts up."""
     if not run.decided:
         return
+    forget_steps(key, run)
     run.forget("decision", key)
-    for other in (f"approval:{key}", f"reconcile:{key}", *_agains(key, run)):
+    for other in (
+        f"approval:{key}",
+        f"{QUESTION}:{key}",
+        f"reconcile:{key}",
+        *_agains(key, run),
+    ):
         forget(other, run)

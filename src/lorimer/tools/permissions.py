@@ -7,6 +7,8 @@ whoever registers tools of others declares no effects for them. Failing to decid
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from lorimer.core.context import RunContext
 
 _MAX_SUGGESTION: Final = 300
-_NOBODY: Final = "no rule allows it and nobody is there to ask"
+UNCOVERED: Final = "no rule allows it and nobody is there to ask"
+BY_PERSON: Final = "policy.person"
+_NO_PERSON: Final = "a person has to agree and nobody is there to ask"
 
 
 @record
@@ -58,8 +62,17 @@ class Policy:
         self.rules = Rules(rules, Place.of(working_dir, roots))
         self.mode = mode
         self.isolated = isolated
+        self.plans = False
+        """Plan mode is on besides: the stricter of the two modes decides."""
+        self._folder = ""
         self._rooted = bool(roots)
         """Opened roots hold what tools read: they say more plainly why a path is refused."""
+
+    def planning(self) -> Policy:
+        """The same, and nothing that the mode `plan` forbids."""
+        other = copy(self)
+        other.plans = True
+        return other
 
     def check(self, entries: Iterable[Entry]) -> None:
         """Raises ConfigError for a rule that cannot be about the tool that it names."""
@@ -69,12 +82,15 @@ class Policy:
 
     def visible(self, entry: Entry) -> bool:
         """The model is shown this tool, and may call it."""
-        return visible(entry, self.rules, self.mode)
+        seen = visible(entry, self.rules, self.mode)
+        return seen and (not self.plans or visible(entry, self.rules, Mode.PLAN))
 
     def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
         """No rule tightens the tool, and either the caller put it here, or it only reads what is
         open to tools anyway."""
-        if self.rules.of(entry).tightened:
+        if self.rules.of(entry).tightened or entry.tool.approval:
+            return False
+        if self.plans and not self.visible(entry):
             return False
         if entry.granted:
             return True
@@ -93,7 +109,23 @@ class Policy:
     def decide(self, entry: Entry, input: ToolInput, *, tainted: bool) -> Decision:
         """See `policy.engine.decide`."""
         call = call_of(entry, input, self.rules.place)
-        return decide(call, self.rules, self.mode, tainted=tainted, isolated=self.isolated)
+        call = replace(call, folder=self._folder) if self._folder else call
+        said = decide(call, self.rules, self.mode, tainted=tainted, isolated=self.isolated)
+        if not self.plans:
+            return said
+        planned = decide(call, self.rules, Mode.PLAN, tainted=tainted, isolated=self.isolated)
+        if planned.action >= said.action:
+            return said
+        return replace(planned, why=f"{planned.why}; ExitPlanMode ends it".removeprefix("; "))
+
+    def within(self, folder: str) -> Policy:
+        """The same for calls whose commands begin in a folder beneath the workspace; their other
+        paths are absolute by then."""
+        if self._folder == folder:
+            return self
+        other = copy(self)
+        other._folder = folder
+        return other
 
     def suggestion(self, entry: Entry, input: ToolInput) -> str:
         """The narrowest rule that would allow this call, as text."""
@@ -122,21 +154,33 @@ async def permit(
     answered = run.recorded("effect", f"approval:{key}") is not None
     if decision.action is Action.ALLOW and not answered:
         return PLAIN_ALLOW if entry.granted else Verdict(True, decision.by)
-    remedy = policy.suggestion(entry, input)
+    remedy = "" if entry.tool.approval else policy.suggestion(entry, input)
     asked = run.recorded("effect.intent", f"approval:{key}") is not None
     if (approver is None or nobody) and not asked:
-        by = f"{decision.rules[0].title}, and nobody is there to ask" if decision.rules else _NOBODY
+        by = (
+            f"{decision.rules[0].title}, and nobody is there to ask"
+            if decision.rules
+            else UNCOVERED
+        )
+        by = _NO_PERSON if entry.tool.approval else by
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
     said_no = await ask(who, entry, input, key, _why(entry, decision), run)
     if said_no:
-        return Verdict(False, said_no, remedy, "policy.person")
+        return Verdict(False, said_no, remedy, BY_PERSON)
     return Verdict(True, "approved")
 
 
 def _why(entry: Entry, decision: Decision) -> str:
     """Why a person is asked, in words."""
-    effects = f"may {', '.join(sorted(entry.effects))}"
+    if entry.tool.approval:
+        return entry.tool.approval
+    effects = may(entry)
     if decision.rules:
         return f"{effects}; {decision.rules[0].title}"
     return f"{effects}; {decision.why or 'no rule of yours covers it'}"
+
+
+def may(entry: Entry) -> str:
+    """What a tool may do, in words."""
+    return f"may {', '.join(sorted(entry.effects)) or 'change nothing'}"

@@ -33,6 +33,8 @@ class Entry:
     timeout_s: float | None
     max_result_chars: int | None
     concurrency_safe: bool
+    asks: bool
+    """It may have a question for a person."""
 
 
 class ToolRegistry:
@@ -143,4 +145,5 @@ def _entry(tool: Tool, granted: bool) -> Entry:
         timeout_s=tool.timeout_s,
         max_result_chars=tool.max_result_chars,
         concurrency_safe=bool(tool.concurrency_safe),
+        asks=type(tool).question is not Tool.question,
     )

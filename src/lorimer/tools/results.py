@@ -1,6 +1,7 @@
 """What the model is told of a result: rendered, cut to size, the rest spilled to a file.
 
-The one place that decides about truncation and spill; built-in tools only page.
+The one place that decides about truncation and spill; built-in tools only page. The output of a
+program, which may be endless, goes to a file while it comes: `overflow.py`.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 from lorimer.core.errors import LorimerError
@@ -36,6 +38,8 @@ _log = logging.getLogger("lorimer.tools")
 async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) -> dict[str, JSON]:
     """The data of `tool.result` for what a tool gave back; at most `limit` characters of text."""
     content = result.content
+    if result.spilled:
+        spill = None
     if type(content) is str and len(content) <= limit:
         data: dict[str, JSON] = {"content": readable(content)}
     else:
@@ -51,6 +55,8 @@ async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) ->
             data = {"content": content_to_json(parts)}
     if result.is_error is True:
         data["is_error"] = True
+    if result.error is not None:
+        data["error"] = result.error.value
     return data
 
 
@@ -85,17 +91,28 @@ def _marker(total: int, missing: int, place: str) -> str:
 
 
 def into_files(context: ToolContext) -> Spill | None:
-    """The default spill: a file beneath the call's working directory; None without files."""
-    files, working_dir = context.files, context.working_dir
-    if files is None or working_dir is None:
+    """The default spill: a file beneath the host's working directory; None without files."""
+    files = context.files
+    if files is None or spill_place(context, "") is None:
         return None
 
     async def spill(key: str, text: str) -> str:
-        path = f"{SPILL_DIR}/{key}.txt"
-        await context.in_thread(lambda: files.write_bytes(working_dir / path, text.encode()))
-        return path
+        place = spill_place(context, key)
+        assert place is not None
+        await context.in_thread(lambda: files.write_bytes(place[0], text.encode()))
+        return place[1]
 
     return spill
+
+
+def spill_place(context: ToolContext, key: str) -> tuple[Path, str] | None:
+    """The file for what is spilled under a key, and how the model is told of it; None without a
+    working directory."""
+    home = context.home or context.working_dir
+    if home is None:
+        return None
+    path = home / SPILL_DIR / f"{key}.txt"
+    return path, str(path.relative_to(home) if home == context.working_dir else path)
 
 
 async def _spill(text: str, spill: Spill, key: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
-from lorimer.core.tool import Approver
+from lorimer.core.tool import Approver, Called
 from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
 from lorimer.tools.permissions import Policy
@@ -15,12 +16,27 @@ from lorimer.tools.policy.modes import Mode
 from lorimer.tools.policy.rules import Rule
 from lorimer.tools.registry import Entry, ToolRegistry
 from lorimer.tools.results import Spill
+from lorimer.tools.shown import (
+    AT_FIRST,
+    ENTER_PLAN,
+    EXIT_PLAN,
+    SEARCH,
+    Shown,
+    look_back,
+    shown,
+)
 from lorimer.tools.threads import Threads
 from lorimer.world.sandbox.view import sandbox_for
 
 if TYPE_CHECKING:
+    from lorimer.core.context import RunContext
     from lorimer.core.state import PipelineState
     from lorimer.world.files import RootedFiles
+
+
+_MAX_VIEWS: Final = 64
+_MAX_LISTED: Final = 4_000
+"""Characters of the names of deferred tools, in ToolSearch's description."""
 
 
 class Toolset:
@@ -36,6 +52,8 @@ class Toolset:
     Programs that tools start are sandboxed: only the working directory and the roots of `files`
     are writable for them, `hidden` and where keys are kept by custom is not there, and there is
     no network without `network`. `sandbox` says how strictly; see `SandboxMode`.
+
+    The model is not shown the tools that `deferred` names until a ToolSearch has found them.
     """
 
     def __init__(
@@ -51,6 +69,7 @@ class Toolset:
         sandbox: SandboxMode = "auto",
         network: bool = False,
         hidden: Iterable[Path] = (),
+        deferred: Iterable[str] = (),
     ) -> None:
         self.registry = registry
         self.approver = approver
@@ -75,26 +94,118 @@ class Toolset:
         self.spill = spill
         self.strangers: frozenset[str] = frozenset()
         """Tools whose results are words of strangers."""
-        self.callable: dict[str, Entry] = {}
-        """The tools that the model is shown, by name: it may call no others."""
-        self._shown: tuple[ToolSpec, ...] = ()
+        self._callable: dict[str, Entry] = {}
+        self.recalled: frozenset[str] = frozenset()
+        """Tools whose calls are looked back on."""
+        self.deferred = frozenset(deferred)
+        self.deferred_specs: tuple[ToolSpec, ...] = ()
+        """Of the deferred tools that there are."""
+        self._planning = self.policy.planning()
+        self._views: dict[Shown, tuple[ToolSpec, ...]] = {}
         self._version = -1
+        self._seen: tuple[list[Called], int, Shown] = ([], 0, AT_FIRST)
+        """What was made of the calls of a run the last time."""
 
-    def specs(self) -> tuple[ToolSpec, ...]:
-        """What the model is shown: all but what it may never call. The same tuple until the
-        registry changes."""
-        if self._version != self.registry.version:
-            self._version = self.registry.version
-            entries = self.registry.entries()
-            shown = [each for each in entries if self.policy.visible(each)]
-            self._shown = tuple([each.spec for each in shown])
-            self.callable = {each.spec.name: each for each in shown}
-            self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
-        return self._shown
+    def specs(self, state: PipelineState) -> tuple[ToolSpec, ...]:
+        """What the model is shown: all but what it may never call, what plan mode forbids, and
+        what is deferred and was not found. The same tuple until one of these changes."""
+        self._look_back(state)
+        view = self._view(state.run)
+        specs = self._views.get(view)
+        if specs is None:
+            if len(self._views) >= _MAX_VIEWS:  # one for each order in which tools were found
+                self._views.clear()
+            specs = self._views[view] = self._specs(view)
+        return specs
+
+    def _specs(self, view: Shown) -> tuple[ToolSpec, ...]:
+        policy = self._planning if view.planning else self.policy
+        there = {each.spec.name: each for each in self.registry.entries() if policy.visible(each)}
+        if self.policy.mode is Mode.PLAN:  # the host's: it is neither begun nor ended from here
+            there.pop(ENTER_PLAN, None)
+            there.pop(EXIT_PLAN, None)
+        if not self.deferred_specs:
+            there.pop(SEARCH, None)
+        first = [each.spec for name, each in there.items() if name not in self.deferred]
+        found = [there[name].spec for name in view.loaded if name in self.deferred & there.keys()]
+        names = ", ".join([spec.name for spec in self.deferred_specs])[:_MAX_LISTED]
+        return tuple(
+            [
+                replace(spec, description=f"{spec.description} They are: {names}.")
+                if spec.name == SEARCH
+                else spec
+                for spec in [*first, *found]
+            ]
+        )
 
     def names(self) -> list[str]:
-        """Of the tools that the model is shown."""
-        return [spec.name for spec in self.specs()]
+        """Of the tools that there are for the model."""
+        self._refresh()
+        return list(self._callable)
+
+    def callable(self, name: str) -> Entry | None:
+        """One of them; None: there is no such tool for the model."""
+        self._refresh()
+        return self._callable.get(name)
+
+    def _refresh(self) -> None:
+        if self._version == self.registry.version:
+            return
+        self._version = self.registry.version
+        self._views = {}
+        entries = self.registry.entries()
+        self._callable = {each.spec.name: each for each in entries if self.policy.visible(each)}
+        self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
+        self.deferred_specs = tuple(
+            [each.spec for name, each in self._callable.items() if name in self.deferred]
+        )
+        recalled = {name for each in entries for name in each.tool.recalls}
+        if ENTER_PLAN in self.registry:
+            recalled.update((ENTER_PLAN, EXIT_PLAN))
+        if self.deferred_specs:
+            recalled.add(SEARCH)
+        self.recalled = frozenset(recalled)
+
+    def _look_back(self, state: PipelineState) -> None:
+        """Once a run: what earlier ones called."""
+        self._refresh()
+        if state.run.called is None:
+            state.run.called = list(look_back(state.messages, self.recalled))
+
+    def _view(self, run: RunContext) -> Shown:
+        called = run.called
+        if not called:
+            return AT_FIRST
+        of, count, view = self._seen
+        if of is not called or count != len(called):
+            view = shown(called)
+            self._seen = (called, len(called), view)
+        return view
+
+    def policy_in(self, run: RunContext) -> Policy:
+        """What decides at this moment of a run."""
+        view = self._view(run)
+        policy = self._planning if view.planning else self.policy
+        return policy.within(view.folders[-1]) if view.folders else policy
+
+    def folder_in(self, run: RunContext) -> str:
+        """The worktree in which calls begin at this moment of a run, relative to the working
+        directory; "": there, itself."""
+        folders = self._view(run).folders
+        return folders[-1] if folders else ""
+
+    def unavailable(self, entry: Entry, run: RunContext) -> str:
+        """Why the model cannot call a tool at this moment, although there is one; "": it can."""
+        name = entry.spec.name
+        if name in (ENTER_PLAN, EXIT_PLAN) and self.policy.mode is Mode.PLAN:
+            return "plan mode was set by whoever runs this: it is not begun or ended from here."
+        if name == EXIT_PLAN and not entry.tool.approval:
+            return f"{name} is a tool that asks nobody: it cannot end plan mode."
+        if name == EXIT_PLAN and not self._view(run).planning:
+            return f"plan mode is not on: {ENTER_PLAN} begins it."
+        if name in self.deferred and name not in self._view(run).loaded:
+            return f"{name} is not loaded: call {SEARCH} with the query 'select:{name}' first."
+        return ""
 
     def concurrency_safe(self, use: ToolUse) -> bool:
         """This call may run beside its neighbours; not one that a person might be asked about."""
@@ -105,7 +216,7 @@ class Toolset:
 
     async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
-        self.specs()
+        self._look_back(state)
         run = state.run
         if run.strangers is None:  # once a run: what earlier ones brought in
             run.strangers = _heard(self.strangers, state) if self.strangers else set()

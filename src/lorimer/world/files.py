@@ -12,12 +12,12 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
-from typing import Final, Literal, Self, TypeAlias
+from typing import BinaryIO, Final, Literal, Self, TypeAlias
 
 from lorimer.world.beneath import (
     LIST,
@@ -38,6 +38,9 @@ _CHUNK: Final = 1_048_576
 # O_NONBLOCK: a FIFO put in the place of a file must not stop us.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND: Final = (
+    os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+)
 # A folder that may not be read, has vanished, or is by now something else.
 _NOT_ENTERED: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
@@ -124,17 +127,41 @@ class RootedFiles:
 
     def read_bytes(self, path: AnyPath, max_bytes: int) -> tuple[bytes, bool]:
         """The first `max_bytes` of a file, and whether there is more."""
-        with self._place(path) as place:
-            self._status(place, path)  # asked first, because merely opening a device may act
-            fd = os.open(place.name, _READ, dir_fd=place.fd)
+        fd = self._open(path)
         try:
-            self._require_file(os.fstat(fd), path)
             chunks: list[bytes] = []
             left = max_bytes
             while left > 0 and (chunk := os.read(fd, min(left, _CHUNK))):
                 chunks.append(chunk)
                 left -= len(chunk)
             return b"".join(chunks), left <= 0 and bool(os.read(fd, 1))
+        finally:
+            os.close(fd)
+
+    def open(self, path: AnyPath) -> BinaryIO:
+        """A file to read from, not buffered. The caller closes it."""
+        return os.fdopen(self._open(path), "rb", buffering=0)
+
+    def _open(self, path: AnyPath) -> int:
+        with self._place(path) as place:
+            self._status(place, path)  # asked first, because merely opening a device may act
+            fd = os.open(place.name, _READ, dir_fd=place.fd)
+        try:
+            self._require_file(os.fstat(fd), path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def create(self, path: AnyPath, chunks: Iterable[bytes], *, mode: int = 0o666) -> None:
+        """Make a file that is not there yet, and missing folders; the system applies its umask to
+        `mode`. Raises FileExistsError, also for a link that leads nowhere; what was written stays
+        when `chunks` raises."""
+        with self._place(path, make=True, follow_last=False) as place:
+            fd = os.open(place.name, _CREATE, mode & 0o777, dir_fd=place.fd)
+        try:
+            for chunk in chunks:
+                _write_all(fd, chunk)
         finally:
             os.close(fd)
 
@@ -166,6 +193,19 @@ class RootedFiles:
                     os.unlink(temporary, dir_fd=place.fd)
                 raise
             _sync_directory(place.fd)
+
+    def append_bytes(self, path: AnyPath, data: bytes) -> None:
+        """Add to the end of a file; it and missing folders are made. Not proof against a power
+        cut, and not all or nothing."""
+        with self._place(path, make=True) as place:
+            with suppress(FileNotFoundError):
+                self._status(place, path)
+            fd = os.open(place.name, _APPEND, 0o666, dir_fd=place.fd)
+            try:
+                self._require_file(os.fstat(fd), path)
+                _write_all(fd, data)
+            finally:
+                os.close(fd)
 
     def mkdirs(self, path: AnyPath) -> None:
         """Make a folder and those above it; nothing happens if it is there."""

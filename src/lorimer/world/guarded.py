@@ -250,22 +250,26 @@ async def fetch(
     client: httpx2.AsyncClient,
     text: str,
     *,
+    method: str = "GET",
+    content: bytes | None = None,
     reach: Reach = Reach(),
     headers: Mapping[str, str] | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Fetched:
-    """GET a page through `client`, whose transport is guarded; follows up to MAX_REDIRECTS
-    redirects, each parsed and checked like the first URL. Credentials among `headers` go to the
-    first origin only. Raises ToolExecutionError, and httpx2.HTTPError when nothing answers. Its
-    time is the caller's to bound."""
+    """Ask for a page through `client`, whose transport is guarded. Of GET and HEAD follows up to
+    MAX_REDIRECTS redirects, each parsed and checked like the first URL; what anything else sends
+    goes to one place only. Credentials among `headers` go to the first origin only. Raises
+    ToolExecutionError, and httpx2.HTTPError when nothing answers. Its time is the caller's to
+    bound."""
     url = parse_url(text, reach)
     sent = {name.lower(): value for name, value in (headers or {}).items()}
     for _ in range(MAX_REDIRECTS + 1):
         async with client.stream(
-            "GET", url, headers={**_ACCEPT, **sent}, follow_redirects=False
+            method, url, headers={**_ACCEPT, **sent}, content=content, follow_redirects=False
         ) as response:
             target = response.headers.get("location")
-            if response.status_code not in _REDIRECTS or target is None:
+            follows = method in ("GET", "HEAD") and response.status_code in _REDIRECTS
+            if not follows or target is None:
                 body, cut = await _body(response, max_bytes)
                 found = {name.lower(): value for name, value in response.headers.items()}
                 return Fetched(str(url), response.status_code, found, body, cut)

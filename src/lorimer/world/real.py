@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from random import Random
@@ -12,7 +12,7 @@ from time import monotonic as monotonic_clock
 from time import time as wall_clock
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.world import Finished, Isolation, ProcessLimits, Reach, Sandbox
+from lorimer.core.world import Finished, Isolation, ProcessLimits, Reach, Sandbox, Sink
 
 if TYPE_CHECKING:
     import ssl
@@ -98,15 +98,16 @@ class RealWorld:
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
+        stdin: bytes | AsyncIterator[bytes] = b"",
         limits: ProcessLimits = ProcessLimits(),
+        sink: Sink | None = None,
     ) -> Finished:
         """Run a program to its end; see `lorimer.world.spawn.run_process`."""
         from lorimer.world.spawn import run_process  # as above
 
         isolation = await self.isolation(limits.sandbox) if limits.sandbox is not None else None
         return await run_process(
-            argv, cwd=cwd, env=env, stdin=stdin, limits=limits, isolation=isolation
+            argv, cwd=cwd, env=env, stdin=stdin, limits=limits, isolation=isolation, sink=sink
         )
 
     async def isolation(self, sandbox: Sandbox) -> Isolation:

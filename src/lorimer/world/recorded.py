@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
-from lorimer.core.world import Finished, ProcessLimits, Reach
+from lorimer.core.world import Finished, ProcessLimits, Reach, Sink
 
 if TYPE_CHECKING:
     import httpx2
@@ -59,8 +59,9 @@ class RecordedWorld:
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes = b"",
+        stdin: bytes | AsyncIterator[bytes] = b"",
         limits: ProcessLimits = ProcessLimits(),
+        sink: Sink | None = None,
     ) -> Finished:
         """Raises JournalError."""
         raise _refusal(f"run {argv[0] if argv else 'a program'}")

@@ -1,20 +1,22 @@
 """Run one program to its end, bounded in time and memory, and leave nothing of it behind.
 
 Who ends a process and how is decided in `process_tree`; what of its output is kept, in
-`bounded`. asyncio's own subprocesses are not used: their `wait()` also waits until every holder
-of the pipe has closed it, so one forgotten grandchild stops the caller for as long as it lives.
+`bounded`; its pipes are in `pipes`. asyncio's own subprocesses are not used: their `wait()` also
+waits until every holder of the pipe has closed it, so one forgotten grandchild stops the caller for
+as long as it lives.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -22,20 +24,20 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
-from lorimer.core.world import Finished, Isolation, ProcessLimits
+from lorimer.core.world import Finished, Isolation, ProcessLimits, Sink
 from lorimer.world.bounded import BoundedOutput
+from lorimer.world.pipes import Feeder, Pump
 from lorimer.world.process_tree import MARKER, ProcessTree, nested_marker
 from lorimer.world.sandbox.start import Start, Started, remove
 
 _INHERITED: Final = frozenset(
     {"PATH", "HOME", "LANG", "TERM", "TMPDIR", "TZ", "USER", "LOGNAME"},
 )
-_CHUNK: Final = 65_536
 _DRAIN_S: Final = 0.25
 """How long output may still trickle in after the main program ended, e.g. through a `tee`."""
-_LAST_READ_BYTES: Final = 1_048_576
-"""The most that a pipe holds by default; reading on could feed an endless writer."""
 _POLL_S: Final = 0.02
+_KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""The second is what a shell says of a command of its own."""
 
 
 async def run_process(
@@ -43,9 +45,10 @@ async def run_process(
     *,
     cwd: Path,
     env: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
+    stdin: bytes | AsyncIterator[bytes] = b"",
     limits: ProcessLimits = ProcessLimits(),
     isolation: Isolation | None = None,
+    sink: Sink | None = None,
 ) -> Finished:
     """Run `argv` in its own session with a clean environment; see `World.spawn`. With a sandbox,
     `isolation` is the level that was chosen for it.
@@ -62,9 +65,9 @@ async def run_process(
     loop = asyncio.get_running_loop()
     output = BoundedOutput(limits.max_output_bytes)
     with ExitStack() as cleanup:
-        pump = _Pump(loop, output)
+        pump = Pump(loop, output, sink)
         cleanup.callback(pump.close)
-        feeder = _Feeder(loop, stdin) if stdin else None
+        feeder = Feeder(loop, stdin) if stdin else None
         if feeder is not None:
             cleanup.callback(feeder.close)
         try:
@@ -87,6 +90,9 @@ async def run_process(
         cleanup.callback(tree.kill_now)
         exit_watch = _ExitWatch(loop, process)
         cleanup.callback(exit_watch.close)
+        kills = _oom_kills()
+        if sink is not None:
+            sink.begun(isolation)
         deadline = began + limits.timeout_s
         try:
             await asyncio.wait((exit_watch.exited,), timeout=deadline - time.monotonic())
@@ -97,7 +103,11 @@ async def run_process(
         except asyncio.CancelledError:
             await _end(tree, started)
             raise
+        finally:
+            if feeder is not None:
+                feeder.close()
         await _end(tree, started)
+        await pump.settle()
     returncode = process.returncode if process.returncode is not None else -9
     if started.enclosed and returncode - 128 in signal.valid_signals():
         returncode = 128 - returncode
@@ -108,6 +118,7 @@ async def run_process(
         timed_out=timed_out,
         duration_s=time.monotonic() - began,
         isolation=isolation,
+        out_of_memory=not timed_out and returncode in _KILLED and _oom_kills() > kills,
     )
 
 
@@ -128,73 +139,6 @@ async def _end(tree: ProcessTree, started: Started) -> None:
         await tree.end()
         if started.temporary is not None:  # as much as the program liked to put into it
             await anyio.to_thread.run_sync(remove, started.temporary)
-
-
-class _Pump:
-    """The output pipe; reads our end of it whenever there is something in it."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, output: BoundedOutput) -> None:
-        self._loop = loop
-        self._output = output
-        self.ended: asyncio.Future[None] = loop.create_future()
-        self._fd, self.their_end = os.pipe()
-        os.set_blocking(self._fd, False)
-        loop.add_reader(self._fd, self._read)
-
-    def _read(self) -> int:
-        """Take one chunk; how many bytes came. Notes the end of the stream."""
-        try:
-            chunk = os.read(self._fd, _CHUNK)
-        except BlockingIOError:
-            return 0
-        if chunk:
-            self._output.write(chunk)
-        elif not self.ended.done():
-            self._loop.remove_reader(self._fd)
-            self.ended.set_result(None)
-        return len(chunk)
-
-    def close_their_end(self) -> None:
-        os.close(self.their_end)
-
-    def close(self) -> None:
-        """Take what lies in the pipe without waiting, then let go of it."""
-        self._loop.remove_reader(self._fd)
-        left = _LAST_READ_BYTES
-        while left > 0 and not self.ended.done() and (size := self._read()):
-            left -= size
-        os.close(self._fd)
-
-
-class _Feeder:
-    """The input pipe; writes as the program takes it, and gives up when it does not want it."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, data: bytes) -> None:
-        self._loop = loop
-        self._rest = memoryview(data)
-        self._open = True
-        self.their_end, self._fd = os.pipe()
-        os.set_blocking(self._fd, False)
-        loop.add_writer(self._fd, self._write)
-
-    def _write(self) -> None:
-        try:
-            self._rest = self._rest[os.write(self._fd, self._rest[:_CHUNK]) :]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            self._rest = self._rest[:0]
-        if not self._rest:
-            self.close()
-
-    def close_their_end(self) -> None:
-        os.close(self.their_end)
-
-    def close(self) -> None:
-        if self._open:
-            self._open = False
-            self._loop.remove_writer(self._fd)
-            os.close(self._fd)
 
 
 class _ExitWatch:
@@ -234,6 +178,17 @@ class _ExitWatch:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = None
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory, of everybody's; 0 where it does
+    not say."""
+    try:
+        counters = Path("/proc/vmstat").read_bytes()
+    except OSError:
+        return 0
+    found = re.search(rb"^oom_kill (\d+)$", counters, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _is_over(process: subprocess.Popen[bytes]) -> bool:

@@ -50,7 +50,7 @@ _PARTED: Final = "\n\n"
 class _Item:
     """An output item under construction."""
 
-    __slots__ = ("call", "id", "kind", "name", "over", "part", "seal", "text")
+    __slots__ = ("call", "id", "kind", "name", "over", "part", "phase", "seal", "text")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -61,6 +61,8 @@ class _Item:
         self.id = ""
         """Of a call the id that its result refers to."""
         self.name = ""
+        self.phase = ""
+        """Of a message."""
         self.call = 0
         """The number of the call in the answer."""
         self.seal = ""
@@ -196,6 +198,7 @@ class ResponsesAnswer:
         match item.kind:
             case "message":
                 text = "".join([self._part(mapping(part)) for part in array(data["content"])])
+                item.phase = string(data.get("phase") or "")
                 if not heard:
                     self._say(item, text, out)
             case "function_call":
@@ -246,7 +249,7 @@ class ResponsesAnswer:
             match item.kind:
                 case "message":
                     if text:
-                        content.append(TextBlock(text))
+                        content.append(TextBlock(text, item.phase))
                 case "function_call":
                     last = cut and item is items[-1]
                     content.append(tool_use(item.id, clean(item.name), text, cut=last))

@@ -170,7 +170,7 @@ def _assistant(turn: Turn, out: list[JSON]) -> None:
             case ThinkingBlock() if block.origin == ORIGIN and block.signature:
                 thoughts.append(_thought(block))
             case TextBlock() if block.text:
-                item = _said(block.text, len(out) + len(thoughts))
+                item = _said(block, len(out) + len(thoughts))
             case ToolUse():
                 item = {
                     "type": "function_call",
@@ -195,16 +195,20 @@ def _thought(block: ThinkingBlock) -> JSON:
     return item
 
 
-def _said(text: str, place: int) -> JSON:
-    # With id and status it is the model's own message, which alone may follow a thought.
-    part: JSON = {"type": "output_text", "text": text, "annotations": []}
-    return {
+def _said(block: TextBlock, place: int) -> JSON:
+    # With id and status it is the model's own message, which alone may follow a thought. The id
+    # that it had there names nothing: nothing is stored.
+    part: JSON = {"type": "output_text", "text": block.text, "annotations": []}
+    item: dict[str, JSON] = {
         "type": "message",
         "id": f"msg_{place}",
         "status": "completed",
         "role": "assistant",
         "content": [part],
     }
+    if block.phase:
+        item["phase"] = block.phase
+    return item
 
 
 def _user(turn: Turn, out: list[JSON]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
+from lorimer.core.jsonable import dumps
 from lorimer.core.messages import (
     NO_USAGE,
+    Message,
     Response,
     StopReason,
     TextBlock,
@@ -13,9 +16,12 @@ from lorimer.core.messages import (
     ThinkingBlock,
     ThinkingDelta,
     ToolInputDelta,
+    ToolResultBlock,
     ToolUse,
     Usage,
+    user_message,
 )
+from lorimer.models.failover import NUDGE
 from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
 from lorimer.testing.providers.case import STREAMED, case, gathered
 from lorimer.testing.providers.trial import TURN, Trial, says
@@ -88,6 +94,27 @@ def only_thinking(t: Trial, form: str) -> None:
 def only_white_space(t: Trial, form: str) -> None:
     """White space is text."""
     assert t.ask(Turn(" \n\n"), t.request(form)).answer.text == " \n\n"
+
+
+EMPTY: Final[Mapping[str, Turn]] = {
+    "nothing": Turn(usage=FakeUsage(10, 1)),
+    "only thought": Turn(thinking="Hm.", usage=FakeUsage(10, 1)),
+    "white space": Turn(" \n", usage=FakeUsage(10, 1)),
+}
+
+
+@case("answer", *[(form, name) for form in STREAMED for name in EMPTY])
+def an_empty_answer_is_asked_for_with_a_nudge(t: Trial, form: str, name: str) -> None:
+    """After an empty answer the question is asked once more, and ends with a nudge, which the
+    provider takes: also behind the results of calls."""
+    said = Message("assistant", (ToolUse("c1", "read", {"p": "a"}),))
+    result = Message("user", (ToolResultBlock("c1", "text of a"),))
+    for messages in ([user_message("hi")], [user_message("hi"), said, result]):
+        asked = t.thoughtful(form, messages=messages)
+        answer, seen = t.call([EMPTY[name], Turn("Done.")], asked)
+        assert answer.text == "Done."
+        first, second = [dumps(request.body) for request in seen]
+        assert (NUDGE in first, second.count(NUDGE)) == (False, 1)
 
 
 @case("answer")

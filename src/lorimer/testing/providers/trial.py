@@ -11,7 +11,9 @@ from typing import Any, Final, Protocol, TypeVar
 import httpx2
 
 from lorimer.core.alarm import Alarm
+from lorimer.core.context import RunContext
 from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.history import History
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.limits import Limits
 from lorimer.core.messages import (
@@ -23,12 +25,19 @@ from lorimer.core.messages import (
     ThinkingDelta,
     ToolInputDelta,
     ToolSpec,
+    Usage,
     UsageDelta,
     user_message,
 )
-from lorimer.core.model import Model
+from lorimer.core.model import Model, Target
+from lorimer.core.state import PipelineState
 from lorimer.core.world import World
+from lorimer.models.alone import alone
+from lorimer.models.attempts import call
+from lorimer.models.backoff import Backoff
+from lorimer.models.caller import Caller
 from lorimer.models.clocks import Clocks
+from lorimer.models.health import Health
 from lorimer.testing.fake_server import Script
 from lorimer.testing.fake_turn import FakeUsage, SeenRequest, ToolCall, Turn, joined
 from lorimer.testing.providers.transport import Played, Recorded, Recording, Reply
@@ -239,6 +248,27 @@ class Trial:
 
         return self.over_wire([turn], go)
 
+    def call(
+        self, turns: Sequence[Turn], request: Request
+    ) -> tuple[Response, Sequence[SeenRequest]]:
+        """One call as a run makes it, with its further attempts; and what was asked."""
+
+        async def go(
+            model: Model, world: World, server: LLMServer
+        ) -> tuple[Response, Sequence[SeenRequest]]:
+            target = Target(request.model, model, place=request.model)
+            caller = Caller((target,), Backoff(base_s=0), _free, b"", health=Health())
+
+            async def ask(run: RunContext) -> Response:
+                history = History(request.messages)
+                state = PipelineState(run, history, None)
+                return (await call(caller, replace(request, messages=history), state))[0]
+
+            answer = await alone(ask, Limits(), world)
+            return answer, tuple(server.requests)
+
+        return self.over_wire(list(turns), go)
+
     def recorded(self, turn: Turn = TURN, request: Request | None = None) -> Reply:
         """What the server says for a turn, as bytes in one chunk."""
         asked, recording = request or self.thoughtful(), Recording()
@@ -290,6 +320,10 @@ class Trial:
         return simulate(main, transport=late)
 
 
+def _free(usage: Usage, name: str, model: Model) -> int:
+    return 0
+
+
 class _Late(httpx2.AsyncBaseTransport):
     """A transport that needs the world which it is given to."""
 
@@ -325,8 +359,8 @@ def begins(heard: Heard, turn: Turn = TURN) -> None:
     """What was released is a beginning of the turn, once."""
     assert joined(turn.text).startswith(heard.text)
     assert joined(turn.thinking).startswith(heard.thinking)
-    for index, call in enumerate(turn.tool_calls):
-        assert call.arguments.startswith(heard.arguments(index))
+    for index, made in enumerate(turn.tool_calls):
+        assert made.arguments.startswith(heard.arguments(index))
 
 
 def dropped(answer: Response) -> list[JSON]:

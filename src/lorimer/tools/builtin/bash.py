@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import re
 from typing import Any, Final
 
-from lorimer.core.jsonable import JSON
-from lorimer.core.world import Isolation, ProcessLimits, Sandbox
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
-from lorimer.tools.shell.words import by_bash, start_of
+from lorimer.tools.builtin.background import BackgroundCommands
+from lorimer.tools.builtin.programs import patience, result_of, run_command
+from lorimer.tools.overflow import Overflow
 
 DEFAULT_MS: Final = 120_000
 MAX_MS: Final = 600_000
-MAX_OUTPUT_BYTES: Final = 1_048_576
-"""Kept in memory: the first and the last half of it."""
-
-_REFUSED: Final = re.compile(
-    "permission denied|read-only file system|operation not permitted|network is unreachable"
-    "|could not resolve|name resolution|name or service not known|failed to connect"
-    "|connection refused",
-    re.IGNORECASE,
-)
-_NOT_STARTED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.ENOEXEC})
-"""No such program, or a script that says no interpreter: bash tells it, or knows better."""
 
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -36,6 +23,11 @@ _SCHEMA: Final[dict[str, Any]] = {
             "description": f"Milliseconds it may take (default {DEFAULT_MS}, at most {MAX_MS})",
         },
         "description": {"type": "string", "description": "What it does, in a few words"},
+        "run_in_background": {
+            "type": "boolean",
+            "description": "Return at once and let it go on, at most until this run ends: for "
+            "servers and watchers. `timeout` is not looked at",
+        },
     },
     "required": ["command"],
     "additionalProperties": False,
@@ -50,63 +42,53 @@ class Bash(Tool):
     when the run is cancelled, everything that it started is ended too. It is sandboxed as the
     host says; the level in force is in the result's metadata. Its effects are whatever the command
     does, so all of them are declared.
+
+    Of its output the first and the last half MiB are told; of more, all goes to a file too, up to
+    64 MiB. In the background (`run_in_background`) it goes on between the calls, eight at once at
+    most, until the run ends, which nothing survives; `Monitor` sees to it, and a file has its
+    output. A command that wanted more memory than there is fails with
+    `exec.tool.out_of_memory`.
     """
 
     name = "Bash"
     description = (
         "Run a command with bash. Each call starts afresh in the working directory; nothing can "
-        "be typed in, and what runs in the background ends with the call. The result is its "
-        "output (stdout and stderr) and its exit code."
+        "be typed in, and what `&` leaves behind ends with the call. The result is its output "
+        "(stdout and stderr) and its exit code. With run_in_background it goes on until the end "
+        "of this run; see Monitor."
     )
     input_schema = _SCHEMA
     subject = "command"
     commands = frozenset({"command"})
+    confined = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """See the class. Any exit code but 0 is an error result, and so is a time-out."""
         if context.working_dir is None:
             return ToolResult("there is no working directory to run it in", is_error=True)
-        # a little less than the host allows, so that the process is ended by who counts for it
-        most = context.timeout_s - min(2.0, context.timeout_s / 10)
-        timeout_s = min(input.get("timeout", DEFAULT_MS) / 1000, most)
-        limits = ProcessLimits(timeout_s, MAX_OUTPUT_BYTES, context.sandbox)
-        argv = start_of(input["command"])
+        command: str = input["command"]
         try:
-            try:
-                done = await context.world.spawn(argv, cwd=context.working_dir, limits=limits)
-            except OSError as error:
-                if error.errno not in _NOT_STARTED:
-                    raise
-                argv = by_bash(argv)
-                done = await context.world.spawn(argv, cwd=context.working_dir, limits=limits)
+            if input.get("run_in_background", False):
+                return await _in_background(command, context)
+            timeout_s = patience(context, input.get("timeout", DEFAULT_MS) / 1000)
+            log = Overflow(context, context.idempotency_key)
+            done = await run_command(command, context, timeout_s, log)
         except OSError as error:
             return ToolResult(f"bash could not be started: {error}", is_error=True)
-        output = done.output.decode("utf-8", "replace")
-        if done.timed_out:
-            end = f"[stopped after {timeout_s:g} s, its time-out]"
-        elif done.returncode < 0:
-            end = f"[ended by signal {-done.returncode}]"
-        else:
-            end = f"[exit code {done.returncode}]"
-        if done.total_bytes > len(done.output):
-            end = f"[{done.total_bytes:,} bytes of output, {len(done.output):,} kept]\n{end}"
-        failed = done.timed_out or done.returncode != 0
-        metadata: dict[str, JSON] = {"exit_code": done.returncode, "timed_out": done.timed_out}
-        if done.isolation is not None:
-            metadata["isolation"] = done.isolation.to_json()
-            if failed and (why := _limited(output, done.isolation, context.sandbox)):
-                end = f"[{why}]\n{end}"
-        gap = "" if not output or output.endswith("\n") else "\n"
-        return ToolResult(
-            f"{output}{gap}{end}",
-            is_error=failed,
-            metadata=metadata,
-        )
+        return result_of(done, timeout_s, context.sandbox, await log.finish())
 
 
-def _limited(output: str, isolation: Isolation, sandbox: Sandbox | None) -> str:
-    """What the model has to know where the sandbox looks like the cause of a failure."""
-    if isolation.in_force == "L0" or sandbox is None or not _REFUSED.search(output):
-        return ""
-    network = "the network" if sandbox.network else "no network"
-    return f"sandbox: only the working directory and $TMPDIR are writable, and there is {network}"
+async def _in_background(command: str, context: ToolContext) -> ToolResult:
+    run = context.run
+    if run is None:
+        return ToolResult("there is no run here that it could belong to", is_error=True)
+    name = BackgroundCommands.name(context)
+    started = await BackgroundCommands.of(run).start(
+        name, command, context, run.bounds.limits.timeout_s
+    )
+    isolation = started.log.isolation
+    metadata = {"isolation": isolation.to_json()} if isolation is not None else {}
+    return ToolResult(
+        f"It runs in the background as {name}. Monitor tells its output and its end, and stops it.",
+        metadata=metadata,
+    )

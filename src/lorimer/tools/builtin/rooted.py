@@ -53,10 +53,16 @@ async def in_files(context: ToolContext, path: str, work: Callable[[RootedFiles,
         return await context.in_thread(lambda: work(files, where))
     except OutsideRoots as error:
         raise ToolExecutionError(
-            f"{path}: {error.strerror}.", code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
+            f"{_named(error, where, path)}: {error.strerror}.",
+            code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
         ) from error
     except OSError as error:
-        raise Failed(f"{path}: {error.strerror or error}") from error
+        raise Failed(f"{_named(error, where, path)}: {error.strerror or error}") from error
+
+
+def _named(error: OSError, where: Path, path: str) -> str:
+    """What the error is about, as it was asked for; it may be another path than the first."""
+    return path if error.filename in (None, str(where)) else str(error.filename)
 
 
 class Failed(Exception):

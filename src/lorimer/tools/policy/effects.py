@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from os.path import normpath
 from stat import S_ISLNK
@@ -52,7 +53,7 @@ EFFECT_OF: Final[Mapping[Kind, str]] = MappingProxyType(
 )
 """The declared effect that each is a case of."""
 
-_PROTECTED: Final = frozenset(
+PROTECTED: Final = frozenset(
     ".git .hg .svn .lorimer .claude .mcp.json .vscode .idea .husky .ssh .gnupg .bashrc "
     ".bash_profile .bash_login .bash_logout .profile .zshrc .zshenv .zprofile "
     ".gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
@@ -138,6 +139,8 @@ class Call:
     input: ToolInput
     kinds: frozenset[Kind]
     resources: tuple[Resource, ...] = ()
+    folder: str = ""
+    """Where its commands begin, beneath the workspace."""
 
 
 def call_of(entry: Entry, input: ToolInput, place: Place) -> Call:
@@ -155,7 +158,8 @@ def call_of(entry: Entry, input: ToolInput, place: Place) -> Call:
             resources.append(CommandUse(name, text, parse(text)))
     paths = [resource for resource in resources if isinstance(resource, PathUse)]
     kinds = kinds_of(entry.effects, paths, place)
-    if tool.commands:  # it may do anything, but what it *is* is the start of programs
+    # it may do anything, but what it *is* is the start of programs
+    if tool.commands or tool.confined:
         kinds -= {Kind.POLICY}
     return Call(entry, input, kinds, tuple(resources))
 
@@ -223,9 +227,11 @@ def host_use(argument: str, text: str) -> HostUse:
     return HostUse(argument, host, port or (443 if parts.scheme == "https" else 80))
 
 
-def redirected(use: CommandUse, place: Place) -> list[tuple[str, PathUse]]:
-    """The files that a command line reads and writes through the shell: `Read` or `Write`, and
-    the path."""
+def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[str, PathUse]]:
+    """The files that a command line, which begins in `folder` beneath the workspace, reads and
+    writes through the shell: `Read` or `Write`, and the path."""
+    if folder and place.workspace:
+        place = replace(place, workspace=f"{place.workspace}/{folder}")
     found: list[tuple[str, PathUse]] = []
     moved = False
     for command in use.parsed.commands:
@@ -244,7 +250,7 @@ def _protected(path: PathUse, place: Place) -> bool:
     for form in path.forms:
         beneath = next((root for root in place.roots if form.startswith(f"{root}/")), "")
         parts = form[len(beneath) :].lower().split("/")
-        if not _PROTECTED.isdisjoint(parts):
+        if not PROTECTED.isdisjoint(parts):
             return True
     return False
 

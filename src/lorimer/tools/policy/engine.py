@@ -37,6 +37,8 @@ BY_RULE: Final = "policy.rule"
 BY_MODE: Final = "policy.mode"
 TAINTED: Final = "policy.tainted"
 """Words of strangers are in the conversation, and the call could carry out what they say."""
+BY_TOOL: Final = "policy.tool"
+"""The tool wants a person to agree, whoever allows it."""
 NOBODY: Final = "policy.nobody"
 """It would be asked, and the mode says that nobody is there."""
 UNDECIDED: Final = "policy.undecided"
@@ -234,6 +236,8 @@ def _decide(call: Call, rules: Rules, mode: Mode, tainted: bool, isolated: bool)
     ):
         why = "words of strangers are in the conversation, and it could do what they say"
         decision = Decision(Action.ASK, TAINTED, (), mode, why=why)
+    if call.entry.tool.approval and decision.action is Action.ALLOW:
+        decision = Decision(Action.ASK, BY_TOOL, (), mode, why=call.entry.tool.approval)
     if mode is Mode.DONT_ASK and decision.action is Action.ASK:
         return Decision(Action.DENY, NOBODY, decision.rules, mode, why=decision.why)
     return decision
@@ -267,7 +271,7 @@ def _allowed(
         )
     if not rest:
         return Decision(Action.ALLOW, BY_RULE, covering or about.lifting, mode)
-    if mode is Mode.SANDBOXED and isolated and call.entry.tool.commands:
+    if mode is Mode.SANDBOXED and isolated and call.entry.tool.confined:
         return Decision(Action.ALLOW, BY_MODE, (), mode, why="a sandbox holds it")
     table = TABLE[mode]
     action = min([table[kind] for kind in rest])
@@ -301,7 +305,7 @@ def _opened(
     call: Call, use: CommandUse, rules: Rules, mode: Mode, exact: bool
 ) -> Iterable[Decision]:
     """The files that the shell opens for a command line, each as a call of `Read` or `Write`."""
-    for name, path in redirected(use, rules.place):
+    for name, path in redirected(use, rules.place, call.folder):
         entry = rules.file_tool(name)
         kinds = kinds_of(entry.effects, [path], rules.place)
         inner = Call(entry, {path.argument: path.text}, kinds, (path,))

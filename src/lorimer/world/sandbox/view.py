@@ -104,8 +104,10 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
         real = Path(os.path.realpath(path))
         if real not in private and real.exists() and any(map(real.is_relative_to, private)):
             say(real, Access.READ)
-    say(cwd, Access.READ)
-    for path in sandbox.writable:
+    writable = [Path(os.path.realpath(path)) for path in sandbox.writable]
+    beneath = any(map(Path(os.path.realpath(cwd)).is_relative_to, writable))
+    say(cwd, Access.WRITE if beneath else Access.READ)
+    for path in writable:
         say(path, Access.WRITE)
     return View(sorted(words.items(), key=lambda item: len(item[0].parts)))
 

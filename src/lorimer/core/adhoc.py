@@ -1,0 +1,198 @@
+"""Tools that a manifest describes itself, as data. What they do: `lorimer.tools.adhoc`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
+
+MAX_TOOLS: Final = 100
+MAX_SCRIPT_CHARS: Final = 10_000
+MAX_STEPS: Final = 20
+
+PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}")
+"""A place for a value in a text: `{name}`. There is nothing else to it: no attributes, no
+indexes, no formats, and braces round anything else are only braces."""
+
+_ORIGIN: Final = re.compile(r"https?://[^/?#{}@\s]+[/?#]|https?://[^/?#{}@\s]+\Z")
+
+
+def _free(name: str) -> str:
+    if name.lower() in ("host", "content-length", "transfer-encoding", "connection"):
+        raise ValueError("is not a manifest's to say")
+    return name
+
+
+_Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_Header: TypeAlias = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidator(_free)
+]
+_Text: TypeAlias = Annotated[str, StringConstraints(max_length=20_000)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
+
+
+class _Tool(_Part):
+    name: _Name
+    """What the model calls it."""
+    description: _Text = ""
+    """What the model reads to decide whether to call it."""
+    parameters: dict[str, JsonValue] = {}
+    """JSON Schema of each argument, by name."""
+    required: list[str] | None = None
+    """Arguments that have to be given; none: all of them."""
+
+    def texts(self) -> Iterator[str]:
+        """All texts with places for values."""
+        yield from ()
+
+    def extra_names(self) -> set[str]:
+        """Names that have values, besides the arguments."""
+        return set()
+
+    @model_validator(mode="after")
+    def _places_have_values(self) -> _Tool:
+        known = {*self.parameters, *self.extra_names()}
+        for name in self.required or ():
+            if name not in self.parameters:
+                raise ValueError(f"required: there is no parameter {name!r}")
+        for text in self.texts():
+            for name in places(text):
+                if name not in known:
+                    raise ValueError(f"{{{name}}} is neither a parameter nor a step before")
+        return self
+
+
+class HttpTool(_Tool):
+    """One request to a place on the public internet that the manifest names."""
+
+    kind: Literal["http"]
+    """What it is."""
+    url: _Text
+    """Scheme and host as they are; `{name}` may stand in what follows, and is percent-encoded."""
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    """A redirect is followed for GET and HEAD only."""
+    headers: dict[_Header, str] = {}
+    """Sent as they are, but for `{name}`. Keys do not belong here."""
+    body: JsonValue = None
+    """Sent as JSON; of a text, as text. `{name}` alone is the value itself."""
+    result: str = ""
+    """Which part of a JSON answer is told: names and numbers, with dots between; none: all."""
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """Seconds."""
+
+    def texts(self) -> Iterator[str]:
+        """See `_Tool`."""
+        yield self.url
+        yield from self.headers.values()
+        yield from texts_in(self.body)
+
+    @model_validator(mode="after")
+    def _origin_is_literal(self) -> HttpTool:
+        if not _ORIGIN.match(self.url):
+            raise ValueError("url: must begin with http:// or https:// and a host, as they are")
+        return self
+
+
+class ScriptTool(_Tool):
+    """Python code that defines `execute(input)`, run in a process of its own, sandboxed as the
+    host says."""
+
+    kind: Literal["script"]
+    """What it is."""
+    script: Annotated[str, StringConstraints(min_length=1, max_length=MAX_SCRIPT_CHARS)]
+    """The code. What `execute` returns, and what is printed, is told."""
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 60.0
+    """Seconds."""
+
+
+class TemplateTool(_Tool):
+    """A text with the arguments in it."""
+
+    kind: Literal["template"]
+    """What it is."""
+    template: _Text
+    """`{name}` stands for an argument."""
+
+    def texts(self) -> Iterator[str]:
+        """See `_Tool`."""
+        yield self.template
+
+
+class CompositeStep(_Part):
+    """One call of another tool."""
+
+    tool: _Name
+    """Which."""
+    input: dict[str, JsonValue] = {}
+    """Its arguments. `{name}` stands for an argument, or for the result of a step before."""
+    save: Annotated[str, StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,63})?$")] = ""
+    """The name that its result has from then on."""
+
+
+class CompositeTool(_Tool):
+    """Calls of other tools, one after the other, each decided about by itself; the first that
+    fails ends it."""
+
+    kind: Literal["composite"]
+    """What it is."""
+    steps: Annotated[list[CompositeStep], Field(min_length=1, max_length=MAX_STEPS)]
+    """In order."""
+    result: str = ""
+    """The text that is told; none: the result of the last step."""
+
+    def texts(self) -> Iterator[str]:
+        """See `_Tool`."""
+        for step in self.steps:
+            yield from texts_in(step.input)
+        yield self.result
+
+    def extra_names(self) -> set[str]:
+        """See `_Tool`."""
+        return {step.save for step in self.steps if step.save}
+
+    @model_validator(mode="after")
+    def _steps_come_before(self) -> CompositeTool:
+        known = set(self.parameters)
+        for number, step in enumerate(self.steps, 1):
+            late = [n for text in texts_in(step.input) for n in places(text) if n not in known]
+            if late:
+                raise ValueError(f"steps: step {number} comes before what {{{late[0]}}} is")
+            if step.save in known:
+                raise ValueError(f"steps: step {number} saves {step.save!r}, which is taken")
+            known |= {step.save} - {""}
+        return self
+
+
+AdHocTool: TypeAlias = Annotated[
+    HttpTool | ScriptTool | TemplateTool | CompositeTool, Field(discriminator="kind")
+]
+
+
+def places(text: str) -> list[str]:
+    """The names that a text has places for."""
+    return PLACE.findall(text)
+
+
+def texts_in(value: JsonValue) -> Iterator[str]:
+    """All texts of a JSON value, but for the names in objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_in(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts_in(item)

@@ -1,0 +1,130 @@
+"""Which unsafe calls were only announced: their process died while it waited for the fsync of the
+intent, so they cannot have begun.
+
+A file beside the journal's, `...-calls`, of a few places, each empty or an announcement:
+
+    16 bytes   digest of the machine since its start, and the intent with its microsecond
+    12 bytes   the process: its number, and when it began
+
+A process writes its announcement before the intent, and empties the place before it goes on to the
+call. What it wrote outlives it, as the file's pages are the kernel's. So an announcement that is
+still there when its process is dead says that the call had not begun, and of a dead process that
+does not change any more. After a loss of power nobody knows which writes got to the disk: then the
+machine is another one, and nothing matches. Whatever else goes wrong, two processes in one place or
+a file that is lost, leaves nothing behind: nothing is known, as without all this.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from struct import Struct
+from typing import Final
+
+from lorimer.core.errors import JournalError
+from lorimer.core.events import Event
+from lorimer.journal.codec import micros
+from lorimer.world import lives
+
+PLACES: Final = 512
+"""So many calls may wait for their fsync at a time; of more, nothing is known."""
+
+_PLACE: Final = Struct("<16sIQ")
+_EMPTY: Final = bytes(_PLACE.size)
+
+
+class Announced:
+    """The announcements beside one journal file. `path` "": there are none."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._place: str | None = None if path else ""
+        """Of this process; "": others could not tell. None: nobody has looked yet."""
+        self._file = -1
+        self._free: list[int] = []
+        self._start = 0
+        self._closed = False
+
+    def announce(self, intent: Event) -> int:
+        """Before the intent is appended. Gives its place, for `begins`; below 0:
+        it has none. About 2 us."""
+        try:
+            here = self._here()
+            if not here or self._closed:
+                return -1
+            if self._file < 0:
+                self._open()
+            place = self._free.pop()
+        except (OSError, IndexError):
+            return -1
+        body = _PLACE.pack(_digest(here, intent), os.getpid(), self._start)
+        try:
+            os.pwrite(self._file, body, place * _PLACE.size)
+        except OSError:  # a full disk
+            self._free.append(place)
+            return -1
+        return place
+
+    def begins(self, place: int) -> None:
+        """Before the call, or when there will be none. Raises JournalError: it must not begin."""
+        if place < 0:
+            return
+        try:
+            os.pwrite(self._file, _EMPTY, place * _PLACE.size)
+        except OSError as error:
+            raise JournalError(
+                f"{self._path} cannot be written: {error}", hint="Check the disk.", cause=error
+            ) from error
+        self._free.append(place)
+        if self._closed:
+            self.close()
+
+    def never_began(self, intent: Event) -> bool:
+        """The process that recorded this intent is dead, and had not gone on to the call. False:
+        nobody knows."""
+        here = self._here()
+        if not here:
+            return False
+        wanted = _digest(here, intent)
+        for digest, pid, start in self._table():
+            if digest == wanted and lives.fate(pid, str(start)) == "gone":
+                # once more: it may have gone on between the first look and its death
+                return (digest, pid, start) in self._table()
+        return False
+
+    def close(self) -> None:
+        """As soon as nobody waits for an fsync. Twice is fine."""
+        self._closed = True
+        if self._file >= 0 and len(self._free) == PLACES:
+            os.close(self._file)
+            self._file = -1
+
+    def _here(self) -> str:
+        if self._place is None:
+            start = lives.started(os.getpid())
+            self._place = lives.place() if start.isdecimal() else ""
+            self._start = int(start) if start.isdecimal() else 0
+        return self._place
+
+    def _table(self) -> list[tuple[bytes, int, int]]:
+        try:
+            with open(self._path, "rb") as file:
+                table = file.read(PLACES * _PLACE.size)
+        except OSError:
+            return []
+        return list(_PLACE.iter_unpack(table[: len(table) - len(table) % _PLACE.size]))
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.open(self._path, flags, 0o600)
+        taken = {at for at, (_, pid, _) in enumerate(self._table()) if pid}
+        # empty ones first, each process from another one on; then those that others have left
+        first = os.getpid() * 61
+        order = [(first + at) % PLACES for at in range(PLACES)]
+        self._free = sorted(order, key=lambda at: at not in taken)
+
+
+def _digest(here: str, intent: Event) -> bytes:
+    what = (here, intent.run_id, intent.iteration, intent.data.get("key"))
+    text = f"{what} {micros(intent.time)}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,61 @@
+"""Put values into the places of texts: `{name}`, in one pass, and nothing else.
+
+What comes from a value is never looked through for places again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, cast
+
+from lorimer.core.adhoc import PLACE, AdHocTool
+from lorimer.core.jsonable import JSON
+from lorimer.tools.encode import text_of
+
+
+class _Missing:
+    """An argument that was left out."""
+
+
+_MISSING: Final = _Missing()
+
+
+def schema_of(tool: AdHocTool) -> dict[str, JSON]:
+    """The schema of its arguments."""
+    properties = cast("Mapping[str, JSON]", tool.parameters)
+    required = list(properties) if tool.required is None else tool.required
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def filled(text: str, values: Mapping[str, JSON], spell: Callable[[str], str] = str) -> str:
+    """The text with values in its places, each as `spell` writes it; one that is missing is
+    empty."""
+    return PLACE.sub(lambda found: spell(_plain(values.get(found[1], ""))), text)
+
+
+def filled_json(value: JSON, values: Mapping[str, JSON]) -> JSON:
+    """A JSON value with values in the places of its texts. A text that is one place and nothing
+    else becomes the value itself; where that is missing, it is left out."""
+    found = _filled(value, values)
+    return None if isinstance(found, _Missing) else found
+
+
+def _filled(value: JSON, values: Mapping[str, JSON]) -> JSON | _Missing:
+    if isinstance(value, str):
+        whole = PLACE.fullmatch(value)
+        return filled(value, values) if whole is None else values.get(whole[1], _MISSING)
+    if isinstance(value, Mapping):
+        pairs = [(name, _filled(item, values)) for name, item in value.items()]
+        return {name: item for name, item in pairs if not isinstance(item, _Missing)}
+    if isinstance(value, list | tuple):
+        items = [_filled(item, values) for item in cast("list[JSON]", value)]
+        return [item for item in items if not isinstance(item, _Missing)]
+    return value
+
+
+def _plain(value: JSON) -> str:
+    return value if isinstance(value, str) else text_of(value)

@@ -1,0 +1,95 @@
+"""A tool that is one HTTP request."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final, cast
+from urllib.parse import quote
+
+from lorimer.core.adhoc import HttpTool
+from lorimer.core.errors import ToolExecutionError
+from lorimer.core.jsonable import JSON
+from lorimer.tools.adhoc.fill import filled, filled_json, schema_of
+from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+
+MAX_BYTES: Final = 1024 * 1024
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Http(Tool):
+    """Reaches public addresses only, as `WebFetch` does. Anything but GET and HEAD also counts as
+    sending. Its results are words of strangers."""
+
+    untrusted = True
+
+    def __init__(self, described: HttpTool) -> None:
+        self.name = described.name
+        self.description = described.description
+        self.input_schema = schema_of(described)
+        self.timeout_s = described.timeout_s
+        reads = described.method in ("GET", "HEAD")
+        self.effects = frozenset({"net"} if reads else {"net", "send"})
+        self.idempotent = reads
+        self.concurrency_safe = reads
+        self._described = described
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """The answer, or the part of it that the manifest names. A status of 400 and more is an
+        error result."""
+        import httpx2  # a tenth of the start-up time: only for those who call out
+
+        from lorimer.world.guarded import fetch
+
+        described = self._described
+        url = filled(described.url, input, _in_url)
+        headers = {name: filled(text, input) for name, text in described.headers.items()}
+        for name, text in headers.items():
+            if _CONTROL.search(text) or not text.isascii():
+                raise ToolExecutionError(f"the header {name} would not be plain text")
+        content: bytes | None = None
+        if described.body is not None:
+            body = filled_json(cast("JSON", described.body), input)
+            kind = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
+            headers = {"content-type": kind, **{n.lower(): text for n, text in headers.items()}}
+            text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+            content = text.encode("utf-8", "replace")
+        try:
+            async with context.world.guarded_http() as client:
+                found = await fetch(
+                    client,
+                    url,
+                    method=described.method,
+                    content=content,
+                    headers=headers,
+                    max_bytes=MAX_BYTES,
+                )
+        except httpx2.HTTPError as error:
+            raise ToolExecutionError(f"{url!r} cannot be reached: {error}") from error
+        text = found.body.decode("utf-8", "replace")
+        failed = found.status >= 400
+        if described.result and not failed:
+            return ToolResult(_part(text, described.result))
+        more = ", cut" if found.cut else ""
+        return ToolResult(f"[status {found.status}{more}]\n{text}", is_error=failed)
+
+
+def _in_url(value: str) -> str:
+    if value in (".", ".."):  # a step in the path, which no encoding takes away
+        raise ToolExecutionError(f"{value!r} cannot be part of the URL")
+    return quote(value, safe="", errors="replace")
+
+
+def _part(text: str, path: str) -> object:
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ToolExecutionError(f"the answer is no JSON: {error}") from error
+    for name in path.split("."):
+        if isinstance(value, dict) and name in value:
+            value = cast("dict[str, object]", value)[name]
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):  # pyright: ignore[reportUnknownArgumentType]
+            value = cast("list[object]", value)[int(name)]
+        else:
+            raise ToolExecutionError(f"the answer has no {path!r}")
+    return value

@@ -1,0 +1,141 @@
+"""A Jupyter notebook (nbformat 4) as far as editing needs it: what is not edited stays."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Final, cast
+
+from lorimer.core.jsonable import clean
+
+_INDENT: Final = re.compile(rb"\A\{\r?\n([ \t]*)")
+_SHOWN: Final = 60
+
+
+class Unfit(Exception):
+    """Says what cannot be done, or what is wrong with the file."""
+
+
+def cell_id(key: str, at: int) -> str:
+    """The id of the cell that operation number `at` of a call inserts: the same when the call is
+    made again."""
+    return blake2b(f"{key}:{at}".encode(), digest_size=4).hexdigest()
+
+
+class Notebook:
+    """One notebook. Raises Unfit for bytes that are none."""
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            whole: object = json.loads(data)
+        except (ValueError, RecursionError) as fault:
+            raise Unfit(f"it is not JSON ({fault}).") from fault
+        if not isinstance(whole, dict):
+            raise Unfit("it is not a JSON object.")
+        self._whole = cast("dict[str, Any]", whole)
+        if self._whole.get("nbformat") != 4:
+            raise Unfit(f"its nbformat is {self._whole.get('nbformat')!r}, not 4.")
+        cells: object = self._whole.get("cells")
+        if not isinstance(cells, list) or not all(
+            isinstance(cell, dict) for cell in cast("list[object]", cells)
+        ):
+            raise Unfit("it has no list of cells.")
+        self.cells = cast("list[dict[str, Any]]", cells)
+        minor = self._whole.get("nbformat_minor")
+        self.has_ids = isinstance(minor, int) and minor >= 5
+        """Its cells have ids: since nbformat 4.5."""
+        indent = _INDENT.match(data)
+        self._indent = indent[1].decode() if indent is not None else " "
+        self._newline = data.endswith(b"\n")
+
+    @property
+    def ids(self) -> set[str]:
+        """Of all cells that have one."""
+        return {str(cell["id"]) for cell in self.cells if "id" in cell}
+
+    def to_bytes(self) -> bytes:
+        """As Jupyter writes it, with the indentation and the order of keys that it had."""
+        try:
+            text = json.dumps(self._whole, ensure_ascii=False, indent=self._indent)
+        except (ValueError, RecursionError) as fault:
+            raise Unfit(f"it cannot be written as JSON ({fault}).") from fault
+        return clean(text + "\n" * self._newline).encode()
+
+    def apply(self, operation: Mapping[str, Any], path: str, new_id: str) -> str:
+        """Make one operation and say what was done. Raises Unfit, with `path` before it."""
+        kind: str = operation["op"]
+        if kind == "delete":
+            for name in ("source", "cell_type"):
+                if name in operation:
+                    raise Unfit(f"{path}.{name}: a delete has none.")
+            at = self._place(operation, path)
+            del self.cells[at]
+            return f"deleted cell {at}"
+        if "source" not in operation:
+            raise Unfit(f"{path}.source: {kind} needs it.")
+        source = clean(operation["source"])
+        if kind == "insert":
+            return self._insert(operation, path, source, new_id)
+        at = self._place(operation, path)
+        self._replace(self.cells[at], source, operation.get("cell_type"))
+        return f"replaced cell {at}: {_shown(source)}"
+
+    def _insert(self, operation: Mapping[str, Any], path: str, source: str, new_id: str) -> str:
+        if "cell_id" in operation:
+            at = self._place(operation, path) + 1
+        else:
+            at = operation.get("index", len(self.cells))
+            if at > len(self.cells):
+                raise Unfit(f"{path}.index: {at} is beyond the end; there are {self._count}.")
+        cell: dict[str, Any] = {"cell_type": operation.get("cell_type", "code"), "metadata": {}}
+        if self.has_ids:
+            if new_id in self.ids:
+                raise Unfit(f"{path}: there is already a cell with the id {new_id!r}.")
+            cell["id"] = new_id
+        if cell["cell_type"] == "code":
+            cell["execution_count"], cell["outputs"] = None, []
+        cell["source"] = _lines(source)
+        self.cells.insert(at, dict(sorted(cell.items())))  # as Jupyter orders them
+        name = f" (id {new_id})" if self.has_ids else ""
+        return f"inserted cell {at}{name}: {_shown(source)}"
+
+    def _replace(self, cell: dict[str, Any], source: str, kind: str | None) -> None:
+        same = isinstance(cell.get("source"), str)
+        cell["source"] = source if same else _lines(source)
+        if kind is not None:
+            cell["cell_type"] = kind
+        if cell.get("cell_type") == "code":
+            cell["execution_count"], cell["outputs"] = None, []
+        else:
+            cell.pop("execution_count", None)
+            cell.pop("outputs", None)
+
+    def _place(self, operation: Mapping[str, Any], path: str) -> int:
+        """The index of the cell that an operation is about."""
+        named, index = operation.get("cell_id"), operation.get("index")
+        if (named is None) == (index is None):
+            raise Unfit(f"{path}: it needs index or cell_id, one of them.")
+        if index is not None:
+            if index >= len(self.cells):
+                raise Unfit(f"{path}.index: there is no cell {index}; there are {self._count}.")
+            return int(index)
+        for at, cell in enumerate(self.cells):
+            if cell.get("id") == named:
+                return at
+        raise Unfit(f"{path}.cell_id: there is no cell {named!r}.")
+
+    @property
+    def _count(self) -> str:
+        return f"{len(self.cells)} cells, from 0"
+
+
+def _lines(source: str) -> list[str]:
+    """As nbformat keeps a text: its lines, with their ends."""
+    return source.splitlines(keepends=True)
+
+
+def _shown(source: str) -> str:
+    first, _, rest = source.strip().partition("\n")
+    return first[:_SHOWN] + ("…" if rest or len(first) > _SHOWN else "")

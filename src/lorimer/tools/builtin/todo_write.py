@@ -1,0 +1,90 @@
+"""Keep a list of what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import Message
+from lorimer.core.record import record
+from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.shown import look_back
+
+NAME: Final = "TodoWrite"
+MAX_TODOS: Final = 100
+MAX_CHARS: Final = 1_000
+"""Of one of them."""
+
+_MARKS: Final = {"pending": " ", "in_progress": "~", "completed": "x"}
+
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_CHARS}
+_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "todos": {
+            "type": "array",
+            "maxItems": MAX_TODOS,
+            "description": "The whole list, which replaces the one before",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "content": {**_TEXT, "description": "What is to be done"},
+                    "status": {"type": "string", "enum": list(_MARKS)},
+                    "activeForm": {**_TEXT, "description": "The same while it is done: 'Testing'"},
+                },
+                "required": ["content", "status"],
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["todos"],
+    "additionalProperties": False,
+}
+
+
+@record
+class Todo:
+    """Something to be done."""
+
+    content: str
+    status: str
+    """`pending`, `in_progress` or `completed`."""
+
+
+class TodoWrite(Tool):
+    """Replaces the conversation's list of things to do: at most 100, each `pending`,
+    `in_progress` or `completed`. `todos_of` reads the list from a conversation."""
+
+    name = NAME
+    description = (
+        "Write down what is to be done, for work of several steps: give the whole list each time. "
+        "Mark a step in_progress when you begin it, completed as soon as it is done."
+    )
+    input_schema = _SCHEMA
+    effects = frozenset[str]()
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """See the class. Its metadata has the list as it is now, as `todos`."""
+        todos = _read(input)
+        done = sum(todo.status == "completed" for todo in todos)
+        lines = [f"[{_MARKS[todo.status]}] {todo.content}" for todo in todos]
+        head = f"{done} of {len(todos)} done" if todos else "the list is empty"
+        kept: list[JSON] = [{"content": todo.content, "status": todo.status} for todo in todos]
+        return ToolResult("\n".join([*lines, head]), metadata={"todos": kept}, display=head)
+
+
+def todos_of(messages: Sequence[Message]) -> list[Todo]:
+    """The list as a conversation has it, of `PipelineResult.messages` for instance."""
+    calls = list(look_back(messages, {NAME}))
+    return _read(calls[-1].use.input) if calls else []
+
+
+def _read(input: Mapping[str, JSON]) -> list[Todo]:
+    given = input.get("todos")
+    items = cast("list[JSON]", given) if isinstance(given, list | tuple) else []
+    return [
+        Todo(str(item.get("content")), str(item.get("status")))
+        for item in items
+        if isinstance(item, Mapping) and item.get("status") in _MARKS
+    ]

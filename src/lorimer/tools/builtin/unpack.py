@@ -1,0 +1,70 @@
+"""Unpack an archive into a new folder."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from lorimer.core.errors import ToolExecutionError
+from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.builtin.rooted import Failed, in_files, place
+from lorimer.tools.policy.effects import PROTECTED
+from lorimer.world.archives import BadArchive, Unpacked, unpack
+from lorimer.world.files import RootedFiles
+
+_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "archive": {"type": "string", "minLength": 1, "description": "Path of the archive"},
+        "into": {
+            "type": "string",
+            "minLength": 1,
+            "description": "Folder for its files: one that is empty or not there yet",
+        },
+    },
+    "required": ["archive", "into"],
+    "additionalProperties": False,
+}
+
+
+class Unpack(Tool):
+    """A zip or tar archive, unpacked into a folder of its own; nothing that is there is written
+    over.
+
+    Refused as a whole: names that lead out of the folder or are not plain, protected names such as
+    `.git`, devices, encrypted files, names that are there twice, more than 10,000 entries or 1 GiB,
+    and what unpacks to more than 200 times its size. Links are left out, and counted.
+    """
+
+    name = "Unpack"
+    description = (
+        "Unpack an archive (zip, tar, tar.gz, tar.bz2, tar.xz) into a new folder. Links in it are "
+        "left out."
+    )
+    input_schema = _SCHEMA
+    effects = frozenset({"read", "write"})
+    subject = "into"
+    paths = frozenset({"archive", "into"})
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """See the class. What cannot be unpacked is an error result."""
+        archive, into = input["archive"], input["into"]
+        over = threading.Event()
+
+        def work(files: RootedFiles, where: Path) -> Unpacked:
+            target = place(context, into)
+            return unpack(files, where, target, forbidden=PROTECTED, stopped=over.is_set)
+
+        try:
+            done = await in_files(context, archive, work)
+        except BadArchive as error:
+            raise ToolExecutionError(f"{archive} was not unpacked: {error}.") from error
+        except Failed as failed:
+            return failed.result
+        finally:
+            over.set()  # at the time-out its thread is left to itself
+        left_out = f" {done.links:,} links were left out." if done.links else ""
+        return ToolResult(
+            f"Unpacked {done.files:,} files ({done.bytes:,} bytes) into {into}.{left_out}"
+        )

@@ -1,0 +1,56 @@
+"""Where a call begins: in the workspace, or in the worktree that the conversation entered last.
+
+Paths among the arguments are made absolute there before anybody decides about the call, so rules,
+which are relative to the workspace, see where they lead.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.jsonable import JSON
+from lorimer.tools.base import ToolInput
+from lorimer.tools.registry import Entry
+from lorimer.tools.shown import EXIT_WORKTREE, WORKTREE_TOOLS
+
+if TYPE_CHECKING:
+    from lorimer.core.context import RunContext
+    from lorimer.tools.toolset import Toolset
+
+
+def placed(tools: Toolset, entry: Entry, input: ToolInput, run: RunContext) -> ToolInput:
+    """The arguments of a call, with paths where the call begins. Raises `exec.tool.access_denied`
+    when the worktree is not there any more, or a link leads elsewhere from its place."""
+    folder = tools.folder_in(run)
+    if not folder or tools.working_dir is None or entry.spec.name in WORKTREE_TOOLS:
+        return input
+    home = os.path.realpath(tools.working_dir)
+    start = f"{home}/{folder}"
+    if not os.path.isdir(start) or os.path.realpath(start) != start:
+        raise ToolExecutionError(
+            f"the worktree {folder} is not there any more: call {EXIT_WORKTREE}.",
+            code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
+        )
+    for name in entry.tool.paths:
+        if name in input:
+            input[name] = _beneath(input[name], start)
+    return input
+
+
+def begins(tools: Toolset, entry: Entry, run: RunContext) -> Path | None:
+    """The folder in which a call begins."""
+    folder = tools.folder_in(run)
+    if not folder or tools.working_dir is None or entry.spec.name in WORKTREE_TOOLS:
+        return tools.working_dir
+    return tools.working_dir / folder
+
+
+def _beneath(value: JSON, start: str) -> JSON:
+    if isinstance(value, str):
+        return value if value.startswith("/") or not value else f"{start}/{value}"
+    if isinstance(value, list | tuple):
+        return [_beneath(item, start) for item in cast("list[JSON]", value)]
+    return value

@@ -1,0 +1,99 @@
+"""The output of a program that is too long to keep: written to a file while it comes.
+
+What the model is told of a result, and how long ones are cut: `results.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from lorimer.core.world import Isolation
+from lorimer.tools.base import ToolContext
+from lorimer.tools.results import spill_place
+
+MAX_FILE_BYTES: Final = 64 * 1024 * 1024
+"""Of one program's output; what is beyond is gone."""
+KEPT_BYTES: Final = 1_048_576
+"""Output up to this length needs no file."""
+
+_log = logging.getLogger("lorimer.tools")
+
+
+class Overflow:
+    """A `Sink` whose file begins when more than `kept` bytes have come, and then holds all of it,
+    up to MAX_FILE_BYTES. In memory there are at most `kept` bytes and what one pipe holds.
+
+    The file lies beside the spilled results, as `name`; without files there is none. Belongs to
+    one program at a time.
+    """
+
+    def __init__(self, context: ToolContext, name: str, *, kept: int = KEPT_BYTES) -> None:
+        self.isolation: Isolation | None = None
+        """Of the program that writes."""
+        self.total = 0
+        """Bytes that have come."""
+        self._context = context
+        self._kept = kept
+        self._pending = bytearray()
+        self._taken = 0
+        self._begun = False
+        place = spill_place(context, name)
+        self._place, self._path = place or (Path(), "")
+        self._open = context.files is not None and place is not None
+        self._writing = asyncio.Lock()
+
+    def begun(self, isolation: Isolation | None) -> None:
+        """See `Sink`."""
+        self.isolation = isolation
+
+    def take(self, chunk: bytes) -> bool:
+        """See `Sink`."""
+        self.total += len(chunk)
+        if not self._open:
+            return True
+        chunk = chunk[: MAX_FILE_BYTES - self._taken]
+        self._taken += len(chunk)
+        self._pending += chunk
+        return len(self._pending) <= self._kept
+
+    async def drain(self) -> None:
+        """Write what has come. A disk that refuses it ends the file, and is logged."""
+        async with self._writing:
+            data, self._pending = bytes(self._pending), bytearray()
+            if not self._open or not data:
+                return
+            try:
+                await self._context.in_thread(partial(self._write, data))
+            except OSError:
+                self._open = False
+                _log.warning("output could not be kept in %s", self._path, exc_info=True)
+            except asyncio.CancelledError:  # the thread goes on: nothing may follow it
+                self._open = False
+                raise
+            self._begun = True
+
+    async def finish(self) -> str:
+        """The program has ended: where its output is, in words; "" when there is no file."""
+        if self._begun or len(self._pending) > self._kept:
+            await self.drain()
+        return self.where
+
+    @property
+    def where(self) -> str:
+        """What of the output is in which file, in words; "" when there is none."""
+        if not self._begun or not self._open:
+            return ""
+        kept = "All of it" if self.total <= MAX_FILE_BYTES else f"Its first {MAX_FILE_BYTES:,}"
+        return f"{kept} is in {self._path}: Read it with offset and limit, or Grep it."
+
+    def _write(self, data: bytes) -> None:
+        files = self._context.files
+        assert files is not None
+        if self._begun:
+            files.append_bytes(self._place, data)
+        else:
+            files.write_bytes(self._place, data)

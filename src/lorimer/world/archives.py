@@ -1,0 +1,364 @@
+"""Unpack an archive (zip, tar, tar.gz, tar.bz2, tar.xz) that nobody has vouched for.
+
+Of each entry only a plain relative name and its bytes are used, and both go through `RootedFiles`:
+no entry can name a place outside, and nothing that is there is written over. Links are left out.
+The libraries only parse: they extract nothing, and read no more at once than a few MiB.
+"""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import io
+import lzma
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import BinaryIO, Final, cast
+
+from lorimer.world.beneath import AnyPath
+from lorimer.world.files import RootedFiles
+
+MAX_ENTRIES: Final = 10_000
+MAX_BYTES: Final = 1024**3
+"""Of all files together, unpacked."""
+MAX_RATIO: Final = 200
+"""Unpacked bytes for each packed one, once they are more than FREE_BYTES."""
+FREE_BYTES: Final = 16 * 1024**2
+MAX_DEPTH: Final = 32
+"""Folders in a name."""
+MAX_NAME: Final = 1024
+_MAX_PART: Final = 255
+_MAX_READ: Final = 2 * 1024**2
+"""What a library may want at once: a table of contents, or a header."""
+_CHUNK: Final = 65_536
+
+_BAD: Final = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:")
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    NotImplementedError,  # a way of packing that nobody knows
+    RuntimeError,  # of zipfile: encrypted
+    OverflowError,
+    RecursionError,
+    KeyError,
+    IndexError,
+)
+
+
+class BadArchive(Exception):
+    """It is none, is damaged, or contains what no honest archive needs."""
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """What was made of an archive."""
+
+    files: int = 0
+    folders: int = 0
+    bytes: int = 0
+    links: int = 0
+    """Links, which were left out."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    name: str
+    kind: str
+    """`file`, `folder`, `link`; anything else is refused."""
+    size: int
+    executable: bool
+    open: Callable[[], BinaryIO]
+
+
+def unpack(
+    files: RootedFiles,
+    archive: AnyPath,
+    into: AnyPath,
+    *,
+    forbidden: Collection[str] = (),
+    stopped: Callable[[], bool] = lambda: False,
+) -> Unpacked:
+    """Unpack `archive` into the folder `into`, which must be empty or not there.
+
+    `forbidden` are names, in small letters, that no entry may have as a part of its own. Blocks;
+    gives up soon after `stopped()` is true. All names and declared sizes are looked at before
+    anything is written. Raises BadArchive, FileExistsError, and what `RootedFiles` raises.
+    """
+    if files.exists(into) and files.list_dir(into, 1)[0]:
+        raise FileExistsError(errno.EEXIST, "it is there already, and not empty", str(into))
+    with files.open(archive) as raw:
+        packed = _size(raw)
+        _survey(_entries(raw), packed, forbidden, stopped)
+        files.mkdirs(into)
+        base, done = PurePosixPath(str(into)), Unpacked()
+        meter = _Meter(packed, stopped)
+        try:
+            _write(files, base, _entries(raw), forbidden, meter, done)
+        except BadArchive as error:
+            raise BadArchive(f"{error} ({done.files:,} of its files were written)") from error
+        return done
+
+
+def _write(
+    files: RootedFiles,
+    base: PurePosixPath,
+    entries: Iterator[_Entry],
+    forbidden: Collection[str],
+    meter: _Meter,
+    done: Unpacked,
+) -> None:
+    for entry in entries:
+        parts = checked(entry.name, forbidden)
+        if entry.kind == "link":
+            done.links += 1
+        elif entry.kind == "folder":
+            files.mkdirs(base.joinpath(*parts))
+            done.folders += 1
+        else:
+            mode = 0o777 if entry.executable else 0o666
+            files.create(base.joinpath(*parts), meter.of(entry), mode=mode)
+            done.files += 1
+            done.bytes = meter.total
+
+
+def checked(name: str, forbidden: Collection[str] = ()) -> tuple[str, ...]:
+    """The parts of an entry's name; none for the archive's own folder. Raises BadArchive for one
+    that is not plain: absolute, with `..`, control characters, backslashes or a drive's letter,
+    too long or too deep."""
+    told = name[:200]
+    if len(name) > MAX_NAME or _BAD.search(name) or name.startswith("/"):
+        raise BadArchive(f"the name {told!r} is not a plain relative path")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise BadArchive(f"the name {told!r} is no text") from None
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise BadArchive(f"the name {told!r} leads out of its folder")
+    if len(parts) > MAX_DEPTH or any(len(part.encode()) > _MAX_PART for part in parts):
+        raise BadArchive(f"the name {told!r} is too deep or too long")
+    for part in parts:
+        if part.lower() in forbidden:
+            raise BadArchive(f"{told!r}: nothing that is unpacked may be called {part!r}")
+    return tuple(parts)
+
+
+def _survey(
+    entries: Iterator[_Entry],
+    packed: int,
+    forbidden: Collection[str],
+    stopped: Callable[[], bool],
+) -> None:
+    kinds: dict[tuple[str, ...], str] = {}
+    total = 0
+    for count, entry in enumerate(entries, 1):
+        if stopped():
+            raise BadArchive("stopped: it took too long")
+        if count > MAX_ENTRIES:
+            raise BadArchive(f"it has more than {MAX_ENTRIES:,} entries")
+        parts = checked(entry.name, forbidden)
+        if entry.kind not in ("file", "folder", "link"):
+            raise BadArchive(f"{entry.name[:200]!r} is {entry.kind}")
+        if entry.kind == "link":
+            continue
+        if entry.kind == "file" and (not parts or parts in kinds):
+            raise BadArchive(f"the name {entry.name[:200]!r} is there twice")
+        for depth in range(1, len(parts)):
+            if kinds.setdefault(parts[:depth], "folder") == "file":
+                raise BadArchive(f"{entry.name[:200]!r} lies in a file")
+        if kinds.setdefault(parts, entry.kind) != entry.kind:
+            raise BadArchive(f"the name {entry.name[:200]!r} is there twice")
+        total += max(entry.size, 0)
+        _within(total, packed)
+
+
+def _within(total: int, packed: int) -> None:
+    if total > MAX_BYTES:
+        raise BadArchive(f"it holds more than {MAX_BYTES:,} bytes")
+    if total > max(FREE_BYTES, packed * MAX_RATIO):
+        raise BadArchive(f"it holds more than {MAX_RATIO} times as much as its {packed:,} bytes")
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Counts what really comes out: what an entry says of its size may be wrong."""
+
+    packed: int
+    stopped: Callable[[], bool]
+    total: int = field(default=0)
+
+    def of(self, entry: _Entry) -> Iterator[bytes]:
+        with _telling(), entry.open() as content:
+            while chunk := content.read(_CHUNK):
+                if self.stopped():
+                    raise BadArchive("stopped: it took too long")
+                self.total += len(chunk)
+                _within(self.total, self.packed)
+                yield chunk
+
+
+def _entries(raw: BinaryIO) -> Iterator[_Entry]:
+    """Each time from the beginning."""
+    raw.seek(0)
+    start = raw.read(6)
+    raw.seek(0)
+    with _telling():
+        if start.startswith(b"PK"):
+            yield from _of_zip(raw)
+        else:
+            yield from _of_tar(raw, start)
+
+
+@contextmanager
+def _telling() -> Generator[None]:
+    """What the libraries raise for damaged input, as BadArchive."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise BadArchive(f"it cannot be read: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # the system's own; gzip and bz2 have no number
+            raise
+        raise BadArchive(f"it cannot be read: {error}") from error
+
+
+# --- zip -----------------------------------------------------------------------------------
+
+
+def _of_zip(raw: BinaryIO) -> Iterator[_Entry]:
+    with zipfile.ZipFile(cast("BinaryIO", _Careful(raw))) as found:
+        for info in found.infolist():
+            mode = info.external_attr >> 16
+            if info.flag_bits & 1:
+                raise BadArchive(f"{info.filename[:200]!r} is encrypted")
+            kind = "folder" if info.is_dir() else _kind_of(mode)
+
+            def content(info: zipfile.ZipInfo = info) -> BinaryIO:
+                return cast("BinaryIO", found.open(info))
+
+            # `orig_filename`: the other one ends at a NUL
+            yield _Entry(info.orig_filename, kind, info.file_size, bool(mode & 0o100), content)
+
+
+def _kind_of(mode: int) -> str:
+    kind = stat.S_IFMT(mode)
+    if kind in (0, stat.S_IFREG):
+        return "file"
+    if kind == stat.S_IFLNK:
+        return "link"
+    return "folder" if kind == stat.S_IFDIR else "a device or a pipe"
+
+
+class _Careful(io.RawIOBase):
+    """A file of which nobody reads much at once."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MAX_READ:
+            at = self._raw.tell()
+            if size > _MAX_READ or _size(self._raw) - at > _MAX_READ:
+                raise BadArchive("its table of contents is too large")
+            self._raw.seek(at)
+        parts: list[bytes] = []
+        while size != 0 and (part := self._raw.read(size)):
+            parts.append(part)
+            size -= len(part) if size > 0 else 0
+        return b"".join(parts)
+
+
+def _size(raw: BinaryIO) -> int:
+    return raw.seek(0, io.SEEK_END)
+
+
+# --- tar -----------------------------------------------------------------------------------
+
+
+def _of_tar(raw: BinaryIO, start: bytes) -> Iterator[_Entry]:
+    stream: BinaryIO = raw
+    if start.startswith(b"\x1f\x8b"):
+        stream = cast("BinaryIO", gzip.GzipFile(fileobj=raw, mode="rb"))
+    elif start.startswith(b"BZh"):
+        stream = cast("BinaryIO", bz2.BZ2File(raw))
+    elif start.startswith(b"\xfd7zXZ\x00"):
+        stream = cast("BinaryIO", lzma.LZMAFile(raw))  # noqa: SIM115 - ends with `raw`
+    forward = cast("BinaryIO", _Forward(stream, _size(raw)))
+    raw.seek(0)
+    with tarfile.TarFile(fileobj=forward, mode="r", errorlevel=2) as found:
+        for info in found:
+            if info.issparse():
+                raise BadArchive(f"{info.name[:200]!r} is a file with holes")
+            kind = "file" if info.isreg() else "folder" if info.isdir() else "a device or a pipe"
+            if info.issym() or info.islnk():
+                kind = "link"
+
+            def content(info: tarfile.TarInfo = info) -> BinaryIO:
+                opened = found.extractfile(info)
+                assert opened is not None
+                return cast("BinaryIO", opened)
+
+            yield _Entry(info.name, kind, info.size, bool(info.mode & 0o100), content)
+
+
+class _Forward(io.RawIOBase):
+    """The unpacked tar, read once from its beginning to its end, and bounded."""
+
+    def __init__(self, stream: BinaryIO, packed: int) -> None:
+        self._stream = stream
+        self._packed = packed
+        self._at = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence != 0 or offset < self._at:
+            raise BadArchive("its entries do not follow one another")
+        while self._at < offset and self.read(min(offset - self._at, _CHUNK)):
+            pass
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MAX_READ:
+            raise BadArchive("one of its headers is too large")
+        parts: list[bytes] = []
+        while size > 0 and (part := self._stream.read(size)):
+            parts.append(part)
+            size -= len(part)
+        data = b"".join(parts)
+        self._at += len(data)
+        if self._at > MAX_BYTES + MAX_ENTRIES * 2048:
+            raise BadArchive(f"it holds more than {MAX_BYTES:,} bytes")
+        _within(self._at - FREE_BYTES, self._packed)
+        return data

@@ -1,0 +1,141 @@
+"""The two pipes between us and a program: what it writes, and what it reads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import Final
+
+from lorimer.core.world import Sink
+from lorimer.world.bounded import BoundedOutput
+
+_CHUNK: Final = 65_536
+_LAST_READ_BYTES: Final = 1_048_576
+"""The most that a pipe holds by default; reading on could feed an endless writer."""
+_SETTLE_S: Final = 0.5
+"""How long a sink may still be busy when the program has ended."""
+
+
+class Pump:
+    """The output pipe; reads our end of it whenever there is something in it, unless the sink has
+    enough for now."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, output: BoundedOutput, sink: Sink | None = None
+    ) -> None:
+        self._loop = loop
+        self._output = output
+        self._sink = sink
+        self._draining: asyncio.Task[None] | None = None
+        self._open = True
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._fd, self.their_end = os.pipe()
+        os.set_blocking(self._fd, False)
+        loop.add_reader(self._fd, self._read)
+
+    def _read(self) -> int:
+        """Take one chunk; how many bytes came. Notes the end of the stream."""
+        try:
+            chunk = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return 0
+        if chunk:
+            self._output.write(chunk)
+            if self._sink is not None and not self._sink.take(chunk) and self._open:
+                self._pause(self._sink)
+        elif not self.ended.done():
+            self._loop.remove_reader(self._fd)
+            self.ended.set_result(None)
+        return len(chunk)
+
+    def _pause(self, sink: Sink) -> None:
+        self._loop.remove_reader(self._fd)
+        self._draining = self._loop.create_task(sink.drain())
+        self._draining.add_done_callback(self._go_on)
+
+    def _go_on(self, _: object) -> None:
+        self._draining = None
+        if self._open and not self.ended.done():
+            self._loop.add_reader(self._fd, self._read)
+
+    async def settle(self) -> None:
+        """The program has ended: wait a moment for the sink."""
+        if self._draining is not None:
+            await asyncio.wait((self._draining,), timeout=_SETTLE_S)
+
+    def close_their_end(self) -> None:
+        """Once the program has it."""
+        os.close(self.their_end)
+
+    def close(self) -> None:
+        """Take what lies in the pipe without waiting, then let go of it."""
+        self._open = False
+        if self._draining is not None:
+            self._draining.cancel()
+        self._loop.remove_reader(self._fd)
+        left = _LAST_READ_BYTES
+        while left > 0 and not self.ended.done() and (size := self._read()):
+            left -= size
+        os.close(self._fd)
+
+
+class Feeder:
+    """The input pipe; writes as the program takes it, and gives up when it does not want it."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, source: bytes | AsyncIterator[bytes]
+    ) -> None:
+        self._loop = loop
+        self._open = True
+        self._rest = memoryview(b"")
+        self._asking: asyncio.Task[None] | None = None
+        self._source = None if isinstance(source, bytes) else source
+        self.their_end, self._fd = os.pipe()
+        os.set_blocking(self._fd, False)
+        if isinstance(source, bytes):
+            self._feed(source)
+        else:
+            self._asking = loop.create_task(self._ask(source))
+
+    async def _ask(self, source: AsyncIterator[bytes]) -> None:
+        try:
+            data = await anext(source)
+        except StopAsyncIteration:
+            self._asking = None
+            self.close()
+        else:
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        if self._open:
+            self._rest = memoryview(data)
+            self._loop.add_writer(self._fd, self._write)
+
+    def _write(self) -> None:
+        try:
+            self._rest = self._rest[os.write(self._fd, self._rest[:_CHUNK]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._rest, self._source = self._rest[:0], None
+        if self._rest:
+            return
+        if self._source is None:
+            self.close()
+        else:
+            self._loop.remove_writer(self._fd)
+            self._asking = self._loop.create_task(self._ask(self._source))
+
+    def close_their_end(self) -> None:
+        """Once the program has it."""
+        os.close(self.their_end)
+
+    def close(self) -> None:
+        """The end of the input, or nobody reads any more."""
+        if self._open:
+            self._open = False
+            self._loop.remove_writer(self._fd)
+            os.close(self._fd)
+            if self._asking is not None:
+                self._asking.cancel()
