@@ -170,7 +170,8 @@ class Toolset:
         """Once a run: what earlier ones called."""
         self._refresh()
         if state.run.called is None:
-            state.run.called = list(look_back(state.messages, self.recalled))
+            recalled = self.recalled  # nearly always none: then no conversation is too long
+            state.run.called = list(look_back(state.messages, recalled)) if recalled else []
 
     def _view(self, run: RunContext) -> Shown:
         called = run.called
