@@ -109,9 +109,9 @@ LINES: Final = (
     _engine(1, "run of one iteration, 21 stages", "loops:one_run", _ONE, 40),
     _engine(2, "model call in a run of 10 tool iterations", "loops:tool_runs", _TOOLS, 40),
     _engine(
-        2, "... a rule decides each call, of a tool that writes", "loops:ruled_runs", _TOOLS, 60
+        2, "... 10 rules decide each call, of a tool that writes", "loops:ruled_runs", _TOOLS, 60
     ),
-    _engine(2, "... and a handler hears of each", "loops:watched_runs", _TOOLS, 60),
+    _engine(2, "... and a hook is asked about each", "loops:hooked_runs", _TOOLS, 60),
     _growth("last of 1,000 iterations / the tenth", "short_growth", _LONG, _LONG_LOOPS),
     _growth("last of 10,000 iterations / the tenth", "long_growth", _LONG, _LONG_LOOPS),
     _growth("turn 500 of a chat / turn 10", "short_growth", _CHAT, _CHAT_LOOPS),

@@ -9,13 +9,18 @@ from benchmarks.rows.agents import Work, check, pipeline, script
 from benchmarks.scale import Figures, Scale
 from benchmarks.support import WARM_UP, expect, per_unit_us
 from benchmarks.task import TOOL, TOOL_CALLS
-from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
 from lorimer.models.scripted import ScriptedModel
 from lorimer.pipeline import Pipeline
-from lorimer.tools.permissions import Rule
+from lorimer.tools.policy.modes import Action
+from lorimer.tools.policy.rules import Rule
 
-RULES = (Rule("other"), Rule(TOOL, {"n": "2"}), Rule(TOOL, {"n": "1"}))
-"""The last one allows the calls."""
+RULES = (
+    *[Rule(name) for name in ("Read", "Grep", "other")],
+    *[Rule(TOOL, {"n": n}, action=Action.DENY) for n in ("7", "8", "9")],
+    *[Rule(TOOL, {"n": n}) for n in ("2", "3", "4", "1")],
+)
+"""Ten; the last one allows the calls."""
 
 
 async def one_run(scale: Scale) -> Figures:
@@ -37,7 +42,7 @@ async def tool_runs(scale: Scale) -> Figures:
 
 
 async def ruled_runs(scale: Scale) -> Figures:
-    """Row 2 with a tool that writes, whose every call a rule of the caller decides."""
+    """Row 2 with a tool that writes, whose every call ten rules of the caller decide."""
 
     def make(model: ScriptedModel, work: Work) -> Pipeline:
         return pipeline(model, work, granted=False, rules=RULES)
@@ -45,17 +50,21 @@ async def ruled_runs(scale: Scale) -> Figures:
     return {"us": await _batches(make, Work({"write"}), scale.batches, scale.tool_runs, TOOL_CALLS)}
 
 
-async def watched_runs(scale: Scale) -> Figures:
-    """The same with a handler that hears of each call."""
-    heard: list[Event] = []
+async def hooked_runs(scale: Scale) -> Figures:
+    """The same with a function that is asked about each call."""
+    asked = 0
+
+    def allows(told: dict[str, JSON]) -> None:
+        nonlocal asked
+        asked += 1
 
     def make(model: ScriptedModel, work: Work) -> Pipeline:
         made = pipeline(model, work, granted=False, rules=RULES)
-        made.on("tool.call_start", heard.append)
+        made.hook("PreToolUse")(allows)
         return made
 
     us = await _batches(make, Work({"write"}), scale.batches, scale.tool_runs, TOOL_CALLS)
-    expect("events", len(heard), scale.batches * (scale.tool_runs + WARM_UP) * TOOL_CALLS)
+    expect("hook", asked, scale.batches * (scale.tool_runs + WARM_UP) * TOOL_CALLS)
     return {"us": us}
 
 

@@ -28,6 +28,7 @@ from lorimer.stages.s06_api import model_spec
 
 if TYPE_CHECKING:
     from lorimer.tools.base import Tool
+    from lorimer.tools.hooks import Hook
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
@@ -68,6 +69,8 @@ class PipelineOptions(TypedDict, total=False):
     default), L2 or not at all (`require`), or not (`off`). See docs/security.md."""
     network: bool
     """Whether those programs may reach the network; by default they may not."""
+    hooks: Iterable[Hook]
+    """Functions and programs that are asked, or told, at fixed points; see docs/hooks.md."""
     bindings: Mapping[str, object]
     """Live objects that the manifest names."""
     session_id: str

@@ -108,13 +108,19 @@ class PipelineBuilder:
         return self._choose(self._stage("cache"), "strategy", _CACHES[strategy], {})
 
     def with_tools(
-        self, registry: ToolSource | None = None, *, built_in: tuple[str, ...] = ()
+        self,
+        registry: ToolSource | None = None,
+        *,
+        built_in: tuple[str, ...] = (),
+        deferred: tuple[str, ...] = (),
     ) -> Self:
-        """Tools of the host's, granted by being given here, and names of shipped ones."""
+        """Tools of the host's, granted by being given here, and names of shipped ones; `deferred`
+        names those of both that the model has to find first."""
         self._stage("tool")
         self._stage("system")
         self._tools = registry
         self.manifest.tools.built_in = list(built_in)
+        self.manifest.tools.deferred = list(deferred)
         return self
 
     def with_think(

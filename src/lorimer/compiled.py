@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 
 from lorimer.assembly import is_a, spec_of, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
 from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.hooks import Hooks
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, StageEntry
 from lorimer.core.plan import Plan
@@ -117,6 +119,11 @@ class Compiled:
         manifest = self.manifest.model_copy(update={"stages": stages})
         self._plan = compile_manifest(manifest, self._catalogue, self._bindings)
         self.manifest = manifest
+
+    def _guard(self, hooks: Hooks) -> None:
+        """Have these asked in runs that begin later."""
+        self._bindings = replace(self._bindings, hooks=hooks)
+        self._plan = replace(self._plan, hooks=hooks)
 
     def describe(self) -> list[dict[str, JSON]]:
         """The stages of the plan, in order, with the strategies in their slots."""

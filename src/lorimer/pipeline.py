@@ -48,10 +48,13 @@ from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
     from lorimer.journal.replay import Replayed
+    from lorimer.tools.hooks import Hook
+    from lorimer.tools.hooks.hook import Function
     from lorimer.tools.policy.rules import Rule
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
+F = TypeVar("F", bound="Function")
 
 
 class Pipeline(Compiled):
@@ -75,6 +78,7 @@ class Pipeline(Compiled):
         workspace: str | Path | None = None,
         sandbox: SandboxMode = "auto",
         network: bool = False,
+        hooks: Iterable[Hook] = (),
         bindings: Mapping[str, object] | None = None,
         session_id: str = "",
         owner: str = "",
@@ -116,6 +120,14 @@ class Pipeline(Compiled):
             self.journal, self.world, owner=owner, session_id=session_id, claim_s=claim_s
         )
         self._launcher = Launcher(self.journal, self.world, self._bus, claims)
+        self._toolset = toolset
+        self._hooks: list[Hook] = []
+        self._about: dict[str, JSON] = {
+            "cwd": str(Path(workspace or ".").resolve()),
+            "permission_mode": permission_mode,
+        }
+        for each in hooks:
+            self._add_hook(each)
 
     @classmethod
     def from_manifest(
@@ -157,6 +169,51 @@ class Pipeline(Compiled):
         """Listen to an event type, a `prefix.*` or `*`: `@pipeline.on("stage.enter")`, or
         `stop = pipeline.on("stage.enter", function)`. Handlers may be async."""
         return self._bus.on(type) if handler is None else self._bus.on(type, handler)
+
+    def hook(
+        self,
+        event: str,
+        *,
+        tools: Iterable[str] = (),
+        name: str = "",
+        timeout_s: float = 30.0,
+    ) -> Callable[[F], F]:
+        """Have a function asked, or told, at a point of every run that begins later:
+        `@pipeline.hook("PreToolUse", tools=["Bash"])`. It takes a dict, and at points where it is
+        asked returns an Answer or None; it may be async. After the hooks that were there before.
+
+        Raises ConfigError for an unknown point. See docs/hooks.md.
+        """
+        from lorimer.tools.hooks import FunctionHook
+
+        def decorate(function: F) -> F:
+            self._add_hook(
+                FunctionHook(event, function, tools=tools, name=name, timeout_s=timeout_s)
+            )
+            return function
+
+        return decorate
+
+    def _add_hook(self, hook: Hook) -> None:
+        from lorimer.tools.hooks.hookset import HookSet
+        from lorimer.tools.hooks.observers import observe
+
+        if not hook.event.guards:
+            observe(hook, self._bus, self.world, self._about, self._hook_failed)
+            return
+        self._hooks.append(hook)
+        guards = HookSet(self._hooks, self._about)
+        self._guard(guards)
+        if self._toolset is not None:
+            self._toolset.hooks = guards
+
+    def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> bool:
+        """Signal it. Whether somebody listens: after a run's last event nobody does."""
+        for context in self._launcher.live:
+            if context.id == run_id and context.wants("hook.failed"):
+                context.signal("hook.failed", data)
+                return True
+        return False
 
     # --- running -------------------------------------------------------------------------
 

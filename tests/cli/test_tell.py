@@ -48,7 +48,7 @@ def test_a_run_that_waits_for_an_answer_is_answered_and_resumed() -> None:
         assert again.exit_code == 2
         assert "asks nothing" in again.stderr
         done = invoke("runs", "resume", run)
-        assert (done.exit_code, done.out) == (0, "All is done.\n")
+        assert (done.exit_code, done.stdout) == (0, "All is done.\n")
         assert len(server.requests) == 2
     with open("log.txt", encoding="utf-8") as log:
         assert log.read() == "ran\n"

@@ -274,7 +274,8 @@ def test_data_of_events_is_as_told() -> None:
         seen.setdefault(event.type, []).append(keys)
     for kind in ("model.intent", "model.reply", "tool.intent", "tool.result", "iteration.end"):
         always, maybe = facts[kind]
-        # a decision needs a rule that allows, and only real providers give ids
-        assert set.union(*seen[kind]) | {"decision", "id"} >= always | maybe, kind
+        # a decision needs a rule that allows, a hook is one that changes a call, and only real
+        # providers give ids
+        assert set.union(*seen[kind]) | {"decision", "hook", "id"} >= always | maybe, kind
     assert {"decision", "effect", "api.retry", "stage.error", "tool.progress"} <= set(seen)
     assert {"api.model_routed", "api.stream_restart"} <= set(seen)

@@ -381,6 +381,32 @@ def test_the_log_does_not_grow_for_ever_under_commits_without_a_pause(
     store.run(test)
 
 
+def test_the_log_is_written_over_not_made_longer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
+
+    async def test(journal: Journal) -> None:
+        async def write(stream: str) -> None:
+            epoch = await journal.claim(stream, "me", 30)
+            await journal.append(stream, epoch, [start(f"run_{stream}")], sync=True)
+            for number in range(100):
+                announced = store.clock.announced
+                await journal.append(stream, epoch, [note(str(number))], sync=False)
+                await journal.append(stream, epoch, [note(f"{number}!")], sync=False)
+                if stream == "alone":  # in line, also after a checkpoint
+                    assert store.clock.announced == announced
+                await journal.append(stream, epoch, [note(f"{number}!!")], sync=True)
+
+        await write("alone")
+        assert store.path.with_name("journal.db-wal").stat().st_size < 60 * schema.PAGE_BYTES
+        await asyncio.gather(*[write(f"s{number}") for number in range(20)])
+        assert store.path.with_name("journal.db-wal").stat().st_size < 400 * schema.PAGE_BYTES
+        assert len(await facts_of(journal, "s9")) == 301
+
+    store.run(test)
+
+
 def test_no_visible_commit_waits_for_the_fsync_of_another(store: Store, disk: Disk) -> None:
     async def test(journal: Journal) -> None:
         epochs = {name: await journal.claim(name, "me", 30) for name in "st"}
@@ -734,6 +760,31 @@ def test_an_idle_thread_ends_and_another_begins(
                 await asyncio.sleep(0.01)
         assert len(await facts_of(journal, "s")) == 4
 
+    store.run(test)
+
+
+def test_a_thread_that_cannot_be_started_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        await journal.append("s", epoch, [note("a")], sync=True)
+        while writers():
+            await asyncio.sleep(0.01)
+        with monkeypatch.context() as patch:
+            patch.setattr(writer_module.Thread, "start", fail)
+            results = await asyncio.gather(
+                *[journal.append("s", epoch, [note(text)], sync=True) for text in "bc"],
+                return_exceptions=True,
+            )
+        assert ["cannot start a thread" in str(result) for result in results] == [True, True]
+        await journal.append("s", epoch, [note("d")], sync=True)
+        assert keys(await facts_of(journal, "s"))[-1] == "d"
+
+    monkeypatch.setattr(writer_module, "IDLE_S", 0.01)
     store.run(test)
 
 
@@ -1139,6 +1190,32 @@ def test_a_checkpoint_that_fails_is_made_later(
 
     store.run(test, disk.name)
     assert caplog.text.count("checkpoint of") == 1
+
+
+def test_a_checkpoint_that_is_not_possible_now_is_no_failure(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 40)
+    tried: list[bool] = []
+    move = transactions.Mover.move
+
+    def busy(mover: transactions.Mover) -> tuple[int, int]:
+        tried.append(True)
+        if len(tried) % 2:  # the log's index was just being written, or somebody else moves it
+            raise apsw.BusyError("database is locked")
+        return move(mover)
+
+    monkeypatch.setattr(transactions.Mover, "move", busy)
+
+    async def test(journal: Journal) -> None:
+        epoch = await journal.claim("s", "me", 30)
+        for number in range(300):
+            await journal.append("s", epoch, [note(str(number))], sync=True)
+        assert store.path.with_name("journal.db-wal").stat().st_size < 120 * schema.PAGE_BYTES
+
+    store.run(test)
+    assert len(tried) >= 4
+    assert not caplog.text
 
 
 def test_a_relative_path_and_a_missing_commit(

@@ -222,6 +222,23 @@ def test_an_empty_answer_is_asked_for_once_more_and_then_an_error(empty: Any, ti
     simulate(main)
 
 
+@pytest.mark.parametrize("released", [[ThinkingBlock("hm", "s")], " \n"])
+def test_thoughts_that_were_heard_do_not_hinder_it(released: Any) -> None:
+    """Whoever heard them is told to discard them."""
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel([released, "something"]))
+        heard: list[str] = []
+        for kind in ("thinking.delta", "text.delta", "api.stream_restart"):
+            pipeline.on(kind, lambda event: heard.append(str(event.data.get("text", "again"))))
+        assert (await pipeline.run("go")).text == "something"
+        at = heard.index("again")
+        assert "".join(heard[:at]) in ("hm", " \n")
+        assert "".join(heard[at + 1 :]) == "something"
+
+    simulate(main)
+
+
 def test_an_answer_that_was_to_be_empty_is_one() -> None:
     async def main(world: SimulatedWorld) -> None:
         for stop in (StopReason.STOP_SEQUENCE, StopReason.MAX_TOKENS):

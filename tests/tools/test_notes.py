@@ -192,7 +192,8 @@ class Pages(Tool):
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         return ToolResult(
-            f"[{input['url']}, status 200]\nThe  sky\nis blue.", "404" in input["url"]
+            f"[{input['url'].replace('short', 'long')}, status 200]\nThe  sky\nis blue.",
+            "404" in input["url"],
         )
 
 
@@ -219,6 +220,23 @@ def test_what_was_read_is_cited_with_a_number_that_stays() -> None:
         assert found[2] == "[1] B, https://b.example/"
         assert found[3] == '[2] https://a.example/x: "sky is   blue"'
         assert found[4] == "[1] https://b.example/"
+
+    simulate(main)
+
+
+def test_a_page_is_cited_by_where_it_was_asked_for_or_was_found() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        found = await told(
+            world,
+            ["cite"],
+            fetch("https://a.example/short"),
+            cite("https://a.example/long"),
+            cite("https://a.example/short"),
+            cite("http://["),
+            tools=[Pages()],
+        )
+        assert found[1:3] == ["[1] https://a.example/long", "[2] https://a.example/short"]
+        assert found[3].startswith("url_not_in_run_history: ")
 
     simulate(main)
 

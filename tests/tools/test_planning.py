@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lorimer.core import mail
 from lorimer.core.errors import ExecutorErrorCode
@@ -13,8 +16,9 @@ from lorimer.core.messages import ToolUse
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal
 from lorimer.testing import SimulatedWorld, simulate
-from lorimer.tools import AskLater
+from lorimer.tools import AskLater, ToolRegistry
 from lorimer.tools.builtin.todo_write import Todo, todos_of
+from lorimer.tools.hooks import FunctionHook, Hook
 from tests.core.support import Do, held, kinds, use
 from tests.tools.planned import Replies, Script, agent, resumed_everywhere
 
@@ -97,11 +101,33 @@ def planning(world: SimulatedWorld, model: Script, root: Path, **options: Any) -
     return agent(world, model, TOOLS, workspace=root, **options)
 
 
-def test_what_may_change_something_is_neither_shown_nor_done(tmp_path: Path) -> None:
+def test_a_guard_is_told_the_mode_that_decides() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        seen: list[tuple[str, str]] = []
+
+        def guard(told: dict[str, Any]) -> None:
+            seen.append((told["tool_name"], told["permission_mode"]))
+
+        hooks = [FunctionHook("PreToolUse", guard, name="looks")]
+        model = Script([ENTER, [use("look")], EXIT, [use("look", "b")], "done"])
+        options: Any = {"tools": [Do("look")], "approver": Says(True), "hooks": hooks}
+        await agent(world, model, ["planning"], **options).run("go")
+        assert [mode for name, mode in seen if name == "look"] == ["plan", "default"]
+
+    simulate(main)
+
+
+def guards(hooked: bool) -> list[Hook]:
+    return [FunctionHook("PreToolUse", lambda _: None, name="looks")] if hooked else []
+
+
+@pytest.mark.parametrize("hooked", [False, True], ids=["", "hooked"])
+def test_what_may_change_something_is_neither_shown_nor_done(tmp_path: Path, hooked: bool) -> None:
     async def main(world: SimulatedWorld) -> None:
         replies: Replies = [[*ENTER, write()], [write("b.txt")], EXIT, [write("c.txt")], "done"]
         model, person = Script(replies), Says(True)
-        result = await planning(world, model, tmp_path, approver=person).run("go")
+        pipeline = planning(world, model, tmp_path, approver=person, hooks=guards(hooked))
+        result = await pipeline.run("go")
         assert result.text == "done"
         everything = [*PLANNED, "Write", "Bash"]
         shown = [model.shown[at] for at in range(5)]
@@ -120,8 +146,8 @@ def test_what_may_change_something_is_neither_shown_nor_done(tmp_path: Path) -> 
         ]
         refused = [fact.data for fact in result.events if fact.type == "decision"]
         assert [data["reason"] for data in refused] == ["policy.mode"] * 2
-        agreed = [fact.data for fact in result.events if fact.type == "effect"]
-        assert [(data["key"], data["approved"]) for data in agreed] == [("approval:0", True)]
+        agreed = [fact.data for fact in result.events if fact.data.get("approved")]
+        assert [data["key"] for data in agreed] == ["approval:0"]
 
     simulate(main)
 
@@ -154,7 +180,8 @@ def test_without_a_persons_yes_it_goes_on(tmp_path: Path, approver: Says | None,
     simulate(main)
 
 
-def test_it_is_the_same_after_a_crash_at_any_fact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hooked", [False, True], ids=["", "hooked"])
+def test_it_is_the_same_after_a_crash_at_any_fact(tmp_path: Path, hooked: bool) -> None:
     async def main(world: SimulatedWorld) -> None:
         replies: Replies = [
             ENTER,
@@ -170,6 +197,7 @@ def test_it_is_the_same_after_a_crash_at_any_fact(tmp_path: Path) -> None:
             (tmp_path / "a.txt").unlink(missing_ok=True)
 
         options: Any = {"workspace": tmp_path, "rules": ["Write"], "approver": person}
+        options["hooks"] = guards(hooked)
         await resumed_everywhere(world, replies, TOOLS, check, **options)
 
     simulate(main)
@@ -220,6 +248,26 @@ def test_the_plan_is_agreed_to_from_another_process(tmp_path: Path) -> None:
     simulate(main)
 
 
+@pytest.mark.parametrize("mode", ["bypass", "dontAsk"])
+def test_the_stricter_of_both_modes_decides(mode: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        get = Do("get", effects=["net"])
+        registry = ToolRegistry()
+        registry.register(get, granted=False)
+        person = Says(True)
+        model = Script([[use("get", "a")], ENTER, [use("get", "b")], "done"])
+        options: Any = {"tools": registry, "approver": person, "permission_mode": mode}
+        await agent(world, model, ["planning"], **options).run("go")
+        if mode == "bypass":  # mode plan wants a person for it
+            assert len(get.calls) == 2
+            why = "may net; plan mode is on; ExitPlanMode ends it"
+            assert person.asked == [("get", "{}", why)]
+        else:
+            assert (get.calls, person.asked) == ([], [])
+
+    simulate(main)
+
+
 def test_a_mode_that_the_host_set_is_not_ended_by_the_model(tmp_path: Path) -> None:
     async def main(world: SimulatedWorld) -> None:
         model, person = Script([ENTER, EXIT, "done"]), Says(True)
@@ -253,5 +301,63 @@ def test_a_tool_of_that_name_that_asks_nobody_ends_nothing() -> None:
         assert "it cannot end plan mode" in model.told[2][0]
         assert "plan forbids send" in model.told[3][0]
         assert (mine.calls, send.calls) == ([], [])
+
+    simulate(main)
+
+
+class InOrder:
+    """Answers as told, by the plan that it is asked about: the same when asked again."""
+
+    def __init__(self, answers: list[bool]) -> None:
+        self.answers = answers
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        return self.answers[int(json.loads(summary)["plan"])]
+
+
+_STEPS = st.lists(
+    st.tuples(st.sampled_from(["EnterPlanMode", "ExitPlanMode", "send"]), st.booleans()),
+    max_size=10,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=_STEPS, width=st.integers(1, 3), died=st.floats(0, 1))
+def test_nothing_is_done_between_entering_and_a_yes(
+    steps: list[tuple[str, bool]], width: int, died: float
+) -> None:
+    """Whatever a model calls, in how many replies, and wherever the process dies."""
+    expected: list[int] = []
+    planning = False
+    calls: list[ToolUse] = []
+    for at, (name, agreed) in enumerate(steps):
+        given_: Any = {"plan": str(at)} if name == "ExitPlanMode" else {}
+        calls.append(ToolUse(f"c{at}", name, {"at": at} if name == "send" else given_))
+        if name == "send" and not planning:
+            expected.append(at)
+        elif name == "EnterPlanMode" or (name == "ExitPlanMode" and agreed):
+            planning = name == "EnterPlanMode"
+    replies: Replies = [
+        *[calls[at : at + width] for at in range(0, len(calls), width)],
+        "done",
+    ]
+
+    async def main(world: SimulatedWorld) -> None:
+        async def sent(journal: MemoryJournal | None = None, run_id: str = "") -> Any:
+            send = Do("send", effects=["send"], idempotent=True)
+            person = InOrder([agreed for _, agreed in steps])
+            options: Any = {"tools": [send], "approver": person, "journal": journal}
+            pipeline = agent(world, Script(replies), ["planning"], **options)
+            result = await (pipeline.resume(run_id) if run_id else pipeline.run("go"))
+            done = [step.tool for step in result.steps if not step.is_error]
+            assert done.count("send") == len(expected)
+            return result, [call["at"] for call in send.calls]
+
+        whole, made = await sent()
+        assert made == expected
+        upto = 1 + int(died * (len(whole.events) - 2))
+        journal = await held(world, whole.events[:upto], whole.session_id)
+        _, made = await sent(journal, whole.run_id)
+        assert made == expected[len(expected) - len(made) :]
 
     simulate(main)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from lorimer import ConfigError
+from lorimer import ConfigError, PipelineBuilder
 from lorimer.core.messages import ToolSpec
 from lorimer.core.result import PipelineResult
+from lorimer.models import Models
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import Tool
 from lorimer.tools.builtin.tool_search import search
@@ -94,6 +95,24 @@ def test_finding_a_tool_permits_nothing(tmp_path: Path) -> None:
         await agent(world, model, ["Write"], deferred=["Write"], workspace=tmp_path).run("go")
         assert "no rule allows it" in model.told[2][0]
         assert list(tmp_path.iterdir()) == []
+
+    simulate(main)
+
+
+def test_a_builder_names_them_too() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model = Script(["done"])
+        built = (
+            PipelineBuilder(models=Models(providers={"scripted": model}), world=world)
+            .with_model(model="scripted:m")
+            .with_tools(built_in=("kv", "think"), deferred=("kv",))
+        )
+        assert built.manifest.to_dict()["tools"] == {
+            "built_in": ["kv", "think"],
+            "deferred": ["kv"],
+        }
+        await built.build().run("go")
+        assert model.shown[0] == ["think", "ToolSearch"]
 
     simulate(main)
 

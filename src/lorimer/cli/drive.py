@@ -42,7 +42,7 @@ FORMATS: Final = ("text", "json", "stream-json")
 _DELTAS: Final = ("text.delta", "thinking.delta", "tool.input_delta")
 _STREAMED: Final = (
     *("api.retry", "api.model_routed", "api.stream_restart"),
-    *("tool.call_start", "tool.progress", "events.dropped"),
+    *("tool.call_start", "tool.progress", "events.dropped", "hook.failed", "hook.refused"),
 )
 """Signals that `stream-json` shows beside the facts."""
 _HURRY_S: Final = 0.7
@@ -117,7 +117,7 @@ class Drive:
         if shown:
             for kind in (
                 *("stage.enter", "api.retry", "api.model_routed", "api.stream_restart"),
-                *("tool.call_start", "tool.progress", "run.resumed"),
+                *("tool.call_start", "tool.progress", "run.resumed", "hook.failed", "hook.refused"),
                 *("model.intent", "model.reply", "tool.result", "effect", "decision"),
             ):
                 pipeline.on(kind, self._show)

@@ -90,7 +90,7 @@ def assemble(
     terms: Terms,
     screen: Screen,
 ) -> Pipeline:
-    """The pipeline of a command: its journal is the store, and the files of rules hold."""
+    """The pipeline of a command: its journal is the store; the files of rules and hooks hold."""
     found = standing(workspace)
     for note in found.notes:
         screen.line([("note: ", "yellow"), (note, "")])
@@ -106,6 +106,7 @@ def assemble(
         workspace=workspace,
         sandbox=terms.sandbox,
         network=terms.network,
+        hooks=found.hooks,
         owner=own_name(),
     )
 

@@ -188,6 +188,9 @@ def _facts(described: EnvironmentManifest, known: Host) -> list[tuple[str, str]]
         ),
         ("hash", described.digest),
     ]
+    if described.tools.deferred:
+        late = f"{', '.join(described.tools.deferred)}, once ToolSearch has found them"
+        facts.insert(3, ("deferred", late))
     if described.metadata.description:
         facts.insert(1, ("about", described.metadata.description))
     return facts

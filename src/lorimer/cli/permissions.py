@@ -43,6 +43,7 @@ def explain(
     Nothing is run. Exit code 0, whatever the decision.
     """
     from lorimer.cli.policy_files import shipped, standing
+    from lorimer.core.hooks import HookEvent
     from lorimer.core.jsonable import dumps
     from lorimer.tools.builtin import CATALOGUE
     from lorimer.tools.permissions import Policy
@@ -65,8 +66,14 @@ def explain(
     rules = [*found.rules, *[Rule.parse(text) for text in allow]]
     policy = Policy(rules, Mode.named(mode), folder, [folder])
     decision = policy.decide(entry, {tool.subject: asked.input[""]}, tainted=tainted)
+    asked_too = [
+        hook.name
+        for hook in found.hooks
+        if hook.event is HookEvent.PRE_TOOL_USE and hook.is_about(asked.tool)
+    ]
     if as_json:
-        click.echo(dumps({**decision.to_json(), "visible": policy.visible(entry)}))
+        visible = policy.visible(entry)
+        click.echo(dumps({**decision.to_json(), "visible": visible, "hooks": list(asked_too)}))
         return
     click.echo(f"{decision.action.name.lower()}: {decision.by}")
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))
@@ -75,6 +82,8 @@ def explain(
         click.echo(f"  touches    {told(resource)}")
     for rule in decision.rules:
         click.echo(f"  rule       {rule.title}")
+    for name in asked_too:
+        click.echo(f"  hooks      {name}, which is asked and may tighten this")
     if not policy.visible(entry):
         click.echo("  The model is not even shown this tool.")
     for note in found.notes:
@@ -93,16 +102,18 @@ def test(workspace: Path | None) -> None:
     found = standing((workspace or Path.cwd()).resolve())
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-    click.echo(f"{len(found.rules)} rules; every example is kept")
+    hooks = f", {len(found.hooks)} hooks" if found.hooks else ""
+    click.echo(f"{len(found.rules)} rules{hooks}; every example is kept")
 
 
 @permissions.command()
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @_workspace
 def trust(workspace: Path | None, yes: bool) -> None:
-    """Let this project's .lorimer/permissions.toml allow what it says, as it is now.
+    """Let this project's .lorimer/permissions.toml allow what it says, and run its hooks.
 
-    A change of the file ends that. What it denies and asks for holds without trust.
+    A change of the file, or of .lorimer/hooks, ends that. What it denies and asks for holds without
+    trust. Hooks run with your rights: read .lorimer/hooks first.
     """
     from lorimer.cli import policy_files
 

@@ -1,5 +1,5 @@
-"""The files of rules that stand besides a command's own: the operator's, the user's, and the
-workspace's, which allows nothing until somebody has looked at it as it is now."""
+"""The files of rules and hooks that stand besides a command's own: the operator's, the user's, and
+the workspace's, which allows and runs nothing until somebody has looked at it as it is now."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from lorimer.tools.policy.sources import Source
 
 if TYPE_CHECKING:
     from lorimer.tools.base import Tool
+    from lorimer.tools.hooks import CommandHook
     from lorimer.tools.policy.rules import Rule
 
 MANAGED: Final = Path("/etc/lorimer/permissions.toml")
@@ -37,6 +38,8 @@ class Standing:
     rules: tuple[Rule, ...]
     mode: Mode | None
     forbids_bypass: bool
+    hooks: tuple[CommandHook, ...]
+    """The workspace's first, the operator's last: nobody changes a call behind their backs."""
     notes: tuple[str, ...]
     """For the person: what is not in force, and why."""
 
@@ -53,21 +56,35 @@ def standing(workspace: Path) -> Standing:
     user = _said(user_file(), Source.USER)
     path = workspace / PROJECT
     text = _text(path)
-    project = Said()
-    notes: tuple[str, ...] = ()
+    project, trusted = Said(), True
     if text is not None:
-        project = _read(text, path, Source.PROJECT, trusted=is_trusted(path, text))
-    if project.untrusted:
-        notes = (
-            f"{path} would allow {', '.join(map(str, project.untrusted[:3]))}"
-            f"{' and more' if len(project.untrusted) > 3 else ''}; nobody has trusted it as it is "
-            "now: lorimer permissions trust",
-        )
+        project = _read(text, path, Source.PROJECT, trusted=True)
+        trusted = _trusted().get(str(path.resolve())) == _digest(text, project)
+        if not trusted:
+            project = _read(text, path, Source.PROJECT, trusted=False)
     return Standing(
         (*managed.rules, *user.rules, *project.rules),
         user.mode or managed.mode,
         managed.forbids_bypass,
-        notes,
+        (*(project.hooks if trusted else ()), *user.hooks, *managed.hooks),
+        () if trusted else _left_out(path, project),
+    )
+
+
+def _left_out(path: Path, project: Said) -> tuple[str, ...]:
+    """What a project's file would do, if somebody trusted it."""
+    allowed = [str(rule) for rule in project.untrusted]
+    programs = [hook.name for hook in project.hooks]
+    parts = [
+        f"would {verb} {', '.join(found[:3])}{' and more' if len(found) > 3 else ''}"
+        for verb, found in (("allow", allowed), ("run the hooks", programs))
+        if found
+    ]
+    if not parts:
+        return ()
+    return (
+        f"{path} {' and '.join(parts)}; nobody has trusted it as it is now: "
+        "lorimer permissions trust",
     )
 
 
@@ -94,18 +111,14 @@ def shipped(name: str) -> Tool | None:
     return builtin_tools([name])[0] if name in CATALOGUE else None
 
 
-def is_trusted(path: Path, text: str) -> bool:
-    """Somebody has trusted the file at `path` with exactly this content."""
-    return _trusted().get(str(path.resolve())) == _digest(text)
-
-
 def trust(path: Path) -> str:
-    """Trust a project's file as it is now; its text. Raises Fault when there is none."""
+    """Trust a project's file, and the programs beside it that its hooks run, as they are now; the
+    file's text. Raises Fault when there is none."""
     text = _text(path)
     if text is None:
         raise Fault(f"there is no file {path}", hint=f"Rules of a project stand in {PROJECT}.")
-    _read(text, path, Source.PROJECT, trusted=True)
-    known = {**_trusted(), str(path.resolve()): _digest(text)}
+    said = _read(text, path, Source.PROJECT, trusted=True)
+    known = {**_trusted(), str(path.resolve()): _digest(text, said)}
     target = _trust_file()
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = target.with_suffix(f".{os.getpid()}")
@@ -130,8 +143,10 @@ def _trusted() -> dict[str, JSON]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(text: str, said: Said) -> str:
+    """Of a file, and of the programs beside it that its hooks run."""
+    pins = [f"\n{hook.pin}" for hook in said.hooks[:1]]
+    return hashlib.sha256("".join([text, *pins]).encode()).hexdigest()
 
 
 def _said(path: Path, source: Source) -> Said:

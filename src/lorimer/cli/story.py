@@ -36,6 +36,13 @@ _WAITING: Final[Mapping[str, str]] = {
     "yield": "finishing",
 }
 """By stage; in any other one it is `working`."""
+_CHANGED: Final[Mapping[str, str]] = {
+    "UserPromptSubmit": "the prompt",
+    "PreToolUse": "a call",
+    "PostToolUse": "a result",
+    "PostToolFailure": "a result",
+}
+"""By the point at which a hook was asked."""
 
 
 class Story:
@@ -117,6 +124,8 @@ class Story:
                 yield [("  ↺ ", "cyan"), (f"going on after {known}", "")]
             case "effect":
                 yield from self._effect(data)
+            case "hook.failed" | "hook.refused":
+                yield [("  ! ", "yellow"), (one_line(str(data.get("error")), 160), "")]
             case "run.suspended":
                 yield [("  ■ ", "yellow"), (f"suspended ({data.get('code')})", "")]
             case _:
@@ -147,6 +156,9 @@ class Story:
         elif kind == "question" and self._recorded:
             said = one_line(str(data.get("answer") or "nothing"), 120)
             yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (said, "")]
+        elif kind == "hook" and "change" in data:
+            what = _CHANGED.get(key.partition(":")[0], "")
+            yield [("  ↷ ", "yellow"), (f"the hook {data.get('hook')} changed {what}", "")]
         elif kind == "abandoned":
             yield [("  ■ ", "yellow"), (f"a {key.partition(':')[0]} call was cut off", "")]
 
@@ -160,7 +172,8 @@ class Story:
         took = f"  {duration(time - began)}" if began is not None else ""
         bad = data.get("is_error") is True
         refused = data.get("error") == ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED.value
-        mark = REFUSED if refused else ("  ✗ ", "red") if bad else GOOD
+        hooked = str(data.get("error")).startswith("exec.hook.")
+        mark = REFUSED if refused or hooked else ("  ✗ ", "red") if bad else GOOD
         name, subject = str(use.get("name", "?")), subject_of(use)
         if refused and key in self._no_rule:
             self.refused.append(f"{name}({subject})")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.hooks import Hooks
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import ModelConfig
@@ -21,6 +22,7 @@ class Bindings:
 
     models: ModelResolver | None = None
     tools: Toolbox | None = None
+    hooks: Hooks | None = None
     named: Mapping[str, object] = field(default_factory=dict[str, object])
     """Objects that a manifest refers to by name (callbacks, clients)."""
     limits: Limits = field(default_factory=Limits)

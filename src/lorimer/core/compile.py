@@ -126,6 +126,7 @@ def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindi
         loop=tuple([Step.of(stage) for stage in stages if LOOP_FROM <= stage.order <= LOOP_TO]),
         surface=tuple([Step.of(stage) for stage in stages if stage.order > LOOP_TO]),
         converses=any(stage.remembers for stage in stages),
+        hooks=bindings.hooks,
     )
 
 

@@ -177,6 +177,7 @@ class RunContext(FactLog):
         intent: Mapping[str, JSON] = _NOTHING,
         reserve_nano: int = 0,
         aborted: Callable[[], Mapping[str, JSON]] | None = None,
+        hold_empty: bool = False,
     ) -> Mapping[str, JSON]:
         """Call the outside once, recorded. The one door of a run to the world.
 
@@ -187,7 +188,8 @@ class RunContext(FactLog):
         raises is recorded too and raised again on resume. `intent` is added to the intent's
         fact; `reserve_nano` nano-dollars are set aside in it and settled against the result's
         `cost`. `aborted` gives what is recorded when the call is cancelled half-way, or raises what
-        is not a LorimerError.
+        is not a LorimerError. `hold_empty`: a result without any data is recorded together with
+        the next fact, see `hold`.
 
         Returns the call's data, from the journal if it is there. Raises Unknown for an unsafe
         effect that was begun before a crash and has no result, and JournalError, before anything
@@ -248,6 +250,8 @@ class RunContext(FactLog):
             await self._holds()
         try:
             data.update(await call())
+        except JournalError:  # of an effect within this one: nothing that came of it
+            raise
         except LorimerError as failure:
             error = failure
             data.update({"error": failure.to_json(), **_spent(aborted)})
@@ -255,6 +259,9 @@ class RunContext(FactLog):
             await self._abandon(f"{ABANDONED}{kind}:{key}", _spent(aborted))
             raise
         entry = self.spend.settle(reserve_nano, data)
+        if hold_empty and len(data) == (1 if noted else 2):
+            self.hold(result_type, data, key=key)
+            return data
         try:
             await self.record(result_type, data, key=key, ledger=entry)
         except asyncio.CancelledError as cancelled:

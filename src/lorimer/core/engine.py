@@ -24,6 +24,7 @@ from lorimer.core.errors import (
     RunCancelled,
     StageError,
 )
+from lorimer.core.hooks import held_back, prompted
 from lorimer.core.jsonable import JSON, plain
 from lorimer.core.mail import deliver
 from lorimer.core.plan import Plan, Step
@@ -35,6 +36,7 @@ _STATUS: Final = {
     ExecutorErrorCode.EXEC_LIMIT_TIMEOUT: "timeout",
     ExecutorErrorCode.EXEC_LIMIT_COST: "budget_exceeded",
     ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED: "rejected",
+    ExecutorErrorCode.EXEC_HOOK_BLOCKED: "rejected",
     ExecutorErrorCode.EXEC_RUN_CANCELLED: "cancelled",
     ExecutorErrorCode.EXEC_RUN_SHUTDOWN: "suspended",
     ExecutorErrorCode.EXEC_RUN_WAITING: "suspended",
@@ -137,7 +139,10 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
     clock = context.world.monotonic
     context.begin_iteration(0)
     times: list[int | None] = []
-    value = await _stages(plan.setup, state.input, state, times)
+    value: object = state.input
+    if plan.hooks is not None or context.replaying:
+        value = await prompted(plan.hooks, state)
+    value = await _stages(plan.setup, value, state, times)
     while True:
         context.cancellation.check()
         bounds.check_turn()
@@ -149,15 +154,18 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         decision = state.decision
         if decision is None:
             decision, state.reason = _COMPLETE, "single_turn"
-        if decision is _COMPLETE and _goes_on(context):
-            decision, state.reason = _CONTINUE, "message"
+        if decision is _COMPLETE:
+            if _goes_on(context):
+                decision, state.reason = _CONTINUE, "message"
+            elif (plan.hooks is not None or context.replaying) and not state.calls:
+                decision = await held_back(plan.hooks, state)
         _end_iteration(state, decision, times)
         if decision is not _CONTINUE:
             break
         state.iteration += 1
         context.begin_iteration(state.iteration)
         if (context.mail is not None or context.replaying) and context.has_mail(state.iteration):
-            await deliver(state)
+            await deliver(state, plan.hooks)
         if not state.iteration % _YIELD_TURNS:
             await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
         times = []

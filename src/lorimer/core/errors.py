@@ -126,6 +126,10 @@ class ExecutorErrorCode(StrEnum):
     EXEC_TOOL_OUTCOME_UNKNOWN = "exec.tool.outcome_unknown"
     EXEC_TOOL_OUT_OF_MEMORY = "exec.tool.out_of_memory"
     EXEC_SANDBOX_MISSING = "exec.sandbox.missing"
+    EXEC_HOOK_BLOCKED = "exec.hook.blocked"
+    EXEC_HOOK_FAILED = "exec.hook.failed"
+    EXEC_HOOK_TIMEOUT = "exec.hook.timeout"
+    EXEC_STEP_INVALID = "exec.step.invalid"
     EXEC_LOOP_MAX_TURNS = "exec.loop.max_turns"
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"
@@ -190,6 +194,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_API_UNPRICED,
             code.EXEC_INPUT_INVALID,
             code.EXEC_SANDBOX_MISSING,
+            code.EXEC_STEP_INVALID,
             code.EXEC_RUN_BUSY,
             code.EXEC_RUN_UNKNOWN,
             code.EXEC_RUN_ENDED,
@@ -200,6 +205,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_LIMIT_COST,
             code.EXEC_LIMIT_TOOL_CALLS,
             code.EXEC_STAGE_GUARD_REJECTED,
+            code.EXEC_HOOK_BLOCKED,
         ),
         kind.CANCELLED: (
             code.EXEC_RUN_CANCELLED,
@@ -216,6 +222,8 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_TOOL_NOT_RUN,
             code.EXEC_TOOL_OUTCOME_UNKNOWN,
             code.EXEC_TOOL_OUT_OF_MEMORY,
+            code.EXEC_HOOK_FAILED,
+            code.EXEC_HOOK_TIMEOUT,
             code.EXEC_MCP_CONNECT_FAILED,
             code.EXEC_MCP_INITIALIZE_FAILED,
             code.EXEC_MCP_LIST_TOOLS_FAILED,
@@ -412,6 +420,13 @@ class ToolExecutionError(LorimerError):
         self.tool_name = tool_name
 
 
+class HookError(LorimerError):
+    """A guard hook said no, or could not say anything: which comes to the same. The message names
+    it."""
+
+    default_code = ExecutorErrorCode.EXEC_HOOK_FAILED
+
+
 class LimitError(LorimerError):
     """A bound of `Limits` was reached; the work done so far is on `result`."""
 
@@ -440,6 +455,7 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.api.": APIError,
     "exec.tool.": ToolExecutionError,
     "exec.sandbox.": ToolExecutionError,
+    "exec.hook.": HookError,
     "exec.limit.": LimitError,
     "exec.loop.": LimitError,
     "exec.journal.": JournalError,

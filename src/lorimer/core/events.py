@@ -204,6 +204,8 @@ class ToolIntent(TypedDict):
     effects: str
     idempotent: NotRequired[bool]
     decision: NotRequired[str]
+    hook: NotRequired[str]
+    """Of a call whose input a hook has changed: to what, and who, says its fact `effect`."""
 
 
 class ToolResultFact(TypedDict, total=False):

@@ -18,9 +18,9 @@ from lorimer.core.cancel import Reason
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
+from lorimer.core.hooks import Hooks, heard
 from lorimer.core.journal import Journal, Post, RunRow
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import user_message
 from lorimer.core.record import record
 
 if TYPE_CHECKING:
@@ -278,10 +278,10 @@ def mail_of(run: RunContext) -> Mail:
     return run.mail
 
 
-async def deliver(state: PipelineState) -> None:
-    """Add the texts that were sent to the run to its conversation: what is recorded of this
-    iteration, else all that have come. Journals `effect` under the key `inbox:`, in which
-    `posts` names the messages taken."""
+async def deliver(state: PipelineState, hooks: Hooks | None) -> None:
+    """Add the texts that were sent to the run to its conversation, as `hooks` leave them: what is
+    recorded of this iteration, else all that have come. Journals `effect` under the key `inbox:`,
+    in which `posts` names the messages taken."""
     run = state.run
     mail = run.mail
 
@@ -294,5 +294,5 @@ async def deliver(state: PipelineState) -> None:
 
     data = await run.effect("inbox", "", take, request=b"", safety=Safety.READ_ONLY)
     texts = data.get("texts")
-    for text in texts if isinstance(texts, list | tuple) else ():
-        state.messages.append(user_message(str(text)))
+    for at, text in enumerate(texts if isinstance(texts, list | tuple) else ()):
+        await heard(hooks, str(text), at, state)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
+from lorimer.core.hooks import Hooks
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.stage import AnyStage, Stage
@@ -55,3 +56,4 @@ class Plan:
     """Stages 17 to 21, once, when the loop has ended well."""
     converses: bool
     """Its runs share one conversation: a stage of it remembers."""
+    hooks: Hooks | None = None

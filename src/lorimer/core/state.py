@@ -44,6 +44,7 @@ class PipelineState:
         "calls",
         "context",
         "decision",
+        "held_back",
         "input",
         "iteration",
         "messages",
@@ -94,6 +95,8 @@ class PipelineState:
         """What this iteration came to; None: nobody has decided yet."""
         self.reason = ""
         """Why that decision."""
+        self.held_back = 0
+        """How often a hook has kept the run from its end."""
         self.text = ""
         """The answer so far: the text of the last response."""
         self.output: object = None

@@ -76,6 +76,8 @@ class ProcessLimits:
     """Bytes of output kept in memory: the first half and the last half; the rest is counted."""
     sandbox: Sandbox | None = None
     """What it may reach; None: whatever this process may."""
+    apart: bool = False
+    """Keep what it writes to stderr apart, in as many bytes; not with a sandbox."""
 
 
 PORTS: Final = frozenset({80, 443, 8000, 8080, 8443})
@@ -110,6 +112,8 @@ class Finished:
     """How far it was held; None: no sandbox was asked for."""
     out_of_memory: bool = False
     """The kernel killed it, while it also killed something for want of memory."""
+    errors: bytes = b""
+    """What it wrote to stderr, where that was kept apart; then `output` is stdout alone."""
 
 
 class Sink(Protocol):

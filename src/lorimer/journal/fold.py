@@ -15,7 +15,7 @@ from typing import Final, cast
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.history import RecordedCount
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.jsonable import JSON, dumps, utf8
 from lorimer.core.messages import (
     NO_USAGE,
     Message,
@@ -251,8 +251,9 @@ class Fold:
 
     def dump(self) -> bytes:
         """`to_json` as a snapshot keeps it: compressed, since conversations repeat themselves."""
-        text = dumps(self.to_json())
-        return zlib.compress(text.encode("utf-8", "surrogatepass"))
+        data = self.to_json()
+        body = utf8(data)  # in a quarter of the time of the other
+        return zlib.compress(dumps(data).encode("utf-8", "surrogatepass") if body is None else body)
 
     @classmethod
     def from_json(cls, data: JSON) -> Fold:

@@ -248,6 +248,7 @@ class _Replay(RunContext):
         intent: Mapping[str, JSON] = _NOTHING,
         reserve_nano: int = 0,
         aborted: Callable[[], Mapping[str, JSON]] | None = None,
+        hold_empty: bool = False,
     ) -> Mapping[str, JSON]:
         """Answered from the record. `call` is never called."""
         intent_type, result_type = _FACTS.get(kind, ("effect.intent", "effect"))

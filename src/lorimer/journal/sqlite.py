@@ -121,9 +121,9 @@ class SQLiteJournal:
         sync: bool,
         ledger: LedgerEntry | None = None,
     ) -> int:
-        """See Journal. Committed in line, about 20 us, unless something is in the way: alone, or
-        with what else is committed in one iteration of the loop. What is to be synced then waits
-        for an fsync, which it shares with all that wait for one.
+        """See Journal. Committed in line, at once, about 20 us, unless something is in the way.
+        What is to be synced then waits for an fsync; while others wait for one, it shares
+        transaction and fsync with all that comes in the same iteration of the loop.
 
         Raises JournalError `exec.journal.failed` also for facts that are not plain JSON; nothing
         is kept then. Only when a sync failed is that not known until the file is opened again.

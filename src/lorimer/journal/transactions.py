@@ -106,9 +106,11 @@ class Transactions:
         return self._broken
 
     def checkpoint_if_due(self) -> None:
-        """Move the WAL into the database, where it is long enough: what others commit meanwhile
-        is left for the next time. Only a WAL that keeps growing is moved with nobody committing,
-        so that it can be begun anew."""
+        """Move the WAL into the database, where it is long enough, and begin it anew if nobody has
+        committed meanwhile: else what they committed is left for the next time. Only a WAL that
+        keeps growing is moved with nobody committing. To call it while those who commit wait to be
+        told keeps the WAL short, and to fsync a file that is written over takes half the time that
+        it takes for one that grows."""
         if self.overdue < 0:
             return
         try:

@@ -5,9 +5,10 @@ Who decides what: this file decides when a transaction is made, by which thread 
 
 *Visible* is a commit with synchronous=NORMAL: in the write-ahead log (WAL), not fsynced, so it
 survives the process but not a loss of power. Every commit is made like that, on the caller's
-thread unless something is in the way: a lock of another process, or a WAL to be begun anew.
+thread unless something is in the way: a lock of another process, a file that is not open yet.
 One that is to be *synced* is followed by an fsync of the WAL file, made by the writer thread for
 all that wait for one, while others go on committing: nobody's commit in line waits for an fsync.
+The loop and the thread hand each other batches: one wake-up each way, however many wait.
 It covers the commit and every one before it, of any process, because those stand earlier in the
 same file. Those of an earlier WAL were fsynced when it was checkpointed into the database, which
 NORMAL does too, before the file is begun again.

@@ -7,6 +7,7 @@ import hashlib
 import signal
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
@@ -174,13 +175,7 @@ class SimulatedWorld:
                 return played
             bounded = BoundedOutput(limits.max_output_bytes)
             bounded.write(played.output)
-            return Finished(
-                returncode=played.returncode,
-                output=bounded.content(),
-                total_bytes=played.total_bytes,
-                timed_out=played.timed_out,
-                duration_s=played.duration_s,
-            )
+            return replace(played, output=bounded.content())
         return Finished(
             returncode=-signal.SIGKILL,
             output=b"",

@@ -16,6 +16,7 @@ from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe
 from lorimer.tools.folders import placed
 from lorimer.tools.permissions import BY_PERSON, UNCOVERED, Verdict, may, permit
+from lorimer.tools.policy.engine import Decision
 from lorimer.tools.registry import Entry
 from lorimer.tools.schema import invalid_input
 
@@ -69,13 +70,21 @@ def _copy(value: JSON, depth: int) -> JSON:
 
 
 async def permitted(
-    tools: Toolset, entry: Entry, input: ToolInput, key: str, run: RunContext
+    tools: Toolset,
+    entry: Entry,
+    input: ToolInput,
+    key: str,
+    run: RunContext,
+    decision: Decision | None = None,
+    wanted: str = "",
 ) -> Verdict:
+    """`decision`: what the policy says of it, where that was asked already; `wanted`: why a hook
+    wants a person to be asked."""
     policy = tools.policy_in(run)
-    refused = run.recorded("decision", key)
-    if refused is not None:  # and then the process died: it stays refused
+    before = run.recorded("decision", key)
+    if before is not None:  # and then the process died: it stays refused
         forget(f"approval:{key}", run)
-        by, reason = str(refused.data.get("rule")), str(refused.data.get("reason") or "")
+        by, reason = str(before.data.get("rule")), str(before.data.get("reason") or "")
         lifted = not entry.tool.approval and (by == UNCOVERED or reason == BY_PERSON)
         remedy = policy.suggestion(entry, input) if lifted else ""
         verdict = Verdict(False, by, remedy, reason)
@@ -87,23 +96,43 @@ async def permitted(
             policy=policy,
             approver=tools.approver,
             run=run,
+            decision=decision,
+            wanted=wanted,
         )
     if run.replaying:  # a question that a rule has made needless since
         forget(f"approval:{key}", run)
     if verdict.allowed:
         return verdict
-    code = ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED
-    name = entry.spec.name
-    fact: dict[str, JSON] = {"key": key, "tool": name, "code": code.value, "rule": verdict.by}
-    if verdict.code:
-        fact["reason"] = verdict.code
-    await run.record("decision", fact, key=key)
     remedy = f" The caller's rule {verdict.remedy!r} would allow it." if verdict.remedy else ""
-    raise ToolExecutionError(
-        f"{name} {may(entry)}, and this call was refused: {verdict.by}."
-        f"{remedy} Do not send it again unchanged.",
-        code=code,
-        tool_name=name,
+    raise await refused(
+        entry,
+        key,
+        ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
+        f"{entry.spec.name} {may(entry)}, and this call was refused: {verdict.by}.{remedy}",
+        run,
+        by=verdict.by,
+        reason=verdict.code,
+    )
+
+
+async def refused(
+    entry: Entry,
+    key: str,
+    code: ExecutorErrorCode,
+    message: str,
+    run: RunContext,
+    *,
+    by: str = "",
+    reason: str = "",
+) -> ToolExecutionError:
+    """The error of a call that may not be made. Journals `decision`: `by` whom, or else why."""
+    name = entry.spec.name
+    fact: dict[str, JSON] = {"key": key, "tool": name, "code": code.value, "rule": by or message}
+    if reason:
+        fact["reason"] = reason
+    await run.record("decision", fact, key=key)
+    return ToolExecutionError(
+        f"{message} Do not send it again unchanged.", code=code, tool_name=name
     )
 
 

@@ -115,7 +115,7 @@ async def ask_text(
     wanted = _wanted(entry, input)
     if wanted is None:
         return None
-    nobody = tools.policy.mode is Mode.DONT_ASK
+    nobody = tools.base_policy.mode is Mode.DONT_ASK
     if nobody and run.recorded("effect.intent", f"{QUESTION}:{key}") is None:
         return wanted.default
     question = _question(entry, input, wanted.text[:MAX_SUMMARY_CHARS])
@@ -134,7 +134,7 @@ async def ask_text(
 def _wanted(entry: Entry, input: ToolInput) -> TextQuestion | None:
     """The question of a tool. Raises `exec.tool.crashed` when it cannot say what it asks."""
     try:
-        wanted = cast("object", entry.tool.question(input))
+        wanted = cast("object", entry.tool.question(input))  # somebody else's code
     except Exception as error:
         raise ToolExecutionError(
             f"its question failed: {describe(error)}", tool_name=entry.spec.name, cause=error

@@ -1,8 +1,8 @@
-"""The one path of every call: known? fitting? permitted? -> intent -> run -> result.
+"""The one path of every call: known? fitting? permitted? guards? -> intent -> run -> result.
 
 Whatever happens on it becomes a recorded `tool.result`, so that a resumed run tells the model
-the same again. Whether a call may be made: `admission.py`; making it: `calling.py`; a call that the
-journal knows: `interrupted.py`.
+the same again. Whether a call may be made: `admission.py`; making it: `calling.py`; the guards
+before and after it: `hooks/around.py`; a call that the journal knows: `interrupted.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from lorimer.tools.admission import accepted, permitted
 from lorimer.tools.asking import ask_text
 from lorimer.tools.calling import make
 from lorimer.tools.encode import plain
+from lorimer.tools.hooks.around import Screened, followed, follows, screen
 from lorimer.tools.interrupted import answered, is_recorded
 from lorimer.tools.permissions import PLAIN_ALLOW
 from lorimer.tools.results import failed
@@ -66,11 +67,16 @@ async def _live(
     run: RunContext,
 ) -> Mapping[str, JSON]:
     """`extra` takes what only listeners are told."""
+    screened: Screened | None = None
     try:
-        entry, arguments = accepted(tools, use, run)
-        verdict = PLAIN_ALLOW
-        if not tools.policy_in(run).needs_no_decision(entry, arguments):
-            verdict = await permitted(tools, entry, arguments, key, run)
+        if tools.hooks is not None or run.replaying:
+            screened = await screen(tools, use, key, request, run)
+            entry, arguments, verdict = screened.entry, screened.arguments, screened.verdict
+        else:
+            entry, arguments = accepted(tools, use, run)
+            verdict = PLAIN_ALLOW
+            if not tools.policy_in(run).needs_no_decision(entry, arguments):
+                verdict = await permitted(tools, entry, arguments, key, run)
         answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
     except ToolExecutionError as refusal:
         begun = run.recorded("tool.intent", key) is not None
@@ -83,6 +89,12 @@ async def _live(
 
     call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
+    if screened is not None:
+        before = screened.answer
+        if follows(tools, use, before, run):
+            call = partial(followed, tools, use, key, before, call, run)
+        if before.change is not None:
+            intent = {**intent, "hook": before.hook}
     changes = entry.safety is not _READ_ONLY
     if changes:
         run.cancellation.begin_change()

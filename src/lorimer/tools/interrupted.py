@@ -13,10 +13,19 @@ from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
 from lorimer.core.tool import RepeatApprover
-from lorimer.tools.admission import accepted, forget, permitted
+from lorimer.tools.admission import accepted, forget
 from lorimer.tools.asking import AGAIN, QUESTION, AskLater, ask_again, ask_text
 from lorimer.tools.base import NOT_DONE, ToolInput
 from lorimer.tools.calling import make
+from lorimer.tools.hooks.around import (
+    OF_CALLS,
+    changed,
+    followed,
+    looked_at,
+    made,
+    said_before,
+    screen,
+)
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
 from lorimer.tools.running import DidNotHappen, reconcile_tool, unknown
@@ -28,8 +37,8 @@ if TYPE_CHECKING:
 
 def is_recorded(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> bool:
     """The journal has the call's result; or an intent without one, and simply making the call
-    again is not what its tool declares safe, then and now."""
-    if run.recorded("tool.result", key) is not None:
+    again is not what its tool declares safe, then and now; or guards were looking at its result."""
+    if run.recorded("tool.result", key) is not None or made(key, run) is not None:
         return True
     intent = run.recorded("tool.intent", key)
     return intent is not None and not _repeatable(tools, use, intent)
@@ -56,10 +65,11 @@ async def answered(
         run.cancellation.begin_change()
     else:
         _forget_all(key, run)
-    # idempotent: whether it is made again is decided in here, and not by `effect`
-    find_out = partial(_settle, tools, use, key, intent, extra, run)
+    find_out = partial(_settle, tools, use, key, request, intent, extra, run)
+    # whether it is made again is decided in here, and not by `effect`; a reading call has no intent
+    safety = Safety.READ_ONLY if intent is None else Safety.IDEMPOTENT
     try:
-        return await run.effect("tool", key, find_out, request=request, safety=Safety.IDEMPOTENT)
+        return await run.effect("tool", key, find_out, request=request, safety=safety)
     finally:
         if begun:
             run.cancellation.end_change()
@@ -69,6 +79,7 @@ async def _settle(
     tools: Toolset,
     use: ToolUse,
     key: str,
+    request: bytes,
     intent: Event | None,
     extra: dict[str, JSON],
     run: RunContext,
@@ -76,34 +87,40 @@ async def _settle(
     """What becomes of a call that has an intent and no result: its tool is asked, then a person.
     It is made again only if the tool is sure that it did not happen, or the person wants it; and
     if it had not been begun at all."""
+    before, known = said_before(key, run), made(key, run)
     try:
         entry, arguments = accepted(tools, use, run)
+        if before.change is not None:
+            arguments = changed(tools, use, before, run)
     except ToolExecutionError as refusal:
         _forget_all(key, run)
         return failed(unknown(refusal.message))
     asked = f"reconcile:{key}"
-    if intent is not None and _never_began(intent, key, run):
+    if known is None and intent is not None and _never_began(intent, key, run):
         outcome = "not_begun"
     else:
         try:
-            data = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
+            if known is None:
+                known = await make(tools, entry, arguments, use, key, extra, run, reconcile_tool)
         except DidNotHappen:
             outcome = NOT_DONE.value
         else:
-            if not _unknown(data) or not await _wanted_again(tools, entry, arguments, key, run):
+            if not _unknown(known):
+                known = await looked_at(tools, use, key, before, known, run)
+            if not _unknown(known) or not await _wanted_again(tools, entry, arguments, key, run):
                 _forget_all(key, run)
-                return data
+                return known
             outcome = "wanted"
     # synced, so that no loss of power makes this the first time again
     await run.record("effect", {"key": asked, "outcome": outcome}, key=asked, sync=True)
-    no_need = tools.policy_in(run).needs_no_decision(entry, arguments)
     try:
-        if not no_need or run.recorded("decision", key) is not None:
-            await permitted(tools, entry, arguments, key, run)
+        again = await screen(tools, use, key, request, run)
+        entry, arguments = again.entry, again.arguments
         answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
     except ToolExecutionError as refusal:
         return failed(refusal)
-    return await make(tools, entry, arguments, use, key, extra, run, answer=answer)
+    call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
+    return await followed(tools, use, key, again.answer, call, run)
 
 
 def _never_began(intent: Event, key: str, run: RunContext) -> bool:
@@ -151,10 +168,12 @@ def _forget_all(key: str, run: RunContext) -> None:
         return
     forget_steps(key, run)
     run.forget("decision", key)
+    hooked = [f"hook:{event}:{key}" for event in OF_CALLS]
     for other in (
         f"approval:{key}",
         f"{QUESTION}:{key}",
         f"reconcile:{key}",
+        *hooked,
         *_agains(key, run),
     ):
         forget(other, run)

@@ -17,7 +17,7 @@ from lorimer.core.tool import Approver
 from lorimer.tools.asking import AskLater, ask
 from lorimer.tools.base import ToolInput
 from lorimer.tools.policy.effects import Place, call_of
-from lorimer.tools.policy.engine import NOBODY, Decision, Rules, decide, visible
+from lorimer.tools.policy.engine import HOOK, NOBODY, Decision, Rules, decide, visible
 from lorimer.tools.policy.modes import Action, Mode
 from lorimer.tools.policy.rules import Rule, bind, text_of_argument
 from lorimer.tools.registry import Entry
@@ -65,6 +65,7 @@ class Policy:
         self.plans = False
         """Plan mode is on besides: the stricter of the two modes decides."""
         self._folder = ""
+        self._visible: dict[str, tuple[Entry, bool]] = {}
         self._rooted = bool(roots)
         """Opened roots hold what tools read: they say more plainly why a path is refused."""
 
@@ -72,6 +73,7 @@ class Policy:
         """The same, and nothing that the mode `plan` forbids."""
         other = copy(self)
         other.plans = True
+        other._visible = {}
         return other
 
     def check(self, entries: Iterable[Entry]) -> None:
@@ -82,8 +84,14 @@ class Policy:
 
     def visible(self, entry: Entry) -> bool:
         """The model is shown this tool, and may call it."""
-        seen = visible(entry, self.rules, self.mode)
-        return seen and (not self.plans or visible(entry, self.rules, Mode.PLAN))
+        known = self._visible.get(entry.spec.name)
+        if known is None or known[0] is not entry:  # asked with every call
+            seen = visible(entry, self.rules, self.mode)
+            if self.plans:
+                seen = seen and visible(entry, self.rules, Mode.PLAN)
+            known = (entry, seen)
+            self._visible[entry.spec.name] = known
+        return known[1]
 
     def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
         """No rule tightens the tool, and either the caller put it here, or it only reads what is
@@ -116,7 +124,8 @@ class Policy:
         planned = decide(call, self.rules, Mode.PLAN, tainted=tainted, isolated=self.isolated)
         if planned.action >= said.action:
             return said
-        return replace(planned, why=f"{planned.why}; ExitPlanMode ends it".removeprefix("; "))
+        why = f"{planned.why or 'plan mode is on'}; ExitPlanMode ends it"
+        return replace(planned, why=why)
 
     def within(self, folder: str) -> Policy:
         """The same for calls whose commands begin in a folder beneath the workspace; their other
@@ -144,38 +153,46 @@ async def permit(
     policy: Policy,
     approver: Approver | None,
     run: RunContext,
+    decision: Decision | None = None,
+    wanted: str = "",
 ) -> Verdict:
     """Decide one call that needs a decision. A person's answer is recorded (effect `approval`), so
-    that a resumed run does not ask again; what is denied now is not lifted by an older answer."""
-    decision = policy.decide(entry, input, tainted=bool(run.strangers))
+    that a resumed run does not ask again; what is denied now is not lifted by an older answer.
+
+    `decision` is the policy's, where it was asked already. `wanted`: why a person is to be asked
+    whatever it allows; in the mode `dontAsk` that is a refusal, as anywhere."""
+    if decision is None:
+        decision = policy.decide(entry, input, tainted=bool(run.strangers))
+    if wanted and decision.action is Action.ALLOW:
+        action = Action.DENY if policy.mode is Mode.DONT_ASK else Action.ASK
+        decision = Decision(action, NOBODY if action is Action.DENY else HOOK, (), policy.mode)
     nobody = decision.code == NOBODY
     if decision.action is Action.DENY and not nobody:
         return Verdict(False, decision.by, "", decision.code)
     answered = run.recorded("effect", f"approval:{key}") is not None
     if decision.action is Action.ALLOW and not answered:
         return PLAIN_ALLOW if entry.granted else Verdict(True, decision.by)
-    remedy = "" if entry.tool.approval else policy.suggestion(entry, input)
+    own = entry.tool.approval
+    remedy = "" if wanted or own else policy.suggestion(entry, input)
     asked = run.recorded("effect.intent", f"approval:{key}") is not None
     if (approver is None or nobody) and not asked:
-        by = (
-            f"{decision.rules[0].title}, and nobody is there to ask"
-            if decision.rules
-            else UNCOVERED
-        )
-        by = _NO_PERSON if entry.tool.approval else by
+        why = wanted or (decision.rules[0].title if decision.rules else "")
+        by = f"{why}, and nobody is there to ask" if why else _NO_PERSON if own else UNCOVERED
         return Verdict(False, by, "" if decision.rules else remedy, NOBODY)
     who = AskLater() if nobody or approver is None else approver
-    said_no = await ask(who, entry, input, key, _why(entry, decision), run)
+    said_no = await ask(who, entry, input, key, _why(entry, decision, wanted), run)
     if said_no:
         return Verdict(False, said_no, remedy, BY_PERSON)
     return Verdict(True, "approved")
 
 
-def _why(entry: Entry, decision: Decision) -> str:
+def _why(entry: Entry, decision: Decision, wanted: str) -> str:
     """Why a person is asked, in words."""
-    if entry.tool.approval:
+    if entry.tool.approval and not wanted:
         return entry.tool.approval
     effects = may(entry)
+    if wanted:
+        return f"{effects}; {wanted}"
     if decision.rules:
         return f"{effects}; {decision.rules[0].title}"
     return f"{effects}; {decision.why or 'no rule of yours covers it'}"

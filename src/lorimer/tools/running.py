@@ -39,7 +39,7 @@ async def run_tool(
     `exec.tool.timeout` once its time is over, also when it returned something after that.
     Cancellation of the run, or of the task by others, is raised on.
     """
-    result = await _within(_execute(tool, input, context), tool.name, timeout_s, run)
+    result = await within(_execute(tool, input, context), tool.name, timeout_s, run)
     return result if isinstance(result, ToolResult) else ToolResult(result)
 
 
@@ -57,7 +57,7 @@ async def reconcile_tool(
     """
     why = ""
     try:
-        found = await _within(
+        found = await within(
             _reconcile(tool, input, context), f"reconcile of {tool.name}", timeout_s, run
         )
     except LorimerError as error:
@@ -81,9 +81,11 @@ def unknown(why: str = "") -> Unknown:
     )
 
 
-async def _within(
+async def within(
     work: Coroutine[Any, Any, object], name: str, timeout_s: float, run: RunContext
 ) -> object:
+    """What `work`, code of others called `name`, comes to within `timeout_s` seconds; see
+    `run_tool` for what is raised."""
     result: object = None
     error: BaseException | None = None
     with run.cancellation.within() as scope:

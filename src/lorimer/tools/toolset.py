@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lorimer.core.hooks import HookEvent, Hooks
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.tool import Approver, Called
 from lorimer.core.world import SandboxMode
@@ -51,7 +52,8 @@ class Toolset:
 
     Programs that tools start are sandboxed: only the working directory and the roots of `files`
     are writable for them, `hidden` and where keys are kept by custom is not there, and there is
-    no network without `network`. `sandbox` says how strictly; see `SandboxMode`.
+    no network without `network`. `sandbox` says how strictly; see `SandboxMode`. `hooks` are asked
+    about calls, before and after.
 
     The model is not shown the tools that `deferred` names until a ToolSearch has found them.
     """
@@ -69,10 +71,12 @@ class Toolset:
         sandbox: SandboxMode = "auto",
         network: bool = False,
         hidden: Iterable[Path] = (),
+        hooks: Hooks | None = None,
         deferred: Iterable[str] = (),
     ) -> None:
         self.registry = registry
         self.approver = approver
+        self.hooks = hooks
         self.files = files
         if working_dir is None:
             self.working_dir = files.roots[0] if files is not None else None
@@ -82,14 +86,15 @@ class Toolset:
         folders += files.roots if files is not None else ()
         self.sandbox = sandbox_for(sandbox, writable=folders, network=network, hidden=tuple(hidden))
         held = self.sandbox is not None and self.sandbox.at_least == "L2"  # else nothing starts
-        self.policy = Policy(
+        self.base_policy = Policy(
             [Rule.parse(rule) if isinstance(rule, str) else rule for rule in rules],
             Mode.named(mode) if isinstance(mode, str) else mode,
             self.working_dir,
             files.roots if files is not None else (),
             isolated=held and not network,
         )
-        self.policy.check(registry.entries())
+        """What the host has set; what decides in a run is `policy_in`."""
+        self.base_policy.check(registry.entries())
         self.threads = Threads()
         self.spill = spill
         self.strangers: frozenset[str] = frozenset()
@@ -100,7 +105,7 @@ class Toolset:
         self.deferred = frozenset(deferred)
         self.deferred_specs: tuple[ToolSpec, ...] = ()
         """Of the deferred tools that there are."""
-        self._planning = self.policy.planning()
+        self._planning = self.base_policy.planning()
         self._views: dict[Shown, tuple[ToolSpec, ...]] = {}
         self._version = -1
         self._seen: tuple[list[Called], int, Shown] = ([], 0, AT_FIRST)
@@ -119,9 +124,9 @@ class Toolset:
         return specs
 
     def _specs(self, view: Shown) -> tuple[ToolSpec, ...]:
-        policy = self._planning if view.planning else self.policy
+        policy = self._planning if view.planning else self.base_policy
         there = {each.spec.name: each for each in self.registry.entries() if policy.visible(each)}
-        if self.policy.mode is Mode.PLAN:  # the host's: it is neither begun nor ended from here
+        if self.base_policy.mode is Mode.PLAN:  # the host's: not begun or ended from here
             there.pop(ENTER_PLAN, None)
             there.pop(EXIT_PLAN, None)
         if not self.deferred_specs:
@@ -154,7 +159,9 @@ class Toolset:
         self._version = self.registry.version
         self._views = {}
         entries = self.registry.entries()
-        self._callable = {each.spec.name: each for each in entries if self.policy.visible(each)}
+        self._callable = {
+            each.spec.name: each for each in entries if self.base_policy.visible(each)
+        }
         self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
         self.deferred_specs = tuple(
             [each.spec for name, each in self._callable.items() if name in self.deferred]
@@ -170,8 +177,8 @@ class Toolset:
         """Once a run: what earlier ones called."""
         self._refresh()
         if state.run.called is None:
-            recalled = self.recalled  # nearly always none: then no conversation is too long
-            state.run.called = list(look_back(state.messages, recalled)) if recalled else []
+            looked = look_back(state.messages, self.recalled) if self.recalled else ()
+            state.run.called = list(looked)
 
     def _view(self, run: RunContext) -> Shown:
         called = run.called
@@ -186,7 +193,7 @@ class Toolset:
     def policy_in(self, run: RunContext) -> Policy:
         """What decides at this moment of a run."""
         view = self._view(run)
-        policy = self._planning if view.planning else self.policy
+        policy = self._planning if view.planning else self.base_policy
         return policy.within(view.folders[-1]) if view.folders else policy
 
     def folder_in(self, run: RunContext) -> str:
@@ -198,7 +205,7 @@ class Toolset:
     def unavailable(self, entry: Entry, run: RunContext) -> str:
         """Why the model cannot call a tool at this moment, although there is one; "": it can."""
         name = entry.spec.name
-        if name in (ENTER_PLAN, EXIT_PLAN) and self.policy.mode is Mode.PLAN:
+        if name in (ENTER_PLAN, EXIT_PLAN) and self.base_policy.mode is Mode.PLAN:
             return "plan mode was set by whoever runs this: it is not begun or ended from here."
         if name == EXIT_PLAN and not entry.tool.approval:
             return f"{name} is a tool that asks nobody: it cannot end plan mode."
@@ -211,9 +218,11 @@ class Toolset:
     def concurrency_safe(self, use: ToolUse) -> bool:
         """This call may run beside its neighbours; not one that a person might be asked about."""
         entry = self.registry.entry(use.name)
-        if entry is None or not entry.concurrency_safe:
+        if entry is None or not entry.concurrency_safe or entry.asks:
             return False
-        return self.approver is None or self.policy.needs_no_decision(entry, dict(use.input))
+        if self.hooks is not None and self.hooks.guards(HookEvent.PRE_TOOL_USE, use.name):
+            return False  # it may come to be another call, or one that a person is asked about
+        return self.approver is None or self.base_policy.needs_no_decision(entry, dict(use.input))
 
     async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""

@@ -64,9 +64,13 @@ async def run_process(
     token = secrets.token_hex(12)
     loop = asyncio.get_running_loop()
     output = BoundedOutput(limits.max_output_bytes)
+    apart = BoundedOutput(limits.max_output_bytes)
     with ExitStack() as cleanup:
         pump = Pump(loop, output, sink)
         cleanup.callback(pump.close)
+        errors = Pump(loop, apart, None) if limits.apart else None
+        if errors is not None:
+            cleanup.callback(errors.close)
         feeder = Feeder(loop, stdin) if stdin else None
         if feeder is not None:
             cleanup.callback(feeder.close)
@@ -78,9 +82,12 @@ async def run_process(
                 feeder.their_end if feeder else subprocess.DEVNULL,
                 pump.their_end,
                 limits,
+                errors.their_end if errors is not None else None,
             ).run(isolation)
         finally:
             pump.close_their_end()
+            if errors is not None:
+                errors.close_their_end()
             if feeder is not None:
                 feeder.close_their_end()
         process = started.process
@@ -97,9 +104,10 @@ async def run_process(
         try:
             await asyncio.wait((exit_watch.exited,), timeout=deadline - time.monotonic())
             timed_out = not exit_watch.exited.done()
-            if not timed_out and not pump.ended.done():
+            pipes = [each.ended for each in (pump, errors) if each is not None]
+            if not timed_out and not all(ended.done() for ended in pipes):
                 drain_s = min(_DRAIN_S, deadline - time.monotonic())
-                await asyncio.wait((pump.ended,), timeout=max(0.0, drain_s))
+                await asyncio.wait(pipes, timeout=max(0.0, drain_s))
         except asyncio.CancelledError:
             await _end(tree, started)
             raise
@@ -119,6 +127,7 @@ async def run_process(
         duration_s=time.monotonic() - began,
         isolation=isolation,
         out_of_memory=not timed_out and returncode in _KILLED and _oom_kills() > kills,
+        errors=apart.content(),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import urldefrag
 
 from lorimer.core.messages import TextBlock, ToolResultBlock
 from lorimer.core.tool import Called
@@ -12,6 +12,8 @@ from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
 NAME: Final = "cite"
 _READERS: Final = frozenset({"WebFetch"})
+
+_ARRIVED: Final = re.compile(r"\[(\S+), status \d+")
 
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -48,9 +50,11 @@ class Cite(Tool):
         """See the class."""
         url = _page(input["url"])
         read = [
-            _plain(call.result)
+            text
             for call in context.past
-            if call.use.name in _READERS and _page(call.use.input.get("url")) == url
+            if call.use.name in _READERS
+            for text in [_plain(call.result)]
+            if url in (_page(call.use.input.get("url")), _arrived(text))
         ]
         if not read:
             return ToolResult(
@@ -78,7 +82,14 @@ def _cited(calls: Iterable[Called]) -> list[str]:
 
 
 def _page(url: object) -> str:
-    return urldefrag(url).url if isinstance(url, str) else ""
+    """Without a place in it."""
+    return url.partition("#")[0] if isinstance(url, str) else ""
+
+
+def _arrived(text: str) -> str:
+    """Where a fetch was led to, which WebFetch says first."""
+    found = _ARRIVED.match(text)
+    return _page(found[1]) if found is not None else ""
 
 
 def _plain(result: ToolResultBlock) -> str:

@@ -147,6 +147,8 @@ def call_of(entry: Entry, input: ToolInput, place: Place) -> Call:
     """Bring a call's arguments into the form that rules are compared with. Looks where links
     lead, and touches nothing."""
     tool = entry.tool
+    if not (tool.paths or tool.urls or tool.commands):  # most tools of hosts
+        return Call(entry, input, kinds_of(entry.effects, (), place))
     resources: list[Resource] = []
     for name in tool.paths:
         resources.extend(path_use(name, text, place) for text in _texts(input.get(name)) if text)

@@ -42,6 +42,8 @@ BY_TOOL: Final = "policy.tool"
 NOBODY: Final = "policy.nobody"
 """It would be asked, and the mode says that nobody is there."""
 UNDECIDED: Final = "policy.undecided"
+HOOK: Final = "policy.hook"
+"""A hook wants a person to be asked about what would be allowed."""
 
 _RISKY: Final = frozenset({Kind.SEND, Kind.EXEC, Kind.SECRET, Kind.POLICY})
 """What text of strangers must not set off."""

@@ -1,4 +1,5 @@
-"""Files of rules: what they may hold, and that each says only what its source may say."""
+"""Files of rules: what they may hold, and that each says only what its source may say. The hooks in
+them: `lorimer.tools.hooks.files`."""
 
 from __future__ import annotations
 
@@ -10,6 +11,9 @@ from lorimer.core.documents import parse
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool
+from lorimer.tools.builtin import CATALOGUE
+from lorimer.tools.hooks.command import CommandHook
+from lorimer.tools.hooks.files import hooks_in
 from lorimer.tools.policy.effects import Place, call_of
 from lorimer.tools.policy.index import Side
 from lorimer.tools.policy.modes import Action, Mode
@@ -24,7 +28,7 @@ _ACTIONS: Final[Mapping[str, Action]] = {
 }
 _SOMEWHERE: Final = Place("/workspace", ("/workspace",), "/home/you")
 """Where examples are tried: relative paths will do for them."""
-_FIELDS: Final = (*_ACTIONS, "rule", "mode", "forbid_bypass")
+_FIELDS: Final = (*_ACTIONS, "rule", "hook", "mode", "forbid_bypass")
 _RULE_FIELDS: Final = (*_ACTIONS, "reason", "match", "not_match")
 
 Lookup: TypeAlias = Callable[[str], Tool | None]
@@ -40,6 +44,8 @@ class Said:
     forbids_bypass: bool = False
     untrusted: tuple[Rule, ...] = ()
     """What it would allow if somebody trusted it."""
+    hooks: tuple[CommandHook, ...] = ()
+    """Also of a file that nobody trusts: then they are not to be run."""
 
 
 def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool = True) -> Said:
@@ -76,6 +82,7 @@ def read(text: str, where: str, source: Source, lookup: Lookup, *, trusted: bool
         _mode(data, where, source),
         _forbids_bypass(data, where, source),
         allowed if held else (),
+        hooks_in(data.get("hook", []), where, source, tuple(CATALOGUE)),
     )
 
 

@@ -60,6 +60,8 @@ class Start:
     stdin: int
     output: int
     limits: ProcessLimits = field(default_factory=ProcessLimits)
+    errors: int | None = None
+    """Where stderr goes; None: with the output."""
 
     def run(self, isolation: Isolation | None) -> Started:
         """Start it. Raises OSError when it cannot be started."""
@@ -67,7 +69,9 @@ class Start:
             raise OSError(errno.EINVAL, "cannot start a program: the argument list is empty")
         try:
             if isolation is None:
-                return Started(self._popen(self.argv, self.env))
+                return Started(self._popen(self.argv, self.env, stderr=self.errors))
+            if self.errors is not None:  # the gate of sandboxed programs stands there
+                raise ValueError("stderr is not kept apart in a sandbox")
             self._must_exist()
             match isolation.in_force:
                 case "L0":

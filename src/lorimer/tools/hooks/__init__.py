@@ -1,0 +1,7 @@
+"""Hooks: functions and programs of the host, asked or told at fixed points of a run."""
+
+from lorimer.core.hooks import Answer, HookEvent
+from lorimer.tools.hooks.command import CommandHook
+from lorimer.tools.hooks.hook import FunctionHook, Hook
+
+__all__ = ["Answer", "CommandHook", "FunctionHook", "Hook", "HookEvent"]

@@ -1,0 +1,114 @@
+"""A hook that is a program of the host's: JSON on its standard input, an answer on its standard
+output. It runs with the rights of whoever runs Lorimer, so only trusted sources may name one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import anyio.to_thread
+
+from lorimer.core.errors import ConfigError, LorimerError
+from lorimer.core.hooks import Answer, HookEvent
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.world import ProcessLimits
+from lorimer.tools.hooks.answers import MAX_REASON, failure, parsed
+from lorimer.tools.hooks.hook import DEFAULT_S, Hook, too_slow
+from lorimer.tools.hooks.pinned import digest_of
+
+if TYPE_CHECKING:
+    from lorimer.core.context import RunContext
+    from lorimer.core.world import Finished, World
+
+MAX_OUTPUT: Final = 262_144
+"""Bytes that it may print; one that prints more has said nothing."""
+BLOCK: Final = 2
+"""The exit code that says no; stderr says why."""
+_MAX_NAME: Final = 60
+_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType({"PYTHONDONTWRITEBYTECODE": "1"})
+"""Besides the clean one: a folder that is pinned must not change by being run."""
+
+
+class CommandHook(Hook):
+    """A program: `argv`, started in `folder` without a shell, with a clean environment.
+
+    `name`: left out, its words. `pin`: the digest that the folder has to have each time
+    (`pinned.digest_of`): what somebody has looked at is what runs. "": whatever is there.
+    """
+
+    def __init__(
+        self,
+        event: HookEvent | str,
+        argv: Sequence[str],
+        folder: Path,
+        *,
+        name: str = "",
+        tools: Iterable[str] = (),
+        timeout_s: float = DEFAULT_S,
+        pin: str = "",
+    ) -> None:
+        if not argv or not all(argv):
+            raise ConfigError("a hook has no program to run")
+        named = name or " ".join([Path(argv[0]).name, *argv[1:]])[:_MAX_NAME]
+        super().__init__(event, name=named, tools=tools, timeout_s=timeout_s)
+        self.argv = tuple(argv)
+        self.folder = folder
+        self.pin = pin
+
+    async def answer(self, payload: Mapping[str, JSON], run: RunContext) -> Answer:
+        finished = await self._run(payload, run.world)
+        if finished.returncode == BLOCK:
+            reason = _words(finished.errors) or "it gave no reason"
+            return Answer("block", reason, hook=self.name)
+        if finished.total_bytes > MAX_OUTPUT:
+            why = f"printed {finished.total_bytes:,} bytes, of {MAX_OUTPUT:,} at most"
+            raise failure(self.event, self.name, why)
+        return parsed(self.event, self.name, finished.output)
+
+    async def tell(self, payload: Mapping[str, JSON], world: World) -> None:
+        finished = await self._run(payload, world)
+        if finished.returncode != 0:
+            raise self._failed(f"ended with exit code {BLOCK}, and there is nothing to refuse")
+
+    async def _run(self, payload: Mapping[str, JSON], world: World) -> Finished:
+        """Raises HookError when it does not end by itself with 0 or `BLOCK`."""
+        await self._must_be_unchanged(world)
+        limits = ProcessLimits(self.timeout_s, MAX_OUTPUT, apart=True)
+        try:
+            finished = await world.spawn(
+                self.argv,
+                cwd=self.folder,
+                env=_ENVIRONMENT,
+                stdin=dumps(payload).encode("utf-8", "replace"),
+                limits=limits,
+            )
+        except OSError as error:
+            raise self._failed(f"cannot be started: {error.strerror or error}") from error
+        if finished.timed_out:
+            raise too_slow(self)
+        if finished.returncode not in (0, BLOCK):
+            told = _words(finished.errors)
+            how = (
+                f"was killed by signal {-finished.returncode}"
+                if finished.returncode < 0
+                else f"ended with exit code {finished.returncode}"
+            )
+            raise self._failed(f"{how}{f': {told}' if told else ''}")
+        return finished
+
+    async def _must_be_unchanged(self, world: World) -> None:
+        if not self.pin:
+            return
+        with world.outside("a thread that reads a hook's files"):
+            found = await anyio.to_thread.run_sync(digest_of, self.folder)
+        if found != self.pin:
+            raise self._failed(f"is not what was trusted: {self.folder} has changed since")
+
+    def _failed(self, why: str) -> LorimerError:
+        return failure(self.event, self.name, why)
+
+
+def _words(output: bytes) -> str:
+    return " ".join(output.decode("utf-8", "replace").split())[:MAX_REASON]

@@ -1,0 +1,120 @@
+"""Hooks in a file of rules: the tables `[[hook]]`, each a program. Which files are trusted to name
+one is said by `policy/sources.py`: whoever may allow a call without asking may also run a program.
+
+A program is started in the folder `hooks` beside its file. What a project's hooks run of the
+project lies in there, and is held to what it was when somebody trusted it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.jsonable import JSON
+from lorimer.tools.hooks.command import CommandHook
+from lorimer.tools.hooks.hook import DEFAULT_S
+from lorimer.tools.hooks.pinned import MAX_BYTES, MAX_FILES, digest_of
+from lorimer.tools.policy.sources import SOURCES, Source
+
+_FIELDS: Final = ("event", "run", "tools", "name", "timeout_s")
+_ALMOST: Final = 0.8
+"""How like a shipped tool's name another has to be to be taken for a slip of the pen."""
+
+
+def hooks_in(
+    tables: JSON, where: str, source: Source, known: Sequence[str]
+) -> tuple[CommandHook, ...]:
+    """The hooks of the file `where`; `known` are the names of shipped tools. Raises ConfigError for
+    anything that is not understood, and where the source may name no program."""
+    if not isinstance(tables, Sequence) or isinstance(tables, str):
+        raise ConfigError(f"{where}: hook has to be a list of tables, [[hook]]")
+    if not tables:
+        return ()
+    if SOURCES[source].allow not in ("always", "trusted"):
+        raise ConfigError(f"{where}: a {source.value} names no programs to run")
+    beside = Path(where).parent
+    folder = beside / "hooks"
+    pin = ""
+    if source is Source.PROJECT:
+        pin = digest_of(folder)
+        if not pin:
+            raise ConfigError(
+                f"{where}: what its hooks run has to lie in {folder}: at most {MAX_FILES} files, "
+                f"{MAX_BYTES:,} bytes, no links"
+            )
+    elif not folder.is_dir():
+        folder = beside
+    return tuple(
+        [
+            _hook(table, f"{where}: hook {at}", folder, pin, known)
+            for at, table in enumerate(tables, 1)
+        ]
+    )
+
+
+def _hook(table: JSON, where: str, folder: Path, pin: str, known: Sequence[str]) -> CommandHook:
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{where} has to be a table")
+    for field in table:
+        if field not in _FIELDS:
+            raise ConfigError(f"{where}: there is no field {field!r}{nearest(field, _FIELDS)}")
+    for field in ("event", "run"):
+        if field not in table:
+            raise ConfigError(f"{where}: it does not say {field}")
+    argv, tools = (
+        _texts(table["run"], f"{where}: run"),
+        _texts(table.get("tools", []), f"{where}: tools"),
+    )
+    for tool in tools:
+        _is_no_slip(tool, f"{where}: tools", known)
+    name, timeout_s = table.get("name", ""), table.get("timeout_s", DEFAULT_S)
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: name has to be text")
+    if not isinstance(timeout_s, int | float) or isinstance(timeout_s, bool):
+        raise ConfigError(f"{where}: timeout_s has to be a number of seconds")
+    if pin:
+        _must_be_pinned(argv, folder, where)
+    argv[:1] = [str(Path(part).expanduser()) if part[:2] == "~/" else part for part in argv[:1]]
+    try:
+        return CommandHook(
+            str(table["event"]),
+            argv,
+            folder,
+            name=name,
+            tools=tools,
+            timeout_s=timeout_s,
+            pin=pin,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}", hint=error.hint) from None
+
+
+def _must_be_pinned(argv: Sequence[str], folder: Path, where: str) -> None:
+    """Of the project's own files it names none that lies elsewhere."""
+    workspace = folder.parent.parent.resolve()
+    for part in argv:
+        path = (folder / part).resolve()
+        inside = path.is_relative_to(workspace) and not path.is_relative_to(folder.resolve())
+        if inside and path.exists():
+            raise ConfigError(f"{where}: {part} is of the project and lies outside {folder}")
+
+
+def _texts(value: JSON, where: str) -> list[str]:
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return [str(item) for item in value]
+    raise ConfigError(f"{where} has to be a list of texts")
+
+
+def _is_no_slip(tool: str, where: str, known: Sequence[str]) -> None:
+    """A hook about a tool that is only almost there would never be asked."""
+    if tool in known or tool.endswith("*"):
+        return
+    spelled = {name.casefold(): name for name in known}
+    almost = get_close_matches(tool.casefold(), spelled, n=1, cutoff=_ALMOST)
+    if almost:
+        raise ConfigError(
+            f"{where}: there is no shipped tool {tool!r}; did you mean {spelled[almost[0]]!r}?"
+        )

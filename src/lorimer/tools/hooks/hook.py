@@ -1,0 +1,162 @@
+"""A hook: at which point, about which tools, and who answers. One that is a function of the host's
+is here, one that is a program in `command.py`."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+import anyio
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError
+from lorimer.core.hooks import NOTHING, Answer, HookEvent
+from lorimer.core.jsonable import JSON
+from lorimer.tools.encode import describe
+from lorimer.tools.hooks.answers import checked, failure
+from lorimer.tools.running import within
+
+if TYPE_CHECKING:
+    from lorimer.core.context import RunContext
+    from lorimer.core.world import World
+
+Function: TypeAlias = Callable[[dict[str, JSON]], "Awaitable[Answer | None] | Answer | None"]
+"""Takes what it is asked about, a copy; what it returns to a point that only tells is dropped."""
+
+DEFAULT_S: Final = 30.0
+"""Seconds that one hook has, unless it says otherwise."""
+MAX_S: Final = 600.0
+
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+_OF_TOOLS: Final = (
+    HookEvent.PRE_TOOL_USE,
+    HookEvent.POST_TOOL_USE,
+    HookEvent.POST_TOOL_FAILURE,
+)
+
+
+class Hook(ABC):
+    """Somebody to ask, or to tell, at one point. Immutable; serves many runs at once.
+
+    `tools`: only about these; a name may end with `*`. None named: about all. `timeout_s`: seconds
+    that it has, at most 600. Raises ConfigError for what cannot be.
+    """
+
+    def __init__(
+        self,
+        event: HookEvent | str,
+        *,
+        name: str,
+        tools: Iterable[str] = (),
+        timeout_s: float = DEFAULT_S,
+    ) -> None:
+        self.event = HookEvent.named(event)
+        self.name = name
+        self.tools = (tools,) if isinstance(tools, str) else tuple(tools)
+        self.timeout_s = timeout_s
+        if not name:
+            raise ConfigError(f"a hook of {self.event.value} has no name")
+        if self.tools and self.event not in _OF_TOOLS:
+            raise ConfigError(f"the hook {name!r} names tools, and {self.event.value} is of none")
+        if not 0 < timeout_s <= MAX_S:
+            raise ConfigError(
+                f"the hook {name!r} has {timeout_s!r} s; it may have more than 0, and {MAX_S:g}"
+            )
+
+    def is_about(self, tool: str) -> bool:
+        """It wants to be asked about calls of this tool."""
+        if not self.tools:
+            return True
+        return any(
+            tool.startswith(name[:-1]) if name.endswith("*") else tool == name
+            for name in self.tools
+        )
+
+    @abstractmethod
+    async def answer(self, payload: Mapping[str, JSON], run: RunContext) -> Answer:
+        """Ask a guard. Raises HookError when it fails, in any way."""
+
+    @abstractmethod
+    def tell(self, payload: Mapping[str, JSON], world: World) -> Awaitable[None] | None:
+        """Tell an observer; None: it is done. Raises whatever goes wrong."""
+
+
+class FunctionHook(Hook):
+    """A function of the host's, or an async one. It runs in Lorimer's own process: a plain function
+    has to be quick, for nothing can stop it; an async one is stopped when its time is over."""
+
+    def __init__(
+        self,
+        event: HookEvent | str,
+        function: Function,
+        *,
+        name: str = "",
+        tools: Iterable[str] = (),
+        timeout_s: float = DEFAULT_S,
+    ) -> None:
+        if not callable(function):
+            raise ConfigError(f"a hook is a function, not {function.__class__.__name__}")
+        named = name or str(getattr(function, "__name__", "")) or type(function).__name__
+        super().__init__(event, name=named, tools=tools, timeout_s=timeout_s)
+        self._function = function
+
+    async def answer(self, payload: Mapping[str, JSON], run: RunContext) -> Answer:
+        try:
+            said = self._function(_copies(payload))
+        except BaseException as error:
+            raise failure(self.event, self.name, f"failed: {describe(error)}") from error
+        if inspect.isawaitable(said):
+            said = await self._in_time(said, run)
+        if said is None:
+            return NOTHING
+        if not isinstance(said, Answer):
+            what = type(said).__name__
+            raise failure(self.event, self.name, f"returned a {what}, neither an Answer nor None")
+        return checked(self.event, self.name, said)
+
+    async def _in_time(self, said: Awaitable[object], run: RunContext) -> object:
+        try:
+            return await within(_finish(said), self.name, self.timeout_s, run)
+        except LorimerError as error:
+            if error.code is ExecutorErrorCode.EXEC_TOOL_TIMEOUT:
+                raise too_slow(self) from error
+            raise failure(self.event, self.name, f"failed: {error.message}") from error
+
+    def tell(self, payload: Mapping[str, JSON], world: World) -> Awaitable[None] | None:
+        said = self._function(_copies(payload))
+        return self._wait(said) if inspect.isawaitable(said) else None
+
+    async def _wait(self, said: Awaitable[object]) -> None:
+        with anyio.fail_after(self.timeout_s):
+            await said
+
+
+async def _finish(said: Awaitable[object]) -> object:
+    return await said
+
+
+def too_slow(hook: Hook) -> LorimerError:
+    """The error of a hook whose time is over."""
+    return failure(
+        hook.event,
+        hook.name,
+        f"did not answer within {hook.timeout_s:g} s",
+        ExecutorErrorCode.EXEC_HOOK_TIMEOUT,
+    )
+
+
+def _copies(payload: Mapping[str, JSON]) -> dict[str, JSON]:
+    """What it changes in there changes nothing else."""
+    return {name: _copied(value) for name, value in payload.items()}
+
+
+def _copied(value: JSON) -> JSON:
+    if type(value) in _SCALARS:  # nearly all are
+        return value
+    if isinstance(value, Mapping):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copied(item) for item in cast("list[JSON]", value)]
+    return value

@@ -1,0 +1,48 @@
+"""What a folder of programs comes to, so that what runs can be held to what somebody trusted. All
+of it counts: a program loads what lies beside it, and a file that is added can take the place of
+another."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+MAX_FILES: Final = 200
+MAX_BYTES: Final = 4_000_000
+"""Of all files together."""
+
+
+def digest_of(folder: Path) -> str:
+    """The SHA-256 of all names and contents beneath a folder, in hex; "" where that cannot be said:
+    it cannot be read, holds more than 200 files or 4 MB, or a link, or anything but files and
+    folders. Blocks."""
+    total = hashlib.sha256()
+    left, size = MAX_FILES, MAX_BYTES
+    try:
+        if not folder.is_dir():
+            return ""
+        for parent, folders, names in os.walk(folder, onerror=_raise):
+            folders.sort()
+            if any(os.path.islink(os.path.join(parent, name)) for name in folders):
+                return ""
+            for name in sorted(names):
+                path = Path(parent) / name
+                if path.is_symlink() or not path.is_file():
+                    return ""
+                with path.open("rb") as file:
+                    body = file.read(size + 1)
+                left, size = left - 1, size - len(body)
+                if left < 0 or size < 0:
+                    return ""
+                mode = "x" if os.access(path, os.X_OK) else "-"
+                part = f"{mode} {path.relative_to(folder)}\0{hashlib.sha256(body).hexdigest()}\n"
+                total.update(part.encode("utf-8", "surrogateescape"))
+    except OSError:
+        return ""
+    return total.hexdigest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
