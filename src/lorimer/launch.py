@@ -277,16 +277,18 @@ class Launcher:
         self, plan: Plan, context: RunContext, conversation: Conversation, input: JSON
     ) -> Run:
         self._live.add(context)
-        shared = plan.converses
+        return Run(self, plan, context, conversation, input)
 
-        def over() -> None:
-            if context in self._live:
-                self._live.remove(context)
-                self._resuming.discard(context.id)
-                self._busy = self._busy and not shared
+    def over(self, plan: Plan, context: RunContext) -> None:
+        """A run has ended, in whatever way. Told again, it changes nothing."""
+        if context in self._live:
+            self._live.remove(context)
+            self._resuming.discard(context.id)
+            self._busy = self._busy and not plan.converses
 
-        leave = self._claims.leave if shared else None
-        return Run(plan, context, conversation, input, leave=leave, over=over)
+    def leave(self) -> None:
+        """Give up the conversation that it would keep: more may be recorded than was seen of it."""
+        self._claims.leave()
 
     async def _store(self, plan: Plan) -> None:
         # before each run: since the last one, a sweep may have found it named by none

@@ -6,8 +6,9 @@ Which runs may begin, and on which stream, is said by `launch.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Final
+from collections.abc import AsyncGenerator, Coroutine
+from functools import partial
+from typing import Final, Protocol
 
 from lorimer.core import engine
 from lorimer.core.bus import Tap
@@ -30,31 +31,37 @@ _LEFT: Final = (Reason.SHUTDOWN, Reason.WAITING)
 """A run that ended for one of these is left to whoever resumes it."""
 
 
+class Home(Protocol):
+    """Where a run comes from."""
+
+    def over(self, plan: Plan, context: RunContext) -> None:
+        """It has ended; may be told twice."""
+        ...
+
+    def leave(self) -> None:
+        """Its conversation is to be given up, if it would be kept."""
+        ...
+
+
 class Run:
-    """A run about to begin: in the caller's own task, or in one whose events are read.
+    """A run about to begin: in the caller's own task, or in one whose events are read. Unless its
+    plan converses, its stream is its alone, and given back after it."""
 
-    `leave` is called when the pipeline is to give a conversation up that it would keep; None: the
-    stream is this run's alone, and given back after it. `over` is called once, at the end.
-    """
-
-    __slots__ = ("_conversation", "_input", "_leave", "_over", "_plan", "context")
+    __slots__ = ("_conversation", "_home", "_input", "_plan", "context")
 
     def __init__(
         self,
+        home: Home,
         plan: Plan,
         context: RunContext,
         conversation: Conversation,
         input: JSON,
-        *,
-        leave: Callable[[], None] | None,
-        over: Callable[[], None],
     ) -> None:
         self.context = context
+        self._home = home
         self._plan = plan
         self._conversation = conversation
         self._input = input
-        self._leave = leave
-        self._over = over
 
     async def here(self) -> PipelineResult:
         """Run it in this task. When the task is cancelled, the run ends, journals that, and
@@ -62,7 +69,7 @@ class Run:
         try:
             result = await self._live()
         finally:
-            self._over()
+            self._home.over(self._plan, self.context)
         interrupted = self.context.cancellation.interrupted
         if interrupted is not None:
             raise interrupted
@@ -74,7 +81,7 @@ class Run:
         task = asyncio.get_running_loop().create_task(self._live(), name=self.context.id)
 
         def ended(_: object) -> None:  # also when it never got to begin, or failed
-            self._over()
+            self._home.over(self._plan, self.context)
             tap.put(None)
 
         task.add_done_callback(ended)
@@ -91,17 +98,15 @@ class Run:
                         await asyncio.wait([task])
                     except asyncio.CancelledError:
                         continue
-            self._over()
+            self._home.over(self._plan, self.context)
 
     async def _live(self) -> PipelineResult:
         context, conversation = self.context, self._conversation
         journal = context.journal
-
-        def lost() -> None:
-            context.cancel(Reason.FENCED)
-
-        pulse = Pulse(conversation, lost) if journal.durable else None
-        end = journal.watch(context.stream, lambda: mail_of(context).look_soon())
+        pulse = None
+        if journal.durable:
+            pulse = Pulse(conversation, partial(context.cancel, Reason.FENCED))
+        end = journal.watch(context.stream, partial(_told, context))
         try:
             if context.replayed:
                 await mail_of(context).look_or_log()  # what came while nobody was here
@@ -111,9 +116,9 @@ class Run:
             result = await engine.run(self._plan, state)
             conversation.add(context.facts[context.replayed :])
             left = context.reason in _LEFT
-            if self._leave is not None and (left or context.cut_short or _lost_touch(result)):
-                # more may be recorded than was seen of it, and whoever resumes it need not wait
-                self._leave()
+            if self._plan.converses and (left or context.cut_short or _lost_touch(result)):
+                # whoever resumes it need not wait
+                self._home.leave()
                 await _or_log(conversation.release())
             if context.snapshot_due:
                 await _or_log(conversation.snapshot(context.facts))
@@ -126,8 +131,12 @@ class Run:
             finally:  # whoever is cancelled now prolongs no claim for ever
                 if pulse is not None:
                     await pulse.stop()
-            if self._leave is None:
+            if not self._plan.converses:
                 await _or_log(conversation.release())
+
+
+def _told(context: RunContext) -> None:
+    mail_of(context).look_soon()
 
 
 async def _or_log(work: Coroutine[None, None, None]) -> None:

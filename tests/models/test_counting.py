@@ -231,6 +231,21 @@ def test_nothing_is_learnt_from_what_was_estimated_or_not_told() -> None:
     assert calibration.of("here")[0] == 1.0
 
 
+@pytest.mark.parametrize(("words", "learns"), [(10, True), (10_000, False)])
+def test_where_much_is_known_only_short_conversations_teach_more(words: int, learns: bool) -> None:
+    def counted(request: Request, factor: float) -> Response:
+        return Response((), usage=Usage(input_tokens=round(estimate(request) * factor)))
+
+    calibration = Calibration()
+    short = Request("m", History([user_message("word " * 10)]))
+    for _ in range(31):
+        calibration.learn("here", short, counted(short, 1.5))
+    before = calibration.of("here")[0]
+    last = Request("m", History([user_message("word " * words)]))
+    calibration.learn("here", last, counted(last, 3.0))
+    assert (calibration.of("here")[0] > before) is learns
+
+
 def test_the_calibration_is_bounded() -> None:
     calibration = Calibration()
     request = Request("m", History([user_message(SPACES)]))

@@ -39,7 +39,7 @@ class Alarm:
         """The run's; to ask for the running one takes a system call."""
         self._own = self.loop.time() + own
         self._ring = ring
-        self._clocks: list[Clock] = []
+        self._clocks: tuple[Clock, ...] = ()
         self._at = -inf
         self._timer: asyncio.TimerHandle | None = None
 
@@ -55,7 +55,7 @@ class Alarm:
 
     def watch(self, clock: Clock) -> None:
         """Take a clock in."""
-        self._clocks.append(clock)
+        self._clocks += (clock,)
         self._arm(clock.deadline())
 
     def sooner(self, clock: Clock) -> None:
@@ -64,7 +64,7 @@ class Alarm:
 
     def forget(self, clock: Clock) -> None:
         """Let a clock go."""
-        self._clocks.remove(clock)
+        self._clocks = tuple([other for other in self._clocks if other is not clock])
 
     def stop(self) -> None:
         """End the timer."""
@@ -82,7 +82,7 @@ class Alarm:
         if now >= self._own:
             self._own = inf
             self._ring()
-        for clock in list(self._clocks):
+        for clock in self._clocks:
             if now >= clock.deadline():
                 clock.ring(now)
         self._sleep(now)

@@ -115,16 +115,16 @@ def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindi
         for strategy in strategies_of(stage):
             strategy.bind(bound)
         stage.bind(bound)
-    steps = [Step(stage) for stage in stages]
-    setup = tuple(step for step in steps if step.stage.order < LOOP_FROM)
+    setup = [stage for stage in stages if stage.order < LOOP_FROM]
     return Plan(
         manifest=manifest,
         digest=manifest.digest,
         limits=manifest.limits,
-        setup=setup,
-        recurring=tuple(step for step in setup if step.stage.every_call),
-        loop=tuple(step for step in steps if LOOP_FROM <= step.stage.order <= LOOP_TO),
-        surface=tuple(step for step in steps if step.stage.order > LOOP_TO),
+        stages=tuple(stages),
+        setup=tuple([Step.of(stage) for stage in setup]),
+        recurring=tuple([Step.of(stage) for stage in setup if stage.every_call]),
+        loop=tuple([Step.of(stage) for stage in stages if LOOP_FROM <= stage.order <= LOOP_TO]),
+        surface=tuple([Step.of(stage) for stage in stages if stage.order > LOOP_TO]),
         converses=any(stage.remembers for stage in stages),
         hooks=bindings.hooks,
     )

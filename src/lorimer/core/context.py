@@ -45,6 +45,11 @@ class Safety(Enum):
     """Never run again without a decision. Its intent is synced before it starts."""
 
 
+# Looked up once: a member of an Enum's class is found by a slow path of the interpreter.
+_READ_ONLY: Final = Safety.READ_ONLY
+_UNSAFE: Final = Safety.UNSAFE
+
+
 class Unknown(LorimerError):
     """An unsafe effect was started before a crash and nobody knows how it ended."""
 
@@ -105,13 +110,13 @@ class RunContext(FactLog):
             id,
             world,
             listeners,
-            stream=stream,
-            epoch=epoch,
-            journal=journal,
-            bounds=bounds,
-            recorded=recorded,
-            used_s=used_s,
-            position=position,
+            stream,
+            epoch,
+            journal,
+            bounds,
+            recorded,
+            used_s,
+            position,
         )
         self.redactor = redactor
         self.seed = seed
@@ -224,9 +229,9 @@ class RunContext(FactLog):
         self.cancellation.check()
         if self.replayed and not self.cancellation.finished:
             self._live_again()
-        noted = safety is not Safety.READ_ONLY
+        noted = safety is not _READ_ONLY
         if begun is not None:
-            if safety is Safety.UNSAFE:
+            if safety is _UNSAFE:
                 raise Unknown(
                     "This call was begun before an interruption; whether it took effect is not "
                     "known. It was not run again."
@@ -238,9 +243,7 @@ class RunContext(FactLog):
             if reserve_nano:
                 data["reserve"] = reserve_nano
             try:
-                await self.record(
-                    intent_type, data, key=key, sync=safety is Safety.UNSAFE, ledger=entry
-                )
+                await self.record(intent_type, data, key=key, sync=safety is _UNSAFE, ledger=entry)
             except asyncio.CancelledError:
                 if not self.wrote(intent_type, key):
                     self.spend.recall(-reserve_nano)

@@ -47,6 +47,10 @@ _STATUS: Final = {
 
 _AS_IT_IS: Final = nullcontext()
 
+# Looked up once: a member of an Enum's class is found by a slow path of the interpreter.
+_CONTINUE: Final = Decision.CONTINUE
+_COMPLETE: Final = Decision.COMPLETE
+
 _YIELD_TURNS: Final = 32
 """A model that never waits must not keep the event loop to itself."""
 
@@ -151,14 +155,14 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         value = await _stages(plan.loop, value, state, times)
         decision = state.decision
         if decision is None:
-            decision, state.reason = Decision.COMPLETE, "single_turn"
-        if decision is Decision.COMPLETE:
+            decision, state.reason = _COMPLETE, "single_turn"
+        if decision is _COMPLETE:
             if _goes_on(context):
-                decision, state.reason = Decision.CONTINUE, "message"
+                decision, state.reason = _CONTINUE, "message"
             elif (plan.hooks is not None or context.replaying) and not state.calls:
                 decision = await held_back(plan.hooks, state)
         _end_iteration(state, decision, times)
-        if decision is not Decision.CONTINUE:
+        if decision is not _CONTINUE:
             break
         state.iteration += 1
         context.begin_iteration(state.iteration)
@@ -183,7 +187,7 @@ def _goes_on(context: RunContext) -> bool:
 
 def _end_iteration(state: PipelineState, decision: Decision, times: list[int | None]) -> None:
     data: dict[str, JSON] = {"times": times}
-    if decision is not Decision.CONTINUE:
+    if decision is not _CONTINUE:
         data["decision"] = decision.value
     if state.reason != "tool_calls":
         data["reason"] = str(state.reason)
@@ -193,39 +197,39 @@ def _end_iteration(state: PipelineState, decision: Decision, times: list[int | N
 async def _stages(
     steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
+    """Run stages in order; `times` takes the microseconds in each, None for a bypassed one."""
     context = state.run
-    clock = context.world.monotonic
+    clock, took = context.world.monotonic, times.append
     watched = context.heard and context.follows_stages
-    took = times.append
-    now = clock()
-    for step in steps:
-        context.stage = step.name
-        try:
-            if step.bypass is not None and step.bypass(state):
+    order, began = 0, clock()
+    try:
+        for context.stage, order, execute, bypass in steps:  # noqa: B007 - told when one fails
+            if bypass is not None and bypass(state):
                 took(None)
                 if watched:
                     context.signal("stage.bypass")
                 continue
             if watched:
                 context.signal("stage.enter")
-            value = await step.execute(value, state)
-        except LorimerError as error:
-            _tell(context, error)
+            value = await execute(value, state)
+            now = clock()
+            took(int((now - began) * 1e6))
+            began = now
+            if watched:
+                context.signal("stage.exit")
+                if context.crowded:
+                    await context.room()
+    except LorimerError as error:
+        _tell(context, error)
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and context.cancellation.stopping:
             raise
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and context.cancellation.stopping:
-                raise
-            wrapped = _uncoded(error, step.name, step.stage.order)
-            if context.redactor is not None:
-                context.redactor.error(wrapped)
-            _tell(context, wrapped)
-            raise wrapped from error
-        began, now = now, clock()
-        took(int((now - began) * 1e6))
-        if watched:
-            context.signal("stage.exit")
-            if context.crowded:
-                await context.room()
+        wrapped = _uncoded(error, context.stage, order)
+        if context.redactor is not None:
+            context.redactor.error(wrapped)
+        _tell(context, wrapped)
+        raise wrapped from error
     context.stage = ""
     return value
 

@@ -77,7 +77,7 @@ class Event:
         garbage collector has one thing to look at in place of half a dozen. What it does not look
         at anyway stays as it is, and what has no JSON, such as half a surrogate pair."""
         data = self._data
-        if not isinstance(data, bytes) and is_tracked(data):
+        if is_tracked(data):  # bytes never are
             self._data = utf8(data) or data
 
     @property

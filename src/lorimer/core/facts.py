@@ -6,7 +6,7 @@ Which kinds there are: `events.py`. Where they are kept: the journal.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lorimer.core.bus import Listeners
@@ -34,6 +34,7 @@ STEP: Final = "step"
 
 _ASIDES: Final = f"{ASIDE}:"
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
+_NONE: Final[Sequence[Event]] = ()
 _UNASKED: Final = frozenset({"run.suspended", "child"})
 """Facts that no resumed run asks for."""
 
@@ -44,6 +45,7 @@ class FactLog(Signals):
 
     __slots__ = (
         "_asides",
+        "_before",
         "_decided",
         "_held",
         "_recorded",
@@ -57,7 +59,6 @@ class FactLog(Signals):
         "facts",
         "journal",
         "now",
-        "position",
         "replayed",
         "spend",
         "stream",
@@ -68,7 +69,6 @@ class FactLog(Signals):
         id: str,
         world: World,
         listeners: Listeners,
-        *,
         stream: str,
         epoch: int,
         journal: RunJournal,
@@ -92,23 +92,23 @@ class FactLog(Signals):
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
         """How many of them were there when the run was resumed."""
-        self.position = position
-        """How many facts the stream has."""
+        self._before = position - self.replayed
         self._recorded: dict[tuple[str, int, str], Event] = {}
         self._recorded_until = -1
-        self._decided: set[int] = set()
+        self._decided: dict[int, bool] = {}
         """Iterations of which more is recorded than the calls of model and tools."""
         self._asides: dict[tuple[str, int, str], Event] = {}
         """Recorded facts of the kind ASIDE."""
         self._unpaid: dict[int, dict[str, Event]] = {}
         """Those of them that are not charged yet, by iteration and key."""
-        self._index(self.facts)
-        self._held: list[Event] = []
+        if self.facts:
+            self._index(self.facts)
+        self._held: Sequence[Event] = _NONE
+        """Waiting for the next fact."""
         self._used_s = used_s if self.facts else None
         """Seconds it had run before it was resumed. The first new fact tells how many it is by
         then."""
         self._resumed_at = world.monotonic() if self.facts else 0.0
-        self._listen()
 
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
@@ -125,7 +125,7 @@ class FactLog(Signals):
                 if key.startswith(_ASIDES):
                     self._index_aside(fact, key)
                     continue
-                self._decided.add(iteration)
+                self._decided[iteration] = True
                 if key.startswith(ABANDONED):
                     spend.charge(data)
                     continue
@@ -154,6 +154,11 @@ class FactLog(Signals):
             fact = due.pop(name, None)
             if fact is not None:
                 self.spend.charge(fact.data)
+
+    @property
+    def position(self) -> int:
+        """How many facts the stream has."""
+        return self._before + len(self.facts)
 
     @property
     def replaying(self) -> bool:
@@ -201,7 +206,7 @@ class FactLog(Signals):
         if self._held:
             self.now = self._held[-1].time
         elif not self._recorded and (iteration or not self.now):
-            self.now = int(self.world.time() * 1_000_000) / 1_000_000
+            self.now = self._time()
 
     async def record(
         self,
@@ -225,25 +230,27 @@ class FactLog(Signals):
             data = self.redactor.json(data)
         if self._used_s is not None:
             self._tell_used(data)
-        # whole microseconds: what a store keeps, so that a fact reads back as it was written
-        now = int(self.world.time() * 1_000_000) / 1_000_000
-        fact = Event(type, data, self.id, self.iteration, now)
-        facts = self._held
-        facts.append(fact)
-        self._held = []
+        fact = Event(type, data, self.id, self.iteration, self._time())
+        held = self._held
+        facts = [*held, fact] if held else [fact]
+        self._held = _NONE
         try:
             await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
         except asyncio.CancelledError:
             if fact.seq is not None:  # cancelled while it was being written, but written
                 self._publish(facts)
             else:
-                self._held = facts[:-1] + self._held
+                self._held = [*facts[:-1], *self._held]
             raise
         if self.heard:
             self._publish(facts)
         else:
             self.facts += facts
-            self.position += len(facts)
+
+    def _time(self) -> float:
+        """The wall clock in whole microseconds: what a store keeps, so that a fact reads back as it
+        was written."""
+        return int(self.world.time() * 1_000_000) / 1_000_000
 
     def wrote(self, type: str, key: str) -> bool:
         """This fact is recorded: for who was cancelled while recording it."""
@@ -265,8 +272,8 @@ class FactLog(Signals):
             data = self.redactor.json(data)
         if self._used_s is not None:
             self._tell_used(data)
-        now = int(self.world.time() * 1_000_000) / 1_000_000
-        self._held.append(Event(type, data, self.id, self.iteration, now))
+        fact = Event(type, data, self.id, self.iteration, self._time())
+        self._held = [*self._held, fact]
 
     def _tell_used(self, data: Mapping[str, JSON]) -> None:
         if isinstance(data, dict) and self._used_s is not None:
@@ -276,7 +283,6 @@ class FactLog(Signals):
 
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)
-        self.position += len(facts)
         listeners = self._listeners
         for fact in facts:
             if listeners.wants(fact.type):

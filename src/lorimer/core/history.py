@@ -20,7 +20,7 @@ from lorimer.core.messages import (
 )
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
-from lorimer.core.wellformed import misplaced, readable, repaired, told
+from lorimer.core.wellformed import fits, misplaced, readable, repaired, told
 
 IMAGE_TOKENS: Final = 2_000
 """What a picture is taken to cost; providers scale larger ones down to less."""
@@ -31,21 +31,13 @@ DOCUMENT_TOKENS: Final = 3_000
 def weight(message: Message, body: bytes) -> int:
     """The size of a message for estimates, in bytes of about 4 a token: its JSON, but media by
     what they come to and not by their base64. `body` is that JSON."""
-    size = len(body)
-    for block in message.content:
-        kind = type(block)
-        if kind is TextBlock or kind is ToolUse:
-            continue
-        if isinstance(block, ToolResultBlock):
-            if not isinstance(block.content, str):
-                size += sum([_excess(part) for part in block.content])
-        else:
-            size += _excess(block)
-    return size
+    return len(body) + sum([_excess(block) for block in message.content])
 
 
 def _excess(block: Block) -> int:
     """By how much media come to more than their base64; below 0: to less."""
+    if isinstance(block, ToolResultBlock):
+        return 0 if isinstance(block.content, str) else sum([_excess(b) for b in block.content])
     if isinstance(block, ImageBlock):
         return 4 * IMAGE_TOKENS - len(block.data)
     if isinstance(block, DocumentBlock):
@@ -86,9 +78,11 @@ class History(Sequence[Message]):
 
     __slots__ = (
         "_digests",
+        "_doubtful",
         "_items",
         "_sizes",
         "_turns",
+        "_waiting",
         "call_ids",
         "counted",
         "recorded",
@@ -100,6 +94,10 @@ class History(Sequence[Message]):
         self._digests = [b""]
         self._sizes = [0]
         self._turns: list[int] = []
+        self._waiting: tuple[str, ...] = ()
+        """Calls of the last message, which the next one has to answer."""
+        self._doubtful = False
+        """Something may be out of place: `mend` has to look."""
         self.call_ids: dict[str, int] = {}
         """The ids of all calls in it, each with the index of the message that has it first."""
         self.counted: PromptCount | None = None
@@ -128,26 +126,41 @@ class History(Sequence[Message]):
         if self.redactor is not None and not clean and self.redactor.finds(body):
             struck = self.redactor.json(kept.to_json())
             kept, body = message_from_json(struck), fingerprint(struck)
-        digests, sizes = self._digests, self._sizes
-        digests.append(blake2b(digests[-1] + body, digest_size=16).digest())
-        sizes.append(sizes[-1] + weight(kept, body))
-        items = self._items
-        if kept.role == "assistant":
-            for block in kept.content:
-                if type(block) is ToolUse:
-                    self.call_ids.setdefault(block.id, len(items))
-        else:
-            for block in kept.content:
-                if type(block) is ToolResultBlock:
-                    break
+        items, role = self._items, kept.role
+        size = len(body)
+        named: list[str] = []  # the calls that it makes, or answers
+        for block in kept.content:
+            if isinstance(block, TextBlock):
+                continue
+            if isinstance(block, ToolUse) and role == "assistant":
+                at = self.call_ids.setdefault(block.id, len(items))
+                if at != len(items) or block.id in named:
+                    self._doubtful = True
+                named.append(block.id)
+            elif isinstance(block, ToolResultBlock) and role == "user":
+                named.append(block.tool_use_id)
+                size += 0 if isinstance(block.content, str) else _excess(block)
             else:
+                self._doubtful |= not fits(role, block)
+                size += _excess(block)
+        if role == "assistant":
+            self._doubtful |= bool(self._waiting) or not items or "" in named
+            self._waiting = tuple(named)
+        else:
+            whole = not named or len(named) == len(kept.content)
+            self._doubtful |= not whole or tuple(named) != self._waiting
+            self._waiting = ()
+            if not named:
                 self._turns.append(len(items))
+        self._digests.append(blake2b(self._digests[-1] + body, digest_size=16).digest())
+        self._sizes.append(self._sizes[-1] + size)
         items.append(kept)
 
     def truncate(self, length: int) -> None:
         """Forget the messages from `length` on."""
         if length >= len(self._items):
             return
+        self._doubtful = True
         for message in self._items[length:]:
             for use in message.tool_uses:
                 if self.call_ids.get(use.id, -1) >= length:
@@ -161,6 +174,8 @@ class History(Sequence[Message]):
     def mend(self, since: int) -> None:
         """Repair the messages from `since` on, in time that grows with their number only. Those
         before have been repaired, and their calls answered."""
+        if not self._doubtful and not self._waiting:
+            return
         fresh = self._items[since:]
         calls = self.call_ids
         if misplaced(fresh, (lambda call_id: calls[call_id] < since) if since else None):

@@ -292,9 +292,19 @@ class Usage:
         )
 
     def to_json(self) -> dict[str, int]:
-        """The fields that are not zero."""
-        counts = zip(USAGE_FIELDS, _counts(self))  # noqa: B905 - as long as each other
-        return {name: count for name, count in counts if count}
+        """The fields that are not zero. Written out: it is asked for with each reply."""
+        data: dict[str, int] = {}
+        if self.input_tokens:
+            data["input_tokens"] = self.input_tokens
+        if self.output_tokens:
+            data["output_tokens"] = self.output_tokens
+        if self.cache_creation_input_tokens:
+            data["cache_creation_input_tokens"] = self.cache_creation_input_tokens
+        if self.cache_read_input_tokens:
+            data["cache_read_input_tokens"] = self.cache_read_input_tokens
+        if self.reasoning_tokens:
+            data["reasoning_tokens"] = self.reasoning_tokens
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, JSON]) -> Usage:
@@ -321,6 +331,9 @@ class StopReason(StrEnum):
     PAUSE = "pause"
     """The provider asks to be called again with the answer so far."""
     CONTEXT_OVERFLOW = "context_overflow"
+
+
+_END_TURN: Final = StopReason.END_TURN
 
 
 @record
@@ -437,7 +450,7 @@ class Response:
     def to_json(self) -> dict[str, JSON]:
         """The plain form; lossless."""
         data: dict[str, JSON] = {"content": [block.to_json() for block in self.content]}
-        if self.stop is not StopReason.END_TURN:
+        if self.stop is not _END_TURN:
             data["stop"] = str(self.stop)
         if self.usage is not NO_USAGE:
             data["usage"] = self.usage.to_json()

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Generic
+from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from lorimer.core.hooks import Hooks
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.stage import AnyStage, Stage
 
+if TYPE_CHECKING:
+    from lorimer.core.state import PipelineState
 
-class Step:
+
+class Step(NamedTuple):
     """A stage as the engine runs it: what it looks up for each is looked up once."""
 
-    __slots__ = ("bypass", "execute", "name", "stage")
+    name: str
+    order: int
+    execute: Callable[[object, PipelineState], Awaitable[object]]
+    bypass: Callable[[PipelineState], bool] | None
+    """None: it is never bypassed."""
 
-    def __init__(self, stage: AnyStage) -> None:
-        self.stage = stage
-        self.name = stage.name
-        self.execute = stage.execute
+    @classmethod
+    def of(cls, stage: AnyStage) -> Step:
+        """The step of a stage."""
         plain = "should_bypass" not in {name for kind in _own(stage) for name in vars(kind)}
-        self.bypass = None if plain else stage.should_bypass
-        """None: it is never bypassed."""
+        return cls(stage.name, stage.order, stage.execute, None if plain else stage.should_bypass)
 
 
 def _own(stage: AnyStage) -> list[type]:
@@ -38,6 +44,8 @@ class Plan:
     digest: str
     """Hash of the manifest: facts name it by this."""
     limits: Limits
+    stages: tuple[AnyStage, ...]
+    """All of them, in order."""
     setup: tuple[Step, ...]
     """Stages 1 to 5, once, before the first model call."""
     recurring: tuple[Step, ...]
@@ -49,8 +57,3 @@ class Plan:
     converses: bool
     """Its runs share one conversation: a stage of it remembers."""
     hooks: Hooks | None = None
-
-    @property
-    def stages(self) -> tuple[AnyStage, ...]:
-        """All of them, in order."""
-        return tuple(step.stage for step in self.setup + self.loop + self.surface)

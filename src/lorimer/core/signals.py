@@ -33,9 +33,9 @@ class Signals:
         self._listeners = listeners
         self.redactor: Redactor | None = None
         """Strikes secrets out of what is recorded and told; None: none are known."""
-        self.heard = False
+        self.heard = not listeners.quiet
         """Somebody listens to something of this run; looked at anew in each iteration."""
-        self.wants: Callable[[str], bool] = _NOBODY
+        self.wants: Callable[[str], bool] = self._wants if self.heard else _NOBODY
         """`wants(type)`: somebody listens to signals of this type, and this is no replay. Ask
         before building a signal's data; while nobody listens, asking costs nothing."""
 

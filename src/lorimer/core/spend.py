@@ -46,9 +46,9 @@ class Spend:
             for name, count in usage.items():
                 if isinstance(count, int):
                     tokens[name] = tokens.get(name, 0) + sign * count
-        if "cost" not in result:  # as with most tools
+        cost = result.get("cost")
+        if not cost or not isinstance(cost, int):  # as with most tools
             return 0
-        cost = whole(result["cost"])
         self.nano += sign * cost
         return cost
 

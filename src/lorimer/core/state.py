@@ -106,7 +106,7 @@ class PipelineState:
         self.models = ""
         """Whom stage 6 asks in this run: a spec or a chain without tiers and aliases; "": it has
         asked nobody yet."""
-        self.unsupported: set[tuple[str, str, str]] = set()
+        self.unsupported: tuple[tuple[str, str, str], ...] = ()
         """Provider, model and field of what was left out of requests, once it was told."""
 
     def begin_turn(self) -> None:

@@ -174,7 +174,8 @@ def readable(message: Message) -> Message:
     return message_from_json(json.loads(clean(json.dumps(plain, ensure_ascii=False))))
 
 
-def _fits(role: Role, block: Block) -> bool:
+def fits(role: Role, block: Block) -> bool:
+    """That side may say such a block, and it has its content."""
     match block:
         case TextBlock():
             return True
@@ -216,7 +217,7 @@ def misplaced(messages: Sequence[Message], taken: Taken | None) -> list[Fault]:
                     found.append(Fault(index, "orphan", words))
                 elif said:
                     found.append(Fault(index, "order", "a result comes after something else"))
-            elif _fits(role, block):
+            elif fits(role, block):
                 said = True
             else:
                 words = f"a {block.type} of the {role}, or without content"
@@ -265,7 +266,7 @@ def repaired(messages: Iterable[Message], taken: Taken | None = None) -> list[Me
 def _fitting(messages: Iterable[Message]) -> Iterator[Message]:
     """Each message by itself in order; not those that have nothing to say."""
     for message in messages:
-        content = tuple([block for block in message.content if _fits(message.role, block)])
+        content = tuple([block for block in message.content if fits(message.role, block)])
         if len(content) < len(message.content):
             message = Message(message.role, content)
         kept = told(readable(message))

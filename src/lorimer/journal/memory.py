@@ -90,25 +90,24 @@ class MemoryJournal:
             raise refuse_closed()
         if ledger is not None or not facts:
             check_append(len(facts), ledger)
-        events = line.events
-        seq = len(events) + 1
         for fact in facts:
             if fact.type in RUN_KINDS:
                 self._project(stream, line, facts)
                 break
-        for fact in facts:
-            fact.seq = seq
-            fact.pack()
-            seq += 1
-        events += facts
-        if line.posts:
-            line.take(facts)
         if ledger is not None:
             reserved, spent = self._ledger.get(ledger.account, (0, 0))
             self._ledger[ledger.account] = (reserved + ledger.reserved, spent + ledger.spent)
+        seq = len(line.events)
+        line.events += facts
+        for fact in facts:
+            seq += 1
+            fact.seq = seq
+            fact.pack()
+        if line.posts:
+            line.take(facts)
         if self._wakers.waiting:
             self._wakers.wake(stream)
-        return seq - 1
+        return seq
 
     def _project(self, stream: str, line: _Stream, facts: Sequence[Event]) -> None:
         # All is checked before anything is kept: a refused append changes nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 _Call: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
@@ -62,14 +63,14 @@ class Watchers:
         entry = (asyncio.get_running_loop(), call)
         self._calls.setdefault(stream, []).append(entry)
 
-        def end() -> None:
-            calls = self._calls.get(stream, [])
-            if entry in calls:
-                calls.remove(entry)
-                if not calls:
-                    del self._calls[stream]
+        return partial(self._end, stream, entry)
 
-        return end
+    def _end(self, stream: str, entry: _Call) -> None:
+        calls = self._calls.get(stream, [])
+        if entry in calls:
+            calls.remove(entry)
+            if not calls:
+                del self._calls[stream]
 
     def tell(self, stream: str) -> None:
         """Something was posted to the stream."""

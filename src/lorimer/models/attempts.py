@@ -29,6 +29,7 @@ from lorimer.models.failover import Course, Verdict, continuing, verdict
 from lorimer.models.pull import Pull
 from lorimer.models.reserving import note, reservation
 
+_IDEMPOTENT: Final = Safety.IDEMPOTENT
 _ROUNDING_S: Final = 0.001
 """After this much more than a cool-down it is certainly over, however clocks round."""
 
@@ -76,7 +77,7 @@ async def call(
                 key,
                 pull.make,
                 request=asked,
-                safety=Safety.IDEMPOTENT,
+                safety=_IDEMPOTENT,
                 intent=intent,
                 reserve_nano=reserve,
                 aborted=pull.spent,

@@ -28,6 +28,9 @@ MAX_TARGETS: Final = 256
 """Of which a Calibration keeps count; then the one first seen is forgotten."""
 MAX_LEARNT: Final = 262_144
 """Bytes of a conversation; longer ones teach nothing."""
+SHORT: Final = 4_096
+"""Bytes of a conversation that is looked at again and again: to read a long one takes longer than
+all else that a call costs."""
 
 _FIRST: Final = 16
 _WEIGHT: Final = 1 / 16
@@ -123,8 +126,8 @@ class Calibration:
         return known.mean, max(_LEAST, 3 * known.spread)
 
     def learn(self, place: str, request: Request, response: Response) -> None:
-        """Take in what a provider has counted. Looks at a target's first 16 answers, and then at
-        ever fewer: the 32nd, the 64th, ..."""
+        """Take in what a provider has counted. Looks at a target's first 16 answers, and then, in
+        short conversations, at ever fewer: the 32nd, the 64th, ..."""
         known = self._targets.get(place)
         if known is None:
             if len(self._targets) >= MAX_TARGETS:
@@ -135,7 +138,8 @@ class Calibration:
             return
         messages, usage = request.messages, response.usage
         counted = usage.total - usage.output_tokens
-        if isinstance(messages, History) and messages.size > MAX_LEARNT:
+        most = MAX_LEARNT if seen <= _FIRST else SHORT
+        if isinstance(messages, History) and messages.size > most:
             return
         if counted and not response.extra.get("usage_estimated"):
             ratio = counted / max(1.0, estimate(request))

@@ -105,7 +105,7 @@ class Pull:
                             await run.room()
             finally:
                 clocks.close()
-                if isinstance(stream, AsyncGeneratorType | AsyncGenerator):  # the first is quick
+                if isinstance(stream, (AsyncGeneratorType, AsyncGenerator)):  # the first is quick
                     await stream.aclose()
             if response is None:
                 raise APIError(
@@ -116,7 +116,7 @@ class Pull:
                 for piece in scrubber.rest():
                     self._release(piece)
             self._usage = response.usage
-            if response.extra.get("dropped"):
+            if response.extra and response.extra.get("dropped"):
                 self._tell_dropped(response)
             if not self._prefix and _says_nothing(response):
                 raise APIError(
@@ -198,8 +198,8 @@ class Pull:
         names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
         seen = state.unsupported
         fresh = [name for name in names if (model.provider, model.name, name) not in seen]
-        seen.update([(model.provider, model.name, name) for name in fresh])
         if fresh:
+            state.unsupported += tuple([(model.provider, model.name, name) for name in fresh])
             state.run.signal(
                 "llm_client.feature_unsupported",
                 {"provider": model.provider, "model": model.name, "fields": fresh},

@@ -180,7 +180,7 @@ def _text_of(input: JSON) -> str | None:
 
 
 def _media_of(input: JSON) -> list[ImageBlock | DocumentBlock]:
-    if not isinstance(input, Mapping):
+    if isinstance(input, str) or not isinstance(input, Mapping):  # nearly always text
         return []
     found: list[ImageBlock | DocumentBlock] = []
     for key, kind in (("images", "image"), ("documents", "document")):

@@ -137,14 +137,27 @@ class APIStage(Stage[object, Response]):
 
     def bind(self, bindings: Bindings) -> None:
         model = bindings.model
-        self._model = model
         self._spec = model_spec(model, self.config.provider)
+        self._named = chain(self._spec)
         self._models = bindings.models
         self._health = Health()
-        self._stops = tuple(model.stop_sequences)
-        self._thinking = model.thinking_budget_tokens if model.thinking_enabled else None
         schema = model.output_schema
-        self._output = None if schema is None else OutputSchema("answer", schema)
+        # what all requests have in common; a Pydantic model is slow to read from
+        self._request = Request(
+            "",
+            (),
+            tool_choice=self.config.tool_choice,
+            max_tokens=model.max_tokens,
+            temperature=model.temperature,
+            top_p=model.top_p,
+            top_k=model.top_k,
+            stop_sequences=tuple(model.stop_sequences),
+            thinking_tokens=model.thinking_budget_tokens if model.thinking_enabled else None,
+            stream=self.config.stream,
+            output=None if schema is None else OutputSchema("answer", schema),
+            seed=model.seed,
+            api=model.api,
+        )
         # what is not said is left out: a field that a later version adds changes no fingerprint
         said = [part.model_dump_json(exclude_defaults=True) for part in (model, self.config)]
         self._settings = " ".join([self._spec, *said]).encode()
@@ -156,26 +169,26 @@ class APIStage(Stage[object, Response]):
         if not state.models:
             state.models = await self._stands_for(state.run)
         caller = self._caller(state.models)
-        model = self._model
+        settings = self._request
         target = caller.first
         request = Request(
             target.model.name,
             state.context,
             state.system,
             state.tools,
-            self.config.tool_choice,
-            model.max_tokens,
-            model.temperature,
-            model.top_p,
-            model.top_k,
-            self._stops,
-            self._thinking,
+            settings.tool_choice,
+            settings.max_tokens,
+            settings.temperature,
+            settings.top_p,
+            settings.top_k,
+            settings.stop_sequences,
+            settings.thinking_tokens,
             target.effort,
-            self.config.stream,
+            settings.stream,
             state.cache,
-            self._output,
-            model.seed,
-            model.api,
+            settings.output,
+            settings.seed,
+            settings.api,
         )
         state.request = request
         response, plain = await call(caller, request, state)
@@ -204,7 +217,7 @@ class APIStage(Stage[object, Response]):
         spec, models = self._spec, self._models
         host = models if isinstance(models, Models) else None
         known = run.recorded("effect", f"models:{spec}") is not None
-        if not known and (host is None or host.expand(spec) == chain(spec)):
+        if not known and (host is None or host.expand(spec) == self._named):
             return spec
 
         async def expand() -> Mapping[str, JSON]:

@@ -18,6 +18,8 @@ from lorimer.core.state import PipelineState
 _FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
 
 
+_USUAL: Final = (StopReason.END_TURN, StopReason.TOOL_USE)
+_PAUSE: Final = StopReason.PAUSE
 _FAILED: Final[Mapping[StopReason, tuple[ExecutorErrorCode, str]]] = {
     StopReason.REFUSAL: (
         ExecutorErrorCode.EXEC_API_REFUSED,
@@ -102,11 +104,11 @@ class ParseStage(Stage[object, Response | None]):
         response = state.response
         if response is None:
             return None
-        if response.stop in _FAILED:
+        if response.stop not in _USUAL and response.stop in _FAILED:
             code, message = _FAILED[response.stop]
             raise APIError(message, code=code)
         state.calls = response.tool_calls
-        if not state.calls and response.stop is not StopReason.PAUSE:
+        if not state.calls and response.stop is not _PAUSE:
             self.parser.parse(state.text, state)
         if state.run.wants("parse.complete"):
             state.run.signal(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from lorimer.core.messages import StopReason, user_message
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import Decision, PipelineState
+
+_PAUSE: Final = StopReason.PAUSE
 
 
 class Evaluation(Strategy):
@@ -78,7 +82,7 @@ class EvaluateStage(Stage[object, object]):
 
     def should_bypass(self, state: PipelineState) -> bool:
         response = state.response
-        return bool(state.calls) or response is None or response.stop is StopReason.PAUSE
+        return bool(state.calls) or response is None or response.stop is _PAUSE
 
     async def execute(self, input: object, state: PipelineState) -> object:
         problem = self.strategy.judge(state.text, state)

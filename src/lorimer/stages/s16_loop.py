@@ -3,7 +3,7 @@ controller may only stop earlier."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,10 @@ from lorimer.core.state import Decision, PipelineState
 
 Verdict: TypeAlias = tuple[Decision, str]
 """What happens next, and why."""
+
+_CALLS: Final[Verdict] = (Decision.CONTINUE, "tool_calls")
+_COMPLETE: Final = Decision.COMPLETE
+_PAUSE: Final = StopReason.PAUSE
 
 
 class LoopController(Strategy):
@@ -41,10 +45,10 @@ class Standard(LoopController):
             most = self.config.max_turns
             if most is not None and state.iteration + 1 >= most:
                 return Decision.COMPLETE, "controller_max_turns"
-            return Decision.CONTINUE, "tool_calls"
-        if response is not None and response.stop is StopReason.PAUSE:
+            return _CALLS
+        if response is not None and response.stop is _PAUSE:
             return Decision.CONTINUE, "pause"
-        return Decision.COMPLETE, response.stop.value if response is not None else "no_response"
+        return _COMPLETE, str(response.stop) if response is not None else "no_response"
 
 
 class SingleTurn(LoopController):

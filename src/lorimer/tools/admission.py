@@ -30,8 +30,8 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, ToolInput]:
-    entry = tools.registry.entry(use.name)
-    if entry is None or not tools.base_policy.visible(entry):
+    entry = tools.callable(use.name)
+    if entry is None:
         raise ToolExecutionError(
             f"no tool is called {use.name[:100]!r}{nearest(use.name[:100], tools.names())}",
             code=ExecutorErrorCode.EXEC_TOOL_UNKNOWN,

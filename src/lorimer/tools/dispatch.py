@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset
 
 _MAX_PREVIEW: Final = 500
+_READ_ONLY: Final = Safety.READ_ONLY
 
 
 async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) -> ToolResultBlock:
@@ -84,7 +85,7 @@ async def _live(
         async def refuse() -> Mapping[str, JSON]:
             return data
 
-        return await run.effect("tool", key, refuse, request=request, safety=Safety.READ_ONLY)
+        return await run.effect("tool", key, refuse, request=request, safety=_READ_ONLY)
 
     call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
@@ -94,7 +95,7 @@ async def _live(
             call = partial(followed, tools, use, key, before, call, run)
         if before.change is not None:
             intent = {**intent, "hook": before.hook}
-    changes = entry.safety is not Safety.READ_ONLY
+    changes = entry.safety is not _READ_ONLY
     if changes:
         run.cancellation.begin_change()
     try:

@@ -106,6 +106,7 @@ class Toolset:
         self.spill = spill
         self.strangers: frozenset[str] = frozenset()
         """Tools whose results are words of strangers."""
+        self._callable: dict[str, Entry] = {}
         self.recalled: frozenset[str] = frozenset()
         """Tools whose calls are looked back on."""
         self.deferred = frozenset(deferred)
@@ -152,8 +153,12 @@ class Toolset:
     def names(self) -> list[str]:
         """Of the tools that there are for the model."""
         self._refresh()
-        entries = self.registry.entries()
-        return [each.spec.name for each in entries if self.base_policy.visible(each)]
+        return list(self._callable)
+
+    def callable(self, name: str) -> Entry | None:
+        """One of them; None: there is no such tool for the model."""
+        self._refresh()
+        return self._callable.get(name)
 
     def _refresh(self) -> None:
         if self._version == self.registry.version:
@@ -161,13 +166,12 @@ class Toolset:
         self._version = self.registry.version
         self._views = {}
         entries = self.registry.entries()
+        self._callable = {
+            each.spec.name: each for each in entries if self.base_policy.visible(each)
+        }
         self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
         self.deferred_specs = tuple(
-            [
-                each.spec
-                for each in entries
-                if each.spec.name in self.deferred and self.base_policy.visible(each)
-            ]
+            [each.spec for name, each in self._callable.items() if name in self.deferred]
         )
         recalled = {name for each in entries for name in each.tool.recalls}
         if ENTER_PLAN in self.registry:
