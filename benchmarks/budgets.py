@@ -106,6 +106,15 @@ def _durable(
     return Line(row, what, unit, figure, ours, most=most, group="resume")
 
 
+_GRAPH: Final = _ours("esg:added_steps", fresh=True)
+_GRAPH_FLOOR: Final = (Case("floors.esg:added_steps", "ast.walk", fresh=True),)
+_STEPS: Final = _ours("esg:run_steps")
+
+
+def _graph(what: str, unit: str, figure: str, most: float) -> Line:
+    return Line(10, what, unit, figure, _GRAPH, most=most, group="esg")
+
+
 def _install(what: str, unit: str, figure: str, most: float) -> Line:
     return Line(11, what, unit, figure, _INSTALL, most=most, group="install", downloads=True)
 
@@ -153,6 +162,12 @@ LINES: Final = (
     _start("... memory", "MiB", "mib", 40),
     _start("... modules", "", "modules"),
     _start("the same with a decorated tool", "s", "s", ours=_TOOL_START),
+    Line(10, "10,000 steps added", "s", "s", _GRAPH, _GRAPH_FLOOR, 2, group="esg"),
+    _graph("... each of the last 50", "ms", "last_ms", 0.2),
+    _graph("... what is stale by the 100th from the end", "ms", "query_ms", 1),
+    _graph("... memory", "MiB", "mib", 30),
+    Line(10, "a loop over globals / exec", "x", "times", _STEPS, most=1.5, group="steps"),
+    Line(10, "a step that does nothing", "ms", "fixed_ms", _STEPS, most=0.3, group="steps"),
     _durable(12, "synced call, 100 durable runs at once", "us", "us", "synced_effects", 200),
     _durable(12, "... CPU", "us", "cpu_us", "synced_effects"),
     _durable(13, "resume of 1,000 iterations, CPU", "ms", "cpu_ms", "long_resume", 50),

@@ -47,10 +47,16 @@ class Scale(NamedTuple):
     """Iterations of the run that is resumed."""
     pending: int = 1_000
     """Interrupted runs that are resumed at once."""
+    steps: int = 10_000
+    """Steps of the graph."""
+    loops: int = 300_000
+    """Rounds of a step's loop."""
 
 
 SCALES: Final = {
     "full": Scale(),
     "quick": Scale(batches=3, runs=100, tool_runs=10, wire_runs=3, streams=1),
-    "smoke": Scale(2, 2, 1, (16, 24), (14, 18), 3, 3, (30, 60), 1, 20, 1, 5, 0.001, 1, 5, 3),
+    "smoke": Scale(
+        2, 2, 1, (16, 24), (14, 18), 3, 3, (30, 60), 1, 20, 1, 5, 0.001, 1, 5, 3, 120, 500
+    ),
 }

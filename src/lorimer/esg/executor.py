@@ -8,7 +8,7 @@ run more than it had to, but it ends where running everything again would end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from types import FunctionType, MappingProxyType
 from typing import Final
@@ -46,9 +46,15 @@ class StepResult:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     seconds: float
-    namespace: dict[str, object] = field(repr=False)
-    """Every name as it is after the step; of one that failed, what it used is as it left it. The
-    values are the session's own: do not change them."""
+    values: Callable[[], dict[str, object]] = field(repr=False, compare=False)
+
+    @property
+    def namespace(self) -> dict[str, object]:
+        """Every name as it is after the step; of one that failed, what it used is as it left it.
+
+        The values are the session's own: do not change them. Those that are gone are left out.
+        """
+        return self.values()
 
     @property
     def ok(self) -> bool:
@@ -386,7 +392,7 @@ class StepExecutor:
             tuple(sorted(reads)),
             tuple(sorted(writes)),
             outcome.seconds,
-            {**self._held(step_id), **lent},
+            lambda: {**self._held(step_id), **lent},
         )
 
     def _visible(self, after: str | None) -> dict[str, str]:
@@ -408,9 +414,10 @@ class StepExecutor:
         """Set every state to what it is at the step's place."""
         now: dict[str, object] = {}
         for name, state in resources.states().items():
-            maker = self.graph.maker(name, step_id)
-            value = self._states.setdefault((name, maker), state.get())
-            state.set(value)
+            present = state.get()
+            value = self._states.setdefault((name, self.graph.maker(name, step_id)), present)
+            if not resources.same(value, present):
+                state.set(value)
             now[name] = value
         return now
 
@@ -425,16 +432,14 @@ class StepExecutor:
     ) -> None:
         for name, state in resources.states().items():
             value = state.get()
-            print_ = resources.mark(value)
-            old = resources.mark(before[name]) if name in before else ""
-            moved = name in before and print_ != old
+            moved = name in before and not resources.same(value, before[name])
             asked = any(word in spoken for word in resources.SPEAKS_OF[name])
             asked |= relative and name == "cwd"
             if moved or asked:
-                reads[name] = old
+                reads[name] = resources.mark(before[name]) if name in before else ""
             if moved:
                 self._states[name, step_id] = value
-                writes[name] = print_
+                writes[name] = resources.mark(value)
 
     def _lost_file(self, step_id: str, files: resources.FileLog) -> Lost | None:
         """A file that was read, and was not as it is at the step's place."""

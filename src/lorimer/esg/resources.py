@@ -48,7 +48,7 @@ def states() -> dict[str, State]:
     found = {
         "rng:random": State(random.getstate, cast("Callable[[object], None]", random.setstate)),
         "cwd": State(os.getcwd, lambda value: os.chdir(str(value))),
-        "env": State(lambda: dict(os.environ), _set_environment),
+        "env": State(lambda: dict(os.environb), _set_environment),
     }
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
@@ -56,6 +56,14 @@ def states() -> dict[str, State]:
             lambda: cast("object", numpy.get_state(legacy=True)), numpy.set_state
         )
     return found
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two states are equal."""
+    try:
+        return bool(one == other)
+    except ValueError:  # arrays in it
+        return mark(one) == mark(other)
 
 
 def mark(value: object) -> str:
@@ -162,7 +170,7 @@ def watch() -> Watch:
 
 
 def _set_environment(value: object) -> None:
-    wanted = cast("Mapping[str, str]", value)
-    for name in os.environ.keys() - wanted.keys():
-        del os.environ[name]
-    os.environ.update(wanted)
+    wanted = cast("Mapping[bytes, bytes]", value)
+    for name in os.environb.keys() - wanted.keys():
+        del os.environb[name]
+    os.environb.update(wanted)

@@ -1,0 +1,65 @@
+"""Row 10: the Execution State Graph: adding steps, asking what is stale, running a step."""
+
+from __future__ import annotations
+
+import gc
+from statistics import median
+from time import process_time
+
+from benchmarks.memory import peak_rss_kib, rss_kib
+from benchmarks.scale import Figures, Scale
+from benchmarks.support import expect
+from benchmarks.task import LOOP, realistic_step
+from lorimer.esg import ExecutionStateGraph, StepExecutor
+
+
+async def added_steps(scale: Scale) -> Figures:
+    """Steps of eight lines, each reading what the one before made; in a process of its own."""
+    sources = [realistic_step(number) for number in range(scale.steps)]
+    graph = ExecutionStateGraph()
+    gc.collect()
+    before, began = rss_kib(), process_time()
+    last = list[float]()
+    for number, source in enumerate(sources):
+        started = process_time()
+        graph.add_step(f"s{number}", source)
+        last.append(process_time() - started)
+    spent = process_time() - began
+    held = peak_rss_kib() - before
+    near = max(0, scale.steps - 100)
+    began = process_time()
+    stale = graph.mark_stale(f"s{near}")
+    query = process_time() - began
+    expect("stale steps", len(stale), scale.steps - near)
+    return {
+        "s": spent,
+        "last_ms": median(last[-50:]) * 1e3,
+        "query_ms": query * 1e3,
+        "mib": held / 1024,
+    }
+
+
+async def run_steps(scale: Scale) -> Figures:
+    """A loop over global names, beside a plain `exec` of it; and steps that do next to nothing."""
+    tracked, plain = list[float](), list[float]()
+    for batch in range(scale.batches):
+        session = StepExecutor()
+        session.execute("begin", f"k = 3\nn = {scale.loops}")
+        began = process_time()
+        result = session.execute(f"loop{batch}", LOOP)
+        tracked.append(process_time() - began)
+        namespace: dict[str, object] = {"k": 3, "n": scale.loops}
+        began = process_time()
+        exec(LOOP, namespace)
+        plain.append(process_time() - began)
+        expect("total", result.namespace["t"], namespace["t"])
+    session = StepExecutor()
+    small = list[float]()
+    for number in range(scale.runs):
+        began = process_time()
+        session.execute(f"s{number}", f"x{number} = {number}")
+        small.append(process_time() - began)
+    return {
+        "times": median(tracked) / median(plain),
+        "fixed_ms": median(small[-50:]) * 1e3,
+    }
