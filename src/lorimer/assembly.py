@@ -72,8 +72,9 @@ class PipelineOptions(TypedDict, total=False):
     sandbox: SandboxMode
     """How programs that tools start are held: the best level that works here (`auto`, the
     default), L2 or not at all (`require`), or not (`off`). See docs/security.md."""
-    network: bool
-    """Whether those programs may reach the network; by default they may not."""
+    network: bool | Iterable[str]
+    """The hosts that those programs may reach, e.g. `["pypi.org", "*.pythonhosted.org"]`; True: all
+    public ones. By default none. See docs/security.md."""
     hooks: Iterable[Hook]
     """Functions and programs that are asked, or told, at fixed points; see docs/hooks.md."""
     bindings: Mapping[str, object]
@@ -83,6 +84,9 @@ class PipelineOptions(TypedDict, total=False):
     owner: str
     """Who claims its conversations in the journal: a name no other process has. A fresh id by
     default."""
+    secrets: Iterable[str]
+    """Values that may stand in no fact, signal, file or log, besides the keys of providers and
+    what variables hold whose names say that it is secret. See docs/security.md."""
     claim_s: float
     """Seconds after which another process may take a run over from one that does not answer any
     more; 30 by default. A live process renews its claim three times as often."""
@@ -97,7 +101,7 @@ def toolset_of(
     workspace: str | Path | None,
     sandbox: SandboxMode = "auto",
     *,
-    network: bool = False,
+    network: bool | Iterable[str] = False,
     hidden: Iterable[Path] = (),
     author: Person | None = None,
     caller: Person | None = None,

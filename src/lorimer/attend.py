@@ -10,9 +10,10 @@ from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.journal import Journal, RunRow
+from lorimer.core.redaction import logger
 from lorimer.core.result import PipelineResult
 
-_log: Final = logging.getLogger("lorimer.attend")
+_log: Final = logger("lorimer.attend")
 
 _EVERY_RUN: Final = 10_000_000
 _ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)

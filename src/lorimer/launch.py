@@ -7,7 +7,8 @@ every run a stream of its own. Who has a stream is said by `claims.py`, what goe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Final
 from zlib import crc32
 
@@ -20,6 +21,7 @@ from lorimer.core.journal import Journal, LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.plan import Plan
+from lorimer.core.redaction import Redactor, of_environment
 from lorimer.core.world import World
 from lorimer.journal.contract import RunFacts
 from lorimer.journal.conversation import Conversation
@@ -34,7 +36,14 @@ _NOTHING: Final[Mapping[str, JSON]] = {}
 class Launcher:
     """The runs of one pipeline. Owns its conversation; the journal belongs to the host."""
 
-    def __init__(self, journal: Journal, world: World, bus: Bus, claims: Claims) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        world: World,
+        bus: Bus,
+        claims: Claims,
+        secrets: Callable[[], Redactor | None] = of_environment,
+    ) -> None:
         self.journal = journal
         self.world = world
         self._bus = bus
@@ -44,6 +53,16 @@ class Launcher:
         self._live: set[RunContext] = set()
         self._resuming: set[str] = set()
         self._stored: dict[str, bytes] = {}
+        self._secrets = secrets
+        self._looked = False
+        self._redactor: Redactor | None = None
+
+    @property
+    def redactor(self) -> Redactor | None:
+        """Of the secrets that were known when the first run began; None: there are none."""
+        if not self._looked:
+            self._redactor, self._looked = self._secrets(), True
+        return self._redactor
 
     @property
     def live(self) -> tuple[RunContext, ...]:
@@ -72,7 +91,7 @@ class Launcher:
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
             await self._store(plan)
             context = self._context(run_id, conversation, limits, tap)
-            return self._launch(plan, context, conversation, input)
+            return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
             raise
@@ -105,7 +124,7 @@ class Launcher:
             if input is None:
                 origin["title"] = started_row("", 0, parent.facts[0]).title
             context = self._context(run_id, conversation, limits, None, origin)
-            return self._launch(plan, context, conversation, input)
+            return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
             raise
@@ -132,7 +151,11 @@ class Launcher:
             snapshot_at=conversation.snapshot_at,
             origin=origin,
             holds=conversation.check if self.journal.durable else None,
+            redactor=self.redactor,
         )
+
+    def _clean(self, input: JSON) -> JSON:
+        return input if self.redactor is None else self.redactor.json(input)
 
     async def resume(self, plan: Plan, run_id: str, tap: Tap | None, *, wait_s: float) -> Run:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
@@ -244,6 +267,7 @@ class Launcher:
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
             holds=conversation.check if self.journal.durable else None,
+            redactor=self.redactor,
         )
         if plan.converses:
             self._claims.keep(conversation)
@@ -268,8 +292,20 @@ class Launcher:
         # before each run: since the last one, a sweep may have found it named by none
         body = self._stored.get(plan.digest)
         if body is None:
-            body = self._stored[plan.digest] = plan.manifest.to_bytes()
+            body = plan.manifest.to_bytes()
+            self._refuse_secrets(body)
+            self._stored[plan.digest] = body
         await self.journal.put(plan.digest, body)
+
+    def _refuse_secrets(self, manifest: bytes) -> None:
+        text = manifest.decode("utf-8", "replace")
+        clean = text if self.redactor is None else self.redactor.text(text, deep=False)
+        if clean != text:
+            named = re.search(r"\[redacted:([^\]]*)\]", clean)
+            raise ConfigError(
+                f"the manifest holds a secret: the value of {named[1] if named else 'one'}",
+                hint="Manifests are kept with every run. Leave it out: keys come from variables.",
+            )
 
 
 def _in_a_run() -> PipelineError:

@@ -6,7 +6,6 @@ Which runs may begin, and on which stream, is said by `launch.py`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Final
 
@@ -19,12 +18,13 @@ from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.mail import mail_of
 from lorimer.core.plan import Plan
+from lorimer.core.redaction import logger
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import PipelineState
 from lorimer.journal.conversation import Conversation
 from lorimer.journal.pulse import Pulse
 
-_log: Final = logging.getLogger("lorimer.live")
+_log: Final = logger("lorimer.live")
 
 _LEFT: Final = (Reason.SHUTDOWN, Reason.WAITING)
 """A run that ended for one of these is left to whoever resumes it."""

@@ -31,7 +31,8 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
-from lorimer.core.model import ModelResolver
+from lorimer.core.model import KnowsSecrets, ModelResolver
+from lorimer.core.redaction import SHORTEST, Redactor, of_environment
 from lorimer.core.result import PipelineResult
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
@@ -78,7 +79,7 @@ class Pipeline(Compiled):
         approver: Approver | None = None,
         workspace: str | Path | None = None,
         sandbox: SandboxMode = "auto",
-        network: bool = False,
+        network: bool | Iterable[str] = False,
         hooks: Iterable[Hook] = (),
         author: Person | None = None,
         caller: Person | None = None,
@@ -86,6 +87,7 @@ class Pipeline(Compiled):
         session_id: str = "",
         owner: str = "",
         claim_s: float = CLAIM_S,
+        secrets: Iterable[str] = (),
         catalogue: Catalogue | None = None,
     ) -> None:
         if not is_a(manifest, EnvironmentManifest):
@@ -124,7 +126,10 @@ class Pipeline(Compiled):
         claims = Claims(
             self.journal, self.world, owner=owner, session_id=session_id, claim_s=claim_s
         )
-        self._launcher = Launcher(self.journal, self.world, self._bus, claims)
+        given = _declared(secrets)
+        self._launcher = Launcher(
+            self.journal, self.world, self._bus, claims, lambda: _known(given, self._models)
+        )
         self._toolset = toolset
         self._hooks: list[Hook] = []
         self._about: dict[str, JSON] = {
@@ -319,9 +324,8 @@ class Pipeline(Compiled):
         """
         from lorimer.journal.replay import replay
 
-        return await replay(
-            self.plan, await recorded(self.journal, run) if isinstance(run, str) else run
-        )
+        recording = await recorded(self.journal, run) if isinstance(run, str) else run
+        return await replay(self.plan, recording, self._launcher.redactor)
 
     async def fork(
         self,
@@ -413,6 +417,17 @@ class Pipeline(Compiled):
                 await self._models.aclose()
 
         return asyncio.run(main())
+
+
+def _declared(secrets: Iterable[str]) -> dict[str, str]:
+    given = [secrets] if isinstance(secrets, str) else list(secrets)
+    if any(not is_a(one, str) or len(one) < SHORTEST for one in given):
+        raise ConfigError(f"secrets: each has to be a text of {SHORTEST} characters or more")
+    return dict.fromkeys(given, "secret")
+
+
+def _known(given: Mapping[str, str], models: ModelResolver) -> Redactor | None:
+    return of_environment(given, models.secrets() if isinstance(models, KnowsSecrets) else {})
 
 
 def _outcome(result: PipelineResult, raise_on_error: bool) -> PipelineResult:

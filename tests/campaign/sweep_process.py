@@ -4,15 +4,17 @@ at one of its operations. Who decides when that happens, and how the process goe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorimer import Pipeline
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import APIError, ErrorCategory, ExecutorErrorCode, LorimerError
 from lorimer.core.events import Event
+from lorimer.core.hooks import Answer
 from lorimer.core.journal import RunRow
+from lorimer.core.jsonable import fingerprint
 from lorimer.core.mail import answer
 from lorimer.core.result import PipelineResult
 from lorimer.core.tool import Approver
@@ -31,6 +33,23 @@ if TYPE_CHECKING:
 
 CODE = ExecutorErrorCode
 CLAIM_S = 31.0
+
+
+POINTS = ("UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolFailure", "Stop")
+
+
+def requested(told: Mapping[str, Any]) -> bytes:
+    """What a hook is asked, as its fact names it."""
+    match told["event"]:
+        case "UserPromptSubmit":
+            return fingerprint({"prompt": told["prompt"]})
+        case "PreToolUse":
+            return fingerprint({"name": told["tool_name"], "input": told["tool_input"]})
+        case "Stop":
+            return fingerprint({"text": told["text"], "held_back": told["held_back"]})
+        case _:
+            names = ("tool_name", "tool_use_id", "tool_input", "tool_output")
+            return fingerprint({name: told[name] for name in names})
 
 
 class Process:
@@ -69,6 +88,8 @@ class Process:
             pipeline._launcher._claims.session_id = f"talk {index}"
         if scenario.listener:
             pipeline.on(scenario.listener, self._hear)
+        for point in POINTS if scenario.hooked else ():
+            pipeline.hook(point)(self._guard)
         return pipeline
 
     def _approver(self, scenario: Scenario) -> Approver | None:
@@ -76,6 +97,22 @@ class Process:
             return AskLater()
         person = Person(self.play.outside, self.seams, scenario.no)
         return person if scenario.ask else None
+
+    async def _guard(self, told: dict[str, Any]) -> Answer | None:
+        point, given = told["event"], told.get("tool_input", {})
+        await self.seams.at(f"hook {point} begins")
+        request = requested(told)
+        self.play.outside.mark("hook", f"{point} {request!r}", self.life, request=request)
+        await self.seams.at(f"hook {point} has answered")
+        match point:
+            case "PreToolUse":
+                return Answer(change={**given, "n": given["n"] + 10}, context="mind the step")
+            case "PostToolUse":
+                return Answer(change=f"{told['tool_output']}!")
+            case "Stop" if not told["held_back"]:
+                return Answer("block", "look again")
+            case _:
+                return None
 
     async def _hear(self, event: Event) -> None:
         await self.seams.at(f"listener hears {event.type}")

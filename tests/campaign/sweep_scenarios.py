@@ -57,6 +57,8 @@ class Scenario:
     """The answer is handed to somebody."""
     empty: bool = False
     """There is no file before the first run."""
+    hooked: bool = False
+    """Hooks are asked at every point, and change what they are asked about."""
 
 
 def call(tool: str, n: int, do: str = "quick", s: float | None = None) -> ToolUse:
@@ -284,6 +286,12 @@ SCENARIOS = (
         stream=True,
         leave="tool.intent",
     ),
+    Scenario("hooks", LOOP, hooked=True),
+    Scenario(
+        "hooks, resumed", LOOP, hooked=True, cuts=(("kill", "hook PostToolUse has answered"),)
+    ),
+    Scenario("hooks and a person", ONE_CHANGE, hooked=True, ask=("change",)),
+    Scenario("hooks, and a message", (calls(call("look", 1, "mail")), says(".")), hooked=True),
     Scenario("listener", (calls(call("look", 1)), says(".")), listener="stage.*"),
     Scenario("listener to facts", (calls(call("change", 1)), says(".")), listener="*"),
 )

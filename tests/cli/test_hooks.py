@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,18 @@ from lorimer.cli import policy_files
 from lorimer.cli.policy_files import standing
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.testing.fake_turn import Turn
-from tests.cli.support import by_turn, call, invoke, listed
+from tests.cli.support import (
+    HangsOnce,
+    Running,
+    alive,
+    asked,
+    by_turn,
+    call,
+    invoke,
+    last_run,
+    listed,
+    until,
+)
 
 DONE = Turn(text="done")
 
@@ -215,3 +229,82 @@ def test_an_observer_that_fails_is_told_of(own_place: Path) -> None:
     assert code == 0
     assert "! The hook 'python3 check.py' (PipelineStart) ended with exit code 1: no bell" in told
     assert (own_place / "a.txt").exists()
+
+
+WATCHES = """
+import json, os, sys, time
+told = json.load(sys.stdin)
+with open(os.path.join(told["cwd"], "asked.txt"), "a") as file:
+    file.write(f"{told['event']} {os.getpid()}\\n")
+if os.path.exists(os.path.join(told["cwd"], "slow")):
+    time.sleep(60)
+"""
+
+
+def watching(*events: str) -> None:
+    tables = [HOOK.replace("PreToolUse", event) for event in events]
+    put(user(), "\n".join(tables), WATCHES)
+
+
+def asked_so_far(own_place: Path) -> list[tuple[str, int]]:
+    path = own_place / "asked.txt"
+    rows = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [(event, int(pid)) for event, pid in rows]
+
+
+def test_after_kill_9_nobody_is_asked_again(own_place: Path) -> None:
+    watching("PreToolUse", "PostToolUse")
+    with (
+        FakeLLMServer(HangsOnce(1, *WRITES)) as server,
+        Running("run", "go", "--base-url", server.url, "--allow", "Write") as process,
+    ):
+        asked(server, 2)
+        process.send(signal.SIGKILL)
+        process.wait()
+        assert invoke("runs", "resume", last_run(), "--allow", "Write").exit_code == 0
+    assert [event for event, _ in asked_so_far(own_place)] == ["PreToolUse", "PostToolUse"]
+
+
+def test_a_call_that_was_made_is_not_made_again_for_its_hooks(own_place: Path) -> None:
+    """Killed while a hook looks at a result: the result is known, and looked at once more."""
+    watching("PostToolUse")
+    (own_place / "slow").touch()
+    with (
+        FakeLLMServer(by_turn(*WRITES)) as server,
+        Running("run", "go", "--base-url", server.url, "--allow", "Write") as process,
+    ):
+        until(lambda: bool(asked_so_far(own_place)))
+        process.send(signal.SIGKILL)
+        process.wait()
+        [(_, pid)] = asked_so_far(own_place)
+        os.kill(pid, signal.SIGKILL)  # no sandbox holds a hook: nothing else would end it
+        (own_place / "slow").unlink()
+        (own_place / "a.txt").write_text("changed since")
+        result = invoke("runs", "resume", last_run(), "--allow", "Write")
+    assert result.exit_code == 0
+    assert (own_place / "a.txt").read_text() == "changed since"
+    assert "outcome_unknown" not in result.stderr
+    assert len(asked_so_far(own_place)) == 2
+
+
+def test_ctrl_c_ends_a_hook_with_the_run(own_place: Path) -> None:
+    watching("PreToolUse")
+    (own_place / "slow").touch()
+    with (
+        FakeLLMServer(by_turn(*WRITES)) as server,
+        Running("run", "go", "--base-url", server.url, "--allow", "Write") as process,
+    ):
+        until(lambda: bool(asked_so_far(own_place)))
+        process.send(signal.SIGINT)
+        assert process.wait().code == 130
+    [(_, pid)] = asked_so_far(own_place)
+    assert not alive(pid)
+    assert not (own_place / "a.txt").exists()
+
+
+def test_explain_names_the_hooks(own_place: Path) -> None:
+    put(user(), HOOK, BLOCKS)
+    assert "  hooks      python3 check.py" in invoke("permissions", "explain", "Write(a)").stdout
+    assert "  hooks " not in invoke("permissions", "explain", "Read(a)").stdout
+    told = json.loads(invoke("permissions", "explain", "--json", "Write(a)").stdout)
+    assert told["hooks"] == ["python3 check.py"]

@@ -54,8 +54,8 @@ def test_unless_the_person_says_so(own_place: Path) -> None:
 
 def test_what_allowed_more_has_to_be_said_again(own_place: Path) -> None:
     with FakeLLMServer(by_turn(MAKE, WRITE, DONE)) as server:
-        run = begun(server, "--permission-mode", "acceptEdits", "--network")
-        again = "--permission-mode acceptEdits --network"
+        run = begun(server, "--permission-mode", "acceptEdits", "--network", "B.org,a.org")
+        again = "--permission-mode acceptEdits --network b.org,a.org"
         assert again in invoke("runs", "show", run).stdout
         refused = invoke("runs", "resume", run)
         assert refused.exit_code == 2
@@ -84,8 +84,8 @@ TERMS = Terms(None, (), None, None, None, Output())
 )
 def test_a_sandbox_that_was_required_is(then: str, now: str | None, in_force: str | None) -> None:
     terms = replace(TERMS, sandbox=now)
-    assert as_strict(terms, Call(sandbox=then, network=True)).sandbox == in_force
-    assert as_strict(terms, Call(sandbox=then, network=True)).network is False
+    assert as_strict(terms, Call(sandbox=then, network=("a.org",))).sandbox == in_force
+    assert as_strict(terms, Call(sandbox=then, network=("a.org",))).network == ()
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,8 @@ def test_which_tools_the_model_is_shown() -> None:
             tools = server.requests[0].body.get("tools", [])
             return [tool["name"] for tool in tools]  # type: ignore[index, union-attr]
 
-    assert names() == ["Read", "Write", "Edit", "Glob", "Grep", "Bash", "WebFetch"]
+    usual = "Read Write Edit Glob Grep Bash Monitor WebFetch WebSearch"
+    assert names() == usual.split()
     assert names("--tools", "Grep, Read") == ["Grep", "Read"]
     assert names("--tools", "") == []
     assert names("--preset", "chat") == []

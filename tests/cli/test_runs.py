@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lorimer.core.manifest import ToolsConfig
+from lorimer.presets import preset_manifest
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from lorimer.testing.faults import Status
 from tests.cli.support import by_turn, call, invoke, last_run, lines, listed
@@ -56,7 +58,7 @@ def test_a_run_is_told_from_its_facts() -> None:
     assert shown.startswith(f"{run}  ok\n")
     for expected in (
         "task   Tidy up this folder",
-        "agent  agent on claude-sonnet-4-6; tools: Read, Write, Edit, Glob, Grep, Bash",
+        "agent  agent on claude-sonnet-4-6; tools: Read, Write, Edit, Glob, Grep, Bash, Monitor",
         "used   3 turns · 2 tool calls · 30 tokens in, 15 out · $0.0003",
         "turn 1  claude-sonnet-4-6 · ",
         "● I use Write.",
@@ -140,3 +142,34 @@ def test_no_secret_is_kept(own_place: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert b"p4ssw0rd" not in kept
     assert "p4ssw0rd" not in result.output
     assert json.dumps(DONE.text)[1:-1].encode() in kept
+
+
+def test_the_calls_of_a_composite_tool_are_shown(own_place: Path) -> None:
+    made = preset_manifest("agent")
+    made.tools.built_in = ["Write"]
+    saves = {"tool": "Write", "input": {"file_path": "{file}", "content": "x"}}
+    made.tools = ToolsConfig.model_validate(
+        {
+            "built_in": ["Write"],
+            "ad_hoc": [
+                {
+                    "kind": "composite",
+                    "name": "two_files",
+                    "parameters": {"file": {"type": "string"}},
+                    "steps": [saves, {**saves, "input": {"file_path": "b", "content": "{file}"}}],
+                }
+            ],
+        }
+    )
+    made.save("agent.yaml")
+    with FakeLLMServer(by_turn(call("two_files", file="a"), DONE)) as server:
+        rules = ("--allow", "Write(a)")
+        done = invoke("run", "Go", "--manifest", "agent.yaml", "--base-url", server.url, *rules)
+    assert done.exit_code == 0, done.stderr
+    assert (own_place / "a").read_text() == "x"
+    shown = invoke("runs", "show", last_run()).stdout
+    assert "✓ Write: Created a (1 bytes)." in shown
+    assert "✗ Write: ERROR exec.tool.access_denied" in shown
+    assert "step 2 of 2, Write, failed" in shown
+    explained = invoke("manifest", "explain", "agent.yaml").stdout
+    assert "two_files (composite, its own)" in explained

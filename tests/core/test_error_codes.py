@@ -55,7 +55,7 @@ OUR_CODES = """
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
 exec.sandbox.missing
-exec.hook.blocked exec.hook.failed exec.hook.timeout
+exec.hook.blocked exec.hook.failed exec.hook.timeout exec.step.invalid
 """.split()
 
 RECOVERABLE = """
@@ -134,6 +134,7 @@ def test_what_can_be_tried_again_and_what_needs_a_person(category: ErrorCategory
         (APIError("x"), "exec.api.unknown"),
         (ToolExecutionError("x"), "exec.tool.crashed"),
         (LimitError("x"), "exec.limit.timeout"),
+        (HookError("x"), "exec.hook.failed"),
         (RunCancelled("x"), "exec.run.cancelled"),
         (JournalError("x"), "exec.journal.failed"),
     ],
@@ -158,9 +159,9 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
     classes |= {
         "limit": LimitError,
         "loop": LimitError,
+        "hook": HookError,
         "journal": JournalError,
         "stage": StageError,
-        "hook": HookError,
     }
     classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}
     classes |= {f"exec.run.{name}": RunCancelled for name in ("cancelled", "shutdown", "waiting")}

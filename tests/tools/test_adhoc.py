@@ -24,6 +24,9 @@ from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools import AskLater, Tool, ToolRegistry, Toolset
 from lorimer.tools.adhoc import register_adhoc
 from lorimer.tools.adhoc.fill import filled, filled_json
+from lorimer.tools.builtin import builtin_tools
+from lorimer.tools.hooks import Answer, FunctionHook
+from lorimer.tools.hooks.hookset import HookSet
 from lorimer.tools.policy.rules import Rule
 from lorimer.world.files import RootedFiles
 from lorimer.world.real import RealWorld
@@ -486,3 +489,49 @@ def test_it_is_part_of_the_manifest_and_of_its_digest() -> None:
     assert again.digest == made.digest
     assert again.tools.ad_hoc == made.tools.ad_hoc
     assert made.digest != EnvironmentManifest.from_dict({"tools": {"ad_hoc": [GREET]}}).digest
+
+
+def test_guards_see_steps_and_change_them() -> None:
+    def guard(told: dict[str, Any]) -> Answer:
+        text = told["tool_input"]["text"]
+        if text == "a":
+            return Answer(change={"text": "changed"})
+        return Answer(decision="block", reason="enough")
+
+    async def main() -> None:
+        hook = FunctionHook("PreToolUse", guard, name="g", tools="save")
+        hooks = HookSet([hook], {"cwd": "/w", "permission_mode": "default"})
+        bench = await Bench.make()
+        tools = composed([TWICE], ToolRegistry([save]), hooks=hooks)
+        block = await bench.call(tools, "twice", {"text": "a"})
+        assert SAVED == ["changed"]
+        assert "step 2 of 2, save, failed: ERROR exec.hook.blocked" in str(block.content)
+        for cut in range(len(bench.context.facts) + 1):
+            SAVED.clear()
+            after = await bench.again(cut)
+            again = await after.call(tools, "twice", {"text": "a"})
+            assert again.is_error
+            assert not after.context.replaying
+            assert SAVED in ([], ["changed"])
+
+    run(main)
+
+
+@pytest.mark.parametrize("name", ["EnterPlanMode", "kv_set", "AskUserQuestion", "EnterWorktree"])
+def test_what_is_kept_with_the_conversation_is_for_the_model(tmp_path: Path, name: str) -> None:
+    arguments: dict[str, dict[str, Any]] = {
+        "kv_set": {"key": "a", "value": 1},
+        "AskUserQuestion": {"question": "so?"},
+        "EnterWorktree": {"branch": "b"},
+    }
+    step = {"tool": name, "input": arguments.get(name, {})}
+
+    async def main() -> None:
+        bench = await Bench.make()
+        registry = ToolRegistry(builtin_tools(["planning", "kv", "asking", "worktree"]))
+        tool = {"kind": "composite", "name": "c", "steps": [step]}
+        tools = composed([tool], registry, working_dir=tmp_path)
+        block = await bench.call(tools, "c")
+        assert f"{name} is for the model alone" in str(block.content)
+
+    run(main)

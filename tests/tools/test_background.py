@@ -31,31 +31,32 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
-def living(word: str) -> list[int]:
-    """Processes with this word among their arguments."""
+def living(word: str, root: Path) -> list[int]:
+    """Processes with this word among their arguments that began in `root`: not another test's."""
     found: list[int] = []
     for entry in os.listdir("/proc"):
         if entry.isdecimal() and int(entry) != os.getpid():
             try:
                 words = Path(f"/proc/{entry}/cmdline").read_bytes()
+                where = os.readlink(f"/proc/{entry}/cwd")
             except OSError:
                 continue
-            if word.encode() in words:
+            if word.encode() in words and where == str(root):
                 found.append(int(entry))
     return found
 
 
-def started(word: str) -> list[int]:
+def started(word: str, root: Path) -> list[int]:
     give_up = time.monotonic() + 5
-    while not (found := living(word)) and time.monotonic() < give_up:
+    while not (found := living(word, root)) and time.monotonic() < give_up:
         time.sleep(0.01)
     assert found
     return found
 
 
-async def gone(word: str) -> bool:
+async def gone(word: str, root: Path) -> bool:
     for _ in range(100):
-        if not living(word):
+        if not living(word, root):
             return True
         await asyncio.sleep(0.02)
     return False
@@ -115,7 +116,7 @@ def test_it_is_stopped_with_all_it_started(tmp_path: Path) -> None:
         began = time.monotonic()
         assert await calls.monitor(name, stop=True) == "[stopped]"
         assert time.monotonic() - began < 4
-        assert await gone("4711")
+        assert await gone("4711", tmp_path)
 
     in_a_run(tmp_path, main)
 
@@ -193,7 +194,7 @@ def test_none_is_left_when_the_end_of_the_run_is_visible(tmp_path: Path, end: st
         def reply(request: Request) -> Any:
             if len(request.messages) == 1:
                 return [background(f"(trap '' TERM; sleep {word}) & setsid sleep {word} & wait")]
-            started(word)
+            started(word, tmp_path)
             if end == "cancelled":
                 pipeline.cancel()
             if end == "failed":
@@ -205,7 +206,7 @@ def test_none_is_left_when_the_end_of_the_run_is_visible(tmp_path: Path, end: st
         limits = Limits(timeout_s=1.5 if end == "time is over" else 60)
         pipeline = agent(tmp_path, reply, journal=Watching(seen, word))
         result = await pipeline.run("go", limits=limits, raise_on_error=False)
-        assert await gone(word)
+        assert await gone(word, tmp_path)
         return result.status
 
     from lorimer.journal.memory import MemoryJournal
@@ -220,7 +221,7 @@ def test_none_is_left_when_the_end_of_the_run_is_visible(tmp_path: Path, end: st
 
         async def append(self, *args: Any, **options: Any) -> int:
             if any(isinstance(a, list) and any(_is_end(f) for f in a) for a in args):
-                self.seen.append(living(self.word))
+                self.seen.append(living(self.word, tmp_path))
             return await super().append(*args, **options)
 
     def _is_end(fact: object) -> bool:
@@ -271,14 +272,14 @@ def test_after_a_kill_9_the_resumed_run_knows_that_it_is_lost(tmp_path: Path) ->
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"ready\n"
-        started("4730")
+        started("4730", tmp_path)
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout and child.stdout.close()
 
     async def main() -> str:
-        assert await gone("4730")
+        assert await gone("4730", tmp_path)
         told: list[str] = []
 
         def reply(request: Request) -> Any:

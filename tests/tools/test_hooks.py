@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lorimer.core.errors import ConfigError
+from lorimer.core.errors import ConfigError, JournalError
 from lorimer.core.messages import ToolUse
 from lorimer.core.world import Finished, ProcessLimits
 from lorimer.testing.simulated_world import SimulatedWorld
@@ -707,6 +707,27 @@ def test_an_interrupted_call_is_made_again_as_it_was_changed() -> None:
         assert await again.told(resumed) == "got b"
         assert (again.calls, again.asked) == (1, 0)
         assert not resumed.context.replaying
+
+    run(main)
+
+
+def test_a_store_that_fails_meanwhile_is_no_outcome_of_the_call() -> None:
+    """Recorded as one, it would be raised again whenever the run is resumed."""
+
+    async def main() -> None:
+        first = Counted(Answer(change="checked"), POST)
+        bench = await Bench.make()
+        append = bench.journal.append
+
+        async def fails(stream: str, epoch: int, facts: Any, **options: Any) -> int:
+            if any(fact.type == "effect.intent" for fact in facts):
+                raise JournalError("no room")
+            return await append(stream, epoch, facts, **options)
+
+        bench.journal.append = fails  # type: ignore[method-assign]
+        with pytest.raises(JournalError, match="no room"):
+            await first.told(bench)
+        assert bench.kinds == ["tool.intent"]
 
     run(main)
 

@@ -116,7 +116,7 @@ def test_at_its_time_out_all_is_ended(tmp_path: Path) -> None:
         told = await cell(code, timeout_seconds=1.5)
         assert time.monotonic() - began < 1.5 + 3
         assert told == f"begun\n{NEW}\n[stopped after 1.5 s, its time-out]\n{LOST}"
-        assert await gone("4740")
+        assert await gone("4740", tmp_path)
         assert await cell("1") == f"1\n{ANEW}"
 
     in_a_run(tmp_path, main)
@@ -132,7 +132,7 @@ def test_a_cancelled_call_ends_it(tmp_path: Path) -> None:
             await cell("import time; time.sleep(4741)")
             raise AssertionError("not reached")
         await bench.context.owned.end()
-        assert not living("repl_worker")
+        assert not living("repl_worker", tmp_path)
 
     run(main)
 
@@ -216,6 +216,6 @@ def test_it_ends_with_its_run(tmp_path: Path) -> None:
         )
         result = await pipeline.run("go")
         assert [step.content for step in result.steps] == [NEW, "[no output]"]
-        assert not living("repl_worker")
+        assert not living("repl_worker", tmp_path)
 
     run(main)

@@ -35,7 +35,7 @@ async def run_at(
     cwd: Path,
     *,
     timeout_s: float = 20.0,
-    network: bool = False,
+    hosts: Sequence[str] = (),
     writable: Sequence[Path] | None = None,
     hidden: Sequence[Path] = (),
     stdin: bytes = b"",
@@ -45,7 +45,7 @@ async def run_at(
     from lorimer.world.spawn import run_process
 
     sandbox = Sandbox(
-        network=network,
+        hosts=tuple(hosts),
         writable=tuple([cwd] if writable is None else writable),
         hidden=tuple(hidden),
     )

@@ -14,7 +14,7 @@ from typing import TypeVar
 import anyio
 import pytest
 
-from lorimer.core.world import Finished, ProcessLimits
+from lorimer.core.world import Finished, ProcessLimits, Sandbox
 from lorimer.world import RealWorld
 
 T = TypeVar("T")
@@ -114,6 +114,29 @@ def test_long_output_is_cut_in_the_middle(tmp_path: Path) -> None:
     assert done.output.endswith(b"\n100000\nlast\n")
     assert b"bytes left out" in done.output
     assert done.total_bytes == 588_906
+
+
+async def apart(script: str, cwd: Path, limits: ProcessLimits) -> Finished:
+    return await RealWorld().spawn(["sh", "-c", script], cwd=cwd, limits=limits)
+
+
+def test_stderr_may_be_kept_apart(tmp_path: Path) -> None:
+    limits = ProcessLimits(20, 1000, apart=True)
+    ended = run(apart("echo out; echo err >&2; echo more", tmp_path, limits))
+    assert (ended.output, ended.errors, ended.total_bytes) == (b"out\nmore\n", b"err\n", 9)
+    assert run(shell("echo err >&2", tmp_path)).errors == b""
+    flood = run(apart("head -c 3000000 /dev/zero >&2; echo out", tmp_path, limits))
+    assert flood.output == b"out\n"
+    assert len(flood.errors) <= 1000
+    late = run(apart("(sleep 60 >&1) & echo err >&2", tmp_path, limits))
+    assert late.errors == b"err\n"
+    assert late.duration_s < 10, "nobody waits for who holds the other pipe"
+
+
+def test_in_a_sandbox_it_is_not(tmp_path: Path) -> None:
+    limits = ProcessLimits(20, apart=True, sandbox=Sandbox())
+    with pytest.raises(OSError, match="not kept apart in a sandbox"):
+        run(apart("true", tmp_path, limits))
 
 
 def test_the_environment_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,21 +116,6 @@ def test_its_temporary_folder_is_its_own_and_does_not_stay(level: Level, tmp_pat
     assert folder == "/tmp" or not Path(folder).exists()
 
 
-@pytest.mark.parametrize("level", HELD)
-def test_the_network_is_only_there_when_the_host_says_so(level: Level, tmp_path: Path) -> None:
-    async def main(network: bool) -> bytes:
-        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            script = f"(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo reached || echo no"
-            done = await run_at(level, ["bash", "-c", script], tmp_path, network=network)
-            return done.output
-
-    needs(level)
-    assert asyncio.run(main(network=False)) == b"no\n"
-    assert asyncio.run(main(network=True)) == b"reached\n"
-
-
 ESCAPES = """
 import ctypes, errno, os, socket
 c = ctypes.CDLL(None, use_errno=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lorimer.assembly import check_manifest
 from lorimer.cli.fail import Fault, suggest
+from lorimer.cli.known import know
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
@@ -95,6 +96,7 @@ def equip(manifest: EnvironmentManifest, names: str) -> None:
 def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]:
     """The rules of `--allow`. Raises Fault for one that no tool of the agent is meant by."""
     names = [str(tool.name) for tool in builtin_tools(manifest.tools.built_in)]
+    names += [tool.name for tool in manifest.tools.ad_hoc]
     rules: list[Rule] = []
     for text in texts:
         try:
@@ -168,6 +170,7 @@ def connect(
         given[parsed.provider] = ProviderCredentials("none", base_url)
     bundle = CredentialBundle(given)
     models = host.models(bundle, world)
+    know(models.secrets())
     try:
         models.targets(spec_text(manifest))
     except ConfigError as error:

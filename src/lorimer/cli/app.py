@@ -13,7 +13,9 @@ from typing import Final, NoReturn, cast
 
 import click
 
+from lorimer.cli.known import Known
 from lorimer.core.errors import LorimerError
+from lorimer.core.redaction import Redactor, of_environment
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("lorimer.cli.run:run", "Give an agent a task and watch it work."),
@@ -68,6 +70,7 @@ class Lazy(click.Group):
     ) -> NoReturn:
         """Run a command line and exit with a documented code. Tracebacks only with --debug."""
         words, debug = _without_debug(sys.argv[1:] if args is None else args)
+        known = extra.setdefault("obj", Known())
         try:
             done = super().main(
                 words,
@@ -78,9 +81,12 @@ class Lazy(click.Group):
                 **extra,
             )
             sys.stdout.flush()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told, in one line or whole
+            redactor = of_environment(known.secrets if isinstance(known, Known) else {})
             if debug and not isinstance(error, click.exceptions.Exit):
-                raise
+                click.echo(_traceback(error, redactor), err=True, nl=False)
+            if redactor is not None and isinstance(error, LorimerError):
+                redactor.error(error)
             sys.exit(_told(error))
         except KeyboardInterrupt:
             from lorimer.cli.fail import INTERRUPTED
@@ -94,6 +100,13 @@ def _without_debug(args: Sequence[str]) -> tuple[list[str], bool]:
     end = args.index("--") if "--" in args else len(args)
     words = [word for at, word in enumerate(args) if at >= end or word != "--debug"]
     return words, len(words) < len(args)
+
+
+def _traceback(error: Exception, redactor: Redactor | None) -> str:
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    return text if redactor is None else redactor.text(text)
 
 
 def _told(error: Exception) -> int:

@@ -16,6 +16,7 @@ from typing import Final, cast
 from lorimer.cli.text import short_id
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.redaction import of_environment
 from lorimer.models.credentials import redact_url
 
 _STRICT_MODES: Final = ("plan", "dontAsk", "default")
@@ -37,7 +38,8 @@ class Call:
     """Absolute path of the host file that `--models` named."""
     sandbox: str = ""
     """What `--sandbox` said; "": nothing."""
-    network: bool = False
+    network: tuple[str, ...] = ()
+    """The hosts that `--network` named."""
     mode: str = ""
     """What `--permission-mode` said; "": nothing."""
 
@@ -48,7 +50,7 @@ class Call:
         if self.mode and self.mode not in _STRICT_MODES:
             words.append(f"--permission-mode {quote(self.mode)}")
         if self.network:
-            words.append("--network")
+            words.append(f"--network {quote(','.join(self.network))}")
         if self.sandbox == "off":
             words.append("--sandbox off")
         return tuple(words)
@@ -67,14 +69,15 @@ class Call:
 
     async def keep(self, journal: Journal, run_id: str) -> None:
         """Store it for that run. The first one counts."""
+        redactor, rules = of_environment(), list(self.rules)
         data: dict[str, JSON] = {
             "workspace": self.workspace,
             "base_url": redact_url(self.base_url),
-            "rules": list(self.rules),
+            "rules": rules if redactor is None else redactor.json(rules, deep=True),
             "key_variable": self.key_variable,
             "models": self.models,
             "sandbox": self.sandbox,
-            "network": self.network,
+            "network": list(self.network),
             "mode": self.mode,
         }
         await journal.put(_name(run_id), canonical(data))
@@ -89,15 +92,14 @@ class Call:
             return cls()
         if not isinstance(data, Mapping):
             return cls()
-        rules = data.get("rules")
         return cls(
             _text(data.get("workspace")),
             _text(data.get("base_url")),
-            tuple([str(rule) for rule in rules]) if isinstance(rules, list | tuple) else (),
+            _texts(data.get("rules")),
             _text(data.get("key_variable")),
             _text(data.get("models")),
             _text(data.get("sandbox")),
-            data.get("network") is True,
+            _texts(data.get("network")),
             _text(data.get("mode")),
         )
 
@@ -108,3 +110,7 @@ def _name(run_id: str) -> str:
 
 def _text(value: JSON) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _texts(value: JSON) -> tuple[str, ...]:
+    return tuple([str(each) for each in value]) if isinstance(value, list | tuple) else ()

@@ -15,6 +15,7 @@ import click
 
 from lorimer.cli.text import visible
 from lorimer.core.errors import ConfigError, ErrorCategory, ExecutorErrorCode, LorimerError
+from lorimer.core.redaction import of_environment
 
 OK: Final = 0
 FAILED: Final = 1
@@ -72,6 +73,9 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 def report(message: str, *, code: str = "", hint: str = "") -> None:
     """Print `error: ...` and perhaps `hint: ...` on stderr, each on one line."""
+    redactor = of_environment()
+    if redactor is not None:
+        message, hint = redactor.text(message), redactor.text(hint)
     where = f" ({code})" if code else ""
     text = " ".join(visible(message).split()).rstrip(".")
     click.echo(f"{click.style('error:', fg='red', bold=True)} {text}{where}", err=True)
@@ -89,12 +93,14 @@ def stdout_lost(error: OSError, kept: str = "") -> int:
 
 def report_error(error: LorimerError) -> int:
     """Print an error of ours; several problems of one document one a line. Its exit code."""
+    redactor = of_environment()
     problems = error.problems if isinstance(error, ConfigError) else ()
     if len(problems) > 1:
         head, mark, _ = str(error).partition(": " + problems[0])
         report(head if mark else str(error), code=error.code.value, hint=error.hint)
         for problem in problems:
-            click.echo(f"  {' '.join(visible(problem).split())}", err=True)
+            shown = problem if redactor is None else redactor.text(problem)
+            click.echo(f"  {' '.join(visible(shown).split())}", err=True)
     else:
         report(str(error), code=error.code.value, hint=error.hint)
     return exit_code(error)

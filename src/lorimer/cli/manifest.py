@@ -174,11 +174,13 @@ def _facts(described: EnvironmentManifest, known: Host) -> list[tuple[str, str]]
     if model.temperature is not None:
         asked.append(f"temperature {model.temperature:g}")
     limits = described.limits
+    tools = [*described.tools.built_in]
+    tools += [f"{tool.name} ({tool.kind}, its own)" for tool in described.tools.ad_hoc]
     ceiling = "none" if limits.max_cost_usd is None else f"${limits.max_cost_usd:g}"
     facts = [
         ("agent", described.metadata.name),
         ("model", f"{_model(described, known)}; {', '.join(asked)}"),
-        ("tools", ", ".join(described.tools.built_in) or "none but those that a program registers"),
+        ("tools", ", ".join(tools) or "none but those that a program registers"),
         (
             "limits",
             f"{count(limits.max_turns, 'turn')}, {limits.timeout_s:g} s, "

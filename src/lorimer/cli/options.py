@@ -41,8 +41,8 @@ class Terms:
     """The host file, where one was named."""
     sandbox: SandboxMode | None = None
     """How programs are held; None: `auto`, or as strictly as the run was begun."""
-    network: bool = False
-    """Commands may reach the network."""
+    network: tuple[str, ...] = ()
+    """The hosts that commands may reach."""
     at_most: str | None = None
     """The mode that a resumed run was begun with, where nobody says another; none looser is."""
 
@@ -104,7 +104,13 @@ def execution_options(command: F) -> F:
                 help="How commands are held: at the best level that works here (the default); at"
                 " level 2 (bubblewrap) or not at all; or not. See: lorimer doctor.",
             ),
-            click.option("--network", is_flag=True, help="Let commands reach the network."),
+            click.option(
+                "--network",
+                metavar="HOSTS",
+                multiple=True,
+                help="Hosts that commands may reach, with commas between: pypi.org,"
+                " *.pythonhosted.org, localhost:8000; '*' for all public ones. Default: none.",
+            ),
             click.option("--base-url", metavar="URL", help="Another address than the vendor's."),
             click.option(
                 "--api-key-env",

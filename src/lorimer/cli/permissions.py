@@ -43,6 +43,7 @@ def explain(
     Nothing is run. Exit code 0, whatever the decision.
     """
     from lorimer.cli.policy_files import shipped, standing
+    from lorimer.core.hooks import HookEvent
     from lorimer.core.jsonable import JSON, dumps
     from lorimer.tools.builtin import CATALOGUE
     from lorimer.tools.permissions import Policy
@@ -68,9 +69,14 @@ def explain(
     given: dict[str, JSON] = {tool.subject: asked.input[""]}
     decision = policy.decide(entry, given, tainted=tainted, now=RealWorld().time())
     why_hidden = policy.hidden(entry)
+    asked_too = [
+        hook.name
+        for hook in found.hooks
+        if hook.event is HookEvent.PRE_TOOL_USE and hook.is_about(asked.tool)
+    ]
     if as_json:
-        told_hidden = {"visible": not why_hidden, "hidden_by": why_hidden}
-        click.echo(dumps({**decision.to_json(), **told_hidden}))
+        seen = {"visible": not why_hidden, "hidden_by": why_hidden, "hooks": list(asked_too)}
+        click.echo(dumps({**decision.to_json(), **seen}))
         return
     click.echo(f"{decision.action.name.lower()}: {decision.by}")
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))
@@ -79,6 +85,8 @@ def explain(
         click.echo(f"  touches    {told(resource)}")
     for rule in decision.rules:
         click.echo(f"  rule       {rule.title}")
+    for name in asked_too:
+        click.echo(f"  hooks      {name}, which is asked and may tighten this")
     if why_hidden:
         click.echo(f"  hidden     The model is not even shown this tool: {why_hidden}")
     for note in found.notes:

@@ -71,7 +71,7 @@ def run(
     allow: tuple[str, ...],
     ask_later: bool,
     sandbox: SandboxMode | None,
-    network: bool,
+    network: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,

@@ -27,8 +27,8 @@ def export(run: str, session: bool, output: Path | None, store: str | None) -> N
     """Write a run as JSON lines: what it is and its manifest, then its facts.
 
     RUN is an id or its beginning. The lines hold what the run was asked, every answer of the model,
-    and the input and result of every tool call. No key is among them, unless a tool or a person
-    put one there.
+    and the input and result of every tool call. Of secrets that were known then only the names are
+    among them.
     """
     if output is None:
         asyncio.run(_export(run, session, store, click.echo))

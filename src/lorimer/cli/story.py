@@ -13,6 +13,7 @@ from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, 
 from lorimer.cli.text import cost, count, duration, one_line, short_id, tokens
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
+from lorimer.core.facts import STEP
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import NO_USAGE, Usage
 
@@ -153,12 +154,17 @@ class Story:
         if kind == "approval" and self._recorded:
             word, colour = ("yes", "green") if data.get("approved") is True else ("no", "red")
             yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (word, colour)]
-        elif kind == "question" and self._recorded:
-            said = one_line(str(data.get("answer") or "nothing"), 120)
-            yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (said, "")]
+        elif kind == STEP and self._recorded:
+            failed = data.get("is_error") is True
+            told = one_line(result_text(data.get("content")), 120)
+            mark = ("    ✗ ", "red") if failed else ("    ✓ ", "green")
+            yield [mark, (f"{data.get('tool')}: {told}", "")]
         elif kind == "hook" and "change" in data:
             what = _CHANGED.get(key.partition(":")[0], "")
             yield [("  ↷ ", "yellow"), (f"the hook {data.get('hook')} changed {what}", "")]
+        elif kind == "question" and self._recorded:
+            said = one_line(str(data.get("answer") or "nothing"), 120)
+            yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (said, "")]
         elif kind == "abandoned":
             yield [("  ■ ", "yellow"), (f"a {key.partition(':')[0]} call was cut off", "")]
 

@@ -125,7 +125,8 @@ def _head(told: Told, now: float) -> Iterator[Line]:
             yield _field("forked", f"of {parent.get('run')} after turn {turn}")
     if told.manifest is not None:
         name = told.manifest.metadata.name
-        tools = ", ".join(told.manifest.tools.built_in)
+        own = [tool.name for tool in told.manifest.tools.ad_hoc]
+        tools = ", ".join([*told.manifest.tools.built_in, *own])
         with_tools = f"; tools: {tools}" if tools else ""
         yield _field("agent", f"{name} on {told.manifest.model.model}{with_tools}")
     if told.call.workspace:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias, TypeVar, overload
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.events import Event
+from lorimer.core.redaction import logger
 
 Handler: TypeAlias = Callable[[Event], Awaitable[None] | None]
 H = TypeVar("H", bound=Handler)
@@ -32,7 +32,7 @@ DRAIN_S: Final = 2.0
 """Seconds that async handlers have for what is queued when the run has ended; then as many for
 the marker of what was dropped, and for the last event."""
 
-_log = logging.getLogger("lorimer.events")
+_log = logger("lorimer.events")
 
 
 class Bus:

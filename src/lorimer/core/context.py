@@ -25,6 +25,7 @@ from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.owned import Belongings
+from lorimer.core.redaction import Redactor
 from lorimer.core.spend import whole
 from lorimer.core.world import World
 
@@ -51,6 +52,8 @@ class Unknown(LorimerError):
 
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
+_CLEAN: Final = ("model", ASIDE)
+"""Of these calls `models/pull.py` strikes secrets out, because their answers are objects too."""
 
 
 def short_hash(data: bytes) -> str:
@@ -96,6 +99,7 @@ class RunContext(FactLog):
         snapshot_at: int = 0,
         holds: Callable[[], Awaitable[None]] | None = None,
         origin: Mapping[str, JSON] = _NOTHING,
+        redactor: Redactor | None = None,
     ) -> None:
         super().__init__(
             id,
@@ -109,6 +113,7 @@ class RunContext(FactLog):
             used_s=used_s,
             position=position,
         )
+        self.redactor = redactor
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""
         self.origin = origin
@@ -172,6 +177,7 @@ class RunContext(FactLog):
         intent: Mapping[str, JSON] = _NOTHING,
         reserve_nano: int = 0,
         aborted: Callable[[], Mapping[str, JSON]] | None = None,
+        hold_empty: bool = False,
     ) -> Mapping[str, JSON]:
         """Call the outside once, recorded. The one door of a run to the world.
 
@@ -182,7 +188,8 @@ class RunContext(FactLog):
         raises is recorded too and raised again on resume. `intent` is added to the intent's
         fact; `reserve_nano` nano-dollars are set aside in it and settled against the result's
         `cost`. `aborted` gives what is recorded when the call is cancelled half-way, or raises what
-        is not a LorimerError.
+        is not a LorimerError. `hold_empty`: a result without any data is recorded together with
+        the next fact, see `hold`.
 
         Returns the call's data, from the journal if it is there. Raises Unknown for an unsafe
         effect that was begun before a crash and has no result, and JournalError, before anything
@@ -244,16 +251,24 @@ class RunContext(FactLog):
         if self._holds is not None:
             await self._holds()
         try:
-            data.update(await call())
+            found = await call()
+            if self.redactor is not None and kind not in _CLEAN:
+                found = self.redactor.json(found, deep=True)  # the run has what is recorded
+            data.update(found)
+        except JournalError:  # of an effect within this one: nothing that came of it
+            raise
         except LorimerError as failure:
-            error = failure
+            error = failure if self.redactor is None else self.redactor.error(failure)
             data.update({"error": failure.to_json(), **_spent(aborted)})
         except (asyncio.CancelledError, Exception):
             await self._abandon(f"{ABANDONED}{kind}:{key}", _spent(aborted))
             raise
         entry = self.spend.settle(reserve_nano, data)
+        if hold_empty and len(data) == (1 if noted else 2):
+            self.hold(result_type, data, key=key)
+            return data
         try:
-            await self.record(result_type, data, key=key, ledger=entry)
+            await self.record(result_type, data, key=key, ledger=entry, clean=error is None)
         except asyncio.CancelledError as cancelled:
             if not self.wrote(result_type, key):
                 self.spend.undo(reserve_nano, data)

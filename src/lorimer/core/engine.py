@@ -89,6 +89,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
         )
     elif cancellation.interrupted is not None:
         failure = _stopped(context, Reason.CALLER)
+    if failure is not None and context.redactor is not None:
+        context.redactor.error(failure)
     return await _end(state, failure)
 
 
@@ -214,6 +216,8 @@ async def _stages(
             if isinstance(error, asyncio.CancelledError) and context.cancellation.stopping:
                 raise
             wrapped = _uncoded(error, step.name, step.stage.order)
+            if context.redactor is not None:
+                context.redactor.error(wrapped)
             _tell(context, wrapped)
             raise wrapped from error
         began, now = now, clock()

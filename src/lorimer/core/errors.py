@@ -129,6 +129,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_HOOK_BLOCKED = "exec.hook.blocked"
     EXEC_HOOK_FAILED = "exec.hook.failed"
     EXEC_HOOK_TIMEOUT = "exec.hook.timeout"
+    EXEC_STEP_INVALID = "exec.step.invalid"
     EXEC_LOOP_MAX_TURNS = "exec.loop.max_turns"
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"
@@ -193,6 +194,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_API_UNPRICED,
             code.EXEC_INPUT_INVALID,
             code.EXEC_SANDBOX_MISSING,
+            code.EXEC_STEP_INVALID,
             code.EXEC_RUN_BUSY,
             code.EXEC_RUN_UNKNOWN,
             code.EXEC_RUN_ENDED,

@@ -211,14 +211,18 @@ class FactLog(Signals):
         key: str = "",
         sync: bool = False,
         ledger: LedgerEntry | None = None,
+        clean: bool = False,
     ) -> None:
         """Add a fact. Visible when this returns; with `sync`, proof against power loss too.
+        Secrets are struck out of it, unless it is `clean` already.
 
         A fact that is already recorded (of a resumed run) is not added again. Not interrupted
         by cancellation once begun. Raises JournalError.
         """
         if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
             return
+        if self.redactor is not None and not clean:
+            data = self.redactor.json(data)
         if self._used_s is not None:
             self._tell_used(data)
         # whole microseconds: what a store keeps, so that a fact reads back as it was written
@@ -257,6 +261,8 @@ class FactLog(Signals):
             if done is not None:
                 self.now = done.time
                 return
+        if self.redactor is not None:
+            data = self.redactor.json(data)
         if self._used_s is not None:
             self._tell_used(data)
         now = int(self.world.time() * 1_000_000) / 1_000_000

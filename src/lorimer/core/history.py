@@ -16,8 +16,10 @@ from lorimer.core.messages import (
     ToolResultBlock,
     ToolSpec,
     ToolUse,
+    message_from_json,
 )
 from lorimer.core.record import record
+from lorimer.core.redaction import Redactor
 from lorimer.core.wellformed import misplaced, readable, repaired, told
 
 IMAGE_TOKENS: Final = 2_000
@@ -82,7 +84,16 @@ class History(Sequence[Message]):
     """The conversation: append-only, with running sums, so that no call costs more because the
     history is longer."""
 
-    __slots__ = ("_digests", "_items", "_sizes", "_turns", "call_ids", "counted", "recorded")
+    __slots__ = (
+        "_digests",
+        "_items",
+        "_sizes",
+        "_turns",
+        "call_ids",
+        "counted",
+        "recorded",
+        "redactor",
+    )
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
         self._items: list[Message] = []
@@ -93,14 +104,20 @@ class History(Sequence[Message]):
         """The ids of all calls in it, each with the index of the message that has it first."""
         self.counted: PromptCount | None = None
         """The last that a provider has counted of it; kept under a cost limit only."""
+        self.redactor: Redactor | None = None
+        """Strikes secrets out of what a run adds; None: none are known, or it comes out of a
+        journal."""
         self.recorded: RecordedCount | None = None
         """The same of another process, from its facts."""
         for message in messages:
             self.append(message)
 
-    def append(self, message: Message, plain: Mapping[str, JSON] | None = None) -> None:
+    def append(
+        self, message: Message, plain: Mapping[str, JSON] | None = None, *, clean: bool = False
+    ) -> None:
         """Add one message at the end, as far as `told` keeps it; nothing, if that is nothing.
-        `plain` is its `to_json`, where the caller has it."""
+        `plain` is its `to_json`, where the caller has it. Secrets are struck out of it, unless it
+        is `clean`: what was recorded, or is about to be, stays as it is."""
         kept = told(message)
         if kept is None:
             return
@@ -108,6 +125,9 @@ class History(Sequence[Message]):
         if body is None:
             kept = readable(kept)
             body = fingerprint(kept.to_json())
+        if self.redactor is not None and not clean and self.redactor.finds(body):
+            struck = self.redactor.json(kept.to_json())
+            kept, body = message_from_json(struck), fingerprint(struck)
         digests, sizes = self._digests, self._sizes
         digests.append(blake2b(digests[-1] + body, digest_size=16).digest())
         sizes.append(sizes[-1] + weight(kept, body))
@@ -146,7 +166,7 @@ class History(Sequence[Message]):
         if misplaced(fresh, (lambda call_id: calls[call_id] < since) if since else None):
             self.truncate(since)
             for message in repaired(fresh, calls.__contains__ if since else None):
-                self.append(message)
+                self.append(message, clean=True)
 
     def turn(self, back: int) -> int:
         """Index at which the last `back` turns of the user begin, 0 if there are not so many. A

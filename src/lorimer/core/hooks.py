@@ -150,7 +150,8 @@ async def consult(
     and nothing is recorded, nothing happens.
 
     `request` are the bytes of what it is about; left out, those of the payload. With an `intent`
-    that is recorded first. A process that dies while they are asked asks them again when the run
+    that is recorded first; that they have nothing to say is recorded with the next fact. A process
+    that dies while they are asked asks them again when the run
     is resumed. Raises HookError, also again from the record.
     """
     name = f"{event}:{key}"
@@ -168,6 +169,7 @@ async def consult(
         request=request or fingerprint(payload),
         safety=Safety.IDEMPOTENT if intent else Safety.READ_ONLY,
         intent=intent,
+        hold_empty=True,
     )
     return NOTHING if len(data) <= _QUIET else answer_of(data)
 
@@ -217,7 +219,7 @@ async def prompted(hooks: Hooks | None, state: PipelineState) -> JSON:
     if answer.decision:
         raise blocked(answer, "the input")
     if answer.context:
-        state.messages.append(user_message(answer.context))
+        state.messages.append(user_message(answer.context), clean=True)
     return state.input if answer.change is None else answer.change
 
 
@@ -235,9 +237,9 @@ async def heard(hooks: Hooks | None, text: str, at: int, state: PipelineState) -
         state.run.signal("hook.refused", {"error": str(error), "code": error.code.value})
         return
     if answer.context:
-        state.messages.append(user_message(answer.context))
+        state.messages.append(user_message(answer.context), clean=True)
     changed = answer.change
-    state.messages.append(user_message(text if changed is None else str(changed)))
+    state.messages.append(user_message(text if changed is None else str(changed)), clean=True)
 
 
 async def held_back(hooks: Hooks | None, state: PipelineState) -> Decision:
@@ -250,5 +252,5 @@ async def held_back(hooks: Hooks | None, state: PipelineState) -> Decision:
         return Decision.COMPLETE
     state.held_back += 1
     state.reason = "hook"
-    state.messages.append(user_message(answer.reason))
+    state.messages.append(user_message(answer.reason), clean=True)
     return Decision.CONTINUE

@@ -8,7 +8,6 @@ it when it is resumed. How a journal keeps messages: `journal/inbox.py`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -22,6 +21,7 @@ from lorimer.core.hooks import Hooks, heard
 from lorimer.core.journal import Journal, Post, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
+from lorimer.core.redaction import logger, of_environment
 
 if TYPE_CHECKING:
     from lorimer.core.state import PipelineState
@@ -31,7 +31,7 @@ MAX_TEXT_CHARS: Final = 100_000
 
 _APPROVAL: Final = "approval:"
 
-_log: Final = logging.getLogger("lorimer.mail")
+_log: Final = logger("lorimer.mail")
 
 
 @record
@@ -63,6 +63,9 @@ async def send(journal: Journal, run_id: str, text: str, *, id: str) -> bool:
     if not text.strip() or len(text) > MAX_TEXT_CHARS:
         raise _wrong(f"A message to a run has 1 to {MAX_TEXT_CHARS} characters.")
     row = await _unfinished(journal, run_id)
+    redactor = of_environment()
+    if redactor is not None:  # it is kept as it is posted
+        text = redactor.text(text)
     return await journal.post(row.stream, id, {"kind": "text", "run": row.run_id, "text": text})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -72,6 +72,15 @@ class Capable(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """Does not ask the provider."""
+        ...
+
+
+@runtime_checkable
+class KnowsSecrets(Protocol):
+    """A resolver that knows which values are secret: keys, headers."""
+
+    def secrets(self) -> Mapping[str, str]:
+        """Value to the name that is shown in its place."""
         ...
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from lorimer.core.bus import Listeners
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
+from lorimer.core.redaction import Redactor
 from lorimer.core.world import World
 
 _NOBODY: Final[Callable[[str], bool]] = frozenset[str]().__contains__
@@ -21,7 +22,7 @@ _NOTHING: Final[Mapping[str, JSON]] = {}
 class Signals:
     """A run as its listeners see it: the part of a RunContext that tells them."""
 
-    __slots__ = ("_listeners", "heard", "id", "iteration", "stage", "wants", "world")
+    __slots__ = ("_listeners", "heard", "id", "iteration", "redactor", "stage", "wants", "world")
 
     def __init__(self, id: str, world: World, listeners: Listeners) -> None:
         self.id = id
@@ -30,6 +31,8 @@ class Signals:
         self.stage = ""
         """Of the stage that runs, the name."""
         self._listeners = listeners
+        self.redactor: Redactor | None = None
+        """Strikes secrets out of what is recorded and told; None: none are known."""
         self.heard = False
         """Somebody listens to something of this run; looked at anew in each iteration."""
         self.wants: Callable[[str], bool] = _NOBODY
@@ -56,6 +59,8 @@ class Signals:
         signals are not repeated."""
         if not self.wants(type):
             return
+        if self.redactor is not None:
+            data = self.redactor.json(data, deep=True)
         self._listeners.send(
             Event(type, data, self.id, self.iteration, self.world.time(), self.stage)
         )

@@ -69,6 +69,7 @@ class PipelineState:
         """The run's context: effects, signals, limits, world."""
         self.input = input
         """What the caller gave."""
+        messages.redactor = run.redactor
         self.messages = messages
         """The whole conversation, append-only."""
         self.began = len(messages)
@@ -124,7 +125,7 @@ class PipelineState:
                 "A message was added between a reply and the results of its calls; add it "
                 "before the next model call instead."
             )
-        self.messages.append(message, plain)
+        self.messages.append(message, plain, clean=True)
         self.noted = len(self.messages)
 
     def unrecorded(self) -> list[Message]:
@@ -145,7 +146,7 @@ class PipelineState:
             waiting = self.messages[-1].tool_uses
             if waiting:
                 done = {block.tool_use_id: block for block in self.results}
-                self.messages.append(answers(waiting, done, self._begun()))
+                self.messages.append(answers(waiting, done, self._begun()), clean=True)
         self.messages.mend(self.began)
         self.noted = len(self.messages)
 

@@ -35,12 +35,18 @@ class Sandbox:
 
     at_least: Level = "L0"
     """The best level that works here is taken; if it is below this one, nothing is started."""
-    network: bool = False
-    """Whether it may reach the network."""
+    hosts: tuple[str, ...] = ()
+    """What it may reach of the network, through a proxy of ours; nothing by default. `*` is any
+    public host; see `lorimer.world.hosts`."""
     writable: tuple[Path, ...] = ()
     """Folders that can be written, besides a temporary one of its own."""
     hidden: tuple[Path, ...] = ()
     """Files and folders that cannot be seen, whether they exist or not."""
+
+    @property
+    def network(self) -> bool:
+        """It may reach something of the network."""
+        return bool(self.hosts)
 
     @property
     def requested(self) -> str:
@@ -110,6 +116,8 @@ class Finished:
     duration_s: float
     isolation: Isolation | None = None
     """How far it was held; None: no sandbox was asked for."""
+    refused: tuple[str, ...] = ()
+    """What of the network it asked for and did not get: `host:port: why`, each once."""
     out_of_memory: bool = False
     """The kernel killed it, while it also killed something for want of memory."""
     errors: bytes = b""

@@ -6,7 +6,6 @@ Decides: what of a stream is history, and where the next fact goes. When to snap
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +13,7 @@ from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.journal import Journal
+from lorimer.core.redaction import logger
 from lorimer.core.wellformed import repaired
 from lorimer.core.world import World
 from lorimer.journal.fold import Fold
@@ -22,7 +22,7 @@ from lorimer.journal.projection import RUN_KINDS, refuse_epoch
 CLAIM_S: Final = 30.0
 """Seconds for which a claim holds, where nothing else is said."""
 
-_log = logging.getLogger("lorimer.journal")
+_log = logger("lorimer.journal")
 
 
 class Conversation:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar, cast
 
 from lorimer.core.errors import JournalError
 from lorimer.core.journal import Post
 from lorimer.core.jsonable import JSON
+from lorimer.core.redaction import logger
 from lorimer.journal.database import Database, number, one
 from lorimer.journal.projection import MAX_POSTS, refuse_full, refuse_post
 from lorimer.journal.rows import data_version, whole
@@ -22,7 +22,7 @@ T = TypeVar("T")
 POLL_S: Final = 0.02
 """Seconds between looks at what other processes posted, while somebody waits."""
 
-_log = logging.getLogger("lorimer.journal")
+_log = logger("lorimer.journal")
 
 
 def put(stream: str, id: str, body: str, time: int, db: Database) -> bool:

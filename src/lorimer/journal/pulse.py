@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Final
 
 from anyio import CancelScope
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.redaction import logger
 from lorimer.journal.conversation import Conversation
 
-_log: Final = logging.getLogger("lorimer.journal")
+_log: Final = logger("lorimer.journal")
 
 
 class Pulse:

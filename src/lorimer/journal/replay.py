@@ -28,6 +28,7 @@ from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.plan import Plan
 from lorimer.core.record import record
+from lorimer.core.redaction import Redactor
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import History, PipelineState
 from lorimer.journal.memory import MemoryJournal
@@ -95,12 +96,12 @@ class Replayed:
     """None: everything was as recorded."""
 
 
-async def replay(plan: Plan, recording: Recording) -> Replayed:
+async def replay(plan: Plan, recording: Recording, redactor: Redactor | None = None) -> Replayed:
     """Run it again with this plan. Its manifest need not be the recorded one: then the divergence
     says where it begins to matter. Raises ConfigError when the recorded limits cannot be read."""
     given = recording.facts[0].data.get("limits")
     limits = Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
-    context = _Replay(recording, plan.digest, limits)
+    context = _Replay(recording, plan.digest, limits, redactor)
     state = PipelineState(context, History(recording.history), recording.facts[0].data.get("input"))
     result = await engine.run(plan, state)
     if context.cancellation.interrupted is not None:
@@ -117,7 +118,9 @@ class _Replay(RunContext):
 
     __slots__ = ("_clock", "_end", "_left", "_same_manifest", "_used", "divergence")
 
-    def __init__(self, recording: Recording, digest: str, limits: Limits) -> None:
+    def __init__(
+        self, recording: Recording, digest: str, limits: Limits, redactor: Redactor | None
+    ) -> None:
         start, end = recording.facts[0], recording.end
         seed = start.data.get("seed")
         self._clock = RecordedWorld()
@@ -139,6 +142,7 @@ class _Replay(RunContext):
             listeners=Listeners(Bus()),
             recorded=recording.facts[:-1] if end is not None else recording.facts,
             origin=origin_of(start),
+            redactor=redactor,
         )
 
     # --- facts ---------------------------------------------------------------------------
@@ -159,6 +163,7 @@ class _Replay(RunContext):
         key: str = "",
         sync: bool = False,
         ledger: LedgerEntry | None = None,
+        clean: bool = False,
     ) -> None:
         if type == "run.end":
             self._check_end(data)
@@ -204,7 +209,7 @@ class _Replay(RunContext):
             if self._recorded or (self._end is not None and not self._was_stopped()):
                 self._diverge(type, key, "this is not recorded", None, data)
             return None
-        theirs, ours = dict(fact.data), dict(data)
+        theirs, ours = dict(fact.data), self._clean(data)
         if type == "run.start" and not self._same_manifest:
             ours["manifest"] = theirs.get("manifest")
         # no data: the record is looked up, and what it says is taken as it is
@@ -222,7 +227,7 @@ class _Replay(RunContext):
             return
         if end is None:
             return
-        theirs, ours = dict(end.data), dict(data)
+        theirs, ours = dict(end.data), self._clean(data)
         if "output" not in theirs:  # earlier versions do not tell
             ours.pop("output", None)
         if self._was_stopped():
@@ -248,6 +253,7 @@ class _Replay(RunContext):
         intent: Mapping[str, JSON] = _NOTHING,
         reserve_nano: int = 0,
         aborted: Callable[[], Mapping[str, JSON]] | None = None,
+        hold_empty: bool = False,
     ) -> Mapping[str, JSON]:
         """Answered from the record. `call` is never called."""
         intent_type, result_type = _FACTS.get(kind, ("effect.intent", "effect"))
@@ -256,7 +262,7 @@ class _Replay(RunContext):
         elif kind != "model":
             key = f"{kind}:{key}"
         begun, done = self._take(intent_type, key), self._take(result_type, key)
-        asked: dict[str, JSON] = {"key": key, "hash": short_hash(request), **intent}
+        asked = self._clean({"key": key, "hash": short_hash(request), **intent})
         known = begun or done
         if known is not None and known.data.get("hash") != asked["hash"]:
             self._diverge(known.type, key, f"the {kind} call asks something else", known, asked)
@@ -295,6 +301,10 @@ class _Replay(RunContext):
                     str(end.data.get("message", "")), code=error_from_json(end.data).code
                 )
         self._diverge(type, key, "no result of this call is recorded", None, asked)
+
+    def _clean(self, data: Mapping[str, JSON]) -> dict[str, JSON]:
+        """As it would have been recorded."""
+        return dict(data if self.redactor is None else self.redactor.json(data))
 
     def _was_stopped(self) -> bool:
         return self._end is not None and self._end.data.get("status") in _STOPPED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 import apsw
 
 from lorimer.core.errors import JournalError
+from lorimer.core.redaction import logger
 from lorimer.journal.database import BUSY_MS, Database
 from lorimer.journal.faults import explain, lost_sync
 from lorimer.journal.mover import Mover
@@ -22,7 +22,7 @@ CHECKPOINT_PAGES: Final = 1000
 MOST_PAGES: Final = 4 * CHECKPOINT_PAGES
 """WAL pages after which nobody commits while they are moved."""
 
-_log = logging.getLogger("lorimer.journal")
+_log = logger("lorimer.journal")
 
 
 class Transactions:

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.redaction import is_secret, secrets_in
 
 VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -116,6 +117,13 @@ class ProviderCredentials:
             f" default_headers={{{headers}}}, extras={{{extras}}})"
         )
 
+    def secrets(self, provider: str) -> dict[str, str]:
+        """Value to the name that is shown in its place."""
+        named = {name: value for name, value in self.extras.items() if name != "api"}
+        found = secrets_in({**self.default_headers, **named, "base URL": self.base_url})
+        key = self.api_key.reveal()
+        return {**found, key: f"{provider} key"} if is_secret(key) else found
+
     def redact(self, text: str) -> str:
         """`text` with every secret of these credentials replaced. For error messages."""
         extras = [value for name, value in self.extras.items() if name != "api"]
@@ -143,6 +151,13 @@ class CredentialBundle:
     )
     env: Mapping[str, str] | None = field(default=None, repr=False)
     """Where variables are looked up, at each call; None: this process's. `{}`: nowhere."""
+
+    def secrets(self) -> dict[str, str]:
+        """What is known of them, value to the name that is shown in its place."""
+        found = secrets_in({} if self.env is None else self.env)
+        for provider, credentials in self.by_provider.items():
+            found |= credentials.secrets(provider)
+        return found
 
     def variable(self, name: str) -> str:
         """A variable of the environment, "" if it is not set."""

@@ -10,11 +10,11 @@ Nothing here asks a clock: `now` is `World.monotonic` of the run that asks.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from lorimer.core.record import record
+from lorimer.core.redaction import logger
 
 FAILURES: Final = 2
 """In a row, then it is benched."""
@@ -27,7 +27,7 @@ TARGETS: Final = 1024
 
 Breaker: TypeAlias = Literal["closed", "open", "half-open"]
 
-_log = logging.getLogger("lorimer.models")
+_log = logger("lorimer.models")
 
 
 @record

@@ -28,6 +28,7 @@ from lorimer.core.wellformed import own_ids
 from lorimer.models.caller import Caller
 from lorimer.models.clocks import Clocks
 from lorimer.models.failover import Verdict, verdict
+from lorimer.models.scrubbing import Scrubber
 
 _FINISHED: Final = (StopReason.END_TURN, StopReason.TOOL_USE)
 _CUT_OFF: Final = ExecutorErrorCode.EXEC_RUN_CANCELLED.value
@@ -86,6 +87,7 @@ class Pull:
         if heard and caller.after_release == "continue":
             self._said = []
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
+        scrubber = None if run.redactor is None else Scrubber(run.redactor)
         stream = self._target.model.stream(request, world=run.world)
         response: Response | None = None
         try:
@@ -97,7 +99,8 @@ class Pull:
                     if isinstance(item, UsageDelta):
                         self._usage = item.usage
                     elif heard:
-                        self._release(item)
+                        for piece in (item,) if scrubber is None else scrubber.take(item):
+                            self._release(piece)
                         if run.crowded:
                             await run.room()
             finally:
@@ -109,6 +112,9 @@ class Pull:
                     "The model's stream ended without an answer.",
                     code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE,
                 )
+            if scrubber is not None and heard:
+                for piece in scrubber.rest():
+                    self._release(piece)
             self._usage = response.usage
             if response.extra.get("dropped"):
                 self._tell_dropped(response)
@@ -129,6 +135,9 @@ class Pull:
             content = _joined(self._prefix, content)
         response.content = own_ids(content, self._state.messages.call_ids, run.world.new_id)
         response.cost_nano = self._cost(response.model or request.model)
+        data = response.to_json()
+        if scrubber is not None:
+            data = scrubber.answer(response, data)
         self.response = response
         if caller.counts is not None:
             caller.counts.learn(self._target.place, request, response)
@@ -136,7 +145,7 @@ class Pull:
             caller.health.succeeded(self._target.place)
         if self._began is not None:
             self._tell("")
-        return response.to_json()
+        return data
 
     def spent(self) -> Mapping[str, JSON]:
         """What a failed or cancelled attempt has used, as far as the provider told."""

@@ -28,9 +28,18 @@ from lorimer.core.messages import (
     UsageDelta,
     response_from_json,
 )
-from lorimer.core.model import Capabilities, Capable, Model, ModelResolver, Target
+from lorimer.core.model import (
+    Capabilities,
+    Capable,
+    KnowsSecrets,
+    Model,
+    ModelResolver,
+    Target,
+)
 from lorimer.core.record import record
+from lorimer.core.redaction import Redactor, of_environment
 from lorimer.core.world import World
+from lorimer.models.scrubbing import Scrubber
 
 FORMAT: Final = "lorimer-recording"
 VERSION: Final = 1
@@ -61,9 +70,10 @@ class Recorder:
     """A ModelResolver that writes down what the models of another one are asked and say."""
 
     def __init__(self, models: ModelResolver, write: Callable[[str], None]) -> None:
-        """`write` takes each line as soon as its call is over, without a newline."""
+        """`write` takes each line as soon as its call is over, without a newline. Secrets that
+        the models or the environment know are struck out of it."""
         self._models = models
-        self._writer = _Writer(write)
+        self._writer = _Writer(write, of_environment(self.secrets()))
         self._made: dict[str, tuple[Sequence[Target], tuple[Target, ...]]] = {}
 
     def resolve(self, spec: str) -> Model:
@@ -88,16 +98,23 @@ class Recorder:
         """See ModelResolver."""
         await self._models.aclose()
 
+    def secrets(self) -> Mapping[str, str]:
+        """See KnowsSecrets."""
+        return self._models.secrets() if isinstance(self._models, KnowsSecrets) else {}
+
 
 class _Writer:
     """Writes the lines of one recording. Of a conversation that has grown only what is new."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[str], None], redactor: Redactor | None) -> None:
         self._write = write
+        self.redactor = redactor
         self._last: list[JSON] = []
         write(dumps({"format": FORMAT, "version": VERSION}))
 
     def note(self, line: Mapping[str, JSON]) -> None:
+        if self.redactor is not None:
+            line = self.redactor.json(line, deep=True)
         said = _mapping(line, "asked")
         messages = list(_list(said, "messages"))
         same = 0
@@ -128,14 +145,21 @@ class _Recorded:
     ) -> AsyncGenerator[Delta | Response, None]:
         line: dict[str, JSON] = {"provider": self.provider, "asked": asked(request)}
         deltas: list[JSON] = []
+        redactor = self._writer.redactor
+        scrubber = None if redactor is None else Scrubber(redactor)
         stream = self._inner.stream(request, world=world)
         try:
             async for item in stream:
                 if isinstance(item, Response):
+                    if scrubber is not None:
+                        deltas += map(_plain, scrubber.rest())
                     line["response"] = item.to_json()
                     self._note(line, deltas)
                 else:
-                    deltas.append(_plain(item))
+                    pieces: Sequence[Delta] = [item]
+                    if scrubber is not None and not isinstance(item, UsageDelta):
+                        pieces = scrubber.take(item)
+                    deltas += map(_plain, pieces)
                 yield item
         except APIError as error:
             line["error"] = error.to_json()

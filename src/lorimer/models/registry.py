@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -261,6 +262,17 @@ class Models:
         for target in (spec.provider, f"{spec.provider}:{spec.model}"):
             assumed = replace(assumed, **self._able.get(target, {}))
         return assumed
+
+    def secrets(self) -> dict[str, str]:
+        """Keys and headers, value to the name that is shown in its place: those given, and those
+        in variables that a host file names. See `core.redaction`."""
+        bundle = self.context.credentials
+        found = bundle.secrets()
+        for name, provider in self._providers.items():
+            if isinstance(provider, Compatible | Redirected):
+                with suppress(ConfigError):  # it has none yet
+                    found |= provider.reach(bundle).secrets(name)
+        return found
 
     def reload(self) -> None:
         """Ask the source of the tiers anew at the next use."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from lorimer.core.messages import Request, Response
 from lorimer.core.model import ModelCall, TraceSink, UsageSink
 from lorimer.core.record import record
+from lorimer.core.redaction import logger
 
-_log = logging.getLogger("lorimer.models")
+_log = logger("lorimer.models")
 
 
 @record

@@ -160,7 +160,7 @@ class InputStage(Stage[JSON, Message]):
                 stage_name="input",
                 stage_order=1,
             )
-        state.messages.append(message)
+        state.messages.append(message, clean=True)
         if state.run.wants("input.normalized"):
             state.run.signal("input.normalized", {"text_length": len(message.text)})
         return message

@@ -90,7 +90,7 @@ class EvaluateStage(Stage[object, object]):
                 state.reason = f"The answer was not accepted after {tries + 1} tries: {problem}"
             else:
                 state.shared["evaluate.retries"] = tries + 1
-                state.messages.append(user_message(problem))
+                state.messages.append(user_message(problem), clean=True)
                 state.decision, state.reason = Decision.CONTINUE, "evaluation"
         if state.run.wants("evaluate.complete"):
             state.run.signal(

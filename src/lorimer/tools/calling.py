@@ -76,7 +76,7 @@ async def make(
         extra["display"] = text_of(result.display)
     if result.metadata:
         extra["metadata"] = plain(result.metadata)
-    return await told(result, most, tools.spill or into_files(context), call_id)
+    return await told(result, most, tools.spill or into_files(context), call_id, run.redactor)
 
 
 def _past(names: frozenset[str], run: RunContext) -> tuple[Called, ...]:

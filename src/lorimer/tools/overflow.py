@@ -6,11 +6,11 @@ What the model is told of a result, and how long ones are cut: `results.py`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from lorimer.core.redaction import logger
 from lorimer.core.world import Isolation
 from lorimer.tools.base import ToolContext
 from lorimer.tools.results import spill_place
@@ -20,12 +20,13 @@ MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 KEPT_BYTES: Final = 1_048_576
 """Output up to this length needs no file."""
 
-_log = logging.getLogger("lorimer.tools")
+_log = logger("lorimer.tools")
 
 
 class Overflow:
     """A `Sink` whose file begins when more than `kept` bytes have come, and then holds all of it,
     up to MAX_FILE_BYTES. In memory there are at most `kept` bytes and what one pipe holds.
+    Secrets that the run knows are struck out of it.
 
     The file lies beside the spilled results, as `name`; without files there is none. Belongs to
     one program at a time.
@@ -45,6 +46,9 @@ class Overflow:
         self._place, self._path = place or (Path(), "")
         self._open = context.files is not None and place is not None
         self._writing = asyncio.Lock()
+        self._redactor = None if context.run is None else context.run.redactor
+        self._held = b""
+        """What was written last, if it may be the beginning of a secret."""
 
     def begun(self, isolation: Isolation | None) -> None:
         """See `Sink`."""
@@ -62,12 +66,16 @@ class Overflow:
 
     async def drain(self) -> None:
         """Write what has come. A disk that refuses it ends the file, and is logged."""
+        await self._drain(last=False)
+
+    async def _drain(self, *, last: bool) -> None:
         async with self._writing:
-            data, self._pending = bytes(self._pending), bytearray()
+            data, self._pending = self._held + self._pending, bytearray()
+            self._held = b""
             if not self._open or not data:
                 return
             try:
-                await self._context.in_thread(partial(self._write, data))
+                await self._context.in_thread(partial(self._write, data, last))
             except OSError:
                 self._open = False
                 _log.warning("output could not be kept in %s", self._path, exc_info=True)
@@ -79,7 +87,7 @@ class Overflow:
     async def finish(self) -> str:
         """The program has ended: where its output is, in words; "" when there is no file."""
         if self._begun or len(self._pending) > self._kept:
-            await self.drain()
+            await self._drain(last=True)
         return self.where
 
     @property
@@ -90,9 +98,14 @@ class Overflow:
         kept = "All of it" if self.total <= MAX_FILE_BYTES else f"Its first {MAX_FILE_BYTES:,}"
         return f"{kept} is in {self._path}: Read it with offset and limit, or Grep it."
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, last: bool) -> None:
         files = self._context.files
         assert files is not None
+        if self._redactor is not None:
+            data = self._redactor.raw(data)
+            kept = 0 if last else self._redactor.held_back_raw(data)
+            if kept:
+                data, self._held = data[:-kept], data[-kept:]
         if self._begun:
             files.append_bytes(self._place, data)
         else:

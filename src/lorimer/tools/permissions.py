@@ -59,8 +59,7 @@ PLAIN_ALLOW: Final = Verdict(True)
 
 
 class Policy:
-    """The rules and the mode of one toolset. Immutable but for what it has found out; shared by
-    runs."""
+    """The rules and the mode of one toolset. Immutable; shared by runs."""
 
     def __init__(
         self,

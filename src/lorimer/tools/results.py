@@ -7,7 +7,6 @@ program, which may be endless, goes to a file while it comes: `overflow.py`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias, cast
@@ -15,6 +14,7 @@ from typing import Final, TypeAlias, cast
 from lorimer.core.errors import LorimerError
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ImageBlock, TextBlock, content_to_json
+from lorimer.core.redaction import Redactor, logger
 from lorimer.tools.base import ToolContext, ToolResult
 from lorimer.tools.encode import readable, text_of
 
@@ -32,11 +32,18 @@ SPILL_DIR: Final = ".lorimer/results"
 _HEAD: Final = 2 / 3
 _LINE_SLACK: Final = 200
 
-_log = logging.getLogger("lorimer.tools")
+_log = logger("lorimer.tools")
 
 
-async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) -> dict[str, JSON]:
-    """The data of `tool.result` for what a tool gave back; at most `limit` characters of text."""
+async def told(
+    result: ToolResult,
+    limit: int,
+    spill: Spill | None,
+    key: str,
+    redactor: Redactor | None = None,
+) -> dict[str, JSON]:
+    """The data of `tool.result` for what a tool gave back; at most `limit` characters of text.
+    What is cut or spilled holds no secrets; from the rest the run strikes them."""
     content = result.content
     if result.spilled:
         spill = None
@@ -45,11 +52,11 @@ async def told(result: ToolResult, limit: int, spill: Spill | None, key: str) ->
     else:
         blocks = _blocks(content)
         if blocks is None:
-            data = {"content": await shorten(text_of(content), limit, spill, key)}
+            data = {"content": await shorten(text_of(content), limit, spill, key, redactor)}
         else:
             parts: list[TextBlock | ImageBlock] = []
             for number, block in enumerate(blocks):
-                part = await _part(block, max(limit, 0), spill, f"{key}-{number}")
+                part = await _part(block, max(limit, 0), spill, f"{key}-{number}", redactor)
                 limit -= len(part.text) if isinstance(part, TextBlock) else 0
                 parts.append(part)
             data = {"content": content_to_json(parts)}
@@ -68,11 +75,15 @@ def failed(error: LorimerError) -> dict[str, JSON]:
     return {"content": text, "is_error": True, "error": error.code.value}
 
 
-async def shorten(text: str, limit: int, spill: Spill | None, key: str) -> str:
+async def shorten(
+    text: str, limit: int, spill: Spill | None, key: str, redactor: Redactor | None = None
+) -> str:
     """The text if it has at most `limit` characters, else its head and tail around a marker that
     says how much is missing and where all of it is."""
     if len(text) <= limit:
         return readable(text)
+    if redactor is not None:  # before it is cut: half a secret would not be known as one
+        text = redactor.text(text)
     place = await _spill(text, spill, key) if spill is not None else ""
     marker = _marker(len(text), len(text), place)
     room = max(limit - len(marker), 0)
@@ -136,10 +147,14 @@ def _from_line_start(text: str, at: int) -> int:
 
 
 async def _part(
-    block: TextBlock | ImageBlock, limit: int, spill: Spill | None, key: str
+    block: TextBlock | ImageBlock,
+    limit: int,
+    spill: Spill | None,
+    key: str,
+    redactor: Redactor | None,
 ) -> TextBlock | ImageBlock:
     if isinstance(block, TextBlock):
-        return TextBlock(await shorten(block.text, limit, spill, key))
+        return TextBlock(await shorten(block.text, limit, spill, key, redactor))
     if len(block.data) > MAX_IMAGE_CHARS:
         return TextBlock(f"[an image of {len(block.data) * 3 // 4:,} bytes, too large to show]")
     return block

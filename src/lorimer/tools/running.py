@@ -8,7 +8,6 @@ tool made up are told apart.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Coroutine, Generator
 from types import coroutine
@@ -18,6 +17,7 @@ from anyio import CancelScope
 
 from lorimer.core.context import RunContext, Unknown
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, ToolExecutionError
+from lorimer.core.redaction import logger
 from lorimer.tools.base import NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import describe
 
@@ -27,7 +27,7 @@ MAX_REFUSALS: Final = 1000
 """How often one call may answer its cancellation with a new wait before it is given up: a few
 milliseconds for code that swallows every exception in a loop."""
 
-_log = logging.getLogger("lorimer.tools")
+_log = logger("lorimer.tools")
 
 
 async def run_tool(
@@ -103,7 +103,7 @@ async def within(
         return result
     if isinstance(error, LorimerError):
         raise error
-    _log.info("tool %s failed", name, exc_info=error)
+    _log.info("tool %s failed", name, exc_info=error, extra={"redactor": run.redactor})
     raise ToolExecutionError(describe(error), tool_name=name, cause=error)
 
 

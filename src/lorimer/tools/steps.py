@@ -15,9 +15,18 @@ from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.facts import STEP
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.messages import ToolUse, content_from_json
-from lorimer.tools.admission import accepted, forget, permitted
+from lorimer.tools.admission import accepted, forget
 from lorimer.tools.base import ToolInput, ToolResult
 from lorimer.tools.encode import plain
+from lorimer.tools.hooks.around import (
+    OF_CALLS,
+    followed,
+    looked_at,
+    made,
+    said_before,
+    screen,
+)
+from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed
 from lorimer.tools.running import unknown
 
@@ -79,7 +88,7 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
 
     async def told(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
         async def answer() -> Mapping[str, JSON]:
-            return data
+            return {**data, "tool": use.name}
 
         return await run.effect(STEP, key, answer, request=request, safety=Safety.READ_ONLY)
 
@@ -89,32 +98,45 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
         return await told({})
     begun = run.recorded("effect.intent", known) is not None
     try:
-        entry, arguments = accepted(tools, use, run)
-        if entry.asks or (use.name in tools.recalled and not entry.tool.untrusted):
-            raise ToolExecutionError(  # what it keeps, it keeps as calls of the conversation
-                f"{use.name} is for the model alone: a tool cannot call it.",
-                code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
-            )
+        entry = _for_tools(tools, use, run)
         if begun and entry.safety is Safety.UNSAFE:
-            raise unknown()
-        if not tools.policy_in(run).needs_no_decision(entry, arguments):
-            await permitted(tools, entry, arguments, key, run)
+            data = made(key, run)
+            if data is None:
+                raise unknown()
+            return await told(await looked_at(tools, use, key, said_before(key, run), data, run))
+        screened = await screen(tools, use, key, request, run)
     except (ToolExecutionError, Unknown) as refusal:
         if begun:
             forget_decision(key, run)
         return await told(failed(unknown() if begun else refusal))
-    call = partial(make, tools, entry, arguments, use, key, {}, run)
+    call = partial(make, tools, screened.entry, screened.arguments, use, key, {}, run)
+    call = partial(followed, tools, use, key, screened.answer, call, run)
     changes = entry.safety is not Safety.READ_ONLY
-    intent: dict[str, JSON] = {"tool": entry.spec.name, **entry.intent}
+    intent: dict[str, JSON] = {"tool": use.name, **entry.intent}
+
+    async def work() -> Mapping[str, JSON]:
+        return {**await call(), "tool": use.name}
+
     if changes:
         run.cancellation.begin_change()
     try:
         return await run.effect(
-            STEP, key, call, request=request, safety=entry.safety, intent=intent
+            STEP, key, work, request=request, safety=entry.safety, intent=intent
         )
     finally:
         if changes:
             run.cancellation.end_change()
+
+
+def _for_tools(tools: Toolset, use: ToolUse, run: RunContext) -> Entry:
+    """The tool, if it is for tools to call. Raises ToolExecutionError."""
+    entry, _ = accepted(tools, use, run)
+    if entry.asks or (use.name in tools.recalled and not entry.tool.untrusted):
+        raise ToolExecutionError(  # what it keeps, it keeps as calls of the conversation
+            f"{use.name} is for the model alone: a tool cannot call it.",
+            code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
+        )
+    return entry
 
 
 def recorded_steps(key: str, run: RunContext) -> Iterator[str]:
@@ -139,4 +161,5 @@ def forget_steps(key: str, run: RunContext) -> None:
 def forget_decision(key: str, run: RunContext) -> None:
     """What was decided about a step is not decided again."""
     run.forget("decision", key)
-    forget(f"approval:{key}", run)
+    for other in (f"approval:{key}", *[f"hook:{event}:{key}" for event in OF_CALLS]):
+        forget(other, run)

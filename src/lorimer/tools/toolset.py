@@ -53,8 +53,8 @@ class Toolset:
 
     Programs that tools start are sandboxed: only the working directory and the roots of `files`
     are writable for them, `hidden` and where keys are kept by custom is not there, and there is
-    no network without `network`. `sandbox` says how strictly; see `SandboxMode`. `hooks` are asked
-    about calls, before and after.
+    no network but the hosts listed in `network` (`lorimer.world.hosts`; True: all public ones).
+    `sandbox` says how strictly; see `SandboxMode`. `hooks` are asked about calls, before and after.
 
     `agent` and `parties` are whom rules with `when` are about, and for whom tools are there at all.
 
@@ -72,7 +72,7 @@ class Toolset:
         working_dir: Path | str | None = None,
         spill: Spill | None = None,
         sandbox: SandboxMode = "auto",
-        network: bool = False,
+        network: bool | Iterable[str] = False,
         hidden: Iterable[Path] = (),
         hooks: Hooks | None = None,
         agent: str = "",
@@ -96,7 +96,7 @@ class Toolset:
             Mode.named(mode),
             self.working_dir,
             files.roots if files is not None else (),
-            isolated=held and not network,
+            isolated=held and self.sandbox is not None and not self.sandbox.hosts,
             agent=agent,
             parties=parties,
         )

@@ -137,7 +137,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Raises ToolExecutionError for an address that is not public, ConnectError when nothing
         answers."""
         last: Exception = httpcore2.ConnectError(f"{host} has no address")
-        for address in await self._checked(host, port):
+        for address in await checked(host, port, self._reach, self._resolve):
             try:
                 return await self._inner.connect_tcp(
                     str(address), port, timeout, local_address, socket_options
@@ -159,22 +159,27 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Between attempts of the pool, of which there are none."""
         await self._inner.sleep(seconds)
 
-    async def _checked(self, host: str, port: int) -> list[Address]:
-        literal = _address(host)
-        if literal is not None:
-            found = [literal]
-        else:
-            try:
-                texts = await self._resolve(host, port)
-            except OSError as error:
-                raise httpcore2.ConnectError(f"{host} cannot be looked up: {error}") from error
-            read = [_address(text) for text in dict.fromkeys(texts)]
-            found = [address for address in read if address is not None]
-            if len(found) < len(read):
-                raise httpcore2.ConnectError(f"{host} has an address that is none")
-        for address in found:
-            _judge(host, address, self._reach)
-        return found
+
+async def checked(
+    host: str, port: int, reach: Reach, resolve: Resolver = system_resolver
+) -> list[Address]:
+    """The addresses of a name, looked up once: they may all be connected to. Raises
+    ToolExecutionError when one of them may not, httpcore2.ConnectError when there is none."""
+    literal = _address(host)
+    if literal is not None:
+        found = [literal]
+    else:
+        try:
+            texts = await resolve(host, port)
+        except OSError as error:
+            raise httpcore2.ConnectError(f"{host} cannot be looked up: {error}") from error
+        read = [_address(text) for text in dict.fromkeys(texts)]
+        found = [address for address in read if address is not None]
+        if len(found) < len(read):
+            raise httpcore2.ConnectError(f"{host} has an address that is none")
+    for address in found:
+        _judge(host, address, reach)
+    return found
 
 
 def _judge(host: str, address: Address, reach: Reach) -> None:

@@ -19,16 +19,20 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
 
+from lorimer.core.redaction import logger
 from lorimer.core.world import Finished, Isolation, ProcessLimits, Sink
 from lorimer.world.bounded import BoundedOutput
 from lorimer.world.pipes import Feeder, Pump
 from lorimer.world.process_tree import MARKER, ProcessTree, nested_marker
 from lorimer.world.sandbox.start import Start, Started, remove
+
+if TYPE_CHECKING:
+    from lorimer.world.sandbox.outlet import Outlet
 
 _INHERITED: Final = frozenset(
     {"PATH", "HOME", "LANG", "TERM", "TMPDIR", "TZ", "USER", "LOGNAME"},
@@ -38,6 +42,8 @@ _DRAIN_S: Final = 0.25
 _POLL_S: Final = 0.02
 _KILLED: Final = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """The second is what a shell says of a command of its own."""
+
+_log = logger("lorimer.world")
 
 
 async def run_process(
@@ -74,6 +80,9 @@ async def run_process(
         feeder = Feeder(loop, stdin) if stdin else None
         if feeder is not None:
             cleanup.callback(feeder.close)
+        outlet = _outlet(limits, isolation)
+        if outlet is not None:
+            cleanup.callback(outlet.close)
         try:
             started = Start(
                 argv,
@@ -82,9 +91,12 @@ async def run_process(
                 feeder.their_end if feeder else subprocess.DEVNULL,
                 pump.their_end,
                 limits,
+                outlet,
                 errors.their_end if errors is not None else None,
             ).run(isolation)
         finally:
+            if outlet is not None:
+                outlet.let_go()
             pump.close_their_end()
             if errors is not None:
                 errors.close_their_end()
@@ -101,6 +113,7 @@ async def run_process(
         if sink is not None:
             sink.begun(isolation)
         deadline = began + limits.timeout_s
+        serving = None if outlet is None else loop.create_task(outlet.serve())
         try:
             await asyncio.wait((exit_watch.exited,), timeout=deadline - time.monotonic())
             timed_out = not exit_watch.exited.done()
@@ -109,12 +122,12 @@ async def run_process(
                 drain_s = min(_DRAIN_S, deadline - time.monotonic())
                 await asyncio.wait(pipes, timeout=max(0.0, drain_s))
         except asyncio.CancelledError:
-            await _end(tree, started)
+            await _end(tree, started, serving)
             raise
         finally:
             if feeder is not None:
                 feeder.close()
-        await _end(tree, started)
+        await _end(tree, started, serving)
         await pump.settle()
     returncode = process.returncode if process.returncode is not None else -9
     if started.enclosed and returncode - 128 in signal.valid_signals():
@@ -126,6 +139,7 @@ async def run_process(
         timed_out=timed_out,
         duration_s=time.monotonic() - began,
         isolation=isolation,
+        refused=() if outlet is None else outlet.proxy.refused,
         out_of_memory=not timed_out and returncode in _KILLED and _oom_kills() > kills,
         errors=apart.content(),
     )
@@ -143,9 +157,23 @@ def clean_environment(given: Mapping[str, str] | None, token: str) -> dict[str, 
     return environment
 
 
-async def _end(tree: ProcessTree, started: Started) -> None:
+def _outlet(limits: ProcessLimits, isolation: Isolation | None) -> Outlet | None:
+    sandbox = limits.sandbox
+    if sandbox is None or isolation is None or not sandbox.hosts:
+        return None
+    from lorimer.world.sandbox.outlet import Outlet  # httpx2 with it
+
+    return Outlet(sandbox.hosts, isolation.in_force)
+
+
+async def _end(tree: ProcessTree, started: Started, serving: asyncio.Task[None] | None) -> None:
     with anyio.CancelScope(shield=True):
         await tree.end()
+        if serving is not None:
+            serving.cancel()
+            await asyncio.wait([serving])
+            if not serving.cancelled() and (error := serving.exception()) is not None:
+                _log.error("the proxy of a sandboxed program failed", exc_info=error)
         if started.temporary is not None:  # as much as the program liked to put into it
             await anyio.to_thread.run_sync(remove, started.temporary)
 

@@ -22,6 +22,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "EnterWorktree": "lorimer.tools.builtin.worktree:EnterWorktree",
     "ExitWorktree": "lorimer.tools.builtin.worktree:ExitWorktree",
     "WebFetch": "lorimer.tools.builtin.web_fetch:WebFetch",
+    "WebSearch": "lorimer.tools.builtin.web_search:WebSearch",
     "TodoWrite": "lorimer.tools.builtin.todo_write:TodoWrite",
     "EnterPlanMode": "lorimer.tools.builtin.plan_mode:EnterPlanMode",
     "ExitPlanMode": "lorimer.tools.builtin.plan_mode:ExitPlanMode",
@@ -39,12 +40,13 @@ CATALOGUE: Final[Mapping[str, str]] = {
 """Name -> `"module:Class"`."""
 
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
-    "filesystem": ("Read", "Write", "Edit", "Glob", "Grep", "Unpack"),
+    "filesystem": ("Read", "Write", "Edit", "Glob", "Grep"),
     "readonly": ("Read", "Glob", "Grep"),
+    "archives": ("Unpack",),
     "shell": ("Bash", "Monitor"),
     "python": ("REPL",),
     "worktree": ("EnterWorktree", "ExitWorktree"),
-    "web": ("WebFetch",),
+    "web": ("WebFetch", "WebSearch"),
     "notebooks": ("NotebookEdit",),
     "planning": ("TodoWrite", "EnterPlanMode", "ExitPlanMode"),
     "asking": ("AskUserQuestion",),

@@ -10,7 +10,7 @@ from lorimer.core.errors import ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.background import BackgroundCommand, BackgroundCommands
-from lorimer.tools.builtin.programs import ended, joined, kept_of, patience
+from lorimer.tools.builtin.programs import ended, joined, kept_of, patience, refused_of
 from lorimer.tools.results import spill_place
 
 DEFAULT_S: Final = 5
@@ -85,6 +85,7 @@ def _told(command: BackgroundCommand) -> ToolResult:
         lines.append(f"[stopped{why}]")
     else:
         metadata |= {"exit_code": done.returncode, "timed_out": done.timed_out}
+        lines += refused_of(done, metadata)
         lines.append(ended(done, command.timeout_s))
     failed = done is not None and (done.timed_out or done.returncode != 0)
     return ToolResult(

@@ -84,6 +84,7 @@ def result_of(done: Finished, timeout_s: float, sandbox: Sandbox | None, where: 
         lines.append(f"[{error.value}: it wanted more memory than there is]")
     if done.total_bytes > len(done.output):
         lines.append(kept_of(done.total_bytes, len(done.output), where))
+    lines += refused_of(done, metadata)
     lines.append(ended(done, timeout_s))
     return ToolResult(
         joined(text, *lines),
@@ -92,6 +93,14 @@ def result_of(done: Finished, timeout_s: float, sandbox: Sandbox | None, where: 
         error=error,
         spilled=bool(where),
     )
+
+
+def refused_of(done: Finished, metadata: dict[str, JSON]) -> list[str]:
+    """Lines about what of the network a program did not get; `metadata` takes it too."""
+    if not done.refused:
+        return []
+    metadata["refused"] = list(done.refused)
+    return [f"[network: {'; '.join(done.refused)}]"]
 
 
 def kept_of(total: int, kept: int, where: str) -> str:
@@ -117,5 +126,6 @@ def _limited(output: str, isolation: Isolation, sandbox: Sandbox | None) -> str:
     """What the model has to know where the sandbox looks like the cause of a failure."""
     if isolation.in_force == "L0" or sandbox is None or not _REFUSED.search(output):
         return ""
-    network = "the network" if sandbox.network else "no network"
-    return f"sandbox: only the working directory and $TMPDIR are writable, and there is {network}"
+    hosts = ", ".join(sandbox.hosts)
+    network = f"there is a proxy ($HTTPS_PROXY) to {hosts}" if hosts else "there is no network"
+    return f"sandbox: only the working directory and $TMPDIR are writable, and {network}"

@@ -30,7 +30,11 @@ def failure(
     code: ExecutorErrorCode = ExecutorErrorCode.EXEC_HOOK_FAILED,
 ) -> HookError:
     """The error of a guard that could not say anything."""
-    return HookError(f"The hook {name!r} ({event.value}) {why}.", code=code)
+    return HookError(
+        f"The hook {name!r} ({event.value}) {why}.",
+        code=code,
+        hint="Mend it, or take it out: until then nothing happens that it guards.",
+    )
 
 
 def parsed(event: HookEvent, name: str, text: bytes) -> Answer:

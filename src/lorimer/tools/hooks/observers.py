@@ -3,7 +3,6 @@ up nothing, and are no effects. One that fails is told of by the signal `hook.fa
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from lorimer.core.errors import HookError
 from lorimer.core.hooks import HookEvent
 from lorimer.core.jsonable import JSON
+from lorimer.core.redaction import logger
 from lorimer.tools.encode import describe
 from lorimer.tools.hooks.answers import failure
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _Told: TypeAlias = "Mapping[str, JSON] | None"
 
-_log: Final = logging.getLogger("lorimer.hooks")
+_log: Final = logger("lorimer.hooks")
 
 
 def _some(*names: str) -> Callable[[Event], _Told]:

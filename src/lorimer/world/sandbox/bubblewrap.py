@@ -26,7 +26,6 @@ def command(
     *,
     view: View,
     cwd: Path,
-    network: bool,
     seccomp_fd: int,
 ) -> list[str]:
     """The command that runs `argv` in `cwd`, seeing what `view` shows. The filter is read from
@@ -35,8 +34,6 @@ def command(
     root = Path("/")
     bind = "--bind" if root in view.of(Access.WRITE) else "--ro-bind"
     words = [program, *_APART, bind, "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    if network:
-        words.append("--share-net")
     sealed: list[str] = []  # at the end: places for mounts have to be made in them first
     for path, access in view.words:
         name = str(path)

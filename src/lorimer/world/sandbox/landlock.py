@@ -24,11 +24,13 @@ from lorimer.world.sandbox.view import Access, View
 T = TypeVar("T")
 
 OLDEST: Final = 3
+TCP: Final = 4
 SIGNALS: Final = 6
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every machine
 _ABI_VERSION: Final = 1  # a flag of create_ruleset
-_PATH_BENEATH: Final = 1  # a type of rule
+_PATH_BENEATH, _NET_PORT = 1, 2  # types of rules
+_BIND_TCP, _CONNECT_TCP = 1, 2
 _SET_NO_NEW_PRIVS, _SET_SECCOMP, _FILTER = 38, 22, 2  # of prctl
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
@@ -53,11 +55,12 @@ def abi() -> int:
 
 
 @contextmanager
-def ruleset(view: View, temporary: Path, *, network: bool) -> Generator[int]:
-    """A descriptor of the rules for what `view` shows; `temporary` can be written."""
+def ruleset(view: View, temporary: Path, *, port: int | None) -> Generator[int]:
+    """A descriptor of the rules for what `view` shows; `temporary` can be written, and TCP
+    connections be made to `port`, of whatever address."""
     version = abi()
     files = (1 << {3: 15, 4: 15}.get(version, 16)) - 1
-    tcp = 0b11 if version >= 4 and not network else 0
+    tcp = _BIND_TCP | _CONNECT_TCP if version >= TCP else 0
     scopes = _SCOPES if version >= SIGNALS else 0
     attributes = struct.pack("=QQQ", files, tcp, scopes)
     size = 24 if version >= SIGNALS else 16 if version >= 4 else 8
@@ -74,6 +77,9 @@ def ruleset(view: View, temporary: Path, *, network: bool) -> Generator[int]:
             _allow(descriptor, Path("/dev", name), _READ_FILE | _WRITE_FILE | (files & _IOCTL_DEV))
         for name in _OF_PROC:
             _allow(descriptor, Path("/proc", name), _READ_FILE | _READ_DIR)
+        if port is not None and tcp:
+            rule = struct.pack("=QQ", _CONNECT_TCP, port)
+            _system_call(_ADD_RULE, descriptor, _NET_PORT, rule, 0)
         yield descriptor
     finally:
         os.close(descriptor)

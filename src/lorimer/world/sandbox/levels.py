@@ -60,7 +60,7 @@ class Levels:
 def gaps(level: Level, sandbox: Sandbox) -> tuple[str, ...]:
     """What a level does not hold."""
     if level == "L0":
-        return _UNBOUNDED
+        return (*_UNBOUNDED, "the list of hosts is not enforced") if sandbox.hosts else _UNBOUNDED
     if level == "L1":
         found = [
             "what it starts outlives a kill -9 of Lorimer",
@@ -68,6 +68,12 @@ def gaps(level: Level, sandbox: Sandbox) -> tuple[str, ...]:
             "modes, owners and times of files outside the workspace can be changed",
             _UNCOUNTED,
         ]
+        if sandbox.hosts:
+            found.append(
+                "TCP connections can be made to one port (the proxy's) of any host"
+                if landlock.abi() >= landlock.TCP
+                else "the list of hosts is not enforced: TCP connections can be made to any host"
+            )
         if landlock.abi() < landlock.SIGNALS:
             found.append("processes of the same user can be ended")
         writable = [Path(os.path.realpath(path)) for path in sandbox.writable]

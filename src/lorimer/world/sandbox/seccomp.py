@@ -11,7 +11,7 @@ import platform
 import struct
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 # A new name needs its number in both tables.
 _X86_64: Final = {
@@ -47,9 +47,12 @@ _X32: Final = 0x40000000
 
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16  # as Linux numbers them
 _LOCAL: Final = (_AF_UNIX, _AF_NETLINK)
+_SOCK_STREAM, _TYPE_MASK, _IPPROTO_TCP = 1, 0xF, 6  # the rest of a type is flags
 
-# Classic BPF: load a word; jump if equal, greater or equal, any bit; return.
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+Sockets: TypeAlias = Literal["local", "tcp", "any"]
+
+# Classic BPF: load a word; keep some bits; jump if equal, greater or equal, any bit; return.
+_LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _ALLOW: Final = 0x7FFF0000
 _ERRNO: Final = 0x00050000
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
@@ -61,8 +64,9 @@ def supported() -> bool:
 
 
 @cache  # a pure function of constants; building it takes longer than starting the program
-def program(*, network: bool) -> bytes:
-    """The filter; without `network` no socket can be made but Unix and netlink ones.
+def program(*, sockets: Sockets) -> bytes:
+    """The filter. Of sockets it lets through Unix and netlink ones (`local`), those and TCP
+    (`tcp`), or also every other of the internet (`any`).
 
     Raises KeyError where `supported` is false.
     """
@@ -79,8 +83,7 @@ def program(*, network: bool) -> bytes:
     code.when(_EQUAL, numbers["clone3"], errno.ENOSYS)
     for name in ("clone", "unshare"):
         code.block(numbers[name], _no_user_namespace())
-    families = (*_LOCAL, _AF_INET, _AF_INET6) if network else _LOCAL
-    code.block(numbers["socket"], _families(families))
+    code.block(numbers["socket"], _sockets(sockets))
     # the mark that tells whose descendant a process is
     code.block(numbers["setrlimit"], _not_resource(0))
     code.block(numbers["prlimit64"], _not_resource(1))
@@ -130,11 +133,31 @@ def _no_user_namespace() -> _Code:
     return body
 
 
-def _families(allowed: tuple[int, ...]) -> _Code:
+def _sockets(allowed: Sockets) -> _Code:
     body = _Code()
     body.load(_argument(0))
-    for family in allowed:
+    internet = () if allowed == "local" else (_AF_INET, _AF_INET6)
+    if allowed == "tcp":
+        only = _only_tcp()
+        for family in internet:
+            body.block(family, only)
+        internet = ()
+    for family in (*_LOCAL, *internet):
         body.steps.append((_EQUAL, 0, 1, family))
+        body.give(_ALLOW)
+    body.give(_ERRNO | errno.EPERM)
+    return body
+
+
+def _only_tcp() -> _Code:
+    """Of an internet socket: Landlock holds TCP, and no other kind of stream (MPTCP, SCTP)."""
+    body = _Code()
+    body.load(_argument(1))
+    body.steps.append((_AND, 0, 0, _TYPE_MASK))
+    body.unless(_EQUAL, _SOCK_STREAM, errno.EPERM)
+    body.load(_argument(2))
+    for protocol in (0, _IPPROTO_TCP):
+        body.steps.append((_EQUAL, 0, 1, protocol))
         body.give(_ALLOW)
     body.give(_ERRNO | errno.EPERM)
     return body

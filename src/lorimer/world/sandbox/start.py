@@ -13,11 +13,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from lorimer.core.world import Isolation, ProcessLimits
 from lorimer.world.sandbox import bubblewrap, landlock, rlimits, seccomp
 from lorimer.world.sandbox.view import view_of
+
+if TYPE_CHECKING:
+    from lorimer.world.sandbox.outlet import Outlet
 
 _Popen: TypeAlias = "Callable[[], subprocess.Popen[bytes]]"
 _Restrict: TypeAlias = "Callable[[_Popen], subprocess.Popen[bytes]]"
@@ -60,6 +63,8 @@ class Start:
     stdin: int
     output: int
     limits: ProcessLimits = field(default_factory=ProcessLimits)
+    outlet: Outlet | None = None
+    """Its way to the network; None: there is none."""
     errors: int | None = None
     """Where stderr goes; None: with the output."""
 
@@ -76,7 +81,7 @@ class Start:
             match isolation.in_force:
                 case "L0":
                     argv = rlimits.limited(self.argv, self.limits)
-                    return Started(*self._gated(argv, self.env), isolation)
+                    return Started(*self._gated(argv, self._environment()), isolation)
                 case "L1":
                     return self._restricted(isolation)
                 case "L2":
@@ -102,6 +107,12 @@ class Start:
             pass_fds=pass_fds,
             start_new_session=True,
         )
+
+    def _environment(self, **more: str) -> dict[str, str]:
+        found = {**self.env, **more}
+        if self.outlet is not None:
+            found.update(self.outlet.environment())
+        return found
 
     def _must_exist(self) -> None:
         """The shell between us and the program would tell of it too late."""
@@ -150,11 +161,13 @@ class Start:
         view = view_of(sandbox, self.cwd, self.env)
         temporary = Path(tempfile.mkdtemp(prefix="lorimer-"))
         try:
-            with landlock.ruleset(view, temporary, network=sandbox.network) as rules:
+            port = None if self.outlet is None else self.outlet.port
+            with landlock.ruleset(view, temporary, port=port) as rules:
+                sockets: seccomp.Sockets = "local" if port is None else "tcp"
                 restrict = partial(
-                    landlock.start_restricted, rules, seccomp.program(network=sandbox.network)
+                    landlock.start_restricted, rules, seccomp.program(sockets=sockets)
                 )
-                env = {**self.env, "TMPDIR": str(temporary)}
+                env = self._environment(TMPDIR=str(temporary))
                 argv = rlimits.limited(self.argv, self.limits)
                 process, mark = self._gated(argv, env, restrict=restrict)
         except BaseException:
@@ -173,7 +186,8 @@ class Start:
         if not self.cwd.is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.cwd))
         # Loopback is a network of its own in there, so sockets are not refused.
-        code = seccomp.program(network=True)
+        code = seccomp.program(sockets="any")
+        inner = self.argv if self.outlet is None else self.outlet.command(self.argv)
         with ExitStack() as cleanup:
             filter_fd = os.memfd_create("lorimer-seccomp")
             cleanup.callback(os.close, filter_fd)
@@ -181,12 +195,13 @@ class Start:
             os.lseek(filter_fd, 0, os.SEEK_SET)
             argv = bubblewrap.command(
                 program,
-                rlimits.limited(self.argv, self.limits, own_count=True),
+                rlimits.limited(inner, self.limits, own_count=True),
                 view=view_of(sandbox, self.cwd, self.env),
                 cwd=Path(os.path.realpath(self.cwd)),
-                network=sandbox.network,
                 seccomp_fd=filter_fd,
             )
-            env = {**self.env, "TMPDIR": "/tmp"}  # noqa: S108 - its own
-            process, mark = self._gated(argv, env, pass_fds=(filter_fd,))
+            env = self._environment(TMPDIR="/tmp")  # noqa: S108 - its own
+            door = None if self.outlet is None else self.outlet.theirs
+            given = (filter_fd,) if door is None else (filter_fd, door)
+            process, mark = self._gated(argv, env, pass_fds=given)
         return Started(process, mark, isolation, enclosed=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
 from lorimer.core.world import Sandbox, SandboxMode
+from lorimer.world.hosts import listed
 
 PRIVATE: Final = (Path("/tmp"), Path("/run"))  # noqa: S108 - the folder of all, not a file in it
 """Full of other programs' files and sockets: a sandboxed process has its own instead."""
@@ -53,15 +54,21 @@ class View:
 
 
 def sandbox_for(
-    mode: SandboxMode, *, writable: Sequence[Path], network: bool, hidden: Sequence[Path] = ()
+    mode: SandboxMode,
+    *,
+    writable: Sequence[Path],
+    network: bool | Iterable[str],
+    hidden: Sequence[Path] = (),
 ) -> Sandbox | None:
     """What programs that tools start may reach, as the host wants it: `auto` the best level that
-    works, `require` nothing below L2, `off` no sandbox. Protected paths are hidden."""
+    works, `require` nothing below L2, `off` no sandbox. Protected paths are hidden. `network` is a
+    list of hosts, or all public ones. Raises ConfigError for an entry that is none."""
+    hosts = listed(network)
     if mode == "off":
         return None
     return Sandbox(
         at_least="L2" if mode == "require" else "L0",
-        network=network,
+        hosts=hosts,
         writable=tuple(writable),
         hidden=(*protected_paths(os.environ), *hidden),
     )
@@ -100,7 +107,7 @@ def view_of(sandbox: Sandbox, cwd: Path, environment: Mapping[str, str]) -> View
         if os.path.lexists(path):
             say(path, Access.HIDDEN)
     private = [Path(os.path.realpath(path)) for path in PRIVATE]
-    for path in (*_programs(environment), *([Path("/etc/resolv.conf")] if sandbox.network else [])):
+    for path in _programs(environment):
         real = Path(os.path.realpath(path))
         if real not in private and real.exists() and any(map(real.is_relative_to, private)):
             say(real, Access.READ)

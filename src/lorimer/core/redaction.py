@@ -1,0 +1,278 @@
+"""The one place that strikes secrets out of what is kept or told: facts, signals, spilled results,
+recordings, log lines, error messages.
+
+Secrets are values that this process knows: of environment variables whose names say so, of the
+credentials given to providers, and those that the host declares. They are struck out where text
+comes into a run, before anything is recorded or shown, so what is replayed later is what the run
+itself had; what is recorded already is never touched again.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Final, TypeVar, cast
+from urllib.parse import quote
+
+from lorimer.core.errors import APIError, ConfigError, LorimerError
+from lorimer.core.jsonable import JSON, dumps, utf8
+
+T = TypeVar("T")
+
+SHORTEST: Final = 8
+"""Characters of a value that counts; shorter ones would garble text and hide nothing."""
+
+_NAMES: Final = re.compile(
+    r"(api[_-]?key|token|secret|passw(or)?d|passphrase"
+    r"|(^|[_-])(key|pass|pwd|pat|credential|authorization|cookie|auth))s?$",
+    re.IGNORECASE,
+)
+_PASSWORD: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]*?:([^/?#\s]+)@", re.IGNORECASE)
+_LONG: Final = 20
+_LINE: Final = 24
+"""Characters of one line of a secret of several lines that count by themselves."""
+_PATH_PART: Final = 32
+
+
+def names_secret(name: str) -> bool:
+    """Whether a variable or header of this name holds a secret by custom."""
+    return _NAMES.search(name) is not None
+
+
+def is_secret(value: str) -> bool:
+    """Whether a value is fit to be one: not a word, a number, a path, a placeholder."""
+    if len(value) < SHORTEST or value.isdecimal():
+        return False
+    if value.startswith(("/", "~/", "./")) and max(map(len, value.split("/"))) <= _PATH_PART:
+        return False
+    if len(value) >= _LONG:
+        return len(set(value)) > 4
+    return any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+
+
+def secrets_in(variables: Mapping[str, str]) -> dict[str, str]:
+    """Secrets among variables or headers, value to name: by the name, or as the password in a
+    URL."""
+    found: dict[str, str] = {}
+    for name, text in variables.items():
+        if "://" in text:
+            inside = _PASSWORD.search(text)
+            value = inside[1] if inside is not None else ""
+        elif names_secret(name):
+            scheme, space, rest = text.strip().partition(" ")
+            value = rest.strip() if space and scheme.lower() in _SCHEMES else text.strip()
+        else:
+            continue
+        if is_secret(value):
+            found.setdefault(value, name)
+    return found
+
+
+_SCHEMES: Final = ("bearer", "basic", "token")
+
+
+class Redactor:
+    """Strikes known values out of text and plain data: each becomes `[redacted:NAME]`.
+
+    Whatever holds none is given back as it is, the same object. The values themselves are looked
+    for everywhere; `deep` also looks for them in base64, hexadecimal and as part of a URL, as
+    programs print them. Immutable.
+    """
+
+    __slots__ = ("_deep", "_deep_bytes", "_exact", "_exact_bytes", "_raw", "_shortest", "_values")
+
+    def __init__(self, secrets: Mapping[str, str]) -> None:
+        """`secrets`: value to the name that is shown in its place. At least one."""
+        forms: dict[str, str] = {}
+        for value, name in secrets.items():
+            for form in (value, *_lines(value)):
+                forms.setdefault(form, f"[redacted:{name}]")
+        self._values = dict(sorted(forms.items(), key=lambda item: len(item[0]), reverse=True))
+        self._exact = _any_of(self._values)
+        # as JSON has them, with every escape
+        self._exact_bytes = re.compile(_any_of(map(_in_json, self._values)).pattern.encode())
+        self._deep = {
+            form: shown for value, shown in self._values.items() for form in _encoded(value)
+        }
+        self._deep_bytes = tuple([_in_json(form).encode() for form in self._deep])
+        self._raw = {
+            form.encode("utf-8", "surrogatepass"): shown.encode()
+            for form, shown in (*self._values.items(), *self._deep.items())
+        }
+        self._shortest = min(map(len, (*self._values, *self._deep)))
+
+    @staticmethod
+    def of(*found: Mapping[str, str]) -> Redactor | None:
+        """Of all these, value to name, the first that tells a value's name; None: there are no
+        secrets, and nothing to look for."""
+        secrets: dict[str, str] = {}
+        for some in found:
+            for value, name in some.items():
+                secrets.setdefault(value, name)
+        return _made(tuple(secrets.items())) if secrets else None
+
+    def text(self, text: str, *, deep: bool = True) -> str:
+        """`text` without secrets."""
+        if len(text) < self._shortest:
+            return text
+        if self._exact.search(text) is not None:
+            text = self._exact.sub(lambda found: self._values[found[0]], text)
+        if deep:
+            for form, shown in self._deep.items():
+                if form in text:
+                    text = text.replace(form, shown)
+        return text
+
+    def finds(self, body: bytes) -> bool:
+        """Whether there is one in this JSON, as it is."""
+        return self._exact_bytes.search(body) is not None
+
+    def json(self, data: T, *, deep: bool = False) -> T:
+        """Plain data without secrets, in keys too."""
+        body = utf8(cast("JSON", data))
+        if body is not None:
+            if len(body) < self._shortest:
+                return data
+            if not self.finds(body) and not (deep and self._has_form(body)):
+                return data
+        return cast("T", self._walk(cast("JSON", data), deep))
+
+    def _has_form(self, body: bytes) -> bool:
+        return any(form in body for form in self._deep_bytes)
+
+    def _walk(self, data: JSON, deep: bool) -> JSON:
+        if isinstance(data, str):
+            return self.text(data, deep=deep)
+        if isinstance(data, Mapping):
+            return {self.text(key, deep=deep): self._walk(item, deep) for key, item in data.items()}
+        if isinstance(data, list | tuple):
+            return [self._walk(item, deep) for item in data]
+        return data
+
+    def error(self, error: LorimerError) -> LorimerError:
+        """The error itself, its words without secrets. What caused it is left as it is."""
+        words = str(error)
+        clean, hint = self.text(words), self.text(error.hint)
+        if clean != words or hint != error.hint:
+            error.args = (clean, *error.args[1:])
+            error.hint = hint
+            error.__notes__ = [self.text(note) for note in error.__notes__]
+        if isinstance(error, APIError):
+            error.partial = self.text(error.partial)
+        elif isinstance(error, ConfigError):
+            error.problems = tuple(map(self.text, error.problems))
+        return error
+
+    def raw(self, data: bytes) -> bytes:
+        """Bytes without secrets, whatever else they are."""
+        for form, shown in self._raw.items():
+            if form in data:
+                data = data.replace(form, shown)
+        return data
+
+    def held_back(self, text: str) -> int:
+        """How many of the last characters may be the beginning of a secret whose rest is still to
+        come."""
+        return max([_begun(text, value) for value in self._values])
+
+    def held_back_raw(self, data: bytes) -> int:
+        """The same of bytes, in every form that `raw` looks for."""
+        text = data[-max(map(len, self._raw)) :].decode("latin-1")  # a character for each byte
+        return max([_begun(text, form.decode("latin-1")) for form in self._raw])
+
+
+def _begun(data: str, form: str) -> int:
+    """How much of `form`, but not all of it, stands at the end of `data`."""
+    start = max(0, len(data) - len(form) + 1)
+    while (at := data.find(form[:1], start)) >= 0:
+        size = len(data) - at
+        if data[at:] == form[:size]:
+            return size
+        start = at + 1
+    return 0
+
+
+@lru_cache(maxsize=8)  # a pure function; a server makes a pipeline for every request
+def _made(secrets: tuple[tuple[str, str], ...]) -> Redactor:
+    return Redactor(dict(secrets))
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join([re.escape(text) for text in texts]))
+
+
+def _in_json(text: str) -> str:
+    return (utf8(text) or dumps(text).encode()).decode()[1:-1]
+
+
+def _in_ascii(text: str) -> str:
+    return encode_basestring_ascii(text)[1:-1]
+
+
+def _lines(value: str) -> list[str]:
+    lines = [line.strip() for line in value.splitlines()]
+    if len(lines) < 2:
+        return []
+    return [line for line in lines if len(line) >= _LINE and not line.startswith("-----")]
+
+
+def _encoded(value: str) -> Iterable[str]:
+    raw = value.encode("utf-8", "surrogatepass")
+    yield raw.hex()
+    yield raw.hex().upper()
+    for skipped in range(3):
+        # in base64 it depends on what stands before it; the first and last letter on both sides
+        text = base64.b64encode(bytes(skipped) + raw).decode().rstrip("=")
+        inner = text[(0, 2, 3)[skipped] : -1]
+        if len(inner) >= SHORTEST:
+            yield inner
+            if "+" in inner or "/" in inner:
+                yield inner.replace("+", "-").replace("/", "_")
+    others = (quote(value, safe=""), quote(value), _in_json(value), _in_ascii(value))
+    yield from [form for form in dict.fromkeys(others) if form != value]
+
+
+def of_environment(*more: Mapping[str, str]) -> Redactor | None:
+    """What the environment of this process knows, and `more` (value to name)."""
+    return Redactor.of(*more, secrets_in(os.environ))
+
+
+# --- logs ----------------------------------------------------------------------------------------
+
+
+class _Clean(logging.Filter):
+    """Strikes out what the environment knows, and what the record's `redactor` does. Only for
+    records that somebody is to read, so it may take its time."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        own: object = record.__dict__.pop("redactor", None)
+        for redactor in (own, of_environment()):
+            if isinstance(redactor, Redactor):
+                _clean(record, redactor)
+        return True
+
+
+def _clean(record: logging.LogRecord, redactor: Redactor) -> None:
+    said = record.getMessage()
+    clean = redactor.text(said)
+    if clean != said:
+        record.msg, record.args = clean, ()
+    trace = record.exc_text
+    if trace is None and record.exc_info:
+        trace = logging.Formatter().formatException(record.exc_info)
+    if trace is not None and (clean := redactor.text(trace)) != trace:
+        record.exc_text, record.exc_info = clean, None
+
+
+def logger(name: str) -> logging.Logger:
+    """The logger of that name; what it tells holds no secrets. A secret that only one run knows
+    is struck out where `extra={"redactor": ...}` comes with the call."""
+    found = logging.getLogger(name)
+    if not any(isinstance(each, _Clean) for each in found.filters):
+        found.addFilter(_Clean())
+    return found

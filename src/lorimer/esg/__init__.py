@@ -1,0 +1,20 @@
+"""The Execution State Graph: agent-written code, re-executed only where it is stale."""
+
+from lorimer.esg.analysis import get_reads, get_writes
+from lorimer.esg.diagnosis import DiagnosisReport, diagnose, generate_patch
+from lorimer.esg.executor import StepExecutor, StepResult
+from lorimer.esg.graph import ExecutionStateGraph, infer_edges
+from lorimer.esg.patches import PatchResult
+
+__all__ = [
+    "DiagnosisReport",
+    "ExecutionStateGraph",
+    "PatchResult",
+    "StepExecutor",
+    "StepResult",
+    "diagnose",
+    "generate_patch",
+    "get_reads",
+    "get_writes",
+    "infer_edges",
+]

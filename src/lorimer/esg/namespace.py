@@ -1,0 +1,152 @@
+"""The globals of a step: empty at its start, filled by the first touch of each name.
+
+A dict subclass with `__missing__`: the first read of a name calls Python once, which logs the read
+and lends the value that is right for the step's place; from then on the interpreter reads the dict
+at its own speed. One namespace serves all steps of a session, so functions made by one step find
+their globals when a later step calls them, and find them as they are at *that* step's place.
+
+What the interpreter looks up without asking `__missing__` has to be there before: names in class
+bodies, names that are deleted, everything for code that takes the whole namespace (`prepare`).
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+SEES_ALL: Final = frozenset({"globals", "locals", "vars", "dir", "exec", "eval"})
+"""Who calls one of these may look at the namespace as a whole."""
+_Dict = dict[str, object]
+_NAMES: Final = ("__builtins__", "__name__", "__warningregistry__")
+_OPTIMIZED: Final = 0x1
+"""`CO_OPTIMIZED`: a function. Class bodies and steps are without."""
+_LOADS: Final = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_DELETES: Final = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
+_DELETE_CODES: Final = frozenset(dis.opmap[name] for name in _DELETES)
+
+
+class Missing(KeyError):
+    """No step before this one makes the name."""
+
+
+class TrackedNamespace(dict[str, object]):
+    """The globals of a session."""
+
+    def __init__(self, name: str = "__main__") -> None:
+        super().__init__()
+        self._name = name
+        self._lend: Callable[[str], object] = _nothing
+        self._known: Callable[[], Iterable[str]] = tuple
+        self.lent: dict[str, object] = {}
+        """Name -> the value that was lent in this step."""
+
+    def begin(self, lend: Callable[[str], object], known: Callable[[], Iterable[str]]) -> None:
+        """Empty it for a step.
+
+        `lend` gives a name's value at the place of the step, or raises Missing; `known` gives all
+        names that it could lend.
+        """
+        _Dict.clear(self)
+        _Dict.update(self, __builtins__=builtins, __name__=self._name)
+        self.lent, self._lend, self._known = {}, lend, known
+
+    def end(self) -> dict[str, object]:
+        """What the step left, without what every namespace has. It lends no more."""
+        self._lend, self._known = _nothing, tuple
+        return {name: value for name, value in _Dict.items(self) if name not in _NAMES}
+
+    def prepare(self, code: types.CodeType, *, whole: bool | None = None) -> None:
+        """Put in place what this code, and what it defines, finds without asking.
+
+        `whole`: whether it looks at the namespace as a whole, if that is known.
+        """
+        waiting = [code]
+        while waiting:
+            code = waiting.pop()
+            waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
+            if whole or (whole is None and not SEES_ALL.isdisjoint(code.co_names)):
+                self.fetch(self._known())
+                return
+            if not code.co_flags & _OPTIMIZED and code.co_name != "<module>":  # a class body
+                self.fetch(_named(code, _LOADS))
+            if not _DELETE_CODES.isdisjoint(code.co_code[::2]):
+                self.fetch(_named(code, _DELETES))
+
+    def fetch(self, names: Iterable[str]) -> None:
+        """Lend these names now, those that there are."""
+        for name in list(names):
+            if not _Dict.__contains__(self, name):
+                try:
+                    self.__missing__(name)
+                except Missing:
+                    continue
+
+    def __missing__(self, name: str) -> object:
+        if name in self.lent:  # and the step has deleted it since
+            raise Missing(name)
+        value = self._lend(name)
+        self.lent[name] = value
+        _Dict.__setitem__(self, name, value)
+        for function in _functions(value):
+            self.prepare(function.__code__)
+        return value
+
+    # The ways to look at a dict that do not ask `__missing__`.
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, str):
+            self.fetch([name])
+        return _Dict.__contains__(self, name)
+
+    def get(self, name: str, default: object = None) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def copy(self) -> TrackedNamespace:
+        """What `DataFrame.query` takes: it is asked for names as the namespace is."""
+        twin = TrackedNamespace(self._name)
+        _Dict.update(twin, _Dict.items(self))
+        twin._lend, twin._known = self.__getitem__, self._known
+        return twin
+
+    def __iter__(self) -> Iterator[str]:
+        self.fetch(self._known())
+        return _Dict.__iter__(self)
+
+    def __len__(self) -> int:
+        self.fetch(self._known())
+        return _Dict.__len__(self)
+
+
+def _named(code: types.CodeType, operations: frozenset[str]) -> list[str]:
+    """The names that these operations of a code object have."""
+    found = dis.get_instructions(code)
+    return [str(each.argval) for each in found if each.opname in operations]
+
+
+def _functions(value: object) -> Iterator[types.FunctionType]:
+    """The functions that can be called through a value without another look into the namespace."""
+    if isinstance(value, types.FunctionType):
+        yield value
+        for cell in value.__closure__ or ():
+            try:
+                inside: object = cell.cell_contents
+            except ValueError:
+                continue
+            if inside is not value and isinstance(inside, types.FunctionType):
+                yield inside
+    else:
+        kind = value if isinstance(value, type) else type(value)
+        if kind.__module__ == "__main__":
+            for each in vars(kind).values():
+                if isinstance(each, types.FunctionType):
+                    yield each
+
+
+def _nothing(name: str) -> object:
+    raise Missing(name)

@@ -1,0 +1,334 @@
+"""What can be asked of the graph: who depends on whom, what would run, why, and as a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from lorimer.core.errors import ExecutorErrorCode, LorimerError, nearest
+from lorimer.esg.analysis import BUILTINS
+from lorimer.esg.steps import ABSENT, Cause, Status, Step
+from lorimer.esg.versions import ANY, Versions
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+class StepError(LorimerError, ValueError):
+    """A step that is not there, is there already, or cannot be where it was asked to be."""
+
+    default_code = ExecutorErrorCode.EXEC_STEP_INVALID
+
+
+class StepView(TypedDict):
+    """What `get_node` tells."""
+
+    id: str
+    source: str
+    status: str
+    reads: list[str]
+    writes: list[str]
+    makers: dict[str, str]
+    causes: list[str]
+    outputs: dict[str, object]
+    seconds: float | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A step that would run."""
+
+    step: str
+    reasons: tuple[str, ...]
+    seconds: float | None
+    """How long its last run took; None if it never ran."""
+
+
+class Questions:
+    """Reads what the graph knows; changes nothing."""
+
+    def __init__(self) -> None:
+        self._steps: dict[str, Step] = {}
+        self._order: list[str] = []
+        self._versions = Versions(self._steps)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __contains__(self, step_id: object) -> bool:
+        return step_id in self._steps
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The ids of all steps, in order."""
+        return tuple(self._order)
+
+    def get_ancestors(self, step_id: str, variable_names: set[str] | None = None) -> list[str]:
+        """The steps that this one depends on, directly or not, in step order.
+
+        `variable_names`: only for what it reads of these names.
+        """
+        step = self._step(step_id)
+        found = self._versions.makers(step, variable_names)
+        if variable_names is None:
+            found |= step.after
+        waiting = list(found)
+        while waiting:
+            step = self._steps[waiting.pop()]
+            new = (self._versions.makers(step) | step.after) - found
+            found |= new
+            waiting += new
+        return self._sorted(found)
+
+    def get_subgraph_from(self, step_id: str) -> list[str]:
+        """A step and all that depend on it, directly or not, in step order."""
+        found = {step_id}
+        waiting = [self._step(step_id)]
+        while waiting:
+            for _, reader in self._versions.dependants(waiting.pop()):
+                if reader not in found:
+                    found.add(reader)
+                    waiting.append(self._steps[reader])
+        return self._sorted(found)
+
+    def replay_from(self, step_id: str) -> list[str]:
+        """What a replay from this step would run, in step order; nothing is executed.
+
+        That is the step, all that depends on it, and those before them whose values they need and
+        that are not up to date.
+        """
+        wanted = set(self.get_subgraph_from(step_id))
+        seen = set(wanted)
+        waiting = list(wanted)
+        while waiting:
+            step = self._steps[waiting.pop()]
+            new = (self._versions.makers(step) | step.after) - seen
+            seen |= new
+            needed = {each for each in new if self._steps[each].status is not Status.FRESH}
+            wanted |= needed
+            waiting += needed
+        return self._sorted(wanted)
+
+    def stale(self) -> list[str]:
+        """Every step that is not up to date, in step order."""
+        return [each for each in self._order if self._steps[each].status is not Status.FRESH]
+
+    def causes(self, step_id: str) -> tuple[Cause, ...]:
+        """Why a step is not up to date, oldest reason first."""
+        return tuple(self._step(step_id).causes)
+
+    def plan(self) -> list[Planned]:
+        """A dry run: every step that is not up to date, in step order, with the reasons."""
+        found = list[Planned]()
+        for each in self.stale():
+            step = self._steps[each]
+            reasons = tuple(str(cause) for cause in step.causes) if step.ran else ()
+            found.append(Planned(each, reasons or ("it never ran",), step.seconds))
+        return found
+
+    def why_stale(self, step_id: str) -> list[str]:
+        """From a step back to where its staleness comes from, a line each; empty: up to date."""
+        lines, seen = list[str](), set[str]()
+        while step_id and step_id not in seen:
+            seen.add(step_id)
+            step = self._step(step_id)
+            if not step.ran:
+                return [*lines, f"{step_id}: it never ran"]
+            if not step.causes:
+                break
+            cause = next(iter(step.causes))
+            lines.append(f"{step_id}: {cause}")
+            step_id = cause.step
+        return lines
+
+    def explain(self, step_id: str) -> str:
+        """What a step takes from whom, who takes from it, and whether it is up to date."""
+        step = self._step(step_id)
+        lines = [f"{step_id} is {step.status}"]
+        if step.error:
+            lines.append(f"  is no Python: {step.error}")
+        lines += [f"  reads {name} of {maker}" for name, maker in self.makers(step_id).items()]
+        lines += [
+            f"  reads {name}, which " + (f"only {later} makes" if later else "no step makes")
+            for name, later in self.unresolved(step_id).items()
+        ]
+        readers: dict[str, list[str]] = {name: [] for name in sorted(step.writes)}
+        for name, reader in self._versions.dependants(step):
+            readers.setdefault(name or "(an edge by hand)", []).append(reader)
+        lines += [
+            f"  makes {name}" + (f" for {', '.join(self._sorted(by))}" if by else "")
+            for name, by in readers.items()
+        ]
+        lines += [f"  because {line}" for line in self.why_stale(step_id)]
+        return "\n".join(lines)
+
+    def lineage(self, name: str, at: str | None = None) -> list[tuple[str, str]]:
+        """(step, name) for every version that the value of a name was made of, oldest first.
+
+        `at`: as that step sees it; else as it is after all steps. Empty if no step makes it.
+        """
+        maker = self.last_writer(name) if at is None else self._step(at).bound.get(name, "")
+        found = {(maker, name)} if maker else set[tuple[str, str]]()
+        waiting = [*found]
+        while waiting:
+            step = self._steps[waiting.pop()[0]]
+            new = {(by, of) for of, by in step.bound.items()} - found
+            found |= new
+            waiting += new
+        return sorted(found, key=lambda each: (self._label(each[0]), each[1]))
+
+    def backward_slice(self, target: str) -> list[str]:
+        """The steps that make a name, or that a step (and it) needs, in step order."""
+        step_id = target if target in self._steps else self.last_writer(target)
+        if not step_id:
+            raise StepError(
+                f"there is no step and no name {target!r}{nearest(target, self._order)}"
+            )
+        return [*self.get_ancestors(step_id), step_id]
+
+    def script(self, step_ids: Iterable[str]) -> str:
+        """These steps as a script in the percent format, in step order."""
+        cells = [self._step(each) for each in self._sorted(set(step_ids))]
+        return "\n".join(f"# %% {step.id}\n{step.source.rstrip()}\n" for step in cells)
+
+    def unresolved(self, step_id: str) -> dict[str, str]:
+        """Names that a step reads and no step before it makes, nor Python.
+
+        Name -> the later step that makes it, else empty. They raise NameError when it runs.
+        """
+        step = self._step(step_id)
+        if ANY in step.bound:
+            return {}
+        missing = step.reads - step.bound.keys() - BUILTINS
+        missing |= {
+            name
+            for name, maker in step.bound.items()
+            if self._steps[maker].made.get(name) == ABSENT
+        }
+        return {name: self._versions.next_writer(name, step) for name in sorted(missing)}
+
+    def makers(self, step_id: str) -> dict[str, str]:
+        """Name that a step reads -> the step that makes the value it sees."""
+        return {n: s for n, s in sorted(self._step(step_id).bound.items()) if n != ANY}
+
+    def maker(self, name: str, step_id: str) -> str:
+        """The last step before this one that makes the name; empty if none does."""
+        return self._versions.writer(name, self._step(step_id))
+
+    def status(self, step_id: str) -> Status:
+        """What is known of a step."""
+        return self._step(step_id).status
+
+    def source(self, step_id: str) -> str:
+        """A step's text."""
+        return self._step(step_id).source
+
+    def made(self, step_id: str) -> Mapping[str, str]:
+        """Name -> fingerprint of what the step's last run left; ABSENT for what it deleted."""
+        return self._step(step_id).made
+
+    def used(self, step_id: str) -> Mapping[str, str]:
+        """Name -> fingerprint of what the step's last run read; ABSENT for what was not there."""
+        return self._step(step_id).used
+
+    def may_write(self, step_id: str) -> frozenset[str]:
+        """Names that a step binds or changes, as far as its text tells or its last run showed."""
+        step = self._step(step_id)
+        return step.analysis.writes | step.writes
+
+    def needs(self, step_id: str) -> dict[str, str]:
+        """Name -> maker for all that a step may read: by its text, and as its last run did."""
+        step = self._step(step_id)
+        names = {*step.reads, *step.analysis.reads, *step.used}
+        if step.reads_any or step.analysis.reads_unknown:
+            names.update(self._versions.names_before(step))
+        found = {name: self._versions.writer(name, step) for name in names}
+        return {name: maker for name, maker in found.items() if maker}
+
+    def reads_unknown(self, step_id: str) -> bool:
+        """Whether the text may look at the namespace as a whole."""
+        return self._step(step_id).analysis.reads_unknown
+
+    def outside(self) -> set[str]:
+        """Resources that a step has read and no step before it makes."""
+        return {
+            name
+            for step in self._steps.values()
+            for name in step.used
+            if ":" in name and name not in step.bound
+        }
+
+    def names_before(self, step_id: str) -> list[str]:
+        """Every name that some step before this one makes."""
+        return self._versions.names_before(self._step(step_id))
+
+    def last_writer(self, name: str) -> str:
+        """The step that makes the value that a name has after all steps; empty if none does."""
+        writers = self._versions.writers(name)
+        return writers[-1] if writers else ""
+
+    def get_node(self, step_id: str) -> StepView:
+        """What is known of a step."""
+        step = self._step(step_id)
+        return {
+            "id": step.id,
+            "source": step.source,
+            "status": step.status.value,
+            "reads": sorted(step.reads - (BUILTINS - step.bound.keys())),
+            "writes": sorted(step.writes),
+            "makers": self.makers(step_id),
+            "causes": [str(cause) for cause in step.causes],
+            "outputs": dict(step.outputs),
+            "seconds": step.seconds,
+            "error": step.error,
+        }
+
+    def edges(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """(maker, reader, names), by reader in step order; no names: added by hand."""
+        found = list[tuple[str, str, tuple[str, ...]]]()
+        for each in self._order:
+            step = self._steps[each]
+            by_maker: dict[str, list[str]] = {maker: [] for maker in step.after}
+            for name, maker in sorted(step.bound.items()):
+                by_maker.setdefault(maker, []).append(name)
+            if step.reads_any:
+                for maker in self._versions.makers(step):
+                    by_maker.setdefault(maker, []).append(ANY)
+            found += [(maker, each, tuple(by_maker[maker])) for maker in self._sorted(by_maker)]
+        return found
+
+    def graph(self) -> nx.DiGraph[str]:
+        """The graph for networkx: nodes with `source` and `status`, edges with `names`.
+
+        Raises LorimerError if networkx is not installed.
+        """
+        try:
+            import networkx as nx
+        except ImportError as error:
+            raise LorimerError(
+                "graph() needs networkx: pip install 'lorimer[graph]'",
+                code=ExecutorErrorCode.EXEC_STEP_INVALID,
+            ) from error
+        drawn: nx.DiGraph[str] = nx.DiGraph()
+        for each in self._order:
+            step = self._steps[each]
+            drawn.add_node(each, source=step.source, status=step.status.value)
+        for maker, reader, names in self.edges():
+            drawn.add_edge(maker, reader, names=names)
+        return drawn
+
+    def _step(self, step_id: str) -> Step:
+        try:
+            return self._steps[step_id]
+        except KeyError:
+            raise StepError(
+                f"there is no step {step_id!r}{nearest(step_id, self._order)}"
+            ) from None
+
+    def _sorted(self, ids: Iterable[str]) -> list[str]:
+        return sorted(ids, key=self._label)
+
+    def _label(self, step_id: str) -> int:
+        return self._steps[step_id].label

@@ -1,0 +1,141 @@
+"""Which steps are not up to date, and the causes of each.
+
+A cause names the edge it came along, so that it can be taken back exactly: when a step has run
+again and left what it had left before, its readers lose that cause, and without a cause left they
+are up to date (early cut-off).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from lorimer.esg.steps import ABSENT, Cause, Status, Step, Why
+from lorimer.esg.versions import ANY, Versions
+
+_OF_A_NAME: Final = (Why.INPUT, Why.REBOUND)
+
+
+class Staleness:
+    """Owns `Step.status` and `Step.causes`."""
+
+    def __init__(self, steps: dict[str, Step], versions: Versions) -> None:
+        self._steps = steps
+        self._versions = versions
+        self._failed: set[str] = set()
+
+    def cause(self, step: Step, cause: Cause) -> None:
+        """One more reason to run it again."""
+        step.causes.setdefault(cause)
+        if step.status is Status.FAILED:
+            self._unblock(step)
+        if step.ran and step.status is not Status.BLOCKED:
+            step.status = Status.STALE
+
+    def spread(self, step: Step) -> set[str]:
+        """All that may see another value when this one runs again."""
+        found = set[str]()
+        waiting = [step]
+        while waiting:
+            maker = waiting.pop()
+            for name, each in self._versions.dependants(maker):
+                why = Why.INPUT if name else Why.EDGE
+                self.cause(self._steps[each], Cause(why, name, maker.id))
+                if each not in found:
+                    found.add(each)
+                    waiting.append(self._steps[each])
+        return found
+
+    def rebound(self, moved: Iterable[tuple[str, str]]) -> set[str]:
+        """These steps read a name from another maker than before."""
+        found = set[str]()
+        for name, each in moved:
+            step = self._steps.get(each)
+            if step is None or not step.ran:
+                continue
+            for cause in [c for c in step.causes if c.name == name and c.why in _OF_A_NAME]:
+                del step.causes[cause]
+            if self._as_before(step, name):
+                self._relax(step)
+                continue
+            maker = step.bound.get(name, "")
+            self.cause(step, Cause(Why.REBOUND, name, maker))
+            found |= {each, *self.spread(step)}
+        return found
+
+    def fresh(self, step: Step, *, same: bool) -> set[str]:
+        """It has run, and left the `same` as before. Returns readers that see another value, and
+        theirs."""
+        if step.status is Status.FAILED:
+            self._unblock(step)
+        step.causes.clear()
+        step.status, step.ran = Status.FRESH, True
+        return self._settle(step, again=not same)
+
+    def failed(self, step: Step) -> set[str]:
+        """It has raised: what needs it is blocked."""
+        step.status = Status.FAILED
+        self._failed.add(step.id)
+        return self._block(step)
+
+    def _block(self, step: Step) -> set[str]:
+        found = self.spread(step)
+        for each in found:
+            if self._steps[each].status is not Status.FAILED:
+                self._steps[each].status = Status.BLOCKED
+        return found
+
+    def _unblock(self, step: Step) -> None:
+        self._failed.discard(step.id)
+        step.status = Status.STALE if step.ran else Status.NEW
+        for each in self._steps.values():
+            if each.status is Status.BLOCKED:
+                each.status = Status.STALE if each.ran else Status.NEW
+        for each in self._failed & self._steps.keys():
+            self._block(self._steps[each])
+
+    def _as_before(self, step: Step, name: str) -> bool:
+        """What it would read is known, and is what it read."""
+        maker = step.bound.get(name, "")
+        if not maker:
+            return step.used.get(name) == ABSENT
+        if self._steps[maker].status is not Status.FRESH:
+            return False
+        return name in step.used and self._steps[maker].made.get(name) == step.used[name]
+
+    def _settle(self, step: Step, *, again: bool) -> set[str]:
+        """It is up to date: so are its readers if they would read what they have read.
+
+        `again`: it has run again, so that where no fingerprints are known its value is another.
+        """
+        changed = set[str]()
+        for name, each in list(self._versions.dependants(step)):
+            reader = self._steps[each]
+            known = name in reader.used and name in step.made
+            alike = self._as_before(reader, name) if known else not again
+            if alike:
+                for why in Why:
+                    reader.causes.pop(Cause(why, name, step.id), None)
+                self._relax(reader)
+            elif reader.ran:
+                if known or name == ANY:
+                    self.cause(reader, Cause(Why.INPUT, name, step.id))
+                changed |= {each, *self.spread(reader)}
+        return changed
+
+    def _relax(self, step: Step) -> None:
+        """Without a cause left it is up to date, and so may its readers be."""
+        if step.ran and not step.causes and step.status is Status.STALE:
+            step.status = Status.FRESH
+            self._settle(step, again=False)
+
+    def rename(self, old: str, new: str) -> None:
+        """A step has another id: so have the causes that name it."""
+        if old in self._failed:
+            self._failed = self._failed - {old} | {new}
+        for step in self._steps.values():
+            if any(cause.step == old for cause in step.causes):
+                step.causes = {
+                    Cause(each.why, each.name, new if each.step == old else each.step): None
+                    for each in step.causes
+                }

@@ -1,0 +1,90 @@
+"""Strikes secrets out of one answer of a model, and of its pieces on their way to listeners.
+
+A secret may come in several pieces, so the end of a piece that could be the beginning of one is
+held back until the next piece tells. What counts as a secret: `core/redaction.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeAlias
+
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import (
+    Block,
+    Response,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolInputDelta,
+    response_from_json,
+)
+from lorimer.core.redaction import Redactor
+
+Piece: TypeAlias = TextDelta | ThinkingDelta | ToolInputDelta
+
+
+class Scrubber:
+    """Of one answer."""
+
+    __slots__ = ("_held", "_redactor")
+
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._held: Piece | None = None
+
+    def take(self, item: Piece) -> list[Piece]:
+        """What may be passed on, now that `item` has come."""
+        out: list[Piece] = []
+        if self._held is not None:
+            if _together(self._held, item):
+                item = _with(self._held, _said(self._held) + _said(item))
+            else:
+                out.append(self._held)
+            self._held = None
+        text = self._redactor.text(_said(item), deep=False)
+        kept = self._redactor.held_back(text)
+        if kept:
+            self._held = _with(item, text[-kept:])
+            text = text[:-kept]
+        if text or not kept:
+            out.append(_with(item, text))
+            if kept and isinstance(self._held, ToolInputDelta):
+                self._held = replace(self._held, name="")
+        return out
+
+    def rest(self) -> list[Piece]:
+        """What was held back, at the end."""
+        held, self._held = self._held, None
+        return [] if held is None else [held]
+
+    def answer(self, response: Response, plain: dict[str, JSON]) -> dict[str, JSON]:
+        """Strike secrets out of an answer; its plain form without them. Reasoning that held one
+        has no signature any more, and so is not sent back."""
+        clean = self._redactor.json(plain)
+        if clean is plain:
+            return plain
+        blocks: list[Block] = []
+        for block, before in zip(response_from_json(clean).content, response.content, strict=True):
+            if isinstance(block, ThinkingBlock) and block != before:
+                block = ThinkingBlock(block.text, origin=block.origin)
+            blocks.append(block)
+        response.content = tuple(blocks)
+        response.extra = self._redactor.json(response.extra)
+        return response.to_json()
+
+
+def _said(item: Piece) -> str:
+    return item.partial_json if isinstance(item, ToolInputDelta) else item.text
+
+
+def _with(item: Piece, text: str) -> Piece:
+    if isinstance(item, ToolInputDelta):
+        return ToolInputDelta(item.index, text, item.name)
+    return type(item)(text)
+
+
+def _together(one: Piece, other: Piece) -> bool:
+    if isinstance(one, ToolInputDelta) and isinstance(other, ToolInputDelta):
+        return one.index == other.index
+    return type(one) is type(other)

@@ -1,0 +1,89 @@
+"""The hosts that sandboxed programs may reach, as a host lists them.
+
+    *                       any public address
+    pypi.org                this name, at public addresses
+    *.pythonhosted.org      every name beneath it
+    db.internal:5432        this origin of the host's own, wherever it leads
+
+An entry without a port is about ports where web servers listen (`PORTS`). One with a port is an
+origin that the host configured: it is reached as it is, private addresses included; a metadata
+service never is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from lorimer.core.errors import ConfigError, ToolExecutionError
+from lorimer.core.world import Reach
+
+ANY: Final = "*"
+
+_LISTED: Final = re.compile(r"(\*\.)?(?P<host>\[[^\[\]]+\]|[^\[\]:/?#@]+)(:(?P<port>[0-9]{1,5}))?")
+
+
+def listed(network: bool | Iterable[str]) -> tuple[str, ...]:
+    """The entries of a list of hosts, checked; True: `*`. An entry may hold several with commas
+    between them. Raises ConfigError."""
+    if isinstance(network, bool):
+        return (ANY,) if network else ()
+    texts = [network] if isinstance(network, str) else list(network)
+    found: list[str] = []
+    for text in texts:
+        for entry in text.split(","):
+            name = entry.strip().lower()
+            if not name:
+                raise ConfigError(f"network: an entry of {text!r} is empty", hint=_HINT)
+            if name != ANY and not _is_entry(name):
+                raise ConfigError(f"network: {entry.strip()!r} is no host", hint=_HINT)
+            found.append(name)
+    return tuple(dict.fromkeys(found))
+
+
+_HINT: Final = "Write pypi.org, *.pythonhosted.org, localhost:8000, or * for all public hosts."
+
+
+def _is_entry(entry: str) -> bool:
+    from lorimer.world.guarded import parse_url  # httpx2 with it: a tenth of the start-up time
+
+    parts = _LISTED.fullmatch(entry)
+    if parts is None:
+        return False
+    port = int(parts["port"] or 80)
+    wild = entry.startswith("*.")
+    name = parts["host"]
+    try:
+        url = parse_url(f"http://{name}:{port}/", Reach(ports=frozenset({port})))
+    except ToolExecutionError:
+        return False
+    # a whole top-level domain, or a part of an address, is a slip
+    return 0 < port < 65536 and not (wild and ("." not in name or _numeric(url.host)))
+
+
+def _numeric(host: str) -> bool:
+    return ":" in host or host.rpartition(".")[2].isdigit()
+
+
+def reach_of(entries: Iterable[str], host: str, port: int) -> Reach | None:
+    """How far a program may reach for `host` (lower case, an IPv6 address without brackets);
+    None: no entry is about it."""
+    from lorimer.world.guarded import named_in
+
+    found: Reach | None = None
+    for entry in entries:
+        parts = _LISTED.fullmatch(entry)
+        if entry == ANY:
+            found = found or Reach()
+            continue
+        if parts is None:
+            continue
+        name = (parts[1] or "") + parts["host"].strip("[]")
+        if not named_in(host, (name,)):
+            continue
+        if parts["port"] is None:
+            found = found or Reach()
+        elif int(parts["port"]) == port:
+            return Reach(private=frozenset({name}), ports=frozenset({port}))
+    return found

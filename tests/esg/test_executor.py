@@ -1,0 +1,485 @@
+"""Running steps and replaying them: the features by number, and the traps of a namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from lorimer.esg import StepExecutor
+from lorimer.esg.questions import StepError
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    state, folder, environment = random.getstate(), Path.cwd(), dict(os.environ)
+    yield
+    random.setstate(state)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def session_of(*sources: str) -> StepExecutor:
+    session = StepExecutor()
+    for number, source in enumerate(sources):
+        result = session.execute(f"s{number}", source)
+        assert result.ok, result.failure
+    return session
+
+
+class Trap(NamedTuple):
+    """Steps, one edit, the steps that have to run again, and what comes of it."""
+
+    name: str
+    steps: tuple[str, ...]
+    edit: tuple[int, str]
+    runs: str
+    gives: dict[str, object]
+
+
+def _t(name: str, *steps: str, edit: tuple[int, str], runs: str, gives: dict[str, object]) -> Trap:
+    return Trap(name, steps, edit, runs, gives)
+
+
+TRAPS = (
+    _t(
+        "row 14 redefinition",
+        "x = 5",
+        "x = x + 1",
+        "y = x",
+        "x = 0",
+        edit=(0, "x = 7"),
+        runs="0 1 2",
+        gives={"x": 0, "y": 8},
+    ),
+    _t(
+        "row 15 increment",
+        "n = 1",
+        "n += 1",
+        "n += 10",
+        edit=(1, "n += 2"),
+        runs="1 2",
+        gives={"n": 13},
+    ),
+    _t(
+        "row 18 late globals",
+        "def f():\n    return k * 2",
+        "k = 1",
+        "r = f()",
+        "k = 5",
+        "s = f()",
+        edit=(1, "k = 3"),
+        runs="1 2",
+        gives={"r": 6, "s": 10},
+    ),
+    _t(
+        "row 18 through two functions",
+        "def g():\n    return k",
+        "def f():\n    return g() + 1",
+        "k = 1",
+        "r = f()",
+        edit=(0, "def g():\n    return k * 10"),
+        runs="0 3",
+        gives={"r": 11},
+    ),
+    _t(
+        "row 20 changed in a function",
+        "d = {'a': 1}",
+        "def add(to, key):\n    to[key] = 1",
+        "add(d, 'b')",
+        "n = len(d)",
+        edit=(2, "add(d, 'c'); add(d, 'e')"),
+        runs="2 3",
+        gives={"d": {"a": 1, "c": 1, "e": 1}, "n": 3},
+    ),
+    _t(
+        "row 21 alias",
+        "a = [1]",
+        "b = a",
+        "b.append(2)",
+        "n = len(a)",
+        edit=(2, "b.append(2); b.append(3)"),
+        runs="2 3",
+        gives={"a": [1, 2, 3], "b": [1, 2, 3], "n": 3},
+    ),
+    _t(
+        "row 21 no alias any more",
+        "a = [1]",
+        "b = a",
+        "b.append(2)",
+        "n = len(a)",
+        edit=(1, "b = list(a)"),
+        runs="1 2 3",
+        gives={"a": [1], "b": [1, 2], "n": 1},
+    ),
+    _t(
+        "row 21 a new alias",
+        "a = [1]",
+        "b = [1]",
+        "a.append(2)",
+        edit=(1, "b = a"),
+        runs="1 2",
+        gives={"a": [1, 2], "b": [1, 2]},
+    ),
+    _t(
+        "row 23 exec and eval",
+        "a = 1",
+        "exec('b = a + 1')",
+        "c = eval('b * 2')",
+        edit=(0, "a = 5"),
+        runs="0 1 2",
+        gives={"b": 6, "c": 12},
+    ),
+    _t(
+        "row 23 the whole namespace",
+        "a = 1",
+        "names = sorted(k for k in globals() if len(k) == 1)",
+        edit=(0, "z = 1"),
+        runs="0 1",
+        gives={"names": ["z"]},
+    ),
+    _t(
+        "row 26 global",
+        "def f():\n    global k\n    k = 7",
+        "k = 1",
+        "f()",
+        "r = k",
+        edit=(0, "def f():\n    global k\n    k = 8"),
+        runs="0 2 3",
+        gives={"k": 8, "r": 8},
+    ),
+    _t(
+        "row 19 deleted",
+        "x = 1",
+        "y = x",
+        "del x",
+        "z = 'x' in globals()",
+        edit=(0, "x = 2"),
+        runs="0 1 2 3",
+        gives={"y": 2, "z": False},
+    ),
+    _t(
+        "row 40 iterator",
+        "xs = [1, 2, 3]",
+        "it = iter(xs)",
+        "a = next(it)",
+        "b = next(it)",
+        edit=(3, "b = next(it) * 10"),
+        runs="1 2 3",
+        gives={"a": 1, "b": 20},
+    ),
+    _t(
+        "row 40 generator over a global",
+        "k = 2",
+        "g = (x * k for x in [1, 2])",
+        "a = next(g)",
+        "k = 3",
+        "b = next(g)",
+        edit=(2, "a = -next(g)"),
+        runs="1 2 4",
+        gives={"a": -2, "b": 6},
+    ),
+    _t(
+        "closure that counts",
+        "def make():\n    n = [0]\n    def inc():\n        n[0] += 1\n        return n[0]\n"
+        "    return inc",
+        "c = make()",
+        "a = c()",
+        "b = c()",
+        edit=(3, "b = c() * 10"),
+        runs="1 2 3",
+        gives={"a": 1, "b": 20},
+    ),
+    _t(
+        "class body",
+        "k = 2",
+        "class A:\n    m = k\n    n = [m for _ in range(2)] if False else m",
+        "v = A().m",
+        edit=(0, "k = 3"),
+        runs="0 1 2",
+        gives={"v": 3},
+    ),
+    _t(
+        "method reads a global",
+        "n = 5",
+        "class A:\n    def g(self):\n        return n",
+        "a = A()",
+        "v = a.g()",
+        edit=(0, "n = 6"),
+        runs="0 3",
+        gives={"v": 6},
+    ),
+    _t(
+        "class attribute set later",
+        "class A:\n    v = 1",
+        "a = A()",
+        "A.v = 2",
+        "r = a.v",
+        edit=(2, "A.v = 3"),
+        runs="0 1 2 3",
+        gives={"r": 3},
+    ),
+    _t(
+        "default argument keeps its object",
+        "def f(x, to=[]):\n    to.append(x)\n    return len(to)",
+        "a = f(1)",
+        "b = f(2)",
+        edit=(2, "b = f(2) * 10"),
+        runs="0 1 2",
+        gives={"a": 1, "b": 20},
+    ),
+    _t(
+        "object with a cycle",
+        "a = []",
+        "a.append(a)",
+        "n = len(a)",
+        edit=(1, "a.append(a); a.append(1)"),
+        runs="1 2",
+        gives={"n": 2},
+    ),
+    _t(
+        "a name that only may be written",
+        "c = False",
+        "x = 1",
+        "if c:\n    x = 2",
+        "y = x",
+        edit=(0, "c = True"),
+        runs="0 2 3",
+        gives={"x": 2, "y": 2},
+    ),
+    _t(
+        "row 29 early cut-off",
+        "x = 4",
+        "y = x % 2",
+        "z = y",
+        edit=(0, "x = 6"),
+        runs="0 1",
+        gives={"x": 6, "y": 0, "z": 0},
+    ),
+    _t(
+        "row 31 writes another name",
+        "a = b = 1",
+        "a = 2",
+        "c = a + b",
+        edit=(1, "b = 5"),
+        runs="1 2",
+        gives={"a": 1, "b": 5, "c": 6},
+    ),
+    _t(
+        "row 35 random numbers",
+        "import random",
+        "random.seed(1)",
+        "a = random.randint(0, 10**9)",
+        "b = random.randint(0, 10**9)",
+        edit=(2, "a = None"),
+        runs="2 3",
+        gives={"a": None, "b": random.Random(1).randint(0, 10**9)},
+    ),
+    _t(
+        "row 36 environment",
+        "import os",
+        "os.environ['LORIMER_TEST_STEP'] = 'a'",
+        "v = os.environ.get('LORIMER_TEST_STEP')",
+        edit=(1, "os.environ['LORIMER_TEST_STEP'] = 'b'"),
+        runs="1 2",
+        gives={"v": "b"},
+    ),
+    _t(
+        "an object is displayed",
+        "xs = [3, 1]",
+        "xs",
+        "xs.sort()",
+        "xs",
+        edit=(2, "xs.append(0)"),
+        runs="2 3",
+        gives={"xs": [3, 1, 0]},
+    ),
+)
+
+
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.name)
+def test_trap(trap: Trap) -> None:
+    session = session_of(*trap.steps)
+    place, source = trap.edit
+    session.graph.edit_step(f"s{place}", source)
+    replay = session.replay()
+    assert replay.ok
+    assert sorted({*replay.ran}) == [f"s{number}" for number in trap.runs.split()]
+    names = session.namespace()
+    assert {name: names[name] for name in trap.gives} == trap.gives
+
+
+def test_row_9_what_a_step_gives() -> None:
+    session = StepExecutor({"given": 2})
+    result = session.execute("s0", "import sys\nx = given * 2\nprint('out')\nx + 1")
+    assert (result.step_id, result.ok, result.value, result.shown) == ("s0", True, 5, "5")
+    assert (result.stdout, result.stderr) == ("out\n", "")
+    assert {name: result.namespace[name] for name in ("given", "x")} == {"given": 2, "x": 4}
+    assert result.writes == ("sys", "x")
+    assert "given" in result.reads
+
+
+def test_row_10_two_sessions_share_nothing() -> None:
+    one, other = session_of("x = 1"), session_of("x = 2")
+    assert one.execute("more", "x += 1").namespace["x"] == 2
+    assert other.namespace() == {"x": 2}
+
+
+def test_row_13_two_replays_give_the_same() -> None:
+    session = session_of("import random", "random.seed(3)", "a = [random.random() for _ in 'ab']")
+    first = session.namespace()["a"]
+    session.graph.mark_stale("s2")
+    session.replay()
+    assert session.namespace()["a"] == first
+
+
+def test_row_27_top_level_await() -> None:
+    session = session_of("import asyncio", "async def f():\n    return 4", "x = await f()")
+    assert session.namespace()["x"] == 4
+
+    async def inside() -> object:
+        return session.execute("s3", "await asyncio.sleep(0)\ny = await f() + x").namespace["y"]
+
+    assert asyncio.run(inside()) == 8
+
+
+def test_row_28_magics_are_refused() -> None:
+    result = StepExecutor().execute("s0", "%matplotlib inline\nx = 1")
+    assert result.failure is not None
+    assert (result.failure.type, result.failure.line) == ("SyntaxError", 1)
+
+
+def test_row_32_steps_put_in_taken_out_and_moved() -> None:
+    session = session_of("x = 1", "y = x", "x = 10", "z = x + y")
+    session.graph.add_step("new", "x = 5", after="s0")
+    assert session.replay().ran == ("new", "s1", "s3")
+    assert session.namespace()["z"] == 15
+    session.graph.move_step("new", after="s2")
+    session.replay()
+    assert {n: session.namespace()[n] for n in "xyz"} == {"x": 5, "y": 1, "z": 6}
+    session.graph.delete_step("new")
+    assert session.replay().ran == ("s3",)
+    assert session.namespace()["z"] == 11
+
+
+def test_row_33_a_step_that_raises_leaves_everything_as_it_was() -> None:
+    session = session_of("xs = [1]", "n = len(xs)")
+    result = session.execute("s2", "xs.append(2)\nnew = 1\nxs.append(1 / 0)")
+    assert result.failure is not None
+    assert (result.failure.type, result.failure.line) == ("ZeroDivisionError", 3)
+    assert 'File "<step s2>", line 3' in result.failure.traceback
+    assert "xs.append(1 / 0)" in result.failure.traceback
+    assert session.namespace() == {"xs": [1], "n": 1}
+    session.execute("s3", "m = 1")
+    assert session.graph.get_node("s2")["status"] == "failed"
+
+
+def test_row_33_what_needs_it_is_blocked_until_it_is_mended() -> None:
+    session = session_of("x = 1", "y = x", "z = y", "w = 1")
+    session.graph.edit_step("s1", "y = x / 0")
+    replay = session.replay()
+    assert (replay.ran, replay.failed, replay.blocked) == (("s1",), ("s1",), ("s2",))
+    assert not replay.ok
+    session.graph.edit_step("s1", "y = x + 1")
+    assert session.replay().ran == ("s1", "s2")
+    assert session.namespace()["z"] == 2
+
+
+def test_a_step_that_asks_to_end_the_process_is_a_failed_step() -> None:
+    result = StepExecutor().execute("s0", "import sys\nsys.exit(3)")
+    assert result.failure is not None
+    assert result.failure.type == "SystemExit"
+
+
+def test_row_34_a_file_that_changes_outside(tmp_path: Path) -> None:
+    path = tmp_path / "data.txt"
+    path.write_text("one")
+    session = session_of(
+        f"from pathlib import Path\np = Path({str(path)!r})", "t = p.read_text()", "n = 1"
+    )
+    assert session.replay().ran == ()
+    path.write_text("two")
+    assert session.replay().ran == ("s1",)
+    assert session.namespace()["t"] == "two"
+
+
+def test_row_34_a_file_that_steps_write(tmp_path: Path) -> None:
+    path = str(tmp_path / "f")
+    session = session_of(
+        f"def put(text):\n    with open({path!r}, 'w') as f:\n        f.write(text)",
+        "put('a')",
+        f"with open({path!r}) as f:\n    first = f.read()",
+        "put('b')",
+        f"with open({path!r}) as f:\n    second = f.read()",
+    )
+    session.graph.edit_step("s2", f"with open({path!r}) as f:\n    first = f.read() * 2")
+    replay = session.replay()
+    assert session.namespace()["first"] == "aa", "as it was at its place, not as it is now"
+    assert "s1" in replay.ran
+    assert Path(path).read_text() == "b", "and in the end it is as its last writer left it"
+    assert session.namespace()["second"] == "b"
+
+
+def test_row_36_the_folder(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text(name)
+    session = session_of(
+        "import os",
+        f"os.chdir({str(tmp_path / 'one')!r})",
+        "with open('f') as f:\n    t = f.read()",
+    )
+    assert session.namespace()["t"] == "one"
+    session.graph.edit_step("s1", f"os.chdir({str(tmp_path / 'two')!r})")
+    session.replay()
+    assert session.namespace()["t"] == "two"
+
+
+def test_row_37_what_a_skipped_step_printed_is_kept() -> None:
+    session = session_of("x = 1", "print('seen')\n'shown'", "print(x)")
+    session.graph.edit_step("s0", "x = 2")
+    session.replay()
+    assert [session.results[each].stdout for each in session.graph.steps] == ["", "seen\n", "2\n"]
+    assert session.results["s1"].shown == "'shown'"
+
+
+def test_row_37_what_was_shown_is_what_it_was_like_then() -> None:
+    session = session_of("xs = [1]", "xs", "xs.append(2)")
+    assert session.results["s1"].shown == "[1]"
+    assert session.execute("s3", "None").shown == ""
+
+
+def test_what_a_step_prints_is_bounded() -> None:
+    result = StepExecutor().execute("s0", "for _ in range(40):\n    print('x' * 100_000)")
+    assert len(result.stdout) < 1.1 * 2**20
+    assert result.stdout.endswith("more characters were not kept]")
+
+
+def test_a_given_object_that_cannot_be_had_again_is_told() -> None:
+    session = StepExecutor({"it": iter([1, 2, 3])})
+    session.execute("s0", "a = next(it)")
+    session.graph.edit_step("s0", "a = -next(it)")
+    with pytest.raises(StepError, match="'it' as it was given"):
+        session.replay()
+
+
+def test_a_step_that_makes_other_values_each_time_settles() -> None:
+    session = session_of("import itertools, time", "t = time.perf_counter()", "u = t")
+    session.graph.mark_stale("s1")
+    assert session.replay().ran == ("s1", "s2")
+    assert session.namespace()["u"] == session.namespace()["t"]
+
+
+def test_the_values_of_a_place_are_those_of_the_place() -> None:
+    session = session_of("x = [1]", "x.append(2)", "x = 0")
+    assert [session.namespace(after=step) for step in session.graph.steps] == [
+        {"x": [1]},
+        {"x": [1, 2]},
+        {"x": 0},
+    ]

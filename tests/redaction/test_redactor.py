@@ -1,0 +1,267 @@
+"""What counts as a secret, what is struck out, and that a run can be repeated all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lorimer import PipelinePresets, ProviderCredentials, tool
+from lorimer.core.context import short_hash
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.messages import TextDelta, ToolUse
+from lorimer.core.redaction import Redactor, is_secret, names_secret, of_environment, secrets_in
+from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.models import Models, ScriptedModel
+from lorimer.models.scrubbing import Scrubber
+from lorimer.pipeline import Pipeline
+
+KEY = "sk-ant-api03-9fJ2kLm4Qx7TzB1v"
+OTHER = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
+BOTH = Redactor({KEY: "ANTHROPIC_API_KEY", OTHER: "GH_TOKEN"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    "ANTHROPIC_API_KEY AWS_SECRET_ACCESS_KEY GITHUB_TOKEN PGPASSWORD DB_PASS npm_config_auth"
+    " NPM_AUTH_TOKEN api-key X-Api-Key Authorization Cookie apikey SSH_PASSPHRASE MY_SECRET"
+    " VAULT_CREDENTIALS GITLAB_PAT Proxy-Authorization SECRETS APIKEY".split(),
+)
+def test_names_of_secrets(name: str) -> None:
+    assert names_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    "PATH HOME KEYBOARD MONKEY TOKENIZERS_PARALLELISM MAX_TOKENS_LEFT AUTHOR PASSENGER_ROOT"
+    " AWS_ACCESS_KEY_ID SSH_AUTH_SOCK XAUTHORITY KEY_FILE COMPASS Accept User-Agent".split(),
+)
+def test_names_of_other_things(name: str) -> None:
+    assert not names_secret(name)
+
+
+@pytest.mark.parametrize(
+    "value", [KEY, OTHER, "hunter2hunter", "p4ssw0rd!", "correct horse battery staple"]
+)
+def test_values_that_count(value: str) -> None:
+    assert is_secret(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "none", "postgres", "changeme", "1234567890", "true", "/etc/keys/id.json", "~/.netrc",
+     "lm-studio", "not-needed", "xxxxxxxxxxxxxxxxxxxxxxxx", "sk-1"],
+)  # fmt: skip
+def test_values_that_would_garble_text(value: str) -> None:
+    assert not is_secret(value)
+
+
+def test_what_variables_hold() -> None:
+    variables = {
+        "GH_TOKEN": OTHER,
+        "AUTHORIZATION": f"Bearer {KEY}",
+        "DATABASE_URL": "postgres://me:s3cr3tpass@db/x?sslmode=require",
+        "HOME": "/home/me12345",
+        "NAME": KEY[::-1],
+        "PASSWORD": "postgres",
+    }
+    assert secrets_in(variables) == {
+        OTHER: "GH_TOKEN", KEY: "AUTHORIZATION", "s3cr3tpass": "DATABASE_URL",
+    }  # fmt: skip
+
+
+def test_what_holds_none_is_given_back_as_it_is() -> None:
+    text, data = "nothing to see " * 100, {"a": ["b", {"c": None, "d": 1.5}]}
+    assert BOTH.text(text) is text
+    assert BOTH.json(data, deep=True) is data
+    for page in sorted(Path("docs").glob("*.md")):
+        text = page.read_text("utf-8")
+        assert BOTH.text(text) is text
+
+
+@settings(deadline=None)
+@given(st.text(max_size=20), st.text(max_size=20), st.sampled_from([KEY, OTHER]))
+def test_wherever_it_stands(before: str, after: str, secret: str) -> None:
+    text = f"{before}{secret}{after}"
+    assert secret not in BOTH.text(text)
+    found = str(BOTH.json({text: [text, {"x": text}]}))
+    assert secret not in found and "[redacted:" in found
+    raw = f"{before}{secret}{after}".encode("utf-8", "surrogatepass")
+    inner = base64.b64encode(secret.encode())[4:-4].decode()
+    hidden = BOTH.text(base64.b64encode(raw).decode())
+    assert inner not in hidden and "[redacted:" in hidden
+    assert secret.encode().hex() not in BOTH.text(raw.hex())
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([*KEY, KEY, OTHER, "s", "sk", "gh", " ", "ghp_16C7", "x"])))
+def test_pieces_come_to_the_same_as_the_whole(parts: list[str]) -> None:
+    scrubber = Scrubber(BOTH)
+    said = [piece for part in parts for piece in scrubber.take(TextDelta(part))]
+    said += scrubber.rest()
+    texts = [piece.text for piece in said if isinstance(piece, TextDelta)]
+    whole = "".join(parts)
+    assert "".join(texts) == BOTH.text(whole, deep=False)
+    assert KEY not in "".join(texts)
+
+
+def test_a_secret_of_several_lines_counts_by_the_line() -> None:
+    body = base64.b64encode(bytes(range(96))).decode()
+    key = f"-----BEGIN KEY-----\n{body[:64]}\n{body[64:]}\n-----END KEY-----"
+    redactor = Redactor({key: "TLS_KEY"})
+    for text in (key, f"3\t{body[:64]}", f'{{"k": "{body[64:]}"}}'):
+        assert "[redacted:TLS_KEY]" in redactor.text(text)
+    assert redactor.text("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
+
+
+def test_of_nothing_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {"HOME": "/home/x"})
+    assert of_environment() is None
+    assert of_environment({KEY: "key"}) is not None
+
+
+@pytest.mark.parametrize("given", [["short"], [7], "abc"])
+def test_what_the_host_declares_has_to_be_one(given: object) -> None:
+    with pytest.raises(ConfigError, match="secrets: "):
+        PipelinePresets.minimal(secrets=given)  # type: ignore[arg-type]
+
+
+def test_a_manifest_that_holds_one_is_refused() -> None:
+    pipeline = PipelinePresets.chat(
+        system_prompt=f"Use {KEY}.", model="scripted:any", secrets=[KEY],
+        models=Models(providers={"scripted": ScriptedModel(["never"])}),
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="the manifest holds a secret: the value of secret"):
+        pipeline.run_sync("hi")
+
+
+def test_a_key_given_in_code_is_one() -> None:
+    models = Models(providers={"scripted": ScriptedModel([f"it is {KEY}"])})
+    pipeline = PipelinePresets.minimal(model="scripted:any", models=models, secrets=[KEY])
+    assert pipeline.run_sync("hi").text == "it is [redacted:secret]"
+    assert ProviderCredentials(KEY, extras={"api": "responses"}).secrets("x") == {KEY: "x key"}
+
+
+# --- repeating
+
+
+@tool(effects=["read"])
+async def look() -> str:
+    """Look."""
+    return f"it is {KEY}"
+
+
+def agent(journal: SQLiteJournal, model: ScriptedModel, secrets: list[str]) -> Pipeline:
+    return PipelinePresets.agent(
+        model="scripted:any",
+        models=Models(providers={"scripted": model}),
+        journal=journal,
+        tools=[look],
+        secrets=secrets,
+    )
+
+
+def calls(number: int) -> list[ToolUse]:
+    return [ToolUse(f"c{number}", "look", {})]
+
+
+@pytest.mark.parametrize("later", [[KEY], [], [OTHER, "redacted:secret"]])
+def test_a_run_goes_on_whatever_is_secret_by_then(later: list[str], tmp_path: Path) -> None:
+    """What is recorded is answered as it is, so what is asked is the same, to the hash."""
+
+    async def main() -> None:
+        journal = SQLiteJournal(tmp_path / "runs.db")
+        first: Pipeline
+
+        def stop(_: object) -> list[ToolUse]:
+            first.shut_down()
+            return calls(2)
+
+        first = agent(journal, ScriptedModel([calls(1), stop]), [KEY])
+        stopped = await first.run(f"find {KEY}", raise_on_error=False)
+        assert stopped.status == "suspended", stopped.error
+        await first.aclose()
+        model = ScriptedModel(["done"] * 3)
+        second = agent(journal, model, later)
+        done = await second.resume(stopped.run_id)
+        assert done.text == "done"
+        texts = str([message.to_json() for message in model.requests[0].messages])
+        assert "find [redacted:secret]" in texts and "it is [redacted:secret]" in texts
+        for secrets in ([KEY], []):
+            replayed = await agent(journal, ScriptedModel([]), secrets).replay(done.run_id)
+            assert replayed.divergence is None, (secrets, replayed.divergence)
+        await second.aclose()
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_the_recorded_hash_is_that_of_what_the_tool_was_given() -> None:
+    given: list[Mapping[str, JSON]] = []
+
+    @tool(effects=["write"])
+    async def store(text: str) -> str:
+        """Store."""
+        given.append({"text": text})
+        return "ok"
+
+    model = ScriptedModel([[ToolUse("c", "store", {"text": f"use {KEY}"})], "done"])
+    models = Models(providers={"scripted": model})
+    pipeline = PipelinePresets.agent(
+        model="scripted:any", models=models, tools=[store], secrets=[KEY]
+    )
+    result = pipeline.run_sync("go")
+    assert given == [{"text": "use [redacted:secret]"}]
+    intent = next(fact for fact in result.events if fact.type == "tool.intent")
+    plain: JSON = {"name": "store", "input": {"text": "use [redacted:secret]"}}
+    assert intent.data["hash"] in (short_hash(canonical(plain)), _as_asked(plain))
+
+
+def _as_asked(plain: JSON) -> str:
+    from lorimer.core.jsonable import fingerprint
+
+    return short_hash(fingerprint(plain))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([KEY, OTHER, KEY[:9], "s", "gh", "\xff", "\n", KEY.encode().hex()]))
+)
+def test_bytes_in_any_pieces_come_to_the_same(parts: list[str]) -> None:
+    whole = "".join(parts).encode("latin-1")
+    out, held = b"", b""
+    for at in range(0, len(whole), 7):
+        data = BOTH.raw(held + whole[at : at + 7])
+        kept = BOTH.held_back_raw(data)
+        out, held = out + data[: len(data) - kept], data[len(data) - kept :]
+    out += BOTH.raw(held)
+    assert out == BOTH.raw(whole)
+    assert KEY.encode() not in out and KEY.encode().hex().encode() not in out
+
+
+def test_what_a_program_writes_on_and_on_is_kept_without(tmp_path: Path) -> None:
+    """The file that takes long output while it comes."""
+    (tmp_path / "once").write_text(f"{KEY} {'x' * 1000}")
+    command = "for i in $(seq 3000); do cat once; done"
+    calls = [ToolUse("c", "Bash", {"command": command})]
+    pipeline = PipelinePresets.agent(
+        model="scripted:any",
+        models=Models(providers={"scripted": ScriptedModel([calls, "done"])}),
+        built_in="Bash",
+        workspace=tmp_path,
+        rules=[f"Bash({command})"],
+        secrets=[KEY],
+    )
+    result = pipeline.run_sync("go")
+    assert "[redacted:secret]" in str(result.steps[0].content)
+    kept = b"".join(
+        [path.read_bytes() for path in (tmp_path / ".lorimer").rglob("*") if path.is_file()]
+    )
+    assert KEY.encode() not in kept
+    assert kept.count(b"[redacted:secret]") == 3000
