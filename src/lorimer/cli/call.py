@@ -108,9 +108,9 @@ def _name(run_id: str) -> str:
     return f"call:{run_id}"
 
 
-def _texts(value: JSON) -> tuple[str, ...]:
-    return tuple([str(each) for each in value]) if isinstance(value, list | tuple) else ()
-
-
 def _text(value: JSON) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _texts(value: JSON) -> tuple[str, ...]:
+    return tuple([str(each) for each in value]) if isinstance(value, list | tuple) else ()

@@ -26,6 +26,7 @@ from lorimer.models.recording import Recorder
 from lorimer.pipeline import Pipeline
 from lorimer.tools.asking import AskLater
 from lorimer.world import RealWorld
+from lorimer.world.hosts import listed
 from lorimer.world.plainfiles import Lines
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ async def begin(
         terms.api_key_env or "",
         _absolute(terms.models),
         terms.sandbox or "",
-        terms.network,
+        listed(terms.network),
         terms.permission_mode or "",
     )
     story = Story()
@@ -164,7 +165,7 @@ def connected(
         key_variable or "",
         file,
         terms.sandbox or call.sandbox,
-        terms.network or call.network,
+        listed(terms.network) or call.network,
         terms.permission_mode or call.mode,
     )
     return models, now
@@ -265,7 +266,7 @@ def _missing(terms: Terms, call: Call) -> list[str]:
         call,
         rules=tuple([rule for rule in call.rules if rule not in terms.allow]),
         sandbox="" if terms.sandbox else call.sandbox,
-        network=tuple([host for host in call.network if host not in terms.network]),
+        network=tuple([host for host in call.network if host not in listed(terms.network)]),
         mode="" if terms.permission_mode else call.mode,
     )
     return list(left.loosened)

@@ -75,8 +75,8 @@ def explain(
         if hook.event is HookEvent.PRE_TOOL_USE and hook.is_about(asked.tool)
     ]
     if as_json:
-        told_hidden = {"visible": not why_hidden, "hidden_by": why_hidden}
-        click.echo(dumps({**decision.to_json(), **told_hidden, "hooks": list(asked_too)}))
+        seen = {"visible": not why_hidden, "hidden_by": why_hidden, "hooks": list(asked_too)}
+        click.echo(dumps({**decision.to_json(), **seen}))
         return
     click.echo(f"{decision.action.name.lower()}: {decision.by}")
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))

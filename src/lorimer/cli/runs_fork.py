@@ -102,6 +102,7 @@ async def _fork(
     from lorimer.core.limits import Limits
     from lorimer.journal.recording import recorded
     from lorimer.world import RealWorld
+    from lorimer.world.hosts import listed
 
     world = RealWorld()
     async with opened(existing_store(terms.store), world) as journal:
@@ -121,7 +122,7 @@ async def _fork(
             now,
             rules=terms.allow,
             sandbox=terms.sandbox or "",
-            network=terms.network,
+            network=listed(terms.network),
             mode=terms.permission_mode or terms.at_most or "",
         )
         given = parent.facts[0].data.get("limits")
