@@ -336,8 +336,9 @@ def _check_run(listener: Listener | None, result: PipelineResult, policy: str) -
         assert not any("released" in _error(fact) for fact in replies)
         return
     assert listener.answers[: len(texts)] == texts, "it has every answer, and nothing twice"
-    if policy == "stop":
-        assert listener.restarts == 0
+    if policy == "stop":  # an answer of blanks alone is no answer: it is asked for once more
+        blank = [fact for fact in replies if _error(fact).get("code") == CODE.EXEC_API_EMPTY.value]
+        assert listener.restarts == len([fact for fact in blank if "released" in _error(fact)])
     if not listener.restarts:
         rest = listener.answers[-1] if len(listener.answers) > len(texts) else ""
         assert "".join(listener.given) == "".join(texts) + rest

@@ -235,7 +235,7 @@ class Process:
     async def _answer(self, index: int, run_id: str) -> bool:
         """A person looks at what the run asks, and agrees; then it goes on."""
         try:
-            await answer(self.journal, run_id, approved=True)
+            await answer(self.journal, run_id, True)
         except LorimerError as error:
             self._note_error(error)
             return False
