@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
         "Explain, check and trust rules of what tools may do.",
     ),
     "models": ("lorimer.cli.models:models", "List and check the models that can be asked."),
+    "steps": ("lorimer.cli.steps:steps", "Run a script's cells again only where they are stale."),
     "manifest": ("lorimer.cli.manifest:manifest", "Write, check and explain manifests."),
     "doctor": ("lorimer.cli.doctor:doctor", "Say what works here, and what to do about the rest."),
     "demo": ("lorimer.cli.demo.command:demo", "See an agent work, be killed, and go on."),

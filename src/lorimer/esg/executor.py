@@ -127,8 +127,8 @@ class StepExecutor:
         self._run(step_id, {})
         return self.results[step_id]
 
-    def replay(self) -> Replay:
-        """Run what is stale, in step order, until nothing is.
+    def replay(self, on_step: Callable[[StepResult], None] | None = None) -> Replay:
+        """Run what is stale, in step order, until nothing is. `on_step` is told of each run.
 
         What a run shows decides what runs next: a step that makes what it had made leaves its
         readers alone. Raises StepError for steps that do not settle.
@@ -137,11 +137,13 @@ class StepExecutor:
         order = list[str]()
         self._changed_files()
         while (step := self._next(ran)) is not None:
-            needed = self._needed(step)
-            for maker in needed:
-                order += self._run(maker, ran)
-            if not needed:  # else a step before it may have become stale
-                order += self._run(step, ran)
+            # Where makers have to run first, a step before this one may be stale afterwards.
+            for each in self._needed(step) or [step]:
+                done = self._run(each, ran)
+                order += done
+                if on_step is not None:
+                    for one in done:
+                        on_step(self.results[one])
         order += self._restored_files(ran)
         status = {each: self.graph.status(each) for each in self.graph.steps}
         return Replay(

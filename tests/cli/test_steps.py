@@ -1,0 +1,131 @@
+"""`lorimer steps`: a script as a graph, on the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import invoke
+
+SCRIPT = """\
+# %% load
+rows = [3, 1, 2]
+# %% scale
+factor = 10
+# %% sort
+rows.sort()
+# %% show
+print([row * factor for row in rows])
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def test_all_steps_run_in_order(script: Path) -> None:
+    result = invoke("steps", "run", str(script))
+    assert result.exit_code == 0
+    marks = [line.split()[:2] for line in result.stdout.splitlines() if line.startswith("✓")]
+    assert marks == [["✓", "load"], ["✓", "scale"], ["✓", "sort"], ["✓", "show"]]
+    assert "[10, 20, 30]\n4 of 4 steps run" in result.stdout
+
+
+def test_a_step_that_raises_is_explained(script: Path) -> None:
+    script.write_text(SCRIPT + "# %% more\nprint(rowz)\n# %% last\nx = 1\n")
+    result = invoke("steps", "run", str(script))
+    assert result.exit_code == 1
+    assert "NameError: name 'rowz' is not defined\n  'rowz' is probably 'rows'" in result.stdout
+    assert "-print(rowz)\n+print(rows)" in result.stdout
+    assert "✓ last" in result.stdout, "it does not need the one that failed"
+    assert 'File "<step more>"' in result.stdout
+    assert "lorimer" not in result.stdout, "no frames of ours"
+
+
+def test_the_graph_is_shown_without_running_anything(script: Path) -> None:
+    script.write_text(SCRIPT + "# %% bad\nraise SystemExit(wrong)\n")
+    result = invoke("steps", "show", str(script))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[3:] == [
+        "show   makes nothing; reads factor of scale; rows of sort",
+        "bad    makes nothing; nobody makes wrong",
+    ]
+    told = json.loads(invoke("steps", "show", str(script), "--json").stdout)
+    assert ["load", "sort", ["rows"]] in told["edges"]
+
+
+def test_a_step_is_explained_and_a_name_exported(script: Path) -> None:
+    explained = invoke("steps", "explain", str(script), "show")
+    assert "reads rows of sort" in explained.stdout
+    exported = invoke("steps", "export", str(script), "rows")
+    assert exported.stdout == "# %% load\nrows = [3, 1, 2]\n\n# %% sort\nrows.sort()\n"
+
+
+def test_a_notebook_is_run_too(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    path.write_text(json.dumps({"cells": [{"cell_type": "code", "source": "print(6 * 7)"}]}))
+    assert "42" in invoke("steps", "run", str(path)).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["explain", "script.py", "shwo"], "there is no step 'shwo'; did you mean 'show'?"),
+        (["export", "script.py", "nothing"], "has no step and no name 'nothing'"),
+        (["run", "none.py"], "does not exist"),
+        (["run", "broken.ipynb"], "broken.ipynb"),
+        (["run", "list.ipynb"], "no Jupyter notebook"),
+    ],
+)
+def test_wrong_input_takes_a_line(
+    words: list[str], told: str, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(script.parent)
+    (script.parent / "broken.ipynb").write_text("{")
+    (script.parent / "list.ipynb").write_text("[]")
+    result = invoke("steps", *words)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ends it by SIGINT")
+def test_a_watched_file_runs_again_only_where_it_is_stale(script: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with out.open("w") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "lorimer", "steps", "run", str(script), "--watch"],
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "NO_COLOR": "1"},
+        )
+        try:
+            _wait(out, "watching")
+            script.write_text(SCRIPT.replace("factor = 10", "factor = 100"))
+            _wait(out, "2 of 4 steps run")
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+    text = out.read_text()
+    assert "[100, 200, 300]" in text
+    assert text.count("✓ load") == text.count("✓ sort") == 1
+    assert text.count("✓ scale") == text.count("✓ show") == 2
+    assert "Traceback" not in text
+
+
+def _wait(out: Path, text: str) -> None:
+    for _ in range(400):
+        if text in out.read_text():
+            return
+        time.sleep(0.05)
+    raise AssertionError(out.read_text())

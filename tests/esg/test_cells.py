@@ -1,0 +1,53 @@
+"""Files as steps: what is a cell, and what an edit of the file is for the graph."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorimer.esg import ExecutionStateGraph
+from lorimer.esg.cells import Cell, load, of_notebook, of_script
+from lorimer.esg.questions import StepError
+
+
+def test_row_58_a_script_in_the_percent_format() -> None:
+    text = "a = 1\n\n# %% second\nb = a\n# %% [markdown]\n# words\n#%%\n\n# %% third\n\nc = b\n"
+    assert of_script(text) == [Cell("", "a = 1"), Cell("second", "b = a"), Cell("third", "c = b")]
+    assert of_script("x = 1\ny = 2\n") == [Cell("", "x = 1\ny = 2")]
+    assert of_script("") == []
+
+
+def test_row_58_a_notebook() -> None:
+    notebook = {
+        "cells": [
+            {"cell_type": "markdown", "source": "# words"},
+            {"cell_type": "code", "source": ["a = 1\n", "b = a"]},
+            {"cell_type": "code", "source": "c = b"},
+            {"cell_type": "code", "source": ""},
+        ]
+    }
+    assert of_notebook(notebook) == [Cell("", "a = 1\nb = a"), Cell("", "c = b")]
+    with pytest.raises(StepError, match="no Jupyter notebook"):
+        of_notebook({"worksheets": []})
+
+
+def test_a_file_that_was_edited_keeps_the_steps_that_are_the_same() -> None:
+    graph = ExecutionStateGraph()
+    load(graph, of_script("# %% a\nx = 1\n# %%\ny = x\n# %% c\nz = y"))
+    assert graph.steps == ("a", "2", "c")
+    for step in graph.steps:
+        node = graph.get_node(step)
+        reads, writes = ({name: name for name in node[key]} for key in ("reads", "writes"))
+        graph.observe(step, reads, writes, kills=writes.keys())
+    load(graph, of_script("# %% a\nx = 1\n# %% new\nw = 1\n# %%\ny = x\n# %% c\nz = y + 1"))
+    assert graph.steps == ("a", "new", "2", "c")
+    assert graph.stale() == ["new", "c"]
+
+
+@given(st.lists(st.lists(st.sampled_from(["a = 1", "b = a", "c = b", "a = c"]), max_size=6)))
+def test_after_any_edits_the_steps_are_those_of_the_file(files: list[list[str]]) -> None:
+    graph = ExecutionStateGraph()
+    for sources in files:
+        load(graph, [Cell("", source) for source in sources])
+        assert [graph.source(step) for step in graph.steps] == sources
