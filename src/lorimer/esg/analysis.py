@@ -32,7 +32,7 @@ class Analysis:
     """What the text of one step tells about it."""
 
     reads: frozenset[str] = frozenset()
-    """Names whose value from before the step may be used, builtins included."""
+    """Names whose value from before the step may be used, those of builtins aside."""
     writes: frozenset[str] = frozenset()
     """Names that may be bound, deleted or changed in place."""
     kills: frozenset[str] = frozenset()
@@ -41,6 +41,16 @@ class Analysis:
     """It may read any name: `exec` of a variable, `globals()`."""
     writes_unknown: bool = False
     """It may write any name: the same, and `import *`."""
+    builtins: tuple[str, ...] = ()
+    """Names of builtins that it reads: a step before it may hide one."""
+
+    @classmethod
+    def of_run(
+        cls, reads: Iterable[str], writes: Iterable[str], kills: Iterable[str], *, saw_all: bool
+    ) -> Analysis:
+        """What a run has shown. `saw_all`: it looked at the namespace as a whole."""
+        names, hidden = _split(reads)
+        return cls(names, frozenset(writes), frozenset(kills), saw_all, builtins=hidden)
 
 
 def analyse(source: str) -> Analysis:
@@ -51,12 +61,14 @@ def analyse(source: str) -> Analysis:
     walk.body(ast.parse(source, "<step>").body)
     walk.finish()
     writes = frozenset(walk.writes)
+    reads, hidden = _split(walk.reads)
     return Analysis(
-        frozenset(walk.reads),
+        reads,
         writes,
         writes if walk.covered >= writes else writes & walk.covered,
         walk.unknown_reads,
         walk.unknown_writes,
+        hidden,
     )
 
 
@@ -65,7 +77,13 @@ def get_reads(source: str) -> set[str]:
 
     Raises SyntaxError.
     """
-    return set(analyse(source).reads - BUILTINS)
+    return set(analyse(source).reads)
+
+
+def _split(reads: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Names, and apart from them those of builtins."""
+    every = frozenset(reads)
+    return every - BUILTINS, tuple(sorted(every & BUILTINS))
 
 
 def get_writes(source: str) -> set[str]:

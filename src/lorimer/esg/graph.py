@@ -147,7 +147,7 @@ class ExecutionStateGraph(Questions):
             if not name.startswith("__") and not self._versions.writer(name, step)
         }
         if new or step.writes_any:
-            told = Analysis(step.reads, step.writes | new, step.kills | new)
+            told = Analysis(step.reads, step.writes | new, step.kills | new, builtins=step.builtins)
             self._versions.replace(step, told)
         step.outputs = {name: namespace[name] for name in step.writes if name in namespace}
         self._staleness.fresh(step, same=False)
@@ -185,9 +185,7 @@ class ExecutionStateGraph(Questions):
         same = step.ran and step.made == writes
         step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
         step.in_place = frozenset(in_place)
-        moved = self._versions.replace(
-            step, Analysis(frozenset(reads), frozenset(writes), frozenset(kills), saw_all)
-        )
+        moved = self._versions.replace(step, Analysis.of_run(reads, writes, kills, saw_all=saw_all))
         stale = {*self._staleness.fresh(step, same=same), *self._staleness.rebound(moved)}
         for other in self._steps.values() if joined else ():
             if other.label > step.label and not other.in_place.isdisjoint(joined):

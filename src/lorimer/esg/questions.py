@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, nearest
-from lorimer.esg.analysis import BUILTINS
 from lorimer.esg.steps import ABSENT, Cause, Status, Step
 from lorimer.esg.versions import ANY, Versions
 
@@ -201,7 +200,7 @@ class Questions:
         step = self._step(step_id)
         if ANY in step.bound:
             return {}
-        missing = step.reads - step.bound.keys() - BUILTINS
+        missing = step.reads - step.bound.keys()
         missing |= {
             name
             for name, maker in step.bound.items()
@@ -241,7 +240,8 @@ class Questions:
     def needs(self, step_id: str) -> dict[str, str]:
         """Name -> maker for all that a step may read: by its text, and as its last run did."""
         step = self._step(step_id)
-        names = {*step.reads, *step.analysis.reads, *step.used}
+        told = step.analysis
+        names = {*step.reads, *step.builtins, *told.reads, *told.builtins, *step.used}
         if step.reads_any or step.analysis.reads_unknown:
             names.update(self._versions.names_before(step))
         found = {name: self._versions.writer(name, step) for name in names}
@@ -276,7 +276,7 @@ class Questions:
             "id": step.id,
             "source": step.source,
             "status": step.status.value,
-            "reads": sorted(step.reads - (BUILTINS - step.bound.keys())),
+            "reads": sorted(step.reads.union(step.bound.keys() & {*step.builtins})),
             "writes": sorted(step.writes),
             "makers": self.makers(step_id),
             "causes": [str(cause) for cause in step.causes],

@@ -96,6 +96,8 @@ class Step:
     """Of the last run, if there was one; else of the text. So are the next two."""
     writes: frozenset[str] = frozenset()
     kills: frozenset[str] = frozenset()
+    builtins: tuple[str, ...] = ()
+    """Names of builtins that it reads."""
     reads_any: bool = False
     """Its text does not tell what it reads, and it has not run."""
     writes_any: bool = False
@@ -125,6 +127,7 @@ class Step:
         """These are its reads and writes from now on."""
         self.reads, self.writes, self.kills = told.reads, told.writes, told.kills
         self.reads_any, self.writes_any = told.reads_unknown, told.writes_unknown
+        self.builtins = told.builtins
 
     @property
     def depends(self) -> frozenset[str]:

@@ -86,8 +86,7 @@ class Versions:
 
     def add(self, step: Step, *, last: bool) -> list[tuple[str, str]]:
         """Bind a step's reads and publish its writes. `last`: no step comes after it."""
-        depends = step.depends
-        for name in (*depends, ANY) if depends else ():
+        for name in self._depends(step):
             self._bind(step, name)
         if step.reads_any:
             insort(self._omnivores, step.id, key=self._label)
@@ -100,7 +99,7 @@ class Versions:
 
     def remove(self, step: Step) -> list[tuple[str, str]]:
         """Take a step's reads and writes back."""
-        for name in (*step.depends, ANY):
+        for name in self._depends(step):
             self._unbind(step, name)
         if step.reads_any:
             self._omnivores.remove(step.id)
@@ -114,7 +113,7 @@ class Versions:
     def replace(self, step: Step, told: Analysis) -> list[tuple[str, str]]:
         """Give a step other reads and writes, in the same place; touches what differs."""
         moved = list[tuple[str, str]]()
-        depended, wrote = _with_any(step.depends), step.writes
+        depended, wrote = self._depends(step), step.writes
         if step.reads_any and not told.reads_unknown:
             self._omnivores.remove(step.id)
         elif told.reads_unknown and not step.reads_any:
@@ -123,7 +122,7 @@ class Versions:
             moved += self._withdraw(step, ANY)
         published = told.writes_unknown and not step.writes_any
         step.take(told)
-        depends = _with_any(step.depends)
+        depends = self._depends(step)
         for name in depended - depends:
             self._unbind(step, name)
         for name in depends - depended:
@@ -141,7 +140,7 @@ class Versions:
         step = self._steps[new]
         for name in (*step.writes, ANY):
             _swap(self._writers.get(name, []), old, new)
-        for name in (*step.depends, ANY):
+        for name in self._depends(step):
             readers = self._readers.get(step.bound.get(name, ""), {})
             _swap(readers.get(name, []), old, new)
         _swap(self._omnivores, old, new)
@@ -150,9 +149,15 @@ class Versions:
             for reader in readers:
                 self._steps[reader].bound[name] = new
 
+    def _depends(self, step: Step) -> set[str]:
+        """The names whose makers matter to a step; who reads anything may read what a step made
+        that may write any name, builtins' names included."""
+        names = {*step.depends, *self._shadowed.intersection(step.builtins)}
+        if names or step.builtins:
+            names.add(ANY)
+        return names
+
     def _bind(self, step: Step, name: str) -> None:
-        if name in BUILTINS and name not in self._shadowed:
-            return
         writer = self.writer(name, step)
         if writer:
             step.bound[name] = writer
@@ -177,7 +182,7 @@ class Versions:
         insort(self._writers.setdefault(name, []), step.id, key=self._label)
         if name == ANY and not before:  # who reads no such step stands nowhere
             steps = self._steps.values()
-            behind = [other for other in steps if other.label > step.label and other.depends]
+            behind = [other for other in steps if other.label > step.label and self._depends(other)]
         else:
             readers = self._readers.get(before, {}).get(name, [])
             behind = [self._steps[each] for each in readers if self._steps[each].label > step.label]
@@ -202,16 +207,11 @@ class Versions:
         """From now on a builtin's name is a name like others."""
         self._shadowed.add(name)
         for step in self._steps.values():
-            if name in step.depends:
+            if name in step.builtins:
                 self._bind(step, name)
 
     def _label(self, step: str) -> int:
         return self._steps[step].label
-
-
-def _with_any(names: frozenset[str]) -> frozenset[str]:
-    """Who reads anything may read what a step made that may write any name."""
-    return names | {ANY} if names else names
 
 
 def _swap(ids: list[str], old: str, new: str) -> None:
