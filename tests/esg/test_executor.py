@@ -128,6 +128,16 @@ TRAPS = (
         gives={"a": [1, 2], "b": [1, 2]},
     ),
     _t(
+        "row 21 an equal object is not the same",
+        "a = [1]",
+        "b = a",
+        "0",
+        "a.append(2)",
+        edit=(2, "a = [x for x in a]"),
+        runs="2 3",
+        gives={"a": [1, 2], "b": [1]},
+    ),
+    _t(
         "row 23 exec and eval",
         "a = 1",
         "exec('b = a + 1')",

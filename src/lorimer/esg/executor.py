@@ -346,7 +346,7 @@ class StepExecutor:
         for name in {*before, *deleted} - made.keys():
             store.drop(name, step_id)
         writes = {
-            name: " ".join([version.seen.digest, *self._shared(version, step_id, made, deleted)])
+            name: " ".join([_like(version), *self._shared(version, step_id, made, deleted)])
             for name, version in made.items()
         }
         kills = {*deleted, *(name for name in made if name not in lent and name not in in_place)}
@@ -470,6 +470,13 @@ class StepExecutor:
                 if last and resources.fingerprint(name) != made and step not in order:
                     order += self._run(step, ran)
         return order
+
+
+def _like(version: Version) -> str:
+    """What a version is like. Of what can change its maker counts too: an equal object that another
+    step has made is another object, which shares nothing with what shared the first."""
+    digest = version.seen.digest
+    return f"{digest}@{version.step}" if version.seen.parts else digest
 
 
 def _words(source: str, lent: Iterable[object]) -> str:
