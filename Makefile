@@ -29,7 +29,7 @@ $(READY): pyproject.toml requirements/dev.txt requirements/uv.txt
 	if [ -z "$$found" ]; then \
 		echo "lorimer needs Python 3.11 or newer, found none in: $(CANDIDATES) (try: make setup PYTHON=/path/to/python3)" >&2; \
 		exit 1; fi; \
-	"$$found" -m venv .venv
+	"$$found" -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
