@@ -138,6 +138,16 @@ TRAPS = (
         gives={"a": [1, 2], "b": [1]},
     ),
     _t(
+        "row 21 a hidden alias comes to light",
+        "b = [1]",
+        "def f(x=b):\n    return x",
+        "f = 0",
+        "b.append(2)",
+        edit=(2, "c = 0"),
+        runs="1 2 3",
+        gives={"b": [1, 2], "c": 0},
+    ),
+    _t(
         "row 23 exec and eval",
         "a = 1",
         "exec('b = a + 1')",

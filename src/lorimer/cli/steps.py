@@ -41,11 +41,12 @@ def run(file: Path, watch: bool) -> None:
     from lorimer.esg.cells import load
 
     session = StepExecutor()
+    seen = _stamp(file)  # before it is read: what is saved while the steps run counts
     load(session.graph, _cells(file))
     sys.path.insert(0, str(file.resolve().parent))
     ok = _replayed(session)
     if watch:
-        _watch(session, file)
+        _watch(session, file, seen)
     elif not ok:
         raise SystemExit(1)
 
@@ -163,15 +164,16 @@ def _tell(session: StepExecutor, result: StepResult) -> None:
         click.echo(visible(patch.diff.rstrip("\n")))
 
 
-def _watch(session: StepExecutor, file: Path) -> None:
-    """Until Ctrl-C."""
+def _watch(session: StepExecutor, file: Path, seen: tuple[int, int] | None) -> None:
+    """Until Ctrl-C; `seen` is the stamp that the file had before it was read."""
     import anyio
 
     from lorimer.esg.cells import load
     from lorimer.world import RealWorld
 
     async def look() -> None:
-        world, seen = RealWorld(), _stamp(file)
+        nonlocal seen
+        world = RealWorld()
         while True:
             await world.sleep(_LOOK_S)
             now = _stamp(file)

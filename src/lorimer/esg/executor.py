@@ -335,7 +335,10 @@ class StepExecutor:
         for version, value, seen in store.changed(touched.values()):
             name = version.name
             if graph.maker(name, step_id) != version.step:
-                continue  # not the one that is seen from here
+                # Not the one that is seen from here; if it comes to be, this step changes it.
+                seen_here = store.get(name, graph.maker(name, step_id))
+                reads.setdefault(name, ABSENT if seen_here is None else self._print(seen_here))
+                continue
             in_place.add(name)
             reads.setdefault(name, self._print(version))  # it was changed through another name
             if left.get(name, value) is value and name not in deleted:
