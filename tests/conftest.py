@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: more than there are cores, because tests of the wire and of processes wait for
+    real time, a quarter of all."""
+    return (os.cpu_count() or 1) * 3 // 2
 
 
 def pytest_collection_finish() -> None:
