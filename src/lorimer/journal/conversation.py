@@ -17,7 +17,7 @@ from lorimer.core.redaction import logger
 from lorimer.core.wellformed import repaired
 from lorimer.core.world import World
 from lorimer.journal.fold import Fold
-from lorimer.journal.projection import RUN_KINDS, refuse_epoch
+from lorimer.journal.projection import RUN_KINDS
 
 CLAIM_S: Final = 30.0
 """Seconds for which a claim holds, where nothing else is said."""
@@ -39,7 +39,6 @@ class Conversation:
         "epoch",
         "history",
         "journal",
-        "owner",
         "seq",
         "snapshot_at",
         "stream",
@@ -47,12 +46,11 @@ class Conversation:
     )
 
     def __init__(
-        self, journal: Journal, stream: str, owner: str, world: World, epoch: int, claim_s: float
+        self, journal: Journal, stream: str, world: World, epoch: int, claim_s: float
     ) -> None:
         """Use `open`."""
         self.journal = journal
         self.stream = stream
-        self.owner = owner
         self.epoch = epoch
         """To append with."""
         self.claim_s = claim_s
@@ -80,7 +78,7 @@ class Conversation:
         `exec.journal.failed` when the facts do not fit together; then the claim is given back.
         """
         epoch = await journal.claim(stream, owner, claim_s)
-        self = cls(journal, stream, owner, world, epoch, claim_s)
+        self = cls(journal, stream, world, epoch, claim_s)
         try:
             folded, self.unfinished = await self._read()
         except BaseException:
@@ -131,20 +129,18 @@ class Conversation:
         """Prolong the claim; each run begins with it. Costs nothing while it is fresh.
 
         Raises JournalError `exec.journal.conflict` when another owner has, or had, the stream:
-        what is known here is out of date, and it must be opened again.
+        what is known here is out of date, and it must be opened again. The other one's claim
+        stays as it is, even if it is slow and has let it run out.
         """
         now = self._world.monotonic()
         if now - self._claimed < self.claim_s / 3:
             return
-        epoch = await self.journal.claim(self.stream, self.owner, self.claim_s)
-        if epoch != self.epoch:
-            await self.journal.release(self.stream, epoch)
-            raise refuse_epoch(self.stream)
+        await self.journal.renew(self.stream, self.epoch, self.claim_s)
         self._claimed = now
 
     async def check(self) -> None:
         """Before something is begun outside: a process that was frozen may have lost the stream
-        without noticing, so a claim that has run out is made again. Costs nothing before.
+        without noticing, so a claim that has run out is prolonged. Costs nothing before.
 
         Raises JournalError as `renew` does.
         """
