@@ -7,6 +7,7 @@ reads them; nothing else makes a pipeline. Live objects and keys are never in it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -243,13 +244,15 @@ def _limits_faults(limits: JSON) -> list[str]:
     found: list[str] = []
     for name, value in given.items():
         try:
-            _LIMITS.validate_python({name: value} if name else value)
+            _limits().validate_python({name: value} if name else value)
         except ValidationError as error:
             found.extend(problems_of(error, "limits"))
     return found
 
 
-_LIMITS: Final = TypeAdapter(Limits)
+@cache
+def _limits() -> TypeAdapter[Limits]:
+    return TypeAdapter(Limits)
 
 
 def problems_of(error: ValidationError, prefix: str) -> list[str]:

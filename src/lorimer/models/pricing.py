@@ -7,7 +7,6 @@ sums are exact and only the last division rounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from math import inf
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.messages import Usage
+from lorimer.core.record import record
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
@@ -23,7 +23,7 @@ _PICO: Final = 10**6
 _VALID_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Price:
     """US dollars per million tokens."""
 
@@ -61,7 +61,7 @@ class Price:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rates:
     """Pico-dollars per token from `above` prompt tokens on. None: this kind has no price."""
 
