@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from lorimer.core.jsonable import JSON
+from lorimer.core.record import record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ SandboxMode: TypeAlias = Literal["auto", "require", "off"]
 """What a host wants: the best level that works here; L2 or nothing; no sandbox."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sandbox:
     """What one child process tree may reach. All of the disk can be read but what is hidden."""
 
@@ -54,7 +54,7 @@ class Sandbox:
         return "auto" if self.at_least == "L0" else self.at_least
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Isolation:
     """How far a process that was to be sandboxed was really held."""
 
@@ -72,7 +72,7 @@ class Isolation:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessLimits:
     """What one child process tree may use."""
 
@@ -90,7 +90,7 @@ PORTS: Final = frozenset({80, 443, 8000, 8080, 8443})
 """Where web servers listen. Others would make us speak HTTP to a mail server."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reach:
     """Where guarded requests may go: the public internet, and what is named here."""
 
@@ -101,7 +101,7 @@ class Reach:
     ports: frozenset[int] = PORTS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finished:
     """How a child process ended. `output` is stdout and stderr interleaved as they came."""
 

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.errors import ExecutorErrorCode, StageError
 from lorimer.core.jsonable import JSON, clean
@@ -18,7 +18,7 @@ from lorimer.core.messages import (
     TextBlock,
     block_from_json,
 )
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import told
 
@@ -37,8 +37,7 @@ class DefaultValidator(Validator):
     name = "default"
     description = "Text that is not empty, or a mapping with text, images or documents."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_length: int = Field(1_000_000, ge=1)
 
     config: Config
@@ -62,7 +61,7 @@ class StrictValidator(DefaultValidator):
 
     class Config(DefaultValidator.Config):
         max_length: int = Field(100_000, ge=1)
-        blocked_patterns: list[str] = []
+        blocked_patterns: list[str] = Field([])
         """Phrases that must not occur, whatever their case."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]

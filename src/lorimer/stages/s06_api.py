@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.context import RunContext, Safety
@@ -16,7 +16,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
 from lorimer.core.messages import OutputSchema, Request, Response, Usage
 from lorimer.core.model import Model, Target
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.models.attempts import call
 from lorimer.models.backoff import Backoff
@@ -52,8 +52,7 @@ class ExponentialBackoff(Retry):
     name = "exponential_backoff"
     description = "Recoverable failures, max_retries times, doubling the wait; obeys Retry-After."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_retries: int = Field(3, ge=0)
         base_delay_s: float = Field(1.0, ge=0)
         max_delay_s: float = Field(60.0, ge=0)
@@ -76,8 +75,7 @@ class RateLimitAware(Retry):
     name = "rate_limit_aware"
     description = "Rate limits, overload and time-outs; waits what the provider asks for."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_retries: int = Field(5, ge=0)
         fallback_delay_s: float = Field(5.0, ge=0)
         """Seconds to wait when the provider does not say."""
@@ -98,8 +96,7 @@ class APIStage(Stage[object, Response]):
     order = 6
     category = "execution"
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         provider: str = ""
         """Only if the model's spec does not name it; they may not disagree."""
         stream: bool = True
@@ -159,7 +156,10 @@ class APIStage(Stage[object, Response]):
             api=model.api,
         )
         # what is not said is left out: a field that a later version adds changes no fingerprint
-        said = [part.model_dump_json(exclude_defaults=True) for part in (model, self.config)]
+        said = [
+            part.model_dump_json(exclude_defaults=True) if part.model_fields_set else "{}"
+            for part in (model, self.config)
+        ]
         self._settings = " ".join([self._spec, *said]).encode()
         self._made: Caller | None = None
         token = bindings.stages.get("token")

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Final, cast
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import Field, JsonValue
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Response, StopReason
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 
 _FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
@@ -56,9 +56,8 @@ class StructuredOutput(Parser):
     name = "structured_output"
     description = "The answer is JSON; result.output is its value. Required keys are checked."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        required: list[str] = []
+    class Config(Settings):
+        required: list[str] = Field([])
         """Keys the object must have."""
         default: JsonValue = None
         """The output when the answer is no such JSON."""

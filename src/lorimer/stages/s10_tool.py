@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from anyio import CancelScope, Event, create_task_group
-from pydantic import BaseModel, ConfigDict
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.messages import Message, ToolResultBlock, ToolUse
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import Toolbox
 
@@ -57,8 +56,8 @@ class ToolStage(Stage[object, object]):
     order = 10
     category = "execution"
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
+        pass
 
     executor = Slot(
         ToolExecutor,

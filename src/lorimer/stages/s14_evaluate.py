@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.messages import StopReason, user_message
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import Decision, PipelineState
 
 _PAUSE: Final = StopReason.PAUSE
@@ -37,11 +37,10 @@ class Criteria(Evaluation):
     name = "criteria"
     description = "The answer has min_chars to max_chars characters and contains must_contain."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         min_chars: int = Field(1, ge=0)
         max_chars: int | None = Field(None, ge=1)
-        must_contain: list[str] = []
+        must_contain: list[str] = Field([])
         """Phrases, whatever their case."""
 
     config: Config
@@ -64,8 +63,7 @@ class EvaluateStage(Stage[object, object]):
     order = 14
     category = "decision"
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_retries: int = Field(2, ge=0)
         """How often an answer may be sent back."""
 

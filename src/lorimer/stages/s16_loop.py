@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.messages import StopReason
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import Decision, PipelineState
 
 Verdict: TypeAlias = tuple[Decision, str]
@@ -33,8 +33,7 @@ class Standard(LoopController):
     name = "standard"
     description = "Goes on while the model calls tools; stops earlier at max_turns, if given."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_turns: int | None = Field(None, ge=1)
 
     config: Config

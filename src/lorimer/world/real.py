@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from os import urandom
 from pathlib import Path
 from random import Random
 from time import monotonic as monotonic_clock
@@ -57,7 +58,7 @@ class RealWorld:
 
     def new_id(self, prefix: str) -> str:
         """`prefix`, `_` and 20 characters of a-z and 2-7: 100 bits nobody can guess."""
-        return spell_id(prefix, secrets.token_bytes(ID_BYTES))
+        return spell_id(prefix, urandom(ID_BYTES))
 
     def dice(self, seed: int | str | None = None) -> Random:
         """Pseudo-random numbers from `seed`, or from fresh entropy. Never for secrets."""
