@@ -17,7 +17,6 @@ from lorimer.pipeline import Pipeline
 from lorimer.session import (
     Freshness,
     FreshnessPolicy,
-    Session,
     SessionManager,
     stored_sessions,
 )
@@ -272,11 +271,24 @@ def test_wrong_input_is_told() -> None:
 
 def test_run_sync_says_what_to_write_instead() -> None:
     async def main(world: SimulatedWorld) -> None:
-        session: Session = SessionManager().create(chat(world))
-        with pytest.raises(PipelineError, match=r"session\.run\("):
-            try:
-                session.run_sync("x")
-            except PipelineError as error:
-                raise PipelineError(f"{error} {error.hint}") from error
+        session = SessionManager().create(chat(world))
+        with pytest.raises(PipelineError) as inside:
+            session.run_sync("x")
+        assert "session.run(" in inside.value.hint
+
+    simulate(main)
+
+
+def test_a_host_may_name_its_sessions() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world)
+        alice = SessionManager().create(pipeline, "alice")
+        await alice.run("I am Alice")
+        await alice.aclose()
+        manager = SessionManager()
+        again = manager.create(pipeline, "alice")
+        assert (await again.run("who?")).text == "I am Alice | who?"
+        with pytest.raises(ConfigError, match="already"):
+            manager.create(pipeline, "alice")
 
     simulate(main)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.record import record
@@ -9,7 +11,9 @@ from lorimer.core.world import World
 from lorimer.journal.conversation import Sums, read
 from lorimer.session.freshness import Freshness, FreshnessPolicy
 
-_EVERY_RUN = 10_000_000
+_EVERY_RUN: Final = 10_000_000
+_EVER: Final = 1e12
+"""Wall clock, seconds: after every run."""
 
 
 @record
@@ -98,6 +102,17 @@ async def stored_session(
         (session_id,) = found
         rows = [row for row in every if row.stream == session_id]
     return await _info(journal, session_id, rows, world, freshness)
+
+
+async def remove(journal: Journal, session_id: str) -> None:
+    """Remove all that a journal keeps of a session that was used. Raises PipelineError
+    `exec.run.busy`, and changes nothing, while a run in it has not ended, or somebody has it."""
+    if not await journal.drop(session_id, before=_EVER):
+        raise PipelineError(
+            f"Session {session_id} is in use: a run in it has not ended, or a process has it.",
+            code=ExecutorErrorCode.EXEC_RUN_BUSY,
+            hint="Wait for it, or end its run: lorimer runs cancel RUN, pipeline.abandon(run_id).",
+        )
 
 
 async def _info(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lorimer.assembly import is_a, wrong
-from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.errors import ConfigError
 from lorimer.pipeline import Pipeline
 from lorimer.session.freshness import FreshnessPolicy
-from lorimer.session.info import SessionInfo, stored_session
+from lorimer.session.info import SessionInfo, remove, stored_session
 from lorimer.session.session import Session
 
 
@@ -22,10 +22,19 @@ class SessionManager:
         self._policy = freshness or FreshnessPolicy()
         self._sessions: dict[str, Session] = {}
 
-    def create(self, pipeline: Pipeline) -> Session:
-        """A new session. Raises ConfigError for a pipeline that remembers nothing."""
+    def create(self, pipeline: Pipeline, session_id: str = "") -> Session:
+        """A new session, with an id of its own unless one is given. Where the journal has one of
+        the given id, its first run goes on with that; `open` knows before.
+
+        Raises ConfigError for a pipeline that remembers nothing, and for an id that is held here.
+        """
         _must_be_pipeline(pipeline)
-        return self._keep(pipeline, SessionInfo(pipeline.world.new_id("session")))
+        if session_id in self._sessions:
+            raise ConfigError(
+                f"there is a session {session_id!r} here already",
+                hint=f"Use it: manager.get({session_id!r}).",
+            )
+        return self._keep(pipeline, SessionInfo(session_id or pipeline.world.new_id("session")))
 
     async def open(self, pipeline: Pipeline, session_id: str) -> Session:
         """A session that the pipeline's journal keeps, whichever process made it; the beginning
@@ -70,15 +79,8 @@ class SessionManager:
         if session is None:
             return False
         await session.aclose()
-        journal = session.journal
-        used = await journal.runs(limit=1, stream=session_id)
-        if used and not await journal.drop(session_id, before=float("inf")):
-            raise PipelineError(
-                f"Session {session_id} is in use: a run in it has not ended, or another process "
-                "has it.",
-                code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint=f"Wait for it, or give its run up: session.abandon({used[0].run_id!r}).",
-            )
+        if await session.journal.runs(limit=1, stream=session_id):
+            await remove(session.journal, session_id)
         del self._sessions[session_id]
         return True
 

@@ -8,7 +8,7 @@ from lorimer.core.plan import Plan
 from lorimer.pipeline import Pipeline
 from lorimer.runner import Runner
 from lorimer.session.freshness import Freshness, FreshnessPolicy
-from lorimer.session.info import SessionInfo, told
+from lorimer.session.info import SessionInfo, stored_session, told
 
 
 class Session(Runner):
@@ -57,6 +57,13 @@ class Session(Runner):
             )
             self._known = known
         return known
+
+    async def refresh(self) -> SessionInfo:
+        """Its info as the journal has it now, what other processes said in it included."""
+        self._known = await stored_session(
+            self.journal, self.session_id, self.pipeline.world, self._policy
+        )
+        return self._known
 
     @property
     def freshness(self) -> Freshness:
