@@ -49,8 +49,10 @@ _CHANGED: Final[Mapping[str, str]] = {
 class Story:
     """One run as it unfolds, or, `recorded`, as its journal has it."""
 
-    def __init__(self, *, recorded: bool = False) -> None:
+    def __init__(self, *, recorded: bool = False, streamed: bool = False) -> None:
+        """`streamed`: texts of the model are shown as they come, by somebody else."""
         self._recorded = recorded
+        self._streamed = streamed
         self.usage: Usage = NO_USAGE
         self.cost_nano = 0
         self.turns = 0
@@ -138,7 +140,7 @@ class Story:
         text = text_of(data)
         for kept in (self._intended, self._done, self._denied, self._no_rule):
             kept.clear()
-        if self._uses and text.strip():
+        if self._uses and text.strip() and not self._streamed:
             yield [("  ● ", "blue"), (one_line(text, _TEXT_WIDTH), "italic")]
         error = data.get("error")
         if isinstance(error, Mapping) and self._recorded:  # a live one is told by api.retry
