@@ -173,7 +173,9 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         times = []
         value = await _stages(plan.recurring, value, state, times)
     if decision is Decision.ERROR:
-        raise StageError(state.reason or "A stage ended the run.", stage_name=context.stage)
+        raise state.failure or StageError(
+            state.reason or "A stage ended the run.", stage_name=context.stage
+        )
 
 
 def _goes_on(context: RunContext) -> bool:

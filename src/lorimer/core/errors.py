@@ -131,6 +131,10 @@ class ExecutorErrorCode(StrEnum):
     EXEC_HOOK_TIMEOUT = "exec.hook.timeout"
     EXEC_STEP_INVALID = "exec.step.invalid"
     EXEC_LOOP_MAX_TURNS = "exec.loop.max_turns"
+    EXEC_LOOP_IDENTICAL = "exec.loop.identical"
+    EXEC_LOOP_ALTERNATING = "exec.loop.alternating"
+    EXEC_LOOP_NO_PROGRESS = "exec.loop.no_progress"
+    EXEC_LOOP_ERROR_STREAK = "exec.loop.error_streak"
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"
     EXEC_LIMIT_TOOL_CALLS = "exec.limit.tool_calls"
@@ -201,6 +205,10 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
         ),
         kind.LIMIT: (
             code.EXEC_LOOP_MAX_TURNS,
+            code.EXEC_LOOP_IDENTICAL,
+            code.EXEC_LOOP_ALTERNATING,
+            code.EXEC_LOOP_NO_PROGRESS,
+            code.EXEC_LOOP_ERROR_STREAK,
             code.EXEC_LIMIT_TIMEOUT,
             code.EXEC_LIMIT_COST,
             code.EXEC_LIMIT_TOOL_CALLS,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from lorimer.core.errors import StageError
+from lorimer.core.errors import LorimerError, StageError
 from lorimer.core.history import History, weight
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.messages import (
@@ -20,6 +20,7 @@ from lorimer.core.messages import (
     ToolUse,
     Usage,
 )
+from lorimer.core.trail import Trail
 from lorimer.core.wellformed import answers
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class PipelineState:
         "calls",
         "context",
         "decision",
+        "failure",
         "held_back",
         "input",
         "iteration",
@@ -61,6 +63,7 @@ class PipelineState:
         "text",
         "thinking",
         "tools",
+        "trail",
         "unsupported",
     )
 
@@ -96,6 +99,10 @@ class PipelineState:
         """What this iteration came to; None: nobody has decided yet."""
         self.reason = ""
         """Why that decision."""
+        self.failure: LorimerError | None = None
+        """What ends the run, where a stage has decided for ERROR and has an error of its own."""
+        self.trail: Trail | None = None
+        """The last turns, for the guards of stage 16; None: they have not looked yet."""
         self.held_back = 0
         """How often a hook has kept the run from its end."""
         self.text = ""
