@@ -144,6 +144,16 @@ class PipelineBuilder:
             entry.config["max_retries"] = max_retries
         return self._choose(entry, "strategy", strategy, config)
 
+    def with_tool_review(self, *reviewers: str, **configs: dict[str, JsonValue]) -> Self:
+        """Look at calls before they are made; `reviewers` in order (none named: the usual ones),
+        `configs` reviewer to its configuration."""
+        entry = self._stage("tool_review")
+        if reviewers:
+            entry.strategies["reviewers"] = list(reviewers)
+        if configs:
+            entry.strategy_configs["reviewers"] = dict(configs)
+        return self
+
     def with_loop(
         self, max_turns: int = 50, *, controller: str = "standard", **config: JsonValue
     ) -> Self:

@@ -174,6 +174,43 @@ TOOLS: Mapping[Key, Effect] = {
     ),
 }
 
+
+def refused(reviewer: str, reason: str) -> Callable[[Seen], bool]:
+    """The reviewer refused the call, which was not made."""
+    says = f"the reviewer '{reviewer}' refused this call of look: {reason}"
+    return lambda seen: says in str(seen.result.steps[0].content)
+
+
+def reviewing(name: str, reason: str, input: Mapping[str, Any], **config: Any) -> Effect:
+    return Effect(
+        refused(name, reason),
+        replies=[[use("look", **input)], "done"],
+        config={"action": "block", **config},
+    )
+
+
+REVIEW: Mapping[Key, Effect] = {
+    ("tool_review", "reviewers", "schema"): reviewing(
+        "schema", "why must be given", {"why": ""}, required_fields={"look": ["why"]}
+    ),
+    ("tool_review", "reviewers", "sensitive"): reviewing(
+        "sensitive", "its arguments hold an AWS key", {"why": "x", "at": "AKIAABCDEFGHIJKLMNOP"}
+    ),
+    ("tool_review", "reviewers", "destructive"): reviewing(
+        "destructive", "it removes files recursively", {"why": "x", "command": "rm -rf build"}
+    ),
+    ("tool_review", "reviewers", "network"): reviewing(
+        "network",
+        "the host 'evil.test' is not one of allowed_hosts",
+        {"why": "x", "url": "https://good.test@evil.test/"},
+        network_tools=["look"],
+        allowed_hosts=["good.test"],
+    ),
+    ("tool_review", "reviewers", "size"): reviewing(
+        "size", "its arguments have 301 characters", {"why": "x" * 301}, max_chars=300
+    ),
+}
+
 DECIDE: Mapping[Key, Effect] = {
     ("evaluate", "strategy", "accept"): Effect(
         lambda seen: (seen.result.status, seen.result.text) == ("ok", "no"), replies=["no", "yes!"]
@@ -262,4 +299,4 @@ AFTER: Mapping[Key, Effect] = {
     ),
 }
 
-EFFECTS: dict[Key, Effect] = {**INPUT, **BEFORE, **CALL, **TOOLS, **DECIDE, **AFTER}
+EFFECTS: dict[Key, Effect] = {**INPUT, **BEFORE, **CALL, **TOOLS, **REVIEW, **DECIDE, **AFTER}

@@ -18,6 +18,7 @@ CATALOGUE: Final[Mapping[str, tuple[int, str]]] = {
     "think": (8, "lorimer.stages.s08_think:ThinkStage"),
     "parse": (9, "lorimer.stages.s09_parse:ParseStage"),
     "tool": (10, "lorimer.stages.s10_tool:ToolStage"),
+    "tool_review": (11, "lorimer.stages.s11_tool_review:ToolReviewStage"),
     "evaluate": (14, "lorimer.stages.s14_evaluate:EvaluateStage"),
     "loop": (16, "lorimer.stages.s16_loop:LoopStage"),
     "emit": (17, "lorimer.stages.s17_emit:EmitStage"),
