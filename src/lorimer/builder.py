@@ -154,6 +154,25 @@ class PipelineBuilder:
             entry.strategy_configs["reviewers"] = dict(configs)
         return self
 
+    def with_hitl(
+        self,
+        requester: str = "approver",
+        *,
+        answers: bool = True,
+        timeout: str = "indefinite",
+        timeout_s: float | None = None,
+        on_reject: str = "end",
+        **config: JsonValue,
+    ) -> Self:
+        """Have a person accept the answers; `config` is the requester's, `timeout_s` that of
+        `timeout` (`auto_approve`, `auto_reject`)."""
+        entry = self._stage("hitl")
+        entry.config.update(answers=answers, on_reject=on_reject)
+        self._choose(
+            entry, "timeout", timeout, {} if timeout_s is None else {"timeout_s": timeout_s}
+        )
+        return self._choose(entry, "requester", requester, config)
+
     def with_loop(
         self, max_turns: int = 50, *, controller: str = "standard", **config: JsonValue
     ) -> Self:

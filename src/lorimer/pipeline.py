@@ -30,6 +30,7 @@ from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
+from lorimer.core.mail import answer
 from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
@@ -114,7 +115,9 @@ class Pipeline(Compiled):
             author=author,
             caller=caller,
         )
-        live = Bindings(models=self._models, tools=toolset, named=dict(bindings or {}))
+        live = Bindings(
+            models=self._models, tools=toolset, approver=approver, named=dict(bindings or {})
+        )
         super().__init__(manifest, (catalogue or shipped_catalogue()).copy(), live)
         if session_id and not self.plan.converses:
             raise ConfigError(
@@ -274,7 +277,9 @@ class Pipeline(Compiled):
     async def resume(
         self,
         run_id: str,
+        decision: bool | str | None = None,
         *,
+        question: str = "",
         wait_s: float = 0.0,
         raise_on_error: bool = True,
     ) -> PipelineResult:
@@ -282,9 +287,14 @@ class Pipeline(Compiled):
         its owner died without giving it back, the claim has to run out first: `wait_s` is how
         many seconds to wait for that at most.
 
+        `decision` answers what it waits for first, as `core.mail.answer` does: True or False, or a
+        text to a question of a tool; `question` says to which, where there are several.
+
         Raises PipelineError when there is no such run or it has ended, ConfigError when this
         pipeline is not the one that began it, JournalError when another process has it.
         """
+        if decision is not None:
+            await answer(self.journal, run_id, decision, question=question)
         run = await self._launcher.resume(self.plan, run_id, None, wait_s=wait_s)
         return _outcome(await run.here(), raise_on_error)
 

@@ -182,7 +182,11 @@ def play(effect: Effect, chosen: Mapping[str, Mapping[str, Any]]) -> Seen:
             models=Models(providers={"scripted": model}),  # type: ignore[dict-item]
             journal=journal,
             world=world,
-            bindings={"one": seen.said.append, "two": seen.said.append},
+            bindings={
+                "one": seen.said.append,
+                "two": seen.said.append,
+                "agree": lambda told: seen.said.append(told) is None,
+            },
             **effect.options,
         )
         pipeline.register_stage(Probe(seen))

@@ -11,7 +11,7 @@ from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import ImageBlock, Response, StopReason, ThinkingBlock, Usage
 from tests.core.support import use
 from tests.stages.contract import Effect, Key, Seen
-from tests.stages.support import configure
+from tests.stages.support import choose, configure
 
 CODE = ExecutorErrorCode
 ROUND = [use("look")]
@@ -211,6 +211,63 @@ REVIEW: Mapping[Key, Effect] = {
     ),
 }
 
+
+class Agrees:
+    """An approver."""
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        return True
+
+
+def asked(seen: Seen) -> list[Mapping[str, Any]]:
+    """The answers of people that are recorded."""
+    return [f.data for f in seen.result.events if f.data.get("key") == "approval:hitl"]
+
+
+ANSWERS = configure("hitl", answers=True)
+ASK_NOBODY_HERE = frozenset({"requester.null", "requester.approver", "requester.callback"})
+
+
+def waiting(shows: Callable[[Seen], bool], **config: Any) -> Effect:
+    change = all_of(ANSWERS, choose("hitl", "requester", "pipeline_resume"))
+    return Effect(shows, change=change, config=config, clashes=ASK_NOBODY_HERE)
+
+
+PEOPLE: Mapping[Key, Effect] = {
+    ("hitl", "requester", "null"): Effect(
+        lambda seen: (
+            seen.result.status == "ok"
+            and shared(seen, "hitl_last_decision") == "approve"
+            and not asked(seen)
+        ),
+        change=ANSWERS,
+    ),
+    ("hitl", "requester", "approver"): Effect(
+        lambda seen: (
+            asked(seen)[-1:] != [] and asked(seen)[-1].get("approved") is True and not seen.said
+        ),
+        change=ANSWERS,
+        options={"approver": Agrees()},
+    ),
+    ("hitl", "requester", "callback"): Effect(
+        lambda seen: any(isinstance(said, dict) and said["text"] == "done" for said in seen.said),
+        change=ANSWERS,
+        config={"target": "agree"},
+    ),
+    ("hitl", "requester", "pipeline_resume"): Effect(
+        lambda seen: seen.result.status == "suspended",
+        change=ANSWERS,
+        clashes=frozenset({"timeout.auto_reject", "timeout.auto_approve"}),
+    ),
+    ("hitl", "timeout", "indefinite"): waiting(lambda seen: seen.result.status == "suspended"),
+    ("hitl", "timeout", "auto_reject"): waiting(
+        lambda seen: seen.code == "exec.hitl.rejected" and seen.took_s == 30.0, timeout_s=30.0
+    ),
+    ("hitl", "timeout", "auto_approve"): waiting(
+        lambda seen: seen.result.status == "ok" and seen.took_s == 45.0, timeout_s=45.0
+    ),
+}
+
 DECIDE: Mapping[Key, Effect] = {
     ("evaluate", "strategy", "accept"): Effect(
         lambda seen: (seen.result.status, seen.result.text) == ("ok", "no"), replies=["no", "yes!"]
@@ -299,4 +356,13 @@ AFTER: Mapping[Key, Effect] = {
     ),
 }
 
-EFFECTS: dict[Key, Effect] = {**INPUT, **BEFORE, **CALL, **TOOLS, **REVIEW, **DECIDE, **AFTER}
+EFFECTS: dict[Key, Effect] = {
+    **INPUT,
+    **BEFORE,
+    **CALL,
+    **TOOLS,
+    **REVIEW,
+    **PEOPLE,
+    **DECIDE,
+    **AFTER,
+}

@@ -37,6 +37,7 @@ _STATUS: Final = {
     ExecutorErrorCode.EXEC_LIMIT_COST: "budget_exceeded",
     ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_HOOK_BLOCKED: "rejected",
+    ExecutorErrorCode.EXEC_HITL_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_RUN_CANCELLED: "cancelled",
     ExecutorErrorCode.EXEC_RUN_SHUTDOWN: "suspended",
     ExecutorErrorCode.EXEC_RUN_WAITING: "suspended",

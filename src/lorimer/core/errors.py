@@ -144,6 +144,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_RUN_WAITING = "exec.run.waiting"
     EXEC_RUN_UNKNOWN = "exec.run.unknown"
     EXEC_RUN_ENDED = "exec.run.ended"
+    EXEC_HITL_REJECTED = "exec.hitl.rejected"
     EXEC_INPUT_INVALID = "exec.input.invalid"
     EXEC_JOURNAL_CONFLICT = "exec.journal.conflict"
     EXEC_JOURNAL_DIVERGED = "exec.journal.diverged"
@@ -214,6 +215,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_LIMIT_TOOL_CALLS,
             code.EXEC_STAGE_GUARD_REJECTED,
             code.EXEC_HOOK_BLOCKED,
+            code.EXEC_HITL_REJECTED,
         ),
         kind.CANCELLED: (
             code.EXEC_RUN_CANCELLED,
@@ -464,6 +466,7 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.tool.": ToolExecutionError,
     "exec.sandbox.": ToolExecutionError,
     "exec.hook.": HookError,
+    "exec.hitl.": StageError,
     "exec.limit.": LimitError,
     "exec.loop.": LimitError,
     "exec.journal.": JournalError,

@@ -20,6 +20,7 @@ CATALOGUE: Final[Mapping[str, tuple[int, str]]] = {
     "tool": (10, "lorimer.stages.s10_tool:ToolStage"),
     "tool_review": (11, "lorimer.stages.s11_tool_review:ToolReviewStage"),
     "evaluate": (14, "lorimer.stages.s14_evaluate:EvaluateStage"),
+    "hitl": (15, "lorimer.stages.s15_hitl:HITLStage"),
     "loop": (16, "lorimer.stages.s16_loop:LoopStage"),
     "emit": (17, "lorimer.stages.s17_emit:EmitStage"),
     "persist": (20, "lorimer.stages.s20_persist:PersistStage"),
