@@ -136,12 +136,22 @@ class PipelineBuilder:
         return self._choose(self._stage("think"), "processor", processor, config)
 
     def with_evaluate(
-        self, strategy: str = "accept", *, max_retries: int | None = None, **config: JsonValue
+        self,
+        strategy: str = "accept",
+        *,
+        max_retries: int | None = None,
+        pass_threshold: float | None = None,
+        on_failure: str | None = None,
+        **config: JsonValue,
     ) -> Self:
         """Judge answers; those not accepted go back to the model."""
         entry = self._stage("evaluate")
-        if max_retries is not None:
-            entry.config["max_retries"] = max_retries
+        given = {
+            "max_retries": max_retries,
+            "pass_threshold": pass_threshold,
+            "on_failure": on_failure,
+        }
+        entry.config.update({name: value for name, value in given.items() if value is not None})
         return self._choose(entry, "strategy", strategy, config)
 
     def with_tool_review(self, *reviewers: str, **configs: dict[str, JsonValue]) -> Self:

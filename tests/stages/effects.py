@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import ImageBlock, Response, StopReason, ThinkingBlock, Usage
+from lorimer.core.messages import ImageBlock, Request, Response, StopReason, ThinkingBlock, Usage
 from tests.core.support import use
 from tests.stages.contract import Effect, Key, Seen
 from tests.stages.support import choose, configure
@@ -117,6 +118,12 @@ BEFORE: Mapping[Key, Effect] = {
 
 LIMITED = APIError("slow down", code=CODE.EXEC_API_RATE_LIMITED)
 
+
+def signals(seen: Seen) -> list[object]:
+    """What the replies were found to say of themselves."""
+    return [told["signal"] for told in seen.told("parse.complete")]
+
+
 CALL: Mapping[Key, Effect] = {
     ("api", "retry", "exponential_backoff"): Effect(
         lambda seen: seen.result.text == "done" and 3.0 <= seen.took_s <= 3.4,
@@ -152,6 +159,26 @@ CALL: Mapping[Key, Effect] = {
         lambda seen: seen.state is not None and seen.state.thinking == ["a plan"],
         replies=[THINK, "done"],
         config={"exclude_patterns": ["secret"]},
+    ),
+    ("parse", "signal_detector", "none"): Effect(
+        lambda seen: signals(seen) == ["", ""],
+        replies=["Well.\n[BLOCKED: no key]", '{"signal": "complete"}'],
+        inputs=["a", "b"],
+    ),
+    ("parse", "signal_detector", "regex"): Effect(
+        lambda seen: signals(seen) == ["blocked", ""],
+        replies=["Well.\n[BLOCKED: no key]", '{"signal": "complete"}'],
+        inputs=["a", "b"],
+    ),
+    ("parse", "signal_detector", "structured"): Effect(
+        lambda seen: signals(seen) == ["", "complete"],
+        replies=["Well.\n[BLOCKED: no key]", '{"signal": "complete"}'],
+        inputs=["a", "b"],
+    ),
+    ("parse", "signal_detector", "hybrid"): Effect(
+        lambda seen: signals(seen) == ["blocked", "complete"],
+        replies=["Well.\n[BLOCKED: no key]", '{"signal": "complete"}'],
+        inputs=["a", "b"],
     ),
     ("parse", "parser", "default"): Effect(
         lambda seen: seen.result.output == '{"a": 1}', replies=['{"a": 1}']
@@ -268,6 +295,28 @@ PEOPLE: Mapping[Key, Effect] = {
     ),
 }
 
+
+def marked(request: Request) -> str:
+    """Answers, and judges answers."""
+    if not request.system.startswith("You judge"):
+        return "better" if "Say more." in request.messages[-1].text else "short"
+    asked = request.messages[-1].text
+    score = 1 if '"better"' in asked else 0.2
+    marks = [{"criterion": "answer", "score": score}]
+    return json.dumps({"marks": marks, "feedback": "Say more."})
+
+
+def feedback(seen: Seen) -> list[str]:
+    """What the model was told about its answers."""
+    return [m.text for m in seen.result.messages[1:] if m.role == "user"]
+
+
+TWO_MARKS = choose("evaluate", "strategy", "criteria", min_chars=1, must_contain=["yes", "now"])
+OTHER_STRATEGIES = frozenset(
+    f"strategy.{name}"
+    for name in ("accept", "criteria", "signal_based", "agent_evaluation", "evaluation_chain")
+)
+
 DECIDE: Mapping[Key, Effect] = {
     ("evaluate", "strategy", "accept"): Effect(
         lambda seen: (seen.result.status, seen.result.text) == ("ok", "no"), replies=["no", "yes!"]
@@ -278,6 +327,45 @@ DECIDE: Mapping[Key, Effect] = {
         ),
         replies=["no", "yes!"],
         config={"min_chars": 4},
+    ),
+    ("evaluate", "strategy", "signal_based"): Effect(
+        lambda seen: seen.result.text == "[COMPLETE]" and feedback(seen) == ["Go on."],
+        replies=["half of it, and more\n[CONTINUE]", "[COMPLETE]"],
+        change=choose("parse", "signal_detector", "regex"),
+        config={"needs_signal": True},
+    ),
+    ("evaluate", "strategy", "agent_evaluation"): Effect(
+        lambda seen: seen.result.text == "better" and feedback(seen) == ["Say more."],
+        replies=marked,
+    ),
+    ("evaluate", "strategy", "evaluation_chain"): Effect(
+        lambda seen: (
+            feedback(seen)
+            == [
+                "The answer must mention: yes.",
+                "The answer must have at most 5 characters.",
+            ]
+        ),
+        replies=["no", "yes, yes, yes", "yes"],
+        config={
+            "evaluators": [
+                {"strategy": "criteria", "config": {"must_contain": ["yes"]}},
+                {"strategy": "criteria", "config": {"max_chars": 5}},
+            ]
+        },
+    ),
+    ("evaluate", "scorer", "minimum"): Effect(
+        lambda seen: [told["score"] for told in seen.told("evaluate.complete")] == [0.5, 1.0],
+        replies=["yes", "yes, now"],
+        change=TWO_MARKS,
+        clashes=OTHER_STRATEGIES,
+    ),
+    ("evaluate", "scorer", "weighted"): Effect(
+        lambda seen: [told["score"] for told in seen.told("evaluate.complete")] == [0.875, 1.0],
+        replies=["yes", "yes, now"],
+        change=TWO_MARKS,
+        config={"weights": {"min_chars": 3, "must_contain": 1}},
+        clashes=OTHER_STRATEGIES,
     ),
     ("loop", "controller", "standard"): Effect(
         lambda seen: seen.reasons == ["tool_calls", "controller_max_turns"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lorimer.core.errors import LorimerError, StageError
 from lorimer.core.history import History, weight
@@ -25,6 +25,12 @@ from lorimer.core.wellformed import answers
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
+
+
+SCORE: Final = "evaluation_score"
+"""In `state.shared`: how good the last answer was that stage 14 judged, 0 to 1."""
+FEEDBACK: Final = "evaluation_feedback"
+"""In `state.shared`: what was said about it."""
 
 
 class Decision(StrEnum):
@@ -59,6 +65,8 @@ class PipelineState:
         "results",
         "run",
         "shared",
+        "signal",
+        "signal_detail",
         "system",
         "text",
         "thinking",
@@ -95,6 +103,10 @@ class PipelineState:
         """Their results, in call order."""
         self.thinking: list[str] = []
         """Reasoning texts of this run, as stage 8 left them."""
+        self.signal = ""
+        """What the last reply says of itself, where stage 9 looks for that: `complete`, ...; the
+        detail beside it."""
+        self.signal_detail = ""
         self.decision: Decision | None = None
         """What this iteration came to; None: nobody has decided yet."""
         self.reason = ""

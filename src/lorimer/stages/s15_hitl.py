@@ -17,8 +17,6 @@ from lorimer.core.stage import Slot, Stage
 from lorimer.core.state import Decision, PipelineState
 from lorimer.core.tool import Later
 from lorimer.stages.s15_people import Requester, Timeout
-from lorimer.tools.asking import MAX_SUMMARY_CHARS, put_question
-from lorimer.tools.encode import describe
 
 REQUEST: Final = "hitl_request"
 """In `state.shared`: what a stage before wants a person to decide, `{subject, text, reason}`."""
@@ -76,7 +74,7 @@ class HITLStage(Stage[object, object]):
         given = state.shared.pop(REQUEST, None)
         request: Mapping[str, JSON] = given if isinstance(given, Mapping) else {}
         subject = str(request.get("subject", "the answer"))
-        text = str(request.get("text", state.text))[:MAX_SUMMARY_CHARS]
+        text = str(request.get("text", state.text))
         reason = str(request.get("reason", "a person has to accept it"))
         approved = not self.requester.asks or await self._asked(subject, text, reason, state)
         state.shared[DECISION] = "approve" if approved else "reject"
@@ -87,6 +85,10 @@ class HITLStage(Stage[object, object]):
         return input
 
     async def _asked(self, subject: str, text: str, reason: str, state: PipelineState) -> bool:
+        from lorimer.tools.asking import MAX_SUMMARY_CHARS, put_question  # only where one asks
+        from lorimer.tools.encode import describe
+
+        text = text[:MAX_SUMMARY_CHARS]
         run, seconds = state.run, self.timeout.seconds
         question: dict[str, JSON] = {"tool": subject, "input": text, "reason": reason}
         before = run.recorded("effect.intent", f"approval:{_KEY}")

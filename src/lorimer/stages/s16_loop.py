@@ -3,7 +3,7 @@ chosen here may only stop earlier. Controllers: `s16_controllers.py`; guards: `s
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,6 +31,10 @@ class LoopStage(Stage[object, object]):
         polling_tools: list[str] = []
         """Tools that are called again and again on purpose, besides those that say so themselves:
         only `error_streak` counts their calls."""
+
+        early_stop_on: list[Literal["continue", "complete", "blocked", "error", "delegate"]] = []
+        """Signals of the model (stage 9's detector) with which the run completes, also where it
+        has called tools."""
 
     config: Config
 
@@ -63,7 +67,10 @@ class LoopStage(Stage[object, object]):
     async def execute(self, input: object, state: PipelineState) -> object:
         decision = state.decision
         if decision is None:
-            decision, state.reason = self.controller.decide(state)
+            if state.signal and state.signal in self.config.early_stop_on:
+                decision, state.reason = Decision.COMPLETE, f"signal:{state.signal}"
+            else:
+                decision, state.reason = self.controller.decide(state)
             if decision is _CONTINUE and state.calls and self.guards:
                 decision = self._guarded(state)
             state.decision = decision
