@@ -136,13 +136,52 @@ class PipelineBuilder:
         return self._choose(self._stage("think"), "processor", processor, config)
 
     def with_evaluate(
-        self, strategy: str = "accept", *, max_retries: int | None = None, **config: JsonValue
+        self,
+        strategy: str = "accept",
+        *,
+        max_retries: int | None = None,
+        pass_threshold: float | None = None,
+        on_failure: str | None = None,
+        **config: JsonValue,
     ) -> Self:
         """Judge answers; those not accepted go back to the model."""
         entry = self._stage("evaluate")
-        if max_retries is not None:
-            entry.config["max_retries"] = max_retries
+        given = {
+            "max_retries": max_retries,
+            "pass_threshold": pass_threshold,
+            "on_failure": on_failure,
+        }
+        entry.config.update({name: value for name, value in given.items() if value is not None})
         return self._choose(entry, "strategy", strategy, config)
+
+    def with_tool_review(self, *reviewers: str, **configs: dict[str, JsonValue]) -> Self:
+        """Look at calls before they are made; `reviewers` in order (none named: the usual ones),
+        `configs` reviewer to its configuration."""
+        entry = self._stage("tool_review")
+        if reviewers:
+            entry.strategies["reviewers"] = list(reviewers)
+        if configs:
+            entry.strategy_configs["reviewers"] = dict(configs)
+        return self
+
+    def with_hitl(
+        self,
+        requester: str = "approver",
+        *,
+        answers: bool = True,
+        timeout: str = "indefinite",
+        timeout_s: float | None = None,
+        on_reject: str = "end",
+        **config: JsonValue,
+    ) -> Self:
+        """Have a person accept the answers; `config` is the requester's, `timeout_s` that of
+        `timeout` (`auto_approve`, `auto_reject`)."""
+        entry = self._stage("hitl")
+        entry.config.update(answers=answers, on_reject=on_reject)
+        self._choose(
+            entry, "timeout", timeout, {} if timeout_s is None else {"timeout_s": timeout_s}
+        )
+        return self._choose(entry, "requester", requester, config)
 
     def with_loop(
         self, max_turns: int = 50, *, controller: str = "standard", **config: JsonValue

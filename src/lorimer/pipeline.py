@@ -106,7 +106,9 @@ class Pipeline(Compiled, Runner):
             author=author,
             caller=caller,
         )
-        live = Bindings(models=self._models, tools=toolset, named=dict(bindings or {}))
+        live = Bindings(
+            models=self._models, tools=toolset, approver=approver, named=dict(bindings or {})
+        )
         super().__init__(manifest, (catalogue or shipped_catalogue()).copy(), live)
         if session_id and not self.plan.converses:
             raise ConfigError(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, Unpack
 
+from pydantic import JsonValue
+
 from lorimer.assembly import PipelineOptions, ToolSource
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.limits import Limits
@@ -36,6 +38,7 @@ CHAT: Final = (
     "yield",
 )
 AGENT: Final = tuple(CATALOGUE)
+EVALUATOR: Final = ("input", "system", "api", "token", "parse", "evaluate", "yield")
 
 
 def minimal_manifest(*, model: str = DEFAULT_MODEL) -> EnvironmentManifest:
@@ -61,10 +64,37 @@ def agent_manifest(
     return manifest
 
 
+def evaluator_manifest(
+    *,
+    model: str = DEFAULT_MODEL,
+    system_prompt: str = "",
+    criteria: Mapping[str, str] | None = None,
+    judge: str = "",
+    pass_threshold: float = 0.7,
+    max_retries: int = 2,
+) -> EnvironmentManifest:
+    """An answer, judged by a model and made better until it is good enough: `criteria` are name to
+    what is looked for, `judge` is the spec of the model that judges, if it is another."""
+    manifest = _manifest("evaluator", EVALUATOR, model, system_prompt, max_retries + 1)
+    entry = manifest.stages["evaluate"]
+    entry.config.update(max_retries=max_retries, pass_threshold=pass_threshold, on_failure="accept")
+    entry.strategies["strategy"] = "agent_evaluation"
+    settings: dict[str, JsonValue] = {}
+    if criteria:
+        settings["criteria"] = dict(criteria)
+    if judge:
+        settings["model"] = judge
+    if settings:
+        entry.strategy_configs["strategy"] = settings
+    manifest.stages["yield"].strategies["formatter"] = "structured"
+    return manifest
+
+
 PRESETS: Final[Mapping[str, Callable[..., EnvironmentManifest]]] = {
     "minimal": minimal_manifest,
     "chat": chat_manifest,
     "agent": agent_manifest,
+    "evaluator": evaluator_manifest,
 }
 """Name to the function that writes its manifest."""
 
@@ -114,6 +144,31 @@ class PipelinePresets:
             built_in=[built_in] if isinstance(built_in, str) else list(built_in)
         )
         return Pipeline(manifest, tools=tools, **options)
+
+    @staticmethod
+    def evaluator(
+        *,
+        system_prompt: str = "",
+        model: str = DEFAULT_MODEL,
+        criteria: Mapping[str, str] | None = None,
+        judge: str = "",
+        pass_threshold: float = 0.7,
+        max_retries: int = 2,
+        **options: Unpack[PipelineOptions],
+    ) -> Pipeline:
+        """Answers, has the answer judged by a model, and makes it better until it reaches
+        `pass_threshold`, `max_retries` times at most; the last answer counts in any case.
+        `result.output` has the text with its `evaluation_score` (0 to 1) and
+        `evaluation_feedback`."""
+        manifest = evaluator_manifest(
+            model=model,
+            system_prompt=system_prompt,
+            criteria=criteria,
+            judge=judge,
+            pass_threshold=pass_threshold,
+            max_retries=max_retries,
+        )
+        return Pipeline(manifest, **options)
 
 
 def _manifest(

@@ -15,6 +15,7 @@ from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
+from lorimer.core.mail import answer
 from lorimer.core.model import ModelResolver
 from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
@@ -94,7 +95,9 @@ class Runner(ABC):
     async def resume(
         self,
         run_id: str,
+        decision: bool | str | None = None,
         *,
+        question: str = "",
         wait_s: float = 0.0,
         raise_on_error: bool = True,
     ) -> PipelineResult:
@@ -102,9 +105,14 @@ class Runner(ABC):
         its owner died without giving it back, the claim has to run out first: `wait_s` is how
         many seconds to wait for that at most.
 
+        `decision` answers what it waits for first, as `core.mail.answer` does: True or False, or a
+        text to a question of a tool; `question` says to which, where there are several.
+
         Raises PipelineError when there is no such run or it has ended, ConfigError when this
         pipeline is not the one that began it, JournalError when another process has it.
         """
+        if decision is not None:
+            await answer(self.journal, run_id, decision, question=question)
         run = await self._launcher.resume(self.plan, run_id, None, wait_s=wait_s)
         return _outcome(await run.here(), raise_on_error)
 

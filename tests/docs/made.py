@@ -205,7 +205,8 @@ def _config_cell(model: type[BaseModel] | None) -> str:
         default = "required" if required else f"= {_default(info)}"
         note = f": {notes[name]}" if name in notes else ""
         cells.append(
-            f"`{name}` {_type(info.annotation, info.metadata)} {default}{note.rstrip('.')}"
+            f"`{info.alias or name}` {_type(info.annotation, info.metadata)} {default}"
+            f"{note.rstrip('.')}"
         )
     return "<br>".join(cells)
 

@@ -764,7 +764,13 @@ def test_accept_accepts() -> None:
         pipeline = make(world, ["x"], change=choose("evaluate", "strategy", "accept"))
         pipeline.on("evaluate.complete", seen.append)
         assert (await pipeline.run("go")).status == "ok"
-        assert seen[0].data == {"strategy": "accept", "passed": True, "feedback": ""}
+        assert seen[0].data == {
+            "strategy": "accept",
+            "passed": True,
+            "feedback": "",
+            "score": 1.0,
+            "marks": {},
+        }
 
     simulate(main)
 

@@ -23,7 +23,7 @@ _USUAL = "filesystem,shell,web"
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Read the task from a file.",
 )
-@click.option("--preset", metavar="NAME", help="minimal, chat or agent. Default: agent.")
+@click.option("--preset", metavar="NAME", help="minimal, chat, agent or evaluator. Default: agent.")
 @click.option(
     "--manifest",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -14,7 +14,7 @@ from lorimer.core.manifest import ModelConfig
 from lorimer.core.model import ModelResolver
 from lorimer.core.record import record
 from lorimer.core.stage import AnyStage
-from lorimer.core.tool import Toolbox
+from lorimer.core.tool import Approver, Toolbox
 
 
 @record
@@ -24,6 +24,8 @@ class Bindings:
     models: ModelResolver | None = None
     tools: Toolbox | None = None
     hooks: Hooks | None = None
+    approver: Approver | None = None
+    """Asks a person."""
     named: Mapping[str, object] = field(default_factory=dict[str, object])
     """Objects that a manifest refers to by name (callbacks, clients)."""
     limits: Limits = field(default_factory=Limits)

@@ -26,6 +26,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.owned import Belongings
 from lorimer.core.redaction import Redactor
+from lorimer.core.review import Review
 from lorimer.core.spend import whole
 from lorimer.core.world import World
 
@@ -81,6 +82,7 @@ class RunContext(FactLog):
         "mail",
         "origin",
         "owned",
+        "review",
         "seed",
         "snapshot_at",
         "snapshot_due",
@@ -130,6 +132,8 @@ class RunContext(FactLog):
         """What others tell it; None: nobody has yet. See `mail.py`."""
         self.owned = Belongings()
         """What tools of the run have going on between their calls."""
+        self.review: Review | None = None
+        """Looks at calls before they are made; None: there are no reviewers."""
         self.snapshot_at = snapshot_at
         """For how many of the stream's facts its last snapshot stands."""
         self.snapshot_due = False

@@ -37,6 +37,7 @@ _STATUS: Final = {
     ExecutorErrorCode.EXEC_LIMIT_COST: "budget_exceeded",
     ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_HOOK_BLOCKED: "rejected",
+    ExecutorErrorCode.EXEC_HITL_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_RUN_CANCELLED: "cancelled",
     ExecutorErrorCode.EXEC_RUN_SHUTDOWN: "suspended",
     ExecutorErrorCode.EXEC_RUN_WAITING: "suspended",
@@ -173,7 +174,9 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         times = []
         value = await _stages(plan.recurring, value, state, times)
     if decision is Decision.ERROR:
-        raise StageError(state.reason or "A stage ended the run.", stage_name=context.stage)
+        raise state.failure or StageError(
+            state.reason or "A stage ended the run.", stage_name=context.stage
+        )
 
 
 def _goes_on(context: RunContext) -> bool:

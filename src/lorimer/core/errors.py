@@ -131,6 +131,10 @@ class ExecutorErrorCode(StrEnum):
     EXEC_HOOK_TIMEOUT = "exec.hook.timeout"
     EXEC_STEP_INVALID = "exec.step.invalid"
     EXEC_LOOP_MAX_TURNS = "exec.loop.max_turns"
+    EXEC_LOOP_IDENTICAL = "exec.loop.identical"
+    EXEC_LOOP_ALTERNATING = "exec.loop.alternating"
+    EXEC_LOOP_NO_PROGRESS = "exec.loop.no_progress"
+    EXEC_LOOP_ERROR_STREAK = "exec.loop.error_streak"
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"
     EXEC_LIMIT_TOOL_CALLS = "exec.limit.tool_calls"
@@ -140,6 +144,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_RUN_WAITING = "exec.run.waiting"
     EXEC_RUN_UNKNOWN = "exec.run.unknown"
     EXEC_RUN_ENDED = "exec.run.ended"
+    EXEC_HITL_REJECTED = "exec.hitl.rejected"
     EXEC_INPUT_INVALID = "exec.input.invalid"
     EXEC_JOURNAL_CONFLICT = "exec.journal.conflict"
     EXEC_JOURNAL_DIVERGED = "exec.journal.diverged"
@@ -201,11 +206,16 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
         ),
         kind.LIMIT: (
             code.EXEC_LOOP_MAX_TURNS,
+            code.EXEC_LOOP_IDENTICAL,
+            code.EXEC_LOOP_ALTERNATING,
+            code.EXEC_LOOP_NO_PROGRESS,
+            code.EXEC_LOOP_ERROR_STREAK,
             code.EXEC_LIMIT_TIMEOUT,
             code.EXEC_LIMIT_COST,
             code.EXEC_LIMIT_TOOL_CALLS,
             code.EXEC_STAGE_GUARD_REJECTED,
             code.EXEC_HOOK_BLOCKED,
+            code.EXEC_HITL_REJECTED,
         ),
         kind.CANCELLED: (
             code.EXEC_RUN_CANCELLED,
@@ -456,6 +466,7 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.tool.": ToolExecutionError,
     "exec.sandbox.": ToolExecutionError,
     "exec.hook.": HookError,
+    "exec.hitl.": StageError,
     "exec.limit.": LimitError,
     "exec.loop.": LimitError,
     "exec.journal.": JournalError,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from lorimer.core.errors import StageError
+from lorimer.core.errors import LorimerError, StageError
 from lorimer.core.history import History, weight
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.messages import (
@@ -20,10 +20,17 @@ from lorimer.core.messages import (
     ToolUse,
     Usage,
 )
+from lorimer.core.trail import Trail
 from lorimer.core.wellformed import answers
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
+
+
+SCORE: Final = "evaluation_score"
+"""In `state.shared`: how good the last answer was that stage 14 judged, 0 to 1."""
+FEEDBACK: Final = "evaluation_feedback"
+"""In `state.shared`: what was said about it."""
 
 
 class Decision(StrEnum):
@@ -44,6 +51,7 @@ class PipelineState:
         "calls",
         "context",
         "decision",
+        "failure",
         "held_back",
         "input",
         "iteration",
@@ -57,10 +65,13 @@ class PipelineState:
         "results",
         "run",
         "shared",
+        "signal",
+        "signal_detail",
         "system",
         "text",
         "thinking",
         "tools",
+        "trail",
         "unsupported",
     )
 
@@ -92,10 +103,18 @@ class PipelineState:
         """Their results, in call order."""
         self.thinking: list[str] = []
         """Reasoning texts of this run, as stage 8 left them."""
+        self.signal = ""
+        """What the last reply says of itself, where stage 9 looks for that: `complete`, ...; the
+        detail beside it."""
+        self.signal_detail = ""
         self.decision: Decision | None = None
         """What this iteration came to; None: nobody has decided yet."""
         self.reason = ""
         """Why that decision."""
+        self.failure: LorimerError | None = None
+        """What ends the run, where a stage has decided for ERROR and has an error of its own."""
+        self.trail: Trail | None = None
+        """The last turns, for the guards of stage 16; None: they have not looked yet."""
         self.held_back = 0
         """How often a hook has kept the run from its end."""
         self.text = ""

@@ -19,6 +19,11 @@ class Toolbox(Protocol):
         """What the model is shown next. The same tuple object until something changes."""
         ...
 
+    @property
+    def polling(self) -> frozenset[str]:
+        """Tools that are called again and again on purpose, until something has changed."""
+        ...
+
     def concurrency_safe(self, use: ToolUse) -> bool:
         """This call may run beside its neighbours."""
         ...

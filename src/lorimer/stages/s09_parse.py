@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import Field, JsonValue
 
-from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Response, StopReason
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
+from lorimer.stages.s09_signals import FENCE, SignalDetector
 
-_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
-
+if TYPE_CHECKING:
+    from lorimer.tools.schema import Check
 
 _USUAL: Final = (StopReason.END_TURN, StopReason.TOOL_USE)
 _PAUSE: Final = StopReason.PAUSE
@@ -59,19 +59,35 @@ class StructuredOutput(Parser):
     class Config(Settings):
         required: list[str] = Field([])
         """Keys the object must have."""
+        schema_: dict[str, JsonValue] | None = Field(None, alias="schema")
+        """JSON Schema of the object that the answer has to be."""
         default: JsonValue = None
         """The output when the answer is no such JSON."""
 
     config: Config
 
+    def configure(self, config: Mapping[str, JSON]) -> None:
+        super().configure(config)
+        self._check: Check | None = None
+        if self.config.schema_ is not None:
+            from lorimer.tools.schema import compile_schema  # only where there is one
+
+            self._check = compile_schema(self.config.schema_, "the answer")
+
     def parse(self, text: str, state: PipelineState) -> None:
-        fenced = _FENCE.match(text)
+        fenced = FENCE.match(text)
         try:
             value: JSON = cast("JSON", json.loads(fenced.group(1) if fenced else text))
         except (ValueError, RecursionError) as error:
             state.shared["structured_output_error"] = str(error)
             state.output = self.config.default
             return
+        if self._check is not None:
+            problem = _fault(self._check, value)
+            if problem:
+                state.shared["structured_output_error"] = problem
+                state.output = self.config.default
+                return
         missing = [
             key for key in self.config.required if not isinstance(value, dict) or key not in value
         ]
@@ -81,6 +97,17 @@ class StructuredOutput(Parser):
             return
         state.shared.pop("structured_output_error", None)
         state.output = value
+
+
+def _fault(check: Check, value: JSON) -> str:
+    """What is wrong with an answer; "": nothing."""
+    if not isinstance(value, dict):
+        return "it is no object"
+    try:
+        check(dict(value))
+    except ToolExecutionError as error:
+        return error.message
+    return ""
 
 
 class ParseStage(Stage[object, Response | None]):
@@ -99,6 +126,17 @@ class ParseStage(Stage[object, Response | None]):
         },
     )
 
+    signal_detector = Slot(
+        SignalDetector,
+        default="none",
+        known={
+            "none": "lorimer.stages.s09_signals:Ignore",
+            "regex": "lorimer.stages.s09_signals:Markers",
+            "structured": "lorimer.stages.s09_signals:Structured",
+            "hybrid": "lorimer.stages.s09_signals:Hybrid",
+        },
+    )
+
     async def execute(self, input: object, state: PipelineState) -> Response | None:
         response = state.response
         if response is None:
@@ -107,6 +145,7 @@ class ParseStage(Stage[object, Response | None]):
             code, message = _FAILED[response.stop]
             raise APIError(message, code=code)
         state.calls = response.tool_calls
+        state.signal, state.signal_detail = self.signal_detector.detect(state.text)
         if not state.calls and response.stop is not _PAUSE:
             self.parser.parse(state.text, state)
         if state.run.wants("parse.complete"):
@@ -116,6 +155,7 @@ class ParseStage(Stage[object, Response | None]):
                     "text_length": len(state.text),
                     "tool_calls": len(state.calls),
                     "stop_reason": response.stop.value,
+                    "signal": state.signal,
                 },
             )
         return response

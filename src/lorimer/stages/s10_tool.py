@@ -7,9 +7,11 @@ from anyio import CancelScope, Event, create_task_group
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.messages import Message, ToolResultBlock, ToolUse
+from lorimer.core.review import Review
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import Toolbox
+from lorimer.stages.s11_tool_review import ToolReviewStage
 
 
 class ToolExecutor(Strategy):
@@ -70,6 +72,8 @@ class ToolStage(Stage[object, object]):
 
     def bind(self, bindings: Bindings) -> None:
         self._tools = bindings.tools
+        review = bindings.stages.get("tool_review")
+        self._reviewers = review.reviewers if isinstance(review, ToolReviewStage) else ()
 
     def should_bypass(self, state: PipelineState) -> bool:
         return not state.calls
@@ -77,6 +81,8 @@ class ToolStage(Stage[object, object]):
     async def execute(self, input: object, state: PipelineState) -> object:
         run, calls = state.run, state.calls
         tools = self._tools
+        if self._reviewers and run.review is None:
+            run.review = Review(self._reviewers)
         if run.wants("tool.execute_start"):
             run.signal(
                 "tool.execute_start",

@@ -2,62 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 
+from lorimer.core.jsonable import JSON
 from lorimer.core.messages import StopReason, user_message
-from lorimer.core.stage import Settings, Slot, Stage, Strategy
-from lorimer.core.state import Decision, PipelineState
+from lorimer.core.stage import Settings, Slot, Stage
+from lorimer.core.state import FEEDBACK, SCORE, Decision, PipelineState
+from lorimer.stages.s14_strategies import Evaluation, Judgement, Scorer
 
 _PAUSE: Final = StopReason.PAUSE
-
-
-class Evaluation(Strategy):
-    """Judges a final answer."""
-
-    def judge(self, text: str, state: PipelineState) -> str:
-        """What is wrong with the answer, as the model should be told; "" to accept it."""
-        raise TypeError(f"{type(self).__name__} has no judge method")
-
-
-class Accept(Evaluation):
-    """Whatever the model says."""
-
-    name = "accept"
-    description = "Every answer is accepted."
-
-    def judge(self, text: str, state: PipelineState) -> str:
-        return ""
-
-
-class Criteria(Evaluation):
-    """Length and words that must occur."""
-
-    name = "criteria"
-    description = "The answer has min_chars to max_chars characters and contains must_contain."
-
-    class Config(Settings):
-        min_chars: int = Field(1, ge=0)
-        max_chars: int | None = Field(None, ge=1)
-        must_contain: list[str] = Field([])
-        """Phrases, whatever their case."""
-
-    config: Config
-
-    def judge(self, text: str, state: PipelineState) -> str:
-        if len(text) < self.config.min_chars:
-            return f"The answer must have at least {self.config.min_chars} characters."
-        if self.config.max_chars is not None and len(text) > self.config.max_chars:
-            return f"The answer must have at most {self.config.max_chars} characters."
-        folded = text.casefold()
-        missing = [word for word in self.config.must_contain if word.casefold() not in folded]
-        return f"The answer must mention: {', '.join(missing)}." if missing else ""
+_RETRIES: Final = "evaluate.retries"
 
 
 class EvaluateStage(Stage[object, object]):
-    """Sends an answer that is not good enough back to the model, `max_retries` times; then the
-    run ends in error. Bypassed while there are tool calls."""
+    """Has an answer judged, and sends one that is not good enough back to the model, `max_retries`
+    times; what then becomes of the run, `on_failure` says. Bypassed while there are tool calls."""
 
     name = "evaluate"
     order = 14
@@ -66,6 +27,11 @@ class EvaluateStage(Stage[object, object]):
     class Config(Settings):
         max_retries: int = Field(2, ge=0)
         """How often an answer may be sent back."""
+        pass_threshold: float = Field(1.0, ge=0, le=1)
+        """The score from which on an answer is accepted."""
+        on_failure: Literal["error", "accept", "ask"] = "error"
+        """What becomes of the last answer that was not accepted: the run ends in error, it counts
+        all the same, or stage 15 asks a person."""
 
     config: Config
 
@@ -73,8 +39,19 @@ class EvaluateStage(Stage[object, object]):
         Evaluation,
         default="accept",
         known={
-            "accept": "lorimer.stages.s14_evaluate:Accept",
-            "criteria": "lorimer.stages.s14_evaluate:Criteria",
+            "accept": "lorimer.stages.s14_strategies:Accept",
+            "criteria": "lorimer.stages.s14_strategies:Criteria",
+            "signal_based": "lorimer.stages.s14_strategies:SignalBased",
+            "agent_evaluation": "lorimer.stages.s14_strategies:AgentEvaluation",
+            "evaluation_chain": "lorimer.stages.s14_strategies:EvaluationChain",
+        },
+    )
+    scorer = Slot(
+        Scorer,
+        default="minimum",
+        known={
+            "minimum": "lorimer.stages.s14_strategies:Minimum",
+            "weighted": "lorimer.stages.s14_strategies:Weighted",
         },
     )
 
@@ -83,20 +60,39 @@ class EvaluateStage(Stage[object, object]):
         return bool(state.calls) or response is None or response.stop is _PAUSE
 
     async def execute(self, input: object, state: PipelineState) -> object:
-        problem = self.strategy.judge(state.text, state)
-        if problem:
-            counted = state.shared.get("evaluate.retries", 0)
-            tries = counted if isinstance(counted, int) else 0
-            if tries >= self.config.max_retries:
-                state.decision = Decision.ERROR
-                state.reason = f"The answer was not accepted after {tries + 1} tries: {problem}"
-            else:
-                state.shared["evaluate.retries"] = tries + 1
-                state.messages.append(user_message(problem), clean=True)
-                state.decision, state.reason = Decision.CONTINUE, "evaluation"
+        said = await self.strategy.judge(state.text, state)
+        score = self.scorer.score(said.marks) if said.marks else 1.0
+        passed = score >= self.config.pass_threshold and not said.hopeless
+        if said.marks:
+            state.shared[SCORE], state.shared[FEEDBACK] = score, said.feedback
+        if not passed:
+            self._failed(said, state)
         if state.run.wants("evaluate.complete"):
-            state.run.signal(
-                "evaluate.complete",
-                {"strategy": self.strategy.name, "passed": not problem, "feedback": problem},
-            )
+            told: dict[str, JSON] = {
+                "strategy": self.strategy.name,
+                "passed": passed,
+                "feedback": said.feedback,
+                "score": score,
+                "marks": dict(said.marks),
+            }
+            state.run.signal("evaluate.complete", told)
         return input
+
+    def _failed(self, said: Judgement, state: PipelineState) -> None:
+        counted = state.shared.get(_RETRIES, 0)
+        tries = counted if isinstance(counted, int) else 0
+        if tries < self.config.max_retries and not said.hopeless:
+            state.shared[_RETRIES] = tries + 1
+            feedback = said.feedback or "The answer is not good enough. Make it better."
+            state.messages.append(user_message(feedback))
+            state.decision, state.reason = Decision.CONTINUE, "evaluation"
+            return
+        why = f"The answer was not accepted after {tries + 1} tries: {said.feedback}"
+        if self.config.on_failure == "error":
+            state.decision, state.reason = Decision.ERROR, why
+        elif self.config.on_failure == "ask":
+            state.shared["hitl_request"] = {
+                "subject": "the answer",
+                "text": state.text,
+                "reason": why,
+            }

@@ -1,106 +1,117 @@
-"""Stage 16, Loop: another turn or not. The bounds that always hold are in `core/limits.py`; a
-controller may only stop earlier."""
+"""Stage 16, Loop: another turn or not. The bounds that always hold are in `core/limits.py`; what is
+chosen here may only stop earlier. Controllers: `s16_controllers.py`; guards: `s16_guards.py`."""
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Final, Literal
 
-from pydantic import Field
-
-from lorimer.core.messages import StopReason
-from lorimer.core.stage import Settings, Slot, Stage, Strategy
+from lorimer.core.bindings import Bindings
+from lorimer.core.errors import LimitError
+from lorimer.core.stage import Chain, Settings, Slot, Stage
 from lorimer.core.state import Decision, PipelineState
+from lorimer.core.trail import Trail
+from lorimer.stages.s16_controllers import LoopController, note
+from lorimer.stages.s16_guards import LoopGuard
 
-Verdict: TypeAlias = tuple[Decision, str]
-"""What happens next, and why."""
-
-_CALLS: Final[Verdict] = (Decision.CONTINUE, "tool_calls")
-_COMPLETE: Final = Decision.COMPLETE
-_PAUSE: Final = StopReason.PAUSE
-
-
-class LoopController(Strategy):
-    """Decides when no stage before it has."""
-
-    def decide(self, state: PipelineState) -> Verdict:
-        """Called once an iteration."""
-        raise TypeError(f"{type(self).__name__} has no decide method")
-
-
-class Standard(LoopController):
-    """As long as the model calls tools."""
-
-    name = "standard"
-    description = "Goes on while the model calls tools; stops earlier at max_turns, if given."
-
-    class Config(Settings):
-        max_turns: int | None = Field(None, ge=1)
-
-    config: Config
-
-    def decide(self, state: PipelineState) -> Verdict:
-        response = state.response
-        if state.calls:
-            most = self.config.max_turns
-            if most is not None and state.iteration + 1 >= most:
-                return Decision.COMPLETE, "controller_max_turns"
-            return _CALLS
-        if response is not None and response.stop is _PAUSE:
-            return Decision.CONTINUE, "pause"
-        return _COMPLETE, str(response.stop) if response is not None else "no_response"
-
-
-class SingleTurn(LoopController):
-    """Never again."""
-
-    name = "single_turn"
-    description = "One model call; its tools run, nobody reads their results."
-
-    def decide(self, state: PipelineState) -> Verdict:
-        return Decision.COMPLETE, "single_turn"
-
-
-class BudgetAware(Standard):
-    """As standard, but stops cleanly shortly before the money is used up."""
-
-    name = "budget_aware"
-    description = "As standard; completes once cost_threshold_ratio of the cost limit is spent."
-
-    class Config(Standard.Config):
-        cost_threshold_ratio: float = Field(0.9, gt=0, le=1)
-
-    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def decide(self, state: PipelineState) -> Verdict:
-        ceiling = state.run.bounds.limits.max_cost_usd
-        if ceiling is not None and state.cost_usd >= ceiling * self.config.cost_threshold_ratio:
-            return Decision.COMPLETE, "cost_threshold"
-        return super().decide(state)
+_CONTINUE: Final = Decision.CONTINUE
 
 
 class LoopStage(Stage[object, object]):
-    """Lets its controller decide, unless a stage before has."""
+    """Lets its controller decide, unless a stage before has. Where it would go on, the guards look
+    at the last turns: each tells the model once, and then ends the run with its own code."""
 
     name = "loop"
     order = 16
     category = "decision"
 
+    class Config(Settings):
+        polling_tools: list[str] = []
+        """Tools that are called again and again on purpose, besides those that say so themselves:
+        only `error_streak` counts their calls."""
+
+        early_stop_on: list[Literal["continue", "complete", "blocked", "error", "delegate"]] = []
+        """Signals of the model (stage 9's detector) with which the run completes, also where it
+        has called tools."""
+
+    config: Config
+
+    guards = Chain(
+        LoopGuard,
+        default=("identical", "alternating", "no_progress", "error_streak"),
+        known={
+            "identical": "lorimer.stages.s16_guards:Identical",
+            "alternating": "lorimer.stages.s16_guards:Alternating",
+            "no_progress": "lorimer.stages.s16_guards:NoProgress",
+            "error_streak": "lorimer.stages.s16_guards:ErrorStreak",
+        },
+    )
+
     controller = Slot(
         LoopController,
         default="standard",
         known={
-            "standard": "lorimer.stages.s16_loop:Standard",
-            "single_turn": "lorimer.stages.s16_loop:SingleTurn",
-            "budget_aware": "lorimer.stages.s16_loop:BudgetAware",
+            "standard": "lorimer.stages.s16_controllers:Standard",
+            "single_turn": "lorimer.stages.s16_controllers:SingleTurn",
+            "budget_aware": "lorimer.stages.s16_controllers:BudgetAware",
+            "multi_dim_budget": "lorimer.stages.s16_controllers:MultiDimBudget",
         },
     )
+
+    def bind(self, bindings: Bindings) -> None:
+        self._tools = bindings.tools
+        self._polling = frozenset(self.config.polling_tools)
 
     async def execute(self, input: object, state: PipelineState) -> object:
         decision = state.decision
         if decision is None:
-            decision, state.reason = self.controller.decide(state)
+            if state.signal and state.signal in self.config.early_stop_on:
+                decision, state.reason = Decision.COMPLETE, f"signal:{state.signal}"
+            else:
+                decision, state.reason = self.controller.decide(state)
+            if decision is _CONTINUE and state.calls and self.guards:
+                decision = self._guarded(state)
             state.decision = decision
         if state.run.heard:
             told = {"reason": state.reason, "pending_tools": len(state.calls)}
             state.run.signal(f"loop.{decision.value}", told)
         return input
+
+    def _guarded(self, state: PipelineState) -> Decision:
+        """Whether to go on all the same."""
+        trail = state.trail
+        if trail is None:
+            trail = state.trail = Trail()
+        trail.add(state.calls, state.results, self._polls())
+        for guard in self.guards:
+            count, config = guard.count(trail), guard.config
+            if count < config.warn_after:
+                trail.told.discard(guard.name)
+                continue
+            what = guard.told(count)
+            if config.stop_after is not None and count >= config.stop_after:
+                self._tell(guard, "stop", what, state)
+                state.reason = guard.name
+                state.failure = LimitError(
+                    f"Stopped by the loop guard {guard.name!r}: {what}.",
+                    code=guard.code,
+                    hint="Narrow the task, correct the tool, or change stage 16's guards.",
+                )
+                return Decision.ERROR
+            if guard.name not in trail.told:
+                trail.told.add(guard.name)
+                self._tell(guard, "warn", what, state)
+                note(
+                    f"{what}. Doing that again will not help: try something else, or answer with "
+                    "what you have and say what is missing",
+                    state,
+                )
+        return _CONTINUE
+
+    def _polls(self) -> frozenset[str]:
+        tools = self._tools
+        return self._polling if tools is None else self._polling | tools.polling
+
+    def _tell(self, guard: LoopGuard, action: str, what: str, state: PipelineState) -> None:
+        if state.run.wants("loop.guard"):
+            told = {"guard": guard.name, "action": action, "message": what}
+            state.run.signal("loop.guard", told)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from lorimer.core.stage import Slot, Stage, Strategy
-from lorimer.core.state import PipelineState
+from lorimer.core.state import FEEDBACK, SCORE, PipelineState
+
+_JUDGED: Final = (SCORE, FEEDBACK)
 
 
 class Formatter(Strategy):
@@ -28,7 +32,10 @@ class StructuredFormatter(DefaultFormatter):
     """The answer with its circumstances."""
 
     name = "structured"
-    description = "A dict: text, output, model, iterations, usage, total_cost_usd."
+    description = (
+        "A dict: text, output, model, iterations, usage, total_cost_usd; and, where stage 14 has "
+        "judged it, evaluation_score and evaluation_feedback."
+    )
 
     def format(self, state: PipelineState) -> object:
         return {
@@ -38,6 +45,7 @@ class StructuredFormatter(DefaultFormatter):
             "iterations": state.run.bounds.turns,
             "usage": state.usage.to_json(),
             "total_cost_usd": state.cost_usd,
+            **{name: state.shared[name] for name in _JUDGED if name in state.shared},
         }
 
 

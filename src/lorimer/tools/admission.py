@@ -5,13 +5,14 @@ What rules and people say is decided in `permissions.py` and `asking.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
+from lorimer.core.review import Finding
 from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe
 from lorimer.tools.folders import placed
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MAX_INPUT_DEPTH: Final = 64
 """Levels of nesting of a call's arguments."""
+
+BY_REVIEW: Final = "policy.review"
+"""The reason of a refusal: a reviewer of stage 11."""
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
@@ -69,6 +73,26 @@ def _copy(value: JSON, depth: int) -> JSON:
     return value
 
 
+async def reviewed(found: Sequence[Finding], entry: Entry, key: str, run: RunContext) -> str:
+    """Why reviewers want a person to be asked about a call; "": none does. Raises
+    ToolExecutionError when one refuses it."""
+    if not found or found[0].action == "annotate":  # the strictest is first
+        return ""
+    first = found[0]
+    who = f"the reviewer {first.reviewer!r}"
+    if first.action == "ask":
+        return f"{who} wants it to be asked: {first.reason}"
+    raise await refused(
+        entry,
+        key,
+        ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
+        f"{who} refused this call of {entry.spec.name}: {first.reason}.",
+        run,
+        by=who,
+        reason=BY_REVIEW,
+    )
+
+
 async def permitted(
     tools: Toolset,
     entry: Entry,
@@ -79,7 +103,7 @@ async def permitted(
     wanted: str = "",
 ) -> Verdict:
     """`decision`: what the policy says of it, where that was asked already; `wanted`: why a hook
-    wants a person to be asked."""
+    or a reviewer wants a person to be asked."""
     policy = tools.policy_in(run)
     before = run.recorded("decision", key)
     if before is not None:  # and then the process died: it stays refused

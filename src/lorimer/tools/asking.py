@@ -169,7 +169,34 @@ async def _answered(
     *,
     touches: Sequence[str] = (),
 ) -> _Answer:
-    """The recorded answer to a question; else the one that comes now, from `asked` or elsewhere."""
+    """`put_question`, about a call."""
+    return await put_question(
+        asked,
+        question,
+        what,
+        run,
+        request=canonical({"name": entry.spec.name, "input": plain(input)}),
+        timeout_s=inf if wanted is None else wanted.timeout_s,
+        words=wanted is not None,
+        touches=touches,
+    )
+
+
+async def put_question(
+    asked: Callable[[], Awaitable[_Answer]],
+    question: Mapping[str, JSON],
+    what: tuple[str, str, str],
+    run: RunContext,
+    *,
+    request: bytes,
+    timeout_s: float = inf,
+    words: bool = False,
+    touches: Sequence[str] = (),
+) -> _Answer:
+    """The recorded answer to a question; else the one that comes now, from `asked` or elsewhere
+    (`core/mail.py`): `approved`, or with `words` an `answer`; `late` when the time was over first.
+    `what` is the kind and the key of its effect, and the name that an answer from elsewhere gives
+    it. When `asked` raises Later the run is suspended until there is an answer."""
     kind, key, name = what
     intent: dict[str, JSON] = {"question": question}
     if touches:
@@ -178,16 +205,11 @@ async def _answered(
     async def call() -> _Answer:
         mail = mail_of(run)
         await mail.look()
-        return await _first(asked, mail, name, wanted)
+        return await _first(asked, mail, name, timeout_s, words)
 
     try:
         return await run.effect(
-            kind,
-            key,
-            call,
-            request=canonical({"name": entry.spec.name, "input": plain(input)}),
-            safety=Safety.IDEMPOTENT,
-            intent=intent,
+            kind, key, call, request=request, safety=Safety.IDEMPOTENT, intent=intent
         )
     except Later:
         run.drain(run.bounds.limits.cleanup_s, Reason.WAITING)  # others may be at work beside it
@@ -195,17 +217,18 @@ async def _answered(
 
 
 async def _first(
-    asked: Callable[[], Awaitable[_Answer]], mail: Mail, name: str, wanted: TextQuestion | None
+    asked: Callable[[], Awaitable[_Answer]], mail: Mail, name: str, timeout_s: float, words: bool
 ) -> _Answer:
     """The answer given here, or the one that was sent, whichever comes first; nothing, when the
     time of the question is over before either."""
-    timeout_s = None if wanted is None or wanted.timeout_s == inf else wanted.timeout_s
     posted = mail.answer(name)
     if not posted.done():
         asking = asyncio.ensure_future(asked())
         try:
             await asyncio.wait(
-                (asking, posted), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+                (asking, posted),
+                timeout=None if timeout_s == inf else timeout_s,
+                return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             if not asking.done():
@@ -217,9 +240,9 @@ async def _first(
         if not asking.cancelled():
             asking.exception()  # it came too late
     message = posted.result().message
-    if wanted is None:
-        return {"approved": message.get("approved") is True, "from": "elsewhere"}
-    return {"answer": str(message.get("text", "")), "from": "elsewhere"}
+    if words:
+        return {"answer": str(message.get("text", "")), "from": "elsewhere"}
+    return {"approved": message.get("approved") is True, "from": "elsewhere"}
 
 
 async def _asked(approve: _Approve, question: Mapping[str, JSON]) -> _Answer:

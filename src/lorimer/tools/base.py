@@ -127,6 +127,9 @@ class Tool(ABC):
     is repeated."""
     concurrency_safe: bool = False
     """May run beside other calls of the same reply."""
+    polling: bool = False
+    """It is called again and again on purpose, until something has changed: the loop guards of
+    stage 16 do not take that for going round in circles."""
     timeout_s: float | None = None
     """Seconds for one call; None: `limits.tool_timeout_s`."""
     max_result_chars: int | None = None

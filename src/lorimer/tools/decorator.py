@@ -63,6 +63,7 @@ class FunctionTool(Tool, Generic[P, R]):
         effects: str | Iterable[str] | None = None,
         idempotent: bool = False,
         concurrency_safe: bool = False,
+        polling: bool = False,
         timeout_s: float | None = None,
         max_result_chars: int | None = None,
         reconcile: Reconcile | None = None,
@@ -75,6 +76,7 @@ class FunctionTool(Tool, Generic[P, R]):
         self.effects = EFFECTS if effects is None else declared(self.name, effects)
         self.idempotent = idempotent
         self.concurrency_safe = concurrency_safe
+        self.polling = polling
         self.timeout_s = timeout_s
         self.max_result_chars = max_result_chars
         self._reconcile = reconcile
@@ -134,6 +136,7 @@ def tool(
     effects: str | Iterable[str] | None = None,
     idempotent: bool = False,
     concurrency_safe: bool = False,
+    polling: bool = False,
     timeout_s: float | None = None,
     max_result_chars: int | None = None,
     reconcile: Reconcile | None = None,
@@ -149,6 +152,7 @@ def tool(
     effects: str | Iterable[str] | None = None,
     idempotent: bool = False,
     concurrency_safe: bool = False,
+    polling: bool = False,
     timeout_s: float | None = None,
     max_result_chars: int | None = None,
     reconcile: Reconcile | None = None,
@@ -171,6 +175,7 @@ def tool(
             effects=effects,
             idempotent=idempotent,
             concurrency_safe=concurrency_safe,
+            polling=polling,
             timeout_s=timeout_s,
             max_result_chars=max_result_chars,
             reconcile=reconcile,

@@ -7,7 +7,7 @@ before and after it: `hooks/around.py`; a call that the journal knows: `interrup
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +15,9 @@ from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON, clean, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
+from lorimer.core.review import Finding
 from lorimer.core.tool import Called
-from lorimer.tools.admission import accepted, permitted
+from lorimer.tools.admission import accepted, permitted, reviewed
 from lorimer.tools.asking import ask_text
 from lorimer.tools.calling import make
 from lorimer.tools.encode import plain
@@ -39,10 +40,11 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
     request = _request(use)
     extra: dict[str, JSON] = {}
     began = _started(use, run)
+    found = () if run.review is None else run.review.look(index, use.name, use.input)
     if run.replaying and is_recorded(tools, use, key, run):
         data = await answered(tools, use, key, request, extra, run)
     else:
-        data = await _live(tools, use, key, request, extra, run)
+        data = await _live(tools, use, key, request, extra, run, found)
     if run.strangers is not None and use.name in tools.strangers:
         run.strangers.add(use.name)
     content = data["content"]
@@ -65,8 +67,9 @@ async def _live(
     request: bytes,
     extra: dict[str, JSON],
     run: RunContext,
+    found: Sequence[Finding],
 ) -> Mapping[str, JSON]:
-    """`extra` takes what only listeners are told."""
+    """`extra` takes what only listeners are told; `found` is what reviewers found."""
     screened: Screened | None = None
     try:
         if tools.hooks is not None or run.replaying:
@@ -75,8 +78,9 @@ async def _live(
         else:
             entry, arguments = accepted(tools, use, run)
             verdict = PLAIN_ALLOW
-            if not tools.policy_in(run).needs_no_decision(entry, arguments):
-                verdict = await permitted(tools, entry, arguments, key, run)
+            wanted = await reviewed(found, entry, key, run) if found else ""
+            if wanted or not tools.policy_in(run).needs_no_decision(entry, arguments):
+                verdict = await permitted(tools, entry, arguments, key, run, wanted=wanted)
         answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
     except ToolExecutionError as refusal:
         begun = run.recorded("tool.intent", key) is not None

@@ -109,6 +109,7 @@ class Toolset:
         self._callable: dict[str, Entry] = {}
         self.recalled: frozenset[str] = frozenset()
         """Tools whose calls are looked back on."""
+        self._polling: frozenset[str] = frozenset()
         self.deferred = frozenset(deferred)
         self._special = self.deferred | {ENTER_PLAN, EXIT_PLAN}
         """Tools that the model cannot call at every moment."""
@@ -181,6 +182,7 @@ class Toolset:
         if self.deferred_specs:
             recalled.add(SEARCH)
         self.recalled = frozenset(recalled)
+        self._polling = frozenset([each.spec.name for each in entries if each.tool.polling])
 
     def _look_back(self, state: PipelineState) -> None:
         """Once a run: what earlier ones called."""
@@ -227,6 +229,12 @@ class Toolset:
         if name in self.deferred and name not in self._view(run).loaded:
             return f"{name} is not loaded: call {SEARCH} with the query 'select:{name}' first."
         return ""
+
+    @property
+    def polling(self) -> frozenset[str]:
+        """Tools that are called again and again on purpose."""
+        self._refresh()
+        return self._polling
 
     def concurrency_safe(self, use: ToolUse) -> bool:
         """This call may run beside its neighbours; not one that a person might be asked about."""

@@ -49,6 +49,7 @@ class Monitor(Tool):
     )
     input_schema = _SCHEMA
     effects = frozenset({"read"})
+    polling = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """See the class. An unknown id, and a failed command, are error results."""

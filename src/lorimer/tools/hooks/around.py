@@ -21,7 +21,7 @@ from lorimer.core.hooks import (
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
 from lorimer.core.record import record
-from lorimer.tools.admission import accepted, permitted, refused
+from lorimer.tools.admission import accepted, permitted, refused, reviewed
 from lorimer.tools.base import ToolInput
 from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, decided
 from lorimer.tools.policy.modes import Action, Mode
@@ -87,9 +87,15 @@ async def screen(
             and tainted is bool(run.strangers)
         ):
             decision = None  # guards take their time: what holds by now decides
+    wanted = _wants(answer)
+    if run.review is not None and not denied:
+        change = answer.change
+        found = run.review.of(use.name, change if isinstance(change, Mapping) else use.input)
+        said = await reviewed(found, entry, key, run)
+        wanted = f"{wanted}; {said}" if wanted and said else wanted or said
     verdict = PLAIN_ALLOW
-    if not free or answer.decision or (run.replaying and run.recorded("decision", key)):
-        verdict = await permitted(tools, entry, arguments, key, run, decision, _wants(answer))
+    if not free or wanted or (run.replaying and run.recorded("decision", key)):
+        verdict = await permitted(tools, entry, arguments, key, run, decision, wanted)
     return Screened(entry, arguments, verdict, answer)
 
 

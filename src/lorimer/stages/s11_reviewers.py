@@ -1,0 +1,212 @@
+"""Stage 11, its reviewers: who looks at calls before they are made, and what for."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from lorimer.core.review import Action, Call, Finding
+from lorimer.core.stage import Settings, Strategy
+
+
+class CallReviewer(Strategy):
+    """Looks at each call before it is made."""
+
+    class Config(Settings):
+        action: Action = "annotate"
+        """What becomes of a call in which something is found: `annotate` tells whoever runs the
+        agent, `ask` has a person decide, `block` refuses it."""
+
+    config: Config
+
+    def reason(self, call: Call) -> str:
+        """What is found in a call, in words; "": nothing."""
+        raise TypeError(f"{type(self).__name__} has no reason method")
+
+    def find(self, call: Call) -> Finding | None:
+        """What is found in a call. Must be quick, and find the same in the same call again."""
+        reason = self.reason(call)
+        return Finding(self.name, self.config.action, reason) if reason else None
+
+
+class Schema(CallReviewer):
+    """Fields that a tool's own schema does not require, and you do."""
+
+    name = "schema"
+    description = "Calls in which one of required_fields is missing or empty."
+
+    class Config(CallReviewer.Config):
+        required_fields: dict[str, list[str]] = {}
+        """Tool to the names of fields that must be there, and not empty."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def reason(self, call: Call) -> str:
+        wanted = self.config.required_fields.get(call.tool, ())
+        missing = [name for name in wanted if call.input.get(name) in (None, "", [], {})]
+        return f"{', '.join(missing)} must be given" if missing else ""
+
+
+_SECRETS: Final = (
+    ("a private key", re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----")),
+    ("an AWS key", re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
+    ("a bearer token", re.compile(r"\bBearer\s[A-Za-z0-9._~+/=-]{20}")),
+    (
+        "a key",
+        re.compile(r"\b(?:sk-[A-Za-z0-9_-]{20}|gh[pousr]_[A-Za-z0-9]{30}|xox[abprs]-\w{10})"),
+    ),
+    (
+        "what looks like a password or key",
+        re.compile(
+            r"\b(?:api[_-]?key|secret|access[_-]?token|passw(?:or)?d)[\"']?[ \t]{0,4}[:=]"
+            r"[ \t]{0,4}[\"']?[^\s\"'$<{]{12}",
+            re.IGNORECASE,
+        ),
+    ),
+)
+
+
+class Sensitive(CallReviewer):
+    """Keys and passwords among the arguments."""
+
+    name = "sensitive"
+    description = "Calls that hold a key, a token or a password, or one of phrases."
+
+    class Config(CallReviewer.Config):
+        phrases: list[str] = []
+        """Texts of your own that no call should hold, whatever their case."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def reason(self, call: Call) -> str:
+        for text in call.texts:
+            for what, pattern in _SECRETS:
+                if pattern.search(text):
+                    return f"its arguments hold {what}"
+            if self.config.phrases:
+                folded = text.casefold()
+                if any(phrase.casefold() in folded for phrase in self.config.phrases):
+                    return "its arguments hold one of the phrases"
+        return ""
+
+
+_DESTROYS: Final = (
+    ("removes files recursively", re.compile(r"\brm[ \t]+(?:-\w+[ \t]+)*-\w*[rR]")),
+    (
+        "overwrites what others pushed",
+        re.compile(r"\bgit[ \t]+push\b[^\n;|&]{0,200}(?:--force|-f\b)"),
+    ),
+    ("drops uncommitted work", re.compile(r"\bgit[ \t]+(?:reset[ \t]+--hard|clean[ \t]+-\w*f)")),
+    ("writes to a disk as a whole", re.compile(r"\bmkfs\b|\bdd\b[^\n;|&]{0,200}\bof=/dev/")),
+    (
+        "drops a table or a database",
+        re.compile(r"\b(?:drop|truncate)\s{1,4}(?:table|database|schema)\b", re.I),
+    ),
+    (
+        "stops the machine",
+        re.compile(r"\b(?:shutdown|reboot|poweroff|halt)\b(?=[ \t]*(?:-|now|$))"),
+    ),
+    ("tears down what runs", re.compile(r"\b(?:terraform[ \t]+destroy|kubectl[ \t]+delete)\b")),
+)
+
+
+class Destructive(CallReviewer):
+    """What cannot be undone."""
+
+    name = "destructive"
+    description = (
+        "Calls of destructive_tools, and commands that cannot be undone (rm -r, DROP TABLE)."
+    )
+
+    class Config(CallReviewer.Config):
+        destructive_tools: list[str] = []
+        """Tools of which every call is meant."""
+        command_fields: list[str] = ["command", "script", "query", "sql", "code"]
+        """Arguments that hold commands."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def reason(self, call: Call) -> str:
+        if call.tool in self.config.destructive_tools:
+            return f"{call.tool} is one of the tools that cannot be undone"
+        for field in self.config.command_fields:
+            text = call.input.get(field)
+            if isinstance(text, str):
+                for what, pattern in _DESTROYS:
+                    if pattern.search(text):
+                        return f"it {what}"
+        return ""
+
+
+_URL: Final = re.compile(r"\b(?:https?|wss?|ftp)://[^\s\"'<>|;)\]}]{1,2000}", re.IGNORECASE)
+
+
+class Network(CallReviewer):
+    """Addresses that are not on a list."""
+
+    name = "network"
+    description = "Calls that name a URL of a host that is not one of allowed_hosts."
+
+    class Config(CallReviewer.Config):
+        network_tools: list[str] = ["WebFetch", "WebSearch", "Bash"]
+        """Of which tools the calls are looked at."""
+        allowed_hosts: list[str] = []
+        """`docs.example.org`, or `*.example.org` for all beneath it."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def reason(self, call: Call) -> str:
+        if call.tool not in self.config.network_tools:
+            return ""
+        for text in call.texts:
+            for url in _URL.findall(text) if "://" in text else ():
+                host = _host(url)
+                if not self._allowed(host):
+                    return f"the host {host or url[:100]!r} is not one of allowed_hosts"
+        return ""
+
+    def _allowed(self, host: str) -> bool:
+        for allowed in self.config.allowed_hosts:
+            if host == allowed.lower():
+                return True
+            if allowed.startswith("*.") and host.endswith(allowed[1:].lower()):
+                return True
+        return False
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+class Size(CallReviewer):
+    """Arguments that are too long to have been meant."""
+
+    name = "size"
+    description = "Calls with arguments longer than max_chars; much longer ones are refused."
+
+    class Config(CallReviewer.Config):
+        max_chars: int = Field(50_000, ge=1)
+        """Characters of all texts of a call."""
+        block_chars: int = Field(250_000, ge=1)
+        """From so many on a call is refused, whatever `action` says."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def find(self, call: Call) -> Finding | None:
+        count = sum([len(text) for text in call.texts])
+        if count >= self.config.block_chars:
+            limit = self.config.block_chars
+            return Finding(self.name, "block", _long(count, limit))
+        if count <= self.config.max_chars:
+            return None
+        return Finding(self.name, self.config.action, _long(count, self.config.max_chars))
+
+
+def _long(count: int, limit: int) -> str:
+    return f"its arguments have {count:,} characters, more than {limit:,}"

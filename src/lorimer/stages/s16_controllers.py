@@ -1,0 +1,163 @@
+"""Stage 16, its controllers: another turn or not. The bounds that always hold are in
+`core/limits.py`; a controller may only stop earlier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from pydantic import Field
+
+from lorimer.core.messages import StopReason, user_message
+from lorimer.core.stage import Settings, Strategy
+from lorimer.core.state import Decision, PipelineState
+
+Verdict: TypeAlias = tuple[Decision, str]
+"""What happens next, and why."""
+
+_USED_UP: Final = "budget:"
+_NEARLY: Final = "wrap_up:"
+_CALLS: Final[Verdict] = (Decision.CONTINUE, "tool_calls")
+_COMPLETE: Final = Decision.COMPLETE
+_PAUSE: Final = StopReason.PAUSE
+
+
+def note(text: str, state: PipelineState) -> None:
+    """Tell the model something before its next turn, in the place of its user."""
+    state.messages.append(user_message(f"[Note from the program that runs you: {text}.]"))
+
+
+class LoopController(Strategy):
+    """Decides when no stage before it has."""
+
+    def decide(self, state: PipelineState) -> Verdict:
+        """Called once an iteration."""
+        raise TypeError(f"{type(self).__name__} has no decide method")
+
+
+class Standard(LoopController):
+    """As long as the model calls tools."""
+
+    name = "standard"
+    description = "Goes on while the model calls tools; stops earlier at max_turns, if given."
+
+    class Config(Settings):
+        max_turns: int | None = Field(None, ge=1)
+
+    config: Config
+
+    def decide(self, state: PipelineState) -> Verdict:
+        response = state.response
+        if state.calls:
+            most = self.config.max_turns
+            if most is not None and state.iteration + 1 >= most:
+                return Decision.COMPLETE, "controller_max_turns"
+            return _CALLS
+        if response is not None and response.stop is _PAUSE:
+            return Decision.CONTINUE, "pause"
+        return _COMPLETE, str(response.stop) if response is not None else "no_response"
+
+
+class SingleTurn(LoopController):
+    """Never again."""
+
+    name = "single_turn"
+    description = "One model call; its tools run, nobody reads their results."
+
+    def decide(self, state: PipelineState) -> Verdict:
+        return Decision.COMPLETE, "single_turn"
+
+
+class BudgetAware(Standard):
+    """As standard, but stops cleanly shortly before the money is used up."""
+
+    name = "budget_aware"
+    description = "As standard; completes once cost_threshold_ratio of the cost limit is spent."
+
+    class Config(Standard.Config):
+        cost_threshold_ratio: float = Field(0.9, gt=0, le=1)
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def decide(self, state: PipelineState) -> Verdict:
+        ceiling = state.run.bounds.limits.max_cost_usd
+        if ceiling is not None and state.cost_usd >= ceiling * self.config.cost_threshold_ratio:
+            return Decision.COMPLETE, "cost_threshold"
+        return super().decide(state)
+
+
+Dimension: TypeAlias = Literal["turns", "cost", "tokens", "wall_clock", "tool_calls"]
+
+
+class MultiDimBudget(Standard):
+    """As standard, within a budget of several dimensions: the model is told when one of them is
+    nearly used up, and the run completes with what it has when one is."""
+
+    name = "multi_dim_budget"
+    description = "As standard; completes when turns, cost, tokens, time or tool calls are used up."
+
+    class Config(Standard.Config):
+        """A dimension without a budget of its own has that of the run's limits, if there is one."""
+
+        dimensions: list[Dimension] = Field(
+            ["turns", "cost", "tokens", "wall_clock", "tool_calls"], min_length=1
+        )
+        """Which count: `turns`, `cost`, `tokens`, `wall_clock`, `tool_calls`."""
+        max_cost_usd: float | None = Field(None, gt=0)
+        max_tokens: int | None = Field(None, ge=1)
+        """Of prompts and answers of all model calls."""
+        max_seconds: float | None = Field(None, gt=0)
+        """That the run has been going on; while it was suspended does not count."""
+        max_tool_calls: int | None = Field(None, ge=1)
+        ratio: float = Field(0.9, gt=0, le=1)
+        """The share of a budget at which the run completes."""
+        warn_ratio: float = Field(0.75, gt=0, le=1)
+        """The share of a budget at which the model is told to come to an end; once."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def decide(self, state: PipelineState) -> Verdict:
+        if not state.calls:
+            return super().decide(state)
+        before = state.run.recorded("iteration.end")  # of a resumed run: the clock went on
+        reason = self._reason(state) if before is None else str(before.data.get("reason"))
+        if reason.startswith(_USED_UP):
+            return Decision.COMPLETE, reason
+        if reason.startswith(_NEARLY):
+            state.shared[_NEARLY] = True
+            note(
+                f"the budget of this work ({reason.removeprefix(_NEARLY)}) is nearly used up: come "
+                "to an end, and answer with what you have",
+                state,
+            )
+            return Decision.CONTINUE, reason
+        return _CALLS
+
+    def _reason(self, state: PipelineState) -> str:
+        shares = self._shares(state)
+        for dimension, share in shares.items():
+            if share >= self.config.ratio:
+                return f"{_USED_UP}{dimension}"
+        for dimension, share in shares.items():
+            if share >= self.config.warn_ratio and _NEARLY not in state.shared:
+                return f"{_NEARLY}{dimension}"
+        return ""
+
+    def _shares(self, state: PipelineState) -> Mapping[str, float]:
+        """How much of each budget is used."""
+        run, config = state.run, self.config
+        limits = run.bounds.limits
+        took = run.world.monotonic() - (run.bounds.deadline - limits.timeout_s)
+        used: dict[Dimension, tuple[float, float | None]] = {
+            "turns": (run.bounds.turns, config.max_turns or limits.max_turns),
+            "cost": (state.cost_usd, config.max_cost_usd or limits.max_cost_usd),
+            "tokens": (state.usage.total, config.max_tokens),
+            "wall_clock": (took, config.max_seconds or limits.timeout_s),
+            "tool_calls": (run.bounds.tool_calls, config.max_tool_calls or limits.max_tool_calls),
+        }
+        return {
+            name: used[name][0] / most
+            for name in config.dimensions
+            for most in (used[name][1],)
+            if most
+        }

@@ -1,0 +1,122 @@
+"""Stage 16, its guards: a run that goes round in circles is told so, and then stopped. The bounds
+that always hold are in `core/limits.py`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.stage import Settings, Strategy
+from lorimer.core.trail import LOOKS_BACK, Trail
+
+
+class LoopGuard(Strategy):
+    """Notices one way in which a run gets nowhere. Asked after each turn with calls."""
+
+    code: ClassVar[ExecutorErrorCode] = ExecutorErrorCode.EXEC_STAGE_FAILED
+    """Of a run that it stops."""
+
+    class Config(Settings):
+        warn_after: int = Field(3, ge=1)
+        """So many turns, or rounds, and the model is told; once, until it does something else."""
+        stop_after: int | None = Field(5, ge=1)
+        """So many, and the run ends in error; none: it is never stopped."""
+
+        @model_validator(mode="after")
+        def _in_order(self) -> LoopGuard.Config:
+            if self.stop_after is not None and self.stop_after < self.warn_after:
+                raise ValueError("stop_after must not be less than warn_after")
+            return self
+
+    config: Config
+
+    def count(self, trail: Trail) -> int:
+        """For how long it has been going on: turns, or rounds."""
+        raise TypeError(f"{type(self).__name__} has no count method")
+
+    def told(self, count: int) -> str:
+        """What is wrong, in words for the model and for people."""
+        raise TypeError(f"{type(self).__name__} has no told method")
+
+
+class Identical(LoopGuard):
+    """The same calls, the same results, turn after turn."""
+
+    name = "identical"
+    description = "The same calls with the same results, turn after turn."
+    code = ExecutorErrorCode.EXEC_LOOP_IDENTICAL
+
+    def count(self, trail: Trail) -> int:
+        repeated = 0 if trail.polls else trail.repeated(1)
+        return repeated + 1 if repeated else 0
+
+    def told(self, count: int) -> str:
+        return f"the same calls were made {count} times in a row, with the same results"
+
+
+class Alternating(LoopGuard):
+    """There and back again: two or three turns that come again in the same order."""
+
+    name = "alternating"
+    description = "Two or three different turns that come again and again, with the same results."
+    code = ExecutorErrorCode.EXEC_LOOP_ALTERNATING
+
+    class Config(LoopGuard.Config):
+        stop_after: int | None = Field(5, ge=2, le=LOOKS_BACK // 3)
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def count(self, trail: Trail) -> int:
+        if trail.polls or trail.repeated(1):
+            return 0
+        rounds = 0
+        for period in (2, 3):
+            repeated = trail.repeated(period)
+            if repeated >= period:
+                rounds = max(rounds, repeated // period + 1)
+        return rounds
+
+    def told(self, count: int) -> str:
+        return f"the same few calls came {count} times in the same order, with the same results"
+
+
+class NoProgress(LoopGuard):
+    """Nothing new, whatever the order: every call was made before, with the same result."""
+
+    name = "no_progress"
+    description = "Turns in which every call had been made before, with the same result."
+    code = ExecutorErrorCode.EXEC_LOOP_NO_PROGRESS
+
+    class Config(LoopGuard.Config):
+        warn_after: int = Field(6, ge=1)
+        stop_after: int | None = Field(10, ge=1)
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def count(self, trail: Trail) -> int:
+        return 0 if trail.polls else trail.stale
+
+    def told(self, count: int) -> str:
+        return f"{count} turns in a row brought nothing that was not known before"
+
+
+class ErrorStreak(LoopGuard):
+    """Turn after turn, every call fails."""
+
+    name = "error_streak"
+    description = "Turns in which every call failed."
+    code = ExecutorErrorCode.EXEC_LOOP_ERROR_STREAK
+
+    class Config(LoopGuard.Config):
+        warn_after: int = Field(4, ge=1)
+        stop_after: int | None = Field(8, ge=1)
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def count(self, trail: Trail) -> int:
+        return trail.failures
+
+    def told(self, count: int) -> str:
+        return f"all calls of the last {count} turns failed"

@@ -1,0 +1,456 @@
+"""The effect of every strategy: see `contract.py`. A new strategy gets its row here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.messages import ImageBlock, Request, Response, StopReason, ThinkingBlock, Usage
+from tests.core.support import use
+from tests.stages.contract import Effect, Key, Seen
+from tests.stages.support import choose, configure
+
+CODE = ExecutorErrorCode
+ROUND = [use("look")]
+
+
+def all_of(
+    *changes: Callable[[EnvironmentManifest], None],
+) -> Callable[[EnvironmentManifest], None]:
+    def change(manifest: EnvironmentManifest) -> None:
+        for each in changes:
+            each(manifest)
+
+    return change
+
+
+def says(text: str) -> Callable[[Seen], bool]:
+    """The error of the run."""
+    return lambda seen: text in seen.result.error
+
+
+def shared(seen: Seen, name: str) -> Any:
+    return seen.state.shared.get(name) if seen.state is not None else None
+
+
+def marks(seen: Seen) -> tuple[bool, bool]:
+    cache = seen.requests[-1].cache
+    return cache.system, cache.message is not None
+
+
+def notes(seen: Seen, guard: str) -> bool:
+    """The guard has told the model, and then stopped the run."""
+    acts = [told["action"] for told in seen.told("loop.guard") if told["guard"] == guard]
+    noted = [m for m in seen.sent if m.text.startswith("[Note from the program")]
+    return acts == ["warn", "stop"] and bool(noted) and seen.code == f"exec.loop.{guard}"
+
+
+PROMPT = configure("system", prompt="Be brief.")
+THINK = [ThinkingBlock("a plan"), ThinkingBlock("a SECRET plan"), *ROUND]
+ONLY_GUARD = Limits(max_turns=14)
+
+INPUT: Mapping[Key, Effect] = {
+    ("input", "validator", "default"): Effect(
+        says("the limit is 5"), config={"max_length": 5}, inputs=["123456"]
+    ),
+    ("input", "validator", "strict"): Effect(
+        says("blocked phrase 'bad'"), config={"blocked_patterns": ["bad"]}, inputs=["bad"]
+    ),
+    ("input", "normalizer", "default"): Effect(
+        says("choose the 'multimodal' normalizer"),
+        inputs=[{"text": "x", "images": [{"url": "u"}]}],
+    ),
+    ("input", "normalizer", "multimodal"): Effect(
+        lambda seen: bool(seen.requests) and isinstance(seen.sent[-1].content[0], ImageBlock),
+        inputs=[{"text": "x", "images": [{"url": "u"}]}],
+    ),
+}
+
+BEFORE: Mapping[Key, Effect] = {
+    ("context", "strategy", "simple_load"): Effect(
+        lambda seen: [m.text for m in seen.sent] == ["a", "1", "b", "2", "c"],
+        replies=["1", "2", "3"],
+        inputs=["a", "b", "c"],
+    ),
+    ("context", "strategy", "hybrid"): Effect(
+        lambda seen: [m.text for m in seen.sent][-1] == "c" and len(seen.sent) < 5,
+        replies=["1", "2", "3"],
+        inputs=["a", "b", "c"],
+        config={"max_recent_turns": 1},
+    ),
+    ("system", "builder", "static"): Effect(
+        lambda seen: seen.requests[-1].system == "Be brief.", change=PROMPT
+    ),
+    ("system", "builder", "composable"): Effect(
+        lambda seen: seen.requests[-1].system == "Be brief.\n\n# Rules\nNo lies.",
+        change=PROMPT,
+        config={"blocks": [{"type": "text", "title": "Rules", "text": "No lies."}]},
+    ),
+    ("guard", "guards", "token_budget"): Effect(
+        says("The guard 'token_budget' stopped the run"),
+        config={"context_window": 1000, "min_remaining_tokens": 500},
+        inputs=["word " * 800],
+    ),
+    ("guard", "guards", "cost_budget"): Effect(
+        says("The guard 'cost_budget' stopped the run"),
+        config={"max_cost_usd": 0.0001},
+        replies=[ROUND, ROUND, "done"],
+    ),
+    ("guard", "guards", "iteration"): Effect(
+        says("The guard 'iteration' stopped the run"),
+        config={"max_iterations": 3},
+        replies=[Response((use("look"),), StopReason.TOOL_USE)] * 4,
+    ),
+    ("cache", "strategy", "no_cache"): Effect(
+        lambda seen: marks(seen) == (False, False), change=PROMPT
+    ),
+    ("cache", "strategy", "system_cache"): Effect(
+        lambda seen: marks(seen) == (True, False), change=PROMPT
+    ),
+    ("cache", "strategy", "aggressive_cache"): Effect(
+        lambda seen: marks(seen) == (True, True), change=PROMPT
+    ),
+}
+
+LIMITED = APIError("slow down", code=CODE.EXEC_API_RATE_LIMITED)
+
+
+def signals(seen: Seen) -> list[object]:
+    """What the replies were found to say of themselves."""
+    return [told["signal"] for told in seen.told("parse.complete")]
+
+
+CALL: Mapping[Key, Effect] = {
+    ("api", "retry", "exponential_backoff"): Effect(
+        lambda seen: seen.result.text == "done" and 3.0 <= seen.took_s <= 3.4,
+        replies=[LIMITED, LIMITED, "done"],
+    ),
+    ("api", "retry", "rate_limit_aware"): Effect(
+        lambda seen: seen.result.text == "done" and seen.took_s == 14.0,
+        replies=[LIMITED, LIMITED, "done"],
+        config={"fallback_delay_s": 7.0},
+    ),
+    ("api", "retry", "no_retry"): Effect(
+        lambda seen: seen.code == "exec.api.rate_limited" and len(seen.requests) == 1,
+        replies=[LIMITED, "done"],
+    ),
+    ("token", "calculator", "unified_pricing"): Effect(
+        lambda seen: round(seen.result.total_cost_usd * 1e6) == 110
+    ),
+    ("token", "calculator", "custom_pricing"): Effect(
+        lambda seen: round(seen.result.total_cost_usd * 1e6) == 220,
+        config={"input_per_million": 2.0, "output_per_million": 2.0},
+    ),
+    ("token", "tracker", "default"): Effect(
+        lambda seen: bool(seen.told("token.tracked")) and shared(seen, "token_breakdown") is None
+    ),
+    ("token", "tracker", "detailed"): Effect(
+        lambda seen: len(shared(seen, "token_breakdown") or ()) == 2, replies=[ROUND, "done"]
+    ),
+    ("think", "processor", "store"): Effect(
+        lambda seen: seen.state is not None and seen.state.thinking == ["a plan", "a SECRET plan"],
+        replies=[THINK, "done"],
+    ),
+    ("think", "processor", "filter"): Effect(
+        lambda seen: seen.state is not None and seen.state.thinking == ["a plan"],
+        replies=[THINK, "done"],
+        config={"exclude_patterns": ["secret"]},
+    ),
+    ("parse", "signal_detector", "none"): Effect(
+        lambda seen: signals(seen) == ["", ""],
+        replies=["Well.\n[BLOCKED: no key]", '{"signal": "complete"}'],
+        inputs=["a", "b"],
+    ),
+    ("parse", "signal_detector", "regex"): Effect(
+        lambda seen: signals(seen) == ["blocked", ""],
+        replies=["Well.\n[BLOCKED: no key]", '{"signal": "complete"}'],
+        inputs=["a", "b"],
+    ),
+    ("parse", "signal_detector", "structured"): Effect(
+        lambda seen: signals(seen) == ["", "complete"],
+        replies=["Well.\n[BLOCKED: no key]", '{"signal": "complete"}'],
+        inputs=["a", "b"],
+    ),
+    ("parse", "signal_detector", "hybrid"): Effect(
+        lambda seen: signals(seen) == ["blocked", "complete"],
+        replies=["Well.\n[BLOCKED: no key]", '{"signal": "complete"}'],
+        inputs=["a", "b"],
+    ),
+    ("parse", "parser", "default"): Effect(
+        lambda seen: seen.result.output == '{"a": 1}', replies=['{"a": 1}']
+    ),
+    ("parse", "parser", "structured_output"): Effect(
+        lambda seen: seen.result.output == {"a": 1}, replies=['{"a": 1}']
+    ),
+}
+
+SIDE_BY_SIDE = [[use("slow"), use("quick"), use("rude")], "done"]
+
+TOOLS: Mapping[Key, Effect] = {
+    ("tool", "executor", "sequential"): Effect(
+        lambda seen: seen.took_s == 8.0 and seen.order[:2] == ["+slow", "-slow"],
+        replies=SIDE_BY_SIDE,
+    ),
+    ("tool", "executor", "partition"): Effect(
+        lambda seen: seen.took_s == 7.0 and seen.order[:2] == ["+slow", "+quick"],
+        replies=SIDE_BY_SIDE,
+    ),
+}
+
+
+def refused(reviewer: str, reason: str) -> Callable[[Seen], bool]:
+    """The reviewer refused the call, which was not made."""
+    says = f"the reviewer '{reviewer}' refused this call of look: {reason}"
+    return lambda seen: says in str(seen.result.steps[0].content)
+
+
+def reviewing(name: str, reason: str, input: Mapping[str, Any], **config: Any) -> Effect:
+    return Effect(
+        refused(name, reason),
+        replies=[[use("look", **input)], "done"],
+        config={"action": "block", **config},
+    )
+
+
+REVIEW: Mapping[Key, Effect] = {
+    ("tool_review", "reviewers", "schema"): reviewing(
+        "schema", "why must be given", {"why": ""}, required_fields={"look": ["why"]}
+    ),
+    ("tool_review", "reviewers", "sensitive"): reviewing(
+        "sensitive", "its arguments hold an AWS key", {"why": "x", "at": "AKIAABCDEFGHIJKLMNOP"}
+    ),
+    ("tool_review", "reviewers", "destructive"): reviewing(
+        "destructive", "it removes files recursively", {"why": "x", "command": "rm -rf build"}
+    ),
+    ("tool_review", "reviewers", "network"): reviewing(
+        "network",
+        "the host 'evil.test' is not one of allowed_hosts",
+        {"why": "x", "url": "https://good.test@evil.test/"},
+        network_tools=["look"],
+        allowed_hosts=["good.test"],
+    ),
+    ("tool_review", "reviewers", "size"): reviewing(
+        "size", "its arguments have 301 characters", {"why": "x" * 301}, max_chars=300
+    ),
+}
+
+
+class Agrees:
+    """An approver."""
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        return True
+
+
+def asked(seen: Seen) -> list[Mapping[str, Any]]:
+    """The answers of people that are recorded."""
+    return [f.data for f in seen.result.events if f.data.get("key") == "approval:hitl"]
+
+
+ANSWERS = configure("hitl", answers=True)
+ASK_NOBODY_HERE = frozenset({"requester.null", "requester.approver", "requester.callback"})
+
+
+def waiting(shows: Callable[[Seen], bool], **config: Any) -> Effect:
+    change = all_of(ANSWERS, choose("hitl", "requester", "pipeline_resume"))
+    return Effect(shows, change=change, config=config, clashes=ASK_NOBODY_HERE)
+
+
+PEOPLE: Mapping[Key, Effect] = {
+    ("hitl", "requester", "null"): Effect(
+        lambda seen: (
+            seen.result.status == "ok"
+            and shared(seen, "hitl_last_decision") == "approve"
+            and not asked(seen)
+        ),
+        change=ANSWERS,
+    ),
+    ("hitl", "requester", "approver"): Effect(
+        lambda seen: (
+            asked(seen)[-1:] != [] and asked(seen)[-1].get("approved") is True and not seen.said
+        ),
+        change=ANSWERS,
+        options={"approver": Agrees()},
+    ),
+    ("hitl", "requester", "callback"): Effect(
+        lambda seen: any(isinstance(said, dict) and said["text"] == "done" for said in seen.said),
+        change=ANSWERS,
+        config={"target": "agree"},
+    ),
+    ("hitl", "requester", "pipeline_resume"): Effect(
+        lambda seen: seen.result.status == "suspended",
+        change=ANSWERS,
+        clashes=frozenset({"timeout.auto_reject", "timeout.auto_approve"}),
+    ),
+    ("hitl", "timeout", "indefinite"): waiting(lambda seen: seen.result.status == "suspended"),
+    ("hitl", "timeout", "auto_reject"): waiting(
+        lambda seen: seen.code == "exec.hitl.rejected" and seen.took_s == 30.0, timeout_s=30.0
+    ),
+    ("hitl", "timeout", "auto_approve"): waiting(
+        lambda seen: seen.result.status == "ok" and seen.took_s == 45.0, timeout_s=45.0
+    ),
+}
+
+
+def marked(request: Request) -> str:
+    """Answers, and judges answers."""
+    if not request.system.startswith("You judge"):
+        return "better" if "Say more." in request.messages[-1].text else "short"
+    asked = request.messages[-1].text
+    score = 1 if '"better"' in asked else 0.2
+    marks = [{"criterion": "answer", "score": score}]
+    return json.dumps({"marks": marks, "feedback": "Say more."})
+
+
+def feedback(seen: Seen) -> list[str]:
+    """What the model was told about its answers."""
+    return [m.text for m in seen.result.messages[1:] if m.role == "user"]
+
+
+TWO_MARKS = choose("evaluate", "strategy", "criteria", min_chars=1, must_contain=["yes", "now"])
+OTHER_STRATEGIES = frozenset(
+    f"strategy.{name}"
+    for name in ("accept", "criteria", "signal_based", "agent_evaluation", "evaluation_chain")
+)
+
+DECIDE: Mapping[Key, Effect] = {
+    ("evaluate", "strategy", "accept"): Effect(
+        lambda seen: (seen.result.status, seen.result.text) == ("ok", "no"), replies=["no", "yes!"]
+    ),
+    ("evaluate", "strategy", "criteria"): Effect(
+        lambda seen: (
+            seen.result.text == "yes!" and "must have at least 4 characters" in seen.sent[-1].text
+        ),
+        replies=["no", "yes!"],
+        config={"min_chars": 4},
+    ),
+    ("evaluate", "strategy", "signal_based"): Effect(
+        lambda seen: seen.result.text == "[COMPLETE]" and feedback(seen) == ["Go on."],
+        replies=["half of it, and more\n[CONTINUE]", "[COMPLETE]"],
+        change=choose("parse", "signal_detector", "regex"),
+        config={"needs_signal": True},
+    ),
+    ("evaluate", "strategy", "agent_evaluation"): Effect(
+        lambda seen: seen.result.text == "better" and feedback(seen) == ["Say more."],
+        replies=marked,
+    ),
+    ("evaluate", "strategy", "evaluation_chain"): Effect(
+        lambda seen: (
+            feedback(seen)
+            == [
+                "The answer must mention: yes.",
+                "The answer must have at most 5 characters.",
+            ]
+        ),
+        replies=["no", "yes, yes, yes", "yes"],
+        config={
+            "evaluators": [
+                {"strategy": "criteria", "config": {"must_contain": ["yes"]}},
+                {"strategy": "criteria", "config": {"max_chars": 5}},
+            ]
+        },
+    ),
+    ("evaluate", "scorer", "minimum"): Effect(
+        lambda seen: [told["score"] for told in seen.told("evaluate.complete")] == [0.5, 1.0],
+        replies=["yes", "yes, now"],
+        change=TWO_MARKS,
+        clashes=OTHER_STRATEGIES,
+    ),
+    ("evaluate", "scorer", "weighted"): Effect(
+        lambda seen: [told["score"] for told in seen.told("evaluate.complete")] == [0.875, 1.0],
+        replies=["yes", "yes, now"],
+        change=TWO_MARKS,
+        config={"weights": {"min_chars": 3, "must_contain": 1}},
+        clashes=OTHER_STRATEGIES,
+    ),
+    ("loop", "controller", "standard"): Effect(
+        lambda seen: seen.reasons == ["tool_calls", "controller_max_turns"],
+        replies=[[use("count")]] * 4,
+        config={"max_turns": 2},
+    ),
+    ("loop", "controller", "single_turn"): Effect(
+        lambda seen: seen.reasons == ["single_turn"], replies=[[use("count")], "done"]
+    ),
+    ("loop", "controller", "budget_aware"): Effect(
+        lambda seen: seen.reasons[-1] == "cost_threshold" and seen.result.status == "ok",
+        replies=[[use("count")]] * 4,
+        config={"cost_threshold_ratio": 0.01},
+        limits=Limits(max_cost_usd=0.02),
+    ),
+    ("loop", "controller", "multi_dim_budget"): Effect(
+        lambda seen: (
+            seen.reasons == ["wrap_up:tokens", "budget:tokens"]
+            and "come to an end" in seen.sent[-1].text
+        ),
+        replies=[Response((use("count"),), StopReason.TOOL_USE, Usage(2000, 100))] * 4,
+        config={"max_tokens": 4000, "warn_ratio": 0.5, "dimensions": ["cost", "tokens"]},
+    ),
+    ("loop", "guards", "identical"): Effect(
+        lambda seen: notes(seen, "identical"),
+        replies=[ROUND] * 20,
+        limits=ONLY_GUARD,
+        clashes=frozenset({"controller.single_turn", "controller.standard"}),
+    ),
+    ("loop", "guards", "alternating"): Effect(
+        lambda seen: notes(seen, "alternating"),
+        replies=[ROUND, [use("other")]] * 10,
+        limits=ONLY_GUARD,
+        clashes=frozenset({"controller.single_turn", "controller.standard"}),
+    ),
+    ("loop", "guards", "no_progress"): Effect(
+        lambda seen: notes(seen, "no_progress"),
+        replies=[[use("look", n=n)] for n in (1, 2, 3, 4, 2, 1, 4, 3, 3, 1, 2, 4, 1, 3)],
+        limits=ONLY_GUARD,
+        clashes=frozenset({"controller.single_turn", "controller.standard"}),
+    ),
+    ("loop", "guards", "error_streak"): Effect(
+        lambda seen: notes(seen, "error_streak"),
+        replies=[[use("fail")]] * 14,
+        limits=ONLY_GUARD,
+        clashes=frozenset({"controller.single_turn", "controller.standard"}),
+    ),
+}
+
+
+def emitting(name: str) -> Mapping[str, Any]:
+    return {"target": name}
+
+
+AFTER: Mapping[Key, Effect] = {
+    ("emit", "emitters", "text"): Effect(lambda seen: "done" in seen.said, config=emitting("one")),
+    ("emit", "emitters", "record"): Effect(
+        lambda seen: any(isinstance(said, dict) and said["text"] == "done" for said in seen.said),
+        config=emitting("two"),
+    ),
+    ("persist", "cadence", "on_growth"): Effect(
+        lambda seen: [told["facts"] for told in seen.told("checkpoint.due")] == [3, 8],
+        replies=["a", "b", "c", "d"],
+        inputs=["1", "2", "3", "4"],
+        config={"min_facts": 2, "ratio": 1.0},
+    ),
+    ("persist", "cadence", "every_n_facts"): Effect(
+        lambda seen: [told["facts"] for told in seen.told("checkpoint.due")] == [8, 8],
+        replies=["a", "b", "c", "d"],
+        inputs=["1", "2", "3", "4"],
+        config={"n": 8},
+    ),
+    ("yield", "formatter", "default"): Effect(lambda seen: seen.result.output == "done"),
+    ("yield", "formatter", "structured"): Effect(
+        lambda seen: isinstance(seen.result.output, dict) and "usage" in seen.result.output
+    ),
+}
+
+EFFECTS: dict[Key, Effect] = {
+    **INPUT,
+    **BEFORE,
+    **CALL,
+    **TOOLS,
+    **REVIEW,
+    **PEOPLE,
+    **DECIDE,
+    **AFTER,
+}
