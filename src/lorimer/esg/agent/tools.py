@@ -1,0 +1,284 @@
+"""Code in steps that depend on each other: the tools `step`, `edit_step`, `replay`, `graph` and
+`diagnose`.
+
+There is no store behind them: what the steps are is what the calls of the conversation come to
+(`record.py`). What a session answers is made in `desk.py`; where it lives, `session.py` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.jsonable import JSON
+from lorimer.esg.agent.desk import Message
+from lorimer.esg.agent.record import CHANGES, DIAGNOSE, EDIT, GRAPH, ID, REPLAY, STEP
+from lorimer.esg.agent.session import Confined, InProcess, SessionEnded, StepSession, StepSessions
+from lorimer.esg.agent.told import told
+from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.builtin.programs import ended, patience, wanted_memory
+
+DEFAULT_S: Final = 60
+MAX_S: Final = 600
+_MAX_CODE: Final = 200_000
+
+_ID: Final[dict[str, JSON]] = {
+    "type": "string",
+    "pattern": f"^{ID}$",
+    "description": "The step",
+}
+_TIME: Final[dict[str, JSON]] = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "maximum": MAX_S,
+    "description": f"Seconds that all of it may take (default {DEFAULT_S}, at most {MAX_S})",
+}
+
+
+def _schema(required: list[str], **properties: JSON) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+class StepTool(Tool):
+    """What the five have in common. `make`: what makes the session of a run; left out, a process
+    of its own, sandboxed as the host says."""
+
+    recalls = CHANGES
+    recalls_errors = True
+    confined = True
+
+    def __init__(self, make: Callable[[ToolContext], StepSession] = Confined) -> None:
+        self._make = make
+
+    async def _ask(self, request: Message, input: ToolInput, context: ToolContext) -> ToolResult:
+        run = context.run
+        if run is None or context.working_dir is None:
+            raise ToolExecutionError("there is no run, or no folder, to run steps in.")
+        timeout_s = patience(context, input.get("timeout_seconds", DEFAULT_S))
+
+        def tell(message: Message) -> None:
+            _tell(message, context)
+
+        sessions = run.owned.own(StepSessions, lambda: StepSessions(self._make))
+        try:
+            asked = await sessions.ask(request, context, timeout_s, tell)
+        except TimeoutError:
+            raise ToolExecutionError(
+                f"stopped after {timeout_s:g} s, its time-out. This call changed no step; what it "
+                "did to files until then stays done. Values of earlier steps are made again when "
+                "they are needed.",
+                code=ExecutorErrorCode.EXEC_TOOL_TIMEOUT,
+                tool_name=self.name,
+            ) from None
+        except OSError as error:
+            raise ToolExecutionError(f"Python could not be started: {error}.") from error
+        except SessionEnded as gone:
+            raise self._gone(gone, timeout_s) from gone
+        error = asked.answer.get("error")
+        if isinstance(error, str):
+            raise ToolExecutionError(
+                error, code=ExecutorErrorCode.EXEC_STEP_INVALID, tool_name=self.name
+            )
+        text = asked.answer.get("text")
+        content = text if isinstance(text, str) else told(asked, str(input.get("id") or ""))
+        runs = asked.answer.get("runs")
+        failed = isinstance(runs, list) and any(
+            isinstance(each, dict) and each.get("ok") is not True for each in runs
+        )
+        metadata: dict[str, JSON] = {}
+        if asked.isolation is not None:
+            metadata["isolation"] = asked.isolation.to_json()
+        return ToolResult(content, is_error=failed, metadata=metadata)
+
+    def _gone(self, gone: SessionEnded, timeout_s: float) -> ToolExecutionError:
+        words = str(gone)
+        how = ended(gone.done, timeout_s) if gone.done is not None else "[it was ended]"
+        code = None
+        if wanted_memory(gone.done, words):
+            code = ExecutorErrorCode.EXEC_TOOL_OUT_OF_MEMORY
+        return ToolExecutionError(
+            f"the process that runs the steps has ended {how}, so this call changed no step. "
+            f"Values of earlier steps are made again when they are needed.\n{words}".rstrip(),
+            code=code,
+            tool_name=self.name,
+        )
+
+
+def _tell(message: Message, context: ToolContext) -> None:
+    """Signals: what happens in the session, for listeners and the line of progress."""
+    run, name = context.run, str(message.get("event"))
+    if run is None or run.reason is Reason.CALLER or not name.startswith("step."):
+        return
+    if run.wants(name):
+        run.signal(name, {key: value for key, value in message.items() if key != "event"})
+    if name == "step.started":
+        context.progress(f"running {message.get('step')}")
+
+
+class Step(StepTool):
+    """Adds Python code as a step, and runs it. Variables, functions and imports of earlier steps
+    are there.
+
+    Steps run in a process of their own, sandboxed as the host says, with what is installed beside
+    Lorimer; it starts in the working directory at the first call and ends with the run. The steps
+    stay with the conversation: after an interruption, and in its next run, their values are made
+    again when a step needs them, except by steps that touched the outside (files written, programs
+    started, addresses spoken to): those run again only when `replay` names them. At the time-out
+    the call is undone and the process killed. A step that raises is an error result, and has
+    changed no variable.
+    """
+
+    name = STEP
+    description = (
+        "Run Python code as a named step, like a notebook cell: variables, imports and functions "
+        "of earlier steps are there, and what is printed and the value of the last line are "
+        "shown. Keep steps small, one purpose each (load, clean, compute, plot), so that a later "
+        "change runs little again. To change a step use edit_step; do not send it once more as a "
+        "new one. A step that raises changes no variable. No shell commands or % magics."
+    )
+    input_schema = _schema(
+        ["code"],
+        code={
+            "type": "string",
+            "minLength": 1,
+            "maxLength": _MAX_CODE,
+            "description": "Python code; top-level await works",
+        },
+        id={**_ID, "description": "A short name for it, e.g. load (default s1, s2, ...)"},
+        after={
+            "type": "string",
+            "maxLength": 60,
+            "description": 'Put it right after this step ("": before all), not at the end',
+        },
+        timeout_seconds=_TIME,
+    )
+    subject = "code"
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """See the class."""
+        request = {"op": "step", **_some(input, "id", "code", "after")}
+        return await self._ask(request, input, context)
+
+
+class EditStep(StepTool):
+    """Gives a step other code, and runs it and all that depends on it, each with the values that
+    are right at its place; nothing else. Steps that started programs or spoke to somebody are not
+    run again by an edit of another."""
+
+    name = EDIT
+    description = (
+        "Change the code of a step. It runs again, and so do the later steps that its change "
+        "makes stale, and no others: do not repeat them yourself. Give all of its new code; empty "
+        "code deletes the step."
+    )
+    input_schema = _schema(
+        ["id", "code"],
+        id=_ID,
+        code={"type": "string", "maxLength": _MAX_CODE, "description": "All of its new code"},
+        timeout_seconds=_TIME,
+    )
+    subject = "code"
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """See the class."""
+        return await self._ask({"op": "edit", **_some(input, "id", "code")}, input, context)
+
+
+class Replay(StepTool):
+    """Runs what is not up to date; with `id`, that step and what depends on it in any case.
+    `again` names steps that touched the outside and may do so once more."""
+
+    name = REPLAY
+    description = (
+        "Run the steps that are not up to date: after a file that they read has changed, or "
+        "where a result said that a step was not run. With id, run that step again and what "
+        "depends on it."
+    )
+    input_schema = _schema(
+        [],
+        id={**_ID, "description": "Run this step again, though it is up to date"},
+        again={
+            "type": "array",
+            "items": {"type": "string", "maxLength": 60},
+            "maxItems": 200,
+            "description": "Steps that wrote files, started programs or used the network, and are "
+            "to do so once more",
+        },
+        timeout_seconds=_TIME,
+    )
+    subject = "id"
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """See the class."""
+        return await self._ask({"op": "replay", **_some(input, "id", "again")}, input, context)
+
+
+class Graph(StepTool):
+    """The steps in order, with what each takes from which and makes, and whether it is up to date;
+    all about one of them; or those that some feedback is about. Runs none."""
+
+    name = GRAPH
+    description = (
+        "Show the steps, what each takes from which, and which are not up to date. With id: all "
+        "about one step, and its code. With about: the steps that a remark in words concerns, "
+        "with their code and that of the steps they need. Runs nothing."
+    )
+    input_schema = _schema(
+        [],
+        id=_ID,
+        about={
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 2000,
+            "description": "A remark, e.g. 'the chart should show per cent'",
+        },
+    )
+    effects = frozenset[str]()
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """See the class."""
+        if "about" in input:
+            request: dict[str, JSON] = {"op": "about", "words": input["about"]}
+        else:
+            request = {"op": "graph", **_some(input, "id")}
+        return await self._ask(request, input, context)
+
+
+class Diagnose(StepTool):
+    """Why a step failed: possible causes, the likeliest first, the steps that it needs, and a patch
+    where a rule knows one. With `apply` the patch is made, and taken back unless the step then
+    runs and no other fails. Asks no model."""
+
+    name = DIAGNOSE
+    description = (
+        "Find out why a step failed: likely causes, the code of the steps that it needs, and a "
+        "patch if there is one. With apply, make that patch and keep it if the step then runs."
+    )
+    input_schema = _schema(
+        ["id"],
+        id=_ID,
+        apply={"type": "boolean", "description": "Make the patch (default false)"},
+        timeout_seconds=_TIME,
+    )
+    subject = "id"
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """See the class."""
+        request = {"op": "diagnose", **_some(input, "id", "apply")}
+        return await self._ask(request, input, context)
+
+
+def _some(input: ToolInput, *names: str) -> dict[str, JSON]:
+    return {name: input[name] for name in names if name in input}
+
+
+def trusted_steps() -> list[Tool]:
+    """The five for code that the host trusts: it runs in this process, and nothing confines it."""
+    return [kind(InProcess) for kind in (Step, EditStep, Replay, Graph, Diagnose)]
