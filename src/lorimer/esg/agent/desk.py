@@ -54,17 +54,19 @@ class Desk:
         self._shown: dict[str, str] = {}
         """What the last run of each step showed."""
         self._seen: dict[str, None] = {}
+        self._touched = False
+        """What was asked has begun to change the session."""
         self._asked: set[str] = set()
         self._runs: dict[str, dict[str, JSON]] = {}
         """Of this answer, by step, in the order of the last runs."""
 
     def answer(self, request: Message) -> dict[str, JSON]:
         """Do what is asked. What cannot be is an answer with `error`, and changed nothing."""
-        self._runs, self._asked = {}, set()
+        self._runs, self._asked, self._touched = {}, set(), False
         try:
             return self._answer(request)
         except StepError as error:
-            return {"error": clean(error.message)}
+            return {"error": clean(error.message), "spoiled": self._touched}
 
     def _answer(self, request: Message) -> dict[str, JSON]:
         step = str(request.get("id") or "")
@@ -192,6 +194,7 @@ class Desk:
         graph = self._session.graph
         if fresh:
             self._asked = asked
+        self._touched = True
         others = self._files_of_others()
         done = self._session.replay()
         if self._runs:
@@ -213,9 +216,12 @@ class Desk:
         told: dict[str, list[JSON]] = {}
         for step in graph.steps:
             if step in done.blocked:
-                told.setdefault("what a failed step did not make is needed", []).append(step)
+                told.setdefault("a step that it needs failed", []).append(step)
             elif step in done.held and graph.status(step) is not Status.FAILED:
-                told.setdefault(clean(done.held[step].message), []).append(step)
+                back = done.held[step]
+                failed = graph.status(back.step_id) is Status.FAILED
+                why = f"{back.step_id} failed" if failed else clean(back.message)
+                told.setdefault(why, []).append(step)
         return [[why, steps] for why, steps in told.items()]
 
     def _told_runs(self) -> list[JSON]:

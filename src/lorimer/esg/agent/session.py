@@ -126,6 +126,8 @@ class StepSessions:
         answer = await session.ask(request, tell, max(until - context.world.monotonic(), 0.01))
         changes = "changed" in answer
         self._knows = (*known, context.tool_use_id) if changes else known
+        if answer.get("spoiled") is True:
+            self._drop()
         return Asked(answer, restored, earlier, session.isolation)
 
     def _drop(self) -> None:
