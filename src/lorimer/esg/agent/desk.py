@@ -37,16 +37,18 @@ Message = Mapping[str, JSON]
 class Desk:
     """One session. `tell` is told of what happens while an answer is being made:
     `{"event": "step.started", "step": ...}`. `printed` gives what programs that a step started
-    have written. Not for several threads."""
+    have written. Of one output an answer has at most `most` characters. Not for several threads."""
 
     def __init__(
         self,
         tell: Callable[[Message], None],
         printed: Callable[[], str] = str,
+        most: int = MAX_TEXT,
         world: World | None = None,
     ) -> None:
         self._tell = tell
         self._printed = printed
+        self._most = most
         self._session = StepExecutor(world=world, observer=self)
         self._folder = os.getcwd()
         self._route = outside()
@@ -272,7 +274,7 @@ class Desk:
         again = step not in self._asked and (step in self._shown or step in self._outside)
         before, now = self._shown.get(step), f"{shown}{result.shown}"
         self._outside[step], self._shown[step] = did, now
-        most = MAX_TEXT if step in self._asked else _MAX_OTHER
+        most = self._most if step in self._asked else _MAX_OTHER
         told: dict[str, JSON] = {
             "step": step,
             "ok": result.ok,

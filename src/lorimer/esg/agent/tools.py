@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.esg.agent.desk import Message
 from lorimer.esg.agent.record import CHANGES, DIAGNOSE, EDIT, GRAPH, ID, REPLAY, STEP
-from lorimer.esg.agent.session import Confined, InProcess, SessionEnded, StepSession, StepSessions
+from lorimer.esg.agent.session import (
+    Confined,
+    InProcess,
+    SessionEnded,
+    StepSession,
+    StepSessions,
+    texts,
+)
 from lorimer.esg.agent.told import told
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.programs import ended, patience, wanted_memory
@@ -112,14 +118,25 @@ class StepTool(Tool):
 
 
 def _tell(message: Message, context: ToolContext) -> None:
-    """Signals: what happens in the session, for listeners and the line of progress."""
-    run, name = context.run, str(message.get("event"))
-    if run is None or run.reason is Reason.CALLER or not name.startswith("step."):
+    """What happens in the session, for listeners and the line of progress; it may say anything."""
+    run, step = context.run, clean(str(message.get("step")))[:60]
+    steps: list[JSON] = [clean(each)[:60] for each in texts(message.get("steps"))]
+    if run is None or run.reason is not None:
         return
-    if run.wants(name):
-        run.signal(name, {key: value for key, value in message.items() if key != "event"})
-    if name == "step.started":
-        context.progress(f"running {message.get('step')}")
+    match message.get("event"):
+        case "step.started":
+            run.signal("step.started", {"step": step})
+            context.progress(f"running {step}")
+        case "step.finished":
+            run.signal("step.finished", {"step": step, "ok": message.get("ok") is True})
+        case "step.stale":
+            run.signal("step.stale", {"steps": steps})
+        case "step.replayed":
+            run.signal("step.replayed", {"steps": steps})
+        case "step.patched":
+            run.signal("step.patched", {"step": step})
+        case _:
+            pass
 
 
 class Step(StepTool):
