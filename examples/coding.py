@@ -31,5 +31,5 @@ agent = PipelinePresets.coding(
     workspace=folder,
     rules=["step", "edit_step", "replay", "diagnose"],
 )
-agent.on("step.replayed", lambda event: print("ran:", *event.data["steps"]))
+agent.on("step.replayed", lambda event: print("ran:", event.data["steps"]))
 print(agent.run_sync(TASK).text)
