@@ -97,14 +97,24 @@ class Desk:
     # ---------------------------------------------------------------- what is asked
 
     def _restore(self, steps: Iterable[Message]) -> dict[str, JSON]:
-        """Begin with the steps of an earlier session; none of them runs."""
-        graph = self._session.graph
-        known = list(steps)
-        for each in known:
-            graph.add_step(str(each["id"]), str(each["code"]))
-            self._outside[str(each["id"])] = tuple(map(str, _list(each.get("outside"))))
-        for each in known:
-            step = str(each["id"])
+        """Be the session of these steps; none of them runs. What is here of it already stays."""
+        graph, given, before = self._session.graph, 0, ""
+        known = {str(each["id"]): each for each in steps}
+        for step in [each for each in graph.steps if each not in known]:
+            self._forget(step)
+        for step, each in known.items():
+            self._outside[step] = tuple(map(str, _list(each.get("outside"))))
+            if step not in graph:
+                graph.add_step(step, str(each["code"]), after=before)
+            elif graph.source(step) != each["code"]:
+                graph.edit_step(step, str(each["code"]))
+            before = step
+        if graph.steps != tuple(known):
+            raise StepError("they come in another order")
+        for step, each in known.items():
+            if graph.status(step) is not Status.NEW or step in self._shown:
+                continue
+            given += 1
             if each.get("state") == "ran":
                 reads, makes = (
                     [self._absolute(str(name)) for name in _list(each.get(word))]
@@ -113,7 +123,12 @@ class Desk:
                 self._session.recall(step, reads, makes)
             elif each.get("state") == "failed":
                 graph.failed(step)
-        return {"steps": len(known)}
+        return {"given": given}
+
+    def _forget(self, step: str) -> None:
+        self._session.graph.delete_step(step)
+        for kept in (self._outside, self._shown, self._session.results):
+            kept.pop(step, None)
 
     def _add(self, step: str, code: str, after: JSON) -> dict[str, JSON]:
         graph = self._session.graph
@@ -132,9 +147,7 @@ class Desk:
     def _edit(self, step: str, code: str) -> dict[str, JSON]:
         graph = self._session.graph
         if step in graph and not code.strip():
-            graph.delete_step(step)
-            for kept in (self._outside, self._shown, self._session.results):
-                kept.pop(step, None)
+            self._forget(step)
             return self._run_stale({"step": step, "changed": "deleted"}, set())
         graph.source(step)
         _parsed(code)
