@@ -39,7 +39,7 @@ class Schema(CallReviewer):
     description = "Calls in which one of required_fields is missing or empty."
 
     class Config(CallReviewer.Config):
-        required_fields: dict[str, list[str]] = {}
+        required_fields: dict[str, list[str]] = Field({})
         """Tool to the names of fields that must be there, and not empty."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -76,7 +76,7 @@ class Sensitive(CallReviewer):
     description = "Calls that hold a key, a token or a password, or one of phrases."
 
     class Config(CallReviewer.Config):
-        phrases: list[str] = []
+        phrases: list[str] = Field([])
         """Texts of your own that no call should hold, whatever their case."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -122,9 +122,9 @@ class Destructive(CallReviewer):
     )
 
     class Config(CallReviewer.Config):
-        destructive_tools: list[str] = []
+        destructive_tools: list[str] = Field([])
         """Tools of which every call is meant."""
-        command_fields: list[str] = ["command", "script", "query", "sql", "code"]
+        command_fields: list[str] = Field(["command", "script", "query", "sql", "code"])
         """Arguments that hold commands."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -151,9 +151,9 @@ class Network(CallReviewer):
     description = "Calls that name a URL of a host that is not one of allowed_hosts."
 
     class Config(CallReviewer.Config):
-        network_tools: list[str] = ["WebFetch", "WebSearch", "Bash"]
+        network_tools: list[str] = Field(["WebFetch", "WebSearch", "Bash"])
         """Of which tools the calls are looked at."""
-        allowed_hosts: list[str] = []
+        allowed_hosts: list[str] = Field([])
         """`docs.example.org`, or `*.example.org` for all beneath it."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]

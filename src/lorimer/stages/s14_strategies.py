@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Final
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ConfigError, nearest
@@ -58,14 +58,14 @@ class Criteria(Evaluation):
     class Config(Settings):
         min_chars: int = Field(1, ge=0)
         max_chars: int | None = Field(None, ge=1)
-        must_contain: list[str] = []
+        must_contain: list[str] = Field([])
         """Phrases, whatever their case."""
 
     config: Config
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
         config, folded = self.config, text.casefold()
-        problems: list[str] = []
+        problems: list[str] = Field([])
         marks = {"min_chars": 1.0}
         if len(text) < config.min_chars:
             marks["min_chars"] = len(text) / config.min_chars
@@ -175,7 +175,7 @@ class EvaluationChain(Evaluation):
         """One of them."""
 
         strategy: str
-        config: dict[str, JsonValue] = {}
+        config: dict[str, JsonValue] = Field({})
 
     class Config(Settings):
         evaluators: list[EvaluationChain.Link] = Field(min_length=1)
@@ -206,7 +206,7 @@ class EvaluationChain(Evaluation):
             link.bind(bindings)
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
-        marks: dict[str, float] = {}
+        marks: dict[str, float] = Field({})
         for link in self._links:
             said = await link.judge(text, state)
             if said.hopeless or any(mark < 1 for mark in said.marks.values()):
@@ -246,7 +246,7 @@ class Weighted(Scorer):
     description = "The mean of the marks, each by its weight."
 
     class Config(Settings):
-        weights: dict[str, float] = {}
+        weights: dict[str, float] = Field({})
         """Criterion to its weight, 1 where none is given; 0 leaves it out."""
 
     config: Config

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from pydantic import Field
+
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import LimitError
 from lorimer.core.stage import Chain, Settings, Slot, Stage
@@ -25,11 +27,13 @@ class LoopStage(Stage[object, object]):
     category = "decision"
 
     class Config(Settings):
-        polling_tools: list[str] = []
+        polling_tools: list[str] = Field([])
         """Tools that are called again and again on purpose, besides those that say so themselves:
         only `error_streak` counts their calls."""
 
-        early_stop_on: list[Literal["continue", "complete", "blocked", "error", "delegate"]] = []
+        early_stop_on: list[Literal["continue", "complete", "blocked", "error", "delegate"]] = (
+            Field([])
+        )
         """Signals of the model (stage 9's detector) with which the run completes, also where it
         has called tools."""
 
