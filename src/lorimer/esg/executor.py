@@ -537,10 +537,12 @@ class StepExecutor:
         return None
 
     def _changed_files(self) -> None:
-        """Files that no step writes, and that are others now than when a step read them."""
+        """Files that are others now than when a step read them, and that no step has left so."""
         for name in self.graph.outside():
             if name.startswith(resources.FILE):
-                self.graph.changed(name, resources.fingerprint(name))
+                now, last = resources.fingerprint(name), self.graph.last_writer(name)
+                if not last or self.graph.made(last).get(name) != now:
+                    self.graph.changed(name, now)
 
     def _restored_files(self, ran: dict[str, int]) -> list[str]:
         """Files end as their last writers left them: those whose content was gone run again."""

@@ -2,7 +2,7 @@
 again after an interruption.
 
 `tools.py` has the tools, `record.py` what is known from their calls, `desk.py` what a session does,
-`session.py` where it lives, `worker.py` its process, `told.py` and `views.py` what a model reads.
+`session.py` where it lives, `told.py` and `views.py` what a model reads.
 """
 
 from lorimer.esg.agent.tools import trusted_steps

@@ -37,16 +37,18 @@ Message = Mapping[str, JSON]
 class Desk:
     """One session. `tell` is told of what happens while an answer is being made:
     `{"event": "step.started", "step": ...}`. `printed` gives what programs that a step started
-    have written. Not for several threads."""
+    have written. Of one output an answer has at most `most` characters. Not for several threads."""
 
     def __init__(
         self,
         tell: Callable[[Message], None],
         printed: Callable[[], str] = str,
+        most: int = MAX_TEXT,
         world: World | None = None,
     ) -> None:
         self._tell = tell
         self._printed = printed
+        self._most = most
         self._session = StepExecutor(world=world, observer=self)
         self._folder = os.getcwd()
         self._route = outside()
@@ -54,17 +56,19 @@ class Desk:
         self._shown: dict[str, str] = {}
         """What the last run of each step showed."""
         self._seen: dict[str, None] = {}
+        self._touched = False
+        """What was asked has begun to change the session."""
         self._asked: set[str] = set()
         self._runs: dict[str, dict[str, JSON]] = {}
         """Of this answer, by step, in the order of the last runs."""
 
     def answer(self, request: Message) -> dict[str, JSON]:
         """Do what is asked. What cannot be is an answer with `error`, and changed nothing."""
-        self._runs, self._asked = {}, set()
+        self._runs, self._asked, self._touched = {}, set(), False
         try:
             return self._answer(request)
         except StepError as error:
-            return {"error": clean(error.message)}
+            return {"error": clean(error.message), "spoiled": self._touched}
 
     def _answer(self, request: Message) -> dict[str, JSON]:
         step = str(request.get("id") or "")
@@ -93,14 +97,24 @@ class Desk:
     # ---------------------------------------------------------------- what is asked
 
     def _restore(self, steps: Iterable[Message]) -> dict[str, JSON]:
-        """Begin with the steps of an earlier session; none of them runs."""
-        graph = self._session.graph
-        known = list(steps)
-        for each in known:
-            graph.add_step(str(each["id"]), str(each["code"]))
-            self._outside[str(each["id"])] = tuple(map(str, _list(each.get("outside"))))
-        for each in known:
-            step = str(each["id"])
+        """Be the session of these steps; none of them runs. What is here of it already stays."""
+        graph, given, before = self._session.graph, 0, ""
+        known = {str(each["id"]): each for each in steps}
+        for step in [each for each in graph.steps if each not in known]:
+            self._forget(step)
+        for step, each in known.items():
+            self._outside[step] = tuple(map(str, _list(each.get("outside"))))
+            if step not in graph:
+                graph.add_step(step, str(each["code"]), after=before)
+            elif graph.source(step) != each["code"]:
+                graph.edit_step(step, str(each["code"]))
+            before = step
+        if graph.steps != tuple(known):
+            raise StepError("they come in another order")
+        for step, each in known.items():
+            if graph.status(step) is not Status.NEW or step in self._shown:
+                continue
+            given += 1
             if each.get("state") == "ran":
                 reads, makes = (
                     [self._absolute(str(name)) for name in _list(each.get(word))]
@@ -109,7 +123,12 @@ class Desk:
                 self._session.recall(step, reads, makes)
             elif each.get("state") == "failed":
                 graph.failed(step)
-        return {"steps": len(known)}
+        return {"given": given}
+
+    def _forget(self, step: str) -> None:
+        self._session.graph.delete_step(step)
+        for kept in (self._outside, self._shown, self._session.results):
+            kept.pop(step, None)
 
     def _add(self, step: str, code: str, after: JSON) -> dict[str, JSON]:
         graph = self._session.graph
@@ -128,9 +147,7 @@ class Desk:
     def _edit(self, step: str, code: str) -> dict[str, JSON]:
         graph = self._session.graph
         if step in graph and not code.strip():
-            graph.delete_step(step)
-            for kept in (self._outside, self._shown, self._session.results):
-                kept.pop(step, None)
+            self._forget(step)
             return self._run_stale({"step": step, "changed": "deleted"}, set())
         graph.source(step)
         _parsed(code)
@@ -192,6 +209,7 @@ class Desk:
         graph = self._session.graph
         if fresh:
             self._asked = asked
+        self._touched = True
         others = self._files_of_others()
         done = self._session.replay()
         if self._runs:
@@ -213,9 +231,12 @@ class Desk:
         told: dict[str, list[JSON]] = {}
         for step in graph.steps:
             if step in done.blocked:
-                told.setdefault("what a failed step did not make is needed", []).append(step)
+                told.setdefault("a step that it needs failed", []).append(step)
             elif step in done.held and graph.status(step) is not Status.FAILED:
-                told.setdefault(clean(done.held[step].message), []).append(step)
+                back = done.held[step]
+                failed = graph.status(back.step_id) is Status.FAILED
+                why = f"{back.step_id} failed" if failed else clean(back.message)
+                told.setdefault(why, []).append(step)
         return [[why, steps] for why, steps in told.items()]
 
     def _told_runs(self) -> list[JSON]:
@@ -266,7 +287,7 @@ class Desk:
         again = step not in self._asked and (step in self._shown or step in self._outside)
         before, now = self._shown.get(step), f"{shown}{result.shown}"
         self._outside[step], self._shown[step] = did, now
-        most = MAX_TEXT if step in self._asked else _MAX_OTHER
+        most = self._most if step in self._asked else _MAX_OTHER
         told: dict[str, JSON] = {
             "step": step,
             "ok": result.ok,

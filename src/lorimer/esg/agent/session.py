@@ -8,48 +8,48 @@ steps and without their values, which are made again when somebody needs them.
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, cast
 
+from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
-from lorimer.core.world import Finished, Isolation, ProcessLimits, World
-from lorimer.esg.agent import worker
-from lorimer.esg.agent.desk import Desk, Message
+from lorimer.core.world import Isolation
+from lorimer.esg.agent.desk import MAX_TEXT, Desk, Message
 from lorimer.esg.agent.record import effective, fold
+from lorimer.esg.confined.worker import Died, StepLimits, StepWorkers, Worker
 from lorimer.tools.base import ToolContext
 
-MAX_ANSWER: Final = 32 * 1024 * 1024
-"""Bytes of one answer; a process that writes more is ended."""
+MAX_S: Final = 600
+"""Seconds that a call may ask for."""
+_DESK: Final = "lorimer.esg.agent.desk:Desk"
+_CRASHED: Final = ExecutorErrorCode.EXEC_STEP_CRASHED
 
 Tell = Callable[[Message], None]
 
 
-class SessionEnded(Exception):
-    """The process is gone, and what was defined in it."""
+class StepEnded(Exception):
+    """What was asked was ended in the middle. `alive`: the session can be asked again, and is as
+    it was at some time before."""
 
-    def __init__(self, done: Finished | None, why: str = "") -> None:
+    def __init__(self, why: str, code: ExecutorErrorCode, *, alive: bool) -> None:
         super().__init__(why)
-        self.done = done
+        self.code = code
+        self.alive = alive
 
 
 class StepSession(Protocol):
     """A session somewhere, that answers as `Desk` does."""
 
-    isolation: Isolation | None
-    """How the code is held; None: not at all."""
-
     @property
-    def alive(self) -> bool:
-        """It can be asked."""
+    def isolation(self) -> Isolation | None:
+        """How the code is held; None: not at all."""
         ...
 
     async def ask(self, request: Message, tell: Tell, timeout_s: float) -> Mapping[str, JSON]:
-        """An answer of `Desk`. Raises SessionEnded, TimeoutError. After that, and when it was
-        cancelled, it is of no use any more."""
+        """An answer of `Desk`. Raises StepEnded; TimeoutError, after which it is as after one that
+        left it alive; and LorimerError when it cannot be started. Cancelled, it is of no use."""
         ...
 
     def stop(self) -> None:
@@ -67,7 +67,7 @@ class Asked:
 
     answer: Mapping[str, JSON]
     restored: int
-    """The steps that it began with just now: their values are gone."""
+    """The steps that it had to be given just now: their values are gone."""
     earlier: tuple[str, ...]
     """What earlier calls were told."""
     isolation: Isolation | None
@@ -80,23 +80,27 @@ class StepSessions:
         self._make = make
         self._turn = asyncio.Lock()
         self._session: StepSession | None = None
-        self._knows: tuple[str, ...] = ()
-        """The calls that it is made of."""
+        self._knows: tuple[str, ...] | None = None
+        """The calls that it is made of; None: some of them, or more."""
         self._folder: Path | None = None
         self._stopped: list[StepSession] = []
 
     async def ask(
         self, request: Message, context: ToolContext, timeout_s: float, tell: Tell
     ) -> Asked:
-        """Ask the session that the conversation has come to. Raises SessionEnded, TimeoutError (it
-        is ended then) and OSError when it cannot be started."""
+        """Ask the session that the conversation has come to. Raises as `StepSession.ask`."""
         async with self._turn:
             try:
                 return await self._ask(request, context, timeout_s, tell)
-            except (TimeoutError, SessionEnded):
-                await self._stop()
+            except TimeoutError:
+                self._knows = None
                 raise
-            except asyncio.CancelledError:
+            except StepEnded as end:
+                self._knows = None
+                if not end.alive:
+                    await self._stop()
+                raise
+            except BaseException:
                 self._drop()  # waited for when the run ends
                 raise
 
@@ -108,24 +112,24 @@ class StepSessions:
         known = tuple([call.use.id for call in past])
         earlier = tuple([str(call.result.content) for call in past])
         restored = 0
-        session = self._session
-        if (
-            session is None
-            or not session.alive
-            or known != self._knows
-            or context.working_dir != self._folder
-        ):
+        if context.working_dir != self._folder:
             await self._stop()
+        session = self._session
+        if session is None:
             session = self._session = self._make(context)
-            self._folder = context.working_dir
+            self._folder, self._knows = context.working_dir, None
+        if known != self._knows:
             steps = [each.to_json() for each in fold(past)]
-            restored = len(steps)
             said = await session.ask({"op": "restore", "steps": steps}, tell, timeout_s)
             if "error" in said:
-                raise SessionEnded(None, f"its steps cannot be restored: {said['error']}")
+                raise StepEnded(f"its steps are lost: {said['error']}", _CRASHED, alive=False)
+            given = said.get("given")
+            restored = given if isinstance(given, int) else 0
         answer = await session.ask(request, tell, max(until - context.world.monotonic(), 0.01))
         changes = "changed" in answer
         self._knows = (*known, context.tool_use_id) if changes else known
+        if answer.get("spoiled") is True:
+            self._drop()
         return Asked(answer, restored, earlier, session.isolation)
 
     def _drop(self) -> None:
@@ -149,7 +153,6 @@ class InProcess:
     """A session in this process, in a thread: for code that the host trusts."""
 
     isolation: Isolation | None = None
-    alive = True
 
     def __init__(self, context: ToolContext) -> None:
         self._context = context
@@ -174,104 +177,62 @@ class InProcess:
 
 
 class Confined:
-    """A session in a process of its own, sandboxed as the host says; a `Sink` for what it writes.
-    The process lives in a task, which ends with the whole tree."""
+    """A session in a worker of its own (`esg/confined`), sandboxed as the host says. When what runs
+    there is ended, another process takes over with the state as it was a while before."""
 
     def __init__(self, context: ToolContext) -> None:
-        run, folder = context.run, context.working_dir
-        assert run is not None
-        assert folder is not None
-        self.isolation: Isolation | None = None
-        self._held = bytearray()
-        self._over: asyncio.Future[Mapping[str, JSON]] | None = None
-        self._mark = ""
-        self._tell: Tell = _nobody
-        self._ids = context.world.new_id
-        self._requests: asyncio.Queue[bytes] = asyncio.Queue()
-        limits = ProcessLimits(run.bounds.limits.timeout_s, 0, context.sandbox)
-        self._task = asyncio.get_running_loop().create_task(
-            self._serve(context.world, folder, limits), name="steps"
+        assert context.working_dir is not None
+        self._workers = StepWorkers(
+            context.working_dir,
+            sandbox=context.sandbox,
+            limits=StepLimits(step_s=MAX_S, output_chars=MAX_TEXT),
+            world=context.world,
         )
-
-    async def _serve(self, world: World, folder: Path, limits: ProcessLimits) -> Finished:
-        argv = [sys.executable, "-P", "-s", "-B", worker.__file__]
-        env = {"PYTHONHASHSEED": "0"}  # sets in the same order when a step runs again elsewhere
-        return await world.spawn(
-            argv, cwd=folder, env=env, stdin=self._input(), limits=limits, sink=self
-        )
-
-    async def _input(self) -> AsyncIterator[bytes]:
-        while True:
-            yield await self._requests.get()
+        self._worker: Worker | None = None
+        self._task: asyncio.Task[Message] | None = None
 
     @property
-    def alive(self) -> bool:
+    def isolation(self) -> Isolation | None:
         """See `StepSession`."""
-        return not self._task.done()
+        return self._workers.isolation
 
     async def ask(self, request: Message, tell: Tell, timeout_s: float) -> Mapping[str, JSON]:
         """See `StepSession`."""
-        self._mark, self._tell = self._ids("ask"), tell
-        over = self._over = asyncio.get_running_loop().create_future()
-        line = json.dumps({**request, "mark": self._mark})
-        self._requests.put_nowait(f"{line}\n".encode())
-        done, _ = await asyncio.wait(
-            (over, self._task), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        task = self._task = asyncio.get_running_loop().create_task(
+            self._asked(request, tell), name="steps"
         )
-        self._over, self._tell = None, _nobody
-        if not done:
-            raise TimeoutError
-        if over.done():
-            return over.result()
-        raise SessionEnded(self._task.result(), _last_words(self._held))
+        try:
+            await asyncio.wait([task], timeout=timeout_s)
+        finally:
+            if not task.done():
+                task.cancel()  # which ends the step
+        if task.done():
+            return task.result()
+        await asyncio.wait([task])
+        raise TimeoutError
 
-    def begun(self, isolation: Isolation | None) -> None:
-        """See `Sink`."""
-        self.isolation = isolation
-
-    def take(self, chunk: bytes) -> bool:
-        """See `Sink`."""
-        self._held += chunk
-        while (at := self._held.find(b"\n")) >= 0:
-            line = bytes(self._held[:at])
-            del self._held[: at + 1]
-            self._read(line)
-        if len(self._held) > MAX_ANSWER:
-            self._task.cancel()
-        return True
-
-    def _read(self, line: bytes) -> None:
-        """A line that may be anything: steps can write here if they mean to."""
-        message = _message(line)
-        if message is None or self._over is None or self._over.done():
-            return
-        if message.get("mark") == self._mark:
-            self._over.set_result(message)
-        elif "event" in message:
-            self._tell(message)
-
-    async def drain(self) -> None:
-        """See `Sink`."""
+    async def _asked(self, request: Message, tell: Tell) -> Message:
+        try:
+            if self._worker is None:
+                self._worker = await self._workers.worker(_DESK)
+            return await self._worker.ask(request, tell)
+        except Died as died:
+            raise StepEnded(died.death.why, died.death.code, alive=True) from died
+        except EOFError as error:
+            raise StepEnded(str(error) or "the process is gone", _CRASHED, alive=False) from error
 
     def stop(self) -> None:
         """See `StepSession`."""
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        if self._worker is not None:
+            self._worker.close()
 
     async def ended(self) -> None:
         """See `StepSession`."""
-        await asyncio.wait([self._task])
-
-
-def _message(line: bytes) -> Message | None:
-    try:
-        value: object = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return cast("Message", value) if isinstance(value, dict) else None
-
-
-def _last_words(held: bytearray) -> str:
-    return held[-2000:].decode("utf-8", "replace").strip()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        await self._workers.end()
 
 
 def _nobody(message: Message) -> None:

@@ -10,18 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
-from lorimer.core.jsonable import JSON
+from lorimer.core.jsonable import JSON, clean
 from lorimer.esg.agent.desk import Message
 from lorimer.esg.agent.record import CHANGES, DIAGNOSE, EDIT, GRAPH, ID, REPLAY, STEP
-from lorimer.esg.agent.session import Confined, InProcess, SessionEnded, StepSession, StepSessions
+from lorimer.esg.agent.session import (
+    MAX_S,
+    Confined,
+    InProcess,
+    StepEnded,
+    StepSession,
+    StepSessions,
+    texts,
+)
 from lorimer.esg.agent.told import told
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
-from lorimer.tools.builtin.programs import ended, patience, wanted_memory
+from lorimer.tools.builtin.programs import patience
 
 DEFAULT_S: Final = 60
-MAX_S: Final = 600
 _MAX_CODE: Final = 200_000
 
 _ID: Final[dict[str, JSON]] = {
@@ -70,17 +76,12 @@ class StepTool(Tool):
         try:
             asked = await sessions.ask(request, context, timeout_s, tell)
         except TimeoutError:
-            raise ToolExecutionError(
-                f"stopped after {timeout_s:g} s, its time-out. This call changed no step; what it "
-                "did to files until then stays done. Values of earlier steps are made again when "
-                "they are needed.",
-                code=ExecutorErrorCode.EXEC_TOOL_TIMEOUT,
-                tool_name=self.name,
+            raise self._undone(
+                f"it took longer than {timeout_s:g} s, its time-out",
+                ExecutorErrorCode.EXEC_STEP_TIMEOUT,
             ) from None
-        except OSError as error:
-            raise ToolExecutionError(f"Python could not be started: {error}.") from error
-        except SessionEnded as gone:
-            raise self._gone(gone, timeout_s) from gone
+        except StepEnded as end:
+            raise self._undone(str(end), end.code) from end
         error = asked.answer.get("error")
         if isinstance(error, str):
             raise ToolExecutionError(
@@ -97,37 +98,44 @@ class StepTool(Tool):
             metadata["isolation"] = asked.isolation.to_json()
         return ToolResult(content, is_error=failed, metadata=metadata)
 
-    def _gone(self, gone: SessionEnded, timeout_s: float) -> ToolExecutionError:
-        words = str(gone)
-        how = ended(gone.done, timeout_s) if gone.done is not None else "[it was ended]"
-        code = None
-        if wanted_memory(gone.done, words):
-            code = ExecutorErrorCode.EXEC_TOOL_OUT_OF_MEMORY
+    def _undone(self, why: str, code: ExecutorErrorCode) -> ToolExecutionError:
         return ToolExecutionError(
-            f"the process that runs the steps has ended {how}, so this call changed no step. "
-            f"Values of earlier steps are made again when they are needed.\n{words}".rstrip(),
+            f"the code was ended: {why}. This call changed no step, so its code has to be sent "
+            "again; what it did to files until then stays done. Earlier steps are as they were.",
             code=code,
             tool_name=self.name,
         )
 
 
 def _tell(message: Message, context: ToolContext) -> None:
-    """Signals: what happens in the session, for listeners and the line of progress."""
-    run, name = context.run, str(message.get("event"))
-    if run is None or run.reason is Reason.CALLER or not name.startswith("step."):
+    """What happens in the session, for listeners and the line of progress; it may say anything."""
+    run, step = context.run, clean(str(message.get("step")))[:60]
+    steps: list[JSON] = [clean(each)[:60] for each in texts(message.get("steps"))]
+    if run is None or run.reason is not None:
         return
-    if run.wants(name):
-        run.signal(name, {key: value for key, value in message.items() if key != "event"})
-    if name == "step.started":
-        context.progress(f"running {message.get('step')}")
+    match message.get("event"):
+        case "step.started":
+            run.signal("step.started", {"step": step})
+            context.progress(f"running {step}")
+        case "step.finished":
+            run.signal("step.finished", {"step": step, "ok": message.get("ok") is True})
+        case "step.stale":
+            run.signal("step.stale", {"steps": steps})
+        case "step.replayed":
+            run.signal("step.replayed", {"steps": steps})
+        case "step.patched":
+            run.signal("step.patched", {"step": step})
+        case _:
+            pass
 
 
 class Step(StepTool):
     """Adds Python code as a step, and runs it. Variables, functions and imports of earlier steps
     are there.
 
-    Steps run in a process of their own, sandboxed as the host says, with what is installed beside
-    Lorimer; it starts in the working directory at the first call and ends with the run. The steps
+    Steps run in a confined worker, with what is installed beside Lorimer; they
+    can start no programs. It starts in the working directory at the first call and ends with the
+    run. The steps
     stay with the conversation: after an interruption, and in its next run, their values are made
     again when a step needs them, except by steps that touched the outside (files written, programs
     started, addresses spoken to): those run again only when `replay` names them. At the time-out
@@ -141,7 +149,7 @@ class Step(StepTool):
         "of earlier steps are there, and what is printed and the value of the last line are "
         "shown. Keep steps small, one purpose each (load, clean, compute, plot), so that a later "
         "change runs little again. To change a step use edit_step; do not send it once more as a "
-        "new one. A step that raises changes no variable. No shell commands or % magics."
+        "new one. A step that raises changes no variable. No % magics; programs cannot be started."
     )
     input_schema = _schema(
         ["code"],

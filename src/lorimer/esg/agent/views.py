@@ -59,14 +59,15 @@ def about(graph: ExecutionStateGraph, shown: Mapping[str, str], words: str) -> s
     A step is meant when the words name it, or a name that it makes; else when what they say is in
     its code or in what it showed. Raises StepError if nothing is found.
     """
-    said = {word for word in _WORD.findall(words) if word.lower() not in _ORDINARY}
+    named = {*_WORD.findall(words)}
+    said = {word for word in named if word.lower() not in _ORDINARY}
     points: dict[str, int] = {}
     for step in graph.steps:
         node = graph.get_node(step)
         spoken = {*_WORD.findall(graph.source(step)), *_WORD.findall(shown.get(step, ""))}
         low = {word.lower() for word in spoken}
         points[step] = (
-            8 * (step in said)
+            8 * (step in named)
             + 4 * len(said & set(node["writes"]))
             + sum(word.lower() in low for word in said)
         )
