@@ -30,8 +30,8 @@ def prepare(path: Path, place: Place, limit_s: float) -> Notebook | str:
     cells = _cells(path)
     steps = [text for cell in cells if (text := _python(cell)).strip()]
     for _ in range(_ROUNDS):
-        if len(steps) < 5:
-            return f"only {len(steps)} steps are left"
+        if len(steps) < max(5, len(cells) / 2):
+            return f"only {len(steps)} of {len(cells)} cells are left"
         place.fresh()
         run = full(steps, place, limit_s)
         if isinstance(run, str):

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
+import sys
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
+from typing import Any
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 _BY_TYPE = ("matplotlib", "mpl_toolkits", "seaborn", "PIL", "IPython", "_io", "threading")
@@ -67,10 +69,10 @@ def _pieces(value: object, seen: dict[int, int], deep: int) -> Iterator[str | by
         yield f"again {seen.get(id(value), 'deep')}"
         return
     seen[id(value)] = len(seen)
-    if module in _BY_TYPE or hasattr(kind, "__next__"):
+    if module in _BY_TYPE or hasattr(kind, "__next__") or _is_global_state(value):
         return
     if module == "pandas":
-        yield from _pandas(value)
+        yield from _pandas(value, seen, deep)
     elif module == "numpy" and hasattr(value, "dtype"):
         yield from _numpy(value, seen, deep)
     elif isinstance(value, types.FunctionType):
@@ -105,6 +107,11 @@ def _pieces(value: object, seen: dict[int, int], deep: int) -> Iterator[str | by
             yield pickle.dumps(value, protocol=5)
 
 
+def _is_global_state(value: object) -> bool:
+    """The generator that `numpy.random` draws from: no value of a name."""
+    return value is getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
+
+
 def _fields(value: object, seen: dict[int, int], deep: int) -> Iterator[str | bytes]:
     fields = dict[str, object](getattr(value, "__dict__", {}))
     for base in type(value).__mro__:
@@ -137,10 +144,22 @@ def _numpy(value: object, seen: dict[int, int], deep: int) -> Iterator[str | byt
         yield value.tobytes()
 
 
-def _pandas(value: object) -> Iterator[str | bytes]:
-    if hasattr(value, "_mgr") or (hasattr(value, "_data") and hasattr(value, "dtype")):
-        with contextlib.suppress(Exception):
-            yield pickle.dumps(value, protocol=5)
-            return
-    if not hasattr(value, "aggregate") and not hasattr(value, "grouper"):
+def _pandas(value: Any, seen: dict[int, int], deep: int) -> Iterator[str | bytes]:
+    """Frames, series, indexes and arrays by content, the rest (groupers, windows) by type.
+
+    Not their pickles: these tell which texts are one object, which nobody can see.
+    """
+    if hasattr(value, "columns") and hasattr(value, "dtypes") and hasattr(value, "_mgr"):
+        yield from _pieces([str(value.dtypes.tolist()), value.attrs], seen, deep + 1)
+        for part in (value.columns, value.index):
+            yield from _pieces(part, seen, deep + 1)
+        for at in range(value.shape[1]):
+            yield from _pieces(value.iloc[:, at].tolist(), seen, deep + 1)
+    elif hasattr(value, "dtype") and hasattr(value, "tolist"):
+        yield str(value.dtype)
+        yield from _pieces(value.tolist(), seen, deep + 1)
+        for part in ("name", "names", "index", "freq"):
+            if (each := getattr(value, part, None)) is not None:
+                yield from _pieces(list(each) if part == "names" else each, seen, deep + 1)
+    elif not hasattr(value, "aggregate") and not hasattr(value, "grouper"):
         yield masked(repr(value))
