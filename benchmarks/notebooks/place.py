@@ -74,7 +74,7 @@ def apart(work: Callable[[], T], place: Place, limit_s: float) -> T | str:
     data, end = bytearray(), monotonic() + limit_s
     while (left := end - monotonic()) > 0:
         if not select.select([out], [], [], left)[0]:
-            break
+            continue
         piece = os.read(out, 1 << 20)
         if not piece:
             break

@@ -68,7 +68,8 @@ def _pieces(value: object, seen: dict[int, int], deep: int) -> Iterator[str | by
     if id(value) in seen or deep > _DEEP:
         yield f"again {seen.get(id(value), 'deep')}"
         return
-    seen[id(value)] = len(seen)
+    if module != "pandas" or hasattr(value, "_mgr"):  # which indexes are one nobody can see
+        seen[id(value)] = len(seen)
     if module in _BY_TYPE or hasattr(kind, "__next__") or _is_global_state(value):
         return
     if module == "pandas":
