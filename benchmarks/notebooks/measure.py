@@ -123,11 +123,13 @@ class _Truth:
         self._outputs = {n for n, text in enumerate(run.outputs) if text != again.outputs[n]}
         self._names = {name for name, d in run.final.items() if again.final.get(name) != d}
         for one, two in zip(run.changed, again.changed, strict=True):
-            self._names |= {name for name in one.keys() | two.keys() if one.get(name) != two.get(name)}
+            self._names |= {
+                name for name in one.keys() | two.keys() if one.get(name) != two.get(name)
+            }
         self.unsteady = self._outputs | {
             n for n, changed in enumerate(run.changed) if not self._names.isdisjoint(changed)
         }
-        """Steps that do not do the same in each run: whether they have to run again is not known."""
+        """Steps that do not do the same in each run: who knows if they have to run again."""
         self.excluded = len(self._outputs) + len(self._names)
 
     def later(self, at: int, edited: Full) -> list[int]:
@@ -137,8 +139,7 @@ class _Truth:
             for n in range(at + 1, len(self.run.outputs))
             if n not in self.unsteady
             and (
-                edited.outputs[n] != self.run.outputs[n]
-                or edited.changed[n] != self.run.changed[n]
+                edited.outputs[n] != self.run.outputs[n] or edited.changed[n] != self.run.changed[n]
             )
         ]
 

@@ -104,7 +104,7 @@ def _be_apart(work: Callable[[], object], place: Place, into: int) -> NoReturn:
         if numpy is not None:
             numpy.random.seed(0)
         data = json.dumps(["result", work()])
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - told to the parent
         data = json.dumps(["error", traceback.format_exc()[-2000:]])
     with os.fdopen(into, "wb") as pipe:
         pipe.write(data.encode())

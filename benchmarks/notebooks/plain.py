@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from time import process_time
+from typing import Any
 
 from benchmarks.notebooks.place import Place, apart
 from benchmarks.notebooks.value import masked, of_names
@@ -61,6 +62,7 @@ def run_step(step: str, names: dict[str, object]) -> tuple[str, str]:
     """What it printed and showed, and why it raised. Its figures are closed, as notebooks do."""
     out = io.StringIO()
     shown = error = ""
+    value: object = None
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
             tree = ast.parse(step)
@@ -70,21 +72,28 @@ def run_step(step: str, names: dict[str, object]) -> tuple[str, str]:
                 code = compile(ast.Expression(last.value), "<step>", "eval", dont_inherit=True)
                 value = eval(code, names)
                 shown = "" if value is None else repr(value)
-    except (Exception, SystemExit) as raised:
+    except (Exception, SystemExit) as raised:  # noqa: BLE001 - told to the caller
         error = f"{type(raised).__name__}: {raised}"
-    return "\n".join([masked(out.getvalue()), masked(shown), *_figures()]), error
+    return "\n".join([masked(out.getvalue()), masked(shown), *_figures(value)]), error
 
 
-def _figures() -> list[str]:
+def _figures(value: object) -> list[str]:
+    """The figure that is the value, then those that are open. They are closed."""
     pyplot = sys.modules.get("matplotlib.pyplot")
-    found = list[str]()
-    for number in pyplot.get_fignums() if pyplot else ():
-        written = io.BytesIO()
-        with contextlib.suppress(Exception):
-            pyplot.figure(number).savefig(written, format="png", dpi=100, bbox_inches="tight")
-        pyplot.close(number)
-        found.append(picture(written.getvalue()))
-    return found
+    if pyplot is None:
+        return []
+    figures = [pyplot.figure(number) for number in pyplot.get_fignums()]
+    if isinstance(value, pyplot.Figure):
+        figures = [value, *(each for each in figures if each is not value)]
+    pyplot.close("all")
+    return [_drawn(each) for each in figures]
+
+
+def _drawn(figure: Any) -> str:
+    written = io.BytesIO()
+    with contextlib.suppress(Exception):
+        figure.savefig(written, format="png", dpi=100, bbox_inches="tight")
+    return picture(written.getvalue())
 
 
 def picture(data: bytes) -> str:

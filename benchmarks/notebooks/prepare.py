@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.notebooks.plain import Full, full
 from benchmarks.notebooks.place import Place
+from benchmarks.notebooks.plain import Full, full
 
 _TIMED = re.compile(r"^(\s*)%time(?:it)?\s+(?:-\S+\s+\d*\s*)*")
 _ROUNDS = 6
@@ -26,7 +26,7 @@ class Notebook:
 
 
 def prepare(path: Path, place: Place, limit_s: float) -> Notebook | str:
-    """Drop what is not Python and the cells that fail, until a run is clean; or why it cannot be."""
+    """Drop what is no Python and the cells that fail until a run is clean; or why it cannot be."""
     cells = _cells(path)
     steps = [text for cell in cells if (text := _python(cell)).strip()]
     for _ in range(_ROUNDS):

@@ -61,8 +61,9 @@ class Tracked:
 
 def _shown(result: StepResult) -> str:
     """As `plain.run_step` tells it."""
-    drawn = result.displays[1:] if type(result.value).__module__ == "matplotlib.figure" else result.displays
-    figures = [picture(b64decode(each.data)) for each in drawn if each.kind == "image/png"]
+    figures = [
+        picture(b64decode(each.data)) for each in result.displays if each.kind == "image/png"
+    ]
     return "\n".join([masked(result.stdout), masked(result.shown), *figures])
 
 
@@ -114,7 +115,7 @@ def by_marimo(step: str) -> tuple[set[str], set[str]]:
 
     try:
         cell = compile_cell(step, cell_id=CellId_t("0"))
-    except Exception:
+    except Exception:  # noqa: BLE001 - it refuses the cell
         return set(), set()
     return set(cell.refs), set(cell.defs)
 

@@ -20,6 +20,8 @@ from typing import Any
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 _BY_TYPE = ("matplotlib", "mpl_toolkits", "seaborn", "PIL", "IPython", "_io", "threading")
 _DEEP = 60
+Seen = dict[int, tuple[int, object]]
+"""Id -> the number of the object, and the object, so that no other gets its id meanwhile."""
 
 
 def masked(text: str) -> str:
@@ -40,7 +42,7 @@ def of_names(names: Mapping[str, object]) -> dict[str, str]:
 
 def digest(value: object) -> str:
     """A digest of what a value is."""
-    seen = dict[int, int]()
+    seen: Seen = {}
     hashed = blake2b(digest_size=8)
     for piece in _pieces(value, seen, 0):
         hashed.update(piece.encode("utf-8", "surrogatepass") if isinstance(piece, str) else piece)
@@ -52,7 +54,7 @@ def _can_change(value: object) -> bool:
     return type(value).__module__ != "builtins" or isinstance(value, list | dict | set | bytearray)
 
 
-def _pieces(value: object, seen: dict[int, int], deep: int) -> Iterator[str | bytes]:
+def _pieces(value: object, seen: Seen, deep: int) -> Iterator[str | bytes]:
     kind = type(value)
     module = kind.__module__.partition(".")[0]
     yield f"{kind.__module__}.{kind.__qualname__}"
@@ -66,10 +68,10 @@ def _pieces(value: object, seen: dict[int, int], deep: int) -> Iterator[str | by
         yield value.__name__
         return
     if id(value) in seen or deep > _DEEP:
-        yield f"again {seen.get(id(value), 'deep')}"
+        yield f"again {seen.get(id(value), ('deep',))[0]}"
         return
     if module != "pandas" or hasattr(value, "_mgr"):  # which indexes are one nobody can see
-        seen[id(value)] = len(seen)
+        seen[id(value)] = len(seen), value
     if module in _BY_TYPE or hasattr(kind, "__next__") or _is_global_state(value):
         return
     if module == "pandas":
@@ -113,7 +115,7 @@ def _is_global_state(value: object) -> bool:
     return value is getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
 
 
-def _fields(value: object, seen: dict[int, int], deep: int) -> Iterator[str | bytes]:
+def _fields(value: object, seen: Seen, deep: int) -> Iterator[str | bytes]:
     fields = dict[str, object](getattr(value, "__dict__", {}))
     for base in type(value).__mro__:
         slots = vars(base).get("__slots__", ())
@@ -136,7 +138,7 @@ def _code(code: types.CodeType) -> Iterator[str | bytes]:
             yield repr(each) if not isinstance(each, frozenset) else str(sorted(map(repr, each)))
 
 
-def _numpy(value: object, seen: dict[int, int], deep: int) -> Iterator[str | bytes]:
+def _numpy(value: object, seen: Seen, deep: int) -> Iterator[str | bytes]:
     yield str(getattr(value, "dtype", ""))
     yield str(getattr(value, "shape", ""))
     if getattr(getattr(value, "dtype", None), "hasobject", False):
@@ -145,12 +147,12 @@ def _numpy(value: object, seen: dict[int, int], deep: int) -> Iterator[str | byt
         yield value.tobytes()
 
 
-def _pandas(value: Any, seen: dict[int, int], deep: int) -> Iterator[str | bytes]:
+def _pandas(value: Any, seen: Seen, deep: int) -> Iterator[str | bytes]:
     """Frames, series, indexes and arrays by content, the rest (groupers, windows) by type.
 
     Not their pickles: these tell which texts are one object, which nobody can see.
     """
-    if hasattr(value, "columns") and hasattr(value, "dtypes") and hasattr(value, "_mgr"):
+    if hasattr(value, "_mgr") and value.ndim == 2:
         yield from _pieces([str(value.dtypes.tolist()), value.attrs], seen, deep + 1)
         for part in (value.columns, value.index):
             yield from _pieces(part, seen, deep + 1)

@@ -15,6 +15,7 @@ from lorimer.esg.questions import StepError
 
 _MARK: Final = re.compile(r"^# ?%%(?:[ \t]+(.*))?$")
 _PROSE: Final = re.compile(r" *\[(markdown|md|raw)\]")
+_OF_PYTHON: Final = frozenset({"%%time", "%%timeit", "%%capture", "%%prun"})
 _WAS: Final = "# magic: "
 _MAGIC: Final = re.compile(r"^\s*[%!?]|^\s*[\w.]+\?+\s*$")
 CODE: Final = "code"
@@ -88,7 +89,7 @@ def magics(source: str) -> list[int]:
     if _parses(source):
         return []
     lines = source.split("\n")
-    if lines[0].startswith("%%") and not _parses("\n".join(lines[1:])):
+    if lines[0].startswith("%%") and lines[0].split()[0] not in _OF_PYTHON:
         return [*range(len(lines))]  # text of another language
     return [at for at, line in enumerate(lines) if _MAGIC.match(line)]
 

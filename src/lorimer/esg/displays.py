@@ -46,7 +46,7 @@ def open_figures() -> frozenset[int]:
 
 def collect(value: object, before: frozenset[int]) -> tuple[Display, ...]:
     """What a step shows that has ended with this last value. Closes the figures it has opened."""
-    found = [*_of_value(value), *_of_figures(before)]
+    found = [*_of_value(value), *_of_figures(value, before)]
     room, kept = MAX_BYTES, list[Display]()
     for each in found:
         room -= len(each.data)
@@ -65,13 +65,14 @@ def close(before: frozenset[int]) -> None:
             pyplot.close(number)
 
 
-def _of_figures(before: frozenset[int]) -> list[Display]:
+def _of_figures(value: object, before: frozenset[int]) -> list[Display]:
     pyplot = _pyplot()
     found = list[Display]()
     for number in pyplot.get_fignums() if pyplot else ():
         if pyplot and number not in before:
             figure = pyplot.figure(number)
-            found.append(_asked("the figure", lambda figure=figure: _png(figure)))
+            if figure is not value:  # it was shown as the value
+                found.append(_asked("the figure", lambda figure=figure: _png(figure)))
             pyplot.close(number)
     return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, cast
@@ -65,7 +64,9 @@ def to_notebook(cells: Iterable[Cell]) -> str:
             "metadata": about,
             "source": source.splitlines(keepends=True),
         }
-        made.append(one | {"execution_count": None, "outputs": []} if cell.kind == CODE else one)
+        if cell.kind == CODE:
+            one["execution_count"], one["outputs"] = None, ()
+        made.append(one)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     whole: JSON = {
         "cells": made,
@@ -107,9 +108,14 @@ def to_marimo(cells: Iterable[Cell]) -> str:
 
 
 def _function(name: str, takes: str, body: str, makes: Iterable[str]) -> str:
+    inside = _in_strings(body)
+    inner = "\n".join(
+        line if at in inside or not line.strip() else f"    {line}"
+        for at, line in enumerate(body.split("\n"), 1)
+    )
     gives = "".join(f"{each}, " for each in makes).rstrip()
-    inner = textwrap.indent(body, "    ", lambda line: bool(line.strip()))
-    return f"@app.cell\ndef {name or '_'}{takes}:\n{inner}\n    return {f'({gives})' if gives else ''}".rstrip() + "\n"
+    last = f"    return ({gives})" if gives else "    return"
+    return f"@app.cell\ndef {name or '_'}{takes}:\n{inner}\n{last}\n"
 
 
 def _check(graph: ExecutionStateGraph) -> None:
@@ -153,8 +159,27 @@ def _body(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str
 
 
 def _lines(body: list[ast.stmt], lines: list[str]) -> str:
-    chosen = lines[body[0].lineno - 1 : body[-1].end_lineno]
-    return textwrap.dedent("\n".join(chosen))
+    """The text of statements, moved to the left margin; lines within strings stay."""
+    first, end, margin = body[0].lineno, body[-1].end_lineno or 0, body[0].col_offset
+    inside = _in_strings("\n".join(lines))
+    return "\n".join(
+        lines[at - 1] if at in inside else lines[at - 1][margin:] for at in range(first, end + 1)
+    )
+
+
+def _in_strings(source: str) -> set[int]:
+    """The lines, from 1, that begin within a string."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return set()
+    return {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes))
+        for line in range(node.lineno + 1, (node.end_lineno or 0) + 1)
+    }
 
 
 def _in_order(cells: list[Cell]) -> list[Cell]:

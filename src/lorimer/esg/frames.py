@@ -106,7 +106,7 @@ def pandas(look: Look, kind: type, value: object) -> None:
 def _frame(look: Look, kind: type, value: object) -> None:
     look.put("frame", kind.__qualname__)
     viewed = look.copyable
-    parts = ("index", "columns") if hasattr(value, "columns") else ("index", "name")
+    parts = ("index", "columns") if getattr(value, "ndim", 1) == 2 else ("index", "name")
     for part in parts:
         look.add(getattr(value, part, None))
     _many(look, dict(getattr(value, "attrs", {})).items())
@@ -142,6 +142,8 @@ def _stored(look: Look, kind: type, value: object) -> None:
         look.foreign(value)
     for each in found:
         look.add(each)
+    if hasattr(value, "sp_index"):
+        look.put(repr(getattr(value, "sp_index")))  # noqa: B009 - of an unknown class
 
 
 def _many(look: Look, values: Iterable[object]) -> None:

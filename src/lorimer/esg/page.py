@@ -203,7 +203,8 @@ def _hash(text: str) -> str:
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --back: #fff; --fore: #1b1f24; --dim: #66707b; --line: #d8dee4;
-  --code: #f6f8fa; --in: #1a7f37; --out: #bc4c00; --bad: #cf222e; --word: #8250df; --text: #0a5c8a; }
+  --code: #f6f8fa; --in: #1a7f37; --out: #bc4c00; --bad: #cf222e; --word: #8250df;
+  --text: #0a5c8a; }
 @media (prefers-color-scheme: dark) { :root { --back: #0d1117; --fore: #e6edf3; --dim: #8d96a0;
   --line: #30363d; --code: #161b22; --in: #3fb950; --out: #f0883e; --bad: #ff7b72; --word: #d2a8ff;
   --text: #79c0ff; } }
