@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from lorimer.core.world import World
 from lorimer.esg import resources
+from lorimer.esg.displays import Display
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
 from lorimer.esg.patches import PatchResult
@@ -41,6 +42,8 @@ class StepResult:
     """Of the last line, if that is an expression. It is the session's own: do not change it."""
     shown: str
     """That value as an interactive Python would show it, at the time; empty for None."""
+    displays: tuple[Display, ...]
+    """Its figures, and that value as a page or picture."""
     failure: Failure | None
     """Why it raised; it has then changed nothing."""
     error: BaseException | None
@@ -463,6 +466,7 @@ class StepExecutor:
             outcome.stderr,
             outcome.value,
             outcome.shown,
+            outcome.displays,
             outcome.failure,
             outcome.error,
             tuple(sorted(reads)),
