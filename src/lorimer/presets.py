@@ -14,10 +14,6 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
     EnvironmentManifest,
-    Metadata,
-    ModelConfig,
-    StageEntries,
-    StageEntry,
     ToolsConfig,
 )
 from lorimer.pipeline import Pipeline
@@ -164,9 +160,9 @@ class PipelinePresets:
         """An agent with tools, in a conversation. `built_in` names shipped tools; they are asked
         about, or need rules, where they change something."""
         manifest = agent_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
-        manifest.tools = ToolsConfig(
-            built_in=[built_in] if isinstance(built_in, str) else list(built_in)
-        )
+        named = [built_in] if isinstance(built_in, str) else list(built_in)
+        if named:
+            manifest.tools = ToolsConfig(built_in=named)
         return Pipeline(manifest, tools=tools, **options)
 
     @staticmethod
@@ -216,12 +212,14 @@ def _manifest(
     system_prompt: str,
     max_turns: int = 1,
 ) -> EnvironmentManifest:
-    entries = [StageEntry(order=CATALOGUE[name][0], name=name) for name in stages]
-    manifest = EnvironmentManifest(
-        metadata=Metadata(name=preset, base_preset=preset),
-        model=ModelConfig(model=model),
-        limits=Limits(max_turns=max_turns),
-        stages=StageEntries(entries),
+    # as one piece: each part that is made by itself has a validator of its own built for it
+    manifest = EnvironmentManifest.model_validate(
+        {
+            "metadata": {"name": preset, "base_preset": preset},
+            "model": {"model": model},
+            "limits": Limits(max_turns=max_turns),
+            "stages": [{"order": CATALOGUE[name][0], "name": name} for name in stages],
+        }
     )
     if system_prompt:
         manifest.stages["system"].config["prompt"] = system_prompt

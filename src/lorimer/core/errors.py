@@ -8,7 +8,6 @@ with dots as underscores.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -267,6 +266,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     if not names:
         return ""
+    from difflib import get_close_matches  # only who has made a mistake pays for it
+
     close = get_close_matches(word, names, n=2, cutoff=0.6)
     hint = f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else "."
     return f"{hint} Known: {', '.join(names)}."

@@ -130,16 +130,15 @@ class History(Sequence[Message]):
         size, at = len(body), len(items)
         named: list[str] = []  # the calls that it makes, or answers
         for block in kept.content:
-            kind = type(block)
-            if kind is TextBlock:
+            if isinstance(block, TextBlock):
                 continue
-            if kind is ToolUse and role == "assistant":
+            if isinstance(block, ToolUse) and role == "assistant":
                 if self.call_ids.setdefault(block.id, at) != at or block.id in named:
                     self._doubtful = True
                 named.append(block.id)
-            elif kind is ToolResultBlock and role == "user":
+            elif isinstance(block, ToolResultBlock) and role == "user":
                 named.append(block.tool_use_id)
-                if type(block.content) is not str:
+                if not isinstance(block.content, str):
                     size += _excess(block)
             else:
                 self._doubtful |= not fits(role, block)

@@ -162,12 +162,15 @@ class APIStage(Stage[object, Response]):
         ]
         self._settings = " ".join([self._spec, *said]).encode()
         self._made: Caller | None = None
+        self._fixed = ""
+        """What the manifest's model stands for in every run; "": that has to be looked up."""
         token = bindings.stages.get("token")
         self._token = token if isinstance(token, TokenStage) else None
 
     async def execute(self, input: object, state: PipelineState) -> Response:
         if not state.models:
-            state.models = await self._stands_for(state.run)
+            fixed = not state.run.replaying and self._fixed
+            state.models = fixed or await self._stands_for(state.run)
         caller = self._caller(state.models)
         settings = self._request
         target = caller.first
@@ -218,6 +221,7 @@ class APIStage(Stage[object, Response]):
         host = models if isinstance(models, Models) else None
         known = run.recorded("effect", f"models:{spec}") is not None
         if not known and (host is None or host.expand(spec) == self._named):
+            self._fixed = spec if host is not None and not host.tiers.live else ""
             return spec
 
         async def expand() -> Mapping[str, JSON]:
