@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from anyio import CancelScope, Event, create_task_group
-from pydantic import Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ExecutorErrorCode, LimitError
@@ -40,7 +39,7 @@ class Partition(ToolExecutor):
     description = "Neighbouring calls of concurrency-safe tools at once, all others alone."
 
     def batches(self, calls: list[ToolUse], tools: Toolbox, width: int) -> list[list[int]]:
-        groups: list[list[int]] = Field([])
+        groups: list[list[int]] = []
         open_group = False
         for index, call in enumerate(calls):
             safe = tools.concurrency_safe(call)
@@ -122,7 +121,7 @@ class ToolStage(Stage[object, object]):
         if len(batch) == 1:
             state.results.append(await tools.dispatch(calls[batch[0]], batch[0], state))
             return
-        stopped: list[LimitError] = Field([])
+        stopped: list[LimitError] = []
         # A group keeps its tasks in a set. They are cancelled in call order instead, so that
         # the same run has the same facts.
         scopes = [CancelScope(shield=True) for _ in batch]

@@ -65,7 +65,7 @@ class Criteria(Evaluation):
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
         config, folded = self.config, text.casefold()
-        problems: list[str] = Field([])
+        problems: list[str] = []
         marks = {"min_chars": 1.0}
         if len(text) < config.min_chars:
             marks["min_chars"] = len(text) / config.min_chars
@@ -206,7 +206,7 @@ class EvaluationChain(Evaluation):
             link.bind(bindings)
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
-        marks: dict[str, float] = Field({})
+        marks: dict[str, float] = {}
         for link in self._links:
             said = await link.judge(text, state)
             if said.hopeless or any(mark < 1 for mark in said.marks.values()):
