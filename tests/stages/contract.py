@@ -179,7 +179,13 @@ def play(effect: Effect, chosen: Mapping[str, Mapping[str, Any]]) -> Seen:
         pipeline = Pipeline(
             manifest_of(chosen, effect),
             tools=tools_of(seen),
-            models=Models(providers={"scripted": model}),  # type: ignore[dict-item]
+            models=Models(
+                providers={
+                    "scripted": model,
+                    "openai": ScriptedModel(lambda _: "done", name="small"),
+                    "google": ScriptedModel(lambda _: "done", name="big"),
+                }
+            ),
             journal=journal,
             world=world,
             bindings={

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anyio import CancelScope, Event, create_task_group
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ExecutorErrorCode, LimitError
@@ -52,6 +52,25 @@ class Partition(ToolExecutor):
         return groups
 
 
+class Parallel(ToolExecutor):
+    """All at once, whether or not their tools declare that they may be."""
+
+    name = "parallel"
+    description = "All calls of a reply at once, max_concurrency at a time: for tools that bear it."
+
+    class Config(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        max_concurrency: int = Field(5, ge=1)
+        """Calls at a time; limits.max_parallel_tools holds besides."""
+
+    config: Config
+
+    def batches(self, calls: list[ToolUse], tools: Toolbox, width: int) -> list[list[int]]:
+        width = min(width, self.config.max_concurrency)
+        places = range(len(calls))
+        return [list(places[at : at + width]) for at in range(0, len(calls), width)]
+
+
 class ToolStage(Stage[object, object]):
     """Runs `state.calls` through the toolbox. Bypassed when there are none."""
 
@@ -68,6 +87,7 @@ class ToolStage(Stage[object, object]):
         known={
             "partition": "lorimer.stages.s10_tool:Partition",
             "sequential": "lorimer.stages.s10_tool:Sequential",
+            "parallel": "lorimer.stages.s10_tool:Parallel",
         },
     )
 
