@@ -255,6 +255,11 @@ TOOLS: Mapping[Key, Effect] = {
         lambda seen: seen.took_s == 8.0 and seen.order[:2] == ["+slow", "-slow"],
         replies=SIDE_BY_SIDE,
     ),
+    ("tool", "executor", "streaming"): Effect(
+        lambda seen: seen.took_s == 8.0 and seen.order == ["+peek", "-peek"],
+        replies=[[use("peek"), TextBlock("one two three four five six")], "done"],
+        model={"delta_s": 1.0, "chunk": 5},
+    ),
     ("tool", "executor", "parallel"): Effect(
         lambda seen: seen.took_s == 5.0 and seen.order[:3] == ["+slow", "+quick", "+rude"],
         replies=SIDE_BY_SIDE,

@@ -3,7 +3,8 @@ made in `models/attempts.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Final, Literal
 
@@ -18,6 +19,7 @@ from lorimer.core.messages import OutputSchema, Request, Response, Usage
 from lorimer.core.model import Model, Target
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
+from lorimer.core.tool import EarlyCalls, Toolbox
 from lorimer.models.attempts import call
 from lorimer.models.backoff import Backoff
 from lorimer.models.caller import Caller
@@ -27,6 +29,7 @@ from lorimer.models.spec import chain, parse_spec
 from lorimer.stages.s06_router import Passthrough, Router
 from lorimer.stages.s07_token import TokenStage
 from lorimer.stages.s08_think import ThinkStage
+from lorimer.stages.s10_tool import ToolStage
 
 _ROUTES: Final = "api.routes"
 """In `state.shared`: what the router's choices stand for in this run."""
@@ -174,6 +177,10 @@ class APIStage(Stage[object, Response]):
         # what is not said is left out: a field that a later version adds changes no fingerprint
         said = [part.model_dump_json(exclude_defaults=True) for part in (model, self.config)]
         self._settings = " ".join([self._spec, *said]).encode()
+        tool, tools = bindings.stages.get("tool"), bindings.tools
+        self._early: Callable[[PipelineState], EarlyCalls] | None = None
+        if isinstance(tool, ToolStage) and tool.executor.early and tools is not None:
+            self._early = partial(_begin_early, tool, tools)
         self._made: dict[str, Caller] = {}
         self._routes = not isinstance(self.router, Passthrough)
         think = bindings.stages.get("think")
@@ -289,7 +296,13 @@ class APIStage(Stage[object, Response]):
             after_release=self.config.after_release,
             sinks=None if shared is None else shared.sinks,
             counts=None if shared is None else shared.counts,
+            early=self._early,
         )
+
+
+def _begin_early(stage: ToolStage, tools: Toolbox, state: PipelineState) -> EarlyCalls:
+    stage.prepare(state.run)
+    return tools.early(state)
 
 
 def _own_price(usage: Usage, name: str, model: Model) -> int | None:
