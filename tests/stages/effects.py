@@ -265,8 +265,9 @@ TOOLS: Mapping[Key, Effect] = {
         replies=SIDE_BY_SIDE,
     ),
     ("tool", "executor", "partition"): Effect(
-        lambda seen: seen.took_s == 7.0 and seen.order[:2] == ["+slow", "+quick"],
-        replies=SIDE_BY_SIDE,
+        lambda seen: seen.took_s == 12.0 and seen.order[:2] == ["+peek", "+quick"],
+        replies=[[use("peek"), use("quick"), use("rude"), TextBlock("end")], "done"],
+        model={"delta_s": 1.0},
     ),
 }
 
