@@ -101,7 +101,8 @@ FAULTS = [
     "stages[4].strategy_configs.guards.cost_budget.max_cost_usd: field required",
     "stages[4].strategy_configs.guards: 'iteration' is not in the chain",
     "stages[6].config.strem: there is no such field",
-    "stages[6].strategies: the 'api' stage has no slot 'rety'; did you mean 'retry'? Known: retry, router.",
+    "stages[6].strategies: the 'api' stage has no slot 'rety'; did you mean 'retry'? Known: "
+    "retry, router.",
     "stages[6].strategies.retry: there is no strategy 'exponental_backoff'; did you mean "
     "'exponential_backoff'? Known: exponential_backoff, no_retry, rate_limit_aware.",
     "stages[8].order: the 'token' stage has number 7",

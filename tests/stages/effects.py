@@ -68,6 +68,15 @@ INPUT: Mapping[Key, Effect] = {
     ("input", "validator", "strict"): Effect(
         says("blocked phrase 'bad'"), config={"blocked_patterns": ["bad"]}, inputs=["bad"]
     ),
+    ("input", "validator", "schema"): Effect(
+        says("does not fit its schema"),
+        config={"schema": {"properties": {"text": {"maxLength": 3}}}},
+        inputs=[{"text": "xxxx"}],
+    ),
+    ("input", "normalizer", "json"): Effect(
+        lambda seen: bool(seen.requests) and '"n": 1' in seen.sent[-1].text,
+        inputs=[{"text": "x", "n": 1}],
+    ),
     ("input", "normalizer", "default"): Effect(
         says("choose the 'multimodal' normalizer"),
         inputs=[{"text": "x", "images": [{"url": "u"}]}],

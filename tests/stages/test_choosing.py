@@ -1,7 +1,8 @@
-"""Stages 6, 8 and 10: which model is asked, how much it may think, which calls run at once."""
+"""Stages 1, 6, 8 and 10: which input, which model, how much it may think, which calls at once."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -118,5 +119,32 @@ def test_parallel_keeps_its_own_bound_and_the_runs(most: int, seconds: float) ->
         result = await pipeline.run("go")  # limits.max_parallel_tools is 4
         assert world.monotonic() - began == seconds
         assert [len(result.steps), result.text] == [6, "done"]
+
+    simulate(main)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"city": "Paris", "n": 2}, ""),
+        ({"city": 3}, "does not fit its schema: input.city must be string"),
+        ({}, "does not fit its schema"),
+        ("Paris", "must be an object, not str"),
+    ],
+)
+def test_an_agent_that_is_given_records_gets_those_that_fit(given: Any, problem: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        schema = {"properties": {"city": {"type": "string"}}, "required": ["city"]}
+        change = all_of(
+            choose("input", "validator", "schema", schema=schema),
+            choose("input", "normalizer", "json"),
+        )
+        model = ScriptedModel(["fine"])
+        result = await make(world, model, change=change).run(given, raise_on_error=False)
+        if problem:
+            assert problem in result.error
+            assert model.calls == 0
+        else:
+            assert json.loads(model.requests[0].messages[-1].text) == given
 
     simulate(main)
