@@ -129,10 +129,13 @@ class PipelineBuilder:
         enabled: bool = True,
         budget_tokens: int = 10_000,
         processor: str = "store",
+        planner: str = "static",
         **config: JsonValue,
     ) -> Self:
-        """Extended thinking, with a budget in tokens beside that of the answer."""
+        """Extended thinking, with a budget in tokens beside that of the answer, which `planner`
+        may change with every call; `config` is the processor's."""
         self.with_model(thinking_enabled=enabled, thinking_budget_tokens=budget_tokens)
+        self._choose(self._stage("think"), "budget_planner", planner, {})
         return self._choose(self._stage("think"), "processor", processor, config)
 
     def with_evaluate(
@@ -206,6 +209,10 @@ class PipelineBuilder:
     def with_retry(self, strategy: str, **config: JsonValue) -> Self:
         """How failed model calls are made again."""
         return self._choose(self._stage("api"), "retry", strategy, config)
+
+    def with_router(self, strategy: str, **config: JsonValue) -> Self:
+        """Which model each call goes to."""
+        return self._choose(self._stage("api"), "router", strategy, config)
 
     def build(self) -> Pipeline:
         """The pipeline. Raises ConfigError listing everything that is wrong."""

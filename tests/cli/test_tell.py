@@ -6,6 +6,9 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
+from lorimer.presets import agent_manifest
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from tests.cli.support import (
     HangsOnce,
@@ -52,6 +55,25 @@ def test_a_run_that_waits_for_an_answer_is_answered_and_resumed() -> None:
         assert len(server.requests) == 2
     with open("log.txt", encoding="utf-8") as log:
         assert log.read() == "ran\n"
+
+
+@pytest.mark.parametrize(("words", "code", "said"), [("yes", 0, "Pay 20 EUR\n"), ("no", 3, "")])
+def test_an_answer_that_a_person_has_to_accept(words: str, code: int, said: str) -> None:
+    made = agent_manifest(model="scripted:echo")
+    made.stages["hitl"].config["answers"] = True
+    made.stages["hitl"].strategies["requester"] = "pipeline_resume"
+    made.save("careful.json")
+    began = invoke("run", "--manifest", "careful.json", "Pay 20 EUR")
+    assert (began.exit_code, began.stdout) == (5, "")
+    run = last_run()
+    shown = invoke("runs", "show").stdout
+    assert "asks: the answer (a person has to accept it)\n  Pay 20 EUR" in shown
+    assert invoke("runs", "answer", run, words).exit_code == 0
+    done = invoke("runs", "resume", run)
+    assert (done.exit_code, done.stdout) == (code, said)
+    if code:
+        assert "did not accept it (exec.hitl.rejected)" in done.stderr
+        assert listed()[0]["status"] == "rejected"
 
 
 ASK = (call("AskUserQuestion", question="Which?", options=["red", "blue"]), DONE)

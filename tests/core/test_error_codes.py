@@ -49,7 +49,8 @@ OUR_CODES = """
     exec.api.refused exec.api.unpriced exec.api.sdk_missing
     exec.api.empty exec.api.unavailable exec.api.output_invalid
     exec.tool.timeout exec.tool.not_run exec.tool.outcome_unknown exec.tool.out_of_memory
-    exec.hitl.rejected exec.loop.identical exec.loop.alternating exec.loop.no_progress exec.loop.error_streak
+    exec.hitl.rejected
+    exec.loop.identical exec.loop.alternating exec.loop.no_progress exec.loop.error_streak
     exec.loop.max_turns exec.limit.timeout exec.limit.cost exec.limit.tool_calls
     exec.run.cancelled exec.run.busy exec.run.shutdown exec.run.waiting
     exec.run.unknown exec.run.ended

@@ -50,7 +50,9 @@ ONE_RUN = """
     stage.enter:tool tool.execute_start
     tool.call_start tool.intent tool.progress tool.result tool.call_complete
     tool.execute_complete stage.exit:tool
+    stage.bypass:tool_review
     stage.bypass:evaluate
+    stage.bypass:hitl
     stage.enter:loop loop.continue stage.exit:loop
 
     stage.enter:context context.built stage.exit:context
@@ -65,7 +67,9 @@ ONE_RUN = """
     stage.bypass:think
     stage.enter:parse parse.complete stage.exit:parse
     stage.bypass:tool
+    stage.bypass:tool_review
     stage.enter:evaluate evaluate.complete stage.exit:evaluate
+    stage.bypass:hitl
     stage.enter:loop loop.complete stage.exit:loop
 
     stage.bypass:emit
@@ -681,13 +685,17 @@ def test_the_end_of_an_iteration_tells_how_long_each_stage_took() -> None:
             "api": 3_000_000,
             "tool": 2_000_000,
             "think": None,
+            "tool_review": None,
             "evaluate": None,
+            "hitl": None,
         }
         assert dict(zip(again, second, strict=True)) == {
             **dict.fromkeys(again, 0),
             "api": 3_000_000,
             "think": None,
             "tool": None,
+            "tool_review": None,
+            "hitl": None,
         }
 
     simulate(main)

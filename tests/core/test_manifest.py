@@ -101,7 +101,8 @@ FAULTS = [
     "stages[4].strategy_configs.guards.cost_budget.max_cost_usd: field required",
     "stages[4].strategy_configs.guards: 'iteration' is not in the chain",
     "stages[6].config.strem: there is no such field",
-    "stages[6].strategies: the 'api' stage has no slot 'rety'; did you mean 'retry'? Known: retry.",
+    "stages[6].strategies: the 'api' stage has no slot 'rety'; did you mean 'retry'? Known: "
+    "retry, router.",
     "stages[6].strategies.retry: there is no strategy 'exponental_backoff'; did you mean "
     "'exponential_backoff'? Known: exponential_backoff, no_retry, rate_limit_aware.",
     "stages[8].order: the 'token' stage has number 7",
@@ -411,7 +412,7 @@ def test_a_stage_is_found_by_its_number_and_by_its_name() -> None:
     assert manifest.stages[6].name == "api"
     assert 6 in manifest.stages
     assert "api" in manifest.stages
-    assert 11 not in manifest.stages
+    assert 22 not in manifest.stages
     assert len(manifest.stages) == len(CATALOGUE)
     assert [entry.order for entry in manifest.stages] == sorted(
         order for order, _ in CATALOGUE.values()
@@ -533,7 +534,7 @@ def _slot(stage: str, slot: str) -> Slot[Strategy]:
 
 def test_what_a_slot_takes_can_be_read_off_the_class() -> None:
     api, guard = type(catalogue().stage("api")), type(catalogue().stage("guard"))
-    assert list(api.slots()) == ["retry"]
+    assert list(api.slots()) == ["retry", "router"]
     assert set(api.slots()["retry"].known) >= {"no_retry", "exponential_backoff"}
     assert api.retry is api.slots()["retry"]  # type: ignore[attr-defined]
     assert guard.guards is guard.slots()["guards"]  # type: ignore[attr-defined]

@@ -82,6 +82,8 @@ class Effect:
     limits: Limits | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the pipeline."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Of the scripted model."""
     clashes: frozenset[str] = frozenset()
     """Strategies of other slots of its stage under which it has nothing to do, as
     `slot.strategy`: they decide before it."""
@@ -119,7 +121,7 @@ def keys() -> list[Key]:
 
 def tools_of(seen: Seen) -> list[Do]:
     """`look` gives the same each time, `count` something new, `fail` fails, `wait` polls; `slow`
-    and `quick` take 5 s and 1 s and may run beside others."""
+    and `quick` take 5 s and 1 s and may run beside others, `peek` takes 5 s and may begin early."""
 
     def timed(name: str, seconds: float) -> Do:
         async def act(input: object, context: Any) -> str:
@@ -135,6 +137,8 @@ def tools_of(seen: Seen) -> list[Do]:
     def fail(input: object, context: object) -> str:
         raise RuntimeError(f"no {next(counted)}")
 
+    peek = timed("peek", 5)
+    peek.early = True
     wait = Do("wait")
     wait.polling = True
     return [
@@ -143,6 +147,7 @@ def tools_of(seen: Seen) -> list[Do]:
         Do("count", lambda _, context: str(next(counted))),
         Do("fail", fail),
         wait,
+        peek,
         timed("slow", 5),
         timed("quick", 1),
         timed("rude", 2),
@@ -173,13 +178,20 @@ def play(effect: Effect, chosen: Mapping[str, Mapping[str, Any]]) -> Seen:
             replies if callable(replies) else list(replies),
             usage=Usage(100, 10),
             price=Price(1.0, 1.0),
+            **effect.model,
         )
         seen = Seen(model.requests)
         journal = SQLiteJournal(":memory:", world=world, threads=False)
         pipeline = Pipeline(
             manifest_of(chosen, effect),
             tools=tools_of(seen),
-            models=Models(providers={"scripted": model}),  # type: ignore[dict-item]
+            models=Models(
+                providers={
+                    "scripted": model,
+                    "openai": ScriptedModel(lambda _: "done", name="small"),
+                    "google": ScriptedModel(lambda _: "done", name="big"),
+                }
+            ),
             journal=journal,
             world=world,
             bindings={

@@ -9,7 +9,15 @@ from typing import Any
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import ImageBlock, Request, Response, StopReason, ThinkingBlock, Usage
+from lorimer.core.messages import (
+    ImageBlock,
+    Request,
+    Response,
+    StopReason,
+    TextBlock,
+    ThinkingBlock,
+    Usage,
+)
 from tests.core.support import use
 from tests.stages.contract import Effect, Key, Seen
 from tests.stages.support import choose, configure
@@ -59,6 +67,15 @@ INPUT: Mapping[Key, Effect] = {
     ),
     ("input", "validator", "strict"): Effect(
         says("blocked phrase 'bad'"), config={"blocked_patterns": ["bad"]}, inputs=["bad"]
+    ),
+    ("input", "validator", "schema"): Effect(
+        says("does not fit its schema"),
+        config={"schema": {"properties": {"text": {"maxLength": 3}}}},
+        inputs=[{"text": "xxxx"}],
+    ),
+    ("input", "normalizer", "json"): Effect(
+        lambda seen: bool(seen.requests) and '"n": 1' in seen.sent[-1].text,
+        inputs=[{"text": "x", "n": 1}],
     ),
     ("input", "normalizer", "default"): Effect(
         says("choose the 'multimodal' normalizer"),
@@ -124,6 +141,31 @@ def signals(seen: Seen) -> list[object]:
     return [told["signal"] for told in seen.told("parse.complete")]
 
 
+LONG = "word " * 2_000
+
+
+def routed(request: Request) -> str:
+    return "done"
+
+
+def asked_models(seen: Seen) -> list[object]:
+    """Who answered, in order."""
+    return [
+        fact.data.get("model")
+        for result in seen.results
+        for fact in result.events
+        if fact.type == "model.reply"
+    ]
+
+
+def budgets(seen: Seen) -> list[int | None]:
+    return [request.thinking_tokens for request in seen.requests]
+
+
+def thinking(manifest: EnvironmentManifest) -> None:
+    manifest.model.thinking_enabled = True
+
+
 CALL: Mapping[Key, Effect] = {
     ("api", "retry", "exponential_backoff"): Effect(
         lambda seen: seen.result.text == "done" and 3.0 <= seen.took_s <= 3.4,
@@ -133,6 +175,33 @@ CALL: Mapping[Key, Effect] = {
         lambda seen: seen.result.text == "done" and seen.took_s == 14.0,
         replies=[LIMITED, LIMITED, "done"],
         config={"fallback_delay_s": 7.0},
+    ),
+    ("api", "router", "passthrough"): Effect(
+        lambda seen: asked_models(seen) == ["scripted"] * 3,
+        replies=routed,
+        inputs=["short", LONG[:2_000], LONG],
+    ),
+    ("api", "router", "adaptive"): Effect(
+        lambda seen: asked_models(seen) == ["scripted", "small", "big"],
+        replies=routed,
+        inputs=["short", LONG[:2_000], LONG],
+        config={
+            "balanced": "openai:s",
+            "heavy": "google:b",
+            "heavy_threshold_chars": 5000,
+            "tools_promote_balanced": False,
+        },
+    ),
+    ("think", "budget_planner", "static"): Effect(
+        lambda seen: budgets(seen) == [10_000, 10_000],
+        replies=[[ThinkingBlock("a plan"), use("fail")], "done"],
+        change=thinking,
+    ),
+    ("think", "budget_planner", "adaptive"): Effect(
+        lambda seen: budgets(seen) == [6_000, 9_000],
+        replies=[[ThinkingBlock("a plan"), use("fail")], "done"],
+        change=thinking,
+        config={"base_budget": 5_000, "tools_bonus": 1_000, "reflection_bonus": 3_000},
     ),
     ("api", "retry", "no_retry"): Effect(
         lambda seen: seen.code == "exec.api.rate_limited" and len(seen.requests) == 1,
@@ -195,9 +264,19 @@ TOOLS: Mapping[Key, Effect] = {
         lambda seen: seen.took_s == 8.0 and seen.order[:2] == ["+slow", "-slow"],
         replies=SIDE_BY_SIDE,
     ),
-    ("tool", "executor", "partition"): Effect(
-        lambda seen: seen.took_s == 7.0 and seen.order[:2] == ["+slow", "+quick"],
+    ("tool", "executor", "streaming"): Effect(
+        lambda seen: seen.took_s == 8.0 and seen.order == ["+peek", "-peek"],
+        replies=[[use("peek"), TextBlock("one two three four five six")], "done"],
+        model={"delta_s": 1.0, "chunk": 5},
+    ),
+    ("tool", "executor", "parallel"): Effect(
+        lambda seen: seen.took_s == 5.0 and seen.order[:3] == ["+slow", "+quick", "+rude"],
         replies=SIDE_BY_SIDE,
+    ),
+    ("tool", "executor", "partition"): Effect(
+        lambda seen: seen.took_s == 12.0 and seen.order[:2] == ["+peek", "+quick"],
+        replies=[[use("peek"), use("quick"), use("rude"), TextBlock("end")], "done"],
+        model={"delta_s": 1.0},
     ),
 }
 
@@ -439,6 +518,11 @@ AFTER: Mapping[Key, Effect] = {
         config={"n": 8},
     ),
     ("yield", "formatter", "default"): Effect(lambda seen: seen.result.output == "done"),
+    ("yield", "formatter", "multi_format"): Effect(
+        lambda seen: seen.result.output == {"markdown": "> a plan\n\ndone", "text": "done"},
+        replies=[[ThinkingBlock("a plan"), TextBlock("done")]],
+        config={"formats": ["markdown", "text"], "include_thinking": True},
+    ),
     ("yield", "formatter", "structured"): Effect(
         lambda seen: isinstance(seen.result.output, dict) and "usage" in seen.result.output
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
+from lorimer.core.messages import ToolInputDelta, ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.record import record
 
 if TYPE_CHECKING:
@@ -28,12 +28,28 @@ class Toolbox(Protocol):
         """This call may run beside its neighbours."""
         ...
 
+    def early(self, state: PipelineState) -> EarlyCalls:
+        """Begins calls of a reply that is still being written; made anew for each reply."""
+        ...
+
     async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
         """Validate, permit, record, run. `index` is the call's place in the reply.
 
         Whatever the tool does, this returns a result for the model; only cancellation of the
         run and errors of the journal are raised.
         """
+        ...
+
+
+class EarlyCalls(Protocol):
+    """Calls that are begun before the reply that asks for them is complete."""
+
+    def piece(self, item: ToolInputDelta) -> None:
+        """A piece of the arguments of a call."""
+        ...
+
+    def anew(self) -> None:
+        """What was begun and not taken is not wanted any more."""
         ...
 
 

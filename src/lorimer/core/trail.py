@@ -73,9 +73,15 @@ class Trail:
         self.turns.append(Turn(made, given, failed, known))
 
     def _has(self, call: ToolUse, result: ToolResultBlock) -> bool:
+        name, content = call.name, result.content
         for turn in self.turns:
-            for at, other in enumerate(turn.calls):
-                if _same(call, result, other, turn.results[at]):
+            for other in turn.results:
+                if other.content == content:  # else, as nearly always, no more is compared
+                    break
+            else:
+                continue
+            for at, made in enumerate(turn.calls):
+                if made.name == name and _same(call, result, made, turn.results[at]):
                     return True
         return False
 

@@ -17,6 +17,8 @@ from lorimer.core.messages import (
     canonical_message,
 )
 from lorimer.core.model import Model, Target
+from lorimer.core.state import PipelineState
+from lorimer.core.tool import EarlyCalls
 from lorimer.models.estimate import Calibration
 from lorimer.models.failover import AfterRelease
 from lorimer.models.health import Health
@@ -52,6 +54,7 @@ class Caller:
         "aside",
         "chain",
         "counts",
+        "early",
         "first",
         "health",
         "hearer",
@@ -76,6 +79,7 @@ class Caller:
         counts: Calibration | None = None,
         aside: str = "",
         hearer: Hearer | None = None,
+        early: Callable[[PipelineState], EarlyCalls] | None = None,
     ) -> None:
         self.targets = targets
         """Who is asked, in order."""
@@ -94,6 +98,8 @@ class Caller:
         self.aside = aside
         """Begins the keys of its attempts where it is not the model call of an iteration; those
         are then effects of the kind `core.facts.ASIDE`. "": it is."""
+        self.early = early
+        """Begins calls of a reply that is still being written; None: nobody does."""
         self.hearer = hearer
         """None: the run's listeners."""
         self.chain = len(targets) > 1

@@ -90,6 +90,7 @@ class Pull:
         scrubber = None if run.redactor is None else Scrubber(run.redactor)
         stream = self._target.model.stream(request, world=run.world)
         response: Response | None = None
+        early = None if caller.early is None else caller.early(self._state)
         try:
             try:
                 while (item := await clocks.next(stream)) is not None:
@@ -98,7 +99,10 @@ class Pull:
                         break
                     if isinstance(item, UsageDelta):
                         self._usage = item.usage
-                    elif heard:
+                        continue
+                    if early is not None and isinstance(item, ToolInputDelta):
+                        early.piece(item)
+                    if heard:
                         for piece in (item,) if scrubber is None else scrubber.take(item):
                             self._release(piece)
                         if run.crowded:
@@ -124,6 +128,8 @@ class Pull:
                     code=ExecutorErrorCode.EXEC_API_EMPTY,
                 )
         except APIError as error:
+            if early is not None:
+                early.anew()
             self._failed(error)
             raise
         except BaseException:

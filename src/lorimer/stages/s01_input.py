@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from lorimer.core.errors import ExecutorErrorCode, StageError
+from lorimer.core.errors import ExecutorErrorCode, StageError, ToolExecutionError
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import (
     Block,
@@ -74,6 +75,34 @@ class StrictValidator(DefaultValidator):
         return super().check(input)
 
 
+class SchemaValidator(Validator):
+    """An object that fits a JSON Schema; for the normalizer `json`."""
+
+    name = "schema"
+    description = "An object that fits a JSON Schema."
+
+    class Config(Settings):
+        schema_: dict[str, JsonValue] = Field(alias="schema")
+        """JSON Schema of the object."""
+
+    config: Config
+
+    def configure(self, config: Mapping[str, JSON]) -> None:
+        from lorimer.tools.schema import compile_schema  # only where there is one
+
+        super().configure(config)
+        self._check = compile_schema(self.config.schema_, "the input")
+
+    def check(self, input: JSON) -> str:
+        if not isinstance(input, Mapping):
+            return f"must be an object, not {type(input).__name__}"
+        try:
+            self._check(dict(input))
+        except ToolExecutionError as error:
+            return f"does not fit its schema: {error.message}"
+        return ""
+
+
 class Normalizer(Strategy):
     """Makes a message of the input."""
 
@@ -113,6 +142,17 @@ class MultimodalNormalizer(Normalizer):
         return Message("user", tuple(blocks))
 
 
+class JSONNormalizer(Normalizer):
+    """The input as JSON, whatever it is: for agents that are given records."""
+
+    name = "json"
+    description = "The input as JSON text; text stays as it is."
+
+    def normalize(self, input: JSON) -> Message:
+        text = input if isinstance(input, str) else json.dumps(input, ensure_ascii=False, indent=2)
+        return Message("user", (TextBlock(_clean(text)),))
+
+
 class InputStage(Stage[JSON, Message]):
     """Validates and normalises the input and appends it as a user message. Returns it.
 
@@ -128,6 +168,7 @@ class InputStage(Stage[JSON, Message]):
         known={
             "default": "lorimer.stages.s01_input:DefaultValidator",
             "strict": "lorimer.stages.s01_input:StrictValidator",
+            "schema": "lorimer.stages.s01_input:SchemaValidator",
         },
     )
     normalizer = Slot(
@@ -136,6 +177,7 @@ class InputStage(Stage[JSON, Message]):
         known={
             "default": "lorimer.stages.s01_input:DefaultNormalizer",
             "multimodal": "lorimer.stages.s01_input:MultimodalNormalizer",
+            "json": "lorimer.stages.s01_input:JSONNormalizer",
         },
     )
 

@@ -3,9 +3,10 @@ made in `models/attempts.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from random import Random
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -18,13 +19,20 @@ from lorimer.core.messages import OutputSchema, Request, Response, Usage
 from lorimer.core.model import Model, Target
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
+from lorimer.core.tool import EarlyCalls, Toolbox
 from lorimer.models.attempts import call
 from lorimer.models.backoff import Backoff
 from lorimer.models.caller import Caller
 from lorimer.models.health import Health
 from lorimer.models.registry import PROVIDERS, Models
 from lorimer.models.spec import chain, parse_spec
+from lorimer.stages.s06_router import Passthrough, Router
 from lorimer.stages.s07_token import TokenStage
+from lorimer.stages.s08_think import ThinkStage
+from lorimer.stages.s10_tool import ToolStage
+
+_ROUTES: Final = "api.routes"
+"""In `state.shared`: what the router's choices stand for in this run."""
 
 
 class Retry(Strategy):
@@ -120,6 +128,15 @@ class APIStage(Stage[object, Response]):
         },
     )
 
+    router = Slot(
+        Router,
+        default="passthrough",
+        known={
+            "passthrough": "lorimer.stages.s06_router:Passthrough",
+            "adaptive": "lorimer.stages.s06_router:Adaptive",
+        },
+    )
+
     def check(self, manifest: EnvironmentManifest) -> Iterable[str]:
         try:
             for spec in chain(manifest.model.model):
@@ -135,7 +152,6 @@ class APIStage(Stage[object, Response]):
     def bind(self, bindings: Bindings) -> None:
         model = bindings.model
         self._spec = model_spec(model, self.config.provider)
-        self._named = chain(self._spec)
         self._models = bindings.models
         self._health = Health()
         schema = model.output_schema
@@ -161,18 +177,31 @@ class APIStage(Stage[object, Response]):
             for part in (model, self.config)
         ]
         self._settings = " ".join([self._spec, *said]).encode()
-        self._made: Caller | None = None
         self._fixed = ""
         """What the manifest's model stands for in every run; "": that has to be looked up."""
+        tool, tools = bindings.stages.get("tool"), bindings.tools
+        self._early: Callable[[PipelineState], EarlyCalls] | None = None
+        if isinstance(tool, ToolStage) and tool.executor.early and tools is not None:
+            self._early = partial(_begin_early, tool, tools)
+        self._made: dict[str, Caller] = {}
+        self._routes = not isinstance(self.router, Passthrough)
+        think = bindings.stages.get("think")
+        self._planner = think.budget_planner if isinstance(think, ThinkStage) else None
         token = bindings.stages.get("token")
         self._token = token if isinstance(token, TokenStage) else None
 
     async def execute(self, input: object, state: PipelineState) -> Response:
+        settings = self._request
+        thinking = settings.thinking_tokens
+        if thinking is not None and self._planner is not None:
+            thinking = self._planner.budget(thinking, state)
         if not state.models:
             fixed = not state.run.replaying and self._fixed
-            state.models = fixed or await self._stands_for(state.run)
-        caller = self._caller(state.models)
-        settings = self._request
+            state.models = fixed or await self._stands_for(self._spec, state.run)
+        spec = state.models
+        if self._routes:
+            spec = await self._routed(state, thinks=thinking is not None) or spec
+        caller = self._caller(spec)
         target = caller.first
         request = Request(
             target.model.name,
@@ -185,7 +214,7 @@ class APIStage(Stage[object, Response]):
             settings.top_p,
             settings.top_k,
             settings.stop_sequences,
-            settings.thinking_tokens,
+            thinking,
             target.effort,
             settings.stream,
             state.cache,
@@ -213,15 +242,30 @@ class APIStage(Stage[object, Response]):
             )
         return response
 
-    async def _stands_for(self, run: RunContext) -> str:
-        """What the manifest's model stands for. A tier or an alias may come to stand for something
-        else; a run keeps to what it meant when it began, also when it is resumed or replayed:
-        that is an effect, where there is such a name."""
-        spec, models = self._spec, self._models
+    async def _routed(self, state: PipelineState, *, thinks: bool) -> str:
+        """What the router's choice stands for; "": the manifest's model."""
+        chosen = self.router.route(state, thinks=thinks)
+        if not chosen:
+            return ""
+        known = state.shared.get(_ROUTES)
+        routes = dict(known) if isinstance(known, Mapping) else {}
+        if chosen not in routes:
+            spec = ",".join([_with_provider(part, self.config.provider) for part in chain(chosen)])
+            routes[chosen] = await self._stands_for(spec, state.run)
+            state.shared[_ROUTES] = routes
+        return str(routes[chosen])
+
+    async def _stands_for(self, spec: str, run: RunContext) -> str:
+        """What the manifest's or the router's model stands for. A tier or an alias may come to
+        stand for something else; a run keeps to what it meant when it began, also when it is
+        resumed or replayed: that is an effect, where there is such a name."""
+        models = self._models
         host = models if isinstance(models, Models) else None
         known = run.recorded("effect", f"models:{spec}") is not None
-        if not known and (host is None or host.expand(spec) == self._named):
-            self._fixed = spec if host is not None and not host.tiers.live else ""
+        named = self._named if spec is self._spec else chain(spec)
+        if not known and (host is None or host.expand(spec) == named):
+            if spec is self._spec:
+                self._fixed = spec if host is not None and not host.tiers.live else ""
             return spec
 
         async def expand() -> Mapping[str, JSON]:
@@ -241,9 +285,10 @@ class APIStage(Stage[object, Response]):
                 hint="Pass models=Models(...) or an api_key when you build it.",
             )
         targets = self._models.targets(spec)
-        if self._made is None or self._made.targets is not targets:
-            self._made = self._make_caller(targets)
-        return self._made
+        made = self._made.get(spec)
+        if made is None or made.targets is not targets:
+            made = self._made[spec] = self._make_caller(targets)
+        return made
 
     def _make_caller(self, targets: Sequence[Target]) -> Caller:
         models = self._models
@@ -257,7 +302,13 @@ class APIStage(Stage[object, Response]):
             after_release=self.config.after_release,
             sinks=None if shared is None else shared.sinks,
             counts=None if shared is None else shared.counts,
+            early=self._early,
         )
+
+
+def _begin_early(stage: ToolStage, tools: Toolbox, state: PipelineState) -> EarlyCalls:
+    stage.prepare(state.run)
+    return tools.early(state)
 
 
 def _own_price(usage: Usage, name: str, model: Model) -> int | None:

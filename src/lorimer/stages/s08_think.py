@@ -1,5 +1,5 @@
 """Stage 8, Think: what becomes of the model's reasoning. Reads the reply, changes nothing of it:
-signatures must go back as they came."""
+signatures must go back as they came. How much there may be: `s08_planners.py`, asked by stage 6."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field
 from lorimer.core.messages import ThinkingBlock
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
+from lorimer.stages.s08_planners import BudgetPlanner
 
 
 class ThinkProcessor(Strategy):
@@ -58,6 +59,15 @@ class ThinkStage(Stage[object, object]):
         known={
             "store": "lorimer.stages.s08_think:Store",
             "filter": "lorimer.stages.s08_think:Filter",
+        },
+    )
+
+    budget_planner = Slot(
+        BudgetPlanner,
+        default="static",
+        known={
+            "static": "lorimer.stages.s08_planners:StaticBudget",
+            "adaptive": "lorimer.stages.s08_planners:AdaptiveBudget",
         },
     )
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from anyio import CancelScope, Event, create_task_group
+from pydantic import Field
 
 from lorimer.core.bindings import Bindings
+from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.messages import Message, ToolResultBlock, ToolUse
 from lorimer.core.review import Review
@@ -16,6 +20,9 @@ from lorimer.stages.s11_tool_review import ToolReviewStage
 
 class ToolExecutor(Strategy):
     """Decides which calls run beside each other."""
+
+    early: ClassVar[bool] = False
+    """Stage 6 has calls begun while the reply that asks for them is still being written."""
 
     def batches(self, calls: list[ToolUse], tools: Toolbox, width: int) -> list[list[int]]:
         """The calls' indexes, in order, in groups of at most `width` that may run at once."""
@@ -51,6 +58,32 @@ class Partition(ToolExecutor):
         return groups
 
 
+class Parallel(ToolExecutor):
+    """All at once, whether or not their tools declare that they may be."""
+
+    name = "parallel"
+    description = "All calls of a reply at once, max_concurrency at a time: for tools that bear it."
+
+    class Config(Settings):
+        max_concurrency: int = Field(5, ge=1)
+        """Calls at a time; limits.max_parallel_tools holds besides."""
+
+    config: Config
+
+    def batches(self, calls: list[ToolUse], tools: Toolbox, width: int) -> list[list[int]]:
+        width = min(width, self.config.max_concurrency)
+        places = range(len(calls))
+        return [list(places[at : at + width]) for at in range(0, len(calls), width)]
+
+
+class Streaming(Partition):
+    """As partition, and begun as soon as the arguments of a call are complete."""
+
+    name = "streaming"
+    description = "As partition; reading tools begin while the model still writes its reply."
+    early = True
+
+
 class ToolStage(Stage[object, object]):
     """Runs `state.calls` through the toolbox. Bypassed when there are none."""
 
@@ -67,6 +100,8 @@ class ToolStage(Stage[object, object]):
         known={
             "partition": "lorimer.stages.s10_tool:Partition",
             "sequential": "lorimer.stages.s10_tool:Sequential",
+            "parallel": "lorimer.stages.s10_tool:Parallel",
+            "streaming": "lorimer.stages.s10_tool:Streaming",
         },
     )
 
@@ -78,11 +113,15 @@ class ToolStage(Stage[object, object]):
     def should_bypass(self, state: PipelineState) -> bool:
         return not state.calls
 
+    def prepare(self, run: RunContext) -> None:
+        """Before the first call of a run."""
+        if self._reviewers and run.review is None:
+            run.review = Review(self._reviewers)
+
     async def execute(self, input: object, state: PipelineState) -> object:
         run, calls = state.run, state.calls
         tools = self._tools
-        if self._reviewers and run.review is None:
-            run.review = Review(self._reviewers)
+        self.prepare(run)
         if run.wants("tool.execute_start"):
             run.signal(
                 "tool.execute_start",

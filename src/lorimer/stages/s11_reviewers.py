@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -50,16 +50,35 @@ class Schema(CallReviewer):
         return f"{', '.join(missing)} must be given" if missing else ""
 
 
+class _Pattern(NamedTuple):
+    """Something to look for in a text."""
+
+    what: str
+    hints: tuple[str, ...]
+    """In lower case: without one of these in the text, it is not there."""
+    regex: re.Pattern[str]
+
+    def found(self, text: str, lower: str) -> bool:
+        for hint in self.hints:
+            if hint in lower:
+                return self.regex.search(text) is not None
+        return False
+
+
 _SECRETS: Final = (
-    ("a private key", re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----")),
-    ("an AWS key", re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
-    ("a bearer token", re.compile(r"\bBearer\s[A-Za-z0-9._~+/=-]{20}")),
-    (
+    _Pattern(
+        "a private key", ("private key",), re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----")
+    ),
+    _Pattern("an AWS key", ("akia", "asia"), re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
+    _Pattern("a bearer token", ("bearer",), re.compile(r"\bBearer\s[A-Za-z0-9._~+/=-]{20}")),
+    _Pattern(
         "a key",
+        ("sk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "xox"),
         re.compile(r"\b(?:sk-[A-Za-z0-9_-]{20}|gh[pousr]_[A-Za-z0-9]{30}|xox[abprs]-\w{10})"),
     ),
-    (
+    _Pattern(
         "what looks like a password or key",
+        ("key", "secret", "token", "passw"),
         re.compile(
             r"\b(?:api[_-]?key|secret|access[_-]?token|passw(?:or)?d)[\"']?[ \t]{0,4}[:=]"
             r"[ \t]{0,4}[\"']?[^\s\"'$<{]{12}",
@@ -67,6 +86,8 @@ _SECRETS: Final = (
         ),
     ),
 )
+_SHORTEST: Final = 15
+"""Characters of the shortest text in which any of them could be found."""
 
 
 class Sensitive(CallReviewer):
@@ -83,9 +104,11 @@ class Sensitive(CallReviewer):
 
     def reason(self, call: Call) -> str:
         for text in call.texts:
-            for what, pattern in _SECRETS:
-                if pattern.search(text):
-                    return f"its arguments hold {what}"
+            if len(text) >= _SHORTEST:
+                lower = text.lower()
+                for pattern in _SECRETS:
+                    if pattern.found(text, lower):
+                        return f"its arguments hold {pattern.what}"
             if self.config.phrases:
                 folded = text.casefold()
                 if any(phrase.casefold() in folded for phrase in self.config.phrases):
@@ -94,22 +117,39 @@ class Sensitive(CallReviewer):
 
 
 _DESTROYS: Final = (
-    ("removes files recursively", re.compile(r"\brm[ \t]+(?:-\w+[ \t]+)*-\w*[rR]")),
-    (
+    _Pattern(
+        "removes files recursively", ("rm",), re.compile(r"\brm[ \t]+(?:-\w+[ \t]+)*-\w*[rR]")
+    ),
+    _Pattern(
         "overwrites what others pushed",
+        ("push",),
         re.compile(r"\bgit[ \t]+push\b[^\n;|&]{0,200}(?:--force|-f\b)"),
     ),
-    ("drops uncommitted work", re.compile(r"\bgit[ \t]+(?:reset[ \t]+--hard|clean[ \t]+-\w*f)")),
-    ("writes to a disk as a whole", re.compile(r"\bmkfs\b|\bdd\b[^\n;|&]{0,200}\bof=/dev/")),
-    (
-        "drops a table or a database",
-        re.compile(r"\b(?:drop|truncate)\s{1,4}(?:table|database|schema)\b", re.I),
+    _Pattern(
+        "drops uncommitted work",
+        ("git",),
+        re.compile(r"\bgit[ \t]+(?:reset[ \t]+--hard|clean[ \t]+-\w*f)"),
     ),
-    (
+    _Pattern(
+        "writes to a disk as a whole",
+        ("mkfs", "of=/dev/"),
+        re.compile(r"\bmkfs\b|\bdd\b[^\n;|&]{0,200}\bof=/dev/"),
+    ),
+    _Pattern(
+        "drops a table or a database",
+        ("drop", "truncate"),
+        re.compile(r"\b(?:drop|truncate)\s{1,4}(?:table|database|schema)\b", re.IGNORECASE),
+    ),
+    _Pattern(
         "stops the machine",
+        ("shutdown", "reboot", "poweroff", "halt"),
         re.compile(r"\b(?:shutdown|reboot|poweroff|halt)\b(?=[ \t]*(?:-|now|$))"),
     ),
-    ("tears down what runs", re.compile(r"\b(?:terraform[ \t]+destroy|kubectl[ \t]+delete)\b")),
+    _Pattern(
+        "tears down what runs",
+        ("terraform", "kubectl"),
+        re.compile(r"\b(?:terraform[ \t]+destroy|kubectl[ \t]+delete)\b"),
+    ),
 )
 
 
@@ -135,9 +175,10 @@ class Destructive(CallReviewer):
         for field in self.config.command_fields:
             text = call.input.get(field)
             if isinstance(text, str):
-                for what, pattern in _DESTROYS:
-                    if pattern.search(text):
-                        return f"it {what}"
+                lower = text.lower()
+                for pattern in _DESTROYS:
+                    if pattern.found(text, lower):
+                        return f"it {pattern.what}"
         return ""
 
 

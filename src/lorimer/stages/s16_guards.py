@@ -49,7 +49,7 @@ class Identical(LoopGuard):
     code = ExecutorErrorCode.EXEC_LOOP_IDENTICAL
 
     def count(self, trail: Trail) -> int:
-        repeated = 0 if trail.polls else trail.repeated(1)
+        repeated = trail.repeated(1) if trail.stale and not trail.polls else 0
         return repeated + 1 if repeated else 0
 
     def told(self, count: int) -> str:
@@ -69,7 +69,7 @@ class Alternating(LoopGuard):
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def count(self, trail: Trail) -> int:
-        if trail.polls or trail.repeated(1):
+        if not trail.stale or trail.polls or trail.repeated(1):
             return 0
         rounds = 0
         for period in (2, 3):

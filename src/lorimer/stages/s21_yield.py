@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from typing import Final, Literal
 
-from lorimer.core.stage import Slot, Stage, Strategy
+from pydantic import Field
+
+from lorimer.core.jsonable import plain
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import FEEDBACK, SCORE, PipelineState
 
 _JUDGED: Final = (SCORE, FEEDBACK)
@@ -49,6 +53,41 @@ class StructuredFormatter(DefaultFormatter):
         }
 
 
+class MultiFormat(StructuredFormatter):
+    """The answer in several forms at once."""
+
+    name = "multi_format"
+    description = "A dict with the answer as each of formats: text, structured, markdown."
+
+    class Config(Settings):
+        formats: list[Literal["text", "structured", "markdown"]] = Field(
+            ["text", "structured", "markdown"], min_length=1
+        )
+        include_thinking: bool = False
+        """`markdown` begins with what the model thought, as stage 8 left it."""
+
+    config: Config
+
+    def format(self, state: PipelineState) -> object:
+        made = {
+            "text": lambda: state.text,
+            "structured": lambda: super(MultiFormat, self).format(state),
+            "markdown": lambda: self._markdown(state),
+        }
+        return {name: made[name]() for name in self.config.formats}
+
+    def _markdown(self, state: PipelineState) -> str:
+        parts: list[str] = []
+        if self.config.include_thinking and state.thinking:
+            lines = "\n\n".join(state.thinking).splitlines()
+            parts.append("\n".join([f"> {line}".rstrip() for line in lines]))
+        parts.append(state.text)
+        if state.output is not None and not isinstance(state.output, str):
+            shown = json.dumps(plain(state.output), indent=2, ensure_ascii=False)
+            parts.append(f"```json\n{shown}\n```")
+        return "\n\n".join([part for part in parts if part])
+
+
 class YieldStage(Stage[object, object]):
     """Fills `state.output` and returns it."""
 
@@ -61,6 +100,7 @@ class YieldStage(Stage[object, object]):
         default="default",
         known={
             "default": "lorimer.stages.s21_yield:DefaultFormatter",
+            "multi_format": "lorimer.stages.s21_yield:MultiFormat",
             "structured": "lorimer.stages.s21_yield:StructuredFormatter",
         },
     )

@@ -127,6 +127,9 @@ class Tool(ABC):
     is repeated."""
     concurrency_safe: bool = False
     """May run beside other calls of the same reply."""
+    early: bool = False
+    """It may be begun while the model still writes its reply (stage 10's `streaming`): it only
+    reads, makes no recorded calls of its own, and does without `ToolContext.tool_use_id`."""
     polling: bool = False
     """It is called again and again on purpose, until something has changed: the loop guards of
     stage 16 do not take that for going round in circles."""

@@ -20,6 +20,7 @@ from lorimer.core.tool import Called
 from lorimer.tools.admission import accepted, permitted, reviewed
 from lorimer.tools.asking import ask_text
 from lorimer.tools.calling import make
+from lorimer.tools.early import Early
 from lorimer.tools.encode import plain
 from lorimer.tools.hooks.around import Screened, followed, follows, screen
 from lorimer.tools.interrupted import answered, is_recorded
@@ -91,7 +92,10 @@ async def _live(
 
         return await run.effect("tool", key, refuse, request=request, safety=_READ_ONLY)
 
-    call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
+    early = run.owned.get(Early) if run.owned else None
+    call = early.take(int(key), use) if early is not None else None
+    if call is None:
+        call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
     intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
     if screened is not None:
         before = screened.answer

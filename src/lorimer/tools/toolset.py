@@ -12,6 +12,7 @@ from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.tool import Approver, Called
 from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
+from lorimer.tools.early import Early
 from lorimer.tools.permissions import Policy
 from lorimer.tools.policy.modes import Mode
 from lorimer.tools.policy.people import Parties
@@ -244,6 +245,13 @@ class Toolset:
         if self.hooks is not None and self.hooks.guards(HookEvent.PRE_TOOL_USE, use.name):
             return False  # it may come to be another call, or one that a person is asked about
         return self.approver is None or self.base_policy.needs_no_decision(entry, dict(use.input))
+
+    def early(self, state: PipelineState) -> Early:
+        """What of the next reply is begun early; see `lorimer.tools.early`."""
+        self._look_back(state)
+        early = state.run.owned.own(Early, lambda: Early(self, state))
+        early.anew()
+        return early
 
     async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""

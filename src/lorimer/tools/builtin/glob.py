@@ -51,6 +51,7 @@ class Glob(Tool):
     input_schema = _SCHEMA
     effects = frozenset({"read"})
     concurrency_safe = True
+    early = True
     share_safe = True
     subject = "pattern"
     paths = frozenset({"path"})

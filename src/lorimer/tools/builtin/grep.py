@@ -75,6 +75,7 @@ class Grep(Tool):
     input_schema = _SCHEMA
     effects = frozenset({"read"})
     concurrency_safe = True
+    early = True
     share_safe = True
     subject = "pattern"
     paths = frozenset({"path"})

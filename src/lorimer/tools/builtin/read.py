@@ -59,6 +59,7 @@ class Read(Tool):
     input_schema = _SCHEMA
     effects = frozenset({"read"})
     concurrency_safe = True
+    early = True
     share_safe = True
     subject = "file_path"
     paths = frozenset({"file_path"})

@@ -1,0 +1,74 @@
+"""Stage 6, its routers: which model is asked. Who is asked when it fails: `models/failover.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from lorimer.core.jsonable import JSON
+from lorimer.core.stage import Settings, Strategy
+from lorimer.core.state import PipelineState
+from lorimer.models.registry import PROVIDERS
+from lorimer.models.spec import chain, parse_spec
+
+
+class Router(Strategy):
+    """Chooses the model of each call."""
+
+    def route(self, state: PipelineState, *, thinks: bool) -> str:
+        """A spec or a chain of them; "": the manifest's. Must be quick, and choose the same again
+        in the same state: nothing of it is recorded. `thinks`: the call has a thinking budget."""
+        raise TypeError(f"{type(self).__name__} has no route method")
+
+
+class Passthrough(Router):
+    """The manifest's model."""
+
+    name = "passthrough"
+    description = "The model of the manifest."
+
+    def route(self, state: PipelineState, *, thinks: bool) -> str:
+        return ""
+
+
+class Adaptive(Router):
+    """A light model for what is short, a heavy one for what is long."""
+
+    name = "adaptive"
+    description = "One of three models, by how long the conversation is."
+
+    class Config(Settings):
+        """A model that is not given is the manifest's. A change of model begins the provider's
+        prompt cache anew."""
+
+        light: str = ""
+        """Spec of the model for conversations of up to light_threshold_chars."""
+        balanced: str = ""
+        """For what lies between."""
+        heavy: str = ""
+        """From heavy_threshold_chars on."""
+        light_threshold_chars: int = Field(800, ge=0)
+        """Characters of the conversation and the system prompt."""
+        heavy_threshold_chars: int = Field(12_000, ge=0)
+        thinking_promotes_heavy: bool = True
+        """A call with a thinking budget goes to `heavy`."""
+        tools_promote_balanced: bool = True
+        """A call with tools goes to `balanced` at least."""
+
+    config: Config
+
+    def configure(self, config: Mapping[str, JSON]) -> None:
+        super().configure(config)
+        for given in (self.config.light, self.config.balanced, self.config.heavy):
+            for spec in chain(given) if given else ():
+                parse_spec(spec, PROVIDERS)
+
+    def route(self, state: PipelineState, *, thinks: bool) -> str:
+        config = self.config
+        size = state.context_size + len(state.system)
+        if size >= config.heavy_threshold_chars or (thinks and config.thinking_promotes_heavy):
+            return config.heavy
+        if size > config.light_threshold_chars or (state.tools and config.tools_promote_balanced):
+            return config.balanced
+        return config.light

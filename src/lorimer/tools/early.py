@@ -1,0 +1,155 @@
+"""Calls that are begun while the model still writes its reply: as soon as the arguments of one are
+complete. Nothing of it is recorded: the call takes the one path (`dispatch.py`) once the reply is
+there, is decided about on it like any other, and only the waiting is shorter. So only tools that
+say so are begun early (`Tool.early`), and only calls that need no decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, cast
+
+from lorimer.core.context import Safety
+from lorimer.core.errors import ToolExecutionError
+from lorimer.core.hooks import HookEvent
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import ToolInputDelta, ToolUse
+from lorimer.core.record import record
+from lorimer.tools.admission import accepted
+from lorimer.tools.calling import make
+
+if TYPE_CHECKING:
+    from lorimer.core.state import PipelineState
+    from lorimer.tools.toolset import Toolset
+
+
+@record
+class _Begun:
+    use: ToolUse
+    task: asyncio.Task[Mapping[str, JSON]]
+
+
+class _Arguments:
+    """The JSON object of one call, piece by piece; each character is looked at once."""
+
+    __slots__ = ("_depth", "_escaped", "_in_text", "_parts", "name")
+
+    def __init__(self) -> None:
+        self.name = ""
+        self._parts: list[str] = []
+        self._depth = 0
+        self._in_text = False
+        self._escaped = False
+
+    def add(self, text: str) -> str:
+        """All of it, when this piece completes it; else ""."""
+        self._parts.append(text)
+        for sign in text:
+            if self._escaped:
+                self._escaped = False
+            elif self._in_text:
+                if sign == "\\":
+                    self._escaped = True
+                elif sign == '"':
+                    self._in_text = False
+            elif sign == '"':
+                self._in_text = True
+            elif sign in "{[":
+                self._depth += 1
+            elif sign in "}]":
+                self._depth -= 1
+                if not self._depth:
+                    return "".join(self._parts)
+        return ""
+
+
+class Early:
+    """What one run has begun early. Ended with the run, and when the reply does not hold the
+    call."""
+
+    def __init__(self, tools: Toolset, state: PipelineState) -> None:
+        self._tools = tools
+        self._state = state
+        self._open: dict[int, _Arguments] = {}
+        self._begun: dict[int, _Begun] = {}
+        self._left: set[asyncio.Task[Mapping[str, JSON]]] = set()
+
+    def anew(self) -> None:
+        """Another reply begins; what was begun for the one before is cancelled."""
+        self._open.clear()
+        for begun in self._begun.values():
+            begun.task.cancel()
+            self._left.add(begun.task)
+            begun.task.add_done_callback(self._gone)
+        self._begun.clear()
+
+    def _gone(self, task: asyncio.Task[Mapping[str, JSON]]) -> None:
+        self._left.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody is told: the call was not made
+
+    def piece(self, item: ToolInputDelta) -> None:
+        """A piece of the arguments of a call."""
+        arguments = self._open.get(item.index)
+        if arguments is None:
+            arguments = self._open[item.index] = _Arguments()
+        arguments.name = arguments.name or item.name
+        text = arguments.add(item.partial_json)
+        if text and item.index not in self._begun:
+            self._begin(item.index, arguments.name, text)
+
+    def _begin(self, index: int, name: str, text: str) -> None:
+        tools, run = self._tools, self._state.run
+        limits = run.bounds.limits
+        if index != len(self._begun):
+            return  # a call before it comes first, and may change what this one reads
+        running = sum(not begun.task.done() for begun in self._begun.values())
+        if index >= limits.max_calls_per_turn or running >= limits.max_parallel_tools:
+            return
+        if run.bounds.tool_calls + len(self._begun) >= limits.max_tool_calls:
+            return
+        try:
+            value = cast("JSON", json.loads(text))
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(value, dict):
+            return
+        use = ToolUse("", name, value)
+        entry = tools.callable(name)
+        if entry is None or not entry.tool.early or entry.safety is not Safety.READ_ONLY:
+            return
+        hooks = tools.hooks
+        if entry.asks or (hooks is not None and hooks.guards(HookEvent.PRE_TOOL_USE, name)):
+            return
+        if run.review is not None and any(
+            found.action != "annotate" for found in run.review.of(name, value)
+        ):
+            return
+        try:
+            entry, arguments = accepted(tools, use, run)
+        except ToolExecutionError:
+            return
+        if not tools.policy_in(run).needs_no_decision(entry, arguments):
+            return
+        work = make(tools, entry, arguments, use, str(index), {}, run)
+        self._begun[index] = _Begun(use, asyncio.ensure_future(work))
+
+    def take(self, index: int, use: ToolUse) -> Callable[[], Awaitable[Mapping[str, JSON]]] | None:
+        """The call as it was begun, to be waited for; None: this one was not."""
+        begun = self._begun.get(index)
+        if begun is None or (begun.use.name, begun.use.input) != (use.name, use.input):
+            return None
+        del self._begun[index]
+
+        async def finish() -> Mapping[str, JSON]:
+            return await begun.task  # cancelled with whoever waits
+
+        return finish
+
+    async def end(self) -> None:
+        """The run is over."""
+        self.anew()
+        if self._left:
+            await asyncio.wait(self._left)
