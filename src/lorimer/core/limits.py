@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from math import inf
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -97,7 +98,7 @@ class Limits:
             f"limits.{n}: there is no such field{nearest(n, known)}" for n in data if n not in known
         ]
         try:
-            limits = LIMITS.validate_python({n: v for n, v in data.items() if n in known})
+            limits = limits_adapter().validate_python({n: v for n, v in data.items() if n in known})
         except ValidationError as error:
             for item in error.errors(include_url=False):
                 path = ".".join(["limits", *map(str, item["loc"])])
@@ -109,8 +110,10 @@ class Limits:
         raise ConfigError("; ".join(bad), problems=tuple(bad))
 
 
-LIMITS: Final = TypeAdapter(Limits)
-"""Checks what stands in a document. To make one takes milliseconds."""
+@cache  # to make one takes milliseconds
+def limits_adapter() -> TypeAdapter[Limits]:
+    """Checks what stands in a document."""
+    return TypeAdapter(Limits)
 
 
 class Bounds:
