@@ -344,16 +344,14 @@ class ConfinedSteps:
             while self._log and self._log[0][0] <= worker.saved:
                 self._log.popleft()
             try:
+                cancelled = await worker.settled()
+                if cancelled is not None:
+                    await self._recover(cancelled.at)
                 answer = await worker.ask(request, lambda event: self._told(event, told))
             except EOFError:
                 worker.close()
                 self._worker = None
                 continue
-            except Died as died:
-                if died.death.code is ExecutorErrorCode.EXEC_RUN_CANCELLED:
-                    await self._recover(died.death.at)
-                    continue
-                raise
             if "error" in answer:
                 raise StepError(str(answer["error"]))
             return answer.get("result")

@@ -302,11 +302,9 @@ class Worker:
         """The answer. `tell` is told of events meanwhile.
 
         Raises Died when what ran was ended, by a limit or by itself, and another has taken over;
-        EOFError when nothing is left. Cancelled, it ends the step, too; then the next one raises
-        Died, with `exec.run.cancelled`, and is not asked.
+        EOFError when nothing is left. Cancelled, it ends the step, too; see `settled`.
         """
-        if self._busy:  # the one before was cancelled
-            raise await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)
+        await self.settled()
         assert self._writer is not None
         self._number += 1
         self._busy = True
@@ -323,6 +321,13 @@ class Worker:
                 raise EOFError from error
         self._busy = False
         return answer
+
+    async def settled(self) -> Death | None:
+        """Where the `ask` before was cancelled: wait for who has taken over, and tell. Raises
+        EOFError when nothing is left."""
+        if not self._busy:
+            return None
+        return (await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)).death
 
     async def _answer(self, tell: Callable[[Message], None], step: str) -> Message:
         while True:
