@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -353,3 +355,43 @@ def test_what_cannot_be_preloaded_is_told(tmp_path: Path) -> None:
                 await ConfinedSteps.begin(workers)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_nothing_outlives_a_kill_of_ours(level: Level, tmp_path: Path) -> None:
+    script = f"""
+import asyncio, os
+from pathlib import Path
+from lorimer.esg.confined import ConfinedSteps, StepWorkers
+from tests.esg.test_confined import At
+
+async def main():
+    workers = StepWorkers(Path({str(tmp_path)!r}), world=At({level!r}))
+    session = await ConfinedSteps.begin(workers)
+    await session.execute("a", "import os, time\\nif os.fork() == 0: os.setsid(); time.sleep(60)")
+    open("here", "w").close()
+    await session.execute("b", "open('begun', 'w').close()\\ntime.sleep(60)")
+
+asyncio.run(main())
+"""
+    needs(level)
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root / "src"), str(root)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}
+    )
+    try:
+        wait_until(lambda: (tmp_path / "begun").exists() or process.poll() is not None)
+        assert zygotes(tmp_path)
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not zygotes(tmp_path))
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if there():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to be")
