@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import resource
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from lorimer.world.sandbox import landlock, seccomp
@@ -23,6 +25,12 @@ _OPEN_FILES: Final = 1024
 def keep_apart() -> bool:
     """Keep signals to this process and what it will fork; False where the kernel cannot."""
     return landlock.keep_apart()
+
+
+def write_only_beneath(folders: Iterable[str]) -> bool:
+    """Refuse to write elsewhere, and to whatever a sandbox of mounts lets through (pipes)."""
+    own = os.environ.get("TMPDIR", "/tmp")  # noqa: S108 - as the sandbox has set it
+    return landlock.write_only_beneath([Path(each) for each in (*folders, own)])
 
 
 def harden(*, network: bool) -> bool:

@@ -15,6 +15,7 @@ from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, StepExecutor, StepResult
 from lorimer.esg.patches import Edit, PatchResult
 from lorimer.esg.questions import StepError
+from lorimer.esg.resources import FILE
 from lorimer.world.real import RealWorld
 
 Message = Mapping[str, JSON]
@@ -35,12 +36,15 @@ class Requests:
         self._most = most
         self._held: set[str] = set()
         self._asked = ""
+        """The step that is meant to run, even if it is held."""
+        self._executed = ""
+        """The step whose result is the answer."""
         self._steps = StepExecutor(world=RealWorld(), observer=self)
 
     def answer(self, request: Message) -> dict[str, JSON]:
         """Do what is asked. What cannot be is an answer with `error`, and changed nothing."""
         self._held = {str(each) for each in _list(request.get("held"))}
-        self._asked = ""
+        self._asked = self._executed = ""
         try:
             return {"result": self._answer(request)}
         except StepError as error:
@@ -51,7 +55,7 @@ class Requests:
         step, source = str(request.get("step") or ""), str(request.get("source") or "")
         match request.get("op"):
             case "execute":
-                self._asked = step
+                self._asked = self._executed = step
                 return self._told(steps.execute(step, source))
             case "replay":
                 return self._replay()
@@ -81,10 +85,9 @@ class Requests:
                     graph.add_step(step, source)
                 return [*graph.failed(step)]
             case "restore":
-                for pair in _list(request.get("steps")):
-                    each, text = cast("list[str]", pair)
-                    graph.add_step(each, text)
-                return self._replay()
+                return self._restore(
+                    [cast("list[str]", row) for row in _list(request.get("steps"))]
+                )
             case "plan":
                 return [[each.step, [*each.reasons], each.seconds] for each in graph.plan()]
             case "status":
@@ -112,11 +115,21 @@ class Requests:
         """See `Observer`."""
         if step_id in self._held and step_id != self._asked:
             raise Held(step_id, _ENDED)
-        self._tell({"event": "step.started", "step": step_id})
+        self._tell({"event": "step.started", "step": step_id, "quiet": step_id == self._executed})
 
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
-        self._tell({"event": "step.finished", "step": result.step_id, "result": self._told(result)})
+        quiet = result.step_id == self._executed
+        told = None if quiet else self._told(result)
+        self._tell(
+            {
+                "event": "step.finished",
+                "step": result.step_id,
+                "quiet": quiet,
+                "lasting": any(each.startswith(FILE) for each in result.writes),
+                "result": told,
+            }
+        )
 
     # ---------------------------------------------------------------- answers
 
@@ -128,6 +141,22 @@ class Requests:
             "blocked": [*done.blocked],
             "held": {each: self._cut(held.message) for each, held in done.held.items()},
         }
+
+    def _restore(self, rows: list[list[str]]) -> JSON:
+        """Run the steps as they ran last; then give them the texts that they have now."""
+        graph = self._steps.graph
+        for step, ran, _ in rows:
+            if ran and step not in graph:  # what took over may have begun with it
+                graph.add_step(step, ran)
+        done = self._replay()
+        before = ""
+        for step, _, source in rows:
+            if step not in graph:
+                graph.add_step(step, source, after=before)
+            elif graph.source(step) != source:
+                graph.edit_step(step, source)
+            before = step
+        return done
 
     def _told(self, result: StepResult) -> dict[str, JSON]:
         failure = result.failure

@@ -9,6 +9,7 @@ waits, or once more work than twenty forks cost would be lost without it.
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import os
@@ -17,7 +18,6 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -33,6 +33,7 @@ from lorimer.world.real import RealWorld
 Message = Mapping[str, JSON]
 
 _IDLE_MS: Final = 5
+_PRINTED_BYTES: Final = 1 << 20
 _WORTH: Final = 20
 """An heir is made when what would be lost took so many times longer than making one."""
 
@@ -41,8 +42,9 @@ class Answers(Protocol):
     """What a session is: made with `(tell, printed, most)`, as `Requests` and the agent's are.
 
     `tell` takes events: of each run of a step `step.started` and `step.finished`, with its id as
-    `step`. `printed` gives what was written below Python since it was asked last, `most` is how
-    long a text may be.
+    `step`; those that are `quiet` stay here, and after a step that is `lasting` (it wrote files)
+    no time is saved by not making an heir. `printed` gives what was written below Python since it
+    was asked last, `most` is how long a text may be.
     """
 
     def answer(self, request: Message) -> dict[str, JSON]:
@@ -65,6 +67,7 @@ def serve(
     os.setpgid(0, 0)
     printed = _Printed()
     hold.keep_apart()
+    hold.write_only_beneath(cast("list[str]", settings["writable"]))
     hold.limit(_integer(settings, "memory_bytes"), _integer(settings, "file_bytes"))
     hold.harden(network=bool(settings["network"]))
     sys.path.insert(0, os.getcwd())
@@ -98,6 +101,7 @@ class _Serving:
         self._outside = outside
         self._printed = printed
         self._step_s = float(cast("float", settings["step_s"]))
+        self._cpu_s = self._step_s * (os.cpu_count() or 1)
         self._most = _integer(settings, "output_chars")
         self._buffer = bytearray()
         self._clock = RealWorld().monotonic
@@ -105,6 +109,7 @@ class _Serving:
         """Of the request that is being answered, and of the last one that was."""
         self._since = 0.0
         self._unsaved_s = 0.0
+        self._lasting = False
         self._fork_s = 0.002
         self._heir = 0
         self._running = ""
@@ -142,17 +147,17 @@ class _Serving:
         self._say({"n": self._number, "answer": answer})
 
     def _tell(self, event: Message) -> None:
-        if event["event"] == "step.started":
-            self._running = str(event["step"])
-            self._say({"n": self._number, "tell": event})
-            self._arm()
-            return
         finished = event["event"] == "step.finished"
         if finished:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        self._say({"n": self._number, "tell": event})
+        if not event.get("quiet"):
+            self._say({"n": self._number, "tell": event})
+        if event["event"] == "step.started":
+            self._running = str(event["step"])
+            self._arm()
         if finished:
             self._worked()
+            self._lasting |= event.get("lasting") is True
             if self._unsaved_s > _WORTH * self._fork_s:
                 self._make_heir()
 
@@ -165,7 +170,7 @@ class _Serving:
 
     def _arm(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, self._step_s)
-        hold.limit_cpu(self._step_s * (os.cpu_count() or 1))
+        hold.limit_cpu(self._cpu_s)
 
     def _give_up(self, error: BaseException) -> NoReturn:
         """Say where it was, and die: the heir has the state as it was before."""
@@ -211,7 +216,7 @@ class _Serving:
                 os.waitpid(self._heir, 0)  # it ends itself: another is registered
         self._heir = pid
         self._fork_s = self._clock() - began
-        self._unsaved_s = 0.0
+        self._unsaved_s, self._lasting = 0.0, False
         self._say({"saved": self._done})
 
     def _wait_to_inherit(self, wake: socket.socket) -> None:
@@ -223,7 +228,7 @@ class _Serving:
         hold.end_all_others(self._outside)
         self._heir = 0
         self._running = ""
-        self._unsaved_s = 0.0
+        self._unsaved_s, self._lasting = 0.0, False
         self._buffer.clear()
         self._printed()
         self._say({"at": self._done, "status": int(status)})
@@ -243,7 +248,7 @@ class _Serving:
         return line
 
     def _may_save(self) -> bool:
-        if self._unsaved_s > _WORTH * self._fork_s:
+        if self._lasting or self._unsaved_s > _WORTH * self._fork_s:
             return True
         poll = select.poll()
         poll.register(self._talk, select.POLLIN)
@@ -258,18 +263,17 @@ class _Printed:
     """What was written to standard output and error below Python since it was asked last."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(mode="ab+")  # noqa: SIM115 - for as long as the process
+        self._file = os.memfd_create("printed")
+        fcntl.fcntl(self._file, fcntl.F_SETFL, os.O_APPEND)
         for each in (1, 2):
-            os.dup2(self._file.fileno(), each)
-        self._most = 1 << 20
+            os.dup2(self._file, each)
 
     def __call__(self) -> str:
-        descriptor = self._file.fileno()
-        size = os.fstat(descriptor).st_size
+        size = os.fstat(self._file).st_size
         if not size:
             return ""
-        text = os.pread(descriptor, self._most, max(0, size - self._most))
-        os.ftruncate(descriptor, 0)
+        text = os.pread(self._file, _PRINTED_BYTES, max(0, size - _PRINTED_BYTES))
+        os.ftruncate(self._file, 0)
         return text.decode("utf-8", "replace")
 
 

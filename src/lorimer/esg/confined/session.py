@@ -20,6 +20,7 @@ believed but as text, and nothing is journalled here.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -34,6 +35,7 @@ from lorimer.esg.questions import Planned, StepError
 from lorimer.esg.running import Failure
 
 Message = Mapping[str, JSON]
+Told = Callable[["ConfinedResult"], None]
 
 MAX_SOURCE: Final = 1_000_000
 """Characters of a step."""
@@ -92,10 +94,8 @@ class ConfinedSteps:
         self._turn = asyncio.Lock()
         self._texts: dict[str, str] = {}
         """Of all steps, in order: what a new worker begins with."""
-        self._pending: set[str] = set()
-        """Steps that did not run since they were added or edited."""
         self._deadly: dict[str, ConfinedResult] = {}
-        self._log: list[tuple[int, dict[str, JSON]]] = []
+        self._log: deque[tuple[int, dict[str, JSON]]] = deque()
         """What changed the session since its state was saved."""
         self.results: dict[str, ConfinedResult] = {}
         """Of every step that has run: the last one's."""
@@ -134,20 +134,17 @@ class ConfinedSteps:
         async with self._turn:
             self._deadly.pop(step_id, None)
             try:
-                await self._change({"op": "execute", "step": step_id, "source": source})
+                told = await self._change({"op": "execute", "step": step_id, "source": source})
             except Died as died:
                 self._texts[step_id] = source
-                self._pending.discard(step_id)
                 await self._ended(died.death, step_id)
                 return self.results[step_id]
             self._texts[step_id] = source
-            self._pending.discard(step_id)
-            self.results[step_id] = replace(self.results[step_id], source=source)
-            return self.results[step_id]
+            result = _result(told if isinstance(told, dict) else {}, step_id, source)
+            self.results[step_id] = result
+            return result
 
-    async def replay(
-        self, on_step: Callable[[ConfinedResult], None] | None = None
-    ) -> ConfinedReplay:
+    async def replay(self, on_step: Told | None = None) -> ConfinedReplay:
         """Run what is stale, in step order, until nothing is; see `StepExecutor.replay`.
 
         A step that is ended by a limit has failed, and the others go on.
@@ -157,7 +154,6 @@ class ConfinedSteps:
 
             def told(result: ConfinedResult) -> None:
                 ran.append(result.step_id)
-                self._pending.discard(result.step_id)
                 if on_step is not None:
                     on_step(result)
 
@@ -168,7 +164,7 @@ class ConfinedSteps:
                 except Died as died:
                     if not died.death.step:
                         raise WorkerError(f"the replay ended its worker: {died}") from None
-                    await self._ended(died.death, died.death.step)
+                    await self._ended(died.death, died.death.step, told)
                     told(self.results[died.death.step])
             done = found if isinstance(found, dict) else {}
             failed = {*_texts(done.get("failed")), *self._deadly}
@@ -196,6 +192,8 @@ class ConfinedSteps:
             if kept is True:
                 for each in patch.hashes:
                     self._texts[each] = patched(self.source(each), patch.edits, each)
+                    if each in self.results:
+                        self.results[each] = replace(self.results[each], source=self._texts[each])
             return kept is True
 
     # ---------------------------------------------------------------- the graph
@@ -209,7 +207,6 @@ class ConfinedSteps:
                 {"op": "add", "step": step_id, "source": source, "after": after}
             )
             self._texts[step_id] = source
-            self._pending.add(step_id)
             if after is not None:
                 self._texts = _moved(self._texts, step_id, after)
             return _texts(found)
@@ -221,7 +218,6 @@ class ConfinedSteps:
             stale = _texts(await self._change({"op": "edit", "step": step_id, "source": source}))
             self._texts[step_id] = source
             if stale:
-                self._pending.add(step_id)
                 self._deadly.pop(step_id, None)
             return stale
 
@@ -232,7 +228,6 @@ class ConfinedSteps:
             del self._texts[step_id]
             self.results.pop(step_id, None)
             self._deadly.pop(step_id, None)
-            self._pending.discard(step_id)
             return stale
 
     async def move_step(self, step_id: str, *, after: str = "") -> list[str]:
@@ -250,8 +245,6 @@ class ConfinedSteps:
             for kept in (self.results, self._deadly):
                 if old in kept:
                     kept[new] = kept.pop(old)
-            if old in self._pending:
-                self._pending ^= {old, new}
 
     async def mark_stale(self, step_id: str) -> list[str]:
         """Say that a step has to run again. Returns it and its dependants, in order."""
@@ -335,71 +328,76 @@ class ConfinedSteps:
                 error.code = died.death.code
                 raise error from None
 
-    async def _change(
-        self, request: dict[str, JSON], told: Callable[[ConfinedResult], None] | None = None
-    ) -> JSON:
+    async def _change(self, request: dict[str, JSON], told: Told | None = None) -> JSON:
         answer = await self._send(request, told)
         assert self._worker is not None
         self._log.append((self._worker.number, request))
         return answer
 
-    async def _send(
-        self, request: dict[str, JSON], told: Callable[[ConfinedResult], None] | None = None
-    ) -> JSON:
+    async def _send(self, request: dict[str, JSON], told: Told | None = None) -> JSON:
         """The result. Raises StepError, and Died when the one that ran was ended."""
         for _ in range(_AGAIN):
             if self._worker is None:
                 self._worker = await self._workers.worker(_SESSION)
                 await self._recover(0)
             worker = self._worker
-            self._log = [each for each in self._log if each[0] > worker.saved]
+            while self._log and self._log[0][0] <= worker.saved:
+                self._log.popleft()
             try:
+                cancelled = await worker.settled()
+                if cancelled is not None:
+                    await self._recover(cancelled.at)
                 answer = await worker.ask(request, lambda event: self._told(event, told))
             except EOFError:
                 worker.close()
                 self._worker = None
                 continue
-            except Died as died:
-                if died.death.code is ExecutorErrorCode.EXEC_RUN_CANCELLED:
-                    await self._recover(died.death.at)
-                    continue
-                raise
             if "error" in answer:
                 raise StepError(str(answer["error"]))
             return answer.get("result")
         raise WorkerError("the worker of the steps ends again and again")
 
-    def _told(self, event: Message, told: Callable[[ConfinedResult], None] | None) -> None:
+    def _told(self, event: Message, told: Told | None) -> None:
         found = event.get("result")
         if event.get("event") != "step.finished" or not isinstance(found, dict):
             return
-        result = _result(found, self._texts)
+        step_id = str(event.get("step"))
+        if step_id not in self._texts:
+            return
+        result = _result(found, step_id, self._texts[step_id])
         self.results[result.step_id] = result
         if told is not None:
             told(result)
 
-    async def _ended(self, death: Death, step_id: str) -> None:
+    async def _ended(self, death: Death, step_id: str, told: Told | None = None) -> None:
         """That step has ended its worker: it has failed, and nothing else is changed."""
         source = self._texts.get(step_id, "")
         failure = Failure("StepEnded", death.why, death.line, "")
         result = ConfinedResult(step_id, source, failure=failure, code=death.code)
         self._deadly[step_id] = result
-        await self._recover(death.at)
+        await self._recover(death.at, told)
         self.results[step_id] = result  # an earlier run of it may have been made again
 
-    async def _recover(self, at: int) -> None:
+    async def _recover(self, at: int, told: Told | None = None) -> None:
         """Another process has taken over, with the state after request `at`; 0: with none."""
         self.recoveries += 1
         again = [request for number, request in self._log if number > at]
-        self._log = [each for each in self._log if each[0] <= at]
+        self._log = deque([each for each in self._log if each[0] <= at])
         if not at:
-            held: list[JSON] = [*self._deadly, *self._pending]
-            steps: list[JSON] = [[each, text] for each, text in self._texts.items()]
-            restore: dict[str, JSON] = {"op": "restore", "steps": steps, "held": held}
-            self._log, again = [], [restore]
+            steps: list[JSON] = [
+                [each, self.results[each].source if each in self.results else "", text]
+                for each, text in self._texts.items()
+            ]
+            restore: dict[str, JSON] = {"op": "restore", "steps": steps, "held": [*self._deadly]}
+            self._log, again = deque(), [restore]
         known = {*self._deadly}
-        for request in again:
-            await self._change(request)
+        try:
+            for request in again:
+                await self._change(request, told)
+        except StepError as error:
+            raise WorkerError(
+                f"the worker was ended, and its steps cannot be run again: {error.message}"
+            ) from error
         for each in known:
             if each in self._texts:
                 await self._change({"op": "fail", "step": each, "source": self._texts[each]})
@@ -445,13 +443,12 @@ def _line(value: JSON) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _result(told: dict[str, JSON], texts: Mapping[str, str]) -> ConfinedResult:
+def _result(told: Mapping[str, JSON], step_id: str, source: str) -> ConfinedResult:
     failure = told.get("failure")
     why = failure if isinstance(failure, dict) else None
-    step = str(told.get("step"))
     return ConfinedResult(
-        step_id=step,
-        source=texts.get(step, ""),
+        step_id=step_id,
+        source=source,
         stdout=str(told.get("stdout") or ""),
         stderr=str(told.get("stderr") or ""),
         shown=str(told.get("shown") or ""),

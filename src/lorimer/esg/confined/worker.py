@@ -132,27 +132,32 @@ class StepWorkers:
             **cast("dict[str, JSON]", asdict(self.limits)),
             "session": session,
             "network": self._sandbox.network,
+            "writable": [str(path) for path in self._sandbox.writable],
         }
-        async with self._turn:
-            door = await self._zygote()
+        told = json.dumps(settings).encode()
+        for last in (False, True):  # the zygote may have died a moment ago
+            async with self._turn:
+                door = await self._zygote()
+            try:
+                return await self._fork(door, told)
+            except (OSError, EOFError) as error:
+                failed = await self._no_start()
+                if last:
+                    raise failed from error
+        raise AssertionError("not reached")
+
+    async def _fork(self, door: socket.socket, told: bytes) -> Worker:
         talk, their_talk = socket.socketpair()
         control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        worker = Worker(self, talk, control)
+        self._open.add(worker)
         try:
             with their_talk, their_control:
-                socket.send_fds(
-                    door,
-                    [json.dumps(settings).encode()],
-                    [their_talk.fileno(), their_control.fileno()],
-                )
-            worker = Worker(self, talk, control)
+                socket.send_fds(door, [told], [their_talk.fileno(), their_control.fileno()])
             await worker.open()
-        except BaseException as error:
-            talk.close()
-            control.close()
-            if isinstance(error, OSError | EOFError):
-                raise await self._no_start() from error
+        except BaseException:
+            worker.close()
             raise
-        self._open.add(worker)
         return worker
 
     def forget(self, worker: Worker) -> None:
@@ -297,10 +302,9 @@ class Worker:
         """The answer. `tell` is told of events meanwhile.
 
         Raises Died when what ran was ended, by a limit or by itself, and another has taken over;
-        EOFError when nothing is left. Cancelled, it ends the step, too.
+        EOFError when nothing is left. Cancelled, it ends the step, too; see `settled`.
         """
-        if self._busy:  # the one before was cancelled
-            await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)
+        await self.settled()
         assert self._writer is not None
         self._number += 1
         self._busy = True
@@ -309,7 +313,7 @@ class Worker:
             try:
                 self._writer.write(b"\n" + line + b"\n")
                 await self._writer.drain()
-                answer = await self._answer(tell)
+                answer = await self._answer(tell, str(request.get("step") or ""))
             except asyncio.CancelledError:
                 self._end(KILL)
                 raise
@@ -318,8 +322,14 @@ class Worker:
         self._busy = False
         return answer
 
-    async def _answer(self, tell: Callable[[Message], None]) -> Message:
-        step = ""
+    async def settled(self) -> Death | None:
+        """Where the `ask` before was cancelled: wait for who has taken over, and tell. Raises
+        EOFError when nothing is left."""
+        if not self._busy:
+            return None
+        return (await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)).death
+
+    async def _answer(self, tell: Callable[[Message], None], step: str) -> Message:
         while True:
             try:
                 async with asyncio.timeout(self._workers.limits.step_s + _GRACE_S):
