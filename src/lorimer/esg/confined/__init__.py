@@ -1,7 +1,7 @@
 """Steps that run confined: in a worker that is forked from a preloaded zygote.
 
 `session.py` is what a program uses, `workers.py` starts what it asks, `worker.py` talks to it and
-`told.py` reads what it says. In the sandbox `zygote.py` forks `keeper.py`, which forks `serving.py`,
+`told.py` reads what it says. In the sandbox `zygote.py` forks `keeper.py`, that `serving.py`,
 which runs `requests.py`. `hold.py`: what holds it.
 """
 

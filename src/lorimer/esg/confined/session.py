@@ -344,17 +344,28 @@ class ConfinedSteps:
         await self._recover(death.at, told)
         self.results[step_id] = result  # an earlier run of it may have been made again
 
+    def _rows(self) -> list[JSON]:
+        """All steps, in order: their texts, and what their last runs read and wrote."""
+        return [
+            {
+                "step": step,
+                "source": source,
+                "ran": None if ran is None else ran.source,
+                "ok": ran is not None and ran.ok,
+                "reads": [] if ran is None else [*ran.reads],
+                "writes": [] if ran is None else [*ran.writes],
+            }
+            for step, source in self._texts.items()
+            for ran in [self._deadly.get(step) or self.results.get(step)]
+        ]
+
     async def _recover(self, at: int, told: Told | None = None) -> None:
         """Another process has taken over, with the state after request `at`; 0: with none."""
         self.recoveries += 1
         again = [request for number, request in self._log if number > at]
         self._log = deque([each for each in self._log if each[0] <= at])
         if not at:
-            steps: list[JSON] = [
-                [each, self.results[each].source if each in self.results else "", text]
-                for each, text in self._texts.items()
-            ]
-            restore: dict[str, JSON] = {"op": "restore", "steps": steps, "held": [*self._deadly]}
+            restore: dict[str, JSON] = {"op": "restore", "steps": self._rows()}
             self._log, again = deque(), [restore]
         known = {*self._deadly}
         try:
