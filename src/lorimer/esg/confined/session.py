@@ -42,6 +42,9 @@ Told = Callable[["ConfinedResult"], None]
 MAX_SOURCE: Final = 1_000_000
 """Characters of a step."""
 _SESSION: Final = "lorimer.esg.confined.requests:Requests"
+_FORMAT: Final = 1
+_ENDED: Final = "StepEnded"
+"""The class of failure of a step that ended its worker."""
 _AGAIN: Final = 5
 """How often a worker may be lost while one thing is asked of it."""
 
@@ -67,6 +70,45 @@ class ConfinedSteps:
     async def begin(cls, workers: StepWorkers) -> ConfinedSteps:
         """A new session. Raises `exec.sandbox.missing`, and WorkerError when it does not start."""
         return cls(workers, await workers.worker(_SESSION))
+
+    @classmethod
+    async def open(cls, workers: StepWorkers, saved: Mapping[str, JSON]) -> ConfinedSteps:
+        """A session as `save` kept it, in any process. Nothing runs; values are made again, by
+        their steps, when somebody needs them. Files are taken to be as they were.
+
+        Of what was saved nothing but texts is believed, and its code runs confined like any.
+        Raises StepError for what is no saved session, and what `begin` raises.
+        """
+        rows = saved.get("steps")
+        if saved.get("format") != _FORMAT or not isinstance(rows, list):
+            raise StepError(f"this is no saved session of steps (format {_FORMAT})")
+        session = await cls.begin(workers)
+        for row in heard.dicts(rows):
+            step, source, ran = row.get("step"), row.get("source"), row.get("ran")
+            if not isinstance(step, str) or not isinstance(source, str) or step in session._texts:
+                raise StepError("a step of this saved session has no id or text, or is there twice")
+            _fits(source)
+            session._texts[step] = source
+            if isinstance(ran, dict):
+                result = heard.result(ran, step, str(ran.get("source")))
+                session.results[step] = result
+                if result.failure is not None and result.failure.type == _ENDED:
+                    session._deadly[step] = result
+        async with session._turn:
+            await session._change({"op": "restore", "steps": session._rows()})
+        return session
+
+    def save(self) -> dict[str, JSON]:
+        """The session as JSON: the texts of its steps, and the results of their last runs. Its
+        values are not in it."""
+        return {
+            "format": _FORMAT,
+            "steps": [
+                {"step": step, "source": source, "ran": None if ran is None else heard.to_json(ran)}
+                for step, source in self._texts.items()
+                for ran in [self.results.get(step)]
+            ],
+        }
 
     @property
     def isolation(self) -> Isolation | None:
@@ -338,7 +380,7 @@ class ConfinedSteps:
     async def _ended(self, death: Death, step_id: str, told: Told | None = None) -> None:
         """That step has ended its worker: it has failed, and nothing else is changed."""
         source = self._texts.get(step_id, "")
-        failure = Failure("StepEnded", death.why, death.line, "")
+        failure = Failure(_ENDED, death.why, death.line, "")
         result = ConfinedResult(step_id, source, failure=failure, code=death.code)
         self._deadly[step_id] = result
         await self._recover(death.at, told)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.esg.diagnosis import Finding
 from lorimer.esg.patches import Edit, PatchResult
 from lorimer.esg.running import Failure
+
+_CODES: Final = {
+    code.value: code
+    for code in (
+        ExecutorErrorCode.EXEC_STEP_TIMEOUT,
+        ExecutorErrorCode.EXEC_STEP_CRASHED,
+        ExecutorErrorCode.EXEC_STEP_OUT_OF_MEMORY,
+    )
+}
+"""Why a step may have been ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +86,40 @@ def seconds(value: JSON) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
+def _code(value: JSON, why: Mapping[str, JSON] | None) -> ExecutorErrorCode | None:
+    if why is None:
+        return None
+    if why.get("type") == "MemoryError":
+        return ExecutorErrorCode.EXEC_STEP_OUT_OF_MEMORY
+    return _CODES.get(str(value))
+
+
 def _line(value: JSON) -> int | None:
     return value if isinstance(value, int) else None
+
+
+def to_json(told: ConfinedResult) -> dict[str, JSON]:
+    """What `result` reads."""
+    failure = told.failure
+    return {
+        "source": told.source,
+        "stdout": told.stdout,
+        "stderr": told.stderr,
+        "shown": told.shown,
+        "type": told.type,
+        "failure": None
+        if failure is None
+        else {
+            "type": failure.type,
+            "message": failure.message,
+            "line": failure.line,
+            "traceback": failure.traceback,
+        },
+        "code": told.code,
+        "reads": [*told.reads],
+        "writes": [*told.writes],
+        "seconds": told.seconds,
+    }
 
 
 def result(told: Mapping[str, JSON], step_id: str, source: str) -> ConfinedResult:
@@ -97,9 +140,7 @@ def result(told: Mapping[str, JSON], step_id: str, source: str) -> ConfinedResul
             _line(why.get("line")),
             str(why.get("traceback")),
         ),
-        code=ExecutorErrorCode.EXEC_STEP_OUT_OF_MEMORY
-        if why is not None and why.get("type") == "MemoryError"
-        else None,
+        code=_code(told.get("code"), why),
         reads=tuple(texts(told.get("reads"))),
         writes=tuple(texts(told.get("writes"))),
         seconds=seconds(told.get("seconds")) or 0.0,
