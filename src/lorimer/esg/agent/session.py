@@ -18,7 +18,8 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.world import Isolation
 from lorimer.esg.agent.desk import MAX_TEXT, Desk, Message
 from lorimer.esg.agent.record import effective, fold
-from lorimer.esg.confined.worker import Died, StepLimits, StepWorkers, Worker
+from lorimer.esg.confined.worker import Died, Worker
+from lorimer.esg.confined.workers import StepLimits, StepWorkers
 from lorimer.tools.base import ToolContext
 
 MAX_S: Final = 600
