@@ -30,6 +30,7 @@ from lorimer.world import RealWorld
 from tests.core.support import check_history, held, make
 from tests.tools.planned import Script
 from tests.tools.test_background import living
+from tests.world.levels import needs
 
 NAMES = ("step", "edit_step", "replay", "graph", "diagnose")
 
@@ -296,6 +297,28 @@ def test_running_code_is_permitted_like_any_program(tmp_path: Path) -> None:
     assert _refused(tmp_path, "bypass") == [False, False]
     # without a sandbox of level 2 this mode lets nothing run
     assert _refused(tmp_path, "sandboxed", sandbox="off") == [True, False]
+
+
+def test_a_sandbox_of_level_2_holds_what_the_mode_lets_run(tmp_path: Path) -> None:
+    needs("L2")
+    held: list[Any] = []
+
+    async def main() -> PipelineResult:
+        code = "import socket\nsocket.create_connection(('127.0.0.1', 9), 1)"
+        pipeline = agent(
+            tmp_path,
+            [a("step", id="net", code=code), a("step", code="open('/etc/x', 'w')"), "done"],
+            confined=True,
+            permission_mode="sandboxed",
+            sandbox="require",
+        )
+        pipeline.on("tool.call_complete", lambda event: held.append(event.data["metadata"]))
+        return await pipeline.run("go")
+
+    net, write = (str(step.content) for step in asyncio.run(main()).steps)
+    assert "PermissionError" in net or "OSError" in net
+    assert "Error" in write
+    assert held[0]["isolation"]["in_force"] == "L2"
 
 
 def test_code_that_a_hook_changed_is_what_runs_again(tmp_path: Path) -> None:
