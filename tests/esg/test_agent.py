@@ -25,6 +25,7 @@ from lorimer.core.tool import Called
 from lorimer.esg.agent import trusted_steps
 from lorimer.esg.agent.record import Ran, Recorded, changed_line, fold, ran_line
 from lorimer.journal.memory import MemoryJournal
+from lorimer.tools.hooks import Answer
 from lorimer.world import RealWorld
 from tests.core.support import check_history, held, make
 from tests.tools.planned import Script
@@ -295,6 +296,27 @@ def test_running_code_is_permitted_like_any_program(tmp_path: Path) -> None:
     assert _refused(tmp_path, "bypass") == [False, False]
     # without a sandbox of level 2 this mode lets nothing run
     assert _refused(tmp_path, "sandboxed", sandbox="off") == [True, False]
+
+
+def test_code_that_a_hook_changed_is_what_runs_again(tmp_path: Path) -> None:
+    def tame(event: dict[str, Any]) -> Answer | None:
+        given = event["tool_input"]
+        if "secret" not in given.get("code", ""):
+            return None
+        return Answer(change={**given, "code": given["code"].replace("secret", "public")})
+
+    async def main() -> list[str]:
+        pipeline = agent(
+            tmp_path,
+            [a("step", id="x", code="x = 'secret'"), "done", a("step", id="y", code="x"), "done"],
+        )
+        pipeline.hook("PreToolUse")(tame)
+        first = await pipeline.run("go")
+        return [str(each.content) for each in (*first.steps, *(await pipeline.run("on")).steps)]
+
+    first, second = asyncio.run(main())
+    assert "the code of x is now:\n| x = 'public'\n" in first
+    assert second.endswith("'public'")
 
 
 # --- listeners -----------------------------------------------------------------------------------
