@@ -114,7 +114,7 @@ class Requests:
         """See `Observer`."""
         if step_id in self._held and step_id != self._asked:
             raise Held(step_id, _ENDED)
-        self._tell({"event": "step.started", "step": step_id, "quiet": step_id == self._executed})
+        self._tell({"event": "step.started", "step": step_id})
 
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""

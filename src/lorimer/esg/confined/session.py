@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import Isolation
 from lorimer.esg.confined import told as heard
@@ -359,6 +360,11 @@ class ConfinedSteps:
             except EOFError:
                 worker.close()
                 self._worker = None
+                continue
+            except Died as died:
+                if died.death.step or died.death.code is ExecutorErrorCode.EXEC_STEP_TIMEOUT:
+                    raise
+                await self._recover(died.death.at)  # no step had begun: it was not asked yet
                 continue
             if "error" in answer:
                 raise StepError(str(answer["error"]))

@@ -119,7 +119,7 @@ class Worker:
             try:
                 self._writer.write(b"\n" + line + b"\n")
                 await self._writer.drain()
-                answer = await self._answer(tell, str(request.get("step") or ""))
+                answer = await self._answer(tell)
             except asyncio.CancelledError:
                 self._end(KILL)
                 raise
@@ -135,7 +135,8 @@ class Worker:
             return None
         return (await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)).death
 
-    async def _answer(self, tell: Callable[[Message], None], step: str) -> Message:
+    async def _answer(self, tell: Callable[[Message], None]) -> Message:
+        step = ""
         while True:
             try:
                 async with asyncio.timeout(self._step_s + _GRACE_S):
