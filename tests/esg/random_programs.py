@@ -6,10 +6,10 @@ import contextlib
 import io
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 
-from lorimer.esg.fingerprint import look
+from tests.esg.alike import picture, plain
 
 NAMES = "abcde"
 BEGIN = (
@@ -100,18 +100,4 @@ def whole(steps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             printed.append(plain(out.getvalue()))
     finally:
         random.setstate(state)
-    return digests(namespace), printed
-
-
-def digests(namespace: Mapping[str, object]) -> dict[str, str]:
-    token: Callable[[], str] = lambda: "opaque"  # noqa: E731
-    return {
-        name: look(value, token).digest
-        for name, value in namespace.items()
-        if not name.startswith("__")
-    }
-
-
-def plain(text: str) -> str:
-    """Without addresses."""
-    return re.sub("0x[0-9a-f]+", "0x", text)
+    return picture(namespace), printed

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorimer.esg import StepExecutor
-from tests.esg.random_programs import BEGIN, digests, plain, runs, step, whole
+from tests.esg.alike import picture, plain
+from tests.esg.random_programs import BEGIN, runs, step, whole
 
 EXAMPLES = 5_000 if os.environ.get("LORIMER_CAMPAIGN") else 100
 
@@ -74,7 +75,7 @@ def _equal(session: StepExecutor, sources: list[str]) -> None:
     assert [graph.source(each) for each in graph.steps] == sources
     names, printed = whole(sources)
     assert [plain(session.results[each].stdout) for each in graph.steps] == printed
-    assert digests(session.namespace()) == names
+    assert picture(session.namespace()) == names
 
 
 @pytest.mark.parametrize("seed", range(20))
