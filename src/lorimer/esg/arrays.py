@@ -43,7 +43,7 @@ def kind_of(kind: type[Any], instance: Callable[[type[Any], type[Instance]], Kin
                 return _FRAME
             if each.__name__ == "NDArrayBacked":
                 return _BACKED
-            if each.__name__ in ("Index", "ExtensionArray"):
+            if each.__name__ in ("Index", "ExtensionArray", "ExtensionDtype"):
                 return instance(kind, _Cached)
     return None
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import gc
 import types
-import weakref
 from collections.abc import Callable
 from operator import is_
 from typing import Any, Final, NamedTuple, cast
@@ -129,9 +128,7 @@ def unknown(value: object) -> Content:
 
 
 def referents(value: object) -> tuple[object, ...]:
-    if isinstance(value, weakref.ref):
-        there = cast("weakref.ref[object]", value)()
-        return (type(there), there)
+    """What an object holds, as the garbage collector knows it."""
     found: list[object] = gc.get_referents(value)
     return tuple(each for each in found if not isinstance(each, types.CodeType))
 

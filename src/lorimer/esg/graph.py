@@ -85,6 +85,7 @@ class ExecutionStateGraph(Questions):
             self._steps[other].before -= {step_id}
         del self._order[self._index(step)]
         del self._steps[step_id]
+        self._staleness.removed(step)
         stale = self._sorted(self._staleness.rebound(moved))
         for listener in self.listeners:
             listener(step_id, "")

@@ -12,6 +12,7 @@ import re
 import sys
 import types
 import uuid
+import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -152,6 +153,7 @@ _KINDS: Final[dict[type, Kind]] = {
     types.CodeType: Seen(lambda value: value),
     re.Pattern: Seen(lambda value: (value.pattern, value.flags)),
     re.Match: Seen(lambda value: (value.re.pattern, value.string, value.regs, value.re.flags)),
+    weakref.ref: Inline(lambda value: (value(),)),
     staticmethod: Inline(lambda value: (value.__func__,)),
     classmethod: Inline(lambda value: (value.__func__,)),
     property: Inline(lambda value: (value.fget, value.fset, value.fdel)),
