@@ -13,7 +13,7 @@ from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
 from lorimer.esg.results import StepResult
 from lorimer.esg.running import Outcome, run
-from lorimer.esg.steps import ABSENT
+from lorimer.esg.steps import ABSENT, UNSEEN
 from lorimer.esg.store import Lost, Region, VersionStore, Visit, gone, restore
 from lorimer.esg.surroundings import Surroundings, words
 
@@ -36,6 +36,8 @@ class Attempts:
     def run(self, step_id: str) -> Lost | None:
         """Run a step. What it needs and is gone: nothing has changed then."""
         graph, space = self.graph, self._globals
+        if (unknown := self.surroundings.lost_state(step_id)) is not None:
+            return unknown
         may_change = graph.may_write(step_id)
         visit = Visit(self.store, lambda name: graph.maker(name, step_id))
         reads: dict[str, str] = {}
@@ -121,6 +123,23 @@ class Attempts:
         changed = (*writes, *in_place)
         self._keep(step_id, outcome, (*reads, *in_place), changed)
         return None
+
+    def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
+        """A step has run elsewhere: it is up to date, and its values are gone."""
+        reads, writes = dict.fromkeys(reads, UNSEEN), dict.fromkeys(writes, UNSEEN)
+        for names in (reads, writes):
+            names |= {n: resources.fingerprint(n) for n in names if n.startswith(resources.FILE)}
+        for name in filter(str.isidentifier, writes):
+            self.store.put_lost(name, step_id)
+        self.surroundings.recall(step_id, [name for name in writes if ":" in name])
+        self.graph.observe(
+            step_id,
+            reads,
+            writes,
+            kills=writes.keys() - reads.keys(),
+            in_place=writes.keys() & reads.keys(),
+            saw_all=self.graph.reads_unknown(step_id),
+        )
 
     def _failed(
         self,

@@ -8,7 +8,7 @@ run more than it had to, but it ends where running everything again would end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from lorimer.core.world import World
@@ -16,9 +16,11 @@ from lorimer.esg.attempt import Attempts
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.patches import PatchResult
 from lorimer.esg.replaying import Replays
-from lorimer.esg.results import Replay, StepResult
+from lorimer.esg.results import Held, Observer, Replay, StepResult
 from lorimer.esg.steps import Status
 from lorimer.world.real import RealWorld
+
+__all__ = ["Held", "Observer", "Replay", "StepExecutor", "StepResult"]
 
 _TRIES: Final = 20
 """How often values that are gone are made again for one look at them."""
@@ -37,11 +39,12 @@ class StepExecutor:
         *,
         graph: ExecutionStateGraph | None = None,
         world: World | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.graph = ExecutionStateGraph() if graph is None else graph
         world = RealWorld() if world is None else world
         self._attempts = Attempts(self.graph, world, namespace or {})
-        self._replays = Replays(self._attempts)
+        self._replays = Replays(self._attempts, observer)
         self.results: dict[str, StepResult] = self._attempts.results
         """Of every step that has run: the last one's."""
         self.graph.listeners.append(self._attempts.rename)
@@ -65,12 +68,13 @@ class StepExecutor:
         readers alone. Raises StepError for what was given to the session and cannot be had again.
         """
         self._attempts.surroundings.changed_files()
-        order = self._replays.all(on_step)
+        order, held = self._replays.all(on_step)
         status = {each: self.graph.status(each) for each in self.graph.steps}
         return Replay(
             tuple(order),
             tuple(each for each, is_ in status.items() if is_ is Status.FAILED),
             tuple(each for each, is_ in status.items() if is_ is Status.BLOCKED),
+            held,
         )
 
     def repair(self, patch: PatchResult, step_id: str) -> bool:
@@ -82,12 +86,21 @@ class StepExecutor:
         failed = {each for each in self.graph.steps if self.graph.status(each) is Status.FAILED}
         patch.apply(self.graph)
         done = self.replay()
-        if step_id not in {*done.failed, *done.blocked} and failed.issuperset(done.failed):
+        stopped = {*done.failed, *done.blocked, *done.held}
+        if step_id not in stopped and failed.issuperset(done.failed):
             return True
         for each, source in before.items():
             self.graph.edit_step(each, source)
         self.replay()
         return False
+
+    def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
+        """A step of the graph has run elsewhere: it is up to date, and its values are gone.
+
+        It runs again when somebody needs one of them. `reads` and `writes`: names, and resources;
+        the files among them are taken to be as they are.
+        """
+        self._attempts.recall(step_id, reads, writes)
 
     def namespace(self, after: str | None = None) -> dict[str, object]:
         """Every name as it is after a step, or after all. The values are the session's own.
@@ -98,6 +111,6 @@ class StepExecutor:
             gone = self._attempts.gone(after) - {""}
             if not gone:
                 break
-            self._replays.make([each for each in self.graph.steps if each in gone][:1])
+            self._replays.make(min(gone, key=self.graph.position))
             self._replays.all(None)
         return self._attempts.values(after, apart=after is not None)

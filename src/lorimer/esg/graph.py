@@ -15,7 +15,7 @@ from typing import Final
 from lorimer.esg.analysis import Analysis, analyse
 from lorimer.esg.questions import Questions, StepError
 from lorimer.esg.staleness import Staleness
-from lorimer.esg.steps import Cause, Step, Why
+from lorimer.esg.steps import ABSENT, UNSEEN, Cause, Status, Step, Why
 from lorimer.esg.versions import ANY
 
 _GAP: Final = 1 << 32
@@ -186,11 +186,45 @@ class ExecutionStateGraph(Questions):
         """
         step = self._step(step_id)
         same = step.ran and step.made == writes
+        unseen = {name for name, print_ in step.made.items() if print_ == UNSEEN}
+        readers = [*self._versions.dependants(step)] if unseen else []
+        unseen = unseen if step.status is Status.FRESH else set[str]()
         step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
         step.in_place, step.leads = frozenset(in_place), leads or {}
         moved = self._versions.replace(step, Analysis.of_run(reads, writes, kills, saw_all=saw_all))
+        for name, each in readers:
+            if name in unseen:
+                moved += self._now_seen(self._steps[each], name)
         stale = {*self._staleness.fresh(step, same=same), *self._staleness.rebound(moved)}
         return self._sorted(stale)
+
+    def _now_seen(self, reader: Step, name: str) -> list[tuple[str, str]]:
+        """A step that ran elsewhere has read what is made again now, which nobody here had seen:
+        it is taken to have read that, with all objects that it leads to."""
+        if reader.used.get(name) != UNSEEN:
+            return []
+        seen = {of: self._steps[by].made.get(of, ABSENT) for of, by in self._behind([name], reader)}
+        if not seen:
+            return []
+        reader.used = {**reader.used, **seen}
+        return self._versions.replace(
+            reader,
+            Analysis(
+                reader.reads | seen.keys(),
+                reader.writes,
+                reader.kills,
+                reader.reads_any,
+                reader.writes_any,
+                reader.builtins,
+            ),
+        )
+
+    def accept(self, step_id: str, name: str, fingerprint: str) -> list[str]:
+        """What a step made (a file) was changed by somebody else and stays so. Returns what is
+        stale by that."""
+        step = self._step(step_id)
+        step.made = {**step.made, name: fingerprint}
+        return self._sorted(self._staleness.remade(step))
 
     def failed(self, step_id: str) -> list[str]:
         """A step has raised, so it makes nothing. Returns the steps that are blocked by that."""

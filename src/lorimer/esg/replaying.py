@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from lorimer.esg import resources
 from lorimer.esg.attempt import Attempts
 from lorimer.esg.questions import StepError
-from lorimer.esg.results import StepResult
+from lorimer.esg.results import Held, Observer, StepResult
 from lorimer.esg.steps import Status
-from lorimer.esg.store import Version, gone
+from lorimer.esg.store import Lost, Version, gone
 
 _AGAIN: Final = 20
 """How often a step may run within one replay before everything runs anew."""
@@ -25,17 +26,19 @@ Pending = Callable[[], str | None]
 
 
 class Replays:
-    """Brings steps up to date."""
+    """Brings steps up to date. `observer`: is asked before each run."""
 
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, attempts: Attempts, observer: Observer | None = None) -> None:
         self._attempts = attempts
         self._graph = attempts.graph
+        self._observer = observer
+        self._wanted: str | None = None
+        """The step that makers run for."""
 
-    def one(self, step_id: str) -> list[str]:
-        """Run a step, with what it needs and what that makes stale before it. All that ran."""
-        first = self._deepest(step_id)
-        if first == step_id and self._attempts.run(step_id) is None:
-            return [step_id]
+    def one(self, step_id: str) -> None:
+        """Run a step, with what it needs and what that makes stale before it. Raises Held."""
+        if self._deepest(step_id) == step_id and self._run(step_id, None) is None:
+            return
         asked = {each for each in self._graph.stale() if each != step_id}
         ran = Counter[str]()
 
@@ -47,83 +50,97 @@ class Replays:
                     return each
             return None
 
-        order = self._until(pending, ran, step_id, None)
+        self._until(pending, ran, step_id, None, [])
         if step_id not in ran:  # it is blocked: it runs all the same, to tell why
-            order += self._until(lambda: None, ran, step_id, None)
-        return order
+            self._until(lambda: None, ran, step_id, None, [])
 
-    def all(self, told: Told | None) -> list[str]:
-        """Run what is stale, in step order, until nothing is; files end as steps left them."""
-        ran = Counter[str]()
+    def all(self, told: Told | None) -> tuple[list[str], dict[str, Held]]:
+        """Run what is stale, in step order, until nothing is; files end as steps left them.
+
+        All that ran, and what was not to run.
+        """
+        ran, order, held = Counter[str](), list[str](), dict[str, Held]()
 
         def pending() -> str | None:
             for each in self._graph.stale():
-                if self._may_run(each, ran):
+                if not self._may_run(each, ran):
+                    continue
+                if held and each not in held:
+                    for needed in self._graph.get_ancestors(each):
+                        if needed in held:
+                            held[each] = Held(needed, f"it needs {needed}, which was not run")
+                if each not in held:
                     return each
             return None
 
-        order = self._until(pending, ran, None, told)
+        while (step := pending()) is not None:
+            try:
+                self._until(pending, ran, None, told, order)
+            except Held as back:
+                held[self._wanted or step] = back
         for each in self._attempts.surroundings.unlike_files():
-            order += self._until(pending, ran, each, told)
-        return order
+            with suppress(Held):
+                self._until(pending, ran, each, told, order)
+        return order, held
 
-    def make(self, steps: list[str]) -> list[str]:
-        """Run these steps again, for the values that they made."""
-        order, ran = list[str](), Counter[str]()
-        for each in steps:
-            order += self._until(lambda: None, ran, each, None)
-        return order
+    def make(self, step_id: str) -> None:
+        """Run a step again, for the values that it made."""
+        self._until(lambda: None, Counter[str](), step_id, None, [])
 
     # ---------------------------------------------------------------- the loop
 
     def _until(
         self,
-        pending: Callable[[], str | None],
+        pending: Pending,
         ran: Counter[str],
         first: str | None,
         told: Told | None,
-    ) -> list[str]:
-        order = list[str]()
-        wanted = first or pending()
-        while wanted is not None:
-            step = self._deepest(wanted)
+        order: list[str],
+    ) -> None:
+        self._wanted = first or pending()
+        target = self._wanted
+        while target is not None:
+            step = self._deepest(target)
             ran[step] += 1
-            if ran[step] > _AGAIN:
-                return order + self._everything(told)
-            lost = self._attempts.run(step)
+            lost = self._run(step, told)
             if lost is None:
                 order.append(step)
-                if told is not None:
-                    told(self._attempts.results[step])
-                wanted = pending()
+                target = self._wanted = pending()
             elif lost.maker:
-                wanted = lost.maker
                 ran[step] -= 1
                 ran[f"{step} without {lost.maker}"] += 1
-                if ran[f"{step} without {lost.maker}"] > _AGAIN:
-                    return order + self._everything(told)
+                target = lost.maker
             else:
                 raise StepError(
                     f"step {step!r} needs {lost.name!r} as it was given to the session, "
                     "which a step has changed and which cannot be copied: begin anew"
                 )
-        return order
+            if max(ran.values()) > _AGAIN:
+                self._everything(told, order)
+                return
 
-    def _everything(self, told: Told | None) -> list[str]:
+    def _run(self, step: str, told: Told | None) -> Lost | None:
+        if self._observer is not None:
+            self._observer.starting(step)
+        lost = self._attempts.run(step)
+        if lost is None:
+            if self._observer is not None:
+                self._observer.finished(self._attempts.results[step])
+            if told is not None:
+                told(self._attempts.results[step])
+        return lost
+
+    def _everything(self, told: Told | None, order: list[str]) -> None:
         """Where nothing else ends: every step, from the first."""
         for step in self._graph.steps:
             self._attempts.forget(step)
-        order = list[str]()
         for step in self._graph.steps:
-            lost = self._attempts.run(step)
+            lost = self._run(step, told)
             if lost is not None:
                 raise StepError(
                     f"step {step!r} needs {lost.name!r}, which does not stay: begin anew"
                 )
             order.append(step)
-            if told is not None:
-                told(self._attempts.results[step])
-        return order
 
     def _may_run(self, step: str, ran: Counter[str]) -> bool:
         status = self._graph.status(step)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from lorimer.esg.questions import StepError
 from lorimer.esg.running import Failure
 
 
@@ -42,6 +44,26 @@ class StepResult:
         return self.failure is None
 
 
+class Held(StepError):
+    """A step is not to run now: an `Observer` says so."""
+
+    def __init__(self, step_id: str, why: str) -> None:
+        super().__init__(why)
+        self.step_id = step_id
+
+
+class Observer(Protocol):
+    """Is asked before each run of a step, and told of it."""
+
+    def starting(self, step_id: str) -> None:
+        """It is about to run. Raises Held: then it does not, and neither does what needs it."""
+        ...
+
+    def finished(self, result: StepResult) -> None:
+        """It has run, or failed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """What a replay did."""
@@ -51,8 +73,10 @@ class Replay:
     failed: tuple[str, ...]
     blocked: tuple[str, ...]
     """Steps that need what a failed one did not make."""
+    held: Mapping[str, Held] = field(default_factory=dict[str, Held])
+    """Steps that were not to run, or that need one: why."""
 
     @property
     def ok(self) -> bool:
         """All steps are up to date."""
-        return not self.failed and not self.blocked
+        return not self.failed and not self.blocked and not self.held

@@ -12,13 +12,14 @@ other steps hide included, see the same. What cannot be put back (an iterator th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
 from lorimer.esg.content import Content
 from lorimer.esg.objects import kind_of
 from lorimer.esg.prints import Printer
+from lorimer.esg.steps import UNSEEN
 
 SMALL: Final = 64 * 1024
 """Bytes of an array up to which a copy is taken whatever the text of the step says."""
@@ -73,6 +74,8 @@ class Version:
     print: str
     regions: tuple[Region, ...]
     """Those that the value leads to at once."""
+    lost: bool = False
+    """Its step ran elsewhere: the value is not here."""
 
 
 class VersionStore:
@@ -99,6 +102,10 @@ class VersionStore:
         version = Version(name, step, value, printer.text(), tuple(printer.refs))
         self._versions[name, step] = version
         return version
+
+    def put_lost(self, name: str, step: str) -> None:
+        """A step bound it elsewhere: it is gone until the step runs here."""
+        self._versions[name, step] = Version(name, step, None, UNSEEN, (), lost=True)
 
     def unbind(self, name: str, step: str) -> None:
         """The step does not bind this any more."""
@@ -171,9 +178,7 @@ class VersionStore:
         """A step has another id."""
         for name, by in [key for key in self._versions if key[1] == old]:
             version = self._versions.pop((name, by))
-            self._versions[name, new] = Version(
-                name, new, version.value, version.print, version.regions
-            )
+            self._versions[name, new] = replace(version, step=new)
         wrote = self._wrote.pop(old, None)
         for region in wrote or ():
             region.states[new] = region.states.pop(old)
@@ -197,6 +202,8 @@ class Visit:
 
     def lend(self, version: Version, *, may_change: bool) -> object:
         """The value, with all that it leads to as it is at the step's place. Raises Lost."""
+        if version.lost:
+            raise Lost(version.name, version.step)
         waiting = [(each, version.step) for each in reversed(version.regions)]
         while waiting:
             region, holder = waiting.pop()
@@ -251,7 +258,8 @@ class Visit:
 def gone(versions: Iterable[Version], maker: Callable[[str], str]) -> set[str]:
     """Steps that have to run again before these values can be lent at a place; `""` among them
     for what was given and cannot be had again. `maker`: as for `Visit`."""
-    found, seen = set[str](), set[Region]()
+    versions, seen = [*versions], set[Region]()
+    found = {each.step for each in versions if each.lost}
     waiting = [(region, each.step) for each in versions for region in each.regions]
     while waiting:
         region, holder = waiting.pop()

@@ -17,6 +17,7 @@ class Surroundings:
         self._graph = graph
         self._files: dict[str, str] = {}  # fingerprints of files when they were first opened
         self._states: dict[tuple[str, str], object] = {}  # (resource, step) -> state
+        self._gone: set[tuple[str, str]] = set()  # (resource, step): states that are not known
 
     def set_states(self, step_id: str) -> dict[str, object]:
         """Set every state to what it is at the step's place."""
@@ -29,6 +30,19 @@ class Surroundings:
             now[name] = value
         return now
 
+    def lost_state(self, step_id: str) -> Lost | None:
+        """A state at the step's place that is not known."""
+        for name, maker in sorted(self._gone):
+            if self._graph.maker(name, step_id) == maker:
+                return Lost(name, maker)
+        return None
+
+    def recall(self, step: str, written: Iterable[str]) -> None:
+        """A step has run elsewhere and written these resources."""
+        for name in written:
+            if not name.startswith(resources.FILE):
+                self._gone.add((name, step))
+
     def compare_states(
         self,
         step_id: str,
@@ -39,6 +53,7 @@ class Surroundings:
         writes: dict[str, str],
     ) -> None:
         """Add to `reads` and `writes` what the step has read and moved."""
+        self._gone = {key for key in self._gone if key[1] != step_id}
         for name, state in resources.states().items():
             value = state.get()
             moved = name in before and not resources.same(value, before[name])
@@ -63,10 +78,12 @@ class Surroundings:
         return None
 
     def changed_files(self) -> None:
-        """Files that no step writes, and that are others now than when a step read them."""
+        """Files that are others now than when a step read them, and that no step has left so."""
         for name in self._graph.outside():
             if name.startswith(resources.FILE):
-                self._graph.changed(name, resources.fingerprint(name))
+                now, last = resources.fingerprint(name), self._graph.last_writer(name)
+                if not last or self._graph.made(last).get(name) != now:
+                    self._graph.changed(name, now)
 
     def unlike_files(self) -> list[str]:
         """Steps that wrote a file last, which is not as they left it: they have to run again."""
@@ -82,11 +99,13 @@ class Surroundings:
         """A step has another id."""
         for name, by in [key for key in self._states if key[1] == old]:
             self._states[name, new] = self._states.pop((name, by))
+        self._gone = {(name, new if by == old else by) for name, by in self._gone}
 
     def forget(self, step: str) -> None:
         """A step is no more."""
         for key in [key for key in self._states if key[1] == step]:
             del self._states[key]
+        self._gone = {key for key in self._gone if key[1] != step}
 
 
 def words(source: str, lent: Iterable[object]) -> str:
