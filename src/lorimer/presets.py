@@ -61,10 +61,35 @@ def agent_manifest(
     return manifest
 
 
+CODING_PROMPT: Final = (
+    "You work in a folder through tools, until the task is done. Look before you change anything, "
+    "and use paths relative to the folder. Compute and analyse in steps (`step`): small ones, one "
+    "purpose each, so that after an edit (`edit_step`) little runs again. Never repeat a step to "
+    "see its value; end a new one with the name. When a step fails, mend the step at fault. Run "
+    "the project's own programs and tests with Bash. A call that was refused stays refused. End "
+    "with a short answer that says what you found or did."
+)
+"""The system prompt of the preset `coding`, unless another is given."""
+
+
+def coding_manifest(
+    *, model: str = DEFAULT_MODEL, system_prompt: str = "", max_turns: int = 50
+) -> EnvironmentManifest:
+    """An agent that works on files, runs programs, and computes in steps that depend on each
+    other. Its tools need a workspace, and are asked about where they change something."""
+    manifest = agent_manifest(
+        model=model, system_prompt=system_prompt or CODING_PROMPT, max_turns=max_turns
+    )
+    manifest.metadata.name = manifest.metadata.base_preset = "coding"
+    manifest.tools = ToolsConfig(built_in=["filesystem", "shell", "steps"])
+    return manifest
+
+
 PRESETS: Final[Mapping[str, Callable[..., EnvironmentManifest]]] = {
     "minimal": minimal_manifest,
     "chat": chat_manifest,
     "agent": agent_manifest,
+    "coding": coding_manifest,
 }
 """Name to the function that writes its manifest."""
 
@@ -113,6 +138,21 @@ class PipelinePresets:
         manifest.tools = ToolsConfig(
             built_in=[built_in] if isinstance(built_in, str) else list(built_in)
         )
+        return Pipeline(manifest, tools=tools, **options)
+
+    @staticmethod
+    def coding(
+        *,
+        system_prompt: str = "",
+        model: str = DEFAULT_MODEL,
+        tools: ToolSource | None = None,
+        max_turns: int = 50,
+        **options: Unpack[PipelineOptions],
+    ) -> Pipeline:
+        """An agent that works on the files of its `workspace`, runs programs, and computes in
+        steps that depend on each other (docs/esg.md). What it changes or runs is asked about, or
+        needs rules; `permission_mode="sandboxed"` lets run what a sandbox holds."""
+        manifest = coding_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
         return Pipeline(manifest, tools=tools, **options)
 
 

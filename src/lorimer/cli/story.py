@@ -6,6 +6,7 @@ screen is decided by `progress.py` and `timeline.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -26,7 +27,10 @@ REFUSED: Final = ("  ✗ ", "yellow")
 
 _CALL_WIDTH: Final = 60
 _TEXT_WIDTH: Final = 400
-_SUBJECTS: Final = ("command", "file_path", "path", "pattern", "query", "url", "name")
+_SUBJECTS: Final = ("command", "file_path", "path", "pattern", "query", "url", "name", "id")
+_STEPS: Final = re.compile(r"(?:step \S+: (\w+)|replayed)\n")
+"""How a result about steps of code begins, and tells what ran: `esg/agent/record.py`."""
+_STEP: Final = re.compile(r"^([✓✗]) ([\w.-]+) ", re.MULTILINE)
 _THINKING: Final = "the model is thinking"
 _RUNNING: Final = "running tools"
 _WAITING: Final[Mapping[str, str]] = {
@@ -255,6 +259,10 @@ def call_text(use: Mapping[str, JSON]) -> str:
 
 def _gist(text: str, width: int) -> str:
     """The first line of a result, and how many more there are."""
+    if ran := _STEPS.match(text):
+        steps = _STEP.findall(text.partition("\n\n")[0])
+        ids = [f"{step} (failed)" if mark == "✗" else step for mark, step in steps]
+        text = f"{ran[1] or 'replayed'}, ran {', '.join(ids) or 'nothing'}"
     lines = [line for line in text.splitlines() if line.strip()] or [""]
     more = f" (+{count(len(lines) - 1, 'line')})" if len(lines) > 1 else ""
     return f"{one_line(lines[0], width)}{more}"

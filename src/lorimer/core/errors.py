@@ -130,6 +130,9 @@ class ExecutorErrorCode(StrEnum):
     EXEC_HOOK_FAILED = "exec.hook.failed"
     EXEC_HOOK_TIMEOUT = "exec.hook.timeout"
     EXEC_STEP_INVALID = "exec.step.invalid"
+    EXEC_STEP_TIMEOUT = "exec.step.timeout"
+    EXEC_STEP_CRASHED = "exec.step.crashed"
+    EXEC_STEP_OUT_OF_MEMORY = "exec.step.out_of_memory"
     EXEC_LOOP_MAX_TURNS = "exec.loop.max_turns"
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"
@@ -222,6 +225,9 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_TOOL_NOT_RUN,
             code.EXEC_TOOL_OUTCOME_UNKNOWN,
             code.EXEC_TOOL_OUT_OF_MEMORY,
+            code.EXEC_STEP_TIMEOUT,
+            code.EXEC_STEP_CRASHED,
+            code.EXEC_STEP_OUT_OF_MEMORY,
             code.EXEC_HOOK_FAILED,
             code.EXEC_HOOK_TIMEOUT,
             code.EXEC_MCP_CONNECT_FAILED,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 from lorimer.core.jsonable import JSON
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     import httpx2
@@ -184,12 +185,13 @@ class World(Protocol):
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes | AsyncIterator[bytes] = b"",
+        stdin: bytes | AsyncIterator[bytes] | socket.socket = b"",
         limits: ProcessLimits = ProcessLimits(),
         sink: Sink | None = None,
     ) -> Finished:
         """Run a program to its end, never through a shell of ours. An iterator is asked for more
-        input when the program has taken what there was; its end is the input's.
+        input when the program has taken what there was; its end is the input's. A socket becomes
+        the program's standard input as it is, and stays the caller's to close.
 
         The environment is clean: a short allow-list of this process's variables plus `env`.
         At the time-out, and when the caller is cancelled, the whole process tree is killed and

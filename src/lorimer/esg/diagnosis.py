@@ -18,9 +18,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, cast
 
-from lorimer.esg.executor import StepResult
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.patches import Edit, PatchResult, patch_of
+from lorimer.esg.results import StepResult
 from lorimer.esg.steps import ABSENT, Status
 
 ALIASES: Final[Mapping[str, str]] = {

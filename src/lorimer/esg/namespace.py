@@ -25,6 +25,7 @@ _OPTIMIZED: Final = 0x1
 """`CO_OPTIMIZED`: a function. Class bodies and steps are without."""
 _LOADS: Final = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _DELETES: Final = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
+_DELETES_ITEM: Final = frozenset({"DELETE_SUBSCR"})
 _DELETE_CODES: Final = frozenset(dis.opmap[name] for name in _DELETES)
 
 
@@ -67,7 +68,8 @@ class TrackedNamespace(dict[str, object]):
         while waiting:
             code = waiting.pop()
             waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
-            if whole or (whole is None and not SEES_ALL.isdisjoint(code.co_names)):
+            deletes = not SEES_ALL.isdisjoint(code.co_names) and _named(code, _DELETES_ITEM)
+            if deletes or whole or (whole is None and not SEES_ALL.isdisjoint(code.co_names)):
                 self.fetch(self._known())
                 return
             if not code.co_flags & _OPTIMIZED and code.co_name != "<module>":  # a class body
@@ -106,6 +108,14 @@ class TrackedNamespace(dict[str, object]):
             return self[name]
         except KeyError:
             return default
+
+    def pop(self, name: str, *default: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.fetch([name])
+        return _Dict.pop(self, name, *default)
+
+    def setdefault(self, name: str, default: object = None) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.fetch([name])
+        return _Dict.setdefault(self, name, default)
 
     def copy(self) -> TrackedNamespace:
         """What `DataFrame.query` takes: it is asked for names as the namespace is."""

@@ -72,11 +72,20 @@ class Staleness:
         step.status, step.ran = Status.FRESH, True
         return self._settle(step, again=not same)
 
+    def remade(self, step: Step) -> set[str]:
+        """What it has made is another thing now, without a run of it."""
+        return self._settle(step, again=False)
+
     def failed(self, step: Step) -> set[str]:
         """It has raised: what needs it is blocked."""
         step.status = Status.FAILED
         self._failed.add(step.id)
         return self._block(step)
+
+    def removed(self, step: Step) -> None:
+        """It is no more, so that it blocks nothing."""
+        if step.id in self._failed:
+            self._unblock(step)
 
     def _block(self, step: Step) -> set[str]:
         found = self.spread(step)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from lorimer.core.world import Finished, Isolation, ProcessLimits, Reach, Sandbox, Sink
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
     import httpx2
@@ -98,7 +99,7 @@ class RealWorld:
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes | AsyncIterator[bytes] = b"",
+        stdin: bytes | AsyncIterator[bytes] | socket.socket = b"",
         limits: ProcessLimits = ProcessLimits(),
         sink: Sink | None = None,
     ) -> Finished:

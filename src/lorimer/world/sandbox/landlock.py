@@ -31,7 +31,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every 
 _ABI_VERSION: Final = 1  # a flag of create_ruleset
 _PATH_BENEATH, _NET_PORT = 1, 2  # types of rules
 _BIND_TCP, _CONNECT_TCP = 1, 2
-_SET_NO_NEW_PRIVS, _SET_SECCOMP, _FILTER = 38, 22, 2  # of prctl
+_SET_NO_NEW_PRIVS, _SET_SECCOMP, _FILTER, _SET_CHILD_SUBREAPER = 38, 22, 2, 36  # of prctl
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
@@ -95,9 +95,7 @@ def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
         try:
             _prctl(_SET_NO_NEW_PRIVS, 1)
             _system_call(_RESTRICT_SELF, rules, 0)
-            filter_ = ctypes.create_string_buffer(seccomp, len(seccomp))
-            described = _FilterProgram(len(seccomp) // 8, ctypes.addressof(filter_))
-            _prctl(_SET_SECCOMP, _FILTER, ctypes.byref(described))
+            filter_calls(seccomp)
             outcome.append(start())
         except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
             failure.append(error)
@@ -115,6 +113,33 @@ def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def filter_calls(seccomp: bytes) -> None:
+    """Hold this thread, and all that it will start, by one more filter."""
+    _prctl(_SET_NO_NEW_PRIVS, 1)
+    filter_ = ctypes.create_string_buffer(seccomp, len(seccomp))
+    described = _FilterProgram(len(seccomp) // 8, ctypes.addressof(filter_))
+    _prctl(_SET_SECCOMP, _FILTER, ctypes.byref(described))
+
+
+def keep_apart() -> bool:
+    """Hold this thread, and all that it will start, from signalling and tracing any process that
+    was there before. False where the kernel cannot (before Linux 6.12)."""
+    if abi() < SIGNALS:
+        return False
+    rules = _system_call(_CREATE_RULESET, struct.pack("=QQQ", 0, 0, _SCOPES), 24, 0)
+    try:
+        _prctl(_SET_NO_NEW_PRIVS, 1)
+        _system_call(_RESTRICT_SELF, rules, 0)
+    finally:
+        os.close(rules)
+    return True
+
+
+def adopt_orphans() -> None:
+    """Become the parent of those whose own dies, among all that descends from this process."""
+    _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 class _FilterProgram(ctypes.Structure):
