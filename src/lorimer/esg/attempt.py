@@ -281,6 +281,7 @@ class Attempts:
             outcome.stderr,
             outcome.value,
             outcome.shown,
+            outcome.displays,
             outcome.failure,
             outcome.error,
             tuple(sorted({name for name in reads if "#" not in name})),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from lorimer.esg.displays import Display
 from lorimer.esg.questions import StepError
 from lorimer.esg.running import Failure
 
@@ -22,6 +23,8 @@ class StepResult:
     """Of the last line, if that is an expression. It is the session's own: do not change it."""
     shown: str
     """That value as an interactive Python would show it, at the time; empty for None."""
+    displays: tuple[Display, ...]
+    """Its figures, and that value as a page or picture."""
     failure: Failure | None
     """Why it raised; it has then changed nothing."""
     error: BaseException | None
