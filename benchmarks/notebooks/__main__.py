@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmarks.notebooks.measure import Measured
+    from benchmarks.notebooks.measure import Edit, Measured
 
 _LIBRARIES = "numpy pandas matplotlib.pyplot scipy.stats sklearn.linear_model seaborn sympy"
 
@@ -81,7 +81,10 @@ def _line(name: str, steps: int, dropped: int, told: Measured) -> str:
         if edit.wrong:
             lines.append(f"    UNSOUND step {edit.at}: {edit.wrong}")
         if edit.surplus:
-            lines.append(f"    surplus step {edit.at}: {edit.surplus} beyond {edit.minimal}")
+            lines.append(
+                f"    surplus step {edit.at}: {edit.surplus} beyond {edit.minimal}, "
+                f"unavoidable {edit.unavoidable}"
+            )
     return "\n".join(lines)
 
 
@@ -98,6 +101,16 @@ def _summary(found: list[Measured]) -> None:
             f"| {name} | {sound}/{len(edits)} = {sound / len(edits):.0%} | {mean(ratios):.2f}, "
             f"{median(ratios):.2f}, {ratios[int(0.95 * len(ratios))]:.2f} | {whole}/{len(found)} |"
         )
+    if edits:
+        _unavoidable(edits)
+
+
+def _unavoidable(edits: list[Edit]) -> None:
+    ratios = sorted(edit.executed["lorimer"] / edit.unavoidable for edit in edits)
+    _tell(
+        f"\nlorimer, executed / unavoidable: mean {mean(ratios):.2f}, median {median(ratios):.2f}, "
+        f"p95 {ratios[int(0.95 * len(ratios))]:.2f}"
+    )
 
 
 def _tell(text: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from benchmarks.notebooks.edits import edits
 from benchmarks.notebooks.place import Place, apart
-from benchmarks.notebooks.plain import Full, full
+from benchmarks.notebooks.plain import Full, difference, full
 from benchmarks.notebooks.prepare import Notebook
 from benchmarks.notebooks.strategies import After, Live, Tracked, analyses
 
@@ -25,6 +26,8 @@ class Edit:
     executed: dict[str, int] = field(default_factory=dict[str, int])
     wrong: str = ""
     """What ours got wrong."""
+    unavoidable: int = 1
+    """As `minimal`, with later steps that read a name whose value is another."""
     surplus: list[int] = field(default_factory=list[int])
     """Steps that ours ran although a full run shows no difference in them."""
 
@@ -111,6 +114,7 @@ def _replays(
         if name == OURS:
             edit.wrong = wrong
             needed = {edit.at, *truth.later(edit.at, run)}
+            edit.unavoidable = len(needed | truth.fed(edit.at, run, told)) if not wrong else 1
             edit.surplus = [each for each in executed if each not in needed]
     return {"unfaithful": found["unfaithful"]}
 
@@ -142,6 +146,17 @@ class _Truth:
                 edited.outputs[n] != self.run.outputs[n] or edited.changed[n] != self.run.changed[n]
             )
         ]
+
+    def fed(self, at: int, edited: Full, told: dict[str, Any]) -> set[int]:
+        """Steps after the edited one that read a name whose value is another there."""
+        was, is_, found = dict[str, str](), dict[str, str](), set[int]()
+        for n, (one, two) in enumerate(zip(self.run.changed, edited.changed, strict=True)):
+            other = {name for name in difference(was, is_) if name not in self._names}
+            if n > at and n not in self.unsteady and not other.isdisjoint(told["reads"][n]):
+                found.add(n)
+            was.update(one)
+            is_.update(two)
+        return found
 
     def wrong(self, after: After, right: Full) -> str:
         """What is not as in the full run; empty: nothing."""

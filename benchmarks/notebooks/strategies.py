@@ -25,8 +25,8 @@ class After:
     outputs: list[str] = field(default_factory=list[str])
     final: dict[str, str] = field(default_factory=dict[str, str])
     executed: list[int] = field(default_factory=list[int])
-    asked: int = 0
-    """Runs that came on top only because the whole namespace was asked for afterwards."""
+    reads: list[list[str]] = field(default_factory=list[list[str]])
+    """Of each step the names that it reads, as far as the strategy knows."""
 
 
 class Tracked:
@@ -55,8 +55,8 @@ class Tracked:
             for result in [ran[each]]
         ]
         final = of_names(self._session.namespace())
-        asked = sum(self._session.results[each] is not result for each, result in ran.items())
-        return After(outputs, final, executed, asked)
+        reads = [[*ran[each].reads] for each in self._session.graph.steps]
+        return After(outputs, final, executed, reads)
 
 
 def _shown(result: StepResult) -> str:
