@@ -1,4 +1,4 @@
-"""Sessions with numpy and pandas, as notebooks use them. Skipped where they are not installed."""
+"""What numpy's and pandas' values are like for replay. Skipped where they are not installed."""
 
 from __future__ import annotations
 
@@ -6,25 +6,147 @@ import pytest
 
 from lorimer.esg import StepExecutor
 
-pytest.importorskip("numpy")
-pytest.importorskip("pandas")
+numpy = pytest.importorskip("numpy")
+pandas = pytest.importorskip("pandas")
+
+VALUES = {
+    "frame": "pd.DataFrame({'a': [1, 2], 'name': ['x', 'y']})",
+    "times": "pd.DataFrame({'t': pd.date_range('2020', periods=3, tz='UTC')})",
+    "categories": "pd.Series(['a', 'b'], dtype='category')",
+    "nullable": "pd.Series([1, None], dtype='Int64')",
+    "cut": "pd.cut([1, 2, 3], 2)",
+    "levels": "pd.MultiIndex.from_product([[1, 2], ['a', 'b']])",
+    "labels": "pd.Series([1, 2], index=['columns', 'index'])",
+    "periods": "pd.period_range('2020', periods=2)",
+    "sparse": "pd.Series(pd.arrays.SparseArray([0, 0, 1]))",
+    "empty": "np.zeros((0, 2))",
+    "masked": "np.ma.array([1, 2], mask=[0, 1])",
+    "record": "np.array([(1, 'a')], dtype=[('n', 'i4'), ('s', 'O')])",
+    "matrix": "np.matrix([1, 2])",
+}
+OTHERS = {
+    "frame": "pd.DataFrame({'a': [1, 3], 'name': ['x', 'y']})",
+    "times": "pd.DataFrame({'t': pd.date_range('2020', periods=3, tz='CET')})",
+    "categories": "pd.Series(['a', 'b'], dtype=pd.CategoricalDtype(['b', 'a']))",
+    "nullable": "pd.Series([1, 0], dtype='Int64')",
+    "cut": "pd.cut([1, 3, 3], 2)",
+    "levels": "pd.MultiIndex.from_product([[1, 2], ['a', 'b']], names=['x', 'y'])",
+    "labels": "pd.Series([1, 2], index=['columns', 'i'])",
+    "periods": "pd.period_range('2021', periods=2)",
+    "sparse": "pd.Series(pd.arrays.SparseArray([0, 1, 0]))",
+    "empty": "np.zeros((2, 0))",
+    "masked": "np.ma.array([1, 2], mask=[1, 0])",
+    "record": "np.array([(1, 'b')], dtype=[('n', 'i4'), ('s', 'O')])",
+    "matrix": "np.array([[1, 2]])",
+}
 
 
-def test_a_series_that_looks_at_a_frame_goes_on_doing_so() -> None:
+LIBRARIES = "import numpy as np\nimport pandas as pd"
+
+
+def session_of(*sources: str) -> StepExecutor:
     session = StepExecutor()
-    sources = [
-        "import pandas as pd\ndf = pd.DataFrame({'a': [1, 2]})",
-        "s = df['a']",
-        "k = 1",
-        "df.loc[0, 'a'] = k",
-        "(s.tolist(), df.a.tolist())",
-    ]
     for number, source in enumerate(sources):
-        session.execute(str(number), source)
-    for k in (7, 8, 9):
-        session.graph.edit_step("2", f"k = {k}")
-        session.replay()
-        assert session.results["4"].shown == f"([{k}, 2], [{k}, 2])"
+        result = session.execute(str(number), source)
+        assert result.ok, result.failure
+    return session
+
+
+@pytest.mark.parametrize("kind", list(VALUES))
+def test_row_29_an_equal_value_is_the_same_and_another_is_not(kind: str) -> None:
+    session = session_of(
+        LIBRARIES, "k = 1", f"v = {VALUES[kind]} if k < 5 else {OTHERS[kind]}", "shown = repr(v)"
+    )
+    if kind != "masked":  # its repr chooses what stands for what is masked
+        assert session.results["3"].writes == ("shown",), "caches that a look fills do not count"
+    session.graph.edit_step("1", "k = 2")
+    assert session.replay().ran == ("1", "2")
+    session.graph.edit_step("1", "k = 7")
+    assert session.replay().ran == ("1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    "value", ["np.float64(1)", "np.dtype('f8')", "pd.Timestamp('2020')", "pd.NaT", "np.bool_(1)"]
+)
+def test_what_cannot_change_is_a_value(value: str) -> None:
+    session = session_of(LIBRARIES, "k = 1", f"v = {value} if k else 0", "w = v")
+    session.graph.edit_step("1", "k = 2")
+    assert session.replay().ran == ("1", "2")
+
+
+def test_row_22_views_of_an_array() -> None:
+    session = session_of(
+        LIBRARIES, "a = np.arange(6)", "v = a[2:4]", "v[0] = 10", "t = int(a.sum())"
+    )
+    session.graph.edit_step("3", "v[0] = 20")
+    assert session.replay().ran == ("3", "4")
+    assert session.namespace()["t"] == 33
+    session.graph.edit_step("2", "v = a[2:4].copy()")
+    session.replay()
+    assert session.namespace()["t"] == 15
+
+
+def test_row_22_a_column_that_is_replaced() -> None:
+    session = session_of(
+        LIBRARIES,
+        "df = pd.DataFrame({'a': [1, 2], 'b': [3, 4]})",
+        "df['c'] = df['a'] * 2",
+        "df.loc[0, 'a'] = 50",
+        "t = int(df.to_numpy().sum())",
+    )
+    session.graph.edit_step("2", "df['c'] = df['a'] * 3")
+    assert session.replay().ran == ("2", "3", "4")
+    assert session.namespace()["t"] == 68
+    session.graph.edit_step("3", "df.loc[0, 'a'] = 1")
+    assert session.replay().ran == ("3", "4")
+    assert session.namespace()["t"] == 19
+
+
+def test_row_23_a_query_reads_a_name() -> None:
+    session = session_of(
+        LIBRARIES, "df = pd.DataFrame({'a': [1, 2, 3]})", "t = 1", "n = len(df.query('a > @t'))"
+    )
+    session.graph.edit_step("2", "t = 2")
+    assert session.replay().ran == ("2", "3")
+    assert session.namespace()["n"] == 1
+
+
+def test_row_35_generators_of_numpy() -> None:
+    session = session_of(
+        LIBRARIES,
+        "rng = np.random.default_rng(3)\nnp.random.seed(3)",
+        "a = rng.integers(100), np.random.randint(100)",
+        "b = rng.integers(100), np.random.randint(100)",
+    )
+    b = session.namespace()["b"]
+    session.graph.edit_step("2", "a = -rng.integers(100), -np.random.randint(100)")
+    assert session.replay().ran == ("2",)
+    assert session.namespace()["b"] == b
+    session.graph.edit_step("2", "a = 0")
+    assert session.replay().ran == ("2", "3")
+    assert session.namespace()["b"] != b
+
+
+def test_row_39_a_large_array_is_copied_by_the_first_who_may_change_it() -> None:
+    session = session_of(
+        LIBRARIES, "a = np.zeros(100_000)", "t = float(a.sum())", "a[0] = 1", "u = float(a.sum())"
+    )
+    session.graph.edit_step("3", "a[0] = 2")
+    assert session.replay().ran == ("3", "4"), "nobody had to make the zeros again"
+    assert session.namespace()["u"] == 2.0
+
+
+def test_a_large_array_that_was_changed_behind_its_name_is_made_again() -> None:
+    session = session_of(
+        LIBRARIES,
+        "a = np.zeros(100_000)",
+        "def put(n):\n    exec('a[0] = n')",
+        "put(1)",
+        "u = float(a.sum())",
+    )
+    session.graph.edit_step("3", "put(2)")
+    assert session.replay().ok
+    assert session.namespace()["u"] == 2.0
 
 
 def test_a_frame_with_lists_in_its_cells_is_not_copied() -> None:

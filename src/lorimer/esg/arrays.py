@@ -14,9 +14,9 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from lorimer.esg.content import Content, Kind, Seen, unknown
+from lorimer.esg.content import Content, Inline, Kind, Seen, fields_of, unknown
 from lorimer.esg.definitions import Instance
 from lorimer.esg.quick import digest
 
@@ -24,6 +24,7 @@ _CACHES: Final = frozenset({
     "_cache", "_id", "_references", "_item_cache", "_engine", "_cacher", "_is_copy",
     "_accessors", "_name_cache",
 })  # fmt: skip
+_OFFSETS: Final = "pandas._libs.tslibs.offsets"
 _SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"})
 
 
@@ -37,7 +38,13 @@ def kind_of(kind: type[Any], instance: Callable[[type[Any], type[Instance]], Kin
         if home == "numpy" and each.__name__ in _NUMPY:
             return _NUMPY[each.__name__]
         if home == "pandas":
-            if each.__name__ in _SCALARS:
+            if each.__name__ in _SCALARS or each.__module__ == _OFFSETS:
+                return _SCALAR
+            if each.__name__ == "SparseIndex":
+                return _SPARSE
+            if each.__name__ == "IntervalArray":
+                return _INTERVALS
+            if each.__name__ == "PeriodDtype":
                 return _SCALAR
             if each.__name__ == "NDFrame":
                 return _FRAME
@@ -68,6 +75,14 @@ class Array(Kind):
     """`numpy.ndarray`."""
 
     def take(self, value: Any, /) -> Content:
+        fields = fields_of(value)  # a mask
+        own = self._own(value)
+        if not fields:
+            return own
+        kind, extra, parts = own
+        return Content(kind, (tuple(fields), extra), (*fields.values(), *parts))
+
+    def _own(self, value: Any) -> Content:
         shape = (type(value), value.shape, value.strides, str(value.dtype), value.flags.writeable)
         owner = _owner(value)
         if owner is not value and hasattr(owner, "strides"):
@@ -99,7 +114,12 @@ class Array(Kind):
             data.copy = value
 
     def put(self, value: Any, content: Content, /) -> bool:
-        extra: Any = content.extra
+        extra, parts = cast("tuple[Any, ...]", content.extra), content.parts
+        if isinstance(extra[0], tuple):
+            names, extra = cast("tuple[tuple[str, ...], tuple[Any, ...]]", extra)
+            fields_of(value).clear()
+            fields_of(value).update(zip(names, parts, strict=False))
+            parts = parts[len(names) :]
         _, shape, strides, kind, writeable, *_ = extra
         now = (value.shape, value.strides, str(value.dtype))
         if now != (shape, strides, kind):
@@ -119,7 +139,7 @@ class Array(Kind):
                 value[...] = data.copy
             elif value.dtype.hasobject and _owner(value) is value:
                 for place, each in zip(
-                    itertools.product(*map(range, value.shape)), content.parts, strict=True
+                    itertools.product(*map(range, value.shape)), parts, strict=True
                 ):
                     value[place] = each
             value.flags.writeable = writeable
@@ -245,6 +265,8 @@ def _owner(value: Any) -> Any:
 
 def _data(content: Content) -> Data | None:
     extra: Any = content.extra
+    if isinstance(extra, tuple) and isinstance(extra[0], tuple):
+        extra = extra[1]
     last: object = extra[-1] if isinstance(extra, tuple) else None
     return last if isinstance(last, Data) else None
 
@@ -253,6 +275,8 @@ def _bits(value: Any) -> Any:
     return getattr(value, "bit_generator", None) or value._bit_generator
 
 
+_SPARSE: Final = Seen(lambda value: str(value.to_int_index().indices.tolist()))
+_INTERVALS: Final = Inline(lambda value: (value._left, value._right, str(value.dtype)))
 _ARRAY, _FRAME, _BACKED, _SCALAR = Array(), _Frame(), _Backed(), Seen(repr)
 _NUMPY: Final[dict[str, Kind]] = {
     "ndarray": _ARRAY,

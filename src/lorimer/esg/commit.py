@@ -48,7 +48,7 @@ class Commit:
         self._step = step
         self._fresh: dict[int, _Fresh] = {}
         self._edges: list[tuple[int, int]] = []
-        self._pinned: set[int] = set()
+        self._pinned: list[tuple[int | None, int]] = []
         self._now: dict[Region, list[Content]] = {}
         self._waiting = [*visit.entered]
         self._left = Left()
@@ -94,7 +94,7 @@ class Commit:
                 continue
             key = id(value)
             if pinned:
-                self._pinned.add(key)
+                self._pinned.append((parent, key))
             if key not in self._fresh:
                 region = self._store.known(value)
                 if region is not None and self._met(region):
@@ -163,8 +163,9 @@ class Commit:
         for region, contents in [*regions]:
             state = self._store.state(region, contents)
             candidates = old.get((region.label, state.print), [])
-            if not candidates or not self._pinned.isdisjoint(map(id, region.objects)):
-                continue
+            own = set(map(id, region.objects))
+            if not candidates or any(to in own and by not in own for by, to in self._pinned):
+                continue  # it is where the old object cannot be put
             if self._revive(candidates[0], region, contents):
                 twin = candidates.pop(0)
                 swaps |= dict(zip(map(id, region.objects), twin.objects, strict=True))
