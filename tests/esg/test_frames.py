@@ -172,3 +172,46 @@ def test_an_equal_array_runs_no_reader() -> None:
         session.execute(str(number), source)
     session.graph.edit_step("0", "import numpy as np\nx = 5")
     assert session.replay().ran == ("0", "1")
+
+
+def _rerun(sources: list[str], step: int, source: str) -> tuple[tuple[str, ...], StepExecutor]:
+    session = StepExecutor()
+    for number, each in enumerate(sources):
+        session.execute(str(number), each)
+    session.graph.edit_step(str(step), source)
+    return session.replay().ran, session
+
+
+def test_settings_of_pandas_and_numpy_are_read_by_what_is_shown() -> None:
+    sources = [
+        "import pandas as pd, numpy as np\ndf = pd.DataFrame({'a': [1 / 3]})",
+        "pd.set_option('display.precision', 3)",
+        "df",
+        "pd.reset_option('display.precision')",
+        "df",
+        "x = 1",
+    ]
+    ran, session = _rerun(sources, 1, "pd.set_option('display.precision', 4)")
+    assert ran == ("1", "2", "3")
+    assert [session.results[n].shown.split()[-1] for n in ("2", "4")] == ["0.3333", "0.333333"]
+    ran, session = _rerun(
+        ["import numpy as np\nnp.set_printoptions(precision=2)", "x = 5", "np.array([1 / 3])"],
+        0,
+        "import numpy as np\nnp.set_printoptions(precision=4)",
+    )
+    assert ran == ("0", "2") and session.results["2"].shown == "array([0.3333])"
+
+
+def test_a_step_that_no_longer_sets_anything_leaves_the_defaults() -> None:
+    pytest.importorskip("matplotlib")
+    sources = [
+        "import matplotlib\nmatplotlib.use('agg')",
+        "import matplotlib.pyplot as plt\nplt.rc('figure', figsize=(2, 2))",
+        "plt.plot([1])",
+        "plt.rcParams['figure.figsize'][0]",
+    ]
+    ran, session = _rerun(sources, 1, "import matplotlib.pyplot as plt")
+    assert ran == ("1", "2", "3")
+    assert session.results["3"].shown == "6.4"
+    ran, session = _rerun(sources, 1, "import matplotlib.pyplot as plt\nplt.rc('font', size=4)")
+    assert ran == ("1", "2", "3")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from lorimer.core.world import World
-from lorimer.esg import resources
+from lorimer.esg import resources, settings
 from lorimer.esg.commit import Commit, Left
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
@@ -101,7 +101,12 @@ class Attempts:
         writes |= dict.fromkeys(deleted, ABSENT)
         kills = {*deleted, *done.made, *(name for name in done.bound if name not in space.lent)}
         spoken = words(graph.source(step_id), space.lent.values())
-        self.surroundings.compare_states(step_id, before, files.relative, spoken, reads, writes)
+        used = settings.used(
+            shows=bool(outcome.stdout or outcome.shown or outcome.displays),
+            draws=bool(outcome.displays),
+        )
+        used |= {resources.CWD} if files.relative else set()
+        self.surroundings.compare_states(step_id, before, used, spoken, reads, writes)
         reads |= files.read
         for name in files.written:
             writes[name] = resources.fingerprint(name)

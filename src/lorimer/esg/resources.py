@@ -1,7 +1,8 @@
-"""What a step can depend on besides names: random states, the folder, the environment, files.
+"""What a step can depend on besides names: random states, the folder, the environment, files,
+settings of libraries.
 
 Each is a name of its own in the graph (`rng:random`, `rng:numpy`, `os:cwd`, `os:env`,
-`file:<path>`).
+`settings:pandas`, `settings:numpy`, `settings:matplotlib`, `file:<path>`).
 States are set to what is right for a step's place before it runs and compared after it. Files are
 seen by an audit hook; their content is not kept: who needs another content than the present one
 runs the step that wrote it.
@@ -20,6 +21,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, cast
 
+from lorimer.esg.settings import MATPLOTLIB, NUMPY, PANDAS, settings
 from lorimer.esg.steps import ABSENT
 
 FILE: Final = "file:"
@@ -30,6 +32,9 @@ SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "rng:numpy": ("seed", "set_state"),
     CWD: ("chdir", "getcwd"),
     ENV: ("environ", "getenv"),
+    PANDAS: ("option",),
+    NUMPY: ("printoptions",),
+    MATPLOTLIB: ("rc", "style"),
 }
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
@@ -44,6 +49,8 @@ class State:
 
     get: Callable[[], object]
     set: Callable[[object], None]
+    initial: Callable[[], object] | None = None
+    """What it is when its library is loaded, where that can be told afterwards."""
 
 
 def states() -> dict[str, State]:
@@ -58,6 +65,8 @@ def states() -> dict[str, State]:
         found["rng:numpy"] = State(
             lambda: cast("object", numpy.get_state(legacy=True)), numpy.set_state
         )
+    for name, each in settings().items():
+        found[name] = State(each.get, each.set, each.initial)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from types import FunctionType
 
 from lorimer.esg import resources
@@ -47,18 +47,24 @@ class Surroundings:
         self,
         step_id: str,
         before: Mapping[str, object],
-        relative: bool,
+        used: Container[str],
         spoken: str,
         reads: dict[str, str],
         writes: dict[str, str],
     ) -> None:
-        """Add to `reads` and `writes` what the step has read and moved."""
+        """Add to `reads` and `writes` what the step has read and moved.
+
+        `used`: states that it has read for certain. `spoken`: its words (`words`).
+        """
         self._gone = {key for key in self._gone if key[1] != step_id}
         for name, state in resources.states().items():
             value = state.get()
+            if name not in before and state.initial is not None:  # the step has loaded its library
+                before = {**before, name: state.initial()}
+                self._states.setdefault((name, ""), before[name])
             moved = name in before and not resources.same(value, before[name])
             asked = any(word in spoken for word in resources.SPEAKS_OF[name])
-            asked |= relative and name == resources.CWD
+            asked |= name in used
             if moved or asked:
                 reads[name] = resources.mark(before[name]) if name in before else ""
             if moved:
