@@ -46,15 +46,17 @@ class StepResult:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     seconds: float
-    values: Callable[[], dict[str, object]] = field(repr=False, compare=False)
+    values: Callable[[str], dict[str, object]] = field(repr=False, compare=False)
+    """The names as they are after a step: this one (`namespace`) or another."""
 
     @property
     def namespace(self) -> dict[str, object]:
-        """Every name as it is after the step; of one that failed, what it used is as it left it.
+        """Every name as it is after the step; of one that failed, what it used and bound is as it
+        left it.
 
         The values are the session's own: do not change them. Those that are gone are left out.
         """
-        return self.values()
+        return self.values(self.step_id)
 
     @property
     def ok(self) -> bool:
@@ -289,7 +291,7 @@ class StepExecutor:
                 for name in graph.made(step_id):
                     self._store.drop(name, step_id)
                 graph.failed(step_id)
-                self._keep(step_id, outcome, tuple(reads), (), space.lent)
+                self._keep(step_id, outcome, tuple(reads), (), {**space.lent, **left})
             self._set_states(step_id)
             return lost
         done = self._commit(step_id, reads, touched, space.lent, left)
@@ -397,7 +399,7 @@ class StepExecutor:
             tuple(sorted(reads)),
             tuple(sorted(writes)),
             outcome.seconds,
-            lambda: {**self._held(step_id), **lent},
+            lambda after: {**self._held(after), **(lent if after == step_id else {})},
         )
 
     def _visible(self, after: str | None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Final
 from lorimer.esg.analysis import Analysis, analyse
 from lorimer.esg.questions import Questions, StepError
 from lorimer.esg.staleness import Staleness
-from lorimer.esg.steps import Cause, Step, Why
+from lorimer.esg.steps import Cause, Step, Why, Worked
 from lorimer.esg.versions import ANY
 
 _GAP: Final = 1 << 32
@@ -184,7 +184,7 @@ class ExecutionStateGraph(Questions):
         }
         same = step.ran and step.made == writes
         step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
-        step.in_place = frozenset(in_place)
+        step.in_place, step.ran_source = frozenset(in_place), step.source
         moved = self._versions.replace(step, Analysis.of_run(reads, writes, kills, saw_all=saw_all))
         stale = {*self._staleness.fresh(step, same=same), *self._staleness.rebound(moved)}
         for other in self._steps.values() if joined else ():
@@ -196,6 +196,8 @@ class ExecutionStateGraph(Questions):
     def failed(self, step_id: str) -> list[str]:
         """A step has raised, so it makes nothing. Returns the steps that are blocked by that."""
         step = self._step(step_id)
+        if step.ran:
+            step.worked = Worked(step.ran_source, step.used)
         step.used, step.made, step.ran = {}, {}, False
         return self._sorted(self._staleness.failed(step))
 
