@@ -282,10 +282,13 @@ def in_place(steps: Steps, dice: Random) -> Iterator[Fault]:
         match node:
             case ast.Assign(
                 targets=[ast.Name(id=name)],
-                value=ast.Call(func=ast.Name(id="sorted" | "list"), args=[ast.Name(id=given)]),
+                value=ast.Call(
+                    func=ast.Name(id="sorted"), args=[ast.Name(id=given)], keywords=keywords
+                ),
             ):
                 start, end = place.span(node.value)
-                text = place.put(start, end, f"{given}.sort()")
+                more = ", ".join(place.text[slice(*place.span(each))] for each in keywords)
+                text = place.put(start, end, f"{given}.sort({more})")
             case ast.Expr(
                 value=ast.Call(
                     func=ast.Attribute(value=ast.Name(id=name), attr="append" | "rotate" | "add")
@@ -496,7 +499,7 @@ def _cut(category: str, rule: str, pattern: str, new: str = "") -> Plant:
     return plant
 
 
-def keywords(steps: Steps, dice: Random) -> Iterator[Fault]:
+def misspelt_keyword(steps: Steps, dice: Random) -> Iterator[Fault]:
     found = [
         (number, each)
         for number, (_, text) in enumerate(steps)
@@ -620,7 +623,7 @@ def renamed(steps: Steps, dice: Random) -> Iterator[Fault]:
         name, first = place.node.id, bound_names(steps)  # type: ignore[attr-defined]
         maker = first.get(name, place.step)
         if maker < place.step and not steps[maker][1].startswith(("import", "from", "def", "class")):
-            text = re.sub(rf"\b{name}\b(?!['\"])", f"the_{name}_made", steps[maker][1])
+            text = re.sub(rf"\b{name}\b(?!['\".]\w)", f"the_{name}_made", steps[maker][1])
             yield Fault(
                 "renamed since",
                 changed(steps, maker, text),
@@ -769,7 +772,7 @@ CATEGORIES: Final[Mapping[str, Plant]] = {
     "indentation": _cut("indentation", "indentation", r"(?<=\n)(?P<cut> +)(?=\S)"),
     "missing quote": _cut("missing quote", "open_quote", r"(?P<cut>')"),
     "missing comma": _cut("missing comma", "missing_comma", r"(?P<cut>,)"),
-    "misspelt keyword": keywords,
+    "misspelt keyword": misspelt_keyword,
     "hidden builtin": hidden_builtin,
     "hidden module": hidden_module,
     "overwritten by another type": overwritten,

@@ -20,8 +20,10 @@ _MISSING: Final = re.compile(r"missing \d+ required (?:positional|keyword-only) 
 _TOO_MANY: Final = re.compile(
     r"takes (?:from \d+ to )?(\d+) positional arguments? but (\d+) (?:was|were)"
 )
+_TWICE: Final = re.compile(r"got multiple values for argument '(\w+)'")
+_METHOD: Final = re.compile(r"^(\w+)\.(\w+)\(\) takes")
 _UNPACK: Final = re.compile(
-    r"(too many|not enough) values to unpack \(expected (?:at least )?(\d+)"
+    r"(?:too many|not enough) values to unpack \(expected (?:at least )?(\d+)"
 )
 
 
@@ -64,8 +66,10 @@ def failing_call(case: Case) -> tuple[Site, ast.Call] | None:
 def arguments(case: Case) -> Iterator[Finding]:
     """An argument of another name, one too many, one that is missing."""
     found = failing_call(case)
-    keyword, missing, many = (each.search(case.message) for each in (_KEYWORD, _MISSING, _TOO_MANY))
-    if found is None or not (keyword or missing or many):
+    keyword, missing, many, twice = (
+        each.search(case.message) for each in (_KEYWORD, _MISSING, _TOO_MANY, _TWICE)
+    )
+    if found is None or not (keyword or missing or many or twice):
         return
     site, call = found
     function, bound = function_of(case, call, site)
@@ -75,14 +79,30 @@ def arguments(case: Case) -> Iterator[Finding]:
     signature = f"{name}({', '.join(map(_shown, there))})" if there else name
     if keyword is not None:
         wrong = keyword[1] or keyword[2]
-        yield _keyword(site.text, call, wrong, [each.name for each in there], signature)
+        names = [each.name for each in there]
+        if function is not None and not names:  # written in C: its help tells
+            names = re.findall(r"(\w+)=", inspect.getdoc(function) or "")
+        yield _keyword(site.text, call, wrong, names, signature)
     elif missing is not None:
         names = re.findall(r"'(\w+)'", missing[1])
         edits = _given(case, site, call, names)
         message = f"{signature} needs {', '.join(names)}"
         yield Finding("missing_argument", message, step, edits, 0.9)
     elif many is not None:
-        yield _one_too_many(case, site, call, signature, (int(many[1]), int(many[2])))
+        takes, given = int(many[1]), int(many[2])
+        method = _without_self(case)
+        if method is not None:
+            yield method
+            return
+        message = f"{signature} takes {takes - bound} arguments and is given {given - bound}"
+        edits = _fewer(site.text, call, given - takes)
+        yield Finding("too_many_arguments", message, step, edits, 0.85)
+    elif twice is not None:
+        places = [each.name for each in there]
+        at = places.index(twice[1]) if twice[1] in places else len(call.args)
+        message = f"{signature} is given {twice[1]!r} by its place and by its name"
+        edits = _fewer(site.text, call, len(call.args) - at)
+        yield Finding("too_many_arguments", message, step, edits, 0.85)
 
 
 def _keyword(
@@ -111,47 +131,34 @@ def _given(case: Case, site: Site, call: ast.Call, names: list[str]) -> tuple[Ed
     return (site.text.insert(at, f", {more}" if last else more),)
 
 
-def _one_too_many(
-    case: Case, site: Site, call: ast.Call, signature: str, count: tuple[int, int]
-) -> Finding:
-    takes, given = count
-    function, _ = function_of(case, call, site)
-    if (
-        inspect.isfunction(function)
-        and isinstance(call.func, ast.Attribute)
-        and given == len(call.args) + 1
-        and next(iter(inspect.signature(function).parameters), "") not in ("self", "cls")
-    ):
-        definition = _method(case, function)
-        if definition is not None:
-            text, edit = definition
-            message = f"{function.__qualname__} has no parameter self"
-            return Finding("missing_self", message, text.step, (edit,), 0.95)
-    text, extra = site.text, given - takes
-    edits: tuple[Edit, ...] = ()
-    if 0 < extra <= len(call.args) and not any(isinstance(each, ast.Starred) for each in call.args):
-        kept = call.args[: len(call.args) - extra]
-        start = text.end(kept[-1]) if kept else text.start(call.args[0])
-        edits = (Edit(text.step, start, text.end(call.args[-1]), ""),)
-    message = f"{signature} takes {takes} arguments and is given {given}"
-    return Finding("too_many_arguments", message, text.step, edits, 0.85)
+def _fewer(text: StepText, call: ast.Call, extra: int) -> tuple[Edit, ...]:
+    """The call without its last arguments by place."""
+    if not 0 < extra <= len(call.args) or any(isinstance(e, ast.Starred) for e in call.args):
+        return ()
+    kept, gone = call.args[: len(call.args) - extra], call.args[len(call.args) - extra :]
+    start, end = text.start(gone[0]), text.end(gone[-1])
+    if kept:
+        start = text.end(kept[-1])
+    elif call.keywords:
+        end = text.start(call.keywords[0])
+    return (Edit(text.step, start, end, ""),)
 
 
-def _method(case: Case, function: Callable[..., object]) -> tuple[StepText, Edit] | None:
-    """Where a method of a step is defined, and the edit that gives it `self`."""
-    code = inspect.unwrap(function).__code__  # pyright: ignore[reportFunctionMemberAccess]
-    step = code.co_filename.removeprefix("<step ").removesuffix(">")
-    if step not in case.esg and step != case.step:
+def _without_self(case: Case) -> Finding | None:
+    """`def method():` in a class of a step."""
+    named = _METHOD.match(case.message)
+    found = case.definition(named[2], named[1]) if named is not None else None
+    if named is None or found is None:
         return None
-    text = case.text(step)
-    for node in ast.walk(text.tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == code.co_name:
-            if node.lineno != code.co_firstlineno and not node.decorator_list:
-                continue
-            at = text.source.index("(", text.start(node)) + 1
-            empty = not [*node.args.args, *node.args.kwonlyargs] and node.args.vararg is None
-            return text, text.insert(at, "self" if empty else "self, ")
-    return None
+    text, node = found
+    first = next(iter([*node.args.posonlyargs, *node.args.args]), None)
+    if node.decorator_list or (first is not None and first.arg in ("self", "cls")):
+        return None
+    at = text.source.index("(", text.start(node)) + 1
+    alone = text.source[at:].lstrip().startswith(")")
+    edit = text.insert(at, "self" if alone else "self, ")
+    message = f"{named[1]}.{named[2]} has no parameter self"
+    return Finding("missing_self", message, text.step, (edit,), 0.95)
 
 
 def _shown(parameter: inspect.Parameter) -> str:
@@ -172,7 +179,7 @@ def not_callable(case: Case) -> Iterator[Finding]:
         edits = (text.replace(call.func, f"{name}.{last}"),) if hasattr(value, last) else ()
         message = f"{name} is a module" + (f"; {name}.{last} can be called" if edits else "")
         yield Finding("module_called", message, text.step, edits, 0.93)
-    elif isinstance(value, list | tuple | dict) and len(call.args) == 1 and not call.keywords:
+    elif hasattr(type(value), "__getitem__") and len(call.args) == 1 and not call.keywords:
         start, end = text.end(call.func), text.start(call.args[0])
         edits = (
             Edit(text.step, start, end, "["),
@@ -247,9 +254,9 @@ def unpacking(case: Case) -> Iterator[Finding]:
         return
     if found is None:
         return
-    wanted, given = int(found[2]), _count(case, value, loop=loop)
+    wanted, given = int(found[1]), _count(case, value, loop=loop)
     message = f"{text.of(target)} are {wanted} names" + (f" for {given} values" if given else "")
-    edits = _renamed(text, target, wanted, given)
+    edits = _renamed(case, text, target, wanted, given)
     yield Finding("unpack_count", message, text.step, edits, 0.85)
 
 
@@ -299,14 +306,16 @@ def _count(case: Case, value: ast.expr, *, loop: bool) -> int:
 
 
 def _renamed(
-    text: StepText, target: ast.Tuple | ast.List, wanted: int, given: int
+    case: Case, text: StepText, target: ast.Tuple | ast.List, wanted: int, given: int
 ) -> tuple[Edit, ...]:
-    """More names (`_`) at the end, or fewer."""
+    """More names at the end (those that nobody makes, else `_`), or fewer."""
     if not given or given == wanted or any(isinstance(e, ast.Starred) for e in target.elts):
         return ()
     last = target.elts[-1]
     if given > wanted:
-        return (text.insert(text.end(last), ", _" * (given - wanted)),)
+        lost = [*case.esg.unresolved(text.step)] if text.step in case.esg else []
+        names = lost if len(lost) == given - wanted else ["_"] * (given - wanted)
+        return (text.insert(text.end(last), "".join(f", {name}" for name in names)),)
     if given < 1:
         return ()
     kept = target.elts[given - 1]

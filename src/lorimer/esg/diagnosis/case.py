@@ -111,6 +111,23 @@ class Case:
         own = _bound_by(self.site.text)
         return [*self.site.local, *own, *self.values, *_BUILTINS]
 
+    def definition(
+        self, function: str, inside: str = ""
+    ) -> tuple[StepText, ast.FunctionDef | ast.AsyncFunctionDef] | None:
+        """The latest definition of a function in this step or one before it; `inside`: a class."""
+        before = self.esg.steps[: self.esg.steps.index(self.step)] if self.known else ()
+        for step in [self.step, *reversed(before)]:
+            if step != self.step and function not in self.esg.source(step):
+                continue
+            text = self.text(step)
+            for node in ast.walk(text.tree):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    holder = text.parents.get(node)
+                    within = holder.name if isinstance(holder, ast.ClassDef) else ""
+                    if node.name == function and inside in ("", within):
+                        return text, node
+        return None
+
     def names(self) -> Iterator[ast.Name]:
         """Names that are read where it failed: in the failing expression, else in the line."""
         site = self.site
@@ -144,6 +161,10 @@ class Case:
                 return UNKNOWN if owner is UNKNOWN else attribute_of(owner, attribute)
             case ast.Subscript(value=inner, slice=index):
                 return _item(self.value(inner, site), self.value(index, site))
+            case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as operation, right=right):
+                one, other = self.value(left, site), self.value(right, site)
+                if type(one) is int and type(other) is int:
+                    return one + other if isinstance(operation, ast.Add) else one - other
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 value = self.value(operand, site)
                 return -value if type(value) in (int, float) else UNKNOWN  # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]

@@ -47,7 +47,12 @@ def missing_file(case: Case) -> Iterator[Finding]:
         yield Finding("missing_file", what, case.site.text.step, (), 0.6)
         return
     text, edits = _renamed(case, part.name, meant)
-    yield Finding("file_typo", f"there is no {part.name!r}, but {meant!r}", text.step, edits, sure)
+    message, step = f"there is no {part.name!r}, but {meant!r}", text.step
+    written = f"file:{part.with_name(meant).absolute()}"
+    for each in esg.steps:
+        if written in esg.made(each):
+            message, step = f"{message}, which {each} wrote", each
+    yield Finding("file_typo", message, step, edits, sure)
 
 
 def _first_missing(path: Path) -> tuple[Path, list[str]]:

@@ -14,6 +14,7 @@ from lorimer.esg.diagnosis.names import missing_name, uses
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.patches import Edit
+from lorimer.esg.steps import Status
 
 
 @rule(TypeError, AttributeError, KeyError, IndexError, ValueError)
@@ -24,7 +25,7 @@ def hidden(case: Case) -> Iterator[Finding]:
         value = case.value(node)
         if not maker or name in case.site.local or value is UNKNOWN:
             continue
-        called = isinstance(case.site.text.parents.get(node), ast.Call)
+        called = "not callable" in case.message
         if hasattr(builtins, name) and called and not callable(value):
             message = f"{maker} hides Python's own {name!r}"
             yield Finding("shadowed", message, maker, _rename(case, name, maker), 0.97)
@@ -95,7 +96,7 @@ def _rename(case: Case, name: str, maker: str) -> tuple[Edit, ...]:
             and text.start(node) >= bound_at
         ]
         for reads, reader in case.esg.readers(maker):
-            if reads == name and reader != case.step:
+            if reads == name and case.esg.status(reader) is Status.FRESH:
                 other = case.text(reader)
                 edits += [
                     other.replace(node, new)
@@ -121,9 +122,22 @@ def renamed(case: Case) -> Iterator[Finding]:
                 message = f"{step} calls it {other!r} now; it was {name!r}"
                 yield Finding("renamed", message, step, edits, 0.98)
                 return
-    yield Finding(
-        "no_longer_made", f"{name!r} was made once; no step makes it now", case.step, (), 0.6
-    )
+    before = case.esg.steps[: case.esg.steps.index(case.step)]
+    unread = [
+        (step, other)
+        for step in before
+        for other in case.esg.made(step).keys() - {reads for reads, _ in case.esg.readers(step)}
+        if name in other or other in name
+    ]
+    if len(unread) == 1:
+        step, other = unread[0]
+        text = case.site.text
+        edits = tuple(text.replace(use, other) for use in uses(case, name))
+        message = f"{step} makes {other!r}, which nobody reads; it was {name!r}"
+        yield Finding("renamed", message, step, edits, 0.97)
+        return
+    message = f"{name!r} was made once; no step makes it now"
+    yield Finding("no_longer_made", message, case.step, (), 0.6)
 
 
 @rule(Exception)

@@ -105,16 +105,23 @@ _CANNOT: Final = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 def missing_import(case: Case) -> Iterator[Finding]:
     """A module, or a name of one, that nobody imported."""
     name = missing_name(case)
-    statement = ALIASES.get(name)
-    if name in MEMBERS:
-        statement = f"from {MEMBERS[name]} import {name}"
-    if _as_module(case, name):
-        statement = f"import {name}"
-    if statement is None or isinstance(case.error, UnboundLocalError) or is_gone(case, name):
+    statement = _statement(case, name)
+    if not statement or isinstance(case.error, UnboundLocalError) or is_gone(case, name):
         return
     text = case.site.text
-    edit = text.import_(statement)
+    others = case.esg.unresolved(text.step) if text.step in case.esg else {}
+    more = [_statement(case, other) for other, later in others.items() if not later]
+    edit = text.import_("\n".join(dict.fromkeys([statement, *filter(None, more)])))
     yield Finding("missing_import", f"{name!r} is not imported", text.step, (edit,), 0.94)
+
+
+def _statement(case: Case, name: str) -> str:
+    """The import that gives the name; empty if none is known."""
+    if _as_module(case, name):
+        return f"import {name}"
+    if name in MEMBERS:
+        return f"from {MEMBERS[name]} import {name}"
+    return ALIASES.get(name, "")
 
 
 def _as_module(case: Case, name: str) -> bool:

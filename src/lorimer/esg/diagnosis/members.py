@@ -73,6 +73,10 @@ def attribute(case: Case) -> Iterator[Finding]:
     also = next((each for each in _SYNONYMS.get(name, ()) if hasattr(type(owner), each)), "")
     if also and not also.startswith("_"):
         meant, sure = also, 0.9
+    method = _local_for_attribute(case, type(owner).__name__, name)
+    if method is not None:
+        yield method
+        return
     if not meant:
         maker = case.maker(root(node)) if node is not None else ""
         message = f"{told} has no {name!r}" + (f"; {maker} made it" if maker else "")
@@ -83,6 +87,19 @@ def attribute(case: Case) -> Iterator[Finding]:
         edits = (Edit(text.step, text.end(node) - len(name), text.end(node), meant),)
     message = f"{told} has no {name!r}; it has {meant!r}"
     yield Finding("attribute_typo", message, text.step, edits, sure)
+
+
+def _local_for_attribute(case: Case, kind: str, name: str) -> Finding | None:
+    """A method of the class says `name = ...` for `self.name = ...`."""
+    found = case.definition("__init__", kind)
+    if found is None:
+        return None
+    text, function = found
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
+            message = f"__init__ of {kind} binds {name!r} for itself, not for self.{name}"
+            return Finding("missing_self", message, text.step, (text.replace(node, f"self.{name}"),), 0.96)
+    return None
 
 
 def _attribute_node(case: Case, name: str) -> ast.Attribute | None:
@@ -152,11 +169,12 @@ def _misspelt(case: Case, holder: ast.expr, wrong: str, meant: str, sure: float)
     name, text = case.evidence(holder)
     what = f"{name or 'it'} of {text.step}" if text.step != site.text.step else name or "it"
     message = f"{what} has no {wrong!r}; it has {meant!r}"
-    if text.step != case.step and case.esg.worked_with(case.step, case.result.source) and name:
-        edits = _constants(text, meant, wrong)
-        if edits and text.step in case.esg.changed_since(case.step):
-            told = f"{message}: {text.step} was changed since {case.step} last ran"
-            return Finding("key_changed", told, text.step, edits, 0.97)
+    if case.known and case.esg.worked_with(case.step, case.result.source):
+        for step in reversed(case.esg.get_ancestors(case.step)):
+            edits = _constants(case.text(step), meant, wrong)
+            if edits and wrong not in case.esg.source(step):
+                told = f"{message}: {step} was changed since {case.step} last ran"
+                return Finding("key_changed", told, step, edits, 0.97)
     edits = _constants(site.text, wrong, meant, site.line)
     if not edits:  # the key comes from somewhere else
         for each in case.names():
@@ -210,7 +228,9 @@ def position(case: Case) -> Iterator[Finding]:
             continue
         _, text = case.evidence(node.value)
         what = site.text.of(node.value)
-        message = f"{what} has {len(owner)} elements and {site.text.of(node.slice)} is {at}"
+        index = site.text.of(node.slice)
+        told = f"{what}[{at}]" if index == str(at) else f"{what}[{index}] is {what}[{at}]"
+        message = f"there is no {told}: it has {len(owner)} elements"
         edits, sure = _off_by_one(case, node, len(owner), at)
         step = site.text.step if edits else text.step
         yield Finding("index_range", message, step, edits, sure)
@@ -223,13 +243,12 @@ def _off_by_one(
     text, index = case.site.text, node.slice
     if isinstance(index, ast.Constant) and at == size:
         return (text.replace(index, str(size - 1)),), 0.8
-    if not isinstance(index, ast.Name):
-        return (), 0.7
+    used = {each.id for each in ast.walk(index) if isinstance(each, ast.Name)}
     for each in text.enclosing(node):
         loops = [(each.target, each.iter)] if isinstance(each, ast.For) else []
         loops += [(one.target, one.iter) for one in getattr(each, "generators", ())]
         for target, over in loops:
-            if not (isinstance(target, ast.Name) and target.id == index.id):
+            if not (isinstance(target, ast.Name) and target.id in used):
                 continue
             match over:
                 case ast.Call(func=ast.Name(id="range"), args=args) if args:

@@ -12,6 +12,7 @@ from lorimer.esg.diagnosis.case import UNKNOWN, Case, absent, attribute_of
 from lorimer.esg.diagnosis.near import nearest
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
+from lorimer.esg.diagnosis.texts import StepText
 from lorimer.esg.patches import Edit
 from lorimer.esg.steps import Status
 
@@ -166,9 +167,22 @@ def unquoted(case: Case) -> Iterator[Finding]:
                 return
     owner = site.local.get("self", UNKNOWN)
     if owner is not UNKNOWN and attribute_of(owner, name) is not UNKNOWN:
-        edits = tuple(site.text.replace(use, f"self.{name}") for use in uses(case, name))
+        within = _function(site.text, site.node)
+        edits = tuple(
+            site.text.replace(use, f"self.{name}")
+            for use in uses(case, name)
+            if _function(site.text, use) is within
+        )
         message = f"{name} is an attribute: self.{name}"
-        yield Finding("missing_self", message, site.text.step, edits[:1], 0.96)
+        yield Finding("missing_self", message, site.text.step, edits, 0.96)
+
+
+def _function(text: StepText, node: ast.AST | None) -> ast.AST | None:
+    """The function that a node stands in."""
+    for each in text.enclosing(node) if node is not None else ():
+        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+            return each
+    return None
 
 
 @rule(UnboundLocalError)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from lorimer.esg.diagnosis.calls import function_of
-from lorimer.esg.diagnosis.case import UNKNOWN, Case, Site
+from lorimer.esg.diagnosis.case import UNKNOWN, Case, Site, root
 from lorimer.esg.diagnosis.names import keys_of
 from lorimer.esg.diagnosis.near import nearest
 from lorimer.esg.diagnosis.report import Finding
@@ -22,7 +22,6 @@ IN_PLACE: Final = frozenset(
     "heapify".split()
 )
 """Methods that change their object and give back None."""
-_OPERANDS: Final = (ast.BinOp, ast.Compare, ast.Subscript, ast.Attribute, ast.Call)
 
 
 @rule(TypeError, AttributeError)
@@ -33,7 +32,11 @@ def none(case: Case) -> Iterator[Finding]:
     if not of_none and not (isinstance(error, TypeError) and "NoneType" in case.message):
         return
     for site, node in _operands(case):
-        if case.value(node, site) is None and not isinstance(node, ast.Constant):
+        value = case.value(node, site)
+        if isinstance(value, list | tuple) and None in value:
+            yield from _made_none(case, site, node)
+            return
+        if value is None and not isinstance(node, ast.Constant):
             yield from _made_none(case, site, node)
             return
     for site, node in _operands(case):
@@ -70,42 +73,48 @@ def _operands(case: Case) -> Iterator[tuple[Site, ast.expr]]:
 
 def _made_none(case: Case, site: Site, node: ast.expr) -> Iterator[Finding]:
     """`x = xs.sort()`: the step that made the None is the cause."""
-    if isinstance(node, ast.Name) and site.local and node.id in site.local:
-        yield from _argument(case, site, node.id)
-        return
     name, text = case.evidence(node)
+    if name in site.local:
+        text = site.text
+    found = [*_by_assignment(case, text, name, plain=isinstance(node, ast.Name))]
+    for each in _sources(case, site, name) if not found else ():
+        found = [*_by_assignment(case, case.evidence(each)[1], root(each), plain=False)]
+        if found:
+            break
+    what = f"{name!r}" if isinstance(node, ast.Name) else site.text.of(node)
+    by = f"; {text.step} made it" if text.step != case.step else ""
+    yield from found or [Finding("none", f"{what} is None{by}", text.step, (), 0.5)]
+
+
+def _by_assignment(case: Case, text: StepText, name: str, *, plain: bool) -> Iterator[Finding]:
+    """Calls in what a name is set to, the last assignment first."""
     made = [
         each
         for each in ast.walk(text.tree)
-        if isinstance(each, ast.Assign | ast.AnnAssign)
-        and (name in bound(each) if isinstance(node, ast.Name) else True)
+        if isinstance(each, ast.Assign | ast.AnnAssign) and name in bound(each)
     ]
     for each in reversed(made):
-        value = each.value.value if isinstance(each.value, ast.Await) else each.value
-        if isinstance(value, ast.Call):
-            plain = each.targets[0] if isinstance(each, ast.Assign) else each.target
-            whole = each if isinstance(plain, ast.Name) else None
-            found = [*_of_call(case, text, value, name, whole)]
-            if found:
-                yield from found
-                return
-    what = f"{name!r}" if isinstance(node, ast.Name) else site.text.of(node)
-    by = f"; {text.step} made it" if text.step != case.step else ""
-    yield Finding("none", f"{what} is None{by}", text.step, (), 0.5)
+        targets = each.targets if isinstance(each, ast.Assign) else [each.target]
+        for call in ast.walk(each.value or ast.Pass()):
+            if isinstance(call, ast.Call):
+                whole = each if plain and call is each.value and len(targets) == 1 else None
+                found = [*_of_call(case, text, call, name, whole)]
+                if found:
+                    yield from found
+                    return
 
 
-def _argument(case: Case, site: Site, name: str) -> Iterator[Finding]:
-    """A parameter is None: what the caller gave."""
-    outer = case.sites[case.sites.index(site) + 1 :]
-    for each in outer:
-        if not isinstance(each.node, ast.Call):
-            continue
-        for given in [*each.node.args, *(one.value for one in each.node.keywords)]:
-            if isinstance(given, ast.Name) and case.value(given, each) is None:
-                yield from _made_none(case, each, given)
-                return
-    text = site.text
-    yield Finding("none", f"{name!r} of {site.function} is None", text.step, (), 0.5)
+def _sources(case: Case, site: Site, name: str) -> Iterator[ast.expr]:
+    """What a name of a function comes from: the list of its loop, the argument of its caller."""
+    for node in ast.walk(site.text.tree):
+        if isinstance(node, ast.For | ast.comprehension):
+            if any(isinstance(e, ast.Name) and e.id == name for e in ast.walk(node.target)):
+                yield node.iter
+    for outer in case.sites[case.sites.index(site) + 1 :]:
+        if isinstance(outer.node, ast.Call):
+            for given in [*outer.node.args, *(one.value for one in outer.node.keywords)]:
+                if case.value(given, outer) is None:
+                    yield given
 
 
 def _of_call(
@@ -139,38 +148,40 @@ def _of_call(
             message = f"get() finds no {asked!r} in {text.of(function.value)}; it has {there}"
             yield Finding("none_from_get", message, text.step, edits, max(sure, 0.7))
         return
-    value, _ = function_of(case, call, case.site)
-    if value is not None and inspect.isfunction(value):
-        yield from _no_return(case, value)
+    called = function.attr if isinstance(function, ast.Attribute) else root(function)
+    defined = case.definition(called) if called else None
+    if defined is not None:
+        yield from _no_return(*defined)
 
 
-def _no_return(case: Case, function: Callable[..., object]) -> Iterator[Finding]:
-    code = function.__code__  # pyright: ignore[reportFunctionMemberAccess]
-    step = code.co_filename.removeprefix("<step ").removesuffix(">")
-    if step not in case.esg and step != case.step:
-        return
-    text = case.text(step)
-    for node in ast.walk(text.tree):
-        if (
-            not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            or node.name != code.co_name
-        ):
-            continue
-        if any(isinstance(each, ast.Return) and each.value for each in ast.walk(node)):
-            message = f"{node.name} of {step} does not return a value on every way"
-            yield Finding("none_on_some_way", message, step, (), 0.7)
+def _no_return(text: StepText, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Finding]:
+    last, edits = node.body[-1], tuple[Edit, ...]()
+    useless = next((each for each in ast.walk(node) if _is_useless(each)), None)
+    returns = any(isinstance(each, ast.Return) and each.value for each in ast.walk(node))
+    if isinstance(useless, ast.Expr):
+        edits = (text.insert(text.start(useless), "return "),)
+    elif isinstance(last, ast.Expr) and not isinstance(last.value, ast.Constant):
+        edits = (text.insert(text.start(last), "return "),)
+    elif not returns and len(bound(last)) == 1:
+        indent = text.indent(last)
+        edits = (text.insert(text.end(last), f"\n{indent}return {next(iter(bound(last)))}"),)
+    elif not returns and (name := _built(node)):
+        edits = (text.insert(text.end(last), f"\n{text.indent(last)}return {name}"),)
+    if returns and not edits:
+        if isinstance(last, ast.Return):
             return
-        last, edits = node.body[-1], tuple[Edit, ...]()
-        if isinstance(last, ast.Expr):
-            edits = (text.insert(text.start(last), "return "),)
-        elif bound(last) and len(bound(last)) == 1:
-            indent = text.indent(last)
-            edits = (text.insert(text.end(last), f"\n{indent}return {next(iter(bound(last)))}"),)
-        elif (name := _built(node)) != "":
-            edits = (text.insert(text.end(last), f"\n{text.indent(last)}return {name}"),)
-        message = f"{node.name} of {step} has no return"
-        yield Finding("no_return", message, step, edits, 0.95)
+        message = f"{node.name} of {text.step} does not return a value on every way"
+        yield Finding("none_on_some_way", message, text.step, (), 0.8)
         return
+    message = f"{node.name} of {text.step} does not return what it works out"
+    yield Finding("no_return", message, text.step, edits, 0.95)
+
+
+def _is_useless(node: ast.AST) -> bool:
+    """A value that is worked out for nobody."""
+    return isinstance(node, ast.Expr) and not isinstance(
+        node.value, ast.Call | ast.Await | ast.Yield | ast.YieldFrom | ast.Constant
+    )
 
 
 def _built(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
@@ -204,6 +215,34 @@ def coroutine(case: Case) -> Iterator[Finding]:
             ]
             yield _await(case, text, calls, name or site.text.of(node))
             return
+
+
+@rule(RuntimeError)
+def no_loop(case: Case) -> Iterator[Finding]:
+    """`asyncio.gather(...)` without `await`: outside of one there is no loop."""
+    if "event loop" not in case.message:
+        return
+    text = case.site.text
+    calls = [
+        each
+        for each in case.calls()
+        if isinstance(each.func, ast.Attribute)
+        and root(each.func) == "asyncio"
+        and not isinstance(text.parents.get(each), ast.Await)
+    ]
+    if calls:
+        yield _await(case, text, calls[:1], text.of(calls[0].func))
+
+
+@rule(TypeError)
+def awaited(case: Case) -> Iterator[Finding]:
+    """`await` of something that is there already."""
+    node = case.site.node
+    if "'await' expression" in case.message and isinstance(node, ast.Await):
+        text = case.site.text
+        edit = Edit(text.step, text.start(node), text.start(node.value), "")
+        message = f"{text.of(node.value)} is nothing to wait for"
+        yield Finding("nothing_to_await", message, text.step, (edit,), 0.95)
 
 
 def _waits(value: object) -> bool:
@@ -243,4 +282,4 @@ def _await(case: Case, text: StepText, calls: Iterable[ast.Call], name: str) -> 
     return Finding("not_awaited", f"{name!r}{of} was not awaited", text.step, tuple(edits), 0.96)
 
 
-RULES: Final = (none, coroutine)
+RULES: Final = (none, coroutine, no_loop, awaited)

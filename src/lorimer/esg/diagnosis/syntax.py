@@ -20,8 +20,12 @@ _OPENS: Final = re.compile(
     r"\s*(if|elif|else|for|while|def|class|with|try|except|finally|async|match|case)\b"
 )
 _COMMENT: Final = re.compile(r"\s*(#[^'\"]*)?$")
-_MOST: Final = 60
+_MOST: Final = 150
 """Edits that are tried."""
+_SURE: Final = (0.95, 0.7, 0.65, 0.6, 0.55, 0.5)
+"""Of the edits that the parser takes, in their order: a run tells which of them is meant."""
+_MISMATCH: Final = re.compile(r"closing parenthesis '(.)' does not match opening parenthesis '(.)'")
+_BOUNDARY: Final = re.compile(r"(?<=[\w'\")\]}])(?=[^\w'\"]|$)")
 _SOFT: Final = ("match", "case")
 
 
@@ -72,13 +76,17 @@ def syntax(case: Case) -> Iterator[Finding]:
         message = f"line {lines.number} is a command of notebooks, not Python"
         yield Finding("magic", message, case.step, (), 0.95)
         return
+    found = dict[str, Try]()  # by the text that it gives
     for number, each in enumerate(_tries(lines)):
-        if number > _MOST:
+        text = _edited(lines.source, each.edits)
+        if text not in found and _parses(text):
+            found[text] = each
+        if number > _MOST or len(found) == len(_SURE):
             break
-        if _parses(_edited(lines.source, each.edits)):
-            yield Finding(each.rule, each.message, case.step, each.edits, 0.95)
-            return
-    yield Finding("syntax", f"line {lines.number}: {lines.message}", case.step, (), 0.5)
+    for each, sure in zip(found.values(), _SURE, strict=False):
+        yield Finding(each.rule, each.message, case.step, each.edits, sure)
+    if not found:
+        yield Finding("syntax", f"line {lines.number}: {lines.message}", case.step, (), 0.5)
 
 
 def _tries(lines: Lines) -> Iterator[Try]:
@@ -89,6 +97,8 @@ def _tries(lines: Lines) -> Iterator[Try]:
         yield from _colons(lines)
     if "was never closed" in text:
         yield from _open(lines)
+    if "does not match opening" in text:
+        yield from _mismatched(lines)
     if "unmatched" in text or "does not match" in text:
         yield from _unmatched(lines)
     if "string literal" in text or "f-string" in text:
@@ -112,10 +122,13 @@ def _colons(lines: Lines) -> Iterator[Try]:
 
 
 def _open(lines: Lines) -> Iterator[Try]:
-    """Close it at the end of its line, or of one behind it."""
+    """Close it at the end of its line, of one behind it, or where a word ends."""
     found = re.match(r"'([\[({])' was never closed", lines.message)
     first = lines.number if found else max(1, lines.number - 8)
     signs = [_CLOSING[found[1]]] if found else [")", "]", "}"]
+    row = lines.rows[lines.number - 1]
+    if found and found[1] == "[" and re.search(r"\w$", row[: lines.column]):
+        yield from _inside(lines, lines.number, lines.column + 1, "]")
     last = min(len(lines.rows), first + 12) if found else lines.number
     numbers = list(range(first, last + 1))
     for number in numbers if found else reversed(numbers):
@@ -124,8 +137,34 @@ def _open(lines: Lines) -> Iterator[Try]:
             message = f"{which!r} of line {first if found else number} is not closed"
             end = lines.end(number)
             yield Try("open_bracket", message, lines.insert(end, sign))
-            if lines.source[end - 1 : end] in (":", ","):
+            if lines.source[end - 1 : end] in (":", ",", ")", "]", "}"):
                 yield Try("open_bracket", message, lines.insert(end - 1, sign))
+    if found:
+        yield from _inside(lines, lines.number, lines.column + 1, signs[0])
+
+
+def _inside(lines: Lines, number: int, column: int, sign: str) -> Iterator[Try]:
+    """Close it where a word ends, the first one first."""
+    start, row = lines.start(number), lines.rows[number - 1]
+    which = next(each for each, closing in _CLOSING.items() if closing == sign)
+    for found in _BOUNDARY.finditer(row, column):
+        message = f"{which!r} of line {number} is not closed"
+        yield Try("open_bracket", message, lines.insert(start + found.start(), sign))
+
+
+def _mismatched(lines: Lines) -> Iterator[Try]:
+    """`[1, 2)`: the one that is open is to be closed before."""
+    found = _MISMATCH.search(lines.message)
+    if found is None:
+        return
+    row = lines.rows[lines.number - 1]
+    which, sign = found[2], _CLOSING[found[2]]
+    places = [each.start() for each in _BOUNDARY.finditer(row) if each.start() <= lines.column]
+    opened = row.rfind(which, 0, lines.column)
+    places = [each for each in places if each > opened]
+    for place in places if which == "[" else reversed(places):
+        message = f"{which!r} of line {lines.number} is not closed"
+        yield Try("open_bracket", message, lines.insert(lines.start(lines.number) + place, sign))
 
 
 def _unmatched(lines: Lines) -> Iterator[Try]:
@@ -145,18 +184,21 @@ def _unmatched(lines: Lines) -> Iterator[Try]:
 
 
 def _quotes(lines: Lines) -> Iterator[Try]:
-    """Close a text at the end of its line, or before the brackets that follow it."""
-    row = lines.rows[lines.number - 1]
-    start = lines.start(lines.number)
+    """A quote before a word, or after one: the place nearest to the one that is left alone."""
+    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
     message = f"the text of line {lines.number} is not closed"
-    tail = re.search(r"[\])}:,]*$", row)
-    places = range(start + (tail.start() if tail else len(row)), start + len(row) + 1)
     for quote in ("'", '"'):
-        if row.count(quote) % 2:
-            for at in places:
-                yield Try("open_quote", message, lines.insert(at, quote))
-            for found in re.finditer(r"[\])},: ]", row):
-                yield Try("open_quote", message, lines.insert(start + found.start(), quote))
+        if row.count(quote) % 2 == 0:
+            continue
+        ends = [len(row), *(found.start() for found in re.finditer(r"[\])},:]+$", row))]
+        ends += [found.start() for found in re.finditer(r"(?<!\s)(?=[\])},: .+])", row)]
+        begins = [found.start() for found in re.finditer(r"(?<=[\s(\[{,=])(?=[^\s'\"])", row)]
+        for at in dict.fromkeys([*begins, *ends]):
+            new = row[:at] + quote + row[at:]
+            if _parses(new.strip()) or at == len(row):
+                yield Try("open_quote", message, lines.insert(start + at, quote))
+        for at in dict.fromkeys([*ends, *begins]):
+            yield Try("open_quote", message, lines.insert(start + at, quote))
 
 
 def _keywords(lines: Lines) -> Iterator[Try]:
@@ -204,9 +246,9 @@ def _commas(lines: Lines) -> Iterator[Try]:
     row, start = lines.rows[lines.number - 1], lines.start(lines.number)
     if "comma" in lines.message or "invalid syntax" in lines.message:
         message = f"a comma is missing in line {lines.number}"
-        for found in re.finditer(r"(?<=[\w'\")\]}])\s+(?=[\w'\"(\[{])", row[lines.column :]):
-            at = start + lines.column + found.start()
-            yield Try("missing_comma", message, lines.insert(at, ","))
+        gaps = [each.start() for each in re.finditer(r"(?<=[\w'\")\]}])\s+(?=[\w'\"(\[{])", row)]
+        for gap in sorted(gaps, key=lambda each: abs(each - lines.column)):
+            yield Try("missing_comma", message, lines.insert(start + gap, ","))
         for number in range(lines.number, min(lines.number + 8, len(lines.rows))):
             message = f"a comma is missing in line {number}"
             yield Try("missing_comma", message, lines.insert(lines.end(number), ","))
@@ -216,25 +258,36 @@ def _commas(lines: Lines) -> Iterator[Try]:
 
 
 def _indents(lines: Lines) -> Iterator[Try]:
-    """Give the line the indent that fits: of the line before, one deeper, or none."""
-    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
-    here = len(row) - len(row.lstrip())
+    """Another indent for the line, or for one before it that is out of line; or for a block."""
+    known = sorted({len(row) - len(row.lstrip()) for row in lines.rows if row.strip()} | {4})
     before = next((each for each in reversed(lines.rows[: lines.number - 1]) if each.strip()), "")
     above = len(before) - len(before.lstrip())
-    deeper = above + 4 if before.rstrip().endswith(":") else above
-    message = f"line {lines.number} is indented by {here}"
-    for wanted in dict.fromkeys([deeper, above, above - 4, 0]):
-        if wanted >= 0 and wanted != here:
-            told = f"{message}; {wanted} fits"
-            yield Try("indentation", told, lines.replace(start, start + here, " " * wanted))
+    first = above + 4 if before.rstrip().endswith(":") else above
+    near = [first, *sorted(known, key=lambda each: abs(each - first))]
+    yield from _indent(lines, lines.number, near)
+    for number in range(lines.number - 1, max(0, lines.number - 6), -1):
+        row = lines.rows[number - 1]
+        last = lines.rows[number - 2] if number > 1 else ""
+        here, up = (len(each) - len(each.lstrip()) for each in (row, last))
+        if row.strip() and here < up:
+            yield from _indent(lines, number, [up, *sorted(known, key=lambda each: abs(each - up))])
     if before.rstrip().endswith(":"):  # the whole block is too far left
         edits, number = list[Edit](), lines.number
         while number <= len(lines.rows) and lines.rows[number - 1].strip():
             at = lines.start(number)
             edits.append(Edit(lines.step, at, at, "    "))
-            told = f"{message}; {here + 4} fits"
+            told = f"line {lines.number} is to be indented by 4 more"
             yield Try("indentation", told, tuple(edits))
             number += 1
+
+
+def _indent(lines: Lines, number: int, wanted: list[int]) -> Iterator[Try]:
+    row, start = lines.rows[number - 1], lines.start(number)
+    here = len(row) - len(row.lstrip())
+    for each in dict.fromkeys(wanted):
+        if each != here:
+            message = f"line {number} is indented by {here}; {each} fits"
+            yield Try("indentation", message, lines.replace(start, start + here, " " * each))
 
 
 def _edited(source: str, edits: tuple[Edit, ...]) -> str:

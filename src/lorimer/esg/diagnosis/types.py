@@ -10,7 +10,7 @@ from typing import Final, Protocol, cast, runtime_checkable
 from lorimer.esg.diagnosis.case import UNKNOWN, Case, of_kind
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
-from lorimer.esg.diagnosis.texts import StepText
+from lorimer.esg.diagnosis.texts import StepText, bound
 from lorimer.esg.patches import Edit
 
 _NUMBER: Final = re.compile(r"\s*[-+]?(\d+)?(\.\d+)?([eE][-+]?\d+)?\s*")
@@ -240,6 +240,26 @@ def _hashable(case: Case, text: StepText, kind: str) -> tuple[Edit, ...]:
     return ()
 
 
+@rule(TypeError)
+def no_length(case: Case) -> Iterator[Finding]:
+    """`len(price)` of a number that was to be a text."""
+    call = case.site.node
+    if "has no len()" not in case.message or not isinstance(call, ast.Call) or not call.args:
+        return
+    text, argument = case.site.text, call.args[0]
+    value = case.value(argument)
+    name, made = case.evidence(argument)
+    edits = text.around(argument, "str(", ")")
+    for node in ast.walk(made.tree):
+        if isinstance(node, ast.Assign) and bound(node) == {name}:
+            edits = made.around(node.value, "str(", ")")
+    if not isinstance(value, int | float):
+        edits = ()
+    by = f"; {made.step} made it" if made.step != text.step else ""
+    message = f"{text.of(argument)} is {of_kind(value)}, which has no length{by}"
+    yield Finding("type_mismatch", message, made.step, edits, 0.8)
+
+
 @rule(ValueError)
 def numbers(case: Case) -> Iterator[Finding]:
     """A text that is no number: which, and who made it; NaN as an int."""
@@ -323,4 +343,4 @@ def zero(case: Case) -> Iterator[Finding]:
         yield Finding("division_by_zero", message, made.step, (), 0.85)
 
 
-RULES: Final = (operands, joined, loops, numbers, shapes, zero)
+RULES: Final = (operands, joined, loops, no_length, numbers, shapes, zero)
