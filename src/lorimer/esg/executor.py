@@ -19,6 +19,7 @@ from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
 from lorimer.esg.patches import PatchResult
 from lorimer.esg.questions import StepError
+from lorimer.esg.repairing import repair
 from lorimer.esg.running import Failure, Outcome, run
 from lorimer.esg.steps import ABSENT, Status
 from lorimer.esg.store import Lost, Version, VersionStore
@@ -154,21 +155,16 @@ class StepExecutor:
             tuple(each for each, is_ in status.items() if is_ is Status.BLOCKED),
         )
 
-    def repair(self, patch: PatchResult, step_id: str) -> bool:
+    def repair(self, patch: PatchResult, step_id: str, *, timeout_s: float = 60.0) -> bool:
         """Apply a patch, replay, and keep it only if the step runs and no other fails by it.
 
-        Otherwise the texts are as they were, and what ran with others has run again.
+        Tried in a copy of this process first where that can be made (Linux, one thread): a patch
+        that does not help, that takes longer than `timeout_s`, or that ends the process, leaves
+        no trace here; one that helps runs its steps a second time. Elsewhere it is tried here,
+        without a limit of time, and put back if it does not help. Raises StepError for a patch of
+        other texts.
         """
-        before = {each: self.graph.source(each) for each in patch.hashes}
-        failed = {each for each in self.graph.steps if self.graph.status(each) is Status.FAILED}
-        patch.apply(self.graph)
-        done = self.replay()
-        if step_id not in {*done.failed, *done.blocked} and failed.issuperset(done.failed):
-            return True
-        for each, source in before.items():
-            self.graph.edit_step(each, source)
-        self.replay()
-        return False
+        return repair(self, patch, step_id, timeout_s)
 
     def namespace(self, after: str | None = None) -> dict[str, object]:
         """Every name as it is after a step, or after all. The values are the session's own.

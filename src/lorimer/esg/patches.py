@@ -23,6 +23,14 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """Put a step right after another one; `after` is empty for before all."""
+
+    step: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class PatchResult:
     """Edits that would mend a step, or none."""
 
@@ -32,29 +40,45 @@ class PatchResult:
     hashes: Mapping[str, str] = field(default_factory=dict[str, str])
     """Step -> hash of the text that its edits are for."""
     diff: str = ""
-    """The same as a unified diff."""
+    """The same as a unified diff; a move is a line of its own before it."""
+    moves: tuple[Move, ...] = ()
+    """Steps that come elsewhere, one after the other."""
 
     def __bool__(self) -> bool:
         """There is something to apply."""
-        return bool(self.edits)
+        return bool(self.edits or self.moves)
 
-    def apply(self, esg: ExecutionStateGraph) -> list[str]:
-        """Edit the steps. Returns what is stale by that, in step order.
-
-        Raises StepError, and changes nothing, when a step is no longer as it was.
-        """
-        texts = {step: patched(esg.source(step), self.edits, step) for step in self.hashes}
+    def check(self, esg: ExecutionStateGraph) -> None:
+        """Raises StepError when a step is not there, or not as it was when the patch was made."""
+        for move in self.moves:
+            for step in (move.step, move.after):
+                if step and step not in esg:
+                    raise StepError(f"there is no step {step!r} to move, or to move after")
         for step, expected in self.hashes.items():
             if hash_of(esg.source(step)) != expected:
                 raise StepError(f"step {step!r} is not as it was when the patch was made")
+
+    def apply(self, esg: ExecutionStateGraph) -> list[str]:
+        """Edit and move the steps. Returns what is stale by that, in step order.
+
+        Raises StepError as `check` does, and then changes nothing.
+        """
+        self.check(esg)
         stale = set[str]()
-        for step, text in texts.items():
-            stale.update(esg.edit_step(step, text))
+        for step in self.hashes:
+            stale.update(esg.edit_step(step, patched(esg.source(step), self.edits, step)))
+        for move in self.moves:
+            stale.update(esg.move_step(move.step, after=move.after))
         return [step for step in esg.steps if step in stale]
 
 
 def patch_of(
-    edits: Sequence[Edit], reason: str, esg: ExecutionStateGraph, *, given: Collection[str] = ()
+    edits: Sequence[Edit],
+    reason: str,
+    esg: ExecutionStateGraph,
+    *,
+    moves: Sequence[Move] = (),
+    given: Collection[str] = (),
 ) -> PatchResult:
     """A patch of these edits; an empty one, with the reason, where it may not be applied.
 
@@ -78,7 +102,8 @@ def patch_of(
     if lost:
         return PatchResult(f"no step would make {', '.join(lost)}")
     hashes = {step: hash_of(esg.source(step)) for step in steps}
-    return PatchResult(reason, tuple(edits), hashes, "".join(diff))
+    moved = [f"move {each.step} after {each.after or '(nothing)'}\n" for each in moves]
+    return PatchResult(reason, tuple(edits), hashes, "".join([*moved, *diff]), tuple(moves))
 
 
 def _lost(

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+KEYWORDS: Final = "return|for|if|else|def|class|import|from|while|with"
+SELF: Final = r"(?<=[ (=])(?P<a>self\.)\w+(?! =)|(?<=\()(?P<b>self(, )?)(?=\w|\))"
 Steps = tuple[tuple[str, str], ...]
 """(id, text), in order."""
 
@@ -121,12 +123,18 @@ Plant = Callable[[Steps, Random], Iterator[Fault]]
 """Gives faults at places in the order that the dice say; those that do no harm are skipped."""
 
 
+Pick = Callable[[Place], tuple[int, int] | None]
+"""The range of a word that can be misspelt at a place."""
+
+
 def shuffled(found: list[Place], dice: Random) -> list[Place]:
     dice.shuffle(found)
     return found
 
 
-def spelling(category: str, rules: set[str], pick: Callable[[Place], tuple[int, int] | None]) -> Plant:
+def spelling(
+    category: str, rules: set[str], pick: Callable[[Place], tuple[int, int] | None]
+) -> Plant:
     """Misspell the word at a range."""
 
     def plant(steps: Steps, dice: Random) -> Iterator[Fault]:
@@ -186,10 +194,10 @@ def _key(place: Place) -> tuple[int, int] | None:
 def _column(place: Place) -> tuple[int, int] | None:
     node, holder = place.node, place.parents.get(place.node)
     named = isinstance(holder, ast.Call) and isinstance(holder.func, ast.Attribute)
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and named:
-        if holder.func.attr in ("groupby", "sort_values", "merge"):
-            start, end = place.span()
-            return start + 1, end - 1
+    text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    if text and named and holder.func.attr in ("groupby", "sort_values", "merge"):
+        start, end = place.span()
+        return start + 1, end - 1
     return None
 
 
@@ -221,12 +229,12 @@ def _argument(place: Place) -> tuple[int, int] | None:
 
 def _file(place: Place) -> tuple[int, int] | None:
     node = place.node
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        if re.fullmatch(r"[\w/]+\.\w+", node.value):
-            start, end = place.span()
-            inside = place.text[start + 1 : end - 1]
-            at = start + 1 + inside.rfind("/") + 1
-            return at, at + len(inside.rpartition("/")[2].partition(".")[0])
+    text = node.value if isinstance(node, ast.Constant) else None
+    if isinstance(text, str) and re.fullmatch(r"[\w/]+\.\w+", text):
+        start, end = place.span()
+        inside = place.text[start + 1 : end - 1]
+        at = start + 1 + inside.rfind("/") + 1
+        return at, at + len(inside.rpartition("/")[2].partition(".")[0])
     return None
 
 
@@ -396,7 +404,7 @@ def unpacking(steps: Steps, dice: Random) -> Iterator[Fault]:
             isinstance(each, ast.Starred) for each in node.elts
         ):
             continue
-        start, end = place.span(node.elts[-1])
+        end = place.span(node.elts[-1])[1]
         if dice.random() < 0.5 and len(node.elts) > 2:
             text = place.put(place.span(node.elts[-2])[1], end, "")
         else:
@@ -503,7 +511,9 @@ def misspelt_keyword(steps: Steps, dice: Random) -> Iterator[Fault]:
     found = [
         (number, each)
         for number, (_, text) in enumerate(steps)
-        for each in re.finditer(r"^ *(return|for|if|else|def|class|import|from|while|with)\b", text, re.M)
+        for each in re.finditer(
+            r"^ *(return|for|if|else|def|class|import|from|while|with)\b", text, re.M
+        )
     ]
     dice.shuffle(found)
     for number, each in found:
@@ -622,8 +632,13 @@ def renamed(steps: Steps, dice: Random) -> Iterator[Fault]:
     for place in shuffled(places(steps, ast.Name), dice):
         name, first = place.node.id, bound_names(steps)  # type: ignore[attr-defined]
         maker = first.get(name, place.step)
-        if maker < place.step and not steps[maker][1].startswith(("import", "from", "def", "class")):
-            text = re.sub(rf"\b{name}\b(?!['\".]\w)", f"the_{name}_made", steps[maker][1])
+        if maker < place.step and re.search(rf"^{name} = ", steps[maker][1], re.M):
+            text = steps[maker][1]
+            here = [each for each in places(steps, ast.Name) if each.step == maker]
+            for each in sorted(here, key=lambda each: each.span(), reverse=True):
+                if each.node.id == name:  # type: ignore[attr-defined]
+                    start, end = each.span()
+                    text = f"{text[:start]}the_{name}_made{text[end:]}"
             yield Fault(
                 "renamed since",
                 changed(steps, maker, text),
@@ -644,7 +659,6 @@ def key_since(steps: Steps, dice: Random) -> Iterator[Fault]:
             continue
         key = dice.choice(keys)
         word = str(key.value)
-        start, end = place.span(key)
         new = misspelt(word, dice) if len(word) > 2 else word
         text = re.sub(rf"'{word}':", f"'{new}':", place.text)
         yield Fault(
@@ -709,7 +723,9 @@ def no_self(steps: Steps, dice: Random) -> Iterator[Fault]:
     found = [
         (number, each)
         for number, (_, text) in enumerate(steps)
-        for each in re.finditer(r"(?<=[ (=])(?P<a>self\.)\w+(?! =)|(?<=\()(?P<b>self(, )?)(?=\w|\))", text)
+        for each in re.finditer(
+            r"(?<=[ (=])(?P<a>self\.)\w+(?! =)|(?<=\()(?P<b>self(, )?)(?=\w|\))", text
+        )
     ]
     dice.shuffle(found)
     for number, each in found:

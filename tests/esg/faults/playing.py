@@ -39,7 +39,7 @@ class Played:
     same: bool
     """And print what the program without the fault prints."""
     broke: int
-    """Steps that ran before and do not, or show something else, after a patch that was kept."""
+    """Steps that ran, and after a patch that was kept do not, or are not right any more."""
     milliseconds: float
     """CPU of the slowest diagnosis."""
 
@@ -146,7 +146,10 @@ def played(program: str, fault: Fault, wanted: Outputs) -> Played | None:
             if session.repair(patch, again.step_id):
                 kept = True
                 after = outputs(session)
-                broke += sum(after.get(step) != shown for step, shown in before.items())
+                broke += sum(
+                    after.get(step) != shown and (step not in after or shown == wanted.get(step))
+                    for step, shown in before.items()
+                )
                 break
         if not kept:
             break

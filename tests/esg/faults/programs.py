@@ -127,8 +127,7 @@ PROGRAMS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "queue": (
         "import heapq\nfrom collections import deque",
-        "tasks = [(3, 'sweep'), (1, 'cook'), (2, 'wash')]\nheap = list(tasks)\n"
-        "heapq.heapify(heap)",
+        "tasks = [(3, 'sweep'), (1, 'cook'), (2, 'wash')]\nheap = list(tasks)\nheapq.heapify(heap)",
         "priority, task = heapq.heappop(heap)\nprint(priority, task)",
         "waiting = deque(name for level, name in sorted(tasks))\nwaiting.rotate(1)\n"
         "print(waiting[0])",

@@ -80,11 +80,17 @@ def patches(diagnosis: DiagnosisReport, esg: ExecutionStateGraph) -> Iterator[Pa
     """
     for finding in diagnosis.findings:
         steps = {edit.step for edit in finding.edits}
-        if not steps or any(
+        if not (steps or finding.moves) or any(
             step not in esg or hash_of(esg.source(step)) != diagnosis.hashes.get(step)
             for step in steps
         ):
             continue
-        patch = patch_of(finding.edits, finding.message, esg, given=diagnosis.names)
+        patch = patch_of(
+            finding.edits,
+            finding.message,
+            esg,
+            moves=finding.moves,
+            given=diagnosis.names,
+        )
         if patch:
             yield patch

@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from lorimer.esg.diagnosis.case import UNKNOWN, Case, Site, attribute_of, of_kind
+from lorimer.esg.diagnosis.case import Case, Site
 from lorimer.esg.diagnosis.near import nearest
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText
+from lorimer.esg.diagnosis.values import UNKNOWN, attribute_of, first, of_kind, size_of
 from lorimer.esg.patches import Edit
 
 _KEYWORD: Final = re.compile(r"unexpected keyword argument '(\w+)'|'(\w+)' is an invalid keyword")
@@ -242,12 +243,12 @@ def unpacking(case: Case) -> Iterator[Finding]:
         return
     loop = isinstance(text.parents.get(target), ast.For | ast.comprehension)
     held = case.value(value)
-    if loop and isinstance(held, dict) and len(target.elts) == 2:
+    if loop and hasattr(type(held), "items") and len(target.elts) == 2:
         edit = text.insert(text.end(value), ".items()")
         message = f"{text.of(value)} is a dict: its items are pairs"
         yield Finding("items_of_dict", message, text.step, (edit,), 0.93)
         return
-    if loop and len(target.elts) == 2 and (none is not None or _singles(held)):
+    if loop and len(target.elts) == 2 and (none is not None or isinstance(first(held), str | int)):
         edits = text.around(value, "enumerate(", ")")
         message = f"{text.of(value)} has no pairs"
         yield Finding("enumerate", message, text.step, edits, 0.85)
@@ -262,9 +263,10 @@ def unpacking(case: Case) -> Iterator[Finding]:
 
 def _unpacked(case: Case) -> tuple[ast.Tuple | ast.List | None, ast.expr | None]:
     site = case.site
-    node = site.node
-    holder = site.text.parents.get(node) if node is not None else None
-    for each in [node, holder, *([] if node is not None else site.text.in_line(site.line))]:
+    nodes = [*site.text.in_line(site.line)]
+    if site.node is not None:
+        nodes = [site.node, site.text.parents.get(site.node, site.node)]
+    for each in nodes:
         match each:
             case ast.Assign(targets=[ast.Tuple() | ast.List() as target], value=value):
                 return target, value
@@ -277,21 +279,15 @@ def _unpacked(case: Case) -> tuple[ast.Tuple | ast.List | None, ast.expr | None]
     return None, None
 
 
-def _singles(value: object) -> bool:
-    """A list of things that are no pairs."""
-    return isinstance(value, list) and bool(value) and isinstance(value[0], str | int | float)  # pyright: ignore[reportUnknownArgumentType]
-
-
 def _count(case: Case, value: ast.expr, *, loop: bool) -> int:
     """How many values there are: as Python says, as it is, as the function returns; 0: unknown."""
     said = re.search(r"got (\d+)", case.message)
     if said is not None:
         return int(said[1])
     held = case.value(value)
-    if loop and isinstance(held, list | tuple) and held:
-        held = held[0]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(held, list | tuple | str | dict):
-        return len(held)  # pyright: ignore[reportUnknownArgumentType]
+    size = size_of(first(held) if loop else held)
+    if size is not None:
+        return size
     if isinstance(value, ast.Call):
         function, _ = function_of(case, value, case.site)
         code = getattr(function, "__code__", None)

@@ -14,15 +14,14 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, cast
+from typing import Final
 
 from lorimer.esg.diagnosis.texts import StepText
+from lorimer.esg.diagnosis.values import UNKNOWN, attribute_of, item_of
 from lorimer.esg.executor import StepResult
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.steps import ABSENT
 
-UNKNOWN: Final = object()
-"""What an expression is that cannot be worked out."""
 _BUILTINS: Final[Mapping[str, object]] = vars(builtins)
 _FUNCTION: Final = inspect.CO_OPTIMIZED
 
@@ -99,7 +98,7 @@ class Case:
         site = self.site
         name = root(node)
         maker = "" if name in site.local else self.maker(name)
-        own = name in _bound_by(self.text(self.step)) and site.text.step == self.step
+        own = name in names_bound(self.text(self.step)) and site.text.step == self.step
         return name, self.text(maker) if maker and not own else site.text
 
     def said(self, name: str, step: str) -> str:
@@ -108,7 +107,7 @@ class Case:
 
     def visible(self) -> list[str]:
         """The names that could be meant at the place, nearest scope first."""
-        own = _bound_by(self.site.text)
+        own = names_bound(self.site.text)
         return [*self.site.local, *own, *self.values, *_BUILTINS]
 
     def definition(
@@ -160,14 +159,14 @@ class Case:
                 owner = self.value(inner, site)
                 return UNKNOWN if owner is UNKNOWN else attribute_of(owner, attribute)
             case ast.Subscript(value=inner, slice=index):
-                return _item(self.value(inner, site), self.value(index, site))
+                return item_of(self.value(inner, site), self.value(index, site))
             case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as operation, right=right):
                 one, other = self.value(left, site), self.value(right, site)
                 if type(one) is int and type(other) is int:
                     return one + other if isinstance(operation, ast.Add) else one - other
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 value = self.value(operand, site)
-                return -value if type(value) in (int, float) else UNKNOWN  # pyright: ignore[reportOperatorIssue, reportUnknownVariableType]
+                return -value if isinstance(value, int | float) else UNKNOWN
             case _:
                 pass
         return UNKNOWN
@@ -178,31 +177,6 @@ def root(node: ast.AST) -> str:
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call | ast.Await | ast.Starred):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def attribute_of(owner: object, name: str) -> object:
-    """An attribute, without running code of the owner's class."""
-    found: object = inspect.getattr_static(owner, name, UNKNOWN)
-    if isinstance(found, staticmethod | classmethod):
-        return cast("object", found.__func__)
-    return UNKNOWN if isinstance(found, property) else found
-
-
-def of_kind(value: object) -> str:
-    """`a list`, `an int`, `None`: for messages."""
-    if value is None:
-        return "None"
-    kind = type(value).__name__
-    return f"{'an' if kind[:1].lower() in 'aeio' else 'a'} {kind}"
-
-
-def _item(owner: object, index: object) -> object:
-    if type(owner) not in (list, tuple, dict, str) or type(index) not in (int, str):
-        return UNKNOWN
-    try:
-        return cast("Mapping[object, object]", owner)[index]
-    except (KeyError, IndexError, TypeError):
-        return UNKNOWN
 
 
 def _sites(case: Case) -> Iterator[Site]:
@@ -238,7 +212,7 @@ def _node(text: StepText, code: types.CodeType, last: int) -> ast.AST | None:
     return None
 
 
-def _bound_by(text: StepText) -> list[str]:
+def names_bound(text: StepText) -> list[str]:
     """Names that a text binds anywhere."""
     found = list[str]()
     for node in ast.walk(text.tree):

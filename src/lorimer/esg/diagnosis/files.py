@@ -35,11 +35,12 @@ def missing_file(case: Case) -> Iterator[Finding]:
             yield Finding("file_of_a_step", message, step, (), 0.97)
             return
     for step in esg.steps:
-        if step != case.step and path.name in esg.source(step) and not esg.made(step):
-            if "open" in esg.source(step) or "write" in esg.source(step):
-                message = f"{path} is written by {step}, which is {esg.status(step)}"
-                yield Finding("file_of_a_step", message, step, (), 0.9)
-                return
+        source = esg.source(step)
+        writes = path.name in source and ("open" in source or "write" in source)
+        if step != case.step and writes and not esg.made(step):
+            message = f"{path} is written by {step}, which is {esg.status(step)}"
+            yield Finding("file_of_a_step", message, step, (), 0.9)
+            return
     part, there = _first_missing(path)
     meant, sure = nearest(part.name, there)
     if not meant:

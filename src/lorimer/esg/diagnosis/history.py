@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from lorimer.esg.diagnosis.case import UNKNOWN, Case, of_kind
+from lorimer.esg.diagnosis.case import Case, names_bound
 from lorimer.esg.diagnosis.names import missing_name, uses
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
+from lorimer.esg.diagnosis.values import UNKNOWN, of_kind
 from lorimer.esg.patches import Edit
 from lorimer.esg.steps import Status
 
@@ -43,12 +44,17 @@ def overwritten(case: Case) -> Iterator[Finding]:
     seen = set[str]()
     for node in case.names():
         name = node.id
-        makers = case.makers(name)
+        makers = [each for each in case.makers(name) if name in names_bound(case.text(each))]
         if name in seen or name in case.site.local or len(makers) < 2:
             continue
         seen.add(name)
         now = case.values.get(name, UNKNOWN)
         before = case.result.values(makers[1]).get(name, UNKNOWN)
+        if before is UNKNOWN and f"'{type(now).__name__}' object" in case.message:
+            message = f"{makers[0]} made {name!r} {of_kind(now)}; it was another of {makers[1]}"
+            edits = _rename(case, name, makers[0])
+            yield Finding("overwritten", message, makers[0], edits, 0.9)
+            return
         if UNKNOWN in (now, before) or type(now) is type(before) or before is None:
             continue
         if isinstance(now, int | float) and isinstance(before, int | float):

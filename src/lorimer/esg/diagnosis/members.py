@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from lorimer.esg.diagnosis.case import UNKNOWN, Case, of_kind, root
-from lorimer.esg.diagnosis.names import keys_of
+from lorimer.esg.diagnosis.case import Case, root
 from lorimer.esg.diagnosis.near import nearest
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText
+from lorimer.esg.diagnosis.values import UNKNOWN, keys_of, of_kind, size_of
 from lorimer.esg.patches import Edit
 
 _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -60,7 +60,7 @@ def attribute(case: Case) -> Iterator[Finding]:
     told = of_kind(owner)
     if inspect.ismodule(owner):
         told = owner.__name__
-    if node is not None and isinstance(owner, Mapping) and name in owner:
+    if node is not None and name in keys_of(owner) and not hasattr(owner, "columns"):
         edit = Edit(text.step, text.end(node.value), text.end(node), f"[{name!r}]")
         yield Finding("key_as_attribute", f"{name!r} is a key", text.step, (edit,), 0.95)
         return
@@ -98,7 +98,9 @@ def _local_for_attribute(case: Case, kind: str, name: str) -> Finding | None:
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store):
             message = f"__init__ of {kind} binds {name!r} for itself, not for self.{name}"
-            return Finding("missing_self", message, text.step, (text.replace(node, f"self.{name}"),), 0.96)
+            return Finding(
+                "missing_self", message, text.step, (text.replace(node, f"self.{name}"),), 0.96
+            )
     return None
 
 
@@ -172,7 +174,7 @@ def _misspelt(case: Case, holder: ast.expr, wrong: str, meant: str, sure: float)
     if case.known and case.esg.worked_with(case.step, case.result.source):
         for step in reversed(case.esg.get_ancestors(case.step)):
             edits = _constants(case.text(step), meant, wrong)
-            if edits and wrong not in case.esg.source(step):
+            if edits and not _constants(case.text(step), wrong, meant):
                 told = f"{message}: {step} was changed since {case.step} last ran"
                 return Finding("key_changed", told, step, edits, 0.97)
     edits = _constants(site.text, wrong, meant, site.line)
@@ -222,16 +224,15 @@ def position(case: Case) -> Iterator[Finding]:
     ]
     for node in subscripts:
         owner, at = case.value(node.value), case.value(node.slice)
-        if not isinstance(owner, list | tuple | str) or not isinstance(at, int):
-            continue
-        if -len(owner) <= at < len(owner):
+        size = size_of(owner)
+        if size is None or not isinstance(at, int) or -size <= at < size:
             continue
         _, text = case.evidence(node.value)
         what = site.text.of(node.value)
         index = site.text.of(node.slice)
         told = f"{what}[{at}]" if index == str(at) else f"{what}[{index}] is {what}[{at}]"
-        message = f"there is no {told}: it has {len(owner)} elements"
-        edits, sure = _off_by_one(case, node, len(owner), at)
+        message = f"there is no {told}: it has {size} elements"
+        edits, sure = _off_by_one(case, node, size, at)
         step = site.text.step if edits else text.step
         yield Finding("index_range", message, step, edits, sure)
         return

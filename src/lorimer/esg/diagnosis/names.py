@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from lorimer.esg.diagnosis.case import UNKNOWN, Case, absent, attribute_of
+from lorimer.esg.diagnosis.case import Case, absent
 from lorimer.esg.diagnosis.near import nearest
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText
-from lorimer.esg.patches import Edit
+from lorimer.esg.diagnosis.values import UNKNOWN, attribute_of, keys_of
+from lorimer.esg.patches import Edit, Move
 from lorimer.esg.steps import Status
 
 _ELSEWHERE: Final[Mapping[str, str]] = {
@@ -80,7 +81,22 @@ def history(case: Case) -> Iterator[Finding]:
     later = esg.unresolved(case.step).get(name, "")
     if later and later != case.step:
         message = f"{name!r} is made by {later}, which comes later"
-        yield Finding("made_later", message, later, (), 0.95)
+        yield Finding("made_later", message, later, (), 0.95, _before(case, later))
+
+
+def _before(case: Case, maker: str) -> tuple[Move, ...]:
+    """A step, and what it needs, moved before the one that failed; none if it needs that one."""
+    esg, steps = case.esg, case.esg.steps
+    needed = [*esg.get_ancestors(maker), maker]
+    if case.step in needed:
+        return ()
+    at = steps.index(case.step)
+    after, moves = steps[at - 1] if at else "", list[Move]()
+    for each in needed:
+        if steps.index(each) > at:
+            moves.append(Move(each, after))
+            after = each
+    return tuple(moves)
 
 
 def _undeleted(case: Case, maker: str, name: str) -> tuple[Edit, ...]:
@@ -202,19 +218,6 @@ def of_function(case: Case) -> Iterator[Finding]:
             message = f"{site.function} binds {name!r} itself, and reads it before that"
             yield Finding("local_before_bound", message, text.step, edits, 0.9)
             return
-
-
-def keys_of(value: object) -> list[str]:
-    """The text keys of a mapping, the columns of a frame, those of the first of many."""
-    if isinstance(value, list | tuple) and value:
-        value = value[0]  # pyright: ignore[reportUnknownVariableType]
-    keys: object = getattr(value, "keys", None) if not isinstance(value, type) else None  # pyright: ignore[reportUnknownArgumentType]
-    if not callable(keys):
-        return []
-    try:
-        return [each for each in keys() if isinstance(each, str)]  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType]
-    except TypeError:  # it is another kind of keys
-        return []
 
 
 RULES: Final = (history, typo, unquoted, of_function)

@@ -7,13 +7,14 @@ import inspect
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from lorimer.esg.bindings import targets
 from lorimer.esg.diagnosis.calls import function_of
-from lorimer.esg.diagnosis.case import UNKNOWN, Case, Site, root
-from lorimer.esg.diagnosis.names import keys_of
+from lorimer.esg.diagnosis.case import Case, Site, root
 from lorimer.esg.diagnosis.near import nearest
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText, bound
+from lorimer.esg.diagnosis.values import elements, first, keys_of
 from lorimer.esg.patches import Edit
 
 IN_PLACE: Final = frozenset(
@@ -22,6 +23,8 @@ IN_PLACE: Final = frozenset(
     "heapify".split()
 )
 """Methods that change their object and give back None."""
+_WAITERS: Final = frozenset({"gather", "create_task", "run", "wait_for", "ensure_future"})
+"""Functions of asyncio that wait for what they are given."""
 
 
 @rule(TypeError, AttributeError)
@@ -33,7 +36,7 @@ def none(case: Case) -> Iterator[Finding]:
         return
     for site, node in _operands(case):
         value = case.value(node, site)
-        if isinstance(value, list | tuple) and None in value:
+        if any(each is None for each in elements(value)):
             yield from _made_none(case, site, node)
             return
         if value is None and not isinstance(node, ast.Constant):
@@ -107,9 +110,8 @@ def _by_assignment(case: Case, text: StepText, name: str, *, plain: bool) -> Ite
 def _sources(case: Case, site: Site, name: str) -> Iterator[ast.expr]:
     """What a name of a function comes from: the list of its loop, the argument of its caller."""
     for node in ast.walk(site.text.tree):
-        if isinstance(node, ast.For | ast.comprehension):
-            if any(isinstance(e, ast.Name) and e.id == name for e in ast.walk(node.target)):
-                yield node.iter
+        if isinstance(node, ast.For | ast.comprehension) and name in targets(node.target):
+            yield node.iter
     for outer in case.sites[case.sites.index(site) + 1 :]:
         if isinstance(outer.node, ast.Call):
             for given in [*outer.node.args, *(one.value for one in outer.node.keywords)]:
@@ -247,11 +249,7 @@ def awaited(case: Case) -> Iterator[Finding]:
 
 def _waits(value: object) -> bool:
     """A coroutine, or a list of some."""
-    if isinstance(value, list | tuple | set) and value:
-        value = next(iter(value))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    if isinstance(value, dict) and value:
-        value = next(iter(value.values()))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return value is not UNKNOWN and inspect.iscoroutine(value)
+    return inspect.iscoroutine(value) or inspect.iscoroutine(first(value))
 
 
 def _is_async(case: Case, site: Site, call: ast.Call) -> bool:
@@ -264,9 +262,9 @@ def _given_to_asyncio(text: StepText, call: ast.Call) -> bool:
     for each in text.enclosing(call):
         if isinstance(each, ast.stmt):
             return False
-        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute):
-            if each.func.attr in ("gather", "create_task", "run", "wait_for", "ensure_future"):
-                return True
+        function = each.func if isinstance(each, ast.Call) else None
+        if isinstance(function, ast.Attribute) and function.attr in _WAITERS:
+            return True
     return False
 
 

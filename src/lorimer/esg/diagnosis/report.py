@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lorimer.esg.patches import Edit
+from lorimer.esg.patches import Edit, Move
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Finding:
     """What would mend it; none if nothing is likely enough, or no text can."""
     confidence: float = 0.8
     """0 to 1: orders the findings of different rules."""
+    moves: tuple[Move, ...] = ()
+    """Steps that would have to come elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,10 +88,11 @@ class StepText:
         return line[: len(line) - len(line.lstrip())]
 
     def at(self, line: int, end_line: int, column: int, end_column: int) -> ast.AST | None:
-        """The node with exactly this place: the outermost of several."""
+        """The node with exactly this place: the outermost of several, not the statement."""
         for node in ast.walk(self.tree):
             if (
-                getattr(node, "lineno", None) == line
+                not isinstance(node, ast.Expr)
+                and getattr(node, "lineno", None) == line
                 and getattr(node, "col_offset", None) == column
                 and getattr(node, "end_lineno", None) == end_line
                 and getattr(node, "end_col_offset", None) == end_column

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from typing import Final, Protocol, cast, runtime_checkable
+from dataclasses import replace
+from typing import Final, Protocol, runtime_checkable
 
-from lorimer.esg.diagnosis.case import UNKNOWN, Case, of_kind
+from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText, bound
+from lorimer.esg.diagnosis.values import UNKNOWN, elements, first, of_kind, size_of
 from lorimer.esg.patches import Edit
 
 _NUMBER: Final = re.compile(r"\s*[-+]?(\d+)?(\.\d+)?([eE][-+]?\d+)?\s*")
@@ -122,9 +124,8 @@ def _short(value: object) -> str:
     if isinstance(value, str | int | float | bool):
         text = repr(value)
         return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    if isinstance(value, list | tuple | dict | set):
-        return f"{len(value)} elements"  # pyright: ignore[reportUnknownArgumentType]
-    return type(value).__name__
+    size = size_of(value)
+    return f"{size} elements" if size is not None else type(value).__name__
 
 
 def _evidence(case: Case, pair: tuple[ast.expr, ...]) -> str:
@@ -157,16 +158,16 @@ def _folded(case: Case) -> Iterator[Finding]:
             message = f"{told} is a str ({_short(value)}), not a number; {text.step} made it"
             yield Finding("type_mismatch", message, text.step, edits, 0.85)
         return
-    held = case.value(argument)
-    if isinstance(held, list) and held:
-        numbers = [_as_number(each) for each in cast("list[object]", held)]
+    held = elements(case.value(argument))
+    if held:
+        numbers = [_as_number(each) for each in held]
         texts = [each for each in numbers if each]
         _, text = case.evidence(argument)
         edits = tuple[Edit, ...]()
-        if texts and all(numbers[i] or not isinstance(each, str) for i, each in enumerate(held)):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if texts and all(n or not isinstance(e, str) for n, e in zip(numbers, held, strict=True)):
             number = "float" if "float" in texts else "int"
             edits = site.text.around(argument, f"map({number}, ", ")")
-        kinds = sorted({type(each).__name__ for each in held})  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        kinds = sorted({type(each).__name__ for each in held})
         message = (
             f"{site.text.of(argument)} has elements of {', '.join(kinds)}; {text.step} made it"
         )
@@ -175,11 +176,10 @@ def _folded(case: Case) -> Iterator[Finding]:
 
 def _element(case: Case, part: ast.comprehension, element: ast.expr) -> object:
     """What the first element of a comprehension over a list is."""
-    held = case.value(part.iter)
-    if not isinstance(held, list | tuple) or not held or not isinstance(part.target, ast.Name):
+    held = first(case.value(part.iter))
+    if held is UNKNOWN or not isinstance(part.target, ast.Name):
         return UNKNOWN
-    site = case.site
-    inner = type(site)(site.text, None, site.line, "x", {**site.local, part.target.id: held[0]})
+    inner = replace(case.site, local={**case.site.local, part.target.id: held})
     return case.value(element, inner)
 
 
@@ -314,9 +314,8 @@ def shapes(case: Case) -> Iterator[Finding]:
 def _shape(value: object) -> tuple[int, ...] | None:
     if isinstance(value, Shaped) and not isinstance(value, type):
         return tuple(value.shape)
-    if isinstance(value, list | tuple) and value:
-        return (len(value),)  # pyright: ignore[reportUnknownArgumentType]
-    return None
+    size = size_of(value)
+    return (size,) if size and not isinstance(value, str) else None
 
 
 def _turned(case: Case) -> tuple[Edit, ...]:
