@@ -90,7 +90,7 @@ class Attempts:
             self.surroundings.set_states(step_id)
             return lost
         if outcome.failure is not None:
-            self._failed(step_id, outcome, reads, visit, space.lent)
+            self._failed(step_id, outcome, reads, visit, space.lent, left)
             return None
         done = self._commit(step_id, visit, space.lent, left)
         deleted = space.lent.keys() - left.keys()
@@ -153,6 +153,7 @@ class Attempts:
         reads: Mapping[str, str],
         visit: Visit,
         lent: Mapping[str, object],
+        left: Mapping[str, object],
     ) -> None:
         changed = {region: None for region in visit.entered if visit.changed(region) is not None}
         memo: dict[int, object] = {}
@@ -161,6 +162,7 @@ class Attempts:
             version = self.store.get(name, self.graph.maker(name, step_id))
             moved = version is not None and visit.reaches(version, changed)
             seen[name] = _copied(value, memo) if moved else value
+        seen |= {name: left[name] for name in left if lent.get(name) is not left[name]}
         visit.undo()
         self.forget(step_id)
         self.graph.failed(step_id)
@@ -209,9 +211,7 @@ class Attempts:
             self.forget(old)
             return
         if result is not None:
-            self.results[new] = replace(
-                result, step_id=new, values=lambda: self.values(new, apart=True)
-            )
+            self.results[new] = replace(result, step_id=new)
         self.store.rename(old, new)
         self.surroundings.rename(old, new)
 
@@ -292,7 +292,10 @@ class Attempts:
             tuple(sorted({name for name in reads if "#" not in name})),
             tuple(sorted({name for name in writes if "#" not in name})),
             outcome.seconds,
-            lambda: {**self.values(step_id, apart=True), **more},
+            lambda after: {
+                **self.values(after, apart=True),
+                **(more if after == step_id else {}),
+            },
         )
 
 

@@ -15,6 +15,7 @@ from lorimer.core.world import World
 from lorimer.esg.attempt import Attempts
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.patches import PatchResult
+from lorimer.esg.repairing import repair
 from lorimer.esg.replaying import Replays
 from lorimer.esg.results import Held, Observer, Replay, StepResult
 from lorimer.esg.steps import Status
@@ -77,22 +78,16 @@ class StepExecutor:
             held,
         )
 
-    def repair(self, patch: PatchResult, step_id: str) -> bool:
+    def repair(self, patch: PatchResult, step_id: str, *, timeout_s: float = 60.0) -> bool:
         """Apply a patch, replay, and keep it only if the step runs and no other fails by it.
 
-        Otherwise the texts are as they were, and what ran with others has run again.
+        Tried in a copy of this process first where that can be made (Linux, one thread): a patch
+        that does not help, that takes longer than `timeout_s`, or that ends the process, leaves
+        no trace here; one that helps runs its steps a second time. Elsewhere it is tried here,
+        without a limit of time, and put back if it does not help. Raises StepError for a patch of
+        other texts.
         """
-        before = {each: self.graph.source(each) for each in patch.hashes}
-        failed = {each for each in self.graph.steps if self.graph.status(each) is Status.FAILED}
-        patch.apply(self.graph)
-        done = self.replay()
-        stopped = {*done.failed, *done.blocked, *done.held}
-        if step_id not in stopped and failed.issuperset(done.failed):
-            return True
-        for each, source in before.items():
-            self.graph.edit_step(each, source)
-        self.replay()
-        return False
+        return repair(self, patch, step_id, timeout_s)
 
     def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
         """A step of the graph has run elsewhere: it is up to date, and its values are gone.

@@ -15,7 +15,7 @@ from typing import Final
 from lorimer.esg.analysis import Analysis, analyse
 from lorimer.esg.questions import Questions, StepError
 from lorimer.esg.staleness import Staleness
-from lorimer.esg.steps import ABSENT, UNSEEN, Cause, Status, Step, Why
+from lorimer.esg.steps import ABSENT, UNSEEN, Cause, Status, Step, Why, Worked
 from lorimer.esg.versions import ANY
 
 _GAP: Final = 1 << 32
@@ -191,6 +191,7 @@ class ExecutionStateGraph(Questions):
         unseen = unseen if step.status is Status.FRESH else set[str]()
         step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
         step.in_place, step.leads = frozenset(in_place), leads or {}
+        step.ran_source = step.source
         moved = self._versions.replace(step, Analysis.of_run(reads, writes, kills, saw_all=saw_all))
         for name, each in readers:
             if name in unseen:
@@ -229,6 +230,8 @@ class ExecutionStateGraph(Questions):
     def failed(self, step_id: str) -> list[str]:
         """A step has raised, so it makes nothing. Returns the steps that are blocked by that."""
         step = self._step(step_id)
+        if step.ran:
+            step.worked = Worked(step.ran_source, step.used)
         step.used, step.made, step.leads, step.ran = {}, {}, {}, False
         step.in_place = frozenset()
         return self._sorted(self._staleness.failed(step))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, nearest
-from lorimer.esg.steps import ABSENT, Cause, Status, Step, plain
+from lorimer.esg.steps import ABSENT, Cause, Status, Step, Worked, plain
 from lorimer.esg.versions import ANY, Versions
 
 if TYPE_CHECKING:
@@ -261,6 +261,30 @@ class Questions:
     def reads_unknown(self, step_id: str) -> bool:
         """Whether the text may look at the namespace as a whole."""
         return self._step(step_id).analysis.reads_unknown
+
+    def readers(self, step_id: str) -> list[tuple[str, str]]:
+        """(name, reader) for every read of what a step makes; edges by hand are left out."""
+        found = self._versions.dependants(self._step(step_id))
+        return [*dict.fromkeys((plain(name), reader) for name, reader in found if name)]
+
+    def worked(self, step_id: str) -> Worked | None:
+        """The last run of a failed step that did not raise; None if there was none."""
+        return self._step(step_id).worked
+
+    def worked_with(self, step_id: str, source: str) -> bool:
+        """Whether a failed step has once run to its end with this text."""
+        worked = self._step(step_id).worked
+        return worked is not None and worked.source == source
+
+    def changed_since(self, step_id: str) -> dict[str, str]:
+        """What a failed step read when it last worked, and is another now: name -> who makes it."""
+        step = self._step(step_id)
+        found = dict[str, str]()
+        for name, digest in step.worked.used.items() if step.worked is not None else ():
+            maker = self._versions.writer(name, step)
+            if maker and self._steps[maker].made.get(name, ABSENT) != digest:
+                found[plain(name)] = maker
+        return found
 
     def outside(self) -> set[str]:
         """Resources that a step has read and no step before it makes."""

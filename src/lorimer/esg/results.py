@@ -31,15 +31,17 @@ class StepResult:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     seconds: float
-    values: Callable[[], dict[str, object]] = field(repr=False, compare=False)
+    values: Callable[[str], dict[str, object]] = field(repr=False, compare=False)
+    """The names as they are after a step: this one (`namespace`) or another."""
 
     @property
     def namespace(self) -> dict[str, object]:
-        """Every name as it is after the step; of one that failed, what it used is as it left it.
+        """Every name as it is after the step; of one that failed, what it used and bound is as it
+        left it.
 
         The values are the session's own: do not change them. Those that are gone are left out.
         """
-        return self.values()
+        return self.values(self.step_id)
 
     @property
     def ok(self) -> bool:

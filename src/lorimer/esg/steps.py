@@ -86,6 +86,15 @@ class Cause:
                 return f"it reads {name}, which has changed"
 
 
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A run of a step that did not raise."""
+
+    source: str
+    used: Mapping[str, str]
+    """Name -> fingerprint of what it read."""
+
+
 @dataclass(slots=True)
 class Step:
     """One cell. `label` orders the steps; the rest is what is known of its text and last run."""
@@ -128,6 +137,10 @@ class Step:
     """How long its last run took."""
     ran: bool = False
     """It has run to its end at least once."""
+    ran_source: str = ""
+    """The text of that run."""
+    worked: Worked | None = None
+    """The last run before it failed."""
 
     def take(self, told: Analysis) -> None:
         """These are its reads and writes from now on."""
