@@ -82,6 +82,11 @@ class Staleness:
         self._failed.add(step.id)
         return self._block(step)
 
+    def removed(self, step: Step) -> None:
+        """It is no more, so that it blocks nothing."""
+        if step.id in self._failed:
+            self._unblock(step)
+
     def _block(self, step: Step) -> set[str]:
         found = self.spread(step)
         for each in found:
