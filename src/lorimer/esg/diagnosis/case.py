@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
+from lorimer.esg.bindings import targets
 from lorimer.esg.diagnosis.texts import StepText
 from lorimer.esg.diagnosis.values import UNKNOWN, attribute_of, item_of
 from lorimer.esg.executor import StepResult
@@ -90,16 +91,41 @@ class Case:
         before = self.esg.steps[: self.esg.steps.index(self.step)]
         return [each for each in reversed(before) if name in self.esg.made(each)]
 
-    def evidence(self, node: ast.AST) -> tuple[str, StepText]:
+    def evidence(self, node: ast.AST, site: Site | None = None) -> tuple[str, StepText]:
         """The name that an expression goes back to, and the text that makes it.
 
-        That is the text of the place itself for names of a function, and for no name.
+        A parameter goes back to what the caller gave. The text is that of the place itself for
+        other names of a function, and for no name.
         """
-        site = self.site
+        site = site or self.site
         name = root(node)
+        given = self._given(name, site) if name in site.local else None
+        if given is not None and root(given[0]):
+            return self.evidence(*given)
         maker = "" if name in site.local else self.maker(name)
         own = name in names_bound(self.text(self.step)) and site.text.step == self.step
         return name, self.text(maker) if maker and not own else site.text
+
+    def _given(self, name: str, site: Site) -> tuple[ast.expr, Site] | None:
+        """What a name of a function comes from: an argument, or the list that is gone through."""
+        outer = next(iter(self.sites[self.sites.index(site) + 1 :]), None)
+        node = outer.node if outer is not None else None
+        if outer is None or node is None:
+            return None
+        for part in getattr(node, "generators", ()):
+            if name in targets(part.target):
+                return part.iter, outer
+        if not isinstance(node, ast.Call):
+            return None
+        for function in ast.walk(site.text.tree):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                if function.name != site.function:
+                    continue
+                names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+                places = dict(zip(names, node.args, strict=False))
+                places |= {each.arg: each.value for each in node.keywords if each.arg}
+                return (places[name], outer) if name in places else None
+        return None
 
     def said(self, name: str, step: str) -> str:
         """`'total' of load`, or `'total'` where the failing step made it itself."""
