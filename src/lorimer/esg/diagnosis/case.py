@@ -14,6 +14,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
 from lorimer.esg.bindings import targets
@@ -27,18 +28,28 @@ _BUILTINS: Final[Mapping[str, object]] = vars(builtins)
 _FUNCTION: Final = inspect.CO_OPTIMIZED
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Site:
     """A place in a step's text that was running when the step failed."""
 
     text: StepText
-    node: ast.AST | None
-    """The expression or statement that was being evaluated, if Python tells."""
     line: int
-    function: str
-    """The function that it is in; empty for none."""
+    code: types.CodeType | None
+    last: int
+    """The instruction of that code."""
     local: Mapping[str, object]
-    """Names of that function."""
+    """Names of the function that it is in."""
+
+    @cached_property
+    def node(self) -> ast.AST | None:
+        """The expression or statement that was being evaluated, if Python tells."""
+        return _node(self.text, self.code, self.last) if self.code is not None else None
+
+    @property
+    def function(self) -> str:
+        """The function that it is in; empty for none."""
+        inside = self.code is not None and self.code.co_flags & _FUNCTION
+        return self.code.co_name if inside and self.code is not None else ""
 
 
 class Case:
@@ -59,7 +70,7 @@ class Case:
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """Where the step failed: the innermost function of a step first, its callers behind it."""
-        return tuple(_sites(self)) or (Site(self.text(self.step), None, self._line, "", {}),)
+        return tuple(_sites(self)) or (Site(self.text(self.step), self._line, None, 0, {}),)
 
     @property
     def site(self) -> Site:
@@ -221,20 +232,18 @@ def _sites(case: Case) -> Iterator[Site]:
         inside = bool(code.co_flags & _FUNCTION)
         yield Site(
             text,
-            _node(text, code, each.tb_lasti),
             each.tb_lineno or 1,
-            code.co_name if inside else "",
+            code,
+            each.tb_lasti,
             dict(each.tb_frame.f_locals) if inside else {},
         )
 
 
 def _node(text: StepText, code: types.CodeType, last: int) -> ast.AST | None:
-    for number, place in enumerate(code.co_positions()):
-        if number == last // 2:
-            line, end_line, column, end_column = place
-            if line and end_line and column is not None and end_column is not None:
-                return text.at(line, end_line, column, end_column)
-            return None
+    place = next(islice(code.co_positions(), last // 2, None), (None, None, None, None))
+    line, end_line, column, end_column = place
+    if line and end_line and column is not None and end_column is not None:
+        return text.at(line, end_line, column, end_column)
     return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lorimer.esg.diagnosis.case import Case
-from lorimer.esg.diagnosis.near import nearest
+from lorimer.esg.diagnosis.near import distance
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.patches import Edit
@@ -190,7 +190,7 @@ def _quotes(lines: Lines) -> Iterator[Try]:
     for quote in ("'", '"'):
         if row.count(quote) % 2 == 0:
             continue
-        ends = [len(row), *(found.start() for found in re.finditer(r"[\])},:]+$", row))]
+        ends = [*(found.start() for found in re.finditer(r"[\])},:]+$", row)), len(row)]
         ends += [found.start() for found in re.finditer(r"(?<!\s)(?=[\])},: .+])", row)]
         begins = [found.start() for found in re.finditer(r"(?<=[\s(\[{,=])(?=[^\s'\"])", row)]
         for at in dict.fromkeys([*begins, *ends]):
@@ -210,13 +210,13 @@ def _keywords(lines: Lines) -> Iterator[Try]:
             word = found[0]
             if keyword.iskeyword(word):
                 continue
-            meant, _ = nearest(word, [*keyword.kwlist, *_SOFT])
-            if not meant:
-                continue
             start = lines.start(number) + found.start()
-            message = f"{word!r} of line {number} is probably {meant!r}"
-            edits = lines.replace(start, start + len(word), meant)
-            yield Try("keyword_typo", message, edits)
+            most = 1 if len(word) < 5 else 2
+            for meant in (*keyword.kwlist, *_SOFT):
+                if distance(word, meant, most) <= most:
+                    message = f"{word!r} of line {number} is probably {meant!r}"
+                    edits = lines.replace(start, start + len(word), meant)
+                    yield Try("keyword_typo", message, edits)
 
 
 def _equals(lines: Lines) -> Iterator[Try]:
