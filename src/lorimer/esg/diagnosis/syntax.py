@@ -244,17 +244,14 @@ def _print(lines: Lines) -> Iterator[Try]:
 def _commas(lines: Lines) -> Iterator[Try]:
     """Between two elements, also at the end of the line before."""
     row, start = lines.rows[lines.number - 1], lines.start(lines.number)
-    if "comma" in lines.message or "invalid syntax" in lines.message:
-        message = f"a comma is missing in line {lines.number}"
-        gaps = [each.start() for each in re.finditer(r"(?<=[\w'\")\]}])\s+(?=[\w'\"(\[{])", row)]
-        for gap in sorted(gaps, key=lambda each: abs(each - lines.column)):
-            yield Try("missing_comma", message, lines.insert(start + gap, ","))
-        for number in range(lines.number, min(lines.number + 8, len(lines.rows))):
-            message = f"a comma is missing in line {number}"
-            yield Try("missing_comma", message, lines.insert(lines.end(number), ","))
-        if lines.number > 1:
-            message = f"a comma is missing in line {lines.number - 1}"
-            yield Try("missing_comma", message, lines.insert(lines.end(lines.number - 1), ","))
+    message = f"a comma is missing in line {lines.number}"
+    gaps = [each.start() for each in re.finditer(r"(?<=[\w'\")\]}])\s+(?=[\w'\"(\[{])", row)]
+    for gap in sorted(gaps, key=lambda each: abs(each - lines.column)):
+        yield Try("missing_comma", message, lines.insert(start + gap, ","))
+    first = max(1, lines.number - 1)
+    for number in range(first, min(lines.number + 8, len(lines.rows))):
+        message = f"a comma is missing in line {number}"
+        yield Try("missing_comma", message, lines.insert(lines.end(number), ","))
 
 
 def _indents(lines: Lines) -> Iterator[Try]:
