@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 
+from lorimer.core.jsonable import JSON
 from lorimer.esg.analysis import BUILTINS, Analysis, analyse
+from lorimer.esg.forms import (
+    Block,
+    block_of,
+    blocks_text,
+    move_line,
+    range_of,
+    read_blocks,
+    read_diff,
+    read_moves,
+    unified,
+)
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.questions import StepError
 
@@ -43,10 +55,22 @@ class PatchResult:
     """The same as a unified diff; a move is a line of its own before it."""
     moves: tuple[Move, ...] = ()
     """Steps that come elsewhere, one after the other."""
+    blocks: str = ""
+    """The same as search/replace blocks, the form that models write best."""
 
     def __bool__(self) -> bool:
         """There is something to apply."""
         return bool(self.edits or self.moves)
+
+    def as_json(self) -> str:
+        """The same as JSON, with the hashes. `read_patch` reads all three forms."""
+        data = {
+            "reason": self.reason,
+            "edits": [asdict(each) for each in self.edits],
+            "moves": [asdict(each) for each in self.moves],
+            "hashes": dict(self.hashes),
+        }
+        return json.dumps(data, ensure_ascii=False)
 
     def check(self, esg: ExecutionStateGraph) -> None:
         """Raises StepError when a step is not there, or not as it was when the patch was made."""
@@ -88,7 +112,7 @@ def patch_of(
     """
     steps = dict.fromkeys(edit.step for edit in edits)
     texts = {step: patched(esg.source(step), edits, step) for step in steps}
-    diff = list[str]()
+    diff, blocks = list[str](), list[Block]()
     told = dict[str, Analysis]()
     for step, new in texts.items():
         if _overlap([each for each in edits if each.step == step], len(esg.source(step))):
@@ -97,13 +121,105 @@ def patch_of(
             told[step] = analyse(new)
         except (SyntaxError, ValueError, RecursionError) as error:
             return PatchResult(f"{step} would be no Python: {error}")
-        diff += difflib.unified_diff(_lines(esg.source(step)), _lines(new), step, step)
+        diff.append(unified(step, esg.source(step), new))
+        blocks.append(block_of(step, esg.source(step), new))
     lost = _lost(esg, told, given)
     if lost:
         return PatchResult(f"no step would make {', '.join(lost)}")
     hashes = {step: hash_of(esg.source(step)) for step in steps}
-    moved = [f"move {each.step} after {each.after or '(nothing)'}\n" for each in moves]
-    return PatchResult(reason, tuple(edits), hashes, "".join([*moved, *diff]), tuple(moves))
+    moved = [f"{move_line(each)}\n" for each in moves]
+    return PatchResult(
+        reason,
+        tuple(edits),
+        hashes,
+        "".join([*moved, *diff]),
+        tuple(moves),
+        blocks_text(blocks, moves),
+    )
+
+
+def read_patch(
+    text: str, esg: ExecutionStateGraph, reason: str = "", *, given: Collection[str] = ()
+) -> PatchResult:
+    """A patch from one of its forms: a unified diff, search/replace blocks, or JSON.
+
+    `reason` and `given`: as in `patch_of`, whose checks hold for it; JSON brings its own reason.
+    Raises StepError for text that is none of these, or that does not fit the steps as they are.
+    """
+    if text.lstrip().startswith("{"):
+        return _of_json(text, esg, given)
+    moves = [Move(step, after) for step, after in read_moves(text)]
+    edits = list[Edit]()
+    for block in read_blocks(text):
+        edits.append(Edit(block.step, *range_of(block, _source(esg, block.step))))
+    if not edits:
+        sources = {step: esg.source(step) for step in esg.steps}
+        for step, new in read_diff(text, sources):
+            edits.append(Edit(step, 0, len(sources[step]), new))
+    if not edits and not moves:
+        raise StepError("there is no patch in this: no block, no diff, no move")
+    for move in moves:
+        for step in (move.step, *filter(None, [move.after])):
+            _source(esg, step)
+    return patch_of(edits, reason, esg, moves=moves, given=given)
+
+
+def _of_json(text: str, esg: ExecutionStateGraph, given: Collection[str]) -> PatchResult:
+    try:
+        data: JSON = json.loads(text)
+        edits, moves = [*_edits(_list(data, "edits"))], [*_moves(_list(data, "moves"))]
+        hashes = {str(step): str(digest) for step, digest in _items(_field(data, "hashes"))}
+    except (ValueError, TypeError) as error:
+        raise StepError(f"this is no patch in JSON: {error}") from None
+    for edit in edits:
+        if edit.step not in hashes:
+            raise StepError(f"there is no hash of step {edit.step!r}")
+    PatchResult("", tuple(edits), hashes, moves=tuple(moves)).check(esg)
+    reason = _field(data, "reason")
+    reason = reason if isinstance(reason, str) else ""
+    return patch_of(edits, reason, esg, moves=moves, given=given)
+
+
+def _field(data: JSON, name: str) -> JSON:
+    if not isinstance(data, Mapping):
+        raise TypeError("it is no object")
+    return data.get(name)
+
+
+def _list(data: JSON, name: str) -> Sequence[JSON]:
+    found = _field(data, name)
+    if not isinstance(found, list | tuple):
+        raise TypeError(f"{name!r} is no list")
+    return found
+
+
+def _items(data: JSON) -> Iterable[tuple[str, JSON]]:
+    if not isinstance(data, Mapping):
+        raise TypeError("'hashes' is no object")
+    return data.items()
+
+
+def _edits(given: Sequence[JSON]) -> Iterator[Edit]:
+    for each in given:
+        match each:
+            case {"step": str(step), "start": int(start), "end": int(end), "text": str(text)}:
+                yield Edit(step, start, end, text)
+            case _:
+                raise TypeError("an edit has a step, a start, an end and a text")
+
+
+def _moves(given: Sequence[JSON]) -> Iterator[Move]:
+    for each in given:
+        match each:
+            case {"step": str(step), "after": str(after)}:
+                yield Move(step, after)
+            case _:
+                raise TypeError("a move has a step and what it comes after")
+
+
+def _source(esg: ExecutionStateGraph, step: str) -> str:
+    """Raises StepError if it is not there."""
+    return esg.source(step)
 
 
 def _lost(
@@ -163,8 +279,3 @@ def hash_of(source: str) -> str:
 
 def _start(edit: Edit) -> tuple[int, int]:
     return edit.start, edit.end
-
-
-def _lines(text: str) -> list[str]:
-    """With their ends; the last one always has one."""
-    return [f"{line}\n" for line in text.removesuffix("\n").split("\n")]

@@ -90,6 +90,7 @@ def run(
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome
         outcome.error = error
+        namespace.end()  # Python looks there for names to suggest: those are no reads of the step
         outcome.failure = _failure(error, filename)
     finally:
         displays.close(figures)

@@ -14,8 +14,10 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Final
 
+from lorimer.esg.bindings import targets
 from lorimer.esg.diagnosis.texts import StepText
 from lorimer.esg.diagnosis.values import UNKNOWN, attribute_of, item_of
 from lorimer.esg.graph import ExecutionStateGraph
@@ -26,18 +28,28 @@ _BUILTINS: Final[Mapping[str, object]] = vars(builtins)
 _FUNCTION: Final = inspect.CO_OPTIMIZED
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Site:
     """A place in a step's text that was running when the step failed."""
 
     text: StepText
-    node: ast.AST | None
-    """The expression or statement that was being evaluated, if Python tells."""
     line: int
-    function: str
-    """The function that it is in; empty for none."""
+    code: types.CodeType | None
+    last: int
+    """The instruction of that code."""
     local: Mapping[str, object]
-    """Names of that function."""
+    """Names of the function that it is in."""
+
+    @cached_property
+    def node(self) -> ast.AST | None:
+        """The expression or statement that was being evaluated, if Python tells."""
+        return _node(self.text, self.code, self.last) if self.code is not None else None
+
+    @property
+    def function(self) -> str:
+        """The function that it is in; empty for none."""
+        inside = self.code is not None and self.code.co_flags & _FUNCTION
+        return self.code.co_name if inside and self.code is not None else ""
 
 
 class Case:
@@ -58,7 +70,7 @@ class Case:
     @cached_property
     def sites(self) -> tuple[Site, ...]:
         """Where the step failed: the innermost function of a step first, its callers behind it."""
-        return tuple(_sites(self)) or (Site(self.text(self.step), None, self._line, "", {}),)
+        return tuple(_sites(self)) or (Site(self.text(self.step), self._line, None, 0, {}),)
 
     @property
     def site(self) -> Site:
@@ -90,16 +102,41 @@ class Case:
         before = self.esg.steps[: self.esg.steps.index(self.step)]
         return [each for each in reversed(before) if name in self.esg.made(each)]
 
-    def evidence(self, node: ast.AST) -> tuple[str, StepText]:
+    def evidence(self, node: ast.AST, site: Site | None = None) -> tuple[str, StepText]:
         """The name that an expression goes back to, and the text that makes it.
 
-        That is the text of the place itself for names of a function, and for no name.
+        A parameter goes back to what the caller gave. The text is that of the place itself for
+        other names of a function, and for no name.
         """
-        site = self.site
+        site = site or self.site
         name = root(node)
+        given = self._given(name, site) if name in site.local else None
+        if given is not None and root(given[0]):
+            return self.evidence(*given)
         maker = "" if name in site.local else self.maker(name)
         own = name in names_bound(self.text(self.step)) and site.text.step == self.step
         return name, self.text(maker) if maker and not own else site.text
+
+    def _given(self, name: str, site: Site) -> tuple[ast.expr, Site] | None:
+        """What a name of a function comes from: an argument, or the list that is gone through."""
+        outer = next(iter(self.sites[self.sites.index(site) + 1 :]), None)
+        node = outer.node if outer is not None else None
+        if outer is None or node is None:
+            return None
+        for part in getattr(node, "generators", ()):
+            if name in targets(part.target):
+                return part.iter, outer
+        if not isinstance(node, ast.Call):
+            return None
+        for function in ast.walk(site.text.tree):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                if function.name != site.function:
+                    continue
+                names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+                places = dict(zip(names, node.args, strict=False))
+                places |= {each.arg: each.value for each in node.keywords if each.arg}
+                return (places[name], outer) if name in places else None
+        return None
 
     def said(self, name: str, step: str) -> str:
         """`'total' of load`, or `'total'` where the failing step made it itself."""
@@ -195,20 +232,18 @@ def _sites(case: Case) -> Iterator[Site]:
         inside = bool(code.co_flags & _FUNCTION)
         yield Site(
             text,
-            _node(text, code, each.tb_lasti),
             each.tb_lineno or 1,
-            code.co_name if inside else "",
+            code,
+            each.tb_lasti,
             dict(each.tb_frame.f_locals) if inside else {},
         )
 
 
 def _node(text: StepText, code: types.CodeType, last: int) -> ast.AST | None:
-    for number, place in enumerate(code.co_positions()):
-        if number == last // 2:
-            line, end_line, column, end_column = place
-            if line and end_line and column is not None and end_column is not None:
-                return text.at(line, end_line, column, end_column)
-            return None
+    place = next(islice(code.co_positions(), last // 2, None), (None, None, None, None))
+    line, end_line, column, end_column = place
+    if line and end_line and column is not None and end_column is not None:
+        return text.at(line, end_line, column, end_column)
     return None
 
 

@@ -43,7 +43,7 @@ def overwritten(case: Case) -> Iterator[Finding]:
     """A step gave the name a value of another type than the step before it had."""
     seen = set[str]()
     for node in case.names():
-        name = node.id
+        name, _ = case.evidence(node)  # a parameter is what the caller gave
         makers = [each for each in case.makers(name) if name in names_bound(case.text(each))]
         if name in seen or name in case.site.local or len(makers) < 2:
             continue

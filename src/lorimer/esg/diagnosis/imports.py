@@ -148,28 +148,35 @@ def missing_module(case: Case) -> Iterator[Finding]:
     error = case.error
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return
-    top, _, last = error.name.rpartition(".")
+    text, last = case.site.text, error.name.partition(".")[0]
+    if error.name in PACKAGES or last in PACKAGES or last in WELL_KNOWN:
+        meant, sure = "", 0.0
+    else:
+        last, meant, sure = _near_module(error.name)
+    if not meant:
+        package = PACKAGES.get(error.name, PACKAGES.get(last, last))
+        message = f"{error.name} is not installed: its package is {package}"
+        yield Finding("missing_package", message, text.step, (), 0.9)
+        return
+    edits = tuple(
+        _named(case, found, meant) for found in re.finditer(rf"\b{re.escape(last)}\b", text.source)
+    )
+    message = f"there is no module {error.name!r}, but {meant!r}"
+    yield Finding("module_typo", message, text.step, edits, sure)
+
+
+def _near_module(name: str) -> tuple[str, str, float]:
+    """The part of the name that is wrong, what is meant by it, and how likely that is."""
+    top, _, last = name.rpartition(".")
     parent = sys.modules.get(top) if top else None
     if parent is not None:
         within = [each.name for each in pkgutil.iter_modules(getattr(parent, "__path__", []))]
-        meant, sure = nearest(last, [*within, *dir(parent)])
-    else:
-        last = error.name.partition(".")[0]
-        # What is installed counts last, so that of two as near Python's own is meant.
-        meant, sure = nearest(
-            last, [*sys.stdlib_module_names, *_top(sys.modules), *_installed(), *WELL_KNOWN]
-        )
-    text, package = case.site.text, PACKAGES.get(error.name, PACKAGES.get(last, last))
-    if meant and last not in PACKAGES and last not in WELL_KNOWN:
-        edits = tuple(
-            _named(case, found, meant)
-            for found in re.finditer(rf"\b{re.escape(last)}\b", text.source)
-        )
-        message = f"there is no module {error.name!r}, but {meant!r}"
-        yield Finding("module_typo", message, text.step, edits, sure)
-    else:
-        message = f"{error.name} is not installed: its package is {package}"
-        yield Finding("missing_package", message, text.step, (), 0.9)
+        return last, *nearest(last, [*within, *dir(parent)])
+    last = name.partition(".")[0]
+    found = nearest(last, [*sys.stdlib_module_names, *_top(sys.modules), *WELL_KNOWN])
+    if not found[0]:  # the folders are looked at last: that takes 20 ms
+        found = nearest(last, [each.name for each in pkgutil.iter_modules()])
+    return last, *found
 
 
 @rule(ImportError)
@@ -209,10 +216,6 @@ def _named(case: Case, found: re.Match[str], name: str) -> Edit:
 
 def _top(modules: Mapping[str, object]) -> set[str]:
     return {each.partition(".")[0] for each in modules}
-
-
-def _installed() -> list[str]:
-    return [each.name for each in pkgutil.iter_modules()]
 
 
 RULES: Final = (missing_import, missing_module, missing_member)

@@ -173,8 +173,8 @@ def _misspelt(case: Case, holder: ast.expr, wrong: str, meant: str, sure: float)
     message = f"{what} has no {wrong!r}; it has {meant!r}"
     if case.known and case.esg.worked_with(case.step, case.result.source):
         for step in reversed(case.esg.get_ancestors(case.step)):
-            edits = _constants(case.text(step), meant, wrong)
-            if edits and not _constants(case.text(step), wrong, meant):
+            edits = _dict_keys(case.text(step), meant, wrong)
+            if edits and not _dict_keys(case.text(step), wrong, meant):
                 told = f"{message}: {step} was changed since {case.step} last ran"
                 return Finding("key_changed", told, step, edits, 0.97)
     edits = _constants(site.text, wrong, meant, site.line)
@@ -205,6 +205,17 @@ def _constants(text: StepText, old: str, new: str, line: int = 0) -> tuple[Edit,
             Edit(text.step, text.start(node), text.start(node) + len(old), new) for node in keywords
         ]
     return tuple(edits)
+
+
+def _dict_keys(text: StepText, old: str, new: str) -> tuple[Edit, ...]:
+    """Keys of dicts that stand in a text."""
+    return tuple(
+        text.replace(key, _quoted(text.of(key), old, new))
+        for node in ast.walk(text.tree)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant) and key.value == old
+    )
 
 
 def _quoted(literal: str, old: str, new: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lorimer.esg.diagnosis.case import Case
-from lorimer.esg.diagnosis.near import nearest
+from lorimer.esg.diagnosis.near import distance
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.patches import Edit
@@ -190,7 +190,7 @@ def _quotes(lines: Lines) -> Iterator[Try]:
     for quote in ("'", '"'):
         if row.count(quote) % 2 == 0:
             continue
-        ends = [len(row), *(found.start() for found in re.finditer(r"[\])},:]+$", row))]
+        ends = [*(found.start() for found in re.finditer(r"[\])},:]+$", row)), len(row)]
         ends += [found.start() for found in re.finditer(r"(?<!\s)(?=[\])},: .+])", row)]
         begins = [found.start() for found in re.finditer(r"(?<=[\s(\[{,=])(?=[^\s'\"])", row)]
         for at in dict.fromkeys([*begins, *ends]):
@@ -210,13 +210,13 @@ def _keywords(lines: Lines) -> Iterator[Try]:
             word = found[0]
             if keyword.iskeyword(word):
                 continue
-            meant, _ = nearest(word, [*keyword.kwlist, *_SOFT])
-            if not meant:
-                continue
             start = lines.start(number) + found.start()
-            message = f"{word!r} of line {number} is probably {meant!r}"
-            edits = lines.replace(start, start + len(word), meant)
-            yield Try("keyword_typo", message, edits)
+            most = 1 if len(word) < 5 else 2
+            for meant in (*keyword.kwlist, *_SOFT):
+                if distance(word, meant, most) <= most:
+                    message = f"{word!r} of line {number} is probably {meant!r}"
+                    edits = lines.replace(start, start + len(word), meant)
+                    yield Try("keyword_typo", message, edits)
 
 
 def _equals(lines: Lines) -> Iterator[Try]:
@@ -244,17 +244,14 @@ def _print(lines: Lines) -> Iterator[Try]:
 def _commas(lines: Lines) -> Iterator[Try]:
     """Between two elements, also at the end of the line before."""
     row, start = lines.rows[lines.number - 1], lines.start(lines.number)
-    if "comma" in lines.message or "invalid syntax" in lines.message:
-        message = f"a comma is missing in line {lines.number}"
-        gaps = [each.start() for each in re.finditer(r"(?<=[\w'\")\]}])\s+(?=[\w'\"(\[{])", row)]
-        for gap in sorted(gaps, key=lambda each: abs(each - lines.column)):
-            yield Try("missing_comma", message, lines.insert(start + gap, ","))
-        for number in range(lines.number, min(lines.number + 8, len(lines.rows))):
-            message = f"a comma is missing in line {number}"
-            yield Try("missing_comma", message, lines.insert(lines.end(number), ","))
-        if lines.number > 1:
-            message = f"a comma is missing in line {lines.number - 1}"
-            yield Try("missing_comma", message, lines.insert(lines.end(lines.number - 1), ","))
+    message = f"a comma is missing in line {lines.number}"
+    gaps = [each.start() for each in re.finditer(r"(?<=[\w'\")\]}])\s+(?=[\w'\"(\[{])", row)]
+    for gap in sorted(gaps, key=lambda each: abs(each - lines.column)):
+        yield Try("missing_comma", message, lines.insert(start + gap, ","))
+    first = max(1, lines.number - 1)
+    for number in range(first, min(lines.number + 8, len(lines.rows))):
+        message = f"a comma is missing in line {number}"
+        yield Try("missing_comma", message, lines.insert(lines.end(number), ","))
 
 
 def _indents(lines: Lines) -> Iterator[Try]:

@@ -225,6 +225,8 @@ def loops(case: Case) -> Iterator[Finding]:
         what = f"{text.of(site.node.value)} is {of_kind(owner)}" if owner is not UNKNOWN else "it"
         message = f"{what}; {text.of(site.node.slice)} is no position"
         digits = isinstance(index, str) and index.isdigit()
+        if digits:
+            _, made = case.evidence(site.node.slice)
         edits = text.around(site.node.slice, "int(", ")") if digits else ()
         yield Finding("index_type", message, made.step, edits, 0.8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final, cast
@@ -50,14 +51,14 @@ def first(value: object) -> object:
     """One element of a container, or a value of a dict; UNKNOWN if there is none."""
     if isinstance(value, dict):
         return next(iter(cast("Mapping[object, object]", value).values()), UNKNOWN)
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | set | frozenset | deque):
         return next(iter(cast("Iterable[object]", value)), UNKNOWN)
     return UNKNOWN
 
 
 def size_of(value: object) -> int | None:
     """How many elements one of Python's own containers has; None for anything else."""
-    if isinstance(value, list | tuple | str | dict | set | frozenset | bytes):
+    if isinstance(value, list | tuple | str | dict | set | frozenset | bytes | deque):
         return len(cast("Sequence[object]", value))
     return None
 
