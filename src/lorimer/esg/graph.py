@@ -47,6 +47,7 @@ class ExecutionStateGraph(Questions):
         step.take(self._read_text(step))
         self._steps[step_id] = step
         self._insert(step)
+        self._staleness.added(step)
         return step_id
 
     def add_edge(self, src_step_id: str, dst_step_id: str) -> None:
@@ -135,6 +136,12 @@ class ExecutionStateGraph(Questions):
         for listener in self.listeners:
             listener(old, new)
 
+    def news(self) -> list[str]:
+        """Steps that became something else than up to date since the last call, or were so once."""
+        found = [*self._staleness.news]
+        self._staleness.news.clear()
+        return [each for each in found if each in self._steps]
+
     def mark_stale(self, step_id: str) -> list[str]:
         """Say that a step has to run again. Returns it and its dependants, in order."""
         step = self._step(step_id)
@@ -182,7 +189,7 @@ class ExecutionStateGraph(Questions):
 
         What its text said is replaced. Steps that were stale only because of this one, and read
         what they read before, are up to date again (early cut-off). Returns what is stale now
-        because other values or makers are read, in step order.
+        because other values or makers are read, as far as that was not known, in step order.
         """
         step = self._step(step_id)
         same = step.ran and step.made == writes

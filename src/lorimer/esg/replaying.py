@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from heapq import heappop, heappush
 from typing import Final
 
 from lorimer.esg import resources
@@ -60,17 +61,18 @@ class Replays:
         All that ran, and what was not to run.
         """
         ran, order, held = Counter[str](), list[str](), dict[str, Held]()
+        graph = self._graph
+        graph.news()
+        waiting = [(graph.position(each), each) for each in graph.stale()]
 
         def pending() -> str | None:
-            for each in self._graph.stale():
-                if not self._may_run(each, ran):
-                    continue
-                if held and each not in held:
-                    for needed in self._graph.get_ancestors(each):
-                        if needed in held:
-                            held[each] = Held(needed, f"it needs {needed}, which was not run")
-                if each not in held:
+            for each in graph.news():
+                heappush(waiting, (graph.position(each), each))
+            while waiting:
+                each = waiting[0][1]
+                if self._may_run(each, ran) and not self._held(each, held):
                     return each
+                heappop(waiting)
             return None
 
         while (step := pending()) is not None:
@@ -144,7 +146,15 @@ class Replays:
 
     def _may_run(self, step: str, ran: Counter[str]) -> bool:
         status = self._graph.status(step)
-        return status is not Status.BLOCKED and not (status is Status.FAILED and ran[step])
+        done = status in (Status.FRESH, Status.BLOCKED)
+        return not done and not (status is Status.FAILED and ran[step])
+
+    def _held(self, step: str, held: dict[str, Held]) -> bool:
+        """Whether a step is not to run; so is one that needs it."""
+        for needed in self._graph.get_ancestors(step) if held and step not in held else ():
+            if needed in held:
+                held[step] = Held(needed, f"it needs {needed}, which was not run")
+        return step in held
 
     def _deepest(self, step: str) -> str:
         """The step, or the one that has to run before it for a value that is gone."""
