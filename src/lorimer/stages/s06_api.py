@@ -152,6 +152,7 @@ class APIStage(Stage[object, Response]):
     def bind(self, bindings: Bindings) -> None:
         model = bindings.model
         self._spec = model_spec(model, self.config.provider)
+        self._named = chain(self._spec)
         self._models = bindings.models
         self._health = Health()
         schema = model.output_schema
