@@ -257,6 +257,41 @@ def test_a_rule_that_ends_while_a_guard_is_asked_allows_nothing(seconds: float) 
     simulate(main)
 
 
+@pytest.mark.parametrize("comes", [False, True])
+def test_words_of_strangers_that_come_while_a_guard_is_asked_count(comes: bool) -> None:
+    async def main() -> None:
+        echo, bench = Echo(), await Bench.make()
+
+        def reads(told: dict[str, Any]) -> None:
+            if comes and bench.context.strangers is not None:
+                bench.context.strangers.add("a page")  # as a call beside this one does
+
+        made = toolset(echo, granted=False, rules=["act"], hooks=hooks(on(PRE, reads)))
+        block = await bench.call(made, "act", {"x": "a"})
+        assert (block.is_error, echo.calls) == (comes, not comes)
+
+    run(main)
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_link_that_comes_while_a_guard_is_asked_counts(tmp_path: Path, leads: bool) -> None:
+    async def main() -> None:
+        echo, bench = Echo(paths=frozenset({"x"}), subject="x"), await Bench.make()
+
+        def links(told: dict[str, Any]) -> None:
+            if leads:
+                (tmp_path / "out").symlink_to(tmp_path / "kept")
+
+        (tmp_path / "kept").mkdir()
+        rules = [Rule.parse("act"), Rule.parse("act(kept/**)", pattern=True, action=Action.DENY)]
+        guards = hooks(on(PRE, links))
+        made = toolset(echo, granted=False, rules=rules, hooks=guards, working_dir=tmp_path)
+        block = await bench.call(made, "act", {"x": "out/a"})
+        assert (block.is_error, echo.calls) == (leads, not leads)
+
+    run(main)
+
+
 def test_a_guard_grants_nothing() -> None:
     said = on(PRE, lambda told: Answer(reason="by all means"))
     content, _, echo = once(said, granted=False, mode="dontAsk")
