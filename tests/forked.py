@@ -1,10 +1,10 @@
 """The command line in processes of its own, each forked from one that has everything imported:
 the SDKs alone take a second. What a new interpreter does is for tests that start one.
 
-`python -m tests.forked PATH` serves a socket until its standard input ends. A message is what to
-run, with three descriptors for its standard streams; the answers are its process id and, when it
-is dead, its status as `subprocess` has it. `python tests/forked.py PATH WORDS...` asks for one with
-its own streams, folder and environment.
+`python -m tests.forked PATH` serves a socket until its standard input ends, and then removes it and
+its folder. A message is what to run, with three descriptors for its standard streams; the answers
+are its process id and, when it is dead, its status as `subprocess` has it. `python tests/forked.py
+PATH WORDS...` asks for one with its own streams, folder and environment.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def serve(path: str) -> None:
             if key.fd == 0:
                 for pid, _ in living.values():
                     os.kill(pid, SIGKILL)
+                os.unlink(path)
+                os.rmdir(os.path.dirname(path))
                 raise SystemExit
             if key.fd in living:  # the death of a process
                 pid, asked = living.pop(key.fd)
