@@ -117,8 +117,8 @@ class Array(Kind):
         extra, parts = cast("tuple[Any, ...]", content.extra), content.parts
         if isinstance(extra[0], tuple):
             names, extra = cast("tuple[tuple[str, ...], tuple[Any, ...]]", extra)
-            fields_of(value).clear()
-            fields_of(value).update(zip(names, parts, strict=False))
+            value.__dict__.clear()
+            value.__dict__.update(zip(names, parts, strict=False))
             parts = parts[len(names) :]
         _, shape, strides, kind, writeable, *_ = extra
         now = (value.shape, value.strides, str(value.dtype))
@@ -183,7 +183,17 @@ class _NumpyValue(Kind):
 class _Cached(Instance):
     """An index: what it has computed once does not count."""
 
-    ignored = _CACHES
+    def attributes(self, value: Any, /) -> dict[str, object]:
+        fields = fields_of(value) or {}
+        return {name: each for name, each in fields.items() if name not in _CACHES}
+
+    def put_attributes(self, value: Any, wanted: dict[str, object], /) -> None:
+        fields = fields_of(value)
+        if fields is None:
+            return
+        for name in [each for each in fields if each not in _CACHES]:
+            del fields[name]
+        fields.update(wanted)
 
 
 class _Backed(Kind):

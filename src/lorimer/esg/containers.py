@@ -120,13 +120,15 @@ class Dice(Kind):
 
     def take(self, value: Any, /) -> Content:
         state = random.Random.getstate(value)
-        fields = {k: v for k, v in fields_of(value).items() if k != "gauss_next"}
+        fields = {k: v for k, v in (fields_of(value) or {}).items() if k != "gauss_next"}
         return Content(self, (state, *fields), (type(value), *fields.values()))
 
     def put(self, value: Any, content: Content, /) -> bool:
         state, *names = cast("tuple[Any, ...]", content.extra)
         random.Random.setstate(value, state)
         fields = fields_of(value)
+        if fields is None:
+            return True
         for name in fields.keys() - {"gauss_next"}:
             del fields[name]
         fields.update(zip(names, content.parts[1:], strict=True))
@@ -137,16 +139,14 @@ class Raised(Kind):
     """An exception, without its traceback."""
 
     def take(self, value: Any, /) -> Content:
-        fields = fields_of(value)
         causes = (value.__cause__, value.__context__)
-        return Content(self, tuple(fields), (type(value), value.args, *causes, *fields.values()))
+        return Content(self, None, (type(value), value.args, *causes, fields_of(value)))
 
     def put(self, value: Any, content: Content, /) -> bool:
-        _, args, cause, context, *values = content.parts
+        _, args, cause, context, fields = content.parts
         value.args, value.__context__ = args, context
         if value.__cause__ is not cause:
             value.__cause__ = cause
-        fields = fields_of(value)
-        fields.clear()
-        fields.update(zip(cast("tuple[str, ...]", content.extra), values, strict=True))
+        if fields_of(value) is not fields:
+            value.__dict__ = fields
         return True

@@ -133,12 +133,13 @@ def referents(value: object) -> tuple[object, ...]:
     return tuple(each for each in found if not isinstance(each, types.CodeType))
 
 
-def fields_of(value: object) -> dict[str, object]:
+def fields_of(value: object) -> dict[str, object] | None:
+    """The attributes of an object: the very dict that keeps them; None where there is none."""
     try:
         fields: object = object.__getattribute__(value, "__dict__")
     except AttributeError:
-        return {}
-    return cast("dict[str, object]", fields) if isinstance(fields, dict) else {}
+        return None
+    return cast("dict[str, object]", fields) if isinstance(fields, dict) else None
 
 
 def alike(one: object, other: tuple[object, ...]) -> bool:

@@ -17,21 +17,22 @@ _OF_CLASS: Final = IGNORED | {
 
 
 class Function(Kind):
+    """A function. Its attributes are an object of their own, which `vars` gives away."""
+
     def take(self, value: Any, /) -> Content:
-        fields: dict[str, object] = value.__dict__
-        extra = (value.__code__, value.__qualname__, tuple(fields))
-        fixed = (value.__defaults__, value.__kwdefaults__, value.__closure__)
-        return Content(self, extra, (*fixed, *fields.values()))
+        extra = (value.__code__, value.__qualname__)
+        held = (value.__defaults__, value.__kwdefaults__, value.__closure__, value.__dict__)
+        return Content(self, extra, held)
 
     def put(self, value: Any, content: Content, /) -> bool:
-        code, name, fields = cast("tuple[types.CodeType, str, tuple[str, ...]]", content.extra)
-        defaults, keywords, closure, *values = content.parts
+        code, name = cast("tuple[types.CodeType, str]", content.extra)
+        defaults, keywords, closure, fields = content.parts
         if not alike(closure or (), value.__closure__ or ()):
             return False
         value.__code__, value.__qualname__ = code, name
         value.__defaults__, value.__kwdefaults__ = defaults, keywords
-        value.__dict__.clear()
-        value.__dict__.update(zip(fields, values, strict=True))
+        if value.__dict__ is not fields:
+            value.__dict__ = fields
         return True
 
 
@@ -63,29 +64,36 @@ class Class(Kind):
 
 
 class Instance(Kind):
-    """An object of a class written in Python: its class, its attributes, what its base holds."""
+    """An object of a class written in Python: its class, its slots, what its base holds, and its
+    attributes, which are an object of their own: `vars` gives it away."""
 
     def __init__(self, base: Kind | None, slots: tuple[tuple[str, Any], ...]) -> None:
         self._base = base
         self._slots = slots
 
-    ignored: frozenset[str] = frozenset()
+    def attributes(self, value: Any, /) -> dict[str, object]:
+        """What it holds besides slots, by name."""
+        fields = fields_of(value)
+        return {} if fields is None else {"__dict__": fields}
+
+    def put_attributes(self, value: Any, wanted: dict[str, object], /) -> None:
+        """Give it these attributes again."""
+        fields = wanted.get("__dict__")
+        if fields is not None and fields_of(value) is not fields:
+            object.__setattr__(value, "__dict__", fields)
 
     def take(self, value: Any, /) -> Content:
         held = None if self._base is None else self._base.take(value)
-        fields = fields_of(value)
-        names = [each for each in fields if each not in self.ignored]
-        values = [fields[each] for each in names]
+        found = self.attributes(value)
         for name, slot in self._slots:
             try:
-                values.append(slot.__get__(value))
-                names.append(name)
+                found[name] = slot.__get__(value)
             except AttributeError:
                 continue
         kind = cast("type[object]", type(value))
-        parts: tuple[object, ...] = (kind, *values, *(held.parts if held else ()))
-        extra = (*names, held.extra if held else None)
-        if type(value).__module__ != MAIN and not _covers(value, fields, parts):
+        parts: tuple[object, ...] = (kind, *found.values(), *(held.parts if held else ()))
+        extra = (*found, held.extra if held else None)
+        if kind.__module__ != MAIN and not _covers(value, parts):
             return unknown(value)
         return Content(self, extra, parts)
 
@@ -103,18 +111,14 @@ class Instance(Kind):
                     slot.__delete__(value)
                 except AttributeError:
                     continue
-        fields = fields_of(value)
-        for name in fields.keys() - self.ignored:
-            del fields[name]
-        fields.update(wanted)
+        self.put_attributes(value, wanted)
         if self._base is None or self._base.atom or self._base.inline:
             return True
         return self._base.put(value, Content(self._base, extra, parts[len(names) :]))
 
 
-def _covers(value: object, fields: dict[str, object], parts: tuple[object, ...]) -> bool:
+def _covers(value: object, parts: tuple[object, ...]) -> bool:
     """Nothing that the object refers to is left out."""
-    known = {id(each) for each in parts}
-    known.update(map(id, fields.values()))
-    known |= {id(fields), id(type(value))}
+    fields = fields_of(value)
+    known = {id(each) for each in (*parts, fields, type(value), *(fields or {}).values())}
     return all(id(each) in known for each in gc.get_referents(value))

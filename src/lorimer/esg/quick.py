@@ -1,21 +1,52 @@
-"""A digest of the memory of an array: quick, and not for secrets."""
+"""A digest of the memory of an array: as quick as memory is read, and not for secrets.
+
+Large arrays are hashed in lanes, side by side, with numpy itself: each lane multiplies what it has
+by an odd number, folds its upper half into the lower one, and adds its next word. What the lanes
+have in the end is hashed again, with the rest. Who wants to can find two arrays with one digest;
+replay compares what the same steps made, not what an adversary did.
+"""
 
 from __future__ import annotations
 
+import sys
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
+
+_LANES: Final = 8192
+"""64 KiB of state: it stays in the processor's cache."""
+_LARGE: Final = 512 * 1024
+"""Bytes from which on the lanes pay."""
+_FACTOR: Final = 0x9E3779B97F4A7C15
+_HALF: Final = 29
 
 
 def digest(array: Any) -> bytes:
-    """Of the bytes of a numpy array, in its order. 16 bytes."""
-    return blake2b(_memory(array), digest_size=16).digest()
+    """Of the bytes of a numpy array, in the order of its memory. 16 bytes."""
+    memory = _memory(array)
+    if len(memory) < _LARGE:
+        return blake2b(memory, digest_size=16).digest()
+    numpy: Any = sys.modules["numpy"]
+    words = numpy.frombuffer(memory, dtype=numpy.uint64, count=len(memory) // 8)
+    lanes = numpy.zeros(_LANES, dtype=numpy.uint64)
+    folded = numpy.empty_like(lanes)
+    factor, half = numpy.uint64(_FACTOR), numpy.uint64(_HALF)
+    whole = len(words) // _LANES * _LANES
+    for start in range(0, whole, _LANES):
+        numpy.right_shift(lanes, half, out=folded)
+        numpy.bitwise_xor(lanes, folded, out=lanes)
+        numpy.multiply(lanes, factor, out=lanes)
+        numpy.add(lanes, words[start : start + _LANES], out=lanes)
+    found = blake2b(lanes.tobytes(), digest_size=16)
+    found.update(memory[whole * 8 :])
+    return found.digest()
 
 
 def _memory(array: Any) -> memoryview | bytes:
     """Its bytes, without a copy where they lie in one piece."""
+    if array.dtype.kind in "mM":  # dates have no buffer
+        array = array.view("i8")
+    flat = array.ravel(order="K")
     try:
-        view = memoryview(array)
-    except (TypeError, ValueError):  # dates have no buffer
+        return memoryview(flat).cast("B") if flat.nbytes else b""
+    except (TypeError, ValueError):
         return array.tobytes()
-    whole = view.c_contiguous and view.ndim and view.nbytes
-    return view.cast("B") if whole else array.tobytes()
