@@ -119,7 +119,7 @@ class Requests:
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
         quiet = result.step_id == self._executed
-        told = None if quiet else self._told(result)
+        told = None if quiet else {**self._told(result), "source": result.source}
         self._tell(
             {
                 "event": "step.finished",

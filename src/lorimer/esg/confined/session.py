@@ -378,7 +378,8 @@ class ConfinedSteps:
         step_id = str(event.get("step"))
         if step_id not in self._texts:
             return
-        result = heard.result(found, step_id, self._texts[step_id])
+        # which may be an earlier one, where runs are made again
+        result = heard.result(found, step_id, str(found.get("source"))[:MAX_SOURCE])
         self.results[result.step_id] = result
         if told is not None:
             told(result)

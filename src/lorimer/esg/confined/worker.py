@@ -72,7 +72,7 @@ class Worker:
         self._writer: asyncio.StreamWriter | None = None
         self._number = 0
         self._count = 0
-        """How many processes have been heard of; see `keeper`."""
+        """Of the process that is talked to; see `serving.Turn`."""
         self._busy = False
         self.saved = 0
         """Number of the last request whose outcome outlives a death."""
@@ -114,7 +114,7 @@ class Worker:
         assert self._writer is not None
         self._number += 1
         self._busy = True
-        line = json.dumps({**request, "n": self._number}).encode()
+        line = json.dumps({**request, "n": self._number, "to": self._count}).encode()
         with self._world.outside("a worker of steps"):
             try:
                 self._writer.write(b"\n" + line + b"\n")
@@ -222,7 +222,8 @@ class Worker:
             except (ValueError, RecursionError):
                 continue
             if isinstance(found, dict):
-                self._count += "at" in found
+                if "at" in found:
+                    self._count = _number(cast("Message", found).get("count"))
                 return cast("Message", found)
 
     def _end(self, how: str) -> None:
