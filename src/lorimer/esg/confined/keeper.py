@@ -88,7 +88,8 @@ class _Keeper:
             self._control.close()
             if self._watch:
                 os.close(self._watch)
-            serving.serve(self._settings, self._talk, self._theirs, self._outside, status)
+            turn = serving.Turn(self._count + 1, status)
+            serving.serve(self._settings, self._talk, self._theirs, self._outside, turn)
             os._exit(0)
         self._follow(pid)
 
@@ -135,7 +136,7 @@ class _Keeper:
         self._heir, self._wake = 0, None
         if wake is not None:
             with wake, suppress(OSError):
-                wake.send(str(status).encode())
+                wake.send(f"{self._count + 1} {status}".encode())
                 self._follow(heir)
                 return
         hold.end_all_others(self._outside)

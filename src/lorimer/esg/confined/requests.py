@@ -114,12 +114,12 @@ class Requests:
         """See `Observer`."""
         if step_id in self._held and step_id != self._asked:
             raise Held(step_id, _ENDED)
-        self._tell({"event": "step.started", "step": step_id, "quiet": step_id == self._executed})
+        self._tell({"event": "step.started", "step": step_id})
 
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
         quiet = result.step_id == self._executed
-        told = None if quiet else self._told(result)
+        told = None if quiet else {**self._told(result), "source": result.source}
         self._tell(
             {
                 "event": "step.finished",

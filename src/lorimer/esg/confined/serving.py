@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType, ModuleType
-from typing import Final, NoReturn, Protocol, cast
+from typing import Final, NamedTuple, NoReturn, Protocol, cast
 
 from lorimer.core.jsonable import JSON
 from lorimer.esg.confined import hold
@@ -52,6 +52,16 @@ class Answers(Protocol):
         ...
 
 
+class Turn(NamedTuple):
+    """Who has taken over, and from whom."""
+
+    number: int
+    """The how manieth process of the session this is: it answers what is addressed to it alone.
+    What the one before did not read is asked again by who asks."""
+    status: int | None
+    """How the one before ended; None: this is the first."""
+
+
 class TimeUp(BaseException):
     """The step has had its time."""
 
@@ -60,10 +70,8 @@ class _Inherited(BaseException):
     """This process has taken over; what was going on is over."""
 
 
-def serve(
-    settings: Message, talk: int, leash: socket.socket, outside: int, status: int | None
-) -> None:
-    """Serve until the other end of `talk` is closed. `status`: how the one before ended."""
+def serve(settings: Message, talk: int, leash: socket.socket, outside: int, turn: Turn) -> None:
+    """Serve until the other end of `talk` is closed."""
     os.setpgid(0, 0)
     printed = _Printed()
     hold.keep_apart()
@@ -76,7 +84,7 @@ def serve(
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         numpy.seed()  # Python's own generator sees to that by itself
-    _Serving(settings, socket.socket(fileno=talk), leash, outside, printed).run(status)
+    _Serving(settings, socket.socket(fileno=talk), leash, outside, printed).run(turn)
 
 
 def _integer(settings: Message, name: str) -> int:
@@ -103,6 +111,7 @@ class _Serving:
         self._step_s = float(cast("float", settings["step_s"]))
         self._cpu_s = self._step_s * (os.cpu_count() or 1)
         self._most = _integer(settings, "output_chars")
+        self._count = 0
         self._buffer = bytearray()
         self._clock = RealWorld().monotonic
         self._number = self._done = 0
@@ -117,19 +126,21 @@ class _Serving:
         make = cast("Callable[..., Answers]", getattr(importlib.import_module(module), name))
         self._session = make(self._tell, printed, self._most)
 
-    def run(self, status: int | None) -> None:
+    def run(self, turn: Turn) -> None:
         signal.signal(signal.SIGALRM, _time_up)
-        self._say({"at": 0, "status": status})
+        self._take(turn)
         while True:
             with suppress(_Inherited):
                 line = self._next()
                 if line is None:
                     os._exit(0)
                 try:
-                    request = json.loads(line)
+                    found: object = json.loads(line)
                 except ValueError:  # the rest of one that the process before was given
                     continue
-                self._answer(cast("dict[str, JSON]", request))
+                request = cast("dict[str, JSON]", found) if isinstance(found, dict) else {}
+                if request.get("to") == self._count:
+                    self._answer(request)
 
     def _answer(self, request: dict[str, JSON]) -> None:
         self._number = cast("int", request["n"])
@@ -222,8 +233,8 @@ class _Serving:
     def _wait_to_inherit(self, wake: socket.socket) -> None:
         os.setpgid(0, 0)
         with wake:
-            status = wake.recv(16)
-        if not status:
+            told = wake.recv(32).split()
+        if not told:
             os._exit(0)
         hold.end_all_others(self._outside)
         self._heir = 0
@@ -231,7 +242,11 @@ class _Serving:
         self._unsaved_s, self._lasting = 0.0, False
         self._buffer.clear()
         self._printed()
-        self._say({"at": self._done, "status": int(status)})
+        self._take(Turn(*map(int, told)))
+
+    def _take(self, turn: Turn) -> None:
+        self._count = turn.number
+        self._say({"at": self._done, "count": turn.number, "status": turn.status})
 
     # ---------------------------------------------------------------- talking
 

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import Isolation
 from lorimer.esg.confined import told as heard
@@ -360,6 +361,11 @@ class ConfinedSteps:
                 worker.close()
                 self._worker = None
                 continue
+            except Died as died:
+                if died.death.step or died.death.code is ExecutorErrorCode.EXEC_STEP_TIMEOUT:
+                    raise
+                await self._recover(died.death.at)  # no step had begun: it was not asked yet
+                continue
             if "error" in answer:
                 raise StepError(str(answer["error"]))
             return answer.get("result")
@@ -372,7 +378,8 @@ class ConfinedSteps:
         step_id = str(event.get("step"))
         if step_id not in self._texts:
             return
-        result = heard.result(found, step_id, self._texts[step_id])
+        # which may be an earlier one, where runs are made again
+        result = heard.result(found, step_id, str(found.get("source"))[:MAX_SOURCE])
         self.results[result.step_id] = result
         if told is not None:
             told(result)

@@ -72,7 +72,7 @@ class Worker:
         self._writer: asyncio.StreamWriter | None = None
         self._number = 0
         self._count = 0
-        """How many processes have been heard of; see `keeper`."""
+        """Of the process that is talked to; see `serving.Turn`."""
         self._busy = False
         self.saved = 0
         """Number of the last request whose outcome outlives a death."""
@@ -114,12 +114,12 @@ class Worker:
         assert self._writer is not None
         self._number += 1
         self._busy = True
-        line = json.dumps({**request, "n": self._number}).encode()
+        line = json.dumps({**request, "n": self._number, "to": self._count}).encode()
         with self._world.outside("a worker of steps"):
             try:
                 self._writer.write(b"\n" + line + b"\n")
                 await self._writer.drain()
-                answer = await self._answer(tell, str(request.get("step") or ""))
+                answer = await self._answer(tell)
             except asyncio.CancelledError:
                 self._end(KILL)
                 raise
@@ -135,7 +135,8 @@ class Worker:
             return None
         return (await self._settled(ExecutorErrorCode.EXEC_RUN_CANCELLED, "", "", None)).death
 
-    async def _answer(self, tell: Callable[[Message], None], step: str) -> Message:
+    async def _answer(self, tell: Callable[[Message], None]) -> Message:
+        step = ""
         while True:
             try:
                 async with asyncio.timeout(self._step_s + _GRACE_S):
@@ -221,7 +222,8 @@ class Worker:
             except (ValueError, RecursionError):
                 continue
             if isinstance(found, dict):
-                self._count += "at" in found
+                if "at" in found:
+                    self._count = _number(cast("Message", found).get("count"))
                 return cast("Message", found)
 
     def _end(self, how: str) -> None:
