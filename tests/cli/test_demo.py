@@ -58,6 +58,9 @@ def test_the_demo_with_its_script(own_place: Path) -> None:
         "report   lorimer-demo/workspace/report.md",
     ):
         assert told in done.out
+    assert "✓ edit_step fastest" in done.err
+    assert "edited, ran fastest" in done.err
+    assert "added, ran read, country" in done.err
     assert "Traceback" not in done.err
     assert sorted(os.listdir(own_place)) == ["lorimer-demo"]
     commands = [
