@@ -143,7 +143,7 @@ def played(program: str, fault: Fault, wanted: Outputs) -> Played | None:
         before = outputs(session)
         kept = False
         for patch in patches(found, session.graph):
-            if session.repair(patch, again.step_id):
+            if session.repair(patch, again.step_id, timeout_s=2):
                 kept = True
                 after = outputs(session)
                 broke += sum(

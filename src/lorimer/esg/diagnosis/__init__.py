@@ -22,8 +22,10 @@ from lorimer.esg.diagnosis import (
     members,
     names,
     nothing,
+    numbers,
     syntax,
     types,
+    unpacking,
 )
 from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.report import DiagnosisReport, Finding
@@ -34,7 +36,8 @@ from lorimer.esg.results import StepResult
 __all__ = ["DiagnosisReport", "Finding", "diagnose", "generate_patch", "patches"]
 
 _FAMILIES: Final = (
-    syntax, names, imports, history, nothing, members, calls, types, files, limits,
+    syntax, names, imports, history, nothing, members, calls, unpacking, types, numbers,
+    files, limits,
 )  # fmt: skip
 RULES: Final = tuple(each for family in _FAMILIES for each in family.RULES)
 
