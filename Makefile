@@ -14,6 +14,9 @@ PEERS = langgraph pydantic-ai
 TORCH = torch==2.13.0
 REAL = .peers/real-server
 
+# What is imported is compiled once, and not by every process that a test or a program starts.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL = help
 .PHONY: help setup demo test check fmt bench peers real-server campaign coverage lock clean
 

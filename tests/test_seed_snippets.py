@@ -73,6 +73,33 @@ def test_chat_pipeline(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None
     assert len(server.requests[1].body["messages"]) == 3
 
 
+def test_sessions(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    server = serve([Turn("Hello, Alice."), Turn("Alice.")])
+
+    async def main() -> None:
+        from lorimer import PipelinePresets
+        from lorimer.session import SessionManager
+
+        manager = SessionManager()
+        pipeline = PipelinePresets.chat(api_key="sk-ant-...")
+        session = manager.create(pipeline)
+
+        await session.run("My name is Alice")
+        result = await session.run("What's my name?")
+        print(result.text)
+
+        for info in manager.list_sessions():
+            print(f"{info.session_id}: {info.message_count} msgs, ${info.total_cost_usd:.4f}")
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    text, info = capsys.readouterr().out.splitlines()
+    assert text == "Alice."
+    assert info.startswith("session_")
+    assert ": 4 msgs, $0." in info
+    assert len(server.requests[1].body["messages"]) == 3
+
+
 def test_full_agent_with_a_tool(serve: Serve) -> None:
     serve(
         [

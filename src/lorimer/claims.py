@@ -35,6 +35,16 @@ class Claims:
         self._world = world
         self._kept: Conversation | None = None
 
+    def of(self, session_id: str) -> Claims:
+        """The same owner's, with another conversation."""
+        return Claims(
+            self._journal,
+            self._world,
+            owner=self.owner,
+            session_id=session_id,
+            claim_s=self.claim_s,
+        )
+
     async def claim(self, stream: str, wait_s: float) -> Conversation:
         """Open a stream. When another owner's claim is in force, waits for its end for at most
         `wait_s` seconds: a process that died gives nothing back. Then raises JournalError
@@ -71,6 +81,11 @@ class Claims:
                 hint=f"Resume it first (lorimer runs resume {unfinished}), or give it up: "
                 f"pipeline.abandon({unfinished!r}).",
             )
+        return self._kept
+
+    @property
+    def kept(self) -> Conversation | None:
+        """The pipeline's conversation, if it is open."""
         return self._kept
 
     def keep(self, conversation: Conversation) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Final
+from weakref import WeakSet
 from zlib import crc32
 
 from lorimer.claims import Claims
@@ -43,7 +44,9 @@ class Launcher:
         bus: Bus,
         claims: Claims,
         secrets: Callable[[], Redactor | None] = of_environment,
+        parent: Launcher | None = None,
     ) -> None:
+        """`parent` is told of all that is live here."""
         self.journal = journal
         self.world = world
         self._bus = bus
@@ -56,6 +59,21 @@ class Launcher:
         self._secrets = secrets
         self._looked = False
         self._redactor: Redactor | None = None
+        self._parent = parent
+        self._branches: WeakSet[Launcher] = WeakSet()
+
+    def branch(self, claims: Claims) -> Launcher:
+        """What launches runs in another conversation of the same pipeline."""
+        branch = Launcher(
+            self.journal, self.world, self._bus, claims, lambda: self.redactor, parent=self
+        )
+        self._branches.add(branch)
+        return branch
+
+    @property
+    def conversation(self) -> Conversation | None:
+        """The one that is kept from run to run; None: none is at the moment."""
+        return self._claims.kept
 
     @property
     def redactor(self) -> Redactor | None:
@@ -66,13 +84,15 @@ class Launcher:
 
     @property
     def live(self) -> tuple[RunContext, ...]:
-        """The runs that are going on."""
+        """The runs that are going on, those of branches too."""
         return tuple(self._live)
 
     async def release(self) -> None:
-        """Give the conversation back, unless a run is in it."""
+        """Give the conversation back, unless a run is in it, and those of all branches."""
         if not self._busy:
             await self._claims.give_back()
+        for branch in tuple(self._branches):
+            await branch.release()
 
     async def start(
         self, plan: Plan, input: JSON, limits: Limits, tap: Tap | None, *, wait_s: float
@@ -277,12 +297,16 @@ class Launcher:
         self, plan: Plan, context: RunContext, conversation: Conversation, input: JSON
     ) -> Run:
         self._live.add(context)
+        if self._parent is not None:
+            self._parent._live.add(context)
         return Run(self, plan, context, conversation, input)
 
     def over(self, plan: Plan, context: RunContext) -> None:
         """A run has ended, in whatever way. Told again, it changes nothing."""
         if context in self._live:
             self._live.remove(context)
+            if self._parent is not None:
+                self._parent._live.discard(context)
             self._resuming.discard(context.id)
             self._busy = self._busy and not plan.converses
 

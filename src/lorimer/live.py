@@ -115,6 +115,13 @@ class Run:
             state = PipelineState(context, conversation.history, self._input)
             result = await engine.run(self._plan, state)
             conversation.add(context.facts[context.replayed :])
+            if context.facts and not conversation.unfinished:
+                conversation.sums.add(
+                    context.facts[0].time,
+                    context.facts[-1].time,
+                    result.iterations,
+                    result.cost_nano,
+                )
             left = context.reason in _LEFT
             if self._plan.converses and (left or context.cut_short or _lost_touch(result)):
                 # whoever resumes it need not wait

@@ -14,10 +14,6 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
     EnvironmentManifest,
-    Metadata,
-    ModelConfig,
-    StageEntries,
-    StageEntry,
     ToolsConfig,
 )
 from lorimer.pipeline import Pipeline
@@ -39,6 +35,16 @@ CHAT: Final = (
 )
 AGENT: Final = tuple(CATALOGUE)
 EVALUATOR: Final = ("input", "system", "api", "token", "parse", "evaluate", "yield")
+
+CODING_PROMPT: Final = (
+    "You work in a folder through tools, until the task is done. Look before you change anything, "
+    "and use paths relative to the folder. Compute and analyse in steps (`step`): small ones, one "
+    "purpose each, so that after an edit (`edit_step`) little runs again. Never repeat a step to "
+    "see its value; end a new one with the name. When a step fails, mend the step at fault. Run "
+    "the project's own programs and tests with Bash. A call that was refused stays refused. End "
+    "with a short answer that says what you found or did."
+)
+"""The system prompt of the preset `coding`, unless another is given."""
 
 
 def minimal_manifest(*, model: str = DEFAULT_MODEL) -> EnvironmentManifest:
@@ -90,11 +96,25 @@ def evaluator_manifest(
     return manifest
 
 
+def coding_manifest(
+    *, model: str = DEFAULT_MODEL, system_prompt: str = "", max_turns: int = 50
+) -> EnvironmentManifest:
+    """An agent that works on files, runs programs, and computes in steps that depend on each
+    other. Its tools need a workspace, and are asked about where they change something."""
+    manifest = agent_manifest(
+        model=model, system_prompt=system_prompt or CODING_PROMPT, max_turns=max_turns
+    )
+    manifest.metadata.name = manifest.metadata.base_preset = "coding"
+    manifest.tools = ToolsConfig(built_in=["filesystem", "shell", "steps"])
+    return manifest
+
+
 PRESETS: Final[Mapping[str, Callable[..., EnvironmentManifest]]] = {
     "minimal": minimal_manifest,
     "chat": chat_manifest,
     "agent": agent_manifest,
     "evaluator": evaluator_manifest,
+    "coding": coding_manifest,
 }
 """Name to the function that writes its manifest."""
 
@@ -140,9 +160,9 @@ class PipelinePresets:
         """An agent with tools, in a conversation. `built_in` names shipped tools; they are asked
         about, or need rules, where they change something."""
         manifest = agent_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
-        manifest.tools = ToolsConfig(
-            built_in=[built_in] if isinstance(built_in, str) else list(built_in)
-        )
+        named = [built_in] if isinstance(built_in, str) else list(built_in)
+        if named:
+            manifest.tools = ToolsConfig(built_in=named)
         return Pipeline(manifest, tools=tools, **options)
 
     @staticmethod
@@ -170,6 +190,20 @@ class PipelinePresets:
         )
         return Pipeline(manifest, **options)
 
+    def coding(
+        *,
+        system_prompt: str = "",
+        model: str = DEFAULT_MODEL,
+        tools: ToolSource | None = None,
+        max_turns: int = 50,
+        **options: Unpack[PipelineOptions],
+    ) -> Pipeline:
+        """An agent that works on the files of its `workspace`, runs programs, and computes in
+        steps that depend on each other (docs/esg.md). What it changes or runs is asked about, or
+        needs rules; `permission_mode="sandboxed"` lets run what a sandbox holds."""
+        manifest = coding_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
+        return Pipeline(manifest, tools=tools, **options)
+
 
 def _manifest(
     preset: str,
@@ -178,12 +212,14 @@ def _manifest(
     system_prompt: str,
     max_turns: int = 1,
 ) -> EnvironmentManifest:
-    entries = [StageEntry(order=CATALOGUE[name][0], name=name) for name in stages]
-    manifest = EnvironmentManifest(
-        metadata=Metadata(name=preset, base_preset=preset),
-        model=ModelConfig(model=model),
-        limits=Limits(max_turns=max_turns),
-        stages=StageEntries(entries),
+    # as one piece: each part that is made by itself has a validator of its own built for it
+    manifest = EnvironmentManifest.model_validate(
+        {
+            "metadata": {"name": preset, "base_preset": preset},
+            "model": {"model": model},
+            "limits": Limits(max_turns=max_turns),
+            "stages": [{"order": CATALOGUE[name][0], "name": name} for name in stages],
+        }
     )
     if system_prompt:
         manifest.stages["system"].config["prompt"] = system_prompt

@@ -22,7 +22,7 @@ T = TypeVar("T")
 Hit = Callable[[str], Awaitable[None]]
 
 
-STORED = ("append", "claim", "release", "put", "read", "snapshot", "find", "post")
+STORED = ("append", "claim", "renew", "release", "put", "read", "snapshot", "find", "post")
 """The first words of the operations of a store."""
 
 
@@ -145,6 +145,11 @@ class SeamJournal:
             raise
         _number(facts, last)
         return last
+
+    async def renew(self, stream: str, epoch: int, ttl: float) -> None:
+        await self._seams.at("renew")
+        await self.inner.renew(stream, epoch, ttl)
+        await self._seams.at("renew, done")
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
         await self._seams.at("claim")

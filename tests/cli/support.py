@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from click.testing import CliRunner, Result
 
@@ -18,6 +20,7 @@ from lorimer.cli.app import lorimer
 from lorimer.core.jsonable import JSON
 from lorimer.testing.fake_server import FakeLLMServer, SeenRequest, ToolCall, Turn
 from lorimer.testing.faults import Hang
+from tests.forker import Forked
 
 PATIENCE_S = 30.0
 
@@ -80,42 +83,45 @@ class Running:
     """The command line in a process of its own."""
 
     def __init__(self, *words: str, env: Mapping[str, str] | None = None) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "lorimer", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(env or {})},
-            start_new_session=True,
-        )
+        out, err = os.pipe(), os.pipe()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        own = {**os.environ, **(env or {})}
+        self._process = Forked(words, own, (nothing, out[1], err[1]))
+        for end in (nothing, out[1], err[1]):
+            os.close(end)
+        self._out, self._err = (os.fdopen(end, "rb") for end in (out[0], err[0]))
 
     def __enter__(self) -> Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.communicate()
+        self._process.send(signal.SIGKILL)
+        self._process.wait(PATIENCE_S)
+        self._out.close()
+        self._err.close()
 
     def read_a_line_and_go(self) -> None:
         """What `| head -1` does."""
-        assert self._process.stdout is not None
-        self._process.stdout.readline()
-        self._process.stdout.close()
+        self._out.readline()
+        self._out.close()
 
     def send(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+        self._process.send(number)
 
     def wait(self) -> Done:
-        if self._process.stdout is not None and self._process.stdout.closed:
-            self._process.stdout = None
-        try:
-            out, err = self._process.communicate(timeout=PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            out, err = self._process.communicate()
-            raise AssertionError(f"it hangs: {out!r} {err!r}") from None
-        return Done(self._process.returncode, (out or b"").decode(), err.decode())
+        with ThreadPoolExecutor(2) as pool:
+            read = [pool.submit(_rest, stream) for stream in (self._out, self._err)]
+            try:
+                code = self._process.wait(PATIENCE_S)
+            except TimeoutError:
+                self._process.send(signal.SIGKILL)
+                said = [one.result() for one in read]
+                raise AssertionError(f"it hangs: {said}") from None
+            return Done(code, *(one.result() for one in read))
+
+
+def _rest(stream: IO[bytes]) -> str:
+    return "" if stream.closed else stream.read().decode()
 
 
 def run_process(*words: str) -> Done:

@@ -31,16 +31,16 @@ def played(done: Done, root: Path) -> None:
     store = ("--store", str(root / "journal.db"))
     result = invoke("runs", "ls", "--json", *store)
     (run,) = lines(result.stdout)
-    assert (run["status"], run["iterations"]) == ("ok", 6)
+    assert (run["status"], run["iterations"]) == ("ok", 9)
     shown = invoke(
         "runs", "show", str(run["run_id"]), "--json", "--store", str(root / "journal.db")
     )
     facts = lines(shown.stdout)
     kinds = [fact["type"] for fact in facts]
     assert kinds.count("run.start") == kinds.count("run.end") == 1
-    assert kinds.count("model.reply") == 6
-    assert kinds.count("tool.result") == 7
-    assert kinds.count("model.intent") == 6, "the one that was cut off has one intent"
+    assert kinds.count("model.reply") == 9
+    assert kinds.count("tool.result") == 12
+    assert kinds.count("model.intent") == 9, "the one that was cut off has one intent"
 
 
 def test_the_demo_with_its_script(own_place: Path) -> None:
@@ -49,10 +49,11 @@ def test_the_demo_with_its_script(own_place: Path) -> None:
     for told in (
         "The model is a SCRIPT",
         "$ kill -9 ",
-        "✓ 4 answers of the model",
-        "✓ 6 tool calls",
-        "✓ 7 requests",
+        "✓ 6 answers of the model",
+        "✓ 10 tool calls",
+        "✓ 10 requests",
         "✓ runs.log has 1 line",
+        "read ran again, for values; what wrote a file did not",
         "nothing was really paid",
         "report   lorimer-demo/workspace/report.md",
     ):

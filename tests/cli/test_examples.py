@@ -29,3 +29,18 @@ def test_minimal(monkeypatch: pytest.MonkeyPatch) -> None:
         assert done.returncode == 0, done.stderr
         assert "9999.75" in str(server.requests[1].body["messages"])
     assert done.stdout == "It is 9999.75.\n2 turns, 30 tokens, $0.0002\n"
+
+
+def test_coding() -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "coding.py"), "--script"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        *("ran: ['load']", "ran: ['tax']", "ran: ['sum']", "ran: ['tax', 'sum']"),
+        "With 7 % it is 428.0, with 19 % it was 476.0.",
+    ]

@@ -56,9 +56,12 @@ def test_the_graph_is_shown_without_running_anything(script: Path) -> None:
     script.write_text(SCRIPT + "# %% bad\nraise SystemExit(wrong)\n")
     result = invoke("steps", "show", str(script))
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[3:] == [
-        "show   makes nothing; reads factor of scale; rows of sort",
-        "bad    makes nothing; nobody makes wrong",
+    assert result.stdout.splitlines() == [
+        "load   rows",
+        "scale  factor",
+        "sort   rows    rows ← load",
+        "show           factor ← scale · rows ← sort",
+        "bad              nobody makes wrong",
     ]
     told = json.loads(invoke("steps", "show", str(script), "--json").stdout)
     assert ["load", "sort", ["rows"]] in told["edges"]

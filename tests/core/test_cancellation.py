@@ -541,13 +541,17 @@ def test_nothing_begins_after_a_cancellation_that_a_tool_has_swallowed(
 
 
 class SlowClaims(SlowJournal):
-    """Outlives the process, they say, and takes a second to claim."""
+    """Outlives the process, they say, and takes a second to claim, and to prolong that."""
 
     durable = True
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
         await asyncio.sleep(1)
         return await super().claim(stream, owner, ttl)
+
+    async def renew(self, stream: str, epoch: int, ttl: float) -> None:
+        await asyncio.sleep(1)
+        await super().renew(stream, epoch, ttl)
 
 
 @pytest.mark.parametrize("again", [None, 0.2, 0.7], ids=["once", "again", "again later"])

@@ -58,6 +58,7 @@ OUR_CODES = """
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
 exec.sandbox.missing
 exec.hook.blocked exec.hook.failed exec.hook.timeout exec.step.invalid
+exec.step.timeout exec.step.crashed exec.step.out_of_memory
 """.split()
 
 RECOVERABLE = """

@@ -7,6 +7,7 @@ import asyncio
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from lorimer import Pipeline
 from tests.docs.pages import ROOT, Block, Page
+from tests.forker import socket_path
 
 _EXPECTED = re.compile(r"#> ?(.*)$", re.M)
 
@@ -97,9 +99,8 @@ def folder(path: Path, blocks: Sequence[Block]) -> Iterator[None]:
 def bash(text: str, *, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run shell lines as a person would type them; `lorimer` is this tree's. The first line that
     fails ends it."""
-    script = (
-        f'set -euo pipefail\nlorimer() {{ "{sys.executable}" -W error -m lorimer "$@"; }}\n{text}'
-    )
+    asks = shlex.join([sys.executable, "-IS", str(ROOT / "tests" / "forked.py"), socket_path()])
+    script = f'set -euo pipefail\nlorimer() {{ {asks} "$@"; }}\n{text}'
     return subprocess.run(
         ["bash", "-c", script],
         cwd=cwd,

@@ -182,14 +182,30 @@ def test_the_claim_is_renewed_and_a_lost_one_is_noticed(store: Store) -> None:
             await open_(journal, store, "you")
         store.clock.now += CLAIM_S + 1
         yours = await open_(journal, store, "you")
-        with pytest.raises(JournalError, match="is being written by 'you'"):
+        with pytest.raises(JournalError, match="no longer the writer"):
             await mine.renew()
         await write(journal, yours, run_facts("run_a", "one"))
         await yours.release()
         with pytest.raises(JournalError, match="no longer the writer") as caught:
             await mine.renew()
         assert caught.value.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
-        await open_(journal, store, "a third")  # the claim that came too late is not left behind
+        await open_(journal, store, "a third")
+
+    store.run(test)
+
+
+def test_an_owner_that_wakes_up_takes_nothing_from_one_that_is_slow(store: Store) -> None:
+    async def test(journal: Journal) -> None:
+        mine = await open_(journal, store)
+        store.clock.now += CLAIM_S + 1
+        yours = await open_(journal, store, "you")
+        store.clock.now += CLAIM_S + 1  # and it does not get to prolong it
+        with pytest.raises(JournalError, match="no longer the writer"):
+            await mine.check()
+        await write(journal, yours, run_facts("run_a", "one"))
+        await yours.check()
+        with pytest.raises(JournalError, match="'you'"):
+            await open_(journal, store)
 
     store.run(test)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import apsw
@@ -73,6 +74,22 @@ def test_it_opens_is_migrated_verified_and_its_last_run_goes_on(old: Path) -> No
     asyncio.run(main())
     assert number(old, "PRAGMA user_version") == VERSION
     assert number(old, "SELECT count(*) FROM facts WHERE length(mark)<>12") == 0
+
+
+def test_it_opens_once_another_process_that_opens_it_gives_way(old: Path) -> None:
+    other = apsw.Connection(str(old))
+    assert other.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
+    other.execute("BEGIN IMMEDIATE")
+    ends = threading.Timer(0.05, other.execute, ["COMMIT"])
+    ends.start()
+
+    async def main() -> None:
+        async with SQLiteJournal(old) as journal:
+            assert len(await journal.runs()) == 4
+
+    asyncio.run(main())
+    ends.join()
+    other.close()
 
 
 def test_two_processes_that_open_it_at_once_migrate_it_once(old: Path) -> None:

@@ -520,3 +520,23 @@ def test_progress_after_the_end_is_dropped() -> None:
         assert seen == []
 
     run(main)
+
+
+def test_a_tool_may_have_time_outs_of_its_own() -> None:
+    async def waits(input: ToolInput, context: ToolContext) -> ToolResult:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(60)
+        except TimeoutError:
+            await asyncio.sleep(0)
+            return ToolResult("it gave up by itself")
+        return ToolResult("not reached")
+
+    async def main() -> None:
+        bench = await Bench.make()
+        with going_on(bench.context):
+            block = await bench.call(toolset(Act(waits)), "act")
+        assert block.content == "it gave up by itself"
+        assert bench.context.reason is None
+
+    run(main)

@@ -19,6 +19,8 @@ from lorimer.core.redaction import Redactor, of_environment
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("lorimer.cli.run:run", "Give an agent a task and watch it work."),
+    "chat": ("lorimer.cli.chat:chat", "Talk with an agent on the terminal."),
+    "sessions": ("lorimer.cli.sessions:sessions", "List and delete conversations."),
     "runs": ("lorimer.cli.runs:runs", "List, read, check and resume runs."),
     "permissions": (
         "lorimer.cli.permissions:permissions",
@@ -175,5 +177,6 @@ def lorimer() -> None:
     Start here:
       lorimer demo                       see it work, no key needed
       lorimer run "what is in here?"     run an agent in this folder
+      lorimer chat                       talk with one
       lorimer runs ls                    what has been run
     """

@@ -58,16 +58,7 @@ async def begin(
     )
     rules = agent.rules_for(terms.allow, manifest)
     workspace = (terms.workspace or Path.cwd()).resolve()
-    call = Call(
-        str(workspace),
-        terms.base_url or "",
-        terms.allow,
-        terms.api_key_env or "",
-        _absolute(terms.models),
-        terms.sandbox or "",
-        listed(terms.network),
-        terms.permission_mode or "",
-    )
+    call = call_of(terms, workspace)
     story = Story()
     screen = screen_for(story, world, quiet=terms.output.quiet)
     async with AsyncExitStack() as files, opened(store_path(terms.store), world) as journal:
@@ -171,6 +162,20 @@ def connected(
     return models, now
 
 
+def call_of(terms: Terms, workspace: Path) -> Call:
+    """The terms of a run that begins now, as they are kept."""
+    return Call(
+        str(workspace),
+        terms.base_url or "",
+        terms.allow,
+        terms.api_key_env or "",
+        _absolute(terms.models),
+        terms.sandbox or "",
+        listed(terms.network),
+        terms.permission_mode or "",
+    )
+
+
 def _absolute(path: str | None) -> str:
     return str(Path(path).expanduser().resolve()) if path else ""
 
@@ -207,7 +212,7 @@ async def resume(run_id: str, terms: Terms) -> int:
         missing = _missing(terms, call)
         if missing and not said and not terms.ask_later and not can_ask():
             raise _rules_wanted(row.run_id, call, option)
-        await take_over(journal, row)
+        await take_over(journal, row.stream, f"run {row.run_id}")
         story = primed(facts)
         screen = screen_for(story, world, quiet=terms.output.quiet)
         if missing:

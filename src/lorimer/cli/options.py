@@ -71,6 +71,11 @@ store_option = click.option(
 
 
 def execution_options(command: F) -> F:
+    """Options of every command that runs something to its end."""
+    return terms_options(_outcome_options(command))
+
+
+def terms_options(command: F) -> F:
     """Options of every command that runs something."""
     for option in reversed(
         (
@@ -93,12 +98,6 @@ def execution_options(command: F) -> F:
                 " dontAsk where nobody can be asked.",
             ),
             click.option(
-                "--ask-later",
-                is_flag=True,
-                help="Ask nobody now: a call that needs a person suspends the run until"
-                " `lorimer runs answer`.",
-            ),
-            click.option(
                 "--sandbox",
                 type=OneOf(get_args(SandboxMode)),
                 help="How commands are held: at the best level that works here (the default); at"
@@ -119,6 +118,21 @@ def execution_options(command: F) -> F:
             ),
             models_option,
             store_option,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _outcome_options(command: F) -> F:
+    for option in reversed(
+        (
+            click.option(
+                "--ask-later",
+                is_flag=True,
+                help="Ask nobody now: a call that needs a person suspends the run until"
+                " `lorimer runs answer`.",
+            ),
             click.option(
                 "--output-format",
                 type=OneOf(FORMATS),

@@ -65,22 +65,22 @@ async def _at_work(journal: SQLiteJournal, row: RunRow, world: World) -> bool:
             return until > world.time()
 
 
-async def take_over(journal: SQLiteJournal, row: RunRow) -> None:
+async def take_over(journal: SQLiteJournal, stream: str, what: str) -> None:
     """Give back the claim of a process of this machine that is dead, so that nobody has to wait
-    until it ends by itself. Raises JournalError when the process lives."""
-    holder = await journal.holder(row.stream)
+    until it ends by itself. `what` is in the stream. Raises JournalError when the process lives."""
+    holder = await journal.holder(stream)
     if holder is None:
         return
     name = holder[0]
     match fate(name):
         case "alive":
             raise JournalError(
-                f"run {row.run_id} is being worked on by process {pid_of(name)} of this machine",
+                f"{what} is being worked on by process {pid_of(name)} of this machine",
                 code=ExecutorErrorCode.EXEC_JOURNAL_CONFLICT,
                 hint="Wait until it is done, or stop it first.",
             )
         case "gone":
             # in the dead one's name: whoever was quicker than us has a newer epoch, and keeps it
-            await journal.release(row.stream, await journal.claim(row.stream, name, 1.0))
+            await journal.release(stream, await journal.claim(stream, name, 1.0))
         case "unknown":
             pass  # the journal itself refuses while the claim is in force

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
 from lorimer.cli.fail import Fault, suggest
-from lorimer.cli.text import one_line, visible
+from lorimer.cli.steps_edit import convert, edit
+from lorimer.cli.steps_file import cells_of, file_argument, graph_of, known, write
+from lorimer.cli.steps_show import show
+from lorimer.cli.text import count, visible
 
 if TYPE_CHECKING:
-    from lorimer.core.jsonable import JSON
-    from lorimer.esg import ExecutionStateGraph, StepExecutor, StepResult
-    from lorimer.esg.cells import Cell
+    from lorimer.esg import StepExecutor, StepResult
 
 _LOOK_S = 0.3
 """How often a watched file is looked at."""
-
-_file = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
 @click.group()
@@ -32,115 +31,91 @@ def steps() -> None:
     """
 
 
+for _command in (show, edit, convert):
+    steps.add_command(_command)
+
+
 @steps.command()
-@_file
+@file_argument
 @click.option("--watch", is_flag=True, help="Go on: run what is stale whenever FILE is saved.")
-def run(file: Path, watch: bool) -> None:
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write code, graph, outputs and figures as a page that stands alone.",
+)
+@click.option("--no-magics", is_flag=True, help="Leave out lines of notebook magics (%, !, ?).")
+def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
     """Run all steps of FILE. Exit code 1 if one raises."""
     from lorimer.esg import StepExecutor
-    from lorimer.esg.cells import load
 
+    os.environ.setdefault("MPLBACKEND", "agg")  # figures are kept, no window is opened
     session = StepExecutor()
     seen = _stamp(file)  # before it is read: what is saved while the steps run counts
-    load(session.graph, _cells(file))
+    _load(session, file, no_magics)
     sys.path.insert(0, str(file.resolve().parent))
     ok = _replayed(session)
+    _write_page(session, file, html)
+    if not no_magics:
+        _hint_of_magics(session)
     if watch:
-        _watch(session, file, seen)
+        _watch(session, file, seen, html, no_magics)
     elif not ok:
         raise SystemExit(1)
 
 
-@steps.command()
-@_file
-@click.option("--json", "as_json", is_flag=True, help="Steps and edges as one JSON object.")
-def show(file: Path, as_json: bool) -> None:
-    """Show who makes what each step of FILE reads. Nothing is run."""
-    graph = _graph(file)
-    if as_json:
-        nodes = [{**graph.get_node(step), "outputs": {}} for step in graph.steps]
-        click.echo(json.dumps({"steps": nodes, "edges": graph.edges()}, ensure_ascii=False))
-        return
-    wide = max([len(step) for step in graph.steps], default=0)
-    for step in graph.steps:
-        node = graph.get_node(step)
-        by: dict[str, list[str]] = {}
-        for name, maker in node["makers"].items():
-            by.setdefault(maker, []).append(name)
-        reads = "; ".join([f"{', '.join(names)} of {maker}" for maker, names in by.items()])
-        lost = [name for name, _ in graph.unresolved(step).items()]
-        click.echo(
-            f"{click.style(step.ljust(wide), bold=True)}  "
-            f"makes {', '.join(node['writes']) or 'nothing'}"
-            + (f"; reads {reads}" if reads else "")
-            + (click.style(f"; nobody makes {', '.join(lost)}", fg="red") if lost else "")
-            + (click.style(f"; no Python: {node['error']}", fg="red") if node["error"] else "")
-        )
+def _load(session: StepExecutor, file: Path, no_magics: bool) -> None:
+    from lorimer.esg.cells import load, without_magics
+
+    cells = cells_of(file)
+    load(session.graph, [without_magics(cell) for cell in cells] if no_magics else cells)
+
+
+def _write_page(session: StepExecutor, file: Path, html: Path | None) -> None:
+    from lorimer.esg.page import page
+
+    if html is not None:
+        write(html, page(session.graph, session.results, file.name))
+
+
+def _hint_of_magics(session: StepExecutor) -> None:
+    from lorimer.esg.cells import magics
+
+    found = [step for step in session.graph.steps if magics(session.graph.source(step))]
+    if found:
+        told = f"notebook magics are no Python ({', '.join(found)}): --no-magics leaves them out"
+        click.secho(told, fg="yellow", err=True)
 
 
 @steps.command()
-@_file
+@file_argument
 @click.argument("step")
 def explain(file: Path, step: str) -> None:
     """Say what STEP of FILE reads from whom, and who reads what it makes. Nothing is run."""
-    graph = _graph(file)
-    click.echo(graph.explain(_known(graph, step)))
+    graph = graph_of(file)
+    click.echo(graph.explain(known(graph, step)))
 
 
 @steps.command()
-@_file
+@file_argument
 @click.argument("target", metavar="NAME|STEP")
 def export(file: Path, target: str) -> None:
     """Write the steps of FILE that make a name, or that a step needs, as a script.
 
     Nothing is run.
     """
-    graph = _graph(file)
+    graph = graph_of(file)
     if target not in graph and not graph.last_writer(target):
         raise Fault(f"{file} has no step and no name {target!r}{suggest(target, graph.steps)}")
     click.echo(graph.script(graph.backward_slice(target)), nl=False)
 
 
-def _graph(file: Path) -> ExecutionStateGraph:
-    from lorimer.esg import ExecutionStateGraph
-    from lorimer.esg.cells import load
-
-    graph = ExecutionStateGraph()
-    load(graph, _cells(file))
-    return graph
-
-
-def _known(graph: ExecutionStateGraph, step: str) -> str:
-    if step not in graph:
-        raise Fault(
-            f"there is no step {step!r}{suggest(step, graph.steps)}",
-            hint=f"Steps: {one_line(', '.join(graph.steps))}",
-        )
-    return step
-
-
-def _cells(file: Path) -> list[Cell]:
-    from lorimer.esg.cells import of_notebook, of_script
-
-    try:
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".ipynb":
-            return of_notebook(cast("JSON", json.loads(text)))
-        return of_script(text)
-    except OSError as error:
-        raise Fault(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise Fault(f"{file}: {error}") from error
-
-
 def _replayed(session: StepExecutor) -> bool:
     """Run what is stale, and tell it."""
     done = session.replay(lambda result: _tell(session, result))
-    count = len(session.graph)
     for step in done.blocked:
         click.secho(f"- {step}  needs what a failed step did not make", fg="yellow")
     ran = len({*done.ran})
-    click.secho(f"{ran} of {count} steps run", dim=True)
+    click.secho(f"{ran} of {len(session.graph)} steps run", dim=True)
     return done.ok
 
 
@@ -153,6 +128,9 @@ def _tell(session: StepExecutor, result: StepResult) -> None:
     for text in (result.stdout, result.stderr, result.shown):
         if text:
             click.echo(visible(text.rstrip("\n")))
+    figures = sum(each.kind == "image/png" for each in result.displays)
+    if figures:
+        click.secho(f"[{count(figures, 'figure')}: --html shows them]", dim=True)
     if result.failure is None:
         return
     click.echo(visible(result.failure.traceback.rstrip("\n")))
@@ -164,11 +142,16 @@ def _tell(session: StepExecutor, result: StepResult) -> None:
         click.echo(visible(patch.diff.rstrip("\n")))
 
 
-def _watch(session: StepExecutor, file: Path, seen: tuple[int, int] | None) -> None:
+def _watch(
+    session: StepExecutor,
+    file: Path,
+    seen: tuple[int, int] | None,
+    html: Path | None,
+    no_magics: bool,
+) -> None:
     """Until Ctrl-C; `seen` is the stamp that the file had before it was read."""
     import anyio
 
-    from lorimer.esg.cells import load
     from lorimer.world import RealWorld
 
     async def look() -> None:
@@ -181,11 +164,12 @@ def _watch(session: StepExecutor, file: Path, seen: tuple[int, int] | None) -> N
                 continue
             seen = now
             try:
-                load(session.graph, _cells(file))
+                _load(session, file, no_magics)
             except Fault as fault:
                 click.secho(fault.message, fg="red", err=True)
                 continue
             _replayed(session)
+            _write_page(session, file, html)
 
     click.secho(f"watching {file}; Ctrl-C ends", dim=True)
     anyio.run(look)

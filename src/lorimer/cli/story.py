@@ -6,6 +6,7 @@ screen is decided by `progress.py` and `timeline.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -26,7 +27,10 @@ REFUSED: Final = ("  ✗ ", "yellow")
 
 _CALL_WIDTH: Final = 60
 _TEXT_WIDTH: Final = 400
-_SUBJECTS: Final = ("command", "file_path", "path", "pattern", "query", "url", "name")
+_SUBJECTS: Final = ("command", "file_path", "path", "pattern", "query", "url", "name", "id")
+_STEPS: Final = re.compile(r"(?:step \S+: (\w+)|replayed)\n")
+"""How a result about steps of code begins, and tells what ran: `esg/agent/record.py`."""
+_STEP: Final = re.compile(r"^([✓✗]) ([\w.-]+) ", re.MULTILINE)
 _THINKING: Final = "the model is thinking"
 _RUNNING: Final = "running tools"
 _WAITING: Final[Mapping[str, str]] = {
@@ -49,8 +53,10 @@ _CHANGED: Final[Mapping[str, str]] = {
 class Story:
     """One run as it unfolds, or, `recorded`, as its journal has it."""
 
-    def __init__(self, *, recorded: bool = False) -> None:
+    def __init__(self, *, recorded: bool = False, streamed: bool = False) -> None:
+        """`streamed`: texts of the model are shown as they come, by somebody else."""
         self._recorded = recorded
+        self._streamed = streamed
         self.usage: Usage = NO_USAGE
         self.cost_nano = 0
         self.turns = 0
@@ -138,7 +144,7 @@ class Story:
         text = text_of(data)
         for kept in (self._intended, self._done, self._denied, self._no_rule):
             kept.clear()
-        if self._uses and text.strip():
+        if self._uses and text.strip() and not self._streamed:
             yield [("  ● ", "blue"), (one_line(text, _TEXT_WIDTH), "italic")]
         error = data.get("error")
         if isinstance(error, Mapping) and self._recorded:  # a live one is told by api.retry
@@ -255,6 +261,10 @@ def call_text(use: Mapping[str, JSON]) -> str:
 
 def _gist(text: str, width: int) -> str:
     """The first line of a result, and how many more there are."""
+    if ran := _STEPS.match(text):
+        steps = _STEP.findall(text.partition("\n\n")[0])
+        ids = [f"{step} (failed)" if mark == "✗" else step for mark, step in steps]
+        text = f"{ran[1] or 'replayed'}, ran {', '.join(ids) or 'nothing'}"
     lines = [line for line in text.splitlines() if line.strip()] or [""]
     more = f" (+{count(len(lines) - 1, 'line')})" if len(lines) > 1 else ""
     return f"{one_line(lines[0], width)}{more}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 
 from lorimer.core.errors import ConfigError, nearest
@@ -12,11 +12,12 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import ModelConfig
 from lorimer.core.model import ModelResolver
+from lorimer.core.record import record
 from lorimer.core.stage import AnyStage
 from lorimer.core.tool import Approver, Toolbox
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bindings:
     """What the host hands to `compile`."""
 

@@ -45,6 +45,8 @@ class Bus:
         self.wants: Callable[[str], bool] = self._wanted.__getitem__
         """Somebody listens to this type. Asked some twenty times in an iteration."""
         self._count = 0
+        self.silent = True
+        """Nobody listens to anything."""
 
     @overload
     def on(self, type: str) -> Callable[[H], H]: ...
@@ -87,13 +89,9 @@ class Bus:
 
     def _changed(self, by: int) -> None:
         self._count += by
+        self.silent = not self._count
         self._resolved.clear()
         self._wanted.clear()
-
-    @property
-    def silent(self) -> bool:
-        """Nobody listens to anything."""
-        return not self._count
 
     def handlers(self, type: str) -> tuple[Handler, ...]:
         """Who listens to this event type. Resolved once per type."""

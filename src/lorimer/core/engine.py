@@ -158,7 +158,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         if decision is None:
             decision, state.reason = _COMPLETE, "single_turn"
         if decision is _COMPLETE:
-            if _goes_on(context):
+            if (context.mail is not None or context.replaying) and _goes_on(context):
                 decision, state.reason = _CONTINUE, "message"
             elif (plan.hooks is not None or context.replaying) and not state.calls:
                 decision = await held_back(plan.hooks, state)

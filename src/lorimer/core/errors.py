@@ -8,7 +8,6 @@ with dots as underscores.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -130,6 +129,9 @@ class ExecutorErrorCode(StrEnum):
     EXEC_HOOK_FAILED = "exec.hook.failed"
     EXEC_HOOK_TIMEOUT = "exec.hook.timeout"
     EXEC_STEP_INVALID = "exec.step.invalid"
+    EXEC_STEP_TIMEOUT = "exec.step.timeout"
+    EXEC_STEP_CRASHED = "exec.step.crashed"
+    EXEC_STEP_OUT_OF_MEMORY = "exec.step.out_of_memory"
     EXEC_LOOP_MAX_TURNS = "exec.loop.max_turns"
     EXEC_LOOP_IDENTICAL = "exec.loop.identical"
     EXEC_LOOP_ALTERNATING = "exec.loop.alternating"
@@ -232,6 +234,9 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_TOOL_NOT_RUN,
             code.EXEC_TOOL_OUTCOME_UNKNOWN,
             code.EXEC_TOOL_OUT_OF_MEMORY,
+            code.EXEC_STEP_TIMEOUT,
+            code.EXEC_STEP_CRASHED,
+            code.EXEC_STEP_OUT_OF_MEMORY,
             code.EXEC_HOOK_FAILED,
             code.EXEC_HOOK_TIMEOUT,
             code.EXEC_MCP_CONNECT_FAILED,
@@ -261,6 +266,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     if not names:
         return ""
+    from difflib import get_close_matches  # only who has made a mistake pays for it
+
     close = get_close_matches(word, names, n=2, cutoff=0.6)
     hint = f"; did you mean {' or '.join(repr(name) for name in close)}?" if close else "."
     return f"{hint} Known: {', '.join(names)}."

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from gc import is_tracked
 from typing import Final, NotRequired, TypedDict
 
-from lorimer.core.jsonable import JSON, utf8
+from pydantic_core import PydanticSerializationError, to_json
+
+from lorimer.core.jsonable import JSON
 
 FACT_KINDS: Final = (
     "run.start",
@@ -76,9 +78,11 @@ class Event:
         """Keep the data as bytes, for who keeps many events for long: it takes less room, and the
         garbage collector has one thing to look at in place of half a dozen. What it does not look
         at anyway stays as it is, and what has no JSON, such as half a surrogate pair."""
-        data = self._data
-        if is_tracked(data):  # bytes never are
-            self._data = utf8(data) or data
+        if is_tracked(self._data):  # bytes never are
+            try:
+                self._data = to_json(self._data)
+            except PydanticSerializationError:
+                return
 
     @property
     def is_fact(self) -> bool:

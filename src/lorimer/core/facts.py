@@ -230,7 +230,8 @@ class FactLog(Signals):
             data = self.redactor.json(data)
         if self._used_s is not None:
             self._tell_used(data)
-        fact = Event(type, data, self.id, self.iteration, self._time())
+        time = int(self.world.time() * 1_000_000) / 1_000_000
+        fact = Event(type, data, self.id, self.iteration, time)
         held = self._held
         facts = [*held, fact] if held else [fact]
         self._held = _NONE

@@ -126,32 +126,36 @@ class History(Sequence[Message]):
         if self.redactor is not None and not clean and self.redactor.finds(body):
             struck = self.redactor.json(kept.to_json())
             kept, body = message_from_json(struck), fingerprint(struck)
-        items, role = self._items, kept.role
-        size = len(body)
+        items, role, waiting = self._items, kept.role, self._waiting
+        size, at = len(body), len(items)
         named: list[str] = []  # the calls that it makes, or answers
         for block in kept.content:
             if isinstance(block, TextBlock):
                 continue
             if isinstance(block, ToolUse) and role == "assistant":
-                at = self.call_ids.setdefault(block.id, len(items))
-                if at != len(items) or block.id in named:
+                if self.call_ids.setdefault(block.id, at) != at or block.id in named:
                     self._doubtful = True
                 named.append(block.id)
             elif isinstance(block, ToolResultBlock) and role == "user":
                 named.append(block.tool_use_id)
-                size += 0 if isinstance(block.content, str) else _excess(block)
+                if not isinstance(block.content, str):
+                    size += _excess(block)
             else:
                 self._doubtful |= not fits(role, block)
                 size += _excess(block)
         if role == "assistant":
-            self._doubtful |= bool(self._waiting) or not items or "" in named
+            if waiting or not items or "" in named:
+                self._doubtful = True
             self._waiting = tuple(named)
-        else:
-            whole = not named or len(named) == len(kept.content)
-            self._doubtful |= not whole or tuple(named) != self._waiting
+        elif named:
+            if len(named) != len(kept.content) or tuple(named) != waiting:
+                self._doubtful = True
             self._waiting = ()
-            if not named:
-                self._turns.append(len(items))
+        else:
+            if waiting:
+                self._doubtful = True
+                self._waiting = ()
+            self._turns.append(at)
         self._digests.append(blake2b(self._digests[-1] + body, digest_size=16).digest())
         self._sizes.append(self._sizes[-1] + size)
         items.append(kept)

@@ -130,6 +130,13 @@ class Journal(RunJournal, Protocol):
         """
         ...
 
+    async def renew(self, stream: str, epoch: int, ttl: float) -> None:
+        """Prolong the claim that gave this epoch: it holds for `ttl` seconds from now, also when it
+        had run out. Raises `exec.journal.conflict`, and changes nothing, when it was given back,
+        or somebody has claimed the stream since, whether that claim is in force or not.
+        """
+        ...
+
     async def release(self, stream: str, epoch: int) -> None:
         """Give a claim back early. An older epoch is ignored."""
         ...

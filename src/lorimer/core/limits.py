@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from math import inf
 from typing import Annotated, ClassVar
 
@@ -97,7 +98,7 @@ class Limits:
             f"limits.{n}: there is no such field{nearest(n, known)}" for n in data if n not in known
         ]
         try:
-            limits = TypeAdapter(cls).validate_python({n: v for n, v in data.items() if n in known})
+            limits = limits_adapter().validate_python({n: v for n, v in data.items() if n in known})
         except ValidationError as error:
             for item in error.errors(include_url=False):
                 path = ".".join(["limits", *map(str, item["loc"])])
@@ -107,6 +108,13 @@ class Limits:
             if not bad:
                 return limits
         raise ConfigError("; ".join(bad), problems=tuple(bad))
+
+
+@cache
+def limits_adapter() -> TypeAdapter[Limits]:
+    """Checks what stands in a document. To make one takes milliseconds, so it is made when it is
+    first needed."""
+    return TypeAdapter(Limits)
 
 
 class Bounds:

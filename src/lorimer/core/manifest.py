@@ -18,7 +18,6 @@ from pydantic import (
     Field,
     JsonValue,
     RootModel,
-    TypeAdapter,
     ValidationError,
 )
 from pydantic_core import ErrorDetails
@@ -27,7 +26,7 @@ from lorimer.core.adhoc import MAX_TOOLS, AdHocTool
 from lorimer.core.documents import dump, parse
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, canonical
-from lorimer.core.limits import Limits
+from lorimer.core.limits import Limits, limits_adapter
 
 VERSION: Final = "1"
 
@@ -243,13 +242,10 @@ def _limits_faults(limits: JSON) -> list[str]:
     found: list[str] = []
     for name, value in given.items():
         try:
-            _LIMITS.validate_python({name: value} if name else value)
+            limits_adapter().validate_python({name: value} if name else value)
         except ValidationError as error:
             found.extend(problems_of(error, "limits"))
     return found
-
-
-_LIMITS: Final = TypeAdapter(Limits)
 
 
 def problems_of(error: ValidationError, prefix: str) -> list[str]:

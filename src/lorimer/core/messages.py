@@ -482,21 +482,21 @@ def response_from_json(data: Mapping[str, JSON]) -> Response:
     )
 
 
-@dataclass(slots=True)
+@record
 class TextDelta:
     """A piece of the answer's text."""
 
     text: str
 
 
-@dataclass(slots=True)
+@record
 class ThinkingDelta:
     """A piece of the model's reasoning."""
 
     text: str
 
 
-@dataclass(slots=True)
+@record
 class ToolInputDelta:
     """A piece of the JSON arguments of call number `index`; the first one names the tool."""
 
@@ -505,7 +505,7 @@ class ToolInputDelta:
     name: str = ""
 
 
-@dataclass(slots=True)
+@record
 class UsageDelta:
     """What the provider has counted so far; what a cancelled or failed attempt is charged."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from lorimer.core.messages import Delta, Request, Response, Usage
@@ -42,7 +41,7 @@ class Model(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Capabilities:
     """What one model at one provider takes. What it does not take is left out of its requests and
     named in the answer's `extra["dropped"]`."""

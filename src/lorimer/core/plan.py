@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from lorimer.core.hooks import Hooks
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.record import record
 from lorimer.core.stage import AnyStage, Stage
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _own(stage: AnyStage) -> list[type]:
     return [kind for kind in type(stage).__mro__ if kind not in (Stage, Generic, object)]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """The stages to run, in order, and the bounds to keep."""
 

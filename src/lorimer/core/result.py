@@ -10,6 +10,7 @@ from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import NO_USAGE, Message, Usage
+from lorimer.core.record import record
 
 STATUSES = (
     "ok",
@@ -24,7 +25,7 @@ STATUSES = (
 """How a run can end. `suspended` is not an end: it waits to be resumed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """One tool call of a run, as its facts tell it."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import USAGE_FIELDS, Usage
+
+_NONE: Final = (0,) * len(USAGE_FIELDS)
 
 
 class Spend:
@@ -35,7 +38,7 @@ class Spend:
     @property
     def usage(self) -> Usage:
         """Tokens so far, failed and abandoned attempts included."""
-        return Usage(*[self._tokens.get(name, 0) for name in USAGE_FIELDS])
+        return Usage(*map(self._tokens.get, USAGE_FIELDS, _NONE))
 
     def charge(self, result: Mapping[str, JSON], sign: int = 1) -> int:
         """Add the `cost` and the `usage` of an effect's data (take them back with `sign` -1);
@@ -44,10 +47,10 @@ class Spend:
         if usage and isinstance(usage, dict):
             tokens = self._tokens
             for name, count in usage.items():
-                if isinstance(count, int):
+                if type(count) is int:
                     tokens[name] = tokens.get(name, 0) + sign * count
         cost = result.get("cost")
-        if not cost or not isinstance(cost, int):  # as with most tools
+        if type(cost) is not int:  # as with most tools
             return 0
         self.nano += sign * cost
         return cost

@@ -13,7 +13,7 @@ from typing import (
     overload,
 )
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from lorimer.core.jsonable import JSON
 
@@ -24,6 +24,21 @@ if TYPE_CHECKING:
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+class Settings(BaseModel):
+    """A configuration of which no more than the fields is asked: what is given is validated, what
+    is not has its default. Nothing is built for that before something is given."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+
+def configured(kind: type[BaseModel], given: Mapping[str, JSON]) -> BaseModel:
+    """The configuration of this kind. Raises pydantic's ValidationError for a bad one."""
+    plain = not given and issubclass(kind, Settings)
+    if plain and not any(field.is_required() for field in kind.model_fields.values()):
+        return kind.model_construct()
+    return kind.model_validate(given)
 
 
 class Strategy:
@@ -43,7 +58,7 @@ class Strategy:
         """Take the configuration, once, before the first run. Raises pydantic's
         ValidationError for a bad one."""
         if self.Config is not None:
-            self.config = self.Config.model_validate(config)
+            self.config = configured(self.Config, config)
 
     def bind(self, bindings: Bindings) -> None:
         """Take the live objects it needs, once, after `configure`."""
@@ -127,7 +142,7 @@ class Stage(Generic[In, Out]):
     def configure(self, config: Mapping[str, JSON]) -> None:
         """Take the configuration, once, before the first run."""
         if self.Config is not None:
-            self.config = self.Config.model_validate(config)
+            self.config = configured(self.Config, config)
 
     def check(self, manifest: EnvironmentManifest) -> Iterable[str]:
         """What of its configuration does not fit the rest of the manifest, each fault as

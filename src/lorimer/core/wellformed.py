@@ -145,7 +145,11 @@ def told(message: Message) -> Message | None:
     no provider takes at the end, are left off there; but for Google's seal of what was said, which
     the others do not see. None: there is no such block."""
     content = message.content
-    if content and _says(content[-1]):
+    last = content[-1] if content else None
+    if type(last) is TextBlock:  # nearly always
+        if last.text and not last.text.isspace():
+            return message
+    elif last is not None and not isinstance(last, ThinkingBlock):
         return message
     end = len(content)
     while end and not _says(content[end - 1]):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from lorimer.core.jsonable import JSON
+from lorimer.core.record import record
 
 if TYPE_CHECKING:
+    import socket
     from pathlib import Path
 
     import httpx2
@@ -29,7 +30,7 @@ SandboxMode: TypeAlias = Literal["auto", "require", "off"]
 """What a host wants: the best level that works here; L2 or nothing; no sandbox."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sandbox:
     """What one child process tree may reach. All of the disk can be read but what is hidden."""
 
@@ -54,7 +55,7 @@ class Sandbox:
         return "auto" if self.at_least == "L0" else self.at_least
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Isolation:
     """How far a process that was to be sandboxed was really held."""
 
@@ -72,7 +73,7 @@ class Isolation:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessLimits:
     """What one child process tree may use."""
 
@@ -90,7 +91,7 @@ PORTS: Final = frozenset({80, 443, 8000, 8080, 8443})
 """Where web servers listen. Others would make us speak HTTP to a mail server."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reach:
     """Where guarded requests may go: the public internet, and what is named here."""
 
@@ -101,7 +102,7 @@ class Reach:
     ports: frozenset[int] = PORTS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finished:
     """How a child process ended. `output` is stdout and stderr interleaved as they came."""
 
@@ -184,12 +185,13 @@ class World(Protocol):
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes | AsyncIterator[bytes] = b"",
+        stdin: bytes | AsyncIterator[bytes] | socket.socket = b"",
         limits: ProcessLimits = ProcessLimits(),
         sink: Sink | None = None,
     ) -> Finished:
         """Run a program to its end, never through a shell of ours. An iterator is asked for more
-        input when the program has taken what there was; its end is the input's.
+        input when the program has taken what there was; its end is the input's. A socket becomes
+        the program's standard input as it is, and stays the caller's to close.
 
         The environment is clean: a short allow-list of this process's variables plus `env`.
         At the time-out, and when the caller is cancelled, the whole process tree is killed and

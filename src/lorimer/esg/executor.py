@@ -9,18 +9,20 @@ run more than it had to, but it ends where running everything again would end.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FunctionType, MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from lorimer.core.world import World
 from lorimer.esg import resources
+from lorimer.esg.displays import Display
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
 from lorimer.esg.patches import PatchResult
 from lorimer.esg.questions import StepError
 from lorimer.esg.running import Failure, Outcome, run
-from lorimer.esg.steps import ABSENT, Status
+from lorimer.esg.steps import ABSENT, UNSEEN, Status
 from lorimer.esg.store import Lost, Version, VersionStore
 from lorimer.world.real import RealWorld
 
@@ -40,6 +42,8 @@ class StepResult:
     """Of the last line, if that is an expression. It is the session's own: do not change it."""
     shown: str
     """That value as an interactive Python would show it, at the time; empty for None."""
+    displays: tuple[Display, ...]
+    """Its figures, and that value as a page or picture."""
     failure: Failure | None
     """Why it raised; it has then changed nothing."""
     error: BaseException | None
@@ -62,6 +66,26 @@ class StepResult:
         return self.failure is None
 
 
+class Held(StepError):
+    """A step is not to run now: an `Observer` says so."""
+
+    def __init__(self, step_id: str, why: str) -> None:
+        super().__init__(why)
+        self.step_id = step_id
+
+
+class Observer(Protocol):
+    """Is asked before each run of a step, and told of it."""
+
+    def starting(self, step_id: str) -> None:
+        """It is about to run. Raises Held: then it does not, and neither does what needs it."""
+        ...
+
+    def finished(self, result: StepResult) -> None:
+        """It has run, or failed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """What a replay did."""
@@ -71,11 +95,13 @@ class Replay:
     failed: tuple[str, ...]
     blocked: tuple[str, ...]
     """Steps that need what a failed one did not make."""
+    held: Mapping[str, Held] = field(default_factory=dict[str, Held])
+    """Steps that were not to run, or that need one: why."""
 
     @property
     def ok(self) -> bool:
         """All steps are up to date."""
-        return not self.failed and not self.blocked
+        return not self.failed and not self.blocked and not self.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +127,7 @@ class StepExecutor:
         *,
         graph: ExecutionStateGraph | None = None,
         world: World | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.graph = ExecutionStateGraph() if graph is None else graph
         self.results: dict[str, StepResult] = {}
@@ -110,6 +137,8 @@ class StepExecutor:
         self._ran: dict[str, str] = {}  # step -> the text of its last run
         self._files: dict[str, str] = {}  # fingerprints of files when they were first opened
         self._states: dict[tuple[str, str], object] = {}  # (resource, step) -> state
+        self._observer = observer
+        self._gone: set[tuple[str, str]] = set()  # (resource, step): states that are not known
         self._world = RealWorld() if world is None else world
         self._given = frozenset(namespace or ())
         for name, value in (namespace or {}).items():
@@ -135,21 +164,27 @@ class StepExecutor:
         """
         ran: dict[str, int] = {}
         order = list[str]()
+        held: dict[str, Held] = {}
         self._changed_files()
-        while (step := self._next(ran)) is not None:
-            # Where makers have to run first, a step before this one may be stale afterwards.
-            for each in self._needed(step) or [step]:
-                done = self._run(each, ran)
-                order += done
-                if on_step is not None:
-                    for one in done:
-                        on_step(self.results[one])
+        while (step := self._next(ran, held)) is not None:
+            try:
+                # Where makers have to run first, a step before this one may be stale afterwards.
+                for each in self._needed(step) or [step]:
+                    done = self._run(each, ran)
+                    order += done
+                    if on_step is not None:
+                        for one in done:
+                            on_step(self.results[one])
+            except Held as back:
+                held[step] = back
+                order += [each for each in ran if each not in order]
         order += self._restored_files(ran)
         status = {each: self.graph.status(each) for each in self.graph.steps}
         return Replay(
             tuple(order),
             tuple(each for each, is_ in status.items() if is_ is Status.FAILED),
             tuple(each for each, is_ in status.items() if is_ is Status.BLOCKED),
+            held,
         )
 
     def repair(self, patch: PatchResult, step_id: str) -> bool:
@@ -161,12 +196,38 @@ class StepExecutor:
         failed = {each for each in self.graph.steps if self.graph.status(each) is Status.FAILED}
         patch.apply(self.graph)
         done = self.replay()
-        if step_id not in {*done.failed, *done.blocked} and failed.issuperset(done.failed):
+        if step_id not in {*done.failed, *done.blocked, *done.held} and failed.issuperset(
+            done.failed
+        ):
             return True
         for each, source in before.items():
             self.graph.edit_step(each, source)
         self.replay()
         return False
+
+    def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
+        """A step of the graph has run elsewhere: it is up to date, and its values are gone.
+
+        It runs again when somebody needs one of them. `reads` and `writes`: names, and resources;
+        the files among them are taken to be as they are.
+        """
+        reads, writes = dict.fromkeys(reads, UNSEEN), dict.fromkeys(writes, UNSEEN)
+        for names in (reads, writes):
+            names |= {n: resources.fingerprint(n) for n in names if n.startswith(resources.FILE)}
+        for name in writes:
+            if ":" not in name:
+                self._store.put_lost(name, step_id)
+            elif not name.startswith(resources.FILE):
+                self._gone.add((name, step_id))
+        self.graph.observe(
+            step_id,
+            reads,
+            writes,
+            kills=writes.keys() - reads.keys(),
+            in_place=writes.keys() & reads.keys(),
+            saw_all=self.graph.reads_unknown(step_id),
+        )
+        self._ran[step_id] = self.graph.source(step_id)
 
     def namespace(self, after: str | None = None) -> dict[str, object]:
         """Every name as it is after a step, or after all. The values are the session's own.
@@ -196,12 +257,17 @@ class StepExecutor:
 
     # ---------------------------------------------------------------- a run
 
-    def _next(self, ran: Mapping[str, int]) -> str | None:
+    def _next(self, ran: Mapping[str, int], held: dict[str, Held]) -> str | None:
         for step in self.graph.stale():
             status = self.graph.status(step)
             if status is Status.BLOCKED or (status is Status.FAILED and step in ran):
                 continue
-            return step
+            if held and step not in held:
+                for each in self.graph.get_ancestors(step):
+                    if each in held:
+                        held[step] = Held(each, f"it needs {each}, which was not run")
+            if step not in held:
+                return step
         return None
 
     def _run(self, step_id: str, ran: dict[str, int]) -> list[str]:
@@ -211,11 +277,15 @@ class StepExecutor:
         for _ in range(_AGAIN):
             for maker in needed:
                 order += self._run(maker, ran)
+            if self._observer is not None:
+                self._observer.starting(step_id)
             ran[step_id] = ran.get(step_id, 0) + 1
             if ran[step_id] > _AGAIN:
                 raise StepError(f"step {step_id!r} does not settle: each run makes other values")
             lost = self._attempt(step_id)
             if lost is None:
+                if self._observer is not None:
+                    self._observer.finished(self.results[step_id])
                 return [*order, step_id]
             if not lost.maker:
                 raise StepError(
@@ -240,10 +310,12 @@ class StepExecutor:
 
     def _attempt(self, step_id: str) -> Lost | None:
         graph, space = self.graph, self._globals
+        if (gone := self._gone_state(step_id)) is not None:
+            return gone
         may_change = graph.may_write(step_id)
         reads: dict[str, str] = {}
         touched: dict[str, Version] = {}
-        gone: list[Lost] = []
+        losses: list[Lost] = []
         saw_all = False
 
         def lend(name: str) -> object:
@@ -255,7 +327,7 @@ class StepExecutor:
             try:
                 value = self._store.lend(name, maker, may_change=name in may_change)
             except Lost as lost:
-                gone.append(lost)
+                losses.append(lost)
                 raise
             reads[name] = self._print(version)
             touched[name] = version
@@ -282,7 +354,7 @@ class StepExecutor:
         finally:
             watch.log = None
         left = space.end()
-        lost = outcome.lost or (gone[0] if gone else self._lost_file(step_id, files))
+        lost = outcome.lost or (losses[0] if losses else self._lost_file(step_id, files))
         if lost is not None or outcome.failure is not None:
             self._store.changed(touched.values())
             if lost is None:
@@ -306,6 +378,8 @@ class StepExecutor:
             alike = graph.made(step_id)
             writes |= {name: alike[name] for name in done.opaque & alike.keys()}
         self._ran[step_id] = graph.source(step_id)
+        self._gone -= {(name, step_id) for name in graph.made(step_id)}
+        graph.made_again(step_id, writes)
         graph.observe(
             step_id,
             reads,
@@ -392,6 +466,7 @@ class StepExecutor:
             outcome.stderr,
             outcome.value,
             outcome.shown,
+            outcome.displays,
             outcome.failure,
             outcome.error,
             tuple(sorted(reads)),
@@ -414,6 +489,13 @@ class StepExecutor:
         return found
 
     # ---------------------------------------------------------------- resources
+
+    def _gone_state(self, step_id: str) -> Lost | None:
+        """A state at the step's place that is not known any more."""
+        for name, maker in sorted(self._gone):
+            if self.graph.maker(name, step_id) == maker:
+                return Lost(name, maker)
+        return None
 
     def _set_states(self, step_id: str) -> dict[str, object]:
         """Set every state to what it is at the step's place."""
@@ -459,10 +541,12 @@ class StepExecutor:
         return None
 
     def _changed_files(self) -> None:
-        """Files that no step writes, and that are others now than when a step read them."""
+        """Files that are others now than when a step read them, and that no step has left so."""
         for name in self.graph.outside():
             if name.startswith(resources.FILE):
-                self.graph.changed(name, resources.fingerprint(name))
+                now, last = resources.fingerprint(name), self.graph.last_writer(name)
+                if not last or self.graph.made(last).get(name) != now:
+                    self.graph.changed(name, now)
 
     def _restored_files(self, ran: dict[str, int]) -> list[str]:
         """Files end as their last writers left them: those whose content was gone run again."""
@@ -471,7 +555,8 @@ class StepExecutor:
             for name, made in self.graph.made(step).items():
                 last = name.startswith(resources.FILE) and self.graph.last_writer(name) == step
                 if last and resources.fingerprint(name) != made and step not in order:
-                    order += self._run(step, ran)
+                    with suppress(Held):
+                        order += self._run(step, ran)
         return order
 
 

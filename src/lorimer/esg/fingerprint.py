@@ -21,11 +21,13 @@ import re
 import types
 import uuid
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import Final, Protocol, cast
+from typing import Final, cast
+
+from lorimer.esg import frames
 
 MAIN: Final = "__main__"
 """The module that steps run as: their classes are looked into, those of libraries are not."""
@@ -75,7 +77,10 @@ class Seen:
 def look(value: object, token: Callable[[], str]) -> Seen:
     """Look at a value. `token`: gives what stands for an opaque object, new at each call."""
     walk = _Look(token)
-    walk.add(value)
+    try:
+        walk.add(value)
+    except RecursionError:  # nested too deep to be looked through
+        walk.unknown(type(value))
     return Seen(
         walk.hash.hexdigest(),
         frozenset(walk.parts),
@@ -83,27 +88,6 @@ def look(value: object, token: Callable[[], str]) -> Seen:
         walk.copyable and not walk.opaque,
         walk.size,
     )
-
-
-class _Array(Protocol):
-    """What is used of numpy's arrays."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: object
-    base: object
-    nbytes: int
-
-    def tobytes(self) -> bytes: ...
-    def tolist(self) -> list[object]: ...
-
-
-class _Frame(Protocol):
-    """What is used of pandas' objects."""
-
-    index: object
-    columns: object
-    attrs: Mapping[Hashable, object]
 
 
 class _Look:
@@ -127,6 +111,10 @@ class _Look:
             self._put("ref", getattr(value, "__name__", ""), str(getattr(value, "__self__", "")))
         elif isinstance(value, type):
             self._class(value)
+        elif frames.is_scalar(kind, value) or isinstance(value, enum.Enum | PurePath):
+            self._put("value", kind.__qualname__, repr(value))
+        elif frames.is_global(value):
+            self._put("ref", "numpy.random")
         elif self._first(value):
             self._object(kind, value)
 
@@ -228,12 +216,12 @@ class _Look:
 
     def _object(self, kind: type, value: object) -> None:
         module = kind.__module__.partition(".")[0]
-        if isinstance(value, enum.Enum | PurePath):
-            self._put("value", kind.__qualname__, str(value))
-        elif module == "numpy":
-            self._numpy(kind, value)
+        if frames.is_array(kind):
+            frames.array(self, kind, value)
+            if kind.__module__ == MAIN:
+                self._instance(kind, value)
         elif module == "pandas":
-            self._pandas(kind, value)
+            frames.pandas(self, kind, value)
         elif kind.__flags__ & _HEAP and not _walks(kind):
             self._instance(kind, value)
         else:
@@ -280,45 +268,26 @@ class _Look:
         self.opaque = True
         self._put("opaque", kind.__qualname__, self._token())
 
-    def _numpy(self, kind: type, value: object) -> None:
-        if not hasattr(value, "strides"):
-            self._foreign(kind, value)  # Generator, RandomState, dtype, ufunc
-            return
-        array = cast("_Array", value)
-        self._put("array", kind.__qualname__, str(array.dtype), str(array.shape))
-        self.size += array.nbytes
-        base = getattr(array, "base", None)
-        while base is not None:
-            self.copyable = False  # a copy would no longer share its memory
-            self._first(base)
-            base = getattr(base, "base", None)
-        if "object" in str(array.dtype):
-            self.add(array.tolist())
-        else:
-            self.hash.update(_memory(array))
+    # ------------------------------------------------------------- for other modules
 
-    def _pandas(self, kind: type, value: object) -> None:
-        manager = getattr(value, "_mgr", None)
-        if manager is None:
-            if hasattr(value, "_data") and hasattr(value, "dtype"):  # an index, an array
-                self._foreign(kind, value)
-            else:
-                self._unknown(kind)  # groupers, rolling windows: they keep caches
-            return
-        frame = cast("_Frame", value)
-        self._put("frame", kind.__qualname__)
-        for part in ("index", "columns", "name"):
-            each = getattr(frame, part, None)
-            if each is not None and hasattr(each, "tolist"):
-                self._put(type(each).__qualname__, str(getattr(each, "dtype", "")))
-                self.add(cast("_Array", each).tolist())
-                self.add(getattr(each, "names", None) and list(each.names))
-            else:
-                self.add(each)
-        self.mapping(dict(frame.attrs))
-        for block in getattr(manager, "arrays", ()):
-            self.add(block)
-        self.copyable = True if not self.opaque else self.copyable
+    def put(self, *texts: str) -> None:
+        self._put(*texts)
+
+    def note(self, value: object) -> bool:
+        return self._first(value)
+
+    def data(self, data: bytes | memoryview) -> None:
+        self.hash.update(data)
+
+    def elements(self, values: Iterable[object]) -> None:
+        for each in values:
+            self.add(each)
+
+    def foreign(self, value: object) -> None:
+        self._foreign(type(value), value)
+
+    def unknown(self, kind: type) -> None:
+        self._unknown(kind)
 
     # ------------------------------------------------------------- means
 
@@ -342,15 +311,6 @@ class _Look:
     def _put(self, *texts: str) -> None:
         self.hash.update("\x1f".join(texts).encode("utf-8", "surrogatepass"))
         self.hash.update(b"\x1e")
-
-
-def _memory(array: _Array) -> memoryview | bytes:
-    """The bytes of an array, without a copy where they lie in one piece."""
-    try:
-        view = memoryview(cast("memoryview", array))
-    except (TypeError, ValueError):  # dates have no buffer
-        return array.tobytes()
-    return view.cast("B") if view.c_contiguous and view.ndim else array.tobytes()
 
 
 _HEAP: Final = 1 << 9

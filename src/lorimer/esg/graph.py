@@ -15,7 +15,7 @@ from typing import Final
 from lorimer.esg.analysis import Analysis, analyse
 from lorimer.esg.questions import Questions, StepError
 from lorimer.esg.staleness import Staleness
-from lorimer.esg.steps import Cause, Step, Why
+from lorimer.esg.steps import UNSEEN, Cause, Status, Step, Why
 from lorimer.esg.versions import ANY
 
 _GAP: Final = 1 << 32
@@ -192,6 +192,26 @@ class ExecutionStateGraph(Questions):
                 self._staleness.cause(other, Cause(Why.SHARED, "", step_id))
                 stale |= {other.id, *self._staleness.spread(other)}
         return self._sorted(stale)
+
+    def made_again(self, step_id: str, writes: Mapping[str, str]) -> None:
+        """A step that was up to date has run again for values that were gone, and left this: who
+        had read what nobody has seen here has read that."""
+        step = self._step(step_id)
+        if step.status is not Status.FRESH or UNSEEN not in step.made.values():
+            return
+        unseen = {name for name, print_ in step.made.items() if print_ == UNSEEN}
+        for name, each in self._versions.dependants(step):
+            reader = self._steps[each]
+            if name in unseen and reader.used.get(name) == UNSEEN and name in writes:
+                reader.used = {**reader.used, name: writes[name]}
+        step.made = {**step.made, **{name: writes[name] for name in unseen & writes.keys()}}
+
+    def accept(self, step_id: str, name: str, fingerprint: str) -> list[str]:
+        """What a step made (a file) was changed by somebody else and stays so. Returns what is
+        stale by that."""
+        step = self._step(step_id)
+        step.made = {**step.made, name: fingerprint}
+        return self._sorted(self._staleness.remade(step))
 
     def failed(self, step_id: str) -> list[str]:
         """A step has raised, so it makes nothing. Returns the steps that are blocked by that."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import stat
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
@@ -114,7 +115,7 @@ def fingerprint(name: str) -> str:
     path = name.removeprefix(FILE)
     try:
         info = os.stat(path)
-        if info.st_size > _WHOLE:
+        if info.st_size > _WHOLE or not stat.S_ISREG(info.st_mode):  # a pipe would wait
             return f"{info.st_size}:{info.st_mtime_ns}"
         return blake2b(Path(path).read_bytes(), digest_size=12).hexdigest()
     except OSError:

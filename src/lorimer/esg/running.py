@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, cast
 
+from lorimer.esg import displays
 from lorimer.esg.namespace import TrackedNamespace
 from lorimer.esg.store import Lost
 
@@ -46,6 +47,8 @@ class Outcome:
     """Of the last line, if that is an expression."""
     shown: str = ""
     """The value as an interactive Python would show it, at the time; empty for None."""
+    displays: tuple[displays.Display, ...] = ()
+    """Its figures, and the value as a page or picture."""
     failure: Failure | None = None
     error: BaseException | None = None
     lost: Lost | None = None
@@ -70,6 +73,7 @@ def run(
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     out, err = _Output(), _Output()
     begun = clock()
+    figures = displays.open_figures()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             body, last = _compiled(source, filename)
@@ -81,11 +85,14 @@ def run(
                 outcome.value = _call(last, namespace)
                 if outcome.value is not None:
                     outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
+            outcome.displays = displays.collect(outcome.value, figures)
     except Lost as lost:
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome
         outcome.error = error
         outcome.failure = _failure(error, filename)
+    finally:
+        displays.close(figures)
     outcome.seconds = clock() - begun
     outcome.stdout, outcome.stderr = out.text(), err.text()
     return outcome

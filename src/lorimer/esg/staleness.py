@@ -72,6 +72,10 @@ class Staleness:
         step.status, step.ran = Status.FRESH, True
         return self._settle(step, again=not same)
 
+    def remade(self, step: Step) -> set[str]:
+        """What it has made is another thing now, without a run of it."""
+        return self._settle(step, again=False)
+
     def failed(self, step: Step) -> set[str]:
         """It has raised: what needs it is blocked."""
         step.status = Status.FAILED

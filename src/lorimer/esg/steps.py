@@ -12,6 +12,8 @@ from lorimer.esg.analysis import Analysis
 
 ABSENT: Final = ""
 """The fingerprint of a name that was deleted."""
+UNSEEN: Final = "?"
+"""The fingerprint of a value that nobody here has seen: its step ran in another process."""
 _NOTHING: Final[Mapping[str, Never]] = MappingProxyType({})
 
 

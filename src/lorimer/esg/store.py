@@ -108,6 +108,10 @@ class VersionStore:
         self._hold(version)
         return version
 
+    def put_lost(self, name: str, step: str) -> None:
+        """A step made it elsewhere: it is gone until the step runs here."""
+        self._versions[name, step] = Version(name, step, None, self.look(None), lost=True)
+
     def sharers(self, version: Version) -> list[Version]:
         """Other versions that share a part with this one."""
         return self._sharing([version])

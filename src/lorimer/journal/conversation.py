@@ -6,7 +6,8 @@ Decides: what of a stream is history, and where the next fact goes. When to snap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from lorimer.core.errors import JournalError
@@ -16,13 +17,41 @@ from lorimer.core.journal import Journal
 from lorimer.core.redaction import logger
 from lorimer.core.wellformed import repaired
 from lorimer.core.world import World
-from lorimer.journal.fold import Fold
-from lorimer.journal.projection import RUN_KINDS, refuse_epoch
+from lorimer.journal.fold import Fold, RunSummary
+from lorimer.journal.projection import RUN_KINDS
 
 CLAIM_S: Final = 30.0
 """Seconds for which a claim holds, where nothing else is said."""
 
 _log = logger("lorimer.journal")
+
+
+@dataclass(slots=True)
+class Sums:
+    """What the ended runs of a conversation come to."""
+
+    runs: int = 0
+    iterations: int = 0
+    cost_nano: int = 0
+    began: float = 0.0
+    """Wall clock of the first one's start, seconds; 0: there is none."""
+    last_used: float = 0.0
+    """Of the last one's end, where that was seen; else of its start."""
+
+    @classmethod
+    def of(cls, runs: Iterable[RunSummary]) -> Sums:
+        sums = cls()
+        for run in runs:
+            sums.add(run.started, run.started, run.iterations, run.cost_nano)
+        return sums
+
+    def add(self, started: float, ended: float, iterations: int, cost_nano: int) -> None:
+        """One more run."""
+        self.runs += 1
+        self.iterations += iterations
+        self.cost_nano += cost_nano
+        self.began = self.began or started
+        self.last_used = max(self.last_used, ended)
 
 
 class Conversation:
@@ -39,20 +68,19 @@ class Conversation:
         "epoch",
         "history",
         "journal",
-        "owner",
         "seq",
         "snapshot_at",
         "stream",
+        "sums",
         "unfinished",
     )
 
     def __init__(
-        self, journal: Journal, stream: str, owner: str, world: World, epoch: int, claim_s: float
+        self, journal: Journal, stream: str, world: World, epoch: int, claim_s: float
     ) -> None:
         """Use `open`."""
         self.journal = journal
         self.stream = stream
-        self.owner = owner
         self.epoch = epoch
         """To append with."""
         self.claim_s = claim_s
@@ -66,6 +94,8 @@ class Conversation:
         """Of the stream's last fact."""
         self.snapshot_at = 0
         """Of the last fact that the stream's snapshot stands for; 0: there is none."""
+        self.sums = Sums()
+        """Of all ended runs."""
         self._world = world
         self._claimed = world.monotonic()
 
@@ -80,33 +110,17 @@ class Conversation:
         `exec.journal.failed` when the facts do not fit together; then the claim is given back.
         """
         epoch = await journal.claim(stream, owner, claim_s)
-        self = cls(journal, stream, owner, world, epoch, claim_s)
+        self = cls(journal, stream, world, epoch, claim_s)
         try:
-            folded, self.unfinished = await self._read()
+            folded, self.unfinished, self.snapshot_at = await read(journal, stream)
         except BaseException:
             await journal.release(stream, epoch)
             raise
         self.history = History(repaired(folded.messages))
         self.history.recorded = folded.counted
+        self.sums = Sums.of(folded.runs)
         self.seq = folded.seq + len(self.unfinished)
         return self
-
-    async def _read(self, known: Sequence[Event] = ()) -> tuple[Fold, list[Event]]:
-        """The fold of everything but an unfinished last run, and the facts of that run. `known`
-        as in `snapshot`."""
-        folded = await latest(self.journal, self.stream)
-        self.snapshot_at = folded.seq
-        pending: list[Event] = []
-        if known and known[0].seq == folded.seq + 1:
-            for fact in known:
-                pending = _take(folded, pending, fact)
-        else:
-            async for fact in self.journal.read(self.stream, folded.seq):
-                if pending and fact.type not in RUN_KINDS:  # nearly all
-                    pending.append(fact)
-                else:
-                    pending = _take(folded, pending, fact)
-        return folded, pending
 
     def add(self, facts: Sequence[Event]) -> None:
         """Take note of facts that were appended. Raises JournalError when they do not follow on
@@ -131,20 +145,18 @@ class Conversation:
         """Prolong the claim; each run begins with it. Costs nothing while it is fresh.
 
         Raises JournalError `exec.journal.conflict` when another owner has, or had, the stream:
-        what is known here is out of date, and it must be opened again.
+        what is known here is out of date, and it must be opened again. The other one's claim
+        stays as it is, even if it is slow and has let it run out.
         """
         now = self._world.monotonic()
         if now - self._claimed < self.claim_s / 3:
             return
-        epoch = await self.journal.claim(self.stream, self.owner, self.claim_s)
-        if epoch != self.epoch:
-            await self.journal.release(self.stream, epoch)
-            raise refuse_epoch(self.stream)
+        await self.journal.renew(self.stream, self.epoch, self.claim_s)
         self._claimed = now
 
     async def check(self) -> None:
         """Before something is begun outside: a process that was frozen may have lost the stream
-        without noticing, so a claim that has run out is made again. Costs nothing before.
+        without noticing, so a claim that has run out is prolonged. Costs nothing before.
 
         Raises JournalError as `renew` does.
         """
@@ -155,7 +167,7 @@ class Conversation:
         """Keep the fold of all ended runs, so that the next `open` reads only what came after.
         Its size is that of the conversation: ask for it rarely. `known` are the stream's last
         facts, if the caller has them; nothing is read again that they tell."""
-        folded, _ = await self._read(known)
+        folded, _, self.snapshot_at = await read(self.journal, self.stream, known)
         if folded.seq > self.snapshot_at:
             await self.journal.put_snapshot(self.stream, folded.seq, folded.dump())
             self.snapshot_at = folded.seq
@@ -180,6 +192,26 @@ def _absorb(folded: Fold, facts: list[Event]) -> list[Event]:
     for fact in facts:
         folded.apply(fact)
     return []
+
+
+async def read(
+    journal: Journal, stream: str, known: Sequence[Event] = ()
+) -> tuple[Fold, list[Event], int]:
+    """The fold of everything in a stream but an unfinished last run, the facts of that run, and
+    the last fact that the stream's snapshot stands for. `known` as in `Conversation.snapshot`."""
+    folded = await latest(journal, stream)
+    kept = folded.seq
+    pending: list[Event] = []
+    if known and known[0].seq == folded.seq + 1:
+        for fact in known:
+            pending = _take(folded, pending, fact)
+    else:
+        async for fact in journal.read(stream, folded.seq):
+            if pending and fact.type not in RUN_KINDS:  # nearly all
+                pending.append(fact)
+            else:
+                pending = _take(folded, pending, fact)
+    return folded, pending, kept
 
 
 async def latest(journal: Journal, stream: str) -> Fold:

@@ -64,7 +64,7 @@ async def open_fork(
     said: list[JSON] = [message.to_json() for message in messages]
     fact = Event("forked", {"parent": parent, "messages": said}, time=world.time())
     await journal.append(stream, epoch, [fact], sync=False)
-    conversation = Conversation(journal, stream, owner, world, epoch, claim_s)
+    conversation = Conversation(journal, stream, world, epoch, claim_s)
     conversation.add([fact])
     for message, plain in zip(messages, said, strict=True):
         conversation.history.append(message, cast("Mapping[str, JSON]", plain))

@@ -165,6 +165,13 @@ class MemoryJournal:
         line.until = now + ttl
         return line.epoch
 
+    async def renew(self, stream: str, epoch: int, ttl: float) -> None:
+        """See Journal."""
+        line = self._streams.get(stream)
+        if line is None or line.epoch != epoch or not line.owner:
+            raise refuse_epoch(stream)
+        line.until = self._world.time() + ttl
+
     async def release(self, stream: str, epoch: int) -> None:
         """See Journal."""
         line = self._streams.get(stream)

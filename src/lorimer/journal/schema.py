@@ -85,6 +85,9 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
 )
 VERSION: Final = len(MIGRATIONS)
 
+_TRIES: Final = 100
+"""To change a mode, while others open the same file."""
+
 
 def open_for_writing(path: str, vfs: str | None) -> Database:
     """The journal at `path`, created (0600, its directory 0700) or migrated as needed.
@@ -105,7 +108,7 @@ def open_for_writing(path: str, vfs: str | None) -> Database:
         _identify(db, path)
         db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a new file
         db.execute("PRAGMA synchronous=NORMAL")
-        one(db, "PRAGMA journal_mode=WAL")  # answers with a row: nothing after it would be run
+        _use_wal(db)
         _migrate(db, path)
     except BaseException as error:
         db.close()
@@ -131,6 +134,17 @@ def _identify(db: Database, path: str) -> None:
             f"{path} is a SQLite database, but not a journal of lorimer",
             hint="Give another path, or move the file away.",
         )
+
+
+def _use_wal(db: Database) -> None:
+    # Of a file that is not in this mode yet it does not wait for others, who open it this moment.
+    for _ in range(_TRIES):
+        try:
+            one(db, "PRAGMA journal_mode=WAL")
+            return
+        except apsw.BusyError:
+            db.execute("BEGIN EXCLUSIVE; ROLLBACK")  # this waits
+    one(db, "PRAGMA journal_mode=WAL")
 
 
 def _migrate(db: Database, path: str) -> None:

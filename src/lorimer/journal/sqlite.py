@@ -164,6 +164,10 @@ class SQLiteJournal:
         """See Journal."""
         return await self._submit(partial(self._streams.claim, stream, owner, ttl))
 
+    async def renew(self, stream: str, epoch: int, ttl: float) -> None:
+        """See Journal."""
+        await self._submit(partial(self._streams.renew, stream, epoch, ttl))
+
     async def release(self, stream: str, epoch: int) -> None:
         """See Journal."""
         await self._submit(partial(self._streams.release, stream, epoch))

@@ -101,6 +101,14 @@ class Streams:
         )
         return epoch
 
+    def renew(self, stream: str, epoch: int, ttl: float, db: Database) -> None:
+        db.execute(
+            "UPDATE streams SET lease_until=? WHERE name=? AND epoch=? AND owner IS NOT NULL",
+            (micros(self._world.time() + ttl), stream, epoch),
+        )
+        if db.changes() != 1:
+            raise refuse_epoch(stream)
+
     def release(self, stream: str, epoch: int, db: Database) -> None:
         db.execute(
             "UPDATE streams SET owner=NULL, lease_until=0 WHERE name=? AND epoch=?",

@@ -58,23 +58,18 @@ class Clocks:
         self._alarm = alarm
         self._limits = limits
         self._running = False
-        self._since = 0.0
-        self._total = limits.model_timeout_s
         self._connect = limits.connect_timeout_s if streamed else inf
-        """This and the total: seconds, and once it runs, points in time."""
+        """Seconds, and once it runs, a point in time."""
         self._idle = self._left = limits.idle_timeout_s * FIRST_PIECE if streamed else inf
-        self._task: asyncio.Task[object] | None = None
-        self._before = 0
         self._clock = ""
-        self._waiting = False
         self._usage = NO_USAGE
 
     def _run(self) -> None:
         self._running = self._waiting = True
         self._since = now = self._alarm.loop.time()
-        self._total += now
+        self._total = self._limits.model_timeout_s + now
         self._connect += now
-        self._task = asyncio.current_task(self._alarm.loop)
+        self._task: asyncio.Task[object] | None = asyncio.current_task(self._alarm.loop)
         self._before = 0 if self._task is None else self._task.cancelling()
         self._alarm.watch(self)
 

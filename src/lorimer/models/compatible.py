@@ -7,12 +7,13 @@ liberties with the dialect are borne where answers are read: `wires/chat_answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.model import Capabilities, Model
+from lorimer.core.record import record
 from lorimer.models.credentials import (
     VARIABLES,
     CredentialBundle,
@@ -28,7 +29,7 @@ NO_TOOLS: Final = Capabilities(tools=False)
 """What is assumed of a server of which nothing is known: many models cannot, and say so late."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compatible:
     """One server that speaks OpenAI's dialect. Callable: a `ProviderFactory`."""
 

@@ -7,6 +7,7 @@ the prompts that it answered says how far they are off for it, and how much that
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final
 
 from lorimer.core.history import DOCUMENT_TOKENS, IMAGE_TOKENS, History
@@ -36,19 +37,21 @@ _FIRST: Final = 16
 _WEIGHT: Final = 1 / 16
 _LEAST: Final = 0.03
 _RATIOS: Final = (1 / 8, 8.0)
-_KINDS: Final = (
+_ASCII: Final = (
     # base64, hashes, ids: few pairs of a tokenizer fit them
-    (re.compile(r"[A-Za-z0-9+/=_-]{40,}"), 0.75),
-    (re.compile(r"[0-9]+"), 0.5),
+    (r"[A-Za-z0-9+/=_-]{40,}", 0.75),
+    (r"[0-9]+", 0.5),
+    (r"[^\w\s]", 0.5),
+)
+_KINDS: Final = (
+    *_ASCII[:2],
     # Chinese, Japanese, Korean, and what is written as wide
     (
-        re.compile(
-            "[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
-        ),
+        "[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]",
         1.1,
     ),
-    (re.compile(r"[^\x00-\x7f]"), 0.6),
-    (re.compile(r"[^\w\s]"), 0.5),
+    (r"[^\x00-\x7f]", 0.6),
+    _ASCII[2],
 )
 """Each with its tokens a character, in the order in which they are taken out of a text."""
 _REST: Final = 0.22
@@ -92,10 +95,16 @@ def _json(value: JSON) -> str:
         return str(value)
 
 
+@cache
+def _compiled(kind: str) -> re.Pattern[str]:
+    """When it is needed: that takes longer than to import the rest."""
+    return re.compile(kind)
+
+
 def _text(text: str) -> float:
     tokens = 0.0
-    for kind, share in _KINDS:
-        rest = kind.sub("", text)
+    for kind, share in _ASCII if text.isascii() else _KINDS:
+        rest = _compiled(kind).sub("", text)
         tokens += (len(text) - len(rest)) * share
         text = rest
     return tokens + len(text) * _REST

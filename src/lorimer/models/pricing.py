@@ -7,7 +7,7 @@ sums are exact and only the last division rounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from math import inf
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.messages import Usage
+from lorimer.core.record import record
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
@@ -23,7 +24,7 @@ _PICO: Final = 10**6
 _VALID_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Price:
     """US dollars per million tokens."""
 
@@ -61,7 +62,7 @@ class Price:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rates:
     """Pico-dollars per token from `above` prompt tokens on. None: this kind has no price."""
 
@@ -74,6 +75,15 @@ class Rates:
     """None: as output."""
     request: int = 0
     """Pico-dollars for the call itself."""
+    flat: tuple[int, int, int, int, int] | None = field(init=False, repr=False, compare=False)
+    """Input, output, read, written, and what reasoning costs besides; None: not all are known."""
+
+    def __post_init__(self) -> None:
+        rates = (self.input, self.output, self.cache_read, self.cache_write)
+        into, out, read, write = [-1 if rate is None else rate for rate in rates]
+        more = 0 if self.reasoning is None else self.reasoning - out
+        flat = None if None in rates else (into, out, read, write, more)
+        object.__setattr__(self, "flat", flat)
 
 
 Tiers: TypeAlias = tuple[Rates, ...]
@@ -86,6 +96,17 @@ def cost_nano(tiers: Tiers, usage: Usage) -> int | None:
     if len(tiers) > 1:
         prompt = usage.total - usage.output_tokens
         rates = next((tier for tier in reversed(tiers) if prompt > tier.above), rates)
+    if rates.flat is not None:  # nearly always
+        into, out, read, write, more = rates.flat
+        total = (
+            rates.request
+            + usage.input_tokens * into
+            + usage.output_tokens * out
+            + usage.cache_read_input_tokens * read
+            + usage.cache_creation_input_tokens * write
+            + usage.reasoning_tokens * more
+        )
+        return (total + 500) // 1000
     reasoning = usage.reasoning_tokens if rates.reasoning is not None else 0
     total = rates.request
     for count, rate in (

@@ -4,10 +4,11 @@ its models."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.model import Model
+from lorimer.core.record import record
 from lorimer.models.compatible import header_values, missing
 from lorimer.models.credentials import (
     VARIABLES,
@@ -24,7 +25,7 @@ WIRES: Final = ("anthropic", "google")
 """Vendors' wires that other servers speak too, besides OpenAI's: that is `compatible.py`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Redirected:
     """A vendor as a host wants it reached, or a server that speaks its wire under a name of its
     own, which has a `base_url`, and nothing of the vendor's variables. Callable: a

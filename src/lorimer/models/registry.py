@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from lorimer.core.model import (
     TraceSink,
     UsageSink,
 )
+from lorimer.core.record import record
 from lorimer.core.world import World
 from lorimer.models import discovery
 from lorimer.models.compatible import Compatible
@@ -86,7 +87,7 @@ class HttpPool:
             await client.aclose()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProviderContext:
     """What a provider is made of, besides its spec."""
 

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
 from lorimer.core.errors import ConfigError
+from lorimer.core.record import record
 
 Effort: TypeAlias = Literal["", "low", "medium", "high"]
 
@@ -29,7 +29,7 @@ VENDORS: Final = (
 """A bare model's first letters, and who makes it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelSpec:
     """A parsed spec."""
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from lorimer.core.errors import ExecutorErrorCode, StageError, ToolExecutionError
 from lorimer.core.jsonable import JSON, clean
@@ -19,7 +19,7 @@ from lorimer.core.messages import (
     TextBlock,
     block_from_json,
 )
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import told
 
@@ -38,8 +38,7 @@ class DefaultValidator(Validator):
     name = "default"
     description = "Text that is not empty, or a mapping with text, images or documents."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_length: int = Field(1_000_000, ge=1)
 
     config: Config
@@ -63,7 +62,7 @@ class StrictValidator(DefaultValidator):
 
     class Config(DefaultValidator.Config):
         max_length: int = Field(100_000, ge=1)
-        blocked_patterns: list[str] = []
+        blocked_patterns: list[str] = Field([])
         """Phrases that must not occur, whatever their case."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -82,8 +81,7 @@ class SchemaValidator(Validator):
     name = "schema"
     description = "An object that fits a JSON Schema."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         schema_: dict[str, JsonValue] = Field(alias="schema")
         """JSON Schema of the object."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.messages import Message
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import repaired
 
@@ -38,8 +38,7 @@ class Hybrid(ContextStrategy):
     name = "hybrid"
     description = "The first message and the last max_recent_turns turns of the user."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_recent_turns: int = Field(20, ge=1)
 
     config: Config
@@ -59,10 +58,9 @@ class ContextStage(Stage[object, object]):
     category = "ingress"
     every_call = True
 
-    class Config(BaseModel):
+    class Config(Settings):
         """A pipeline with this stage remembers the runs before, unless it is stateless."""
 
-        model_config = ConfigDict(extra="forbid")
         stateless: bool = False
         """Every run begins anew."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.bindings import Bindings
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import Toolbox
 
@@ -31,8 +31,8 @@ class StaticBuilder(PromptBuilder):
         return prompt
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Block(Settings):
+    pass
 
 
 class TextPart(_Block):
@@ -55,9 +55,8 @@ class ComposableBuilder(PromptBuilder):
     name = "composable"
     description = "The configured prompt, then blocks of text and the date."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        blocks: list[Annotated[TextPart | DatePart, Field(discriminator="type")]] = []
+    class Config(Settings):
+        blocks: list[Annotated[TextPart | DatePart, Field(discriminator="type")]] = Field([])
 
     config: Config
 
@@ -80,8 +79,7 @@ class SystemStage(Stage[object, object]):
     category = "ingress"
     every_call = True
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         prompt: str = ""
         """The system prompt."""
 

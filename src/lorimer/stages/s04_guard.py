@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.errors import GuardRejectError
-from lorimer.core.stage import Chain, Stage, Strategy
+from lorimer.core.stage import Chain, Settings, Stage, Strategy
 from lorimer.core.state import PipelineState
 
 
@@ -24,8 +24,7 @@ class TokenBudget(Guard):
     name = "token_budget"
     description = "Stops when less than min_remaining_tokens of the context window are left."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         context_window: int = Field(200_000, ge=1)
         """Tokens."""
         min_remaining_tokens: int = Field(10_000, ge=0)
@@ -46,8 +45,7 @@ class CostBudget(Guard):
     name = "cost_budget"
     description = "Stops when the run has spent max_cost_usd."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_cost_usd: float = Field(ge=0)
 
     config: Config
@@ -64,8 +62,7 @@ class Iteration(Guard):
     name = "iteration"
     description = "Stops after max_iterations model calls."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_iterations: int = Field(ge=1)
 
     config: Config

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.messages import NO_MARKS, CacheMarks
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 
 
@@ -43,8 +43,7 @@ class AggressiveCache(CacheStrategy):
     name = "aggressive_cache"
     description = "As system_cache, and stable_history_offset messages from the end."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         stable_history_offset: int = Field(1, ge=1)
         """How many messages from the end the stable prefix ends; 1: with the newest."""
 

@@ -8,7 +8,7 @@ from functools import partial
 from random import Random
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.context import RunContext, Safety
@@ -17,7 +17,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
 from lorimer.core.messages import OutputSchema, Request, Response, Usage
 from lorimer.core.model import Model, Target
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import EarlyCalls, Toolbox
 from lorimer.models.attempts import call
@@ -60,8 +60,7 @@ class ExponentialBackoff(Retry):
     name = "exponential_backoff"
     description = "Recoverable failures, max_retries times, doubling the wait; obeys Retry-After."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_retries: int = Field(3, ge=0)
         base_delay_s: float = Field(1.0, ge=0)
         max_delay_s: float = Field(60.0, ge=0)
@@ -84,8 +83,7 @@ class RateLimitAware(Retry):
     name = "rate_limit_aware"
     description = "Rate limits, overload and time-outs; waits what the provider asks for."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_retries: int = Field(5, ge=0)
         fallback_delay_s: float = Field(5.0, ge=0)
         """Seconds to wait when the provider does not say."""
@@ -106,8 +104,7 @@ class APIStage(Stage[object, Response]):
     order = 6
     category = "execution"
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         provider: str = ""
         """Only if the model's spec does not name it; they may not disagree."""
         stream: bool = True
@@ -155,6 +152,7 @@ class APIStage(Stage[object, Response]):
     def bind(self, bindings: Bindings) -> None:
         model = bindings.model
         self._spec = model_spec(model, self.config.provider)
+        self._named = chain(self._spec)
         self._models = bindings.models
         self._health = Health()
         schema = model.output_schema
@@ -175,7 +173,10 @@ class APIStage(Stage[object, Response]):
             api=model.api,
         )
         # what is not said is left out: a field that a later version adds changes no fingerprint
-        said = [part.model_dump_json(exclude_defaults=True) for part in (model, self.config)]
+        said = [
+            part.model_dump_json(exclude_defaults=True) if part.model_fields_set else "{}"
+            for part in (model, self.config)
+        ]
         self._settings = " ".join([self._spec, *said]).encode()
         tool, tools = bindings.stages.get("tool"), bindings.tools
         self._early: Callable[[PipelineState], EarlyCalls] | None = None
@@ -185,6 +186,8 @@ class APIStage(Stage[object, Response]):
         self._routes = not isinstance(self.router, Passthrough)
         think = bindings.stages.get("think")
         self._planner = think.budget_planner if isinstance(think, ThinkStage) else None
+        self._fixed = ""
+        """What the manifest's model stands for in every run; "": that has to be looked up."""
         token = bindings.stages.get("token")
         self._token = token if isinstance(token, TokenStage) else None
 
@@ -194,7 +197,8 @@ class APIStage(Stage[object, Response]):
         if thinking is not None and self._planner is not None:
             thinking = self._planner.budget(thinking, state)
         if not state.models:
-            state.models = await self._stands_for(self._spec, state.run)
+            fixed = not state.run.replaying and self._fixed
+            state.models = fixed or await self._stands_for(self._spec, state.run)
         spec = state.models
         if self._routes:
             spec = await self._routed(state, thinks=thinking is not None) or spec
@@ -259,7 +263,11 @@ class APIStage(Stage[object, Response]):
         models = self._models
         host = models if isinstance(models, Models) else None
         known = run.recorded("effect", f"models:{spec}") is not None
-        if not known and (host is None or host.expand(spec) == chain(spec)):
+        own = spec is self._spec
+        named = self._named if own else chain(spec)
+        if not known and (host is None or host.expand(spec) == named):
+            if own:
+                self._fixed = spec if host is not None and not host.tiers.live else ""
             return spec
 
         async def expand() -> Mapping[str, JSON]:

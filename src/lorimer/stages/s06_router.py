@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.stage import Strategy
+from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.models.registry import PROVIDERS
 from lorimer.models.spec import chain, parse_spec
@@ -38,11 +38,10 @@ class Adaptive(Router):
     name = "adaptive"
     description = "One of three models, by how long the conversation is."
 
-    class Config(BaseModel):
+    class Config(Settings):
         """A model that is not given is the manifest's. A change of model begins the provider's
         prompt cache anew."""
 
-        model_config = ConfigDict(extra="forbid")
         light: str = ""
         """Spec of the model for conversations of up to light_threshold_chars."""
         balanced: str = ""

@@ -5,12 +5,12 @@ Counting itself happens at the model call, so that failed attempts are in it too
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Response, Usage
 from lorimer.core.model import Model
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 
 
@@ -38,8 +38,7 @@ class CustomPricing(Calculator):
     name = "custom_pricing"
     description = "Fixed dollars per million input and output tokens."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         input_per_million: float = Field(3.0, ge=0)
         output_per_million: float = Field(15.0, ge=0)
 

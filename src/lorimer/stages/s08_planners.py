@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.messages import ToolResultBlock
-from lorimer.core.stage import Strategy
+from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import PipelineState
 
 _STEP_CHARS: Final = 4000
@@ -38,8 +38,7 @@ class AdaptiveBudget(BudgetPlanner):
     name = "adaptive"
     description = "Between min_budget and max_budget, by length, tools and failed calls."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         base_budget: int = Field(4000, ge=1024)
         """Tokens, to begin with."""
         min_budget: int = Field(2000, ge=1024)

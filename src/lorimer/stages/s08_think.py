@@ -3,10 +3,10 @@ signatures must go back as they came. How much there may be: `s08_planners.py`, 
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from lorimer.core.messages import ThinkingBlock
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.stages.s08_planners import BudgetPlanner
 
@@ -35,9 +35,8 @@ class Filter(ThinkProcessor):
     name = "filter"
     description = "Drops reasoning that contains one of exclude_patterns."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        exclude_patterns: list[str] = []
+    class Config(Settings):
+        exclude_patterns: list[str] = Field([])
         """Phrases, whatever their case."""
 
     config: Config

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Response, StopReason
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.stages.s09_signals import FENCE, SignalDetector
 
@@ -56,9 +56,8 @@ class StructuredOutput(Parser):
     name = "structured_output"
     description = "The answer is JSON; result.output is its value. Required keys are checked."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        required: list[str] = []
+    class Config(Settings):
+        required: list[str] = Field([])
         """Keys the object must have."""
         schema_: dict[str, JsonValue] | None = Field(None, alias="schema")
         """JSON Schema of the object that the answer has to be."""

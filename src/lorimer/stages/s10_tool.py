@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 from anyio import CancelScope, Event, create_task_group
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.messages import Message, ToolResultBlock, ToolUse
 from lorimer.core.review import Review
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import Toolbox
 from lorimer.stages.s11_tool_review import ToolReviewStage
@@ -64,8 +64,7 @@ class Parallel(ToolExecutor):
     name = "parallel"
     description = "All calls of a reply at once, max_concurrency at a time: for tools that bear it."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_concurrency: int = Field(5, ge=1)
         """Calls at a time; limits.max_parallel_tools holds besides."""
 
@@ -92,8 +91,8 @@ class ToolStage(Stage[object, object]):
     order = 10
     category = "execution"
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
+        pass
 
     executor = Slot(
         ToolExecutor,

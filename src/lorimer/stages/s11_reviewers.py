@@ -6,17 +6,16 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.review import Action, Call, Finding
-from lorimer.core.stage import Strategy
+from lorimer.core.stage import Settings, Strategy
 
 
 class CallReviewer(Strategy):
     """Looks at each call before it is made."""
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         action: Action = "annotate"
         """What becomes of a call in which something is found: `annotate` tells whoever runs the
         agent, `ask` has a person decide, `block` refuses it."""
@@ -40,7 +39,7 @@ class Schema(CallReviewer):
     description = "Calls in which one of required_fields is missing or empty."
 
     class Config(CallReviewer.Config):
-        required_fields: dict[str, list[str]] = {}
+        required_fields: dict[str, list[str]] = Field({})
         """Tool to the names of fields that must be there, and not empty."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -98,7 +97,7 @@ class Sensitive(CallReviewer):
     description = "Calls that hold a key, a token or a password, or one of phrases."
 
     class Config(CallReviewer.Config):
-        phrases: list[str] = []
+        phrases: list[str] = Field([])
         """Texts of your own that no call should hold, whatever their case."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -163,9 +162,9 @@ class Destructive(CallReviewer):
     )
 
     class Config(CallReviewer.Config):
-        destructive_tools: list[str] = []
+        destructive_tools: list[str] = Field([])
         """Tools of which every call is meant."""
-        command_fields: list[str] = ["command", "script", "query", "sql", "code"]
+        command_fields: list[str] = Field(["command", "script", "query", "sql", "code"])
         """Arguments that hold commands."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -193,9 +192,9 @@ class Network(CallReviewer):
     description = "Calls that name a URL of a host that is not one of allowed_hosts."
 
     class Config(CallReviewer.Config):
-        network_tools: list[str] = ["WebFetch", "WebSearch", "Bash"]
+        network_tools: list[str] = Field(["WebFetch", "WebSearch", "Bash"])
         """Of which tools the calls are looked at."""
-        allowed_hosts: list[str] = []
+        allowed_hosts: list[str] = Field([])
         """`docs.example.org`, or `*.example.org` for all beneath it."""
 
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import StopReason, user_message
-from lorimer.core.stage import Slot, Stage
+from lorimer.core.stage import Settings, Slot, Stage
 from lorimer.core.state import FEEDBACK, SCORE, Decision, PipelineState
 from lorimer.stages.s14_strategies import Evaluation, Judgement, Scorer
 
@@ -24,8 +24,7 @@ class EvaluateStage(Stage[object, object]):
     order = 14
     category = "decision"
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_retries: int = Field(2, ge=0)
         """How often an answer may be sent back."""
         pass_threshold: float = Field(1.0, ge=0, le=1)

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
-from lorimer.core.stage import Strategy
+from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import PipelineState
 
 
@@ -55,11 +55,10 @@ class Criteria(Evaluation):
     name = "criteria"
     description = "The answer has min_chars to max_chars characters and contains must_contain."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         min_chars: int = Field(1, ge=0)
         max_chars: int | None = Field(None, ge=1)
-        must_contain: list[str] = []
+        must_contain: list[str] = Field([])
         """Phrases, whatever their case."""
 
     config: Config
@@ -90,8 +89,7 @@ class SignalBased(Evaluation):
     name = "signal_based"
     description = "complete: accepted; continue: the model goes on; blocked, error: it has failed."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         needs_signal: bool = False
         """An answer without a signal is sent back; else it is accepted."""
 
@@ -134,8 +132,7 @@ class AgentEvaluation(Evaluation):
     name = "agent_evaluation"
     description = "A model marks the answer by criteria, and says what has to change."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         criteria: dict[str, str] = Field(
             {"answer": "It answers what was asked, completely and correctly."}, min_length=1
         )
@@ -174,15 +171,13 @@ class EvaluationChain(Evaluation):
     name = "evaluation_chain"
     description = "Asks evaluators in order; the first that finds something not fully met decides."
 
-    class Link(BaseModel):
+    class Link(Settings):
         """One of them."""
 
-        model_config = ConfigDict(extra="forbid")
         strategy: str
-        config: dict[str, JsonValue] = {}
+        config: dict[str, JsonValue] = Field({})
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         evaluators: list[EvaluationChain.Link] = Field(min_length=1)
         """Each a `strategy` of this slot, with its `config`."""
 
@@ -250,9 +245,8 @@ class Weighted(Scorer):
     name = "weighted"
     description = "The mean of the marks, each by its weight."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        weights: dict[str, float] = {}
+    class Config(Settings):
+        weights: dict[str, float] = Field({})
         """Criterion to its weight, 1 where none is given; 0 leaves it out."""
 
     config: Config

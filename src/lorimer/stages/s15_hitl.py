@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from math import inf
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.errors import ExecutorErrorCode, StageError
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.messages import StopReason, user_message
-from lorimer.core.stage import Slot, Stage
+from lorimer.core.stage import Settings, Slot, Stage
 from lorimer.core.state import Decision, PipelineState
 from lorimer.core.tool import Later
 from lorimer.stages.s15_people import Requester, Timeout
@@ -36,8 +36,7 @@ class HITLStage(Stage[object, object]):
     order = 15
     category = "gate"
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         answers: bool = False
         """Ask about every final answer."""
         on_reject: Literal["end", "revise"] = "end"

@@ -7,11 +7,11 @@ import inspect
 from math import inf
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.jsonable import JSON
-from lorimer.core.stage import Strategy
+from lorimer.core.stage import Settings, Strategy
 from lorimer.core.tool import Approver, Later
 
 
@@ -64,8 +64,7 @@ class Callback(Requester):
     name = "callback"
     description = "Calls target({subject, text, reason}); only True approves."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         target: str
         """The name under which the host bound the function."""
 
@@ -129,8 +128,7 @@ class AutoReject(Timeout):
     name = "auto_reject"
     description = "After timeout_s without an answer it is rejected."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         timeout_s: float = Field(60.0, gt=0, le=31_536_000)
         """Seconds from when the question was first put."""
 

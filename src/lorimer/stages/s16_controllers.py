@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.messages import StopReason, user_message
-from lorimer.core.stage import Strategy
+from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import Decision, PipelineState
 
 Verdict: TypeAlias = tuple[Decision, str]
@@ -41,8 +41,7 @@ class Standard(LoopController):
     name = "standard"
     description = "Goes on while the model calls tools; stops earlier at max_turns, if given."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         max_turns: int | None = Field(None, ge=1)
 
     config: Config

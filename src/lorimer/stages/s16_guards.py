@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.stage import Strategy
+from lorimer.core.stage import Settings, Strategy
 from lorimer.core.trail import LOOKS_BACK, Trail
 
 
@@ -18,8 +18,7 @@ class LoopGuard(Strategy):
     code: ClassVar[ExecutorErrorCode] = ExecutorErrorCode.EXEC_STAGE_FAILED
     """Of a run that it stops."""
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         warn_after: int = Field(3, ge=1)
         """So many turns, or rounds, and the model is told; once, until it does something else."""
         stop_after: int | None = Field(5, ge=1)

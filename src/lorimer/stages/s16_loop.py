@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import LimitError
-from lorimer.core.stage import Chain, Slot, Stage
+from lorimer.core.stage import Chain, Settings, Slot, Stage
 from lorimer.core.state import Decision, PipelineState
 from lorimer.core.trail import Trail
 from lorimer.stages.s16_controllers import LoopController, note
@@ -26,13 +26,14 @@ class LoopStage(Stage[object, object]):
     order = 16
     category = "decision"
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-        polling_tools: list[str] = []
+    class Config(Settings):
+        polling_tools: list[str] = Field([])
         """Tools that are called again and again on purpose, besides those that say so themselves:
         only `error_streak` counts their calls."""
 
-        early_stop_on: list[Literal["continue", "complete", "blocked", "error", "delegate"]] = []
+        early_stop_on: list[Literal["continue", "complete", "blocked", "error", "delegate"]] = (
+            Field([])
+        )
         """Signals of the model (stage 9's detector) with which the run completes, also where it
         has called tools."""
 

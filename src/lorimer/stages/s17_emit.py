@@ -5,20 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
-
 from lorimer.core.bindings import Bindings
 from lorimer.core.context import Safety
 from lorimer.core.jsonable import JSON
-from lorimer.core.stage import Chain, Stage, Strategy
+from lorimer.core.stage import Chain, Settings, Stage, Strategy
 from lorimer.core.state import PipelineState
 
 
 class Emitter(Strategy):
     """One receiver of the answer. At least once: after a crash it may be called again."""
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         target: str
         """The name under which the host bound the function."""
 

@@ -3,9 +3,9 @@ fast. The facts are journalled anyway; how a run is resumed is in `journal/conve
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 
 
@@ -23,8 +23,7 @@ class OnGrowth(Cadence):
     name = "on_growth"
     description = "When the stream has grown by min_facts and by ratio since the last snapshot."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         min_facts: int = Field(2000, ge=1)
         ratio: float = Field(1.0, gt=0)
 
@@ -41,8 +40,7 @@ class EveryNFacts(Cadence):
     name = "every_n_facts"
     description = "Each time n facts were added."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         n: int = Field(1000, ge=1)
 
     config: Config

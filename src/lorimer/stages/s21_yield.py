@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lorimer.core.jsonable import plain
-from lorimer.core.stage import Slot, Stage, Strategy
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import FEEDBACK, SCORE, PipelineState
 
 _JUDGED: Final = (SCORE, FEEDBACK)
@@ -59,8 +59,7 @@ class MultiFormat(StructuredFormatter):
     name = "multi_format"
     description = "A dict with the answer as each of formats: text, structured, markdown."
 
-    class Config(BaseModel):
-        model_config = ConfigDict(extra="forbid")
+    class Config(Settings):
         formats: list[Literal["text", "structured", "markdown"]] = Field(
             ["text", "structured", "markdown"], min_length=1
         )

@@ -21,6 +21,8 @@ from lorimer.world.bounded import BoundedOutput
 from lorimer.world.real import ID_BYTES, spell_id
 
 if TYPE_CHECKING:
+    import socket
+
     import httpx2
 
 EPOCH: Final = 1_767_225_600.0
@@ -152,7 +154,7 @@ class SimulatedWorld:
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes | AsyncIterator[bytes] = b"",
+        stdin: bytes | AsyncIterator[bytes] | socket.socket = b"",
         limits: ProcessLimits = ProcessLimits(),
         sink: Sink | None = None,
     ) -> Finished:

@@ -161,6 +161,8 @@ class Tool(ABC):
     recalls: frozenset[str] = frozenset()
     """Tools whose earlier calls in this conversation it is given, as `ToolContext.past`; those that
     failed are left out. What a tool keeps with a conversation is made of them anew each time."""
+    recalls_errors: bool = False
+    """It is given those that failed too."""
 
     def question(self, input: ToolInput) -> TextQuestion | None:
         """What to ask a person before this call is made; None: nothing. The answer is recorded,

@@ -15,12 +15,13 @@ from lorimer.core.errors import LorimerError
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ToolUse
 from lorimer.core.tool import Called
-from lorimer.tools.base import ToolContext, ToolInput, ToolResult
+from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import plain, text_of
 from lorimer.tools.folders import begins
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed, into_files, told
 from lorimer.tools.running import run_tool
+from lorimer.tools.shown import succeeded
 from lorimer.tools.steps import Steps
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ async def make(
         timeout_s,
         run,
         tools.sandbox,
-        _past(entry.tool.recalls, run) if entry.tool.recalls else (),
+        _past(entry.tool, run) if entry.tool.recalls else (),
         answer,
         tools.deferred_specs,
         Steps(tools, key, run),
@@ -79,8 +80,9 @@ async def make(
     return await told(result, most, tools.spill or into_files(context), call_id, run.redactor)
 
 
-def _past(names: frozenset[str], run: RunContext) -> tuple[Called, ...]:
-    return tuple([call for call in run.called or () if call.use.name in names])
+def _past(tool: Tool, run: RunContext) -> tuple[Called, ...]:
+    calls = [call for call in run.called or () if call.use.name in tool.recalls]
+    return tuple(calls if tool.recalls_errors else succeeded(calls))
 
 
 def _reporter(use: ToolUse, run: RunContext) -> Callable[[str], None]:

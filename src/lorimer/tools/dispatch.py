@@ -54,7 +54,7 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
         content if isinstance(content, str) else content_from_json(content),
         data.get("is_error") is True,
     )
-    if run.called is not None and use.name in tools.recalled and not block.is_error:
+    if run.called is not None and use.name in tools.recalled:
         run.called.append(Called(use, block))
     if run.wants("tool.call_complete"):
         _completed(use, data, extra, began, run)

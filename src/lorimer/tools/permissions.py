@@ -111,6 +111,12 @@ class Policy:
         """The model is shown this tool, and may call it."""
         return not self.hidden(entry)
 
+    def lasts(self, entry: Entry) -> bool:
+        """What it says of a call of this tool depends neither on the time nor on what is on the
+        disk."""
+        tool = entry.tool
+        return self.rules.lasting and not (tool.paths or tool.urls or tool.commands)
+
     def needs_no_decision(self, entry: Entry, input: ToolInput) -> bool:
         """No rule tightens the tool, and either the caller put it here, or it only reads what is
         open to tools anyway."""

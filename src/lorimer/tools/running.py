@@ -144,6 +144,11 @@ def _outcome(
             return stop.value, None
         except BaseException as error:  # noqa: BLE001 - the caller makes a coded error of it
             return None, error
+        finally:
+            # only now: `asyncio.timeout` cancels the task too, and takes that back by itself
+            if isinstance(thrown, asyncio.CancelledError) and not scope.cancel_called:
+                # a plain cancellation comes once, and work may swallow it; the run's comes again
+                run.cancellation.met(thrown)
         if thrown is not None:
             refusals += 1
             if refusals > MAX_REFUSALS:
@@ -159,9 +164,6 @@ def _outcome(
             raise
         except BaseException as error:  # noqa: BLE001 - goes into the work
             thrown = error
-            if isinstance(error, asyncio.CancelledError) and not scope.cancel_called:
-                # a plain cancellation comes once, and work may swallow it; the run's comes again
-                run.cancellation.met(error)
 
 
 def _close(work: Coroutine[Any, Any, object]) -> None:

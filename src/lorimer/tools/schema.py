@@ -6,9 +6,11 @@ bounded size whose references stay inside it. Formats are not checked: their reg
 
 from __future__ import annotations
 
+import json
 import re
 from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
@@ -103,8 +105,20 @@ def _refuse(uri: str) -> JSON:
     raise ValueError(f"{uri} is outside the schema")
 
 
+@lru_cache(maxsize=128)  # it takes a millisecond, and every pipeline has its tools anew
+def _compiled(schema: str) -> Callable[..., object]:
+    import fastjsonschema
+
+    return fastjsonschema.compile(
+        json.loads(schema),
+        handlers=dict.fromkeys(_SCHEMES, _refuse),
+        use_default=False,
+        use_formats=False,
+    )
+
+
 def compile_schema(schema: object, tool: str) -> Check:
-    """The check of a tool's arguments. Compile once: it takes a millisecond. Raises ConfigError."""
+    """The check of a tool's arguments. Raises ConfigError."""
     import fastjsonschema  # 6 ms, which a program whose tools are functions never spends
 
     definition = plain_schema(schema, tool)
@@ -112,12 +126,7 @@ def compile_schema(schema: object, tool: str) -> Check:
         if isinstance(definition.get(keyword), str):
             del definition[keyword]
     try:
-        validate = fastjsonschema.compile(
-            definition,
-            handlers=dict.fromkeys(_SCHEMES, _refuse),
-            use_default=False,
-            use_formats=False,
-        )
+        validate = _compiled(dumps(definition))
     except (
         fastjsonschema.JsonSchemaException,
         re.error,

@@ -6,7 +6,7 @@ in the next run."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.jsonable import JSON
@@ -52,7 +52,7 @@ def shown(calls: Sequence[Called]) -> Shown:
     planning = False
     loaded: dict[str, None] = {}
     folders: list[str] = []
-    for call in calls:
+    for call in succeeded(calls):
         name = call.use.name
         if name in (ENTER_PLAN, EXIT_PLAN):
             planning = name == ENTER_PLAN
@@ -83,15 +83,20 @@ def loaded_by(result: ToolResultBlock) -> list[str]:
     return found[1].split(", ") if found is not None else []
 
 
+def succeeded(calls: Iterable[Called]) -> list[Called]:
+    """Those whose result is no error."""
+    return [call for call in calls if not call.result.is_error]
+
+
 def look_back(messages: Sequence[Message], names: Collection[str]) -> Iterator[Called]:
-    """The calls of these tools in a conversation that have a result which is no error."""
+    """The calls of these tools in a conversation that have a result."""
     waiting: dict[str, ToolUse] = {}
     for message in messages:
         if message.role == "assistant":
             waiting = {use.id: use for use in message.tool_uses if use.name in names}
         elif waiting:
             for block in message.content:
-                if isinstance(block, ToolResultBlock) and not block.is_error:
+                if isinstance(block, ToolResultBlock):
                     use = waiting.get(block.tool_use_id)
                     if use is not None:
                         yield Called(use, block)

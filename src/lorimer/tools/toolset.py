@@ -112,6 +112,8 @@ class Toolset:
         """Tools whose calls are looked back on."""
         self._polling: frozenset[str] = frozenset()
         self.deferred = frozenset(deferred)
+        self._special = self.deferred | {ENTER_PLAN, EXIT_PLAN}
+        """Tools that the model cannot call at every moment."""
         self.deferred_specs: tuple[ToolSpec, ...] = ()
         """Of the deferred tools that there are."""
         self._planning = self.base_policy.planning()
@@ -202,6 +204,8 @@ class Toolset:
 
     def policy_in(self, run: RunContext) -> Policy:
         """What decides at this moment of a run."""
+        if not run.called:
+            return self.base_policy
         view = self._view(run)
         policy = self._planning if view.planning else self.base_policy
         return policy.within(view.folders[-1]) if view.folders else policy
@@ -209,12 +213,14 @@ class Toolset:
     def folder_in(self, run: RunContext) -> str:
         """The worktree in which calls begin at this moment of a run, relative to the working
         directory; "": there, itself."""
-        folders = self._view(run).folders
+        folders = self._view(run).folders if run.called else ()
         return folders[-1] if folders else ""
 
     def unavailable(self, entry: Entry, run: RunContext) -> str:
         """Why the model cannot call a tool at this moment, although there is one; "": it can."""
         name = entry.spec.name
+        if name not in self._special:
+            return ""
         if name in (ENTER_PLAN, EXIT_PLAN) and self.base_policy.mode is Mode.PLAN:
             return "plan mode was set by whoever runs this: it is not begun or ended from here."
         if name == EXIT_PLAN and not entry.tool.approval:

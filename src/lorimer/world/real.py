@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from os import urandom
 from pathlib import Path
 from random import Random
 from time import monotonic as monotonic_clock
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from lorimer.core.world import Finished, Isolation, ProcessLimits, Reach, Sandbox, Sink
 
 if TYPE_CHECKING:
+    import socket
     import ssl
 
     import httpx2
@@ -57,7 +59,7 @@ class RealWorld:
 
     def new_id(self, prefix: str) -> str:
         """`prefix`, `_` and 20 characters of a-z and 2-7: 100 bits nobody can guess."""
-        return spell_id(prefix, secrets.token_bytes(ID_BYTES))
+        return spell_id(prefix, urandom(ID_BYTES))
 
     def dice(self, seed: int | str | None = None) -> Random:
         """Pseudo-random numbers from `seed`, or from fresh entropy. Never for secrets."""
@@ -98,7 +100,7 @@ class RealWorld:
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes | AsyncIterator[bytes] = b"",
+        stdin: bytes | AsyncIterator[bytes] | socket.socket = b"",
         limits: ProcessLimits = ProcessLimits(),
         sink: Sink | None = None,
     ) -> Finished:

@@ -12,6 +12,8 @@ from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.world import Finished, ProcessLimits, Reach, Sink
 
 if TYPE_CHECKING:
+    import socket
+
     import httpx2
 
 
@@ -59,7 +61,7 @@ class RecordedWorld:
         *,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        stdin: bytes | AsyncIterator[bytes] = b"",
+        stdin: bytes | AsyncIterator[bytes] | socket.socket = b"",
         limits: ProcessLimits = ProcessLimits(),
         sink: Sink | None = None,
     ) -> Finished:

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ async def run_process(
     *,
     cwd: Path,
     env: Mapping[str, str] | None = None,
-    stdin: bytes | AsyncIterator[bytes] = b"",
+    stdin: bytes | AsyncIterator[bytes] | socket.socket = b"",
     limits: ProcessLimits = ProcessLimits(),
     isolation: Isolation | None = None,
     sink: Sink | None = None,
@@ -77,9 +78,14 @@ async def run_process(
         errors = Pump(loop, apart, None) if limits.apart else None
         if errors is not None:
             cleanup.callback(errors.close)
-        feeder = Feeder(loop, stdin) if stdin else None
-        if feeder is not None:
+        given = subprocess.DEVNULL
+        feeder = None
+        if isinstance(stdin, socket.socket):
+            given = stdin.fileno()
+        elif stdin:
+            feeder = Feeder(loop, stdin)
             cleanup.callback(feeder.close)
+            given = feeder.their_end
         outlet = _outlet(limits, isolation)
         if outlet is not None:
             cleanup.callback(outlet.close)
@@ -88,7 +94,7 @@ async def run_process(
                 argv,
                 cwd,
                 clean_environment(env, token),
-                feeder.their_end if feeder else subprocess.DEVNULL,
+                given,
                 pump.their_end,
                 limits,
                 outlet,

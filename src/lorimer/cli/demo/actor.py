@@ -18,8 +18,7 @@ from lorimer.testing.fake_server import FakeUsage, SeenRequest, ToolCall, Turn
 from lorimer.testing.faults import Hang, Pieces
 
 MODEL: Final = "scripted-demo"
-COMMAND: Final = "python3 analyse.py"
-REPORT_TURN: Final = 4
+CUT_TURN: Final = 6
 """The answer after the analysis has run: the one that the kill cuts off, the first time."""
 
 _FOR_EVER_S: Final = 600.0
@@ -28,7 +27,7 @@ _FOR_EVER_S: Final = 600.0
 def actor(pause_s: float, *, cut_off: bool = True) -> Callable[[SeenRequest], Turn]:
     """The script, as a function of the conversation so far; so it can be asked again.
 
-    Each answer comes after `pause_s` seconds. The first request for answer `REPORT_TURN` is
+    Each answer comes after `pause_s` seconds. The first request for answer `CUT_TURN` is
     never answered, if `cut_off`: it is the one in flight when the agent is killed.
     """
     asked: list[int] = []
@@ -41,7 +40,7 @@ def actor(pause_s: float, *, cut_off: bool = True) -> Callable[[SeenRequest], Tu
         turn = _turn(number, messages)
         size = len(dumps(request.body))
         usage = FakeUsage(input_tokens=size // 4, output_tokens=max(len(_said(turn)) // 4, 1))
-        if cut_off and first and number == REPORT_TURN:
+        if cut_off and first and number == CUT_TURN:
             return replace(turn, usage=usage, faults=(Hang(after=3, seconds=_FOR_EVER_S),))
         slow = (Hang(seconds=pause_s), Pieces(delay_s=0.01)) if pause_s else ()
         return replace(turn, usage=usage, faults=slow)
@@ -65,14 +64,23 @@ def _turn(number: int, messages: Sequence[Mapping[str, JSON]]) -> Turn:
             )
         case 2:
             return _call(
-                "The same columns in both. I write the analysis: check the totals, then growth.",
-                ("Write", {"file_path": "analyse.py", "content": _text("analyse.txt")}),
+                "The same columns in both. First the totals: do they match the published ones?",
+                _step("read"),
             )
         case 3:
-            return _call("Now I run it.", ("Bash", {"command": COMMAND}))
+            return _call("They do. Now growth.", _step("growth"), _step("fastest"))
         case 4:
+            return _call("The chart, and a line for the log.", _step("chart"), _step("log"))
+        case 5:
             return _call(
-                "The totals match the published ones. I write down what it found.",
+                "The task wants the five fastest, and I printed three. I mend that one step.",
+                ("edit_step", {"id": "fastest", "code": _text("fastest-five.txt")}),
+            )
+        case 6:
+            return _call("What is left is the whole country.", _step("country"))
+        case 7:
+            return _call(
+                "I write down what was found.",
                 ("Write", {"file_path": "report.md", "content": _report(messages)}),
             )
         case _:
@@ -88,9 +96,13 @@ def _call(text: str, *calls: tuple[str, Mapping[str, JSON]]) -> Turn:
     return Turn(text=text, tool_calls=tuple(made))
 
 
+def _step(name: str) -> tuple[str, Mapping[str, JSON]]:
+    return "step", {"id": name, "code": _text(f"{name}.txt")}
+
+
 def _report(messages: Sequence[Mapping[str, JSON]]) -> str:
     """The report, with the figures that the analysis printed."""
-    found = findings(_result_of(messages[-1]))
+    found = findings(_results(messages))
     return _text("report.md").format(
         rows=found.get("rows", "?"),
         country=found.get("whole country", "?"),
@@ -100,8 +112,7 @@ def _report(messages: Sequence[Mapping[str, JSON]]) -> str:
 
 
 def _closing(messages: Sequence[Mapping[str, JSON]]) -> str:
-    printed = next((text for text in map(_result_of, reversed(messages)) if "fastest:" in text), "")
-    found = findings(printed)
+    found = findings(_results(messages))
     fastest = found.get("fastest", "?").split(",")[0]
     return (
         f"The states together grew by {found.get('whole country', '?')} from 2010 to 2020, "
@@ -111,7 +122,7 @@ def _closing(messages: Sequence[Mapping[str, JSON]]) -> str:
 
 
 def findings(printed: str) -> dict[str, str]:
-    """What the analysis printed, by the word before the colon."""
+    """What the analysis printed, the last time, by the word before the colon."""
     found: dict[str, str] = {}
     for line in printed.splitlines():
         name, colon, rest = line.partition(": ")
@@ -122,9 +133,10 @@ def findings(printed: str) -> dict[str, str]:
     return found
 
 
-def _result_of(message: Mapping[str, JSON]) -> str:
-    """The text of the tool results in a message."""
-    results = [b for b in objects(message.get("content")) if b.get("type") == "tool_result"]
+def _results(messages: Sequence[Mapping[str, JSON]]) -> str:
+    """The text of all tool results, in order."""
+    blocks = [block for message in messages for block in objects(message.get("content"))]
+    results = [block for block in blocks if block.get("type") == "tool_result"]
     return "\n".join([result_text(block.get("content")) for block in results])
 
 

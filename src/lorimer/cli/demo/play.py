@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from lorimer.cli import agent
-from lorimer.cli.demo.actor import REPORT_TURN, actor
+from lorimer.cli.demo.actor import CUT_TURN, actor
 from lorimer.cli.demo.process import AgentProcess
-from lorimer.cli.demo.proof import Proof, calls
+from lorimer.cli.demo.proof import Proof, logged
 from lorimer.cli.demo.show import Cast, Show
 from lorimer.cli.demo.stage import Folder, describe_agent, lay_out
 from lorimer.cli.fail import FAILED, INTERRUPTED, OK, Fault
@@ -132,7 +132,7 @@ class _Play:
         return None
 
     def _asked(self) -> bool:
-        return self._server is None or len(self._server.requests) > REPORT_TURN
+        return self._server is None or len(self._server.requests) > CUT_TURN
 
     async def _not_killed(self, process: AgentProcess) -> int:
         """It ended before the kill: a real model may do anything, and so may a person."""
@@ -151,7 +151,5 @@ def _ended_early(code: int | None) -> int:
 
 
 def _in_flight(facts: Sequence[Event]) -> bool:
-    """The analysis has a good result, and the last fact is a call to the model."""
-    if not facts or facts[-1].type != "model.intent":
-        return False
-    return any(use.get("name") == "Bash" and done for use, done in calls(facts))
+    """The analysis has run to its end, and the last fact is a call to the model."""
+    return bool(facts) and facts[-1].type == "model.intent" and logged(facts) > 0

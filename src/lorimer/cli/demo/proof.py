@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from lorimer.cli.blocks import Object, use_at, uses_of
+from lorimer.cli.blocks import result_text
 from lorimer.core.events import Event
+
+_RAN: Final = re.compile(r"^✓ (\S+) [\d.]+ s( again)?(.*)$", re.MULTILINE)
+"""How a result tells that a step ran."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +28,14 @@ class Proof:
     requests: int | None
     """What the script's server was asked in all; None: a real model's server does not tell."""
     all_replies: int
-    analyses: tuple[int, int]
-    """How often the analysis ran well, and ran at all, as the journal has it in the end."""
+    logged: int
+    """How often the step that writes the log ran, as the journal has it in the end."""
     log: tuple[str, ...]
-    """One line for each time that the analysis really ran. Empty: a real model kept none."""
+    """One line for each time that it really ran. Empty: a real model kept none."""
+    steps: int
+    """Steps that had run before the kill."""
+    again: tuple[str, ...]
+    """Those that ran again after it, for their values."""
 
     @classmethod
     def of(
@@ -34,7 +43,7 @@ class Proof:
     ) -> Proof:
         """Count. A fact counts as repeated when one of the same place is recorded once more."""
         lines = log.read_text("utf-8").splitlines() if log.exists() else []
-        ran = [good for use, good in calls(after) if use.get("name") == "Bash"]
+        past, new = _ran(before), _ran(after[len(before) :])
         return cls(
             number(before, "model.reply"),
             number(after, "model.reply") - len(_places(after, "model.reply")),
@@ -42,8 +51,10 @@ class Proof:
             number(after, "tool.result") - len(_places(after, "tool.result")),
             requests,
             number(after, "model.reply"),
-            (sum(ran), len(ran)),
+            logged(after),
             tuple(lines),
+            len({step for step, _, _ in past}),
+            tuple(dict.fromkeys([step for step, again, _ in new if again])),
         )
 
     @property
@@ -53,8 +64,8 @@ class Proof:
 
     @property
     def ran_once(self) -> bool:
-        """The analysis ran as often as the journal has it."""
-        return not self.log or self.analyses[0] <= len(self.log) <= self.analyses[1]
+        """The log was written as often as the journal has it."""
+        return not self.log or self.logged == len(self.log)
 
     @property
     def holds(self) -> bool:
@@ -68,16 +79,19 @@ def number(facts: Sequence[Event], type: str) -> int:
     return sum(fact.type == type for fact in facts)
 
 
-def calls(facts: Sequence[Event]) -> Iterator[tuple[Object, bool]]:
-    """Every call that has a result, and whether that was a good one."""
-    uses: list[Object] = []
-    for fact in facts:
-        if fact.type == "model.reply":
-            uses = uses_of(fact.data)
-        elif fact.type == "tool.result":
-            use = use_at(uses, fact.data.get("key"))
-            if use is not None:
-                yield use, fact.data.get("is_error") is not True
+def logged(facts: Sequence[Event]) -> int:
+    """How often a step ran that wrote the log."""
+    return sum("wrote runs.log" in told for _, _, told in _ran(facts))
+
+
+def _ran(facts: Sequence[Event]) -> list[tuple[str, str, str]]:
+    """Every run of a step that ended well: the step, "again" or nothing, and what else is told."""
+    results = [fact for fact in facts if fact.type == "tool.result"]
+    return [
+        found
+        for fact in results
+        for found in _RAN.findall(result_text(fact.data.get("content")).partition("\n\n")[0])
+    ]
 
 
 def _places(facts: Sequence[Event], type: str) -> set[tuple[int, str]]:

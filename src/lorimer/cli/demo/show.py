@@ -188,7 +188,14 @@ class Show:
             self._row(
                 proof.ran_once,
                 f"{self.folder.log.name} has {lines}",
-                f"one for each time the analysis ran: {proof.log[-1]}",
+                f"one for each time that step ran: {proof.log[-1]}",
+            )
+        if proof.steps:
+            again = f"{', '.join(proof.again)} ran again, for values" if proof.again else "none ran"
+            self._row(
+                True,
+                f"{proof.steps} steps of code",
+                f"{again}; what wrote a file did not",
             )
         if not proof.holds:
             self._say("That is not as it should be: something was done twice.", "bold red")

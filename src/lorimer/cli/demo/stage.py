@@ -7,14 +7,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from lorimer.cli.demo.actor import COMMAND, MODEL
+from lorimer.cli.demo.actor import MODEL
 from lorimer.cli.fail import Fault
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.presets import agent_manifest
 
-RULES: Final = ("Write(analyse.py)", f"Bash({COMMAND})", "Write(report.md)")
+RULES: Final = ("step", "edit_step", "replay", "diagnose", "Write(report.md)")
 """All that the agent may do besides reading."""
-TOOLS: Final = ("Glob", "Grep", "Read", "Write", "Bash")
+TOOLS: Final = ("Glob", "Grep", "Read", "Write", "steps")
 DATA: Final = ("README.md", "population-2010.csv", "population-2020.csv")
 
 PRICES: Final = {"input_per_million": 3.0, "output_per_million": 15.0}
@@ -61,7 +61,7 @@ class Folder:
 
     @property
     def log(self) -> Path:
-        """One line for every time the analysis really ran."""
+        """One line for every time that the last step of the analysis really ran."""
         return self.workspace / "runs.log"
 
 

@@ -9,7 +9,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message
 from lorimer.core.record import record
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
-from lorimer.tools.shown import look_back
+from lorimer.tools.shown import look_back, succeeded
 
 NAME: Final = "TodoWrite"
 MAX_TODOS: Final = 100
@@ -76,7 +76,7 @@ class TodoWrite(Tool):
 
 def todos_of(messages: Sequence[Message]) -> list[Todo]:
     """The list as a conversation has it, of `PipelineResult.messages` for instance."""
-    calls = list(look_back(messages, {NAME}))
+    calls = succeeded(look_back(messages, {NAME}))
     return _read(calls[-1].use.input) if calls else []
 
 

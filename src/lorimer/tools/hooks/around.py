@@ -57,6 +57,7 @@ async def screen(
     entry, arguments = accepted(tools, use, run)
     free = policy.needs_no_decision(entry, arguments)
     decision = None
+    tainted = bool(run.strangers)
     if not free:
         decision = decided(policy, entry, arguments, run)
     answer = NOTHING
@@ -80,7 +81,11 @@ async def screen(
             arguments = changed(tools, use, answer, run)
             free = policy.needs_no_decision(entry, arguments)
             decision = None
-        if tools.hooks is not None and tools.hooks.guards(_BEFORE, name):
+        if decision is not None and not (
+            policy.lasts(entry)
+            and policy is tools.policy_in(run)
+            and tainted is bool(run.strangers)
+        ):
             decision = None  # guards take their time: what holds by now decides
     wanted = _wants(answer)
     if run.review is not None and not denied:

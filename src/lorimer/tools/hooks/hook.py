@@ -149,7 +149,10 @@ def too_slow(hook: Hook) -> LorimerError:
 
 def _copies(payload: Mapping[str, JSON]) -> dict[str, JSON]:
     """What it changes in there changes nothing else."""
-    return {name: _copied(value) for name, value in payload.items()}
+    return {
+        name: value if type(value) in _SCALARS else _copied(value)
+        for name, value in payload.items()
+    }
 
 
 def _copied(value: JSON) -> JSON:

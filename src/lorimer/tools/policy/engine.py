@@ -150,6 +150,11 @@ class Rules:
         self._files: dict[str, Entry] = {}
         self._read: Memory[Parsed] = Memory()
 
+    @property
+    def lasting(self) -> bool:
+        """None of them has an end, or depends on the mode."""
+        return not self._passing
+
     def call(self, entry: Entry, input: ToolInput) -> Call:
         """`call_of` at this place."""
         return call_of(entry, input, self.place, self._parsed)

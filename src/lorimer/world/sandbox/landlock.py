@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -31,7 +31,7 @@ _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every 
 _ABI_VERSION: Final = 1  # a flag of create_ruleset
 _PATH_BENEATH, _NET_PORT = 1, 2  # types of rules
 _BIND_TCP, _CONNECT_TCP = 1, 2
-_SET_NO_NEW_PRIVS, _SET_SECCOMP, _FILTER = 38, 22, 2  # of prctl
+_SET_NO_NEW_PRIVS, _SET_SECCOMP, _FILTER, _SET_CHILD_SUBREAPER = 38, 22, 2, 36  # of prctl
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _TRUNCATE, _IOCTL_DEV = 1 << 14, 1 << 15
@@ -64,8 +64,7 @@ def ruleset(view: View, temporary: Path, *, port: int | None) -> Generator[int]:
     scopes = _SCOPES if version >= SIGNALS else 0
     attributes = struct.pack("=QQQ", files, tcp, scopes)
     size = 24 if version >= SIGNALS else 16 if version >= 4 else 8
-    descriptor = _system_call(_CREATE_RULESET, attributes, size, 0)
-    try:
+    with _rules(attributes, size) as descriptor:
         closed = {*view.of(Access.PRIVATE), *view.of(Access.HIDDEN), Path("/proc"), Path("/dev")}
         for path in _open_parts({str(path) for path in closed}):
             _allow(descriptor, path, _READ)
@@ -81,8 +80,6 @@ def ruleset(view: View, temporary: Path, *, port: int | None) -> Generator[int]:
             rule = struct.pack("=QQ", _CONNECT_TCP, port)
             _system_call(_ADD_RULE, descriptor, _NET_PORT, rule, 0)
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
@@ -93,11 +90,8 @@ def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
 
     def work() -> None:
         try:
-            _prctl(_SET_NO_NEW_PRIVS, 1)
-            _system_call(_RESTRICT_SELF, rules, 0)
-            filter_ = ctypes.create_string_buffer(seccomp, len(seccomp))
-            described = _FilterProgram(len(seccomp) // 8, ctypes.addressof(filter_))
-            _prctl(_SET_SECCOMP, _FILTER, ctypes.byref(described))
+            _restrict(rules)
+            filter_calls(seccomp)
             outcome.append(start())
         except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
             failure.append(error)
@@ -115,6 +109,59 @@ def start_restricted(rules: int, seccomp: bytes, start: Callable[[], T]) -> T:
     if failure:
         raise failure[0]
     return outcome[0]
+
+
+def filter_calls(seccomp: bytes) -> None:
+    """Hold this thread, and all that it will start, by one more filter."""
+    _prctl(_SET_NO_NEW_PRIVS, 1)
+    filter_ = ctypes.create_string_buffer(seccomp, len(seccomp))
+    described = _FilterProgram(len(seccomp) // 8, ctypes.addressof(filter_))
+    _prctl(_SET_SECCOMP, _FILTER, ctypes.byref(described))
+
+
+def keep_apart() -> bool:
+    """Hold this thread, and all that it will start, from signalling and tracing any process that
+    was there before. False where the kernel cannot (before Linux 6.12)."""
+    if abi() < SIGNALS:
+        return False
+    with _rules(struct.pack("=QQQ", 0, 0, _SCOPES), 24) as rules:
+        _restrict(rules)
+    return True
+
+
+def write_only_beneath(folders: Iterable[Path]) -> bool:
+    """Hold this thread, and all that it will start, from writing anything but these and plain
+    devices: also pipes and devices, which a read-only mount lets through. False where the kernel
+    cannot."""
+    if abi() < OLDEST:
+        return False
+    writes = ((1 << 15) - 1) & ~_READ
+    with _rules(struct.pack("=Q", writes), 8) as rules:
+        for path in folders:
+            _allow(rules, path, writes)
+        for name in _DEVICES:
+            _allow(rules, Path("/dev", name), _WRITE_FILE)
+        _restrict(rules)
+    return True
+
+
+@contextmanager
+def _rules(attributes: bytes, size: int) -> Generator[int]:
+    descriptor = _system_call(_CREATE_RULESET, attributes, size, 0)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _restrict(rules: int) -> None:
+    _prctl(_SET_NO_NEW_PRIVS, 1)
+    _system_call(_RESTRICT_SELF, rules, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of those whose own dies, among all that descends from this process."""
+    _prctl(_SET_CHILD_SUBREAPER, 1)
 
 
 class _FilterProgram(ctypes.Structure):

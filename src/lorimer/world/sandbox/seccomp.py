@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, Literal, TypeAlias
@@ -38,10 +39,33 @@ _AARCH64: Final = {
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
     "socket": 198, "clone": 220, "unshare": 97, "clone3": 435, "setrlimit": 164, "prlimit64": 261,
 }  # fmt: skip
+# What code that starts no program has no use for, besides.
+_CODE_X86_64: Final = {
+    "execve": 59, "execveat": 322, "memfd_create": 319, "memfd_secret": 447, "personality": 135,
+    "setuid": 105, "setgid": 106, "setreuid": 113, "setregid": 114, "setgroups": 116,
+    "setresuid": 117, "setresgid": 119, "setfsuid": 122, "setfsgid": 123, "capset": 126,
+    "chroot": 161, "mknod": 133, "mknodat": 259, "chown": 92, "fchown": 93, "lchown": 94,
+    "fchownat": 260, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "removexattr": 197,
+    "lremovexattr": 198, "fremovexattr": 199, "sethostname": 170, "setdomainname": 171,
+    "syslog": 103, "iopl": 172, "ioperm": 173, "modify_ldt": 154, "vhangup": 153,
+    "fanotify_init": 300, "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240,
+}  # fmt: skip
+_CODE_AARCH64: Final = {
+    "execve": 221, "execveat": 281, "memfd_create": 279, "memfd_secret": 447, "personality": 92,
+    "setuid": 146, "setgid": 144, "setreuid": 145, "setregid": 143, "setgroups": 159,
+    "setresuid": 147, "setresgid": 149, "setfsuid": 151, "setfsgid": 152, "capset": 91,
+    "chroot": 51, "mknodat": 33, "fchown": 55, "fchownat": 54, "setxattr": 5, "lsetxattr": 6,
+    "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16,
+    "sethostname": 161, "setdomainname": 162, "syslog": 116, "vhangup": 58, "fanotify_init": 262,
+    "shmget": 194, "shmat": 196, "semget": 190, "msgget": 186, "mq_open": 180,
+}  # fmt: skip
+_OF_CODE: Final = {"x86_64": _CODE_X86_64, "aarch64": _CODE_AARCH64}
 _MACHINES: Final = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
 
 _CONDITIONAL: Final = ("socket", "clone", "unshare", "clone3", "setrlimit", "prlimit64")
 _CLONE_NEWUSER: Final = 0x10000000
+_CLONE_NEW: Final = 0x7E020000
+"""A namespace of any kind."""
 _RLIMIT_RSS: Final = 5
 _X32: Final = 0x40000000
 
@@ -71,6 +95,37 @@ def program(*, sockets: Sockets) -> bytes:
     Raises KeyError where `supported` is false.
     """
     arch, numbers = _MACHINES[platform.machine()]
+    code = _refusing(arch, numbers)
+    for name in ("clone", "unshare"):
+        code.block(numbers[name], _without_flags(_CLONE_NEWUSER))
+    code.block(numbers["socket"], _sockets(sockets))
+    # the mark that tells whose descendant a process is
+    code.block(numbers["setrlimit"], _not_resource(0))
+    code.block(numbers["prlimit64"], _not_resource(1))
+    code.give(_ALLOW)
+    return code.packed()
+
+
+@cache
+def code_program(*, network: bool) -> bytes:
+    """The filter for code that starts no program: on top of what `program` refuses also other
+    programs, namespaces, identities, devices, memory that has no file or is shared, and every
+    socket unless there is a `network`; pairs of sockets are let through.
+
+    Raises KeyError where `supported` is false.
+    """
+    arch, numbers = _MACHINES[platform.machine()]
+    code = _refusing(arch, numbers | _OF_CODE[platform.machine()])
+    code.when(_EQUAL, numbers["unshare"], errno.EPERM)
+    code.block(numbers["clone"], _without_flags(_CLONE_NEW))
+    if not network:
+        code.when(_EQUAL, numbers["socket"], errno.EPERM)
+    code.give(_ALLOW)
+    return code.packed()
+
+
+def _refusing(arch: int, numbers: Mapping[str, int]) -> _Code:
+    """The beginning of a filter: what is refused whatever its arguments are."""
     code = _Code()
     code.load(_ARCH_AT)
     code.unless(_EQUAL, arch, errno.EPERM)
@@ -81,14 +136,7 @@ def program(*, sockets: Sockets) -> bytes:
             code.when(_EQUAL, number, errno.EPERM)
     # glibc falls back to clone, whose flags can be looked at
     code.when(_EQUAL, numbers["clone3"], errno.ENOSYS)
-    for name in ("clone", "unshare"):
-        code.block(numbers[name], _no_user_namespace())
-    code.block(numbers["socket"], _sockets(sockets))
-    # the mark that tells whose descendant a process is
-    code.block(numbers["setrlimit"], _not_resource(0))
-    code.block(numbers["prlimit64"], _not_resource(1))
-    code.give(_ALLOW)
-    return code.packed()
+    return code
 
 
 @dataclass(slots=True)
@@ -125,10 +173,10 @@ def _argument(index: int, *, high: bool = False) -> int:
     return _ARGUMENTS_AT + 8 * index + (4 if high else 0)
 
 
-def _no_user_namespace() -> _Code:
+def _without_flags(flags: int) -> _Code:
     body = _Code()
     body.load(_argument(0))
-    body.when(_ANY_BIT, _CLONE_NEWUSER, errno.EPERM)
+    body.when(_ANY_BIT, flags, errno.EPERM)
     body.give(_ALLOW)
     return body
 

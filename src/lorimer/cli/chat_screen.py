@@ -1,0 +1,82 @@
+"""How an answer is shown in a chat: its text on stdout as it comes, what tools do on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import click
+
+from lorimer.cli.progress import Plain, Screen, screen_for
+from lorimer.cli.story import Line, Story
+from lorimer.cli.text import visible
+from lorimer.core.events import Event
+from lorimer.core.world import World
+
+
+class ChatScreen:
+    """A `Screen` that also says text. While text comes, nothing turns below it."""
+
+    def __init__(self, story: Story, world: World) -> None:
+        self._story = story
+        self._world = world
+        self._inner: Screen = Plain()
+        self._turning = False
+        self._in_line = False
+        """The text that was said last has no newline yet."""
+
+    def open(self) -> None:
+        """An answer begins."""
+        self._story.doing = "starting"
+        self._turn()
+
+    def show(self, event: Event) -> None:
+        """Take in an event of the run."""
+        for line in self._story.tell(event):
+            self.line(line)
+        if event.type in ("stage.enter", "tool.call_start") and not self._in_line:
+            self._turn()
+
+    def say(self, text: str) -> None:
+        """A piece of the answer. Control characters are written out."""
+        if text:
+            self._stop()
+            click.echo(visible(text), nl=False)
+            sys.stdout.flush()
+            self._in_line = not text.endswith("\n")
+
+    def line(self, line: Line) -> None:
+        """A line of its own, below the text."""
+        self._break()
+        self._inner.line(line)
+
+    @contextmanager
+    def paused(self) -> Generator[None]:
+        """Give the terminal away for a question."""
+        self._break()
+        self._stop()
+        yield
+        self._turn()
+
+    def close(self) -> None:
+        """The answer has ended."""
+        self._break()
+        self._stop()
+
+    def _break(self) -> None:
+        if self._in_line:
+            click.echo()
+            self._in_line = False
+
+    def _turn(self) -> None:
+        """Have what is going on shown below, where that is a terminal."""
+        if not self._turning:
+            self._inner = screen_for(self._story, self._world, quiet=False)
+            self._inner.open()
+            self._turning = True
+
+    def _stop(self) -> None:
+        if self._turning:
+            self._inner.close()
+            self._inner, self._turning = Plain(), False

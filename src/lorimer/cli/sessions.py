@@ -1,0 +1,98 @@
+"""`lorimer sessions`: the conversations of a store."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.fail import Fault
+from lorimer.cli.options import store_option
+from lorimer.cli.text import ago, count, money, one_line, short_id
+
+if TYPE_CHECKING:
+    from lorimer.session import SessionInfo
+
+
+@click.group(no_args_is_help=True)
+def sessions() -> None:
+    """List and delete conversations."""
+
+
+@sessions.command("ls")
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@store_option
+def ls(limit: int, as_json: bool, store: str | None) -> None:
+    """List the conversations that were used last. Go on with one: lorimer chat --session ID."""
+    asyncio.run(_ls(limit, as_json, store))
+
+
+@sessions.command("delete", no_args_is_help=True)
+@click.argument("session")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@store_option
+def delete(session: str, yes: bool, store: str | None) -> None:
+    """Remove all that is kept of SESSION, an id or its beginning. Nothing brings it back."""
+    asyncio.run(_delete(session, yes, store))
+
+
+async def _ls(limit: int, as_json: bool, store: str | None) -> None:
+    from lorimer.cli.store import existing_store, opened, store_path
+    from lorimer.core.jsonable import dumps
+    from lorimer.session import stored_sessions
+    from lorimer.world import RealWorld
+
+    found: list[SessionInfo] = []
+    world = RealWorld()
+    if store is not None or store_path(None).exists():
+        async with opened(existing_store(store), world) as journal:
+            found = await stored_sessions(journal, world, limit=limit)
+    if as_json:
+        for info in found:
+            click.echo(dumps(asdict(info)))
+    elif found:
+        _print(found, world.time())
+    else:
+        click.echo("No conversations yet. Try: lorimer chat", err=True)
+
+
+def _print(found: list[SessionInfo], now: float) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("SESSION", "USED", "MESSAGES", "COST", "BEGAN WITH"):
+        table.add_column(name, no_wrap=True, justify="right" if name in "MESSAGES COST" else "left")
+    for info in found:
+        title = one_line(info.title, 60)
+        table.add_row(
+            Text(short_id(info.session_id), style="bold"),
+            Text(ago(now - info.last_used)),
+            Text(str(info.message_count)),
+            Text(money(round(info.total_cost_usd * 1e9))),
+            Text.assemble(title, ("  (interrupted)", "yellow") if info.unfinished else ""),
+        )
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+async def _delete(session: str, yes: bool, store: str | None) -> None:
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.session import FreshnessPolicy
+    from lorimer.session.info import remove, stored_session
+    from lorimer.world import RealWorld
+
+    world = RealWorld()
+    async with opened(existing_store(store), world) as journal:
+        info = await stored_session(journal, session, world, FreshnessPolicy())
+        what = f"{short_id(info.session_id)}, {count(info.message_count, 'message')}"
+        if not yes and not sys.stdin.isatty():
+            raise Fault(f"nobody can be asked whether to delete {what}", hint="Say so: --yes")
+        if not yes and not click.confirm(f"Delete {what}: {one_line(info.title, 60)!r}?", err=True):
+            raise click.Abort
+        await remove(journal, info.session_id)
+    click.echo(f"deleted {what}", err=True)

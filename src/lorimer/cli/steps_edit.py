@@ -1,0 +1,150 @@
+"""`lorimer steps edit` and `convert`: what writes files of steps. Nothing is run."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from lorimer.cli.fail import Fault
+from lorimer.cli.steps_file import (
+    NOTEBOOK,
+    cells_of,
+    file_argument,
+    graph_of,
+    known,
+    text_of,
+    write,
+)
+from lorimer.cli.text import count, visible
+
+if TYPE_CHECKING:
+    from lorimer.core.jsonable import JSON
+    from lorimer.esg import ExecutionStateGraph
+    from lorimer.esg.cells import Cell
+
+
+@click.command()
+@file_argument
+@click.argument("step")
+@click.option("--code", help="The new text; `-` reads it from standard input.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would run again.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def edit(file: Path, step: str, code: str | None, dry_run: bool, yes: bool) -> None:
+    """Give STEP of FILE another text: in $EDITOR, or by --code. All else in FILE stays.
+
+    What would run again, and why, is told before FILE is written. Nothing is run: that is done
+    by `lorimer steps run FILE --watch` in another terminal.
+    """
+    graph = graph_of(file)
+    old = graph.source(known(graph, step))
+    new = _new_text(old, code)
+    if new is None or new.strip("\n") == old.strip("\n"):
+        click.echo("nothing changed")
+        return
+    new = new.strip("\n")
+    if not new.strip():
+        raise Fault(f"step {step!r} would be empty", hint=f"Delete its cell in {file} instead.")
+    _tell(graph, step, new)
+    if dry_run:
+        return
+    if code is None and not yes and sys.stdin.isatty() and not click.confirm(f"Write {file}?"):
+        return
+    cell = cells_of(file)[graph.steps.index(step)]
+    write(file, _replaced(file, cell, new))
+    click.secho(f"{file} is written", dim=True)
+
+
+def _new_text(old: str, code: str | None) -> str | None:
+    if code == "-":
+        return sys.stdin.read()
+    if code is not None:
+        return code
+    try:
+        return click.edit(old + "\n", extension=".py")
+    except click.ClickException as error:
+        raise Fault(error.message, hint="Set EDITOR, or give the text by --code.") from error
+
+
+def _tell(graph: ExecutionStateGraph, step: str, new: str) -> None:
+    """The difference, and what is stale by it in a session that has run all steps."""
+    for each in graph.steps:
+        graph.record_output(each, {})
+    old = graph.source(step).splitlines()
+    for line in difflib.unified_diff(old, new.splitlines(), step, step, lineterm=""):
+        click.echo(visible(line))
+    graph.edit_step(step, new)
+    if error := graph.get_node(step)["error"]:
+        raise Fault(f"the new text of {step!r} is no Python: {error}")
+    plan = graph.plan()
+    click.echo(f"\n{count(len(plan), 'step')} of {len(graph)} would run again, by their texts:")
+    for planned in plan:
+        click.echo(f"  {click.style(planned.step, bold=True)}  {planned.reasons[0]}")
+    for name, later in graph.unresolved(step).items():
+        told = f"only {later} makes, which comes later" if later else "no step makes"
+        click.secho(f"  {step} reads {name}, which {told}", fg="yellow")
+
+
+def _replaced(file: Path, cell: Cell, new: str) -> str:
+    from lorimer.esg.cells import is_mark
+
+    text, (first, end) = text_of(file), cell.place
+    if file.suffix == NOTEBOOK:
+        return _in_notebook(text, first, new)
+    if end == 0:
+        raise Fault(f"{file} is a marimo notebook: edit it there, or convert it first")
+    if any(is_mark(line) for line in new.split("\n")):
+        raise Fault("a line of the new text begins with `# %%`: it would begin another step")
+    lines = text.splitlines(keepends=True)
+    close = "\r\n" if lines[first].endswith("\r\n") else "\n"
+    made = [line + close for line in new.split("\n")]
+    if not lines[end - 1].endswith("\n"):
+        made[-1] = made[-1].removesuffix(close)
+    return "".join([*lines[:first], *made, *lines[end:]])
+
+
+def _in_notebook(text: str, number: int, new: str) -> str:
+    """The notebook with one cell's source replaced, laid out as it was."""
+    whole = json.loads(text)
+    cell = cast("dict[str, JSON]", whole["cells"][number])
+    in_lines = isinstance(cell["source"], list)
+    plain = text.isascii()
+    bare = text.rstrip("\n")
+    layouts = [
+        i for i in (1, 2, 4, None) if json.dumps(whole, indent=i, ensure_ascii=plain) == bare
+    ]
+    indent, plain = (layouts[0], plain) if layouts else (1, False)
+    cell["source"] = new.splitlines(keepends=True) if in_lines else new
+    return json.dumps(whole, indent=indent, ensure_ascii=plain) + text[len(bare) :]
+
+
+@click.command()
+@file_argument
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--marimo", is_flag=True, help="OUT is a marimo notebook.")
+@click.option("--force", is_flag=True, help="Write OUT also if it is there already.")
+def convert(file: Path, out: Path, marimo: bool, force: bool) -> None:
+    """Write FILE as another kind of file: OUT ends in .py (cells with `# %%`) or .ipynb.
+
+    FILE may be a script, a Jupyter or a marimo notebook. Prose goes along, outputs do not; lines
+    of notebook magics are comments in a script (`# magic: ...`) and magics in a notebook again.
+    """
+    from lorimer.esg.formats import to_marimo, to_notebook, to_script
+    from lorimer.esg.questions import StepError
+
+    if out.suffix not in (".py", NOTEBOOK) or (marimo and out.suffix != ".py"):
+        raise Fault(f"{out} has to end in .py{'' if marimo else ' or .ipynb'}")
+    if out.exists() and not force:
+        raise Fault(f"{out} is there already", hint="--force overwrites it.")
+    cells = cells_of(file, prose=True)
+    make = to_marimo if marimo else to_notebook if out.suffix == NOTEBOOK else to_script
+    try:
+        text = make(cells)
+    except StepError as error:
+        raise Fault(str(error)) from error
+    write(out, text)
+    click.secho(f"{count(len(cells), 'cell')} written to {out}", dim=True)

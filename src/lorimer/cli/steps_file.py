@@ -1,0 +1,93 @@
+"""What the commands of `lorimer steps` share: a file as cells and as a graph, and written anew."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import mkstemp
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.fail import Fault, suggest
+from lorimer.cli.text import one_line
+
+if TYPE_CHECKING:
+    from lorimer.esg import ExecutionStateGraph
+    from lorimer.esg.cells import Cell
+
+file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+NOTEBOOK = ".ipynb"
+
+
+def text_of(file: Path) -> str:
+    """What is in the file, its line ends as they are."""
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            return opened.read()
+    except OSError as error:
+        raise Fault(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise Fault(f"{file}: {error}") from error
+
+
+def cells_of(file: Path, *, prose: bool = False) -> list[Cell]:
+    """The steps of a file; `prose`: all its cells."""
+    from lorimer.esg.cells import CODE
+    from lorimer.esg.formats import read
+
+    text = text_of(file)
+    try:
+        cells = read(text, notebook=file.suffix == NOTEBOOK)
+    except ValueError as error:
+        raise Fault(f"{file}: {error}") from error
+    return [cell for cell in cells if prose or cell.kind == CODE]
+
+
+def graph_of(file: Path) -> ExecutionStateGraph:
+    """The graph of a file; nothing is run."""
+    from lorimer.esg import ExecutionStateGraph
+    from lorimer.esg.cells import load
+
+    graph = ExecutionStateGraph()
+    load(graph, cells_of(file))
+    return graph
+
+
+def known(graph: ExecutionStateGraph, step: str) -> str:
+    """A step that there is."""
+    if step not in graph:
+        raise Fault(
+            f"there is no step {step!r}{suggest(step, graph.steps)}",
+            hint=f"Steps: {one_line(', '.join(graph.steps))}",
+        )
+    return step
+
+
+def write(file: Path, text: str) -> None:
+    """The whole text or nothing; who may read the file stays as it was."""
+    target = file.resolve()
+    try:
+        handle, part = mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise Fault(f"{file} cannot be written: {error.strerror}") from error
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+        if target.exists():
+            shutil.copymode(target, part)
+        else:
+            os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, target)
+    except BaseException:
+        os.unlink(part)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

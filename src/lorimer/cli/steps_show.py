@@ -1,0 +1,109 @@
+"""`lorimer steps show`: the graph in the terminal, as JSON, or as a page."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from lorimer.cli.steps_file import file_argument, graph_of, write
+from lorimer.cli.text import one_line, visible
+
+if TYPE_CHECKING:
+    from lorimer.esg import ExecutionStateGraph
+
+_STEP: Final = 34
+_MAKES: Final = 30
+_PIPED: Final = 1_000
+"""Columns where nobody looks: nothing is cut off."""
+
+
+@click.command()
+@file_argument
+@click.option("--all", "whole", is_flag=True, help="Also who reads what is imported; uncut.")
+@click.option("--json", "as_json", is_flag=True, help="Steps and edges as one JSON object.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page that stands alone instead. With outputs: `steps run --html`.",
+)
+def show(file: Path, whole: bool, as_json: bool, html: Path | None) -> None:
+    """Show who makes what each step of FILE reads. Nothing is run."""
+    graph = graph_of(file)
+    if as_json:
+        nodes = [{**graph.get_node(step), "outputs": {}} for step in graph.steps]
+        click.echo(json.dumps({"steps": nodes, "edges": graph.edges()}, ensure_ascii=False))
+    elif html is not None:
+        from lorimer.esg.page import page
+
+        write(html, page(graph, {}, file.name))
+    else:
+        for line in _table(graph, whole):
+            click.echo(line)
+
+
+def _table(graph: ExecutionStateGraph, whole: bool) -> Iterable[str]:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not whole else _PIPED
+    modules = {step: _imports(graph.source(step)) for step in graph.steps}
+    heads = {step: _head(step, graph.source(step)) for step in graph.steps}
+    makes = {step: ", ".join(graph.get_node(step)["writes"]) for step in graph.steps}
+    wide = min(max([len(each) for each in heads.values()], default=0), _STEP)
+    broad = min(max([len(each) for each in makes.values()], default=0), _MAKES)
+    left_out = False
+    for step in graph.steps:
+        node = graph.get_node(step)
+        by: dict[str, list[str]] = {}
+        for name, maker in node["makers"].items():
+            if whole or name not in modules[maker]:
+                by.setdefault(maker, []).append(name)
+            else:
+                left_out = True
+        reads = [f"{', '.join(names)} ← {maker}" for maker, names in by.items()]
+        told = one_line(" · ".join(reads), max(width - wide - broad - 4, 20))
+        lost = ", ".join(graph.unresolved(step))
+        made = makes[step] if whole else one_line(makes[step], broad)
+        columns = [(_cut(heads[step], wide), wide), (made, broad), (told, 0)]
+        columns += [(f"nobody makes {lost}", 0)] if lost else []
+        columns += [(f"no Python: {node['error']}", 0)] if node["error"] else []
+        while not columns[-1][0]:
+            columns.pop()
+        colours = (None, "green", None, "red", "red")
+        yield "  ".join(
+            click.style(text, fg=colour, bold=not at) + " " * (width - len(text))
+            for at, ((text, width), colour) in enumerate(zip(columns, colours, strict=False))
+        ).rstrip()
+    if left_out:
+        yield click.style("(what imports make is left out: --all)", dim=True)
+
+
+def _head(step: str, source: str) -> str:
+    """A step's name; of one that has only a number also how its code begins."""
+    if not step.isdecimal():
+        return step
+    lines = [line for line in source.split("\n") if line.strip() and not line.startswith("#")]
+    return f"{step:>3} {lines[0].strip()}" if lines else step
+
+
+def _cut(text: str, width: int) -> str:
+    shown = visible(text)
+    return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def _imports(source: str) -> set[str]:
+    """Names that a step makes by importing."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return set()
+    return {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }

@@ -1,0 +1,173 @@
+"""The step session of a conversation, as its calls and their results tell it.
+
+A result begins with lines of a fixed form: what became of the graph, and what ran. They are for the
+model, and they are the record too: folded in order they give the steps, their order, and what of
+them is known, in any process that has the conversation. Nothing else is kept anywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import unquote
+
+from lorimer.core.jsonable import JSON
+from lorimer.core.tool import Called
+
+STEP: Final = "step"
+EDIT: Final = "edit_step"
+REPLAY: Final = "replay"
+GRAPH: Final = "graph"
+DIAGNOSE: Final = "diagnose"
+CHANGES: Final = frozenset({STEP, EDIT, REPLAY, DIAGNOSE})
+"""Tools whose calls are the session."""
+
+ID: Final = r"[A-Za-z_][\w.-]{0,59}"
+_CHANGED: Final = re.compile(rf"step ({ID}): (added|edited|deleted|patched|nothing changed)")
+_RAN: Final = re.compile(rf"([✓✗]) ({ID}) [\d.]+ s(?: again)?((?: \| \w+ [^|]+)*)(?: \| .*)?")
+_HELD: Final = re.compile(rf"- ({ID}(?:, {ID})*) not run: .*")
+_REPLAYED: Final = "replayed"
+_UNSAFE: Final = re.compile(r"[%,|\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What is known of a step's last run."""
+
+    ok: bool
+    reads: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    """What it did to the outside, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A step, as the conversation has it."""
+
+    id: str
+    code: str
+    ran: Ran | None = None
+    """None: it never ran, or not as it is now."""
+    outside: tuple[str, ...] = ()
+    """What any of its runs did to the outside the last time."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """For a session that is to begin with it."""
+        ran = self.ran
+        return {
+            "id": self.id,
+            "code": self.code,
+            "state": "new" if ran is None else "ran" if ran.ok else "failed",
+            "reads": [*ran.reads] if ran is not None else [],
+            "makes": [*ran.makes] if ran is not None else [],
+            "outside": [*self.outside],
+        }
+
+
+def changed_line(step: str, what: str) -> str:
+    """The first line of a result: `step load: added`."""
+    return f"step {step}: {what}" if step else _REPLAYED
+
+
+def ran_line(step: str, seconds: float, ran: Ran, *, again: bool, why: str = "") -> str:
+    """The line of a step that ran."""
+    parts = [f"{'✓' if ran.ok else '✗'} {step} {seconds:.2f} s{' again' if again else ''}"]
+    for word, names in (("reads", ran.reads), ("makes", ran.makes), ("outside", ran.outside)):
+        if names:
+            parts.append(f"{word} {', '.join([_quoted(name) for name in names])}")
+    return " | ".join([*parts, why.replace("\n", " ")] if why else parts)
+
+
+def _quoted(name: str) -> str:
+    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name)
+
+
+def held_line(steps: Iterable[str], why: str) -> str:
+    """The line of steps that did not run although they are not up to date."""
+    return f"- {', '.join(steps)} not run: {' '.join(why.split())}"
+
+
+def code_lines(step: str, code: str) -> list[str]:
+    """A text that the session gave a step, for the model and for the record."""
+    return [f"the code of {step} is now:", *[f"| {line}" for line in code.split("\n")]]
+
+
+def effective(past: Iterable[Called]) -> list[Called]:
+    """The calls that changed the session: their results say so."""
+    return [call for call in past if call.use.name in CHANGES and _lines(call)]
+
+
+def fold(past: Iterable[Called]) -> list[Recorded]:
+    """The steps after these calls, in order."""
+    steps: dict[str, Recorded] = {}
+    order: list[str] = []
+    for call in effective(past):
+        lines = _lines(call)
+        changed = _CHANGED.fullmatch(lines[0])
+        if changed is not None:
+            _change(steps, order, changed[1], changed[2], call.use.input)
+        for step, code in _texts(lines).items():
+            if step in steps:
+                steps[step] = replace(steps[step], code=code, ran=None)
+        for line in lines[1:]:
+            _note(steps, line)
+    return [steps[step] for step in order]
+
+
+def _change(
+    steps: dict[str, Recorded], order: list[str], step: str, what: str, given: Mapping[str, JSON]
+) -> None:
+    code, after = given.get("code"), str(given.get("after"))
+    if what == "added" and step not in steps:
+        steps[step] = Recorded(step, str(code))
+        at = order.index(after) + 1 if after in order else 0 if after == "" else len(order)
+        order.insert(at, step)
+    elif what == "edited" and step in steps:
+        steps[step] = replace(steps[step], code=str(code))
+    elif what == "deleted" and step in steps:
+        del steps[step]
+        order.remove(step)
+
+
+def _note(steps: dict[str, Recorded], line: str) -> None:
+    ran, held = _RAN.fullmatch(line), _HELD.fullmatch(line)
+    for step in held[1].split(", ") if held is not None else ():
+        if step in steps:
+            steps[step] = replace(steps[step], ran=None)
+    if ran is None or ran[2] not in steps:
+        return
+    said: dict[str, tuple[str, ...]] = {}
+    for part in ran[3].split(" | ")[1:]:
+        word, _, names = part.partition(" ")
+        said[word] = tuple([unquote(name) for name in names.split(", ")])
+    known = Ran(
+        ran[1] == "✓", said.get("reads", ()), said.get("makes", ()), said.get("outside", ())
+    )
+    steps[ran[2]] = replace(steps[ran[2]], ran=known, outside=known.outside)
+
+
+def _texts(lines: list[str]) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    step = ""
+    for line in lines:
+        if line.startswith("the code of ") and line.endswith(" is now:"):
+            step = line.removeprefix("the code of ").removesuffix(" is now:")
+            found[step] = []
+        elif step and line.startswith("| "):
+            found[step].append(line.removeprefix("| "))
+        else:
+            step = ""
+    return {step: "\n".join(text) for step, text in found.items()}
+
+
+def _lines(call: Called) -> list[str]:
+    """The record in a result: the lines before the first empty one; [] if it has none."""
+    text = call.result.content
+    if not isinstance(text, str):
+        return []
+    lines = text.partition("\n\n")[0].split("\n")
+    first = lines[0]
+    return lines if first == _REPLAYED or _CHANGED.fullmatch(first) else []

@@ -1,0 +1,244 @@
+"""The step session of one run: where it lives, and when it begins anew.
+
+What it has to be at a call is what the earlier calls of the conversation come to. A session that is
+not there (the run was resumed, it was ended at a time-out, the folder is another) begins with those
+steps and without their values, which are made again when somebody needs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, cast
+
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.jsonable import JSON
+from lorimer.core.world import Isolation
+from lorimer.esg.agent.desk import MAX_TEXT, Desk, Message
+from lorimer.esg.agent.record import effective, fold
+from lorimer.esg.confined.worker import Died, StepLimits, StepWorkers, Worker
+from lorimer.tools.base import ToolContext
+
+MAX_S: Final = 600
+"""Seconds that a call may ask for."""
+_DESK: Final = "lorimer.esg.agent.desk:Desk"
+_CRASHED: Final = ExecutorErrorCode.EXEC_STEP_CRASHED
+
+Tell = Callable[[Message], None]
+
+
+class StepEnded(Exception):
+    """What was asked was ended in the middle. `alive`: the session can be asked again, and is as
+    it was at some time before."""
+
+    def __init__(self, why: str, code: ExecutorErrorCode, *, alive: bool) -> None:
+        super().__init__(why)
+        self.code = code
+        self.alive = alive
+
+
+class StepSession(Protocol):
+    """A session somewhere, that answers as `Desk` does."""
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """How the code is held; None: not at all."""
+        ...
+
+    async def ask(self, request: Message, tell: Tell, timeout_s: float) -> Mapping[str, JSON]:
+        """An answer of `Desk`. Raises StepEnded; TimeoutError, after which it is as after one that
+        left it alive; and LorimerError when it cannot be started. Cancelled, it is of no use."""
+        ...
+
+    def stop(self) -> None:
+        """End it soon, with all that its steps have started."""
+        ...
+
+    async def ended(self) -> None:
+        """Wait for that."""
+        ...
+
+
+@dataclass(slots=True)
+class Asked:
+    """An answer, and what the session was before it."""
+
+    answer: Mapping[str, JSON]
+    restored: int
+    """The steps that it had to be given just now: their values are gone."""
+    earlier: tuple[str, ...]
+    """What earlier calls were told."""
+    isolation: Isolation | None
+
+
+class StepSessions:
+    """See `core/owned.py`. At most one session at a time; `make` makes one."""
+
+    def __init__(self, make: Callable[[ToolContext], StepSession]) -> None:
+        self._make = make
+        self._turn = asyncio.Lock()
+        self._session: StepSession | None = None
+        self._knows: tuple[str, ...] | None = None
+        """The calls that it is made of; None: some of them, or more."""
+        self._folder: Path | None = None
+        self._stopped: list[StepSession] = []
+
+    async def ask(
+        self, request: Message, context: ToolContext, timeout_s: float, tell: Tell
+    ) -> Asked:
+        """Ask the session that the conversation has come to. Raises as `StepSession.ask`."""
+        async with self._turn:
+            try:
+                return await self._ask(request, context, timeout_s, tell)
+            except TimeoutError:
+                self._knows = None
+                raise
+            except StepEnded as end:
+                self._knows = None
+                if not end.alive:
+                    await self._stop()
+                raise
+            except BaseException:
+                self._drop()  # waited for when the run ends
+                raise
+
+    async def _ask(
+        self, request: Message, context: ToolContext, timeout_s: float, tell: Tell
+    ) -> Asked:
+        until = context.world.monotonic() + timeout_s
+        past = effective(context.past)
+        known = tuple([call.use.id for call in past])
+        earlier = tuple([str(call.result.content) for call in past])
+        restored = 0
+        if context.working_dir != self._folder:
+            await self._stop()
+        session = self._session
+        if session is None:
+            session = self._session = self._make(context)
+            self._folder, self._knows = context.working_dir, None
+        if known != self._knows:
+            steps = [each.to_json() for each in fold(past)]
+            said = await session.ask({"op": "restore", "steps": steps}, tell, timeout_s)
+            if "error" in said:
+                raise StepEnded(f"its steps are lost: {said['error']}", _CRASHED, alive=False)
+            given = said.get("given")
+            restored = given if isinstance(given, int) else 0
+        answer = await session.ask(request, tell, max(until - context.world.monotonic(), 0.01))
+        changes = "changed" in answer
+        self._knows = (*known, context.tool_use_id) if changes else known
+        if answer.get("spoiled") is True:
+            self._drop()
+        return Asked(answer, restored, earlier, session.isolation)
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.stop()
+            self._stopped.append(session)
+
+    async def _stop(self) -> None:
+        self._drop()
+        while self._stopped:
+            await self._stopped[-1].ended()
+            self._stopped.pop()
+
+    async def end(self) -> None:
+        """See `Owned`."""
+        await self._stop()
+
+
+class InProcess:
+    """A session in this process, in a thread: for code that the host trusts."""
+
+    isolation: Isolation | None = None
+
+    def __init__(self, context: ToolContext) -> None:
+        self._context = context
+        self._desk = Desk(self._told, world=context.world)
+        self._tell: Tell = _nobody
+
+    def _told(self, message: Message) -> None:
+        self._tell(message)
+
+    async def ask(self, request: Message, tell: Tell, timeout_s: float) -> Mapping[str, JSON]:
+        """See `StepSession`. A step that does not end cannot be stopped here: `timeout_s` does
+        nothing, the tool's own time limit gives the thread up."""
+        loop = asyncio.get_running_loop()
+        self._tell = lambda message: cast("None", loop.call_soon_threadsafe(tell, message))
+        return await self._context.in_thread(lambda: self._desk.answer(request))
+
+    def stop(self) -> None:
+        """See `StepSession`."""
+
+    async def ended(self) -> None:
+        """See `StepSession`."""
+
+
+class Confined:
+    """A session in a worker of its own (`esg/confined`), sandboxed as the host says. When what runs
+    there is ended, another process takes over with the state as it was a while before."""
+
+    def __init__(self, context: ToolContext) -> None:
+        assert context.working_dir is not None
+        self._workers = StepWorkers(
+            context.working_dir,
+            sandbox=context.sandbox,
+            limits=StepLimits(step_s=MAX_S, output_chars=MAX_TEXT),
+            world=context.world,
+        )
+        self._worker: Worker | None = None
+        self._task: asyncio.Task[Message] | None = None
+
+    @property
+    def isolation(self) -> Isolation | None:
+        """See `StepSession`."""
+        return self._workers.isolation
+
+    async def ask(self, request: Message, tell: Tell, timeout_s: float) -> Mapping[str, JSON]:
+        """See `StepSession`."""
+        task = self._task = asyncio.get_running_loop().create_task(
+            self._asked(request, tell), name="steps"
+        )
+        try:
+            await asyncio.wait([task], timeout=timeout_s)
+        finally:
+            if not task.done():
+                task.cancel()  # which ends the step
+        if task.done():
+            return task.result()
+        await asyncio.wait([task])
+        raise TimeoutError
+
+    async def _asked(self, request: Message, tell: Tell) -> Message:
+        try:
+            if self._worker is None:
+                self._worker = await self._workers.worker(_DESK)
+            return await self._worker.ask(request, tell)
+        except Died as died:
+            raise StepEnded(died.death.why, died.death.code, alive=True) from died
+        except EOFError as error:
+            raise StepEnded(str(error) or "the process is gone", _CRASHED, alive=False) from error
+
+    def stop(self) -> None:
+        """See `StepSession`."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._worker is not None:
+            self._worker.close()
+
+    async def ended(self) -> None:
+        """See `StepSession`."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        await self._workers.end()
+
+
+def _nobody(message: Message) -> None:
+    del message
+
+
+def texts(value: JSON) -> Iterable[str]:
+    """The texts in a list that may be anything."""
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []

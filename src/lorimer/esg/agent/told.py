@@ -1,0 +1,114 @@
+"""What the model is told of an answer: first the lines that are the record, then the output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lorimer.core.jsonable import JSON
+from lorimer.esg.agent.record import Ran, changed_line, code_lines, held_line, ran_line
+from lorimer.esg.agent.session import Asked, texts
+
+_NOT_MANY = 3
+"""Steps whose unasked output is told."""
+
+
+def told(asked: Asked, step: str) -> str:
+    """An answer to a call about `step`, as text. Nothing in it is trusted to have any form."""
+    answer = asked.answer
+    runs = _objects(answer.get("runs"))
+    made = _objects([answer.get("texts")])
+    lines = [changed_line(str(answer.get("step") or ""), str(answer.get("changed")))]
+    for each, code in [pair for found in made for pair in found.items()]:
+        lines += code_lines(each, str(code))
+    lines += [_ran(run) for run in runs]
+    for pair in _lists(answer.get("held")):
+        if len(pair) == 2 and (steps := [*texts(pair[1])]):
+            lines.append(held_line(steps, str(pair[0])))
+    lines += _notes(asked, runs)
+    parts = ["\n".join(lines)]
+    others = 0
+    for run in runs:
+        mine = run.get("step") in (step, answer.get("step")) or run.get("ok") is not True
+        others += not mine
+        if mine or (others <= _NOT_MANY and not _known(run, asked)):
+            parts += _output(run, named=len(runs) > 1)
+    parts += [_failure(run) for run in runs if run.get("ok") is not True and "report" not in answer]
+    for report in _objects([answer.get("report")]):
+        parts.append(_failure(report))
+    if isinstance(diff := answer.get("diff"), str) and diff:
+        parts.append(f"The patch:\n{diff.rstrip()}")
+    return "\n\n".join([part for part in parts if part])
+
+
+def _ran(run: Mapping[str, JSON]) -> str:
+    ran = Ran(
+        run.get("ok") is True,
+        tuple(texts(run.get("reads"))),
+        tuple(texts(run.get("makes"))),
+        tuple(texts(run.get("outside"))),
+    )
+    seconds = run.get("seconds")
+    return ran_line(
+        str(run.get("step")),
+        float(seconds) if isinstance(seconds, int | float) else 0.0,
+        ran,
+        again=run.get("again") is True,
+        why=str(run.get("failed") or ""),
+    )
+
+
+def _notes(asked: Asked, runs: list[Mapping[str, JSON]]) -> list[str]:
+    answer, lines = asked.answer, list[str]()
+    if isinstance(fresh := answer.get("fresh"), int) and fresh:
+        lines.append(f"({fresh} other step{'s are' if fresh > 1 else ' is'} up to date: not run)")
+    if failed := [*texts(answer.get("failed"))]:
+        lines.append(f"(failed before and still to be mended: {', '.join(failed)})")
+    if changed := [*texts(answer.get("others"))]:
+        lines.append(f"(changed since by somebody else, and taken as it is: {', '.join(changed)})")
+    again = [str(run.get("step")) for run in runs if run.get("again") is True]
+    if asked.restored:
+        rest = f"; {', '.join(again)} ran again for them" if again else ""
+        lines.append(
+            f"(a new session with the {asked.restored} steps of before: their values are made "
+            f"again when they are needed{rest})"
+        )
+    return lines
+
+
+def _known(run: Mapping[str, JSON], asked: Asked) -> bool:
+    """It shows what it has shown before."""
+    if run.get("same") is None:  # not in this process
+        shown = "\n\n".join(_output(run, named=False))
+        return any(shown in each for each in asked.earlier)
+    return run.get("same") is True
+
+
+def _output(run: Mapping[str, JSON], *, named: bool) -> list[str]:
+    head = f"[{run.get('step')}]\n" if named else ""
+    text = str(run.get("output") or "").rstrip("\n")
+    value = str(run.get("value") or "")
+    both = "\n".join([part for part in (text, value) if part])
+    return [f"{head}{both}"] if both else []
+
+
+def _failure(run: Mapping[str, JSON]) -> str:
+    lines = [str(run.get("traceback") or "").rstrip("\n")]
+    lines += [f"Cause: {cause}" for cause in texts(run.get("causes"))]
+    if isinstance(patch := run.get("patch"), str) and patch:
+        lines.append(
+            "A patch (diagnose with apply tries it, and keeps it if the step runs):\n"
+            + patch.rstrip("\n")
+        )
+    else:
+        lines.append("It changed no variable. Change it, or the step at fault, with edit_step.")
+    if isinstance(needed := run.get("slice"), str) and needed:
+        lines.append(f"The step and those that it needs:\n{needed.rstrip()}")
+    return "\n".join(lines)
+
+
+def _objects(value: JSON) -> list[Mapping[str, JSON]]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+
+
+def _lists(value: JSON) -> list[list[JSON]]:
+    return [each for each in value if isinstance(each, list)] if isinstance(value, list) else []

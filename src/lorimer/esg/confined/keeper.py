@@ -1,0 +1,142 @@
+"""Keeps one session alive: forks the process that runs its steps, and has another take over.
+
+Runs nothing of an agent's, so it can be relied on. What runs steps (`serving`) has at most one
+heir: a fork of it that sleeps, with the state as it was. When the one that runs dies, or has to be
+killed, its heir is woken; without one a new process begins with nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from lorimer.core.jsonable import JSON
+from lorimer.esg.confined import hold, serving
+from lorimer.world.sandbox import landlock
+
+KILL: Final = "kill"
+"""`kill N`: end what runs, the Nth; its heir takes over. One that comes too late does nothing."""
+RESTART: Final = "restart"
+"""`restart N`: the same, but nobody takes over: it begins with nothing."""
+
+
+def keep(settings: Mapping[str, JSON], talk: int, control: int) -> None:
+    """Serve one session until the other end of `control` is closed."""
+    _Keeper(settings, talk, control).run()
+
+
+class _Keeper:
+    def __init__(self, settings: Mapping[str, JSON], talk: int, control: int) -> None:
+        self._settings = settings
+        self._talk = talk
+        self._control = socket.socket(fileno=control)
+        self._outside = os.getppid()
+        """The zygote."""
+        self._leash, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._current = self._watch = 0
+        self._count = 0
+        """How many have run: this is the number of the one that runs."""
+        self._heir = 0
+        self._wake: socket.socket | None = None
+
+    def run(self) -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDWR)
+        for each in range(3):
+            os.dup2(null, each)
+        os.close(null)
+        os.setpgid(0, 0)
+        landlock.adopt_orphans()
+        hold.keep_apart()
+        self._begin(None)
+        while True:
+            ready = self._wait()
+            if self._leash.fileno() in ready:
+                self._registered()
+            if self._control.fileno() in ready:
+                asked = self._control.recv(32).decode()
+                if not asked:
+                    self._kill()
+                    hold.end_all_others(self._outside)
+                    return
+                word, _, number = asked.partition(" ")
+                if number == str(self._count):
+                    if word == RESTART:
+                        self._forget_heir()
+                    self._kill()
+            if self._watch in ready:
+                self._kill()
+            self._reap()
+
+    def _wait(self) -> set[int]:
+        poll = select.poll()
+        for each in (self._leash.fileno(), self._control.fileno(), self._watch):
+            poll.register(each, select.POLLIN)
+        return {descriptor for descriptor, _ in poll.poll()}
+
+    def _begin(self, status: int | None) -> None:
+        """With nothing."""
+        self._forget_heir()
+        pid = os.fork()  # noqa: TID251 - this is what it is for
+        if pid == 0:
+            self._leash.close()
+            self._control.close()
+            if self._watch:
+                os.close(self._watch)
+            serving.serve(self._settings, self._talk, self._theirs, self._outside, status)
+            os._exit(0)
+        self._follow(pid)
+
+    def _follow(self, pid: int) -> None:
+        watch = os.pidfd_open(pid)
+        if self._watch:
+            os.close(self._watch)
+        self._current, self._watch = pid, watch
+        self._count += 1
+
+    def _registered(self) -> None:
+        """What runs has a new heir."""
+        message, descriptors, _, _ = socket.recv_fds(self._leash, 64, 1)
+        self._forget_heir()
+        if descriptors and message.isdigit():
+            self._heir, self._wake = int(message), socket.socket(fileno=descriptors[0])
+
+    def _forget_heir(self) -> None:
+        """It ends itself when it is not wanted any more."""
+        if self._wake is not None:
+            self._wake.close()
+        self._heir, self._wake = 0, None
+
+    def _kill(self) -> None:
+        # Its number cannot be another's before it is reaped.
+        for end in (os.kill, os.killpg):
+            with suppress(ProcessLookupError, PermissionError):
+                end(self._current, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._current:
+                self._succeed(os.waitstatus_to_exitcode(status))
+
+    def _succeed(self, status: int) -> None:
+        """The one that ran is dead."""
+        heir, wake = self._heir, self._wake
+        self._heir, self._wake = 0, None
+        if wake is not None:
+            with wake, suppress(OSError):
+                wake.send(str(status).encode())
+                self._follow(heir)
+                return
+        hold.end_all_others(self._outside)
+        self._begin(status)

@@ -1,0 +1,229 @@
+"""What can be asked of a session in a worker: the vocabulary of `StepExecutor`, as plain data.
+
+Runs in the worker; the other side is `session.py`. Values do not leave the worker, only texts about
+them, none longer than `most` characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Final, cast
+
+from lorimer.core.jsonable import JSON, clean
+from lorimer.esg.diagnosis import diagnose, generate_patch
+from lorimer.esg.executor import Held, StepExecutor, StepResult
+from lorimer.esg.patches import Edit, PatchResult
+from lorimer.esg.questions import StepError
+from lorimer.esg.resources import FILE
+from lorimer.world.real import RealWorld
+
+Message = Mapping[str, JSON]
+
+_ENDED: Final = "it ended the worker when it ran"
+_SHOWN: Final = 2_000
+"""Characters of each value in a list of all."""
+
+
+class Requests:
+    """One session; see `Answers` of `serving.py`."""
+
+    def __init__(
+        self, tell: Callable[[Message], None], printed: Callable[[], str], most: int
+    ) -> None:
+        self._tell = tell
+        self._printed = printed
+        self._most = most
+        self._held: set[str] = set()
+        self._asked = ""
+        """The step that is meant to run, even if it is held."""
+        self._executed = ""
+        """The step whose result is the answer."""
+        self._steps = StepExecutor(world=RealWorld(), observer=self)
+
+    def answer(self, request: Message) -> dict[str, JSON]:
+        """Do what is asked. What cannot be is an answer with `error`, and changed nothing."""
+        self._held = {str(each) for each in _list(request.get("held"))}
+        self._asked = self._executed = ""
+        try:
+            return {"result": self._answer(request)}
+        except StepError as error:
+            return {"error": self._cut(error.message)}
+
+    def _answer(self, request: Message) -> JSON:
+        steps, graph = self._steps, self._steps.graph
+        step, source = str(request.get("step") or ""), str(request.get("source") or "")
+        match request.get("op"):
+            case "execute":
+                self._asked = self._executed = step
+                return self._told(steps.execute(step, source))
+            case "replay":
+                return self._replay()
+            case "repair":
+                self._asked = step
+                return steps.repair(_patch(request), step)
+            case "add":
+                after = request.get("after")
+                graph.add_step(step, source, after=None if after is None else str(after))
+                return [step]
+            case "edit":
+                return [*graph.edit_step(step, source)]
+            case "delete":
+                steps.results.pop(step, None)
+                return [*graph.delete_step(step)]
+            case "move":
+                return [*graph.move_step(step, after=str(request.get("after") or ""))]
+            case "rename":
+                graph.rename_step(step, source)
+                return []
+            case "mark":
+                return [*graph.mark_stale(step)]
+            case "fail":
+                if step in graph:
+                    graph.edit_step(step, source)
+                else:
+                    graph.add_step(step, source)
+                return [*graph.failed(step)]
+            case "restore":
+                return self._restore(
+                    [cast("list[str]", row) for row in _list(request.get("steps"))]
+                )
+            case "plan":
+                return [[each.step, [*each.reasons], each.seconds] for each in graph.plan()]
+            case "status":
+                return {each: graph.status(each).value for each in graph.steps}
+            case "explain":
+                return self._cut(graph.explain(step))
+            case "why_stale":
+                return [*graph.why_stale(step)]
+            case "lineage":
+                return [[*each] for each in graph.lineage(source)]
+            case "edges":
+                return [[one, other, [*names]] for one, other, names in graph.edges()]
+            case "script":
+                return graph.script(graph.backward_slice(source))
+            case "diagnose":
+                return self._diagnose(step)
+            case "names":
+                return self._names(step or None)
+            case other:
+                raise StepError(f"a session cannot {other!r}")
+
+    # ---------------------------------------------------------------- observer
+
+    def starting(self, step_id: str) -> None:
+        """See `Observer`."""
+        if step_id in self._held and step_id != self._asked:
+            raise Held(step_id, _ENDED)
+        self._tell({"event": "step.started", "step": step_id, "quiet": step_id == self._executed})
+
+    def finished(self, result: StepResult) -> None:
+        """See `Observer`."""
+        quiet = result.step_id == self._executed
+        told = None if quiet else self._told(result)
+        self._tell(
+            {
+                "event": "step.finished",
+                "step": result.step_id,
+                "quiet": quiet,
+                "lasting": any(each.startswith(FILE) for each in result.writes),
+                "result": told,
+            }
+        )
+
+    # ---------------------------------------------------------------- answers
+
+    def _replay(self) -> JSON:
+        done = self._steps.replay()
+        return {
+            "ran": [*done.ran],
+            "failed": [*done.failed],
+            "blocked": [*done.blocked],
+            "held": {each: self._cut(held.message) for each, held in done.held.items()},
+        }
+
+    def _restore(self, rows: list[list[str]]) -> JSON:
+        """Run the steps as they ran last; then give them the texts that they have now."""
+        graph = self._steps.graph
+        for step, ran, _ in rows:
+            if ran and step not in graph:  # what took over may have begun with it
+                graph.add_step(step, ran)
+        done = self._replay()
+        before = ""
+        for step, _, source in rows:
+            if step not in graph:
+                graph.add_step(step, source, after=before)
+            elif graph.source(step) != source:
+                graph.edit_step(step, source)
+            before = step
+        return done
+
+    def _told(self, result: StepResult) -> dict[str, JSON]:
+        failure = result.failure
+        return {
+            "step": result.step_id,
+            "stdout": self._cut(result.stdout + self._printed()),
+            "stderr": self._cut(result.stderr),
+            "shown": self._cut(result.shown),
+            "type": self._cut(type(result.value).__name__),
+            "failure": None
+            if failure is None
+            else {
+                "type": self._cut(failure.type),
+                "message": self._cut(failure.message),
+                "line": failure.line,
+                "traceback": self._cut(failure.traceback),
+            },
+            "reads": [self._cut(each) for each in result.reads],
+            "writes": [self._cut(each) for each in result.writes],
+            "seconds": result.seconds,
+        }
+
+    def _diagnose(self, step: str) -> JSON:
+        self._steps.graph.source(step)
+        result = self._steps.results.get(step)
+        if result is None:
+            return {"error": "", "findings": [], "patch": None}
+        report = diagnose(result, self._steps.graph)
+        patch = generate_patch(report, self._steps.graph)
+        findings: list[JSON] = [cast("JSON", asdict(each)) for each in report.findings]
+        return {
+            "error": self._cut(report.error),
+            "findings": findings,
+            "patch": cast("JSON", asdict(patch)),
+        }
+
+    def _names(self, after: str | None) -> JSON:
+        found = self._steps.namespace(after)
+        return {
+            self._cut(name): [type(value).__name__, _shown(value)] for name, value in found.items()
+        }
+
+    def _cut(self, text: str) -> str:
+        return cut(text, self._most)
+
+
+def cut(text: str, most: int) -> str:
+    """The beginning and the end of a text that is too long, as any program can take it."""
+    text = clean(text)
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half} characters left out ...]\n{text[-half:]}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return cut(repr(value), _SHOWN)
+    except Exception as error:  # noqa: BLE001 - a class of the steps': told instead
+        return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+
+
+def _patch(request: Message) -> PatchResult:
+    edits = [cast("tuple[str, int, int, str]", each) for each in _list(request.get("edits"))]
+    hashes = cast("dict[str, str]", request.get("hashes"))
+    return PatchResult("", tuple([Edit(*each) for each in edits]), hashes)
+
+
+def _list(value: JSON) -> list[JSON]:
+    return list(value) if isinstance(value, list) else []

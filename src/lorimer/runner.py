@@ -1,0 +1,241 @@
+"""Begins, goes on with, reads and stops runs: what a pipeline and each of its sessions can."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeVar
+
+from lorimer.assembly import SomeLimits, limits_of
+from lorimer.core.bus import Tap
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal
+from lorimer.core.jsonable import JSON
+from lorimer.core.mail import answer
+from lorimer.core.model import ModelResolver
+from lorimer.core.plan import Plan
+from lorimer.core.result import PipelineResult
+from lorimer.journal.outcome import outcome
+from lorimer.journal.recording import Recording, recorded
+from lorimer.launch import Launcher
+from lorimer.live import Run
+
+if TYPE_CHECKING:
+    from lorimer.journal.replay import Replayed
+
+T = TypeVar("T")
+
+
+class Runner(ABC):
+    """What runs a plan. Never two runs at once in a conversation."""
+
+    _launcher: Launcher
+    _models: ModelResolver
+    _word: str
+    """What a person calls it in code, for hints."""
+
+    @property
+    @abstractmethod
+    def plan(self) -> Plan:
+        """What runs."""
+
+    @property
+    def journal(self) -> Journal:
+        """Where the runs are kept."""
+        return self._launcher.journal
+
+    async def run(
+        self,
+        input: JSON,
+        *,
+        limits: SomeLimits | None = None,
+        wait_s: float = 0.0,
+        raise_on_error: bool = True,
+    ) -> PipelineResult:
+        """Run to the end. `limits` hold for this run: a mapping changes some of the manifest's
+        (`{"max_cost_usd": 0.5}`), Limits replace them all. When a process that died has the
+        conversation, its claim has to run out first: `wait_s` is how many seconds to wait for that
+        at most, and then JournalError says who has it, and until when.
+
+        Raises the typed error when the run did not end well; it carries the partial `result`.
+        With `raise_on_error=False` the result is returned either way. Cancelling the caller
+        ends the run, journals that, and then raises CancelledError.
+        """
+        run = await self._start(input, limits, None, wait_s)
+        return _outcome(await run.here(), raise_on_error)
+
+    def run_sync(
+        self,
+        input: JSON,
+        *,
+        limits: SomeLimits | None = None,
+        wait_s: float = 0.0,
+        raise_on_error: bool = True,
+    ) -> PipelineResult:
+        """`run` for programs without an event loop. Raises PipelineError inside of one."""
+        run = self.run(input, limits=limits, wait_s=wait_s, raise_on_error=raise_on_error)
+        return self._sync("run", run)
+
+    async def run_stream(
+        self, input: JSON, *, limits: SomeLimits | None = None, wait_s: float = 0.0
+    ) -> AsyncGenerator[Event, None]:
+        """`run`, yielding every event; the last one is `pipeline.complete` or `pipeline.error`,
+        whose `data["result"]` is the result. A slow reader slows the run. Leaving the loop
+        early ends the run and its spending."""
+        tap = Tap()
+        run = await self._start(input, limits, tap, wait_s)
+        async with aclosing(run.events(tap)) as events:
+            async for event in events:
+                yield event
+
+    async def resume(
+        self,
+        run_id: str,
+        decision: bool | str | None = None,
+        *,
+        question: str = "",
+        wait_s: float = 0.0,
+        raise_on_error: bool = True,
+    ) -> PipelineResult:
+        """Go on with a run that was interrupted: what its journal holds is not done again. When
+        its owner died without giving it back, the claim has to run out first: `wait_s` is how
+        many seconds to wait for that at most.
+
+        `decision` answers what it waits for first, as `core.mail.answer` does: True or False, or a
+        text to a question of a tool; `question` says to which, where there are several.
+
+        Raises PipelineError when there is no such run or it has ended, ConfigError when this
+        pipeline is not the one that began it, JournalError when another process has it.
+        """
+        if decision is not None:
+            await answer(self.journal, run_id, decision, question=question)
+        run = await self._launcher.resume(self.plan, run_id, None, wait_s=wait_s)
+        return _outcome(await run.here(), raise_on_error)
+
+    async def resume_stream(
+        self, run_id: str, *, wait_s: float = 0.0
+    ) -> AsyncGenerator[Event, None]:
+        """`resume`, yielding the events of what is new."""
+        tap = Tap()
+        run = await self._launcher.resume(self.plan, run_id, tap, wait_s=wait_s)
+        async with aclosing(run.events(tap)) as events:
+            async for event in events:
+                yield event
+
+    async def result(self, run_id: str) -> PipelineResult:
+        """What an ended run gave, as its facts tell it, whichever process and pipeline ran it:
+        all that `run` returned. `run_id` may be the beginning of one. Of `output` only plain data
+        is kept (else it is None), and of the error its class, code and message. Never raises that
+        error. Costs about 10 us a fact.
+
+        Raises PipelineError, with what to do about it, when there is no such run
+        (`exec.run.unknown`), when it waits for an answer (`exec.run.waiting`), was suspended
+        (`exec.run.shutdown`), or is unfinished (`exec.run.busy`).
+        """
+        return outcome(await recorded(self.journal, run_id))
+
+    def result_sync(self, run_id: str) -> PipelineResult:
+        """`result` for programs without an event loop. Raises PipelineError inside of one."""
+        return self._sync("result", self.result(run_id))
+
+    async def replay(self, run: str | Recording) -> Replayed:
+        """Run a recorded run again from its facts alone: no model and no tool is called, nothing
+        is written. Says the first thing that this pipeline would do otherwise than is recorded.
+
+        `run` is an id, or the beginning of one, in this pipeline's journal; or what `read_export`
+        gave. The run may be unfinished: then it is replayed as far as it is recorded. Raises
+        PipelineError when there is no such run.
+        """
+        from lorimer.journal.replay import replay
+
+        recording = await recorded(self.journal, run) if isinstance(run, str) else run
+        return await replay(self.plan, recording, self._launcher.redactor)
+
+    async def fork(
+        self,
+        run: str | Recording,
+        *,
+        after: int,
+        input: JSON = None,
+        limits: SomeLimits | None = None,
+        raise_on_error: bool = True,
+    ) -> PipelineResult:
+        """Go on from the middle of a run, with this pipeline, in a conversation of its own: with
+        all that was said until the run's turn number `after` (from 1), results of calls included,
+        and nothing of it done again. The run itself stays as it is.
+
+        With an `input`, that comes next; without one, this pipeline's model is asked in place of
+        the one that was asked then. `run` is as in `replay`. Raises PipelineError when there is no
+        such run, when it has not so many turns, or when turn `after` is an answer and there is no
+        input.
+        """
+        parent = await recorded(self.journal, run) if isinstance(run, str) else run
+        forked = await self._launcher.fork(
+            self.plan, parent, after, input, limits_of(limits, self.plan.limits)
+        )
+        return _outcome(await forked.here(), raise_on_error)
+
+    async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
+        """Give an interrupted run up: it ends as cancelled, and its conversation can go on
+        without it. `wait_s` is as in `resume`. Raises PipelineError when there is no such run, or
+        it has ended, JournalError when another process has it."""
+        await self._launcher.abandon(run_id, wait_s=wait_s)
+
+    def cancel(self, reason: Reason = Reason.CALLER) -> bool:
+        """Stop what is running here, from the event loop that it runs in. The run ends
+        as cancelled; with Reason.SHUTDOWN it is suspended, and can be resumed. Returns whether
+        there was one."""
+        live = self._launcher.live
+        for context in live:
+            context.cancel(reason)
+        return bool(live)
+
+    def shut_down(self, within_s: float = 10.0) -> bool:
+        """Suspend what is running here: it begins nothing new, calls of tools under way
+        that change something have `within_s` seconds to end, and `resume` goes on later. Returns
+        whether there was one."""
+        live = self._launcher.live
+        for context in live:
+            context.drain(within_s)
+        return bool(live)
+
+    # --- inside --------------------------------------------------------------------------
+
+    async def _start(
+        self, input: JSON, limits: SomeLimits | None, tap: Tap | None, wait_s: float
+    ) -> Run:
+        return await self._launcher.start(
+            self.plan, input, limits_of(limits, self.plan.limits), tap, wait_s=wait_s
+        )
+
+    def _sync(self, name: str, work: Coroutine[None, None, T]) -> T:
+        """Do it in an event loop of its own. Raises PipelineError where there is one."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+        else:
+            work.close()
+            raise PipelineError(
+                f"{name}_sync was called where an event loop is running, as in a notebook.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint=f"Use: result = await {self._word}.{name}(...)",
+            )
+
+        async def main() -> T:
+            try:
+                return await work
+            finally:
+                await self._models.aclose()
+
+        return asyncio.run(main())
+
+
+def _outcome(result: PipelineResult, raise_on_error: bool) -> PipelineResult:
+    if raise_on_error and result.exception is not None:
+        raise result.exception
+    return result

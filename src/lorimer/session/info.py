@@ -1,0 +1,134 @@
+"""What a session is, as its journal tells it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.journal import Journal, RunRow
+from lorimer.core.record import record
+from lorimer.core.world import World
+from lorimer.journal.conversation import Sums, read
+from lorimer.session.freshness import Freshness, FreshnessPolicy
+
+_EVERY_RUN: Final = 10_000_000
+_EVER: Final = 1e12
+"""Wall clock, seconds: after every run."""
+
+
+@record
+class SessionInfo:
+    """One session. Failed and cancelled runs count too: they cost money."""
+
+    session_id: str
+    freshness: Freshness = Freshness.FRESH
+    message_count: int = 0
+    """Messages that its next run begins with, answers and results of tools included."""
+    runs: int = 0
+    iterations: int = 0
+    """Model turns of all its runs."""
+    total_cost_usd: float = 0.0
+    """Of all its runs."""
+    began: float = 0.0
+    """Wall clock, seconds; 0: it has not begun."""
+    last_used: float = 0.0
+    title: str = ""
+    """The beginning of what was first said in it, where that is known."""
+    unfinished: str = ""
+    """The id of a run in it that waits to be resumed."""
+
+
+def told(
+    session_id: str,
+    sums: Sums,
+    messages: int,
+    policy: FreshnessPolicy,
+    now: float,
+    *,
+    title: str = "",
+    unfinished: str = "",
+) -> SessionInfo:
+    """The info of a session with these sums."""
+    return SessionInfo(
+        session_id,
+        policy.of(messages=messages, began=sums.began, last_used=sums.last_used, now=now),
+        messages,
+        sums.runs,
+        sums.iterations,
+        sums.cost_nano / 1e9,
+        sums.began,
+        sums.last_used,
+        title,
+        unfinished,
+    )
+
+
+async def stored_sessions(
+    journal: Journal,
+    world: World,
+    *,
+    limit: int = 50,
+    freshness: FreshnessPolicy = FreshnessPolicy(),  # noqa: B008 - it is immutable
+) -> list[SessionInfo]:
+    """The sessions that a journal keeps, whichever process made them, the last used first; at most
+    `limit`. Runs of pipelines that remember nothing are in none. Reads what they say: some 10 us a
+    fact that came after its session's last snapshot. Raises JournalError."""
+    by_session: dict[str, list[RunRow]] = {}
+    for row in await journal.runs(limit=_EVERY_RUN):
+        if row.stream != row.run_id:
+            by_session.setdefault(row.stream, []).append(row)
+    shown = list(by_session.items())[:limit]
+    return [await _info(journal, stream, rows, world, freshness) for stream, rows in shown]
+
+
+async def stored_session(
+    journal: Journal, session_id: str, world: World, freshness: FreshnessPolicy
+) -> SessionInfo:
+    """One of them; the beginning of its id will do. Raises PipelineError `exec.run.unknown`
+    when there is none, or several begin so."""
+    rows = await journal.runs(limit=_EVERY_RUN, stream=session_id)
+    if not rows:
+        every = await journal.runs(limit=_EVERY_RUN)
+        found = {row.stream for row in every if row.stream.startswith(session_id)}
+        found -= {row.run_id for row in every}
+        if not session_id or len(found) != 1:
+            raise PipelineError(
+                f"There is no session {session_id!r} in this journal."
+                if not found
+                else f"Several sessions begin with {session_id!r}.",
+                code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+                hint="See: lorimer sessions ls.",
+            )
+        (session_id,) = found
+        rows = [row for row in every if row.stream == session_id]
+    return await _info(journal, session_id, rows, world, freshness)
+
+
+async def remove(journal: Journal, session_id: str) -> None:
+    """Remove all that a journal keeps of a session that was used. Raises PipelineError
+    `exec.run.busy`, and changes nothing, while a run in it has not ended, or somebody has it."""
+    if not await journal.drop(session_id, before=_EVER):
+        raise PipelineError(
+            f"Session {session_id} is in use: a run in it has not ended, or a process has it.",
+            code=ExecutorErrorCode.EXEC_RUN_BUSY,
+            hint="Wait for it, or end its run: lorimer runs cancel RUN, pipeline.abandon(run_id).",
+        )
+
+
+async def _info(
+    journal: Journal, stream: str, rows: list[RunRow], world: World, policy: FreshnessPolicy
+) -> SessionInfo:
+    """`rows` are its runs, newest first."""
+    folded, pending, _ = await read(journal, stream)
+    sums = Sums.of(folded.runs)
+    for fact in pending:
+        sums.last_used = max(sums.last_used, fact.time)
+    return told(
+        stream,
+        sums,
+        len(folded.messages),
+        policy,
+        world.time(),
+        title=rows[-1].title,
+        unfinished=rows[0].run_id if not rows[0].status else "",
+    )

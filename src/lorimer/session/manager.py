@@ -1,0 +1,101 @@
+"""Makes, finds, lists and deletes sessions."""
+
+from __future__ import annotations
+
+from lorimer.assembly import is_a, wrong
+from lorimer.core.errors import ConfigError
+from lorimer.pipeline import Pipeline
+from lorimer.session.freshness import FreshnessPolicy
+from lorimer.session.info import SessionInfo, remove, stored_session
+from lorimer.session.session import Session
+
+
+class SessionManager:
+    """The sessions of one process; what they say is in their pipelines' journals.
+
+    async with SessionManager() as manager:
+        session = manager.create(pipeline)
+        await session.run("My name is Alice.")
+    """
+
+    def __init__(self, *, freshness: FreshnessPolicy | None = None) -> None:
+        self._policy = freshness or FreshnessPolicy()
+        self._sessions: dict[str, Session] = {}
+
+    def create(self, pipeline: Pipeline, session_id: str = "") -> Session:
+        """A new session, with an id of its own unless one is given. Where the journal has one of
+        the given id, its first run goes on with that; `open` knows before.
+
+        Raises ConfigError for a pipeline that remembers nothing, and for an id that is held here.
+        """
+        _must_be_pipeline(pipeline)
+        if session_id in self._sessions:
+            raise ConfigError(
+                f"there is a session {session_id!r} here already",
+                hint=f"Use it: manager.get({session_id!r}).",
+            )
+        return self._keep(pipeline, SessionInfo(session_id or pipeline.world.new_id("session")))
+
+    async def open(self, pipeline: Pipeline, session_id: str) -> Session:
+        """A session that the pipeline's journal keeps, whichever process made it; the beginning
+        of its id will do. The same one twice is one Session.
+
+        Raises PipelineError `exec.run.unknown` when there is none, ConfigError as `create` does.
+        Whether another process has it turns out when something is run.
+        """
+        _must_be_pipeline(pipeline)
+        info = await stored_session(pipeline.journal, session_id, pipeline.world, self._policy)
+        held = self._sessions.get(info.session_id)
+        return held or self._keep(pipeline, info)
+
+    def _keep(self, pipeline: Pipeline, info: SessionInfo) -> Session:
+        session = Session(pipeline, info, self._policy)
+        self._sessions[info.session_id] = session
+        return session
+
+    def get(self, session_id: str) -> Session | None:
+        """The session of that id, if it was made or opened here."""
+        return self._sessions.get(session_id)
+
+    def list_sessions(self) -> list[SessionInfo]:
+        """Those made or opened here, in that order, as far as this process knows. What a journal
+        keeps: `stored_sessions`."""
+        return [session.info for session in self._sessions.values()]
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._sessions
+
+    async def delete(self, session_id: str) -> bool:
+        """Forget a session and remove all that its journal keeps of it; nothing brings it back.
+        False: there is none of that id here.
+
+        Raises PipelineError `exec.run.busy`, and changes nothing, while a run in it is going on or
+        waits to be resumed, or another process has it.
+        """
+        session = self._sessions.get(session_id)
+        if session is None:
+            return False
+        await session.aclose()
+        if await session.journal.runs(limit=1, stream=session_id):
+            await remove(session.journal, session_id)
+        del self._sessions[session_id]
+        return True
+
+    async def aclose(self) -> None:
+        """Give all conversations back. Pipelines stay open."""
+        for session in self._sessions.values():
+            await session.aclose()
+
+    async def __aenter__(self) -> SessionManager:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+
+def _must_be_pipeline(pipeline: object) -> None:
+    if not is_a(pipeline, Pipeline):
+        raise wrong("pipeline", pipeline, "a Pipeline", "manager.create(PipelinePresets.chat())")

@@ -1,0 +1,95 @@
+"""One conversation of a pipeline that may have many."""
+
+from __future__ import annotations
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.messages import Message
+from lorimer.core.plan import Plan
+from lorimer.pipeline import Pipeline
+from lorimer.runner import Runner
+from lorimer.session.freshness import Freshness, FreshnessPolicy
+from lorimer.session.info import SessionInfo, stored_session, told
+
+
+class Session(Runner):
+    """One conversation: `run`, `run_sync`, `run_stream`, `resume` and the rest are a pipeline's,
+    within this conversation. Made by a SessionManager. It remembers from run to run and, in a
+    journal that is a file, from process to process; listeners, tools and models are the
+    pipeline's. Never two runs at once in it; runs of different sessions go on side by side."""
+
+    _word = "session"
+
+    def __init__(self, pipeline: Pipeline, info: SessionInfo, freshness: FreshnessPolicy) -> None:
+        """Raises ConfigError for a pipeline that remembers nothing."""
+        if not pipeline.plan.converses:
+            raise ConfigError(
+                "this pipeline remembers nothing, so it has no sessions",
+                hint="Give it a context stage that is not stateless, as the chat preset has.",
+            )
+        self.pipeline = pipeline
+        self.session_id = info.session_id
+        self._policy = freshness
+        self._known = info
+        self._launcher = pipeline.branch(info.session_id)
+        self._models = pipeline.models
+
+    @property
+    def plan(self) -> Plan:
+        """The pipeline's, as it is now."""
+        return self.pipeline.plan
+
+    @property
+    def info(self) -> SessionInfo:
+        """As far as this process knows: what other processes have said in it since is not
+        counted."""
+        open_now = self._launcher.conversation
+        known, now = self._known, self.pipeline.world.time()
+        if open_now is not None:
+            first = open_now.unfinished[0].run_id if open_now.unfinished else ""
+            known = told(
+                self.session_id,
+                open_now.sums,
+                len(open_now.history),
+                self._policy,
+                now,
+                title=known.title,
+                unfinished=first,
+            )
+            self._known = known
+        return known
+
+    async def refresh(self) -> SessionInfo:
+        """Its info as the journal has it now, what other processes said in it included."""
+        self._known = await stored_session(
+            self.journal, self.session_id, self.pipeline.world, self._policy
+        )
+        return self._known
+
+    @property
+    def freshness(self) -> Freshness:
+        """Its state now."""
+        info = self.info
+        return self._policy.of(
+            messages=info.message_count,
+            began=info.began,
+            last_used=info.last_used,
+            now=self.pipeline.world.time(),
+        )
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What was said, as far as this process knows; () before its first run here."""
+        open_now = self._launcher.conversation
+        return () if open_now is None else tuple(open_now.history)
+
+    async def aclose(self) -> None:
+        """Give the conversation back, so that another process need not wait for it. It can be
+        used again; connections are the pipeline's."""
+        self._known = self.info
+        await self._launcher.release()
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()

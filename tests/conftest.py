@@ -1,0 +1,19 @@
+"""How the whole suite is run."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: more than there are cores, because tests of the wire and of processes wait for
+    real time, a quarter of all."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: ten thousand items, and the classes of three SDKs. Tests that
+    collect garbage need not look through all of it, each time for most of a second."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,130 @@
+"""The command line in processes of its own, each forked from one that has everything imported:
+the SDKs alone take a second. What a new interpreter does is for tests that start one.
+
+`python -m tests.forked PATH` serves a socket until its standard input ends. A message is what to
+run, with three descriptors for its standard streams; the answers are its process id and, when it
+is dead, its status as `subprocess` has it. `python tests/forked.py PATH WORDS...` asks for one with
+its own streams, folder and environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+
+MOST = 150_000
+"""Bytes of a message: of an environment, above all."""
+
+
+def ask(path: str, words: list[str], env: dict[str, str], streams: list[int]) -> socket.socket:
+    """Have the command line run in the current folder; gives what the answers come through."""
+    asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    asked.connect(path)
+    what = {"words": words, "cwd": os.getcwd(), "env": env}
+    socket.send_fds(asked, [json.dumps(what).encode()], streams)
+    return asked
+
+
+def answer(asked: socket.socket) -> int:
+    """The next of the two numbers."""
+    said = asked.recv(100)
+    assert said, "there is nobody to fork any more"
+    return int(said)
+
+
+def serve(path: str) -> None:
+    """Fork what is asked for. Returns in each forked process, and raises SystemExit in this."""
+    from selectors import EVENT_READ, DefaultSelector
+    from signal import SIGKILL
+
+    selector = DefaultSelector()
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    door.bind(path)
+    door.listen()
+    selector.register(door, EVENT_READ)
+    selector.register(0, EVENT_READ)
+    living: dict[int, tuple[int, socket.socket]] = {}
+    print("ready", flush=True)
+    while True:
+        for key, _ in selector.select():
+            if key.fd == 0:
+                for pid, _ in living.values():
+                    os.kill(pid, SIGKILL)
+                raise SystemExit
+            if key.fd in living:  # the death of a process
+                pid, asked = living.pop(key.fd)
+                selector.unregister(key.fd)
+                os.close(key.fd)
+                status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+                try:
+                    asked.send(str(status).encode())
+                except BrokenPipeError:
+                    pass  # who asked has gone
+                asked.close()
+                continue
+            asked, _ = door.accept()
+            body, streams, _, _ = socket.recv_fds(asked, MOST, 3)
+            pid = os.fork()
+            if not pid:
+                for death, (_, other) in living.items():
+                    os.close(death)
+                    other.close()
+                for each in (selector, door, asked):
+                    each.close()
+                become(json.loads(body), streams)
+                return
+            for stream in streams:
+                os.close(stream)
+            asked.send(str(pid).encode())
+            death = os.pidfd_open(pid)
+            living[death] = pid, asked
+            selector.register(death, EVENT_READ)
+
+
+def become(what: dict[str, object], streams: list[int]) -> None:
+    """As if this process had been started so."""
+    os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(str(what["cwd"]))
+    os.environ.clear()
+    os.environ.update(what["env"])  # type: ignore[call-overload]
+    sys.argv = ["lorimer", *what["words"]]  # type: ignore[misc]
+    # as the interpreter opens them
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def main() -> None:
+    if __spec__ is None:  # PATH WORDS...
+        path, *words = sys.argv[1:]
+        with ask(path, words, dict(os.environ), [0, 1, 2]) as asked:
+            answer(asked)
+            status = answer(asked)
+        sys.exit(status if status >= 0 else 128 - status)
+
+    import gc
+    from importlib import import_module
+    from pkgutil import iter_modules
+
+    import anthropic  # noqa: F401
+    import openai  # noqa: F401
+
+    import lorimer.cli
+    import lorimer.stages
+
+    for package in (lorimer.cli, lorimer.stages):
+        for found in iter_modules(package.__path__, f"{package.__name__}."):
+            import_module(found.name)
+    gc.collect()
+    gc.freeze()
+    serve(sys.argv[1])
+    lorimer.cli.main()
+
+
+if __name__ == "__main__":
+    main()

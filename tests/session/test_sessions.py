@@ -1,0 +1,294 @@
+"""Sessions: many conversations of one pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from lorimer import ConfigError, PipelineError
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import ExecutorErrorCode, JournalError
+from lorimer.core.messages import Request
+from lorimer.core.world import World
+from lorimer.journal import MemoryJournal, SQLiteJournal
+from lorimer.pipeline import Pipeline
+from lorimer.session import (
+    Freshness,
+    FreshnessPolicy,
+    SessionManager,
+    stored_sessions,
+)
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.world import RealWorld
+from tests.core.support import make
+
+
+def heard(request: Request) -> str:
+    """All that the model is asked, the last thing last."""
+    return " | ".join(message.text for message in request.messages if message.role == "user")
+
+
+def chat(world: World, journal: MemoryJournal | SQLiteJournal | None = None) -> Pipeline:
+    return make(world, ScriptedModel(heard, record=False), "chat", journal=journal)
+
+
+def test_sessions_of_a_pipeline_remember_apart() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world)
+        async with SessionManager() as manager:
+            alice, bob = manager.create(pipeline), manager.create(pipeline)
+            await alice.run("I am Alice")
+            await bob.run("I am Bob")
+            assert (await alice.run("who?")).text == "I am Alice | who?"
+            assert (await bob.run("who?")).text == "I am Bob | who?"
+            assert (await pipeline.run("who?")).text == "who?", "its own conversation is a third"
+            assert manager.get(alice.session_id) is alice
+            assert alice.session_id in manager
+            assert len(manager) == 2
+            assert [message.text for message in alice.messages][-1] == "I am Alice | who?"
+
+    simulate(main)
+
+
+def test_info_counts_all_runs_failed_ones_too() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        def reply(request: Request) -> str:
+            if "fail" in heard(request):
+                raise PipelineError("no")
+            return "ok"
+
+        pipeline = make(world, ScriptedModel(reply, record=False), "chat")
+        manager = SessionManager()
+        session = manager.create(pipeline)
+        assert session.info.message_count == session.info.runs == 0
+        await session.run("one")
+        await world.sleep(60)
+        async for _ in session.run_stream("two"):
+            pass
+        info = session.info
+        assert (info.message_count, info.runs, info.iterations) == (4, 2, 2)
+        assert info.last_used - info.began == pytest.approx(60, abs=1)
+        failed = await session.run("fail", raise_on_error=False)
+        assert not failed.success
+        assert session.info.runs == 3
+        assert manager.list_sessions() == [session.info]
+        (stored,) = await stored_sessions(pipeline.journal, world)
+        assert stored.title == "one"
+        assert stored.runs == 3
+        assert stored.message_count == session.info.message_count
+        assert stored.total_cost_usd == session.info.total_cost_usd
+
+    simulate(main)
+
+
+def test_the_cost_is_that_of_all_runs(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = RealWorld()
+        journal = SQLiteJournal(tmp_path / "runs.db")
+        pipeline = make(world, ["a", "b"], "chat", journal=journal)
+        session = SessionManager().create(pipeline)
+        results = [await session.run("x"), await session.run("y")]
+        await session.aclose()
+        expected = sum(result.total_cost_usd for result in results)
+        assert session.info.total_cost_usd == pytest.approx(expected)
+        again = make(world, ["c"], "chat", journal=journal)
+        manager = SessionManager()
+        reopened = await manager.open(again, session.session_id[:12])
+        assert reopened is await manager.open(again, session.session_id)
+        assert reopened.info.total_cost_usd == pytest.approx(expected)
+        assert (await reopened.run("z")).success
+        assert reopened.info.runs == 3
+        assert reopened.info.message_count == 6
+        assert len(reopened.messages) == 6
+        await reopened.aclose()
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_sessions_run_side_by_side_and_one_never_twice() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(heard, record=False, latency_s=1), "chat")
+        manager = SessionManager()
+        one, two = manager.create(pipeline), manager.create(pipeline)
+        runs = [asyncio.ensure_future(session.run("hi")) for session in (one, two)]
+        await world.sleep(0.1)
+        with pytest.raises(PipelineError) as busy:
+            await one.run("again")
+        assert busy.value.code is ExecutorErrorCode.EXEC_RUN_BUSY
+        with pytest.raises(PipelineError):
+            await manager.delete(one.session_id)
+        assert one.session_id in manager
+        assert [result.text for result in await asyncio.gather(*runs)] == ["hi", "hi"]
+
+    simulate(main)
+
+
+def test_a_session_is_stopped_alone_and_by_its_pipeline() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(heard, record=False, latency_s=1e6), "chat")
+        manager = SessionManager()
+        sessions = [manager.create(pipeline) for _ in range(3)]
+        runs = [asyncio.ensure_future(one.run("x", raise_on_error=False)) for one in sessions]
+        await world.sleep(0.1)
+        assert sessions[0].cancel(Reason.CALLER)
+        assert (await runs[0]).status == "cancelled"
+        assert not runs[1].done()
+        assert pipeline.cancel()
+        assert [(await run).status for run in runs] == ["cancelled"] * 3
+        assert not sessions[1].cancel()
+
+    simulate(main)
+
+
+def test_a_change_of_the_pipeline_holds_for_its_sessions() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world)
+        session = SessionManager().create(pipeline)
+        await session.run("one")
+        pipeline.swap_strategy("system", "builder", "static", {"prompt": "Be short."})
+        assert session.plan is pipeline.plan
+
+    simulate(main)
+
+
+def test_deleting_removes_all_that_is_kept() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world)
+        manager = SessionManager()
+        session, other = manager.create(pipeline), manager.create(pipeline)
+        await session.run("a secret")
+        await other.run("stays")
+        assert await manager.delete(session.session_id)
+        assert not await manager.delete(session.session_id)
+        assert session.session_id not in manager
+        assert [info.session_id for info in await stored_sessions(pipeline.journal, world)] == [
+            other.session_id
+        ]
+        assert [fact async for fact in pipeline.journal.read(session.session_id)] == []
+        unused = manager.create(pipeline)
+        assert await manager.delete(unused.session_id)
+
+    simulate(main)
+
+
+def test_another_process_has_to_give_it_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        world = RealWorld()
+        journal = SQLiteJournal(tmp_path / "runs.db")
+        first, second = chat(world, journal), chat(world, journal)
+        mine = SessionManager().create(first)
+        await mine.run("hi")
+        manager = SessionManager()
+        theirs = await manager.open(second, mine.session_id)
+        with pytest.raises(JournalError) as taken:
+            await theirs.run("hello")
+        assert taken.value.code is ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+        with pytest.raises(PipelineError, match="in use"):
+            await manager.delete(mine.session_id)
+        await first.aclose()  # the pipeline's sessions are given back with it
+        assert (await theirs.run("hello")).text == "hi | hello"
+        await second.aclose()
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def test_a_suspended_run_is_named_and_gone_on_with() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(["never said", "done"], latency_s=1), "chat")
+        session = SessionManager().create(pipeline)
+        run = asyncio.ensure_future(session.run("x", raise_on_error=False))
+        await world.sleep(0.1)
+        assert session.shut_down(0)
+        suspended = await run
+        assert suspended.status == "suspended"
+        (stored,) = await stored_sessions(pipeline.journal, world)
+        assert stored.unfinished == suspended.run_id
+        assert (await session.resume(suspended.run_id)).text == "done"
+        assert session.info.unfinished == ""
+        assert session.info.runs == 1
+
+    simulate(main)
+
+
+@pytest.mark.parametrize(
+    ("messages", "age", "idle", "state"),
+    [
+        (0, 1e9, 1e9, Freshness.FRESH),
+        (4, 60, 60, Freshness.FRESH),
+        (4, 1200, 1200, Freshness.STALE_WARN),
+        (4, 1800, 1800, Freshness.STALE_IDLE),
+        (4, 4 * 3600, 1, Freshness.STALE_IDLE),
+        (100, 1800, 1800, Freshness.STALE_COMPACT),
+        (500, 0, 0, Freshness.STALE_RESET),
+    ],
+)
+def test_freshness(messages: int, age: float, idle: float, state: Freshness) -> None:
+    policy = FreshnessPolicy()
+    now = 1e6
+    told = policy.of(messages=messages, began=now - age, last_used=now - idle, now=now)
+    assert told is state
+
+
+def test_a_session_grows_stale_while_nothing_is_said() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        manager = SessionManager(freshness=FreshnessPolicy(warn_s=10, idle_s=20))
+        session = manager.create(chat(world))
+        await session.run("hi")
+        seen = [session.freshness]
+        for _ in range(2):
+            await world.sleep(10)
+            seen.append(manager.list_sessions()[0].freshness)
+        assert seen == [Freshness.FRESH, Freshness.STALE_WARN, Freshness.STALE_IDLE]
+
+    simulate(main)
+
+
+def test_wrong_input_is_told() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        manager, pipeline = SessionManager(), chat(world)
+        with pytest.raises(ConfigError, match="remembers nothing"):
+            manager.create(make(world, "x", "minimal"))
+        with pytest.raises(ConfigError, match="pipeline"):
+            manager.create("chat")  # type: ignore[arg-type]
+        with pytest.raises(PipelineError, match="no session 'nope'") as unknown:
+            await manager.open(pipeline, "nope")
+        assert unknown.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
+        for _ in range(2):
+            await manager.create(pipeline).run("x")
+        with pytest.raises(PipelineError, match="Several sessions"):
+            await manager.open(pipeline, "session")
+        assert manager.get("nope") is None
+        assert not await manager.delete("nope")
+        with pytest.raises(ConfigError, match="warn_s"):
+            FreshnessPolicy(warn_s=30, idle_s=10)
+
+    simulate(main)
+
+
+def test_run_sync_says_what_to_write_instead() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        session = SessionManager().create(chat(world))
+        with pytest.raises(PipelineError) as inside:
+            session.run_sync("x")
+        assert "session.run(" in inside.value.hint
+
+    simulate(main)
+
+
+def test_a_host_may_name_its_sessions() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world)
+        alice = SessionManager().create(pipeline, "alice")
+        await alice.run("I am Alice")
+        await alice.aclose()
+        manager = SessionManager()
+        again = manager.create(pipeline, "alice")
+        assert (await again.run("who?")).text == "I am Alice | who?"
+        with pytest.raises(ConfigError, match="already"):
+            manager.create(pipeline, "alice")
+
+    simulate(main)
