@@ -109,10 +109,15 @@ def _durable(
 _GRAPH: Final = _ours("esg:added_steps", fresh=True)
 _GRAPH_FLOOR: Final = (Case("floors.esg:added_steps", "ast.walk", fresh=True),)
 _STEPS: Final = _ours("esg:run_steps")
+_CONFINED: Final = _ours("confined:sessions")
 
 
 def _graph(what: str, unit: str, figure: str, most: float) -> Line:
     return Line(10, what, unit, figure, _GRAPH, most=most, group="esg")
+
+
+def _confined(what: str, figure: str, most: float) -> Line:
+    return Line(10, what, "ms", figure, _CONFINED, most=most, group="confined")
 
 
 def _install(what: str, unit: str, figure: str, most: float) -> Line:
@@ -168,6 +173,10 @@ LINES: Final = (
     _graph("... memory", "MiB", "mib", 30),
     Line(10, "a loop over globals / exec", "x", "times", _STEPS, most=1.5, group="steps"),
     Line(10, "a step that does nothing", "ms", "fixed_ms", _STEPS, most=0.3, group="steps"),
+    _confined("a confined session of a warm zygote", "begin_ms", 10),
+    _confined("... there and back", "round_trip_ms", 0.2),
+    _confined("... a step aborts, until the next has run", "aborted_ms", 200),
+    _confined("... a step hangs in C, the same after its limit", "hung_ms", 200),
     _durable(12, "synced call, 100 durable runs at once", "us", "us", "synced_effects", 200),
     _durable(12, "... CPU", "us", "cpu_us", "synced_effects"),
     _durable(13, "resume of 1,000 iterations, CPU", "ms", "cpu_ms", "long_resume", 50),

@@ -5,6 +5,12 @@ from __future__ import annotations
 import gc
 import os
 
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is; what hangs is ended by pytest-timeout.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
 
 def pytest_xdist_auto_num_workers() -> int:
     """Of `-n auto`: more than there are cores, because tests of the wire and of processes wait for

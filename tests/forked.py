@@ -92,7 +92,8 @@ def become(what: dict[str, object], streams: list[int]) -> None:
     os.chdir(str(what["cwd"]))
     os.environ.clear()
     os.environ.update(what["env"])  # type: ignore[call-overload]
-    sys.argv = ["lorimer", *what["words"]]  # type: ignore[misc]
+    module = os.path.join(os.path.dirname(__file__), "..", "src", "lorimer", "__main__.py")
+    sys.argv = [os.path.abspath(module), *what["words"]]  # type: ignore[misc]
     # as the interpreter opens them
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", buffering=1 if os.isatty(1) else -1, closefd=False)  # noqa: SIM115

@@ -135,6 +135,17 @@ def test_row_58_a_marimo_notebook_there_and_back(script: Path, tmp_path: Path) -
     told = invoke("steps", "run", str(made)).stdout
     assert "[30, 10, 20] 3.14159" in told
     assert "# %% load\nrows = [3, 1, 2]   # three\n" in back.read_text()
+    assert "# %% [markdown]\n# some *words*\n" in back.read_text()
+    assert "marimo" not in back.read_text()
+
+
+def test_a_cell_of_marimo_may_await_and_have_lines_within_strings(tmp_path: Path) -> None:
+    path, made, back = (tmp_path / name for name in ("s.py", "m.py", "back.py"))
+    path.write_text("# %% a\ntext = '''x\n  y\nz'''\nimport asyncio\nawait asyncio.sleep(0)\n")
+    assert invoke("steps", "convert", str(path), str(made), "--marimo").exit_code == 0
+    compile(made.read_text(), "m.py", "exec")
+    assert invoke("steps", "convert", str(made), str(back)).exit_code == 0
+    assert back.read_text() == path.read_text()
 
 
 def test_cells_of_marimo_come_in_an_order_that_runs(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import contextlib
 import io
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 
-from lorimer.esg.fingerprint import look
+from tests.esg.alike import picture, plain
 
 NAMES = "abcde"
 BEGIN = (
@@ -63,7 +63,99 @@ TEMPLATES = (
     "for @ in range(#):\n    @ = #",
     "@ = [[k for k in range(#)] for k in range(@)]",
     "with contextlib.suppress(Exception):\n    @ = @[#]",
+    # iterators and generators
+    "@ = iter(@)",
+    "@ = zip(@, @)",
+    "@ = enumerate(@)",
+    "def f():\n    yield @\n    yield @",
+    "def f():\n    while True:\n        @.append(#)\n        yield len(@)",
+    "@ = f()\n@ = next(@)",
+    "@ = list(@), @",
+    "@ = map(f, @)",
+    "@ = (y for y in @)",
+    "@ = [@, iter([#, #])]",
+    "@ = next(@[1])",
+    # closures over names and cells
+    "def f(x=[]):\n    x.append(#)\n    return x",
+    "def f(*, x={}):\n    x[#] = @\n    return x",
+    "def make():\n    n = [#]\n    def inc():\n        n.append(@)\n        return n\n"
+    "    return inc\n@ = make()",
+    "def make():\n    n = #\n    def inc():\n        nonlocal n\n        n += 1\n"
+    "        return n\n    def get():\n        return n\n    return inc, get\n@, @ = make()",
+    "@ = lambda x=@: x",
+    "@ = [lambda: @, lambda: @]",
+    "@ = @[#]()",
+    "f.n = @",
+    "@ = f.n",
+    "f.__defaults__ = (@,)",
+    # functions that change what is global
+    "def f():\n    @.append(#)\n    return @",
+    "def f():\n    global @\n    @ = [@, #]\n    return @",
+    "def f():\n    del globals()['@']\n    return 0",
+    "def f(x=@):\n    x.append(x)\n    return #",
+    # nested containers
+    "@ = (@, [@])",
+    "@ = @[1]",
+    "@[1].append(@)",
+    "@ = [@] * 2",
+    "@ = {'k': [@], 'l': @}",
+    "@['k'].append(#)",
+    "@ = @['k']",
+    "@ = {@: @}",
+    "@ = {#, #}",
+    "@.add(#)",
+    "@.discard(#)",
+    "@.clear()",
+    "@.pop()",
+    "@.reverse()",
+    "@[:] = @",
+    "@ = @.copy()",
+    "@.update(@)",
+    "@ = @.append",
+    "@(#)",
+    "@ = __import__('collections').deque([@, #], maxlen=3)",
+    "@ = __import__('collections').defaultdict(list)\n@[#].append(@)",
+    "@ = bytearray(b'ab')\n@ += b'c'",
+    "@ = __import__('functools').partial(f, @)",
+    "@ = __import__('copy').deepcopy(@)",
+    "@ is @",
+    "print(@ is @)",
+    # classes
+    "class K:\n    xs = []\n    def add(self, x):\n        self.xs.append(x)\n"
+    "        return self.xs",
+    "class K:\n    __slots__ = ('n', 'm')",
+    "class K(list):\n    pass",
+    "class L(K):\n    w = @",
+    "@ = K()\n@ = [@, K]",
+    "K.xs.append(#)",
+    "K.xs = @",
+    "@ = @.add(@)",
+    "K.m = lambda self: @",
+    "del K.v",
+    "K.k = K()",
+    "@ = K.k",
+    "@ = L()",
+    "@ = @.w",
+    "@ = type(@)",
+    "@ = vars(@)",
+    "@.__dict__['n'] = #",
+    "@.__class__ = K",
+    "@ = @.n",
+    # random numbers
+    "@ = random.Random(#)",
+    "@ = @.random()",
+    "@ = [#, #, #]\nrandom.shuffle(@)",
+    # errors that are caught
+    "try:\n    @.append(#)\n    @.nothing\nexcept AttributeError as error:\n    @ = str(error)",
+    "try:\n    @[0] = #\n    raise KeyError(@)\nexcept Exception as error:\n    @ = error.args",
 )
+BREAKING = (
+    "@.append(#)\nraise ValueError",
+    "1 / 0",
+    "@ = [#]\n@[0] = #\nnothing",
+    "@ = next(@)\n1 / 0",
+)
+"""Of steps that raise, having changed something."""
 
 
 def statement(dice: Random) -> str:
@@ -76,6 +168,12 @@ def statement(dice: Random) -> str:
 def step(dice: Random) -> str:
     """One statement or two."""
     return "\n".join(statement(dice) for _ in range(dice.choice((1, 1, 2))))
+
+
+def breaking(dice: Random) -> str:
+    """A step that raises."""
+    text = re.sub("@", lambda _: dice.choice(NAMES), dice.choice(BREAKING))
+    return re.sub("#", lambda _: str(dice.randint(0, 5)), text)
 
 
 def runs(steps: Sequence[str]) -> bool:
@@ -100,18 +198,4 @@ def whole(steps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             printed.append(plain(out.getvalue()))
     finally:
         random.setstate(state)
-    return digests(namespace), printed
-
-
-def digests(namespace: Mapping[str, object]) -> dict[str, str]:
-    token: Callable[[], str] = lambda: "opaque"  # noqa: E731
-    return {
-        name: look(value, token).digest
-        for name, value in namespace.items()
-        if not name.startswith("__")
-    }
-
-
-def plain(text: str) -> str:
-    """Without addresses."""
-    return re.sub("0x[0-9a-f]+", "0x", text)
+    return picture(namespace), printed

@@ -25,10 +25,12 @@ from lorimer.core.tool import Called
 from lorimer.esg.agent import trusted_steps
 from lorimer.esg.agent.record import Ran, Recorded, changed_line, fold, ran_line
 from lorimer.journal.memory import MemoryJournal
+from lorimer.tools.hooks import Answer
 from lorimer.world import RealWorld
 from tests.core.support import check_history, held, make
 from tests.tools.planned import Script
 from tests.tools.test_background import living
+from tests.world.levels import needs
 
 NAMES = ("step", "edit_step", "replay", "graph", "diagnose")
 
@@ -106,12 +108,12 @@ def test_29_44_an_edit_runs_what_is_stale_and_tells_it(tmp_path: Path, confined:
         a("graph"),
         confined=confined,
     )
-    assert found[0] == "step load: added\n✓ load 0.00 s | makes rows\n\nloaded"
+    assert found[0] == "step load: added\n✓ load | makes rows\n\nloaded"
     assert found[3].endswith("\n\n[10, 20, 30]")
     assert found[4].splitlines() == [
         "step scale: edited",
-        "✓ scale 0.00 s | makes factor",
-        "✓ show 0.00 s again | reads factor, rows",
+        "✓ scale | makes factor",
+        "✓ show again | reads factor, rows",
         "(2 other steps are up to date: not run)",
         "",
         "[show]",
@@ -134,7 +136,7 @@ def test_a_step_can_be_put_between_others_and_taken_away(tmp_path: Path) -> None
         a("step", id="drop", code="rows = rows[1:]", after="load"),
         a("edit_step", id="drop", code=""),
     )
-    assert "✓ sort 0.00 s again" in found[4]
+    assert "✓ sort again" in found[4]
     assert found[4].endswith("[show]\n[10, 20]")
     assert found[5].startswith("step drop: deleted\n")
     assert found[5].endswith("[show]\n[10, 20, 30]")
@@ -177,7 +179,7 @@ def test_33_53_56_a_step_that_fails_is_diagnosed_and_mended(tmp_path: Path) -> N
         a("diagnose", id="bad", apply=True),
         a("step", id="last", code="rows"),
     )
-    assert found[2].splitlines()[1].startswith("✗ bad 0.00 s | reads facto, rows | NameError: ")
+    assert found[2].splitlines()[1].startswith("✗ bad | reads facto, rows | NameError: ")
     assert "Cause: 'facto' is probably 'factor'" in found[2]
     assert "+print(rows[0] * factor)" in found[2]
     assert found[3].splitlines()[1] == "- after not run: bad failed"
@@ -297,6 +299,49 @@ def test_running_code_is_permitted_like_any_program(tmp_path: Path) -> None:
     assert _refused(tmp_path, "sandboxed", sandbox="off") == [True, False]
 
 
+def test_a_sandbox_of_level_2_holds_what_the_mode_lets_run(tmp_path: Path) -> None:
+    needs("L2")
+    held: list[Any] = []
+
+    async def main() -> PipelineResult:
+        code = "import socket\nsocket.create_connection(('127.0.0.1', 9), 1)"
+        pipeline = agent(
+            tmp_path,
+            [a("step", id="net", code=code), a("step", code="open('/etc/x', 'w')"), "done"],
+            confined=True,
+            permission_mode="sandboxed",
+            sandbox="require",
+        )
+        pipeline.on("tool.call_complete", lambda event: held.append(event.data["metadata"]))
+        return await pipeline.run("go")
+
+    net, write = (str(step.content) for step in asyncio.run(main()).steps)
+    assert "PermissionError" in net or "OSError" in net
+    assert "Error" in write
+    assert held[0]["isolation"]["in_force"] == "L2"
+
+
+def test_code_that_a_hook_changed_is_what_runs_again(tmp_path: Path) -> None:
+    def tame(event: dict[str, Any]) -> Answer | None:
+        given = event["tool_input"]
+        if "secret" not in given.get("code", ""):
+            return None
+        return Answer(change={**given, "code": given["code"].replace("secret", "public")})
+
+    async def main() -> list[str]:
+        pipeline = agent(
+            tmp_path,
+            [a("step", id="x", code="x = 'secret'"), "done", a("step", id="y", code="x"), "done"],
+        )
+        pipeline.hook("PreToolUse")(tame)
+        first = await pipeline.run("go")
+        return [str(each.content) for each in (*first.steps, *(await pipeline.run("on")).steps)]
+
+    first, second = asyncio.run(main())
+    assert "the code of x is now:\n| x = 'public'\n" in first
+    assert second.endswith("'public'")
+
+
 # --- listeners -----------------------------------------------------------------------------------
 
 
@@ -355,15 +400,15 @@ def test_the_next_run_runs_again_only_what_is_needed_and_tells_it(tmp_path: Path
 
     graph, total, twice = asyncio.run(main())
     assert graph.splitlines()[2] == "sort (fresh) | takes rows of load | makes rows"
-    assert [line[:12] for line in total.splitlines()[:4]] == [
-        "step sum: ad",
-        "✓ load 0.00 ",
-        "✓ sort 0.00 ",
-        "✓ sum 0.00 s",
+    assert total.splitlines()[:4] == [
+        "step sum: added",
+        "✓ load again | makes rows",
+        "✓ sort again | reads rows | makes rows",
+        "✓ sum | reads rows",
     ]
     assert "(2 other steps are up to date: not run)" in total
     assert total.endswith("\n\n[sum]\n6")
-    assert "✓ scale 0.00 s again" in twice
+    assert "✓ scale again" in twice
     assert "load" not in twice
 
 
@@ -513,20 +558,26 @@ def test_a_cancelled_run_leaves_no_process(tmp_path: Path) -> None:
 names = st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=12), max_size=4)
 
 
-@given(names, names, names, st.booleans(), st.booleans(), st.text(max_size=20))
+@given(names, names, names, st.booleans(), st.booleans(), st.text(max_size=20), st.floats(0, 999))
 @settings(max_examples=60, deadline=None)
 def test_the_record_of_a_run_is_read_as_it_was_written(
-    reads: list[str], makes: list[str], outside: list[str], ok: bool, again: bool, why: str
+    reads: list[str],
+    makes: list[str],
+    outside: list[str],
+    ok: bool,
+    again: bool,
+    why: str,
+    seconds: float,
 ) -> None:
     ran = Ran(ok, tuple(reads), tuple(makes), tuple(outside))
-    line = ran_line("a", 0.5, ran, again=again, why="" if ok else f"ValueError: {why}")
+    line = ran_line("a", seconds, ran, again=again, why="" if ok else f"ValueError: {why}")
     assert "\n" not in line
-    text = f"{changed_line('a', 'added')}\n{line}\n\n✗ a 0.00 s"
+    text = f"{changed_line('a', 'added')}\n{line}\n\n✗ a"
     call = Called(ToolUse("1", "step", {"code": "1"}), ToolResultBlock("1", text, not ok))
     assert fold([call]) == [Recorded("a", "1", ran, tuple(outside))]
 
 
 def test_results_that_say_nothing_are_no_steps() -> None:
-    for text in ("ERROR exec.tool.timeout: stopped", "step b: burnt", "", "✓ a 0.00 s"):
+    for text in ("ERROR exec.tool.timeout: stopped", "step b: burnt", "", "✓ a"):
         use = ToolUse("1", "step", {"code": "1", "id": "a"})
         assert fold([Called(use, ToolResultBlock("1", text, True))]) == []

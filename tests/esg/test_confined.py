@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -157,7 +160,7 @@ def test_only_so_much_is_written_and_told(tmp_path: Path) -> None:
     play(script, tmp_path, limits=SHORT)
 
 
-def test_without_an_heir_steps_run_again(tmp_path: Path) -> None:
+def test_without_an_heir_steps_run_again_where_they_are_needed(tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:
         wait = "import threading\nhold = threading.Event()\n"
         begin = f"{wait}threading.Thread(target=hold.wait, daemon=True).start()"
@@ -168,7 +171,7 @@ def test_without_an_heir_steps_run_again(tmp_path: Path) -> None:
         await session.execute("thread", begin)  # and no other, while there is a thread
         assert (await session.execute("bad", "import os; os.abort()")).code is not None
         assert (await session.execute("look", "xs")).shown == "[1]"
-        assert (tmp_path / "runs").read_text() == "xx"
+        assert (tmp_path / "runs").read_text() == "x", "nobody needs what it made"
         assert (await session.status())["bad"] == "failed"
 
     play(script, tmp_path)
@@ -252,6 +255,36 @@ def test_nothing_is_left_when_it_ends(level: Level, tmp_path: Path) -> None:
 
     play(script, tmp_path, level)
     assert zygotes(tmp_path) == []
+
+
+def test_43_a_saved_session_is_opened_elsewhere_and_runs_what_is_needed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with StepWorkers(tmp_path, world=At("L1")) as workers:
+            session = await ConfinedSteps.begin(workers)
+            await session.execute("a", "a = [1]\nopen('runs', 'a').write('a')")
+            await session.execute("b", "print('b')\nb = a + [2]\nopen('runs', 'a').write('b')")
+            await session.execute("c", "c = 3")
+            await session.execute("bad", "1 / 0")
+            await session.execute("dead", "import os; os.abort()")
+            await session.edit_step("c", "c = 4")
+            saved = json.loads(json.dumps(session.save()))
+        async with StepWorkers(tmp_path, world=At("L1")) as workers:
+            session = await ConfinedSteps.open(workers, saved)
+            assert session.results["b"].stdout == "b\n"
+            assert session.results["dead"].code is CODE.EXEC_STEP_CRASHED
+            status = await session.status()
+            assert [status[each] for each in ("a", "b", "c")] == ["fresh", "fresh", "stale"]
+            assert (status["bad"], status["dead"]) == ("failed", "failed")
+            assert (await session.execute("d", "a + [c]")).shown == "[1, 3]"
+            assert (await session.replay()).ran == ("c", "bad", "d")
+            assert session.results["d"].shown == "[1, 4]"
+        for wrong in ({}, {"format": 1, "steps": [{"step": 1}]}, {"format": 2, "steps": []}):
+            async with StepWorkers(tmp_path, world=At("L1")) as workers:
+                with pytest.raises(StepError, match="saved session"):
+                    await ConfinedSteps.open(workers, wrong)
+
+    needs("L1")
+    asyncio.run(main())
 
 
 LIES = {
@@ -353,3 +386,43 @@ def test_what_cannot_be_preloaded_is_told(tmp_path: Path) -> None:
                 await ConfinedSteps.begin(workers)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("level", HELD)
+def test_nothing_outlives_a_kill_of_ours(level: Level, tmp_path: Path) -> None:
+    script = f"""
+import asyncio, os
+from pathlib import Path
+from lorimer.esg.confined import ConfinedSteps, StepWorkers
+from tests.esg.test_confined import At
+
+async def main():
+    workers = StepWorkers(Path({str(tmp_path)!r}), world=At({level!r}))
+    session = await ConfinedSteps.begin(workers)
+    await session.execute("a", "import os, time\\nif os.fork() == 0: os.setsid(); time.sleep(60)")
+    open("here", "w").close()
+    await session.execute("b", "open('begun', 'w').close()\\ntime.sleep(60)")
+
+asyncio.run(main())
+"""
+    needs(level)
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root / "src"), str(root)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}
+    )
+    try:
+        wait_until(lambda: (tmp_path / "begun").exists() or process.poll() is not None)
+        assert zygotes(tmp_path)
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not zygotes(tmp_path))
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if there():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came to be")

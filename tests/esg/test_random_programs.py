@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lorimer.esg import StepExecutor
-from tests.esg.random_programs import BEGIN, digests, plain, runs, step, whole
+from tests.esg.alike import picture, plain
+from tests.esg.random_programs import BEGIN, breaking, runs, step, whole
 
 EXAMPLES = 5_000 if os.environ.get("LORIMER_CAMPAIGN") else 100
 
@@ -38,35 +41,57 @@ def _play(dice: Random) -> None:
         assert result.ok, result.failure
     _equal(session, sources)
     for number in range(4):
-        place = dice.randrange(1, len(sources))
-        kind = dice.choice(("edit", "edit", "edit", "insert", "delete", "move"))
-        edited = [*sources]
-        there = dice.randrange(1, len(sources))
-        if kind == "edit":
-            edited[place] = step(dice)
-        elif kind == "insert":
-            edited.insert(place, step(dice))
-        elif kind == "delete":
-            del edited[place]
-        else:
-            edited.insert(there, edited.pop(place))
-        if not runs(edited):
-            continue
-        ids = session.graph.steps
-        if kind == "edit":
-            session.graph.edit_step(ids[place], edited[place])
-        elif kind == "insert":
-            session.graph.add_step(f"n{number}", edited[place], after=ids[place - 1])
-        elif kind == "delete":
-            session.graph.delete_step(ids[place])
-        elif there != place:
-            others = [each for each in ids if each != ids[place]]
-            session.graph.move_step(ids[place], after=others[there - 1])
-        sources = edited
+        if dice.random() < 0.15:
+            _break(dice, session, f"broken{number}")
+        sources = _edit(dice, session, sources, number)
         replay = session.replay()
         assert replay.ok, [session.results[each].failure for each in replay.failed]
         _equal(session, sources)
         assert session.replay().ran == (), "nothing is stale after a replay"
+
+
+def _edit(dice: Random, session: StepExecutor, sources: list[str], number: int) -> list[str]:
+    """One edit, or some before one replay; the program runs afterwards."""
+    done = list[Callable[[], object]]()
+    edited, ids = [*sources], [*session.graph.steps]
+    for part in range(dice.choice((1, 1, 1, 2, 3))):
+        place = dice.randrange(1, len(edited))
+        kind = dice.choice(("edit", "edit", "edit", "insert", "delete", "move", "rename"))
+        each, before = ids[place], ids[place - 1]
+        if kind == "edit":
+            edited[place] = source = step(dice)
+            done.append(partial(session.graph.edit_step, each, source))
+        elif kind == "insert":
+            source, new = step(dice), f"n{number}.{part}"
+            edited.insert(place, source)
+            ids.insert(place, new)
+            done.append(partial(session.graph.add_step, new, source, after=before))
+        elif kind == "delete":
+            del edited[place], ids[place]
+            done.append(partial(session.graph.delete_step, each))
+        elif kind == "rename":
+            ids[place] = new = f"r{number}.{part}"
+            done.append(partial(session.graph.rename_step, each, new))
+        else:
+            there = dice.randrange(1, len(edited))
+            edited.insert(there, edited.pop(place))
+            ids.insert(there, ids.pop(place))
+            if there != place:
+                done.append(partial(session.graph.move_step, each, after=ids[there - 1]))
+        if len(edited) < 3:
+            break
+    if not runs(edited):
+        return sources
+    for change in done:
+        change()
+    return edited
+
+
+def _break(dice: Random, session: StepExecutor, name: str) -> None:
+    """A step that raises comes and goes."""
+    session.graph.add_step(name, breaking(dice), after=dice.choice(session.graph.steps))
+    assert name in session.replay().failed
+    session.graph.delete_step(name)
 
 
 def _equal(session: StepExecutor, sources: list[str]) -> None:
@@ -74,7 +99,7 @@ def _equal(session: StepExecutor, sources: list[str]) -> None:
     assert [graph.source(each) for each in graph.steps] == sources
     names, printed = whole(sources)
     assert [plain(session.results[each].stdout) for each in graph.steps] == printed
-    assert digests(session.namespace()) == names
+    assert picture(session.namespace()) == names
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -13,7 +13,7 @@ from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.steps_edit import convert, edit
 from lorimer.cli.steps_file import cells_of, file_argument, graph_of, known, write
 from lorimer.cli.steps_show import show
-from lorimer.cli.text import count, visible
+from lorimer.cli.text import count, one_line, visible
 
 if TYPE_CHECKING:
     from lorimer.esg import StepExecutor, StepResult
@@ -49,7 +49,7 @@ def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
     from lorimer.esg import StepExecutor
 
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are kept, no window is opened
-    session = StepExecutor()
+    session = StepExecutor(observer=_Running() if sys.stderr.isatty() else None)
     seen = _stamp(file)  # before it is read: what is saved while the steps run counts
     _load(session, file, no_magics)
     sys.path.insert(0, str(file.resolve().parent))
@@ -61,6 +61,16 @@ def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
         _watch(session, file, seen, html, no_magics)
     elif not ok:
         raise SystemExit(1)
+
+
+class _Running:
+    """Names the step that runs, on the terminal's last line."""
+
+    def starting(self, step_id: str) -> None:
+        click.echo(f"\r\x1b[K… {one_line(step_id, 60)}", nl=False, err=True)
+
+    def finished(self, result: StepResult) -> None:
+        click.echo("\r\x1b[K", nl=False, err=True)
 
 
 def _load(session: StepExecutor, file: Path, no_magics: bool) -> None:

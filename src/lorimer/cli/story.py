@@ -30,7 +30,7 @@ _TEXT_WIDTH: Final = 400
 _SUBJECTS: Final = ("command", "file_path", "path", "pattern", "query", "url", "name", "id")
 _STEPS: Final = re.compile(r"(?:step \S+: (\w+)|replayed)\n")
 """How a result about steps of code begins, and tells what ran: `esg/agent/record.py`."""
-_STEP: Final = re.compile(r"^([✓✗]) ([\w.-]+) ", re.MULTILINE)
+_STEP: Final = re.compile(r"^([✓✗]) ([\w.-]+)", re.MULTILINE)
 _THINKING: Final = "the model is thinking"
 _RUNNING: Final = "running tools"
 _WAITING: Final[Mapping[str, str]] = {

@@ -2,9 +2,10 @@
 
 from lorimer.esg.analysis import get_reads, get_writes
 from lorimer.esg.diagnosis import DiagnosisReport, diagnose, generate_patch
-from lorimer.esg.executor import StepExecutor, StepResult
+from lorimer.esg.executor import StepExecutor
 from lorimer.esg.graph import ExecutionStateGraph, infer_edges
 from lorimer.esg.patches import PatchResult
+from lorimer.esg.results import StepResult
 
 __all__ = [
     "DiagnosisReport",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, cast
 
 from lorimer.core.jsonable import JSON
+from lorimer.esg.analysis import get_reads
 from lorimer.esg.cells import (
     CODE,
     Cell,
@@ -23,6 +25,7 @@ from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.questions import StepError
 
 _MARIMO: Final = "app = marimo.App("
+_FOR_PROSE: Final = "import marimo as mo"
 
 
 def read(text: str, *, notebook: bool) -> list[Cell]:
@@ -103,7 +106,7 @@ def to_marimo(cells: Iterable[Cell]) -> str:
         name = step if step.isidentifier() else ""
         found.append(_function(name, f"({', '.join(node['makers'])})", node["source"], makes))
     if len(code) < len(cells):
-        found.append(_function("", "()", "import marimo as mo", ("mo",)))
+        found.append(_function("", "()", _FOR_PROSE, ("mo",)))
     return "\n\n".join(found) + '\n\nif __name__ == "__main__":\n    app.run()\n'
 
 
@@ -115,7 +118,16 @@ def _function(name: str, takes: str, body: str, makes: Iterable[str]) -> str:
     )
     gives = "".join(f"{each}, " for each in makes).rstrip()
     last = f"    return ({gives})" if gives else "    return"
-    return f"@app.cell\ndef {name or '_'}{takes}:\n{inner}\n{last}\n"
+    define = "async def" if _awaits(body) else "def"
+    return f"@app.cell\n{define} {name or '_'}{takes}:\n{inner}\n{last}\n"
+
+
+def _awaits(body: str) -> bool:
+    try:
+        code = compile(body, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return False
+    return bool(code.co_flags & inspect.CO_COROUTINE)
 
 
 def _check(graph: ExecutionStateGraph) -> None:
@@ -142,11 +154,34 @@ def of_marimo(text: str) -> list[Cell]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_cell(node):
             source = _body(node, text.splitlines())
             title = "" if node.name in ("_", "__") else node.name
-            if source.strip():
+            prose = _prose(node)
+            if prose is not None:
+                found.append(Cell(title, prose, "markdown"))
+            elif source.strip():
                 found.append(Cell(title, source))
         elif isinstance(node, ast.With) and "app.setup" in ast.unparse(node.items[0]):
             found.insert(0, Cell("setup", _lines(node.body, text.splitlines())))
+    if not any(_names_mo(cell) for cell in found):
+        found = [cell for cell in found if cell.source != _FOR_PROSE]
     return _in_order(found)
+
+
+def _prose(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str | None:
+    """The text of a cell that does nothing but `mo.md("...")`."""
+    match node.body[0]:
+        case ast.Expr(
+            value=ast.Call(
+                func=ast.Attribute(value=ast.Name(id="mo"), attr="md"),
+                args=[ast.Constant(value=str(text))],
+            )
+        ) if len(node.body) < 3:
+            return inspect.cleandoc(text)
+        case _:
+            return None
+
+
+def _names_mo(cell: Cell) -> bool:
+    return cell.kind == CODE and "mo" in get_reads(cell.source)
 
 
 def _is_cell(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -186,7 +221,7 @@ def _in_order(cells: list[Cell]) -> list[Cell]:
     """Makers before readers, else as they are; in a circle as they are."""
     graph = ExecutionStateGraph()
     for number, cell in enumerate(cells):
-        graph.add_step(str(number), cell.source)
+        graph.add_step(str(number), cell.source if cell.kind == CODE else "")
     makers: dict[str, int] = {}
     for number in range(len(cells)):
         for name in graph.get_node(str(number))["writes"]:

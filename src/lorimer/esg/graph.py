@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ast
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from lorimer.esg.analysis import Analysis, analyse
 from lorimer.esg.questions import Questions, StepError
 from lorimer.esg.staleness import Staleness
-from lorimer.esg.steps import UNSEEN, Cause, Status, Step, Why
+from lorimer.esg.steps import ABSENT, UNSEEN, Cause, Status, Step, Why, Worked
 from lorimer.esg.versions import ANY
 
 _GAP: Final = 1 << 32
@@ -27,6 +27,8 @@ class ExecutionStateGraph(Questions):
 
     def __init__(self) -> None:
         super().__init__()
+        self.listeners: list[Callable[[str, str], None]] = []
+        """Called when a step gets another id: (old, new); with an empty new one it is no more."""
         self._staleness = Staleness(self._steps, self._versions)
 
     # ---------------------------------------------------------------- building
@@ -45,6 +47,7 @@ class ExecutionStateGraph(Questions):
         step.take(self._read_text(step))
         self._steps[step_id] = step
         self._insert(step)
+        self._staleness.added(step)
         return step_id
 
     def add_edge(self, src_step_id: str, dst_step_id: str) -> None:
@@ -83,7 +86,11 @@ class ExecutionStateGraph(Questions):
             self._steps[other].before -= {step_id}
         del self._order[self._index(step)]
         del self._steps[step_id]
-        return self._sorted(self._staleness.rebound(moved))
+        self._staleness.removed(step)
+        stale = self._sorted(self._staleness.rebound(moved))
+        for listener in self.listeners:
+            listener(step_id, "")
+        return stale
 
     def move_step(self, step_id: str, *, after: str = "") -> list[str]:
         """Put a step right after another one (`""`: before all). Returns what is stale by that.
@@ -126,6 +133,14 @@ class ExecutionStateGraph(Questions):
         for other in step.after:
             self._steps[other].before ^= {old, new}
         self._staleness.rename(old, new)
+        for listener in self.listeners:
+            listener(old, new)
+
+    def news(self) -> list[str]:
+        """Steps that became something else than up to date since the last call, or were so once."""
+        found = [*self._staleness.news]
+        self._staleness.news.clear()
+        return [each for each in found if each in self._steps]
 
     def mark_stale(self, step_id: str) -> list[str]:
         """Say that a step has to run again. Returns it and its dependants, in order."""
@@ -160,51 +175,57 @@ class ExecutionStateGraph(Questions):
         *,
         kills: Iterable[str] = (),
         in_place: Iterable[str] = (),
+        leads: Mapping[str, tuple[str, ...]] | None = None,
         saw_all: bool = False,
         seconds: float | None = None,
     ) -> list[str]:
         """A step has run: what it really read and wrote, with fingerprints of the values.
 
-        `reads` of a name that was not there and `writes` of a deleted one: `steps.ABSENT`. A
-        fingerprint may be followed by the names that share parts with this one. `kills`: names it
-        wrote without reading them. `in_place`: names that it changed in place; it runs again when
-        another name comes to share their parts. `saw_all`: it looked at the namespace as a whole,
-        so that any other name may make a difference.
+        `reads` of a name that was not there and `writes` of a deleted one: `steps.ABSENT`. Regions
+        of objects (store.py) are names with a `#`. `kills`: names it wrote without reading them.
+        `in_place`: names whose objects it changed. `leads`: for what it wrote, the regions that it
+        leads to. `saw_all`: it looked at the namespace as a whole, so that any other name may make
+        a difference.
 
         What its text said is replaced. Steps that were stale only because of this one, and read
         what they read before, are up to date again (early cut-off). Returns what is stale now
-        because other values or makers are read, in step order.
+        because other values or makers are read, as far as that was not known, in step order.
         """
         step = self._step(step_id)
-        joined = {
-            name
-            for name, print_ in writes.items()
-            if print_ != step.made.get(name)
-            for name in print_.split()[1:]
-        }
         same = step.ran and step.made == writes
+        unseen = {name for name, print_ in step.made.items() if print_ == UNSEEN}
+        readers = [*self._versions.dependants(step)] if unseen else []
+        unseen = unseen if step.status is Status.FRESH else set[str]()
         step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
-        step.in_place = frozenset(in_place)
+        step.in_place, step.leads = frozenset(in_place), leads or {}
+        step.ran_source = step.source
         moved = self._versions.replace(step, Analysis.of_run(reads, writes, kills, saw_all=saw_all))
+        for name, each in readers:
+            if name in unseen:
+                moved += self._now_seen(self._steps[each], name)
         stale = {*self._staleness.fresh(step, same=same), *self._staleness.rebound(moved)}
-        for other in self._steps.values() if joined else ():
-            if other.label > step.label and not other.in_place.isdisjoint(joined):
-                self._staleness.cause(other, Cause(Why.SHARED, "", step_id))
-                stale |= {other.id, *self._staleness.spread(other)}
         return self._sorted(stale)
 
-    def made_again(self, step_id: str, writes: Mapping[str, str]) -> None:
-        """A step that was up to date has run again for values that were gone, and left this: who
-        had read what nobody has seen here has read that."""
-        step = self._step(step_id)
-        if step.status is not Status.FRESH or UNSEEN not in step.made.values():
-            return
-        unseen = {name for name, print_ in step.made.items() if print_ == UNSEEN}
-        for name, each in self._versions.dependants(step):
-            reader = self._steps[each]
-            if name in unseen and reader.used.get(name) == UNSEEN and name in writes:
-                reader.used = {**reader.used, name: writes[name]}
-        step.made = {**step.made, **{name: writes[name] for name in unseen & writes.keys()}}
+    def _now_seen(self, reader: Step, name: str) -> list[tuple[str, str]]:
+        """A step that ran elsewhere has read what is made again now, which nobody here had seen:
+        it is taken to have read that, with all objects that it leads to."""
+        if reader.used.get(name) != UNSEEN:
+            return []
+        seen = {of: self._steps[by].made.get(of, ABSENT) for of, by in self._behind([name], reader)}
+        if not seen:
+            return []
+        reader.used = {**reader.used, **seen}
+        return self._versions.replace(
+            reader,
+            Analysis(
+                reader.reads | seen.keys(),
+                reader.writes,
+                reader.kills,
+                reader.reads_any,
+                reader.writes_any,
+                reader.builtins,
+            ),
+        )
 
     def accept(self, step_id: str, name: str, fingerprint: str) -> list[str]:
         """What a step made (a file) was changed by somebody else and stays so. Returns what is
@@ -216,7 +237,10 @@ class ExecutionStateGraph(Questions):
     def failed(self, step_id: str) -> list[str]:
         """A step has raised, so it makes nothing. Returns the steps that are blocked by that."""
         step = self._step(step_id)
-        step.used, step.made, step.ran = {}, {}, False
+        if step.ran:
+            step.worked = Worked(step.ran_source, step.used)
+        step.used, step.made, step.leads, step.ran = {}, {}, {}, False
+        step.in_place = frozenset()
         return self._sorted(self._staleness.failed(step))
 
     def changed(self, resource: str, fingerprint: str = "") -> list[str]:

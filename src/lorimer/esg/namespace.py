@@ -14,8 +14,10 @@ from __future__ import annotations
 import builtins
 import dis
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
+
+from lorimer.esg.evaluating import TRACKED
 
 SEES_ALL: Final = frozenset({"globals", "locals", "vars", "dir", "exec", "eval"})
 """Who calls one of these may look at the namespace as a whole."""
@@ -25,6 +27,7 @@ _OPTIMIZED: Final = 0x1
 """`CO_OPTIMIZED`: a function. Class bodies and steps are without."""
 _LOADS: Final = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _DELETES: Final = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
+_DELETES_ITEM: Final = frozenset({"DELETE_SUBSCR"})
 _DELETE_CODES: Final = frozenset(dis.opmap[name] for name in _DELETES)
 
 
@@ -67,13 +70,22 @@ class TrackedNamespace(dict[str, object]):
         while waiting:
             code = waiting.pop()
             waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
-            if whole or (whole is None and not SEES_ALL.isdisjoint(code.co_names)):
+            deletes = not SEES_ALL.isdisjoint(code.co_names) and _named(code, _DELETES_ITEM)
+            if deletes or whole or (whole is None and _sees_all(code)):
                 self.fetch(self._known())
                 return
             if not code.co_flags & _OPTIMIZED and code.co_name != "<module>":  # a class body
                 self.fetch(_named(code, _LOADS))
             if not _DELETE_CODES.isdisjoint(code.co_code[::2]):
                 self.fetch(_named(code, _DELETES))
+
+    def lend_for(self, code: types.CodeType, local: Mapping[str, object]) -> None:
+        """Put in place what a text finds that is evaluated, besides `local`."""
+        if not SEES_ALL.isdisjoint(code.co_names):
+            self.fetch(self._known())
+        else:
+            self.fetch([name for name in _named(code, _LOADS) if name not in local])
+            self.prepare(code)
 
     def fetch(self, names: Iterable[str]) -> None:
         """Lend these names now, those that there are."""
@@ -87,7 +99,12 @@ class TrackedNamespace(dict[str, object]):
     def __missing__(self, name: str) -> object:
         if name in self.lent:  # and the step has deleted it since
             raise Missing(name)
-        value = self._lend(name)
+        try:
+            value = self._lend(name)
+        except Missing:
+            if name in TRACKED:  # not put in place: nobody is to see it there
+                return TRACKED[name]
+            raise
         self.lent[name] = value
         _Dict.__setitem__(self, name, value)
         for function in _functions(value):
@@ -107,6 +124,14 @@ class TrackedNamespace(dict[str, object]):
         except KeyError:
             return default
 
+    def pop(self, name: str, *default: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.fetch([name])
+        return _Dict.pop(self, name, *default)
+
+    def setdefault(self, name: str, default: object = None) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.fetch([name])
+        return _Dict.setdefault(self, name, default)
+
     def copy(self) -> TrackedNamespace:
         """What `DataFrame.query` takes: it is asked for names as the namespace is."""
         twin = TrackedNamespace(self._name)
@@ -121,6 +146,15 @@ class TrackedNamespace(dict[str, object]):
     def __len__(self) -> int:
         self.fetch(self._known())
         return _Dict.__len__(self)
+
+
+def _sees_all(code: types.CodeType) -> bool:
+    """Whether it may look at the namespace as a whole. `eval` and `exec` by their names do not."""
+    names = SEES_ALL.intersection(code.co_names)
+    if not names or not names <= TRACKED.keys() or not code.co_flags & _OPTIMIZED:
+        return bool(names)
+    found = dis.get_instructions(code)
+    return any(each.argval in names and each.opname != "LOAD_GLOBAL" for each in found)
 
 
 def _named(code: types.CodeType, operations: frozenset[str]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, nearest
-from lorimer.esg.steps import ABSENT, Cause, Status, Step
+from lorimer.esg.steps import ABSENT, Cause, Status, Step, Worked, plain
 from lorimer.esg.versions import ANY, Versions
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class Questions:
         found = self._versions.makers(step, variable_names)
         if variable_names is None:
             found |= step.after
+        else:
+            found |= {maker for _, maker in self._behind(variable_names, step)}
         waiting = list(found)
         while waiting:
             step = self._steps[waiting.pop()]
@@ -153,9 +155,9 @@ class Questions:
             f"  reads {name}, which " + (f"only {later} makes" if later else "no step makes")
             for name, later in self.unresolved(step_id).items()
         ]
-        readers: dict[str, list[str]] = {name: [] for name in sorted(step.writes)}
+        readers: dict[str, set[str]] = {name: set() for name in self._written(step)}
         for name, reader in self._versions.dependants(step):
-            readers.setdefault(name or "(an edge by hand)", []).append(reader)
+            readers.setdefault(plain(name) or "(an edge by hand)", set()).add(reader)
         lines += [
             f"  makes {name}" + (f" for {', '.join(self._sorted(by))}" if by else "")
             for name, by in readers.items()
@@ -168,24 +170,27 @@ class Questions:
 
         `at`: as that step sees it; else as it is after all steps. Empty if no step makes it.
         """
-        maker = self.last_writer(name) if at is None else self._step(at).bound.get(name, "")
-        found = {(maker, name)} if maker else set[tuple[str, str]]()
+        found = self._behind([name], None if at is None else self._step(at))
         waiting = [*found]
         while waiting:
-            step = self._steps[waiting.pop()[0]]
-            new = {(by, of) for of, by in step.bound.items()} - found
+            step = self._steps[waiting.pop()[1]]
+            new = {(of, by) for of, by in step.bound.items()} - found
             found |= new
             waiting += new
-        return sorted(found, key=lambda each: (self._label(each[0]), each[1]))
+        versions = {(maker, plain(of)) for of, maker in found}
+        return sorted(versions, key=lambda each: (self._label(each[0]), each[1]))
 
     def backward_slice(self, target: str) -> list[str]:
         """The steps that make a name, or that a step (and it) needs, in step order."""
-        step_id = target if target in self._steps else self.last_writer(target)
-        if not step_id:
+        if target in self._steps:
+            wanted = {target}
+        else:
+            wanted = {maker for _, maker in self._behind([target], None)}
+        if not wanted:
             raise StepError(
                 f"there is no step and no name {target!r}{nearest(target, self._order)}"
             )
-        return [*self.get_ancestors(step_id), step_id]
+        return self._sorted(wanted.union(*map(self.get_ancestors, wanted)))
 
     def script(self, step_ids: Iterable[str]) -> str:
         """These steps as a script in the percent format, in step order."""
@@ -200,7 +205,7 @@ class Questions:
         step = self._step(step_id)
         if ANY in step.bound:
             return {}
-        missing = step.reads - step.bound.keys()
+        missing = {name for name in step.reads - step.bound.keys() if name.isidentifier()}
         missing |= {
             name
             for name, maker in step.bound.items()
@@ -209,8 +214,14 @@ class Questions:
         return {name: self._versions.next_writer(name, step) for name in sorted(missing)}
 
     def makers(self, step_id: str) -> dict[str, str]:
-        """Name that a step reads -> the step that makes the value it sees."""
-        return {n: s for n, s in sorted(self._step(step_id).bound.items()) if n != ANY}
+        """Name that a step reads -> the step that made or changed the value it sees last."""
+        step = self._step(step_id)
+        found: dict[str, str] = {}
+        for name, maker in sorted(step.bound.items()):
+            if name != ANY and "#" not in name:
+                behind = {by for of, by in self._behind([name], step) if of in step.bound}
+                found[name] = max({maker, *behind}, key=self._label)
+        return found
 
     def maker(self, name: str, step_id: str) -> str:
         """The last step before this one that makes the name; empty if none does."""
@@ -251,6 +262,30 @@ class Questions:
         """Whether the text may look at the namespace as a whole."""
         return self._step(step_id).analysis.reads_unknown
 
+    def readers(self, step_id: str) -> list[tuple[str, str]]:
+        """(name, reader) for every read of what a step makes; edges by hand are left out."""
+        found = self._versions.dependants(self._step(step_id))
+        return [*dict.fromkeys((plain(name), reader) for name, reader in found if name)]
+
+    def worked(self, step_id: str) -> Worked | None:
+        """The last run of a failed step that did not raise; None if there was none."""
+        return self._step(step_id).worked
+
+    def worked_with(self, step_id: str, source: str) -> bool:
+        """Whether a failed step has once run to its end with this text."""
+        worked = self._step(step_id).worked
+        return worked is not None and worked.source == source
+
+    def changed_since(self, step_id: str) -> dict[str, str]:
+        """What a failed step read when it last worked, and is another now: name -> who makes it."""
+        step = self._step(step_id)
+        found = dict[str, str]()
+        for name, digest in step.worked.used.items() if step.worked is not None else ():
+            maker = self._versions.writer(name, step)
+            if maker and self._steps[maker].made.get(name, ABSENT) != digest:
+                found[plain(name)] = maker
+        return found
+
     def outside(self) -> set[str]:
         """Resources that a step has read and no step before it makes."""
         return {
@@ -276,8 +311,12 @@ class Questions:
             "id": step.id,
             "source": step.source,
             "status": step.status.value,
-            "reads": sorted(step.reads.union(step.bound.keys() & {*step.builtins})),
-            "writes": sorted(step.writes),
+            "reads": sorted(
+                name
+                for name in step.reads.union(step.bound.keys() & {*step.builtins})
+                if "#" not in name
+            ),
+            "writes": self._written(step),
             "makers": self.makers(step_id),
             "causes": [str(cause) for cause in step.causes],
             "outputs": dict(step.outputs),
@@ -290,12 +329,12 @@ class Questions:
         found = list[tuple[str, str, tuple[str, ...]]]()
         for each in self._order:
             step = self._steps[each]
-            by_maker: dict[str, list[str]] = {maker: [] for maker in step.after}
+            by_maker: dict[str, dict[str, None]] = {maker: {} for maker in step.after}
             for name, maker in sorted(step.bound.items()):
-                by_maker.setdefault(maker, []).append(name)
+                by_maker.setdefault(maker, {})[plain(name)] = None
             if step.reads_any:
                 for maker in self._versions.makers(step):
-                    by_maker.setdefault(maker, []).append(ANY)
+                    by_maker.setdefault(maker, {})[ANY] = None
             found += [(maker, each, tuple(by_maker[maker])) for maker in self._sorted(by_maker)]
         return found
 
@@ -318,6 +357,26 @@ class Questions:
         for maker, reader, names in self.edges():
             drawn.add_edge(maker, reader, names=names)
         return drawn
+
+    def position(self, step_id: str) -> int:
+        """A number that orders steps as the graph does."""
+        return self._step(step_id).label
+
+    def _written(self, step: Step) -> list[str]:
+        """Names that a step binds, deletes or changes in place."""
+        return sorted({name for name in step.writes if "#" not in name} | step.in_place)
+
+    def _behind(self, names: Iterable[str], step: Step | None) -> set[tuple[str, str]]:
+        """(name or region, maker) for names and all objects that they lead to, as a step sees
+        them, or as they are after all steps."""
+        found, waiting = set[tuple[str, str]](), [*names]
+        while waiting:
+            name = waiting.pop()
+            maker = self.last_writer(name) if step is None else self._versions.writer(name, step)
+            if maker and (name, maker) not in found:
+                found.add((name, maker))
+                waiting += self._steps[maker].leads.get(name, ())
+        return found
 
     def _step(self, step_id: str) -> Step:
         try:

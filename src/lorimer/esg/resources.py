@@ -1,6 +1,8 @@
-"""What a step can depend on besides names: random states, the folder, the environment, files.
+"""What a step can depend on besides names: random states, the folder, the environment, files,
+settings of libraries.
 
-Each is a name of its own in the graph (`rng:random`, `rng:numpy`, `cwd`, `env`, `file:<path>`).
+Each is a name of its own in the graph (`rng:random`, `rng:numpy`, `os:cwd`, `os:env`,
+`settings:pandas`, `settings:numpy`, `settings:matplotlib`, `file:<path>`).
 States are set to what is right for a step's place before it runs and compared after it. Files are
 seen by an audit hook; their content is not kept: who needs another content than the present one
 runs the step that wrote it.
@@ -20,14 +22,20 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, cast
 
+from lorimer.esg.settings import MATPLOTLIB, NUMPY, PANDAS, settings
 from lorimer.esg.steps import ABSENT
 
 FILE: Final = "file:"
+CWD: Final = "os:cwd"
+ENV: Final = "os:env"
 SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "rng:random": ("seed", "setstate"),
     "rng:numpy": ("seed", "set_state"),
-    "cwd": ("chdir", "getcwd"),
-    "env": ("environ", "getenv"),
+    CWD: ("chdir", "getcwd"),
+    ENV: ("environ", "getenv"),
+    PANDAS: ("option",),
+    NUMPY: ("printoptions",),
+    MATPLOTLIB: ("rc", "style"),
 }
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
@@ -42,20 +50,24 @@ class State:
 
     get: Callable[[], object]
     set: Callable[[object], None]
+    initial: Callable[[], object] | None = None
+    """What it is when its library is loaded, where that can be told afterwards."""
 
 
 def states() -> dict[str, State]:
     """Those that there are now: numpy's is there once somebody has imported it."""
     found = {
         "rng:random": State(random.getstate, cast("Callable[[object], None]", random.setstate)),
-        "cwd": State(os.getcwd, lambda value: os.chdir(str(value))),
-        "env": State(lambda: dict(os.environb), _set_environment),
+        CWD: State(os.getcwd, lambda value: os.chdir(str(value))),
+        ENV: State(lambda: dict(os.environb), _set_environment),
     }
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
         found["rng:numpy"] = State(
             lambda: cast("object", numpy.get_state(legacy=True)), numpy.set_state
         )
+    for name, each in settings().items():
+        found[name] = State(each.get, each.set, each.initial)
     return found
 
 

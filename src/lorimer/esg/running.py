@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, cast
 
-from lorimer.esg import displays
+from lorimer.esg import displays, evaluating
 from lorimer.esg.namespace import TrackedNamespace
 from lorimer.esg.store import Lost
 
@@ -90,6 +90,7 @@ def run(
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome
         outcome.error = error
+        namespace.end()  # Python looks there for names to suggest: those are no reads of the step
         outcome.failure = _failure(error, filename)
     finally:
         displays.close(figures)
@@ -146,7 +147,9 @@ def _failure(error: BaseException, filename: str) -> Failure:
     if isinstance(error, SyntaxError) and error.filename == filename:
         line = error.lineno
     shown = traceback.TracebackException.from_exception(error)
-    shown.stack = traceback.StackSummary.from_list(frames[own[0] :] if own else [])
+    after = frames[own[0] :] if own else []
+    seen = [frame for frame in after if frame.filename != evaluating.__file__]
+    shown.stack = traceback.StackSummary.from_list(seen)
     return Failure(type(error).__name__, str(error), line, "".join(shown.format()))
 
 

@@ -23,6 +23,8 @@ class Staleness:
         self._steps = steps
         self._versions = versions
         self._failed: set[str] = set()
+        self.news: dict[str, None] = {}
+        """Steps that became something else than up to date since somebody emptied this."""
 
     def cause(self, step: Step, cause: Cause) -> None:
         """One more reason to run it again."""
@@ -30,21 +32,36 @@ class Staleness:
         if step.status is Status.FAILED:
             self._unblock(step)
         if step.ran and step.status is not Status.BLOCKED:
-            step.status = Status.STALE
+            self._set(step, Status.STALE)
 
-    def spread(self, step: Step) -> set[str]:
-        """All that may see another value when this one runs again."""
+    def spread(self, step: Step, *, known: bool = False) -> set[str]:
+        """All that may see another value when this one runs again.
+
+        `known`: those that have been told are left out, and what depends on them.
+        """
         found = set[str]()
         waiting = [step]
         while waiting:
             maker = waiting.pop()
             for name, each in self._versions.dependants(maker):
                 why = Why.INPUT if name else Why.EDGE
-                self.cause(self._steps[each], Cause(why, name, maker.id))
-                if each not in found:
+                reader, cause = self._steps[each], Cause(why, name, maker.id)
+                told = known and cause in reader.causes and reader.status is not Status.FRESH
+                self.cause(reader, cause)
+                if not told and each not in found:
                     found.add(each)
-                    waiting.append(self._steps[each])
+                    waiting.append(reader)
         return found
+
+    def added(self, step: Step) -> None:
+        """It is new."""
+        self.news[step.id] = None
+
+    def _set(self, step: Step, status: Status) -> None:
+        if step.status is not status:
+            step.status = status
+            if status is not Status.FRESH:
+                self.news[step.id] = None
 
     def rebound(self, moved: Iterable[tuple[str, str]]) -> set[str]:
         """These steps read a name from another maker than before."""
@@ -69,7 +86,8 @@ class Staleness:
         if step.status is Status.FAILED:
             self._unblock(step)
         step.causes.clear()
-        step.status, step.ran = Status.FRESH, True
+        step.ran = True
+        self._set(step, Status.FRESH)
         return self._settle(step, again=not same)
 
     def remade(self, step: Step) -> set[str]:
@@ -78,23 +96,28 @@ class Staleness:
 
     def failed(self, step: Step) -> set[str]:
         """It has raised: what needs it is blocked."""
-        step.status = Status.FAILED
+        self._set(step, Status.FAILED)
         self._failed.add(step.id)
         return self._block(step)
+
+    def removed(self, step: Step) -> None:
+        """It is no more, so that it blocks nothing."""
+        if step.id in self._failed:
+            self._unblock(step)
 
     def _block(self, step: Step) -> set[str]:
         found = self.spread(step)
         for each in found:
             if self._steps[each].status is not Status.FAILED:
-                self._steps[each].status = Status.BLOCKED
+                self._set(self._steps[each], Status.BLOCKED)
         return found
 
     def _unblock(self, step: Step) -> None:
         self._failed.discard(step.id)
-        step.status = Status.STALE if step.ran else Status.NEW
+        self._set(step, Status.STALE if step.ran else Status.NEW)
         for each in self._steps.values():
             if each.status is Status.BLOCKED:
-                each.status = Status.STALE if each.ran else Status.NEW
+                self._set(each, Status.STALE if each.ran else Status.NEW)
         for each in self._failed & self._steps.keys():
             self._block(self._steps[each])
 
@@ -124,13 +147,13 @@ class Staleness:
             elif reader.ran:
                 if known or name == ANY:
                     self.cause(reader, Cause(Why.INPUT, name, step.id))
-                changed |= {each, *self.spread(reader)}
+                changed |= {each, *self.spread(reader, known=True)}
         return changed
 
     def _relax(self, step: Step) -> None:
         """Without a cause left it is up to date, and so may its readers be."""
         if step.ran and not step.causes and step.status is Status.STALE:
-            step.status = Status.FRESH
+            self._set(step, Status.FRESH)
             self._settle(step, again=False)
 
     def rename(self, old: str, new: str) -> None:

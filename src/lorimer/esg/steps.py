@@ -17,6 +17,11 @@ UNSEEN: Final = "?"
 _NOTHING: Final[Mapping[str, Never]] = MappingProxyType({})
 
 
+def plain(name: str) -> str:
+    """A name for people: a region of objects goes by the name that led to it first."""
+    return name.partition("#")[0]
+
+
 def _nothing() -> Mapping[str, Never]:
     return _NOTHING
 
@@ -48,8 +53,6 @@ class Why(StrEnum):
     """A name it reads is made by another step than when it ran."""
     EDGE = "edge"
     """A step it depends on by an edge that was added by hand is stale."""
-    SHARED = "shared"
-    """It changes an object in place that another name has come to share."""
     RESOURCE = "resource"
     """A file, the environment, a random state that it read has changed."""
 
@@ -65,23 +68,31 @@ class Cause:
     """The step that makes it; empty if no step does."""
 
     def __str__(self) -> str:
+        name = plain(self.name)
         match self.why:
             case Why.EDITED:
                 return "its code was edited"
             case Why.MARKED:
                 return "it was marked stale"
             case Why.INPUT:
-                return f"it reads {self.name!r}, which {self.step} makes again"
+                return f"it reads {name!r}, which {self.step} makes again"
             case Why.REBOUND if self.step:
-                return f"it reads {self.name!r}, which {self.step} makes now"
+                return f"it reads {name!r}, which {self.step} makes now"
             case Why.REBOUND:
-                return f"it reads {self.name!r}, which no step makes now"
+                return f"it reads {name!r}, which no step makes now"
             case Why.EDGE:
                 return f"it depends on {self.step}"
-            case Why.SHARED:
-                return f"it changes an object that {self.step} gave another name"
             case Why.RESOURCE:
-                return f"it reads {self.name}, which has changed"
+                return f"it reads {name}, which has changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A run of a step that did not raise."""
+
+    source: str
+    used: Mapping[str, str]
+    """Name -> fingerprint of what it read."""
 
 
 @dataclass(slots=True)
@@ -120,10 +131,16 @@ class Step:
     """Name -> value, as `record_output` was given them."""
     in_place: frozenset[str] = frozenset()
     """Names whose objects its last run changed in place."""
+    leads: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    """Name that its last run left -> regions of objects that the value leads to at once."""
     seconds: float | None = None
     """How long its last run took."""
     ran: bool = False
     """It has run to its end at least once."""
+    ran_source: str = ""
+    """The text of that run."""
+    worked: Worked | None = None
+    """The last run before it failed."""
 
     def take(self, told: Analysis) -> None:
         """These are its reads and writes from now on."""

@@ -1,24 +1,28 @@
-"""The values of all versions, kept apart although steps share and change objects.
+"""The values of all versions: names as they were bound, objects as they were.
 
-A step is lent the object itself, not a copy. If it may change it (its text says so, or the object
-is small) a copy of the object, and of everything that shares a part with it, is taken first. After
-the step all that shares a part with what it touched is looked at again: a version whose object has
-changed gets the copy back, or, without one, is *lost*; who needs it runs the step that made it.
-So a wrong guess costs time, never a wrong value.
+Objects keep their identity through time. Those that one run made and that hang together are a
+*region*; what they hold after a step that made or changed them is a *state* of it. A region is a
+variable like a name: a step reads those that it can reach, writes those that it changes, and its
+version at a place is that of the last step before that wrote it. To run a step at its place is to
+put into every object that it can reach what it held there; so all ways to an object, names that
+other steps hide included, see the same. What cannot be put back (an iterator that was moved on) is
+*lost*: the step that left it so has to run again.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Final
 
-from lorimer.esg.fingerprint import Seen, look
+from lorimer.esg.content import Content
+from lorimer.esg.objects import kind_of
+from lorimer.esg.prints import Printer
+from lorimer.esg.steps import UNSEEN
 
 SMALL: Final = 64 * 1024
-"""Bytes up to which a copy is taken whatever the text of the step says."""
+"""Bytes of an array up to which a copy is taken whatever the text of the step says."""
 
 
 class Lost(BaseException):
@@ -34,168 +38,277 @@ class Lost(BaseException):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Spare:
-    """Copies of versions that hang together, made together and lent to nobody."""
+class State:
+    """What the objects of a region hold, as one step left them."""
 
-    copies: dict[Version, object]
-    twins: dict[int, int]
-    """Id of a part -> id of the part that was made for it."""
+    contents: tuple[Content, ...]
+    print: str
+    refs: tuple[Region, ...]
+    """Other regions that these contents lead to."""
 
 
 @dataclass(slots=True, eq=False)
+class Region:
+    """Objects that one run made and that hang together. `step` is empty for what was given."""
+
+    name: str
+    """As it stands in the graph: after the name that led to it first, with a number."""
+    step: str
+    objects: list[object]
+    states: dict[str, State] = field(default_factory=dict[str, State])
+    live: State | None = None
+    """What the objects hold now; None if that is not known."""
+
+    @property
+    def label(self) -> str:
+        return self.name.partition("#")[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Version:
-    """The value of a name as one step left it. `step` is empty for what the caller gave."""
+    """The value of a name as one step bound it."""
 
     name: str
     step: str
     value: object
-    seen: Seen
-    own: frozenset[int] = frozenset()
-    """Parts that the step made: those that nothing it was lent had."""
+    print: str
+    regions: tuple[Region, ...]
+    """Those that the value leads to at once."""
     lost: bool = False
-    spare: Spare | None = None
-    """What it was before a step was lent it."""
+    """Its step ran elsewhere: the value is not here."""
 
 
 class VersionStore:
-    """(name, step) -> value. One owner; not for several threads."""
+    """(name, step) -> value, (region, step) -> state. One owner; not for several threads."""
 
     def __init__(self) -> None:
         self._versions: dict[tuple[str, str], Version] = {}
-        self._holders: dict[int, dict[Version, None]] = {}  # id of a part -> who holds it
+        self._regions: dict[str, Region] = {}
+        self._owners: dict[int, tuple[Region, int]] = {}
+        self._wrote: dict[str, dict[Region, None]] = {}  # step -> regions that it has states of
+        self._numbers = count()
         self._tokens = count()
 
+    # ---------------------------------------------------------------- names
+
     def get(self, name: str, step: str) -> Version | None:
-        """The version, lost or not."""
+        """What a step bound a name to."""
         return self._versions.get((name, step))
 
-    def lend(self, name: str, step: str, *, may_change: bool) -> object:
-        """The object itself. Raises Lost; KeyError for a version that never was."""
-        version = self._versions[name, step]
-        if version.lost:
-            raise Lost(name, step)
-        if version.seen.parts and (may_change or version.seen.size <= SMALL):
-            self._spare(version)
-        return version.value
-
-    def look(self, value: object) -> Seen:
-        """What a value is like now."""
-        return look(value, lambda: str(next(self._tokens)))
-
-    def put(
-        self,
-        name: str,
-        step: str,
-        value: object,
-        *,
-        seen: Seen | None = None,
-        lent: Iterable[Version] = (),
-    ) -> Version:
-        """Keep what a step made out of what it was lent.
-
-        If it made another object before, whoever holds a part of that is lost: it would no longer
-        share what it has to share.
-        """
-        seen = seen or self.look(value)
-        own = seen.parts.difference(*(each.seen.parts for each in lent))
-        version = Version(name, step, value, seen, own)
-        old = self._versions.get((name, step))
+    def bind(self, name: str, step: str, value: object) -> Version:
+        """A step has bound a name. All objects of the value belong to regions."""
+        printer = Printer(self.owner, self._tokens)
+        printer.value(value)
+        version = Version(name, step, value, printer.text(), tuple(printer.refs))
         self._versions[name, step] = version
-        if old is not None:
-            self._forget(old)
-            for other in self._holding(old.own - seen.parts):
-                self._lose(other)
-        self._hold(version)
         return version
 
     def put_lost(self, name: str, step: str) -> None:
-        """A step made it elsewhere: it is gone until the step runs here."""
-        self._versions[name, step] = Version(name, step, None, self.look(None), lost=True)
+        """A step bound it elsewhere: it is gone until the step runs here."""
+        self._versions[name, step] = Version(name, step, None, UNSEEN, (), lost=True)
 
-    def sharers(self, version: Version) -> list[Version]:
-        """Other versions that share a part with this one."""
-        return self._sharing([version])
+    def unbind(self, name: str, step: str) -> None:
+        """The step does not bind this any more."""
+        self._versions.pop((name, step), None)
 
-    def drop(self, name: str, step: str) -> None:
-        """The step does not make this any more."""
-        version = self._versions.pop((name, step), None)
-        if version is not None:
-            self._forget(version)
+    # ---------------------------------------------------------------- regions
 
-    def changed(self, touched: Iterable[Version]) -> list[tuple[Version, object, Seen]]:
-        """Look again at all that shares a part with these: (version, object, what it is like now).
+    def regions(self) -> Mapping[str, Region]:
+        """All regions by name."""
+        return self._regions
 
-        The versions themselves have their old values back, or are lost.
-        """
-        touched = [version for version in touched if not version.lost]
-        group = dict.fromkeys([*touched, *self._sharing(touched)])
-        found = list[tuple[Version, object, Seen]]()
-        for version in group:
-            if not version.seen.parts:
-                continue
-            seen = self.look(version.value)
-            if seen.digest != version.seen.digest:
-                found.append((version, version.value, seen))
-        for version, _, _ in found:
-            self._forget(version)
-            if version.spare is None:
-                self._lose(version)
-                continue
-            version.value = version.spare.copies[version]
-            version.seen = self.look(version.value)
-            version.own = frozenset(version.spare.twins.get(part, 0) for part in version.own)
-            self._hold(version)
-        for version in group if found else ():
-            version.spare = None
-        return found
+    def owner(self, value: object) -> tuple[Region, int] | None:
+        """The region of an object, and its place there; None if its region was dissolved."""
+        return self._owners.get(id(value))
 
-    # ---------------------------------------------------------------- inside
+    def known(self, value: object) -> Region | None:
+        """The region of an object, if it has one."""
+        found = self._owners.get(id(value))
+        return None if found is None else found[0]
 
-    def _sharing(self, versions: Iterable[Version]) -> list[Version]:
-        """Other versions that hold a part of one of these."""
-        given = dict.fromkeys(versions)
-        parts = (part for version in given for part in version.seen.parts)
-        return [version for version in self._holding(parts) if version not in given]
+    def found(self, label: str, step: str, objects: list[object]) -> Region:
+        """A new region."""
+        region = Region(f"{label}#{next(self._numbers)}", step, objects)
+        self._regions[region.name] = region
+        self._owners |= {id(each): (region, index) for index, each in enumerate(objects)}
+        return region
 
-    def _holding(self, parts: Iterable[int]) -> list[Version]:
-        found: dict[Version, None] = {}
-        for part in parts:
-            found.update(self._holders.get(part, {}))
-        return [*found]
+    def state(self, region: Region, contents: Iterable[Content]) -> State:
+        """A state with its fingerprint; it is kept by `write`."""
+        contents = tuple(contents)
+        printer = Printer(self.owner, self._tokens, region)
+        for each in contents:
+            printer.content(each)
+        return State(contents, printer.text(), tuple(printer.refs))
 
-    def _spare(self, version: Version) -> None:
-        """Copies of a version and of all that hangs together with it, made together."""
-        group, waiting = {version: None}, [version]
+    def write(self, region: Region, step: str, state: State) -> None:
+        """A step has left a region so."""
+        region.states[step] = state
+        self._wrote.setdefault(step, {})[region] = None
+
+    def wrote(self, step: str) -> list[Region]:
+        """The regions that a step has states of."""
+        return [*self._wrote.get(step, ())]
+
+    def unwrite(self, region: Region, step: str) -> None:
+        """The step does not write this region any more."""
+        region.states.pop(step, None)
+        self._wrote.get(step, {}).pop(region, None)
+
+    def dissolve(self, region: Region) -> None:
+        """The region is no more: its step has made other objects, or none."""
+        for step in [*region.states]:
+            self.unwrite(region, step)
+        self._regions.pop(region.name, None)
+        for each in region.objects:
+            if self._owners.get(id(each), (None,))[0] is region:
+                del self._owners[id(each)]
+
+    def forget(self, step: str) -> None:
+        """A step is no more."""
+        for name, by in [key for key in self._versions if key[1] == step]:
+            self.unbind(name, by)
+        for region in self.wrote(step):
+            if region.step == step:
+                self.dissolve(region)
+            else:
+                self.unwrite(region, step)
+
+    def rename(self, old: str, new: str) -> None:
+        """A step has another id."""
+        for name, by in [key for key in self._versions if key[1] == old]:
+            version = self._versions.pop((name, by))
+            self._versions[name, new] = replace(version, step=new)
+        wrote = self._wrote.pop(old, None)
+        for region in wrote or ():
+            region.states[new] = region.states.pop(old)
+            region.step = new if region.step == old else region.step
+        if wrote is not None:
+            self._wrote[new] = wrote
+
+
+class Visit:
+    """What one run is lent. `maker` tells who wrote a region last before the step's place."""
+
+    def __init__(self, store: VersionStore, maker: Callable[[str], str]) -> None:
+        self.store = store
+        self.entered: dict[Region, State] = {}
+        """Regions that the step can reach, with their states at its place."""
+        self._maker = maker
+
+    def at_place(self, region: Region) -> State | None:
+        """A region's state at the step's place; None if it is not there yet."""
+        return region.states.get(self._maker(region.name))
+
+    def lend(self, version: Version, *, may_change: bool) -> object:
+        """The value, with all that it leads to as it is at the step's place. Raises Lost."""
+        if version.lost:
+            raise Lost(version.name, version.step)
+        waiting = [(each, version.step) for each in reversed(version.regions)]
         while waiting:
-            new = [each for each in self._sharing([waiting.pop()]) if each not in group]
-            group.update(dict.fromkeys(new))
-            waiting += new
-        if version.spare is not None and group.keys() <= version.spare.copies.keys():
-            return
-        if not all(each.seen.copyable for each in group):
-            return
-        memo: dict[int, object] = {}
-        try:
-            copies = {each: copy.deepcopy(each.value, memo) for each in group}
-        except Exception:  # noqa: BLE001 - whatever a class raises, there is no copy
-            return
-        alike = all(self.look(copies[each]).digest == each.seen.digest for each in group)
-        if alike:
-            spare = Spare(copies, {part: id(twin) for part, twin in memo.items()})
-            for each in group:
-                each.spare = spare
+            region, holder = waiting.pop()
+            if region in self.entered:
+                continue
+            maker = self._maker(region.name)
+            state = region.states.get(maker)
+            if state is None:  # it was dissolved: whoever leads to it has to run again
+                raise Lost(version.name, holder)
+            if not restore(region, state):
+                raise Lost(region.label, maker)
+            for value, content in zip(region.objects, state.contents, strict=True):
+                size = content.kind.size(content)
+                if size and (may_change or size <= SMALL or not maker):
+                    content.kind.keep(value, content)
+            self.entered[region] = state
+            waiting += [(each, maker) for each in reversed(state.refs)]
+        return version.value
 
-    def _hold(self, version: Version) -> None:
-        for part in version.seen.parts:
-            self._holders.setdefault(part, {})[version] = None
+    def reaches(self, version: Version, wanted: Mapping[Region, object]) -> bool:
+        """Whether a value that was lent leads to one of these regions."""
+        seen, waiting = set[Region](), [*version.regions]
+        while waiting:
+            region = waiting.pop()
+            if region in wanted:
+                return True
+            if region not in seen and region in self.entered:
+                seen.add(region)
+                waiting += self.entered[region].refs
+        return False
 
-    def _forget(self, version: Version) -> None:
-        for part in version.seen.parts:
-            holders = self._holders.get(part, {})
-            holders.pop(version, None)
-            if not holders:
-                self._holders.pop(part, None)
+    def changed(self, region: Region) -> list[Content] | None:
+        """What its objects hold now, if that is not what they held; the same contents as far as
+        they are the same."""
+        now, other = list[Content](), False
+        for value, old in zip(region.objects, self.entered[region].contents, strict=True):
+            new = kind_of(value).take(value)
+            same = new.same(old)
+            other |= not same
+            now.append(old if same else new)
+        return now if other else None
 
-    def _lose(self, version: Version) -> None:
-        self._forget(version)
-        version.lost, version.value, version.spare = True, None, None
+    def undo(self) -> None:
+        """Put back what the step has changed, as far as that can be."""
+        for region, state in self.entered.items():
+            now = self.changed(region)
+            for value, old, new in zip(region.objects, state.contents, now or (), strict=False):
+                if old is not new and (old.kind.lost(old) or not old.kind.put(value, old)):
+                    region.live = None
+
+
+def gone(versions: Iterable[Version], maker: Callable[[str], str]) -> set[str]:
+    """Steps that have to run again before these values can be lent at a place; `""` among them
+    for what was given and cannot be had again. `maker`: as for `Visit`."""
+    versions, seen = [*versions], set[Region]()
+    found = {each.step for each in versions if each.lost}
+    waiting = [(region, each.step) for each in versions for region in each.regions]
+    while waiting:
+        region, holder = waiting.pop()
+        if region in seen:
+            continue
+        seen.add(region)
+        by = maker(region.name)
+        state = region.states.get(by)
+        if state is None:
+            found.add(holder)
+        elif not can_be(region, state):
+            found.add(by)
+        else:
+            waiting += [(each, by) for each in state.refs]
+    return found
+
+
+def restore(region: Region, state: State) -> bool:
+    """Put a state into the objects of a region. False: it is lost."""
+    live = region.live
+    if live is state:
+        return True
+    if not can_be(region, state):
+        return False
+    jobs = [
+        (value, None if live is None else live.contents[index], new)
+        for index, (value, new) in enumerate(zip(region.objects, state.contents, strict=True))
+        if live is None or not _same(live.contents[index], new)
+    ]
+    for value, old, _ in jobs:
+        if old is not None:
+            old.kind.keep(value, old)
+    region.live = None
+    done = [new.kind.put(value, new) for value, _, new in jobs]
+    if all(done):
+        region.live = state
+    return region.live is state
+
+
+def can_be(region: Region, state: State) -> bool:
+    """A state can be put into the objects of its region, or is there."""
+    live = region.live
+    if live is state:
+        return True
+    return not any(
+        new.kind.lost(new) and (live is None or not _same(live.contents[index], new))
+        for index, new in enumerate(state.contents)
+    )
+
+
+def _same(one: Content, other: Content) -> bool:
+    return one is other or (other.kind.lost(other) and one.same(other))

@@ -178,6 +178,8 @@ class APIStage(Stage[object, Response]):
             for part in (model, self.config)
         ]
         self._settings = " ".join([self._spec, *said]).encode()
+        self._fixed = ""
+        """What the manifest's model stands for in every run; "": that has to be looked up."""
         tool, tools = bindings.stages.get("tool"), bindings.tools
         self._early: Callable[[PipelineState], EarlyCalls] | None = None
         if isinstance(tool, ToolStage) and tool.executor.early and tools is not None:
@@ -186,8 +188,6 @@ class APIStage(Stage[object, Response]):
         self._routes = not isinstance(self.router, Passthrough)
         think = bindings.stages.get("think")
         self._planner = think.budget_planner if isinstance(think, ThinkStage) else None
-        self._fixed = ""
-        """What the manifest's model stands for in every run; "": that has to be looked up."""
         token = bindings.stages.get("token")
         self._token = token if isinstance(token, TokenStage) else None
 
@@ -263,10 +263,9 @@ class APIStage(Stage[object, Response]):
         models = self._models
         host = models if isinstance(models, Models) else None
         known = run.recorded("effect", f"models:{spec}") is not None
-        own = spec is self._spec
-        named = self._named if own else chain(spec)
+        named = self._named if spec is self._spec else chain(spec)
         if not known and (host is None or host.expand(spec) == named):
-            if own:
+            if spec is self._spec:
                 self._fixed = spec if host is not None and not host.tiers.live else ""
             return spec
 

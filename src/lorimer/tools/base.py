@@ -93,6 +93,8 @@ class ToolContext:
     home: Path | None = None
     """The host's working directory, where spilled results lie; `working_dir` is beneath it while
     the model is in a worktree."""
+    asked: Mapping[str, JSON] = field(default_factory=no_data)
+    """The arguments as the conversation has them: a hook may have changed them since."""
 
     def progress(self, text: str) -> None:
         """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""

@@ -66,6 +66,7 @@ async def make(
         tools.deferred_specs,
         Steps(tools, key, run),
         tools.working_dir,
+        use.input,
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)

@@ -11,7 +11,7 @@ from typing import Final
 from lorimer.cli.blocks import result_text
 from lorimer.core.events import Event
 
-_RAN: Final = re.compile(r"^✓ (\S+) [\d.]+ s( again)?(.*)$", re.MULTILINE)
+_RAN: Final = re.compile(r"^✓ (\S+)(?: \d+ s)?( again)?(.*)$", re.MULTILINE)
 """How a result tells that a step ran."""
 
 

@@ -26,7 +26,7 @@ CHANGES: Final = frozenset({STEP, EDIT, REPLAY, DIAGNOSE})
 
 ID: Final = r"[A-Za-z_][\w.-]{0,59}"
 _CHANGED: Final = re.compile(rf"step ({ID}): (added|edited|deleted|patched|nothing changed)")
-_RAN: Final = re.compile(rf"([✓✗]) ({ID}) [\d.]+ s(?: again)?((?: \| \w+ [^|]+)*)(?: \| .*)?")
+_RAN: Final = re.compile(rf"([✓✗]) ({ID})(?: \d+ s)?(?: again)?((?: \| \w+ [^|]+)*)(?: \| .*)?")
 _HELD: Final = re.compile(rf"- ({ID}(?:, {ID})*) not run: .*")
 _REPLAYED: Final = "replayed"
 _UNSAFE: Final = re.compile(r"[%,|\x00-\x1f\x7f]")
@@ -73,8 +73,9 @@ def changed_line(step: str, what: str) -> str:
 
 
 def ran_line(step: str, seconds: float, ran: Ran, *, again: bool, why: str = "") -> str:
-    """The line of a step that ran."""
-    parts = [f"{'✓' if ran.ok else '✗'} {step} {seconds:.2f} s{' again' if again else ''}"]
+    """The line of a step that ran; with its time, if that was a second or more."""
+    took = f" {seconds:.0f} s" if seconds >= 1 else ""
+    parts = [f"{'✓' if ran.ok else '✗'} {step}{took}{' again' if again else ''}"]
     for word, names in (("reads", ran.reads), ("makes", ran.makes), ("outside", ran.outside)):
         if names:
             parts.append(f"{word} {', '.join([_quoted(name) for name in names])}")

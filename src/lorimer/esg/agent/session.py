@@ -15,10 +15,12 @@ from typing import Final, Protocol, cast
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
+from lorimer.core.tool import Called
 from lorimer.core.world import Isolation
 from lorimer.esg.agent.desk import MAX_TEXT, Desk, Message
 from lorimer.esg.agent.record import effective, fold
-from lorimer.esg.confined.worker import Died, StepLimits, StepWorkers, Worker
+from lorimer.esg.confined.worker import Died, Worker
+from lorimer.esg.confined.workers import StepLimits, StepWorkers
 from lorimer.tools.base import ToolContext
 
 MAX_S: Final = 600
@@ -83,6 +85,9 @@ class StepSessions:
         self._knows: tuple[str, ...] | None = None
         """The calls that it is made of; None: some of them, or more."""
         self._folder: Path | None = None
+        self._past: tuple[Called, ...] = ()
+        """The calls that were looked at, and which of them changed the session."""
+        self._changes: list[Called] = []
         self._stopped: list[StepSession] = []
 
     async def ask(
@@ -108,7 +113,7 @@ class StepSessions:
         self, request: Message, context: ToolContext, timeout_s: float, tell: Tell
     ) -> Asked:
         until = context.world.monotonic() + timeout_s
-        past = effective(context.past)
+        past = self._effective(context.past)
         known = tuple([call.use.id for call in past])
         earlier = tuple([str(call.result.content) for call in past])
         restored = 0
@@ -131,6 +136,14 @@ class StepSessions:
         if answer.get("spoiled") is True:
             self._drop()
         return Asked(answer, restored, earlier, session.isolation)
+
+    def _effective(self, past: tuple[Called, ...]) -> list[Called]:
+        """The calls that changed the session; those that were looked at are not looked at again."""
+        if len(past) < len(self._past) or past[: len(self._past)] != self._past:
+            self._past, self._changes = (), []
+        self._changes += effective(past[len(self._past) :])
+        self._past = past
+        return self._changes
 
     def _drop(self) -> None:
         session, self._session = self._session, None

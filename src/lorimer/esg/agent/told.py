@@ -12,12 +12,17 @@ _NOT_MANY = 3
 """Steps whose unasked output is told."""
 
 
-def told(asked: Asked, step: str) -> str:
-    """An answer to a call about `step`, as text. Nothing in it is trusted to have any form."""
+def told(asked: Asked, step: str, changed: str | None = None) -> str:
+    """An answer to a call about `step`, as text. Nothing in it is trusted to have any form.
+
+    `changed`: the code that ran, where a hook has made it another than the conversation has.
+    """
     answer = asked.answer
     runs = _objects(answer.get("runs"))
     made = _objects([answer.get("texts")])
     lines = [changed_line(str(answer.get("step") or ""), str(answer.get("changed")))]
+    if changed is not None:
+        lines += code_lines(str(answer.get("step")), changed)
     for each, code in [pair for found in made for pair in found.items()]:
         lines += code_lines(each, str(code))
     lines += [_ran(run) for run in runs]

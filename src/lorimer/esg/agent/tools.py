@@ -88,7 +88,12 @@ class StepTool(Tool):
                 error, code=ExecutorErrorCode.EXEC_STEP_INVALID, tool_name=self.name
             )
         text = asked.answer.get("text")
-        content = text if isinstance(text, str) else told(asked, str(input.get("id") or ""))
+        if isinstance(text, str):
+            content = text
+        else:
+            code = input.get("code")
+            changed = code if code != context.asked.get("code") else None
+            content = told(asked, str(input.get("id") or ""), changed)
         runs = asked.answer.get("runs")
         failed = isinstance(runs, list) and any(
             isinstance(each, dict) and each.get("ok") is not True for each in runs

@@ -1,11 +1,14 @@
 """Steps that run confined: in a worker that is forked from a preloaded zygote.
 
-`session.py` is what a program uses, `worker.py` the other end of it; in the sandbox `zygote.py`
-forks `keeper.py`, which forks `serving.py`, which runs `requests.py`. `hold.py`: what holds it.
+`session.py` is what a program uses, `workers.py` starts what it asks, `worker.py` talks to it and
+`told.py` reads what it says. In the sandbox `zygote.py` forks `keeper.py`, that `serving.py`,
+which runs `requests.py`. `hold.py`: what holds it.
 """
 
-from lorimer.esg.confined.session import ConfinedReplay, ConfinedResult, ConfinedSteps
-from lorimer.esg.confined.worker import StepLimits, StepWorkers, WorkerError
+from lorimer.esg.confined.session import ConfinedSteps
+from lorimer.esg.confined.told import ConfinedReplay, ConfinedResult
+from lorimer.esg.confined.worker import WorkerError
+from lorimer.esg.confined.workers import StepLimits, StepWorkers
 
 __all__ = [
     "ConfinedReplay",

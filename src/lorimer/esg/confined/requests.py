@@ -85,9 +85,8 @@ class Requests:
                     graph.add_step(step, source)
                 return [*graph.failed(step)]
             case "restore":
-                return self._restore(
-                    [cast("list[str]", row) for row in _list(request.get("steps"))]
-                )
+                rows = _list(request.get("steps"))
+                return self._restore([cast("dict[str, JSON]", row) for row in rows])
             case "plan":
                 return [[each.step, [*each.reasons], each.seconds] for each in graph.plan()]
             case "status":
@@ -115,7 +114,7 @@ class Requests:
         """See `Observer`."""
         if step_id in self._held and step_id != self._asked:
             raise Held(step_id, _ENDED)
-        self._tell({"event": "step.started", "step": step_id, "quiet": step_id == self._executed})
+        self._tell({"event": "step.started", "step": step_id})
 
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
@@ -142,21 +141,29 @@ class Requests:
             "held": {each: self._cut(held.message) for each, held in done.held.items()},
         }
 
-    def _restore(self, rows: list[list[str]]) -> JSON:
-        """Run the steps as they ran last; then give them the texts that they have now."""
+    def _restore(self, rows: list[dict[str, JSON]]) -> JSON:
+        """Begin with steps that ran elsewhere: none runs here before its values are needed."""
         graph = self._steps.graph
-        for step, ran, _ in rows:
-            if ran and step not in graph:  # what took over may have begun with it
-                graph.add_step(step, ran)
-        done = self._replay()
+        ran = [row for row in rows if row["ran"] is not None and row["step"] not in graph]
+        for row in ran:  # what took over may have begun with others
+            graph.add_step(str(row["step"]), str(row["ran"]))
+        for row in ran:
+            if row["ok"]:
+                reads, writes = (map(str, _list(row[each])) for each in ("reads", "writes"))
+                self._steps.recall(str(row["step"]), reads, writes)
+            else:
+                graph.failed(str(row["step"]))
+        if any(row["ran"] != row["source"] for row in rows):
+            self._steps.namespace()  # values that cannot be made again once the texts are others
         before = ""
-        for step, _, source in rows:
+        for row in rows:
+            step, source = str(row["step"]), str(row["source"])
             if step not in graph:
                 graph.add_step(step, source, after=before)
             elif graph.source(step) != source:
                 graph.edit_step(step, source)
             before = step
-        return done
+        return None
 
     def _told(self, result: StepResult) -> dict[str, JSON]:
         failure = result.failure

@@ -22,15 +22,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import Isolation
-from lorimer.esg.confined.worker import Death, Died, StepWorkers, Worker, WorkerError
-from lorimer.esg.diagnosis import DiagnosisReport, Finding
-from lorimer.esg.patches import Edit, PatchResult, patched
+from lorimer.esg.confined import told as heard
+from lorimer.esg.confined.told import ConfinedReplay, ConfinedResult
+from lorimer.esg.confined.worker import Death, Died, Worker, WorkerError
+from lorimer.esg.confined.workers import StepWorkers
+from lorimer.esg.diagnosis import DiagnosisReport
+from lorimer.esg.patches import PatchResult, patched
 from lorimer.esg.questions import Planned, StepError
 from lorimer.esg.running import Failure
 
@@ -40,49 +43,11 @@ Told = Callable[["ConfinedResult"], None]
 MAX_SOURCE: Final = 1_000_000
 """Characters of a step."""
 _SESSION: Final = "lorimer.esg.confined.requests:Requests"
+_FORMAT: Final = 1
+_ENDED: Final = "StepEnded"
+"""The class of failure of a step that ended its worker."""
 _AGAIN: Final = 5
 """How often a worker may be lost while one thing is asked of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConfinedResult:
-    """What came of a step, in texts; see `StepResult`."""
-
-    step_id: str
-    source: str
-    stdout: str = ""
-    stderr: str = ""
-    shown: str = ""
-    """The value of the last line as an interactive Python would show it; empty for None."""
-    type: str = "NoneType"
-    """The class of that value."""
-    failure: Failure | None = None
-    """Why it raised or was ended; it has then changed nothing."""
-    code: ExecutorErrorCode | None = None
-    """Why it was ended; None: it ran, or raised."""
-    reads: tuple[str, ...] = ()
-    writes: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        """It ran to its end."""
-        return self.failure is None
-
-
-@dataclass(frozen=True, slots=True)
-class ConfinedReplay:
-    """What a replay did."""
-
-    ran: tuple[str, ...]
-    failed: tuple[str, ...]
-    blocked: tuple[str, ...]
-    """Steps that need what a failed one did not make."""
-
-    @property
-    def ok(self) -> bool:
-        """All steps are up to date."""
-        return not self.failed and not self.blocked
 
 
 class ConfinedSteps:
@@ -106,6 +71,45 @@ class ConfinedSteps:
     async def begin(cls, workers: StepWorkers) -> ConfinedSteps:
         """A new session. Raises `exec.sandbox.missing`, and WorkerError when it does not start."""
         return cls(workers, await workers.worker(_SESSION))
+
+    @classmethod
+    async def open(cls, workers: StepWorkers, saved: Mapping[str, JSON]) -> ConfinedSteps:
+        """A session as `save` kept it, in any process. Nothing runs; values are made again, by
+        their steps, when somebody needs them. Files are taken to be as they were.
+
+        Of what was saved nothing but texts is believed, and its code runs confined like any.
+        Raises StepError for what is no saved session, and what `begin` raises.
+        """
+        rows = saved.get("steps")
+        if saved.get("format") != _FORMAT or not isinstance(rows, list):
+            raise StepError(f"this is no saved session of steps (format {_FORMAT})")
+        session = await cls.begin(workers)
+        for row in heard.dicts(rows):
+            step, source, ran = row.get("step"), row.get("source"), row.get("ran")
+            if not isinstance(step, str) or not isinstance(source, str) or step in session._texts:
+                raise StepError("a step of this saved session has no id or text, or is there twice")
+            _fits(source)
+            session._texts[step] = source
+            if isinstance(ran, dict):
+                result = heard.result(ran, step, str(ran.get("source")))
+                session.results[step] = result
+                if result.failure is not None and result.failure.type == _ENDED:
+                    session._deadly[step] = result
+        async with session._turn:
+            await session._change({"op": "restore", "steps": session._rows()})
+        return session
+
+    def save(self) -> dict[str, JSON]:
+        """The session as JSON: the texts of its steps, and the results of their last runs. Its
+        values are not in it."""
+        return {
+            "format": _FORMAT,
+            "steps": [
+                {"step": step, "source": source, "ran": None if ran is None else heard.to_json(ran)}
+                for step, source in self._texts.items()
+                for ran in [self.results.get(step)]
+            ],
+        }
 
     @property
     def isolation(self) -> Isolation | None:
@@ -140,7 +144,7 @@ class ConfinedSteps:
                 await self._ended(died.death, step_id)
                 return self.results[step_id]
             self._texts[step_id] = source
-            result = _result(told if isinstance(told, dict) else {}, step_id, source)
+            result = heard.result(told if isinstance(told, dict) else {}, step_id, source)
             self.results[step_id] = result
             return result
 
@@ -167,9 +171,9 @@ class ConfinedSteps:
                     await self._ended(died.death, died.death.step, told)
                     told(self.results[died.death.step])
             done = found if isinstance(found, dict) else {}
-            failed = {*_texts(done.get("failed")), *self._deadly}
+            failed = {*heard.texts(done.get("failed")), *self._deadly}
             held = done.get("held")
-            blocked = {*_texts(done.get("blocked")), *(held if isinstance(held, dict) else ())}
+            blocked = {*heard.texts(done.get("blocked")), *(held if isinstance(held, dict) else ())}
             return ConfinedReplay(
                 tuple(ran),
                 tuple([each for each in self._texts if each in failed]),
@@ -209,13 +213,15 @@ class ConfinedSteps:
             self._texts[step_id] = source
             if after is not None:
                 self._texts = _moved(self._texts, step_id, after)
-            return _texts(found)
+            return heard.texts(found)
 
     async def edit_step(self, step_id: str, source: str) -> list[str]:
         """Give a step another text. Returns what is stale by that, in step order."""
         _fits(source)
         async with self._turn:
-            stale = _texts(await self._change({"op": "edit", "step": step_id, "source": source}))
+            stale = heard.texts(
+                await self._change({"op": "edit", "step": step_id, "source": source})
+            )
             self._texts[step_id] = source
             if stale:
                 self._deadly.pop(step_id, None)
@@ -224,7 +230,7 @@ class ConfinedSteps:
     async def delete_step(self, step_id: str) -> list[str]:
         """Take a step out; its readers see the versions before. Returns what is stale now."""
         async with self._turn:
-            stale = _texts(await self._change({"op": "delete", "step": step_id}))
+            stale = heard.texts(await self._change({"op": "delete", "step": step_id}))
             del self._texts[step_id]
             self.results.pop(step_id, None)
             self._deadly.pop(step_id, None)
@@ -233,7 +239,7 @@ class ConfinedSteps:
     async def move_step(self, step_id: str, *, after: str = "") -> list[str]:
         """Put a step right after another one (`""`: before all). Returns what is stale by that."""
         async with self._turn:
-            stale = _texts(await self._change({"op": "move", "step": step_id, "after": after}))
+            stale = heard.texts(await self._change({"op": "move", "step": step_id, "after": after}))
             self._texts = _moved(self._texts, step_id, after)
             return stale
 
@@ -249,7 +255,7 @@ class ConfinedSteps:
     async def mark_stale(self, step_id: str) -> list[str]:
         """Say that a step has to run again. Returns it and its dependants, in order."""
         async with self._turn:
-            return _texts(await self._change({"op": "mark", "step": step_id}))
+            return heard.texts(await self._change({"op": "mark", "step": step_id}))
 
     # ---------------------------------------------------------------- questions
 
@@ -257,12 +263,13 @@ class ConfinedSteps:
         """A dry run: what a replay would run, why, and how long each took last time."""
         rows = await self._ask({"op": "plan"})
         return [
-            Planned(str(row[0]), tuple(_texts(row[1])), _seconds(row[2])) for row in _rows(rows, 3)
+            Planned(str(row[0]), tuple(heard.texts(row[1])), heard.seconds(row[2]))
+            for row in heard.rows(rows, 3)
         ]
 
     async def status(self) -> dict[str, str]:
         """Of each step: `new`, `fresh`, `stale`, `failed` or `blocked`."""
-        return _named(await self._ask({"op": "status"}))
+        return heard.named(await self._ask({"op": "status"}))
 
     async def explain(self, step_id: str) -> str:
         """All about a step, as text."""
@@ -270,17 +277,19 @@ class ConfinedSteps:
 
     async def why_stale(self, step_id: str) -> list[str]:
         """From a step back to the edit that made it stale."""
-        return _texts(await self._ask({"op": "why_stale", "step": step_id}))
+        return heard.texts(await self._ask({"op": "why_stale", "step": step_id}))
 
     async def lineage(self, name: str) -> list[tuple[str, str]]:
         """The versions (name, step) that a value was made of."""
         rows = await self._ask({"op": "lineage", "source": name})
-        return [(str(row[0]), str(row[1])) for row in _rows(rows, 2)]
+        return [(str(row[0]), str(row[1])) for row in heard.rows(rows, 2)]
 
     async def edges(self) -> list[tuple[str, str, tuple[str, ...]]]:
         """Step, step that depends on it, and the names that go between them."""
         rows = await self._ask({"op": "edges"})
-        return [(str(row[0]), str(row[1]), tuple(_texts(row[2]))) for row in _rows(rows, 3)]
+        return [
+            (str(row[0]), str(row[1]), tuple(heard.texts(row[2]))) for row in heard.rows(rows, 3)
+        ]
 
     async def script(self, name: str) -> str:
         """A script that makes a name (or runs a step), and nothing else."""
@@ -303,11 +312,11 @@ class ConfinedSteps:
             return DiagnosisReport(step_id, said, ()), PatchResult("it was ended from outside")
         found = await self._ask({"op": "diagnose", "step": step_id})
         told = found if isinstance(found, dict) else {}
-        findings = tuple([_finding(each) for each in _dicts(told.get("findings"))])
+        findings = tuple([heard.finding(each) for each in heard.dicts(told.get("findings"))])
         patch = told.get("patch")
         return (
             DiagnosisReport(step_id, str(told.get("error") or ""), findings),
-            _patch(patch) if isinstance(patch, dict) else PatchResult(""),
+            heard.patch(patch) if isinstance(patch, dict) else PatchResult(""),
         )
 
     def close(self) -> None:
@@ -344,16 +353,19 @@ class ConfinedSteps:
             while self._log and self._log[0][0] <= worker.saved:
                 self._log.popleft()
             try:
+                cancelled = await worker.settled()
+                if cancelled is not None:
+                    await self._recover(cancelled.at)
                 answer = await worker.ask(request, lambda event: self._told(event, told))
             except EOFError:
                 worker.close()
                 self._worker = None
                 continue
             except Died as died:
-                if died.death.code is ExecutorErrorCode.EXEC_RUN_CANCELLED:
-                    await self._recover(died.death.at)
-                    continue
-                raise
+                if died.death.step or died.death.code is ExecutorErrorCode.EXEC_STEP_TIMEOUT:
+                    raise
+                await self._recover(died.death.at)  # no step had begun: it was not asked yet
+                continue
             if "error" in answer:
                 raise StepError(str(answer["error"]))
             return answer.get("result")
@@ -366,7 +378,7 @@ class ConfinedSteps:
         step_id = str(event.get("step"))
         if step_id not in self._texts:
             return
-        result = _result(found, step_id, self._texts[step_id])
+        result = heard.result(found, step_id, self._texts[step_id])
         self.results[result.step_id] = result
         if told is not None:
             told(result)
@@ -374,11 +386,26 @@ class ConfinedSteps:
     async def _ended(self, death: Death, step_id: str, told: Told | None = None) -> None:
         """That step has ended its worker: it has failed, and nothing else is changed."""
         source = self._texts.get(step_id, "")
-        failure = Failure("StepEnded", death.why, death.line, "")
+        failure = Failure(_ENDED, death.why, death.line, "")
         result = ConfinedResult(step_id, source, failure=failure, code=death.code)
         self._deadly[step_id] = result
         await self._recover(death.at, told)
         self.results[step_id] = result  # an earlier run of it may have been made again
+
+    def _rows(self) -> list[JSON]:
+        """All steps, in order: their texts, and what their last runs read and wrote."""
+        return [
+            {
+                "step": step,
+                "source": source,
+                "ran": None if ran is None else ran.source,
+                "ok": ran is not None and ran.ok,
+                "reads": [] if ran is None else [*ran.reads],
+                "writes": [] if ran is None else [*ran.writes],
+            }
+            for step, source in self._texts.items()
+            for ran in [self._deadly.get(step) or self.results.get(step)]
+        ]
 
     async def _recover(self, at: int, told: Told | None = None) -> None:
         """Another process has taken over, with the state after request `at`; 0: with none."""
@@ -386,11 +413,7 @@ class ConfinedSteps:
         again = [request for number, request in self._log if number > at]
         self._log = deque([each for each in self._log if each[0] <= at])
         if not at:
-            steps: list[JSON] = [
-                [each, self.results[each].source if each in self.results else "", text]
-                for each, text in self._texts.items()
-            ]
-            restore: dict[str, JSON] = {"op": "restore", "steps": steps, "held": [*self._deadly]}
+            restore: dict[str, JSON] = {"op": "restore", "steps": self._rows()}
             self._log, again = deque(), [restore]
         known = {*self._deadly}
         try:
@@ -414,88 +437,3 @@ def _moved(texts: dict[str, str], step_id: str, after: str) -> dict[str, str]:
     order = [each for each in texts if each != step_id]
     order.insert(order.index(after) + 1 if after else 0, step_id)
     return {each: texts[each] for each in order}
-
-
-# -------------------------------------------------------------------- what a worker says
-
-
-def _texts(value: JSON) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else []
-
-
-def _named(value: JSON) -> dict[str, str]:
-    return {each: str(text) for each, text in value.items()} if isinstance(value, dict) else {}
-
-
-def _dicts(value: JSON) -> list[dict[str, JSON]]:
-    found = value if isinstance(value, list) else []
-    return [each for each in found if isinstance(each, dict)]
-
-
-def _rows(value: JSON, size: int) -> list[list[JSON]]:
-    found = value if isinstance(value, list) else []
-    return [list(each) for each in found if isinstance(each, list) and len(each) == size]
-
-
-def _seconds(value: JSON) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _line(value: JSON) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _result(told: Mapping[str, JSON], step_id: str, source: str) -> ConfinedResult:
-    failure = told.get("failure")
-    why = failure if isinstance(failure, dict) else None
-    return ConfinedResult(
-        step_id=step_id,
-        source=source,
-        stdout=str(told.get("stdout") or ""),
-        stderr=str(told.get("stderr") or ""),
-        shown=str(told.get("shown") or ""),
-        type=str(told.get("type")),
-        failure=None
-        if why is None
-        else Failure(
-            str(why.get("type")),
-            str(why.get("message")),
-            _line(why.get("line")),
-            str(why.get("traceback")),
-        ),
-        code=ExecutorErrorCode.EXEC_STEP_OUT_OF_MEMORY
-        if why is not None and why.get("type") == "MemoryError"
-        else None,
-        reads=tuple(_texts(told.get("reads"))),
-        writes=tuple(_texts(told.get("writes"))),
-        seconds=_seconds(told.get("seconds")) or 0.0,
-    )
-
-
-def _edit(told: JSON) -> Edit:
-    found = told if isinstance(told, dict) else {}
-    return Edit(
-        str(found.get("step")),
-        _line(found.get("start")) or 0,
-        _line(found.get("end")) or 0,
-        str(found.get("text")),
-    )
-
-
-def _finding(told: dict[str, JSON]) -> Finding:
-    edits = told.get("edits")
-    return Finding(
-        str(told.get("rule")),
-        str(told.get("message")),
-        str(told.get("step")),
-        tuple([_edit(each) for each in edits]) if isinstance(edits, list) else (),
-    )
-
-
-def _patch(told: dict[str, JSON]) -> PatchResult:
-    return PatchResult(
-        str(told.get("reason")),
-        tuple([_edit(each) for each in _dicts(told.get("edits"))]),
-        _named(told.get("hashes")),
-        str(told.get("diff")),
-    )

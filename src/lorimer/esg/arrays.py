@@ -1,0 +1,289 @@
+"""What arrays and frames of numpy and pandas hold. Neither is imported here.
+
+An array that owns its memory is told by a digest of it, and put back from a copy that is taken
+before somebody may change it. A view holds nothing but the array that it looks at. A frame holds
+its axes and the arrays of its columns.
+"""
+
+# What numpy and pandas give has no types here: they need not be installed.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from lorimer.esg.content import Content, Inline, Kind, Seen, fields_of, unknown
+from lorimer.esg.definitions import Instance
+from lorimer.esg.quick import digest
+
+_CACHES: Final = frozenset({
+    "_cache", "_id", "_references", "_item_cache", "_engine", "_cacher", "_is_copy",
+    "_accessors", "_name_cache",
+})  # fmt: skip
+_OFFSETS: Final = "pandas._libs.tslibs.offsets"
+_SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"})
+
+
+def kind_of(kind: type[Any], instance: Callable[[type[Any], type[Instance]], Kind]) -> Kind | None:
+    """The sort of a type of numpy or pandas, or of one made from it; None for others.
+
+    `instance`: makes one for the objects of a class written in Python.
+    """
+    for each in kind.__mro__:
+        home = each.__module__.partition(".")[0]
+        if home == "numpy" and each.__name__ in _NUMPY:
+            return _NUMPY[each.__name__]
+        if home == "pandas":
+            if each.__name__ in _SCALARS or each.__module__ == _OFFSETS:
+                return _SCALAR
+            if each.__name__ == "SparseIndex":
+                return _SPARSE
+            if each.__name__ == "IntervalArray":
+                return _INTERVALS
+            if each.__name__ == "PeriodDtype":
+                return _SCALAR
+            if each.__name__ == "NDFrame":
+                return _FRAME
+            if each.__name__ == "NDArrayBacked":
+                return _BACKED
+            if each.__name__ in ("Index", "ExtensionArray", "ExtensionDtype"):
+                return instance(kind, _Cached)
+    return None
+
+
+class Data:
+    """The content of a piece of memory: its digest, and a copy where one was taken."""
+
+    __slots__ = ("digest", "copy", "bytes")
+
+    def __init__(self, digest: bytes, size: int) -> None:
+        self.digest = digest
+        self.bytes = size
+        self.copy: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Data) and other.digest == self.digest
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+class Array(Kind):
+    """`numpy.ndarray`."""
+
+    def take(self, value: Any, /) -> Content:
+        fields = fields_of(value)  # a mask
+        own = self._own(value)
+        if not fields:
+            return own
+        kind, extra, parts = own
+        return Content(kind, (tuple(fields), extra), (*fields.values(), *parts))
+
+    def _own(self, value: Any) -> Content:
+        shape = (type(value), value.shape, value.strides, str(value.dtype), value.flags.writeable)
+        owner = _owner(value)
+        if owner is not value and hasattr(owner, "strides"):
+            offset = value.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+            return Content(self, (*shape, offset), (owner,))
+        held = () if owner is value else (owner,)
+        if value.dtype.hasobject:
+            return Content(self, shape, (*held, *value.ravel().tolist()))
+        return Content(self, (*shape, Data(digest(value), value.nbytes)), held)
+
+    def keep(self, value: Any, content: Content, /) -> int:
+        data = _data(content)
+        if data is None or data.copy is not None:
+            return 0
+        data.copy = value.copy(order="K")
+        return data.bytes
+
+    def size(self, content: Content, /) -> int:
+        data = _data(content)
+        return 0 if data is None else data.bytes
+
+    def lost(self, content: Content, /) -> bool:
+        data = _data(content)
+        return data is not None and data.copy is None
+
+    def give(self, value: Any, content: Content, /) -> None:
+        data = _data(content)
+        if data is not None:
+            data.copy = value
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        extra, parts = cast("tuple[Any, ...]", content.extra), content.parts
+        if isinstance(extra[0], tuple):
+            names, extra = cast("tuple[tuple[str, ...], tuple[Any, ...]]", extra)
+            fields_of(value).clear()
+            fields_of(value).update(zip(names, parts, strict=False))
+            parts = parts[len(names) :]
+        _, shape, strides, kind, writeable, *_ = extra
+        now = (value.shape, value.strides, str(value.dtype))
+        if now != (shape, strides, kind):
+            try:
+                value.shape = shape
+            except (AttributeError, ValueError):
+                return False
+            if (value.shape, value.strides, str(value.dtype)) != (shape, strides, kind):
+                return False
+        data = _data(content)
+        if data is not None and data.copy is None:
+            return False
+        try:
+            if not value.flags.writeable:
+                value.flags.writeable = True
+            if data is not None:
+                value[...] = data.copy
+            elif value.dtype.hasobject and _owner(value) is value:
+                for place, each in zip(
+                    itertools.product(*map(range, value.shape)), parts, strict=True
+                ):
+                    value[place] = each
+            value.flags.writeable = writeable
+        except ValueError:
+            return False
+        return True
+
+
+class _Generator(Kind):
+    """`numpy.random.Generator`, `RandomState`."""
+
+    def take(self, value: Any, /) -> Content:
+        shared: Any = getattr(sys.modules.get("numpy.random"), "seed", None)
+        if value is getattr(shared, "__self__", None):
+            return Content(self, "shared", ())  # a resource (resources.py)
+        return Content(self, None, (_bits(value),))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.extra == "shared" or content.same(self.take(value))
+
+
+class _Bits(Kind):
+    """What a generator takes its bits from."""
+
+    def take(self, value: Any, /) -> Content:
+        return Content(self, (repr(value.state), _Saved(value.state)), ())
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        extra: Any = content.extra
+        value.state = extra[1].saved
+        return True
+
+
+class _NumpyValue(Kind):
+    atom = True
+
+    def take(self, value: Any, /) -> Content:
+        return Content(self, (type(value).__name__, str(value.dtype), value.tobytes()), ())
+
+
+class _Cached(Instance):
+    """An index: what it has computed once does not count."""
+
+    ignored = _CACHES
+
+
+class _Backed(Kind):
+    """Dates and categories of pandas: an array and a type."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        fields = {k: v for k, v in getattr(value, "__dict__", {}).items() if k not in _CACHES}
+        return Content(self, tuple(fields), (value._ndarray, value.dtype, *fields.values()))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
+class _Frame(Kind):
+    """`DataFrame`, `Series`."""
+
+    def take(self, value: Any, /) -> Content:
+        manager = value._mgr
+        blocks: Any = getattr(manager, "blocks", None)
+        if blocks is None:
+            return unknown(value)
+        places = tuple(bytes(each.mgr_locs.as_array) for each in blocks)
+        fields = {k: v for k, v in vars(value).items() if k not in _CACHES and k != "_mgr"}
+        saved = manager.copy(deep=False)
+        extra = (
+            type(value),
+            type(manager),
+            places,
+            tuple(fields),
+            len(manager.axes),
+            _Saved(saved),
+        )
+        parts = (*manager.axes, *fields.values(), *(each.values for each in blocks))
+        return Content(self, extra, parts)
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        extra: Any = content.extra
+        _, _, places, names, axes, saved = extra
+        manager = saved.saved.copy(deep=False)
+        count: Any = len(places)
+        for block, array in zip(
+            manager.blocks, content.parts[len(content.parts) - count :], strict=True
+        ):
+            block.values = array
+        if any(a is not b for a, b in zip(manager.axes, content.parts[:axes], strict=True)):
+            manager.axes = list(content.parts[:axes])
+        fields = vars(value)
+        for name in [each for each in fields if each != "_mgr"]:
+            del fields[name]
+        fields.update(zip(names, content.parts[axes:], strict=False))
+        object.__setattr__(value, "_mgr", manager)
+        if "_item_cache" not in fields and hasattr(type(value), "_clear_item_cache"):
+            object.__setattr__(value, "_item_cache", {})
+        return True
+
+
+class _Saved:
+    """What is put back, carried along and not compared."""
+
+    __slots__ = ("saved",)
+
+    def __init__(self, saved: Any) -> None:
+        self.saved = saved
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Saved)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+def _owner(value: Any) -> Any:
+    """What the memory of an array belongs to."""
+    while hasattr(value, "strides") and value.base is not None:
+        value = value.base
+    return value
+
+
+def _data(content: Content) -> Data | None:
+    extra: Any = content.extra
+    if isinstance(extra, tuple) and isinstance(extra[0], tuple):
+        extra = extra[1]
+    last: object = extra[-1] if isinstance(extra, tuple) else None
+    return last if isinstance(last, Data) else None
+
+
+def _bits(value: Any) -> Any:
+    return getattr(value, "bit_generator", None) or value._bit_generator
+
+
+_SPARSE: Final = Seen(lambda value: str(value.to_int_index().indices.tolist()))
+_INTERVALS: Final = Inline(lambda value: (value._left, value._right, str(value.dtype)))
+_ARRAY, _FRAME, _BACKED, _SCALAR = Array(), _Frame(), _Backed(), Seen(repr)
+_NUMPY: Final[dict[str, Kind]] = {
+    "ndarray": _ARRAY,
+    "generic": _NumpyValue(),
+    "dtype": Seen(str),
+    "ufunc": Seen(str),
+    "Generator": _Generator(),
+    "RandomState": _Generator(),
+    "BitGenerator": _Bits(),
+}

@@ -1,0 +1,306 @@
+"""One run of one step: what it is lent, what it leaves, what the graph is told."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from lorimer.core.world import World
+from lorimer.esg import resources, settings
+from lorimer.esg.commit import Commit, Left
+from lorimer.esg.graph import ExecutionStateGraph
+from lorimer.esg.namespace import Missing, TrackedNamespace
+from lorimer.esg.results import StepResult
+from lorimer.esg.running import Outcome, run
+from lorimer.esg.steps import ABSENT, UNSEEN
+from lorimer.esg.store import Lost, Region, VersionStore, Visit, gone, restore
+from lorimer.esg.surroundings import Surroundings, words
+
+
+class Attempts:
+    """Runs steps, each with the values of its place, and tells the graph what they did."""
+
+    def __init__(
+        self, graph: ExecutionStateGraph, world: World, given: Mapping[str, object]
+    ) -> None:
+        self.graph = graph
+        self.results: dict[str, StepResult] = {}
+        self.store = VersionStore()
+        self.surroundings = Surroundings(graph)
+        self.given = dict.fromkeys(given)
+        self._world = world
+        self._globals = TrackedNamespace()
+        Commit(Visit(self.store, lambda _: ""), "").take(given)
+
+    def run(self, step_id: str) -> Lost | None:
+        """Run a step. What it needs and is gone: nothing has changed then."""
+        graph, space = self.graph, self._globals
+        if (unknown := self.surroundings.lost_state(step_id)) is not None:
+            return unknown
+        may_change = graph.may_write(step_id)
+        visit = Visit(self.store, lambda name: graph.maker(name, step_id))
+        reads: dict[str, str] = {}
+        failed: list[Lost] = []
+        saw_all = False
+
+        def lend(name: str) -> object:
+            version = self.store.get(name, graph.maker(name, step_id))
+            if version is None:
+                reads[name] = ABSENT  # a step before this one may make it one day
+                raise Missing(name)
+            try:
+                value = visit.lend(version, may_change=name in may_change)
+            except Lost as lost:
+                failed.append(lost)
+                raise
+            reads[name] = version.print
+            return value
+
+        def known() -> Iterable[str]:
+            nonlocal saw_all
+            saw_all = True
+            return dict.fromkeys(
+                [*self.given, *filter(str.isidentifier, graph.names_before(step_id))]
+            )
+
+        before = self.surroundings.set_states(step_id)
+        watch = resources.watch()
+        files = watch.log = resources.FileLog()
+        space.begin(lend, known)
+        try:
+            outcome = run(
+                step_id,
+                graph.source(step_id),
+                space,
+                self._world.monotonic,
+                whole=graph.reads_unknown(step_id),
+            )
+        except BaseException:
+            visit.undo()
+            raise
+        finally:
+            watch.log = None
+        left = space.end()
+        lost = outcome.lost or (
+            failed[0] if failed else self.surroundings.lost_file(step_id, files)
+        )
+        if lost is not None:
+            visit.undo()
+            self.surroundings.set_states(step_id)
+            return lost
+        if outcome.failure is not None:
+            self._failed(step_id, outcome, reads, visit, space.lent, left)
+            return None
+        done = self._commit(step_id, visit, space.lent, left)
+        deleted = space.lent.keys() - left.keys()
+        in_place = self._in_place(step_id, visit, space.lent, done)
+        reads |= done.read
+        writes = {name: version.print for name, version in done.bound.items()} | done.made
+        writes |= {region.name: state.print for region, state in done.changed.items()}
+        writes |= dict.fromkeys(deleted, ABSENT)
+        kills = {*deleted, *done.made, *(name for name in done.bound if name not in space.lent)}
+        spoken = words(graph.source(step_id), space.lent.values())
+        used = settings.used(
+            shows=bool(outcome.stdout or outcome.shown or outcome.displays),
+            draws=bool(outcome.displays),
+        )
+        used |= {resources.CWD} if files.relative else set()
+        self.surroundings.compare_states(step_id, before, used, spoken, reads, writes)
+        reads |= files.read
+        for name in files.written:
+            writes[name] = resources.fingerprint(name)
+            if name not in files.read:
+                kills.add(name)
+        graph.observe(
+            step_id,
+            reads,
+            writes,
+            kills=kills,
+            in_place=in_place,
+            leads=self._leads(step_id, done),
+            saw_all=saw_all,
+            seconds=outcome.seconds,
+        )
+        for each in done.displaced:
+            if each in graph:
+                graph.mark_stale(each)
+        changed = (*writes, *in_place)
+        self._keep(step_id, outcome, (*reads, *in_place), changed)
+        return None
+
+    def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
+        """A step has run elsewhere: it is up to date, and its values are gone."""
+        reads, writes = dict.fromkeys(reads, UNSEEN), dict.fromkeys(writes, UNSEEN)
+        for names in (reads, writes):
+            names |= {n: resources.fingerprint(n) for n in names if n.startswith(resources.FILE)}
+        for name in filter(str.isidentifier, writes):
+            self.store.put_lost(name, step_id)
+        self.surroundings.recall(step_id, [name for name in writes if ":" in name])
+        self.graph.observe(
+            step_id,
+            reads,
+            writes,
+            kills=writes.keys() - reads.keys(),
+            in_place=writes.keys() & reads.keys(),
+            saw_all=self.graph.reads_unknown(step_id),
+        )
+
+    def _failed(
+        self,
+        step_id: str,
+        outcome: Outcome,
+        reads: Mapping[str, str],
+        visit: Visit,
+        lent: Mapping[str, object],
+        left: Mapping[str, object],
+    ) -> None:
+        changed = {region: None for region in visit.entered if visit.changed(region) is not None}
+        memo: dict[int, object] = {}
+        seen: dict[str, object] = {}
+        for name, value in lent.items():
+            version = self.store.get(name, self.graph.maker(name, step_id))
+            moved = version is not None and visit.reaches(version, changed)
+            seen[name] = _copied(value, memo) if moved else value
+        seen |= {name: left[name] for name in left if lent.get(name) is not left[name]}
+        visit.undo()
+        self.forget(step_id)
+        self.graph.failed(step_id)
+        self.surroundings.set_states(step_id)
+        self._keep(step_id, outcome, tuple(reads), (), seen)
+
+    def _commit(
+        self, step_id: str, visit: Visit, lent: Mapping[str, object], left: Mapping[str, object]
+    ) -> Left:
+        bound = {
+            name: value
+            for name, value in left.items()
+            if name not in lent or lent[name] is not value
+        }
+        for name in self.graph.made(step_id).keys() - bound.keys():
+            self.store.unbind(name, step_id)
+        return Commit(visit, step_id).take(bound)
+
+    def _in_place(
+        self, step_id: str, visit: Visit, lent: Mapping[str, object], done: Left
+    ) -> list[str]:
+        """The names that the step has used whose objects it has changed."""
+        found = list[str]()
+        for name in lent if done.changed else ():
+            version = self.store.get(name, self.graph.maker(name, step_id))
+            if version is not None and visit.reaches(version, done.changed):
+                found.append(name)
+        return found
+
+    def _leads(self, step_id: str, done: Left) -> dict[str, tuple[str, ...]]:
+        """The regions that what the step has left leads to at once."""
+        found = {name: version.regions for name, version in done.bound.items()}
+        for region in self.store.wrote(step_id):
+            found[region.name] = region.states[step_id].refs
+        return {name: tuple(each.name for each in to) for name, to in found.items() if to}
+
+    def forget(self, step_id: str) -> None:
+        """A step has made nothing."""
+        self.store.forget(step_id)
+        self.surroundings.forget(step_id)
+
+    def rename(self, old: str, new: str) -> None:
+        """A step has another id, or, if `new` is empty, is no more."""
+        result = self.results.pop(old, None)
+        if not new:
+            self.forget(old)
+            return
+        if result is not None:
+            self.results[new] = replace(result, step_id=new)
+        self.store.rename(old, new)
+        self.surroundings.rename(old, new)
+
+    # ---------------------------------------------------------------- looking at values
+
+    def values(self, after: str | None, *, apart: bool) -> dict[str, object]:
+        """Every name as it is after a step, or after all; those that are gone are left out.
+
+        `apart`: copies of what is another now, so that what was handed out stays as it is.
+        """
+        visible = self.visible(after)
+        visit = Visit(self.store, lambda name: visible.get(name, ""))
+        found, memo = dict[str, object](), dict[int, object]()
+        live = {name: region.live for name, region in self.store.regions().items()}
+        for name, maker in visible.items():
+            version = self.store.get(name, maker)
+            if version is None:
+                continue
+            try:
+                found[name] = visit.lend(version, may_change=False)
+            except Lost:
+                continue
+        moved: dict[Region, None] = {
+            region: None
+            for region, state in visit.entered.items()
+            if live.get(region.name) is not state
+        }
+        if not apart or not moved:
+            return found
+        for name in found:
+            version = self.store.get(name, visible[name])
+            if version is not None and visit.reaches(version, moved):
+                found[name] = _copied(found[name], memo)
+        for region in moved:
+            state = live[region.name]
+            if state is not None:
+                restore(region, state)
+        return found
+
+    def gone(self, after: str | None) -> set[str]:
+        """Steps that have to run again for all that `values` would leave out."""
+        visible = self.visible(after)
+        versions = (self.store.get(name, maker) for name, maker in visible.items())
+        return gone([each for each in versions if each], lambda name: visible.get(name, ""))
+
+    def visible(self, after: str | None) -> dict[str, str]:
+        """Name or region -> the step that makes it, as it is after a step."""
+        found = dict.fromkeys(self.given, "")
+        for step in self.graph.steps:
+            for name, print_ in self.graph.made(step).items():
+                if print_ == ABSENT:
+                    found.pop(name, None)
+                else:
+                    found[name] = step
+            if step == after:
+                break
+        return found
+
+    def _keep(
+        self,
+        step_id: str,
+        outcome: Outcome,
+        reads: Iterable[str],
+        writes: Iterable[str],
+        left: Mapping[str, object] | None = None,
+    ) -> None:
+        more = left or {}
+        self.results[step_id] = StepResult(
+            step_id,
+            self.graph.source(step_id),
+            outcome.stdout,
+            outcome.stderr,
+            outcome.value,
+            outcome.shown,
+            outcome.displays,
+            outcome.failure,
+            outcome.error,
+            tuple(sorted({name for name in reads if "#" not in name})),
+            tuple(sorted({name for name in writes if "#" not in name})),
+            outcome.seconds,
+            lambda after: {
+                **self.values(after, apart=True),
+                **(more if after == step_id else {}),
+            },
+        )
+
+
+def _copied(value: object, memo: dict[int, object]) -> object:
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # noqa: BLE001 - whatever a class raises: then it is shown as it is
+        return value

@@ -1,0 +1,176 @@
+"""What a worker says, as records of texts and numbers, whatever it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.jsonable import JSON
+from lorimer.esg.diagnosis import Finding
+from lorimer.esg.patches import Edit, PatchResult
+from lorimer.esg.running import Failure
+
+_CODES: Final = {
+    code.value: code
+    for code in (
+        ExecutorErrorCode.EXEC_STEP_TIMEOUT,
+        ExecutorErrorCode.EXEC_STEP_CRASHED,
+        ExecutorErrorCode.EXEC_STEP_OUT_OF_MEMORY,
+    )
+}
+"""Why a step may have been ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfinedResult:
+    """What came of a step, in texts; see `StepResult`."""
+
+    step_id: str
+    source: str
+    stdout: str = ""
+    stderr: str = ""
+    shown: str = ""
+    """The value of the last line as an interactive Python would show it; empty for None."""
+    type: str = "NoneType"
+    """The class of that value."""
+    failure: Failure | None = None
+    """Why it raised or was ended; it has then changed nothing."""
+    code: ExecutorErrorCode | None = None
+    """Why it was ended; None: it ran, or raised."""
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """It ran to its end."""
+        return self.failure is None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfinedReplay:
+    """What a replay did."""
+
+    ran: tuple[str, ...]
+    failed: tuple[str, ...]
+    blocked: tuple[str, ...]
+    """Steps that need what a failed one did not make."""
+
+    @property
+    def ok(self) -> bool:
+        """All steps are up to date."""
+        return not self.failed and not self.blocked
+
+
+def texts(value: JSON) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list) else []
+
+
+def named(value: JSON) -> dict[str, str]:
+    return {each: str(text) for each, text in value.items()} if isinstance(value, dict) else {}
+
+
+def dicts(value: JSON) -> list[dict[str, JSON]]:
+    found = value if isinstance(value, list) else []
+    return [each for each in found if isinstance(each, dict)]
+
+
+def rows(value: JSON, size: int) -> list[list[JSON]]:
+    found = value if isinstance(value, list) else []
+    return [list(each) for each in found if isinstance(each, list) and len(each) == size]
+
+
+def seconds(value: JSON) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _code(value: JSON, why: Mapping[str, JSON] | None) -> ExecutorErrorCode | None:
+    if why is None:
+        return None
+    if why.get("type") == "MemoryError":
+        return ExecutorErrorCode.EXEC_STEP_OUT_OF_MEMORY
+    return _CODES.get(str(value))
+
+
+def _line(value: JSON) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def to_json(told: ConfinedResult) -> dict[str, JSON]:
+    """What `result` reads."""
+    failure = told.failure
+    return {
+        "source": told.source,
+        "stdout": told.stdout,
+        "stderr": told.stderr,
+        "shown": told.shown,
+        "type": told.type,
+        "failure": None
+        if failure is None
+        else {
+            "type": failure.type,
+            "message": failure.message,
+            "line": failure.line,
+            "traceback": failure.traceback,
+        },
+        "code": told.code,
+        "reads": [*told.reads],
+        "writes": [*told.writes],
+        "seconds": told.seconds,
+    }
+
+
+def result(told: Mapping[str, JSON], step_id: str, source: str) -> ConfinedResult:
+    failure = told.get("failure")
+    why = failure if isinstance(failure, dict) else None
+    return ConfinedResult(
+        step_id=step_id,
+        source=source,
+        stdout=str(told.get("stdout") or ""),
+        stderr=str(told.get("stderr") or ""),
+        shown=str(told.get("shown") or ""),
+        type=str(told.get("type")),
+        failure=None
+        if why is None
+        else Failure(
+            str(why.get("type")),
+            str(why.get("message")),
+            _line(why.get("line")),
+            str(why.get("traceback")),
+        ),
+        code=_code(told.get("code"), why),
+        reads=tuple(texts(told.get("reads"))),
+        writes=tuple(texts(told.get("writes"))),
+        seconds=seconds(told.get("seconds")) or 0.0,
+    )
+
+
+def _edit(told: JSON) -> Edit:
+    found = told if isinstance(told, dict) else {}
+    return Edit(
+        str(found.get("step")),
+        _line(found.get("start")) or 0,
+        _line(found.get("end")) or 0,
+        str(found.get("text")),
+    )
+
+
+def finding(told: dict[str, JSON]) -> Finding:
+    edits = told.get("edits")
+    return Finding(
+        str(told.get("rule")),
+        str(told.get("message")),
+        str(told.get("step")),
+        tuple([_edit(each) for each in edits]) if isinstance(edits, list) else (),
+    )
+
+
+def patch(told: dict[str, JSON]) -> PatchResult:
+    return PatchResult(
+        str(told.get("reason")),
+        tuple([_edit(each) for each in dicts(told.get("edits"))]),
+        named(told.get("hashes")),
+        str(told.get("diff")),
+    )

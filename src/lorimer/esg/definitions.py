@@ -1,0 +1,120 @@
+"""The contents of functions, classes, and the objects of classes written in Python."""
+
+from __future__ import annotations
+
+import gc
+import types
+from typing import Any, Final, cast
+
+from lorimer.esg.content import MAIN, Content, Kind, alike, fields_of, unknown
+
+IGNORED: Final = frozenset({"__dict__", "__weakref__", "__slotnames__", "__doc__", "__module__"})
+_OF_CLASS: Final = IGNORED | {
+    "__annotations__", "__firstlineno__", "__static_attributes__", "__abstractmethods__",
+    "_abc_impl", "__orig_bases__", "__parameters__", "__annotate__", "__annotate_func__",
+    "__annotations_cache__", "__conditional_annotations__", "__qualname__", "__name__",
+}  # fmt: skip
+
+
+class Function(Kind):
+    def take(self, value: Any, /) -> Content:
+        fields: dict[str, object] = value.__dict__
+        extra = (value.__code__, value.__qualname__, tuple(fields))
+        fixed = (value.__defaults__, value.__kwdefaults__, value.__closure__)
+        return Content(self, extra, (*fixed, *fields.values()))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        code, name, fields = cast("tuple[types.CodeType, str, tuple[str, ...]]", content.extra)
+        defaults, keywords, closure, *values = content.parts
+        if not alike(closure or (), value.__closure__ or ()):
+            return False
+        value.__code__, value.__qualname__ = code, name
+        value.__defaults__, value.__kwdefaults__ = defaults, keywords
+        value.__dict__.clear()
+        value.__dict__.update(zip(fields, values, strict=True))
+        return True
+
+
+class Class(Kind):
+    """A class that a step has made."""
+
+    def take(self, value: Any, /) -> Content:
+        every = {**cast("dict[str, object]", vars(value))}
+        fields = {name: each for name, each in every.items() if name not in _OF_CLASS}
+        name = (str(value.__qualname__), *fields)
+        return Content(self, name, (type(value), value.__bases__, *fields.values()))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        _, *fields = cast("tuple[str, ...]", content.extra)
+        kind, bases, *values = content.parts
+        if kind is not type(value) or not alike(bases, value.__bases__):
+            return False
+        wanted = dict(zip(fields, values, strict=True))
+        now = {**cast("dict[str, object]", vars(value))}
+        try:
+            for name in now.keys() - wanted.keys() - _OF_CLASS:
+                type.__delattr__(value, name)
+            for name, each in wanted.items():
+                if name not in now or now[name] is not each:
+                    type.__setattr__(value, name, each)
+        except (AttributeError, TypeError):
+            return False
+        return True
+
+
+class Instance(Kind):
+    """An object of a class written in Python: its class, its attributes, what its base holds."""
+
+    def __init__(self, base: Kind | None, slots: tuple[tuple[str, Any], ...]) -> None:
+        self._base = base
+        self._slots = slots
+
+    ignored: frozenset[str] = frozenset()
+
+    def take(self, value: Any, /) -> Content:
+        held = None if self._base is None else self._base.take(value)
+        fields = fields_of(value)
+        names = [each for each in fields if each not in self.ignored]
+        values = [fields[each] for each in names]
+        for name, slot in self._slots:
+            try:
+                values.append(slot.__get__(value))
+                names.append(name)
+            except AttributeError:
+                continue
+        kind = cast("type[object]", type(value))
+        parts: tuple[object, ...] = (kind, *values, *(held.parts if held else ()))
+        extra = (*names, held.extra if held else None)
+        if type(value).__module__ != MAIN and not _covers(value, fields, parts):
+            return unknown(value)
+        return Content(self, extra, parts)
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        *names, extra = cast("tuple[str, ...]", content.extra)
+        kind, parts = content.parts[0], content.parts[1:]
+        wanted = dict(zip(names, parts, strict=False))
+        if kind is not type(value):
+            object.__setattr__(value, "__class__", kind)
+        for name, slot in self._slots:
+            if name in wanted:
+                slot.__set__(value, wanted.pop(name))
+            else:
+                try:
+                    slot.__delete__(value)
+                except AttributeError:
+                    continue
+        fields = fields_of(value)
+        for name in fields.keys() - self.ignored:
+            del fields[name]
+        fields.update(wanted)
+        if self._base is None or self._base.atom or self._base.inline:
+            return True
+        return self._base.put(value, Content(self._base, extra, parts[len(names) :]))
+
+
+def _covers(value: object, fields: dict[str, object], parts: tuple[object, ...]) -> bool:
+    """Nothing that the object refers to is left out."""
+    known = {id(each) for each in parts}
+    known.update(map(id, fields.values()))
+    known |= {id(fields), id(type(value))}
+    return all(id(each) in known for each in gc.get_referents(value))

@@ -1,0 +1,96 @@
+"""Why a step failed, from the exception, the live values and the history of the session.
+
+Python says what went wrong where it noticed; the graph knows who made, deleted or overwrote the
+name, and what comes later. Each rule gives findings with the step that is the evidence and, where
+the repair is certain enough, edits. No model is asked.
+
+A rule is a function of one of the modules here, declared with `rule` and listed in the module's
+`RULES`; what it is given is `case.py: Case`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from lorimer.esg.diagnosis import (
+    calls,
+    files,
+    history,
+    imports,
+    limits,
+    members,
+    names,
+    nothing,
+    syntax,
+    types,
+)
+from lorimer.esg.diagnosis.case import Case
+from lorimer.esg.diagnosis.report import DiagnosisReport, Finding
+from lorimer.esg.graph import ExecutionStateGraph
+from lorimer.esg.patches import PatchResult, hash_of, patch_of
+from lorimer.esg.results import StepResult
+
+__all__ = ["DiagnosisReport", "Finding", "diagnose", "generate_patch", "patches"]
+
+_FAMILIES: Final = (
+    syntax, names, imports, history, nothing, members, calls, types, files, limits,
+)  # fmt: skip
+RULES: Final = tuple(each for family in _FAMILIES for each in family.RULES)
+
+
+def diagnose(result: StepResult, esg: ExecutionStateGraph) -> DiagnosisReport:
+    """Find out why a step failed. Runs none of its code; asks objects for `dir` and `keys`."""
+    failure, error = result.failure, result.error
+    if failure is None or error is None:
+        return DiagnosisReport(result.step_id, "", ())
+    case = Case(result, error, esg)
+    found = [
+        finding for each in RULES if isinstance(error, each.errors) for finding in each.find(case)
+    ]
+    found.sort(key=lambda finding: -finding.confidence)
+    return DiagnosisReport(
+        result.step_id,
+        f"{failure.type}: {failure.message}",
+        tuple(found),
+        {text.step: hash_of(text.source) for text in case.looked_at},
+        frozenset(case.values) if found else frozenset(),
+    )
+
+
+def generate_patch(diagnosis: DiagnosisReport, esg: ExecutionStateGraph) -> PatchResult:
+    """The edits of the likeliest finding that has some and leaves a sound graph behind.
+
+    `repair` of a session tries one, and takes it back if it does not help.
+    """
+    patch = next(patches(diagnosis, esg), None)
+    if patch is not None:
+        return patch
+    if not diagnosis.error:
+        return PatchResult("there is nothing to mend")
+    cause = diagnosis.cause
+    return PatchResult(cause.message if cause else "no rule knows this error")
+
+
+def patches(diagnosis: DiagnosisReport, esg: ExecutionStateGraph) -> Iterator[PatchResult]:
+    """A patch of each finding that has edits, the likeliest first.
+
+    Left out are those for a text that was edited since the diagnosis, by which a step would be no
+    Python, or by which a step would read a name that no step makes.
+    """
+    for finding in diagnosis.findings:
+        steps = {edit.step for edit in finding.edits}
+        if not (steps or finding.moves) or any(
+            step not in esg or hash_of(esg.source(step)) != diagnosis.hashes.get(step)
+            for step in steps
+        ):
+            continue
+        patch = patch_of(
+            finding.edits,
+            finding.message,
+            esg,
+            moves=finding.moves,
+            given=diagnosis.names,
+        )
+        if patch:
+            yield patch

@@ -1,0 +1,50 @@
+"""What a diagnosis gives: possible causes, the likeliest first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lorimer.esg.patches import Edit, Move
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One possible cause."""
+
+    rule: str
+    message: str
+    step: str
+    """The step that is the evidence: often not the one that failed."""
+    edits: tuple[Edit, ...] = ()
+    """What would mend it; none if nothing is likely enough, or no text can."""
+    confidence: float = 0.8
+    """0 to 1: orders the findings of different rules."""
+    moves: tuple[Move, ...] = ()
+    """Steps that would have to come elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosisReport:
+    """Possible causes, the likeliest first; none if the step ran or nothing is known."""
+
+    step_id: str
+    error: str
+    """The exception in a line; empty if the step ran."""
+    findings: tuple[Finding, ...]
+    hashes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Step -> hash of the text that was looked at: the edits are for these."""
+    names: frozenset[str] = frozenset()
+    """Names that the step saw."""
+
+    @property
+    def cause(self) -> Finding | None:
+        """The likeliest."""
+        return self.findings[0] if self.findings else None
+
+    def __str__(self) -> str:
+        if not self.error:
+            return f"{self.step_id} ran"
+        lines = [f"{self.step_id}: {self.error}"]
+        lines += [f"  {each.message} [{each.rule}]" for each in self.findings]
+        return "\n".join(lines)

@@ -1,0 +1,22 @@
+"""What a rule is: the errors that it knows, and a function that looks at a case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from lorimer.esg.diagnosis.case import Case
+from lorimer.esg.diagnosis.report import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Gives findings for errors of these classes. It changes nothing and runs nothing."""
+
+    errors: tuple[type[BaseException], ...]
+    find: Callable[[Case], Iterator[Finding]]
+
+
+def rule(*errors: type[BaseException]) -> Callable[[Callable[[Case], Iterator[Finding]]], Rule]:
+    """Declare a function to be a rule for these errors."""
+    return lambda find: Rule(errors, find)

@@ -1,0 +1,304 @@
+"""Text that is no Python: edits of a character or two, tried until the parser takes one."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from lorimer.esg.diagnosis.case import Case
+from lorimer.esg.diagnosis.near import distance
+from lorimer.esg.diagnosis.report import Finding
+from lorimer.esg.diagnosis.rule import rule
+from lorimer.esg.patches import Edit
+
+_CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
+_OPENS: Final = re.compile(
+    r"\s*(if|elif|else|for|while|def|class|with|try|except|finally|async|match|case)\b"
+)
+_COMMENT: Final = re.compile(r"\s*(#[^'\"]*)?$")
+_MOST: Final = 150
+"""Edits that are tried."""
+_SURE: Final = (0.95, 0.7, 0.65, 0.6, 0.55, 0.5)
+"""Of the edits that the parser takes, in their order: a run tells which of them is meant."""
+_MISMATCH: Final = re.compile(r"closing parenthesis '(.)' does not match opening parenthesis '(.)'")
+_BOUNDARY: Final = re.compile(r"(?<=[\w'\")\]}])(?=[^\w'\"]|$)")
+_SOFT: Final = ("match", "case")
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """An edit that may help."""
+
+    rule: str
+    message: str
+    edits: tuple[Edit, ...]
+
+
+class Lines:
+    """The text around the line where the parser gave up."""
+
+    def __init__(self, step: str, source: str, error: SyntaxError) -> None:
+        self.step, self.source = step, source
+        self.rows = source.split("\n")
+        self.message = error.msg
+        self.number = min(max(error.lineno or 1, 1), len(self.rows))
+        self.column = max((error.offset or 1) - 1, 0)
+
+    def start(self, number: int) -> int:
+        return sum(len(each) + 1 for each in self.rows[: number - 1])
+
+    def end(self, number: int) -> int:
+        """Where the code of a line ends, without a comment."""
+        row = self.rows[number - 1]
+        found = _COMMENT.search(row)
+        return self.start(number) + (found.start() if found else len(row))
+
+    def insert(self, at: int, text: str) -> tuple[Edit, ...]:
+        return (Edit(self.step, at, at, text),)
+
+    def replace(self, start: int, end: int, text: str) -> tuple[Edit, ...]:
+        return (Edit(self.step, start, end, text),)
+
+
+@rule(SyntaxError)
+def syntax(case: Case) -> Iterator[Finding]:
+    """The first edit by which the text is Python."""
+    error = case.error
+    if not isinstance(error, SyntaxError) or error.lineno is None:
+        return
+    lines = Lines(case.step, case.result.source, error)
+    row = lines.rows[lines.number - 1]
+    if row.lstrip().startswith(("%", "!")):
+        message = f"line {lines.number} is a command of notebooks, not Python"
+        yield Finding("magic", message, case.step, (), 0.95)
+        return
+    found = dict[str, Try]()  # by the text that it gives
+    for number, each in enumerate(_tries(lines)):
+        text = _edited(lines.source, each.edits)
+        if text not in found and _parses(text):
+            found[text] = each
+        if number > _MOST or len(found) == len(_SURE):
+            break
+    for each, sure in zip(found.values(), _SURE, strict=False):
+        yield Finding(each.rule, each.message, case.step, each.edits, sure)
+    if not found:
+        yield Finding("syntax", f"line {lines.number}: {lines.message}", case.step, (), 0.5)
+
+
+def _tries(lines: Lines) -> Iterator[Try]:
+    text = lines.message
+    if "indent" in text:
+        yield from _indents(lines)
+    if text == "expected ':'":
+        yield from _colons(lines)
+    if "was never closed" in text:
+        yield from _open(lines)
+    if "does not match opening" in text:
+        yield from _mismatched(lines)
+    if "unmatched" in text or "does not match" in text:
+        yield from _unmatched(lines)
+    if "string literal" in text or "f-string" in text:
+        yield from _quotes(lines)
+    yield from _keywords(lines)
+    yield from _colons(lines)
+    yield from _equals(lines)
+    yield from _print(lines)
+    yield from _commas(lines)
+    yield from _open(lines)
+    yield from _quotes(lines)
+    yield from _unmatched(lines)
+    yield from _indents(lines)
+
+
+def _colons(lines: Lines) -> Iterator[Try]:
+    for number in (lines.number, lines.number - 1):
+        if number > 0 and _OPENS.match(lines.rows[number - 1]):
+            message = f"line {number} ends without ':'"
+            yield Try("missing_colon", message, lines.insert(lines.end(number), ":"))
+
+
+def _open(lines: Lines) -> Iterator[Try]:
+    """Close it at the end of its line, of one behind it, or where a word ends."""
+    found = re.match(r"'([\[({])' was never closed", lines.message)
+    first = lines.number if found else max(1, lines.number - 8)
+    signs = [_CLOSING[found[1]]] if found else [")", "]", "}"]
+    row = lines.rows[lines.number - 1]
+    if found and found[1] == "[" and re.search(r"\w$", row[: lines.column]):
+        yield from _inside(lines, lines.number, lines.column + 1, "]")
+    last = min(len(lines.rows), first + 12) if found else lines.number
+    numbers = list(range(first, last + 1))
+    for number in numbers if found else reversed(numbers):
+        for sign in signs:
+            which = next(each for each, closing in _CLOSING.items() if closing == sign)
+            message = f"{which!r} of line {first if found else number} is not closed"
+            end = lines.end(number)
+            yield Try("open_bracket", message, lines.insert(end, sign))
+            if lines.source[end - 1 : end] in (":", ",", ")", "]", "}"):
+                yield Try("open_bracket", message, lines.insert(end - 1, sign))
+    if found:
+        yield from _inside(lines, lines.number, lines.column + 1, signs[0])
+
+
+def _inside(lines: Lines, number: int, column: int, sign: str) -> Iterator[Try]:
+    """Close it where a word ends, the first one first."""
+    start, row = lines.start(number), lines.rows[number - 1]
+    which = next(each for each, closing in _CLOSING.items() if closing == sign)
+    for found in _BOUNDARY.finditer(row, column):
+        message = f"{which!r} of line {number} is not closed"
+        yield Try("open_bracket", message, lines.insert(start + found.start(), sign))
+
+
+def _mismatched(lines: Lines) -> Iterator[Try]:
+    """`[1, 2)`: the one that is open is to be closed before."""
+    found = _MISMATCH.search(lines.message)
+    if found is None:
+        return
+    row = lines.rows[lines.number - 1]
+    which, sign = found[2], _CLOSING[found[2]]
+    places = [each.start() for each in _BOUNDARY.finditer(row) if each.start() <= lines.column]
+    opened = row.rfind(which, 0, lines.column)
+    places = [each for each in places if each > opened]
+    for place in places if which == "[" else reversed(places):
+        message = f"{which!r} of line {lines.number} is not closed"
+        yield Try("open_bracket", message, lines.insert(lines.start(lines.number) + place, sign))
+
+
+def _unmatched(lines: Lines) -> Iterator[Try]:
+    """Take away the bracket that closes nothing, or make it the one that fits."""
+    start = lines.start(lines.number)
+    row = lines.rows[lines.number - 1]
+    at = lines.column if lines.column < len(row) and row[lines.column] in ")]}" else -1
+    places = [at] if at >= 0 else [n for n, each in enumerate(row) if each in ")]}"]
+    for place in places:
+        message = f"{row[place]!r} of line {lines.number} closes nothing"
+        for other in (")", "]", "}"):
+            if other != row[place]:
+                edits = lines.replace(start + place, start + place + 1, other)
+                yield Try("wrong_bracket", f"line {lines.number} needs {other!r}", edits)
+        edits = lines.replace(start + place, start + place + 1, "")
+        yield Try("extra_bracket", message, edits)
+
+
+def _quotes(lines: Lines) -> Iterator[Try]:
+    """A quote before a word, or after one: the place nearest to the one that is left alone."""
+    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
+    message = f"the text of line {lines.number} is not closed"
+    for quote in ("'", '"'):
+        if row.count(quote) % 2 == 0:
+            continue
+        ends = [*(found.start() for found in re.finditer(r"[\])},:]+$", row)), len(row)]
+        ends += [found.start() for found in re.finditer(r"(?<!\s)(?=[\])},: .+])", row)]
+        begins = [found.start() for found in re.finditer(r"(?<=[\s(\[{,=])(?=[^\s'\"])", row)]
+        for at in dict.fromkeys([*begins, *ends]):
+            new = row[:at] + quote + row[at:]
+            if _parses(new.strip()) or at == len(row):
+                yield Try("open_quote", message, lines.insert(start + at, quote))
+        for at in dict.fromkeys([*ends, *begins]):
+            yield Try("open_quote", message, lines.insert(start + at, quote))
+
+
+def _keywords(lines: Lines) -> Iterator[Try]:
+    """`retrun x`, `esle:`, `dfe f():`."""
+    for number in (lines.number, lines.number - 1):
+        if number < 1:
+            continue
+        for found in re.finditer(r"[A-Za-z]\w*", lines.rows[number - 1]):
+            word = found[0]
+            if keyword.iskeyword(word):
+                continue
+            start = lines.start(number) + found.start()
+            most = 1 if len(word) < 5 else 2
+            for meant in (*keyword.kwlist, *_SOFT):
+                if distance(word, meant, most) <= most:
+                    message = f"{word!r} of line {number} is probably {meant!r}"
+                    edits = lines.replace(start, start + len(word), meant)
+                    yield Try("keyword_typo", message, edits)
+
+
+def _equals(lines: Lines) -> Iterator[Try]:
+    """`if x = 3:`, and `a: 1` for `a=1`."""
+    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
+    for found in re.finditer(r"(?<![=!<>:+\-*/%&|^])=(?!=)", row):
+        message = f"line {lines.number} compares with '=='"
+        at = start + found.start()
+        yield Try("assigned_not_compared", message, lines.replace(at, at + 1, "=="))
+
+
+def _print(lines: Lines) -> Iterator[Try]:
+    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
+    found = re.match(r"\s*print\s+(?=\S)", row)
+    if found is not None:
+        end = lines.end(lines.number)
+        opening = start + row.index("print") + len("print")
+        edits = (
+            Edit(lines.step, opening, start + found.end(), "("),
+            Edit(lines.step, end, end, ")"),
+        )
+        yield Try("print_statement", "print is a function", edits)
+
+
+def _commas(lines: Lines) -> Iterator[Try]:
+    """Between two elements, also at the end of the line before."""
+    row, start = lines.rows[lines.number - 1], lines.start(lines.number)
+    message = f"a comma is missing in line {lines.number}"
+    gaps = [each.start() for each in re.finditer(r"(?<=[\w'\")\]}])\s+(?=[\w'\"(\[{])", row)]
+    for gap in sorted(gaps, key=lambda each: abs(each - lines.column)):
+        yield Try("missing_comma", message, lines.insert(start + gap, ","))
+    first = max(1, lines.number - 1)
+    for number in range(first, min(lines.number + 8, len(lines.rows))):
+        message = f"a comma is missing in line {number}"
+        yield Try("missing_comma", message, lines.insert(lines.end(number), ","))
+
+
+def _indents(lines: Lines) -> Iterator[Try]:
+    """Another indent for the line, or for one before it that is out of line; or for a block."""
+    known = sorted({len(row) - len(row.lstrip()) for row in lines.rows if row.strip()} | {4})
+    before = next((each for each in reversed(lines.rows[: lines.number - 1]) if each.strip()), "")
+    above = len(before) - len(before.lstrip())
+    first = above + 4 if before.rstrip().endswith(":") else above
+    near = [first, *sorted(known, key=lambda each: abs(each - first))]
+    yield from _indent(lines, lines.number, near)
+    for number in range(lines.number - 1, max(0, lines.number - 6), -1):
+        row = lines.rows[number - 1]
+        last = lines.rows[number - 2] if number > 1 else ""
+        here, up = (len(each) - len(each.lstrip()) for each in (row, last))
+        if row.strip() and here < up:
+            yield from _indent(lines, number, [up, *sorted(known, key=lambda each: abs(each - up))])
+    if before.rstrip().endswith(":"):  # the whole block is too far left
+        edits, number = list[Edit](), lines.number
+        while number <= len(lines.rows) and lines.rows[number - 1].strip():
+            at = lines.start(number)
+            edits.append(Edit(lines.step, at, at, "    "))
+            told = f"line {lines.number} is to be indented by 4 more"
+            yield Try("indentation", told, tuple(edits))
+            number += 1
+
+
+def _indent(lines: Lines, number: int, wanted: list[int]) -> Iterator[Try]:
+    row, start = lines.rows[number - 1], lines.start(number)
+    here = len(row) - len(row.lstrip())
+    for each in dict.fromkeys(wanted):
+        if each != here:
+            message = f"line {number} is indented by {here}; {each} fits"
+            yield Try("indentation", message, lines.replace(start, start + here, " " * each))
+
+
+def _edited(source: str, edits: tuple[Edit, ...]) -> str:
+    for each in sorted(edits, key=lambda edit: edit.start, reverse=True):
+        source = source[: each.start] + each.text + source[each.end :]
+    return source
+
+
+def _parses(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    return True
+
+
+RULES: Final = (syntax,)

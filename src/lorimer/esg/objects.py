@@ -1,0 +1,228 @@
+"""Which sort of value a value is (content.py)."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import fractions
+import pickle  # noqa: TID251 - only to compare: nothing is ever loaded
+import random
+import re
+import sys
+import types
+import uuid
+import weakref
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from functools import lru_cache, partial
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import Any, Final, cast
+
+from lorimer.esg import arrays
+from lorimer.esg.containers import Buffer, Cell, Deque, Dice, Dict, List, Raised, Set
+from lorimer.esg.content import (
+    ATOMS,
+    MAIN,
+    UNKNOWN,
+    Content,
+    Inline,
+    Kind,
+    Seen,
+    referents,
+    unknown,
+)
+from lorimer.esg.definitions import IGNORED, Class, Function, Instance
+from lorimer.esg.namespace import TrackedNamespace
+
+_IMMUTABLE: Final[frozenset[type]] = ATOMS | {
+    type(Ellipsis), type(NotImplemented), range, slice, datetime.date, datetime.datetime,
+    datetime.time, datetime.timedelta, datetime.timezone, decimal.Decimal, fractions.Fraction,
+    uuid.UUID,
+}  # fmt: skip
+_REFERENCES: Final = (
+    types.ModuleType, types.WrapperDescriptorType, types.MethodDescriptorType,
+    types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
+    types.TracebackType, types.FrameType, types.MappingProxyType, TrackedNamespace,
+)  # fmt: skip
+_NAMELESS: Final = (
+    TrackedNamespace, types.TracebackType, types.FrameType, types.MappingProxyType,
+)  # fmt: skip
+_Tuple = tuple[object, ...]
+_Frozen = frozenset[object]
+_HEAP: Final = 1 << 9
+"""`Py_TPFLAGS_HEAPTYPE`: made by a class statement, or by an extension."""
+_HEAD: Final = 16
+"""Bytes that a class of Python's may add to its base besides slots: `__dict__`, `__weakref__`."""
+
+
+class _Atom(Kind):
+    atom = True
+
+    def take(self, value: Any, /) -> Content:
+        return Content(self, f"{type(value).__qualname__}:{value!r}", ())
+
+
+class _Reference(Kind):
+    """What is the same in every run: a module, a class of a library."""
+
+    atom = True
+
+    def take(self, value: Any, /) -> Content:
+        if isinstance(value, _NAMELESS):
+            return Content(self, str(type(cast("object", value))), ())
+        home: object = getattr(value, "__module__", None) or getattr(value, "__objclass__", "")
+        name: object = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
+        return Content(self, f"ref:{type(value).__name__}:{home}:{name}", ())
+
+
+class _NamedTuple(Kind):
+    inline = True
+
+    def take(self, value: Any, /) -> Content:
+        return Content(self, "", (type(value), *_items(value)))
+
+
+class _Foreign(Kind):
+    """An object of an extension: its pickle, if it has one and holds nothing that can change."""
+
+    hard = True
+
+    def lost(self, content: Content, /) -> bool:
+        return True
+
+    def take(self, value: Any, /) -> Content:
+        kind = cast("type[Any]", type(value))
+        if walks(kind) or hasattr(kind, "close"):
+            return unknown(value)
+        held = referents(value)
+        if any(not kind_of(each).atom for each in held):
+            return unknown(value)
+        try:
+            data = pickle.dumps(value, protocol=5)
+        except Exception:  # noqa: BLE001 - whatever its class raises, it cannot be looked into
+            return unknown(value)
+        return Content(self, (type(value).__qualname__, blake2b(data, digest_size=12).digest()), ())
+
+
+def _items(value: Any) -> tuple[object, ...]:
+    return (*_Tuple.__iter__(value),)
+
+
+def walks(kind: type[Any]) -> bool:
+    """Its objects are moved on by looking at them."""
+    return hasattr(kind, "__next__") or hasattr(kind, "__anext__") or hasattr(kind, "fileno")
+
+
+def _function(value: types.FunctionType) -> Kind:
+    """What a library defines is the same in every run."""
+    if isinstance(value.__globals__, TrackedNamespace) or value.__closure__:
+        home: Any = sys.modules.get(value.__module__ or "")
+        known = home is not None and getattr(home, value.__name__, None) is value
+        return REFERENCE if known and value.__module__ != MAIN else FUNCTION
+    return REFERENCE
+
+
+def _built_in(value: types.BuiltinMethodType) -> Kind:
+    owner: object = value.__self__
+    return REFERENCE if owner is None or kind_of(owner).atom else _METHOD
+
+
+_SHARED: Final[object] = getattr(random, "_inst", None)
+"""The generator behind the functions of `random`: a resource (resources.py)."""
+ATOM, REFERENCE, FOREIGN = _Atom(), _Reference(), _Foreign()
+VALUE: Final = Seen(str)
+FUNCTION, CLASS, LIST = Function(), Class(), List()
+TUPLE: Final = Inline(_items)
+_METHOD: Final = Inline(lambda value: (value.__name__, value.__self__))
+_KINDS: Final[dict[type, Kind]] = {
+    list: LIST,
+    dict: Dict(dict),
+    set: Set(),
+    tuple: TUPLE,
+    frozenset: Inline(lambda value: (*_Frozen.__iter__(value),)),
+    bytearray: Buffer(),
+    deque: Deque(),
+    OrderedDict: Dict(OrderedDict),
+    defaultdict: Dict(defaultdict),
+    types.CellType: Cell(),
+    types.SimpleNamespace: Instance(None, ()),
+    types.MethodType: Inline(lambda value: (value.__func__, value.__self__)),
+    types.MethodWrapperType: _METHOD,
+    types.CodeType: Seen(lambda value: value),
+    re.Pattern: Seen(lambda value: (value.pattern, value.flags)),
+    re.Match: Seen(lambda value: (value.re.pattern, value.string, value.regs, value.re.flags)),
+    weakref.ref: Inline(lambda value: (value(),)),
+    staticmethod: Inline(lambda value: (value.__func__,)),
+    classmethod: Inline(lambda value: (value.__func__,)),
+    property: Inline(lambda value: (value.fget, value.fset, value.fdel)),
+    partial: Inline(lambda value: (value.func, value.args, value.keywords)),
+}
+
+
+def kind_of(value: object) -> Kind:
+    """Which sort of value it is."""
+    if type(value) is types.FunctionType:
+        return _function(value)
+    if type(value) is types.BuiltinMethodType:
+        return _built_in(value)
+    if value is _SHARED:
+        return REFERENCE
+    if isinstance(value, type):
+        return CLASS if value.__module__ == MAIN else REFERENCE
+    return _kind(type(value))
+
+
+@lru_cache(maxsize=4096)
+def _kind(kind: type[Any]) -> Kind:
+    if kind in _IMMUTABLE:
+        return ATOM
+    if kind in _KINDS:
+        return _KINDS[kind]
+    if issubclass(kind, _REFERENCES):
+        return REFERENCE
+    if issubclass(kind, enum.Enum | PurePath):
+        return VALUE
+    found = arrays.kind_of(kind, instance)
+    if found is not None:
+        return found
+    if issubclass(kind, BaseException):
+        return Raised()
+    if issubclass(kind, random.Random):
+        return Dice()
+    if not kind.__flags__ & _HEAP:
+        return FOREIGN
+    return instance(kind)
+
+
+def _repr_of(base: type[Any]) -> Callable[[Any], object]:
+    told = cast("Callable[[Any], str]", base.__repr__)
+    return lambda value: told(value)
+
+
+def instance(kind: type[Any], make: type[Instance] = Instance) -> Kind:
+    """For the objects of a class written in Python."""
+    slots = list[tuple[str, Any]]()
+    base: type[Any] | None = None
+    for each in kind.__mro__[:-1]:
+        own: Any = vars(each).get("__slots__", ())
+        named = [own] if isinstance(own, str) else list(own)
+        members = [name for name in named if name not in IGNORED]
+        if each in _KINDS or not each.__flags__ & _HEAP:
+            base = each
+            break
+        parent = each.__base__ or object
+        if each.__basicsize__ - parent.__basicsize__ > 8 * len(members) + _HEAD:
+            return FOREIGN  # an extension's, with fields of its own
+        for name, slot in vars(each).items():
+            if isinstance(slot, types.MemberDescriptorType) and name not in IGNORED:
+                slots.append((name, slot))
+    if base is None:
+        return make(None, tuple(slots))
+    if base is tuple and not kind.__dictoffset__ and not slots:
+        return _NamedTuple()
+    if base in _IMMUTABLE:
+        return make(Seen(_repr_of(base)), tuple(slots))
+    inner = _kind(base)
+    return FOREIGN if inner is FOREIGN or inner is UNKNOWN else make(inner, tuple(slots))

@@ -1,0 +1,80 @@
+"""The settings of libraries that decide what is shown: pandas' options, numpy's way of printing,
+matplotlib's parameters. None is imported here; each is a state (resources.py) once somebody has.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+PANDAS: Final = "settings:pandas"
+NUMPY: Final = "settings:numpy"
+MATPLOTLIB: Final = "settings:matplotlib"
+_OF_THE_SCREEN: Final = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
+"""Parameters of matplotlib that its first use changes, and that no figure shows."""
+_Values = Mapping[str, object]
+_Dict = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a library's settings are read and set, and what they are before anybody sets them."""
+
+    get: Callable[[], object]
+    set: Callable[[object], None]
+    initial: Callable[[], object]
+
+
+def settings() -> dict[str, Setting]:
+    """Those of the libraries that are loaded."""
+    found: dict[str, Setting] = {}
+    pandas = sys.modules.get("pandas._config.config")
+    if pandas is not None and hasattr(pandas, "_global_config"):
+        found[PANDAS] = Setting(
+            lambda: _flat(pandas._global_config, ""),
+            lambda values: _set_options(pandas, cast("_Values", values)),
+            lambda: {name: each.defval for name, each in pandas._registered_options.items()},
+        )
+    numpy = cast("Any", sys.modules.get("numpy"))
+    if numpy is not None and hasattr(numpy, "set_printoptions"):
+        found[NUMPY] = Setting(
+            numpy.get_printoptions,
+            lambda values: numpy.set_printoptions(**cast("_Values", values)),
+            numpy.get_printoptions,
+        )
+    matplotlib = sys.modules.get("matplotlib")
+    if matplotlib is not None and hasattr(matplotlib, "rcParamsOrig"):
+        found[MATPLOTLIB] = Setting(
+            lambda: _parameters(matplotlib.rcParams),
+            lambda values: _Dict.update(matplotlib.rcParams, cast("_Values", values)),
+            lambda: _parameters(matplotlib.rcParamsOrig),
+        )
+    return found
+
+
+def used(shows: bool, draws: bool) -> set[str]:
+    """The settings that a step has read which shows a text, or draws."""
+    found = {PANDAS, NUMPY} if shows else set[str]()
+    return found | ({MATPLOTLIB} if draws else set[str]())
+
+
+def _parameters(values: dict[str, object]) -> _Values:
+    return {name: each for name, each in _Dict.items(values) if name not in _OF_THE_SCREEN}
+
+
+def _flat(values: Mapping[str, object], before: str) -> _Values:
+    found: dict[str, object] = {}
+    for name, each in values.items():
+        if isinstance(each, dict):
+            found |= _flat(cast("_Values", each), f"{before}{name}.")
+        else:
+            found[before + name] = each
+    return found
+
+
+def _set_options(pandas: Any, values: _Values) -> None:
+    for name, now in _flat(pandas._global_config, "").items():
+        if name in values and values[name] != now:
+            pandas.set_option(name, values[name])

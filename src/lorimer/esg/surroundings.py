@@ -1,0 +1,120 @@
+"""Random states, the folder, the environment and files, as they are at the places of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from types import FunctionType
+
+from lorimer.esg import resources
+from lorimer.esg.graph import ExecutionStateGraph
+from lorimer.esg.store import Lost
+
+
+class Surroundings:
+    """Sets them before a step, and compares them after it. One session's."""
+
+    def __init__(self, graph: ExecutionStateGraph) -> None:
+        self._graph = graph
+        self._files: dict[str, str] = {}  # fingerprints of files when they were first opened
+        self._states: dict[tuple[str, str], object] = {}  # (resource, step) -> state
+        self._gone: set[tuple[str, str]] = set()  # (resource, step): states that are not known
+
+    def set_states(self, step_id: str) -> dict[str, object]:
+        """Set every state to what it is at the step's place."""
+        now: dict[str, object] = {}
+        for name, state in resources.states().items():
+            present = state.get()
+            value = self._states.setdefault((name, self._graph.maker(name, step_id)), present)
+            if not resources.same(value, present):
+                state.set(value)
+            now[name] = value
+        return now
+
+    def lost_state(self, step_id: str) -> Lost | None:
+        """A state at the step's place that is not known."""
+        for name, maker in sorted(self._gone):
+            if self._graph.maker(name, step_id) == maker:
+                return Lost(name, maker)
+        return None
+
+    def recall(self, step: str, written: Iterable[str]) -> None:
+        """A step has run elsewhere and written these resources."""
+        for name in written:
+            if not name.startswith(resources.FILE):
+                self._gone.add((name, step))
+
+    def compare_states(
+        self,
+        step_id: str,
+        before: Mapping[str, object],
+        used: Container[str],
+        spoken: str,
+        reads: dict[str, str],
+        writes: dict[str, str],
+    ) -> None:
+        """Add to `reads` and `writes` what the step has read and moved.
+
+        `used`: states that it has read for certain. `spoken`: its words (`words`).
+        """
+        self._gone = {key for key in self._gone if key[1] != step_id}
+        for name, state in resources.states().items():
+            value = state.get()
+            if name not in before and state.initial is not None:  # the step has loaded its library
+                before = {**before, name: state.initial()}
+                self._states.setdefault((name, ""), before[name])
+            moved = name in before and not resources.same(value, before[name])
+            asked = any(word in spoken for word in resources.SPEAKS_OF[name])
+            asked |= name in used
+            if moved or asked:
+                reads[name] = resources.mark(before[name]) if name in before else ""
+            if moved:
+                self._states[name, step_id] = value
+                writes[name] = resources.mark(value)
+
+    def lost_file(self, step_id: str, files: resources.FileLog) -> Lost | None:
+        """A file that was read, and was not as it is at the step's place."""
+        for name, found in files.before.items():
+            self._files.setdefault(name, found)
+        for name, found in files.read.items():
+            maker = self._graph.maker(name, step_id)
+            if maker and found != self._graph.made(maker).get(name):
+                return Lost(name, maker)
+            if not maker and found != self._files[name] and self._graph.last_writer(name):
+                return Lost(name, "")
+        return None
+
+    def changed_files(self) -> None:
+        """Files that are others now than when a step read them, and that no step has left so."""
+        for name in self._graph.outside():
+            if name.startswith(resources.FILE):
+                now, last = resources.fingerprint(name), self._graph.last_writer(name)
+                if not last or self._graph.made(last).get(name) != now:
+                    self._graph.changed(name, now)
+
+    def unlike_files(self) -> list[str]:
+        """Steps that wrote a file last, which is not as they left it: they have to run again."""
+        found: dict[str, None] = {}
+        for step in self._graph.steps:
+            for name, made in self._graph.made(step).items():
+                last = name.startswith(resources.FILE) and self._graph.last_writer(name) == step
+                if last and resources.fingerprint(name) != made:
+                    found[step] = None
+        return [*found]
+
+    def rename(self, old: str, new: str) -> None:
+        """A step has another id."""
+        for name, by in [key for key in self._states if key[1] == old]:
+            self._states[name, new] = self._states.pop((name, by))
+        self._gone = {(name, new if by == old else by) for name, by in self._gone}
+
+    def forget(self, step: str) -> None:
+        """A step is no more."""
+        for key in [key for key in self._states if key[1] == step]:
+            del self._states[key]
+        self._gone = {key for key in self._gone if key[1] != step}
+
+
+def words(source: str, lent: Iterable[object]) -> str:
+    """The text of a step, and the names that the functions it was lent speak of."""
+    codes = [value.__code__ for value in lent if isinstance(value, FunctionType)]
+    return " ".join([source, *(name for code in codes for name in code.co_names)])
