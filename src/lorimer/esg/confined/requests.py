@@ -41,12 +41,15 @@ class Requests:
         """The step that is meant to run, even if it is held."""
         self._executed = ""
         """The step whose result is the answer."""
+        self._has_run = False
+        """That step."""
         self._steps = StepExecutor(world=RealWorld(), observer=self)
 
     def answer(self, request: Message) -> dict[str, JSON]:
         """Do what is asked. What cannot be is an answer with `error`, and changed nothing."""
         self._held = {str(each) for each in _list(request.get("held"))}
         self._asked = self._executed = ""
+        self._has_run = False
         answer: dict[str, JSON]
         try:
             answer = {"result": self._answer(request)}
@@ -62,7 +65,7 @@ class Requests:
         match request.get("op"):
             case "execute":
                 self._asked = self._executed = step
-                return self._told(steps.execute(step, source))
+                return self._told(self._execute(step, source))
             case "replay":
                 return self._replay()
             case "repair":
@@ -125,6 +128,7 @@ class Requests:
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
         quiet = result.step_id == self._executed
+        self._has_run |= quiet
         told = None if quiet else {**self._told(result), "source": result.source}
         self._tell(
             {
@@ -137,6 +141,20 @@ class Requests:
         )
 
     # ---------------------------------------------------------------- answers
+
+    def _execute(self, step: str, source: str) -> StepResult:
+        """Where values that are gone turned out to be needed, they may have been made and the step
+        itself not have run: then it is asked for again."""
+        for _ in range(len(self._steps.graph) + 1):
+            try:
+                result = self._steps.execute(step, source)
+            except KeyError:
+                if self._has_run:
+                    raise
+                continue
+            if self._has_run:
+                return result
+        raise StepError(f"step {step!r} needs values that do not stay: begin anew")
 
     def _replay(self) -> JSON:
         done = self._steps.replay()
