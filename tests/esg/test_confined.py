@@ -251,6 +251,26 @@ def test_a_session_outlives_its_zygote(level: Level, tmp_path: Path) -> None:
     play(script, tmp_path, level)
 
 
+@pytest.mark.parametrize("change", ["a.append(2)", "also.append(2)", "[also][0].append(2)"])
+def test_a_session_without_values_knows_by_what_other_names_an_object_goes(
+    change: str, tmp_path: Path
+) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        await session.execute("a", "a = [1]")
+        await session.execute("b", "b = a")
+        await session.execute("also", "also = a")
+        await session.execute("change", "pass")
+        await session.execute("print", "print(b)")
+        for each in zygotes(tmp_path):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        await session.edit_step("change", change)
+        await session.replay()
+        assert session.results["print"].stdout == "[1, 2]\n"
+
+    play(script, tmp_path)
+
+
 @pytest.mark.parametrize("level", HELD)
 def test_nothing_is_left_when_it_ends(level: Level, tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:

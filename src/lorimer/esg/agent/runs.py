@@ -16,6 +16,7 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.core.world import World
 from lorimer.esg import resources
 from lorimer.esg.agent.outside import outside
+from lorimer.esg.confined.recorded import reads_of
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, Replay, StepExecutor, StepResult
 from lorimer.esg.steps import Status
@@ -166,7 +167,8 @@ class Runs:
     def _reads(self, result: StepResult) -> list[str]:
         """What a step has read, without Python's own names."""
         made = self.session.graph.makers(result.step_id)
-        return [each for each in result.reads if each in made or not hasattr(builtins, each)]
+        reads = reads_of(result, self.session)
+        return [each for each in reads if each in made or not hasattr(builtins, each)]
 
     def relative(self, name: str) -> str:
         """A file beneath the folder without it; in a text too."""

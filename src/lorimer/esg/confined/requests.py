@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Final, cast
 
 from lorimer.core.jsonable import JSON, clean
+from lorimer.esg.confined.recorded import reads_of
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, StepExecutor, StepResult
 from lorimer.esg.patches import Edit, PatchResult
@@ -210,7 +211,7 @@ class Requests:
                 "line": failure.line,
                 "traceback": self._cut(failure.traceback),
             },
-            "reads": [self._cut(each) for each in result.reads],
+            "reads": [self._cut(each) for each in reads_of(result, self._steps)],
             "writes": [self._cut(each) for each in result.writes],
             "seconds": result.seconds,
         }
