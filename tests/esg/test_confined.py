@@ -293,6 +293,8 @@ def test_43_a_saved_session_is_opened_elsewhere_and_runs_what_is_needed(tmp_path
             await session.execute("bad", "1 / 0")
             await session.execute("dead", "import os; os.abort()")
             await session.edit_step("c", "c = 4")
+            for number in range(30):
+                await session.execute(f"x{number}", f"x{number} = {number}")
             saved = json.loads(json.dumps(session.save()))
         async with StepWorkers(tmp_path, world=At("L1")) as workers:
             session = await ConfinedSteps.open(workers, saved)
@@ -304,6 +306,7 @@ def test_43_a_saved_session_is_opened_elsewhere_and_runs_what_is_needed(tmp_path
             assert (await session.execute("d", "a + [c]")).shown == "[1, 3]"
             assert (await session.replay()).ran == ("c", "bad", "d")
             assert session.results["d"].shown == "[1, 4]"
+            assert len(await session.names()) == 30 + 3
         for wrong in ({}, {"format": 1, "steps": [{"step": 1}]}, {"format": 2, "steps": []}):
             async with StepWorkers(tmp_path, world=At("L1")) as workers:
                 with pytest.raises(StepError, match="saved session"):

@@ -7,6 +7,7 @@ them, none longer than `most` characters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Final, cast
 
@@ -144,18 +145,24 @@ class Requests:
     # ---------------------------------------------------------------- answers
 
     def _execute(self, step: str, source: str) -> StepResult:
-        """Where values that are gone turned out to be needed, they may have been made and the step
-        itself not have run: then it is asked for again."""
+        """Run a step. Where it turned out only then that it needs values that are gone, it may not
+        have run: then all of them are made, and it is asked for again."""
         for _ in range(len(self._steps.graph) + 1):
-            try:
-                result = self._steps.execute(step, source)
-            except KeyError:
-                if self._has_run:
-                    raise
-                continue
+            with suppress(KeyError):
+                self._steps.execute(step, source)
             if self._has_run:
-                return result
+                return self._steps.results[step]
+            self._make_before(step)
         raise StepError(f"step {step!r} needs values that do not stay: begin anew")
+
+    def _make_before(self, step: str) -> None:
+        """Run the steps before one that ran elsewhere, and not here yet."""
+        graph = self._steps.graph
+        for each in graph.steps[: graph.steps.index(step)]:
+            ran = graph.status(each) in (Status.FRESH, Status.STALE)
+            if ran and each not in self._steps.results:
+                with suppress(KeyError):
+                    self._steps.execute(each, graph.source(each))
 
     def _replay(self) -> JSON:
         done = self._steps.replay()
@@ -181,7 +188,7 @@ class Requests:
             graph.failed(step)
         if any(row["ran"] != row["source"] for row in rows):
             self._held |= failed
-            self._steps.namespace()  # values that cannot be made again once the texts are others
+            self._values()  # values that cannot be made again once the texts are others
         for row in ran:
             if row["state"] == "stale":
                 graph.mark_stale(str(row["step"]))
@@ -230,8 +237,15 @@ class Requests:
             "patch": cast("JSON", asdict(patch)),
         }
 
-    def _names(self, after: str | None) -> JSON:
+    def _values(self, after: str | None = None) -> dict[str, object]:
+        """All of them: one look makes only so many again."""
         found = self._steps.namespace(after)
+        while len(more := self._steps.namespace(after)) > len(found):
+            found = more
+        return more
+
+    def _names(self, after: str | None) -> JSON:
+        found = self._values(after)
         return {
             self._cut(name): [type(value).__name__, _shown(value)] for name, value in found.items()
         }
