@@ -16,7 +16,7 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.core.world import World
 from lorimer.esg import resources
 from lorimer.esg.agent.outside import outside
-from lorimer.esg.confined.recorded import reads_of
+from lorimer.esg.confined.recorded import changed, met, reads_of
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, Replay, StepExecutor, StepResult
 from lorimer.esg.steps import Status
@@ -63,7 +63,7 @@ class Runs:
 
     def forget(self, step: str) -> None:
         """Take a step out."""
-        self.session.graph.delete_step(step)
+        changed(self.session, step, lambda: self.session.graph.delete_step(step))
         for kept in (self.outside, self.shown, self.session.results):
             kept.pop(step, None)
 
@@ -83,6 +83,7 @@ class Runs:
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
         self._route(None)
+        met(self.session, result.step_id)
         step, graph = result.step_id, self.session.graph
         printed = self._printed()
         shown = f"{result.stdout}{result.stderr}{printed}"

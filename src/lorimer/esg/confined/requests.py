@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Final, cast
 
 from lorimer.core.jsonable import JSON, clean
-from lorimer.esg.confined.recorded import reads_of
+from lorimer.esg.confined.recorded import changed, met, reads_of
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, StepExecutor, StepResult
 from lorimer.esg.patches import Edit, PatchResult
@@ -78,12 +79,12 @@ class Requests:
                 graph.add_step(step, source, after=None if after is None else str(after))
                 return [each for each in graph.stale() if each not in before]
             case "edit":
-                return [*graph.edit_step(step, source)]
+                return [*changed(steps, step, lambda: graph.edit_step(step, source))]
             case "delete":
-                steps.results.pop(step, None)
-                return [*graph.delete_step(step)]
+                return [*changed(steps, step, lambda: graph.delete_step(step))]
             case "move":
-                return [*graph.move_step(step, after=str(request.get("after") or ""))]
+                after = str(request.get("after") or "")
+                return [*changed(steps, step, lambda: graph.move_step(step, after=after))]
             case "rename":
                 graph.rename_step(step, source)
                 return []
@@ -91,7 +92,7 @@ class Requests:
                 return [*graph.mark_stale(step)]
             case "fail":
                 if step in graph:
-                    graph.edit_step(step, source)
+                    changed(steps, step, lambda: graph.edit_step(step, source))
                 else:
                     graph.add_step(step, source)
                 return [*graph.failed(step)]
@@ -129,6 +130,7 @@ class Requests:
 
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
+        met(self._steps, result.step_id)
         quiet = result.step_id == self._executed
         self._has_run |= quiet
         told = None if quiet else {**self._told(result), "source": result.source}
@@ -147,7 +149,10 @@ class Requests:
     def _execute(self, step: str, source: str) -> StepResult:
         """Run a step. Where it turned out only then that it needs values that are gone, it may not
         have run: then all of them are made, and it is asked for again."""
-        for _ in range(len(self._steps.graph) + 1):
+        graph = self._steps.graph
+        if step in graph:
+            changed(self._steps, step, lambda: graph.edit_step(step, source))
+        for _ in range(len(graph) + 1):
             with suppress(KeyError):
                 self._steps.execute(step, source)
             if self._has_run:
@@ -198,7 +203,7 @@ class Requests:
             if step not in graph:
                 graph.add_step(step, source, after=before)
             elif graph.source(step) != source:
-                graph.edit_step(step, source)
+                changed(self._steps, step, partial(graph.edit_step, step, source))
             before = step
         return None
 
