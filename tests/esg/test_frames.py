@@ -52,6 +52,7 @@ def session_of(*sources: str) -> StepExecutor:
     return session
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 @pytest.mark.parametrize("kind", list(VALUES))
 def test_row_29_an_equal_value_is_the_same_and_another_is_not(kind: str) -> None:
     session = session_of(
