@@ -85,9 +85,7 @@ class Attempts:
         finally:
             hook.log = None
         left = space.end()
-        lost = outcome.lost or (
-            failed[0] if failed else self.files.lost(step_id, files)
-        )
+        lost = outcome.lost or (failed[0] if failed else self.files.lost(step_id, files))
         if lost is not None:
             visit.undo()
             self.surroundings.set_states(step_id)
