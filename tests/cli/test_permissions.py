@@ -255,7 +255,7 @@ def test_a_rule_that_has_ended_is_not_in_force() -> None:
 
 
 def test_a_rule_for_a_tool_that_is_nearly_there_is_noted() -> None:
-    user_rules('deny = ["Wrte(./a)", "@net", "mcp:hub", "Deploy"]\n')
+    user_rules('deny = ["Wrte(./a)", "@net", "mcp:hub", "Publish"]\n')
     result = invoke("permissions", "test")
     assert (result.exit_code, result.stdout) == (0, "4 rules; every example is kept\n")
     (note,) = result.stderr.splitlines()
