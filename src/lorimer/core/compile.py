@@ -52,6 +52,12 @@ class Catalogue:
         twin._strategies.update({key: dict(value) for key, value in self._strategies.items()})
         return twin
 
+    def without_own_stages(self) -> Catalogue:
+        """A copy without the host's own stages, which are live objects of one pipeline."""
+        twin = self.copy()
+        twin._custom.clear()
+        return twin
+
     @property
     def names(self) -> list[str]:
         """The names of all stages."""
@@ -77,7 +83,7 @@ class Catalogue:
             return self._custom[name]()
         if name not in self._known:
             raise ConfigError(f"there is no stage {name!r}{nearest(name, self.names)}")
-        return cast("AnyStage", _load(self._known[name][1])())
+        return cast("AnyStage", load(self._known[name][1])())
 
     def strategy(self, stage: str, slot: Slot[Strategy], name: str) -> Strategy:
         """A new instance. Raises ConfigError for an unknown name, with the nearest."""
@@ -87,14 +93,15 @@ class Catalogue:
         if name not in slot.known:
             known = [*slot.known, *custom]
             raise ConfigError(f"there is no strategy {name!r}{nearest(name, known)}")
-        return cast("Strategy", _load(slot.known[name])())
+        return cast("Strategy", load(slot.known[name])())
 
     def strategies(self, stage: str, slot: Slot[Strategy]) -> list[str]:
         """The names that may be chosen in a slot."""
         return [*slot.known, *self._strategies.get((stage, slot.name), {})]
 
 
-def _load(path: str) -> type[object]:
+def load(path: str) -> type[object]:
+    """What stands at `module:Name`, imported."""
     module, _, name = path.partition(":")
     return cast("type[object]", vars(import_module(module))[name])
 

@@ -149,6 +149,29 @@ class PermissionsConfig(_Part):
     """Rules whose calls a person is asked about; where nobody is there, they are refused."""
 
 
+class SubAgent(_Part):
+    """An agent that this one may give work to. Its runs are part of this one's: they share its
+    money, time, rules and end."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    """What it is called."""
+    description: Annotated[str, Field(min_length=1, max_length=2000)]
+    """When to use it: the model chooses by this."""
+    prompt: str = ""
+    """Its system prompt. All that is not said here is as in this manifest, but for what is done
+    with its answers."""
+    manifest: EnvironmentManifest | None = None
+    """All of it, instead of a prompt and a model."""
+    tools: list[str] | None = None
+    """The tools that it has, of this agent's or shipped; `Agent`: it may give work to the others.
+    None: this agent's. Beside a `manifest`: tools of the host's that it has too."""
+    model: str = ""
+    """Its model; none: this agent's."""
+    limits: dict[str, Plain] = {}
+    """Limits of each of its runs, where they are stricter than its manifest's; never more than
+    what is left of the run that it works for."""
+
+
 class EnvironmentManifest(_Part):
     """All of an agent."""
 
@@ -158,6 +181,8 @@ class EnvironmentManifest(_Part):
     limits: Limits = Field(default_factory=Limits)
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
     permissions: PermissionsConfig = Field(default_factory=PermissionsConfig)
+    agents: Annotated[list[SubAgent], Field(max_length=50)] = []
+    """Whom it may give work to, with the tool `Agent`."""
     stages: StageEntries = Field(default_factory=lambda: StageEntries([]))
 
     @classmethod
