@@ -121,7 +121,8 @@ async def compact(
     history = state.messages
     last = history.receipt
     start = 0 if last is None else last.end
-    end = _cut(history, max(start, chosen.start), compactor.keep, terms)
+    # never what no fact tells of yet: it is there to be brought back
+    end = _cut(history, max(start, chosen.start), state.noted, compactor.keep, terms)
     if end <= start:
         return False
     kept = _pinned(history, end, last, state.began, terms)
@@ -174,16 +175,17 @@ def recorded(state: PipelineState) -> bool:
     return run.follows_record
 
 
-def _cut(history: History, start: int, keep: int, terms: Terms) -> int:
-    """The first message that stays; `start`: there is none to take out."""
+def _cut(history: History, start: int, most: int, keep: int, terms: Terms) -> int:
+    """The first message that stays, `most` at most; `start`: there is none to take out."""
     if not keep:
         return start
     room = int(4 * terms.window * terms.keep_share)
-    wanted = min(max(len(history) - keep, history.fitting(room)), len(history) - 1)
+    wanted = min(max(len(history) - keep, history.fitting(room)), len(history) - 1, most)
     for index in range(wanted, start, -1):  # rather keep some more than part a call from its result
         if may_begin(history[index]):
-            return index
-    for index in range(max(wanted, start + 1), len(history)):
+            asked = index - 1 > start and history[index].role == "assistant"
+            return index - 1 if asked and may_begin(history[index - 1]) else index
+    for index in range(max(wanted, start + 1), min(most + 1, len(history))):
         if may_begin(history[index]):
             return index
     return start

@@ -10,10 +10,10 @@ from pydantic import Field
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import APIError, LimitError
 from lorimer.core.jsonable import dumps
+from lorimer.core.outline import outline, transcript
 from lorimer.core.stage import Settings
 from lorimer.core.state import PipelineState
 from lorimer.stages.s02_compaction import Compactor, Recap, Removal
-from lorimer.stages.s02_outline import outline, transcript
 
 _MAX_RECAP_CHARS: Final = 16_000
 

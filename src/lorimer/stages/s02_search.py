@@ -11,11 +11,11 @@ from pydantic import Field
 from lorimer.core.excerpt import Selection, stands_alone
 from lorimer.core.history import History
 from lorimer.core.messages import user_message
+from lorimer.core.outline import shortened_line
 from lorimer.core.stage import Settings
 from lorimer.core.state import PipelineState
 from lorimer.stages.s02_compaction import ALL
 from lorimer.stages.s02_context import ContextStrategy
-from lorimer.stages.s02_outline import shortened_line
 from lorimer.stages.s02_vectors import Index
 
 _LINE_CHARS: Final = 100

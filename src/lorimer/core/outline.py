@@ -1,4 +1,4 @@
-"""Stage 2: messages as text, for recaps and for whoever writes them."""
+"""Messages as text: for recaps, for whoever writes them, and for whoever reads them back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def transcript(messages: Sequence[Message], max_chars: int, *, arguments: bool) 
     the middle. `arguments`: those of calls too. Media and thinking are left out."""
     each = max(200, max_chars // max(1, len(messages)))
     told: list[JSON] = [
-        {"role": message.role, "said": _shortened(_told(message, arguments=arguments), each)}
+        {"role": message.role, "said": shortened(told_text(message, arguments=arguments), each)}
         for message in messages
     ]
     return dumps(told)
@@ -92,7 +92,8 @@ def _within(lines: Iterable[str], chars: int) -> list[str]:
     return found
 
 
-def _told(message: Message, *, arguments: bool) -> str:
+def told_text(message: Message, *, arguments: bool = True) -> str:
+    """All that a message says, calls and results too; media only by name, thinking not."""
     parts: list[str] = []
     for block in message.content:
         match block:
@@ -111,7 +112,8 @@ def _told(message: Message, *, arguments: bool) -> str:
     return "\n".join(parts)
 
 
-def _shortened(text: str, chars: int) -> str:
+def shortened(text: str, chars: int) -> str:
+    """The text, cut in the middle where it is longer than so many characters."""
     if len(text) <= chars:
         return text
     half = chars // 2
