@@ -152,7 +152,7 @@ class Launcher:
         conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
         does, when the parent has not so many turns, and when there is nothing to go on from."""
         _must_be_plain(input)
-        messages = history_after(parent, after, prompted=input is not None)
+        history = history_after(parent, after, prompted=input is not None)
         shared = plan.converses
         if shared and self._busy:
             raise _in_a_run()
@@ -165,7 +165,7 @@ class Launcher:
             origin: dict[str, JSON] = {"parent": left}
             owner, claim_s = self._claims.owner, self._claims.claim_s
             conversation = await open_fork(
-                self.journal, stream, owner, self.world, messages, left, claim_s
+                self.journal, stream, owner, self.world, history, left, claim_s
             )
             await self._store(plan)
             if shared:
