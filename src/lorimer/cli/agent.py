@@ -13,8 +13,9 @@ from lorimer.assembly import check_manifest
 from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.known import know
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.faults import invalid
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
+from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.models.credentials import LOCAL, VARIABLES, CredentialBundle, ProviderCredentials
 from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models

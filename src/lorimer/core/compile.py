@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import invalid, problems_of
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import (
     EnvironmentManifest,
@@ -22,8 +23,6 @@ from lorimer.core.manifest import (
     StageEntries,
     StageEntry,
     faults_of,
-    invalid,
-    problems_of,
 )
 from lorimer.core.plan import Plan, Step
 from lorimer.core.stage import AnyStage, Slot, Strategy
@@ -220,7 +219,7 @@ def _configure(
     try:
         stage.configure(entry.config)
     except ValidationError as error:
-        problems.extend(problems_of(error, f"{where}.config"))
+        problems.extend(problems_of(error, f"{where}.config", stage.Config))
     slots = stage.slots()
     for field, given in (
         ("strategies", entry.strategies),
@@ -243,12 +242,16 @@ def _configure(
             given = config.get(item, {}) if slot.chain else config
             try:
                 strategy = catalogue.strategy(entry.name, slot, item)
+            except ConfigError as error:
+                problems.append(f"{at}: {error}")
+                continue
+            try:
                 strategy.configure(cast("Mapping[str, JSON]", given))
             except ConfigError as error:
                 problems.append(f"{at}: {error}")
             except ValidationError as error:
                 path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
-                problems.extend(problems_of(error, path))
+                problems.extend(problems_of(error, path, strategy.Config))
             else:
                 held.append(strategy)
         if slot.chain:
