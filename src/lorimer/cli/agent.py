@@ -53,6 +53,18 @@ def load(path: Path) -> EnvironmentManifest:
     return EnvironmentManifest.from_dict(data)
 
 
+def described(file_or_preset: str) -> EnvironmentManifest:
+    """A preset by name, or a manifest's file. Raises Fault when it is neither."""
+    if file_or_preset in PRESETS:
+        return preset(file_or_preset)
+    if Path(file_or_preset).exists():
+        return load(Path(file_or_preset))
+    raise Fault(
+        f"{file_or_preset!r} is neither a file nor a preset"
+        f"{suggest(file_or_preset, PRESETS) or '.'} Presets: {', '.join(PRESETS)}"
+    )
+
+
 def choose(
     manifest: EnvironmentManifest, model: str | None, provider: str | None, host: Host
 ) -> None:
