@@ -214,7 +214,7 @@ def _configure(
     """What is wrong with an entry, and what belongs into the slots."""
     problems: list[str] = []
     filled: dict[str, Strategy | tuple[Strategy, ...]] = {}
-    if stage.Config is None and type(stage).configure is _DEFAULT_CONFIGURE and entry.config:
+    if entry.config and _takes_none(stage):
         problems.append(f"{where}.config: the {entry.name!r} stage takes no configuration")
     try:
         stage.configure(entry.config)
@@ -240,17 +240,20 @@ def _configure(
         held: list[Strategy] = []
         for item in chosen if isinstance(chosen, list) else [chosen]:
             given = config.get(item, {}) if slot.chain else config
+            path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
             try:
                 strategy = catalogue.strategy(entry.name, slot, item)
             except ConfigError as error:
                 problems.append(f"{at}: {error}")
+                continue
+            if given and _takes_none(strategy):
+                problems.append(f"{path}: {item!r} takes no configuration")
                 continue
             try:
                 strategy.configure(cast("Mapping[str, JSON]", given))
             except ConfigError as error:
                 problems.append(f"{at}: {error}")
             except ValidationError as error:
-                path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
                 problems.extend(problems_of(error, path, strategy.Config))
             else:
                 held.append(strategy)
@@ -266,4 +269,5 @@ def _configure(
     return problems, filled
 
 
-_DEFAULT_CONFIGURE: Final = AnyStage.configure
+def _takes_none(kind: AnyStage | Strategy) -> bool:
+    return kind.Config is None and type(kind).configure in (AnyStage.configure, Strategy.configure)

@@ -60,7 +60,9 @@ def _fields_at(kind: object, loc: tuple[int | str, ...]) -> list[str]:
             if part in model.model_fields
             for inner in _models_in(model.model_fields[part].annotation)
         ]
-    return list(models[0].model_fields) if len(models) == 1 else []
+    if len(models) != 1:
+        return []
+    return [field.alias or name for name, field in models[0].model_fields.items()]
 
 
 def _models_in(kind: object) -> list[type[BaseModel]]:

@@ -102,6 +102,6 @@ def _config_of(kind: AnyStage | Strategy | None, given: Mapping[str, JSON]) -> M
     if kind is None or kind.Config is None:
         return given
     try:
-        return kind.Config.model_validate(given).model_dump(mode="json")
+        return kind.Config.model_validate(given).model_dump(mode="json", by_alias=True)
     except ValidationError:
         return given
