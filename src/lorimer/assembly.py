@@ -13,16 +13,11 @@ from pydantic import ValidationError
 from lorimer.core.adhoc import AdHocTool
 from lorimer.core.compile import Catalogue, check_document
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import invalid
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import (
-    EnvironmentManifest,
-    PermissionsConfig,
-    SubAgent,
-    ToolsConfig,
-    invalid,
-)
+from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, SubAgent, ToolsConfig
 from lorimer.core.model import ModelResolver
 from lorimer.core.subagents import AGENT, has_tasks
 from lorimer.core.tool import Approver

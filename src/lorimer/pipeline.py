@@ -24,9 +24,10 @@ from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
 from lorimer.core.compile import Catalogue, load
 from lorimer.core.errors import ConfigError
+from lorimer.core.faults import invalid
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
+from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
 from lorimer.core.tool import Approver

@@ -13,8 +13,9 @@ from lorimer.assembly import check_manifest
 from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.known import know
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.faults import invalid
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
+from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.models.credentials import LOCAL, VARIABLES, CredentialBundle, ProviderCredentials
 from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models
@@ -50,6 +51,18 @@ def load(path: Path) -> EnvironmentManifest:
     if problems := check_manifest(data):
         raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
     return EnvironmentManifest.from_dict(data)
+
+
+def described(file_or_preset: str) -> EnvironmentManifest:
+    """A preset by name, or a manifest's file. Raises Fault when it is neither."""
+    if file_or_preset in PRESETS:
+        return preset(file_or_preset)
+    if Path(file_or_preset).exists():
+        return load(Path(file_or_preset))
+    raise Fault(
+        f"{file_or_preset!r} is neither a file nor a preset"
+        f"{suggest(file_or_preset, PRESETS) or '.'} Presets: {', '.join(PRESETS)}"
+    )
 
 
 def choose(

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import invalid, problems_of
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import (
     EnvironmentManifest,
@@ -22,8 +23,6 @@ from lorimer.core.manifest import (
     StageEntries,
     StageEntry,
     faults_of,
-    invalid,
-    problems_of,
 )
 from lorimer.core.plan import Plan, Step
 from lorimer.core.stage import AnyStage, Slot, Strategy
@@ -222,12 +221,12 @@ def _configure(
     """What is wrong with an entry, and what belongs into the slots."""
     problems: list[str] = []
     filled: dict[str, Strategy | tuple[Strategy, ...]] = {}
-    if stage.Config is None and type(stage).configure is _DEFAULT_CONFIGURE and entry.config:
+    if entry.config and _takes_none(stage):
         problems.append(f"{where}.config: the {entry.name!r} stage takes no configuration")
     try:
         stage.configure(entry.config)
     except ValidationError as error:
-        problems.extend(problems_of(error, f"{where}.config"))
+        problems.extend(problems_of(error, f"{where}.config", stage.Config))
     slots = stage.slots()
     for field, given in (
         ("strategies", entry.strategies),
@@ -248,14 +247,21 @@ def _configure(
         held: list[Strategy] = []
         for item in chosen if isinstance(chosen, list) else [chosen]:
             given = config.get(item, {}) if slot.chain else config
+            path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
             try:
                 strategy = catalogue.strategy(entry.name, slot, item)
+            except ConfigError as error:
+                problems.append(f"{at}: {error}")
+                continue
+            if given and _takes_none(strategy):
+                problems.append(f"{path}: {item!r} takes no configuration")
+                continue
+            try:
                 strategy.configure(cast("Mapping[str, JSON]", given))
             except ConfigError as error:
                 problems.append(f"{at}: {error}")
             except ValidationError as error:
-                path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
-                problems.extend(problems_of(error, path))
+                problems.extend(problems_of(error, path, strategy.Config))
             else:
                 held.append(strategy)
         if slot.chain:
@@ -270,4 +276,5 @@ def _configure(
     return problems, filled
 
 
-_DEFAULT_CONFIGURE: Final = AnyStage.configure
+def _takes_none(kind: AnyStage | Strategy) -> bool:
+    return kind.Config is None and type(kind).configure in (AnyStage.configure, Strategy.configure)
