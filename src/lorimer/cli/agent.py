@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lorimer import assembly
 from lorimer.assembly import check_manifest
 from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.known import know
@@ -20,7 +21,6 @@ from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models
 from lorimer.models.spec import ModelSpec
 from lorimer.presets import PRESETS, preset_manifest
-from lorimer.stages.s06_api import model_spec
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.rules import Rule
 
@@ -140,10 +140,7 @@ def spec_of(manifest: EnvironmentManifest, host: Host) -> ModelSpec:
 
 def spec_text(manifest: EnvironmentManifest) -> str:
     """What a manifest says about who answers: a spec, a chain, a tier or an alias."""
-    provider = ""
-    if "api" in manifest.stages:
-        provider = str(manifest.stages["api"].config.get("provider", ""))
-    return model_spec(manifest.model, provider)
+    return assembly.spec_of(manifest)
 
 
 def connect(
