@@ -20,7 +20,7 @@ from lorimer.models.credentials import LOCAL, VARIABLES, CredentialBundle, Provi
 from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models
 from lorimer.models.spec import ModelSpec
-from lorimer.presets import PRESETS, preset_manifest
+from lorimer.presets import PRESETS, preset_manifest, preset_names
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.rules import Rule
 
@@ -38,9 +38,9 @@ AGENT_PROMPT: Final = (
 
 def preset(name: str) -> EnvironmentManifest:
     """A preset by name. Raises Fault telling the nearest."""
-    if name not in PRESETS:
+    if name not in PRESETS and name not in preset_names():
         near = suggest(name, PRESETS) or "."
-        raise Fault(f"there is no preset {name!r}{near} Known: {', '.join(PRESETS)}")
+        raise Fault(f"there is no preset {name!r}{near} Known: {', '.join(preset_names())}")
     return preset_manifest(name)
 
 
