@@ -92,6 +92,20 @@ class ModelConfig(_Part):
     """Which wire of OpenAI; none: `responses` there, `chat` at other servers."""
 
 
+class ToolBinding(_Part):
+    """Which of the agent's tools a stage may call. The others are not shown to the model, and a
+    call of one is answered with an error."""
+
+    allowed: list[str] | None = None
+    """Names of tools; none given: all but the blocked ones."""
+    blocked: list[str] = []
+    """Names of tools, also of allowed ones."""
+
+    def admits(self, name: str) -> bool:
+        """The stage may call this tool."""
+        return (self.allowed is None or name in self.allowed) and name not in self.blocked
+
+
 class StageEntry(_Part):
     """One stage: its strategies and their configuration."""
 
@@ -107,6 +121,12 @@ class StageEntry(_Part):
     """Slot to the configuration of its strategy; of a chain: strategy to its configuration."""
     config: dict[str, Plain] = {}
     """The stage's own."""
+    implementation: str = ""
+    """Which code does its work, where a package or the host has another than the shipped one."""
+    model_override: dict[str, Plain] = {}
+    """Fields of `model` that are others in this stage, if it asks a model."""
+    tool_binding: ToolBinding | None = None
+    """Of the stage that calls tools: which."""
 
 
 class StageEntries(RootModel[list[StageEntry]]):
@@ -139,6 +159,8 @@ class ToolsConfig(_Part):
     ad_hoc: Annotated[list[AdHocTool], Field(max_length=MAX_TOOLS)] = []
     """Tools that the manifest describes itself, each of a `kind`: `http`, `script`, `template`,
     `composite`."""
+    external: list[str] = []
+    """Names of tools that installed packages offer."""
 
 
 class PermissionsConfig(_Part):
