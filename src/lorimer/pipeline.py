@@ -128,7 +128,9 @@ class Pipeline(Compiled, Runner):
             )
         self._bus = Bus()
         owner = owner or self.world.new_id("owner")
-        claims = Claims(journal, self.world, owner=owner, session_id=session_id, claim_s=claim_s)
+        claims = Claims(
+            journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
+        )
         given = _declared(secrets)
         self._claims = claims
         self._launcher = Launcher(

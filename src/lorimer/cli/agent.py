@@ -97,13 +97,15 @@ def instruct(manifest: EnvironmentManifest, prompt: str) -> None:
 
 
 def equip(manifest: EnvironmentManifest, names: str) -> None:
-    """Give the agent these shipped tools: names or groups, separated by commas."""
+    """Give the agent these shipped tools: names or groups, separated by commas. Of a group those
+    are left out that need what is not configured here."""
     wanted = [name.strip() for name in names.split(",")] if names.strip() else []
     if "" in wanted:
         raise Fault(f"--tools: there is an empty name in {names!r}")
     if wanted and "tool" not in manifest.stages:
         raise Fault("--tools: this agent has no tool stage", hint="Use --preset chat or agent.")
-    manifest.tools.built_in = [str(tool.name) for tool in builtin_tools(wanted)]
+    there = [tool for tool in builtin_tools(wanted) if tool.name in wanted or tool.configured()]
+    manifest.tools.built_in = [str(tool.name) for tool in there]
 
 
 def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]:

@@ -89,6 +89,7 @@ class RunContext(FactLog):
         "owned",
         "review",
         "seed",
+        "session",
         "snapshot_at",
         "snapshot_due",
         "strangers",
@@ -132,6 +133,8 @@ class RunContext(FactLog):
         """Of the run's dice; recorded, so a resumed run throws the same."""
         self.origin = origin
         """What its run.start says besides: of a fork and of a child, `parent`."""
+        self.session: Mapping[str, JSON] = _NOTHING
+        """What is told of a session that is taken up with this run; {}: none is."""
         self.cancellation = Cancellation()
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""

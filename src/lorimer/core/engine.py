@@ -143,6 +143,8 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
     context.now = context.facts[0].time
     if context.replayed:
         context.announce("run.resumed", {"facts": context.replayed})
+    if context.session:
+        context.announce("session.start", context.session)
     if context.wants("pipeline.start"):
         context.signal("pipeline.start", {"input": state.input})
 
