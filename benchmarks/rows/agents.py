@@ -39,8 +39,8 @@ LATER: Final = (
 
 
 def call(number: int) -> Response:
-    """An answer that makes one call. Its id is its own, as it is with every provider."""
-    use = ToolUse(f"call_{number}", TOOL, {"n": 1})
+    """An answer that makes one call. Its id and argument are its own: nothing looks like a loop."""
+    use = ToolUse(f"call_{number}", TOOL, {"n": number})
     return Response((use,), StopReason.TOOL_USE, USAGE, "x")
 
 

@@ -182,7 +182,7 @@ class Workers:
         if row is not None:
             number = int(row.title.split(".")[1])
             if self.take_over:
-                await take_over(self.journal, row)
+                await take_over(self.journal, row.stream, f"agent {name}")
             if not row.status:
                 await self.resume(pipeline, going, row)
             number += 1

@@ -29,7 +29,7 @@ def test_a_new_manifest_is_that_of_the_preset(preset: str, own_place: Path) -> N
     assert invoke("manifest", "new", "--preset", preset, "-o", "a.yaml").exit_code == 0
     expected = preset_manifest(preset)
     if "system" in expected.stages:
-        expected.stages["system"].config["prompt"] = ""
+        expected.stages["system"].config.setdefault("prompt", "")
     assert EnvironmentManifest.load("a.yaml") == expected
     result = invoke("manifest", "validate", "a.yaml")
     assert (result.exit_code, result.stdout) == (0, "a.yaml: ok\n")

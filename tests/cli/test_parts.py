@@ -111,10 +111,13 @@ def test_what_nobody_expected_takes_one_line_too(
 
 
 def facts(*places: tuple[str, int]) -> list[Event]:
-    """Facts of these kinds and iterations, the first of them a reply that calls Bash."""
-    call: JSON = [{"type": "tool_use", "id": "a", "name": "Bash", "input": {}}]
+    """Facts of these kinds and iterations: replies that call Bash, results of a step that logs."""
+    content: dict[str, JSON] = {
+        "model.reply": [{"type": "tool_use", "id": "a", "name": "Bash", "input": {}}],
+        "tool.result": [{"type": "text", "text": "✓ log, wrote runs.log\n\n(no value)"}],
+    }
     return [
-        Event(kind, {"key": "0", "content": call}, iteration=turn, seq=at)
+        Event(kind, {"key": "0", "content": content[kind]}, iteration=turn, seq=at)
         for at, (kind, turn) in enumerate(places, 1)
     ]
 

@@ -181,7 +181,7 @@ def test_in_plan_mode_the_model_is_not_shown_what_changes_things(own_place: Path
         tools = server.requests[0].body["tools"]
         assert isinstance(tools, list)
         shown = [each["name"] for each in tools if isinstance(each, dict)]
-        assert shown == ["Read", "Glob", "Grep", "Monitor", "WebFetch", "WebSearch"]
+        assert shown == ["Read", "Glob", "Grep", "Monitor", "WebFetch"]
         assert "exec.tool.unknown" in json.dumps(server.requests[1].body)
     assert not (own_place / "a.txt").exists()
 
@@ -255,7 +255,7 @@ def test_a_rule_that_has_ended_is_not_in_force() -> None:
 
 
 def test_a_rule_for_a_tool_that_is_nearly_there_is_noted() -> None:
-    user_rules('deny = ["Wrte(./a)", "@net", "mcp:hub", "Deploy"]\n')
+    user_rules('deny = ["Wrte(./a)", "@net", "mcp:hub", "Publish"]\n')
     result = invoke("permissions", "test")
     assert (result.exit_code, result.stdout) == (0, "4 rules; every example is kept\n")
     (note,) = result.stderr.splitlines()

@@ -130,7 +130,7 @@ def test_another_request_is_refused_with_the_first_difference(
 def test_nothing_of_the_prompt_is_in_it_and_it_grows_with_what_is_new() -> None:
     async def main(world: SimulatedWorld) -> None:
         out: list[str] = []
-        calls = [[use("look", f"c{n}")] for n in range(40)]
+        calls = [[use("look", f"c{n}", x=n)] for n in range(40)]
         model = ScriptedModel([*calls, "done"])
         models = Recorder(Models(providers={"scripted": model}), out.append)
         await pipeline(world, models, text="a secret").run("the secret prompt")
