@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, TypeVar, Unpack, cast, overload
 
 from lorimer.assembly import (
     PipelineOptions,
@@ -16,8 +17,8 @@ from lorimer.assembly import (
     toolset_of,
     wrong,
 )
+from lorimer.changing import Changing
 from lorimer.claims import Claims
-from lorimer.compiled import Compiled
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
 from lorimer.core.compile import Catalogue
@@ -39,17 +40,21 @@ from lorimer.stages.catalogue import catalogue as shipped_catalogue
 from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
+    from lorimer.core.context import RunContext
+    from lorimer.core.plan import Plan
+    from lorimer.tools.base import Tool
     from lorimer.tools.hooks import Hook
     from lorimer.tools.hooks.hook import Function
     from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
+    from lorimer.tools.toolset import Toolset
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
 F = TypeVar("F", bound="Function")
 
 
-class Pipeline(Compiled, Runner):
+class Pipeline(Changing, Runner):
     """Runs one agent. One default conversation, if it has a Context stage; never two runs at
     once in it. Use `aclose()` or `async with` where connections should be closed early."""
 
@@ -93,19 +98,22 @@ class Pipeline(Compiled, Runner):
         self._models = models or Models(
             credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
         )
-        toolset = toolset_of(
-            manifest,
-            tools,
-            rules,
-            permission_mode,
-            approver,
-            workspace,
-            sandbox,
-            network=network,
+        if is_a(tools, Iterator):
+            tools = list(cast("Iterator[Tool]", tools))
+        self._equip = partial(
+            toolset_of,
+            tools=tools,
+            rules=[rules] if isinstance(rules, str) else list(rules),
+            mode=permission_mode,
+            approver=approver,
+            workspace=workspace,
+            sandbox=sandbox,
+            network=network if isinstance(network, bool) else tuple(network),
             hidden=getattr(journal, "files", ()),  # of a store in a file
             author=author,
             caller=caller,
         )
+        toolset = self._equip(manifest)
         live = Bindings(
             models=self._models, tools=toolset, approver=approver, named=dict(bindings or {})
         )
@@ -123,7 +131,6 @@ class Pipeline(Compiled, Runner):
         self._launcher = Launcher(
             journal, self.world, self._bus, claims, lambda: _known(given, self._models)
         )
-        self._toolset = toolset
         self._hooks: list[Hook] = []
         self._about: dict[str, JSON] = {
             "cwd": str(Path(workspace or ".").resolve()),
@@ -217,8 +224,26 @@ class Pipeline(Compiled, Runner):
         self._hooks.append(hook)
         guards = HookSet(self._hooks, self._about)
         self._guard(guards)
-        if self._toolset is not None:
-            self._toolset.hooks = guards
+        toolset = self._toolset
+        if toolset is not None:
+            toolset.hooks = guards
+
+    @property
+    def _toolset(self) -> Toolset | None:
+        """The one that there is now: with the manifest, it changes."""
+        return cast("Toolset | None", self._bindings.tools)
+
+    def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
+        toolset = self._equip(manifest, before=self._toolset)
+        if toolset is not None:
+            toolset.hooks = self._bindings.hooks
+        return toolset
+
+    def _going_on(self) -> Sequence[RunContext]:
+        return self._launcher.live
+
+    def _check_live(self, plan: Plan) -> None:
+        self._launcher.refuse_secrets(plan.manifest.to_bytes())
 
     def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> bool:
         """Signal it. Whether somebody listens: after a run's last event nobody does."""
