@@ -227,7 +227,7 @@ def _hears(agent: SubAgent, registry: ToolRegistry) -> bool:
 def _binding(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolBinding | None:
     """Which of its tools the agent may call. Raises ConfigError for a name that is none of them:
     what is misspelt would not be blocked. Those of MCP servers may come later."""
-    entry = next((each for each in manifest.stages if each.active and each.tool_binding), None)
+    entry = next((each for each in manifest.stages if each.active and each.name == "tool"), None)
     if entry is None or entry.tool_binding is None:
         return None
     named = [*(entry.tool_binding.allowed or ()), *entry.tool_binding.blocked]
@@ -264,6 +264,12 @@ def external_tools(names: Sequence[str]) -> list[Tool]:
             raise invalid([f"{where}: {error}"]) from None
         found.append(tool)
     return found
+
+
+def tools_part(manifest: EnvironmentManifest) -> tuple[object, ...]:
+    """What of a manifest `toolset_of` reads."""
+    bindings = [entry.tool_binding for entry in manifest.stages if entry.active]
+    return (manifest.tools, manifest.permissions, manifest.agents, manifest.metadata.name, bindings)
 
 
 def _deferred(names: Sequence[str], registry: ToolRegistry) -> list[str]:

@@ -81,9 +81,17 @@ class Launcher:
         self._looked = False
         self._redactor: Redactor | None = None
         self._parent = parent
-        self.relatives: Relatives | None = None if parent is None else parent.relatives
-        """None: there are no sub-agents."""
+        self._relatives: Relatives | None = None
         self._branches: WeakSet[Launcher] = WeakSet()
+
+    @property
+    def relatives(self) -> Relatives | None:
+        """None: there are no sub-agents."""
+        return self._relatives if self._parent is None else self._parent.relatives
+
+    @relatives.setter
+    def relatives(self, relatives: Relatives) -> None:
+        self._relatives = relatives
 
     def branch(self, claims: Claims) -> Launcher:
         """What launches runs in another conversation of the same pipeline."""
@@ -123,13 +131,19 @@ class Launcher:
             await branch.release()
 
     async def start(
-        self, plan: Plan, input: JSON, limits: Limits, tap: Tap | None, *, wait_s: float
+        self,
+        current: Callable[[], Plan],
+        input: JSON,
+        limits: Limits,
+        tap: Tap | None,
+        *,
+        wait_s: float,
     ) -> Run:
-        """Begin a run. Raises PipelineError when the conversation is in one, or has one that is
-        unfinished, and when the input cannot be recorded; JournalError when after `wait_s` seconds
-        another owner's claim on it is still in force."""
+        """Begin a run of the plan that there is then. Raises PipelineError when the conversation is
+        in one, or has one that is unfinished, and when the input cannot be recorded; JournalError
+        when after `wait_s` seconds another owner's claim on it is still in force."""
         _must_be_plain(input)
-        shared = plan.converses
+        shared = current().converses
         if shared and self._busy:
             raise _in_a_run()
         self._busy = self._busy or shared
@@ -137,7 +151,7 @@ class Launcher:
             run_id = self.world.new_id("run")
             claims = self._claims
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
-            await self._store(plan)
+            plan = await self._settled(current, shared)
             context = self._context(run_id, conversation, limits, tap)
             await self._adopt(plan, context)
             return self._launch(plan, context, conversation, self._clean(input))
@@ -146,14 +160,19 @@ class Launcher:
             raise
 
     async def fork(
-        self, plan: Plan, parent: Recording, after: int, input: JSON, limits: Limits
+        self,
+        current: Callable[[], Plan],
+        parent: Recording,
+        after: int,
+        input: JSON,
+        limits: Limits,
     ) -> Run:
         """Begin a run on a new stream, which goes on after so many turns of another. The pipeline's
         conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
         does, when the parent has not so many turns, and when there is nothing to go on from."""
         _must_be_plain(input)
         history = history_after(parent, after, prompted=input is not None)
-        shared = plan.converses
+        shared = current().converses
         if shared and self._busy:
             raise _in_a_run()
         self._busy = self._busy or shared
@@ -167,7 +186,7 @@ class Launcher:
             conversation = await open_fork(
                 self.journal, stream, owner, self.world, history, left, claim_s
             )
-            await self._store(plan)
+            plan = await self._settled(current, shared)
             if shared:
                 self._claims.keep(conversation)
             if input is None:
@@ -385,6 +404,7 @@ class Launcher:
             conversation.taken_up = True
             source = "resume" if conversation.seq else "new"
             context.session = {"session_id": conversation.stream, "source": source}
+        context.plan = plan
         self._live.add(context)
         if self._parent is not None:
             self._parent._live.add(context)
@@ -403,16 +423,32 @@ class Launcher:
         """Give up the conversation that it would keep: more may be recorded than was seen of it."""
         await self._claims.leave()
 
+    async def _settled(self, current: Callable[[], Plan], shared: bool) -> Plan:
+        """The plan that there is, kept: what is changed after this is told to the live run."""
+        while True:
+            plan = current()
+            if plan.converses != shared:
+                raise PipelineError(
+                    "The pipeline was changed while this run was about to begin: whether it "
+                    "remembers is another now.",
+                    code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                    hint="Begin it again.",
+                )
+            await self._store(plan)
+            if plan is current():
+                return plan
+
     async def _store(self, plan: Plan) -> None:
         # before each run: since the last one, a sweep may have found it named by none
         body = self._stored.get(plan.digest)
         if body is None:
             body = plan.manifest.to_bytes()
-            self._refuse_secrets(body)
+            self.refuse_secrets(body)
             self._stored[plan.digest] = body
         await self.journal.put(plan.digest, body)
 
-    def _refuse_secrets(self, manifest: bytes) -> None:
+    def refuse_secrets(self, manifest: bytes) -> None:
+        """Raises ConfigError for a manifest with a secret in it: it is kept with every run."""
         text = manifest.decode("utf-8", "replace")
         clean = text if self.redactor is None else self.redactor.text(text, deep=False)
         if clean != text:

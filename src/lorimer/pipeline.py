@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -18,8 +18,8 @@ from lorimer.assembly import (
     toolset_of,
     wrong,
 )
+from lorimer.changing import Changing
 from lorimer.claims import Claims
-from lorimer.compiled import Compiled
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
 from lorimer.core.compile import Catalogue, load
@@ -42,11 +42,13 @@ from lorimer.stages.catalogue import catalogue as shipped_catalogue
 from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
+    from lorimer.core.context import RunContext
+    from lorimer.core.plan import Plan
+    from lorimer.tools.base import Tool
     from lorimer.tools.hooks import Hook
     from lorimer.tools.hooks.hook import Function
     from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
-    from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
 
 _CHILD_RUNS: Final = "lorimer.session.children:ChildRuns"
@@ -58,7 +60,7 @@ H = TypeVar("H", bound=Handler)
 F = TypeVar("F", bound="Function")
 
 
-class Pipeline(Compiled, Runner):
+class Pipeline(Changing, Runner):
     """Runs one agent. One default conversation, if it has a Context stage; never two runs at
     once in it. Use `aclose()` or `async with` where connections should be closed early."""
 
@@ -102,21 +104,22 @@ class Pipeline(Compiled, Runner):
         self._models = models or Models(
             credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
         )
-        terms = partial(
+        if is_a(tools, Iterator):
+            tools = list(cast("Iterator[Tool]", tools))
+        self._terms = partial(
             toolset_of,
             rules=[rules] if isinstance(rules, str) else list(rules),
             mode=permission_mode,
             approver=approver,
             workspace=workspace,
             sandbox=sandbox,
-            network=network if isinstance(network, bool) else list(network),
+            network=network if isinstance(network, bool) else tuple(network),
             hidden=getattr(journal, "files", ()),  # of a store in a file
             author=author,
             caller=caller,
         )
-        if manifest.agents:
-            tools = registry_of(tools)
-        toolset = terms(manifest, tools)
+        self._given = registry_of(tools) if manifest.agents else tools
+        toolset = self._terms(manifest, self._given)
         live = Bindings(
             models=self._models, tools=toolset, approver=approver, named=dict(bindings or {})
         )
@@ -136,9 +139,8 @@ class Pipeline(Compiled, Runner):
         self._launcher = Launcher(
             journal, self.world, self._bus, claims, lambda: _known(given, self._models)
         )
-        self._toolset = toolset
         if manifest.agents:
-            self._have_children(registry_of(tools), partial(terms, agent=manifest.metadata.name))
+            self._have_children().check(manifest)
         self._hooks: list[Hook] = []
         self._about: dict[str, JSON] = {
             "cwd": str(Path(workspace or ".").resolve()),
@@ -179,16 +181,16 @@ class Pipeline(Compiled, Runner):
         """Who answers."""
         return self._models
 
-    def _have_children(
-        self, host: ToolRegistry, terms: Callable[[EnvironmentManifest, ToolSource], Toolset | None]
-    ) -> None:
+    def _have_children(self) -> Relatives:
         """Runs of this pipeline may have runs of sub-agents."""
         make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
         bus, claims = Bus(), self._claims.of("")
         launcher = Launcher(self.journal, self.world, bus, claims, lambda: self._launcher.redactor)
+        host = self._given = registry_of(self._given)
+        terms = partial(self._terms, agent=self.manifest.metadata.name)
         relatives = make(self._catalogue, self._bindings, host, terms, launcher, bus)
-        relatives.check(self.manifest)
         self._launcher.relatives = relatives
+        return relatives
 
     def branch(self, session_id: str) -> Launcher:
         """What launches runs of this pipeline in another conversation than its own: for sessions,
@@ -243,10 +245,30 @@ class Pipeline(Compiled, Runner):
         self._hooks.append(hook)
         guards = HookSet(self._hooks, self._about)
         self._guard(guards)
-        if self._toolset is not None:
-            self._toolset.hooks = guards
+        toolset = self._toolset
+        if toolset is not None:
+            toolset.hooks = guards
         if self._launcher.relatives is not None:
             self._launcher.relatives.guard(guards)
+
+    @property
+    def _toolset(self) -> Toolset | None:
+        """The one that there is now: with the manifest, it changes."""
+        return cast("Toolset | None", self._bindings.tools)
+
+    def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
+        if manifest.agents:
+            (self._launcher.relatives or self._have_children()).check(manifest)
+        toolset = self._terms(manifest, self._given, before=self._toolset)
+        if toolset is not None:
+            toolset.hooks = self._bindings.hooks
+        return toolset
+
+    def _going_on(self) -> Sequence[RunContext]:
+        return self._launcher.live
+
+    def _check_live(self, plan: Plan) -> None:
+        self._launcher.refuse_secrets(plan.manifest.to_bytes())
 
     def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> bool:
         """Signal it. Whether somebody listens: after a run's last event nobody does."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
+from lorimer.cli.changes import after, changes_in
+from lorimer.cli.changes import told as told_change
 from lorimer.cli.story import Line, Story, call_text, summary
 from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tokens, visible
 from lorimer.core.errors import error_from_json
@@ -149,7 +151,8 @@ def _input(start: Mapping[str, JSON]) -> JSON:
 
 def _turns(told: Told, *, full: bool) -> Iterator[Line]:
     story = Story(recorded=True)
-    names = _stage_names(told.manifest)
+    manifest = told.manifest
+    names, first = _stage_names(manifest), True
     asked = 0.0
     uses: list[Mapping[str, JSON]] = []
     for fact in told.facts:
@@ -161,9 +164,16 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             yield _turn_head(fact, fact.time - asked)
             uses = uses_of(data)
         elif fact.type == "iteration.end":
-            times = _times(data.get("times"), names, first=fact.iteration == 0)
+            times = _times(data.get("times"), names, first=first)
+            first = False
             if times:
                 yield [(f"    {times}", "dim")]
+        elif fact.type == "mutated":
+            changes = changes_in(fact)
+            yield []
+            yield from [told_change(change) for change in changes]
+            manifest = after(manifest, changes)
+            names, first = _stage_names(manifest), first and data.get("key") == "0"
         use = use_at(uses, data.get("key")) if full and fact.type == "tool.result" else None
         if use is not None:
             story.count(fact)

@@ -281,6 +281,7 @@ class Toolset:
         """What of the next reply is begun early; see `lorimer.tools.early`."""
         self._look_back(state)
         early = state.run.owned.own(Early, lambda: Early(self, state))
+        early.tools = self  # the run may have had others before
         early.anew()
         return early
 
