@@ -176,9 +176,7 @@ class Pipeline(Compiled, Runner):
         """Who answers."""
         return self._models
 
-    def _have_children(
-        self, host: ToolRegistry, terms: Callable[[EnvironmentManifest, ToolSource], Toolset | None]
-    ) -> None:
+    def _have_children(self, host: ToolRegistry, terms: Callable[..., Toolset | None]) -> None:
         """Runs of this pipeline may have runs of sub-agents."""
         make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
         bus, claims = Bus(), self._claims.of("")

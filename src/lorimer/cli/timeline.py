@@ -226,7 +226,7 @@ def _end(told: Told) -> Iterator[Line]:
     for question in told.questions:
         yield from _question(question)
     if told.questions:
-        which = f" --question {told.questions[0].id}" if len(told.questions) > 1 else ""
+        which = f" --question {told.questions[0].name}" if len(told.questions) > 1 else ""
         words = told.questions[0].wants == "text"
         said = "'YOUR ANSWER'" if words else "yes"
         run = f"{short_id(told.row.run_id)} {said}{which}{told.store_option}"

@@ -9,7 +9,7 @@ suspended too. Which agent a child is: `kinds.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -40,12 +40,11 @@ from lorimer.journal.family import Born, born, descendants, open_ones, owed, pai
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
 from lorimer.launch import Launcher
-from lorimer.session.kinds import Home, Kinds
+from lorimer.session.kinds import Home, Kinds, Terms
 
 if TYPE_CHECKING:
     from lorimer.core.tool import Toolbox
     from lorimer.tools.registry import ToolRegistry
-    from lorimer.tools.toolset import Toolset
 
 _SUSPENDED: Final = "suspended"
 _log: Final = logger("lorimer.session")
@@ -59,7 +58,7 @@ class ChildRuns:
         catalogue: Catalogue,
         bindings: Bindings,
         host: ToolRegistry,
-        toolset: Callable[[EnvironmentManifest, ToolRegistry], Toolset | None],
+        toolset: Terms,
         launcher: Launcher,
         bus: Bus,
     ) -> None:
