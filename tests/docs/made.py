@@ -47,6 +47,7 @@ PARTS = {
     "`tools.ad_hoc[]` of kind `composite`": adhoc.CompositeTool,
     "`steps[]` of a composite": adhoc.CompositeStep,
     "`permissions`": manifest_module.PermissionsConfig,
+    "`agents[]`": manifest_module.SubAgent,
     "`stages[]`": manifest_module.StageEntry,
 }
 
