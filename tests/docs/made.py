@@ -54,6 +54,7 @@ PARTS = {
 
 def manifest_fields() -> str:
     """A table for every part of a manifest: field, type, default, meaning."""
+    manifest_module.SubAgent.model_rebuild()  # it names the whole, and knows it only then
     tables = [f"### {name}\n\n{_model_table(part)}" for name, part in PARTS.items()]
     tables.insert(2, f"### `limits`\n\n{_limits_table()}")
     return "\n\n".join(tables)
