@@ -32,8 +32,6 @@ LATER: Final = (
     (12, "agent"),
     (13, "task_registry"),
     (15, "hitl"),
-    (18, "memory"),
-    (19, "summarize"),
 )
 """Stages that Lorimer does not have yet: stand-ins fill their places."""
 

@@ -24,6 +24,7 @@ from lorimer.stages.s02_compaction import (
     compact,
     recorded,
 )
+from lorimer.stages.s02_retrievers import Retriever
 from lorimer.stages.s06_api import spec_in
 
 
@@ -104,6 +105,16 @@ class ContextStage(Stage[object, object]):
         },
     )
 
+    retriever = Slot(
+        Retriever,
+        default="memory",
+        known={
+            "none": "lorimer.stages.s02_retrievers:NoRetriever",
+            "static": "lorimer.stages.s02_retrievers:StaticRetriever",
+            "memory": "lorimer.stages.s02_retrievers:MemoryRetriever",
+        },
+    )
+
     compactor = Slot(Compactor, default="summary", known=COMPACTORS)
 
     @property
@@ -126,6 +137,9 @@ class ContextStage(Stage[object, object]):
             state.context = await self._fitting(chosen, state)
         else:
             state.context = repaired(chosen)
+        if not state.iteration and not self.retriever.absent:
+            asked = history[history.turn(1)].text if history else ""
+            state.volatile[self.name] = await self.retriever.retrieve(asked, state)
         if state.run.wants("context.built"):
             state.run.signal(
                 "context.built",
