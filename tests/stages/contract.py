@@ -83,8 +83,8 @@ class Effect:
     inputs: Sequence[JSON] = ("go",)
     change: Callable[[EnvironmentManifest], None] | None = None
     limits: Limits | None = None
-    remembers: Sequence[MemoryItem] = ()
-    """What the memory has before."""
+    remembers: Sequence[MemoryItem] | None = None
+    """What the memory has before; None: there is no memory."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the pipeline."""
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -187,7 +187,7 @@ def play(effect: Effect, chosen: Mapping[str, Mapping[str, Any]]) -> Seen:
         )
         seen = Seen(model.requests)
         memory = InMemory()
-        await memory.put(effect.remembers)
+        await memory.put(effect.remembers or ())
         journal = SQLiteJournal(":memory:", world=world, threads=False)
         pipeline = Pipeline(
             manifest_of(chosen, effect),
@@ -204,7 +204,7 @@ def play(effect: Effect, chosen: Mapping[str, Mapping[str, Any]]) -> Seen:
             bindings={
                 "one": seen.said.append,
                 "two": seen.said.append,
-                "memory": memory,
+                **({} if effect.remembers is None else {"memory": memory}),
                 "agree": lambda told: seen.said.append(told) is None,
             },
             **effect.options,

@@ -70,6 +70,12 @@ INPUT: Mapping[Key, Effect] = {
     ("input", "validator", "strict"): Effect(
         says("blocked phrase 'bad'"), config={"blocked_patterns": ["bad"]}, inputs=["bad"]
     ),
+    ("input", "validator", "passthrough"): Effect(
+        lambda seen: bool(seen.requests) and seen.sent[0].text == "[\n  1\n]",
+        inputs=[[1]],
+        change=choose("input", "normalizer", "json"),
+        clashes=frozenset({"normalizer.default", "normalizer.multimodal"}),
+    ),
     ("input", "validator", "schema"): Effect(
         says("does not fit its schema"),
         config={"schema": {"properties": {"text": {"maxLength": 3}}}},
@@ -609,6 +615,7 @@ AFTER: Mapping[Key, Effect] = {
         replies=SKY,
         inputs=["What colour?"],
         change=patient,
+        remembers=(),
     ),
     ("memory", "strategy", "append_only"): Effect(
         lambda seen: (
@@ -618,6 +625,7 @@ AFTER: Mapping[Key, Effect] = {
         replies=reflecting,
         inputs=["What colour?"],
         change=patient,
+        remembers=(),
     ),
     ("memory", "strategy", "reflective"): Effect(
         lambda seen: (
@@ -626,6 +634,7 @@ AFTER: Mapping[Key, Effect] = {
         replies=reflecting,
         inputs=["What colour?"],
         change=patient,
+        remembers=(),
     ),
     ("summarize", "summarizer", "no_summary"): Effect(
         lambda seen: not seen.told("summary.written"), replies=SKY
@@ -660,6 +669,15 @@ AFTER: Mapping[Key, Effect] = {
         replies=["a", "b", "c", "d"],
         inputs=["1", "2", "3", "4"],
         config={"n": 8},
+    ),
+    ("persist", "cadence", "every_turn"): Effect(
+        lambda seen: len(seen.told("checkpoint.due")) == 2, replies=["a", "b"], inputs=["1", "2"]
+    ),
+    ("persist", "cadence", "on_significant"): Effect(
+        lambda seen: [told["facts"] for told in seen.told("checkpoint.due")] == [7],
+        replies=[ROUND, "a", "b", "c", "d"],
+        inputs=["1", "2", "3", "4"],
+        config={"kinds": ["tool.result"]},
     ),
     ("yield", "formatter", "default"): Effect(lambda seen: seen.result.output == "done"),
     ("yield", "formatter", "multi_format"): Effect(

@@ -53,7 +53,7 @@ class Bindings:
             )
         return value
 
-    def function(self, name: str, where: str) -> Callable[[JSON], Awaitable[None] | None]:
+    def function(self, name: str, where: str) -> Callable[[JSON], Awaitable[object] | object]:
         """The function bound to `name`. Raises ConfigError saying what is missing or wrong."""
         value = self.named.get(name)
         if value is None:
@@ -63,4 +63,4 @@ class Bindings:
             )
         if not callable(value):
             raise ConfigError(f"{where}: {name!r} is bound to a {type(value).__name__}")
-        return cast("Callable[[JSON], Awaitable[None] | None]", value)
+        return cast("Callable[[JSON], Awaitable[object] | object]", value)
