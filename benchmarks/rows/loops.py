@@ -18,7 +18,8 @@ from lorimer.tools.policy.rules import Rule
 RULES = (
     *[Rule(name) for name in ("Read", "Grep", "other")],
     *[Rule(TOOL, {"n": n}, action=Action.DENY) for n in ("-7", "-8", "-9")],
-    *[Rule(TOOL, {"n": n}) for n in ("-2", "-3", "-4", "*")],
+    *[Rule(TOOL, {"n": n}) for n in ("-2", "-3", "-4")],
+    Rule(TOOL, {"n": "*"}, pattern=True),
 )
 """Ten; the last one allows the calls."""
 

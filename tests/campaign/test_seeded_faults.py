@@ -28,9 +28,7 @@ def judged(done: list[Played]) -> None:
     right, same = sum(each.right for each in done), sum(each.same for each in done)
     times = sorted(each.milliseconds for each in done)
     mean = sum(times) / count
-    print(
-        f"the slowest diagnosis of a fault: {mean:.1f} ms of CPU on average, {times[-1]:.1f} at most"
-    )
+    print(f"a fault's slowest diagnosis: {mean:.1f} ms of CPU on average, {times[-1]:.1f} at most")
     assert right >= 0.9 * count, [each for each in done if not each.right]
     assert same >= 0.7 * count, [each for each in done if not each.same]
     assert sum(each.broke for each in done) == 0

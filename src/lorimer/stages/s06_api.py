@@ -112,6 +112,7 @@ class APIStage(Stage[object, Response]):
     name = "api"
     order = 6
     category = "execution"
+    overrides = frozenset(ModelConfig.model_fields)
 
     class Config(Settings):
         provider: str = ""
