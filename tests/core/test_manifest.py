@@ -639,7 +639,7 @@ def test_the_builder_and_the_manifest_make_the_same_pipeline() -> None:
     assert built.plan.digest == read.plan.digest
     assert built.describe() == read.describe()
     chosen = {str(stage["name"]): stage["strategies"] for stage in built.describe()}
-    assert chosen["context"] == {"strategy": "hybrid", "compactor": "summary"}
+    assert chosen["context"]["strategy"] == "hybrid"
     assert chosen["guard"] == {"guards": ["token_budget"]}
     assert chosen["loop"]["controller"] == "budget_aware"
 
