@@ -80,6 +80,8 @@ class PipelineOptions(TypedDict, total=False):
     """Functions and programs that are asked, or told, at fixed points; see docs/hooks.md."""
     bindings: Mapping[str, object]
     """Live objects that the manifest names."""
+    variables: Mapping[str, str]
+    """What `${NAME}` in the manifest stands for; the environment of the process is not asked."""
     session_id: str
     """The conversation to go on with; a new one by default."""
     owner: str
@@ -106,6 +108,7 @@ def toolset_of(
     hidden: Iterable[Path] = (),
     author: Person | None = None,
     caller: Person | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Toolset | None:
     """The host's tools and the shipped ones that the manifest names; None: no tools at all.
     Raises ConfigError, also for a tool that the manifest's author may not name."""
@@ -149,7 +152,7 @@ def toolset_of(
         for tool in shipped:
             registry.register(tool, granted=False)
     if described:
-        registry = _with_adhoc(described, registry)
+        registry = _with_adhoc(described, registry, variables)
     return Toolset(
         registry,
         rules=[*given, *manifest_rules(manifest.permissions)],
@@ -219,10 +222,15 @@ def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
     )
 
 
-def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None) -> list[str]:
+def check_manifest(
+    data: Mapping[str, JSON],
+    catalogue: Catalogue | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> list[str]:
     """Every fault of a manifest in its plain form, as `path: reason`; [] when it can be run.
-    Whether a key is there, and what the host binds, is not looked at."""
-    problems = check_document(data, catalogue or shipped_catalogue())
+    Whether a key is there, and what the host binds, is not looked at; its variables are, where
+    they are given."""
+    problems = check_document(data, catalogue or shipped_catalogue(), variables)
     tools = data.get("tools")
     if isinstance(tools, Mapping):
         problems.extend(_tool_faults(tools))
@@ -256,12 +264,14 @@ def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
     return []
 
 
-def _with_adhoc(described: Sequence[AdHocTool], registry: ToolRegistry) -> ToolRegistry:
+def _with_adhoc(
+    described: Sequence[AdHocTool], registry: ToolRegistry, variables: Mapping[str, str] | None
+) -> ToolRegistry:
     from lorimer.tools.adhoc import check_steps, register_adhoc
 
     registry = registry.copy()  # the host's own stays as it is
     try:
-        register_adhoc(described, registry)
+        register_adhoc(described, registry, variables)
         check_steps(described, registry)
     except ConfigError as error:
         raise invalid([f"tools.ad_hoc: {error}"]) from None

@@ -25,7 +25,9 @@ from lorimer.core.manifest import (
     faults_of,
 )
 from lorimer.core.plan import Plan, Step
+from lorimer.core.redaction import Redactor, secrets_in
 from lorimer.core.stage import AnyStage, Slot, Strategy
+from lorimer.core.variables import missing, references, undecided, with_variables
 
 REQUIRED: Final = ("input", "api", "parse", "yield")
 """Stages without which nothing can be answered."""
@@ -101,9 +103,11 @@ def _load(path: str) -> type[object]:
 def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings) -> Plan:
     """Build the plan. Raises ConfigError listing every fault as `path: reason`; has no effects
     but importing the modules of the chosen stages and strategies."""
-    stages, problems = _build(manifest, catalogue)
+    stages, problems = _build(with_variables(manifest, bindings.variables), catalogue)
+    problems = [*missing(manifest, bindings.variables), *problems]
     if problems:
-        raise invalid(problems)
+        redactor = Redactor.of(secrets_in(bindings.variables))
+        raise invalid(problems if redactor is None else [redactor.text(each) for each in problems])
     bound = replace(
         bindings,
         limits=manifest.limits,
@@ -138,8 +142,11 @@ def strategies_of(stage: AnyStage) -> list[Strategy]:
     return found
 
 
-def check_document(data: Mapping[str, JSON], catalogue: Catalogue) -> list[str]:
-    """Every fault of a manifest that may be broken anywhere, as `path: reason`."""
+def check_document(
+    data: Mapping[str, JSON], catalogue: Catalogue, variables: Mapping[str, str] | None = None
+) -> list[str]:
+    """Every fault of a manifest that may be broken anywhere, as `path: reason`. What variables
+    give is only looked at when they are there; None: nobody has said yet which there are."""
     if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - from a file
         return [f"must be an object, not {type(data).__name__}"]
     try:
@@ -150,8 +157,22 @@ def check_document(data: Mapping[str, JSON], catalogue: Catalogue) -> list[str]:
         manifest = EnvironmentManifest(stages=StageEntries(entries))
         with suppress(ValidationError):
             manifest.model = ModelConfig.model_validate(data.get("model", {}))
-        return problems + _build(manifest, catalogue, whole)[1]
-    return _build(manifest, catalogue)[1]
+        return problems + _faults(manifest, catalogue, variables, whole)
+    return _faults(manifest, catalogue, variables)
+
+
+def _faults(
+    manifest: EnvironmentManifest,
+    catalogue: Catalogue,
+    variables: Mapping[str, str] | None,
+    whole: bool = True,
+) -> list[str]:
+    if variables is not None:
+        found = _build(with_variables(manifest, variables), catalogue, whole)[1]
+        return [*missing(manifest, variables), *found]
+    open_yet = references(manifest)
+    found = _build(manifest, catalogue, whole)[1]
+    return [fault for fault in found if not (open_yet and undecided(fault, open_yet))]
 
 
 def _sound_entries(data: Mapping[str, JSON]) -> tuple[list[StageEntry], bool]:
