@@ -139,3 +139,25 @@ def test_what_a_manifest_chose_is_marked(own_place: Path) -> None:
     assert "[max_retries: 9]" in shown
     assert "think (off)" in shown
     assert "gpt-5.2 of openai, effort high" in shown
+
+
+def test_a_reference_is_read_from_the_environment_where_the_option_says_so(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = preset_manifest("chat", model="scripted:echo")
+    manifest.stages["guard"].strategies["guards"] = ["iteration"]
+    manifest.stages["guard"].strategy_configs["guards"] = {
+        "iteration": {"max_iterations": "${ROUNDS}"}
+    }
+    manifest.save("a.toml")
+    assert invoke("manifest", "validate", "a.toml").exit_code == 0
+    monkeypatch.setenv("ROUNDS", "3")
+    result = invoke("run", "hi", "--manifest", "a.toml")
+    assert result.exit_code == 2
+    assert "iteration: nothing is given for ${ROUNDS}; pass" in result.stderr
+    assert "or --env (exec.pipeline.invalid_manifest)" in result.stderr
+    result = invoke("run", "hi", "--manifest", "a.toml", "--env", "ROUNDS")
+    assert (result.exit_code, result.stdout) == (0, "hi\n")
+    result = invoke("run", "hi", "--manifest", "a.toml", "--env", "ROUNDS,NOWHERE")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --env NOWHERE: this variable is not set")

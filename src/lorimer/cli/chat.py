@@ -52,6 +52,7 @@ def chat(
     allow: tuple[str, ...],
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -98,6 +99,7 @@ def chat(
         models=models,
         sandbox=sandbox,
         network=network,
+        env=env,
     )
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()

@@ -72,6 +72,7 @@ def run(
     ask_later: bool,
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -127,6 +128,7 @@ def run(
         models,
         sandbox,
         network,
+        env,
     )
     from lorimer.cli.foreground import begin
 

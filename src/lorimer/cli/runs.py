@@ -61,6 +61,7 @@ def resume(
     ask_later: bool,
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -92,6 +93,7 @@ def resume(
         models,
         sandbox,
         network,
+        env,
     )
     return asyncio.run(go_on(run, terms))
 

@@ -48,6 +48,7 @@ def fork(
     ask_later: bool,
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -81,6 +82,7 @@ def fork(
         models,
         sandbox,
         network,
+        env,
     )
     return asyncio.run(_fork(run, prompt, after, model, manifest, terms))
 
@@ -123,6 +125,7 @@ async def _fork(
             rules=terms.allow,
             sandbox=terms.sandbox or "",
             network=listed(terms.network),
+            env=agent.names(terms.env),
             mode=terms.permission_mode or terms.at_most or "",
         )
         given = parent.facts[0].data.get("limits")

@@ -27,7 +27,7 @@ from lorimer.core.manifest import (
 from lorimer.core.plan import Plan, Step
 from lorimer.core.redaction import Redactor, secrets_in
 from lorimer.core.stage import AnyStage, Slot, Strategy
-from lorimer.core.variables import missing, references, undecided, with_variables
+from lorimer.core.variables import missing, undecided, with_variables
 
 REQUIRED: Final = ("input", "api", "parse", "yield")
 """Stages without which nothing can be answered."""
@@ -103,8 +103,7 @@ def _load(path: str) -> type[object]:
 def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings) -> Plan:
     """Build the plan. Raises ConfigError listing every fault as `path: reason`; has no effects
     but importing the modules of the chosen stages and strategies."""
-    stages, problems = _build(with_variables(manifest, bindings.variables), catalogue)
-    problems = [*missing(manifest, bindings.variables), *problems]
+    stages, problems = _with_variables(manifest, catalogue, bindings.variables)
     if problems:
         redactor = Redactor.of(secrets_in(bindings.variables))
         raise invalid(problems if redactor is None else [redactor.text(each) for each in problems])
@@ -157,22 +156,30 @@ def check_document(
         manifest = EnvironmentManifest(stages=StageEntries(entries))
         with suppress(ValidationError):
             manifest.model = ModelConfig.model_validate(data.get("model", {}))
-        return problems + _faults(manifest, catalogue, variables, whole)
-    return _faults(manifest, catalogue, variables)
+        return problems + _with_variables(manifest, catalogue, variables, whole)[1]
+    return _with_variables(manifest, catalogue, variables)[1]
 
 
-def _faults(
+def _with_variables(
     manifest: EnvironmentManifest,
     catalogue: Catalogue,
     variables: Mapping[str, str] | None,
     whole: bool = True,
-) -> list[str]:
-    if variables is not None:
-        found = _build(with_variables(manifest, variables), catalogue, whole)[1]
-        return [*missing(manifest, variables), *found]
-    open_yet = references(manifest)
-    found = _build(manifest, catalogue, whole)[1]
-    return [fault for fault in found if not (open_yet and undecided(fault, open_yet))]
+) -> tuple[list[AnyStage], list[str]]:
+    """What is built with the variables in their places. A fault of what one of them will give is
+    none as long as it is not there."""
+    given = variables or {}
+    stages, problems = _build(with_variables(manifest, given), catalogue, whole)
+    if absent := missing(manifest, given):
+        problems = [fault for fault in problems if not undecided(fault, absent)]
+    if variables is None:
+        return stages, problems
+    told = [
+        f"{path}: nothing is given for ${{{name}}}; pass variables={{{name!r}: ...}}, or --env"
+        for path, names in absent.items()
+        for name in names
+    ]
+    return stages, told + problems
 
 
 def _sound_entries(data: Mapping[str, JSON]) -> tuple[list[StageEntry], bool]:

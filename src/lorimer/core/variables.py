@@ -73,14 +73,13 @@ def _settings(entry: StageEntry) -> Iterator[tuple[str, JSON]]:
             yield f"{where}.strategy_configs.{slot}.{name}", cast("JSON", value)
 
 
-def missing(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> list[str]:
-    """What is referred to and not there, as `path: reason`."""
-    return [
-        f"{path}: nothing is given for ${{{name}}}; pass variables={{{name!r}: ...}}, or --env"
+def missing(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> dict[str, list[str]]:
+    """Path to what is referred to there and is not one of the variables."""
+    found = {
+        path: [name for name in names if name not in variables]
         for path, names in references(manifest).items()
-        for name in names
-        if name not in variables
-    ]
+    }
+    return {path: names for path, names in found.items() if names}
 
 
 def with_variables(
