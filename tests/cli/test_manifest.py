@@ -10,6 +10,7 @@ import pytest
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.presets import PRESETS, preset_manifest
 from tests.cli.support import invoke
+from tests.environment.test_import import FIXTURES
 
 BROKEN = """
 version: "1"
@@ -161,3 +162,18 @@ def test_a_reference_is_read_from_the_environment_where_the_option_says_so(
     result = invoke("run", "hi", "--manifest", "a.toml", "--env", "ROUNDS,NOWHERE")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: --env NOWHERE: this variable is not set")
+
+
+def test_a_manifest_of_geny_is_imported_and_what_is_lost_is_told(own_place: Path) -> None:
+    words = ("manifest", "import", str(FIXTURES / "geny-3.0.json"))
+    result = invoke(*words, "-o", "a.toml")
+    assert (result.exit_code, result.stdout) == (0, "")
+    told = result.stderr.splitlines()
+    assert "note: tools.mcp_servers: not carried: configure MCP servers where it is run" in told
+    assert all(line.startswith("note: ") for line in told)
+    assert "DoNotShow" not in result.stderr
+    assert invoke("manifest", "validate", "a.toml").exit_code == 0
+    result = invoke(*words, "-o", "a.toml")
+    assert result.exit_code == 2
+    assert "a.toml is there already" in result.stderr
+    assert "version: '1'\n" in invoke(*words).stdout

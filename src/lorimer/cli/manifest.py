@@ -39,7 +39,7 @@ manifest.add_command(diff)
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A new .yaml or .json file; without it, YAML on stdout.",
+    help="A new .yaml, .toml or .json file; without it, YAML on stdout.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 def new(
@@ -62,12 +62,7 @@ def new(
     if tools is not None:
         agent.equip(made, tools)
     text = dump(_in_full(made), ".yaml" if output is None else output.suffix.lower())
-    if output is None:
-        click.echo(text, nl=False)
-    elif output.exists() and not force:
-        raise fail.Fault(f"{output} is there already", hint="Give another name, or --force.")
-    else:
-        _write(output, text)
+    _put(text, output, force=force)
     if "tool" in made.stages and not made.tools.built_in:
         click.echo("no tools: add built_in names, e.g. [readonly]", err=True)
     if output is not None:
@@ -127,6 +122,44 @@ def validate(files: tuple[Path, ...]) -> int:
         if not problems:
             click.echo(f"{path}: {click.style('ok', fg='green')}")
     return fail.USAGE if bad else fail.OK
+
+
+@manifest.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new .yaml, .toml or .json file; without it, YAML on stdout.",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+def import_(file: Path, output: Path | None, force: bool) -> None:
+    """Carry over a manifest of geny-executor, versions 2.0 and 3.0.
+
+    What has no place here, or means something else, is told on stderr, one a line. Keys are never
+    carried, nor shown.
+
+    \b
+    Example:
+      lorimer manifest import envs/my_env.json -o my_env.yaml
+    """
+    from lorimer.core.documents import dump
+    from lorimer.environment.foreign import carried
+
+    found = carried(file)
+    text = dump(found.manifest.to_dict(), ".yaml" if output is None else output.suffix.lower())
+    for note in found.notes:
+        click.echo(visible(f"note: {note}"), err=True)
+    _put(text, output, force=force)
+
+
+def _put(text: str, output: Path | None, *, force: bool) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+    elif output.exists() and not force:
+        raise fail.Fault(f"{output} is there already", hint="Give another name, or --force.")
+    else:
+        _write(output, text)
 
 
 @manifest.command()
