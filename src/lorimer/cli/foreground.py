@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorimer.cli import agent, host
+from lorimer.cli import agent, host, settings
 from lorimer.cli.approve import TerminalApprover, can_ask
 from lorimer.cli.call import Call
 from lorimer.cli.drive import Drive, primed
@@ -90,7 +90,7 @@ def assemble(
 ) -> Pipeline:
     """The pipeline of a command: its journal is the store; the files of rules and hooks hold."""
     found = standing(workspace)
-    for note in found.notes:
+    for note in (*terms.notes, *found.notes):
         screen.line([("note: ", "yellow"), (note, "")])
     attended = approver is not None
     variables = agent.variables(terms.env)
@@ -214,7 +214,7 @@ async def resume(run_id: str, terms: Terms) -> int:
         said = bool(
             terms.allow or terms.network or terms.env or terms.sandbox or terms.permission_mode
         )
-        terms = as_strict(terms, call)
+        terms = settings.settle(as_strict(terms, call), settings.standing(_workspace(terms, call)))
         await sandbox_works(terms, world)
         models, now = connected(manifest, terms, call, world)
         rules = agent.rules_for(terms.allow, manifest)

@@ -45,6 +45,8 @@ class Terms:
     """The hosts that commands may reach."""
     env: tuple[str, ...] = ()
     """The variables of the environment that the manifest may refer to."""
+    notes: tuple[str, ...] = ()
+    """What the person is told before anything runs."""
     at_most: str | None = None
     """The mode that a resumed run was begun with, where nobody says another; none looser is."""
 

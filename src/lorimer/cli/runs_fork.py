@@ -95,7 +95,7 @@ async def _fork(
     manifest: Path | None,
     terms: Terms,
 ) -> int:
-    from lorimer.cli import agent, foreground, host, reading
+    from lorimer.cli import agent, foreground, host, reading, settings
     from lorimer.cli.call import Call
     from lorimer.cli.drive import Drive
     from lorimer.cli.progress import screen_for
@@ -112,6 +112,7 @@ async def _fork(
         parent = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
         terms = foreground.as_strict(terms, call)
+        terms = settings.settle(terms, settings.standing(terms.workspace))
         await foreground.sandbox_works(terms, world)
         described = agent.load(manifest) if manifest is not None else _manifest(parent)
         if model is not None:
