@@ -88,6 +88,8 @@ class PipelineOptions(TypedDict, total=False):
     """Functions and programs that are asked, or told, at fixed points; see docs/hooks.md."""
     bindings: Mapping[str, object]
     """Live objects that the manifest names."""
+    variables: Mapping[str, str]
+    """What `${NAME}` in the manifest stands for; the environment of the process is not asked."""
     session_id: str
     """The conversation to go on with; a new one by default."""
     owner: str
@@ -117,6 +119,7 @@ def toolset_of(
     agent: str = "",
     before: Toolset | None = None,
     known: ToolRegistry | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Toolset | None:
     """The host's tools, and those that the manifest names; None: no tools at all. `agent` is who
     rules are about, unless it is the manifest; `before` the one in whose place it comes, with the
@@ -156,7 +159,7 @@ def toolset_of(
         for tool in shipped:
             registry.register(tool, granted=False)
     if described:
-        registry = _with_adhoc(described, registry)
+        registry = _with_adhoc(described, registry, variables)
     if manifest.agents:
         registry = _with_agents(manifest, registry, known or registry)
     if root is None:
@@ -327,10 +330,15 @@ def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
     )
 
 
-def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None) -> list[str]:
+def check_manifest(
+    data: Mapping[str, JSON],
+    catalogue: Catalogue | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> list[str]:
     """Every fault of a manifest in its plain form, as `path: reason`; [] when it can be run.
-    Whether a key is there, and what the host binds, is not looked at."""
-    problems = check_document(data, catalogue or shipped_catalogue())
+    Whether a key is there, and what the host binds, is not looked at; its variables are, where
+    they are given."""
+    problems = check_document(data, catalogue or shipped_catalogue(), variables)
     tools = data.get("tools")
     if isinstance(tools, Mapping):
         problems.extend(_tool_faults(tools))
@@ -386,12 +394,14 @@ def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
     return []
 
 
-def _with_adhoc(described: Sequence[AdHocTool], registry: ToolRegistry) -> ToolRegistry:
+def _with_adhoc(
+    described: Sequence[AdHocTool], registry: ToolRegistry, variables: Mapping[str, str] | None
+) -> ToolRegistry:
     from lorimer.tools.adhoc import check_steps, register_adhoc
 
     registry = registry.copy()  # the host's own stays as it is
     try:
-        register_adhoc(described, registry)
+        register_adhoc(described, registry, variables)
         check_steps(described, registry)
     except ConfigError as error:
         raise invalid([f"tools.ad_hoc: {error}"]) from None

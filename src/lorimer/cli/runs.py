@@ -62,6 +62,7 @@ def resume(
     ask_later: bool,
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -93,6 +94,7 @@ def resume(
         models,
         sandbox,
         network,
+        env,
     )
     return asyncio.run(go_on(run, terms))
 
