@@ -26,7 +26,7 @@ from lorimer.core.redaction import Redactor, of_environment
 from lorimer.core.world import World
 from lorimer.journal.contract import RunFacts
 from lorimer.journal.conversation import Conversation
-from lorimer.journal.fork import history_after, open_fork
+from lorimer.journal.fork import history_after, history_at, open_fork
 from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, find, origin_of, used_s
 from lorimer.live import Run
@@ -86,6 +86,29 @@ class Launcher:
     def live(self) -> tuple[RunContext, ...]:
         """The runs that are going on, those of branches too."""
         return tuple(self._live)
+
+    async def position(self) -> tuple[str, int]:
+        """The stream of the conversation, and its last fact, of a live run too; ("", 0): there is
+        none yet."""
+        stream = self._claims.session_id
+        for context in self._live:
+            if context.stream == stream:
+                return stream, context.position
+        return await self._claims.position()
+
+    async def check_place(self, session_id: str, seq: int) -> None:
+        """Raises PipelineError when the journal does not hold that place, and while a run is going
+        on."""
+        if self._busy:
+            raise _in_a_run()
+        if seq:
+            await history_at(self.journal, session_id, seq)
+
+    async def go_to(self, session_id: str, seq: int) -> None:
+        """Have the next run go on from there; see `Claims.go_to`."""
+        if self._busy:
+            raise _in_a_run()
+        await self._claims.go_to(session_id, seq)
 
     async def release(self) -> None:
         """Give the conversation back, unless a run is in it, and those of all branches."""

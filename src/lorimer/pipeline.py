@@ -27,7 +27,9 @@ from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
+from lorimer.core.mutation import restoring
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
+from lorimer.core.snapshot import Snapshot
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
@@ -175,6 +177,20 @@ class Pipeline(Changing, Runner):
         """What launches runs of this pipeline in another conversation than its own: for sessions,
         which are made by a SessionManager."""
         return self._launcher.branch(self._claims.of(session_id))
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Be what a snapshot says: its manifest, as by `mutate`, and its place in the journal. The
+        next run goes on there: in the same conversation, or, where that has gone on since then, in
+        a new one that begins with what was said until then.
+
+        Raises PipelineError while a run is going on (`exec.run.busy`), and when the journal does
+        not hold the conversation (`exec.run.unknown`); MutationError when the manifest cannot be
+        had here. Then nothing is changed.
+        """
+        await self._launcher.check_place(snapshot.session_id, snapshot.seq)
+        if snapshot.manifest != self.manifest:
+            self.mutate(restoring(snapshot.manifest))
+        await self._launcher.go_to(snapshot.session_id, snapshot.seq)
 
     # --- events --------------------------------------------------------------------------
 
