@@ -14,17 +14,19 @@ from lorimer.core import plugins
 from lorimer.core.adhoc import AdHocTool
 from lorimer.core.compile import Catalogue, check_document, overridden
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import invalid
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     EnvironmentManifest,
     PermissionsConfig,
+    SubAgent,
     ToolBinding,
     ToolsConfig,
-    invalid,
 )
 from lorimer.core.model import ModelResolver
+from lorimer.core.subagents import AGENT, has_tasks
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials
@@ -112,11 +114,12 @@ def toolset_of(
     hidden: Iterable[Path] = (),
     author: Person | None = None,
     caller: Person | None = None,
+    agent: str = "",
     before: Toolset | None = None,
 ) -> Toolset | None:
-    """The host's tools, and those that the manifest names; None: no tools at all. `before` is the
-    one in whose place it comes, with the same workspace. Raises ConfigError, also for a tool that
-    the manifest's author may not name."""
+    """The host's tools, and those that the manifest names; None: no tools at all. `agent` is who
+    rules are about, unless it is the manifest; `before` the one in whose place it comes, with the
+    same workspace. Raises ConfigError, also for a tool that the manifest's author may not name."""
     if sandbox not in get_args(SandboxMode):
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
@@ -124,11 +127,9 @@ def toolset_of(
     given = [rules] if isinstance(rules, str) else list(rules)
     named, described = manifest.tools.built_in, manifest.tools.ad_hoc
     late, external = manifest.tools.deferred, manifest.tools.external
-    if tools is None and not (named or described or given or late or external):
+    if tools is None and not (named or described or given or late or external or manifest.agents):
         return None
-    from lorimer.tools.base import Tool
     from lorimer.tools.policy.people import Parties, check_author
-    from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
     from lorimer.world.files import RootedFiles
@@ -144,11 +145,7 @@ def toolset_of(
     root = Path(workspace).resolve() if workspace is not None else None
     if root is not None and not root.is_dir():
         raise ConfigError(f"the workspace {str(root)!r} is no folder")
-    if isinstance(tools, Tool):
-        tools = [tools]
-    if not is_a(tools, Iterable, NoneType):
-        raise wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
-    registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
+    registry = registry_of(tools)
     if late and SEARCH not in [*named, *registry.names]:
         shipped += _built_in([SEARCH])
     if shipped:
@@ -158,6 +155,8 @@ def toolset_of(
             registry.register(tool, granted=False)
     if described:
         registry = _with_adhoc(described, registry)
+    if manifest.agents:
+        registry = _with_agents(manifest, registry)
     if root is None:
         files = None
     elif before is not None and before.files is not None:
@@ -173,10 +172,55 @@ def toolset_of(
         sandbox=sandbox,
         network=network,
         hidden=hidden,
-        agent=manifest.metadata.name,
+        agent=agent or manifest.metadata.name,
         parties=Parties(author, caller),
         deferred=_deferred(late, registry),
         binding=_binding(manifest, registry),
+    )
+
+
+def registry_of(tools: ToolSource | None) -> ToolRegistry:
+    """The host's tools. Raises ConfigError."""
+    from lorimer.tools.base import Tool
+    from lorimer.tools.registry import ToolRegistry
+
+    if isinstance(tools, Tool):
+        tools = [tools]
+    if not is_a(tools, Iterable, NoneType):
+        raise wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
+    return tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
+
+
+def _with_agents(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistry:
+    from lorimer.tools.builtin.tasks import agent_tools
+
+    registry = registry.copy()  # the host's own stays as it is
+    agents = {each.name: each.description for each in manifest.agents}
+    hears = any(_hears(each, registry) for each in manifest.agents)
+    for tool in agent_tools(agents, tasks=has_tasks(manifest), hears=hears):
+        registry.register(tool, granted=False)
+    return registry
+
+
+def _hears(agent: SubAgent, registry: ToolRegistry) -> bool:
+    """It may bring in words of strangers: it, or a sub-agent of its own, has a tool that does."""
+    own = agent.manifest
+    foreign: list[Tool] = []
+    if own is None:
+        if agent.tools is None:
+            return any(tool.untrusted for tool in registry)
+        named, described = agent.tools, []
+    else:
+        named, described = [*own.tools.built_in, *(agent.tools or ())], own.tools.ad_hoc
+        foreign = external_tools(own.tools.external)
+    there = [registry.get(name) for name in named]
+    missing = [name for name, tool in zip(named, there, strict=True) if tool is None]
+    shipped = _built_in([name for name in missing if name != AGENT])
+    below = own.agents if own is not None else ()
+    return (
+        any(tool.untrusted for tool in [*there, *shipped, *foreign] if tool is not None)
+        or any(each.kind == "http" for each in described)
+        or any(_hears(each, registry) for each in below)
     )
 
 

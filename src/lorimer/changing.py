@@ -194,6 +194,7 @@ class Changing(Compiled):
             plan, bindings = self._made(manifest)
             changes: list[JSON] = [mutation.plain(each) for each in draft.changes]
             told = [(run, self._for_run(run, changes, plan)) for run in self._going_on()]
+            self._prepare(manifest, bindings)
         except BaseException:
             self._catalogue = catalogue
             raise
@@ -214,13 +215,22 @@ class Changing(Compiled):
         if its is None or its.changed is None:
             raise MutationError(f"run {run.id} cannot be changed")
         after = plan if its.digest == self._plan.digest else its.changed(changes)
-        if after.converses != its.converses:
-            raise MutationError(
-                f"whether it remembers cannot be changed while run {run.id} is going on",
-                hint="Wait for its end, or cancel it.",
-            )
+        fixed = {
+            "whether it remembers": after.converses == its.converses,
+            "sub-agents": after.manifest.agents == its.manifest.agents,
+        }
+        for what, same in fixed.items():
+            if not same:
+                raise MutationError(
+                    f"{what} cannot be changed while run {run.id} is going on",
+                    hint="Wait for its end, or cancel it.",
+                )
         self._check_live(after)
         return Upcoming(changes, after)
+
+    def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
+        """Make all else that runs of this manifest need. Raises ConfigError, and changes nothing,
+        when it cannot be had."""
 
     def _going_on(self) -> Sequence[RunContext]:
         """The live runs."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Final, TypeVar, Unpack, cast, overload
 
 from lorimer.assembly import (
     PipelineOptions,
@@ -14,6 +14,7 @@ from lorimer.assembly import (
     check_manifest,
     credentials_of,
     is_a,
+    registry_of,
     toolset_of,
     wrong,
 )
@@ -21,11 +22,12 @@ from lorimer.changing import Changing
 from lorimer.claims import Claims
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
-from lorimer.core.compile import Catalogue
+from lorimer.core.compile import Catalogue, load
 from lorimer.core.errors import ConfigError
+from lorimer.core.faults import invalid
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
+from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.mutation import restoring
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
@@ -34,7 +36,7 @@ from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
-from lorimer.launch import Launcher
+from lorimer.launch import Launcher, Relatives
 from lorimer.models.credentials import CredentialBundle
 from lorimer.models.registry import Models
 from lorimer.runner import Runner
@@ -44,12 +46,15 @@ from lorimer.world.real import RealWorld
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
     from lorimer.core.plan import Plan
-    from lorimer.tools.base import Tool
     from lorimer.tools.hooks import Hook
     from lorimer.tools.hooks.hook import Function
     from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.toolset import Toolset
+
+_CHILD_RUNS: Final = "lorimer.session.children:ChildRuns"
+"""Runs within runs: `core/children.py`. Like a stage it is named here, and loaded where a manifest
+has sub-agents: it is made of what is above this."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -100,22 +105,20 @@ class Pipeline(Changing, Runner):
         self._models = models or Models(
             credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
         )
-        if is_a(tools, Iterator):
-            tools = list(cast("Iterator[Tool]", tools))
-        self._equip = partial(
+        self._host = None if tools is None else registry_of(tools)
+        self._terms = partial(
             toolset_of,
-            tools=tools,
             rules=[rules] if isinstance(rules, str) else list(rules),
             mode=permission_mode,
             approver=approver,
             workspace=workspace,
             sandbox=sandbox,
-            network=network if isinstance(network, bool) else tuple(network),
+            network=network if isinstance(network, bool) else list(network),
             hidden=getattr(journal, "files", ()),  # of a store in a file
             author=author,
             caller=caller,
         )
-        toolset = self._equip(manifest)
+        toolset = self._terms(manifest, self._host)
         live = Bindings(
             models=self._models, tools=toolset, approver=approver, named=dict(bindings or {})
         )
@@ -127,12 +130,15 @@ class Pipeline(Changing, Runner):
             )
         self._bus = Bus()
         owner = owner or self.world.new_id("owner")
-        claims = Claims(journal, self.world, owner=owner, session_id=session_id, claim_s=claim_s)
+        claims = Claims(
+            journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
+        )
         given = _declared(secrets)
         self._claims = claims
         self._launcher = Launcher(
             journal, self.world, self._bus, claims, lambda: _known(given, self._models)
         )
+        self._prepare(manifest, live)
         self._hooks: list[Hook] = []
         self._about: dict[str, JSON] = {
             "cwd": str(Path(workspace or ".").resolve()),
@@ -172,6 +178,20 @@ class Pipeline(Changing, Runner):
     def models(self) -> ModelResolver:
         """Who answers."""
         return self._models
+
+    def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
+        """Runs of this pipeline that begin later may have runs of the manifest's sub-agents."""
+        if not manifest.agents:
+            self._launcher.relatives = None
+            return
+        make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
+        bus, claims = Bus(), self._claims.of("")
+        launcher = Launcher(self.journal, self.world, bus, claims, lambda: self._launcher.redactor)
+        terms = partial(self._terms, agent=manifest.metadata.name)
+        host = registry_of(self._host)
+        relatives = make(self._catalogue, bindings, host, terms, launcher, bus)
+        relatives.check(manifest)
+        self._launcher.relatives = relatives
 
     def branch(self, session_id: str) -> Launcher:
         """What launches runs of this pipeline in another conversation than its own: for sessions,
@@ -243,6 +263,8 @@ class Pipeline(Changing, Runner):
         toolset = self._toolset
         if toolset is not None:
             toolset.hooks = guards
+        if self._launcher.relatives is not None:
+            self._launcher.relatives.guard(guards)
 
     @property
     def _toolset(self) -> Toolset | None:
@@ -250,7 +272,7 @@ class Pipeline(Changing, Runner):
         return cast("Toolset | None", self._bindings.tools)
 
     def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
-        toolset = self._equip(manifest, before=self._toolset)
+        toolset = self._terms(manifest, self._host, before=self._toolset)
         if toolset is not None:
             toolset.hooks = self._bindings.hooks
         return toolset

@@ -14,8 +14,9 @@ from lorimer.assembly import check_manifest
 from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.known import know
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.faults import invalid
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
+from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.models.credentials import LOCAL, VARIABLES, CredentialBundle, ProviderCredentials
 from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models
@@ -52,6 +53,18 @@ def load(path: Path) -> EnvironmentManifest:
     return EnvironmentManifest.from_dict(data)
 
 
+def described(file_or_preset: str) -> EnvironmentManifest:
+    """A preset by name, or a manifest's file. Raises Fault when it is neither."""
+    if file_or_preset in PRESETS:
+        return preset(file_or_preset)
+    if Path(file_or_preset).exists():
+        return load(Path(file_or_preset))
+    raise Fault(
+        f"{file_or_preset!r} is neither a file nor a preset"
+        f"{suggest(file_or_preset, PRESETS) or '.'} Presets: {', '.join(PRESETS)}"
+    )
+
+
 def choose(
     manifest: EnvironmentManifest, model: str | None, provider: str | None, host: Host
 ) -> None:
@@ -84,13 +97,15 @@ def instruct(manifest: EnvironmentManifest, prompt: str) -> None:
 
 
 def equip(manifest: EnvironmentManifest, names: str) -> None:
-    """Give the agent these shipped tools: names or groups, separated by commas."""
+    """Give the agent these shipped tools: names or groups, separated by commas. Of a group those
+    are left out that need what is not configured here."""
     wanted = [name.strip() for name in names.split(",")] if names.strip() else []
     if "" in wanted:
         raise Fault(f"--tools: there is an empty name in {names!r}")
     if wanted and "tool" not in manifest.stages:
         raise Fault("--tools: this agent has no tool stage", hint="Use --preset chat or agent.")
-    manifest.tools.built_in = [str(tool.name) for tool in builtin_tools(wanted)]
+    there = [tool for tool in builtin_tools(wanted) if tool.name in wanted or tool.configured()]
+    manifest.tools.built_in = [str(tool.name) for tool in there]
 
 
 def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from lorimer.core import plugins
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import invalid, problems_of
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import (
     EnvironmentManifest,
@@ -23,8 +24,6 @@ from lorimer.core.manifest import (
     StageEntries,
     StageEntry,
     faults_of,
-    invalid,
-    problems_of,
 )
 from lorimer.core.plan import Plan, Step
 from lorimer.core.stage import AnyStage, Slot, Stage, Strategy
@@ -51,6 +50,12 @@ class Catalogue:
         twin = Catalogue(self._known)
         twin._custom.update(self._custom)
         twin._strategies.update({key: dict(value) for key, value in self._strategies.items()})
+        return twin
+
+    def without_own_stages(self) -> Catalogue:
+        """A copy without the host's own stages, which are live objects of one pipeline."""
+        twin = self.copy()
+        twin._custom.clear()
         return twin
 
     @property
@@ -82,7 +87,7 @@ class Catalogue:
         if (name, implementation) in self._custom:
             return self._custom[name, implementation]()
         if name in self._known and not implementation:
-            return cast("AnyStage", _load(self._known[name][1])())
+            return cast("AnyStage", load(self._known[name][1])())
         path = f"{name}.{implementation}" if implementation else name
         offered = plugins.find(plugins.STAGES, path)
         if offered is not None:
@@ -112,7 +117,7 @@ class Catalogue:
         if name in custom:
             return custom[name]()
         if name in slot.known:
-            return cast("Strategy", _load(slot.known[name])())
+            return cast("Strategy", load(slot.known[name])())
         offered = plugins.find(plugins.STRATEGIES, f"{stage}.{slot.name}.{name}")
         if offered is not None:
             return offered.make(slot.protocol)
@@ -126,7 +131,8 @@ class Catalogue:
         return list(dict.fromkeys([*slot.known, *own, *offered]))
 
 
-def _load(path: str) -> type[object]:
+def load(path: str) -> type[object]:
+    """What stands at `module:Name`, imported."""
     module, _, name = path.partition(":")
     return cast("type[object]", vars(import_module(module))[name])
 
@@ -289,12 +295,12 @@ def _configure(
     """What is wrong with an entry, and what belongs into the slots."""
     problems: list[str] = []
     filled: dict[str, Strategy | tuple[Strategy, ...]] = {}
-    if stage.Config is None and type(stage).configure is _DEFAULT_CONFIGURE and entry.config:
+    if entry.config and _takes_none(stage):
         problems.append(f"{where}.config: the {entry.name!r} stage takes no configuration")
     try:
         stage.configure(entry.config)
     except ValidationError as error:
-        problems.extend(problems_of(error, f"{where}.config"))
+        problems.extend(problems_of(error, f"{where}.config", stage.Config))
     slots = stage.slots()
     for field, given in (
         ("strategies", entry.strategies),
@@ -315,14 +321,21 @@ def _configure(
         held: list[Strategy] = []
         for item in chosen if isinstance(chosen, list) else [chosen]:
             given = config.get(item, {}) if slot.chain else config
+            path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
             try:
                 strategy = catalogue.strategy(entry.name, slot, item)
+            except ConfigError as error:
+                problems.append(f"{at}: {error}")
+                continue
+            if given and _takes_none(strategy):
+                problems.append(f"{path}: {item!r} takes no configuration")
+                continue
+            try:
                 strategy.configure(cast("Mapping[str, JSON]", given))
             except ConfigError as error:
                 problems.append(f"{at}: {error}")
             except ValidationError as error:
-                path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
-                problems.extend(problems_of(error, path))
+                problems.extend(problems_of(error, path, strategy.Config))
             else:
                 held.append(strategy)
         if slot.chain:
@@ -337,4 +350,5 @@ def _configure(
     return problems, filled
 
 
-_DEFAULT_CONFIGURE: Final = AnyStage.configure
+def _takes_none(kind: AnyStage | Strategy) -> bool:
+    return kind.Config is None and type(kind).configure in (AnyStage.configure, Strategy.configure)

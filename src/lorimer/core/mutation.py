@@ -29,7 +29,7 @@ from lorimer.core.manifest import (
 )
 from lorimer.core.stage import Slot, Strategy
 
-SECTIONS: Final = ("metadata", "model", "limits", "tools", "permissions")
+SECTIONS: Final = ("metadata", "model", "limits", "tools", "permissions", "agents")
 """The parts of a manifest besides its stages."""
 
 

@@ -317,6 +317,13 @@ def _own_price(usage: Usage, name: str, model: Model) -> int | None:
     return model.price(usage, model=name)
 
 
+def spec_in(bindings: Bindings) -> str:
+    """The spec of whom stage 6 asks, for the stages before it."""
+    api = bindings.stages.get("api")
+    provider = api.config.provider if isinstance(api, APIStage) else ""
+    return model_spec(bindings.model, provider)
+
+
 def model_spec(model: ModelConfig, provider: str) -> str:
     """The spec that a manifest's model and stage 6's `provider` make together; of a chain, that
     of every part. Raises ConfigError when they disagree, or the model names none."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.hooks import HookEvent, Hooks
+from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import ToolBinding
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.tool import Approver, Called
 from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
 from lorimer.tools.early import Early
+from lorimer.tools.encode import text_of
 from lorimer.tools.permissions import Policy
 from lorimer.tools.policy.modes import Mode
 from lorimer.tools.policy.people import Parties
@@ -29,6 +31,7 @@ from lorimer.tools.shown import (
     look_back,
     shown,
 )
+from lorimer.tools.steps import Steps
 from lorimer.tools.threads import Threads
 from lorimer.world.sandbox.view import sandbox_for
 
@@ -223,6 +226,21 @@ class Toolset:
         policy = self._planning if view.planning else self.base_policy
         return policy.within(view.folders[-1]) if view.folders else policy
 
+    def planning(self, run: RunContext) -> bool:
+        """Plan mode is on at this moment of a run."""
+        policy = self.policy_in(run)
+        return policy.plans or policy.mode is Mode.PLAN
+
+    async def call(
+        self, name: str, input: Mapping[str, JSON], key: str, state: PipelineState
+    ) -> ToolResultBlock:
+        """A call that a stage makes; see `core.tool.Toolbox`."""
+        self._remember(state)
+        result = await Steps(self, key, state.run)(name, dict(input))
+        content = result.content
+        text = content if isinstance(content, str) else text_of(content)
+        return ToolResultBlock(key, text, result.is_error)
+
     def folder_in(self, run: RunContext) -> str:
         """The worktree in which calls begin at this moment of a run, relative to the working
         directory; "": there, itself."""
@@ -269,11 +287,15 @@ class Toolset:
 
     async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
+        self._remember(state)
+        return await dispatch(self, use, index, state.run)
+
+    def _remember(self, state: PipelineState) -> None:
+        """Once a run: what earlier ones called, and whose words they brought in."""
         self._look_back(state)
         run = state.run
-        if run.strangers is None:  # once a run: what earlier ones brought in
+        if run.strangers is None:
             run.strangers = _heard(self.strangers, state) if self.strangers else set()
-        return await dispatch(self, use, index, run)
 
 
 def _heard(strangers: frozenset[str], state: PipelineState) -> set[str]:
