@@ -29,7 +29,6 @@ from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
-from lorimer.core.mutation import restoring
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
 from lorimer.core.snapshot import Snapshot
 from lorimer.core.tool import Approver
@@ -207,6 +206,8 @@ class Pipeline(Changing, Runner):
         not hold the conversation (`exec.run.unknown`); MutationError when the manifest cannot be
         had here. Then nothing is changed.
         """
+        from lorimer.core.mutation import restoring
+
         await self._launcher.check_place(snapshot.session_id, snapshot.seq)
         if snapshot.manifest != self.manifest:
             self.mutate(restoring(snapshot.manifest))

@@ -10,6 +10,7 @@ import click
 from lorimer.cli import fail
 from lorimer.cli.host import models_option
 from lorimer.cli.manifest_diff import diff
+from lorimer.cli.manifest_stages import stages
 from lorimer.cli.text import count, one_line, visible
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def manifest() -> None:
 
 
 manifest.add_command(diff)
+manifest.add_command(stages)
 
 
 @manifest.command()
