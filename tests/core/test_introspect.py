@@ -54,7 +54,7 @@ def test_what_is_active_now_is_told_and_follows_changes() -> None:
     pipeline.mutate(
         {"kind": "set_stage_active", "stage": "cache", "active": False},
         {"kind": "unbind_tool", "stage": "tool", "tool": "mcp__x__y"},
-        {"kind": "add_to_chain", "stage": "guard", "slot": "guards", "strategy": "token_budget"},
+        {"kind": "swap_strategy", "stage": "guard", "slot": "guards", "strategy": []},
     )
     told = by_name(pipeline.introspect())
     assert (told["cache"]["active"], told["think"]["active"]) == (False, False)
@@ -62,7 +62,7 @@ def test_what_is_active_now_is_told_and_follows_changes() -> None:
     assert builder["current"] == ["mine"]
     assert builder["strategies"]["mine"] == {"about": "Mine.", "config_schema": None}
     assert told["tool"]["tool_binding"] == {"allowed": None, "blocked": ["mcp__x__y"]}
-    assert told["guard"]["slots"]["guards"]["current"] == ["token_budget"]
+    assert told["guard"]["slots"]["guards"]["current"] == []
     assert "current" not in told["think"]["slots"]["processor"]
 
 
