@@ -9,22 +9,23 @@ import inspect
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lorimer.assembly import is_a, wrong
 from lorimer.compiled import Compiled
-from lorimer.core import mutation
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
 from lorimer.core.context import RunContext, Upcoming
 from lorimer.core.errors import ConfigError, MutationError, MutationLocked, nearest
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, StageEntry
-from lorimer.core.mutation import Change
 from lorimer.core.plan import Plan
 from lorimer.core.record import record
 from lorimer.core.stage import AnyStage, Stage, Strategy
 from lorimer.core.world import World
+
+if TYPE_CHECKING:
+    from lorimer.core.mutation import Change
 
 LOGGED: Final = 1000
 """Changes that a pipeline remembers, and manifests that it had; the oldest are forgotten."""
@@ -81,11 +82,15 @@ class Changing(Compiled):
         `changes` are those of `lorimer.core.mutation`, or their JSON. Raises MutationError, and
         changes nothing, when they do not fit, `exec.mutation.locked` for what is locked.
         """
-        made = [each if isinstance(each, Change) else mutation.read(each) for each in changes]
+        from lorimer.core import mutation  # only who changes something pays for it
+
+        made = [
+            each if isinstance(each, mutation.Change) else mutation.read(each) for each in changes
+        ]
         if self._draft is not None:
-            after = mutation.apply(self._drafted(self._draft), made, self._draft.catalogue)
-            self._must_be_open(after)
-            self._draft.changes.extend(made)
+            draft = _Draft([*self._draft.changes, *made], self._draft.catalogue)
+            self._must_be_open(self._drafted(draft))
+            self._draft = draft
             return
         self._commit(_Draft(made, self._catalogue))
 
@@ -129,11 +134,10 @@ class Changing(Compiled):
             raise ConfigError(f"{type(stage).__name__} needs a name and an order from 1 to 21")
         entry = StageEntry(order=order, name=name)
         known = name in self._present().stages
-        change = (
-            mutation.ReplaceStage(stage=name, by=entry)
-            if known
-            else mutation.RegisterStage(entry=entry)
-        )
+        plain = entry.model_dump(exclude_defaults=True)
+        change: dict[str, JSON] = {"kind": "register_stage", "entry": plain}
+        if known:
+            change = {"kind": "replace_stage", "stage": name, "by": plain}
         with self._with_code() as draft:
             draft.catalogue.add_stage(name, lambda: stage)
             self.mutate(change)
@@ -181,9 +185,13 @@ class Changing(Compiled):
         return self.manifest if self._draft is None else self._drafted(self._draft)
 
     def _drafted(self, draft: _Draft) -> EnvironmentManifest:
+        from lorimer.core import mutation
+
         return mutation.apply(self.manifest, draft.changes, draft.catalogue)
 
     def _commit(self, draft: _Draft) -> None:
+        from lorimer.core import mutation
+
         if not draft.changes:
             return
         manifest = self._drafted(draft)
@@ -194,6 +202,7 @@ class Changing(Compiled):
             plan, bindings = self._made(manifest)
             changes: list[JSON] = [mutation.plain(each) for each in draft.changes]
             told = [(run, self._for_run(run, changes, plan)) for run in self._going_on()]
+            self._prepare(manifest, bindings)
         except BaseException:
             self._catalogue = catalogue
             raise
@@ -214,13 +223,22 @@ class Changing(Compiled):
         if its is None or its.changed is None:
             raise MutationError(f"run {run.id} cannot be changed")
         after = plan if its.digest == self._plan.digest else its.changed(changes)
-        if after.converses != its.converses:
-            raise MutationError(
-                f"whether it remembers cannot be changed while run {run.id} is going on",
-                hint="Wait for its end, or cancel it.",
-            )
+        fixed = {
+            "whether it remembers": after.converses == its.converses,
+            "sub-agents": after.manifest.agents == its.manifest.agents,
+        }
+        for what, same in fixed.items():
+            if not same:
+                raise MutationError(
+                    f"{what} cannot be changed while run {run.id} is going on",
+                    hint="Wait for its end, or cancel it.",
+                )
         self._check_live(after)
         return Upcoming(changes, after)
+
+    def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
+        """Make all else that runs of this manifest need. Raises ConfigError, and changes nothing,
+        when it cannot be had."""
 
     def _going_on(self) -> Sequence[RunContext]:
         """The live runs."""
@@ -232,6 +250,8 @@ class Changing(Compiled):
     def _must_be_open(self, after: EnvironmentManifest) -> None:
         if not self._locked:
             return
+        from lorimer.core import mutation
+
         touched = self._locked & mutation.difference(self.manifest, after).keys()
         if touched:
             part = min(touched)
@@ -240,6 +260,8 @@ class Changing(Compiled):
             )
 
     def _part(self, name: str) -> str:
+        from lorimer.core import mutation
+
         known = mutation.sections(self.manifest)
         for part in (name, f"stages.{name}"):
             if part in known:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lorimer.assembly import spec_of, tools_part
-from lorimer.core import mutation
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
 from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.errors import ConfigError, MutationError
 from lorimer.core.hooks import Hooks
+from lorimer.core.introspect import introspect
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
@@ -88,6 +88,8 @@ class Compiled:
 
     def _compile(self, manifest: EnvironmentManifest, bindings: Bindings) -> Plan:
         def changed(changes: Sequence[JSON]) -> Plan:
+            from lorimer.core import mutation  # only who changes something pays for it
+
             made = [mutation.read(each) for each in changes if isinstance(each, Mapping)]
             return self._made(mutation.apply(manifest, made, self._catalogue))[0]
 
@@ -101,6 +103,11 @@ class Compiled:
         """Have these asked in runs that begin later."""
         self._bindings = replace(self._bindings, hooks=hooks)
         self._plan = replace(self._plan, hooks=hooks)
+
+    def introspect(self) -> list[dict[str, JSON]]:
+        """Every stage that it may have, whether it has it, and what may be in its slots, and is:
+        see `lorimer.core.introspect`. Loads all of them: some 100 ms."""
+        return introspect(self._catalogue, self.manifest)
 
     def describe(self) -> list[dict[str, JSON]]:
         """The stages of the plan, in order, with the strategies in their slots."""

@@ -31,7 +31,7 @@ from lorimer.core.world import World
 from lorimer.journal.contract import RunFacts
 from lorimer.journal.conversation import Conversation
 from lorimer.journal.family import open_ones, parent_of
-from lorimer.journal.fork import history_after, open_fork
+from lorimer.journal.fork import history_after, history_at, open_fork
 from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, find, origin_of, recorded, used_s
 from lorimer.live import Run
@@ -84,15 +84,6 @@ class Launcher:
         self._relatives: Relatives | None = None
         self._branches: WeakSet[Launcher] = WeakSet()
 
-    @property
-    def relatives(self) -> Relatives | None:
-        """None: there are no sub-agents."""
-        return self._relatives if self._parent is None else self._parent.relatives
-
-    @relatives.setter
-    def relatives(self, relatives: Relatives) -> None:
-        self._relatives = relatives
-
     def branch(self, claims: Claims) -> Launcher:
         """What launches runs in another conversation of the same pipeline."""
         branch = Launcher(
@@ -114,6 +105,15 @@ class Launcher:
         return self._redactor
 
     @property
+    def relatives(self) -> Relatives | None:
+        """None: there are no sub-agents."""
+        return self._relatives if self._parent is None else self._parent.relatives
+
+    @relatives.setter
+    def relatives(self, relatives: Relatives | None) -> None:
+        self._relatives = relatives
+
+    @property
     def patience_s(self) -> float:
         """Seconds within which the claim of a process that died has run out."""
         return 2 * self._claims.claim_s
@@ -122,6 +122,29 @@ class Launcher:
     def live(self) -> tuple[RunContext, ...]:
         """The runs that are going on, those of branches too."""
         return tuple(self._live)
+
+    async def position(self) -> tuple[str, int]:
+        """The stream of the conversation, and its last fact, of a live run too; ("", 0): there is
+        none yet."""
+        stream = self._claims.session_id
+        for context in self._live:
+            if context.stream == stream:
+                return stream, context.position
+        return await self._claims.position()
+
+    async def check_place(self, session_id: str, seq: int) -> None:
+        """Raises PipelineError when the journal does not hold that place, and while a run is going
+        on."""
+        if self._busy:
+            raise _in_a_run()
+        if seq:
+            await history_at(self.journal, session_id, seq)
+
+    async def go_to(self, session_id: str, seq: int) -> None:
+        """Have the next run go on from there; see `Claims.go_to`."""
+        if self._busy:
+            raise _in_a_run()
+        await self._claims.go_to(session_id, seq)
 
     async def release(self) -> None:
         """Give the conversation back, unless a run is in it, and those of all branches."""
@@ -151,9 +174,8 @@ class Launcher:
             run_id = self.world.new_id("run")
             claims = self._claims
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
-            plan = await self._settled(current, shared)
             context = self._context(run_id, conversation, limits, tap)
-            await self._adopt(plan, context)
+            plan = await self._settled(current, context, shared)
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
@@ -186,13 +208,12 @@ class Launcher:
             conversation = await open_fork(
                 self.journal, stream, owner, self.world, history, left, claim_s
             )
-            plan = await self._settled(current, shared)
-            if shared:
-                self._claims.keep(conversation)
             if input is None:
                 origin["title"] = started_row("", 0, parent.facts[0]).title
             context = self._context(run_id, conversation, limits, None, origin)
-            await self._adopt(plan, context)
+            plan = await self._settled(current, context, shared)
+            if shared:
+                self._claims.keep(conversation)
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
@@ -423,8 +444,11 @@ class Launcher:
         """Give up the conversation that it would keep: more may be recorded than was seen of it."""
         await self._claims.leave()
 
-    async def _settled(self, current: Callable[[], Plan], shared: bool) -> Plan:
-        """The plan that there is, kept: what is changed after this is told to the live run."""
+    async def _settled(
+        self, current: Callable[[], Plan], context: RunContext, shared: bool
+    ) -> Plan:
+        """The plan that there is, stored, and what it needs for a run: what is changed after this
+        is told to the live run."""
         while True:
             plan = current()
             if plan.converses != shared:
@@ -435,6 +459,7 @@ class Launcher:
                     hint="Begin it again.",
                 )
             await self._store(plan)
+            await self._adopt(plan, context)
             if plan is current():
                 return plan
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -30,6 +30,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
+from lorimer.core.snapshot import Snapshot
 from lorimer.core.tool import Approver
 from lorimer.core.variables import secrets_of
 from lorimer.core.world import SandboxMode, World
@@ -45,7 +46,6 @@ from lorimer.world.real import RealWorld
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
     from lorimer.core.plan import Plan
-    from lorimer.tools.base import Tool
     from lorimer.tools.hooks import Hook
     from lorimer.tools.hooks.hook import Function
     from lorimer.tools.policy.people import Person
@@ -106,8 +106,7 @@ class Pipeline(Changing, Runner):
         self._models = models or Models(
             credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
         )
-        if is_a(tools, Iterator):
-            tools = list(cast("Iterator[Tool]", tools))
+        self._host = None if tools is None else registry_of(tools)
         self._terms = partial(
             toolset_of,
             rules=[rules] if isinstance(rules, str) else list(rules),
@@ -115,14 +114,13 @@ class Pipeline(Changing, Runner):
             approver=approver,
             workspace=workspace,
             sandbox=sandbox,
-            network=network if isinstance(network, bool) else tuple(network),
+            network=network if isinstance(network, bool) else list(network),
             hidden=getattr(journal, "files", ()),  # of a store in a file
             author=author,
             caller=caller,
             variables=variables,
         )
-        self._given = registry_of(tools) if manifest.agents else tools
-        toolset = self._terms(manifest, self._given)
+        toolset = self._terms(manifest, self._host)
         live = Bindings(
             models=self._models,
             tools=toolset,
@@ -146,8 +144,7 @@ class Pipeline(Changing, Runner):
         self._launcher = Launcher(
             journal, self.world, self._bus, claims, lambda: _known(given, self._models)
         )
-        if manifest.agents:
-            self._have_children().check(manifest)
+        self._prepare(manifest, live)
         self._hooks: list[Hook] = []
         self._about: dict[str, JSON] = {
             "cwd": str(Path(workspace or ".").resolve()),
@@ -188,21 +185,40 @@ class Pipeline(Changing, Runner):
         """Who answers."""
         return self._models
 
-    def _have_children(self) -> Relatives:
-        """Runs of this pipeline may have runs of sub-agents."""
+    def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
+        """Runs of this pipeline that begin later may have runs of the manifest's sub-agents."""
+        if not manifest.agents:
+            self._launcher.relatives = None
+            return
         make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
         bus, claims = Bus(), self._claims.of("")
         launcher = Launcher(self.journal, self.world, bus, claims, lambda: self._launcher.redactor)
-        host = self._given = registry_of(self._given)
-        terms = partial(self._terms, agent=self.manifest.metadata.name)
-        relatives = make(self._catalogue, self._bindings, host, terms, launcher, bus)
+        terms = partial(self._terms, agent=manifest.metadata.name)
+        host = registry_of(self._host)
+        relatives = make(self._catalogue, bindings, host, terms, launcher, bus)
+        relatives.check(manifest)
         self._launcher.relatives = relatives
-        return relatives
 
     def branch(self, session_id: str) -> Launcher:
         """What launches runs of this pipeline in another conversation than its own: for sessions,
         which are made by a SessionManager."""
         return self._launcher.branch(self._claims.of(session_id))
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Be what a snapshot says: its manifest, as by `mutate`, and its place in the journal. The
+        next run goes on there: in the same conversation, or, where that has gone on since then, in
+        a new one that begins with what was said until then.
+
+        Raises PipelineError while a run is going on (`exec.run.busy`), and when the journal does
+        not hold the conversation (`exec.run.unknown`); MutationError when the manifest cannot be
+        had here. Then nothing is changed.
+        """
+        from lorimer.core.mutation import restoring
+
+        await self._launcher.check_place(snapshot.session_id, snapshot.seq)
+        if snapshot.manifest != self.manifest:
+            self.mutate(restoring(snapshot.manifest))
+        await self._launcher.go_to(snapshot.session_id, snapshot.seq)
 
     # --- events --------------------------------------------------------------------------
 
@@ -264,9 +280,7 @@ class Pipeline(Changing, Runner):
         return cast("Toolset | None", self._bindings.tools)
 
     def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
-        if manifest.agents:
-            (self._launcher.relatives or self._have_children()).check(manifest)
-        toolset = self._terms(manifest, self._given, before=self._toolset)
+        toolset = self._terms(manifest, self._host, before=self._toolset)
         if toolset is not None:
             toolset.hooks = self._bindings.hooks
         return toolset

@@ -19,6 +19,7 @@ from lorimer.core.mail import answer
 from lorimer.core.model import ModelResolver
 from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
+from lorimer.core.snapshot import Snapshot
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import Recording, find, recorded
 from lorimer.launch import Launcher
@@ -193,6 +194,12 @@ class Runner(ABC):
             lambda: self.plan, parent, after, input, limits_of(limits, self.plan.limits)
         )
         return _outcome(await forked.here(), raise_on_error)
+
+    async def snapshot(self) -> Snapshot:
+        """What it is now: its manifest, and where its conversation is in the journal. Of a live run
+        also what is recorded so far. `Pipeline.restore` is the reverse. Raises JournalError."""
+        manifest = self.plan.manifest.model_copy(deep=True)
+        return Snapshot(manifest, *await self._launcher.position())
 
     async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
         """Give an interrupted run up: it ends as cancelled, and its conversation can go on

@@ -436,6 +436,12 @@ def sections(manifest: EnvironmentManifest) -> dict[str, JSON]:
     return parts
 
 
+def restoring(manifest: EnvironmentManifest) -> Change:
+    """The change after which a manifest is this one."""
+    data: Mapping[str, JSON] = {"kind": "restore_snapshot", "manifest": manifest.to_dict()}
+    return read(data)
+
+
 def difference(
     before: EnvironmentManifest, after: EnvironmentManifest
 ) -> dict[str, tuple[JSON, JSON]]:
