@@ -39,6 +39,9 @@ def key_variable(provider: str, env: Mapping[str, str]) -> str:
     return first if env.get(first, "").strip() else VARIABLES[provider][0]
 
 
+CLAUDE_CODE: Final = "claude_code_cli"
+"""A program that has a login of its own."""
+
 LOCAL: Final = frozenset({"vllm", "ollama", "lmstudio", "llamacpp"})
 """Servers that people run themselves, mostly without keys."""
 
