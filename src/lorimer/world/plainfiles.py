@@ -1,5 +1,5 @@
-"""Text files and programs of the host's own, by path: for packages that do no file I/O themselves. Files that
-tools may touch: `files.py`."""
+"""Text files and programs of the host's own, by path: for packages that do no file I/O themselves.
+Files that tools may touch: `files.py`."""
 
 from __future__ import annotations
 
