@@ -50,6 +50,7 @@ PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
         "lmstudio": "lorimer.models.compatible:lmstudio",
         "llamacpp": "lorimer.models.compatible:llamacpp",
         "openrouter": "lorimer.models.compatible:openrouter",
+        "vertex": "lorimer.models.vertex:vertex",
         "claude_code_cli": "lorimer.models.claude_code:claude_code_cli",
         "scripted": "lorimer.models.scripted:scripted",
     }

@@ -10,10 +10,11 @@ from lorimer.core.messages import Usage
 from lorimer.core.model import Capabilities
 from lorimer.models.claude_code import ABLE, program_of
 from lorimer.models.compatible import PROFILES, Compatible
-from lorimer.models.credentials import CLAUDE_CODE, VARIABLES, redact_url
+from lorimer.models.credentials import CLAUDE_CODE, VARIABLES, VERTEX, redact_url
 from lorimer.models.redirected import Redirected
 from lorimer.models.registry import PROVIDERS, Models
 from lorimer.models.spec import ModelSpec
+from lorimer.models.vertex import TOKEN, shown
 
 _SAMPLE: Final = 1000
 """Tokens: few enough to be in the first tier of any price."""
@@ -58,6 +59,8 @@ def standing(models: Models, name: str) -> Standing:
         if isinstance(provider, str) and provider == PROVIDERS.get(name):
             if name == CLAUDE_CODE:
                 program_of(bundle)
+            if name == VERTEX:
+                return Standing(name, True, TOKEN, shown(bundle))
             provider = PROFILES.get(name)
             if provider is None:
                 known = bundle.require(name) if name in VARIABLES else None
