@@ -121,6 +121,7 @@ class Conversation:
             raise
         self.history = History(repaired(folded.messages))
         self.history.recorded = folded.counted
+        self.history.take_up(folded.receipt)
         self.sums = Sums.of(folded.runs)
         self.seq = folded.seq + len(self.unfinished)
         return self
