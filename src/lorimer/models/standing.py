@@ -8,13 +8,11 @@ from typing import Final
 from lorimer.core.errors import ConfigError
 from lorimer.core.messages import Usage
 from lorimer.core.model import Capabilities
-from lorimer.models.claude_code import ABLE, program_of
 from lorimer.models.compatible import PROFILES, Compatible
 from lorimer.models.credentials import CLAUDE_CODE, VARIABLES, VERTEX, redact_url
 from lorimer.models.redirected import Redirected
 from lorimer.models.registry import PROVIDERS, Models
 from lorimer.models.spec import ModelSpec
-from lorimer.models.vertex import TOKEN, shown
 
 _SAMPLE: Final = 1000
 """Tokens: few enough to be in the first tier of any price."""
@@ -58,8 +56,12 @@ def standing(models: Models, name: str) -> Standing:
         provider = models.find(name)
         if isinstance(provider, str) and provider == PROVIDERS.get(name):
             if name == CLAUDE_CODE:
+                from lorimer.models.claude_code import program_of  # httpx2 with it, as below
+
                 program_of(bundle)
             if name == VERTEX:
+                from lorimer.models.vertex import TOKEN, shown
+
                 return Standing(name, True, TOKEN, shown(bundle))
             provider = PROFILES.get(name)
             if provider is None:
@@ -103,5 +105,7 @@ def _capabilities(models: Models, spec: ModelSpec) -> Capabilities | None:
     profile = PROFILES.get(spec.provider) if isinstance(provider, str) else provider
     assumed = profile.capabilities if isinstance(profile, Compatible) else Capabilities()
     if profile is None and spec.provider == CLAUDE_CODE:
+        from lorimer.models.claude_code import ABLE
+
         assumed = ABLE
     return models.able(spec, assumed)
