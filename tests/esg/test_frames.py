@@ -264,3 +264,27 @@ def test_row_20_a_figure_is_put_back() -> None:
     session.graph.edit_step("3", "ax.set_title('two')")
     assert session.replay().ran == ("3", "4")
     assert session.results["4"].shown == "('two', 1)"
+
+
+@pytest.mark.parametrize("most", [0, 1 << 20, 1 << 30])
+def test_row_38_copies_beyond_the_limit_are_made_again(most: int) -> None:
+    session = StepExecutor(snapshot_bytes=most)
+    sources = ["import numpy as np", "k = 1", "a = np.zeros(100_000)"]
+    sources += [f"a[{number}] = k" for number in range(6)]
+    for number, source in enumerate(sources):
+        assert session.execute(str(number), source).ok
+    session.execute("sum", "a.sum()")
+    session.graph.edit_step("8", "a[9] = 2 * k")
+    ran = session.replay().ran
+    assert session.results["sum"].shown in ("7.0", "np.float64(7.0)")
+    held = sum(
+        content.kind.held(content)
+        for region in session._attempts.store.regions().values()  # pyright: ignore[reportPrivateUsage]
+        for state in region.states.values()
+        for content in state.contents
+    )
+    assert held <= most
+    if most == 1 << 30:
+        assert ran == ("8", "sum")
+    elif not most:
+        assert ran[0] == "2", "the array is made again, and all that changed it"

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lorimer.core.world import World
 from lorimer.esg import resources, settings
+from lorimer.esg.budget import COPIES, keep_within
 from lorimer.esg.commit import Commit, Left
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
@@ -15,7 +16,7 @@ from lorimer.esg.namespace import Missing, TrackedNamespace
 from lorimer.esg.results import StepResult
 from lorimer.esg.running import Outcome, run
 from lorimer.esg.steps import ABSENT, UNSEEN
-from lorimer.esg.store import Lost, Region, VersionStore, Visit, gone, restore
+from lorimer.esg.store import Lost, Region, VersionStore, Visit, gone
 from lorimer.esg.surroundings import Surroundings, words
 from lorimer.esg.watching import watch
 
@@ -24,7 +25,11 @@ class Attempts:
     """Runs steps, each with the values of its place, and tells the graph what they did."""
 
     def __init__(
-        self, graph: ExecutionStateGraph, world: World, given: Mapping[str, object]
+        self,
+        graph: ExecutionStateGraph,
+        world: World,
+        given: Mapping[str, object],
+        snapshot_bytes: int = COPIES,
     ) -> None:
         self.graph = graph
         self.results: dict[str, StepResult] = {}
@@ -33,6 +38,7 @@ class Attempts:
         self.files = Files(graph)
         self.given = dict.fromkeys(given)
         self._world = world
+        self._most = snapshot_bytes
         self._globals = TrackedNamespace()
         Commit(Visit(self.store, lambda _: ""), "").take(given)
 
@@ -126,7 +132,11 @@ class Attempts:
                 graph.mark_stale(each)
         changed = (*writes, *in_place)
         self._keep(step_id, outcome, (*reads, *in_place), changed)
+        keep_within(self.store, self._most, self._seconds)
         return None
+
+    def _seconds(self, step: str) -> float:
+        return self.graph.seconds(step) or 0.0 if step in self.graph else 0.0
 
     def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
         """A step has run elsewhere: it is up to date, and its values are gone."""
@@ -247,7 +257,7 @@ class Attempts:
         for region in moved:
             state = live[region.name]
             if state is not None:
-                restore(region, state)
+                self.store.restore(region, state)
         return found
 
     def gone(self, after: str | None) -> set[str]:

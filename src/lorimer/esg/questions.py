@@ -231,6 +231,10 @@ class Questions:
         """What is known of a step."""
         return self._step(step_id).status
 
+    def seconds(self, step_id: str) -> float | None:
+        """How long a step's last run took; None if it never ran."""
+        return self._step(step_id).seconds
+
     def source(self, step_id: str) -> str:
         """A step's text."""
         return self._step(step_id).source
