@@ -227,6 +227,15 @@ class ExecutionStateGraph(Questions):
             ),
         )
 
+    def read_again(self, step_id: str, reads: Mapping[str, str]) -> None:
+        """What a step has read of these names is taken from now on for what it reads, without a
+        run: it is up to date if it was stale only because of them."""
+        step = self._step(step_id)
+        step.used = {**step.used, **reads}
+        for cause in [each for each in step.causes if each.name in reads]:
+            del step.causes[cause]
+        self._staleness.relax(step)
+
     def accept(self, step_id: str, name: str, fingerprint: str) -> list[str]:
         """What a step made (a file) was changed by somebody else and stays so. Returns what is
         stale by that."""
