@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from lorimer.esg.analysis import Analysis, analyse
-from lorimer.esg.questions import Questions, StepError
+from lorimer.esg.explaining import Explanations
+from lorimer.esg.questions import StepError
 from lorimer.esg.staleness import Staleness
 from lorimer.esg.steps import ABSENT, UNSEEN, Cause, Status, Step, Why, Worked
 from lorimer.esg.versions import ANY
@@ -22,7 +23,7 @@ _GAP: Final = 1 << 32
 """Room between the labels of two steps for those that are put between them."""
 
 
-class ExecutionStateGraph(Questions):
+class ExecutionStateGraph(Explanations):
     """Steps, versions of names, and what is stale. One owner; not for several threads."""
 
     def __init__(self) -> None:
