@@ -180,7 +180,8 @@ def test_an_equal_array_runs_no_reader() -> None:
 def _rerun(sources: list[str], step: int, source: str) -> tuple[tuple[str, ...], StepExecutor]:
     session = StepExecutor()
     for number, each in enumerate(sources):
-        session.execute(str(number), each)
+        result = session.execute(str(number), each)
+        assert result.ok, result.failure
     session.graph.edit_step(str(step), source)
     return session.replay().ran, session
 

@@ -69,7 +69,8 @@ class StepExecutor:
         return self.results[step_id]
 
     def replay(self, on_step: Callable[[StepResult], None] | None = None) -> Replay:
-        """Run what is stale, in step order, until nothing is. `on_step` is told of each run.
+        """Run what is stale, in step order, until nothing is. `on_step` is told of each run,
+        and of each value that is only shown anew.
 
         What a run shows decides what runs next: a step that makes what it had made leaves its
         readers alone. Raises StepError for what was given to the session and cannot be had again.
