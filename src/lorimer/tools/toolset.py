@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -253,13 +253,16 @@ class Toolset:
         early.anew()
         return early
 
-    async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
+    def dispatch(
+        self, use: ToolUse, index: int, state: PipelineState
+    ) -> Awaitable[ToolResultBlock]:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
-        self._look_back(state)
         run = state.run
+        if run.called is None:
+            self._look_back(state)
         if run.strangers is None:  # once a run: what earlier ones brought in
             run.strangers = _heard(self.strangers, state) if self.strangers else set()
-        return await dispatch(self, use, index, run)
+        return dispatch(self, use, index, run)
 
 
 def _heard(strangers: frozenset[str], state: PipelineState) -> set[str]:
