@@ -324,3 +324,15 @@ def test_row_37_a_class_of_a_step_that_shows_itself_runs() -> None:
     session.graph.edit_step("0", session.graph.source("0").replace("= 2", "= 3"))
     assert session.replay().ran == ("0", "2")
     assert session.results["2"].shown.split()[1] == "0.333"
+
+
+def test_row_20_figures_have_nothing_to_do_with_each_other() -> None:
+    pytest.importorskip("matplotlib")
+    session = session_of(
+        "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt",
+        "ax = plt.axes()\nax.plot([1, 2])",
+        "fig, bx = plt.subplots()\nbx.plot([1, 3], label='x')\nbx.legend()",
+        "bx.set_title('one')",
+    )
+    session.graph.edit_step("1", "ax = plt.axes()\nax.plot([1, 4])")
+    assert session.replay().ran == ("1",)
