@@ -116,8 +116,9 @@ class Attempts:
         used = outcome.used | outcome.used_to_show
         used |= {resources.CWD} if files.relative else set[str]()
         self.surroundings.compare_states(step_id, before, used, spoken, reads, writes)
-        only = outcome.used_to_show - outcome.used - writes.keys() - asked(spoken)
-        self._showing.ran(step_id, only)
+        told = outcome.used_to_show | outcome.used
+        told -= writes.keys() | asked(spoken)
+        self._showing.ran(step_id, told, told - outcome.used, outcome.looked)
         writes |= self.files.left(step_id, files)
         reads |= files.read
         kills |= files.written - files.read.keys()
