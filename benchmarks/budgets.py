@@ -54,6 +54,7 @@ _LONG: Final = _ours("growth:long_runs")
 _LONG_LOOPS: Final = _loops("cases:{}_long_runs")
 _CHAT: Final = _ours("growth:chat")
 _CHAT_LOOPS: Final = _loops("cases:{}_chat")
+_COMPACTED: Final = _ours("growth:compacted")
 _DURABLE: Final = _ours("durable:long_runs")
 _COMMIT: Final = (Case("floors.durable:long_runs", "raw+commit"),)
 _CROWD: Final = _ours("crowd:crowd", fresh=True)
@@ -142,6 +143,11 @@ LINES: Final = (
     _growth("last of 10,000 iterations / the tenth", "long_growth", _LONG, _LONG_LOOPS),
     _growth("turn 500 of a chat / turn 10", "short_growth", _CHAT, _CHAT_LOOPS),
     _growth("turn 5,000 of a chat / turn 10", "long_growth", _CHAT, _CHAT_LOOPS),
+    _growth("last fifth of 10,000 iterations / the second, not compacted", "none", _COMPACTED, ()),
+    _growth("... truncate", "truncate", _COMPACTED, ()),
+    _growth("... sliding_window", "sliding_window", _COMPACTED, ()),
+    _growth("... summary", "summary", _COMPACTED, ()),
+    _growth("... llm_summary", "llm_summary", _COMPACTED, ()),
     Line(4, "1,000 tool iterations", "ms", "short_ms", _LONG, _LONG_LOOPS, most=60, group="growth"),
     Line(5, "durable iteration, unsafe tool", "ms", "ms", _DURABLE, _COMMIT, 0.3, group="durable"),
     Line(
