@@ -71,6 +71,8 @@ async def make(
     try:
         result = await work(entry.tool, input, context, timeout_s, run)
     except LorimerError as error:
+        if run.broken is not None:  # of an effect within the call: it is no answer of the tool
+            raise run.broken from error
         return failed(error)
     finally:
         context.report = None
