@@ -349,7 +349,8 @@ class Family:
     def _suspended(self, end: ChildEnd) -> None:
         """Its parent is suspended too."""
         run = self._run
-        run.cancellation.check()
+        if run.reason is not None:
+            raise Stopped(run.reason.value)
         if end.code is ExecutorErrorCode.EXEC_RUN_WAITING:
             self._wait_for_a_person()
         run.broken = JournalError(
