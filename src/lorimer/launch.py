@@ -152,7 +152,7 @@ class Launcher:
         conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
         does, when the parent has not so many turns, and when there is nothing to go on from."""
         _must_be_plain(input)
-        messages = history_after(parent, after, prompted=input is not None)
+        history = history_after(parent, after, prompted=input is not None)
         shared = plan.converses
         if shared and self._busy:
             raise _in_a_run()
@@ -165,7 +165,7 @@ class Launcher:
             origin: dict[str, JSON] = {"parent": left}
             owner, claim_s = self._claims.owner, self._claims.claim_s
             conversation = await open_fork(
-                self.journal, stream, owner, self.world, messages, left, claim_s
+                self.journal, stream, owner, self.world, history, left, claim_s
             )
             await self._store(plan)
             if shared:
@@ -381,6 +381,10 @@ class Launcher:
     def _launch(
         self, plan: Plan, context: RunContext, conversation: Conversation, input: JSON
     ) -> Run:
+        if plan.converses and not conversation.taken_up:
+            conversation.taken_up = True
+            source = "resume" if conversation.seq else "new"
+            context.session = {"session_id": conversation.stream, "source": source}
         self._live.add(context)
         if self._parent is not None:
             self._parent._live.add(context)
@@ -395,9 +399,9 @@ class Launcher:
             self._resuming.discard(context.id)
             self._busy = self._busy and not plan.converses
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """Give up the conversation that it would keep: more may be recorded than was seen of it."""
-        self._claims.leave()
+        await self._claims.leave()
 
     async def _store(self, plan: Plan) -> None:
         # before each run: since the last one, a sweep may have found it named by none

@@ -24,9 +24,10 @@ from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
 from lorimer.core.compile import Catalogue, load
 from lorimer.core.errors import ConfigError
+from lorimer.core.faults import invalid
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
+from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
 from lorimer.core.tool import Approver
@@ -127,7 +128,9 @@ class Pipeline(Compiled, Runner):
             )
         self._bus = Bus()
         owner = owner or self.world.new_id("owner")
-        claims = Claims(journal, self.world, owner=owner, session_id=session_id, claim_s=claim_s)
+        claims = Claims(
+            journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
+        )
         given = _declared(secrets)
         self._claims = claims
         self._launcher = Launcher(

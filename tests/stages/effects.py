@@ -88,6 +88,36 @@ INPUT: Mapping[Key, Effect] = {
     ),
 }
 
+
+def counting(request: Request) -> Any:
+    """Counts ten times; asked for a recap, writes one."""
+    if request.system.startswith("You keep"):
+        return json.dumps({"recap": "It counts.", "facts": ["number 7391"]})
+    counted.append(1)
+    return "done" if len(counted) % 11 == 0 else [use("count", f"c{len(counted)}", why="x" * 400)]
+
+
+counted: list[int] = []
+
+
+def compacting(rule: str, shows: Callable[[Seen], bool], **config: Any) -> Effect:
+    """A run that is too long for a window of 1,000 tokens: compacted by this rule alone."""
+
+    def rules(seen: Seen) -> set[object]:
+        return {f.data["rule"] for f in seen.result.events if f.type == "compacted"}
+
+    def fresh(manifest: EnvironmentManifest) -> None:
+        counted.clear()
+        configure("context", window=1000)(manifest)
+
+    return Effect(
+        lambda seen: rules(seen) == ({rule} if rule else set()) and shows(seen),
+        replies=counting,
+        change=fresh,
+        config=config,
+    )
+
+
 BEFORE: Mapping[Key, Effect] = {
     ("context", "strategy", "simple_load"): Effect(
         lambda seen: [m.text for m in seen.sent] == ["a", "1", "b", "2", "c"],
@@ -95,10 +125,37 @@ BEFORE: Mapping[Key, Effect] = {
         inputs=["a", "b", "c"],
     ),
     ("context", "strategy", "hybrid"): Effect(
-        lambda seen: [m.text for m in seen.sent][-1] == "c" and len(seen.sent) < 5,
+        lambda seen: [m.text for m in seen.sent] == ["a", "c"],
         replies=["1", "2", "3"],
         inputs=["a", "b", "c"],
         config={"max_recent_turns": 1},
+    ),
+    ("context", "strategy", "progressive_disclosure"): Effect(
+        lambda seen: [m.text[-4:] for m in seen.sent] == ["a", "3: b", "c"],
+        replies=["1", "2", "3"],
+        inputs=["a", "b", "c"],
+        config={"recent_turns": 1, "summary_threshold": 2},
+    ),
+    ("context", "strategy", "vector_search"): Effect(
+        lambda seen: (
+            [m.text for m in seen.sent] == ["The deploy key is 7391.", "What is the deploy key?"]
+        ),
+        replies=["1", "2", "3"],
+        inputs=["Nice weather today.", "The deploy key is 7391.", "What is the deploy key?"],
+        config={"recent_turns": 1},
+    ),
+    ("context", "compactor", "none"): compacting("", lambda seen: len(seen.sent) == 21),
+    ("context", "compactor", "truncate"): compacting(
+        "truncate", lambda seen: seen.sent[1].text.endswith("any more.]"), keep_last=4
+    ),
+    ("context", "compactor", "sliding_window"): compacting(
+        "sliding_window", lambda seen: len(seen.sent) <= 8, window_size=4, slack=2
+    ),
+    ("context", "compactor", "summary"): compacting(
+        "summary", lambda seen: "Called count(" in seen.sent[1].text, keep_recent=4
+    ),
+    ("context", "compactor", "llm_summary"): compacting(
+        "llm_summary", lambda seen: "- number 7391" in seen.sent[1].text, keep_recent=4
     ),
     ("system", "builder", "static"): Effect(
         lambda seen: seen.requests[-1].system == "Be brief.", change=PROMPT

@@ -4,7 +4,7 @@ stopped: `cancel.py`."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
 from random import Random
@@ -33,6 +33,7 @@ from lorimer.core.world import World
 if TYPE_CHECKING:
     from lorimer.core.children import Children
     from lorimer.core.mail import Mail
+    from lorimer.core.messages import Message
     from lorimer.core.tool import Called
 
 
@@ -83,10 +84,12 @@ class RunContext(FactLog):
         "children",
         "left",
         "mail",
+        "messages",
         "origin",
         "owned",
         "review",
         "seed",
+        "session",
         "snapshot_at",
         "snapshot_due",
         "strangers",
@@ -130,11 +133,15 @@ class RunContext(FactLog):
         """Of the run's dice; recorded, so a resumed run throws the same."""
         self.origin = origin
         """What its run.start says besides: of a fork and of a child, `parent`."""
+        self.session: Mapping[str, JSON] = _NOTHING
+        """What is told of a session that is taken up with this run; {}: none is."""
         self.cancellation = Cancellation()
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""
         self.mail: Mail | None = None
         """What others tell it; None: nobody has yet. See `mail.py`."""
+        self.messages: Sequence[Message] = ()
+        """The conversation as it is, for tools that look back on it."""
         self.owned = Belongings()
         """What tools of the run have going on between their calls."""
         self.children: Children | None = None

@@ -154,6 +154,8 @@ class Forked(TypedDict):
     parent: Parent
     messages: Sequence[JSON]
     """All that was said until then."""
+    compacted: NotRequired[Mapping[str, JSON]]
+    """The receipt of its last compaction until then."""
 
 
 class RunStart(TypedDict):
@@ -279,6 +281,30 @@ class DecisionFact(TypedDict):
     code: str
     rule: str
     """Who or what said no."""
+
+
+class Compacted(TypedDict):
+    """`compacted`: what of the conversation the model is not shown any more; the messages that it
+    names stay where they are. See `receipt.py`."""
+
+    key: str
+    rule: str
+    """The compactor."""
+    start: int
+    end: int
+    """The messages from `start` to before `end`, counted from 0, are out, but for those kept."""
+    kept: Sequence[int]
+    dropped: Sequence[int]
+    """Of those that an earlier compaction had kept."""
+    recap: str
+    """What the model reads in their place, and in that of those taken out before."""
+    digest: str
+    """Of the first `end` messages."""
+    before: int
+    after: int
+    """Tokens of what the model is shown, about."""
+    error: NotRequired[str]
+    """The code of why the summariser failed, where a rule without a model stood in for it."""
 
 
 class RunSuspended(TypedDict):

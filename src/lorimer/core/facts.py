@@ -192,6 +192,12 @@ class FactLog(Signals):
         calls of model and tools."""
         return self.iteration in self._decided
 
+    def take(self, fact: Event) -> None:
+        """Do as this recorded fact of this iteration says, in place of what led to it: what was
+        asked besides on the way is charged."""
+        self._recorded.pop((fact.type, self.iteration, str(fact.data.get("key", ""))), None)
+        self._pay(self.iteration)
+
     def forget(self, type: str, key: str) -> None:
         """Nobody will ask for this fact of this iteration, if it is recorded."""
         self._recorded.pop((type, self.iteration, key), None)

@@ -9,8 +9,9 @@ from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
 from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.errors import ConfigError
+from lorimer.core.faults import invalid
 from lorimer.core.hooks import Hooks
-from lorimer.core.manifest import EnvironmentManifest, StageEntries, SubAgent, invalid
+from lorimer.core.manifest import EnvironmentManifest, StageEntries, SubAgent
 from lorimer.core.plan import Plan
 from lorimer.core.record import record
 from lorimer.core.subagents import faults, manifest_of, place_of

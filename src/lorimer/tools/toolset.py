@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from lorimer.core.hooks import HookEvent, Hooks
 from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import ToolBinding
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.tool import Approver, Called
 from lorimer.core.world import SandboxMode
@@ -63,7 +64,8 @@ class Toolset:
 
     `agent` and `parties` are whom rules with `when` are about, and for whom tools are there at all.
 
-    The model is not shown the tools that `deferred` names until a ToolSearch has found them.
+    The model is not shown the tools that `deferred` names until a ToolSearch has found them, and
+    never those that `binding` leaves out: calls of these are refused.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Toolset:
         agent: str = "",
         parties: Parties = Parties(),  # noqa: B008 - it is immutable
         deferred: Iterable[str] = (),
+        binding: ToolBinding | None = None,
     ) -> None:
         self.registry = registry
         self.approver = approver
@@ -116,6 +119,7 @@ class Toolset:
         """Tools whose calls are looked back on."""
         self._polling: frozenset[str] = frozenset()
         self.deferred = frozenset(deferred)
+        self._binding = binding
         self._special = self.deferred | {ENTER_PLAN, EXIT_PLAN}
         """Tools that the model cannot call at every moment."""
         self.deferred_specs: tuple[ToolSpec, ...] = ()
@@ -140,7 +144,9 @@ class Toolset:
 
     def _specs(self, view: Shown) -> tuple[ToolSpec, ...]:
         policy = self._planning if view.planning else self.base_policy
-        there = {each.spec.name: each for each in self.registry.entries() if policy.visible(each)}
+        there = {
+            each.spec.name: each for each in self.registry.entries() if self._admits(each, policy)
+        }
         if self.base_policy.mode is Mode.PLAN:  # the host's: not begun or ended from here
             there.pop(ENTER_PLAN, None)
             there.pop(EXIT_PLAN, None)
@@ -157,6 +163,13 @@ class Toolset:
                 for spec in [*first, *found]
             ]
         )
+
+    def _admits(self, entry: Entry, policy: Policy) -> bool:
+        return policy.visible(entry) and self.bound(entry.spec.name)
+
+    def bound(self, name: str) -> bool:
+        """The binding of the stage that calls tools admits this one."""
+        return self._binding is None or self._binding.admits(name)
 
     def names(self) -> list[str]:
         """Of the tools that there are for the model."""
@@ -175,7 +188,7 @@ class Toolset:
         self._views = {}
         entries = self.registry.entries()
         self._callable = {
-            each.spec.name: each for each in entries if self.base_policy.visible(each)
+            each.spec.name: each for each in entries if self._admits(each, self.base_policy)
         }
         self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
         self.deferred_specs = tuple(
