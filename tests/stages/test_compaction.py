@@ -413,7 +413,8 @@ def test_the_model_reads_back_what_it_is_not_shown_any_more() -> None:
         pipeline = make(world, model, "chat", change=change)
         for number in range(8):
             await pipeline.run(f"Question {number}. {WORDS}")
-        result = await pipeline.run("What did I ask?")
+        result = await pipeline.run("What did I ask? " + WORDS * 10)
+        assert result.receipts
         given = [str(step.content) for step in result.steps]
         assert "Question 1." not in texts(model.requests[-1].messages)
         assert given[0].startswith("Message 3, user:\nQuestion 1. and so on")

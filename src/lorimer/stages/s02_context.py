@@ -146,7 +146,7 @@ class ContextStage(Stage[object, object]):
             state.context = shown
         else:
             state.context = repaired(chosen)
-        if not state.iteration and not self.retriever.absent:
+        if not state.iteration and not self.retriever.absent(state):
             asked = history[history.turn(1)].text if history else ""
             state.volatile[self.name] = await self.retriever.retrieve(asked, state)
         if run.wants("context.built"):

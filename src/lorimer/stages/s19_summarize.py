@@ -12,7 +12,7 @@ from lorimer.core.memory import MemoryItem
 from lorimer.core.record import record
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
-from lorimer.stages.s18_memory import MemoryStage, remember
+from lorimer.stages.s18_memory import MemoryStage, remember, written
 
 SUMMARY: Final = "turn_summary"
 """In `state.shared`: the summary of this run, as `RunSummary.to_json`."""
@@ -103,7 +103,7 @@ class SummarizeStage(Stage[object, object]):
         state.shared[SUMMARY] = told
         run.signal("summary.written", told)
         memory = None if self._memory_stage is None else self._memory_stage.memory
-        if memory is not None:
+        if memory is not None or written(state, "summary"):
             item = MemoryItem(
                 f"{run.id}.summary",
                 "\n".join([summary.text, *[f"- {fact}" for fact in summary.facts]]),
