@@ -1,5 +1,7 @@
-"""Stage 19, Summarize: a summary of each run, for people and for memory. What becomes of a long
-conversation for the model, compaction, is decided in `s02_compaction.py`."""
+"""Stage 19, Summarize: summaries of runs, for people and memory; compaction is `s02_compaction.py`.
+
+That decides what the model is shown of a long conversation; this changes nothing of it.
+"""
 
 from __future__ import annotations
 
