@@ -110,6 +110,7 @@ def _durable(
 _GRAPH: Final = _ours("esg:added_steps", fresh=True)
 _GRAPH_FLOOR: Final = (Case("floors.esg:added_steps", "ast.walk", fresh=True),)
 _STEPS: Final = _ours("esg:run_steps")
+_ARRAYS: Final = _ours("esg:array_steps", fresh=True)
 _CONFINED: Final = _ours("confined:sessions")
 
 
@@ -179,6 +180,8 @@ LINES: Final = (
     _graph("... memory", "MiB", "mib", 30),
     Line(10, "a loop over globals / exec", "x", "times", _STEPS, most=1.5, group="steps"),
     Line(10, "a step that does nothing", "ms", "fixed_ms", _STEPS, most=0.3, group="steps"),
+    Line(10, "a vectorised step / exec", "x", "vectorised", _ARRAYS, most=1.05, group="arrays"),
+    Line(10, "another place, 100 MB", "ms", "checkout_ms", _ARRAYS, most=50, group="arrays"),
     _confined("a confined session of a warm zygote", "begin_ms", 10),
     _confined("... there and back", "round_trip_ms", 0.2),
     _confined("... a step aborts, until the next has run", "aborted_ms", 200),

@@ -463,10 +463,10 @@ def test_a_stage_is_found_by_its_number_and_by_its_name() -> None:
     assert [entry.order for entry in manifest.stages] == sorted(
         order for order, _ in CATALOGUE.values()
     )
-    with pytest.raises(KeyError, match="no stage 'agent'"):
-        manifest.stages["agent"]
-    with pytest.raises(KeyError, match="no stage 12"):
-        manifest.stages[12]
+    with pytest.raises(KeyError, match="no stage 'nonesuch'"):
+        manifest.stages["nonesuch"]
+    with pytest.raises(KeyError, match="no stage 22"):
+        manifest.stages[22]
 
 
 def test_a_change_through_stages_changes_what_runs() -> None:
@@ -517,6 +517,7 @@ def test_the_json_schema_can_be_made_and_describes_the_document() -> None:
         "limits",
         "tools",
         "permissions",
+        "agents",
         "stages",
     }
     assert schema["additionalProperties"] is False

@@ -32,6 +32,8 @@ class Bindings:
     """Asks a person."""
     named: Mapping[str, object] = field(default_factory=dict[str, object])
     """Objects that a manifest refers to by name (callbacks, clients)."""
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What `${NAME}` in a manifest stands for; what is not in here is not there."""
     limits: Limits = field(default_factory=Limits)
     """Filled by compile() from the manifest."""
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -350,6 +350,18 @@ class ConfigError(LorimerError, ValueError):
         self.problems = problems
 
 
+class MutationError(ConfigError):
+    """A change of a manifest that does not fit; nothing was changed."""
+
+    default_code = ExecutorErrorCode.EXEC_MUTATION_INVALID
+
+
+class MutationLocked(MutationError):
+    """A change of something that is locked; nothing was changed."""
+
+    default_code = ExecutorErrorCode.EXEC_MUTATION_LOCKED
+
+
 class StageError(LorimerError):
     """A stage raised something that is not one of our errors; the cause is kept."""
 
