@@ -22,7 +22,7 @@ from tests.esg.random_programs import BEGIN, runs, step, whole
 
 EXAMPLES = 3_000 if os.environ.get("LORIMER_CAMPAIGN") else 40
 TOOLS = {"step": "step", "edit": "edit_step"}
-LOOK = "tuple(digests({k: v for k, v in globals().items() if k in names}).items())"
+LOOK = "tuple(picture({k: v for k, v in globals().items() if k in names}).items())"
 """The last step: what all names are like, in its value."""
 
 
@@ -85,7 +85,7 @@ def _play(dice: Random) -> None:
         if dice.random() < 0.5:
             session.die()
     names, _ = whole(sources)
-    look = f"from tests.esg.random_programs import digests\nnames = {set(names)!r}\n{LOOK}"
+    look = f"from tests.esg.alike import picture\nnames = {set(names)!r}\n{LOOK}"
     answer = session.call("step", id="look", code=look)
     ran = answer["runs"]
     assert isinstance(ran, list)

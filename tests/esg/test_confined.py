@@ -229,7 +229,7 @@ def test_a_session_outlives_its_zygote(level: Level, tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:
         await session.execute("a", "a = [1]")
         await session.execute("b", "a.append(2)")
-        await session.add_step("new", "a.append(3)")
+        await session.add_step("new", "early = len(a)")
         await session.move_step("new", after="a")
         await session.execute("bad", "import os; os.abort()")
         for each in zygotes(tmp_path):
@@ -240,6 +240,12 @@ def test_a_session_outlives_its_zygote(level: Level, tmp_path: Path) -> None:
         status = await session.status()
         assert (status["bad"], status["new"]) == ("failed", "new")
         await session.replay()
+        assert (await session.names())["early"] == ("int", "1")
+        await session.edit_step("new", "a.append(3)")
+        for each in zygotes(tmp_path):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        assert "look" in (await session.replay()).ran
         assert session.results["look"].shown == "[1, 3, 2]"
 
     play(script, tmp_path, level)
@@ -345,7 +351,7 @@ def test_the_graph_is_asked_and_changed_as_that_of_an_executor(tmp_path: Path) -
         assert session.results["first"].stdout == "1\n"
         assert await session.edges() == [
             ("load", "sort", ("xs",)),
-            ("sort", "first", ("ordered",)),
+            ("sort", "first", ("ordered", "xs")),
         ]
         assert "reads xs of load" in await session.explain("sort")
         assert [each for each, _ in await session.lineage("ordered")]

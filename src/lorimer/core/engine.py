@@ -83,6 +83,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     finally:
         context.alarm.stop()
     if context.owned:
+        context.left = _is_left(context, failure)
         await _end_owned(context)
     if failure is not None and failure.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED:
         pass  # whoever else stopped it: what is recorded of it may not be all
@@ -106,6 +107,15 @@ async def _work(plan: Plan, state: PipelineState) -> None:
     context.cancellation.finished = True
     context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
     await _stages(plan.surface, state.text, state, [])
+
+
+def _is_left(context: RunContext, failure: LorimerError | None) -> bool:
+    """Whether it is going to stop without an end."""
+    if context.reason is not None:
+        return context.reason in (Reason.SHUTDOWN, Reason.WAITING, Reason.FENCED)
+    return failure is not None and (
+        failure.category is ErrorCategory.STORE or _STATUS.get(failure.code) == "suspended"
+    )
 
 
 async def _end_owned(context: RunContext) -> None:
@@ -133,6 +143,8 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
     context.now = context.facts[0].time
     if context.replayed:
         context.announce("run.resumed", {"facts": context.replayed})
+    if context.session:
+        context.announce("session.start", context.session)
     if context.wants("pipeline.start"):
         context.signal("pipeline.start", {"input": state.input})
 
@@ -141,11 +153,12 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
     context, bounds = state.run, state.run.bounds
     clock = context.world.monotonic
     context.begin_iteration(0)
-    times: list[int | None] = []
     value: object = state.input
     if plan.hooks is not None or context.replaying:
         value = await prompted(plan.hooks, state)
-    value = await _stages(plan.setup, value, state, times)
+    began = clock()
+    ended: list[float | None] = []
+    value = await _stages(plan.setup, value, state, ended)
     while True:
         context.cancellation.check()
         bounds.check_turn()
@@ -153,7 +166,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
             bounds.check_time(clock())
         bounds.turns += 1
         state.begin_turn()
-        value = await _stages(plan.loop, value, state, times)
+        value = await _stages(plan.loop, value, state, ended)
         decision = state.decision
         if decision is None:
             decision, state.reason = _COMPLETE, "single_turn"
@@ -162,7 +175,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
                 decision, state.reason = _CONTINUE, "message"
             elif (plan.hooks is not None or context.replaying) and not state.calls:
                 decision = await held_back(plan.hooks, state)
-        _end_iteration(state, decision, times)
+        _end_iteration(state, decision, _times(began, ended))
         if decision is not _CONTINUE:
             break
         state.iteration += 1
@@ -171,8 +184,8 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
             await deliver(state, plan.hooks)
         if not state.iteration % _YIELD_TURNS:
             await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
-        times = []
-        value = await _stages(plan.recurring, value, state, times)
+        began, ended = clock(), []
+        value = await _stages(plan.recurring, value, state, ended)
     if decision is Decision.ERROR:
         raise state.failure or StageError(
             state.reason or "A stage ended the run.", stage_name=context.stage
@@ -188,6 +201,18 @@ def _goes_on(context: RunContext) -> bool:
     return left and context.has_mail(context.iteration + 1)
 
 
+def _times(began: float, ended: list[float | None]) -> list[int | None]:
+    """Microseconds in each stage, from the moments at which they were over."""
+    times: list[int | None] = []
+    for moment in ended:
+        if moment is None:
+            times.append(None)
+        else:
+            times.append(int((moment - began) * 1e6))
+            began = moment
+    return times
+
+
 def _end_iteration(state: PipelineState, decision: Decision, times: list[int | None]) -> None:
     data: dict[str, JSON] = {"times": times}
     if decision is not _CONTINUE:
@@ -198,42 +223,54 @@ def _end_iteration(state: PipelineState, decision: Decision, times: list[int | N
 
 
 async def _stages(
-    steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
+    steps: tuple[Step, ...], value: object, state: PipelineState, ended: list[float | None]
 ) -> object:
-    """Run stages in order; `times` takes the microseconds in each, None for a bypassed one."""
+    """Run stages in order; `ended` takes the moment at which each was over, None for a bypassed
+    one."""
     context = state.run
-    clock, took = context.world.monotonic, times.append
-    watched = context.heard and context.follows_stages
-    order, began = 0, clock()
     try:
-        for context.stage, order, execute, bypass in steps:  # noqa: B007 - told when one fails
-            if bypass is not None and bypass(state):
-                took(None)
-                if watched:
-                    context.signal("stage.bypass")
-                continue
-            if watched:
-                context.signal("stage.enter")
-            value = await execute(value, state)
-            now = clock()
-            took(int((now - began) * 1e6))
-            began = now
-            if watched:
-                context.signal("stage.exit")
-                if context.crowded:
-                    await context.room()
+        if context.heard and context.follows_stages:
+            value = await _followed(steps, value, state, ended)
+        else:
+            clock, over = context.world.monotonic, ended.append
+            for context.stage, _, execute, bypass in steps:
+                if bypass is not None and bypass(state):
+                    over(None)
+                else:
+                    value = await execute(value, state)
+                    over(clock())
     except LorimerError as error:
         _tell(context, error)
         raise
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and context.cancellation.stopping:
             raise
+        order = next(step.order for step in steps if step.name == context.stage)
         wrapped = _uncoded(error, context.stage, order)
         if context.redactor is not None:
             context.redactor.error(wrapped)
         _tell(context, wrapped)
         raise wrapped from error
     context.stage = ""
+    return value
+
+
+async def _followed(
+    steps: tuple[Step, ...], value: object, state: PipelineState, ended: list[float | None]
+) -> object:
+    """`_stages` with somebody who listens to them."""
+    context = state.run
+    for context.stage, _, execute, bypass in steps:
+        if bypass is not None and bypass(state):
+            ended.append(None)
+            context.signal("stage.bypass")
+            continue
+        context.signal("stage.enter")
+        value = await execute(value, state)
+        ended.append(context.world.monotonic())
+        context.signal("stage.exit")
+        if context.crowded:
+            await context.room()
     return value
 
 

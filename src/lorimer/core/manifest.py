@@ -92,6 +92,20 @@ class ModelConfig(_Part):
     """Which wire of OpenAI; none: `responses` there, `chat` at other servers."""
 
 
+class ToolBinding(_Part):
+    """Which of the agent's tools a stage may call. The others are not shown to the model, and a
+    call of one is answered with an error."""
+
+    allowed: list[str] | None = None
+    """Names of tools; none given: all but the blocked ones."""
+    blocked: list[str] = []
+    """Names of tools, also of allowed ones."""
+
+    def admits(self, name: str) -> bool:
+        """The stage may call this tool."""
+        return (self.allowed is None or name in self.allowed) and name not in self.blocked
+
+
 class StageEntry(_Part):
     """One stage: its strategies and their configuration."""
 
@@ -107,6 +121,12 @@ class StageEntry(_Part):
     """Slot to the configuration of its strategy; of a chain: strategy to its configuration."""
     config: dict[str, Plain] = {}
     """The stage's own."""
+    implementation: str = ""
+    """Which code does its work, where a package or the host has another than the shipped one."""
+    model_override: dict[str, Plain] = {}
+    """Fields of `model` that are others in this stage, if it asks a model."""
+    tool_binding: ToolBinding | None = None
+    """Of the stage that calls tools: which."""
 
 
 class StageEntries(RootModel[list[StageEntry]]):
@@ -139,6 +159,8 @@ class ToolsConfig(_Part):
     ad_hoc: Annotated[list[AdHocTool], Field(max_length=MAX_TOOLS)] = []
     """Tools that the manifest describes itself, each of a `kind`: `http`, `script`, `template`,
     `composite`."""
+    external: list[str] = []
+    """Names of tools that installed packages offer."""
 
 
 class PermissionsConfig(_Part):
@@ -150,6 +172,29 @@ class PermissionsConfig(_Part):
     """Rules whose calls a person is asked about; where nobody is there, they are refused."""
 
 
+class SubAgent(_Part):
+    """An agent that this one may give work to. Its runs are part of this one's: they share its
+    money, time, rules and end."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    """What it is called."""
+    description: Annotated[str, Field(min_length=1, max_length=2000)]
+    """When to use it: the model chooses by this."""
+    prompt: str = ""
+    """Its system prompt. All that is not said here is as in this manifest, but for what is done
+    with its answers."""
+    manifest: EnvironmentManifest | None = None
+    """All of it, instead of a prompt and a model."""
+    tools: list[str] | None = None
+    """The tools that it has, of this agent's or shipped; `Agent`: it may give work to the others.
+    None: this agent's. Beside a `manifest`: tools of the host's that it has too."""
+    model: str = ""
+    """Its model; none: this agent's."""
+    limits: dict[str, Plain] = {}
+    """Limits of each of its runs, where they are stricter than its manifest's; never more than
+    what is left of the run that it works for."""
+
+
 class EnvironmentManifest(_Part):
     """All of an agent."""
 
@@ -159,6 +204,8 @@ class EnvironmentManifest(_Part):
     limits: Limits = Field(default_factory=Limits)
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
     permissions: PermissionsConfig = Field(default_factory=PermissionsConfig)
+    agents: Annotated[list[SubAgent], Field(max_length=50)] = []
+    """Whom it may give work to, with the tool `Agent`."""
     stages: StageEntries = Field(default_factory=lambda: StageEntries([]))
 
     @classmethod

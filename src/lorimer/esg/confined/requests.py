@@ -16,11 +16,13 @@ from lorimer.esg.executor import Held, StepExecutor, StepResult
 from lorimer.esg.patches import Edit, PatchResult
 from lorimer.esg.questions import StepError
 from lorimer.esg.resources import FILE
+from lorimer.esg.steps import Status
 from lorimer.world.real import RealWorld
 
 Message = Mapping[str, JSON]
 
 _ENDED: Final = "it ended the worker when it ran"
+_NOT_FRESH: Final = (Status.STALE, Status.BLOCKED)
 _SHOWN: Final = 2_000
 """Characters of each value in a list of all."""
 
@@ -39,16 +41,23 @@ class Requests:
         """The step that is meant to run, even if it is held."""
         self._executed = ""
         """The step whose result is the answer."""
+        self._has_run = False
+        """That step."""
         self._steps = StepExecutor(world=RealWorld(), observer=self)
 
     def answer(self, request: Message) -> dict[str, JSON]:
         """Do what is asked. What cannot be is an answer with `error`, and changed nothing."""
         self._held = {str(each) for each in _list(request.get("held"))}
         self._asked = self._executed = ""
+        self._has_run = False
+        answer: dict[str, JSON]
         try:
-            return {"result": self._answer(request)}
+            answer = {"result": self._answer(request)}
         except StepError as error:
-            return {"error": self._cut(error.message)}
+            answer = {"error": self._cut(error.message)}
+        graph = self._steps.graph
+        stale = [each for each in graph.stale() if graph.status(each) in _NOT_FRESH]
+        return {**answer, "stale": [*stale]}
 
     def _answer(self, request: Message) -> JSON:
         steps, graph = self._steps, self._steps.graph
@@ -56,16 +65,16 @@ class Requests:
         match request.get("op"):
             case "execute":
                 self._asked = self._executed = step
-                return self._told(steps.execute(step, source))
+                return self._told(self._execute(step, source))
             case "replay":
                 return self._replay()
             case "repair":
                 self._asked = step
                 return steps.repair(_patch(request), step)
             case "add":
-                after = request.get("after")
+                after, before = request.get("after"), {*graph.stale()}
                 graph.add_step(step, source, after=None if after is None else str(after))
-                return [step]
+                return [each for each in graph.stale() if each not in before]
             case "edit":
                 return [*graph.edit_step(step, source)]
             case "delete":
@@ -119,6 +128,7 @@ class Requests:
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
         quiet = result.step_id == self._executed
+        self._has_run |= quiet
         told = None if quiet else {**self._told(result), "source": result.source}
         self._tell(
             {
@@ -131,6 +141,20 @@ class Requests:
         )
 
     # ---------------------------------------------------------------- answers
+
+    def _execute(self, step: str, source: str) -> StepResult:
+        """Where values that are gone turned out to be needed, they may have been made and the step
+        itself not have run: then it is asked for again."""
+        for _ in range(len(self._steps.graph) + 1):
+            try:
+                result = self._steps.execute(step, source)
+            except KeyError:
+                if self._has_run:
+                    raise
+                continue
+            if self._has_run:
+                return result
+        raise StepError(f"step {step!r} needs values that do not stay: begin anew")
 
     def _replay(self) -> JSON:
         done = self._steps.replay()
@@ -147,14 +171,19 @@ class Requests:
         ran = [row for row in rows if row["ran"] is not None and row["step"] not in graph]
         for row in ran:  # what took over may have begun with others
             graph.add_step(str(row["step"]), str(row["ran"]))
+        failed = {str(row["step"]) for row in ran if row["state"] == "failed"}
         for row in ran:
-            if row["ok"]:
+            if row["step"] not in failed:
                 reads, writes = (map(str, _list(row[each])) for each in ("reads", "writes"))
                 self._steps.recall(str(row["step"]), reads, writes)
-            else:
-                graph.failed(str(row["step"]))
+        for step in failed:
+            graph.failed(step)
         if any(row["ran"] != row["source"] for row in rows):
+            self._held |= failed
             self._steps.namespace()  # values that cannot be made again once the texts are others
+        for row in ran:
+            if row["state"] == "stale":
+                graph.mark_stale(str(row["step"]))
         before = ""
         for row in rows:
             step, source = str(row["step"]), str(row["source"])

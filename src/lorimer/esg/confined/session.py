@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -59,6 +59,12 @@ class ConfinedSteps:
         self._turn = asyncio.Lock()
         self._texts: dict[str, str] = {}
         """Of all steps, in order: what a new worker begins with."""
+        self._stale: set[str] = set()
+        """Steps that were not up to date when the worker answered last."""
+        self._since: list[str] = []
+        """Those that ran since then, in the order of their runs."""
+        self._depth = 0
+        """Of recoveries within recoveries."""
         self._deadly: dict[str, ConfinedResult] = {}
         self._log: deque[tuple[int, dict[str, JSON]]] = deque()
         """What changed the session since its state was saved."""
@@ -90,6 +96,8 @@ class ConfinedSteps:
                 raise StepError("a step of this saved session has no id or text, or is there twice")
             _fits(source)
             session._texts[step] = source
+            if row.get("stale") is True:
+                session._stale.add(step)
             if isinstance(ran, dict):
                 result = heard.result(ran, step, str(ran.get("source")))
                 session.results[step] = result
@@ -105,9 +113,13 @@ class ConfinedSteps:
         return {
             "format": _FORMAT,
             "steps": [
-                {"step": step, "source": source, "ran": None if ran is None else heard.to_json(ran)}
-                for step, source in self._texts.items()
-                for ran in [self.results.get(step)]
+                {
+                    "step": step,
+                    "source": source,
+                    "ran": None if ran is None else heard.to_json(ran),
+                    "stale": state == "stale",
+                }
+                for step, source, ran, state in self._known()
             ],
         }
 
@@ -163,7 +175,7 @@ class ConfinedSteps:
 
             while True:
                 try:
-                    found = await self._change({"op": "replay", "held": [*self._deadly]}, told)
+                    found = await self._change({"op": "replay"}, told)
                     break
                 except Died as died:
                     if not died.death.step:
@@ -190,7 +202,7 @@ class ConfinedSteps:
             self._deadly.pop(step_id, None)
             request: dict[str, JSON] = {"op": "repair", "step": step_id, "edits": edits}
             try:
-                kept = await self._change({**request, "hashes": hashes, "held": [*self._deadly]})
+                kept = await self._change({**request, "hashes": hashes})
             except Died:
                 return False
             if kept is True:
@@ -219,9 +231,8 @@ class ConfinedSteps:
         """Give a step another text. Returns what is stale by that, in step order."""
         _fits(source)
         async with self._turn:
-            stale = heard.texts(
-                await self._change({"op": "edit", "step": step_id, "source": source})
-            )
+            found = await self._change({"op": "edit", "step": step_id, "source": source})
+            stale = heard.texts(found)
             self._texts[step_id] = source
             if stale:
                 self._deadly.pop(step_id, None)
@@ -239,7 +250,8 @@ class ConfinedSteps:
     async def move_step(self, step_id: str, *, after: str = "") -> list[str]:
         """Put a step right after another one (`""`: before all). Returns what is stale by that."""
         async with self._turn:
-            stale = heard.texts(await self._change({"op": "move", "step": step_id, "after": after}))
+            found = await self._change({"op": "move", "step": step_id, "after": after})
+            stale = heard.texts(found)
             self._texts = _moved(self._texts, step_id, after)
             return stale
 
@@ -356,7 +368,8 @@ class ConfinedSteps:
                 cancelled = await worker.settled()
                 if cancelled is not None:
                     await self._recover(cancelled.at)
-                answer = await worker.ask(request, lambda event: self._told(event, told))
+                asked = {**request, "held": [*self._deadly]}
+                answer = await worker.ask(asked, lambda event: self._told(event, told))
             except EOFError:
                 worker.close()
                 self._worker = None
@@ -366,6 +379,8 @@ class ConfinedSteps:
                     raise
                 await self._recover(died.death.at)  # no step had begun: it was not asked yet
                 continue
+            self._stale = {*heard.texts(answer.get("stale"))}
+            self._since.clear()
             if "error" in answer:
                 raise StepError(str(answer["error"]))
             return answer.get("result")
@@ -381,6 +396,7 @@ class ConfinedSteps:
         # which may be an earlier one, where runs are made again
         result = heard.result(found, step_id, str(found.get("source"))[:MAX_SOURCE])
         self.results[result.step_id] = result
+        self._since.append(step_id)
         if told is not None:
             told(result)
 
@@ -393,23 +409,52 @@ class ConfinedSteps:
         await self._recover(death.at, told)
         self.results[step_id] = result  # an earlier run of it may have been made again
 
+    def _known(self) -> Iterator[tuple[str, str, ConfinedResult | None, str]]:
+        """Each step, in order: its text, its last run, and what it is for whoever knows no more.
+
+        Where a step before it ran after it did, it may be stale: so it is.
+        """
+        latest = 0
+        when = {step: number for number, step in enumerate(self._since, 1)}
+        for step, source in self._texts.items():
+            ran = self._deadly.get(step) or self.results.get(step)
+            number = when.get(step, 0)
+            if ran is None:
+                state = "new"
+            elif not ran.ok:
+                state = "failed"
+            elif number < latest or (step in self._stale and not number):
+                state = "stale"
+            else:
+                state = "fresh"
+            latest = max(latest, number)
+            yield step, source, ran, state
+
     def _rows(self) -> list[JSON]:
-        """All steps, in order: their texts, and what their last runs read and wrote."""
+        """What a new worker begins with."""
         return [
             {
                 "step": step,
                 "source": source,
                 "ran": None if ran is None else ran.source,
-                "ok": ran is not None and ran.ok,
+                "state": state,
                 "reads": [] if ran is None else [*ran.reads],
                 "writes": [] if ran is None else [*ran.writes],
             }
-            for step, source in self._texts.items()
-            for ran in [self._deadly.get(step) or self.results.get(step)]
+            for step, source, ran, state in self._known()
         ]
 
     async def _recover(self, at: int, told: Told | None = None) -> None:
         """Another process has taken over, with the state after request `at`; 0: with none."""
+        if self._depth >= _AGAIN:
+            raise WorkerError("the worker of the steps ends whenever it is begun again")
+        self._depth += 1
+        try:
+            await self._recovered(at, told)
+        finally:
+            self._depth -= 1
+
+    async def _recovered(self, at: int, told: Told | None) -> None:
         self.recoveries += 1
         again = [request for number, request in self._log if number > at]
         self._log = deque([each for each in self._log if each[0] <= at])
