@@ -36,7 +36,7 @@ def accepts(document: Any) -> bool:
     return True
 
 
-@settings(CALM, max_examples=100)
+@settings(CALM, max_examples=50)
 @given(documents())
 def test_a_valid_manifest_fits_the_schema(document: Any) -> None:
     assume(not check_manifest(document))

@@ -83,11 +83,10 @@ class _Schema:
         return {"type": "array", "items": one} if slot.chain else one
 
     def _chain(self, stage: AnyStage, slot: Slot[Strategy]) -> JSON:
-        known = [
-            name for at, where, name in self._strategies if (at, where) == (stage.name, slot.name)
-        ]
         configs = {
-            name: self._config(self._strategies[stage.name, slot.name, name]) for name in known
+            name: self._config(strategy)
+            for (at, where, name), strategy in self._strategies.items()
+            if (at, where) == (stage.name, slot.name)
         }
         return {"type": "object", "properties": configs}
 
@@ -123,5 +122,5 @@ def _open(described: dict[str, JSON]) -> None:
             name: field
             if isinstance(field, Mapping) and field.get("type") == "string" and "enum" not in field
             else {"anyOf": [field, _REFERENCE]}
-            for name, field in cast("dict[str, JSON]", fields).items()
+            for name, field in fields.items()
         }
