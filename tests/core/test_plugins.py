@@ -1,4 +1,4 @@
-"""Installed packages offer stages, strategies, tools and presets to the manifests that name them."""
+"""Installed packages offer stages, strategies, tools, presets to manifests that name them."""
 
 from __future__ import annotations
 

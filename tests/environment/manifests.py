@@ -33,11 +33,26 @@ TRIED = 4
 """Times that a configuration is drawn until one is accepted: fields may depend on each other."""
 
 
+class Bound:
+    """Whatever a manifest may name: a function, and a memory. Nothing of it is called."""
+
+    def __call__(self, told: object) -> None: ...
+    async def put(self, items: object) -> None: ...
+    async def search(self, query: str, *, limit: int) -> tuple[()]:
+        return ()
+
+    async def pinned(self, *, limit: int) -> tuple[()]:
+        return ()
+
+    async def remove(self, ids: object) -> int:
+        return 0
+
+
 class Anything(dict[str, object]):
-    """Whatever a manifest names is bound."""
+    """Every name is bound."""
 
     def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
-        return lambda told: None
+        return Bound()
 
     def __contains__(self, key: object) -> bool:
         return True

@@ -10,6 +10,7 @@ import click
 from lorimer.cli import fail
 from lorimer.cli.manifest_diff import diff
 from lorimer.cli.manifest_explain import explain
+from lorimer.cli.manifest_stages import stages
 from lorimer.cli.text import visible
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def manifest() -> None:
 
 manifest.add_command(diff)
 manifest.add_command(explain)
+manifest.add_command(stages)
 
 
 @manifest.command()

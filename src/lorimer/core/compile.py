@@ -103,6 +103,10 @@ class Catalogue:
         known = [*self.names, *plugins.offered(plugins.STAGES)]
         raise ConfigError(f"there is no stage {name!r}{nearest(name, known)}")
 
+    def slots(self, stage: str, implementation: str = "") -> Mapping[str, Slot[Strategy]]:
+        """Those of a stage, by name. Raises ConfigError as `stage` does."""
+        return self.stage(stage, implementation).slots()
+
     def implementations(self, name: str) -> list[str]:
         """The names of those of a stage that a manifest may choose instead of the usual one."""
         own = [each for stage, each in self._custom if stage == name and each]

@@ -73,6 +73,7 @@ class PipelineState:
         "tools",
         "trail",
         "unsupported",
+        "volatile",
     )
 
     def __init__(self, run: RunContext, messages: History, input: JSON) -> None:
@@ -81,7 +82,6 @@ class PipelineState:
         self.input = input
         """What the caller gave."""
         messages.redactor = run.redactor
-        run.messages = messages
         self.messages = messages
         """The whole conversation, append-only."""
         self.began = len(messages)
@@ -90,6 +90,9 @@ class PipelineState:
         """How many of them facts already tell of; the next model.intent holds the rest."""
         self.context: Sequence[Message] = messages
         """What of it goes to the model: stage 2 decides."""
+        self.volatile: dict[str, str] = {}
+        """What the model is told behind the conversation, in this call only, by who says it: what
+        changes from run to run, and would spoil what providers can cache if it stood before."""
         self.iteration = 0
         """0-based number of the model call."""
         self.system = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -281,6 +282,7 @@ class Toolset:
         """What of the next reply is begun early; see `lorimer.tools.early`."""
         self._look_back(state)
         early = state.run.owned.own(Early, lambda: Early(self, state))
+        early.tools = self  # the run may have had others before
         early.anew()
         return early
 
@@ -298,9 +300,12 @@ class Toolset:
 
 
 def _heard(strangers: frozenset[str], state: PipelineState) -> set[str]:
+    """By calls that have results: those of the reply at hand have none yet."""
+    messages = state.messages
+    answered = len(messages) - (bool(messages) and messages[-1].role == "assistant")
     return {
         block.name
-        for message in state.messages
+        for message in islice(messages, answered)
         for block in message.content
         if isinstance(block, ToolUse) and block.name in strangers
     }
