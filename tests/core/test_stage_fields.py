@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from lorimer import ConfigError, EnvironmentManifest, Pipeline
+from lorimer import ConfigError, EnvironmentManifest, Pipeline, PipelineBuilder
 from lorimer.assembly import check_manifest, spec_of
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import ToolBinding
+from lorimer.core.manifest import SubAgent, ToolBinding
+from lorimer.core.messages import Request
 from lorimer.models.registry import Models
 from lorimer.presets import preset_manifest
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -156,3 +159,44 @@ def test_they_are_kept_when_a_manifest_is_written() -> None:
     again = EnvironmentManifest.from_dict(manifest.to_dict())
     assert again == manifest
     assert again.digest == manifest.digest != before
+
+
+@pytest.mark.parametrize("tools", [None, ["look", "take"], ["look"]], ids=["all", "both", "one"])
+def test_what_an_agent_may_not_call_its_sub_agents_may_not(tools: list[str] | None) -> None:
+    asked: list[tuple[str, list[str]]] = []
+
+    def answer(request: Request) -> Any:
+        asked.append((request.system, [spec.name for spec in request.tools]))
+        if request.messages[-1].text == "work" and request.system == "You help.":
+            return [use("take")]
+        return (
+            "done"
+            if len(request.messages) > 1
+            else [use("Agent", subagent_type="helper", prompt="work")]
+        )
+
+    async def main(world: SimulatedWorld) -> None:
+        taken = Do("take")
+        pipeline = (
+            PipelineBuilder(
+                "boss",
+                model="scripted:m",
+                models=Models(providers={"scripted": ScriptedModel(answer)}),
+                world=world,
+                rules=["Agent"],
+            )
+            .with_tools([Do("look"), taken])
+            .with_agent(
+                SubAgent(name="helper", description="It helps.", prompt="You help.", tools=tools)
+            )
+            .with_loop(max_turns=9)
+        )
+        pipeline.manifest.stages["tool"].tool_binding = ToolBinding(
+            allowed=["look", "Agent"], blocked=["take"]
+        )
+        result = await pipeline.build().run("go")
+        assert (result.text, taken.calls) == ("done", [])
+
+    simulate(main)
+    assert asked[0][1] == ["look", "Agent"]
+    assert [names for system, names in asked if system == "You help."] == [["look"], ["look"]]
