@@ -143,9 +143,9 @@ EACH: list[tuple[dict[str, JSON], Edit]] = [
         {
             "kind": "replace_stage",
             "stage": "think",
-            "by": {"order": 8, "name": "think", "strategies": {"processor": "passthrough"}},
+            "by": {"order": 8, "name": "think", "strategies": {"processor": "filter"}},
         },
-        entry("think", strategies={"processor": "passthrough"}),
+        entry("think", strategies={"processor": "filter"}),
     ),
     (
         {
