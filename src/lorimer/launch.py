@@ -421,11 +421,11 @@ class Launcher:
     def _launch(
         self, plan: Plan, context: RunContext, conversation: Conversation, input: JSON
     ) -> Run:
-        context.plan = plan
         if plan.converses and not conversation.taken_up:
             conversation.taken_up = True
             source = "resume" if conversation.seq else "new"
             context.session = {"session_id": conversation.stream, "source": source}
+        context.plan = plan
         self._live.add(context)
         if self._parent is not None:
             self._parent._live.add(context)

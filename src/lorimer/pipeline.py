@@ -32,6 +32,7 @@ from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
 from lorimer.core.snapshot import Snapshot
 from lorimer.core.tool import Approver
+from lorimer.core.variables import secrets_of
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
@@ -87,6 +88,7 @@ class Pipeline(Changing, Runner):
         author: Person | None = None,
         caller: Person | None = None,
         bindings: Mapping[str, object] | None = None,
+        variables: Mapping[str, str] | None = None,
         session_id: str = "",
         owner: str = "",
         claim_s: float = CLAIM_S,
@@ -116,10 +118,15 @@ class Pipeline(Changing, Runner):
             hidden=getattr(journal, "files", ()),  # of a store in a file
             author=author,
             caller=caller,
+            variables=variables,
         )
         toolset = self._terms(manifest, self._host)
         live = Bindings(
-            models=self._models, tools=toolset, approver=approver, named=dict(bindings or {})
+            models=self._models,
+            tools=toolset,
+            approver=approver,
+            named=dict(bindings or {}),
+            variables=dict(variables or {}),
         )
         super().__init__(manifest, (catalogue or shipped_catalogue()).copy(), live)
         if session_id and not self.plan.converses:
@@ -132,7 +139,7 @@ class Pipeline(Changing, Runner):
         claims = Claims(
             journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
         )
-        given = _declared(secrets)
+        given = {**_declared(secrets), **secrets_of(manifest, live.variables)}
         self._claims = claims
         self._launcher = Launcher(
             journal, self.world, self._bus, claims, lambda: _known(given, self._models)
@@ -167,7 +174,7 @@ class Pipeline(Changing, Runner):
                 'from_manifest("agent.yaml")',
             )
         if not isinstance(manifest, EnvironmentManifest):
-            problems = check_manifest(manifest, catalogue)
+            problems = check_manifest(manifest, catalogue, options.get("variables"))
             if problems:
                 raise invalid(problems)
             manifest = EnvironmentManifest.from_dict(manifest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
@@ -227,10 +227,10 @@ class Runner(ABC):
 
     # --- inside --------------------------------------------------------------------------
 
-    async def _start(
+    def _start(
         self, input: JSON, limits: SomeLimits | None, tap: Tap | None, wait_s: float
-    ) -> Run:
-        return await self._launcher.start(
+    ) -> Awaitable[Run]:
+        return self._launcher.start(
             lambda: self.plan, input, limits_of(limits, self.plan.limits), tap, wait_s=wait_s
         )
 

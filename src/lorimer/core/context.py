@@ -363,7 +363,7 @@ class RunContext(FactLog):
         if self._patient:
             left = max(left, self.bounds.limits.cleanup_s)
         self.alarm = Alarm(left, self._time_over)
-        self.cancellation.enter()
+        self.cancellation.enter(self.alarm.loop)
 
     def _live_again(self) -> None:
         # the journal has run dry: from here on only the time that is left

@@ -65,6 +65,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     Journals run.start, whatever the stages do, and run.end (or run.suspended, no end).
     """
     context = state.run
+    context.messages = state.messages
     cancellation, cleanup_s = context.cancellation, context.bounds.limits.cleanup_s
     failure: LorimerError | None = None
     context.enter()

@@ -283,19 +283,6 @@ class DecisionFact(TypedDict):
     """Who or what said no."""
 
 
-class Mutated(TypedDict):
-    """`mutated`: from here on the run has another manifest. Before the model call of its iteration;
-    a resumed or replayed run changes it again at the same place."""
-
-    key: str
-    """0: before the stages that prepare the call; from 1 on: after they had run, so they ran
-    again."""
-    changes: Sequence[JSON]
-    """Each a change as `core/mutation.py` has it."""
-    manifest: str
-    """Hash of what they come to."""
-
-
 class Compacted(TypedDict):
     """`compacted`: what of the conversation the model is not shown any more; the messages that it
     names stay where they are. See `receipt.py`."""
@@ -318,6 +305,19 @@ class Compacted(TypedDict):
     """Tokens of what the model is shown, about."""
     error: NotRequired[str]
     """The code of why the summariser failed, where a rule without a model stood in for it."""
+
+
+class Mutated(TypedDict):
+    """`mutated`: from here on the run has another manifest. Before the model call of its iteration;
+    a resumed or replayed run changes it again at the same place."""
+
+    key: str
+    """0: before the stages that prepare the call; from 1 on: after they had run, so they ran
+    again."""
+    changes: Sequence[JSON]
+    """Each a change as `core/mutation.py` has it."""
+    manifest: str
+    """Hash of what they come to."""
 
 
 class RunSuspended(TypedDict):
