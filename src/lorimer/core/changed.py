@@ -64,7 +64,7 @@ def _take_up(before: Plan, after: Plan, state: PipelineState) -> None:
     state.run.plan = after
     state.run.review = None  # stage 10 asks the reviewers that there are now
     state.context = state.messages
-    state.system, state.tools, state.cache = "", (), NO_MARKS
+    state.system, state.tools, state.cache, state.volatile = "", (), NO_MARKS, {}
     if _asks(before) != _asks(after):
         state.models = ""
 

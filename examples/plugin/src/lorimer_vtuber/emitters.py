@@ -36,7 +36,7 @@ class _Teller(Emitter):
         target: str = ""
         """The name under which the host bound the function; none: only the signal tells it."""
 
-    _call: Callable[[JSON], Awaitable[None] | None] | None
+    _call: Callable[[JSON], Awaitable[object] | object] | None
 
     def bind(self, bindings: Bindings) -> None:
         self._call = None
