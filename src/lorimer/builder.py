@@ -15,6 +15,7 @@ from lorimer.core.manifest import (
     ModelConfig,
     StageEntries,
     StageEntry,
+    SubAgent,
 )
 from lorimer.pipeline import Pipeline
 from lorimer.presets import MINIMAL
@@ -180,6 +181,25 @@ class PipelineBuilder:
         if configs:
             entry.strategy_configs["reviewers"] = dict(configs)
         return self
+
+    def with_agent(
+        self,
+        *agents: SubAgent,
+        orchestrator: str = "single_agent",
+        dispatch: str = "serial",
+        **config: JsonValue,
+    ) -> Self:
+        """Sub-agents that the model may give work to; `orchestrator`, with its `config`, says who
+        else does, and `dispatch` how: `serial`, `parallel`, `background`."""
+        for stage in ("system", "tool"):
+            self._stage(stage)
+        self.manifest.agents = [*self.manifest.agents, *agents]
+        self._choose(self._stage("agent"), "dispatch", dispatch, {})
+        return self._choose(self._stage("agent"), "orchestrator", orchestrator, config)
+
+    def with_task_registry(self, policy: str = "eager_wait", **config: JsonValue) -> Self:
+        """Work of sub-agents in the background; `policy` says whether the run waits for it."""
+        return self._choose(self._stage("task_registry"), "policy", policy, config)
 
     def with_hitl(
         self,

@@ -74,10 +74,10 @@ class Changing(Compiled):
         return tuple(self._log)
 
     def mutate(self, *changes: Change | Mapping[str, JSON]) -> None:
-        """Change the manifest: all of these changes, or none. Runs that begin later have it;
-        a live one takes it up before its next model call, and records it as the fact `mutated`,
-        so that it is the same again when it is resumed or replayed. Limits are those a run began
-        with. Call it on the event loop that the runs are on.
+        """Change the manifest: all of these changes, or none. Runs that begin later have it; a live
+        one takes it up before it prepares its next model call, and records it as the fact
+        `mutated`, so that it is the same again when it is resumed or replayed. Limits are those
+        that a run began with. Call it on the event loop that the runs are on.
 
         `changes` are those of `lorimer.core.mutation`, or their JSON. Raises MutationError, and
         changes nothing, when they do not fit, `exec.mutation.locked` for what is locked.

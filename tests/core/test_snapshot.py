@@ -6,14 +6,22 @@ import asyncio
 
 import pytest
 
-from lorimer import ConfigError, EnvironmentManifest, ExecutorErrorCode, PipelineError
+from lorimer import (
+    ConfigError,
+    EnvironmentManifest,
+    ExecutorErrorCode,
+    Pipeline,
+    PipelineError,
+)
 from lorimer.core.errors import MutationLocked
 from lorimer.core.messages import Request
 from lorimer.core.snapshot import Snapshot
 from lorimer.journal import MemoryJournal
 from lorimer.journal.verify import verify
+from lorimer.presets import preset_manifest
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Do, check_history, make, use
+from tests.core.test_mutation import EACH, before
 
 
 def said(request: Request) -> str:
@@ -137,5 +145,28 @@ def test_a_snapshot_does_not_change_with_the_pipeline() -> None:
         pipeline.manifest.metadata.name = "other"
         assert taken.manifest.metadata.name == "minimal"
         await asyncio.sleep(0)
+
+    simulate(main)
+
+
+def test_whatever_was_changed_is_restored() -> None:
+    """Chains, configurations and all: onto a pipeline of another preset, and back."""
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        for change, _ in EACH:
+            pipeline = Pipeline(before(), tools=[Do("a"), Do("b")], journal=journal, world=world)
+            pipeline.mutate(change)
+            taken = Snapshot.from_json((await pipeline.snapshot()).to_json())
+            other = Pipeline(
+                preset_manifest("minimal", model="scripted:m"),
+                tools=[Do("a"), Do("b")],
+                journal=journal,
+                world=world,
+            )
+            await other.restore(taken)
+            assert await other.snapshot() == taken == await pipeline.snapshot()
+            assert other.plan.digest == pipeline.plan.digest
+            assert other.describe() == pipeline.describe()
 
     simulate(main)

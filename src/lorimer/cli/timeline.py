@@ -160,7 +160,7 @@ def _input(start: Mapping[str, JSON]) -> JSON:
 def _turns(told: Told, *, full: bool) -> Iterator[Line]:
     story = Story(recorded=True)
     manifest = told.manifest
-    names, first = _stage_names(manifest), True
+    names = _stage_names(manifest)
     asked = 0.0
     uses: list[Mapping[str, JSON]] = []
     for fact in told.facts:
@@ -172,8 +172,7 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             yield _turn_head(fact, fact.time - asked)
             uses = uses_of(data)
         elif fact.type == "iteration.end":
-            times = _times(data.get("times"), names, first=first)
-            first = False
+            times = _times(data.get("times"), names, first=fact.iteration == 0)
             if times:
                 yield [(f"    {times}", "dim")]
         elif fact.type == "mutated":
@@ -181,7 +180,7 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             yield []
             yield from [told_change(change) for change in changes]
             manifest = after(manifest, changes)
-            names, first = _stage_names(manifest), first and data.get("key") == "0"
+            names = _stage_names(manifest)
         use = use_at(uses, data.get("key")) if full and fact.type == "tool.result" else None
         if use is not None:
             story.count(fact)

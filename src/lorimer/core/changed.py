@@ -14,16 +14,15 @@ from lorimer.core.plan import Plan
 from lorimer.core.state import PipelineState
 
 
-async def changed(plan: Plan, state: PipelineState, at: int) -> Plan | None:
-    """The plan from here on: changed as is recorded of this place, else as was asked for since;
-    None: as it is. `at` counts the places of an iteration: 0 is before the stages that prepare its
-    model call, from 1 on after they have run; then they have to run again.
+async def changed(plan: Plan, state: PipelineState) -> Plan:
+    """The plan from here on: changed as is recorded of this iteration, else as was asked for since
+    the one before. Asked before the stages that prepare its model call.
 
     Journals `mutated`. Raises JournalError `exec.journal.diverged` for a recorded change that
     cannot be made here.
     """
-    run, key = state.run, str(at)
-    known = run.recorded("mutated", key)
+    run = state.run
+    known = run.recorded("mutated")
     changes: Sequence[JSON]
     if known is not None:
         told = known.data.get("changes")
@@ -34,8 +33,8 @@ async def changed(plan: Plan, state: PipelineState, at: int) -> Plan | None:
         changes = [change for each in asked for change in each.changes]
         after = asked[-1].plan
     else:
-        return None
-    await run.record("mutated", {"key": key, "changes": changes, "manifest": after.digest}, key=key)
+        return plan
+    await run.record("mutated", {"changes": changes, "manifest": after.digest})
     _take_up(plan, after, state)
     return after
 
@@ -65,6 +64,8 @@ def _take_up(before: Plan, after: Plan, state: PipelineState) -> None:
     state.run.review = None  # stage 10 asks the reviewers that there are now
     state.context = state.messages
     state.system, state.tools, state.cache = "", (), NO_MARKS
+    there = {stage.name for stage in after.stages} - {"system"}  # which says its own anew
+    state.volatile = {name: text for name, text in state.volatile.items() if name in there}
     if _asks(before) != _asks(after):
         state.models = ""
 

@@ -160,21 +160,13 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
     context.begin_iteration(0)
     value: object = state.input
     if context.upcoming or context.replaying:
-        plan = await changed(plan, state, 0) or plan
+        plan = await changed(plan, state)
     if plan.hooks is not None or context.replaying:
         value = await prompted(plan.hooks, state)
     began = clock()
     ended: list[float | None] = []
     value = await _stages(plan.setup, value, state, ended)
     while True:
-        at = 1
-        while context.upcoming or context.replaying:
-            after = await changed(plan, state, at)
-            if after is None:
-                break
-            plan, at = after, at + 1
-            began, ended = clock(), []
-            value = await _stages(plan.recurring, value, state, ended)
         context.cancellation.check()
         bounds.check_turn()
         if not context.replaying:
@@ -196,7 +188,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
         state.iteration += 1
         context.begin_iteration(state.iteration)
         if context.upcoming or context.replaying:
-            plan = await changed(plan, state, 0) or plan
+            plan = await changed(plan, state)
         if (context.mail is not None or context.replaying) and context.has_mail(state.iteration):
             await deliver(state, plan.hooks)
         if not state.iteration % _YIELD_TURNS:

@@ -308,12 +308,9 @@ class Compacted(TypedDict):
 
 
 class Mutated(TypedDict):
-    """`mutated`: from here on the run has another manifest. Before the model call of its iteration;
-    a resumed or replayed run changes it again at the same place."""
+    """`mutated`: from here on the run has another manifest. Before the stages that prepare the
+    model call of its iteration; a resumed or replayed run changes it again at the same place."""
 
-    key: str
-    """0: before the stages that prepare the call; from 1 on: after they had run, so they ran
-    again."""
     changes: Sequence[JSON]
     """Each a change as `core/mutation.py` has it."""
     manifest: str
