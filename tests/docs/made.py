@@ -47,12 +47,14 @@ PARTS = {
     "`tools.ad_hoc[]` of kind `composite`": adhoc.CompositeTool,
     "`steps[]` of a composite": adhoc.CompositeStep,
     "`permissions`": manifest_module.PermissionsConfig,
+    "`agents[]`": manifest_module.SubAgent,
     "`stages[]`": manifest_module.StageEntry,
 }
 
 
 def manifest_fields() -> str:
     """A table for every part of a manifest: field, type, default, meaning."""
+    manifest_module.SubAgent.model_rebuild()  # it names the whole, and knows it only then
     tables = [f"### {name}\n\n{_model_table(part)}" for name, part in PARTS.items()]
     tables.insert(2, f"### `limits`\n\n{_limits_table()}")
     return "\n\n".join(tables)

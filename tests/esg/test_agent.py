@@ -251,7 +251,7 @@ def test_a_session_that_ends_is_there_again(tmp_path: Path, code: str, says: str
     found = told(
         tmp_path,
         *SESSION[:2],
-        a("step", id="bad", code=code, timeout_seconds=1),
+        a("step", id="bad", code=code, timeout_seconds=1 if "timeout" in says else 30),
         a("step", id="show", code="[row * factor for row in rows]"),
         a("graph"),
         confined=True,

@@ -251,6 +251,26 @@ def test_a_session_outlives_its_zygote(level: Level, tmp_path: Path) -> None:
     play(script, tmp_path, level)
 
 
+@pytest.mark.parametrize("change", ["a.append(2)", "also.append(2)", "[also][0].append(2)"])
+def test_a_session_without_values_knows_by_what_other_names_an_object_goes(
+    change: str, tmp_path: Path
+) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        await session.execute("a", "a = [1]")
+        await session.execute("b", "b = a")
+        await session.execute("also", "also = a")
+        await session.execute("change", "pass")
+        await session.execute("print", "print(b)")
+        for each in zygotes(tmp_path):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        await session.edit_step("change", change)
+        await session.replay()
+        assert session.results["print"].stdout == "[1, 2]\n"
+
+    play(script, tmp_path)
+
+
 @pytest.mark.parametrize("level", HELD)
 def test_nothing_is_left_when_it_ends(level: Level, tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:
@@ -273,6 +293,8 @@ def test_43_a_saved_session_is_opened_elsewhere_and_runs_what_is_needed(tmp_path
             await session.execute("bad", "1 / 0")
             await session.execute("dead", "import os; os.abort()")
             await session.edit_step("c", "c = 4")
+            for number in range(30):
+                await session.execute(f"x{number}", f"x{number} = {number}")
             saved = json.loads(json.dumps(session.save()))
         async with StepWorkers(tmp_path, world=At("L1")) as workers:
             session = await ConfinedSteps.open(workers, saved)
@@ -284,6 +306,7 @@ def test_43_a_saved_session_is_opened_elsewhere_and_runs_what_is_needed(tmp_path
             assert (await session.execute("d", "a + [c]")).shown == "[1, 3]"
             assert (await session.replay()).ran == ("c", "bad", "d")
             assert session.results["d"].shown == "[1, 4]"
+            assert len(await session.names()) == 30 + 3
         for wrong in ({}, {"format": 1, "steps": [{"step": 1}]}, {"format": 2, "steps": []}):
             async with StepWorkers(tmp_path, world=At("L1")) as workers:
                 with pytest.raises(StepError, match="saved session"):

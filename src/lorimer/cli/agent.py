@@ -128,6 +128,20 @@ def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]
     return rules
 
 
+def names(texts: Iterable[str]) -> tuple[str, ...]:
+    """Names with commas between them, or given one by one."""
+    return tuple([name.strip() for text in texts for name in text.split(",") if name.strip()])
+
+
+def variables(texts: Iterable[str]) -> dict[str, str]:
+    """Of the environment, those that a manifest may refer to. Raises Fault for one that is not
+    set."""
+    wanted = names(texts)
+    if unset := [name for name in wanted if name not in os.environ]:
+        raise Fault(f"--env {unset[0]}: this variable is not set")
+    return {name: os.environ[name] for name in wanted}
+
+
 def limited(
     limits: Limits,
     turns: int | None,

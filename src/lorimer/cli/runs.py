@@ -62,6 +62,7 @@ def resume(
     ask_later: bool,
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -93,6 +94,7 @@ def resume(
         models,
         sandbox,
         network,
+        env,
     )
     return asyncio.run(go_on(run, terms))
 
@@ -146,6 +148,7 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
     from lorimer.cli.timeline import Told, print_run
     from lorimer.core import mail
     from lorimer.core.jsonable import dumps
+    from lorimer.journal.family import lineage
     from lorimer.journal.recording import facts_of
     from lorimer.world import RealWorld
 
@@ -166,5 +169,6 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
             await Call.of(journal, row.run_id),
             option,
             await mail.questions(journal, row) if not row.status else [],
+            [each async for each in lineage(journal, facts)],
         )
     print_run(told, world.time(), full=full)

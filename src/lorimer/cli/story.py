@@ -132,6 +132,11 @@ class Story:
                 yield [("  ↺ ", "cyan"), (f"going on after {known}", "")]
             case "effect":
                 yield from self._effect(data)
+            case "child":
+                named = (
+                    f"{data.get('agent')} ({data['task']})" if "task" in data else data.get("agent")
+                )
+                yield [("  ⤷ ", "blue"), (f"{named} ", ""), (short_id(str(data.get("run"))), "dim")]
             case "hook.failed" | "hook.refused":
                 yield [("  ! ", "yellow"), (one_line(str(data.get("error")), 160), "")]
             case "compacted":
@@ -174,6 +179,12 @@ class Story:
         elif kind == "question" and self._recorded:
             said = one_line(str(data.get("answer") or "nothing"), 120)
             yield [("  ? ", "yellow"), ("a person was asked and said ", ""), (said, "")]
+        elif kind == "tasks" and self._recorded:
+            tasks = data.get("tasks")
+            for task in tasks if isinstance(tasks, list | tuple) else ():
+                if isinstance(task, Mapping):
+                    told = one_line(str(task.get("text")), 120)
+                    yield [("  ⤶ ", "blue"), (f"{task.get('id')} {task.get('status')}: {told}", "")]
         elif kind == "abandoned":
             yield [("  ■ ", "yellow"), (f"a {key.partition(':')[0]} call was cut off", "")]
 

@@ -77,7 +77,7 @@ async def _answer(run: str, words: str, question: str, store: str | None) -> Non
     world = RealWorld()
     async with opened(existing_store(store), world) as journal:
         row = await reading.find(journal, run, _option(store))
-        asked = {found.id: found for found in await mail.questions(journal, row)}
+        asked = {found.name: found for found in await mail.questions(journal, row)}
         about = asked.get(question or (next(iter(asked), "") if len(asked) == 1 else ""))
         said: bool | str = words == "yes"
         if about is not None and about.wants == "text":

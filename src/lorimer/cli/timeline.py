@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
+from lorimer.cli.changes import after, changes_in
+from lorimer.cli.changes import told as told_change
 from lorimer.cli.story import Line, Story, call_text, summary
 from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tokens, visible
 from lorimer.core.errors import error_from_json
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
     from lorimer.core.mail import Question
     from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.journal.family import Born
 
 COLOURS: Final[Mapping[str, str]] = {
     "ok": "green",
@@ -32,6 +35,8 @@ COLOURS: Final[Mapping[str, str]] = {
     "interrupted": "yellow",
     "waiting": "magenta",
     "suspended": "yellow",
+    "unfinished": "yellow",
+    "not begun": "dim",
     "cancelled": "yellow",
 }
 """Of a status; others are red."""
@@ -52,6 +57,8 @@ class Told:
     store_option: str
     questions: Sequence[Question] = ()
     """What it asks and nobody has answered."""
+    family: Sequence[tuple[int, Born, RunRow | None]] = ()
+    """The runs below it, each before those below that one, with how deep it is."""
 
 
 def console() -> Console:
@@ -102,7 +109,7 @@ def print_run(told: Told, now: float, *, full: bool) -> None:
     from rich.text import Text
 
     out = console()
-    for line in (*_head(told, now), *_turns(told, full=full), *_end(told)):
+    for line in (*_head(told, now), *_turns(told, full=full), *_tree(told), *_end(told)):
         out.print(Text.assemble(*line), soft_wrap=True)
 
 
@@ -122,7 +129,10 @@ def _head(told: Told, now: float) -> Iterator[Line]:
         parent = facts[0].data.get("parent")
         if isinstance(parent, Mapping):
             turn = whole(parent.get("iteration")) + 1
-            yield _field("forked", f"of {parent.get('run')} after turn {turn}")
+            if "agent" in parent:
+                yield _field("part", f"of {parent.get('run')}, as {parent.get('agent')}")
+            else:
+                yield _field("forked", f"of {parent.get('run')} after turn {turn}")
     if told.manifest is not None:
         name = told.manifest.metadata.name
         own = [tool.name for tool in told.manifest.tools.ad_hoc]
@@ -149,7 +159,8 @@ def _input(start: Mapping[str, JSON]) -> JSON:
 
 def _turns(told: Told, *, full: bool) -> Iterator[Line]:
     story = Story(recorded=True)
-    names = _stage_names(told.manifest)
+    manifest = told.manifest
+    names, first = _stage_names(manifest), True
     asked = 0.0
     uses: list[Mapping[str, JSON]] = []
     for fact in told.facts:
@@ -161,9 +172,16 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             yield _turn_head(fact, fact.time - asked)
             uses = uses_of(data)
         elif fact.type == "iteration.end":
-            times = _times(data.get("times"), names, first=fact.iteration == 0)
+            times = _times(data.get("times"), names, first=first)
+            first = False
             if times:
                 yield [(f"    {times}", "dim")]
+        elif fact.type == "mutated":
+            changes = changes_in(fact)
+            yield []
+            yield from [told_change(change) for change in changes]
+            manifest = after(manifest, changes)
+            names, first = _stage_names(manifest), first and data.get("key") == "0"
         use = use_at(uses, data.get("key")) if full and fact.type == "tool.result" else None
         if use is not None:
             story.count(fact)
@@ -205,6 +223,23 @@ def _indented(text: str) -> str:
     return visible(text).rstrip().replace("\n", "\n        ")
 
 
+def _tree(told: Told) -> Iterator[Line]:
+    """The runs of sub-agents below it."""
+    if told.family:
+        yield []
+        yield [("sub-agents", "bold")]
+    for depth, born, row in told.family:
+        status = "not begun" if row is None else row.status or "unfinished"
+        named = f"{born.agent} ({born.task})" if born.task else born.agent
+        spent = f"  {money(row.cost_nano)}" if row is not None and row.cost_nano else ""
+        yield [
+            (f"{'  ' * depth}{named}  ", ""),
+            (status, COLOURS.get(status, "red")),
+            (f"{spent}  {short_id(born.run_id)}  ", "dim"),
+            (visible(one_line(row.title if row is not None else born.input, 100)), ""),
+        ]
+
+
 def _end(told: Told) -> Iterator[Line]:
     last = told.facts[-1] if told.facts else None
     answer = _answer(told.facts)
@@ -226,7 +261,7 @@ def _end(told: Told) -> Iterator[Line]:
     for question in told.questions:
         yield from _question(question)
     if told.questions:
-        which = f" --question {told.questions[0].id}" if len(told.questions) > 1 else ""
+        which = f" --question {told.questions[0].name}" if len(told.questions) > 1 else ""
         words = told.questions[0].wants == "text"
         said = "'YOUR ANSWER'" if words else "yes"
         run = f"{short_id(told.row.run_id)} {said}{which}{told.store_option}"

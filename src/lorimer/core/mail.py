@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from anyio import CancelScope
@@ -48,6 +49,13 @@ class Question:
     wants: Literal["approval", "text"] = "approval"
     options: tuple[str, ...] = ()
     """Of a text: answers to choose from; any other is one too."""
+    run: str = ""
+    """The run that asks, where it is part of the one that was looked at."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others of a run and all below it."""
+        return f"{self.run}:{self.id}" if self.run else self.id
 
 
 # --- sending ---------------------------------------------------------------------------------
@@ -76,7 +84,7 @@ async def answer(journal: Journal, run_id: str, answer: bool | str, *, question:
     there was one. Raises PipelineError when nothing is asked, or something else.
     """
     row = await _unfinished(journal, run_id)
-    asked = {each.id: each for each in await questions(journal, row)}
+    asked = {each.name: each for each in await questions(journal, row)}
     known = list(asked)
     if not known or (question and question not in known) or (not question and len(known) > 1):
         asks = f"asks {', '.join(known)}" if known else "asks nothing"
@@ -86,17 +94,20 @@ async def answer(journal: Journal, run_id: str, answer: bool | str, *, question:
             hint=f"lorimer runs show {row.run_id}",
         )
     name = question or known[0]
-    message: dict[str, JSON] = {"kind": "answer", "run": row.run_id, "question": name}
-    if isinstance(answer, bool) and asked[name].wants == "approval":
+    about = asked[name]
+    if about.run:
+        row = await _unfinished(journal, about.run)
+    message: dict[str, JSON] = {"kind": "answer", "run": row.run_id, "question": about.id}
+    if isinstance(answer, bool) and about.wants == "approval":
         message["approved"] = answer
-    elif isinstance(answer, str) and asked[name].wants == "text":
+    elif isinstance(answer, str) and about.wants == "text":
         if not answer.strip() or len(answer) > MAX_TEXT_CHARS:
             raise _wrong(f"An answer has 1 to {MAX_TEXT_CHARS} characters.")
         message["text"] = answer
     else:
-        wants = "a text" if asked[name].wants == "text" else "yes or no"
+        wants = "a text" if about.wants == "text" else "yes or no"
         raise _wrong(f"Question {name} of run {row.run_id} wants {wants} for an answer.")
-    return await journal.post(row.stream, f"answer {row.run_id} {name}", message)
+    return await journal.post(row.stream, f"answer {row.run_id} {about.id}", message)
 
 
 async def cancel(journal: Journal, run_id: str) -> bool:
@@ -108,8 +119,9 @@ async def cancel(journal: Journal, run_id: str) -> bool:
 
 
 async def questions(journal: Journal, row: RunRow) -> list[Question]:
-    """What a run asks and nobody has answered."""
+    """What a run asks and nobody has answered; also runs that are part of it."""
     asked: dict[str, Question] = {}
+    below: dict[str, None] = {}
     async for fact in journal.read(row.stream, row.first - 1):
         if fact.run_id != row.run_id:
             continue
@@ -118,9 +130,17 @@ async def questions(journal: Journal, row: RunRow) -> list[Question]:
             asked[found.id] = found
         elif fact.type == "effect":
             asked.pop(_token(fact), None)
+        elif fact.type == "child":
+            below[str(fact.data.get("run"))] = None
     for post in await journal.posts(row.stream):
         asked.pop(str(post.message.get("question")), None)
-    return list(asked.values())
+    found = list(asked.values())
+    for run_id in below:
+        child = await journal.find_run(run_id)
+        if child is not None and not child.status:
+            theirs = await questions(journal, child)
+            found += [replace(each, run=each.run or run_id) for each in theirs]
+    return found
 
 
 def question_in(fact: Event) -> Question | None:

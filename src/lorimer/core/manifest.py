@@ -20,6 +20,7 @@ from pydantic import (
     JsonValue,
     RootModel,
     ValidationError,
+    WithJsonSchema,
 )
 
 from lorimer.core.adhoc import MAX_TOOLS, AdHocTool
@@ -172,6 +173,10 @@ class PermissionsConfig(_Part):
     """Rules whose calls a person is asked about; where nobody is there, they are refused."""
 
 
+_WHOLE: Final = {"type": ["object", "null"], "description": "A whole document like this one"}
+"""What the schema says of it: pydantic has no way to name the root of a document in itself."""
+
+
 class SubAgent(_Part):
     """An agent that this one may give work to. Its runs are part of this one's: they share its
     money, time, rules and end."""
@@ -183,7 +188,7 @@ class SubAgent(_Part):
     prompt: str = ""
     """Its system prompt. All that is not said here is as in this manifest, but for what is done
     with its answers."""
-    manifest: EnvironmentManifest | None = None
+    manifest: Annotated[EnvironmentManifest | None, WithJsonSchema(_WHOLE)] = None
     """All of it, instead of a prompt and a model."""
     tools: list[str] | None = None
     """The tools that it has, of this agent's or shipped; `Agent`: it may give work to the others.

@@ -110,6 +110,11 @@ def faults(manifest: EnvironmentManifest) -> list[str]:
     return found
 
 
+def place_of(agent: SubAgent, at: int) -> str:
+    """Where in a document what is said of a sub-agent stands."""
+    return f"agents[{at}]." + ("manifest." if agent.manifest is not None else "")
+
+
 def within(wanted: Limits, above: Bounds, now: float) -> Limits:
     """Limits of a run that is part of another: never more than those, and what is left of them."""
     mine: dict[str, float | None] = asdict(wanted)

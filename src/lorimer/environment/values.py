@@ -66,6 +66,34 @@ def stage_values(entry: StageEntry, catalogue: Catalogue) -> dict[str, JSON]:
     return found
 
 
+def written(data: Mapping[str, JSON], catalogue: Catalogue) -> set[str]:
+    """The paths about which a document itself says something, as in `values`."""
+    found: set[str] = set()
+    for part, said in data.items():
+        if isinstance(said, Mapping):
+            found.update(f"{part}.{name}" for name in said)
+        elif part == "stages" and isinstance(said, list | tuple):
+            for entry in said:
+                found.update(_written_stage(StageEntry.model_validate(entry), catalogue))
+        else:
+            found.add(part)
+    return found
+
+
+def _written_stage(entry: StageEntry, catalogue: Catalogue) -> Iterator[str]:
+    where = stage_path(entry.order, entry.name, catalogue)
+    yield where
+    yield from (f"{where}.{name}" for name in entry.model_fields_set - set(_CHOICES))
+    yield from (f"{where}.config.{name}" for name in entry.config)
+    yield from (f"{where}.strategies.{name}" for name in entry.strategies)
+    for slot, config in entry.strategy_configs.items():
+        for name, value in config.items():
+            at = f"{where}.strategy_configs.{slot}.{name}"
+            yield at
+            if isinstance(value, Mapping):
+                yield from (f"{at}.{field}" for field in value)
+
+
 def _chosen(entry: StageEntry, stage: AnyStage | None, slot: str) -> tuple[list[str], bool]:
     """The strategies in a slot, and whether it is a chain."""
     declared = stage.slots().get(slot) if stage is not None else None

@@ -9,7 +9,7 @@ suspended too. Which agent a child is: `kinds.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -40,14 +40,12 @@ from lorimer.journal.family import Born, born, descendants, open_ones, owed, pai
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
 from lorimer.launch import Launcher
-from lorimer.session.kinds import Home, Kinds
+from lorimer.session.kinds import Home, Kinds, Terms
 
 if TYPE_CHECKING:
     from lorimer.core.tool import Toolbox
     from lorimer.tools.registry import ToolRegistry
-    from lorimer.tools.toolset import Toolset
 
-_CODE: Final = ExecutorErrorCode
 _SUSPENDED: Final = "suspended"
 _log: Final = logger("lorimer.session")
 
@@ -60,7 +58,7 @@ class ChildRuns:
         catalogue: Catalogue,
         bindings: Bindings,
         host: ToolRegistry,
-        toolset: Callable[[EnvironmentManifest, ToolRegistry], Toolset | None],
+        toolset: Terms,
         launcher: Launcher,
         bus: Bus,
     ) -> None:
@@ -239,27 +237,28 @@ class Family:
         limits = self._root._run.bounds.limits
         if agent not in self._names:
             raise LimitError(
-                f"there is no sub-agent {agent!r} here", code=_CODE.EXEC_TOOL_INVALID_INPUT
+                f"there is no sub-agent {agent!r} here",
+                code=ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT,
             )
         family: Family | None = self
         while family is not None:
             if family._is == (self._home.digest, agent):
                 raise LimitError(
                     f"{agent!r} is at work on this already: it cannot be given work from here.",
-                    code=_CODE.EXEC_CHILD_ANCESTOR,
+                    code=ExecutorErrorCode.EXEC_CHILD_ANCESTOR,
                     hint="Do it yourself, or give it to another sub-agent.",
                 )
             family = family._above
         if self._depth >= limits.max_depth:
             raise LimitError(
                 f"a run within a run is at most {limits.max_depth} deep, and this one is.",
-                code=_CODE.EXEC_CHILD_DEPTH,
+                code=ExecutorErrorCode.EXEC_CHILD_DEPTH,
                 hint="Do it yourself; whoever runs this may raise limits.max_depth.",
             )
         if self._root._descendants >= limits.max_descendants:
             raise LimitError(
                 f"work was given to sub-agents {limits.max_descendants} times, the limit.",
-                code=_CODE.EXEC_CHILD_DESCENDANTS,
+                code=ExecutorErrorCode.EXEC_CHILD_DESCENDANTS,
                 hint="Do it yourself; whoever runs this may raise limits.max_descendants.",
             )
 
@@ -348,9 +347,9 @@ class Family:
         """Its parent is suspended too."""
         run = self._run
         run.cancellation.check()
-        if end.code is _CODE.EXEC_RUN_WAITING:
+        if end.code is ExecutorErrorCode.EXEC_RUN_WAITING:
             self._wait_for_a_person()
-        raise JournalError(end.message, code=end.code or _CODE.EXEC_JOURNAL_CONFLICT)
+        raise JournalError(end.message, code=end.code or ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
 
     def _wait_for_a_person(self) -> None:
         run = self._run
@@ -423,7 +422,7 @@ class Family:
         try:
             return await mail.send(self._runs.launcher.journal, task.run_id, text, id=id)
         except PipelineError as error:
-            if error.code in (_CODE.EXEC_RUN_ENDED, _CODE.EXEC_RUN_UNKNOWN):
+            if error.code in (ExecutorErrorCode.EXEC_RUN_ENDED, ExecutorErrorCode.EXEC_RUN_UNKNOWN):
                 return False
             raise
 

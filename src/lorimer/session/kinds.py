@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
@@ -15,11 +14,19 @@ from lorimer.core.hooks import Hooks
 from lorimer.core.manifest import EnvironmentManifest, StageEntries, SubAgent
 from lorimer.core.plan import Plan
 from lorimer.core.record import record
-from lorimer.core.subagents import faults, manifest_of
+from lorimer.core.subagents import faults, manifest_of, place_of
 
 if TYPE_CHECKING:
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
+
+
+class Terms(Protocol):
+    """Makes the tools of a manifest, with the rules of the pipeline."""
+
+    def __call__(
+        self, manifest: EnvironmentManifest, tools: ToolRegistry, *, known: ToolRegistry
+    ) -> Toolset | None: ...
 
 
 @record
@@ -50,7 +57,7 @@ class Kinds:
         catalogue: Catalogue,
         bindings: Bindings,
         host: ToolRegistry,
-        toolset: Callable[[EnvironmentManifest, ToolRegistry], Toolset | None],
+        toolset: Terms,
     ) -> None:
         """`host`: the host's tools; `toolset` makes the tools of a sub-agent, with the rules of the
         pipeline."""
@@ -83,7 +90,7 @@ class Kinds:
                 found = self._problems_of(home, agent)
             except ConfigError as error:
                 found = list(error.problems) or [str(error)]
-            problems += [f"agents[{at}].{problem}" for problem in found]
+            problems += [place_of(agent, at) + problem for problem in found]
         return problems
 
     def _problems_of(self, home: Home, agent: SubAgent) -> list[str]:
@@ -107,7 +114,7 @@ class Kinds:
         for other in host.names:
             if other not in named:
                 host.unregister(other)
-        tools = self._toolset(manifest, host)
+        tools = self._toolset(manifest, host, known=self._host)
         if planning and tools is not None:
             tools.base_policy = tools.base_policy.planning()
         catalogue = self._catalogue.without_own_stages()

@@ -114,17 +114,17 @@ def _note(count: int, recap: str) -> Message:
 
 async def compact(
     compactor: Compactor, terms: Terms, chosen: Selection, tokens: int, state: PipelineState
-) -> bool:
+) -> None:
     """Take the older part of the conversation out of what the model sees, and record the receipt.
-    `tokens` are those of what it would be shown now, `chosen` the strategy's part of it. False:
-    there is nothing that could be taken out."""
+    `tokens` are those of what it would be shown now, `chosen` the strategy's part of it. Does
+    nothing where nothing can be taken out."""
     history = state.messages
     last = history.receipt
     start = 0 if last is None else last.end
     # never what no fact tells of yet: it is there to be brought back
     end = _cut(history, max(start, chosen.start), state.noted, compactor.keep, terms)
     if end <= start:
-        return False
+        return
     kept = _pinned(history, end, last, state.began, terms)
     before = () if last is None else last.kept
     out = Receipt(
@@ -156,7 +156,6 @@ async def compact(
         "error": receipt.error,
     }
     run.signal("context.compacted", told)
-    return True
 
 
 KEY: Final = "0"

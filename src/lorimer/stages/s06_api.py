@@ -13,9 +13,18 @@ from pydantic import Field
 from lorimer.core.bindings import Bindings
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
+from lorimer.core.excerpt import Trailed
+from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
-from lorimer.core.messages import OutputSchema, Request, Response, Usage
+from lorimer.core.messages import (
+    Message,
+    OutputSchema,
+    Request,
+    Response,
+    Usage,
+    user_message,
+)
 from lorimer.core.model import Model, Target
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
@@ -207,7 +216,7 @@ class APIStage(Stage[object, Response]):
         target = caller.first
         request = Request(
             target.model.name,
-            state.context,
+            trailed(state) if state.volatile else state.context,
             state.system,
             state.tools,
             settings.tool_choice,
@@ -315,6 +324,16 @@ def _begin_early(stage: ToolStage, tools: Toolbox, state: PipelineState) -> Earl
 
 def _own_price(usage: Usage, name: str, model: Model) -> int | None:
     return model.price(usage, model=name)
+
+
+def trailed(state: PipelineState) -> Sequence[Message]:
+    """What goes to the model, and behind it what is not part of the conversation."""
+    told = "\n\n".join([text for text in state.volatile.values() if text])
+    if not told:
+        return state.context
+    last = user_message(f"[From the program, not from the user:]\n\n{told}")
+    context = state.context
+    return Trailed(context, last) if isinstance(context, History) else [*context, last]
 
 
 def spec_in(bindings: Bindings) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -281,26 +282,33 @@ class Toolset:
         """What of the next reply is begun early; see `lorimer.tools.early`."""
         self._look_back(state)
         early = state.run.owned.own(Early, lambda: Early(self, state))
+        early.tools = self  # the run may have had others before
         early.anew()
         return early
 
-    async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
+    def dispatch(
+        self, use: ToolUse, index: int, state: PipelineState
+    ) -> Awaitable[ToolResultBlock]:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
         self._remember(state)
-        return await dispatch(self, use, index, state.run)
+        return dispatch(self, use, index, state.run)
 
     def _remember(self, state: PipelineState) -> None:
         """Once a run: what earlier ones called, and whose words they brought in."""
-        self._look_back(state)
         run = state.run
+        if run.called is None:
+            self._look_back(state)
         if run.strangers is None:
             run.strangers = _heard(self.strangers, state) if self.strangers else set()
 
 
 def _heard(strangers: frozenset[str], state: PipelineState) -> set[str]:
+    """By calls that have results: those of the reply at hand have none yet."""
+    messages = state.messages
+    answered = len(messages) - (bool(messages) and messages[-1].role == "assistant")
     return {
         block.name
-        for message in state.messages
+        for message in islice(messages, answered)
         for block in message.content
         if isinstance(block, ToolUse) and block.name in strangers
     }

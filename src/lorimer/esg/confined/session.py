@@ -80,8 +80,9 @@ class ConfinedSteps:
 
     @classmethod
     async def open(cls, workers: StepWorkers, saved: Mapping[str, JSON]) -> ConfinedSteps:
-        """A session as `save` kept it, in any process. Nothing runs; values are made again, by
-        their steps, when somebody needs them. Files are taken to be as they were.
+        """A session as `save` kept it, in any process. Values are made again, by their steps, when
+        somebody needs them; at once where a step was edited, or added between others, and has not
+        run since: later they could not be. Files are taken to be as they were.
 
         Of what was saved nothing but texts is believed, and its code runs confined like any.
         Raises StepError for what is no saved session, and what `begin` raises.

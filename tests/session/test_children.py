@@ -1,0 +1,608 @@
+"""Runs within runs: what a child shares with its parent, what becomes of it, what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from lorimer import ConfigError
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.messages import TextBlock, ToolUse
+from lorimer.core.result import PipelineResult
+from lorimer.journal import MemoryJournal
+from lorimer.journal.recording import facts_of, find
+from lorimer.testing import SimulatedWorld, simulate
+from lorimer.tools import Tool, ToolRegistry
+from tests.core.support import Do, use
+from tests.session.families import (
+    EACH_NANO,
+    about,
+    agent,
+    model_of,
+    pipeline_of,
+    script,
+    sound,
+    statuses,
+    task,
+    told,
+    work,
+)
+
+CODE = ExecutorErrorCode
+
+
+def ungranted(*tools: Tool) -> ToolRegistry:
+    """Tools that rules decide about."""
+    registry = ToolRegistry()
+    for tool in tools:
+        registry.register(tool, granted=False)
+    return registry
+
+
+def children(result: PipelineResult) -> list[str]:
+    return [str(fact.data["run"]) for fact in result.events if fact.type == "child"]
+
+
+# --- what a child is --------------------------------------------------------------------------
+
+
+def test_a_child_has_its_own_run_and_its_parent_pays() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model = model_of({"main": [[work("digger", "dig")], "so"], "digger": ["gold"]})
+        pipeline = pipeline_of(world, model, agent("digger"))
+        result = await pipeline.run("go", limits={"max_cost_usd": 1.0})
+        [child] = children(result)
+        assert told(result) == ["gold"] and result.text == "so"
+        assert result.cost_nano == 3 * EACH_NANO
+        start = (await facts_of(pipeline.journal, await find(pipeline.journal, child)))[0]
+        parent = {"run": result.run_id, "iteration": 0, "agent": "digger"}
+        assert start.data["parent"] == parent and start.data["input"] == "dig"
+        assert (await pipeline.result(child)).text == "gold"
+        await sound(pipeline.journal, result.run_id)
+        replayed = await pipeline.replay(result.run_id)
+        assert replayed.divergence is None and replayed.result.text == "so"
+
+    simulate(main)
+
+
+def test_the_model_chooses_among_declared_sub_agents_only() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model = model_of({"main": [[work("nobody")], "so"]})
+        pipeline = pipeline_of(world, model, agent("digger"), agent("cook"))
+        result = await pipeline.run("go")
+        [spec] = [tool for tool in model.requests[0].tools if tool.name == "Agent"]
+        assert spec.input_schema["properties"]["subagent_type"]["enum"] == ["digger", "cook"]
+        assert "- cook: It is cook." in spec.description
+        assert "exec.tool.invalid_input" in told(result)[0] and children(result) == []
+
+    simulate(main)
+
+
+def test_calls_in_one_reply_work_side_by_side() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = {"main": [[work("digger", "a"), work("digger", "b")], "so"], "digger": ["."]}
+        pipeline = pipeline_of(world, model_of(replies, latency_s=2.0), agent("digger"))
+        await pipeline.run("go")
+        assert world.monotonic() == 6.0, "two turns, and two children at once"
+
+    simulate(main)
+
+
+def test_a_child_that_fails_is_told_with_what_it_had_said() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        look = [TextBlock("I begin."), use("look")]
+        replies = {"main": [[work("digger")], "so"], "digger": [look, "never"]}
+        pipeline = pipeline_of(
+            world, model_of(replies), agent("digger", limits={"max_turns": 1}), tools=[Do("look")]
+        )
+        result = await pipeline.run("go")
+        assert result.text == "so", "its parent goes on"
+        [said] = told(result)
+        assert said.startswith("ERROR exec.loop.max_turns: digger ended as error")
+        assert result.steps[0].is_error and "I begin." in said
+        await sound(pipeline.journal, result.run_id)
+
+    simulate(main)
+
+
+def test_a_sub_agent_may_be_a_whole_manifest_with_sub_agents_of_its_own() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        inner = pipeline_of(world, model_of({}), agent("cook")).manifest.model_copy(deep=True)
+        inner.stages["system"].config["prompt"] = "You are chef."
+        chef = agent("chef").model_copy(update={"prompt": "", "manifest": inner})
+        replies = {"main": [[work("chef")], "so"], "chef": [[work("cook")], "served"]}
+        model = model_of({**replies, "cook": ["soup"]})
+        pipeline = pipeline_of(world, model, chef)
+        result = await pipeline.run("go")
+        assert told(result) == ["served"]
+        assert await statuses(pipeline.journal, result.run_id) == ["ok", "ok"]
+        assert result.cost_nano == 5 * EACH_NANO, "the cook's run is paid for by the chef's"
+        await sound(pipeline.journal, result.run_id)
+
+    simulate(main)
+
+
+# --- tools and rules --------------------------------------------------------------------------
+
+
+def test_a_sub_agent_has_the_tools_that_it_is_declared_with() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = {"main": [[work("all"), work("one"), work("none")], "so"]}
+        names = ("all", "one", "none")
+        model = model_of({**replies, **{key: ["."] for key in names}})
+        pipeline = pipeline_of(
+            world,
+            model,
+            agent("all"),
+            agent("one", tools=["look"]),
+            agent("none", tools=[]),
+            tools=[Do("look"), Do("put")],
+        )
+        await pipeline.run("go")
+        had = {r.system[8:-1]: [tool.name for tool in r.tools] for r in model.requests}
+        assert had["all"] == ["look", "put"], "not Agent, unless it is said"
+        assert (had["one"], had["none"]) == (["look"], [])
+
+    simulate(main)
+
+
+def test_rules_hold_for_children_too_and_a_rule_may_be_about_a_sub_agent() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        put = Do("put", effects=["write"])
+
+        def deny(manifest: EnvironmentManifest) -> None:
+            manifest.permissions.deny = ["put", "Agent(cook)"]
+
+        replies = {
+            "main": [[work("digger"), work("cook")], "so"],
+            "digger": [[use("put")], "it was refused"],
+        }
+        pipeline = pipeline_of(
+            world, model_of(replies), agent("digger"), agent("cook"), tools=[put], change=deny
+        )
+        result = await pipeline.run("go")
+        assert put.calls == []
+        assert told(result)[0] == "it was refused"
+        assert "exec.tool.access_denied" in told(result)[1] and len(children(result)) == 1
+
+    simulate(main)
+
+
+def test_what_strangers_said_to_the_parent_counts_in_the_child() -> None:
+    """With their words in the prompt, a call that could carry them out takes a person."""
+
+    async def main(world: SimulatedWorld) -> None:
+        page, run = Do("page"), Do("run", effects=["exec"])
+        page.untrusted = True
+        replies = {
+            "main": [[work("digger")], [use("page")], [work("digger", "again")], "so"],
+            "digger": [[use("run")], "tried"],
+        }
+        pipeline = pipeline_of(
+            world, model_of(replies), agent("digger"), tools=ungranted(page, run), rules=["run"]
+        )
+        result = await pipeline.run("go")
+        first, second = children(result)
+        said = [told(await pipeline.result(child))[0] for child in (first, second)]
+        assert said[0] == "run done"
+        assert "exec.tool.access_denied" in said[1]
+
+    simulate(main)
+
+
+def test_a_child_of_a_run_in_plan_mode_only_looks() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        put = Do("put", effects=["write"])
+
+        def plan(manifest: EnvironmentManifest) -> None:
+            manifest.tools.built_in = ["EnterPlanMode"]
+
+        replies = {
+            "main": [[work("digger")], [use("EnterPlanMode")], [work("digger", "again")], "so"],
+            "digger": [[use("put")], "tried"],
+        }
+        pipeline = pipeline_of(
+            world, model_of(replies), agent("digger", tools=["put"]), tools=[put], change=plan
+        )
+        await pipeline.run("go")
+        assert len(put.calls) == 1, "before it was on"
+
+    simulate(main)
+
+
+# --- bounds -----------------------------------------------------------------------------------
+
+
+def deep(count: int) -> list[Any]:
+    """Agents of which each may give work to the others."""
+    return [agent(f"a{n}", tools=["Agent"]) for n in range(count)]
+
+
+def test_runs_within_runs_have_a_depth() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        chain = {f"a{n}": [[work(f"a{n + 1}")], f"from {n}"] for n in range(6)}
+        model = model_of({"main": [[work("a0")], "so"], **chain})
+        pipeline = pipeline_of(world, model, *deep(7))
+        result = await pipeline.run("go")
+        assert len(await statuses(pipeline.journal, result.run_id)) == 5
+        refused = [
+            str(fact.data["content"])
+            for row in await pipeline.journal.runs()
+            for fact in await facts_of(pipeline.journal, row)
+            if fact.data.get("error") == "exec.child.depth"
+        ]
+        assert len(refused) == 1 and "at most 5 deep" in refused[0]
+        await sound(pipeline.journal, result.run_id)
+
+    simulate(main)
+
+
+def test_no_run_gives_work_to_one_that_it_works_for() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = {
+            "main": [[work("a0")], "so"],
+            "a0": [[work("a1")], "."],
+            "a1": [[work("a0")], "."],
+        }
+        pipeline = pipeline_of(world, model_of(replies), *deep(2))
+        result = await pipeline.run("go")
+        assert len(await statuses(pipeline.journal, result.run_id)) == 2
+        rows = await pipeline.journal.runs()
+        facts = [f for row in rows for f in await facts_of(pipeline.journal, row)]
+        assert [
+            f.data["error"] for f in facts if f.type == "tool.result" and "error" in f.data
+        ] == ["exec.child.ancestor"]
+
+    simulate(main)
+
+
+def test_there_are_so_many_children_in_all_also_after_a_resume() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = model_of(
+            {
+                "main": [[work("a0", "x"), work("a0", "y")], [work("a1", "z")], "so"],
+                "a0": [[work("a1")], "."],
+                "a1": ["."],
+            },
+            latency_s=1.0,
+        )
+        limits = {"max_descendants": 4}
+        pipeline = pipeline_of(world, model, *deep(2), journal=journal)
+        running = asyncio.create_task(
+            pipeline.run("go", limits=limits, raise_on_error=False)  # type: ignore[arg-type]
+        )
+        await world.sleep(3.5)
+        pipeline.cancel(Reason.SHUTDOWN)
+        left = await running
+        assert left.status == "suspended"
+        again = pipeline_of(world, model, *deep(2), journal=journal)
+        result = await again.resume(left.run_id)
+        assert "exec.child.descendants" in told(result)[-1]
+        assert await statuses(journal, result.run_id) == ["ok"] * 4
+        await sound(journal, result.run_id)
+
+    simulate(main)
+
+
+def test_parallel_children_never_spend_more_than_is_left() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = {
+            "main": [[work("digger", str(n)) for n in range(12)], "so"],
+            "digger": [[use("look")], [use("look")], "."],
+        }
+        ceiling = 40 * EACH_NANO / 1e9
+        pipeline = pipeline_of(
+            world,
+            model_of(replies, latency_s=1.0),
+            agent("digger"),
+            tools=[Do("look")],
+            change=lambda m: setattr(m.model, "max_tokens", 10),
+        )
+        result = await pipeline.run("go", limits={"max_cost_usd": ceiling}, raise_on_error=False)
+        ends = await statuses(pipeline.journal, result.run_id)
+        assert result.total_cost_usd <= ceiling
+        assert "budget_exceeded" in ends and "ok" in ends
+        await sound(pipeline.journal, result.run_id)
+
+    simulate(main)
+
+
+def test_limits_of_a_sub_agent_are_never_more_than_its_parents() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = {"main": [[work("digger")], "so"], "digger": ["."]}
+        wide = {"max_cost_usd": 100.0, "timeout_s": 9000.0, "max_turns": 3}
+        pipeline = pipeline_of(
+            world, model_of(replies, latency_s=10.0), agent("digger", limits=wide)
+        )
+        result = await pipeline.run("go", limits={"max_cost_usd": 1.0, "timeout_s": 60.0})
+        row = await find(pipeline.journal, children(result)[0])
+        limits = (await facts_of(pipeline.journal, row))[0].data["limits"]
+        assert isinstance(limits, dict)
+        assert (limits["max_cost_usd"], limits["timeout_s"], limits["max_turns"]) == (1.0, 50.0, 3)
+
+    simulate(main)
+
+
+# --- cancelling -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "ends"), [("cancel", "cancelled"), ("task", "cancelled"), ("time", "timeout")]
+)
+def test_what_stops_a_run_stops_all_below_it(how: str, ends: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = {
+            "main": [[task("a1", "bg")], [work("a0")], "so"],
+            "a0": [[work("a1")], "."],
+            "a1": [[use("look")], "."],
+        }
+
+        async def long(input: object, context: Any) -> str:
+            await context.world.sleep(1000)
+            return "."
+
+        agents = [agent("a0", tools=["Agent"]), agent("a1", tools=["look"])]
+        pipeline = pipeline_of(world, model_of(replies), *agents, tools=[Do("look", long)])
+        limits = {"timeout_s": 10.0}
+        running = asyncio.create_task(
+            pipeline.run("go", limits=limits, raise_on_error=False)  # type: ignore[arg-type]
+        )
+        await world.sleep(5)
+        if how == "cancel":
+            pipeline.cancel()
+        if how == "task":
+            running.cancel()
+        await asyncio.wait([running])
+        assert world.monotonic() <= 10.1
+        [row] = [row for row in await pipeline.journal.runs() if row.title == "go"]
+        assert row.status == ends
+        assert await statuses(pipeline.journal, row.run_id) == [ends] * 3
+        await sound(pipeline.journal, row.run_id)
+        assert len(asyncio.all_tasks()) == 1
+
+    simulate(main)
+
+
+def test_a_suspended_run_suspends_its_children_and_they_go_on_with_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        replies = {"main": [[task("a1"), work("a0")], "so", "and so"], "a0": [[work("a1")], "x"]}
+        model = model_of({**replies, "a1": [[use("look")], "y"]}, latency_s=1.0)
+        agents = [agent("a0", tools=["Agent"]), agent("a1", tools=["look"])]
+        look = Do("look")
+        first = pipeline_of(world, model, *agents, journal=journal, tools=[look])
+        running = asyncio.create_task(first.run("go", raise_on_error=False))
+        await world.sleep(2.5)
+        first.shut_down(5.0)
+        left = await running
+        assert left.status == "suspended" and left.code is CODE.EXEC_RUN_SHUTDOWN
+        assert set(await statuses(journal, left.run_id)) == {""}
+        calls = model.calls
+        second = pipeline_of(world, model, *agents, journal=journal, tools=[look])
+        for child in children(left):
+            with pytest.raises(PipelineError, match=f"part of run {left.run_id}") as refused:
+                await second.resume(child)
+            assert refused.value.code is CODE.EXEC_CHILD_PART
+        result = await second.resume(left.run_id)
+        assert (result.status, told(result)[1]) == ("ok", "x")
+        assert await statuses(journal, result.run_id) == ["ok"] * 3
+        assert model.calls > calls and len(look.calls) == 2
+        await sound(journal, result.run_id)
+
+    simulate(main)
+
+
+def test_a_run_that_is_given_up_takes_its_children_with_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        replies = {"main": [[work("a0")], "so"], "a0": [[work("a1")], "."], "a1": ["."]}
+        pipeline = pipeline_of(world, model_of(replies, latency_s=1.0), *deep(2), journal=journal)
+        running = asyncio.create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(2.5)
+        pipeline.cancel(Reason.SHUTDOWN)
+        left = await running
+        await pipeline.abandon(left.run_id)
+        assert await statuses(journal, left.run_id) == ["cancelled"] * 2
+        ended = await pipeline.result(left.run_id)
+        assert (ended.status, ended.cost_nano) == ("cancelled", 2 * EACH_NANO)
+        await sound(journal, left.run_id)
+
+    simulate(main)
+
+
+# --- in the background ------------------------------------------------------------------------
+
+
+def test_a_task_goes_on_beside_the_model_which_is_told_how_it_ended() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model = model_of(
+            {
+                "main": [
+                    [task("digger", "dig")],
+                    [ToolUse("l", "TaskList", {})],
+                    [about("TaskOutput", wait_seconds=60)],
+                    [about("TaskGet"), about("TaskOutput", offset=2, limit=3)],
+                    "so",
+                ],
+                "digger": [[TextBlock("I begin."), use("look")], "gold"],
+            }
+        )
+
+        async def slowly(input: object, context: Any) -> str:
+            await context.world.sleep(20)
+            return "."
+
+        pipeline = pipeline_of(world, model, agent("digger"), tools=[Do("look", slowly)])
+        result = await pipeline.run("go")
+        begun, listed, output, stands, page = told(result)
+        assert begun == "Task t1 has begun: digger is at work."
+        assert listed == "t1 (digger): running"
+        assert output == "I begin.\n\ngold\n[t1 (digger): ok; characters 0 to 14 of 14]"
+        assert stands == "t1 (digger): ok\nIts task: dig"
+        assert page.startswith("beg\n") and "go on from offset 5" in page
+        said = [m.text for m in model.requests[-1].messages if m.text.startswith("[Task")]
+        assert said == ["[Task t1 of digger has ended: ok]\ngold"], "once"
+        assert result.cost_nano == 7 * EACH_NANO
+        await sound(pipeline.journal, result.run_id)
+        assert (await pipeline.replay(result.run_id)).divergence is None
+
+    simulate(main)
+
+
+def test_what_a_task_says_can_be_read_while_it_says_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = {
+            "main": [[task("digger")], [about("TaskOutput", wait_seconds=5)], "so", "so"],
+            "digger": ["one two three four five six seven"],
+        }
+        model = model_of(replies, delta_s=1.0)
+        pipeline = pipeline_of(world, model, agent("digger"))
+        result = await pipeline.run("go")
+        output = told(result)[1]
+        assert output.startswith("one two") and "seven" not in output and "running" in output
+
+    simulate(main)
+
+
+def test_a_task_is_told_something_and_stopped() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = {
+            "main": [
+                [task("digger", "a"), task("digger", "b")],
+                [about("TaskUpdate", message="to the left")],
+                [about("TaskStop", "t2"), about("TaskUpdate", "t2", message="hello?")],
+                "so",
+                "so it is",
+            ],
+            "digger": [[use("look")], lambda r: f"heard {r.messages[-1].text}", "."],
+        }
+
+        async def slowly(input: object, context: Any) -> str:
+            await context.world.sleep(20)
+            return "."
+
+        model = model_of(replies, latency_s=0.5)
+        pipeline = pipeline_of(world, model, agent("digger"), tools=[Do("look", slowly)])
+        result = await pipeline.run("go")
+        assert told(result)[2:4] == ["Sent to t1.", "t2 (digger): cancelled"]
+        assert told(result)[4] == "t2 has ended: nobody would read it."
+        said = [m.text for m in model.requests[-1].messages if m.text.startswith("[Task")]
+        assert said[-1] == "[Task t1 of digger has ended: ok]\nheard to the left"
+        await sound(pipeline.journal, result.run_id)
+
+    simulate(main)
+
+
+# --- people -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begin", [work, task])
+def test_a_child_that_asks_a_person_suspends_its_parent_until_there_is_an_answer(
+    begin: Any,
+) -> None:
+    from lorimer.tools import AskLater
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        put = Do("put", effects=["write"])
+        model = model_of(
+            {"main": [[begin("digger")], "so", "and so"], "digger": [[use("put")], "done"]}
+        )
+
+        def ask(manifest: EnvironmentManifest) -> None:
+            manifest.permissions.ask = ["put"]
+
+        def made() -> Any:
+            return pipeline_of(
+                world,
+                model,
+                agent("digger"),
+                journal=journal,
+                tools=[put],
+                change=ask,
+                approver=AskLater(),
+            )
+
+        left = await made().run("go", raise_on_error=False)
+        assert (left.status, left.code) == ("suspended", CODE.EXEC_RUN_WAITING)
+        again = await made().resume(left.run_id, raise_on_error=False)
+        assert again.code is CODE.EXEC_RUN_WAITING, "nobody has answered"
+        result = await made().resume(left.run_id, True)
+        assert result.status == "ok" and len(put.calls) == 1
+        await sound(journal, result.run_id)
+
+    simulate(main)
+
+
+# --- declarations -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("agents", "problem"),
+    [
+        ([{"name": "a", "description": "x"}] * 2, "agents[1].name: 'a' is there twice"),
+        (
+            [{"name": "a", "description": "x", "limits": {"max_turn": 3}}],
+            "agents[0].limits.max_turn: there is no such field",
+        ),
+        (
+            [{"name": "a", "description": "x", "manifest": {"stages": []}}],
+            "agents[0].manifest.stages: 'input' is missing",
+        ),
+        (
+            [{"name": "a", "description": "x", "prompt": "y", "manifest": {}}],
+            "agents[0].prompt: a sub-agent with a manifest has it in there",
+        ),
+    ],
+    ids=["twice", "limits", "manifest", "both"],
+)
+def test_faults_of_sub_agents_are_found_before_anything_runs(
+    agents: list[dict[str, Any]], problem: str
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        data = pipeline_of(world, model_of({})).manifest.to_dict()
+        from lorimer.assembly import check_manifest
+        from lorimer.pipeline import Pipeline
+
+        broken = {**data, "agents": agents}
+        assert any(found.startswith(problem) for found in check_manifest(broken))
+        with pytest.raises(ConfigError) as refused:
+            Pipeline(EnvironmentManifest.from_dict(broken), world=world)
+        assert any(found.startswith(problem) for found in refused.value.problems)
+
+    simulate(main)
+
+
+def test_a_tool_that_nobody_has_is_told() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        with pytest.raises(ConfigError) as refused:
+            pipeline_of(world, model_of({}), agent("a", tools=["Nonesuch"]))
+        told = "agents[0].tools.built_in: there is no built-in tool 'Nonesuch'"
+        assert refused.value.problems[0].startswith(told)
+
+    simulate(main)
+
+
+def test_orchestrators_need_whom_they_name() -> None:
+    def evaluator(manifest: EnvironmentManifest) -> None:
+        manifest.stages["agent"].strategies["orchestrator"] = "evaluator"
+        manifest.stages["agent"].strategy_configs["orchestrator"] = {"agent": "cok"}
+
+    async def main(world: SimulatedWorld) -> None:
+        with pytest.raises(ConfigError, match="needs sub-agents"):
+            pipeline_of(world, model_of({}), change=evaluator)
+        with pytest.raises(ConfigError, match="there is no sub-agent 'cok'; did you mean 'cook'"):
+            pipeline_of(world, model_of({}), agent("cook"), change=evaluator)
+
+    simulate(main)
+
+
+def test_the_script_of_these_tests_answers_by_who_asks() -> None:
+    reply = script({"main": ["a"], "cook": ["b"]})
+    model = model_of({"main": ["x"]})
+    assert callable(reply) and model.name == "scripted"

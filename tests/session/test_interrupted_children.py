@@ -1,0 +1,266 @@
+"""A process that dies while children are at work: after a resume none is lost, none is repeated,
+and the money adds up. Dies at steps of the event loop, and, a real one, by kill -9."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import Any
+
+from lorimer.core.cancel import Reason
+from lorimer.core.journal import Journal
+from lorimer.core.messages import Usage
+from lorimer.core.result import PipelineResult
+from lorimer.core.world import World
+from lorimer.journal import MemoryJournal, SQLiteJournal
+from lorimer.journal.recording import facts_of, find
+from lorimer.pipeline import Pipeline
+from lorimer.testing import SimulatedWorld, simulate, simulate_in
+from lorimer.testing.simulated_failures import SimulatedCrash
+from tests.core.support import Do, use
+from tests.session.families import (
+    EACH_NANO,
+    agent,
+    model_of,
+    pipeline_of,
+    sound,
+    statuses,
+    task,
+    work,
+)
+
+REPLIES = {
+    "main": [
+        [work("digger", "a"), work("chief", "b"), task("digger", "c")],
+        [use("note")],
+        "so",
+        "and so",
+        "that is all",
+    ],
+    "digger": [[use("put")], "dug"],
+    "chief": [[work("digger", "d"), task("digger", "e")], "led", "led on", "led to the end"],
+}
+AGENTS = (agent("digger", tools=["put"]), agent("chief", tools=["Agent"]))
+CEILING = 60 * EACH_NANO / 1e9
+
+
+class Life:
+    """One process: its pipeline on a store that outlives it."""
+
+    def __init__(
+        self, world: World, journal: Journal, puts: Counter[str], latency_s: float = 1.0
+    ) -> None:
+        def put(input: object, context: Any) -> str:
+            puts[context.run_id] += 1
+            return "put"
+
+        self.journal = journal
+        tools = [Do("put", put, effects=["write"]), Do("note")]
+        self.pipeline: Pipeline = pipeline_of(
+            world,
+            model_of(REPLIES, latency_s=latency_s),
+            *AGENTS,
+            journal=journal,
+            tools=tools,
+            change=lambda manifest: setattr(manifest.model, "max_tokens", 10),
+            claim_s=1.0,
+        )
+
+    async def go(self) -> PipelineResult | None:
+        rows = [row for row in await self.journal.runs() if row.title == "go"]
+        if not rows:
+            return await self.pipeline.run("go", limits={"max_cost_usd": CEILING})
+        if rows[0].status:
+            return None
+        return await self.pipeline.resume(rows[0].run_id, wait_s=10.0)
+
+
+class Dying(MemoryJournal):
+    """A store whose process dies at one of its writes: before it, or after it."""
+
+    world: SimulatedWorld
+    left = -1
+    after = False
+
+    async def append(self, *args: Any, **options: Any) -> int:
+        self.left -= 1
+        if not self.left and not self.after:
+            await self.world.crash()
+        seq = await super().append(*args, **options)
+        if not self.left and self.after:
+            await self.world.crash()
+        return seq
+
+
+def play(*crashes: int) -> tuple[Dying, SimulatedWorld, Counter[str]]:
+    """Lives that end at so many half writes, and one that does not."""
+    world, puts = SimulatedWorld(1), Counter[str]()
+    journal = Dying(world)
+    journal.world = world
+    for at in (*crashes, -2):
+        journal.left, journal.after = at // 2 + 1, bool(at % 2)
+        try:
+
+            async def main(world: SimulatedWorld) -> object:
+                return await Life(world, journal, puts).go()
+
+            simulate_in(world, main)
+        except SimulatedCrash:
+            continue
+    return journal, world, puts
+
+
+def check(*crashes: int) -> None:
+    journal, world, puts = play(*crashes)
+
+    async def look(world: SimulatedWorld) -> None:
+        [row] = [row for row in await journal.runs() if row.title == "go"]
+        assert row.status == "ok"
+        await sound(journal, row.run_id)
+        titles = Counter(each.title for each in await journal.runs())
+        assert titles == dict.fromkeys(["go", *"abcde"], 1), "each child once"
+        assert row.cost_nano <= CEILING * 1e9
+        for each in await journal.runs():
+            facts = await facts_of(journal, await find(journal, each.run_id))
+            unknown = any("exec.tool.outcome_unknown" in str(fact.data) for fact in facts)
+            wanted = each.title in "acde"
+            assert puts[each.run_id] == wanted or (unknown and puts[each.run_id] <= 1)
+
+    try:
+        simulate_in(world, look)
+    except BaseException as error:
+        error.add_note(f"crashes: {crashes}")
+        raise
+
+
+def writes_of_a_life() -> int:
+    """How many writes an undisturbed one has."""
+    world = SimulatedWorld(1)
+    journal = Dying(world)
+    journal.left = 0
+
+    async def main(world: SimulatedWorld) -> object:
+        return await Life(world, journal, Counter()).go()
+
+    simulate_in(world, main)
+    return -journal.left
+
+
+def test_a_process_that_dies_at_any_write_loses_and_repeats_no_child() -> None:
+    last = 2 * writes_of_a_life()
+    assert last > 100
+    seed = SystemRandom().randrange(2**32)
+    print(f"\nfresh seed: {seed}; {last // 2} writes")
+    crashes: list[tuple[int, ...]]
+    if os.environ.get("LORIMER_CAMPAIGN"):
+        crashes = [(at,) for at in range(last)]
+        dice = Random(seed)
+        crashes += [(dice.randrange(last), dice.randrange(last)) for _ in range(500)]
+    else:
+        crashes = [(at,) for at in range(0, last, 8)]
+        for dice in (Random(1), Random(seed)):
+            crashes += [(dice.randrange(last), dice.randrange(last)) for _ in range(4)]
+    for each in crashes:
+        check(*each)
+
+
+def test_what_children_had_spent_counts_after_a_resume() -> None:
+    replies = {
+        "main": [[work("digger", "a"), work("digger", "b")], "so"],
+        "digger": [[use("note")]] * 20,
+    }
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+
+        def made() -> Pipeline:
+            return pipeline_of(
+                world,
+                model_of(replies, latency_s=1.0, usage=Usage(2000, 1000)),
+                agent("digger"),
+                journal=journal,
+                tools=[Do("note")],
+                change=lambda manifest: setattr(manifest.model, "max_tokens", 10),
+            )
+
+        each = 3_000_000
+        ceiling = 15 * each
+        first = made()
+        running = asyncio.create_task(
+            first.run("go", limits={"max_cost_usd": ceiling / 1e9}, raise_on_error=False)
+        )
+        await world.sleep(5.5)
+        first.cancel(Reason.SHUTDOWN)
+        left = await running
+        result = await made().resume(left.run_id, raise_on_error=False)
+        assert left.status == "suspended"
+        assert 9 * each < result.cost_nano <= ceiling
+        assert "budget_exceeded" in await statuses(journal, result.run_id)
+        await sound(journal, result.run_id)
+
+    simulate(main)
+
+
+PROGRAM = """
+import asyncio, sys
+from collections import Counter
+from lorimer.journal import SQLiteJournal
+from lorimer.world import RealWorld
+from tests.session.test_interrupted_children import Life
+
+class Told(Counter):
+    def __setitem__(self, run, count):
+        super().__setitem__(run, count)
+        print(run, flush=True)
+
+async def main():
+    world = RealWorld()
+    journal = SQLiteJournal(sys.argv[1], world=world)
+    result = await Life(world, journal, Told(), 0.05).go()
+    print("ended", result.status if result else "before", flush=True)
+    await journal.close()
+
+asyncio.run(main())
+"""
+
+
+def test_a_real_process_is_killed_with_children_in_flight(tmp_path: Path) -> None:
+    store = str(tmp_path / "runs.db")
+    puts: Counter[str] = Counter()
+    for kill_at in (1, 2, 0):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, store],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([os.environ.get("PYTHONPATH", ""), "."]),
+            },
+        )
+        assert process.stdout is not None
+        with process, process.stdout as lines:
+            for seen, line in enumerate(lines, 1):
+                word, *_ = line.split()
+                if word == "ended":
+                    assert not kill_at and line.split()[1] == "ok"
+                else:
+                    puts[word] += 1
+                if seen == kill_at:
+                    process.kill()
+                    break
+
+    async def look() -> None:
+        journal = SQLiteJournal(store)
+        rows = await journal.runs()
+        assert Counter(row.title for row in rows) == dict.fromkeys(["go", *"abcde"], 1)
+        [row] = [row for row in rows if row.title == "go"]
+        await sound(journal, row.run_id)
+        assert set(puts.values()) == {1}, "no call that changes something was made twice"
+        await journal.close()
+
+    asyncio.run(look())
