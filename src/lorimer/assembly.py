@@ -10,14 +10,23 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, get_args
 
 from pydantic import ValidationError
 
+from lorimer.core import plugins
 from lorimer.core.adhoc import AdHocTool
-from lorimer.core.compile import Catalogue, check_document
+from lorimer.core.compile import Catalogue, check_document, overridden
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import invalid
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, ToolsConfig, invalid
+from lorimer.core.manifest import (
+    EnvironmentManifest,
+    PermissionsConfig,
+    SubAgent,
+    ToolBinding,
+    ToolsConfig,
+)
 from lorimer.core.model import ModelResolver
+from lorimer.core.subagents import AGENT, has_tasks
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
 from lorimer.models.credentials import CredentialBundle, ProviderCredentials
@@ -105,26 +114,27 @@ def toolset_of(
     hidden: Iterable[Path] = (),
     author: Person | None = None,
     caller: Person | None = None,
+    agent: str = "",
+    before: Toolset | None = None,
 ) -> Toolset | None:
-    """The host's tools and the shipped ones that the manifest names; None: no tools at all.
-    Raises ConfigError, also for a tool that the manifest's author may not name."""
+    """The host's tools, and those that the manifest names; None: no tools at all. `agent` is who
+    rules are about, unless it is the manifest; `before` the one in whose place it comes, with the
+    same workspace. Raises ConfigError, also for a tool that the manifest's author may not name."""
     if sandbox not in get_args(SandboxMode):
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
         )
     given = [rules] if isinstance(rules, str) else list(rules)
     named, described = manifest.tools.built_in, manifest.tools.ad_hoc
-    late = manifest.tools.deferred
-    if tools is None and not (named or described or given or late):
+    late, external = manifest.tools.deferred, manifest.tools.external
+    if tools is None and not (named or described or given or late or external or manifest.agents):
         return None
-    from lorimer.tools.base import Tool
     from lorimer.tools.policy.people import Parties, check_author
-    from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.shown import SEARCH
     from lorimer.tools.toolset import Toolset
     from lorimer.world.files import RootedFiles
 
-    shipped = _built_in(named)
+    shipped = _built_in(named) + external_tools(external)
     at_work = [str(tool.name) for tool in shipped if tool.effects & {"read", "write", "exec"}]
     at_work += [each.name for each in described if each.kind == "script"]
     if at_work and workspace is None:
@@ -135,11 +145,7 @@ def toolset_of(
     root = Path(workspace).resolve() if workspace is not None else None
     if root is not None and not root.is_dir():
         raise ConfigError(f"the workspace {str(root)!r} is no folder")
-    if isinstance(tools, Tool):
-        tools = [tools]
-    if not is_a(tools, Iterable, NoneType):
-        raise wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
-    registry = tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
+    registry = registry_of(tools)
     if late and SEARCH not in [*named, *registry.names]:
         shipped += _built_in([SEARCH])
     if shipped:
@@ -149,19 +155,115 @@ def toolset_of(
             registry.register(tool, granted=False)
     if described:
         registry = _with_adhoc(described, registry)
+    if manifest.agents:
+        registry = _with_agents(manifest, registry)
+    if root is None:
+        files = None
+    elif before is not None and before.files is not None:
+        files = before.files
+    else:
+        files = RootedFiles([root])
     return Toolset(
         registry,
         rules=[*given, *manifest_rules(manifest.permissions)],
         mode=mode,
         approver=approver,
-        files=RootedFiles([root]) if root is not None else None,
+        files=files,
         sandbox=sandbox,
         network=network,
         hidden=hidden,
-        agent=manifest.metadata.name,
+        agent=agent or manifest.metadata.name,
         parties=Parties(author, caller),
         deferred=_deferred(late, registry),
+        binding=_binding(manifest, registry),
     )
+
+
+def registry_of(tools: ToolSource | None) -> ToolRegistry:
+    """The host's tools. Raises ConfigError."""
+    from lorimer.tools.base import Tool
+    from lorimer.tools.registry import ToolRegistry
+
+    if isinstance(tools, Tool):
+        tools = [tools]
+    if not is_a(tools, Iterable, NoneType):
+        raise wrong("tools", tools, "a list of tools or a ToolRegistry", "[my_tool]")
+    return tools if isinstance(tools, ToolRegistry) else ToolRegistry(tools or ())
+
+
+def _with_agents(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistry:
+    from lorimer.tools.builtin.tasks import agent_tools
+
+    registry = registry.copy()  # the host's own stays as it is
+    agents = {each.name: each.description for each in manifest.agents}
+    hears = any(_hears(each, registry) for each in manifest.agents)
+    for tool in agent_tools(agents, tasks=has_tasks(manifest), hears=hears):
+        registry.register(tool, granted=False)
+    return registry
+
+
+def _hears(agent: SubAgent, registry: ToolRegistry) -> bool:
+    """It may bring in words of strangers: it, or a sub-agent of its own, has a tool that does."""
+    own = agent.manifest
+    foreign: list[Tool] = []
+    if own is None:
+        if agent.tools is None:
+            return any(tool.untrusted for tool in registry)
+        named, described = agent.tools, []
+    else:
+        named, described = [*own.tools.built_in, *(agent.tools or ())], own.tools.ad_hoc
+        foreign = external_tools(own.tools.external)
+    there = [registry.get(name) for name in named]
+    missing = [name for name, tool in zip(named, there, strict=True) if tool is None]
+    shipped = _built_in([name for name in missing if name != AGENT])
+    below = own.agents if own is not None else ()
+    return (
+        any(tool.untrusted for tool in [*there, *shipped, *foreign] if tool is not None)
+        or any(each.kind == "http" for each in described)
+        or any(_hears(each, registry) for each in below)
+    )
+
+
+def _binding(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolBinding | None:
+    """Which of its tools the agent may call. Raises ConfigError for a name that is none of them:
+    what is misspelt would not be blocked. Those of MCP servers may come later."""
+    entry = next((each for each in manifest.stages if each.active and each.tool_binding), None)
+    if entry is None or entry.tool_binding is None:
+        return None
+    named = [*(entry.tool_binding.allowed or ()), *entry.tool_binding.blocked]
+    problems = [
+        f"stages[{entry.order}].tool_binding: this agent has no tool {name!r}"
+        f"{nearest(name, registry.names)}"
+        for name in named
+        if name not in registry and not name.startswith("mcp__")
+    ]
+    if problems:
+        raise invalid(problems)
+    return entry.tool_binding
+
+
+def external_tools(names: Sequence[str]) -> list[Tool]:
+    """What installed packages offer under these names. Raises ConfigError for a name that none
+    does, and for a broken package."""
+    if not names:
+        return []
+    from lorimer.tools.base import Tool
+
+    found: list[Tool] = []
+    for at, name in enumerate(names):
+        where = f"tools.external[{at}]"
+        try:
+            offered = plugins.find(plugins.TOOLS, name)
+            if offered is None:
+                known = nearest(name, plugins.offered(plugins.TOOLS))
+                raise ConfigError(f"no installed package offers a tool {name!r}{known}")
+            tool = offered.make(Tool)
+            if tool.name != offered.name:
+                raise offered.broken(f"it calls itself {tool.name!r}")
+        except ConfigError as error:
+            raise invalid([f"{where}: {error}"]) from None
+        found.append(tool)
+    return found
 
 
 def _deferred(names: Sequence[str], registry: ToolRegistry) -> list[str]:
@@ -243,6 +345,7 @@ def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
         names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
         built_in = _built_in(names)
         said = ToolsConfig.model_validate(tools)
+        built_in += external_tools(said.external)
         if said.ad_hoc:
             from lorimer.tools.adhoc import register_adhoc
             from lorimer.tools.registry import ToolRegistry
@@ -279,10 +382,11 @@ def _built_in(names: Sequence[str]) -> list[Tool]:
 def spec_of(manifest: EnvironmentManifest) -> str:
     """The model's spec, or a chain of them, with the provider that stage 6 names. Raises
     ConfigError when they disagree."""
-    provider = ""
-    if "api" in manifest.stages:
-        provider = str(manifest.stages["api"].config.get("provider", ""))
-    return model_spec(manifest.model, provider)
+    if "api" not in manifest.stages:
+        return model_spec(manifest.model, "")
+    entry = manifest.stages["api"]
+    model = overridden(manifest.model, entry.model_override)
+    return model_spec(model, str(entry.config.get("provider", "")))
 
 
 def credentials_of(

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from lorimer.core.bus import Bus, Listeners
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.events import Event
 from lorimer.core.journal import Journal
+from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
 from lorimer.journal.conversation import CLAIM_S, Conversation
 
@@ -22,6 +25,7 @@ class Claims:
         self,
         journal: Journal,
         world: World,
+        bus: Bus,
         *,
         owner: str,
         session_id: str = "",
@@ -33,6 +37,7 @@ class Claims:
         self.claim_s = claim_s
         self._journal = journal
         self._world = world
+        self._bus = bus
         self._kept: Conversation | None = None
 
     def of(self, session_id: str) -> Claims:
@@ -40,6 +45,7 @@ class Claims:
         return Claims(
             self._journal,
             self._world,
+            self._bus,
             owner=self.owner,
             session_id=session_id,
             claim_s=self.claim_s,
@@ -70,7 +76,11 @@ class Claims:
             self._kept = await self.claim(self.session_id, wait_s)
         else:
             conversation, self._kept = self._kept, None
-            await conversation.renew()  # when it was lost it is opened anew the next time
+            try:
+                await conversation.renew()  # when it was lost it is opened anew the next time
+            except BaseException:
+                await self._ended(conversation)
+                raise
             self._kept = conversation
         if self._kept.unfinished:
             unfinished = self._kept.unfinished[0].run_id
@@ -92,9 +102,11 @@ class Claims:
         """It is the pipeline's conversation from now on."""
         self._kept, self.session_id = conversation, conversation.stream
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """Keep none, without giving it back."""
-        self._kept = None
+        conversation, self._kept = self._kept, None
+        if conversation is not None:
+            await self._ended(conversation)
 
     async def give_back(self) -> None:
         """Keep none. A journal that cannot be written to any more is no error: the claim ends by
@@ -104,4 +116,20 @@ class Claims:
             try:
                 await conversation.release()
             except JournalError:
-                return
+                pass
+            await self._ended(conversation)
+
+    async def _ended(self, conversation: Conversation) -> None:
+        """Tell listeners that a session is not this pipeline's any more. Those that are async have
+        the time that they have at the end of a run."""
+        if not conversation.taken_up or not self._bus.wants("session.end"):
+            return
+        sums = conversation.sums
+        data: dict[str, JSON] = {
+            "session_id": conversation.stream,
+            "runs": sums.runs,
+            "total_cost_usd": sums.cost_nano / 1e9,
+        }
+        listeners = Listeners(self._bus)
+        listeners.send(Event("session.end", data, time=self._world.time()))
+        await listeners.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 from weakref import WeakSet
 from zlib import crc32
 
@@ -18,20 +18,41 @@ from lorimer.core.bus import Bus, Listeners, Tap
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
+from lorimer.core.facts import ABANDONED
+from lorimer.core.hooks import Hooks
 from lorimer.core.journal import Journal, LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
+from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
 from lorimer.core.redaction import Redactor, of_environment
+from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
 from lorimer.journal.contract import RunFacts
 from lorimer.journal.conversation import Conversation
+from lorimer.journal.family import open_ones, parent_of
 from lorimer.journal.fork import history_after, open_fork
 from lorimer.journal.projection import started_row
-from lorimer.journal.recording import Recording, find, origin_of, used_s
+from lorimer.journal.recording import Recording, find, origin_of, recorded, used_s
 from lorimer.live import Run
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
+
+
+class Relatives(Protocol):
+    """Gives runs the children that they may have; see `core/children.py`."""
+
+    async def adopt(self, plan: Plan, context: RunContext) -> None:
+        """Of a run that is nobody's child, before it begins or goes on."""
+        ...
+
+    def check(self, manifest: EnvironmentManifest) -> None:
+        """Raises ConfigError naming every fault of its sub-agents."""
+        ...
+
+    def guard(self, hooks: Hooks) -> None:
+        """Have these asked in children that begin from now on."""
+        ...
 
 
 class Launcher:
@@ -60,6 +81,8 @@ class Launcher:
         self._looked = False
         self._redactor: Redactor | None = None
         self._parent = parent
+        self.relatives: Relatives | None = None if parent is None else parent.relatives
+        """None: there are no sub-agents."""
         self._branches: WeakSet[Launcher] = WeakSet()
 
     def branch(self, claims: Claims) -> Launcher:
@@ -81,6 +104,11 @@ class Launcher:
         if not self._looked:
             self._redactor, self._looked = self._secrets(), True
         return self._redactor
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds within which the claim of a process that died has run out."""
+        return 2 * self._claims.claim_s
 
     @property
     def live(self) -> tuple[RunContext, ...]:
@@ -111,6 +139,7 @@ class Launcher:
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
             await self._store(plan)
             context = self._context(run_id, conversation, limits, tap)
+            await self._adopt(plan, context)
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
@@ -123,7 +152,7 @@ class Launcher:
         conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
         does, when the parent has not so many turns, and when there is nothing to go on from."""
         _must_be_plain(input)
-        messages = history_after(parent, after, prompted=input is not None)
+        history = history_after(parent, after, prompted=input is not None)
         shared = plan.converses
         if shared and self._busy:
             raise _in_a_run()
@@ -136,7 +165,7 @@ class Launcher:
             origin: dict[str, JSON] = {"parent": left}
             owner, claim_s = self._claims.owner, self._claims.claim_s
             conversation = await open_fork(
-                self.journal, stream, owner, self.world, messages, left, claim_s
+                self.journal, stream, owner, self.world, history, left, claim_s
             )
             await self._store(plan)
             if shared:
@@ -144,10 +173,51 @@ class Launcher:
             if input is None:
                 origin["title"] = started_row("", 0, parent.facts[0]).title
             context = self._context(run_id, conversation, limits, None, origin)
+            await self._adopt(plan, context)
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
             raise
+
+    async def descend(
+        self,
+        plan: Plan,
+        run_id: str,
+        input: JSON,
+        limits: Limits,
+        above: RunContext,
+        agent: str,
+        *,
+        wait_s: float,
+    ) -> Run:
+        """A run that is part of the run `above`, begun, or gone on with where it was interrupted,
+        on the stream of its own id. Raises as `resume` does."""
+        conversation = await self._claims.claim(run_id, wait_s)
+        try:
+            facts = conversation.unfinished
+            if facts:
+                _must_be_of(facts[0], plan)
+                limits, given = _limits(facts[0], plan), facts[0].data.get("input")
+            else:
+                await self._store(plan)
+                given = self._clean(input)
+            parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
+            context = self._context(
+                run_id,
+                conversation,
+                limits,
+                None,
+                origin_of(facts[0]) if facts else {"parent": parent},
+                above.spend,
+            )
+        except BaseException:
+            await conversation.release()
+            raise
+        return self._launch(plan, context, conversation, given)
+
+    async def _adopt(self, plan: Plan, context: RunContext) -> None:
+        if self.relatives is not None:
+            await self.relatives.adopt(plan, context)
 
     def _context(
         self,
@@ -156,22 +226,29 @@ class Launcher:
         limits: Limits,
         tap: Tap | None,
         origin: Mapping[str, JSON] = _NOTHING,
+        above: Spend | None = None,
     ) -> RunContext:
-        """Of a new run."""
+        """Of a new run, or of the unfinished one of the conversation."""
+        facts = conversation.unfinished
+        seed = facts[0].data.get("seed") if facts else crc32(run_id.encode())
+        used = used_s(facts)
         return RunContext(
             id=run_id,
             stream=conversation.stream,
             epoch=conversation.epoch,
-            seed=crc32(run_id.encode()),
+            seed=seed if isinstance(seed, int) else 0,
             world=self.world,
             journal=self.journal,
-            bounds=Bounds(limits, self.world.monotonic()),
+            bounds=Bounds(limits, self.world.monotonic() - used),
             listeners=Listeners(self._bus, tap),
+            recorded=facts,
+            used_s=used,
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
             origin=origin,
             holds=conversation.check if self.journal.durable else None,
             redactor=self.redactor,
+            above=above,
         )
 
     def _clean(self, input: JSON) -> JSON:
@@ -204,6 +281,16 @@ class Launcher:
         conversation = await self._claimed(row, wait_s)
         facts = conversation.unfinished
         told = RunFacts.of(facts)
+        last, charged = facts[-1].iteration, 0
+        unpaid: list[Event] = []
+        for child in open_ones(facts):
+            end_of = await self._given_up(child.run_id, wait_s)
+            if end_of is not None:
+                unpaid.append(Event("effect", end_of, row.run_id, last, self.world.time()))
+                charged += whole(end_of.get("cost"))
+        for fact in unpaid:
+            for _ in told.take(fact):
+                pass
         end: dict[str, JSON] = {
             "status": "cancelled",
             "code": ExecutorErrorCode.EXEC_RUN_CANCELLED.value,
@@ -213,15 +300,32 @@ class Launcher:
             "iterations": told.turns,
         }
         left = await self.journal.balance(row.run_id)
-        fact = Event("run.end", end, row.run_id, facts[-1].iteration, self.world.time())
+        fact = Event("run.end", end, row.run_id, last, self.world.time())
         await self.journal.append(
             row.stream,
             conversation.epoch,
-            [fact],
+            [*unpaid, fact],
             sync=True,
-            ledger=LedgerEntry(row.run_id, reserved=-left.reserved) if left.reserved else None,
+            ledger=LedgerEntry(row.run_id, reserved=-left.reserved, spent=charged)
+            if left.reserved or charged
+            else None,
         )
         await conversation.release()
+
+    async def _given_up(self, run_id: str, wait_s: float) -> dict[str, JSON] | None:
+        """What its parent is charged for a child that nobody goes on with; None: it never began."""
+        row = await self.journal.find_run(run_id)
+        if row is None:
+            return None
+        if not row.status:
+            await self.abandon(run_id, wait_s=wait_s)
+        end = (await recorded(self.journal, run_id)).facts[-1].data
+        return {
+            "key": f"{ABANDONED}child:{run_id}",
+            "runs": [run_id],
+            "usage": end.get("usage"),
+            "cost": end.get("cost"),
+        }
 
     async def _interrupted(self, run_id: str) -> RunRow:
         row = await find(self.journal, run_id)
@@ -260,42 +364,27 @@ class Launcher:
             await self._claims.give_back()
         conversation = await self._claimed(row, wait_s)
         facts = conversation.unfinished
-        start = facts[0].data
-        if start.get("manifest") != plan.digest:
+        start = facts[0]
+        try:
+            _must_be_nobodys(start)
+            _must_be_of(start, plan)
+            limits = _limits(start, plan)
+            context = self._context(row.run_id, conversation, limits, tap, origin_of(start))
+            await self._adopt(plan, context)
+        except BaseException:
             await conversation.release()
-            raise ConfigError(
-                f"Run {row.run_id} was begun with another manifest than this pipeline's.",
-                code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
-                hint=f"lorimer runs resume {row.run_id} uses the one it was begun with.",
-            )
-        given = start.get("limits")
-        limits = Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
-        used = used_s(facts)
-        seed = start.get("seed")
-        context = RunContext(
-            id=row.run_id,
-            stream=conversation.stream,
-            epoch=conversation.epoch,
-            seed=seed if isinstance(seed, int) else 0,
-            world=self.world,
-            journal=self.journal,
-            bounds=Bounds(limits, self.world.monotonic() - used),
-            listeners=Listeners(self._bus, tap),
-            recorded=facts,
-            used_s=used,
-            origin=origin_of(facts[0]),
-            position=conversation.seq,
-            snapshot_at=conversation.snapshot_at,
-            holds=conversation.check if self.journal.durable else None,
-            redactor=self.redactor,
-        )
+            raise
         if plan.converses:
             self._claims.keep(conversation)
-        return self._launch(plan, context, conversation, start.get("input"))
+        return self._launch(plan, context, conversation, start.data.get("input"))
 
     def _launch(
         self, plan: Plan, context: RunContext, conversation: Conversation, input: JSON
     ) -> Run:
+        if plan.converses and not conversation.taken_up:
+            conversation.taken_up = True
+            source = "resume" if conversation.seq else "new"
+            context.session = {"session_id": conversation.stream, "source": source}
         self._live.add(context)
         if self._parent is not None:
             self._parent._live.add(context)
@@ -310,9 +399,9 @@ class Launcher:
             self._resuming.discard(context.id)
             self._busy = self._busy and not plan.converses
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """Give up the conversation that it would keep: more may be recorded than was seen of it."""
-        self._claims.leave()
+        await self._claims.leave()
 
     async def _store(self, plan: Plan) -> None:
         # before each run: since the last one, a sweep may have found it named by none
@@ -332,6 +421,30 @@ class Launcher:
                 f"the manifest holds a secret: the value of {named[1] if named else 'one'}",
                 hint="Manifests are kept with every run. Leave it out: keys come from variables.",
             )
+
+
+def _must_be_of(start: Event, plan: Plan) -> None:
+    if start.data.get("manifest") != plan.digest:
+        raise ConfigError(
+            f"Run {start.run_id} was begun with another manifest than this pipeline's.",
+            code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
+            hint=f"lorimer runs resume {start.run_id} uses the one it was begun with.",
+        )
+
+
+def _must_be_nobodys(start: Event) -> None:
+    parent = parent_of(start)
+    if parent is not None:
+        raise PipelineError(
+            f"Run {start.run_id} is part of run {parent.get('run')}, and goes on with it.",
+            code=ExecutorErrorCode.EXEC_CHILD_PART,
+            hint=f"lorimer runs resume {parent.get('run')}",
+        )
+
+
+def _limits(start: Event, plan: Plan) -> Limits:
+    given = start.data.get("limits")
+    return Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
 
 
 def _in_a_run() -> PipelineError:

@@ -38,7 +38,7 @@ class Home(Protocol):
         """It has ended; may be told twice."""
         ...
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         """Its conversation is to be given up, if it would be kept."""
         ...
 
@@ -125,7 +125,7 @@ class Run:
             left = context.reason in _LEFT
             if self._plan.converses and (left or context.cut_short or _lost_touch(result)):
                 # whoever resumes it need not wait
-                self._home.leave()
+                await self._home.leave()
                 await _or_log(conversation.release())
             if context.snapshot_due:
                 await _or_log(conversation.snapshot(context.facts))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Final, TypeVar, Unpack, cast, overload
 
 from lorimer.assembly import (
     PipelineOptions,
@@ -13,6 +14,7 @@ from lorimer.assembly import (
     check_manifest,
     credentials_of,
     is_a,
+    registry_of,
     toolset_of,
     wrong,
 )
@@ -20,18 +22,19 @@ from lorimer.claims import Claims
 from lorimer.compiled import Compiled
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
-from lorimer.core.compile import Catalogue
+from lorimer.core.compile import Catalogue, load
 from lorimer.core.errors import ConfigError
+from lorimer.core.faults import invalid
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
+from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
 from lorimer.core.tool import Approver
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
-from lorimer.launch import Launcher
+from lorimer.launch import Launcher, Relatives
 from lorimer.models.credentials import CredentialBundle
 from lorimer.models.registry import Models
 from lorimer.runner import Runner
@@ -43,6 +46,12 @@ if TYPE_CHECKING:
     from lorimer.tools.hooks.hook import Function
     from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
+    from lorimer.tools.registry import ToolRegistry
+    from lorimer.tools.toolset import Toolset
+
+_CHILD_RUNS: Final = "lorimer.session.children:ChildRuns"
+"""Runs within runs: `core/children.py`. Like a stage it is named here, and loaded where a manifest
+has sub-agents: it is made of what is above this."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
@@ -93,19 +102,21 @@ class Pipeline(Compiled, Runner):
         self._models = models or Models(
             credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
         )
-        toolset = toolset_of(
-            manifest,
-            tools,
-            rules,
-            permission_mode,
-            approver,
-            workspace,
-            sandbox,
-            network=network,
+        terms = partial(
+            toolset_of,
+            rules=[rules] if isinstance(rules, str) else list(rules),
+            mode=permission_mode,
+            approver=approver,
+            workspace=workspace,
+            sandbox=sandbox,
+            network=network if isinstance(network, bool) else list(network),
             hidden=getattr(journal, "files", ()),  # of a store in a file
             author=author,
             caller=caller,
         )
+        if manifest.agents:
+            tools = registry_of(tools)
+        toolset = terms(manifest, tools)
         live = Bindings(
             models=self._models, tools=toolset, approver=approver, named=dict(bindings or {})
         )
@@ -117,13 +128,17 @@ class Pipeline(Compiled, Runner):
             )
         self._bus = Bus()
         owner = owner or self.world.new_id("owner")
-        claims = Claims(journal, self.world, owner=owner, session_id=session_id, claim_s=claim_s)
+        claims = Claims(
+            journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
+        )
         given = _declared(secrets)
         self._claims = claims
         self._launcher = Launcher(
             journal, self.world, self._bus, claims, lambda: _known(given, self._models)
         )
         self._toolset = toolset
+        if manifest.agents:
+            self._have_children(registry_of(tools), partial(terms, agent=manifest.metadata.name))
         self._hooks: list[Hook] = []
         self._about: dict[str, JSON] = {
             "cwd": str(Path(workspace or ".").resolve()),
@@ -163,6 +178,17 @@ class Pipeline(Compiled, Runner):
     def models(self) -> ModelResolver:
         """Who answers."""
         return self._models
+
+    def _have_children(
+        self, host: ToolRegistry, terms: Callable[[EnvironmentManifest, ToolSource], Toolset | None]
+    ) -> None:
+        """Runs of this pipeline may have runs of sub-agents."""
+        make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
+        bus, claims = Bus(), self._claims.of("")
+        launcher = Launcher(self.journal, self.world, bus, claims, lambda: self._launcher.redactor)
+        relatives = make(self._catalogue, self._bindings, host, terms, launcher, bus)
+        relatives.check(self.manifest)
+        self._launcher.relatives = relatives
 
     def branch(self, session_id: str) -> Launcher:
         """What launches runs of this pipeline in another conversation than its own: for sessions,
@@ -219,6 +245,8 @@ class Pipeline(Compiled, Runner):
         self._guard(guards)
         if self._toolset is not None:
             self._toolset.hooks = guards
+        if self._launcher.relatives is not None:
+            self._launcher.relatives.guard(guards)
 
     def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> bool:
         """Signal it. Whether somebody listens: after a run's last event nobody does."""

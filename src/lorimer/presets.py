@@ -9,6 +9,7 @@ from typing import Final, Unpack
 from pydantic import JsonValue
 
 from lorimer.assembly import PipelineOptions, ToolSource
+from lorimer.core import plugins
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
@@ -119,11 +120,33 @@ PRESETS: Final[Mapping[str, Callable[..., EnvironmentManifest]]] = {
 """Name to the function that writes its manifest."""
 
 
-def preset_manifest(name: str, *, model: str = DEFAULT_MODEL) -> EnvironmentManifest:
-    """The manifest of a preset by name. Raises ConfigError with the nearest names."""
-    if name not in PRESETS:
-        raise ConfigError(f"there is no preset {name!r}{nearest(name, PRESETS)}")
-    return PRESETS[name](model=model)
+def preset_names() -> list[str]:
+    """The shipped presets, and those of installed packages."""
+    return list(dict.fromkeys([*PRESETS, *plugins.offered(plugins.PRESETS)]))
+
+
+def preset_manifest(
+    name: str, *, model: str = DEFAULT_MODEL, **settings: JsonValue
+) -> EnvironmentManifest:
+    """The manifest of a preset by name, a shipped one or that of an installed package; `settings`
+    are what the preset takes besides. Raises ConfigError with the nearest names, and for a package
+    whose preset is broken."""
+    if name in PRESETS:
+        return PRESETS[name](model=model, **settings)
+    offered = plugins.find(plugins.PRESETS, name)
+    if offered is None:
+        raise ConfigError(f"there is no preset {name!r}{nearest(name, preset_names())}")
+    if not callable(offered.value):
+        raise offered.broken(f"it is {offered.value!r}, no function")
+    try:
+        made = offered.value(model=model, **settings)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise offered.broken(f"{type(error).__name__}: {error}", error) from error
+    if not isinstance(made, EnvironmentManifest):
+        raise offered.broken(f"it makes {made!r}, no EnvironmentManifest")
+    return made
 
 
 class PipelinePresets:
@@ -190,6 +213,30 @@ class PipelinePresets:
         )
         return Pipeline(manifest, **options)
 
+    @staticmethod
+    def geny_vtuber(
+        *,
+        system_prompt: str = "",
+        model: str = DEFAULT_MODEL,
+        tools: ToolSource | None = None,
+        max_turns: int = 50,
+        **options: Unpack[PipelineOptions],
+    ) -> Pipeline:
+        """The agent with a persona, whose answers go on as feelings and as sentences to be spoken.
+        The preset, with the strategies that it names, is a package's: `examples/plugin`. Raises
+        ConfigError where that is not installed."""
+        if "geny_vtuber" not in preset_names():
+            raise ConfigError(
+                "the preset 'geny_vtuber' comes with the package lorimer-vtuber, which is not "
+                "installed",
+                hint="It is the example of a plug-in: pip install ./examples/plugin",
+            )
+        manifest = preset_manifest(
+            "geny_vtuber", model=model, system_prompt=system_prompt, max_turns=max_turns
+        )
+        return Pipeline(manifest, tools=tools, **options)
+
+    @staticmethod
     def coding(
         *,
         system_prompt: str = "",

@@ -181,7 +181,7 @@ def test_in_plan_mode_the_model_is_not_shown_what_changes_things(own_place: Path
         tools = server.requests[0].body["tools"]
         assert isinstance(tools, list)
         shown = [each["name"] for each in tools if isinstance(each, dict)]
-        assert shown == ["Read", "Glob", "Grep", "Monitor", "WebFetch", "WebSearch"]
+        assert shown == ["Read", "Glob", "Grep", "Monitor", "WebFetch"]
         assert "exec.tool.unknown" in json.dumps(server.requests[1].body)
     assert not (own_place / "a.txt").exists()
 

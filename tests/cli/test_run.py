@@ -198,15 +198,19 @@ def test_a_manifest_is_run_and_flags_change_it(own_place: Path) -> None:
     assert "tools" not in body
 
 
-def test_which_tools_the_model_is_shown() -> None:
+def test_which_tools_the_model_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     def names(*words: str) -> list[str]:
         with FakeLLMServer([HELLO]) as server:
             assert invoke("run", "hi", "--base-url", server.url, *words).exit_code == 0
             tools = server.requests[0].body.get("tools", [])
             return [tool["name"] for tool in tools]  # type: ignore[index, union-attr]
 
-    usual = "Read Write Edit Glob Grep Bash Monitor WebFetch WebSearch"
+    usual = "Read Write Edit Glob Grep Bash Monitor WebFetch"
     assert names() == usual.split()
+    assert names("--tools", "web") == ["WebFetch"], "nobody searches here"
+    assert names("--tools", "web,WebSearch") == ["WebFetch", "WebSearch"]
+    monkeypatch.setenv("SEARXNG_URL", "http://localhost:8080")
+    assert names() == [*usual.split(), "WebSearch"]
     assert names("--tools", "Grep, Read") == ["Grep", "Read"]
     assert names("--tools", "") == []
     assert names("--preset", "chat") == []

@@ -54,6 +54,7 @@ OUR_CODES = """
     exec.loop.max_turns exec.limit.timeout exec.limit.cost exec.limit.tool_calls
     exec.run.cancelled exec.run.busy exec.run.shutdown exec.run.waiting
     exec.run.unknown exec.run.ended
+    exec.child.depth exec.child.descendants exec.child.ancestor exec.child.part
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
 exec.sandbox.missing

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from lorimer import ConfigError, EnvironmentManifest, ExecutorErrorCode, Pipeline, PipelineBuilder
 from lorimer.core.compile import Catalogue, check_document
-from lorimer.core.documents import MAX_BYTES, dump, parse
+from lorimer.core.documents import MAX_BYTES, MAX_YAML_BYTES, dump, parse
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import Metadata, ModelConfig, StageEntries, StageEntry, ToolsConfig
 from lorimer.core.stage import Slot, Stage, Strategy
@@ -127,6 +127,31 @@ def test_the_pipeline_tells_them_all_in_one_error() -> None:
     assert list(error.problems) == problems(BROKEN)
     assert str(error).startswith(f"The manifest has {len(FAULTS)} errors: ")
     assert all(fault in str(error) for fault in FAULTS)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"modle": {}}, "modle: there is no such field; did you mean 'model'?"),
+        ({"metadata": {"nmae": "x"}}, "metadata.nmae: there is no such field; did you mean 'name'"),
+        ({"limits": {"max_turn": 3}}, "limits.max_turn: there is no such field; did you mean"),
+        (whole(api={"strategeis": {}}), "stages[6].strategeis: there is no such field; did you"),
+        (
+            whole(api={"config": {"steam": 1}}),
+            "stages[6].config.steam: there is no such field; did",
+        ),
+        (
+            whole(api={"strategy_configs": {"retry": {"max_retreis": 1}}}),
+            "stages[6].strategy_configs.retry.max_retreis: there is no such field; did you mean",
+        ),
+        (
+            {"tools": {"ad_hoc": [{"kind": "template", "name": "t", "templat": "x"}]}},
+            "tools.ad_hoc[0].template.templat: there is no such field; did you mean 'template'?",
+        ),
+    ],
+)
+def test_an_unknown_field_is_told_with_the_nearest(data: Any, says: str) -> None:
+    assert any(fault.startswith(says) for fault in problems(data)), problems(data)
 
 
 def test_one_fault_is_one_error() -> None:
@@ -259,6 +284,10 @@ def test_json_yaml_and_toml_say_the_same(tmp_path: Path, suffix: str) -> None:
         (".json", "3", "must hold fields with values, not one value"),
         (".json", "{", "not valid JSON: Expecting property name"),
         (".json", "[" * 100_000, "nested too deeply"),
+        (".yaml", "a: " + "[" * 65 + "]" * 65, "nested too deeply, more than 64 levels"),
+        (".json", '{"a": ' + "[" * 64 + "]" * 64 + "}", "nested too deeply, more than 64 levels"),
+        (".toml", ".".join(["a"] * 200_000) + " = 1", "nested too deeply"),
+        (".toml", "[" + '"a".' * 100 + "a]", "nested too deeply"),
         (".toml", "a = \n", "Invalid value"),
         (".ini", "a = 1", "unknown kind of document '.ini'; use .json, .yaml, .yml, .toml"),
     ],
@@ -281,6 +310,13 @@ def test_what_yaml_knows_and_json_does_not_is_a_fault_with_a_path(value: str) ->
 def test_a_document_that_is_too_large_is_refused() -> None:
     with pytest.raises(ConfigError, match="larger than"):
         parse(" " * (MAX_BYTES + 1), ".json", "agent")
+    with pytest.raises(ConfigError, match="larger than 1,000,000 bytes"):
+        parse("a: " + "x" * MAX_YAML_BYTES, ".yaml", "agent")
+
+
+def test_of_a_file_without_end_no_more_is_read_than_may_be() -> None:
+    with pytest.raises(ConfigError, match=r"/dev/zero: larger than 4,000,000 bytes"):
+        EnvironmentManifest.load("/dev/zero")
 
 
 @pytest.mark.parametrize("what", ["missing", "directory", "latin-1"])
@@ -294,7 +330,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, what: str) -> None:
         Pipeline.from_manifest(path)
 
 
-@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+@pytest.mark.parametrize("suffix", [".json", ".yaml", ".toml"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_saved_manifest_is_the_same_when_it_is_loaded(
     tmp_path: Path, suffix: str, preset: str
@@ -308,8 +344,16 @@ def test_a_saved_manifest_is_the_same_when_it_is_loaded(
 
 
 def test_a_kind_of_document_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"use \.json or \.yaml"):
-        preset_manifest("chat").save(tmp_path / "agent.toml")
+    with pytest.raises(ConfigError, match=r"use \.json, \.yaml or \.toml"):
+        preset_manifest("chat").save(tmp_path / "agent.ini")
+    manifest = preset_manifest("agent")
+    manifest.stages["loop"].strategy_configs["guards"] = {"identical": {"stop_after": None}}
+    told = (
+        r"^stages\.strategy_configs\.guards\.identical\.stop_after: is null, and TOML has no null"
+    )
+    with pytest.raises(ConfigError, match=told):
+        manifest.save(tmp_path / "agent.toml")
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigError, match="cannot write"):
         dump({}, "")
 
@@ -370,6 +414,8 @@ def test_a_manifest_survives_its_plain_form(manifest: EnvironmentManifest) -> No
     assert EnvironmentManifest.from_dict(json.loads(manifest.to_bytes())) == manifest
     assert EnvironmentManifest.from_dict(parse(dump(plain, ".yaml"), ".yaml", "x")) == manifest
     assert EnvironmentManifest.from_dict(parse(dump(plain, ".json"), ".json", "x")) == manifest
+    if b"null" not in manifest.to_bytes():
+        assert EnvironmentManifest.from_dict(parse(dump(plain, ".toml"), ".toml", "x")) == manifest
 
 
 @given(MANIFESTS, MANIFESTS)
@@ -592,7 +638,7 @@ def test_the_builder_and_the_manifest_make_the_same_pipeline() -> None:
     assert built.plan.digest == read.plan.digest
     assert built.describe() == read.describe()
     chosen = {str(stage["name"]): stage["strategies"] for stage in built.describe()}
-    assert chosen["context"] == {"strategy": "hybrid"}
+    assert chosen["context"] == {"strategy": "hybrid", "compactor": "summary"}
     assert chosen["guard"] == {"guards": ["token_budget"]}
     assert chosen["loop"]["controller"] == "budget_aware"
 

@@ -75,6 +75,30 @@ def test_a_store_that_fails_ends_the_run_and_it_can_be_resumed_when_it_is_mended
     simulate(main)
 
 
+def test_a_store_that_fails_under_a_call_within_a_call_is_no_result_of_it() -> None:
+    """Told to the model, it would hide that nobody knows what is recorded."""
+
+    async def main(world: SimulatedWorld) -> None:
+        async def through(input: ToolInput, context: ToolContext) -> str:
+            assert context.call is not None
+            journal.kind = "effect.intent"
+            try:
+                return str((await context.call("write", {})).content)
+            finally:
+                journal.kind = ""  # whoever asks next finds the store mended
+
+        journal = Failing(world)
+        write = Do("write", effects=["write"])
+        tools = [Do("outer", through, effects=["write"]), write]
+        pipeline = make(world, [[use("outer")], "done"], tools=tools, journal=journal)
+        result = await pipeline.run("go", raise_on_error=False)
+        assert result.code is CODE.EXEC_JOURNAL_FAILED
+        assert "tool.result" not in kinds(result.events)
+        assert not write.calls
+
+    simulate(main)
+
+
 def test_a_store_that_fails_under_calls_made_at_once_is_the_runs_error() -> None:
     async def main(world: SimulatedWorld) -> None:
         async def slow(input: ToolInput, context: ToolContext) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lorimer.esg import StepExecutor
@@ -52,6 +54,7 @@ def session_of(*sources: str) -> StepExecutor:
     return session
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 @pytest.mark.parametrize("kind", list(VALUES))
 def test_row_29_an_equal_value_is_the_same_and_another_is_not(kind: str) -> None:
     session = session_of(
@@ -215,3 +218,49 @@ def test_a_step_that_no_longer_sets_anything_leaves_the_defaults() -> None:
     assert session.results["3"].shown == "6.4"
     ran, session = _rerun(sources, 1, "import matplotlib.pyplot as plt\nplt.rc('font', size=4)")
     assert ran == ("1", "2", "3")
+
+
+def test_row_34_what_an_array_in_a_file_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = session_of(
+        "import numpy as np\nk = 1",
+        "m = np.memmap('x', dtype='u1', mode='w+', shape=2)",
+        "m[:] = k",
+        "n = np.memmap('x', dtype='u1', mode='r', shape=2)\nprint(n)",
+        "m[0] = 9",
+        "with open('x', 'rb') as f:\n    print([*f.read()])",
+    )
+    for k in (2, 3):
+        session.graph.edit_step("0", f"import numpy as np\nk = {k}")
+        assert session.replay().ok
+        assert session.results["3"].stdout == f"[{k} {k}]\n"
+        assert session.results["5"].stdout == f"[9, {k}]\n"
+
+
+def test_row_21_an_array_over_another_one_s_memory() -> None:
+    session = session_of(
+        "import numpy as np\nk = 1",
+        "a = np.frombuffer(bytearray(b'abc'), dtype='u1')",
+        "b = np.asarray(memoryview(a))",
+        "b[0] = k",
+        "a.tolist()",
+    )
+    session.graph.edit_step("0", "import numpy as np\nk = 2")
+    assert session.replay().ran == ("0", "3", "4")
+    assert session.results["4"].shown == "[2, 98, 99]"
+
+
+def test_row_20_a_figure_is_put_back() -> None:
+    pytest.importorskip("matplotlib")
+    session = session_of(
+        "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt",
+        "fig, ax = plt.subplots()",
+        "ax.plot([1, 2])",
+        "ax.set_title('one')",
+        "ax.get_title(), len(ax.lines)",
+    )
+    session.graph.edit_step("3", "ax.set_title('two')")
+    assert session.replay().ran == ("3", "4")
+    assert session.results["4"].shown == "('two', 1)"

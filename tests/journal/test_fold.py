@@ -151,13 +151,14 @@ def test_calls_that_share_an_id_all_get_an_answer() -> None:
 
 def test_kinds_that_say_nothing_change_nothing() -> None:
     facts = [start(), intent("hi")]
-    for kind in ("decision", "mutated", "child", "compacted", "run.suspended", "effect.intent"):
+    for kind in ("decision", "mutated", "child", "run.suspended", "effect.intent"):
         facts.append(fact(kind, {"any": ["thing"]}))
     assert said(fold(facts).messages) == ["user: hi"]
     assert not fold([]).unfinished
 
 
 BAD = {
+    "receipt of nothing": [start(), intent("hi"), fact("compacted", {"rule": "truncate"})],
     "intent of no run": [intent("hi")],
     "reply of no run": [reply("hi")],
     "of another run": [start("run_b"), intent("hi")],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.manifest import EnvironmentManifest, SubAgent
 from lorimer.core.messages import (
     ImageBlock,
     Request,
@@ -16,6 +16,7 @@ from lorimer.core.messages import (
     StopReason,
     TextBlock,
     ThinkingBlock,
+    ToolUse,
     Usage,
 )
 from tests.core.support import use
@@ -87,6 +88,36 @@ INPUT: Mapping[Key, Effect] = {
     ),
 }
 
+
+def counting(request: Request) -> Any:
+    """Counts ten times; asked for a recap, writes one."""
+    if request.system.startswith("You keep"):
+        return json.dumps({"recap": "It counts.", "facts": ["number 7391"]})
+    counted.append(1)
+    return "done" if len(counted) % 11 == 0 else [use("count", f"c{len(counted)}", why="x" * 400)]
+
+
+counted: list[int] = []
+
+
+def compacting(rule: str, shows: Callable[[Seen], bool], **config: Any) -> Effect:
+    """A run that is too long for a window of 1,000 tokens: compacted by this rule alone."""
+
+    def rules(seen: Seen) -> set[object]:
+        return {f.data["rule"] for f in seen.result.events if f.type == "compacted"}
+
+    def fresh(manifest: EnvironmentManifest) -> None:
+        counted.clear()
+        configure("context", window=1000)(manifest)
+
+    return Effect(
+        lambda seen: rules(seen) == ({rule} if rule else set()) and shows(seen),
+        replies=counting,
+        change=fresh,
+        config=config,
+    )
+
+
 BEFORE: Mapping[Key, Effect] = {
     ("context", "strategy", "simple_load"): Effect(
         lambda seen: [m.text for m in seen.sent] == ["a", "1", "b", "2", "c"],
@@ -94,10 +125,37 @@ BEFORE: Mapping[Key, Effect] = {
         inputs=["a", "b", "c"],
     ),
     ("context", "strategy", "hybrid"): Effect(
-        lambda seen: [m.text for m in seen.sent][-1] == "c" and len(seen.sent) < 5,
+        lambda seen: [m.text for m in seen.sent] == ["a", "c"],
         replies=["1", "2", "3"],
         inputs=["a", "b", "c"],
         config={"max_recent_turns": 1},
+    ),
+    ("context", "strategy", "progressive_disclosure"): Effect(
+        lambda seen: [m.text[-4:] for m in seen.sent] == ["a", "3: b", "c"],
+        replies=["1", "2", "3"],
+        inputs=["a", "b", "c"],
+        config={"recent_turns": 1, "summary_threshold": 2},
+    ),
+    ("context", "strategy", "vector_search"): Effect(
+        lambda seen: (
+            [m.text for m in seen.sent] == ["The deploy key is 7391.", "What is the deploy key?"]
+        ),
+        replies=["1", "2", "3"],
+        inputs=["Nice weather today.", "The deploy key is 7391.", "What is the deploy key?"],
+        config={"recent_turns": 1},
+    ),
+    ("context", "compactor", "none"): compacting("", lambda seen: len(seen.sent) == 21),
+    ("context", "compactor", "truncate"): compacting(
+        "truncate", lambda seen: seen.sent[1].text.endswith("any more.]"), keep_last=4
+    ),
+    ("context", "compactor", "sliding_window"): compacting(
+        "sliding_window", lambda seen: len(seen.sent) <= 8, window_size=4, slack=2
+    ),
+    ("context", "compactor", "summary"): compacting(
+        "summary", lambda seen: "Called count(" in seen.sent[1].text, keep_recent=4
+    ),
+    ("context", "compactor", "llm_summary"): compacting(
+        "llm_summary", lambda seen: "- number 7391" in seen.sent[1].text, keep_recent=4
     ),
     ("system", "builder", "static"): Effect(
         lambda seen: seen.requests[-1].system == "Be brief.", change=PROMPT
@@ -495,6 +553,117 @@ DECIDE: Mapping[Key, Effect] = {
 }
 
 
+def with_agents(manifest: EnvironmentManifest) -> None:
+    """Sub-agents whose system prompt says who they are."""
+    manifest.agents = [
+        SubAgent(name=name, description=f"It is {name}.", prompt=f"You are {name}.")
+        for name in ("slow", "quick", "judge")
+    ]
+
+
+GIVEN = "[DELEGATE: slow: one]\n[DELEGATE: quick: two]"
+
+
+def begun(seen: Seen) -> list[object]:
+    """The sub-agents that were begun, in order; of tasks what they are called."""
+    return [told["task"] or told["agent"] for told in seen.told("subagent.spawned")]
+
+
+def order(seen: Seen) -> list[str]:
+    """What sub-agents went through."""
+    return [
+        f"{'+' if event.type == 'subagent.spawned' else '-'}{event.data['agent']}"
+        for event in seen.signals
+        if event.type.startswith("subagent.")
+    ]
+
+
+def by_system(**replies: Sequence[Any]) -> Callable[[Request], Any]:
+    """A script for each agent; `main` for the run's own."""
+
+    def reply(request: Request) -> Any:
+        name = request.system.removeprefix("You are ").removesuffix(".")
+        before = [m for m in request.messages if m.role == "assistant"]
+        return replies[name if name in replies else "main"][len(before)]
+
+    return reply
+
+
+def working(orchestrator: str = "delegate", **config: Any) -> Any:
+    return all_of(with_agents, choose("agent", "orchestrator", orchestrator, **config))
+
+
+def task_of(agent: str) -> ToolUse:
+    return use("TaskCreate", subagent_type=agent, prompt="p")
+
+
+def told_of(seen: Seen) -> list[str]:
+    """The heads of what the model was told of tasks."""
+    return [m.text.partition("\n")[0] for m in seen.sent if m.text.startswith("[Task t")]
+
+
+CHILDREN: Mapping[Key, Effect] = {
+    ("agent", "orchestrator", "single_agent"): Effect(
+        lambda seen: begun(seen) == [] and len(seen.requests) == 1,
+        replies=by_system(main=[GIVEN, "done", "done"], slow=["s"] * 3, quick=["q"] * 3),
+        change=with_agents,
+        config={},
+    ),
+    ("agent", "orchestrator", "delegate"): Effect(
+        lambda seen: begun(seen) in (["slow", "quick"], ["t1", "t2"]) and seen.result.text == "end",
+        replies=by_system(main=[GIVEN, "end", "end", "end"], slow=["s"] * 3, quick=["q"] * 3),
+        change=with_agents,
+    ),
+    ("agent", "orchestrator", "evaluator"): Effect(
+        lambda seen: begun(seen) == ["judge"] and seen.result.text == "one",
+        replies=by_system(main=["one", "two", "three", "four"], judge=["score: 0.9"] * 4),
+        change=with_agents,
+        config={"agent": "judge"},
+        clashes=frozenset({"dispatch.background"}),
+    ),
+    ("agent", "dispatch", "serial"): Effect(
+        lambda seen: order(seen) == ["+slow", "-slow", "+quick", "-quick"],
+        replies=by_system(main=[GIVEN, "done", "done"], slow=["s"], quick=["q"]),
+        change=working(),
+        clashes=frozenset({"orchestrator.single_agent", "orchestrator.evaluator"}),
+    ),
+    ("agent", "dispatch", "parallel"): Effect(
+        lambda seen: order(seen)[:2] == ["+slow", "+quick"] and begun(seen) == ["slow", "quick"],
+        replies=by_system(main=[GIVEN, "done", "done"], slow=["s"], quick=["q"]),
+        change=working(),
+        clashes=frozenset({"orchestrator.single_agent", "orchestrator.evaluator"}),
+    ),
+    ("agent", "dispatch", "background"): Effect(
+        lambda seen: begun(seen) == ["t1", "t2"],
+        replies=by_system(main=[GIVEN, "done", "done", "done"], slow=["s"], quick=["q"]),
+        change=working(),
+        clashes=frozenset({"orchestrator.single_agent", "orchestrator.evaluator"}),
+    ),
+    ("task_registry", "policy", "eager_wait"): Effect(
+        lambda seen: (
+            told_of(seen) == ["[Task t1 of slow has ended: ok]", "[Task t2 of quick has ended: ok]"]
+        ),
+        replies=by_system(
+            main=[[task_of("slow"), task_of("quick")], "so", "done"],
+            slow=[[use("slow")], "s"],
+            quick=["q"],
+        ),
+        change=with_agents,
+    ),
+    ("task_registry", "policy", "timed_wait"): Effect(
+        lambda seen: told_of(seen)[-1:] == ["[Task t1 of slow has ended: cancelled]"],
+        replies=by_system(main=[[task_of("slow")], "so", "done"], slow=[[use("slow")], "s"]),
+        config={"timeout_seconds": 2.0},
+        change=with_agents,
+    ),
+    ("task_registry", "policy", "fire_and_forget"): Effect(
+        lambda seen: seen.result.text == "so" and begun(seen) == ["t1"],
+        replies=by_system(main=[[task_of("slow")], "so", "done"], slow=[[use("slow")], "s"]),
+        change=with_agents,
+    ),
+}
+
+
 def emitting(name: str) -> Mapping[str, Any]:
     return {"target": name}
 
@@ -536,5 +705,6 @@ EFFECTS: dict[Key, Effect] = {
     **REVIEW,
     **PEOPLE,
     **DECIDE,
+    **CHILDREN,
     **AFTER,
 }

@@ -279,7 +279,10 @@ def test_a_resumed_run_is_where_it_was_and_so_is_the_next(root: Path) -> None:
             model="scripted:m",
             models=Models(providers={"scripted": model}),
         )
+        told: list[Any] = []
+        agent.hook("CwdChanged", name="cd")(lambda payload: told.append(payload["folder"]))
         first = await agent.run("go")
+        assert told == [".worktrees/b"]
         assert first.steps[1].content == f"{root}/.worktrees/b\n[exit code 0]"
         second = await agent.run("on")
         assert [str(step.content).split("\n")[0] for step in second.steps] == [
@@ -287,6 +290,7 @@ def test_a_resumed_run_is_where_it_was_and_so_is_the_next(root: Path) -> None:
             "Calls begin in the workspace again. The worktree .worktrees/b stays.",
             str(root),
         ]
+        assert told == [".worktrees/b", ""]
 
     run(main)
 

@@ -9,18 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lorimer import assembly
 from lorimer.assembly import check_manifest
 from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.known import know
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.faults import invalid
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest, invalid, read_document
+from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.models.credentials import LOCAL, VARIABLES, CredentialBundle, ProviderCredentials
 from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models
 from lorimer.models.spec import ModelSpec
-from lorimer.presets import PRESETS, preset_manifest
-from lorimer.stages.s06_api import model_spec
+from lorimer.presets import PRESETS, preset_manifest, preset_names
 from lorimer.tools.builtin import builtin_tools
 from lorimer.tools.policy.rules import Rule
 
@@ -38,9 +39,9 @@ AGENT_PROMPT: Final = (
 
 def preset(name: str) -> EnvironmentManifest:
     """A preset by name. Raises Fault telling the nearest."""
-    if name not in PRESETS:
+    if name not in PRESETS and name not in preset_names():
         near = suggest(name, PRESETS) or "."
-        raise Fault(f"there is no preset {name!r}{near} Known: {', '.join(PRESETS)}")
+        raise Fault(f"there is no preset {name!r}{near} Known: {', '.join(preset_names())}")
     return preset_manifest(name)
 
 
@@ -50,6 +51,18 @@ def load(path: Path) -> EnvironmentManifest:
     if problems := check_manifest(data):
         raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
     return EnvironmentManifest.from_dict(data)
+
+
+def described(file_or_preset: str) -> EnvironmentManifest:
+    """A preset by name, or a manifest's file. Raises Fault when it is neither."""
+    if file_or_preset in PRESETS:
+        return preset(file_or_preset)
+    if Path(file_or_preset).exists():
+        return load(Path(file_or_preset))
+    raise Fault(
+        f"{file_or_preset!r} is neither a file nor a preset"
+        f"{suggest(file_or_preset, PRESETS) or '.'} Presets: {', '.join(PRESETS)}"
+    )
 
 
 def choose(
@@ -84,13 +97,15 @@ def instruct(manifest: EnvironmentManifest, prompt: str) -> None:
 
 
 def equip(manifest: EnvironmentManifest, names: str) -> None:
-    """Give the agent these shipped tools: names or groups, separated by commas."""
+    """Give the agent these shipped tools: names or groups, separated by commas. Of a group those
+    are left out that need what is not configured here."""
     wanted = [name.strip() for name in names.split(",")] if names.strip() else []
     if "" in wanted:
         raise Fault(f"--tools: there is an empty name in {names!r}")
     if wanted and "tool" not in manifest.stages:
         raise Fault("--tools: this agent has no tool stage", hint="Use --preset chat or agent.")
-    manifest.tools.built_in = [str(tool.name) for tool in builtin_tools(wanted)]
+    there = [tool for tool in builtin_tools(wanted) if tool.name in wanted or tool.configured()]
+    manifest.tools.built_in = [str(tool.name) for tool in there]
 
 
 def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]:
@@ -140,10 +155,7 @@ def spec_of(manifest: EnvironmentManifest, host: Host) -> ModelSpec:
 
 def spec_text(manifest: EnvironmentManifest) -> str:
     """What a manifest says about who answers: a spec, a chain, a tier or an alias."""
-    provider = ""
-    if "api" in manifest.stages:
-        provider = str(manifest.stages["api"].config.get("provider", ""))
-    return model_spec(manifest.model, provider)
+    return assembly.spec_of(manifest)
 
 
 def connect(

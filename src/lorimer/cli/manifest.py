@@ -9,6 +9,7 @@ import click
 
 from lorimer.cli import fail
 from lorimer.cli.host import models_option
+from lorimer.cli.manifest_diff import diff
 from lorimer.cli.text import count, one_line, visible
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 @click.group()
 def manifest() -> None:
     """Write, check and explain manifests: files that describe agents."""
+
+
+manifest.add_command(diff)
 
 
 @manifest.command()
@@ -144,17 +148,8 @@ def explain(file_or_preset: str, models: str | None) -> None:
     """Tell what an agent does, stage by stage: a file, or the name of a preset."""
     from lorimer.cli import agent
     from lorimer.cli.timeline import print_table
-    from lorimer.presets import PRESETS
 
-    if file_or_preset in PRESETS:
-        described = agent.preset(file_or_preset)
-    elif Path(file_or_preset).exists():
-        described = agent.load(Path(file_or_preset))
-    else:
-        raise fail.Fault(
-            f"{file_or_preset!r} is neither a file nor a preset"
-            f"{fail.suggest(file_or_preset, PRESETS) or '.'} Presets: {', '.join(PRESETS)}"
-        )
+    described = agent.described(file_or_preset)
     from lorimer.cli import host
 
     for name, text in _facts(described, host.read(models)):

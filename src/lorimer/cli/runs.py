@@ -12,6 +12,7 @@ from lorimer.cli.options import Terms, execution_options, output_of, store_optio
 from lorimer.cli.runs_diff import diff
 from lorimer.cli.runs_export import export
 from lorimer.cli.runs_fork import fork
+from lorimer.cli.runs_receipts import receipts
 from lorimer.cli.runs_replay import replay
 from lorimer.cli.runs_retention import compact, prune
 from lorimer.cli.runs_verify import verify
@@ -27,7 +28,7 @@ def runs() -> None:
     """List, read, check and resume runs."""
 
 
-for command in (verify, diff, replay, fork, export, compact, prune):
+for command in (verify, diff, replay, fork, receipts, export, compact, prune):
     runs.add_command(command)
 
 

@@ -17,6 +17,7 @@ from lorimer.core.events import Event
 from lorimer.core.facts import STEP
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import NO_USAGE, Usage
+from lorimer.core.receipt import Receipt
 
 Line: TypeAlias = list[tuple[str, str]]
 """Pieces of text, each with a rich style."""
@@ -133,6 +134,8 @@ class Story:
                 yield from self._effect(data)
             case "hook.failed" | "hook.refused":
                 yield [("  ! ", "yellow"), (one_line(str(data.get("error")), 160), "")]
+            case "compacted":
+                yield [("  ⤓ ", "cyan"), (compacted_text(data), "dim")]
             case "run.suspended":
                 yield [("  ■ ", "yellow"), (f"suspended ({data.get('code')})", "")]
             case _:
@@ -224,6 +227,17 @@ class Story:
             f"turn {max(self.turns, 1)} · {tokens(into)} in, {tokens(self.usage.output_tokens)} out"
             f" · {cost(self.cost_nano, self.usage.total)}"
         )
+
+
+def compacted_text(data: Mapping[str, JSON]) -> str:
+    """What a compaction did."""
+    receipt = Receipt.from_json(data)
+    failed = f"; the summariser failed ({receipt.error})" if receipt.error else ""
+    return (
+        f"{count(len(receipt.indexes), 'message')} of the conversation out of view, by "
+        f"{one_line(receipt.rule, 40)}: {tokens(receipt.before)} to {tokens(receipt.after)} "
+        f"tokens{failed}"
+    )
 
 
 def summary(

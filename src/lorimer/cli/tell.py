@@ -145,7 +145,8 @@ async def _give_up(journal: SQLiteJournal, row: RunRow, world: World) -> None:
     from lorimer.launch import Launcher
 
     await take_over(journal, row.stream, f"run {row.run_id}")
-    launcher = Launcher(journal, world, Bus(), Claims(journal, world, owner=own_name()))
+    bus = Bus()
+    launcher = Launcher(journal, world, bus, Claims(journal, world, bus, owner=own_name()))
     await launcher.abandon(row.run_id, wait_s=0.0)
 
 

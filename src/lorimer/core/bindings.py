@@ -31,7 +31,9 @@ class Bindings:
     limits: Limits = field(default_factory=Limits)
     """Filled by compile() from the manifest."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """Filled by compile() from the manifest."""
+    """Filled by compile() from the manifest, with what the stage overrides."""
+    model_override: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    """Filled by compile(): what the stage overrides of it."""
     stages: Mapping[str, AnyStage] = field(default_factory=dict[str, AnyStage])
     """Filled by compile(): the other stages of the plan, by name."""
 

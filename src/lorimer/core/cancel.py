@@ -17,6 +17,7 @@ import asyncio
 from contextlib import AbstractContextManager
 from enum import Enum
 from functools import cache
+from typing import Final
 
 from anyio import CancelScope
 
@@ -30,6 +31,18 @@ class Reason(Enum):
     SHUTDOWN = "the program is shutting down"
     FENCED = "another process took it over"
     WAITING = "a person has to answer first"
+
+
+_PASSED_ON: Final = {
+    Reason.CLOSED: Reason.CALLER,
+    Reason.FENCED: Reason.SHUTDOWN,
+    Reason.WAITING: Reason.SHUTDOWN,
+}
+
+
+def inherited(reason: Reason | None) -> Reason:
+    """Why a run is stopped that is part of one that is stopped for `reason` (None: its end)."""
+    return Reason.CALLER if reason is None else _PASSED_ON.get(reason, reason)
 
 
 @cache
@@ -52,6 +65,7 @@ class Cancellation:
         "_drained",
         "_task",
         "expired",
+        "heirs",
         "finished",
         "interrupted",
         "reason",
@@ -68,6 +82,8 @@ class Cancellation:
         """The loop has ended well; only stages 17 to 21 are left, and their time is bounded."""
         self.expired = False
         """That time is over."""
+        self.heirs: set[Cancellation] = set()
+        """Of the runs that are part of this one: what stops it stops them."""
         self._changing = 0
         """Calls under way that change something."""
         self._drained: asyncio.TimerHandle | None = None
@@ -84,6 +100,8 @@ class Cancellation:
         ended well there is nothing left to stop."""
         if self.reason is None and not self.finished:
             self.reason = reason
+            for heir in tuple(self.heirs):
+                heir.cancel(inherited(reason))
             self.scope.cancel(reason.value)
 
     def drain(self, reason: Reason, within_s: float) -> None:
@@ -92,6 +110,8 @@ class Cancellation:
         cut off now."""
         if self.reason is None and not self.finished:
             self.reason = reason
+        for heir in tuple(self.heirs):
+            heir.drain(inherited(reason), within_s)
         if not self._changing or within_s <= 0:
             self._force()
         elif self._drained is None:

@@ -13,8 +13,10 @@ from typing import Final, cast
 
 from pydantic import ValidationError
 
+from lorimer.core import plugins
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import invalid, problems_of
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import (
     EnvironmentManifest,
@@ -22,11 +24,9 @@ from lorimer.core.manifest import (
     StageEntries,
     StageEntry,
     faults_of,
-    invalid,
-    problems_of,
 )
 from lorimer.core.plan import Plan, Step
-from lorimer.core.stage import AnyStage, Slot, Strategy
+from lorimer.core.stage import AnyStage, Slot, Stage, Strategy
 
 REQUIRED: Final = ("input", "api", "parse", "yield")
 """Stages without which nothing can be answered."""
@@ -42,7 +42,7 @@ class Catalogue:
 
     def __init__(self, stages: Mapping[str, tuple[int, str]]) -> None:
         self._known = dict(stages)
-        self._custom: dict[str, Callable[[], AnyStage]] = {}
+        self._custom: dict[tuple[str, str], Callable[[], AnyStage]] = {}
         self._strategies: dict[tuple[str, str], dict[str, Callable[[], Strategy]]] = {}
 
     def copy(self) -> Catalogue:
@@ -52,18 +52,28 @@ class Catalogue:
         twin._strategies.update({key: dict(value) for key, value in self._strategies.items()})
         return twin
 
+    def without_own_stages(self) -> Catalogue:
+        """A copy without the host's own stages, which are live objects of one pipeline."""
+        twin = self.copy()
+        twin._custom.clear()
+        return twin
+
     @property
     def names(self) -> list[str]:
         """The names of all stages."""
-        return [*self._known, *(name for name in self._custom if name not in self._known)]
+        own = [name for name, implementation in self._custom if not implementation]
+        return [*self._known, *(name for name in own if name not in self._known)]
 
     def order(self, name: str) -> int:
         """The place of a built-in stage; 0 for another."""
         return self._known[name][0] if name in self._known else 0
 
-    def add_stage(self, name: str, factory: Callable[[], AnyStage]) -> None:
-        """Make a stage of the host's known by name; one of the same name is replaced."""
-        self._custom[name] = factory
+    def add_stage(
+        self, name: str, factory: Callable[[], AnyStage], *, implementation: str = ""
+    ) -> None:
+        """Make a stage of the host's known by name; one of the same name is replaced. With an
+        `implementation` only where a manifest chooses that one."""
+        self._custom[name, implementation] = factory
 
     def add_strategy(
         self, stage: str, slot: str, name: str, factory: Callable[[], Strategy]
@@ -71,30 +81,54 @@ class Catalogue:
         """Make a strategy of the host's selectable in a slot."""
         self._strategies.setdefault((stage, slot), {})[name] = factory
 
-    def stage(self, name: str) -> AnyStage:
-        """A new instance. Raises ConfigError for an unknown name, with the nearest."""
-        if name in self._custom:
-            return self._custom[name]()
-        if name not in self._known:
-            raise ConfigError(f"there is no stage {name!r}{nearest(name, self.names)}")
-        return cast("AnyStage", _load(self._known[name][1])())
+    def stage(self, name: str, implementation: str = "") -> AnyStage:
+        """A new instance: the host's, else the shipped one, else that of an installed package.
+        Raises ConfigError for an unknown name, with the nearest, and for a broken package."""
+        if (name, implementation) in self._custom:
+            return self._custom[name, implementation]()
+        if name in self._known and not implementation:
+            return cast("AnyStage", load(self._known[name][1])())
+        path = f"{name}.{implementation}" if implementation else name
+        offered = plugins.find(plugins.STAGES, path)
+        if offered is not None:
+            return cast("AnyStage", offered.make(Stage))
+        if implementation:
+            known = self.implementations(name)
+            raise ConfigError(
+                f"the {name!r} stage has no implementation {implementation!r}"
+                f"{nearest(implementation, known)}"
+            )
+        known = [*self.names, *plugins.offered(plugins.STAGES)]
+        raise ConfigError(f"there is no stage {name!r}{nearest(name, known)}")
+
+    def implementations(self, name: str) -> list[str]:
+        """The names of those of a stage that a manifest may choose instead of the usual one."""
+        own = [each for stage, each in self._custom if stage == name and each]
+        return sorted({*own, *plugins.offered(plugins.STAGES, f"{name}.")})
 
     def strategy(self, stage: str, slot: Slot[Strategy], name: str) -> Strategy:
-        """A new instance. Raises ConfigError for an unknown name, with the nearest."""
+        """A new instance: the host's, else the shipped one, else that of an installed package.
+        Raises ConfigError for an unknown name, with the nearest, and for a broken package."""
         custom = self._strategies.get((stage, slot.name), {})
         if name in custom:
             return custom[name]()
-        if name not in slot.known:
-            known = [*slot.known, *custom]
-            raise ConfigError(f"there is no strategy {name!r}{nearest(name, known)}")
-        return cast("Strategy", _load(slot.known[name])())
+        if name in slot.known:
+            return cast("Strategy", load(slot.known[name])())
+        offered = plugins.find(plugins.STRATEGIES, f"{stage}.{slot.name}.{name}")
+        if offered is not None:
+            return offered.make(slot.protocol)
+        known = self.strategies(stage, slot)
+        raise ConfigError(f"there is no strategy {name!r}{nearest(name, known)}")
 
     def strategies(self, stage: str, slot: Slot[Strategy]) -> list[str]:
-        """The names that may be chosen in a slot."""
-        return [*slot.known, *self._strategies.get((stage, slot.name), {})]
+        """The names that may be chosen in a slot: shipped, the host's, of installed packages."""
+        own = self._strategies.get((stage, slot.name), {})
+        offered = plugins.offered(plugins.STRATEGIES, f"{stage}.{slot.name}.")
+        return list(dict.fromkeys([*slot.known, *own, *offered]))
 
 
-def _load(path: str) -> type[object]:
+def load(path: str) -> type[object]:
+    """What stands at `module:Name`, imported."""
     module, _, name = path.partition(":")
     return cast("type[object]", vars(import_module(module))[name])
 
@@ -102,19 +136,24 @@ def _load(path: str) -> type[object]:
 def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings) -> Plan:
     """Build the plan. Raises ConfigError listing every fault as `path: reason`; has no effects
     but importing the modules of the chosen stages and strategies."""
-    stages, problems = _build(manifest, catalogue)
+    built, problems = _build(manifest, catalogue)
     if problems:
         raise invalid(problems)
+    stages = [stage for stage, _ in built]
     bound = replace(
         bindings,
         limits=manifest.limits,
         model=manifest.model,
         stages={stage.name: stage for stage in stages},
     )
-    for stage in stages:
+    for stage, entry in built:
+        given = bound
+        if own := entry.model_override:
+            model = overridden(manifest.model, own)
+            given = replace(bound, model=model, model_override=own)
         for strategy in strategies_of(stage):
-            strategy.bind(bound)
-        stage.bind(bound)
+            strategy.bind(given)
+        stage.bind(given)
     setup = [stage for stage in stages if stage.order < LOOP_FROM]
     return Plan(
         manifest=manifest,
@@ -171,7 +210,7 @@ def _sound_entries(data: Mapping[str, JSON]) -> tuple[list[StageEntry], bool]:
 
 def _build(
     manifest: EnvironmentManifest, catalogue: Catalogue, whole: bool = True
-) -> tuple[list[AnyStage], list[str]]:
+) -> tuple[list[tuple[AnyStage, StageEntry]], list[str]]:
     problems: list[str] = []
     active = [entry for entry in manifest.stages if entry.active]
     names = [entry.name for entry in active]
@@ -188,25 +227,62 @@ def _build(
     )
     # a custom stage runs right after the built-in of its order
     active.sort(key=lambda entry: (entry.order, catalogue.order(entry.name) != entry.order))
-    stages: list[AnyStage] = []
+    built: list[tuple[AnyStage, StageEntry]] = []
     slots: list[dict[str, Strategy | tuple[Strategy, ...]]] = []
     for entry in active:
         where = f"stages[{entry.order}]"
         try:
-            stage = catalogue.stage(entry.name)
+            stage = catalogue.stage(entry.name, entry.implementation)
         except ConfigError as error:
-            problems.append(f"{where}.name: {error}")
+            field = "implementation" if entry.implementation else "name"
+            problems.append(f"{where}.{field}: {error}")
             continue
+        if stage.name != entry.name:
+            problems.append(f"{where}.name: the stage calls itself {stage.name!r}")
         if stage.order != entry.order:
             problems.append(f"{where}.order: the {entry.name!r} stage has number {stage.order}")
         faults, chosen = _configure(stage, entry, catalogue, where)
-        problems.extend(faults or stage.check(manifest))
-        stages.append(stage)
+        faults += _overrides(stage, entry, manifest.model, where)
+        if entry.tool_binding is not None and not stage.calls_tools:
+            faults.append(f"{where}.tool_binding: the {entry.name!r} stage calls no tools")
+        problems.extend(faults or stage.check(_as_seen_by(entry, manifest)))
+        built.append((stage, entry))
         slots.append(chosen)
     if not problems:  # a stage of the host's own may be in a plan that goes on running
-        for stage, chosen in zip(stages, slots, strict=True):
+        for (stage, _), chosen in zip(built, slots, strict=True):
             vars(stage).update(chosen)
-    return stages, problems
+    return built, problems
+
+
+def overridden(model: ModelConfig, override: Mapping[str, JSON]) -> ModelConfig:
+    """The model of a stage. Raises pydantic's ValidationError."""
+    return ModelConfig.model_validate({**model.model_dump(exclude_unset=True), **override})
+
+
+def _as_seen_by(entry: StageEntry, manifest: EnvironmentManifest) -> EnvironmentManifest:
+    """The manifest with the model of one stage."""
+    if not entry.model_override:
+        return manifest
+    return manifest.model_copy(update={"model": overridden(manifest.model, entry.model_override)})
+
+
+def _overrides(stage: AnyStage, entry: StageEntry, model: ModelConfig, where: str) -> list[str]:
+    """What is wrong with its model_override."""
+    where = f"{where}.model_override"
+    if entry.model_override and not stage.overrides:
+        return [f"{where}: the {entry.name!r} stage asks no model by this"]
+    unknown = [name for name in entry.model_override if name not in stage.overrides]
+    if unknown:
+        return [
+            f"{where}.{name}: the {entry.name!r} stage overrides no such field"
+            f"{nearest(name, stage.overrides)}"
+            for name in unknown
+        ]
+    try:
+        overridden(model, entry.model_override)
+    except ValidationError as error:
+        return problems_of(error, where)
+    return []
 
 
 def _configure(
@@ -215,12 +291,12 @@ def _configure(
     """What is wrong with an entry, and what belongs into the slots."""
     problems: list[str] = []
     filled: dict[str, Strategy | tuple[Strategy, ...]] = {}
-    if stage.Config is None and type(stage).configure is _DEFAULT_CONFIGURE and entry.config:
+    if entry.config and _takes_none(stage):
         problems.append(f"{where}.config: the {entry.name!r} stage takes no configuration")
     try:
         stage.configure(entry.config)
     except ValidationError as error:
-        problems.extend(problems_of(error, f"{where}.config"))
+        problems.extend(problems_of(error, f"{where}.config", stage.Config))
     slots = stage.slots()
     for field, given in (
         ("strategies", entry.strategies),
@@ -241,14 +317,21 @@ def _configure(
         held: list[Strategy] = []
         for item in chosen if isinstance(chosen, list) else [chosen]:
             given = config.get(item, {}) if slot.chain else config
+            path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
             try:
                 strategy = catalogue.strategy(entry.name, slot, item)
+            except ConfigError as error:
+                problems.append(f"{at}: {error}")
+                continue
+            if given and _takes_none(strategy):
+                problems.append(f"{path}: {item!r} takes no configuration")
+                continue
+            try:
                 strategy.configure(cast("Mapping[str, JSON]", given))
             except ConfigError as error:
                 problems.append(f"{at}: {error}")
             except ValidationError as error:
-                path = f"{where}.strategy_configs.{name}" + (f".{item}" if slot.chain else "")
-                problems.extend(problems_of(error, path))
+                problems.extend(problems_of(error, path, strategy.Config))
             else:
                 held.append(strategy)
         if slot.chain:
@@ -263,4 +346,5 @@ def _configure(
     return problems, filled
 
 
-_DEFAULT_CONFIGURE: Final = AnyStage.configure
+def _takes_none(kind: AnyStage | Strategy) -> bool:
+    return kind.Config is None and type(kind).configure in (AnyStage.configure, Strategy.configure)

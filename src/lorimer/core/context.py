@@ -4,7 +4,7 @@ stopped: `cancel.py`."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
 from random import Random
@@ -20,18 +20,20 @@ from lorimer.core.errors import (
     error_from_json,
 )
 from lorimer.core.events import Event
-from lorimer.core.facts import ABANDONED, ASIDE, FACTS_OF, FactLog
+from lorimer.core.facts import ABANDONED, ASIDE, ASIDES, FACTS_OF, FactLog
 from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.owned import Belongings
 from lorimer.core.redaction import Redactor
 from lorimer.core.review import Review
-from lorimer.core.spend import whole
+from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
 
 if TYPE_CHECKING:
+    from lorimer.core.children import Children
     from lorimer.core.mail import Mail
+    from lorimer.core.messages import Message
     from lorimer.core.tool import Called
 
 
@@ -79,11 +81,15 @@ class RunContext(FactLog):
         "alarm",
         "called",
         "cancellation",
+        "children",
+        "left",
         "mail",
+        "messages",
         "origin",
         "owned",
         "review",
         "seed",
+        "session",
         "snapshot_at",
         "snapshot_due",
         "strangers",
@@ -107,6 +113,7 @@ class RunContext(FactLog):
         holds: Callable[[], Awaitable[None]] | None = None,
         origin: Mapping[str, JSON] = _NOTHING,
         redactor: Redactor | None = None,
+        above: Spend | None = None,
     ) -> None:
         super().__init__(
             id,
@@ -119,19 +126,28 @@ class RunContext(FactLog):
             recorded,
             used_s,
             position,
+            above,
         )
         self.redactor = redactor
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""
         self.origin = origin
-        """What its run.start says besides: of a fork, `parent`."""
+        """What its run.start says besides: of a fork and of a child, `parent`."""
+        self.session: Mapping[str, JSON] = _NOTHING
+        """What is told of a session that is taken up with this run; {}: none is."""
         self.cancellation = Cancellation()
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""
         self.mail: Mail | None = None
         """What others tell it; None: nobody has yet. See `mail.py`."""
+        self.messages: Sequence[Message] = ()
+        """The conversation as it is, for tools that look back on it."""
         self.owned = Belongings()
         """What tools of the run have going on between their calls."""
+        self.children: Children | None = None
+        """The runs that it may have beside it; None: its agent has no sub-agents."""
+        self.left = False
+        """It stops without an end: it is left to whoever resumes it."""
         self.review: Review | None = None
         """Looks at calls before they are made; None: there are no reviewers."""
         self.snapshot_at = snapshot_at
@@ -211,7 +227,7 @@ class RunContext(FactLog):
             self.bounds.count_tool()
         elif kind != "model":
             key = f"{kind}:{key}"
-            if kind == ASIDE:
+            if kind in ASIDES:
                 recorded = self._asides
         begun: Event | None = None
         if recorded:
@@ -250,7 +266,7 @@ class RunContext(FactLog):
                 await self.record(intent_type, data, key=key, sync=safety is _UNSAFE, ledger=entry)
             except asyncio.CancelledError:
                 if not self.wrote(intent_type, key):
-                    self.spend.recall(-reserve_nano)
+                    self.spend.give_back(reserve_nano)
                 raise
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None
@@ -288,7 +304,7 @@ class RunContext(FactLog):
 
     def _charge(self, kind: str, key: str, done: Mapping[str, JSON]) -> None:
         """What a recorded effect has cost, and with a reply what was asked besides."""
-        if kind == ASIDE:
+        if kind in ASIDES:
             self._pay(self.iteration, key)
             return
         self.spend.charge(done)
@@ -352,7 +368,7 @@ def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 
 def _cost_of(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    return {name: data[name] for name in ("usage", "cost") if data.get(name)}
+    return {name: data[name] for name in ("usage", "cost", "runs") if data.get(name)}
 
 
 def _spent(aborted: Callable[[], Mapping[str, JSON]] | None) -> Mapping[str, JSON]:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Final, cast
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
+from lorimer.core.toml import to_toml
 
 MAX_BYTES: Final = 4_000_000
 """A larger document is refused."""
+
+MAX_YAML_BYTES: Final = 1_000_000
+"""Reading YAML takes a hundred times as long as reading JSON."""
+
+MAX_DEPTH: Final = 64
+"""Objects and lists within each other; what is nested more deeply is refused."""
+
+_PART: Final = r"""(?:(?<![\w-])[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*"""
+_LONG_KEY: Final = re.compile(rf"(?:{_PART}\.[ \t]*){{{MAX_DEPTH}}}")
+"""A TOML key of more parts, `a.b.c`, than levels are allowed."""
 
 _LINE_ENDS: Final = ("\x85", "\u2028", "\u2029")
 """Characters that end a line in YAML and nowhere else."""
@@ -22,8 +34,11 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
     """The mapping that a document holds. `kind` is one of `SUFFIXES`; `where` names the document
     in errors. Raises ConfigError with line and reason. Duplicate keys, YAML tags and aliases
     are refused."""
-    if len(text) > MAX_BYTES:
-        raise ConfigError(f"{where}: larger than {MAX_BYTES:,} bytes")
+    if len(text) > (limit := MAX_YAML_BYTES if kind in (".yaml", ".yml") else MAX_BYTES):
+        raise ConfigError(
+            f"{where}: larger than {limit:,} bytes",
+            hint=f"As JSON it may have {MAX_BYTES:,}." if limit < MAX_BYTES else "",
+        )
     if kind not in _NAMES:
         raise ConfigError(f"{where}: unknown kind of document {kind!r}; use {', '.join(SUFFIXES)}")
     try:
@@ -33,6 +48,8 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
             case ".toml":
                 import tomllib
 
+                if _LONG_KEY.search(text) is not None:  # it takes memory by the square
+                    raise RecursionError
                 value = tomllib.loads(text)
             case _:
                 value = _yaml(text)
@@ -44,7 +61,22 @@ def parse(text: str, kind: str, where: str) -> Mapping[str, JSON]:
         raise ConfigError(f"{where}: there is nothing in it")
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: must hold fields with values, not one {_said(value)}")
+    if deeper(cast("JSON", value), MAX_DEPTH):
+        raise ConfigError(f"{where}: nested too deeply, more than {MAX_DEPTH} levels")
     return cast("Mapping[str, JSON]", value)
+
+
+def deeper(value: JSON, levels: int) -> bool:
+    """Whether objects and lists lie within each other more than so many levels deep."""
+    here = [value]
+    for _ in range(levels):
+        here = [
+            inner
+            for each in here
+            if isinstance(each, Mapping | list | tuple)
+            for inner in (each.values() if isinstance(each, Mapping) else each)
+        ]
+    return any(isinstance(each, Mapping | list | tuple) for each in here)
 
 
 _NAMES: Final = {".json": "JSON", ".yaml": "YAML", ".yml": "YAML", ".toml": "TOML"}
@@ -57,7 +89,8 @@ def _said(value: object) -> str:
 
 
 def dump(data: Mapping[str, JSON], kind: str) -> str:
-    """A document that `parse` reads back. TOML cannot be written: ConfigError."""
+    """A document that `parse` reads back. Raises ConfigError for another kind, and for null in
+    TOML, which has none."""
     if kind in (".yaml", ".yml"):
         import yaml
 
@@ -67,7 +100,9 @@ def dump(data: Mapping[str, JSON], kind: str) -> str:
         return text
     if kind == ".json":
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-    raise ConfigError(f"cannot write a document of kind {kind!r}; use .json or .yaml")
+    if kind == ".toml":
+        return to_toml(data)
+    raise ConfigError(f"cannot write a document of kind {kind!r}; use .json, .yaml or .toml")
 
 
 def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:

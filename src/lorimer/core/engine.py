@@ -83,6 +83,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     finally:
         context.alarm.stop()
     if context.owned:
+        context.left = _is_left(context, failure)
         await _end_owned(context)
     if failure is not None and failure.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED:
         pass  # whoever else stopped it: what is recorded of it may not be all
@@ -106,6 +107,15 @@ async def _work(plan: Plan, state: PipelineState) -> None:
     context.cancellation.finished = True
     context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
     await _stages(plan.surface, state.text, state, [])
+
+
+def _is_left(context: RunContext, failure: LorimerError | None) -> bool:
+    """Whether it is going to stop without an end."""
+    if context.reason is not None:
+        return context.reason in (Reason.SHUTDOWN, Reason.WAITING, Reason.FENCED)
+    return failure is not None and (
+        failure.category is ErrorCategory.STORE or _STATUS.get(failure.code) == "suspended"
+    )
 
 
 async def _end_owned(context: RunContext) -> None:
@@ -133,6 +143,8 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
     context.now = context.facts[0].time
     if context.replayed:
         context.announce("run.resumed", {"facts": context.replayed})
+    if context.session:
+        context.announce("session.start", context.session)
     if context.wants("pipeline.start"):
         context.signal("pipeline.start", {"input": state.input})
 

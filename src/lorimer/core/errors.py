@@ -148,6 +148,10 @@ class ExecutorErrorCode(StrEnum):
     EXEC_RUN_ENDED = "exec.run.ended"
     EXEC_HITL_REJECTED = "exec.hitl.rejected"
     EXEC_INPUT_INVALID = "exec.input.invalid"
+    EXEC_CHILD_DEPTH = "exec.child.depth"
+    EXEC_CHILD_DESCENDANTS = "exec.child.descendants"
+    EXEC_CHILD_ANCESTOR = "exec.child.ancestor"
+    EXEC_CHILD_PART = "exec.child.part"
     EXEC_JOURNAL_CONFLICT = "exec.journal.conflict"
     EXEC_JOURNAL_DIVERGED = "exec.journal.diverged"
     EXEC_JOURNAL_FAILED = "exec.journal.failed"
@@ -205,6 +209,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_RUN_BUSY,
             code.EXEC_RUN_UNKNOWN,
             code.EXEC_RUN_ENDED,
+            code.EXEC_CHILD_PART,
         ),
         kind.LIMIT: (
             code.EXEC_LOOP_MAX_TURNS,
@@ -215,6 +220,9 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_LIMIT_TIMEOUT,
             code.EXEC_LIMIT_COST,
             code.EXEC_LIMIT_TOOL_CALLS,
+            code.EXEC_CHILD_DEPTH,
+            code.EXEC_CHILD_DESCENDANTS,
+            code.EXEC_CHILD_ANCESTOR,
             code.EXEC_STAGE_GUARD_REJECTED,
             code.EXEC_HOOK_BLOCKED,
             code.EXEC_HITL_REJECTED,

@@ -139,11 +139,13 @@ class ErrorData(TypedDict):
 
 
 class Parent(TypedDict):
-    """Where a fork left another run."""
+    """Where a fork left another run; or the run that a child is part of."""
 
     run: str
     iteration: int
-    """0-based number of the last iteration that it took over."""
+    """0-based: of a fork, the last iteration that it took over; of a child, the one it began in."""
+    agent: NotRequired[str]
+    """Of a child: which sub-agent it is."""
 
 
 class Forked(TypedDict):
@@ -152,6 +154,8 @@ class Forked(TypedDict):
     parent: Parent
     messages: Sequence[JSON]
     """All that was said until then."""
+    compacted: NotRequired[Mapping[str, JSON]]
+    """The receipt of its last compaction until then."""
 
 
 class RunStart(TypedDict):
@@ -166,7 +170,7 @@ class RunStart(TypedDict):
     limits: NotRequired[Mapping[str, JSON]]
     """Only when they are not the manifest's."""
     parent: NotRequired[Parent]
-    """Of a fork: where it left its parent."""
+    """Of a fork: where it left its parent; of a child: whose it is."""
     title: NotRequired[str]
     """Of a fork without an input of its own: what its parent was called."""
 
@@ -248,6 +252,25 @@ class Effect(TypedDict, total=False):
     error: ErrorData
     outcome: str
     """Of an interrupted call: `not_done`."""
+    runs: Sequence[str]
+    """Runs that are part of this one, have ended, and are paid for with this."""
+
+
+class ChildFact(TypedDict):
+    """`child`: a run that is part of this one is about to begin, on the stream of its own id."""
+
+    key: str
+    """The call that it begins with."""
+    run: str
+    agent: str
+    task: NotRequired[str]
+    """Of one in the background: what the model calls it."""
+    input: NotRequired[str]
+    """Of one in the background: what it is to do."""
+    mode: NotRequired[str]
+    """`plan`: it may only look, as its parent."""
+    heard: NotRequired[Sequence[str]]
+    """Tools by which its parent had heard words of strangers."""
 
 
 class DecisionFact(TypedDict):
@@ -258,6 +281,30 @@ class DecisionFact(TypedDict):
     code: str
     rule: str
     """Who or what said no."""
+
+
+class Compacted(TypedDict):
+    """`compacted`: what of the conversation the model is not shown any more; the messages that it
+    names stay where they are. See `receipt.py`."""
+
+    key: str
+    rule: str
+    """The compactor."""
+    start: int
+    end: int
+    """The messages from `start` to before `end`, counted from 0, are out, but for those kept."""
+    kept: Sequence[int]
+    dropped: Sequence[int]
+    """Of those that an earlier compaction had kept."""
+    recap: str
+    """What the model reads in their place, and in that of those taken out before."""
+    digest: str
+    """Of the first `end` messages."""
+    before: int
+    after: int
+    """Tokens of what the model is shown, about."""
+    error: NotRequired[str]
+    """The code of why the summariser failed, where a rule without a model stood in for it."""
 
 
 class RunSuspended(TypedDict):

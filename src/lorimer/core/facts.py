@@ -29,10 +29,16 @@ ASIDE: Final = "generate"
 whose result is recorded does not make it again when the run is resumed: what it cost is charged
 with the reply of its iteration, whoever asks or does not ask for it."""
 
+CHILD: Final = "child"
+"""The kind of effect that a run is which is part of this one, and is waited for
+(`core/children.py`): as with ASIDE, the tool call that began it has the recorded result."""
+
+ASIDES: Final = frozenset({ASIDE, CHILD})
+
 STEP: Final = "step"
 """The kind of a tool call that another tool makes (`tools/steps.py`)."""
 
-_ASIDES: Final = f"{ASIDE}:"
+_ASIDES: Final = (f"{ASIDE}:", f"{CHILD}:")
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
 _NONE: Final[Sequence[Event]] = ()
 _UNASKED: Final = frozenset({"run.suspended", "child"})
@@ -76,13 +82,14 @@ class FactLog(Signals):
         recorded: Iterable[Event],
         used_s: float,
         position: int,
+        above: Spend | None = None,
     ) -> None:
         super().__init__(id, world, listeners)
         self.stream = stream
         self.epoch = epoch
         self.journal = journal
         self.bounds = bounds
-        self.spend = Spend(id, bounds.limits.max_cost_nano)
+        self.spend = Spend(id, bounds.limits.max_cost_nano, above)
         """Tokens and money."""
         self.now = 0.0
         """Wall clock, seconds; fixed within an iteration and recorded."""
@@ -98,7 +105,7 @@ class FactLog(Signals):
         self._decided: dict[int, bool] = {}
         """Iterations of which more is recorded than the calls of model and tools."""
         self._asides: dict[tuple[str, int, str], Event] = {}
-        """Recorded facts of the kind ASIDE."""
+        """Recorded facts of the kinds ASIDES."""
         self._unpaid: dict[int, dict[str, Event]] = {}
         """Those of them that are not charged yet, by iteration and key."""
         if self.facts:
@@ -180,6 +187,12 @@ class FactLog(Signals):
         """The journal has decisions, questions or other effects of this iteration besides the
         calls of model and tools."""
         return self.iteration in self._decided
+
+    def take(self, fact: Event) -> None:
+        """Do as this recorded fact of this iteration says, in place of what led to it: what was
+        asked besides on the way is charged."""
+        self._recorded.pop((fact.type, self.iteration, str(fact.data.get("key", ""))), None)
+        self._pay(self.iteration)
 
     def forget(self, type: str, key: str) -> None:
         """Nobody will ask for this fact of this iteration, if it is recorded."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, overload
+from typing import TYPE_CHECKING, Final, overload
 
 from lorimer.core.jsonable import JSON, fingerprint, utf8
 from lorimer.core.messages import (
@@ -18,9 +19,13 @@ from lorimer.core.messages import (
     ToolUse,
     message_from_json,
 )
+from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
 from lorimer.core.wellformed import fits, misplaced, readable, repaired, told
+
+if TYPE_CHECKING:
+    from lorimer.core.excerpt import Excerpt
 
 IMAGE_TOKENS: Final = 2_000
 """What a picture is taken to cost; providers scale larger ones down to less."""
@@ -83,9 +88,12 @@ class History(Sequence[Message]):
         "_sizes",
         "_turns",
         "_waiting",
+        "__weakref__",
         "call_ids",
         "counted",
+        "excerpt",
         "length",
+        "receipt",
         "recorded",
         "redactor",
     )
@@ -110,6 +118,10 @@ class History(Sequence[Message]):
         journal."""
         self.recorded: RecordedCount | None = None
         """The same of another process, from its facts."""
+        self.receipt: Receipt | None = None
+        """Of the last compaction: what of it the model is not shown any more."""
+        self.excerpt: Excerpt | None = None
+        """What was last shown of it, where that is not all: see `excerpt.py`."""
         for message in messages:
             self.append(message)
 
@@ -179,6 +191,8 @@ class History(Sequence[Message]):
         del self._sizes[length + 1 :]
         while self._turns and self._turns[-1] >= length:
             self._turns.pop()
+        if self.receipt is not None and self.receipt.end > length:
+            self.receipt = None
 
     def mend(self, since: int) -> None:
         """Repair the messages from `since` on, in time that grows with their number only. Those
@@ -197,6 +211,11 @@ class History(Sequence[Message]):
         turn begins with a user message that holds no results, so never between a call and its
         results."""
         return self._turns[-back] if back <= len(self._turns) else 0
+
+    def turns(self, back: int, most: int) -> list[int]:
+        """Where the turns of the user begin that come before the last `back`: the `most` newest."""
+        end = max(0, len(self._turns) - back)
+        return self._turns[max(0, end - most) : end]
 
     @property
     def digest(self) -> bytes:
@@ -220,6 +239,16 @@ class History(Sequence[Message]):
     def digest_at(self, length: int) -> bytes | None:
         """The digest of the first `length` messages; None: there are not so many."""
         return self._digests[length] if length < len(self._digests) else None
+
+    def fitting(self, size: int) -> int:
+        """The first message from which on all others come to no more than `size`."""
+        return bisect_left(self._sizes, self._sizes[-1] - size)
+
+    def take_up(self, receipt: Receipt | None) -> None:
+        """Go on from a compaction of another process, if it was of these messages."""
+        digest = self.digest_at(receipt.end) if receipt is not None else None
+        if receipt is not None and digest is not None and digest.hex() == receipt.digest:
+            self.receipt = receipt
 
     def since(self, index: int) -> list[Message]:
         """The messages from `index` on."""

@@ -45,6 +45,12 @@ class HookEvent(StrEnum):
     """A call was refused."""
     NOTIFICATION = "Notification"
     """The run has come to rest, and waits for somebody."""
+    SESSION_START = "SessionStart"
+    """A conversation is taken up here, with its first run since it was."""
+    SESSION_END = "SessionEnd"
+    """It is given back; whoever uses it next takes it up again."""
+    CWD_CHANGED = "CwdChanged"
+    """Calls begin in another folder."""
 
     __hash__ = str.__hash__  # that of an Enum is a Python function, and is called with every call
 

@@ -38,6 +38,10 @@ class Limits:
     """Tool calls of one reply; the rest get "not run" as their result."""
     max_parallel_tools: Annotated[int, Field(ge=1)] = 4
     """Tool calls running at once, where tools allow it."""
+    max_depth: Annotated[int, Field(ge=0)] = 5
+    """Runs within runs, below this one; 0: it has no sub-agents. `exec.child.depth`."""
+    max_descendants: Annotated[int, Field(ge=0)] = 50
+    """Runs below this one in all, however deep. `exec.child.descendants`."""
     tool_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     """Seconds for one tool call, unless the tool names its own."""
     max_result_chars: Annotated[int, Field(ge=1)] = 50_000
@@ -68,8 +72,9 @@ class Limits:
             for name in seconds
             if not 0 < given[name] < inf
         ]
-        if self.max_tool_calls < 0:
-            bad.append("limits.max_tool_calls: must not be negative")
+        for name in ("max_tool_calls", "max_depth", "max_descendants"):
+            if given[name] < 0:
+                bad.append(f"limits.{name}: must not be negative")
         if self.max_cost_usd is not None and not 0 <= self.max_cost_usd < inf:
             bad.append("limits.max_cost_usd: must be a finite number, not negative")
         if bad:

@@ -7,6 +7,7 @@ reads them; nothing else makes a pipeline. Live objects and keys are never in it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -20,11 +21,11 @@ from pydantic import (
     RootModel,
     ValidationError,
 )
-from pydantic_core import ErrorDetails
 
 from lorimer.core.adhoc import MAX_TOOLS, AdHocTool
-from lorimer.core.documents import dump, parse
-from lorimer.core.errors import ConfigError
+from lorimer.core.documents import MAX_BYTES, dump, parse
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import NO_FIELD, fault, invalid, problems_of
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Limits, limits_adapter
 
@@ -91,6 +92,20 @@ class ModelConfig(_Part):
     """Which wire of OpenAI; none: `responses` there, `chat` at other servers."""
 
 
+class ToolBinding(_Part):
+    """Which of the agent's tools a stage may call. The others are not shown to the model, and a
+    call of one is answered with an error."""
+
+    allowed: list[str] | None = None
+    """Names of tools; none given: all but the blocked ones."""
+    blocked: list[str] = []
+    """Names of tools, also of allowed ones."""
+
+    def admits(self, name: str) -> bool:
+        """The stage may call this tool."""
+        return (self.allowed is None or name in self.allowed) and name not in self.blocked
+
+
 class StageEntry(_Part):
     """One stage: its strategies and their configuration."""
 
@@ -106,6 +121,12 @@ class StageEntry(_Part):
     """Slot to the configuration of its strategy; of a chain: strategy to its configuration."""
     config: dict[str, Plain] = {}
     """The stage's own."""
+    implementation: str = ""
+    """Which code does its work, where a package or the host has another than the shipped one."""
+    model_override: dict[str, Plain] = {}
+    """Fields of `model` that are others in this stage, if it asks a model."""
+    tool_binding: ToolBinding | None = None
+    """Of the stage that calls tools: which."""
 
 
 class StageEntries(RootModel[list[StageEntry]]):
@@ -138,6 +159,8 @@ class ToolsConfig(_Part):
     ad_hoc: Annotated[list[AdHocTool], Field(max_length=MAX_TOOLS)] = []
     """Tools that the manifest describes itself, each of a `kind`: `http`, `script`, `template`,
     `composite`."""
+    external: list[str] = []
+    """Names of tools that installed packages offer."""
 
 
 class PermissionsConfig(_Part):
@@ -149,6 +172,29 @@ class PermissionsConfig(_Part):
     """Rules whose calls a person is asked about; where nobody is there, they are refused."""
 
 
+class SubAgent(_Part):
+    """An agent that this one may give work to. Its runs are part of this one's: they share its
+    money, time, rules and end."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    """What it is called."""
+    description: Annotated[str, Field(min_length=1, max_length=2000)]
+    """When to use it: the model chooses by this."""
+    prompt: str = ""
+    """Its system prompt. All that is not said here is as in this manifest, but for what is done
+    with its answers."""
+    manifest: EnvironmentManifest | None = None
+    """All of it, instead of a prompt and a model."""
+    tools: list[str] | None = None
+    """The tools that it has, of this agent's or shipped; `Agent`: it may give work to the others.
+    None: this agent's. Beside a `manifest`: tools of the host's that it has too."""
+    model: str = ""
+    """Its model; none: this agent's."""
+    limits: dict[str, Plain] = {}
+    """Limits of each of its runs, where they are stricter than its manifest's; never more than
+    what is left of the run that it works for."""
+
+
 class EnvironmentManifest(_Part):
     """All of an agent."""
 
@@ -158,6 +204,8 @@ class EnvironmentManifest(_Part):
     limits: Limits = Field(default_factory=Limits)
     tools: ToolsConfig = Field(default_factory=ToolsConfig)
     permissions: PermissionsConfig = Field(default_factory=PermissionsConfig)
+    agents: Annotated[list[SubAgent], Field(max_length=50)] = []
+    """Whom it may give work to, with the tool `Agent`."""
     stages: StageEntries = Field(default_factory=lambda: StageEntries([]))
 
     @classmethod
@@ -184,7 +232,8 @@ class EnvironmentManifest(_Part):
         return cls.from_dict(read_document(path))
 
     def save(self, path: str | Path) -> None:
-        """Write a .json or .yaml file. Raises ConfigError for another suffix, OSError."""
+        """Write a .json, .yaml or .toml file. Raises ConfigError for another suffix, and for null
+        in TOML, which has none; OSError."""
         path = Path(path)
         path.write_text(dump(self.to_dict(), path.suffix.lower()), "utf-8")
 
@@ -202,7 +251,8 @@ def read_document(path: str | Path) -> Mapping[str, JSON]:
     """Read a manifest's file without checking what it says. Raises ConfigError."""
     path = Path(path)
     try:
-        text = path.read_text("utf-8")
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: is not UTF-8 text", hint="Save it as UTF-8.", cause=error
@@ -218,9 +268,9 @@ def faults_of(error: ValidationError, data: Mapping[str, JSON]) -> list[str]:
     for item in error.errors(include_url=False, include_context=False):
         loc = item["loc"]
         if loc[:1] == ("stages",) and len(loc) > 1:
-            found.append(_fault(item, _stage_path(data, loc[1]), loc[2:]))
+            found.append(fault(item, _stage_path(data, loc[1]), loc[2:], StageEntry))
         elif loc[:1] != ("limits",):
-            found.append(_fault(item, "", loc))
+            found.append(fault(item, "", loc, EnvironmentManifest))
     return found + _limits_faults(data.get("limits", {}))
 
 
@@ -240,39 +290,13 @@ def _limits_faults(limits: JSON) -> list[str]:
     # one by one: together, the first unknown name would hide all the rest
     given = limits if isinstance(limits, Mapping) else {"": limits}
     found: list[str] = []
+    known = [field.name for field in fields(Limits)]
     for name, value in given.items():
+        if name and name not in known:
+            found.append(f"limits.{name}: {NO_FIELD}{nearest(name, known)}")
+            continue
         try:
             limits_adapter().validate_python({name: value} if name else value)
         except ValidationError as error:
             found.extend(problems_of(error, "limits"))
     return found
-
-
-def problems_of(error: ValidationError, prefix: str) -> list[str]:
-    """Pydantic's errors about what stands at `prefix`, as `path: reason`."""
-    found: list[str] = []
-    for item in error.errors(include_url=False, include_context=False):
-        reason = item["msg"].removeprefix("Value error, ")
-        if reason.startswith(f"{prefix}."):  # our own, which has its path
-            found.extend(reason.split("; "))
-        else:
-            found.append(_fault(item, prefix, item["loc"]))
-    return found
-
-
-def _fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...]) -> str:
-    for part in loc:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    reason = item["msg"].removeprefix("Value error, ")
-    reason = reason[:1].lower() + reason[1:]
-    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        reason = "there is no such field"
-    return f"{path}: {reason}" if path else reason
-
-
-def invalid(problems: list[str]) -> ConfigError:
-    """One ConfigError for all problems of a manifest."""
-    count = f"{len(problems)} errors" if len(problems) > 1 else "1 error"
-    return ConfigError(
-        f"The manifest has {count}: " + "; ".join(problems), problems=tuple(problems)
-    )

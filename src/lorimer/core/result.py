@@ -10,6 +10,7 @@ from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import NO_USAGE, Message, Usage
+from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
 
 STATUSES = (
@@ -86,6 +87,12 @@ class PipelineResult:
     def messages(self) -> list[Message]:
         """The conversation up to the end of this run."""
         return self.history[: self.length]
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """Of this run's compactions, in order: `receipt.removed(result.messages)` are the messages
+        that the model was not shown any more."""
+        return [Receipt.from_json(fact.data) for fact in self.events if fact.type == "compacted"]
 
     @property
     def steps(self) -> list[Step]:

@@ -20,12 +20,25 @@ class Spend:
     recorded in one transaction with its fact.
     """
 
-    __slots__ = ("_account", "_ceiling_nano", "_reserved_nano", "_tokens", "nano")
+    __slots__ = (
+        "_above",
+        "_account",
+        "_below",
+        "_ceiling_nano",
+        "_reserved_nano",
+        "_tokens",
+        "nano",
+    )
 
-    def __init__(self, account: str, ceiling_nano: int | None) -> None:
+    def __init__(self, account: str, ceiling_nano: int | None, above: Spend | None = None) -> None:
+        """`above`: of the run that this one is part of, whose ceiling holds for both."""
         self._account = account
         self._ceiling_nano = ceiling_nano
+        self._above = above
         self._reserved_nano = 0
+        self._below = 0
+        """What the runs that are part of this one have spent or set aside, and this one has not
+        been charged for yet."""
         self._tokens: dict[str, int] = {}
         self.nano = 0
         """Spent so far."""
@@ -56,17 +69,47 @@ class Spend:
         return cost
 
     def reserve(self, nano: int) -> LedgerEntry | None:
-        """Set aside the most that a call can cost. Raises LimitError over the ceiling."""
-        ceiling = self._ceiling_nano
-        if ceiling is not None and self.nano + self._reserved_nano + nano > ceiling:
+        """Set aside the most that a call can cost. Raises LimitError over the ceiling of this run
+        or of one that it is part of."""
+        account: Spend | None = self
+        while account is not None:
+            account._must_have(nano)
+            account = account._above
+        self._reserved_nano += nano
+        self._tell_above(nano)
+        return LedgerEntry(self._account, nano) if nano else None
+
+    def _must_have(self, nano: int) -> None:
+        ceiling, used = self._ceiling_nano, self.nano + self._below
+        if ceiling is not None and used + self._reserved_nano + nano > ceiling:
             raise LimitError(
                 f"Stopped before a model call that could cost ${nano / 1e9:.4f}: "
-                f"${self.nano / 1e9:.4f} of ${ceiling / 1e9:.4f} are spent.",
+                f"${used / 1e9:.4f} of ${ceiling / 1e9:.4f} are spent.",
                 code=ExecutorErrorCode.EXEC_LIMIT_COST,
                 hint="Raise max_cost_usd (--max-cost-usd) or use a cheaper model.",
             )
-        self._reserved_nano += nano
-        return LedgerEntry(self._account, nano) if nano else None
+
+    def _tell_above(self, nano: int) -> None:
+        account = self._above
+        while account is not None and nano:
+            account._below += nano
+            account = account._above
+
+    def give_back(self, nano: int) -> None:
+        """What was set aside was not recorded."""
+        self._reserved_nano -= nano
+        self._tell_above(-nano)
+
+    def owe(self, nano: int) -> None:
+        """Of a resumed run: what the runs that are part of it had spent or set aside, and it had
+        not been charged for, when it was interrupted."""
+        self._below += nano
+
+    def take_over(self, nano: int) -> None:
+        """A run that is part of this one has ended, and this one is about to be charged for it:
+        what is charged is not owed any more."""
+        self._below -= nano
+        self._tell_above(-nano)
 
     def recall(self, nano: int) -> None:
         """Set aside, or free (below 0), what is recorded already: the ledger knows it."""
@@ -78,23 +121,27 @@ class Spend:
             return None  # of nearly all tools
         cost = self.charge(result)
         self._reserved_nano -= reserved
+        self._tell_above(cost - reserved)
         if not cost and not reserved:
             return None
         return LedgerEntry(self._account, -reserved, cost)
 
     def undo(self, reserved: int, result: Mapping[str, JSON]) -> None:
         """The opposite of `settle`: its fact was not written."""
-        self.charge(result, -1)
+        cost = self.charge(result, -1)
         self._reserved_nano += reserved
+        self._tell_above(reserved - cost)
 
     def write_off(self, data: Mapping[str, JSON]) -> LedgerEntry | None:
         """Charge what a half-done call cost; what was set aside for it stays."""
         cost = self.charge(data)
+        self._tell_above(cost)
         return LedgerEntry(self._account, spent=cost) if cost else None
 
     def release(self) -> LedgerEntry | None:
         """Give back what is still set aside; goes with run.end."""
         left, self._reserved_nano = self._reserved_nano, 0
+        self._tell_above(-left)
         return LedgerEntry(self._account, reserved=-left) if left else None
 
 

@@ -136,6 +136,11 @@ class Stage(Generic[In, Out]):
     """Of a setup stage (1 to 5): run again before every later model call."""
     Config: ClassVar[type[BaseModel] | None] = None
     """The schema of the stage's own configuration; None: it takes none."""
+    calls_tools: ClassVar[bool] = False
+    """A manifest may say which: `tool_binding`."""
+    overrides: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the manifest's `model` that it takes from its `model_override`, where that has
+    them."""
 
     config: Any  # as in Strategy
 

@@ -81,6 +81,7 @@ class PipelineState:
         self.input = input
         """What the caller gave."""
         messages.redactor = run.redactor
+        run.messages = messages
         self.messages = messages
         """The whole conversation, append-only."""
         self.began = messages.length

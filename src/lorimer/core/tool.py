@@ -10,6 +10,10 @@ from lorimer.core.messages import ToolInputDelta, ToolResultBlock, ToolSpec, Too
 from lorimer.core.record import record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lorimer.core.context import RunContext
+    from lorimer.core.jsonable import JSON
     from lorimer.core.state import PipelineState
 
 
@@ -27,6 +31,17 @@ class Toolbox(Protocol):
 
     def concurrency_safe(self, use: ToolUse) -> bool:
         """This call may run beside its neighbours."""
+        ...
+
+    def planning(self, run: RunContext) -> bool:
+        """At this moment of a run nothing may be changed: plan mode is on."""
+        ...
+
+    async def call(
+        self, name: str, input: Mapping[str, JSON], key: str, state: PipelineState
+    ) -> ToolResultBlock:
+        """A call that a stage makes in the model's place: decided about and recorded as one that
+        another tool makes (`tools/steps.py`). `key` is the stage's own."""
         ...
 
     def early(self, state: PipelineState) -> EarlyCalls:

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from lorimer.esg.content import Content, Inline, Kind, Seen, fields_of, unknown
-from lorimer.esg.definitions import Instance
 from lorimer.esg.quick import digest
 
 _CACHES: Final = frozenset({
@@ -28,10 +27,11 @@ _OFFSETS: Final = "pandas._libs.tslibs.offsets"
 _SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"})
 
 
-def kind_of(kind: type[Any], instance: Callable[[type[Any], type[Instance]], Kind]) -> Kind | None:
+def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]) -> Kind | None:
     """The sort of a type of numpy or pandas, or of one made from it; None for others.
 
-    `instance`: makes one for the objects of a class written in Python.
+    `partly`: makes one for the objects of a class written in Python of which some attributes do
+    not count.
     """
     for each in kind.__mro__:
         home = each.__module__.partition(".")[0]
@@ -51,7 +51,7 @@ def kind_of(kind: type[Any], instance: Callable[[type[Any], type[Instance]], Kin
             if each.__name__ == "NDArrayBacked":
                 return _BACKED
             if each.__name__ in ("Index", "ExtensionArray", "ExtensionDtype"):
-                return instance(kind, _Cached)
+                return partly(kind, _CACHES)
     return None
 
 
@@ -83,10 +83,11 @@ class Array(Kind):
         return Content(kind, (tuple(fields), extra), (*fields.values(), *parts))
 
     def _own(self, value: Any) -> Content:
-        shape = (type(value), value.shape, value.strides, str(value.dtype), value.flags.writeable)
+        place, fixed = value.__array_interface__["data"]  # to ask `flags` may warn
+        shape = (type(value), value.shape, value.strides, str(value.dtype), not fixed)
         owner = _owner(value)
-        if owner is not value and hasattr(owner, "strides"):
-            offset = value.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+        if owner is not value and _has_memory(owner):
+            offset = place - owner.__array_interface__["data"][0]
             return Content(self, (*shape, offset), (owner,))
         held = () if owner is value else (owner,)
         if value.dtype.hasobject:
@@ -180,22 +181,6 @@ class _NumpyValue(Kind):
         return Content(self, (type(value).__name__, str(value.dtype), value.tobytes()), ())
 
 
-class _Cached(Instance):
-    """An index: what it has computed once does not count."""
-
-    def attributes(self, value: Any, /) -> dict[str, object]:
-        fields = fields_of(value) or {}
-        return {name: each for name, each in fields.items() if name not in _CACHES}
-
-    def put_attributes(self, value: Any, wanted: dict[str, object], /) -> None:
-        fields = fields_of(value)
-        if fields is None:
-            return
-        for name in [each for each in fields if each not in _CACHES]:
-            del fields[name]
-        fields.update(wanted)
-
-
 class _Backed(Kind):
     """Dates and categories of pandas: an array and a type."""
 
@@ -268,9 +253,16 @@ class _Saved:
 
 def _owner(value: Any) -> Any:
     """What the memory of an array belongs to."""
-    while hasattr(value, "strides") and value.base is not None:
+    while _has_memory(value) and value.base is not None:
         value = value.base
+        if isinstance(value, memoryview):
+            value = value.obj
     return value
+
+
+def _has_memory(value: Any) -> bool:
+    """An array: of a memory view, `strides` alone would say the same."""
+    return hasattr(value, "__array_interface__") and hasattr(value, "base")
 
 
 def _data(content: Content) -> Data | None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from lorimer.core.world import World
 from lorimer.esg import resources, settings
 from lorimer.esg.commit import Commit, Left
+from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
 from lorimer.esg.results import StepResult
@@ -16,6 +17,7 @@ from lorimer.esg.running import Outcome, run
 from lorimer.esg.steps import ABSENT, UNSEEN
 from lorimer.esg.store import Lost, Region, VersionStore, Visit, gone, restore
 from lorimer.esg.surroundings import Surroundings, words
+from lorimer.esg.watching import watch
 
 
 class Attempts:
@@ -28,6 +30,7 @@ class Attempts:
         self.results: dict[str, StepResult] = {}
         self.store = VersionStore()
         self.surroundings = Surroundings(graph)
+        self.files = Files(graph)
         self.given = dict.fromkeys(given)
         self._world = world
         self._globals = TrackedNamespace()
@@ -65,8 +68,8 @@ class Attempts:
             )
 
         before = self.surroundings.set_states(step_id)
-        watch = resources.watch()
-        files = watch.log = resources.FileLog()
+        hook = watch()
+        files = hook.log = self.files.begin(step_id)
         space.begin(lend, known)
         try:
             outcome = run(
@@ -80,11 +83,9 @@ class Attempts:
             visit.undo()
             raise
         finally:
-            watch.log = None
+            hook.log = None
         left = space.end()
-        lost = outcome.lost or (
-            failed[0] if failed else self.surroundings.lost_file(step_id, files)
-        )
+        lost = outcome.lost or (failed[0] if failed else self.files.lost(step_id, files))
         if lost is not None:
             visit.undo()
             self.surroundings.set_states(step_id)
@@ -107,11 +108,9 @@ class Attempts:
         )
         used |= {resources.CWD} if files.relative else set()
         self.surroundings.compare_states(step_id, before, used, spoken, reads, writes)
+        writes |= self.files.left(step_id, files)
         reads |= files.read
-        for name in files.written:
-            writes[name] = resources.fingerprint(name)
-            if name not in files.read:
-                kills.add(name)
+        kills |= files.written - files.read.keys()
         graph.observe(
             step_id,
             reads,

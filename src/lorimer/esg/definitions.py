@@ -117,6 +117,29 @@ class Instance(Kind):
         return self._base.put(value, Content(self._base, extra, parts[len(names) :]))
 
 
+class Partly(Instance):
+    """An object of which some attributes do not count: what it has computed once, and counters that
+    nobody can see."""
+
+    def __init__(
+        self, base: Kind | None, slots: tuple[tuple[str, Any], ...], hidden: frozenset[str]
+    ) -> None:
+        super().__init__(base, slots)
+        self._hidden = hidden
+
+    def attributes(self, value: Any, /) -> dict[str, object]:
+        fields = fields_of(value) or {}
+        return {name: each for name, each in fields.items() if name not in self._hidden}
+
+    def put_attributes(self, value: Any, wanted: dict[str, object], /) -> None:
+        fields = fields_of(value)
+        if fields is None:
+            return
+        for name in [each for each in fields if each not in self._hidden]:
+            del fields[name]
+        fields.update(wanted)
+
+
 def _covers(value: object, parts: tuple[object, ...]) -> bool:
     """Nothing that the object refers to is left out."""
     fields = fields_of(value)

@@ -68,7 +68,7 @@ class StepExecutor:
         What a run shows decides what runs next: a step that makes what it had made leaves its
         readers alone. Raises StepError for what was given to the session and cannot be had again.
         """
-        self._attempts.surroundings.changed_files()
+        self._attempts.files.changed()
         order, held = self._replays.all(on_step)
         status = {each: self.graph.status(each) for each in self.graph.steps}
         return Replay(

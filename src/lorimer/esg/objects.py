@@ -20,7 +20,7 @@ from hashlib import blake2b
 from pathlib import PurePath
 from typing import Any, Final, cast
 
-from lorimer.esg import arrays
+from lorimer.esg import arrays, figures
 from lorimer.esg.containers import Buffer, Cell, Deque, Dice, Dict, List, Raised, Set
 from lorimer.esg.content import (
     ATOMS,
@@ -30,10 +30,11 @@ from lorimer.esg.content import (
     Inline,
     Kind,
     Seen,
+    fields_of,
     referents,
     unknown,
 )
-from lorimer.esg.definitions import IGNORED, Class, Function, Instance
+from lorimer.esg.definitions import IGNORED, Class, Function, Instance, Partly
 from lorimer.esg.namespace import TrackedNamespace
 
 _IMMUTABLE: Final[frozenset[type]] = ATOMS | {
@@ -51,6 +52,7 @@ _NAMELESS: Final = (
 )  # fmt: skip
 _Tuple = tuple[object, ...]
 _Frozen = frozenset[object]
+_Maker = Callable[[Kind | None, tuple[tuple[str, Any], ...]], Instance]
 _HEAP: Final = 1 << 9
 """`Py_TPFLAGS_HEAPTYPE`: made by a class statement, or by an extension."""
 _HEAD: Final = 16
@@ -118,15 +120,30 @@ def walks(kind: type[Any]) -> bool:
 def _function(value: types.FunctionType) -> Kind:
     """What a library defines is the same in every run."""
     if isinstance(value.__globals__, TrackedNamespace) or value.__closure__:
-        home: Any = sys.modules.get(value.__module__ or "")
-        known = home is not None and getattr(home, value.__name__, None) is value
-        return REFERENCE if known and value.__module__ != MAIN else FUNCTION
+        return REFERENCE if value.__module__ != MAIN and _named(value) else FUNCTION
     return REFERENCE
+
+
+def _named(value: types.FunctionType) -> bool:
+    """It is what its module has under its name."""
+    found: object = sys.modules.get(value.__module__ or "")
+    for name in value.__qualname__.split("."):
+        fields = None if found is None else fields_of(found)
+        if fields is None and isinstance(found, type):
+            fields = vars(found)
+        found = None if fields is None else fields.get(name)
+    return found is value
 
 
 def _built_in(value: types.BuiltinMethodType) -> Kind:
     owner: object = value.__self__
     return REFERENCE if owner is None or kind_of(owner).atom else _METHOD
+
+
+def _bound(value: Any) -> tuple[object, ...]:
+    """What a weak method leads to; the method itself is another one each time."""
+    method = cast("types.MethodType | None", value())
+    return (None,) if method is None else (method.__func__, method.__self__)
 
 
 _SHARED: Final[object] = getattr(random, "_inst", None)
@@ -154,6 +171,7 @@ _KINDS: Final[dict[type, Kind]] = {
     re.Pattern: Seen(lambda value: (value.pattern, value.flags)),
     re.Match: Seen(lambda value: (value.re.pattern, value.string, value.regs, value.re.flags)),
     weakref.ref: Inline(lambda value: (value(),)),
+    weakref.WeakMethod: Inline(_bound),
     staticmethod: Inline(lambda value: (value.__func__,)),
     classmethod: Inline(lambda value: (value.__func__,)),
     property: Inline(lambda value: (value.fget, value.fset, value.fdel)),
@@ -184,7 +202,7 @@ def _kind(kind: type[Any]) -> Kind:
         return REFERENCE
     if issubclass(kind, enum.Enum | PurePath):
         return VALUE
-    found = arrays.kind_of(kind, instance)
+    found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
     if found is not None:
         return found
     if issubclass(kind, BaseException):
@@ -201,7 +219,11 @@ def _repr_of(base: type[Any]) -> Callable[[Any], object]:
     return lambda value: told(value)
 
 
-def instance(kind: type[Any], make: type[Instance] = Instance) -> Kind:
+def _partly(kind: type[Any], hidden: frozenset[str]) -> Kind:
+    return instance(kind, lambda base, slots: Partly(base, slots, hidden))
+
+
+def instance(kind: type[Any], make: _Maker = Instance) -> Kind:
     """For the objects of a class written in Python."""
     slots = list[tuple[str, Any]]()
     base: type[Any] | None = None

@@ -80,7 +80,7 @@ class Replays:
                 self._until(pending, ran, None, told, order)
             except Held as back:
                 held[self._wanted or step] = back
-        for each in self._attempts.surroundings.unlike_files():
+        for each in self._attempts.files.unlike():
             with suppress(Held):
                 self._until(pending, ran, each, told, order)
         return order, held
@@ -173,9 +173,7 @@ class Replays:
             version = self._attempts.store.get(name, maker)
             if version is not None:
                 versions.append(version)
-            elif name.startswith(resources.FILE) and graph.made(maker).get(
-                name
-            ) != resources.fingerprint(name):
+            elif name.startswith(resources.FILE) and self._attempts.files.gone(name, maker):
                 found.add(maker)
         found |= gone(versions, lambda name: graph.maker(name, step_id))
         return found - {""}

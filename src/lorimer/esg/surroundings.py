@@ -1,4 +1,4 @@
-"""Random states, the folder, the environment and files, as they are at the places of steps."""
+"""Random states, the folder, the environment and settings, as they are at the places of steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ class Surroundings:
 
     def __init__(self, graph: ExecutionStateGraph) -> None:
         self._graph = graph
-        self._files: dict[str, str] = {}  # fingerprints of files when they were first opened
         self._states: dict[tuple[str, str], object] = {}  # (resource, step) -> state
         self._gone: set[tuple[str, str]] = set()  # (resource, step): states that are not known
 
@@ -70,36 +69,6 @@ class Surroundings:
             if moved:
                 self._states[name, step_id] = value
                 writes[name] = resources.mark(value)
-
-    def lost_file(self, step_id: str, files: resources.FileLog) -> Lost | None:
-        """A file that was read, and was not as it is at the step's place."""
-        for name, found in files.before.items():
-            self._files.setdefault(name, found)
-        for name, found in files.read.items():
-            maker = self._graph.maker(name, step_id)
-            if maker and found != self._graph.made(maker).get(name):
-                return Lost(name, maker)
-            if not maker and found != self._files[name] and self._graph.last_writer(name):
-                return Lost(name, "")
-        return None
-
-    def changed_files(self) -> None:
-        """Files that are others now than when a step read them, and that no step has left so."""
-        for name in self._graph.outside():
-            if name.startswith(resources.FILE):
-                now, last = resources.fingerprint(name), self._graph.last_writer(name)
-                if not last or self._graph.made(last).get(name) != now:
-                    self._graph.changed(name, now)
-
-    def unlike_files(self) -> list[str]:
-        """Steps that wrote a file last, which is not as they left it: they have to run again."""
-        found: dict[str, None] = {}
-        for step in self._graph.steps:
-            for name, made in self._graph.made(step).items():
-                last = name.startswith(resources.FILE) and self._graph.last_writer(name) == step
-                if last and resources.fingerprint(name) != made:
-                    found[step] = None
-        return [*found]
 
     def rename(self, old: str, new: str) -> None:
         """A step has another id."""

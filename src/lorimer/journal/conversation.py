@@ -72,6 +72,7 @@ class Conversation:
         "snapshot_at",
         "stream",
         "sums",
+        "taken_up",
         "unfinished",
     )
 
@@ -96,6 +97,8 @@ class Conversation:
         """Of the last fact that the stream's snapshot stands for; 0: there is none."""
         self.sums = Sums()
         """Of all ended runs."""
+        self.taken_up = False
+        """A run of a session has been in it since it was opened; listeners were told."""
         self._world = world
         self._claimed = world.monotonic()
 
@@ -118,6 +121,7 @@ class Conversation:
             raise
         self.history = History(repaired(folded.messages))
         self.history.recorded = folded.counted
+        self.history.take_up(folded.receipt)
         self.sums = Sums.of(folded.runs)
         self.seq = folded.seq + len(self.unfinished)
         return self

@@ -6,8 +6,8 @@ For each run one line that says what it is, then its facts, one a line, as `Even
     {"type": "run.start", "run_id", "iteration", "stage", "time", "seq", "data"}
     ...
 
-`messages` is the conversation before the run; it is left out where the run before it in the file
-is the one before it in the session.
+`messages` is the conversation before the run, `compacted` the receipt of its last compaction; both
+are left out where the run before it in the file is the one before it in the session.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS, Event
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.core.messages import Message, message_from_json
+from lorimer.core.messages import message_from_json
+from lorimer.core.receipt import Receipt
 from lorimer.core.wellformed import repaired
 from lorimer.journal.fold import Fold
 from lorimer.journal.recording import Recording, find, manifest_of, recorded
@@ -36,7 +37,9 @@ async def export(
     ends. Reads only. Raises as `recorded` does."""
     if not session:
         run = await recorded(journal, run_id)
-        yield _head(run.run_id, run.session_id, run.digest, run.manifest, run.history)
+        before = Fold()
+        before.messages, before.receipt = list(run.history), run.receipt
+        yield _head(run.run_id, run.session_id, run.digest, run.manifest, before)
         for fact in run.facts:
             yield _line(fact.to_json())
         return
@@ -46,9 +49,9 @@ async def export(
     async for fact in journal.read(stream):
         if fact.type == "run.start":
             digest = fact.data.get("manifest")
-            messages = None if begun else before.messages
             manifest = await manifest_of(journal, fact)
-            yield _head(fact.run_id, stream, str(digest), manifest, messages)
+            told = None if begun else before
+            yield _head(fact.run_id, stream, str(digest), manifest, told)
             begun = True
         if begun:
             yield _line(fact.to_json())
@@ -95,7 +98,7 @@ def _head(
     session_id: str,
     digest: str,
     manifest: Mapping[str, JSON] | None,
-    messages: Sequence[Message] | None,
+    before: Fold | None,
 ) -> str:
     head: dict[str, JSON] = {
         "type": HEAD,
@@ -105,8 +108,10 @@ def _head(
         "digest": digest,
         "manifest": manifest,
     }
-    if messages is not None:
-        head["messages"] = [message.to_json() for message in messages]
+    if before is not None:
+        head["messages"] = [message.to_json() for message in before.messages]
+        if before.receipt is not None:
+            head["compacted"] = before.receipt.to_json()
     return _line(head)
 
 
@@ -135,6 +140,8 @@ def _history(head: Mapping[str, JSON], before: Fold) -> Fold:
         raise ValueError("its messages are no list")
     fold = Fold()
     fold.messages = [message_from_json(item) for item in given]
+    compacted = head.get("compacted")
+    fold.receipt = None if compacted is None else Receipt.from_json(compacted)
     return fold
 
 
@@ -144,7 +151,8 @@ def _run(head: Mapping[str, JSON], facts: list[Event], before: Fold) -> Recordin
         raise ValueError("it names no run, or no session")
     if manifest is not None and not isinstance(manifest, Mapping):
         raise ValueError("its manifest is no object")
-    return Recording(run_id, session_id, repaired(before.messages), facts, manifest)
+    history = repaired(before.messages)
+    return Recording(run_id, session_id, history, facts, manifest, before.receipt)
 
 
 def _fact(data: Mapping[str, JSON]) -> Event:

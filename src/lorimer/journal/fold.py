@@ -26,6 +26,7 @@ from lorimer.core.messages import (
     content_to_json,
     message_from_json,
 )
+from lorimer.core.receipt import Receipt
 from lorimer.core.wellformed import answers, told
 
 MAX_SNAPSHOT: Final = 1 << 30
@@ -73,7 +74,7 @@ class Fold:
     the next model.intent, run.start or run.end says; then they become one user message.
     """
 
-    __slots__ = ("_asked", "begun", "counted", "messages", "pending", "runs", "seq")
+    __slots__ = ("_asked", "begun", "counted", "messages", "pending", "receipt", "runs", "seq")
 
     def __init__(self) -> None:
         self.seq = 0
@@ -86,6 +87,8 @@ class Fold:
         """Positions of calls in it that may have taken effect: an intent tells of them."""
         self.counted: RecordedCount | None = None
         """The last prompt that a provider has counted."""
+        self.receipt: Receipt | None = None
+        """Of the last compaction."""
         self._asked: RecordedCount | None = None
         """The last that was asked, of which nobody knows how many tokens it has."""
 
@@ -114,6 +117,8 @@ class Fold:
                     self.runs.append(RunSummary(fact.run_id, fact.time))
                 case "run.end":
                     self._end(fact)
+                case "compacted":
+                    self.receipt = Receipt.from_json(fact.data)
                 case "forked":
                     self._forked(fact.data)
                 case _:
@@ -131,6 +136,8 @@ class Fold:
         if self.messages or self.runs:
             raise ValueError("the conversation has begun already")
         self.messages = messages
+        if "compacted" in data:
+            self.receipt = Receipt.from_json(data["compacted"])
 
     def _intent(self, fact: Event) -> None:
         data = fact.data
@@ -247,6 +254,7 @@ class Fold:
             ],
             **_counts("counted", self.counted),
             **_counts("asked", self._asked),
+            **({} if self.receipt is None else {"receipt": self.receipt.to_json()}),
         }
 
     def dump(self) -> bytes:
@@ -281,6 +289,8 @@ class Fold:
                 )
             state.counted = _count_from_json(whole.get("counted"))
             state._asked = _count_from_json(whole.get("asked"))
+            if whole.get("receipt") is not None:  # also of a version that kept none
+                state.receipt = Receipt.from_json(whole["receipt"])
         except (ValueError, IndexError) as error:
             raise JournalError(f"a snapshot is damaged: {error}", cause=error) from error
         return state

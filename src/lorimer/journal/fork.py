@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
-
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
+from lorimer.core.history import History
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Message
 from lorimer.core.wellformed import repaired
 from lorimer.core.world import World
 from lorimer.journal.conversation import Conversation
@@ -17,7 +14,7 @@ from lorimer.journal.fold import Fold
 from lorimer.journal.recording import Recording
 
 
-def history_after(run: Recording, turns: int, *, prompted: bool) -> list[Message]:
+def history_after(run: Recording, turns: int, *, prompted: bool) -> History:
     """All that was said before the run, and its first `turns` turns with the results of their
     calls. `prompted`: an input comes next.
 
@@ -33,7 +30,7 @@ def history_after(run: Recording, turns: int, *, prompted: bool) -> list[Message
             hint=f"lorimer runs show {run.run_id} shows its turns.",
         )
     fold = Fold()
-    fold.messages = list(run.history)
+    fold.messages, fold.receipt = list(run.history), run.receipt
     for fact in run.facts:
         if fact.iteration >= turns or fact.type == "run.end":
             break
@@ -46,7 +43,9 @@ def history_after(run: Recording, turns: int, *, prompted: bool) -> list[Message
             code=ExecutorErrorCode.EXEC_INPUT_INVALID,
             hint="Give the fork an input, or fork after an earlier turn.",
         )
-    return messages
+    history = History(messages)
+    history.take_up(fold.receipt)
+    return history
 
 
 async def open_fork(
@@ -54,20 +53,24 @@ async def open_fork(
     stream: str,
     owner: str,
     world: World,
-    messages: Sequence[Message],
+    history: History,
     parent: JSON,
     claim_s: float,
 ) -> Conversation:
     """A new conversation that begins with the fact `forked`, which holds these messages. The first
     run's first fact, which comes next, is synced, and this with it."""
     epoch = await journal.claim(stream, owner, claim_s)
-    said: list[JSON] = [message.to_json() for message in messages]
-    fact = Event("forked", {"parent": parent, "messages": said}, time=world.time())
+    data: dict[str, JSON] = {
+        "parent": parent,
+        "messages": [message.to_json() for message in history],
+    }
+    if history.receipt is not None:
+        data["compacted"] = history.receipt.to_json()
+    fact = Event("forked", data, time=world.time())
     await journal.append(stream, epoch, [fact], sync=False)
     conversation = Conversation(journal, stream, world, epoch, claim_s)
     conversation.add([fact])
-    for message, plain in zip(messages, said, strict=True):
-        conversation.history.append(message, cast("Mapping[str, JSON]", plain))
+    conversation.history = history
     return conversation
 
 

@@ -25,7 +25,7 @@ def outcome(recording: Recording) -> PipelineResult:
     if end is None:
         raise _not_ended(recording)
     fold = Fold()
-    fold.messages = list(recording.history)
+    fold.messages, fold.receipt = list(recording.history), recording.receipt
     text = ""
     for fact in recording.facts:
         fold.apply(fact)

@@ -10,9 +10,11 @@ from typing import cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
+from lorimer.core.history import History
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message
+from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
 from lorimer.core.wellformed import repaired
 from lorimer.journal.conversation import latest
@@ -32,6 +34,14 @@ class Recording:
     """All of the run, in order; the first is its run.start."""
     manifest: Mapping[str, JSON] | None
     """What it was begun with; None: the store does not have it."""
+    receipt: Receipt | None = None
+    """Of the last compaction before it."""
+
+    def before(self) -> History:
+        """The conversation before it, for a run to go on from."""
+        history = History(self.history)
+        history.take_up(self.receipt)
+        return history
 
     @property
     def digest(self) -> str:
@@ -79,7 +89,9 @@ async def recorded(journal: Journal, run_id: str) -> Recording:
             hint=f"lorimer runs verify {row.run_id} tells what is damaged.",
         )
     manifest = await manifest_of(journal, facts[0])
-    return Recording(row.run_id, row.stream, await _before(journal, row), facts, manifest)
+    before = await _before(journal, row)
+    history = repaired(before.messages)
+    return Recording(row.run_id, row.stream, history, facts, manifest, before.receipt)
 
 
 def origin_of(start: Event) -> dict[str, JSON]:
@@ -98,9 +110,9 @@ async def manifest_of(journal: Journal, start: Event) -> Mapping[str, JSON] | No
     return data if isinstance(data, Mapping) else None
 
 
-async def _before(journal: Journal, row: RunRow) -> list[Message]:
+async def _before(journal: Journal, row: RunRow) -> Fold:
     if row.first <= 1:
-        return []
+        return Fold()
     folded = await latest(journal, row.stream)
     if folded.seq >= row.first:
         folded = Fold()
@@ -110,7 +122,7 @@ async def _before(journal: Journal, row: RunRow) -> list[Message]:
                 break
             folded.apply(fact)
     folded.close()
-    return repaired(folded.messages)
+    return folded
 
 
 def used_s(facts: Sequence[Event]) -> float:

@@ -30,7 +30,7 @@ from lorimer.core.plan import Plan
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
 from lorimer.core.result import PipelineResult
-from lorimer.core.state import History, PipelineState
+from lorimer.core.state import PipelineState
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.recording import Recording, origin_of, used_s
 from lorimer.world.recorded import RecordedWorld
@@ -102,7 +102,7 @@ async def replay(plan: Plan, recording: Recording, redactor: Redactor | None = N
     given = recording.facts[0].data.get("limits")
     limits = Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
     context = _Replay(recording, plan.digest, limits, redactor)
-    state = PipelineState(context, History(recording.history), recording.facts[0].data.get("input"))
+    state = PipelineState(context, recording.before(), recording.facts[0].data.get("input"))
     result = await engine.run(plan, state)
     if context.cancellation.interrupted is not None:
         raise context.cancellation.interrupted
@@ -192,6 +192,10 @@ class _Replay(RunContext):
         if self._recorded:
             self._left = _first(self._recorded.values())
         super().finish()
+
+    def take(self, fact: Event) -> None:
+        super().take(fact)
+        self._clock.now = fact.time
 
     def _take(self, type: str, key: str) -> Event | None:
         at = (type, self.iteration, key)

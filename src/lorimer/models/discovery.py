@@ -1,7 +1,7 @@
 """Providers that nobody has registered: from the environment, and from installed packages.
 
     LORIMER_PROVIDER_<NAME>=scheme://[token@]host[:port][/path]
-    entry points of the group `lorimer.providers`
+    entry points of the group `lorimer.providers`: `core/plugins.py`
 
 Both are looked at when a spec names a provider that is not registered, and only for that name: a
 broken one hurts nobody who does not use it. A token is never shown.
@@ -10,24 +10,22 @@ broken one hurts nobody who does not use it. A token is never shown.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from lorimer.core import plugins
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.model import Model
 from lorimer.models.credentials import CredentialBundle, Secret
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     from lorimer.models.compatible import Compatible
     from lorimer.models.redirected import Redirected
     from lorimer.models.registry import ProviderFactory
 
 PREFIX: Final = "LORIMER_PROVIDER_"
-GROUP: Final = "lorimer.providers"
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PORTS: Final[Mapping[str, int]] = {
@@ -51,7 +49,7 @@ def discover(name: str, bundle: CredentialBundle) -> Model | ProviderFactory | N
 def discoverable(bundle: CredentialBundle) -> tuple[str, ...]:
     """The names that `discover` would find something under, sound or broken; sorted."""
     named = [one.removeprefix(PREFIX).lower() for one in bundle.variables() if _is_ours(one)]
-    return tuple(sorted({*named, *[one.name.lower() for one in _installed()]}))
+    return tuple(sorted({*named, *[name.lower() for name in plugins.offered(plugins.PROVIDERS)]}))
 
 
 def variable_of(name: str) -> str:
@@ -133,39 +131,10 @@ def _malformed(variable: str, why: str) -> ConfigError:
 
 
 def _from_package(name: str) -> Model | ProviderFactory | None:
-    found = sorted([one for one in _installed() if one.name.lower() == name], key=_package)
-    if not found:
+    found = plugins.find(plugins.PROVIDERS, name)
+    if found is None:
         return None
-    if len(found) > 1:
-        raise ConfigError(
-            f"the provider {name!r} is offered by {' and by '.join(map(_package, found))}",
-            code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
-            hint=f"Uninstall one of them, or register one yourself: models.register({name!r}, ...)",
-        )
-    try:
-        value = found[0].load()
-    except Exception as error:
-        raise _broken(name, found[0], f"{type(error).__name__}: {error}", error) from error
+    value = found.value
     if not callable(value) and not (hasattr(value, "stream") and hasattr(value, "price")):
-        raise _broken(name, found[0], f"it is a {type(value).__name__}, no model and no factory")
+        raise found.broken(f"it is a {type(value).__name__}, no model and no factory")
     return cast("Model | Callable[..., Model]", value)
-
-
-def _installed() -> Iterable[EntryPoint]:
-    from importlib.metadata import entry_points  # takes a hundredth of a second
-
-    return entry_points(group=GROUP)
-
-
-def _package(entry: EntryPoint) -> str:
-    dist = entry.dist
-    return f"{dist.name} {dist.version}" if dist is not None else entry.value
-
-
-def _broken(name: str, entry: EntryPoint, why: str, cause: Exception | None = None) -> ConfigError:
-    return ConfigError(
-        f"the provider {name!r} of the package {_package(entry)} cannot be loaded: {why}",
-        code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
-        hint="Update that package, or uninstall it.",
-        cause=cause,
-    )

@@ -22,8 +22,9 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import problems_of
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import problems_of, read_document
+from lorimer.core.manifest import read_document
 from lorimer.core.model import Model, TraceSink, UsageSink
 from lorimer.core.world import World
 from lorimer.models.compatible import KINDS, NO_TOOLS, PROFILES, Compatible

@@ -54,11 +54,11 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
 def prompt_bound(caller: Caller, request: Request, state: PipelineState) -> int:
     """Tokens of the prompt at most. Media, which are not counted by their bytes, by what
     `core/history.py` takes them to cost at most."""
-    known = _counted(caller, request, state)
-    if known is None:
+    context, known = state.context, _counted(caller, request, state)
+    if known is None or not isinstance(context, History):
         bound = FRAME + state.context_size
     else:
-        bound = known.tokens + state.messages.size_from(known.length)
+        bound = known.tokens + context.size_from(known.length)
     for message in request.messages[len(state.context) :]:  # what an answer is continued with
         bound += len(canonical_message(message))
     if request.system and (known is None or known.system != request.system):
@@ -74,8 +74,8 @@ def note(request: Request, response: Response, state: PipelineState) -> None:
     """Keep what the provider has counted, for the next call of this conversation."""
     usage = response.usage
     tokens = usage.total - usage.output_tokens
-    history = state.messages
-    if state.context is not history or not tokens or response.extra.get("usage_estimated"):
+    history = state.context
+    if not isinstance(history, History) or not tokens or response.extra.get("usage_estimated"):
         return
     length = len(request.messages)
     if length == len(history):  # an answer that was continued had others at its end
@@ -86,8 +86,8 @@ def note(request: Request, response: Response, state: PipelineState) -> None:
 
 def _counted(caller: Caller, request: Request, state: PipelineState) -> PromptCount | None:
     """What is known of the beginning of this prompt."""
-    history = state.messages
-    if state.context is not history:
+    history = state.context
+    if not isinstance(history, History):
         return None
     known = history.counted
     if known is None and history.recorded is not None:

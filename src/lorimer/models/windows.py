@@ -7,9 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Final
 
-from lorimer.core.errors import ConfigError
+from lorimer.core.errors import ConfigError, LorimerError
+from lorimer.core.model import KnowsWindow, ModelResolver
 from lorimer.models.pricing import lookup
+
+USUAL_WINDOW: Final = 200_000
+"""Tokens, where nobody knows how many."""
+
+
+SMALLEST_WINDOW: Final = 4_000
+"""Tokens: less than any model that can be used takes."""
+
+
+def window_of(models: ModelResolver | None, spec: str) -> int | None:
+    """Tokens that fit into a prompt to any model of a chain; None: nobody knows, or they cannot be
+    used at all, which is told when they are asked. Asks no provider."""
+    if models is None or not spec:
+        return None
+    try:
+        targets = models.targets(spec)
+    except LorimerError:
+        return None
+    known = [t.model.context_window for t in targets if isinstance(t.model, KnowsWindow)]
+    return min([tokens for tokens in known if tokens], default=None)
 
 
 class Windows:

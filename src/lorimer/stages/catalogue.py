@@ -19,6 +19,8 @@ CATALOGUE: Final[Mapping[str, tuple[int, str]]] = {
     "parse": (9, "lorimer.stages.s09_parse:ParseStage"),
     "tool": (10, "lorimer.stages.s10_tool:ToolStage"),
     "tool_review": (11, "lorimer.stages.s11_tool_review:ToolReviewStage"),
+    "agent": (12, "lorimer.stages.s12_agent:AgentStage"),
+    "task_registry": (13, "lorimer.stages.s13_task_registry:TaskRegistryStage"),
     "evaluate": (14, "lorimer.stages.s14_evaluate:EvaluateStage"),
     "hitl": (15, "lorimer.stages.s15_hitl:HITLStage"),
     "loop": (16, "lorimer.stages.s16_loop:LoopStage"),

@@ -1,4 +1,5 @@
-"""Stage 2, Context: choose what of the conversation goes to the model."""
+"""Stage 2, Context: choose what of the conversation goes to the model. What becomes of one that
+gets too long: `s02_compaction.py`."""
 
 from __future__ import annotations
 
@@ -6,19 +7,35 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from lorimer.core.bindings import Bindings
+from lorimer.core.excerpt import Selection, excerpt
+from lorimer.core.history import History
 from lorimer.core.messages import Message
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import repaired
+from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, window_of
+from lorimer.stages.s02_compaction import (
+    ALL,
+    COMPACTORS,
+    Compactor,
+    Terms,
+    after,
+    compact,
+    recorded,
+)
+from lorimer.stages.s06_api import spec_in
 
 
 class ContextStrategy(Strategy):
     """Decides which messages the model sees."""
 
-    async def load(self, state: PipelineState) -> Sequence[Message]:
-        """The messages for the next call. Must not change the history; its cost must not grow
-        with it. What does not fit together in them is mended afterwards. What it fetches from
-        outside goes through `state.run.effect`."""
+    async def load(self, state: PipelineState) -> Sequence[Message] | Selection:
+        """The messages for the next call: all of `state.messages`, or a Selection of them, which
+        costs no more for being long and which compaction may narrow further; or any list, which
+        is sent as it is. Must not change the history; its cost must not grow with it. What does
+        not fit together is mended afterwards. What it fetches from outside goes through
+        `state.run.effect`."""
         raise TypeError(f"{type(self).__name__} has no load method")
 
 
@@ -43,11 +60,9 @@ class Hybrid(ContextStrategy):
 
     config: Config
 
-    async def load(self, state: PipelineState) -> Sequence[Message]:
+    async def load(self, state: PipelineState) -> Selection:
         start = state.messages.turn(self.config.max_recent_turns)
-        if start <= 1:
-            return state.messages
-        return [state.messages[0], *state.messages.since(start)]
+        return Selection(start, (0,)) if start > 1 else ALL
 
 
 class ContextStage(Stage[object, object]):
@@ -63,6 +78,18 @@ class ContextStage(Stage[object, object]):
 
         stateless: bool = False
         """Every run begins anew."""
+        window: int | None = Field(None, ge=1_000)
+        """Tokens that fit into a prompt; None: as many as the smallest of the model's chain
+        takes, where that is known, else 200,000."""
+        compact_at: float = Field(0.8, gt=0, le=1)
+        """The share of the window at which the compactor is asked."""
+        keep_share: float = Field(0.4, gt=0, lt=1)
+        """The share of the window that its newest messages may take, however many it would keep."""
+        pin_first: bool = True
+        """The conversation's first message is never taken out."""
+        pin_markers: list[str] = Field(["[pin]"])
+        """Nor is a message of the user's that contains one of these, as far as there is room: a
+        fifth of the window."""
 
     config: Config
 
@@ -72,17 +99,33 @@ class ContextStage(Stage[object, object]):
         known={
             "simple_load": "lorimer.stages.s02_context:SimpleLoad",
             "hybrid": "lorimer.stages.s02_context:Hybrid",
+            "progressive_disclosure": "lorimer.stages.s02_search:ProgressiveDisclosure",
+            "vector_search": "lorimer.stages.s02_search:VectorSearch",
         },
     )
+
+    compactor = Slot(Compactor, default="summary", known=COMPACTORS)
 
     @property
     def remembers(self) -> bool:
         """Unless it is stateless."""
         return not self.config.stateless
 
+    def bind(self, bindings: Bindings) -> None:
+        self._models = bindings.models
+        self._spec = spec_in(bindings)
+        # of a shorter prompt it is not worth asking how much fits
+        self._least = (self.config.window or SMALLEST_WINDOW) * self.config.compact_at
+
     async def execute(self, input: object, state: PipelineState) -> object:
-        context = await self.strategy.load(state)
-        state.context = context if context is state.messages else repaired(context)
+        history = state.messages
+        chosen = await self.strategy.load(state)
+        if chosen is history:
+            chosen = ALL
+        if isinstance(chosen, Selection):
+            state.context = await self._fitting(chosen, state)
+        else:
+            state.context = repaired(chosen)
         if state.run.wants("context.built"):
             state.run.signal(
                 "context.built",
@@ -92,3 +135,39 @@ class ContextStage(Stage[object, object]):
                 },
             )
         return input
+
+    async def _fitting(self, chosen: Selection, state: PipelineState) -> History:
+        """What is chosen, as compaction has left it; compacted now, if it is too long."""
+        history = state.messages
+        if state.run.follows_record and recorded(state):
+            return _shown(chosen, history)
+        shown = _shown(chosen, history)
+        compactor = self.compactor
+        most = compactor.most
+        many = most is not None and len(shown) > most
+        tokens = shown.size // 4
+        response = state.response
+        if response is not None and response.usage.total > tokens:
+            tokens = response.usage.total  # as the provider counted, which says more
+        if not many and tokens < self._least:
+            return shown
+        terms = self._terms(state)
+        if not many and tokens < terms.window * terms.compact_at:
+            return shown
+        if await compact(compactor, terms, chosen, tokens, state):
+            return _shown(chosen, history)
+        return shown
+
+    def _terms(self, state: PipelineState) -> Terms:
+        config = self.config
+        window = config.window
+        if window is None:
+            window = window_of(self._models, state.models or self._spec) or USUAL_WINDOW
+        return Terms(
+            window, config.compact_at, config.keep_share, config.pin_first, config.pin_markers
+        )
+
+
+def _shown(chosen: Selection, history: History) -> History:
+    receipt = history.receipt
+    return excerpt(history, chosen if receipt is None else chosen.joined(after(receipt)))

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from lorimer.core.bindings import Bindings
 from lorimer.core.errors import GuardRejectError
 from lorimer.core.stage import Chain, Settings, Stage, Strategy
 from lorimer.core.state import PipelineState
+from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, window_of
+from lorimer.stages.s06_api import spec_in
 
 
 class Guard(Strategy):
@@ -25,18 +28,29 @@ class TokenBudget(Guard):
     description = "Stops when less than min_remaining_tokens of the context window are left."
 
     class Config(Settings):
-        context_window: int = Field(200_000, ge=1)
-        """Tokens."""
+        context_window: int | None = Field(None, ge=1)
+        """Tokens; None: as many as the smallest of the model's chain takes, where that is known,
+        else 200,000."""
         min_remaining_tokens: int = Field(10_000, ge=0)
+        """Of the model's own window a tenth at most."""
 
     config: Config
 
+    def bind(self, bindings: Bindings) -> None:
+        self._models = bindings.models
+        self._spec = spec_in(bindings)
+
     def check(self, state: PipelineState) -> str:
         used = (state.context_size + len(state.system)) // 4
-        left = self.config.context_window - used
-        if left >= self.config.min_remaining_tokens:
+        window, least = self.config.context_window, self.config.min_remaining_tokens
+        if window is None:
+            if used < SMALLEST_WINDOW // 2:  # not worth asking
+                return ""
+            window = window_of(self._models, state.models or self._spec) or USUAL_WINDOW
+            least = min(least, window // 10)
+        if window - used >= least:
             return ""
-        return f"about {used:,} tokens of a window of {self.config.context_window:,} are used"
+        return f"about {used:,} tokens of a window of {window:,} are used"
 
 
 class CostBudget(Guard):

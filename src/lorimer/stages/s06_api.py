@@ -103,6 +103,7 @@ class APIStage(Stage[object, Response]):
     name = "api"
     order = 6
     category = "execution"
+    overrides = frozenset(ModelConfig.model_fields)
 
     class Config(Settings):
         provider: str = ""
@@ -314,6 +315,13 @@ def _begin_early(stage: ToolStage, tools: Toolbox, state: PipelineState) -> Earl
 
 def _own_price(usage: Usage, name: str, model: Model) -> int | None:
     return model.price(usage, model=name)
+
+
+def spec_in(bindings: Bindings) -> str:
+    """The spec of whom stage 6 asks, for the stages before it."""
+    api = bindings.stages.get("api")
+    provider = api.config.provider if isinstance(api, APIStage) else ""
+    return model_spec(bindings.model, provider)
 
 
 def model_spec(model: ModelConfig, provider: str) -> str:

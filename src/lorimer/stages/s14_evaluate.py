@@ -23,6 +23,7 @@ class EvaluateStage(Stage[object, object]):
     name = "evaluate"
     order = 14
     category = "decision"
+    overrides = frozenset({"model", "max_tokens", "temperature"})
 
     class Config(Settings):
         max_retries: int = Field(2, ge=0)

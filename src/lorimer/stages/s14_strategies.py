@@ -125,6 +125,10 @@ _SYSTEM: Final = (
 )
 
 
+_MAX_TOKENS: Final = 8192
+"""Of an opinion, where the stage does not override it."""
+
+
 class AgentEvaluation(Evaluation):
     """Another model, or the same one asked again, gives marks. A model call of the run: paid for by
     it, recorded, and not made again when the run is resumed."""
@@ -138,7 +142,8 @@ class AgentEvaluation(Evaluation):
         )
         """Name to what is looked for."""
         model: str = ""
-        """The spec of the model that judges; none: the one that answered."""
+        """The spec of the model that judges; none: that of the stage's `model_override`, else the
+        one that answered."""
         max_chars: int = Field(100_000, ge=1)
         """Of the answer: longer ones are cut for the judge."""
 
@@ -146,6 +151,10 @@ class AgentEvaluation(Evaluation):
 
     def bind(self, bindings: Bindings) -> None:
         self._models = bindings.models
+        own = bindings.model_override
+        self._model = self.config.model or (bindings.model.model if "model" in own else "")
+        self._max_tokens = bindings.model.max_tokens if "max_tokens" in own else _MAX_TOKENS
+        self._temperature = bindings.model.temperature if "temperature" in own else None
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
         from lorimer.models.generate import generate_as  # only where a model judges
@@ -156,10 +165,12 @@ class AgentEvaluation(Evaluation):
         opinion = await generate_as(
             _Opinion,
             f"Criteria:\n{listed}\n\nThe task, as JSON: {task}\n\nThe answer, as JSON: {answer}",
-            model=self.config.model or state.models,
+            model=self._model or state.models,
             models=self._models,
             run=state.run,
             system=_SYSTEM,
+            max_tokens=self._max_tokens,
+            temperature=self._temperature,
         )
         given = {mark.criterion: mark.score for mark in opinion.marks}
         return Judgement({name: given.get(name, 0.0) for name in criteria}, opinion.feedback)

@@ -36,6 +36,11 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, ToolInput]:
     entry = tools.callable(use.name)
     if entry is None:
+        if use.name in tools.registry and not tools.bound(use.name):
+            raise ToolExecutionError(
+                f"this agent may not call {use.name}{nearest(use.name, tools.names())}",
+                code=ExecutorErrorCode.EXEC_TOOL_ACCESS_DENIED,
+            )
         raise ToolExecutionError(
             f"no tool is called {use.name[:100]!r}{nearest(use.name[:100], tools.names())}",
             code=ExecutorErrorCode.EXEC_TOOL_UNKNOWN,

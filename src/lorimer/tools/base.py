@@ -166,6 +166,12 @@ class Tool(ABC):
     recalls_errors: bool = False
     """It is given those that failed too."""
 
+    def configured(self) -> bool:
+        """What it needs of whoever runs it, such as a service, is known here. Where it is not, the
+        command line gives it to no agent that does not name it; a manifest always means the same.
+        """
+        return True
+
     def question(self, input: ToolInput) -> TextQuestion | None:
         """What to ask a person before this call is made; None: nothing. The answer is recorded,
         and given to `execute` as `ToolContext.answer`. Must not wait, and say the same again for

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.context import RunContext
-from lorimer.core.errors import LorimerError
+from lorimer.core.errors import JournalError, LorimerError
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ToolUse
 from lorimer.core.tool import Called
@@ -70,6 +70,8 @@ async def make(
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)
+    except JournalError:  # whether what it had recorded is there, nobody knows
+        raise
     except LorimerError as error:
         return failed(error)
     finally:

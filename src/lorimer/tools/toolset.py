@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lorimer.core.hooks import HookEvent, Hooks
+from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import ToolBinding
 from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
 from lorimer.core.tool import Approver, Called
 from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch
 from lorimer.tools.early import Early
+from lorimer.tools.encode import text_of
 from lorimer.tools.permissions import Policy
 from lorimer.tools.policy.modes import Mode
 from lorimer.tools.policy.people import Parties
@@ -28,6 +31,7 @@ from lorimer.tools.shown import (
     look_back,
     shown,
 )
+from lorimer.tools.steps import Steps
 from lorimer.tools.threads import Threads
 from lorimer.world.sandbox.view import sandbox_for
 
@@ -59,7 +63,8 @@ class Toolset:
 
     `agent` and `parties` are whom rules with `when` are about, and for whom tools are there at all.
 
-    The model is not shown the tools that `deferred` names until a ToolSearch has found them.
+    The model is not shown the tools that `deferred` names until a ToolSearch has found them, and
+    never those that `binding` leaves out: calls of these are refused.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Toolset:
         agent: str = "",
         parties: Parties = Parties(),  # noqa: B008 - it is immutable
         deferred: Iterable[str] = (),
+        binding: ToolBinding | None = None,
     ) -> None:
         self.registry = registry
         self.approver = approver
@@ -112,6 +118,7 @@ class Toolset:
         """Tools whose calls are looked back on."""
         self._polling: frozenset[str] = frozenset()
         self.deferred = frozenset(deferred)
+        self._binding = binding
         self._special = self.deferred | {ENTER_PLAN, EXIT_PLAN}
         """Tools that the model cannot call at every moment."""
         self.deferred_specs: tuple[ToolSpec, ...] = ()
@@ -136,7 +143,9 @@ class Toolset:
 
     def _specs(self, view: Shown) -> tuple[ToolSpec, ...]:
         policy = self._planning if view.planning else self.base_policy
-        there = {each.spec.name: each for each in self.registry.entries() if policy.visible(each)}
+        there = {
+            each.spec.name: each for each in self.registry.entries() if self._admits(each, policy)
+        }
         if self.base_policy.mode is Mode.PLAN:  # the host's: not begun or ended from here
             there.pop(ENTER_PLAN, None)
             there.pop(EXIT_PLAN, None)
@@ -153,6 +162,13 @@ class Toolset:
                 for spec in [*first, *found]
             ]
         )
+
+    def _admits(self, entry: Entry, policy: Policy) -> bool:
+        return policy.visible(entry) and self.bound(entry.spec.name)
+
+    def bound(self, name: str) -> bool:
+        """The binding of the stage that calls tools admits this one."""
+        return self._binding is None or self._binding.admits(name)
 
     def names(self) -> list[str]:
         """Of the tools that there are for the model."""
@@ -171,7 +187,7 @@ class Toolset:
         self._views = {}
         entries = self.registry.entries()
         self._callable = {
-            each.spec.name: each for each in entries if self.base_policy.visible(each)
+            each.spec.name: each for each in entries if self._admits(each, self.base_policy)
         }
         self.strangers = frozenset([each.spec.name for each in entries if each.tool.untrusted])
         self.deferred_specs = tuple(
@@ -209,6 +225,21 @@ class Toolset:
         view = self._view(run)
         policy = self._planning if view.planning else self.base_policy
         return policy.within(view.folders[-1]) if view.folders else policy
+
+    def planning(self, run: RunContext) -> bool:
+        """Plan mode is on at this moment of a run."""
+        policy = self.policy_in(run)
+        return policy.plans or policy.mode is Mode.PLAN
+
+    async def call(
+        self, name: str, input: Mapping[str, JSON], key: str, state: PipelineState
+    ) -> ToolResultBlock:
+        """A call that a stage makes; see `core.tool.Toolbox`."""
+        self._remember(state)
+        result = await Steps(self, key, state.run)(name, dict(input))
+        content = result.content
+        text = content if isinstance(content, str) else text_of(content)
+        return ToolResultBlock(key, text, result.is_error)
 
     def folder_in(self, run: RunContext) -> str:
         """The worktree in which calls begin at this moment of a run, relative to the working
@@ -257,12 +288,15 @@ class Toolset:
         self, use: ToolUse, index: int, state: PipelineState
     ) -> Awaitable[ToolResultBlock]:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
+        self._remember(state)
+        return dispatch(self, use, index, state.run)
+
+    def _remember(self, state: PipelineState) -> None:
+        """Once a run: what earlier ones called, and whose words they brought in."""
+        self._look_back(state)
         run = state.run
-        if run.called is None:
-            self._look_back(state)
-        if run.strangers is None:  # once a run: what earlier ones brought in
+        if run.strangers is None:
             run.strangers = _heard(self.strangers, state) if self.strangers else set()
-        return dispatch(self, use, index, run)
 
 
 def _heard(strangers: frozenset[str], state: PipelineState) -> set[str]:

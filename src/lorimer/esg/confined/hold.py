@@ -22,6 +22,13 @@ _ADDRESSES_TIMES_MEMORY: Final = 16
 _OPEN_FILES: Final = 1024
 
 
+def prepare() -> None:
+    """Look up what all sessions will need, once for all that this process forks."""
+    if landlock.abi() and seccomp.supported():
+        for network in (False, True):
+            seccomp.code_program(network=network)
+
+
 def keep_apart() -> bool:
     """Keep signals to this process and what it will fork; False where the kernel cannot."""
     return landlock.keep_apart()

@@ -25,8 +25,9 @@ def main() -> None:
     package, modules = sys.argv[1], sys.argv[2:]
     door = socket.socket(fileno=os.dup(0))
     _load(package)
-    from lorimer.esg.confined import keeper
+    from lorimer.esg.confined import hold, keeper
 
+    hold.prepare()
     for name in modules:
         importlib.import_module(name)
     gc.collect()

@@ -37,6 +37,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "think": "lorimer.tools.builtin.think:Think",
     "now": "lorimer.tools.builtin.now:Now",
     "cite": "lorimer.tools.builtin.cite:Cite",
+    "recall": "lorimer.tools.builtin.recall:Recall",
     "kv_get": "lorimer.tools.builtin.kv:KvGet",
     "kv_set": "lorimer.tools.builtin.kv:KvSet",
     "kv_list": "lorimer.tools.builtin.kv:KvList",
@@ -58,6 +59,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "asking": ("AskUserQuestion",),
     "searching": ("ToolSearch",),
     "basics": ("think", "now", "cite"),
+    "history": ("recall",),
     "kv": ("kv_get", "kv_set", "kv_list", "kv_delete"),
     "*": tuple(CATALOGUE),
 }

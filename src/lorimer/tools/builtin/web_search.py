@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from lorimer.core.errors import ToolExecutionError
@@ -15,6 +16,8 @@ MAX_RESULTS: Final = 20
 MAX_TEXT: Final = 600
 """Characters of what is told of one page."""
 TIMEOUT_S: Final = 30.0
+
+_SAID: Final = ("BRAVE_API_KEY", "TAVILY_API_KEY", "SEARXNG_URL")
 
 _DOMAINS: Final[dict[str, Any]] = {
     "type": "array",
@@ -62,7 +65,8 @@ _SCHEMA: Final[dict[str, Any]] = {
 
 class WebSearch(Tool):
     """Titles, addresses and snippets of pages. `service`: who searches; None: what the variables
-    BRAVE_API_KEY, TAVILY_API_KEY or SEARXNG_URL say, looked up at each call."""
+    BRAVE_API_KEY, TAVILY_API_KEY or SEARXNG_URL say, looked up at each call.
+    On the command line the group `web` has it where one of them is set."""
 
     name = "WebSearch"
     description = (
@@ -79,6 +83,10 @@ class WebSearch(Tool):
 
     def __init__(self, service: SearchService | None = None) -> None:
         self._service = service
+
+    def configured(self) -> bool:
+        """Somebody searches."""
+        return self._service is not None or any(os.environ.get(name, "").strip() for name in _SAID)
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """See the class. No service, and one that does not answer, are error results."""

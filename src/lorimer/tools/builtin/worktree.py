@@ -138,19 +138,24 @@ class ExitWorktree(Tool):
         if not folders:
             return ToolResult("no worktree was entered", is_error=True)
         home, files, folder = _home(context), opened(context), folders[-1]
-        left = f"Calls begin in {folders[-2] if len(folders) > 1 else 'the workspace'} again."
+        back = folders[-2] if len(folders) > 1 else ""
+        left = f"Calls begin in {back or 'the workspace'} again."
+        now = {"folder": back}
         if not input.get("remove", False):
-            return ToolResult(f"{left} The worktree {folder} stays.")
+            return ToolResult(f"{left} The worktree {folder} stays.", metadata=now)
         place = await _checked(folder, home, context)
         if not await context.in_thread(lambda: files.exists(home / folder)):
-            return ToolResult(f"{left} The worktree {folder} is not there any more.")
+            return ToolResult(f"{left} The worktree {folder} is not there any more.", metadata=now)
         await _nothing_is_lost(context, home / folder)
         await _git(context, home, "worktree", "remove", place)
-        return ToolResult(f"{left} The worktree {folder} is removed; its branch stays.")
+        return ToolResult(
+            f"{left} The worktree {folder} is removed; its branch stays.", metadata=now
+        )
 
 
 def _entered(folder: str, branch: str, what: str) -> ToolResult:
-    return ToolResult(f"Entered {folder}, {what} on the branch {branch}: calls begin there now.")
+    text = f"Entered {folder}, {what} on the branch {branch}: calls begin there now."
+    return ToolResult(text, metadata={"folder": folder})
 
 
 def _home(context: ToolContext) -> Path:

@@ -13,6 +13,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.redaction import logger
 from lorimer.tools.encode import describe
 from lorimer.tools.hooks.answers import failure
+from lorimer.tools.shown import WORKTREE_TOOLS
 
 if TYPE_CHECKING:
     from lorimer.core.bus import Bus
@@ -57,6 +58,15 @@ def _refusal(event: Event) -> _Told:
     return {"tool_name": data.get("tool"), "code": data.get("code"), "reason": data.get("rule")}
 
 
+def _folder(event: Event) -> _Told:
+    data = event.data
+    metadata = data.get("metadata")
+    if data.get("name") not in WORKTREE_TOOLS or not isinstance(metadata, Mapping):
+        return None
+    folder = metadata.get("folder")
+    return None if folder is None else {"folder": folder}
+
+
 _END: Final = _some("status", "iterations", "total_cost_usd", "code", "error")
 
 _SOURCES: Final[Mapping[HookEvent, Mapping[str, Callable[[Event], _Told]]]] = MappingProxyType(
@@ -72,6 +82,9 @@ _SOURCES: Final[Mapping[HookEvent, Mapping[str, Callable[[Event], _Told]]]] = Ma
         HookEvent.PERMISSION_REQUEST: {"effect.intent": _question},
         HookEvent.PERMISSION_DENIED: {"decision": _refusal},
         HookEvent.NOTIFICATION: {"run.suspended": _some("code")},
+        HookEvent.SESSION_START: {"session.start": _some("session_id", "source")},
+        HookEvent.SESSION_END: {"session.end": _some("session_id", "runs", "total_cost_usd")},
+        HookEvent.CWD_CHANGED: {"tool.call_complete": _folder},
     }
 )
 """Which events an observer is told of, and what. None: not of this one."""

@@ -1,0 +1,55 @@
+"""`lorimer manifest diff`: what two agents differ in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.fail import FAILED, OK, OneOf
+
+if TYPE_CHECKING:
+    from lorimer.core.jsonable import JSON
+
+
+@click.command(no_args_is_help=True)
+@click.argument("before")
+@click.argument("after")
+@click.option(
+    "--output-format", type=OneOf(("text", "json")), default="text", help="Lines, or one object."
+)
+def diff(before: str, after: str, output_format: str) -> int:
+    """Say what two agents differ in. BEFORE and AFTER are files, or names of presets.
+
+    What counts is what they come to, not how they are written: a default that is spelled out is
+    no difference. Exit codes: 0 the same, 1 different, 2 one of them cannot be read.
+
+    \b
+    Example:
+      lorimer manifest diff agent agent.yaml
+    """
+    from lorimer.cli import agent
+    from lorimer.cli.text import visible
+    from lorimer.core.jsonable import dumps
+    from lorimer.core.redaction import of_environment
+    from lorimer.environment.diff import diff as compare
+
+    one, two = agent.described(before), agent.described(after)
+    found = compare(one, two)
+    redactor = of_environment()
+    if output_format == "json":
+        changes: list[JSON] = [change.to_json() for change in found]
+        told: JSON = {"same": not found, "before": one.digest, "after": two.digest}
+        told = {**told, "changes": changes}
+        click.echo(dumps(told if redactor is None else redactor.json(told)))
+    else:
+        for change in found:
+            text = visible(str(change))
+            click.echo(text if redactor is None else redactor.text(text))
+        if not found:
+            same = "They are the same." if one.digest == two.digest else _WRITTEN
+            click.echo(same)
+    return FAILED if found else OK
+
+
+_WRITTEN = "They come to the same, and are written differently."

@@ -1,0 +1,78 @@
+"""`lorimer runs receipts`: what compaction took out of the model's view, and the messages."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.fail import Fault
+from lorimer.cli.options import store_option
+
+if TYPE_CHECKING:
+    from lorimer.journal.receipts import Compaction
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run")
+@click.argument("number", required=False, type=click.IntRange(min=1))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@store_option
+def receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:
+    """List the compactions of a run; with NUMBER, bring back what that one took out.
+
+    RUN is an id or its beginning. Compaction takes messages out of what the model is shown, never
+    out of the conversation: they are told here as they were.
+    """
+    asyncio.run(_receipts(run, number, as_json, store))
+
+
+async def _receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:
+    from lorimer.cli import reading
+    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.journal.receipts import compactions
+    from lorimer.journal.recording import recorded
+    from lorimer.world import RealWorld
+
+    async with opened(existing_store(store), RealWorld()) as journal:
+        row = await reading.find(journal, run, store_words(store))
+        found = compactions(await recorded(journal, row.run_id))
+    if number is None:
+        _list(found, as_json=as_json)
+    elif number > len(found):
+        raise Fault(
+            f"run {row.run_id} was compacted {len(found)} times; there is no receipt {number}",
+            hint=f"lorimer runs receipts {row.run_id}{store_words(store)}",
+        )
+    else:
+        _bring_back(found[number - 1], as_json=as_json)
+
+
+def _list(found: list[Compaction], *, as_json: bool) -> None:
+    from lorimer.cli.story import compacted_text
+    from lorimer.core.jsonable import dumps
+
+    for number, each in enumerate(found, 1):
+        if as_json:
+            told = {"number": number, "iteration": each.iteration, "time": each.time}
+            click.echo(dumps({**told, **each.receipt.to_json()}))
+        else:
+            what = compacted_text(each.receipt.to_json())
+            click.echo(f"{number}  before turn {each.iteration + 1}: {what}")
+    if not found and not as_json:
+        click.echo("Nothing was taken out of the model's view in this run.", err=True)
+
+
+def _bring_back(compaction: Compaction, *, as_json: bool) -> None:
+    from lorimer.cli.text import visible
+    from lorimer.core.jsonable import dumps
+    from lorimer.core.outline import told_text
+
+    for index, message in compaction.removed:
+        if as_json:
+            click.echo(dumps({"number": index + 1, **message.to_json()}))
+        else:
+            click.echo(click.style(f"{index + 1}  {message.role}", bold=True))
+            for line in told_text(message).splitlines():
+                click.echo(f"    {visible(line)}")

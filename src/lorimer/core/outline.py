@@ -1,0 +1,120 @@
+"""Messages as text: for recaps, for whoever writes them, and for whoever reads them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import (
+    Block,
+    DocumentBlock,
+    ImageBlock,
+    Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUse,
+)
+
+_SPEECH_CHARS: Final = 240
+_CALL_CHARS: Final = 120
+_RESULT_CHARS: Final = 80
+
+
+def outline(messages: Iterable[Message], before: str, max_chars: int) -> str:
+    """A line for what each message says, each call and each result, after the lines of `before`.
+    When they get longer than `max_chars`, lines are left out after the first fourth."""
+    lines = before.splitlines()
+    for message in messages:
+        for block in message.content:
+            line = _line(message, block)
+            if line:
+                lines.append(line)
+    if sum([len(line) + 1 for line in lines]) <= max_chars:
+        return "\n".join(lines)
+    first = _within(lines, max_chars // 4)
+    marker = "(...)"
+    last = _within(reversed(lines[len(first) :]), max_chars - max_chars // 4 - len(marker) - 2)
+    return "\n".join([*first, *([] if first[-1:] == [marker] else [marker]), *reversed(last)])
+
+
+def transcript(messages: Sequence[Message], max_chars: int, *, arguments: bool) -> str:
+    """The messages as JSON for a model to read, about `max_chars` at most: long ones are cut in
+    the middle. `arguments`: those of calls too. Media and thinking are left out."""
+    each = max(200, max_chars // max(1, len(messages)))
+    told: list[JSON] = [
+        {"role": message.role, "said": shortened(told_text(message, arguments=arguments), each)}
+        for message in messages
+    ]
+    return dumps(told)
+
+
+def text_of(block: ToolResultBlock) -> str:
+    """The text of a result."""
+    content = block.content
+    if isinstance(content, str):
+        return content
+    return "\n".join([part.text for part in content if isinstance(part, TextBlock)])
+
+
+def shortened_line(text: str, chars: int) -> str:
+    """The text in one line of so many characters at most."""
+    line = " ".join(text[: 4 * chars].split())
+    return line if len(line) <= chars else line[: chars - 3] + "..."
+
+
+def _line(message: Message, block: Block) -> str:
+    match block:
+        case TextBlock():
+            who = "User" if message.role == "user" else "Assistant"
+            said = shortened_line(block.text, _SPEECH_CHARS)
+            return f"{who}: {said}" if said else ""
+        case ToolUse():
+            return f"Called {block.name}({shortened_line(dumps(dict(block.input)), _CALL_CHARS)})"
+        case ToolResultBlock():
+            sign = "failed: " if block.is_error else ""
+            return f"  -> {sign}{shortened_line(text_of(block), _RESULT_CHARS)}"
+        case ImageBlock() | DocumentBlock():
+            return f"User: (a {block.type})"
+        case ThinkingBlock():
+            return ""
+
+
+def _within(lines: Iterable[str], chars: int) -> list[str]:
+    """As many of the first of them as fit."""
+    found: list[str] = []
+    for line in lines:
+        chars -= len(line) + 1
+        if chars < 0:
+            break
+        found.append(line)
+    return found
+
+
+def told_text(message: Message, *, arguments: bool = True) -> str:
+    """All that a message says, calls and results too; media only by name, thinking not."""
+    parts: list[str] = []
+    for block in message.content:
+        match block:
+            case TextBlock():
+                parts.append(block.text)
+            case ToolUse():
+                given = dumps(dict(block.input)) if arguments else "..."
+                parts.append(f"[calls {block.name}({given})]")
+            case ToolResultBlock():
+                failed = "failed" if block.is_error else "gave"
+                parts.append(f"[{failed}: {text_of(block)}]")
+            case ImageBlock() | DocumentBlock():
+                parts.append(f"[a {block.type}]")
+            case ThinkingBlock():
+                pass
+    return "\n".join(parts)
+
+
+def shortened(text: str, chars: int) -> str:
+    """The text, cut in the middle where it is longer than so many characters."""
+    if len(text) <= chars:
+        return text
+    half = chars // 2
+    return f"{text[:half]} (... {len(text) - 2 * half} characters ...) {text[-half:]}"

@@ -1,0 +1,126 @@
+"""What a sub-agent of a manifest is when it runs: a manifest of its own, and limits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
+from typing import Final
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.limits import Bounds, Limits
+from lorimer.core.manifest import (
+    EnvironmentManifest,
+    Metadata,
+    PermissionsConfig,
+    StageEntries,
+    StageEntry,
+    SubAgent,
+)
+
+AGENT: Final = "Agent"
+"""The tool that gives work to a sub-agent."""
+TASKS: Final = "task_registry"
+"""The stage without which there is no work in the background."""
+
+_NOT_ITS: Final = frozenset({"agent", "evaluate", "hitl", "emit", "memory", "summarize", "persist"})
+"""Stages about the answer to the caller, which a sub-agent's is not."""
+
+
+def has_tasks(manifest: EnvironmentManifest) -> bool:
+    """Whether its model may begin work in the background."""
+    return bool(manifest.agents) and any(
+        entry.active and entry.name == TASKS for entry in manifest.stages
+    )
+
+
+def manifest_of(
+    home: EnvironmentManifest, agent: SubAgent, host: Collection[str]
+) -> tuple[EnvironmentManifest, frozenset[str]]:
+    """The manifest of a sub-agent of `home`, and those of the host's tools (`host`) that it has.
+    Raises ConfigError for limits that cannot be."""
+    if agent.manifest is not None:
+        own = agent.manifest
+        named = frozenset(agent.tools or ()) & frozenset(host)
+        return _with(own, home, agent, own.limits), named
+    made = home.model_copy(deep=True)
+    wanted = agent.tools
+    made.agents = []
+    if wanted is not None:
+        described = [each for each in home.tools.ad_hoc if each.name in wanted]
+        made.tools.ad_hoc = [each.model_copy(deep=True) for each in described]
+        known = {*host, *[each.name for each in described], AGENT}
+        made.tools.built_in = [name for name in wanted if name not in known]
+        made.tools.deferred = [name for name in home.tools.deferred if name in wanted]
+        if AGENT in wanted:
+            made.agents = [each for each in home.agents if each.name != agent.name]
+    made.stages = StageEntries(list(_stages(made, agent.prompt)))
+    if agent.model:
+        made.model.model = agent.model
+    named = frozenset(host) if wanted is None else frozenset(host) & frozenset(wanted)
+    return _with(made, home, agent, home.limits), named
+
+
+def _stages(made: EnvironmentManifest, prompt: str) -> Iterator[StageEntry]:
+    for entry in made.stages:
+        if entry.name in _NOT_ITS or (entry.name == TASKS and not made.agents):
+            continue
+        if entry.name == "system":
+            entry.config["prompt"] = prompt
+        yield entry
+
+
+def _with(
+    made: EnvironmentManifest, home: EnvironmentManifest, agent: SubAgent, limits: Limits
+) -> EnvironmentManifest:
+    return made.model_copy(
+        update={
+            "metadata": Metadata(name=agent.name, description=agent.description),
+            "limits": Limits.from_json({**limits.to_json(), **agent.limits}),
+            "permissions": PermissionsConfig(
+                deny=_together(home.permissions.deny, made.permissions.deny),
+                ask=_together(home.permissions.ask, made.permissions.ask),
+            ),
+        }
+    )
+
+
+def _together(one: list[str], other: list[str]) -> list[str]:
+    return list(dict.fromkeys([*one, *other]))
+
+
+def faults(manifest: EnvironmentManifest) -> list[str]:
+    """What is wrong with its sub-agents that no one of them shows alone, as `path: reason`."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for at, agent in enumerate(manifest.agents):
+        where = f"agents[{at}]"
+        if agent.name in seen:
+            found.append(f"{where}.name: {agent.name!r} is there twice")
+        seen.add(agent.name)
+        if agent.manifest is not None:
+            found += [
+                f"{where}.{name}: a sub-agent with a manifest has it in there"
+                for name, given in (("prompt", agent.prompt), ("model", agent.model))
+                if given
+            ]
+        try:
+            Limits.from_json(agent.limits)
+        except ConfigError as error:
+            found += [f"{where}.{problem}" for problem in error.problems]
+    return found
+
+
+def within(wanted: Limits, above: Bounds, now: float) -> Limits:
+    """Limits of a run that is part of another: never more than those, and what is left of them."""
+    mine: dict[str, float | None] = asdict(wanted)
+    theirs: dict[str, float | None] = asdict(above.limits)
+    theirs["timeout_s"] = max(above.deadline - now, 0.001)
+    theirs["max_tool_calls"] = above.limits.max_tool_calls - above.tool_calls
+    return Limits.from_json({name: _less(value, theirs[name]) for name, value in mine.items()})
+
+
+def _less(one: float | None, other: float | None) -> float | None:
+    """The stricter of two limits; of two yes or no: both."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)

@@ -1,0 +1,107 @@
+"""All that a manifest says, one value a path, with what is left open filled in: what it comes to,
+however it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, cast
+
+from pydantic import ValidationError
+
+from lorimer.core.compile import Catalogue
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.manifest import EnvironmentManifest, StageEntry
+from lorimer.core.stage import AnyStage, Strategy
+
+_CHOICES: Final = ("order", "name", "strategies", "strategy_configs", "config")
+"""Fields of an entry that have paths of their own."""
+
+
+def values(manifest: EnvironmentManifest, catalogue: Catalogue) -> dict[str, JSON]:
+    """Path to value: `model.model`, `limits.max_turns`, `stages[6].strategies.retry`,
+    `stages[6].strategy_configs.retry.max_retries`; of a stage that is in the manifest,
+    `stages[6]` is its name.
+
+    A host's own stage has its name in its paths, `stages[mine]`. What the catalogue does not know,
+    or what is wrong, stands there as it is written.
+    """
+    found: dict[str, JSON] = {}
+    plain = cast("dict[str, JSON]", manifest.model_dump(mode="json", exclude={"stages"}))
+    for part, said in plain.items():
+        if isinstance(said, Mapping):
+            found.update({f"{part}.{name}": value for name, value in said.items()})
+        else:
+            found[part] = said
+    for entry in sorted(manifest.stages, key=lambda entry: entry.order):
+        found.update(stage_values(entry, catalogue))
+    return found
+
+
+def stage_path(order: int, name: str, catalogue: Catalogue) -> str:
+    """`stages[6]`; of a host's own stage `stages[mine]`."""
+    return f"stages[{order}]" if catalogue.order(name) == order else f"stages[{name}]"
+
+
+def stage_values(entry: StageEntry, catalogue: Catalogue) -> dict[str, JSON]:
+    """Those of one stage."""
+    where = stage_path(entry.order, entry.name, catalogue)
+    found: dict[str, JSON] = {where: entry.name}
+    rest = cast("dict[str, JSON]", entry.model_dump(mode="json", exclude=set(_CHOICES)))
+    found.update({f"{where}.{name}": value for name, value in rest.items()})
+    try:
+        stage = catalogue.stage(entry.name)
+    except ConfigError:
+        stage = None
+    own = _config_of(stage, cast("Mapping[str, JSON]", entry.config))
+    found.update({f"{where}.config.{name}": value for name, value in own.items()})
+    known = list(stage.slots()) if stage is not None else []
+    slots = dict.fromkeys([*known, *entry.strategies, *entry.strategy_configs])
+    for slot in slots:
+        chosen, chain = _chosen(entry, stage, slot)
+        found[f"{where}.strategies.{slot}"] = chosen if chain else next(iter(chosen), None)
+        for name, config in _configs(entry, stage, catalogue, slot, chosen, chain):
+            path = f"{where}.strategy_configs.{slot}{f'.{name}' if chain else ''}"
+            found.update({f"{path}.{field}": value for field, value in config.items()})
+    return found
+
+
+def _chosen(entry: StageEntry, stage: AnyStage | None, slot: str) -> tuple[list[str], bool]:
+    """The strategies in a slot, and whether it is a chain."""
+    declared = stage.slots().get(slot) if stage is not None else None
+    said = entry.strategies.get(slot)
+    if said is None:
+        said = list(declared.default) if declared is not None else []
+        return said, declared is not None and declared.chain
+    return (said, True) if isinstance(said, list) else ([said], False)
+
+
+def _configs(
+    entry: StageEntry,
+    stage: AnyStage | None,
+    catalogue: Catalogue,
+    slot: str,
+    chosen: list[str],
+    chain: bool,
+) -> Iterator[tuple[str, Mapping[str, JSON]]]:
+    """Each strategy of a slot with its whole configuration."""
+    declared = stage.slots().get(slot) if stage is not None else None
+    given = cast("Mapping[str, JSON]", entry.strategy_configs.get(slot, {}))
+    for name in chosen:
+        own = given.get(name, {}) if chain else given
+        config: Mapping[str, JSON] = own if isinstance(own, Mapping) else no_data()
+        try:
+            strategy = None if declared is None else catalogue.strategy(entry.name, declared, name)
+        except ConfigError:
+            strategy = None
+        yield name, _config_of(strategy, config)
+
+
+def _config_of(kind: AnyStage | Strategy | None, given: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """A configuration with its defaults; as it is, where nothing declares or accepts it."""
+    if kind is None or kind.Config is None:
+        return given
+    try:
+        return kind.Config.model_validate(given).model_dump(mode="json", by_alias=True)
+    except ValidationError:
+        return given

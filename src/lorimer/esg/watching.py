@@ -1,0 +1,99 @@
+"""Which files are opened, changed, removed or mapped while a step runs: an audit hook of Python's.
+
+What C code opens by itself is not seen, but for databases of `sqlite3`.
+"""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Callable
+from functools import cache
+from typing import Final, Protocol, cast
+
+_WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_SYSTEM: Final = ("/dev/", "/proc/", "/sys/", "/usr/share/")
+_LIBRARIES: Final = ("/site-packages/", "/dist-packages/", "/.cache/matplotlib/")
+"""Libraries, and what they keep for themselves."""
+
+
+class Log(Protocol):
+    """Is told what a step does to files."""
+
+    def opened(self, path: str, writes: bool, truncates: bool) -> None:
+        """It opens a file."""
+        ...
+
+    def removed(self, path: str) -> None:
+        """It takes a file away, or cuts it off."""
+        ...
+
+    def mapped(self, descriptor: int) -> None:
+        """It maps an open file into memory."""
+        ...
+
+
+class Watch:
+    """Routes what the hook sees to the log of the step that runs. One for the process."""
+
+    def __init__(self) -> None:
+        self.log: Log | None = None
+        places = (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix)
+        packages = (*site.getsitepackages(), site.getusersitepackages())
+        self._library = tuple(os.path.abspath(each) + os.sep for each in (*places, *packages))
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        log = self.log
+        if log is None:
+            return
+        if event == "open":
+            path, mode, flags = (*arguments, None, None, None)[:3]
+            text = str(mode or "")
+            writes = any(sign in text for sign in "wax+") or (
+                mode is None and bool(int(cast("int", flags or 0)) & _WRITES)
+            )
+            self._told(path, lambda name: log.opened(name, writes, text[:1] == "w"))
+        elif event in ("os.remove", "os.truncate"):
+            self._told(arguments[0], log.removed)
+        elif event == "os.rename":
+            self._told(arguments[0], log.removed)
+            self._told(arguments[1], lambda name: log.opened(name, True, True))
+        elif event in ("os.link", "os.symlink"):
+            self._told(arguments[1], lambda name: log.opened(name, True, False))
+        elif event == "sqlite3.connect":
+            self._told(_database(arguments[0]), lambda name: log.opened(name, True, False))
+        elif event == "mmap.__new__":
+            descriptor = cast("int", arguments[0])
+            self._apart(lambda: log.mapped(descriptor))
+
+    def _told(self, path: object, note: Callable[[str], None]) -> None:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return  # a descriptor
+        name = os.fsdecode(cast("str | bytes", os.fspath(path)))
+        if name.startswith((*_SYSTEM, *self._library)) or any(each in name for each in _LIBRARIES):
+            return
+        self._apart(lambda: note(name))
+
+    def _apart(self, note: Callable[[], None]) -> None:
+        log, self.log = self.log, None  # looking at it opens it
+        try:
+            note()
+        finally:
+            self.log = log
+
+
+def _database(name: object) -> object:
+    """The file of a database; None if it is in memory."""
+    if isinstance(name, str) and name.startswith("file:"):
+        name = name.removeprefix("file:").partition("?")[0]
+    return None if name in ("", ":memory:") else name
+
+
+@cache
+def watch() -> Watch:
+    """The one audit hook of this process: a hook cannot be taken away again."""
+    found = Watch()
+    sys.addaudithook(found)
+    return found

@@ -1,0 +1,121 @@
+"""The children of a run, as the facts of both tell of them; see `core/children.py`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal, RunRow
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import message_from_json
+from lorimer.core.record import record
+from lorimer.journal.recording import facts_of
+
+
+@record
+class Born:
+    """A child, as its parent's fact `child` tells of it."""
+
+    run_id: str
+    agent: str
+    iteration: int
+    key: str
+    task: str = ""
+    input: str = ""
+    planning: bool = False
+    heard: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, fact: Event) -> Born:
+        data = fact.data
+        heard = data.get("heard")
+        return cls(
+            str(data.get("run")),
+            str(data.get("agent")),
+            fact.iteration,
+            str(data.get("key")),
+            str(data.get("task", "")),
+            str(data.get("input", "")),
+            data.get("mode") == "plan",
+            tuple(map(str, heard)) if isinstance(heard, list | tuple) else (),
+        )
+
+    def to_json(self) -> dict[str, JSON]:
+        """The data of the fact."""
+        data: dict[str, JSON] = {"key": self.key, "run": self.run_id, "agent": self.agent}
+        if self.task:
+            data |= {"task": self.task, "input": self.input}
+        if self.planning:
+            data["mode"] = "plan"
+        if self.heard:
+            data["heard"] = list(self.heard)
+        return data
+
+
+def born(facts: Iterable[Event]) -> list[Born]:
+    """The children that a run's facts tell of, oldest first."""
+    return [Born.of(fact) for fact in facts if fact.type == "child"]
+
+
+def paid(facts: Iterable[Event]) -> set[str]:
+    """The children that a run has been charged for: they have ended."""
+    found: set[str] = set()
+    for fact in facts:
+        if fact.type == "effect":
+            runs = fact.data.get("runs")
+            found.update(map(str, runs) if isinstance(runs, list | tuple) else ())
+    return found
+
+
+def open_ones(facts: Sequence[Event]) -> list[Born]:
+    """The children that a run was not charged for yet: they may have ended or not."""
+    done = paid(facts)
+    return [each for each in born(facts) if each.run_id not in done]
+
+
+def parent_of(start: Event) -> Mapping[str, JSON] | None:
+    """What the run.start of a child says of its parent; None: it is no child."""
+    parent = start.data.get("parent")
+    return parent if isinstance(parent, Mapping) and "agent" in parent else None
+
+
+def said(facts: Iterable[Event]) -> list[str]:
+    """The texts of a run's replies."""
+    found: list[str] = []
+    for fact in facts:
+        if fact.type == "model.reply" and "error" not in fact.data:
+            content = fact.data.get("content", "")
+            text = message_from_json({"role": "assistant", "content": content}).text
+            found += [text] if text else []
+    return found
+
+
+async def owed(journal: Journal, run_id: str) -> int:
+    """Nano-dollars that a child, and all below it, have spent or set aside until now."""
+    row = await journal.find_run(run_id)
+    if row is None:
+        return 0
+    balance = await journal.balance(run_id)
+    total = balance.spent + balance.reserved
+    if not row.status:
+        for each in open_ones(await facts_of(journal, row)):
+            total += await owed(journal, each.run_id)
+    return total
+
+
+async def descendants(journal: Journal, facts: Iterable[Event]) -> int:
+    """How many runs there are below one with these facts."""
+    return len([row async for row in lineage(journal, facts)])
+
+
+async def lineage(
+    journal: Journal, facts: Iterable[Event], depth: int = 1
+) -> AsyncIterator[tuple[int, Born, RunRow | None]]:
+    """The runs below one with these facts, each before those below it, with how deep it is; its
+    row is None when it has not begun, or is not kept any more."""
+    for each in born(facts):
+        row = await journal.find_run(each.run_id)
+        yield depth, each, row
+        if row is not None:
+            async for below in lineage(journal, await facts_of(journal, row), depth + 1):
+                yield below

@@ -1,0 +1,56 @@
+"""The compactions of recorded runs, and the messages that they took out of what the model sees.
+
+The conversation is whole in the journal: a message is brought back by its place in it, as it was
+when the receipt was made. Who decides what is taken out: `stages/s02_compaction.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lorimer.core.errors import JournalError
+from lorimer.core.events import Event
+from lorimer.core.history import History
+from lorimer.core.messages import Message
+from lorimer.core.receipt import Receipt
+from lorimer.core.record import record
+from lorimer.journal.fold import Fold
+from lorimer.journal.recording import Recording
+
+
+@record
+class Compaction:
+    """One compaction of a run."""
+
+    iteration: int
+    """Before which model call, from 0."""
+    time: float
+    """Wall clock, seconds."""
+    receipt: Receipt
+    removed: Sequence[tuple[int, Message]]
+    """What it took out: place in the conversation, from 0, and message."""
+
+
+def compactions(run: Recording) -> list[Compaction]:
+    """All of a run, in order. Raises JournalError when a receipt is not of this conversation."""
+    fold = Fold()
+    fold.messages = list(run.history)
+    found: list[Compaction] = []
+    for fact in run.facts:
+        fold.apply(fact)
+        if fact.type == "compacted" and fold.receipt is not None:
+            fold.close()  # results of the last turn, of which the next fact tells
+            found.append(_compaction(fact, fold.receipt, fold.messages))
+    return found
+
+
+def _compaction(fact: Event, receipt: Receipt, messages: Sequence[Message]) -> Compaction:
+    history = History(messages)
+    history.take_up(receipt)
+    if history.receipt is None:
+        raise JournalError(
+            f"The receipt in fact {fact.seq} is not of the conversation before it.",
+            hint=f"lorimer runs verify {fact.run_id} tells what is damaged.",
+        )
+    removed = [(index, history[index]) for index in receipt.indexes]
+    return Compaction(fact.iteration, fact.time, receipt, removed)

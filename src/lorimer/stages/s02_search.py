@@ -1,0 +1,98 @@
+"""Stage 2, strategies that show little of a long conversation: an outline of it, or the part that
+has to do with what was asked."""
+
+from __future__ import annotations
+
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from pydantic import Field
+
+from lorimer.core.excerpt import Selection, stands_alone
+from lorimer.core.history import History
+from lorimer.core.messages import user_message
+from lorimer.core.outline import shortened_line
+from lorimer.core.stage import Settings
+from lorimer.core.state import PipelineState
+from lorimer.stages.s02_compaction import ALL
+from lorimer.stages.s02_context import ContextStrategy
+from lorimer.stages.s02_vectors import Index
+
+_LINE_CHARS: Final = 100
+
+
+class ProgressiveDisclosure(ContextStrategy):
+    """The first message, a table of contents, and the most recent turns. What is in it, the model
+    reads with the tool `recall`."""
+
+    name = "progressive_disclosure"
+    description = "The first message, an outline of the turns in between, the most recent turns."
+
+    class Config(Settings):
+        recent_turns: int = Field(5, ge=1)
+        """Turns of the user that are shown whole."""
+        summary_threshold: int = Field(10, ge=1)
+        """With no more messages than this, all are shown."""
+        max_lines: int = Field(40, ge=1)
+        """Of the outline: one for each turn, the newest ones."""
+
+    config: Config
+
+    async def load(self, state: PipelineState) -> Selection:
+        history, config = state.messages, self.config
+        start = history.turn(config.recent_turns)
+        if start <= 1 or len(history) <= config.summary_threshold:
+            return ALL
+        return Selection(start, (0,), (user_message(self._outline(history, start)),))
+
+    def _outline(self, history: History, start: int) -> str:
+        turns = [at for at in history.turns(self.config.recent_turns, self.config.max_lines) if at]
+        lines = [f"{at + 1}: {shortened_line(history[at].text, _LINE_CHARS)}" for at in turns]
+        if turns and turns[0] > 1:
+            lines.insert(0, "(...)")
+        return "\n".join(
+            [
+                f"[From the program, not from the user: messages 2 to {start} of this conversation "
+                "are not shown; the tool recall, if you have it, gives them by number. What the "
+                "user said in them begins so:]",
+                *lines,
+            ]
+        )
+
+
+class VectorSearch(ContextStrategy):
+    """The most recent turns, and of those before the messages that are most like what was asked
+    last. The index is in memory and made by hashing words: it asks nobody, and finds the same
+    every time."""
+
+    name = "vector_search"
+    description = "The last recent_turns turns, and the top_k earlier messages most like the input."
+
+    class Config(Settings):
+        recent_turns: int = Field(5, ge=1)
+        """Turns of the user that are shown whole."""
+        top_k: int = Field(5, ge=1, le=100)
+        """Messages from before; calls and their results are not among them."""
+        min_score: float = Field(0.1, ge=0, le=1)
+        """How like it one has to be, as the cosine of the two."""
+
+    config: Config
+
+    def __init__(self) -> None:
+        # what it knows of conversations that somebody still has: made anew where it is gone
+        self._indexes: WeakKeyDictionary[History, Index] = WeakKeyDictionary()
+
+    async def load(self, state: PipelineState) -> Selection:
+        history = state.messages
+        start = history.turn(self.config.recent_turns)
+        if start <= 1:
+            return ALL
+        index = self._indexes.setdefault(history, Index())
+        if not index.is_of(history):
+            index = self._indexes[history] = Index()
+        for at in range(index.length, start):
+            message = history[at]
+            index.add(message.text if stands_alone(message) else "", history.digest_at(at + 1))
+        asked = history[history.turn(1)].text
+        found = index.search(asked, self.config.top_k, self.config.min_score, start)
+        return Selection(start, tuple(sorted(found)))

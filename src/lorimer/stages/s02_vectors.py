@@ -1,0 +1,84 @@
+"""Texts as vectors, and an index of them in memory.
+
+A vector is made by hashing the words of a text into buckets (the hashing trick: Weinberger et al.,
+2009), so that nothing has to be learnt, asked or stored, and the same text has the same vector in
+every process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Mapping
+from hashlib import blake2b
+from math import log1p, sqrt
+from typing import Final
+
+from lorimer.core.history import History
+
+BUCKETS: Final = 1 << 16
+MAX_WORDS: Final = 2_000
+"""Of one text; what follows does not count."""
+_POSTINGS: Final = 512
+"""Of one bucket: the newest, so that a search costs the same however long the conversation is."""
+_STEM: Final = 6
+_WORD: Final = re.compile(r"\w+")
+
+
+def embed(text: str) -> dict[int, float]:
+    """The vector of a text, of length 1, without its zeros: bucket to value. Words count by their
+    first letters, so that "deploy" is found by "deployment", and by the logarithm of how often
+    they occur."""
+    words = _WORD.findall(text.casefold())[:MAX_WORDS]
+    counts = Counter([_bucket(word[:_STEM]) for word in words if len(word) > 2 or word.isdigit()])
+    values = {bucket: log1p(count) for bucket, count in counts.items()}
+    length = sqrt(sum([value * value for value in values.values()]))
+    return {bucket: value / length for bucket, value in values.items()}
+
+
+def _bucket(word: str) -> int:
+    return (
+        int.from_bytes(blake2b(word.encode("utf-8", "replace"), digest_size=4).digest()) % BUCKETS
+    )
+
+
+class Index:
+    """The first messages of one conversation, by what they say."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        """How many it has."""
+        self._digest: bytes | None = History().digest
+        self._postings: dict[int, deque[tuple[int, float]]] = {}
+
+    def is_of(self, history: History) -> bool:
+        """The conversation begins with what it has."""
+        return history.digest_at(self.length) == self._digest
+
+    def add(self, text: str, digest: bytes | None) -> None:
+        """Take in the next message; `digest` is that of the conversation with it."""
+        for bucket, value in embed(text).items():
+            kept = self._postings.setdefault(bucket, deque(maxlen=_POSTINGS))
+            kept.append((self.length, value))
+        self.length += 1
+        self._digest = digest
+
+    def search(self, text: str, top_k: int, min_score: float, before: int) -> list[int]:
+        """The places before `before` of the messages most like a text, the most like it first.
+        Rare words count for more (by their inverse document frequency)."""
+        scores: dict[int, float] = {}
+        asked = self._weighted(embed(text))
+        for bucket, value in asked.items():
+            for at, theirs in self._postings.get(bucket, ()):
+                if at < before:
+                    scores[at] = scores.get(at, 0.0) + value * theirs
+        ranked = sorted(scores.items(), key=lambda each: (-each[1], -each[0]))
+        return [at for at, score in ranked[:top_k] if score >= min_score]
+
+    def _weighted(self, vector: Mapping[int, float]) -> dict[int, float]:
+        weights = {
+            bucket: value * log1p(self.length / (1 + len(self._postings.get(bucket, ()))))
+            for bucket, value in vector.items()
+        }
+        length = sqrt(sum([value * value for value in weights.values()]))
+        return {bucket: value / length for bucket, value in weights.items()} if length else {}

@@ -1,0 +1,131 @@
+"""Stage 13, TaskRegistry: work in the background. The model begins it with `TaskCreate`; here it is
+told what came of it. Each task is a run of its own, and the journal the only store of tasks.
+
+A task belongs to the run that began it. The policy says whether that run waits for it before it
+ends; what is at work when it ends is cancelled, and paid for by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from lorimer.core.children import Children
+from lorimer.core.context import Safety
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import StopReason, user_message
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
+from lorimer.core.state import Decision, PipelineState
+
+_KIND = "tasks"
+
+
+class TaskPolicy(Strategy):
+    """Decides what becomes of work in the background when the model has answered."""
+
+    async def wait(self, children: Children) -> bool:
+        """The model has answered, and tasks are there. False: the run ends without them."""
+        raise TypeError(f"{type(self).__name__} has no wait method")
+
+
+class EagerWait(TaskPolicy):
+    """Nothing is lost."""
+
+    name = "eager_wait"
+    description = "The run waits for all tasks, and tells the model how they ended."
+
+    async def wait(self, children: Children) -> bool:
+        await children.wait(float("inf"))
+        return True
+
+
+class TimedWait(TaskPolicy):
+    """Nothing is lost that comes in time."""
+
+    name = "timed_wait"
+    description = "The run waits for tasks, at most timeout_seconds; those left are cancelled."
+
+    class Config(Settings):
+        timeout_seconds: float = Field(30.0, gt=0)
+
+    config: Config
+
+    async def wait(self, children: Children) -> bool:
+        await children.wait(self.config.timeout_seconds)
+        for task in await children.tasks():
+            await children.stop(task)
+        return True
+
+
+class FireAndForget(TaskPolicy):
+    """The answer is the end."""
+
+    name = "fire_and_forget"
+    description = "The run waits for no task: what is at work when it ends is cancelled."
+
+    async def wait(self, children: Children) -> bool:
+        return False
+
+
+class TaskRegistryStage(Stage[object, object]):
+    """Tells the model how tasks ended, each once, before its next turn. Journals that as the effect
+    `tasks:`, with what they cost."""
+
+    name = "task_registry"
+    order = 13
+    category = "orchestration"
+
+    policy = Slot(
+        TaskPolicy,
+        default="eager_wait",
+        known={
+            "eager_wait": "lorimer.stages.s13_task_registry:EagerWait",
+            "timed_wait": "lorimer.stages.s13_task_registry:TimedWait",
+            "fire_and_forget": "lorimer.stages.s13_task_registry:FireAndForget",
+        },
+    )
+
+    def should_bypass(self, state: PipelineState) -> bool:
+        run = state.run
+        if run.replaying:
+            return run.recorded("effect", f"{_KIND}:") is None
+        return run.children is None or not run.children.busy
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        run, children = state.run, state.run.children
+        left = run.bounds.limits.max_turns - run.bounds.turns
+        over = not left or self._has_answered(state)
+        if not run.replaying and children is not None:
+            await children.revive()
+            if over:
+                if not left or not await self.policy.wait(children):
+                    return input
+                children.rest()
+
+        async def take() -> Mapping[str, JSON]:
+            return {} if children is None else children.harvest()
+
+        if run.replaying or (children is not None and children.ripe):
+            data = await run.effect(_KIND, "", take, request=b"", safety=Safety.READ_ONLY)
+            self._tell(data.get("tasks"), state)
+            if over:
+                state.decision, state.reason = Decision.CONTINUE, "tasks"
+        return input
+
+    @staticmethod
+    def _has_answered(state: PipelineState) -> bool:
+        response = state.response
+        paused = response is not None and response.stop is StopReason.PAUSE
+        return not state.calls and not paused and state.decision is not Decision.CONTINUE
+
+    @staticmethod
+    def _tell(tasks: JSON, state: PipelineState) -> None:
+        most = state.run.bounds.limits.max_result_chars
+        for task in tasks if isinstance(tasks, list | tuple) else ():
+            if isinstance(task, Mapping):
+                text = str(task.get("text"))
+                cut = f"\n[cut: TaskOutput has all {len(text)} characters]"
+                shown = text if len(text) <= most else text[:most] + cut
+                head = f"[Task {task.get('id')} of {task.get('agent')} has ended:"
+                state.messages.append(user_message(f"{head} {task.get('status')}]\n{shown}"))

@@ -1,0 +1,93 @@
+"""Files are versioned as names are: a step finds them as they are at its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorimer.esg import StepExecutor
+
+HANDLE = ("f = open('x', 'w')", "f.write('a')", "f.close()", "print(open('x').read())")
+APPENDED = (
+    "with open('x', 'w') as f:\n    _ = f.write('a')",
+    "with open('x', 'a') as f:\n    _ = f.write('b')",
+    "with open('x') as f:\n    print(f.read())",
+    "with open('x', 'a') as f:\n    _ = f.write('c')",
+    "with open('x') as f:\n    print(f.read())",
+)
+DATABASE = (
+    "import sqlite3\nk = 1",
+    "c = sqlite3.connect('x.db')\nc.execute('create table t (a)')\nc.commit()",
+    "c.execute('insert into t values (?)', (k,))\nc.commit()",
+    "c.close()",
+    "with sqlite3.connect('x.db') as d:\n    print(d.execute('select a from t').fetchall())\n"
+    "d.close()",
+)
+EXCLUSIVE = (
+    "k = 1",
+    "with open('x', 'x') as f:\n    _ = f.write(str(k))",
+    "with open('x') as f:\n    print(f.read())",
+)
+
+
+def _steps(sources: tuple[str, ...]) -> StepExecutor:
+    session = StepExecutor()
+    for number, source in enumerate(sources):
+        result = session.execute(str(number), source)
+        assert result.ok, result.failure
+    return session
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    ("sources", "step", "source", "ran", "printed"),
+    [
+        pytest.param(HANDLE, 1, "f.write('b')", "0123", {3: "b"}, id="row 34 a handle"),
+        pytest.param(
+            APPENDED, 1, APPENDED[1].replace("b", "B"), "1234", {2: "aB", 4: "aBc"},
+            id="row 34 appended to",
+        ),
+        pytest.param(
+            APPENDED, 2, APPENDED[2].replace("read()", "read() * 2"), "2", {2: "abab", 4: "abc"},
+            id="row 34 read in between",
+        ),
+        pytest.param(
+            DATABASE, 0, "import sqlite3\nk = 2", "01234", {4: "[(2,)]"}, id="row 34 a database"
+        ),
+        pytest.param(EXCLUSIVE, 0, "k = 2", "012", {2: "2"}, id="row 34 made anew"),
+    ],
+)  # fmt: skip
+def test_a_step_finds_a_file_as_it_is_at_its_place(
+    sources: tuple[str, ...],
+    step: int,
+    source: str,
+    ran: str,
+    printed: dict[int, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = _steps(sources)
+    for _ in range(2):  # also when it was put back already
+        session.graph.edit_step(str(step), source)
+        assert set(session.replay().ran) <= {*ran}
+        for number, text in printed.items():
+            assert session.results[str(number)].stdout == f"{text}\n"
+        before = sources[step]
+        session.graph.edit_step(str(step), before)
+        assert session.replay().ok
+    assert session.replay().ran == ()
+
+
+def test_row_34_what_somebody_else_has_written_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = _steps(APPENDED[:3])
+    Path("x").write_text("mine", encoding="utf-8")
+    session.graph.edit_step("2", "pass")
+    session.graph.edit_step("0", "pass")
+    session.graph.edit_step("1", "pass")
+    session.replay()
+    assert Path("x").read_text(encoding="utf-8") == "mine"
