@@ -15,7 +15,7 @@ from lorimer.core.messages import Message
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import repaired
-from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, window_of
+from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, Room
 from lorimer.stages.s02_compaction import (
     ALL,
     COMPACTORS,
@@ -125,7 +125,7 @@ class ContextStage(Stage[object, object]):
         return not self.config.stateless
 
     def bind(self, bindings: Bindings) -> None:
-        self._models = bindings.models
+        self._room = Room(bindings.models)
         self._spec = spec_in(bindings)
         self._most = self.compactor.most
         # of a shorter prompt it is not worth asking how much fits
@@ -190,7 +190,7 @@ class ContextStage(Stage[object, object]):
         config = self.config
         window = config.window
         if window is None:
-            window = window_of(self._models, state.models or self._spec) or USUAL_WINDOW
+            window = self._room.of(state.models or self._spec) or USUAL_WINDOW
         return Terms(
             window, config.compact_at, config.keep_share, config.pin_first, config.pin_markers
         )
