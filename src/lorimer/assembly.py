@@ -224,7 +224,6 @@ def _hears(agent: SubAgent, known: ToolRegistry) -> bool:
         return True
     return own is not None and (
         any(each.kind == "http" for each in own.tools.ad_hoc)
-        or any(tool.untrusted for tool in external_tools(own.tools.external))
         or any(_hears(each, known) for each in own.agents)
     )
 
