@@ -71,7 +71,8 @@ def _engine(row: int, what: str, ours: str, floors: tuple[Case, ...], most: floa
 
 def _decision(rules: str, what: str, figure: str, most: float) -> Line:
     ours = _ours(f"policy:{rules}")
-    return Line(2, f"decision, {what}", "us", figure, ours, most=most, group="policy")
+    what = what if what.startswith("...") else f"decision, {what}"
+    return Line(2, what, "us", figure, ours, most=most, group="policy")
 
 
 def _growth(what: str, figure: str, ours: Case, floors: tuple[Case, ...]) -> Line:

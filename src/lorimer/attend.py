@@ -12,6 +12,8 @@ from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.redaction import logger
 from lorimer.core.result import PipelineResult
+from lorimer.journal.family import lineage, parent
+from lorimer.journal.recording import facts_of
 
 _log: Final = logger("lorimer.attend")
 
@@ -44,6 +46,8 @@ class Attendant:
         self._resume = resume
         self._places = asyncio.Semaphore(at_once)
         self._waiting: dict[str, Callable[[], None]] = {}
+        self._joined: dict[str, str] = {}
+        """Runs whose inbox is watched, each with the one that it wakes."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
 
@@ -53,7 +57,7 @@ class Attendant:
 
     async def __aenter__(self) -> Attendant:
         for row in await self._journal.runs(limit=_EVERY_RUN, unfinished=True):
-            await self.add(row)
+            await self._wait(row)  # children are among them
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -67,13 +71,31 @@ class Attendant:
             await asyncio.wait(tasks)
 
     async def add(self, row: RunRow) -> None:
-        """Wait for messages to a run. Raises JournalError."""
-        if row.run_id in self._waiting:
+        """Wait for messages to a run, and to those below it. Raises JournalError."""
+        await self._wait(row)
+        async for _, _, below in lineage(self._journal, await facts_of(self._journal, row)):
+            if below is not None and not below.status:
+                await self._wait(below)
+
+    async def _wait(self, row: RunRow) -> None:
+        """A run that is part of another goes on with it: what is said to it wakes that one."""
+        root = row
+        while (above := await parent(self._journal, root)) is not None:
+            root = above
+        if root.status or row.run_id in self._joined:
             return
-        end = self._journal.watch(row.stream, lambda: self._wake(row.run_id))
-        self._waiting[row.run_id] = end
+        self._joined[row.run_id] = root.run_id
+        before = self._waiting.get(root.run_id)
+        end = self._journal.watch(row.stream, lambda: self._wake(root.run_id))
+
+        def all_ended() -> None:
+            end()
+            if before is not None:
+                before()
+
+        self._waiting[root.run_id] = all_ended
         if await self._journal.posts(row.stream):
-            self._wake(row.run_id)
+            self._wake(root.run_id)
 
     def _wake(self, run_id: str) -> None:
         if run_id not in self._waiting:
@@ -98,6 +120,8 @@ class Attendant:
             del self._tasks[run_id]
             if ended:
                 self._waiting.pop(run_id)()
+                for each in [one for one, root in self._joined.items() if root == run_id]:
+                    del self._joined[each]
             elif run_id in self._again:
                 self._again.discard(run_id)
                 self._wake(run_id)

@@ -8,6 +8,8 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, Unpack, cast, overload
 
+from anyio import to_thread
+
 from lorimer.assembly import (
     PipelineOptions,
     ToolSource,
@@ -179,6 +181,20 @@ class Pipeline(Changing, Runner):
                 raise invalid(problems)
             manifest = EnvironmentManifest.from_dict(manifest)
         return cls(manifest, tools=tools, catalogue=catalogue, **options)
+
+    @classmethod
+    async def from_manifest_async(
+        cls,
+        manifest: EnvironmentManifest | Mapping[str, JSON] | str | Path,
+        *,
+        tools: ToolSource | None = None,
+        catalogue: Catalogue | None = None,
+        **options: Unpack[PipelineOptions],
+    ) -> Pipeline:
+        """As `from_manifest`, for a running event loop: a file is read in a thread."""
+        if isinstance(manifest, str | Path):
+            manifest = await to_thread.run_sync(read_document, manifest)
+        return cls.from_manifest(manifest, tools=tools, catalogue=catalogue, **options)
 
     @property
     def models(self) -> ModelResolver:

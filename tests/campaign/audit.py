@@ -248,7 +248,9 @@ def provider_agrees(evidence: Evidence) -> Iterator[str]:
         return
     total = Usage()
     for facts in evidence.runs.values():
-        total = total + recorded.used(facts)[1]
+        # what a run is charged for others is told by their own facts
+        own = [fact for fact in facts if "runs" not in fact.data]
+        total = total + recorded.used(own)[1]
     told, known = evidence.used.to_json(), total.to_json()
     if evidence.exact and told != known:
         yield f"the provider tells of {told}, the facts of {known}"

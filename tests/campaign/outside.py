@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -96,8 +96,16 @@ class Provider:
     provider = "scripted"
     name = "m"
 
-    def __init__(self, turns: Sequence[Turn], outside: Outside, seams: Seams) -> None:
+    def __init__(
+        self,
+        turns: Sequence[Turn],
+        outside: Outside,
+        seams: Seams,
+        below: Mapping[str, Sequence[Turn]] | None = None,
+    ) -> None:
+        """`below`: what is said to sub-agents, by the first words of their prompts."""
         self.turns = turns
+        self._below = below or {}
         self._outside = outside
         self._life = outside.life
         self._seams = seams
@@ -117,7 +125,8 @@ class Provider:
         marks.append(mark)
         told.append(Usage())
         mine = len(told) - 1
-        turn = self.turns[at] if at < len(self.turns) else the_end(at)
+        turns = self._below.get(words, self.turns)
+        turn = turns[at] if at < len(turns) else the_end(at)
         fault = turn.faults[attempt] if attempt < len(turn.faults) else None
         if turn.latency_s:
             await world.sleep(turn.latency_s)

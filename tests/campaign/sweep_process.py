@@ -75,7 +75,11 @@ class Process:
         pipeline = Pipeline(
             manifest(scenario),
             tools=registry,
-            models=Models(providers={"scripted": Provider(scenario.turns, outside, seams)}),
+            models=Models(
+                providers={
+                    "scripted": Provider(scenario.turns, outside, seams, dict(scenario.below))
+                }
+            ),
             journal=self.journal,
             world=self.world,  # type: ignore[arg-type]
             approver=self._approver(scenario),
@@ -169,11 +173,13 @@ class Process:
                 self.play.begins[self.life] = await lengths(self.file)
 
     async def _rows(self) -> list[RunRow]:
-        """Of all runs, the oldest first. The program's own look into the store: no operation."""
+        """Of all runs but those of sub-agents, the oldest first. The program's own look into the
+        store: no operation."""
         if not self.play.store.exists:
             return []
+        below = dict(self.play.scenario.below)
         with self.play.store.unwatched():
-            return (await self.file.runs())[::-1]
+            return [row for row in (await self.file.runs())[::-1] if row.title not in below]
 
     async def _close(self) -> None:
         for pipeline in self.pipelines:

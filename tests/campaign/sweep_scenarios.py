@@ -11,7 +11,7 @@ from lorimer.core.context import Safety
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.manifest import EnvironmentManifest, SubAgent
 from lorimer.core.messages import StopReason, TextBlock, ThinkingBlock, ToolUse, Usage
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
@@ -59,6 +59,8 @@ class Scenario:
     """There is no file before the first run."""
     hooked: bool = False
     """Hooks are asked at every point, and change what they are asked about."""
+    below: tuple[tuple[str, tuple[Turn, ...]], ...] = ()
+    """What the model says to sub-agents, by what they are given to do; no two the same."""
 
 
 def call(tool: str, n: int, do: str = "quick", s: float | None = None) -> ToolUse:
@@ -66,6 +68,10 @@ def call(tool: str, n: int, do: str = "quick", s: float | None = None) -> ToolUs
     if s is not None:
         arguments["s"] = s
     return ToolUse(f"call_{n}", tool, arguments)
+
+
+def give(agent: str, prompt: str, tool: str = "Agent") -> ToolUse:
+    return ToolUse(f"call_{prompt}", tool, {"subagent_type": agent, "prompt": prompt})
 
 
 def says(text: str, *faults: Fault, stop: StopReason = StopReason.END_TURN) -> Turn:
@@ -124,6 +130,13 @@ def _stateless(manifest: EnvironmentManifest) -> None:
 
 def _sequential(manifest: EnvironmentManifest) -> None:
     manifest.stages["tool"].strategies["executor"] = "sequential"
+
+
+def _agents(manifest: EnvironmentManifest) -> None:
+    manifest.agents = [
+        SubAgent(name="worker", description="Works.", tools=["look", "put", "change"]),
+        SubAgent(name="chief", description="Gives work.", tools=["Agent", "change"]),
+    ]
 
 
 LOOP = (calls(call("look", 1)), calls(call("change", 2)), calls(call("put", 3)), says("done"))
@@ -292,6 +305,53 @@ SCENARIOS = (
     ),
     Scenario("hooks and a person", ONE_CHANGE, hooked=True, ask=("change",)),
     Scenario("hooks, and a message", (calls(call("look", 1, "mail")), says(".")), hooked=True),
+    Scenario(
+        "a child",
+        (calls(give("worker", "dig")), says("done")),
+        change=_agents,
+        below=(("dig", (calls(call("change", 1)), says("dug"))),),
+    ),
+    Scenario(
+        "children side by side, and of children",
+        (calls(give("worker", "dig"), give("chief", "lead")), says("done")),
+        change=_agents,
+        below=(
+            ("dig", (calls(call("put", 1)), says("dug"))),
+            ("lead", (calls(call("change", 2), give("worker", "carry")), says("led"))),
+            ("carry", (calls(call("change", 3, "first", 2)), says("carried"))),
+        ),
+    ),
+    Scenario(
+        "a child in the background",
+        (
+            calls(give("worker", "dig", "TaskCreate")),
+            calls(call("change", 1)),
+            says("so"),
+            says("done"),
+        ),
+        change=_agents,
+        below=(("dig", (calls(call("change", 2, "first", 3)), says("dug"))),),
+    ),
+    Scenario(
+        "children, resumed after a kill",
+        (calls(give("worker", "dig"), give("worker", "carry", "TaskCreate")), says("so")),
+        change=_agents,
+        cuts=(("kill", "tool change 1 has acted"),),
+        below=(
+            ("dig", (calls(call("change", 1)), says("dug"))),
+            ("carry", (calls(call("put", 2, "first", 5)), says("carried"))),
+        ),
+    ),
+    Scenario(
+        "children and a ceiling",
+        (calls(give("worker", "dig"), give("worker", "carry")), says("so")),
+        change=_agents,
+        limits=Limits(max_cost_usd=0.02),
+        below=(
+            ("dig", (calls(call("look", 1)), calls(call("look", 3)), says("dug"))),
+            ("carry", (calls(call("look", 2)), calls(call("look", 4)), says("carried"))),
+        ),
+    ),
     Scenario("listener", (calls(call("look", 1)), says(".")), listener="stage.*"),
     Scenario("listener to facts", (calls(call("change", 1)), says(".")), listener="*"),
 )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lorimer.core.manifest import ToolsConfig
+from lorimer.core.manifest import SubAgent, ToolsConfig
 from lorimer.presets import preset_manifest
-from lorimer.testing.fake_server import FakeLLMServer, Turn
+from lorimer.testing.fake_server import FakeLLMServer, SeenRequest, Turn
 from lorimer.testing.faults import Status
 from tests.cli.support import by_turn, call, invoke, last_run, lines, listed
 
@@ -173,3 +173,38 @@ def test_the_calls_of_a_composite_tool_are_shown(own_place: Path) -> None:
     assert "step 2 of 2, Write, failed" in shown
     explained = invoke("manifest", "explain", "agent.yaml").stdout
     assert "two_files (composite, its own)" in explained
+
+
+def test_runs_below_a_run_are_drawn_as_a_tree_and_not_listed_by_themselves(
+    own_place: Path,
+) -> None:
+    manifest = preset_manifest("agent")
+    manifest.agents = [
+        SubAgent(name="chief", description="Leads.", prompt="You lead.", tools=["Agent"]),
+        SubAgent(name="digger", description="Digs.", prompt="You dig.", tools=[]),
+    ]
+    manifest.save("agent.json")
+
+    def answer(request: SeenRequest) -> Turn:
+        said = str(request.body.get("system"))
+        last = request.body["messages"][-1]  # type: ignore[index]
+        if "You dig." in said or "tool_result" in str(last):
+            return Turn(text="Done.")
+        who = "digger" if "You lead." in said else "chief"
+        return call("Agent", subagent_type=who, prompt=f"work for {who}")
+
+    with FakeLLMServer(answer) as server:
+        words = ("--manifest", "agent.json", "--base-url", server.url)
+        assert invoke("run", "Build it", *words).exit_code == 0
+    [row] = listed()
+    shown = invoke("runs", "show").stdout
+    assert shown.startswith(f"{row['run_id']}  ok\n")
+    tree = shown.split("\nsub-agents\n")[1].splitlines()
+    assert tree[0].startswith("  chief  ok") and tree[0].endswith("work for chief")
+    assert tree[1].startswith("    digger  ok") and tree[1].endswith("work for digger")
+    every = lines(invoke("runs", "ls", "--all", "--json").stdout)
+    assert len(every) == 3
+    child = str(next(one["run_id"] for one in every if one["title"] == "work for chief"))
+    assert f"part   of {row['run_id']}, as chief" in invoke("runs", "show", child).stdout
+    alone = invoke("runs", "resume", child)
+    assert alone.exit_code == 2

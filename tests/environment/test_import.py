@@ -41,6 +41,11 @@ def test_a_manifest_of_version_3_is_carried_over() -> None:
     }
     api = made.stages[6]
     assert api.config == {"provider": "anthropic"}
+    assert api.model_override == {"model": "claude-opus-4-6"}
+    assert made.stages["tool"].tool_binding is not None
+    assert made.stages["tool"].tool_binding.allowed == ["Read"]
+    [critic] = made.agents
+    assert (critic.name, critic.model, critic.tools) == ("critic", "openai:gpt-4.1", ["Read"])
     assert api.strategy_configs["retry"] == {
         "max_retries": 4,
         "base_delay_s": 0.5,
@@ -62,13 +67,14 @@ def test_everything_else_is_told_by_its_path() -> None:
     assert lost >= {
         *("metadata.id", "metadata.created_at", "metadata.updated_at", "model.thinking_display"),
         *("pipeline.api_key", "stages[3].config.template_vars", "stages[4].config.fail_fast"),
-        *("stages[6].config.base_url", "stages[6].model_override", "stages[10].tool_binding"),
+        *("stages[6].config.base_url", "stages[6].model_override.thinking_type"),
         *("stages[6].strategies.tool_loop = internal", "stages[16].config.repeat_stop_after"),
         *("tools.built_in[LspMagic]", "tools.adhoc", "tools.mcp_servers", "tools.external"),
-        *("host_selections", "subagents", "memory", "colour"),
+        *("host_selections", "subagents[writer]", "memory", "colour"),
     }
     assert {path for path, note in notes.items() if note.carried} == {
         "pipeline.cost_budget_usd",
+        "stages[10].tool_binding",
         "stages[4].chain_order.guards",
         "stages[11].chain_order.reviewers",
     }

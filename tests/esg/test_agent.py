@@ -412,6 +412,31 @@ def test_the_next_run_runs_again_only_what_is_needed_and_tells_it(tmp_path: Path
     assert "load" not in twice
 
 
+def test_a_step_that_a_patch_moves_is_where_it_was_put_in_the_next_run(tmp_path: Path) -> None:
+    async def main() -> tuple[str, list[str]]:
+        pipeline = agent(
+            tmp_path,
+            [
+                a("step", id="show", code="print(total)"),
+                a("step", id="total", code="total = 5"),
+                a("diagnose", id="show", apply=True),
+                a("step", id="more", code="more = total + 1"),
+                "done",
+                a("step", id="sum", code="more + total"),
+                a("graph"),
+                "done",
+            ],
+        )
+        first = await pipeline.run("go")
+        then = await pipeline.run("go on")
+        return str(first.steps[2].content), [str(step.content) for step in then.steps]
+
+    patched, (total, graph) = asyncio.run(main())
+    assert patched.splitlines()[:2] == ["step show: patched", "total comes before all now"]
+    assert total.endswith("[sum]\n11")
+    assert [line.split(" ")[0] for line in graph.splitlines()] == ["total", "show", "more", "sum"]
+
+
 def test_what_touched_the_outside_runs_again_only_when_it_is_named(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     save = "with open('log.txt', 'a') as file:\n    file.write('saved\\n')\ntotal = 7"

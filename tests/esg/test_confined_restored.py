@@ -184,3 +184,34 @@ async def _edit(dice: Random, session: ConfinedSteps, sources: list[str], new: s
         case _:
             pass
     return edited
+
+
+def _without_values(steps: list[str]) -> ConfinedSteps:
+    """A session whose steps ran in a worker that is gone."""
+
+    async def main() -> ConfinedSteps:
+        workers = StandIns(Random(1))
+        session = await ConfinedSteps.begin(cast("StepWorkers", workers))
+        for number, source in enumerate(steps):
+            assert (await session.execute(f"s{number}", source)).ok
+        workers.last.dies = "gone"
+        return session
+
+    return asyncio.run(main())
+
+
+def test_two_values_that_nobody_has_seen_are_not_the_same() -> None:
+    session = _without_values(["e = 1", "e = 2", "print(e)", "e = 3"])
+
+    async def main() -> None:
+        assert await session.edit_step("s1", "other = 1") == ["s1", "s2"]
+        assert "s2" in (await session.replay()).ran
+
+    asyncio.run(main())
+    assert session.results["s2"].stdout == "1\n"
+
+
+def test_what_was_changed_in_place_by_a_name_that_is_another_now_is_changed_again() -> None:
+    session = _without_values(["one = [1]", "held = [one]", "one.append(2)", "one = 0"])
+    look = asyncio.run(session.execute("look", "held"))
+    assert look.shown == "[[1, 2]]"

@@ -324,3 +324,37 @@ def test_row_37_a_class_of_a_step_that_shows_itself_runs() -> None:
     session.graph.edit_step("0", session.graph.source("0").replace("= 2", "= 3"))
     assert session.replay().ran == ("0", "2")
     assert session.results["2"].shown.split()[1] == "0.333"
+
+
+def test_row_20_figures_have_nothing_to_do_with_each_other() -> None:
+    pytest.importorskip("matplotlib")
+    session = session_of(
+        "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt",
+        "ax = plt.axes()\nax.plot([1, 2])",
+        "fig, bx = plt.subplots()\nbx.plot([1, 3], label='x')\nbx.legend()",
+        "bx.set_title('one')",
+    )
+    session.graph.edit_step("1", "ax = plt.axes()\nax.plot([1, 4])")
+    assert session.replay().ran == ("1",)
+
+
+def test_row_29_a_setting_that_was_not_looked_at_runs_nothing() -> None:
+    def settings(rows: int) -> str:
+        return f"import sys\nimport pandas as pd\npd.options.display.max_rows = {rows}"
+
+    session = session_of(
+        settings(10),
+        "df = pd.DataFrame({'a': range(30)})",
+        "df.to_csv(sys.stdout)",
+        "print(df)",
+        "pd.options.display.max_rows = 8",
+        "df",
+    )
+    for rows in (12, 6):
+        session.graph.edit_step("0", settings(rows))
+        assert session.replay().ran == ("0", "3", "4"), "neither the table nor what comes after 4"
+        assert session.replay().ran == ()
+    assert len(session.results["3"].stdout.splitlines()) == 6 + 4
+    session.graph.delete_step("4")
+    assert session.replay().ran == ()
+    assert len(session.results["5"].shown.splitlines()) == 6 + 4

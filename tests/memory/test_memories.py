@@ -204,6 +204,12 @@ def test_a_resumed_run_neither_asks_nor_writes_again() -> None:
     simulate(main)
 
 
+def summaries(manifest: Any) -> None:
+    choose("cache", "strategy", "aggressive_cache")(manifest)
+    choose("summarize", "summarizer", "rule_based")(manifest)
+    choose("summarize", "importance", "heuristic")(manifest)
+
+
 def test_memory_and_history_are_two_things() -> None:
     async def main(world: SimulatedWorld) -> None:
         memory = InMemory()
@@ -213,6 +219,9 @@ def test_memory_and_history_are_two_things() -> None:
         pipeline.swap_strategy("summarize", "importance", "heuristic")
         await pipeline.run("Remember the Blue House.")
         items = await memory.search("one house", limit=9)
+        bare = make(world, ["never"], "agent", journal=journal, change=summaries)
+        for row in await journal.runs():  # a replay needs no memory
+            assert (await bare.replay(row.run_id)).divergence is None
         assert {item.kind: item.importance for item in items} == {"exchange": 0.5, "summary": 0.75}
         result = await pipeline.run("Forget it.")
         assert [m.role for m in result.messages] == ["user", "assistant"] * 2

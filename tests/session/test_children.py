@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from lorimer import ConfigError
+from lorimer.attend import Attendant
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.mail import answer
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import TextBlock, ToolUse
+from lorimer.core.messages import TextBlock, ToolUse, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal
 from lorimer.journal.recording import facts_of, find
 from lorimer.testing import SimulatedWorld, simulate
-from lorimer.tools import Tool, ToolRegistry
+from lorimer.tools import AskLater, Tool, ToolRegistry
 from tests.core.support import Do, use
 from tests.session.families import (
     EACH_NANO,
@@ -505,8 +507,6 @@ def test_a_task_is_told_something_and_stopped() -> None:
 def test_a_child_that_asks_a_person_suspends_its_parent_until_there_is_an_answer(
     begin: Any,
 ) -> None:
-    from lorimer.tools import AskLater
-
     async def main(world: SimulatedWorld) -> None:
         journal = MemoryJournal(world)
         put = Do("put", effects=["write"])
@@ -606,3 +606,60 @@ def test_the_script_of_these_tests_answers_by_who_asks() -> None:
     reply = script({"main": ["a"], "cook": ["b"]})
     model = model_of({"main": ["x"]})
     assert callable(reply) and model.name == "scripted"
+
+
+def test_an_answer_to_a_child_has_its_parent_resumed() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        put = Do("put", effects=["write"])
+        model = model_of({"main": [[work("digger")], "so"], "digger": [[use("put")], "done"]})
+
+        def ask(manifest: EnvironmentManifest) -> None:
+            manifest.permissions.ask = ["put"]
+            manifest.stages["context"].config["stateless"] = True
+
+        def made() -> Any:
+            return pipeline_of(
+                world,
+                model,
+                agent("digger"),
+                journal=journal,
+                tools=[put],
+                change=ask,
+                approver=AskLater(),
+            )
+
+        left = await made().run("go", raise_on_error=False)
+        [child] = children(left)
+        resumed: list[str] = []
+
+        async def resume(run_id: str) -> PipelineResult:
+            resumed.append(run_id)
+            return await made().resume(run_id, raise_on_error=False)
+
+        async with Attendant(journal, resume) as attendant:
+            assert len(attendant) == 1, "the child waits with its parent"
+            await answer(journal, child, True)
+            await world.sleep(60)
+        assert resumed == [left.run_id]
+        assert (await made().result(left.run_id)).text == "so" and len(put.calls) == 1
+
+    simulate(main)
+
+
+def test_a_budget_that_suffices_is_enough() -> None:
+    """What a child cost is counted once, also while others are at work."""
+
+    async def main(world: SimulatedWorld) -> None:
+        replies = {"main": [[work("digger", str(n))] for n in range(4)] + ["so"], "digger": ["."]}
+        each = 3_000_000
+        pipeline = pipeline_of(
+            world,
+            model_of(replies, usage=Usage(2000, 1000)),
+            agent("digger"),
+            change=lambda m: setattr(m.model, "max_tokens", 10),
+        )
+        result = await pipeline.run("go", limits={"max_cost_usd": (9 * each + 9_000_000) / 1e9})
+        assert result.cost_nano == 9 * each
+
+    simulate(main)

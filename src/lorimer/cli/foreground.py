@@ -16,7 +16,7 @@ from lorimer.cli.known import know
 from lorimer.cli.owner import own_name
 from lorimer.cli.policy_files import mode_of, standing
 from lorimer.cli.progress import screen_for
-from lorimer.cli.reading import find, manifest_of, take_over
+from lorimer.cli.reading import find, manifest_of, take_over_run
 from lorimer.cli.store import existing_store, opened, store_path
 from lorimer.cli.story import Story
 from lorimer.cli.text import short_id
@@ -221,7 +221,7 @@ async def resume(run_id: str, terms: Terms) -> int:
         missing = _missing(terms, call)
         if missing and not said and not terms.ask_later and not can_ask():
             raise _rules_wanted(row.run_id, call, option)
-        await take_over(journal, row.stream, f"run {row.run_id}")
+        await take_over_run(journal, row)
         story = primed(facts)
         screen = screen_for(story, world, quiet=terms.output.quiet)
         if missing:

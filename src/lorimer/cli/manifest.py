@@ -166,8 +166,6 @@ def schema() -> None:
     """Print the JSON Schema of manifests, for editors and other programs."""
     import json
 
-    from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.environment.schema import schema as described
 
-    described = EnvironmentManifest.model_json_schema()
-    described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(described(), indent=2, ensure_ascii=False))

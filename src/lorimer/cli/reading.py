@@ -12,6 +12,7 @@ from lorimer.core.journal import RunRow
 from lorimer.core.mail import questions
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.journal import recording
+from lorimer.journal.family import lineage, roots
 
 if TYPE_CHECKING:
     from lorimer.core.world import World
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 
 async def find(journal: SQLiteJournal, run_id: str | None, store_option: str) -> RunRow:
-    """The run of that id, or the one that begins so; without one, the latest. Raises Fault."""
+    """The run of that id, or the one that begins so; without one, the latest that is nobody's
+    child. Raises Fault."""
     if run_id is None:
-        rows = await journal.runs(limit=1)
+        rows = await roots(journal, 1)
         if not rows:
             raise Fault("there are no runs yet", hint="lorimer run, or lorimer demo")
         return rows[0]
@@ -63,6 +65,15 @@ async def _at_work(journal: SQLiteJournal, row: RunRow, world: World) -> bool:
             return False
         case "unknown":
             return until > world.time()
+
+
+async def take_over_run(journal: SQLiteJournal, row: RunRow) -> None:
+    """`take_over` for a run and all below it that have no end."""
+    await take_over(journal, row.stream, f"run {row.run_id}")
+    facts = await recording.facts_of(journal, row)
+    async for _, _, below in lineage(journal, facts):
+        if below is not None and not below.status:
+            await take_over(journal, below.stream, f"run {below.run_id}")
 
 
 async def take_over(journal: SQLiteJournal, stream: str, what: str) -> None:

@@ -35,11 +35,12 @@ for command in (verify, diff, replay, fork, receipts, export, compact, prune):
 @runs.command("ls")
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--all", "everything", is_flag=True, help="Runs of sub-agents too.")
 @store_option
-def ls(limit: int, as_json: bool, store: str | None) -> None:
+def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
     """List the latest runs. A run without an end is `running`, `waiting` for an answer, or
     `interrupted`: resume it."""
-    asyncio.run(_ls(limit, as_json, store))
+    asyncio.run(_ls(limit, as_json, everything, store))
 
 
 @runs.command()
@@ -103,11 +104,12 @@ for _command in (send, answer, cancel):
     runs.add_command(_command)
 
 
-async def _ls(limit: int, as_json: bool, store: str | None) -> None:
+async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
     from lorimer.cli import reading
     from lorimer.cli.store import existing_store, opened, store_path
     from lorimer.cli.timeline import print_rows
     from lorimer.core.jsonable import dumps
+    from lorimer.journal.family import roots
     from lorimer.world import RealWorld
 
     if store is None and not store_path(None).exists():
@@ -116,7 +118,7 @@ async def _ls(limit: int, as_json: bool, store: str | None) -> None:
         return
     world = RealWorld()
     async with opened(existing_store(store), world) as journal:
-        rows = await journal.runs(limit=limit)
+        rows = await (journal.runs(limit=limit) if everything else roots(journal, limit))
         states = [await reading.status_of(journal, row, world) for row in rows]
     if as_json:
         for row, state in zip(rows, states, strict=True):

@@ -140,11 +140,11 @@ async def _ask_to_stop(journal: SQLiteJournal, row: RunRow, world: World, option
 async def _give_up(journal: SQLiteJournal, row: RunRow, world: World) -> None:
     from lorimer.claims import Claims
     from lorimer.cli.owner import own_name
-    from lorimer.cli.reading import take_over
+    from lorimer.cli.reading import take_over_run
     from lorimer.core.bus import Bus
     from lorimer.launch import Launcher
 
-    await take_over(journal, row.stream, f"run {row.run_id}")
+    await take_over_run(journal, row)
     bus = Bus()
     launcher = Launcher(journal, world, bus, Claims(journal, world, bus, owner=own_name()))
     await launcher.abandon(row.run_id, wait_s=0.0)

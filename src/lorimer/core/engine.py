@@ -87,6 +87,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     if context.owned:
         context.left = _is_left(context, failure)
         await _end_owned(context)
+    if context.broken is not None and context.broken.category is ErrorCategory.STORE:
+        failure = failure if _is_left(context, failure) else context.broken
     if failure is not None and failure.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED:
         pass  # whoever else stopped it: what is recorded of it may not be all
     elif context.reason is not None:

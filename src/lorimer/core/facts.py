@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lorimer.core.bus import Listeners
+from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry, RunJournal
 from lorimer.core.jsonable import JSON
@@ -60,6 +61,7 @@ class FactLog(Signals):
         "_unpaid",
         "_used_s",
         "bounds",
+        "broken",
         "cut_short",
         "epoch",
         "facts",
@@ -93,6 +95,8 @@ class FactLog(Signals):
         """Tokens and money."""
         self.now = 0.0
         """Wall clock, seconds; fixed within an iteration and recorded."""
+        self.broken: JournalError | None = None
+        """Why facts of it cannot be recorded any more; nothing may come of what it does then."""
         self.cut_short = False
         """It was stopped before all that is recorded of it was answered again."""
         self.facts: list[Event] = list(recorded)
@@ -255,6 +259,9 @@ class FactLog(Signals):
                 self._publish(facts)
             else:
                 self._held = [*facts[:-1], *self._held]
+            raise
+        except JournalError as error:
+            self.broken = error
             raise
         if self.heard:
             self._publish(facts)

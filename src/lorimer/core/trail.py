@@ -50,7 +50,7 @@ class Trail:
     ) -> None:
         """A turn, once its calls were made. `polling` holds the names of tools that are called
         again and again on purpose."""
-        failed = all([result.is_error for result in results])  # noqa: C419 - quicker
+        failed = all(result.is_error for result in results)
         self.failures = self.failures + 1 if failed else 0
         turn = tuple(
             [
@@ -63,7 +63,7 @@ class Trail:
         if self.polls:
             return
         made = self._made
-        known = all([call in made for call in turn])  # noqa: C419
+        known = all(call in made for call in turn)
         self.stale = self.stale + 1 if known else 0
         if len(self.turns) == LOOKS_BACK:
             for _ in self.turns.popleft():

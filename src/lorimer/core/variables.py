@@ -60,6 +60,10 @@ def references(manifest: EnvironmentManifest) -> dict[str, list[str]]:
         # the others have no places for variables: `${NAME}` is text in a script
         if tool.kind == "http" and (names := list(dict.fromkeys(tool.variables()))):
             found[f"tools.ad_hoc[{tool.name}]"] = names
+    for agent in manifest.agents:
+        if agent.manifest is not None:
+            below = references(agent.manifest)
+            found |= {f"agents[{agent.name}].manifest.{path}": below[path] for path in below}
     return found
 
 
@@ -123,12 +127,18 @@ def undecided(problem: str, paths: Iterable[str]) -> bool:
 def secrets_of(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> dict[str, str]:
     """Value to name: the variables whose names say that they are secret, and those that an `http`
     tool sends."""
-    sent = [
-        name for tool in manifest.tools.ad_hoc if tool.kind == "http" for name in tool.variables()
-    ]
     found = secrets_in(variables)
-    for name in sent:
+    for name in _sent(manifest):
         value = variables.get(name, "")
         if is_secret(value):
             found.setdefault(value, name)
     return found
+
+
+def _sent(manifest: EnvironmentManifest) -> Iterator[str]:
+    for tool in manifest.tools.ad_hoc:
+        if tool.kind == "http":
+            yield from tool.variables()
+    for agent in manifest.agents:
+        if agent.manifest is not None:
+            yield from _sent(agent.manifest)

@@ -12,7 +12,7 @@ from lorimer.core.errors import ConfigError
 from lorimer.core.faults import problems_of
 from lorimer.core.jsonable import JSON, no_data
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import EnvironmentManifest, ModelConfig
+from lorimer.core.manifest import EnvironmentManifest, ModelConfig, SubAgent
 from lorimer.core.record import record
 from lorimer.core.redaction import names_secret
 from lorimer.core.stage import AnyStage, Slot, Strategy
@@ -72,7 +72,6 @@ class _Import:
         self._known = known
         self._notes: list[Note] = []
         self._limits: dict[str, JSON] = {}
-        self._permissions: dict[str, JSON] = {}
 
     def manifest(self) -> tuple[EnvironmentManifest, list[Note]]:
         data = self._data
@@ -86,8 +85,8 @@ class _Import:
         self._limits = dict(self._fitting("limits", self._limits))
         made |= {"model": model, "limits": self._limits, "stages": stages}
         made["tools"] = self._tools(_object(data.get("tools")))
-        if self._permissions:
-            made["permissions"] = self._permissions
+        if agents := self._agents(data.get("subagents")):
+            made["agents"] = agents
         for name, value in data.items():
             if name not in _PARTS:
                 self._lost(name, value)
@@ -186,11 +185,65 @@ class _Import:
                 made["strategy_configs"] = configs
             if config := self._config(stage, _object(said.get("config")), where):
                 made["config"] = config
+            made |= self._own(stage, said, where)
             for name, value in said.items():
                 if name not in _ENTRY and (name, value) != ("artifact", "default"):
                     reason = NOT_HERE.get(f"stages[].{name}", "has no place here")
                     self._lost(f"{where}.{name}", value, reason)
             yield made
+
+    def _own(self, stage: AnyStage, said: Mapping[str, JSON], where: str) -> dict[str, JSON]:
+        """Which tools it may call, and which model it asks."""
+        made: dict[str, JSON] = {}
+        binding = {
+            name: _texts(value)
+            for name, value in _object(said.get("tool_binding")).items()
+            if name in ("allowed", "blocked") and isinstance(value, list)
+        }
+        if binding and stage.calls_tools:
+            made["tool_binding"] = binding
+            self._note(
+                f"{where}.tool_binding", "the model is told of a call outside of it", carried=True
+            )
+        elif said.get("tool_binding"):
+            self._note(f"{where}.tool_binding", "this stage calls no tools, or it says nothing")
+        override: dict[str, JSON] = {}
+        for name, value in _object(said.get("model_override")).items():
+            if name in stage.overrides and value is not None:
+                override[name] = value
+            else:
+                self._lost(f"{where}.model_override.{name}", value, "not another in this stage")
+        if override:
+            made["model_override"] = override
+        return made
+
+    def _agents(self, entries: JSON) -> list[JSON]:
+        """Sub-agents that are said in full."""
+        kept: list[JSON] = []
+        for at, entry in enumerate(entries if isinstance(entries, list) else ()):
+            said = _object(entry)
+            path = f"subagents[{said.get('agent_type', at)}]"
+            if said.get("manifest") or said.get("env_id"):
+                self._note(path, "carry its own manifest over, and put it into agents")
+                continue
+            override, provider = said.get("model_override"), said.get("provider")
+            named = _object(override).get("model") if isinstance(override, Mapping) else override
+            agent: dict[str, JSON] = {
+                "name": str(said.get("agent_type", "")),
+                "description": str(said.get("description") or said.get("agent_type", "")),
+            }
+            if isinstance(named, str) and named:
+                agent["model"] = f"{provider}:{named}" if provider else named
+            if isinstance(said.get("allowed_tools"), list):
+                agent["tools"] = _texts(said.get("allowed_tools"))
+            try:
+                SubAgent.model_validate(agent)
+            except ValidationError as error:
+                for problem in problems_of(error, path):
+                    self._note(path, problem.partition(": ")[2])
+            else:
+                kept.append(agent)
+        return kept
 
     def _slots(
         self, stage: AnyStage, said: Mapping[str, JSON], where: str, *, active: bool
@@ -381,9 +434,10 @@ class _Import:
             self._notes.append(note)
 
 
-_PARTS: Final = ("version", "metadata", "model", "pipeline", "stages", "tools")
+_PARTS: Final = ("version", "metadata", "model", "pipeline", "stages", "tools", "subagents")
 _ENTRY: Final = (
     *("order", "name", "active", "strategies", "strategy_configs", "config", "chain_order"),
+    *("tool_binding", "model_override"),
 )
 
 

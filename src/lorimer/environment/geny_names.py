@@ -98,7 +98,6 @@ NOT_HERE: Final[Mapping[str, str]] = MappingProxyType(
         "tools.mcp_servers": "configure MCP servers where it is run",
         "tools.core_overrides": "the shipped tools are as they are",
         "host_selections": "hooks, skills and permissions are the host's",
-        "subagents": "sub-agents are configured where it is run",
         "memory": "a memory is handed in when it is run",
         "metadata.id": "a manifest is named by its file and its hash",
         "metadata.created_at": "a file has its own times",

@@ -50,7 +50,7 @@ def stage_values(entry: StageEntry, catalogue: Catalogue) -> dict[str, JSON]:
     rest = cast("dict[str, JSON]", entry.model_dump(mode="json", exclude=set(_CHOICES)))
     found.update({f"{where}.{name}": value for name, value in rest.items()})
     try:
-        stage = catalogue.stage(entry.name)
+        stage = catalogue.stage(entry.name, entry.implementation)
     except ConfigError:
         stage = None
     own = _config_of(stage, cast("Mapping[str, JSON]", entry.config))

@@ -10,6 +10,7 @@ from lorimer.core.world import World
 from lorimer.esg import resources
 from lorimer.esg.budget import COPIES, keep_within
 from lorimer.esg.commit import Commit, Left
+from lorimer.esg.figures import shared
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
@@ -76,6 +77,7 @@ class Attempts:
             )
 
         before = self.surroundings.set_states(step_id)
+        shared().renew()
         hook = watch()
         files = hook.log = self.files.begin(step_id)
         space.begin(lend, known)
@@ -93,6 +95,7 @@ class Attempts:
         finally:
             hook.log = None
         left = space.end()
+        shared().renew()
         lost = outcome.lost or (failed[0] if failed else self.files.lost(step_id, files))
         if lost is not None:
             visit.undo()
@@ -113,8 +116,9 @@ class Attempts:
         used = outcome.used | outcome.used_to_show
         used |= {resources.CWD} if files.relative else set[str]()
         self.surroundings.compare_states(step_id, before, used, spoken, reads, writes)
-        only = outcome.used_to_show - outcome.used - writes.keys() - asked(spoken)
-        self._showing.ran(step_id, only)
+        told = outcome.used_to_show | outcome.used
+        told -= writes.keys() | asked(spoken)
+        self._showing.ran(step_id, told, told - outcome.used, outcome.looked)
         writes |= self.files.left(step_id, files)
         reads |= files.read
         kills |= files.written - files.read.keys()

@@ -127,8 +127,9 @@ class Replays:
     def _shown_again(self, step: str, told: Told | None) -> bool:
         if self._observer is not None:  # it is told of runs, and has to be told of this
             return False
+        before = self._attempts.results.get(step)
         result = self._attempts.show_again(step)
-        if result is not None and told is not None:
+        if result is not None and result is not before and told is not None:
             told(result)
         return result is not None
 

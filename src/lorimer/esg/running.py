@@ -17,7 +17,7 @@ from typing import Final, cast
 
 from lorimer.esg import displays, evaluating, settings
 from lorimer.esg.namespace import TrackedNamespace
-from lorimer.esg.reading import reading
+from lorimer.esg.reading import Key, reading
 from lorimer.esg.store import Lost
 
 _AWAITS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -57,6 +57,8 @@ class Outcome:
     """Settings of libraries that its code has read."""
     used_to_show: frozenset[str] = frozenset()
     """Those that showing its last value has read."""
+    looked: frozenset[Key] = frozenset()
+    """Of these settings what exactly was read, where that is seen."""
     seconds: float = 0.0
     """Of CPU and waiting, on the wall's clock."""
 
@@ -91,6 +93,7 @@ def run(
             if last is not None:
                 outcome.value = _call(last, namespace)
             outcome.used = settings.used(reads, shows=bool(out.text()))
+            looked = frozenset(reads.seen)
             reads.begin()
             if outcome.value is not None:
                 outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
@@ -98,6 +101,7 @@ def run(
             outcome.used_to_show = settings.used(
                 reads, shows=bool(outcome.shown), draws=bool(outcome.displays)
             )
+            outcome.looked = looked | reads.seen
     except Lost as lost:
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome

@@ -57,14 +57,18 @@ def settings() -> dict[str, Setting]:
 class Reads(Protocol):
     """What was seen to be read (reading.py)."""
 
-    seen: set[str]
     told: frozenset[str]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that were read."""
+        ...
 
 
 def used(reads: Reads, *, shows: bool, draws: bool = False) -> frozenset[str]:
     """The settings that a piece of code has read, which shows a text, or draws."""
     found = {PANDAS, NUMPY} - reads.told if shows else set[str]()
-    return frozenset(reads.seen | found | ({MATPLOTLIB} if draws else set[str]()))
+    return frozenset(reads.names | found | ({MATPLOTLIB} if draws else set[str]()))
 
 
 def _parameters(values: dict[str, object]) -> _Values:

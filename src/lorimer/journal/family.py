@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final
 
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow
@@ -10,6 +12,8 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.messages import message_from_json
 from lorimer.core.record import record
 from lorimer.journal.recording import facts_of
+
+_EVERY: Final = 10_000_000
 
 
 @record
@@ -77,6 +81,28 @@ def parent_of(start: Event) -> Mapping[str, JSON] | None:
     """What the run.start of a child says of its parent; None: it is no child."""
     parent = start.data.get("parent")
     return parent if isinstance(parent, Mapping) and "agent" in parent else None
+
+
+async def parent(journal: Journal, row: RunRow) -> RunRow | None:
+    """The run that this one is part of, if there is one and it is kept."""
+    if row.stream != row.run_id:  # a child's stream is its own
+        return None
+    async with aclosing(journal.read(row.stream, row.first - 1)) as facts:
+        async for start in facts:
+            found = parent_of(start)
+            return None if found is None else await journal.find_run(str(found.get("run")))
+    return None
+
+
+async def roots(journal: Journal, limit: int) -> list[RunRow]:
+    """The latest runs that are nobody's children, newest first."""
+    found: list[RunRow] = []
+    for row in await journal.runs(limit=_EVERY):
+        if len(found) == limit:
+            break
+        if await parent(journal, row) is None:
+            found.append(row)
+    return found
 
 
 def said(facts: Iterable[Event]) -> list[str]:

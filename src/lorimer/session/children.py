@@ -21,6 +21,7 @@ from lorimer.core.children import RUNNING, WAITING, ChildEnd, Task, told_of
 from lorimer.core.compile import Catalogue
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import (
+    ErrorCategory,
     ExecutorErrorCode,
     JournalError,
     LimitError,
@@ -288,11 +289,13 @@ class Family:
             row = await self._runs.launcher.journal.find_run(run_id)
             if row is not None and row.status:
                 return await self._read(run_id)
-            end = _end_of(child.born, await self._live(child, prompt))
-        except JournalError as error:
-            end = ChildEnd(run_id, child.born.agent, _SUSPENDED, "", error.code, str(error))
+            result = await self._live(child, prompt)
+            if result.exception is not None and result.exception.category is ErrorCategory.STORE:
+                raise result.exception  # it got no last word
+            end = _end_of(child.born, result)
         except LorimerError as error:
-            end = ChildEnd(run_id, child.born.agent, "error", "", error.code, str(error))
+            status = _SUSPENDED if error.category is ErrorCategory.STORE else "error"
+            end = ChildEnd(run_id, child.born.agent, status, "", error.code, str(error))
         finally:
             self._runs.deaf(run_id)
         if end.status != _SUSPENDED:
@@ -346,10 +349,14 @@ class Family:
     def _suspended(self, end: ChildEnd) -> None:
         """Its parent is suspended too."""
         run = self._run
-        run.cancellation.check()
+        if run.reason is not None:
+            raise Stopped(run.reason.value)
         if end.code is ExecutorErrorCode.EXEC_RUN_WAITING:
             self._wait_for_a_person()
-        raise JournalError(end.message, code=end.code or ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
+        run.broken = JournalError(
+            end.message, code=end.code or ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+        )
+        raise run.broken
 
     def _wait_for_a_person(self) -> None:
         run = self._run
@@ -468,8 +475,10 @@ class Family:
         return {"tasks": tasks, "runs": runs, "usage": usage, "cost": cost}
 
     def rest(self) -> None:
-        if any(self._task(each).status == WAITING for each in self._background()):
-            self._wait_for_a_person()
+        for each in self._background():
+            child = self._children.get(each.run_id)
+            if child is not None and child.task.done() and each.run_id not in self._ends:
+                self._suspended(child.task.result())
 
     def _background(self) -> list[Born]:
         """Those of which the run was not told how they ended."""
@@ -492,6 +501,8 @@ class Family:
             for each in list(self._born.values()):
                 if each.run_id not in self._paid:
                     await self._written_off(each)
+        except JournalError as error:
+            run.broken = error
         except LorimerError as error:
             _log.warning("the end of a run's children: %s", error)
 

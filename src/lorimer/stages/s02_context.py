@@ -4,6 +4,7 @@ gets too long: `s02_compaction.py`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic import Field
 
@@ -14,10 +15,11 @@ from lorimer.core.messages import Message
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import repaired
-from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, window_of
+from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, Room
 from lorimer.stages.s02_compaction import (
     ALL,
     COMPACTORS,
+    RELIEF,
     Compactor,
     Terms,
     after,
@@ -123,7 +125,7 @@ class ContextStage(Stage[object, object]):
         return not self.config.stateless
 
     def bind(self, bindings: Bindings) -> None:
-        self._models = bindings.models
+        self._room = Room(bindings.models)
         self._spec = spec_in(bindings)
         self._most = self.compactor.most
         # of a shorter prompt it is not worth asking how much fits
@@ -146,7 +148,7 @@ class ContextStage(Stage[object, object]):
             state.context = shown
         else:
             state.context = repaired(chosen)
-        if not state.iteration and not self.retriever.absent:
+        if not state.iteration and not self.retriever.absent(state):
             asked = history[history.turn(1)].text if history else ""
             state.volatile[self.name] = await self.retriever.retrieve(asked, state)
         if run.wants("context.built"):
@@ -158,6 +160,23 @@ class ContextStage(Stage[object, object]):
                 },
             )
         return input
+
+    async def relieve(self, state: PipelineState) -> bool:
+        """Compact what the provider says is too long, however it was estimated; once a call."""
+        history, run = state.messages, state.run
+        chosen = await self.strategy.load(state)
+        if chosen is history:
+            chosen = ALL
+        if not isinstance(chosen, Selection):
+            return False
+        before = history.receipt
+        if not (run.follows_record and recorded(state, RELIEF)):
+            tokens = _shown(chosen, history).size // 4
+            terms = self._terms(state)
+            terms = replace(terms, window=min(terms.window, tokens))
+            await compact(self.compactor, terms, chosen, tokens, state, RELIEF)
+        state.context = _shown(chosen, history)
+        return history.receipt is not before
 
     def _too_many(self, shown: History, state: PipelineState) -> int:
         """The tokens of what is shown, where they may be too many; else 0."""
@@ -171,7 +190,7 @@ class ContextStage(Stage[object, object]):
         config = self.config
         window = config.window
         if window is None:
-            window = window_of(self._models, state.models or self._spec) or USUAL_WINDOW
+            window = self._room.of(state.models or self._spec) or USUAL_WINDOW
         return Terms(
             window, config.compact_at, config.keep_share, config.pin_first, config.pin_markers
         )

@@ -13,7 +13,7 @@ from lorimer.core.bindings import MEMORY, Bindings
 from lorimer.core.context import Safety
 from lorimer.core.errors import LorimerError, MemoryFailed
 from lorimer.core.jsonable import JSON
-from lorimer.core.memory import Memory, MemoryItem
+from lorimer.core.memory import MemoryItem
 from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import PipelineState
 
@@ -21,8 +21,9 @@ from lorimer.core.state import PipelineState
 class Retriever(Strategy):
     """Finds what has to do with the input of a run."""
 
-    absent: bool = False
-    """There is nothing to ask."""
+    def absent(self, state: PipelineState) -> bool:
+        """There is nothing to ask in this run."""
+        return False
 
     async def retrieve(self, query: str, state: PipelineState) -> str:
         """What the model is told with every call of the run; "" for nothing. Asked once a run, with
@@ -35,7 +36,9 @@ class NoRetriever(Retriever):
 
     name = "none"
     description = "Nothing is retrieved."
-    absent = True
+
+    def absent(self, state: PipelineState) -> bool:
+        return True
 
 
 class StaticRetriever(Retriever):
@@ -77,18 +80,18 @@ class MemoryRetriever(Retriever):
     def bind(self, bindings: Bindings) -> None:
         where = "stages[2].strategy_configs.retriever.memory"
         self._memory = bindings.memory(self.config.memory, where)
-        self.absent = self._memory is None
+
+    def absent(self, state: PipelineState) -> bool:
+        # what is replayed needs none
+        return self._memory is None and state.run.recorded("effect", "memory:search") is None
 
     async def retrieve(self, query: str, state: PipelineState) -> str:
-        memory = self._memory
-        if memory is None:
-            return ""
         run, request = state.run, query.encode("utf-8", "surrogatepass")
         try:
             found = await run.effect(
                 "memory",
                 "search",
-                lambda: self._ask(memory, query),
+                lambda: self._ask(query),
                 request=request,
                 safety=Safety.READ_ONLY,
             )
@@ -103,8 +106,10 @@ class MemoryRetriever(Retriever):
         run.signal("memory.retrieved", {"count": len(items)})
         return _told(items, self.config.max_chars)
 
-    async def _ask(self, memory: Memory, query: str) -> Mapping[str, JSON]:
-        config = self.config
+    async def _ask(self, query: str) -> Mapping[str, JSON]:
+        config, memory = self.config, self._memory
+        if memory is None:
+            raise MemoryFailed("No memory is bound.")
         try:
             async with asyncio.timeout(config.timeout_s):
                 items = [*await memory.pinned(limit=config.max_pinned)]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Final, Literal
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
 from lorimer.core.messages import (
+    CacheMarks,
     Message,
     OutputSchema,
     Request,
@@ -104,6 +105,16 @@ class RateLimitAware(Retry):
         if attempt > self.config.max_retries or error.category not in again:
             return None
         return self.config.fallback_delay_s if error.retry_after_s is None else error.retry_after_s
+
+
+@runtime_checkable
+class Relief(Protocol):
+    """A stage 2 that can make a prompt shorter which did not fit."""
+
+    async def relieve(self, state: PipelineState) -> bool:
+        """The provider says that `state.context` is too long: make it shorter. False: it cannot
+        be."""
+        ...
 
 
 class APIStage(Stage[object, Response]):
@@ -196,6 +207,8 @@ class APIStage(Stage[object, Response]):
             self._early = partial(_begin_early, tool, tools)
         self._made: dict[str, Caller] = {}
         self._routes = not isinstance(self.router, Passthrough)
+        context = bindings.stages.get("context")
+        self._relief = context if isinstance(context, Relief) else None
         think = bindings.stages.get("think")
         self._planner = think.budget_planner if isinstance(think, ThinkStage) else None
         token = bindings.stages.get("token")
@@ -234,7 +247,15 @@ class APIStage(Stage[object, Response]):
             settings.api,
         )
         state.request = request
-        response, plain = await call(caller, request, state)
+        try:
+            response, plain = await call(caller, request, state)
+        except APIError as error:
+            too_long = error.code is ExecutorErrorCode.EXEC_API_TOKEN_LIMIT
+            if not too_long or self._relief is None or not await self._relief.relieve(state):
+                raise
+            request.messages = trailed(state)
+            request.cache = CacheMarks(state.cache.system, state.cache.tools)
+            response, plain = await call(caller, request, state, error.attempts)
         state.response = response
         state.add_recorded(response.message, {"role": "assistant", "content": plain["content"]})
         state.text = response.text

@@ -60,16 +60,20 @@ class MemoryStage(Stage[object, object]):
             )
 
     def should_bypass(self, state: PipelineState) -> bool:
-        return self.memory is None
+        return self.memory is None and not written(state, "learnt")
 
     async def execute(self, input: object, state: PipelineState) -> object:
-        if self.memory is not None:
-            await remember(self.memory, "learnt", await self.strategy.learn(state), state)
+        await remember(self.memory, "learnt", await self.strategy.learn(state), state)
         return input
 
 
+def written(state: PipelineState, key: str) -> bool:
+    """It is recorded that something was put into a memory: what is replayed needs none."""
+    return state.run.recorded("effect", f"memory:{key}") is not None
+
+
 async def remember(
-    memory: Memory, key: str, items: Sequence[MemoryItem], state: PipelineState
+    memory: Memory | None, key: str, items: Sequence[MemoryItem], state: PipelineState
 ) -> None:
     """Put items into a memory, once: an effect of the run, under a key of its own."""
     if not items:
@@ -78,6 +82,8 @@ async def remember(
     plain: list[JSON] = [item.to_json() for item in items]
 
     async def put() -> Mapping[str, JSON]:
+        if memory is None:
+            raise MemoryFailed("No memory is bound.")
         try:
             await memory.put(items)
         except LorimerError:

@@ -1,5 +1,7 @@
-"""Stage 19, Summarize: a summary of each run, for people and for memory. What becomes of a long
-conversation for the model, compaction, is decided in `s02_compaction.py`."""
+"""Stage 19, Summarize: summaries of runs, for people and memory; compaction is `s02_compaction.py`.
+
+That decides what the model is shown of a long conversation; this changes nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from lorimer.core.memory import MemoryItem
 from lorimer.core.record import record
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
-from lorimer.stages.s18_memory import MemoryStage, remember
+from lorimer.stages.s18_memory import MemoryStage, remember, written
 
 SUMMARY: Final = "turn_summary"
 """In `state.shared`: the summary of this run, as `RunSummary.to_json`."""
@@ -103,7 +105,7 @@ class SummarizeStage(Stage[object, object]):
         state.shared[SUMMARY] = told
         run.signal("summary.written", told)
         memory = None if self._memory_stage is None else self._memory_stage.memory
-        if memory is not None:
+        if memory is not None or written(state, "summary"):
             item = MemoryItem(
                 f"{run.id}.summary",
                 "\n".join([summary.text, *[f"- {fact}" for fact in summary.facts]]),

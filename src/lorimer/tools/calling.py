@@ -73,6 +73,8 @@ async def make(
     except JournalError:  # whether what it had recorded is there, nobody knows
         raise
     except LorimerError as error:
+        if run.broken is not None:  # of an effect within the call: it is no answer of the tool
+            raise run.broken from error
         return failed(error)
     finally:
         context.report = None

@@ -290,14 +290,15 @@ class Toolset:
         self, use: ToolUse, index: int, state: PipelineState
     ) -> Awaitable[ToolResultBlock]:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
-        self._remember(state)
-        return dispatch(self, use, index, state.run)
+        run = state.run
+        if run.called is None or run.strangers is None:
+            self._remember(state)
+        return dispatch(self, use, index, run)
 
     def _remember(self, state: PipelineState) -> None:
         """Once a run: what earlier ones called, and whose words they brought in."""
+        self._look_back(state)
         run = state.run
-        if run.called is None:
-            self._look_back(state)
         if run.strangers is None:
             run.strangers = _heard(self.strangers, state) if self.strangers else set()
 

@@ -165,7 +165,7 @@ class Desk:
         if sum([len(graph.source(each)) for each in patch.hashes]) > MAX_CODE:
             raise StepError("the step is too long to be patched: use edit_step")
         self._runs.begin()
-        self._runs.asked = {*patch.hashes, step}
+        self._runs.asked = {*patch.hashes, *(each.step for each in patch.moves), step}
         if not session.repair(patch, step):
             raise StepError(
                 f"the patch was tried and taken back, for {step!r} did not run with it: use "
@@ -177,6 +177,7 @@ class Desk:
             "step": step,
             "changed": "patched",
             "texts": texts,
+            "moves": [[each.step, each.after] for each in patch.moves],
             "diff": patch.diff,
         }
         return self._run_stale(changed, set(), fresh=False)

@@ -16,7 +16,7 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.esg.confined.recorded import changed, met, reads_of
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, StepExecutor, StepResult
-from lorimer.esg.patches import Edit, PatchResult
+from lorimer.esg.patches import Edit, Move, PatchResult
 from lorimer.esg.questions import StepError
 from lorimer.esg.resources import FILE
 from lorimer.esg.steps import Status
@@ -278,7 +278,13 @@ def _shown(value: object) -> str:
 def _patch(request: Message) -> PatchResult:
     edits = [cast("tuple[str, int, int, str]", each) for each in _list(request.get("edits"))]
     hashes = cast("dict[str, str]", request.get("hashes"))
-    return PatchResult("", tuple([Edit(*each) for each in edits]), hashes)
+    moves = [cast("tuple[str, str]", each) for each in _list(request.get("moves"))]
+    return PatchResult(
+        "",
+        tuple([Edit(*each) for each in edits]),
+        hashes,
+        moves=tuple([Move(*each) for each in moves]),
+    )
 
 
 def _list(value: JSON) -> list[JSON]:
