@@ -100,6 +100,7 @@ def _run(words: list[str], cwd: Path | None = None) -> str:
 def test_the_preset_that_it_offers_runs(python: Path, tmp_path: Path) -> None:
     told = json.loads(_run([str(python), "-W", "error", "-c", USE], cwd=tmp_path))
     assert told["presets"] == ["geny_vtuber"]
+    assert told["stages"] == 21
     assert told["prompts"] == [
         "You are Geny. You stream live, and talk with your audience.",
         "You are Bob.",

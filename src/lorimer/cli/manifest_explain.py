@@ -58,14 +58,16 @@ def explain(
     from lorimer.cli import agent, host, settings
     from lorimer.cli.timeline import print_table
     from lorimer.core.redaction import of_environment
-    from lorimer.presets import PRESETS
+    from lorimer.presets import PRESETS, preset_names
 
     standing = settings.standing(workspace)
-    if file_or_preset in PRESETS:
+    path = Path(file_or_preset)
+    of_package = file_or_preset not in PRESETS and not path.exists()
+    if file_or_preset in PRESETS or (of_package and file_or_preset in preset_names()):
         found = settings.preset(file_or_preset, standing)
     else:
         agent.described(file_or_preset)  # tells what is wrong
-        found = settings.load(Path(file_or_preset), standing)
+        found = settings.load(path, standing)
     described, origins = found.manifest, dict(found.origins)
     known = host.read(models)
     agent.choose(described, model, None, known)
