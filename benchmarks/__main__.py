@@ -73,8 +73,13 @@ def _show(outcomes: Sequence[Outcome]) -> None:
         for row in (HEADERS, *cells):
             padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
             print("  ".join(padded).rstrip())
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"\nCPU of all threads; median [min-max] over the rounds. Load average: {load}.")
+    judged = [outcome.within for outcome in outcomes if outcome.within is not None]
+    print(f"\n{judged.count(True)} of {len(judged)} budgets that were measured hold.")
+    busy = os.getloadavg()
+    load = ", ".join(f"{value:.1f}" for value in busy)
+    print(f"CPU of all threads; median [min-max] over the rounds. Load average: {load}.")
+    if busy[0] > (os.cpu_count() or 1):
+        print("The machine is busy: compare ratios, the times are longer than they would be.")
 
 
 def _show_rich(cells: Sequence[tuple[str, ...]]) -> bool:

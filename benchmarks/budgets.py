@@ -54,6 +54,7 @@ _LONG: Final = _ours("growth:long_runs")
 _LONG_LOOPS: Final = _loops("cases:{}_long_runs")
 _CHAT: Final = _ours("growth:chat")
 _CHAT_LOOPS: Final = _loops("cases:{}_chat")
+_COMPACTED: Final = _ours("growth:compacted")
 _DURABLE: Final = _ours("durable:long_runs")
 _COMMIT: Final = (Case("floors.durable:long_runs", "raw+commit"),)
 _CROWD: Final = _ours("crowd:crowd", fresh=True)
@@ -70,7 +71,8 @@ def _engine(row: int, what: str, ours: str, floors: tuple[Case, ...], most: floa
 
 def _decision(rules: str, what: str, figure: str, most: float) -> Line:
     ours = _ours(f"policy:{rules}")
-    return Line(2, f"decision, {what}", "us", figure, ours, most=most, group="policy")
+    what = what if what.startswith("...") else f"decision, {what}"
+    return Line(2, what, "us", figure, ours, most=most, group="policy")
 
 
 def _growth(what: str, figure: str, ours: Case, floors: tuple[Case, ...]) -> Line:
@@ -109,6 +111,7 @@ def _durable(
 _GRAPH: Final = _ours("esg:added_steps", fresh=True)
 _GRAPH_FLOOR: Final = (Case("floors.esg:added_steps", "ast.walk", fresh=True),)
 _STEPS: Final = _ours("esg:run_steps")
+_ARRAYS: Final = _ours("esg:array_steps", fresh=True)
 _CONFINED: Final = _ours("confined:sessions")
 
 
@@ -141,6 +144,11 @@ LINES: Final = (
     _growth("last of 10,000 iterations / the tenth", "long_growth", _LONG, _LONG_LOOPS),
     _growth("turn 500 of a chat / turn 10", "short_growth", _CHAT, _CHAT_LOOPS),
     _growth("turn 5,000 of a chat / turn 10", "long_growth", _CHAT, _CHAT_LOOPS),
+    _growth("last fifth of 10,000 iterations / the second, not compacted", "none", _COMPACTED, ()),
+    _growth("... truncate", "truncate", _COMPACTED, ()),
+    _growth("... sliding_window", "sliding_window", _COMPACTED, ()),
+    _growth("... summary", "summary", _COMPACTED, ()),
+    _growth("... llm_summary", "llm_summary", _COMPACTED, ()),
     Line(4, "1,000 tool iterations", "ms", "short_ms", _LONG, _LONG_LOOPS, most=60, group="growth"),
     Line(5, "durable iteration, unsafe tool", "ms", "ms", _DURABLE, _COMMIT, 0.3, group="durable"),
     Line(
@@ -173,6 +181,8 @@ LINES: Final = (
     _graph("... memory", "MiB", "mib", 30),
     Line(10, "a loop over globals / exec", "x", "times", _STEPS, most=1.5, group="steps"),
     Line(10, "a step that does nothing", "ms", "fixed_ms", _STEPS, most=0.3, group="steps"),
+    Line(10, "a vectorised step / exec", "x", "vectorised", _ARRAYS, most=1.05, group="arrays"),
+    Line(10, "another place, 100 MB", "ms", "checkout_ms", _ARRAYS, most=50, group="arrays"),
     _confined("a confined session of a warm zygote", "begin_ms", 10),
     _confined("... there and back", "round_trip_ms", 0.2),
     _confined("... a step aborts, until the next has run", "aborted_ms", 200),

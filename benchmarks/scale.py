@@ -51,12 +51,14 @@ class Scale(NamedTuple):
     """Steps of the graph."""
     loops: int = 300_000
     """Rounds of a step's loop."""
+    numbers: int = 12_500_000
+    """Of arrays that steps work with: 100 MB."""
 
 
 SCALES: Final = {
     "full": Scale(),
     "quick": Scale(batches=3, runs=100, tool_runs=10, wire_runs=3, streams=1),
     "smoke": Scale(
-        2, 2, 1, (16, 24), (14, 18), 3, 3, (30, 60), 1, 20, 1, 5, 0.001, 1, 5, 3, 120, 500
+        2, 2, 1, (16, 24), (14, 18), 3, 3, (30, 60), 1, 20, 1, 5, 0.001, 1, 5, 3, 120, 500, 4_000
     ),
 }

@@ -23,6 +23,14 @@ for i in range(n):
 """
 """A step that reads and binds global names in each round."""
 
+VECTORISED: Final = """b = np.sort(np.sin(a) * k)
+c = np.cumsum(b) / np.arange(1, b.size + 1)
+counts, edges = np.histogram(b, bins=100)
+ok = b > np.median(b)
+t = float(np.sqrt(b[ok] ** 2 + 1).sum() + c[-1] + counts.max())
+"""
+"""A step that leaves its work to numpy: it makes three arrays as large as the one it reads."""
+
 
 def realistic_step(number: int) -> str:
     """A step as agents write them; it reads what the one before made."""

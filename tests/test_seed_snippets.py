@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from lorimer.stages.catalogue import CATALOGUE
 from lorimer.testing import FakeLLMServer
 from lorimer.testing.fake_turn import ToolCall, Turn
 from lorimer.testing.faults import Status
@@ -211,6 +213,161 @@ def test_streaming(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
         "Stage: yield",
         "Final: one two three",
     ]
+
+
+def test_builder(serve: Serve) -> None:
+    server = serve([Turn("Done.")])
+
+    async def main() -> None:
+        from lorimer import PipelineBuilder
+        from lorimer.tools import ToolRegistry
+
+        my_registry = ToolRegistry()
+
+        pipeline = (
+            PipelineBuilder("my-agent", api_key="sk-ant-...")
+            .with_model(model="claude-sonnet-4-6", max_tokens=4096)
+            .with_system(prompt="You are a concise assistant.")
+            .with_context()
+            .with_guard(cost_budget_usd=1.0, max_iterations=30)
+            .with_cache(strategy="aggressive")
+            .with_tools(registry=my_registry)
+            .with_think(enabled=True, budget_tokens=10000)
+            .with_evaluate()
+            .with_loop(max_turns=30)
+            .with_memory()
+            .build()
+        )
+
+        result = await pipeline.run("Complex multi-step task here")
+        assert result.text == "Done."
+        limits = pipeline.manifest.limits
+        assert (limits.max_cost_usd, limits.max_turns) == (1.0, 30)
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    body = server.requests[0].body
+    assert body["thinking"] == {"type": "enabled", "budget_tokens": 10000}
+    assert body["max_tokens"] == 4096 + 10000
+
+
+@pytest.mark.parametrize("provider", ["anthropic", ""])
+def test_manifest_driven_pipeline(
+    serve: Serve, provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve([Turn("Hello to you.")])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+
+    async def main() -> None:
+        from lorimer import CredentialBundle, EnvironmentManifest, Pipeline, ProviderCredentials
+        from lorimer.presets import chat_manifest
+
+        Path("envs").mkdir()
+        written = chat_manifest()
+        if provider:  # "a session picks its provider" by this
+            written.stages[6].config["provider"] = provider
+        written.save("./envs/my_env.json")
+
+        manifest = EnvironmentManifest.load("./envs/my_env.json")
+        credentials = CredentialBundle(
+            by_provider={
+                "anthropic": ProviderCredentials(api_key="sk-ant-..."),
+            }
+        )
+        pipeline = await Pipeline.from_manifest_async(manifest, credentials=credentials)
+        result = await pipeline.run("Hello!")
+        assert result.text == "Hello to you."
+        await pipeline.aclose()
+
+        again = await Pipeline.from_manifest_async("./envs/my_env.json", credentials=credentials)
+        assert again.plan.digest == pipeline.plan.digest
+
+    asyncio.run(main())
+    assert [request.wire for request in server.requests] == ["anthropic"]
+
+
+def test_a_calculator(serve: Serve) -> None:
+    server = serve(
+        [Turn(tool_calls=(ToolCall("t1", "calculator", {"expression": "6 * 7"}),)), Turn("42.")]
+    )
+
+    async def main() -> None:
+        import operator
+
+        from lorimer import PipelinePresets
+        from lorimer.tools import Tool, ToolContext, ToolRegistry, ToolResult
+
+        def evaluate(text: str) -> int:  # "use a safe evaluator!"
+            left, sign, right = text.split()
+            return {"*": operator.mul, "+": operator.add}[sign](int(left), int(right))
+
+        class Calculator(Tool):
+            @property
+            def name(self):
+                return "calculator"
+
+            @property
+            def description(self):
+                return "Perform arithmetic."
+
+            @property
+            def input_schema(self):
+                return {
+                    "type": "object",
+                    "properties": {"expression": {"type": "string"}},
+                    "required": ["expression"],
+                }
+
+            async def execute(self, input, context: ToolContext):
+                return ToolResult(content=str(evaluate(input["expression"])))
+
+        registry = ToolRegistry()
+        registry.register(Calculator())
+
+        pipeline = PipelinePresets.chat(api_key="sk-ant-...", tools=registry)
+        result = await pipeline.run("What is 6 * 7?")
+        assert [step.content for step in result.steps] == ["42"]
+        await pipeline.aclose()
+
+    asyncio.run(main())
+    assert server.requests[0].body["tools"][0]["name"] == "calculator"
+
+
+@pytest.mark.parametrize(
+    ("preset", "some"),
+    [
+        ("minimal", ["input", "api", "parse", "yield"]),
+        ("chat", ["context", "system", "guard", "cache", "token", "tool", "loop"]),
+        ("agent", list(CATALOGUE)),
+        ("evaluator", ["input", "system", "api", "parse", "evaluate", "yield"]),
+    ],
+)
+def test_presets_have_their_stages(preset: str, some: list[str]) -> None:
+    from lorimer import PipelinePresets
+
+    pipeline = getattr(PipelinePresets, preset)(api_key="sk-ant-...")
+    assert set(some) <= {stage["name"] for stage in pipeline.describe()}
+
+
+def test_the_payload_of_an_error(serve: Serve) -> None:
+    serve([Turn(faults=(Status(401),))])
+
+    async def main() -> None:
+        from lorimer import PipelinePresets
+
+        pipeline = PipelinePresets.minimal(api_key="sk-ant-...")
+        seen = []
+        pipeline.on("pipeline.error", seen.append)
+        await pipeline.run("hi", raise_on_error=False)
+        [event] = seen
+        assert event.type == "pipeline.error"
+        assert event.data["code"] == "exec.api.auth.invalid_key"
+        assert event.data["exception_type"] == "lorimer.core.errors.APIError"
+        assert event.data["error"]
+        await pipeline.aclose()
+
+    asyncio.run(main())
 
 
 def test_error_codes(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,6 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import Request, Response, StopReason, TextBlock, ToolUse, Usage
 from lorimer.core.result import PipelineResult
-from lorimer.core.stage import Stage
-from lorimer.core.state import PipelineState
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models
 from lorimer.models.scripted import ScriptedModel
@@ -27,28 +25,12 @@ USAGE: Final = Usage(100, 20)
 PRICE: Final = Price(3, 15)
 FINAL: Final = Response((TextBlock("done"),), StopReason.END_TURN, USAGE, "x")
 UNBOUND: Final = Limits(max_turns=1_000_000, max_tool_calls=1_000_000)
-LATER: Final = (
-    (11, "tool_review"),
-    (12, "agent"),
-    (13, "task_registry"),
-    (15, "hitl"),
-    (18, "memory"),
-    (19, "summarize"),
-)
-"""Stages that Lorimer does not have yet: stand-ins fill their places."""
 
 
 def call(number: int) -> Response:
     """An answer that makes one call. Its id and argument are its own: nothing looks like a loop."""
     use = ToolUse(f"call_{number}", TOOL, {"n": number})
     return Response((use,), StopReason.TOOL_USE, USAGE, "x")
-
-
-class StandIn(Stage[object, object]):
-    """Hands on what it gets. As a custom stage it is awaited like any other."""
-
-    async def execute(self, input: object, state: PipelineState) -> object:
-        return input
 
 
 class Work(Tool):
@@ -70,13 +52,16 @@ class Work(Tool):
         return ToolResult("ok")
 
 
-def script(calls: int, *, stamps: list[int] | None = None) -> ScriptedModel:
+def script(calls: int, *, stamps: list[int] | None = None, recap: str = "") -> ScriptedModel:
     """A model that asks for `calls` tool calls, then answers; over and over. For runs one after
-    the other. With `stamps` it notes the CPU time of each call."""
+    the other. With `stamps` it notes the CPU time of each call. `recap`: what it answers to who
+    asks for a form instead of giving it tools."""
     asked = 0
 
     def answer(request: Request) -> Response:
         nonlocal asked
+        if recap and request.output is not None:
+            return Response((TextBlock(recap),), StopReason.END_TURN, USAGE, "x")
         asked += 1
         if stamps is not None:
             stamps.append(process_time_ns())
@@ -89,6 +74,7 @@ def manifest(model: str = "scripted:x") -> EnvironmentManifest:
     """The agent preset with a window that no benchmark fills."""
     made = agent_manifest(model=model)
     made.limits = UNBOUND
+    made.stages["context"].config["window"] = 10**9
     made.stages["guard"].strategy_configs["guards"] = {"token_budget": {"context_window": 10**9}}
     return made
 
@@ -101,10 +87,9 @@ def pipeline(
     granted: bool = True,
     rules: Iterable[Rule | str] = (),
     journal: Journal | None = None,
-    stand_ins: bool = True,
 ) -> Pipeline:
-    """An agent of 21 stages, or, without `stand_ins`, of those that `of` has. Not `granted`:
-    `rules` decide each call of the tool."""
+    """An agent of 21 stages, or of those that `of` has. Not `granted`: `rules` decide each call of
+    the tool."""
     tools = ToolRegistry()
     if work is not None:
         tools.register(work, granted=granted)
@@ -115,11 +100,7 @@ def pipeline(
         rules=rules,
         journal=journal,
     )
-    if not stand_ins:
-        return made
-    for order, name in LATER:
-        made.register_stage(type(name, (StandIn,), {"name": name, "order": order})())
-    if len(made.plan.stages) != 21:
+    if of is None and len(made.plan.stages) != 21:
         raise RuntimeError(f"the plan has {len(made.plan.stages)} stages, not 21")
     return made
 

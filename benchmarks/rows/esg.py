@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
+from collections.abc import Sequence
 from statistics import median
 from time import process_time
+from typing import cast
 
 from benchmarks.memory import peak_rss_kib, rss_kib
-from benchmarks.scale import Figures, Scale
+from benchmarks.scale import Figures, NotHere, Scale
 from benchmarks.support import expect
-from benchmarks.task import LOOP, realistic_step
+from benchmarks.task import LOOP, VECTORISED, realistic_step
 from lorimer.esg import ExecutionStateGraph, StepExecutor
 
 
@@ -63,3 +66,36 @@ async def run_steps(scale: Scale) -> Figures:
         "times": median(tracked) / median(plain),
         "fixed_ms": median(small[-50:]) * 1e3,
     }
+
+
+async def array_steps(scale: Scale) -> Figures:
+    """A step that works with numpy alone, beside a plain `exec` of it; and the values of another
+    place, in turn before and after a step that has changed 100 MB in place."""
+    if importlib.util.find_spec("numpy") is None:
+        raise NotHere("numpy is not installed")
+    tracked, plain, back = list[float](), list[float](), list[float]()
+    session, namespaces = StepExecutor(), list[dict[str, object]]()
+    begin = f"import numpy as np\na = np.arange({scale.numbers // 12}.0)\nk = 3"
+    session.execute("begin", begin)
+    for batch in range(scale.batches):
+        namespace = dict[str, object]()
+        exec(begin, namespace)
+        namespaces.append(namespace)  # both work in memory that is not warm from the time before
+        for turn in range(2):  # neither is always the one that finds warm memory
+            began = process_time()
+            if turn == batch % 2:
+                expect("a step", session.execute(f"step{batch}", VECTORISED).ok, True)
+                tracked.append(process_time() - began)
+            else:
+                exec(VECTORISED, namespace)
+                plain.append(process_time() - began)
+        expect("total", session.namespace()["t"], namespace["t"])
+    session = StepExecutor()
+    session.execute("make", f"import numpy as np\na = np.ones({scale.numbers})")
+    session.execute("change", "a += 1")
+    for number in range(2 * scale.batches):
+        began = process_time()
+        there = session.namespace("change" if number % 2 else "make")
+        back.append(process_time() - began)
+        expect("a value", float(cast("Sequence[float]", there["a"])[-1]), 1.0 + number % 2)
+    return {"vectorised": median(tracked) / median(plain), "checkout_ms": median(back) * 1e3}

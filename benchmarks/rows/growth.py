@@ -1,8 +1,10 @@
-"""Rows 3 and 4: whether the last iteration costs what the first ones did."""
+"""Rows 3 and 4: whether the last iteration costs what the first ones did, compacted or not."""
 
 from __future__ import annotations
 
+from statistics import fmean
 from time import process_time_ns
+from typing import Final
 
 from benchmarks.rows.agents import Work, check, manifest, pipeline, script
 from benchmarks.scale import Figures, Scale
@@ -31,12 +33,13 @@ async def long_runs(scale: Scale) -> Figures:
 async def chat(scale: Scale) -> Figures:
     """One chat: how late turns compare to the tenth."""
     of = chat_manifest(model="scripted:x")
+    of.stages["context"].config["window"] = 10**9
     of.stages["guard"].strategy_configs = manifest().stages["guard"].strategy_configs
     model = script(0)
-    warm = pipeline(model, of=of, stand_ins=False)
+    warm = pipeline(model, of=of)
     for _ in range(scale.warm):
         check(await warm.run("hi"), 0)
-    agent = pipeline(model, of=of, stand_ins=False)
+    agent = pipeline(model, of=of)
     stamps = [process_time_ns()]
     for _ in range(scale.turns[1] + scale.window):
         result = await agent.run("hi")
@@ -48,3 +51,27 @@ async def chat(scale: Scale) -> Figures:
         f"{name}_growth": growth(spent, turn, scale.window)
         for name, turn in zip(("short", "long"), scale.turns, strict=True)
     }
+
+
+async def compacted(scale: Scale) -> Figures:
+    """One long run with each compactor, its compactions included: what the last fifth costs, as a
+    multiple of the second fifth."""
+    iterations = scale.iterations[1]
+    figures: Figures = {}
+    for rule in ("none", "truncate", "sliding_window", "summary", "llm_summary"):
+        stamps: list[int] = []
+        model, work = script(iterations, stamps=stamps, recap=_RECAP), Work()
+        of = manifest()
+        of.stages["context"].config["window"] = 1_000 if iterations < 1_000 else 20_000
+        of.stages["context"].strategies["compactor"] = rule
+        result = await pipeline(model, work, of=of).run("hi")
+        check(result, iterations)
+        expect("tool calls", work.calls, iterations)
+        expect(f"it was compacted, {rule}", bool(result.receipts), rule != "none")
+        spent = costs(stamps)
+        fifth = len(spent) // 5
+        figures[rule] = fmean(spent[-fifth:]) / fmean(spent[fifth : 2 * fifth])
+    return figures
+
+
+_RECAP: Final = '{"recap": "It works on and on.", "facts": ["so far nothing"]}'

@@ -88,6 +88,8 @@ class PipelineOptions(TypedDict, total=False):
     """Functions and programs that are asked, or told, at fixed points; see docs/hooks.md."""
     bindings: Mapping[str, object]
     """Live objects that the manifest names."""
+    variables: Mapping[str, str]
+    """What `${NAME}` in the manifest stands for; the environment of the process is not asked."""
     session_id: str
     """The conversation to go on with; a new one by default."""
     owner: str
@@ -115,13 +117,14 @@ def toolset_of(
     author: Person | None = None,
     caller: Person | None = None,
     agent: str = "",
-    known: ToolRegistry | None = None,
     before: Toolset | None = None,
+    known: ToolRegistry | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Toolset | None:
     """The host's tools, and those that the manifest names; None: no tools at all. `agent` is who
-    rules are about, unless it is the manifest; `known` are tools of the host's that its sub-agents
-    may have, unless they are `tools`; `before` is the one in whose place it comes, with the same
-    workspace. Raises ConfigError, also for a tool that the manifest's author may not name."""
+    rules are about, unless it is the manifest; `before` the one in whose place it comes, with the
+    same workspace; `known` are tools of the host's that its sub-agents may have, unless they are
+    `tools`. Raises ConfigError, also for a tool that the manifest's author may not name."""
     if sandbox not in get_args(SandboxMode):
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
@@ -156,7 +159,7 @@ def toolset_of(
         for tool in shipped:
             registry.register(tool, granted=False)
     if described:
-        registry = _with_adhoc(described, registry)
+        registry = _with_adhoc(described, registry, variables)
     if manifest.agents:
         registry = _with_agents(manifest, registry, known or registry)
     if root is None:
@@ -216,11 +219,11 @@ def _hears(agent: SubAgent, known: ToolRegistry) -> bool:
     named = [*(agent.tools or ()), *(own.tools.built_in if own is not None else ())]
     there = [tool for tool in map(known.get, named) if tool is not None]
     shipped = [name for name in named if name not in known and name in {*CATALOGUE, *GROUPS}]
-    if any(tool.untrusted for tool in [*there, *_built_in(shipped)]):
+    foreign = external_tools(own.tools.external) if own is not None else []
+    if any(tool.untrusted for tool in [*there, *_built_in(shipped), *foreign]):
         return True
     return own is not None and (
         any(each.kind == "http" for each in own.tools.ad_hoc)
-        or any(tool.untrusted for tool in external_tools(own.tools.external))
         or any(_hears(each, known) for each in own.agents)
     )
 
@@ -228,7 +231,7 @@ def _hears(agent: SubAgent, known: ToolRegistry) -> bool:
 def _binding(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolBinding | None:
     """Which of its tools the agent may call. Raises ConfigError for a name that is none of them:
     what is misspelt would not be blocked. Those of MCP servers may come later."""
-    entry = next((each for each in manifest.stages if each.active and each.tool_binding), None)
+    entry = next((each for each in manifest.stages if each.active and each.name == "tool"), None)
     if entry is None or entry.tool_binding is None:
         return None
     named = [*(entry.tool_binding.allowed or ()), *entry.tool_binding.blocked]
@@ -265,6 +268,12 @@ def external_tools(names: Sequence[str]) -> list[Tool]:
             raise invalid([f"{where}: {error}"]) from None
         found.append(tool)
     return found
+
+
+def tools_part(manifest: EnvironmentManifest) -> tuple[object, ...]:
+    """What of a manifest `toolset_of` reads."""
+    bindings = [entry.tool_binding for entry in manifest.stages if entry.active]
+    return (manifest.tools, manifest.permissions, manifest.agents, manifest.metadata.name, bindings)
 
 
 def _deferred(names: Sequence[str], registry: ToolRegistry) -> list[str]:
@@ -321,10 +330,15 @@ def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
     )
 
 
-def check_manifest(data: Mapping[str, JSON], catalogue: Catalogue | None = None) -> list[str]:
+def check_manifest(
+    data: Mapping[str, JSON],
+    catalogue: Catalogue | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> list[str]:
     """Every fault of a manifest in its plain form, as `path: reason`; [] when it can be run.
-    Whether a key is there, and what the host binds, is not looked at."""
-    problems = check_document(data, catalogue or shipped_catalogue())
+    Whether a key is there, and what the host binds, is not looked at; its variables are, where
+    they are given."""
+    problems = check_document(data, catalogue or shipped_catalogue(), variables)
     tools = data.get("tools")
     if isinstance(tools, Mapping):
         problems.extend(_tool_faults(tools))
@@ -380,12 +394,14 @@ def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
     return []
 
 
-def _with_adhoc(described: Sequence[AdHocTool], registry: ToolRegistry) -> ToolRegistry:
+def _with_adhoc(
+    described: Sequence[AdHocTool], registry: ToolRegistry, variables: Mapping[str, str] | None
+) -> ToolRegistry:
     from lorimer.tools.adhoc import check_steps, register_adhoc
 
     registry = registry.copy()  # the host's own stays as it is
     try:
-        register_adhoc(described, registry)
+        register_adhoc(described, registry, variables)
         check_steps(described, registry)
     except ConfigError as error:
         raise invalid([f"tools.ad_hoc: {error}"]) from None

@@ -15,6 +15,7 @@ from lorimer.core.manifest import (
     ModelConfig,
     StageEntries,
     StageEntry,
+    SubAgent,
 )
 from lorimer.pipeline import Pipeline
 from lorimer.presets import MINIMAL
@@ -70,12 +71,26 @@ class PipelineBuilder:
         return self._choose(entry, "builder", builder, config)
 
     def with_context(
-        self, strategy: str = "simple_load", *, stateless: bool = False, **config: JsonValue
+        self,
+        strategy: str = "simple_load",
+        *,
+        stateless: bool = False,
+        compactor: str | None = None,
+        retriever: str | None = None,
+        window: int | None = None,
+        **config: JsonValue,
     ) -> Self:
-        """Remember the runs before; `strategy` chooses what of them the model sees."""
+        """Remember the runs before; `strategy` with its `config` chooses what of them the model
+        sees, `compactor` what becomes of them when `window` tokens fill up, `retriever` what is
+        brought from elsewhere."""
         entry = self._stage("context")
         if stateless:
             entry.config["stateless"] = True
+        if window is not None:
+            entry.config["window"] = window
+        for slot, chosen in (("compactor", compactor), ("retriever", retriever)):
+            if chosen is not None:
+                entry.strategies[slot] = chosen
         return self._choose(entry, "strategy", strategy, config)
 
     def with_guard(
@@ -167,6 +182,25 @@ class PipelineBuilder:
             entry.strategy_configs["reviewers"] = dict(configs)
         return self
 
+    def with_agent(
+        self,
+        *agents: SubAgent,
+        orchestrator: str = "single_agent",
+        dispatch: str = "serial",
+        **config: JsonValue,
+    ) -> Self:
+        """Sub-agents that the model may give work to; `orchestrator`, with its `config`, says who
+        else does, and `dispatch` how: `serial`, `parallel`, `background`."""
+        for stage in ("system", "tool"):
+            self._stage(stage)
+        self.manifest.agents = [*self.manifest.agents, *agents]
+        self._choose(self._stage("agent"), "dispatch", dispatch, {})
+        return self._choose(self._stage("agent"), "orchestrator", orchestrator, config)
+
+    def with_task_registry(self, policy: str = "eager_wait", **config: JsonValue) -> Self:
+        """Work of sub-agents in the background; `policy` says whether the run waits for it."""
+        return self._choose(self._stage("task_registry"), "policy", policy, config)
+
     def with_hitl(
         self,
         requester: str = "approver",
@@ -201,6 +235,24 @@ class PipelineBuilder:
             name: {"target": target} for name, target in emitters.items()
         }
         return self
+
+    def with_memory(self, strategy: str = "append_only", **config: JsonValue) -> Self:
+        """What of each run is kept in the memory that is bound; `config` is the strategy's."""
+        if strategy == "reflective":  # it asks a model when the run is over
+            cleanup_s = max(60.0, self.manifest.limits.cleanup_s)
+            self.manifest.limits = replace(self.manifest.limits, cleanup_s=cleanup_s)
+        return self._choose(self._stage("memory"), "strategy", strategy, config)
+
+    def with_summarize(
+        self,
+        summarizer: str = "rule_based",
+        *,
+        importance: str = "heuristic",
+        **config: JsonValue,
+    ) -> Self:
+        """A summary of each run, and how important it was; `config` is the summarizer's."""
+        self._choose(self._stage("summarize"), "importance", importance, {})
+        return self._choose(self._stage("summarize"), "summarizer", summarizer, config)
 
     def with_persist(self, cadence: str = "on_growth", **config: JsonValue) -> Self:
         """Snapshots of the conversation, for opening it fast."""

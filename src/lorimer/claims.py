@@ -12,7 +12,8 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import World
-from lorimer.journal.conversation import CLAIM_S, Conversation
+from lorimer.journal.conversation import CLAIM_S, Conversation, read
+from lorimer.journal.fork import history_at, open_fork
 
 LOOK_S: Final = 0.25
 """Seconds between tries to claim a stream whose owner may be dead."""
@@ -39,6 +40,8 @@ class Claims:
         self._world = world
         self._bus = bus
         self._kept: Conversation | None = None
+        self._back_to = 0
+        """The fact of the stream after which the next run goes on; 0: after the last."""
 
     def of(self, session_id: str) -> Claims:
         """The same owner's, with another conversation."""
@@ -71,6 +74,8 @@ class Claims:
     async def own(self, wait_s: float) -> Conversation:
         """The pipeline's conversation, for a new run. Raises JournalError as `claim` does, and
         PipelineError when a run in it is unfinished."""
+        if self._back_to:
+            await self._go_back()
         if self._kept is None:
             self.session_id = self.session_id or self._world.new_id("session")
             self._kept = await self.claim(self.session_id, wait_s)
@@ -93,6 +98,38 @@ class Claims:
             )
         return self._kept
 
+    async def position(self) -> tuple[str, int]:
+        """The conversation that the next run goes on with, and the fact after which it does."""
+        if self._back_to or not self.session_id:
+            return self.session_id, self._back_to
+        if self._kept is not None:
+            return self.session_id, self._kept.seq
+        folded, pending, _ = await read(self._journal, self.session_id)
+        return self.session_id, folded.seq + len(pending)
+
+    async def go_to(self, session_id: str, seq: int) -> None:
+        """Go on from there with the next run: in that conversation, or where it has gone on since
+        then in a new one that begins with what was said until then."""
+        await self.give_back()
+        self.session_id, self._back_to = session_id, seq
+
+    async def _go_back(self) -> None:
+        before = await history_at(self._journal, self.session_id, self._back_to)
+        if not before.last:
+            stream = self._world.new_id("session")
+            self.keep(
+                await open_fork(
+                    self._journal,
+                    stream,
+                    self.owner,
+                    self._world,
+                    before.history,
+                    before.parent,
+                    self.claim_s,
+                )
+            )
+        self._back_to = 0
+
     @property
     def kept(self) -> Conversation | None:
         """The pipeline's conversation, if it is open."""
@@ -101,6 +138,7 @@ class Claims:
     def keep(self, conversation: Conversation) -> None:
         """It is the pipeline's conversation from now on."""
         self._kept, self.session_id = conversation, conversation.stream
+        self._back_to = 0
 
     async def leave(self) -> None:
         """Keep none, without giving it back."""

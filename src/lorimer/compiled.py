@@ -1,89 +1,60 @@
-"""A manifest and live objects, compiled to a plan; and compiled anew when its host changes it."""
+"""A manifest and live objects, compiled to a plan. How it is changed: `changing.py`."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from lorimer.assembly import is_a, spec_of, wrong
+from lorimer.assembly import spec_of, tools_part
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
 from lorimer.core.compile import compile as compile_manifest
-from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.errors import ConfigError, MutationError
 from lorimer.core.hooks import Hooks
+from lorimer.core.introspect import introspect
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import EnvironmentManifest, StageEntry
+from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
-from lorimer.core.stage import AnyStage, Stage, Strategy
 from lorimer.models.registry import Models
+
+if TYPE_CHECKING:
+    from lorimer.tools.toolset import Toolset
 
 
 class Compiled:
-    """What a pipeline runs. Changes hold for runs that begin later."""
+    """What a pipeline runs."""
 
     def __init__(
-        self, manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings
+        self,
+        manifest: EnvironmentManifest,
+        catalogue: Catalogue,
+        bindings: Bindings,
     ) -> None:
         """Raises ConfigError naming every fault of the manifest. `catalogue` belongs to this from
         now on."""
         self.manifest = manifest
         self._catalogue = catalogue
         self._bindings = bindings
-        self._plan = compile_manifest(manifest, catalogue, bindings)
+        self._had: dict[str, EnvironmentManifest] = {}
+        """The manifests that it had before, by hash."""
+        self._plan = self._compile(manifest, bindings)
 
     @property
     def plan(self) -> Plan:
         """What runs: compiled again whenever the manifest is changed through this pipeline."""
         return self._plan
 
-    def register_stage(self, stage: AnyStage | Stage[object, object]) -> None:
-        """Add a stage of your own. One with the name of another replaces it; else it runs right
-        after the built-in of its order. Raises ConfigError for a bad name or order."""
-        if not is_a(stage, Stage):
-            raise wrong("stage", stage, "an instance of a Stage", "register_stage(MyStage())")
-        if not inspect.iscoroutinefunction(stage.execute):
-            raise ConfigError(
-                f"{type(stage).__name__}.execute must be async: async def execute(...)"
-            )
-        name, order = stage.name, stage.order
-        if not name or not 1 <= order <= 21:
-            raise ConfigError(f"{type(stage).__name__} needs a name and an order from 1 to 21")
-        self._catalogue.add_stage(name, lambda: stage)
-        entries = [entry for entry in self.manifest.stages if entry.name != name]
-        entries.append(StageEntry(order=order, name=name))
-        entries.sort(key=lambda entry: entry.order)
-        self._change(entries)
+    def plan_of(self, digest: str) -> Plan:
+        """The plan of the manifest of this hash, where that was this pipeline's; else the present
+        one."""
+        manifest = self._had.get(digest)
+        return self._plan if manifest is None else self._made(manifest)[0]
 
-    def swap_strategy(
-        self,
-        stage: str,
-        slot: str,
-        strategy: str | type[Strategy] | list[str | type[Strategy]],
-        config: Mapping[str, JSON] | None = None,
-    ) -> None:
-        """Put another strategy into a slot: a shipped one by name, or a class of your own. A slot
-        that holds a chain takes a list, or one for a chain of one; `config` then maps a strategy
-        to its configuration, or configures the only one.
-
-        Raises ConfigError and changes nothing when that does not fit.
-        """
-        entries = [entry.model_copy(deep=True) for entry in self.manifest.stages]
-        entry = next((entry for entry in entries if entry.name == stage), None)
-        if entry is None:
-            known = [entry.name for entry in entries]
-            raise ConfigError(f"this pipeline has no {stage!r} stage{nearest(stage, known)}")
-        several = isinstance(strategy, list)
-        given = strategy if several else [strategy]
-        names = [self._named_strategy(stage, slot, item) for item in given]
-        declared = self._catalogue.stage(stage).slots().get(slot)
-        chain = declared is not None and declared.chain
-        entry.strategies[slot] = names if chain or several else names[0]
-        entry.strategy_configs.pop(slot, None)
-        if config:
-            settings = {names[0]: config} if chain and not several else config
-            entry.strategy_configs[slot] = dict(settings)  # pyright: ignore[reportArgumentType]
-        self._change(entries)
+    @property
+    def has_changed(self) -> bool:
+        """Its manifest is another than it was made with."""
+        return bool(self._had)
 
     def configure_capabilities(self, target: str = "", **able: bool) -> None:
         """Say what models can and cannot, as `Models.configure_capabilities` does: of a provider
@@ -103,27 +74,40 @@ class Compiled:
             spec = one if target else str(models.parse(one))
             models.configure_capabilities(spec, **able)
 
-    def _named_strategy(self, stage: str, slot: str, strategy: str | type[Strategy]) -> str:
-        if isinstance(strategy, str):
-            return strategy
-        if not (is_a(strategy, type) and Strategy in strategy.__mro__):
-            raise wrong(
-                "strategy", strategy, "a name or a subclass of Strategy", "class Mine(Strategy)"
-            )
-        name = strategy.name or strategy.__name__
-        self._catalogue.add_strategy(stage, slot, name, strategy)
-        return name
+    def _made(self, manifest: EnvironmentManifest) -> tuple[Plan, Bindings]:
+        """The plan of another manifest, and what it was compiled with. Raises MutationError."""
+        try:
+            bindings = self._bindings
+            if tools_part(manifest) != tools_part(self.manifest):
+                bindings = replace(bindings, tools=self._tools_for(manifest))
+            return self._compile(manifest, bindings), bindings
+        except MutationError:
+            raise
+        except ConfigError as error:
+            raise MutationError(str(error), hint=error.hint, problems=error.problems) from error
 
-    def _change(self, entries: list[StageEntry]) -> None:
-        stages = self.manifest.stages.model_copy(update={"root": entries})
-        manifest = self.manifest.model_copy(update={"stages": stages})
-        self._plan = compile_manifest(manifest, self._catalogue, self._bindings)
-        self.manifest = manifest
+    def _compile(self, manifest: EnvironmentManifest, bindings: Bindings) -> Plan:
+        def changed(changes: Sequence[JSON]) -> Plan:
+            from lorimer.core import mutation  # only who changes something pays for it
+
+            made = [mutation.read(each) for each in changes if isinstance(each, Mapping)]
+            return self._made(mutation.apply(manifest, made, self._catalogue))[0]
+
+        return replace(compile_manifest(manifest, self._catalogue, bindings), changed=changed)
+
+    def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
+        """The tools of another manifest. Raises ConfigError."""
+        raise MutationError("the tools of this agent cannot be changed")
 
     def _guard(self, hooks: Hooks) -> None:
         """Have these asked in runs that begin later."""
         self._bindings = replace(self._bindings, hooks=hooks)
         self._plan = replace(self._plan, hooks=hooks)
+
+    def introspect(self) -> list[dict[str, JSON]]:
+        """Every stage that it may have, whether it has it, and what may be in its slots, and is:
+        see `lorimer.core.introspect`. Loads all of them: some 100 ms."""
+        return introspect(self._catalogue, self.manifest)
 
     def describe(self) -> list[dict[str, JSON]]:
         """The stages of the plan, in order, with the strategies in their slots."""

@@ -31,7 +31,7 @@ from lorimer.core.world import World
 from lorimer.journal.contract import RunFacts
 from lorimer.journal.conversation import Conversation
 from lorimer.journal.family import open_ones, parent_of
-from lorimer.journal.fork import history_after, open_fork
+from lorimer.journal.fork import history_after, history_at, open_fork
 from lorimer.journal.projection import started_row
 from lorimer.journal.recording import Recording, find, origin_of, recorded, used_s
 from lorimer.live import Run
@@ -81,8 +81,7 @@ class Launcher:
         self._looked = False
         self._redactor: Redactor | None = None
         self._parent = parent
-        self.relatives: Relatives | None = None if parent is None else parent.relatives
-        """None: there are no sub-agents."""
+        self._relatives: Relatives | None = None
         self._branches: WeakSet[Launcher] = WeakSet()
 
     def branch(self, claims: Claims) -> Launcher:
@@ -106,6 +105,15 @@ class Launcher:
         return self._redactor
 
     @property
+    def relatives(self) -> Relatives | None:
+        """None: there are no sub-agents."""
+        return self._relatives if self._parent is None else self._parent.relatives
+
+    @relatives.setter
+    def relatives(self, relatives: Relatives | None) -> None:
+        self._relatives = relatives
+
+    @property
     def patience_s(self) -> float:
         """Seconds within which the claim of a process that died has run out."""
         return 2 * self._claims.claim_s
@@ -115,6 +123,29 @@ class Launcher:
         """The runs that are going on, those of branches too."""
         return tuple(self._live)
 
+    async def position(self) -> tuple[str, int]:
+        """The stream of the conversation, and its last fact, of a live run too; ("", 0): there is
+        none yet."""
+        stream = self._claims.session_id
+        for context in self._live:
+            if context.stream == stream:
+                return stream, context.position
+        return await self._claims.position()
+
+    async def check_place(self, session_id: str, seq: int) -> None:
+        """Raises PipelineError when the journal does not hold that place, and while a run is going
+        on."""
+        if self._busy:
+            raise _in_a_run()
+        if seq:
+            await history_at(self.journal, session_id, seq)
+
+    async def go_to(self, session_id: str, seq: int) -> None:
+        """Have the next run go on from there; see `Claims.go_to`."""
+        if self._busy:
+            raise _in_a_run()
+        await self._claims.go_to(session_id, seq)
+
     async def release(self) -> None:
         """Give the conversation back, unless a run is in it, and those of all branches."""
         if not self._busy:
@@ -123,13 +154,19 @@ class Launcher:
             await branch.release()
 
     async def start(
-        self, plan: Plan, input: JSON, limits: Limits, tap: Tap | None, *, wait_s: float
+        self,
+        current: Callable[[], Plan],
+        input: JSON,
+        limits: Limits,
+        tap: Tap | None,
+        *,
+        wait_s: float,
     ) -> Run:
-        """Begin a run. Raises PipelineError when the conversation is in one, or has one that is
-        unfinished, and when the input cannot be recorded; JournalError when after `wait_s` seconds
-        another owner's claim on it is still in force."""
+        """Begin a run of the plan that there is then. Raises PipelineError when the conversation is
+        in one, or has one that is unfinished, and when the input cannot be recorded; JournalError
+        when after `wait_s` seconds another owner's claim on it is still in force."""
         _must_be_plain(input)
-        shared = plan.converses
+        shared = current().converses
         if shared and self._busy:
             raise _in_a_run()
         self._busy = self._busy or shared
@@ -137,23 +174,27 @@ class Launcher:
             run_id = self.world.new_id("run")
             claims = self._claims
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
-            await self._store(plan)
             context = self._context(run_id, conversation, limits, tap)
-            await self._adopt(plan, context)
+            plan = await self._settled(current, context, shared)
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
             raise
 
     async def fork(
-        self, plan: Plan, parent: Recording, after: int, input: JSON, limits: Limits
+        self,
+        current: Callable[[], Plan],
+        parent: Recording,
+        after: int,
+        input: JSON,
+        limits: Limits,
     ) -> Run:
         """Begin a run on a new stream, which goes on after so many turns of another. The pipeline's
         conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
         does, when the parent has not so many turns, and when there is nothing to go on from."""
         _must_be_plain(input)
         history = history_after(parent, after, prompted=input is not None)
-        shared = plan.converses
+        shared = current().converses
         if shared and self._busy:
             raise _in_a_run()
         self._busy = self._busy or shared
@@ -167,13 +208,12 @@ class Launcher:
             conversation = await open_fork(
                 self.journal, stream, owner, self.world, history, left, claim_s
             )
-            await self._store(plan)
-            if shared:
-                self._claims.keep(conversation)
             if input is None:
                 origin["title"] = started_row("", 0, parent.facts[0]).title
             context = self._context(run_id, conversation, limits, None, origin)
-            await self._adopt(plan, context)
+            plan = await self._settled(current, context, shared)
+            if shared:
+                self._claims.keep(conversation)
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
@@ -385,6 +425,7 @@ class Launcher:
             conversation.taken_up = True
             source = "resume" if conversation.seq else "new"
             context.session = {"session_id": conversation.stream, "source": source}
+        context.plan = plan
         self._live.add(context)
         if self._parent is not None:
             self._parent._live.add(context)
@@ -403,16 +444,36 @@ class Launcher:
         """Give up the conversation that it would keep: more may be recorded than was seen of it."""
         await self._claims.leave()
 
+    async def _settled(
+        self, current: Callable[[], Plan], context: RunContext, shared: bool
+    ) -> Plan:
+        """The plan that there is, stored, and what it needs for a run: what is changed after this
+        is told to the live run."""
+        while True:
+            plan = current()
+            if plan.converses != shared:
+                raise PipelineError(
+                    "The pipeline was changed while this run was about to begin: whether it "
+                    "remembers is another now.",
+                    code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                    hint="Begin it again.",
+                )
+            await self._store(plan)
+            await self._adopt(plan, context)
+            if plan is current():
+                return plan
+
     async def _store(self, plan: Plan) -> None:
         # before each run: since the last one, a sweep may have found it named by none
         body = self._stored.get(plan.digest)
         if body is None:
             body = plan.manifest.to_bytes()
-            self._refuse_secrets(body)
+            self.refuse_secrets(body)
             self._stored[plan.digest] = body
         await self.journal.put(plan.digest, body)
 
-    def _refuse_secrets(self, manifest: bytes) -> None:
+    def refuse_secrets(self, manifest: bytes) -> None:
+        """Raises ConfigError for a manifest with a secret in it: it is kept with every run."""
         text = manifest.decode("utf-8", "replace")
         clean = text if self.redactor is None else self.redactor.text(text, deep=False)
         if clean != text:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, Unpack, cast, overload
+
+from anyio import to_thread
 
 from lorimer.assembly import (
     PipelineOptions,
@@ -18,8 +20,8 @@ from lorimer.assembly import (
     toolset_of,
     wrong,
 )
+from lorimer.changing import Changing
 from lorimer.claims import Claims
-from lorimer.compiled import Compiled
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
 from lorimer.core.compile import Catalogue, load
@@ -30,7 +32,9 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
+from lorimer.core.snapshot import Snapshot
 from lorimer.core.tool import Approver
+from lorimer.core.variables import secrets_of
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
@@ -42,11 +46,12 @@ from lorimer.stages.catalogue import catalogue as shipped_catalogue
 from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
+    from lorimer.core.context import RunContext
+    from lorimer.core.plan import Plan
     from lorimer.tools.hooks import Hook
     from lorimer.tools.hooks.hook import Function
     from lorimer.tools.policy.people import Person
     from lorimer.tools.policy.rules import Rule
-    from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
 
 _CHILD_RUNS: Final = "lorimer.session.children:ChildRuns"
@@ -58,7 +63,7 @@ H = TypeVar("H", bound=Handler)
 F = TypeVar("F", bound="Function")
 
 
-class Pipeline(Compiled, Runner):
+class Pipeline(Changing, Runner):
     """Runs one agent. One default conversation, if it has a Context stage; never two runs at
     once in it. Use `aclose()` or `async with` where connections should be closed early."""
 
@@ -85,6 +90,7 @@ class Pipeline(Compiled, Runner):
         author: Person | None = None,
         caller: Person | None = None,
         bindings: Mapping[str, object] | None = None,
+        variables: Mapping[str, str] | None = None,
         session_id: str = "",
         owner: str = "",
         claim_s: float = CLAIM_S,
@@ -102,7 +108,8 @@ class Pipeline(Compiled, Runner):
         self._models = models or Models(
             credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
         )
-        terms = partial(
+        self._host = None if tools is None else registry_of(tools)
+        self._terms = partial(
             toolset_of,
             rules=[rules] if isinstance(rules, str) else list(rules),
             mode=permission_mode,
@@ -113,12 +120,15 @@ class Pipeline(Compiled, Runner):
             hidden=getattr(journal, "files", ()),  # of a store in a file
             author=author,
             caller=caller,
+            variables=variables,
         )
-        if manifest.agents:
-            tools = registry_of(tools)
-        toolset = terms(manifest, tools)
+        toolset = self._terms(manifest, self._host)
         live = Bindings(
-            models=self._models, tools=toolset, approver=approver, named=dict(bindings or {})
+            models=self._models,
+            tools=toolset,
+            approver=approver,
+            named=dict(bindings or {}),
+            variables=dict(variables or {}),
         )
         super().__init__(manifest, (catalogue or shipped_catalogue()).copy(), live)
         if session_id and not self.plan.converses:
@@ -131,14 +141,12 @@ class Pipeline(Compiled, Runner):
         claims = Claims(
             journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
         )
-        given = _declared(secrets)
+        given = {**_declared(secrets), **secrets_of(manifest, live.variables)}
         self._claims = claims
         self._launcher = Launcher(
             journal, self.world, self._bus, claims, lambda: _known(given, self._models)
         )
-        self._toolset = toolset
-        if manifest.agents:
-            self._have_children(registry_of(tools), partial(terms, agent=manifest.metadata.name))
+        self._prepare(manifest, live)
         self._hooks: list[Hook] = []
         self._about: dict[str, JSON] = {
             "cwd": str(Path(workspace or ".").resolve()),
@@ -168,30 +176,65 @@ class Pipeline(Compiled, Runner):
                 'from_manifest("agent.yaml")',
             )
         if not isinstance(manifest, EnvironmentManifest):
-            problems = check_manifest(manifest, catalogue)
+            problems = check_manifest(manifest, catalogue, options.get("variables"))
             if problems:
                 raise invalid(problems)
             manifest = EnvironmentManifest.from_dict(manifest)
         return cls(manifest, tools=tools, catalogue=catalogue, **options)
+
+    @classmethod
+    async def from_manifest_async(
+        cls,
+        manifest: EnvironmentManifest | Mapping[str, JSON] | str | Path,
+        *,
+        tools: ToolSource | None = None,
+        catalogue: Catalogue | None = None,
+        **options: Unpack[PipelineOptions],
+    ) -> Pipeline:
+        """As `from_manifest`, for a running event loop: a file is read in a thread."""
+        if isinstance(manifest, str | Path):
+            manifest = await to_thread.run_sync(read_document, manifest)
+        return cls.from_manifest(manifest, tools=tools, catalogue=catalogue, **options)
 
     @property
     def models(self) -> ModelResolver:
         """Who answers."""
         return self._models
 
-    def _have_children(self, host: ToolRegistry, terms: Callable[..., Toolset | None]) -> None:
-        """Runs of this pipeline may have runs of sub-agents."""
+    def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
+        """Runs of this pipeline that begin later may have runs of the manifest's sub-agents."""
+        if not manifest.agents:
+            self._launcher.relatives = None
+            return
         make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
         bus, claims = Bus(), self._claims.of("")
         launcher = Launcher(self.journal, self.world, bus, claims, lambda: self._launcher.redactor)
-        relatives = make(self._catalogue, self._bindings, host, terms, launcher, bus)
-        relatives.check(self.manifest)
+        terms = partial(self._terms, agent=manifest.metadata.name)
+        host = registry_of(self._host)
+        relatives = make(self._catalogue, bindings, host, terms, launcher, bus)
+        relatives.check(manifest)
         self._launcher.relatives = relatives
 
     def branch(self, session_id: str) -> Launcher:
         """What launches runs of this pipeline in another conversation than its own: for sessions,
         which are made by a SessionManager."""
         return self._launcher.branch(self._claims.of(session_id))
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Be what a snapshot says: its manifest, as by `mutate`, and its place in the journal. The
+        next run goes on there: in the same conversation, or, where that has gone on since then, in
+        a new one that begins with what was said until then.
+
+        Raises PipelineError while a run is going on (`exec.run.busy`), and when the journal does
+        not hold the conversation (`exec.run.unknown`); MutationError when the manifest cannot be
+        had here. Then nothing is changed.
+        """
+        from lorimer.core.mutation import restoring
+
+        await self._launcher.check_place(snapshot.session_id, snapshot.seq)
+        if snapshot.manifest != self.manifest:
+            self.mutate(restoring(snapshot.manifest))
+        await self._launcher.go_to(snapshot.session_id, snapshot.seq)
 
     # --- events --------------------------------------------------------------------------
 
@@ -241,10 +284,28 @@ class Pipeline(Compiled, Runner):
         self._hooks.append(hook)
         guards = HookSet(self._hooks, self._about)
         self._guard(guards)
-        if self._toolset is not None:
-            self._toolset.hooks = guards
+        toolset = self._toolset
+        if toolset is not None:
+            toolset.hooks = guards
         if self._launcher.relatives is not None:
             self._launcher.relatives.guard(guards)
+
+    @property
+    def _toolset(self) -> Toolset | None:
+        """The one that there is now: with the manifest, it changes."""
+        return cast("Toolset | None", self._bindings.tools)
+
+    def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
+        toolset = self._terms(manifest, self._host, before=self._toolset)
+        if toolset is not None:
+            toolset.hooks = self._bindings.hooks
+        return toolset
+
+    def _going_on(self) -> Sequence[RunContext]:
+        return self._launcher.live
+
+    def _check_live(self, plan: Plan) -> None:
+        self._launcher.refuse_secrets(plan.manifest.to_bytes())
 
     def _hook_failed(self, run_id: str, data: Mapping[str, JSON]) -> bool:
         """Signal it. Whether somebody listens: after a run's last event nobody does."""

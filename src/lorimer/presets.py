@@ -120,6 +120,10 @@ PRESETS: Final[Mapping[str, Callable[..., EnvironmentManifest]]] = {
 """Name to the function that writes its manifest."""
 
 
+def _shipped(name: str) -> Callable[..., EnvironmentManifest] | None:
+    return PRESETS.get(name)
+
+
 def preset_names() -> list[str]:
     """The shipped presets, and those of installed packages."""
     return list(dict.fromkeys([*PRESETS, *plugins.offered(plugins.PRESETS)]))
@@ -131,8 +135,9 @@ def preset_manifest(
     """The manifest of a preset by name, a shipped one or that of an installed package; `settings`
     are what the preset takes besides. Raises ConfigError with the nearest names, and for a package
     whose preset is broken."""
-    if name in PRESETS:
-        return PRESETS[name](model=model, **settings)
+    shipped = _shipped(name)
+    if shipped is not None:
+        return shipped(model=model, **settings)
     offered = plugins.find(plugins.PRESETS, name)
     if offered is None:
         raise ConfigError(f"there is no preset {name!r}{nearest(name, preset_names())}")

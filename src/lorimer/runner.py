@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,8 +19,9 @@ from lorimer.core.mail import answer
 from lorimer.core.model import ModelResolver
 from lorimer.core.plan import Plan
 from lorimer.core.result import PipelineResult
+from lorimer.core.snapshot import Snapshot
 from lorimer.journal.outcome import outcome
-from lorimer.journal.recording import Recording, recorded
+from lorimer.journal.recording import Recording, find, recorded
 from lorimer.launch import Launcher
 from lorimer.live import Run
 
@@ -42,6 +43,16 @@ class Runner(ABC):
     @abstractmethod
     def plan(self) -> Plan:
         """What runs."""
+
+    @abstractmethod
+    def plan_of(self, digest: str) -> Plan:
+        """The plan of the manifest of this hash, where that was this pipeline's; else the present
+        one."""
+
+    @property
+    @abstractmethod
+    def has_changed(self) -> bool:
+        """Its manifest is another than it was made with."""
 
     @property
     def journal(self) -> Journal:
@@ -113,7 +124,8 @@ class Runner(ABC):
         """
         if decision is not None:
             await answer(self.journal, run_id, decision, question=question)
-        run = await self._launcher.resume(self.plan, run_id, None, wait_s=wait_s)
+        plan = await self._plan_that_began(run_id)
+        run = await self._launcher.resume(plan, run_id, None, wait_s=wait_s)
         return _outcome(await run.here(), raise_on_error)
 
     async def resume_stream(
@@ -121,7 +133,8 @@ class Runner(ABC):
     ) -> AsyncGenerator[Event, None]:
         """`resume`, yielding the events of what is new."""
         tap = Tap()
-        run = await self._launcher.resume(self.plan, run_id, tap, wait_s=wait_s)
+        plan = await self._plan_that_began(run_id)
+        run = await self._launcher.resume(plan, run_id, tap, wait_s=wait_s)
         async with aclosing(run.events(tap)) as events:
             async for event in events:
                 yield event
@@ -146,6 +159,9 @@ class Runner(ABC):
         """Run a recorded run again from its facts alone: no model and no tool is called, nothing
         is written. Says the first thing that this pipeline would do otherwise than is recorded.
 
+        A run that was begun before this pipeline's manifest was changed is run again with the
+        manifest that it began with.
+
         `run` is an id, or the beginning of one, in this pipeline's journal; or what `read_export`
         gave. The run may be unfinished: then it is replayed as far as it is recorded. Raises
         PipelineError when there is no such run.
@@ -153,7 +169,7 @@ class Runner(ABC):
         from lorimer.journal.replay import replay
 
         recording = await recorded(self.journal, run) if isinstance(run, str) else run
-        return await replay(self.plan, recording, self._launcher.redactor)
+        return await replay(self.plan_of(recording.digest), recording, self._launcher.redactor)
 
     async def fork(
         self,
@@ -175,9 +191,15 @@ class Runner(ABC):
         """
         parent = await recorded(self.journal, run) if isinstance(run, str) else run
         forked = await self._launcher.fork(
-            self.plan, parent, after, input, limits_of(limits, self.plan.limits)
+            lambda: self.plan, parent, after, input, limits_of(limits, self.plan.limits)
         )
         return _outcome(await forked.here(), raise_on_error)
+
+    async def snapshot(self) -> Snapshot:
+        """What it is now: its manifest, and where its conversation is in the journal. Of a live run
+        also what is recorded so far. `Pipeline.restore` is the reverse. Raises JournalError."""
+        manifest = self.plan.manifest.model_copy(deep=True)
+        return Snapshot(manifest, *await self._launcher.position())
 
     async def abandon(self, run_id: str, *, wait_s: float = 0.0) -> None:
         """Give an interrupted run up: it ends as cancelled, and its conversation can go on
@@ -205,12 +227,21 @@ class Runner(ABC):
 
     # --- inside --------------------------------------------------------------------------
 
-    async def _start(
+    def _start(
         self, input: JSON, limits: SomeLimits | None, tap: Tap | None, wait_s: float
-    ) -> Run:
-        return await self._launcher.start(
-            self.plan, input, limits_of(limits, self.plan.limits), tap, wait_s=wait_s
+    ) -> Awaitable[Run]:
+        return self._launcher.start(
+            lambda: self.plan, input, limits_of(limits, self.plan.limits), tap, wait_s=wait_s
         )
+
+    async def _plan_that_began(self, run_id: str) -> Plan:
+        if not self.has_changed:
+            return self.plan
+        row = await find(self.journal, run_id)
+        async with aclosing(self.journal.read(row.stream, row.first - 1)) as facts:
+            async for start in facts:
+                return self.plan_of(str(start.data.get("manifest")))
+        return self.plan
 
     def _sync(self, name: str, work: Coroutine[None, None, T]) -> T:
         """Do it in an event loop of its own. Raises PipelineError where there is one."""

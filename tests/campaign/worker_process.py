@@ -109,7 +109,6 @@ async def work(order: Order) -> None:
     journal = SQLiteJournal(folder / "journal.db", world=world, vfs=vfs)
     if disk is not None:  # real files, whose writes outlive us as without it
         journal._announced = Announced(f"{folder / 'journal.db'}-calls")
-    tidy = asyncio.create_task(compacting(order, world)) if order.compact else None
     workers = Workers(
         journal=journal,
         world=world,
@@ -123,10 +122,11 @@ async def work(order: Order) -> None:
         enough=(folder / "enough").exists,
         take_over=not order.owner,
     )
-    await workers.work()
-    await journal.close()
-    if tidy is not None:
-        await tidy
+    async with asyncio.TaskGroup() as group:  # whichever of them fails, the worker does
+        if order.compact:
+            group.create_task(compacting(order, world))
+        await workers.work()
+        await journal.close()
 
 
 async def compacting(order: Order, world: World) -> None:

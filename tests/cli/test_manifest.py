@@ -10,6 +10,7 @@ import pytest
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.presets import PRESETS, preset_manifest
 from tests.cli.support import invoke
+from tests.environment.test_import import FIXTURES
 
 BROKEN = """
 version: "1"
@@ -139,3 +140,40 @@ def test_what_a_manifest_chose_is_marked(own_place: Path) -> None:
     assert "[max_retries: 9]" in shown
     assert "think (off)" in shown
     assert "gpt-5.2 of openai, effort high" in shown
+
+
+def test_a_reference_is_read_from_the_environment_where_the_option_says_so(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = preset_manifest("chat", model="scripted:echo")
+    manifest.stages["guard"].strategies["guards"] = ["iteration"]
+    manifest.stages["guard"].strategy_configs["guards"] = {
+        "iteration": {"max_iterations": "${ROUNDS}"}
+    }
+    manifest.save("a.toml")
+    assert invoke("manifest", "validate", "a.toml").exit_code == 0
+    monkeypatch.setenv("ROUNDS", "3")
+    result = invoke("run", "hi", "--manifest", "a.toml")
+    assert result.exit_code == 2
+    assert "iteration: nothing is given for ${ROUNDS}; pass" in result.stderr
+    assert "or --env (exec.pipeline.invalid_manifest)" in result.stderr
+    result = invoke("run", "hi", "--manifest", "a.toml", "--env", "ROUNDS")
+    assert (result.exit_code, result.stdout) == (0, "hi\n")
+    result = invoke("run", "hi", "--manifest", "a.toml", "--env", "ROUNDS,NOWHERE")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --env NOWHERE: this variable is not set")
+
+
+def test_a_manifest_of_geny_is_imported_and_what_is_lost_is_told(own_place: Path) -> None:
+    words = ("manifest", "import", str(FIXTURES / "geny-3.0.json"))
+    result = invoke(*words, "-o", "a.toml")
+    assert (result.exit_code, result.stdout) == (0, "")
+    told = result.stderr.splitlines()
+    assert "note: tools.mcp_servers: not carried: configure MCP servers where it is run" in told
+    assert all(line.startswith("note: ") for line in told)
+    assert "DoNotShow" not in result.stderr
+    assert invoke("manifest", "validate", "a.toml").exit_code == 0
+    result = invoke(*words, "-o", "a.toml")
+    assert result.exit_code == 2
+    assert "a.toml is there already" in result.stderr
+    assert "version: '1'\n" in invoke(*words).stdout

@@ -12,6 +12,7 @@ from lorimer.core.errors import (
     JournalError,
     LimitError,
     LorimerError,
+    MemoryFailed,
     PipelineError,
     RunCancelled,
     StageError,
@@ -58,7 +59,7 @@ OUR_CODES = """
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
 exec.sandbox.missing
-exec.hook.blocked exec.hook.failed exec.hook.timeout exec.step.invalid
+exec.memory.failed exec.hook.blocked exec.hook.failed exec.hook.timeout exec.step.invalid
 exec.step.timeout exec.step.crashed exec.step.out_of_memory
 """.split()
 
@@ -139,6 +140,7 @@ def test_what_can_be_tried_again_and_what_needs_a_person(category: ErrorCategory
         (ToolExecutionError("x"), "exec.tool.crashed"),
         (LimitError("x"), "exec.limit.timeout"),
         (HookError("x"), "exec.hook.failed"),
+        (MemoryFailed("x"), "exec.memory.failed"),
         (RunCancelled("x"), "exec.run.cancelled"),
         (JournalError("x"), "exec.journal.failed"),
     ],

@@ -73,6 +73,8 @@ ONE_RUN = """
     stage.enter:loop loop.complete stage.exit:loop
 
     stage.bypass:emit
+    stage.bypass:memory
+    stage.bypass:summarize
     stage.bypass:persist
     stage.enter:yield yield.complete stage.exit:yield
 

@@ -1,4 +1,4 @@
-"""Installed packages offer stages, strategies, tools and presets to the manifests that name them."""
+"""Installed packages offer stages, strategies, tools, presets to manifests that name them."""
 
 from __future__ import annotations
 
@@ -135,7 +135,10 @@ def test_a_preset_of_a_package() -> None:
     ("builder", "why"),
     [
         ("explodes", "of the package acme-pirates 1.2 cannot be loaded: RuntimeError: no powder"),
-        ("gone", "of the package acme-pirates 1.2 cannot be loaded: ModuleNotFoundError: No module"),
+        (
+            "gone",
+            "of the package acme-pirates 1.2 cannot be loaded: ModuleNotFoundError: No module",
+        ),
         ("wrong", "no PromptBuilder"),
         ("pirat", "there is no strategy 'pirat'; did you mean 'pirate'?"),
     ],
@@ -156,7 +159,10 @@ def test_a_broken_package_is_named_in_one_coded_error(builder: str, why: str) ->
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("misnamed", "'misnamed' of the package acme-pirates 1.2 cannot be loaded: it calls itself"),
+        (
+            "misnamed",
+            "'misnamed' of the package acme-pirates 1.2 cannot be loaded: it calls itself",
+        ),
         ("digg", "no installed package offers a tool 'digg'; did you mean 'dig'?"),
     ],
 )

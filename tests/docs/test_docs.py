@@ -20,6 +20,8 @@ import yaml
 from lorimer.cli.app import lorimer
 from lorimer.cli.policy_files import shipped
 from lorimer.core.compile import check_document
+from lorimer.environment.settings import Source as Settings
+from lorimer.environment.settings import layer_of
 from lorimer.models.hostfile import host_of
 from lorimer.stages.catalogue import catalogue
 from lorimer.testing import FakeLLMServer
@@ -124,6 +126,9 @@ def test_commands_in_the_text_exist(page: str, line: str) -> None:
 def test_manifests_are_valid(block: Block) -> None:
     if block.file == "models.toml":
         host_of(tomllib.loads(block.text))
+        return
+    if block.file == "settings.toml":
+        assert layer_of(tomllib.loads(block.text), Settings.USER, block.where).values
         return
     if block.file == "permissions.toml":
         said = read(block.text, block.where, Source.USER, shipped)

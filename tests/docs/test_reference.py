@@ -14,6 +14,7 @@ from lorimer.cli.fail import EXIT_CODES
 from lorimer.core.errors import APIError
 from lorimer.core.events import FACT_KINDS, Event
 from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse, Usage
+from lorimer.core.mutation import UpdateStageConfig
 from lorimer.core.result import STATUSES
 from lorimer.journal.memory import MemoryJournal
 from lorimer.models import Models, Price
@@ -115,7 +116,7 @@ def _names(cell: str) -> list[str]:
 
 def test_every_kind_of_fact_is_named() -> None:
     rows = {name for row in EVENTS.rows("## Facts") for name in _names(row[0])}
-    assert rows | {"mutated", "child"} == set(FACT_KINDS)
+    assert rows | {"child"} == set(FACT_KINDS)
 
 
 def test_every_signal_is_named() -> None:
@@ -212,10 +213,7 @@ def _events() -> list[Event]:
             approver=_Says(False),
             bindings={"me": heard.append},
         )
-        entry = pipeline.manifest.stages["emit"]
-        entry.strategies["emitters"] = ["text"]
-        entry.strategy_configs["emitters"] = {"text": {"target": "me"}}
-        pipeline._change(list(pipeline.manifest.stages))  # pyright: ignore[reportPrivateUsage]
+        pipeline.swap_strategy("emit", "emitters", "text", {"target": "me"})
         limits = Limits(max_cost_usd=1.0)
         events = [event async for event in pipeline.run_stream("go", limits=limits)]
         events += [event async for event in pipeline.run_stream("again")]
@@ -233,8 +231,7 @@ async def _failing_over(world: SimulatedWorld) -> list[Event]:
         journal=MemoryJournal(world),
         world=world,
     )
-    pipeline.manifest.stages["api"].config["after_release"] = "restart"
-    pipeline._change(list(pipeline.manifest.stages))  # pyright: ignore[reportPrivateUsage]
+    pipeline.mutate(UpdateStageConfig(stage="api", config={"after_release": "restart"}))
     return [event async for event in pipeline.run_stream("go")]
 
 

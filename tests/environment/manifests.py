@@ -13,13 +13,13 @@ from lorimer.core.bindings import Bindings
 from lorimer.core.compile import REQUIRED, Catalogue
 from lorimer.core.errors import ConfigError
 from lorimer.core.limits import limits_adapter
-from lorimer.core.manifest import Metadata, ModelConfig, PermissionsConfig
+from lorimer.core.manifest import EnvironmentManifest, Metadata, ModelConfig, PermissionsConfig
 from lorimer.core.stage import AnyStage, Slot, Strategy
 from lorimer.models.registry import Models
 from lorimer.stages import catalogue
 from lorimer.tools.builtin import CATALOGUE as TOOLS
 from lorimer.tools.builtin import GROUPS
-from tests.stages.effects import EFFECTS
+from tests.stages.effects import EFFECTS, with_agents
 
 Made = st.SearchStrategy[Any]
 
@@ -33,11 +33,26 @@ TRIED = 4
 """Times that a configuration is drawn until one is accepted: fields may depend on each other."""
 
 
+class Bound:
+    """Whatever a manifest may name: a function, and a memory. Nothing of it is called."""
+
+    def __call__(self, told: object) -> None: ...
+    async def put(self, items: object) -> None: ...
+    async def search(self, query: str, *, limit: int) -> tuple[()]:
+        return ()
+
+    async def pinned(self, *, limit: int) -> tuple[()]:
+        return ()
+
+    async def remove(self, ids: object) -> int:
+        return 0
+
+
 class Anything(dict[str, object]):
-    """Whatever a manifest names is bound."""
+    """Every name is bound."""
 
     def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
-        return lambda told: None
+        return Bound()
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -207,6 +222,14 @@ def _parts() -> Made:
     )
 
 
+@cache
+def agents() -> list[dict[str, Any]]:
+    """Those that the strategies of stage 12 name."""
+    manifest = EnvironmentManifest()
+    with_agents(manifest)
+    return [agent.model_dump(exclude_defaults=True) for agent in manifest.agents]
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     """Documents of manifests. Nearly all of them are valid: what stages ask of each other, and of
@@ -217,4 +240,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     for entry in entries:
         if entry["name"] == "api":
             entry.get("config", {}).pop("provider", None)
-    return {**draw(_parts()), "stages": draw(st.permutations(entries))}
+    made = {**draw(_parts()), "stages": draw(st.permutations(entries))}
+    if "agent" in names:
+        made["agents"] = agents()
+    return made

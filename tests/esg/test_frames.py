@@ -180,7 +180,8 @@ def test_an_equal_array_runs_no_reader() -> None:
 def _rerun(sources: list[str], step: int, source: str) -> tuple[tuple[str, ...], StepExecutor]:
     session = StepExecutor()
     for number, each in enumerate(sources):
-        session.execute(str(number), each)
+        result = session.execute(str(number), each)
+        assert result.ok, result.failure
     session.graph.edit_step(str(step), source)
     return session.replay().ran, session
 
@@ -195,14 +196,14 @@ def test_settings_of_pandas_and_numpy_are_read_by_what_is_shown() -> None:
         "x = 1",
     ]
     ran, session = _rerun(sources, 1, "pd.set_option('display.precision', 4)")
-    assert ran == ("1", "2", "3")
+    assert ran == ("1", "3"), "what is shown otherwise is shown anew"
     assert [session.results[n].shown.split()[-1] for n in ("2", "4")] == ["0.3333", "0.333333"]
     ran, session = _rerun(
         ["import numpy as np\nnp.set_printoptions(precision=2)", "x = 5", "np.array([1 / 3])"],
         0,
         "import numpy as np\nnp.set_printoptions(precision=4)",
     )
-    assert ran == ("0", "2") and session.results["2"].shown == "array([0.3333])"
+    assert ran == ("0",) and session.results["2"].shown == "array([0.3333])"
 
 
 def test_a_step_that_no_longer_sets_anything_leaves_the_defaults() -> None:
@@ -264,3 +265,96 @@ def test_row_20_a_figure_is_put_back() -> None:
     session.graph.edit_step("3", "ax.set_title('two')")
     assert session.replay().ran == ("3", "4")
     assert session.results["4"].shown == "('two', 1)"
+
+
+@pytest.mark.parametrize("most", [0, 1 << 20, 1 << 30])
+def test_row_38_copies_beyond_the_limit_are_made_again(most: int) -> None:
+    session = StepExecutor(snapshot_bytes=most)
+    sources = ["import numpy as np", "k = 1", "a = np.zeros(100_000)"]
+    sources += [f"a[{number}] = k" for number in range(6)]
+    for number, source in enumerate(sources):
+        assert session.execute(str(number), source).ok
+    session.execute("sum", "a.sum()")
+    session.graph.edit_step("8", "a[9] = 2 * k")
+    ran = session.replay().ran
+    assert session.results["sum"].shown in ("7.0", "np.float64(7.0)")
+    held = sum(
+        content.kind.held(content)
+        for region in session._attempts.store.regions().values()  # pyright: ignore[reportPrivateUsage]
+        for state in region.states.values()
+        for content in state.contents
+    )
+    assert held <= most
+    if most == 1 << 30:
+        assert ran == ("8", "sum")
+    elif not most:
+        assert ran[0] == "2", "the array is made again, and all that changed it"
+
+
+def test_row_37_what_is_only_shown_otherwise_is_shown_anew_without_a_run() -> None:
+    def settings(digits: int) -> str:
+        return (
+            f"import numpy as np, pandas as pd\nnp.set_printoptions(precision={digits})\n"
+            f"pd.options.display.precision = {digits}"
+        )
+
+    session = session_of(
+        settings(3), "a = np.ones(3) / 3", "a", "df = pd.DataFrame({'q': a})", "df.head(2)",
+        "df.loc[0, 'q'] = 7", "print(df.q[1:2].tolist(), 'one')", "print(df[1:2])", "7",
+    )  # fmt: skip
+    for digits in (2, 5):
+        session.graph.edit_step("0", settings(digits))
+        assert session.replay().ran == ("0", "7"), "only who prints a frame runs"
+        shown = [session.results[n].shown.split() for n in ("2", "4")]
+        third = "0." + "3" * digits
+        assert shown[0][-1] == f"{third}])"
+        assert shown[1] == ["q", "0", third, "1", third], "as it was there, before the 7"
+        assert session.results["7"].stdout.split()[-1] == third
+        assert session.replay().ran == ()
+    session.graph.edit_step("1", "a = np.ones(3) / 7")
+    assert session.replay().ran == tuple("1234567")
+
+
+def test_row_37_a_class_of_a_step_that_shows_itself_runs() -> None:
+    session = session_of(
+        "import pandas as pd\npd.options.display.precision = 2\ns = pd.Series([1 / 3])",
+        "class S(pd.Series):\n    def __repr__(self):\n        return repr(s)",
+        "S([1.0])",
+    )
+    session.graph.edit_step("0", session.graph.source("0").replace("= 2", "= 3"))
+    assert session.replay().ran == ("0", "2")
+    assert session.results["2"].shown.split()[1] == "0.333"
+
+
+def test_row_20_figures_have_nothing_to_do_with_each_other() -> None:
+    pytest.importorskip("matplotlib")
+    session = session_of(
+        "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt",
+        "ax = plt.axes()\nax.plot([1, 2])",
+        "fig, bx = plt.subplots()\nbx.plot([1, 3], label='x')\nbx.legend()",
+        "bx.set_title('one')",
+    )
+    session.graph.edit_step("1", "ax = plt.axes()\nax.plot([1, 4])")
+    assert session.replay().ran == ("1",)
+
+
+def test_row_29_a_setting_that_was_not_looked_at_runs_nothing() -> None:
+    def settings(rows: int) -> str:
+        return f"import sys\nimport pandas as pd\npd.options.display.max_rows = {rows}"
+
+    session = session_of(
+        settings(10),
+        "df = pd.DataFrame({'a': range(30)})",
+        "df.to_csv(sys.stdout)",
+        "print(df)",
+        "pd.options.display.max_rows = 8",
+        "df",
+    )
+    for rows in (12, 6):
+        session.graph.edit_step("0", settings(rows))
+        assert session.replay().ran == ("0", "3", "4"), "neither the table nor what comes after 4"
+        assert session.replay().ran == ()
+    assert len(session.results["3"].stdout.splitlines()) == 6 + 4
+    session.graph.delete_step("4")
+    assert session.replay().ran == ()
+    assert len(session.results["5"].shown.splitlines()) == 6 + 4

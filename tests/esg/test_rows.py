@@ -88,9 +88,7 @@ NAMED: Final[Mapping[int, tuple[str, str]]] = {
 
 NOT_BUILT: Final[Mapping[int, str]] = {
     22: "views share parts by their base; there is no test with numpy in the suite",
-    38: "one copy of what a step may change is kept; there is no limit of bytes for them",
     39: "the copy is of the whole object, not of what changes",
-    41: "namespace(after=...) gives the values of any place; there are no branches",
     **dict.fromkeys((42, 48, 49, 50, 51), "steps run in this process, which confines nothing"),
     43: "a session is in one process",
     47: "steps run one after the other: most share objects, and threads of one interpreter wait",

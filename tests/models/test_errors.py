@@ -73,6 +73,8 @@ def test_every_status(wire: Wire) -> None:
 
 
 BODIES = [
+    (500, '{"error":"the prompt is longer than the maximum model length of 8"}',
+     Code.EXEC_API_TOKEN_LIMIT),
     (400, '{"error":{"message":"prompt is too long: 9 tokens > 8 maximum"}}',
      Code.EXEC_API_TOKEN_LIMIT),
     (400, '{"error":{"code":"context_length_exceeded","message":"x"}}', Code.EXEC_API_TOKEN_LIMIT),

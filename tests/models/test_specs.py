@@ -53,11 +53,6 @@ def test_unknown_provider_names_the_nearest() -> None:
         Models(CredentialBundle(env={})).resolve("antropic:claude-x")
 
 
-def test_a_planned_provider_says_so() -> None:
-    with pytest.raises(ConfigError, match="'claude_code_cli'.*not built yet.*Known: anthropic, "):
-        Models(CredentialBundle(env={})).resolve("claude_code_cli:opus")
-
-
 @pytest.mark.parametrize(
     ("provider", "variable"),
     [

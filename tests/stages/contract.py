@@ -16,6 +16,7 @@ from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.journal import SQLiteJournal
+from lorimer.memory import InMemory, MemoryItem
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models
 from lorimer.pipeline import Pipeline
@@ -41,6 +42,8 @@ class Seen:
     state: PipelineState | None = None
     """At the end of a run that ended well."""
     took_s: float = 0.0
+    remembered: list[MemoryItem] = field(default_factory=list)
+    """What the memory has of the sky, at the end."""
     order: list[str] = field(default_factory=list)
     """`+name` and `-name`: a tool began, ended."""
 
@@ -80,6 +83,8 @@ class Effect:
     inputs: Sequence[JSON] = ("go",)
     change: Callable[[EnvironmentManifest], None] | None = None
     limits: Limits | None = None
+    remembers: Sequence[MemoryItem] | None = None
+    """What the memory has before; None: there is no memory."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the pipeline."""
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -181,6 +186,8 @@ def play(effect: Effect, chosen: Mapping[str, Mapping[str, Any]]) -> Seen:
             **effect.model,
         )
         seen = Seen(model.requests)
+        memory = InMemory()
+        await memory.put(effect.remembers or ())
         journal = SQLiteJournal(":memory:", world=world, threads=False)
         pipeline = Pipeline(
             manifest_of(chosen, effect),
@@ -197,6 +204,7 @@ def play(effect: Effect, chosen: Mapping[str, Mapping[str, Any]]) -> Seen:
             bindings={
                 "one": seen.said.append,
                 "two": seen.said.append,
+                **({} if effect.remembers is None else {"memory": memory}),
                 "agree": lambda told: seen.said.append(told) is None,
             },
             **effect.options,
@@ -208,6 +216,7 @@ def play(effect: Effect, chosen: Mapping[str, Mapping[str, Any]]) -> Seen:
             result = await pipeline.run(asked, limits=effect.limits, raise_on_error=False)
             seen.results.append(result)
         seen.took_s = world.monotonic() - began
+        seen.remembered = [*await memory.search("sky", limit=9)]
         await pipeline.aclose()
         await journal.close()
         return seen

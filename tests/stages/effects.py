@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, SubAgent
+from lorimer.core.memory import MemoryItem
 from lorimer.core.messages import (
     ImageBlock,
     Request,
@@ -69,6 +71,12 @@ INPUT: Mapping[Key, Effect] = {
     ("input", "validator", "strict"): Effect(
         says("blocked phrase 'bad'"), config={"blocked_patterns": ["bad"]}, inputs=["bad"]
     ),
+    ("input", "validator", "passthrough"): Effect(
+        lambda seen: bool(seen.requests) and seen.sent[0].text == "[\n  1\n]",
+        inputs=[[1]],
+        change=choose("input", "normalizer", "json"),
+        clashes=frozenset({"normalizer.default", "normalizer.multimodal"}),
+    ),
     ("input", "validator", "schema"): Effect(
         says("does not fit its schema"),
         config={"schema": {"properties": {"text": {"maxLength": 3}}}},
@@ -87,6 +95,15 @@ INPUT: Mapping[Key, Effect] = {
         inputs=[{"text": "x", "images": [{"url": "u"}]}],
     ),
 }
+
+
+def shown(seen: Seen) -> list[str]:
+    """What the last request held, but for what stands behind the conversation."""
+    behind = "[From the program, not from the user:]"
+    return [m.text for m in seen.sent if not m.text.startswith(behind)]
+
+
+TEA = [MemoryItem("a", "Bob drinks black tea."), MemoryItem("b", "Eve has a cat.")]
 
 
 def counting(request: Request) -> Any:
@@ -120,36 +137,51 @@ def compacting(rule: str, shows: Callable[[Seen], bool], **config: Any) -> Effec
 
 BEFORE: Mapping[Key, Effect] = {
     ("context", "strategy", "simple_load"): Effect(
-        lambda seen: [m.text for m in seen.sent] == ["a", "1", "b", "2", "c"],
+        lambda seen: shown(seen) == ["a", "1", "b", "2", "c"],
         replies=["1", "2", "3"],
         inputs=["a", "b", "c"],
     ),
     ("context", "strategy", "hybrid"): Effect(
-        lambda seen: [m.text for m in seen.sent] == ["a", "c"],
+        lambda seen: shown(seen) == ["a", "c"],
         replies=["1", "2", "3"],
         inputs=["a", "b", "c"],
         config={"max_recent_turns": 1},
     ),
     ("context", "strategy", "progressive_disclosure"): Effect(
-        lambda seen: [m.text[-4:] for m in seen.sent] == ["a", "3: b", "c"],
+        lambda seen: [text[-4:] for text in shown(seen)] == ["a", "3: b", "c"],
         replies=["1", "2", "3"],
         inputs=["a", "b", "c"],
         config={"recent_turns": 1, "summary_threshold": 2},
     ),
     ("context", "strategy", "vector_search"): Effect(
-        lambda seen: (
-            [m.text for m in seen.sent] == ["The deploy key is 7391.", "What is the deploy key?"]
-        ),
+        lambda seen: shown(seen) == ["The deploy key is 7391.", "What is the deploy key?"],
         replies=["1", "2", "3"],
         inputs=["Nice weather today.", "The deploy key is 7391.", "What is the deploy key?"],
         config={"recent_turns": 1},
     ),
-    ("context", "compactor", "none"): compacting("", lambda seen: len(seen.sent) == 21),
+    ("context", "retriever", "none"): Effect(
+        lambda seen: [m.text for m in seen.sent] == ["Which tea?"],
+        inputs=["Which tea?"],
+        remembers=TEA,
+    ),
+    ("context", "retriever", "static"): Effect(
+        lambda seen: seen.sent[-1].text.endswith("\n\nCall me Bob."),
+        config={"texts": ["Call me Bob."]},
+    ),
+    ("context", "retriever", "memory"): Effect(
+        lambda seen: (
+            seen.sent[0].text == "Which tea?"
+            and seen.sent[-1].text.endswith("- (no date) Bob drinks black tea.")
+        ),
+        inputs=["Which tea?"],
+        remembers=TEA,
+    ),
+    ("context", "compactor", "none"): compacting("", lambda seen: len(shown(seen)) == 21),
     ("context", "compactor", "truncate"): compacting(
         "truncate", lambda seen: seen.sent[1].text.endswith("any more.]"), keep_last=4
     ),
     ("context", "compactor", "sliding_window"): compacting(
-        "sliding_window", lambda seen: len(seen.sent) <= 8, window_size=4, slack=2
+        "sliding_window", lambda seen: len(shown(seen)) <= 8, window_size=4, slack=2
     ),
     ("context", "compactor", "summary"): compacting(
         "summary", lambda seen: "Called count(" in seen.sent[1].text, keep_recent=4
@@ -668,11 +700,75 @@ def emitting(name: str) -> Mapping[str, Any]:
     return {"target": name}
 
 
+SKY = ["The sky is blue."]
+
+
+def reflecting(request: Request) -> str:
+    """Answers; asked to look back, has one insight."""
+    if not request.system.startswith("You decide"):
+        return SKY[0]
+    insight = {"text": "Bob likes the sky.", "importance": 0.9, "always": True}
+    return json.dumps({"insights": [insight]})
+
+
+def patient(manifest: EnvironmentManifest) -> None:
+    """As a strategy of stage 18 needs it that asks a model."""
+    manifest.limits = replace(manifest.limits, cleanup_s=60.0)
+
+
 AFTER: Mapping[Key, Effect] = {
     ("emit", "emitters", "text"): Effect(lambda seen: "done" in seen.said, config=emitting("one")),
     ("emit", "emitters", "record"): Effect(
         lambda seen: any(isinstance(said, dict) and said["text"] == "done" for said in seen.said),
         config=emitting("two"),
+    ),
+    ("memory", "strategy", "no_memory"): Effect(
+        lambda seen: not seen.remembered,
+        replies=SKY,
+        inputs=["What colour?"],
+        change=patient,
+        remembers=(),
+    ),
+    ("memory", "strategy", "append_only"): Effect(
+        lambda seen: (
+            [item.text for item in seen.remembered]
+            == ["Asked: What colour?\nAnswered: The sky is blue."]
+        ),
+        replies=reflecting,
+        inputs=["What colour?"],
+        change=patient,
+        remembers=(),
+    ),
+    ("memory", "strategy", "reflective"): Effect(
+        lambda seen: (
+            [(item.text, item.pinned) for item in seen.remembered] == [("Bob likes the sky.", True)]
+        ),
+        replies=reflecting,
+        inputs=["What colour?"],
+        change=patient,
+        remembers=(),
+    ),
+    ("summarize", "summarizer", "no_summary"): Effect(
+        lambda seen: not seen.told("summary.written"), replies=SKY
+    ),
+    ("summarize", "summarizer", "rule_based"): Effect(
+        lambda seen: [told["text"] for told in seen.told("summary.written")] == SKY,
+        replies=SKY,
+        config={"max_sentences": 1},
+    ),
+    ("summarize", "importance", "fixed"): Effect(
+        lambda seen: [told["importance"] for told in seen.told("summary.written")] == ["critical"],
+        replies=SKY,
+        change=choose("summarize", "summarizer", "rule_based"),
+        config={"grade": "critical"},
+        clashes=frozenset({"summarizer.no_summary"}),
+    ),
+    ("summarize", "importance", "heuristic"): Effect(
+        lambda seen: [told["importance"] for told in seen.told("summary.written")] == ["high"],
+        replies=SKY,
+        inputs=["Remember: what colour?"],
+        change=choose("summarize", "summarizer", "rule_based"),
+        clashes=frozenset({"summarizer.no_summary"}),
     ),
     ("persist", "cadence", "on_growth"): Effect(
         lambda seen: [told["facts"] for told in seen.told("checkpoint.due")] == [3, 8],
@@ -685,6 +781,15 @@ AFTER: Mapping[Key, Effect] = {
         replies=["a", "b", "c", "d"],
         inputs=["1", "2", "3", "4"],
         config={"n": 8},
+    ),
+    ("persist", "cadence", "every_turn"): Effect(
+        lambda seen: len(seen.told("checkpoint.due")) == 2, replies=["a", "b"], inputs=["1", "2"]
+    ),
+    ("persist", "cadence", "on_significant"): Effect(
+        lambda seen: [told["facts"] for told in seen.told("checkpoint.due")] == [7],
+        replies=[ROUND, "a", "b", "c", "d"],
+        inputs=["1", "2", "3", "4"],
+        config={"kinds": ["tool.result"]},
     ),
     ("yield", "formatter", "default"): Effect(lambda seen: seen.result.output == "done"),
     ("yield", "formatter", "multi_format"): Effect(

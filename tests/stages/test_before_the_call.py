@@ -19,17 +19,19 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
+    Response,
     TextBlock,
     ToolResultBlock,
     ToolUse,
+    Usage,
     user_message,
 )
 from lorimer.core.wellformed import answers
 from lorimer.journal import MemoryJournal
 from lorimer.models.pricing import Price
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from tests.core.support import Change, Do, check_history, kinds, make, only, use
-from tests.stages.support import choose
+from tests.core.support import Change, Do, check_history, held, kinds, make, only, use
+from tests.stages.support import choose, configure
 
 CODE = ExecutorErrorCode
 
@@ -453,5 +455,106 @@ def test_nothing_is_marked_that_is_not_there() -> None:
         model = ScriptedModel(["one"])
         await make(world, model, "chat").run("go")
         assert model.requests[0].cache == CacheMarks()
+
+    simulate(main)
+
+
+# --- blocks, and what stands behind the conversation ----------------------------------------------
+
+
+def test_what_changes_from_call_to_call_stands_behind_the_conversation() -> None:
+    moods = iter(["curious", "tired", "never asked"])
+    asked: list[Any] = []
+
+    async def mood(about: Any) -> str:
+        asked.append(about)
+        return next(moods)
+
+    def change(manifest: Any) -> None:
+        blocks = [
+            {"type": "text", "title": "Rules", "text": "No lies."},
+            {"type": "text", "text": "Mind the time.", "volatile": True},
+            {"type": "clock"},
+            {"type": "bound", "target": "mood", "title": "Mood"},
+            {"type": "bound", "target": "name", "volatile": False},
+        ]
+        configure("system", prompt="Be brief.")(manifest)
+        choose("system", "builder", "composable", blocks=blocks)(manifest)
+        choose("cache", "strategy", "aggressive_cache")(manifest)
+
+    async def main(world: SimulatedWorld) -> None:
+        def build(model: Any, **options: Any) -> Any:
+            bindings = {"mood": mood, "name": lambda about: "You are Ann."}
+            return make(
+                world, model, change=change, tools=[Do("look")], bindings=bindings, **options
+            )
+
+        model = ScriptedModel([[use("look")], "done"])
+        pipeline = build(model)
+        result = await pipeline.run("go")
+        first, second = model.requests
+        assert first.system == second.system == "Be brief.\n\n# Rules\nNo lies.\n\nYou are Ann."
+        assert [m.text for m in first.messages] == [
+            "go",
+            "[From the program, not from the user:]\n\nMind the time.\n\n"
+            "It is 2026-01-01 00:00 UTC, a Thursday.\n\n# Mood\ncurious",
+        ]
+        assert second.messages[-1].text.endswith("# Mood\ntired")
+        assert (first.cache.message, second.cache.message) == (0, 2)
+        assert list(second.messages[:3]) == result.messages[:3]
+        assert [m.text for m in result.messages] == ["go", "", "", "done"]
+        assert asked[1] == {"run_id": result.run_id, "iteration": 1, "input": "go"}
+        journal = await held(world, result.events[:-3], result.session_id)
+        resumed = await build(ScriptedModel(["done"]), journal=journal).resume(result.run_id)
+        assert resumed.text == "done"
+        assert len(asked) == 2
+
+    simulate(main)
+
+
+def test_under_a_cost_limit_what_stands_behind_is_counted_too() -> None:
+    def change(manifest: Any) -> None:
+        blocks = [{"type": "text", "text": "x" * 4000, "volatile": True}]
+        choose("system", "builder", "composable", blocks=blocks)(manifest)
+
+    async def main(world: SimulatedWorld) -> None:
+        replies = [Response((TextBlock(f"{n}"),), usage=Usage(1000, 5)) for n in range(3)]
+        model = ScriptedModel(replies, price=Price(1.0, 1.0))
+        pipeline = make(world, model, change=change)
+        reserved: list[Any] = []
+        for text in ("a", "b"):
+            result = await pipeline.run(text, limits={"max_cost_usd": 1.0})
+            reserved += [f.data["reserve"] for f in result.events if f.type == "model.intent"]
+        assert reserved[0] > 4_000 * 1_000
+        assert reserved[1] > 4_000 * 1_000
+
+    simulate(main)
+
+
+def test_attachments_are_told_apart_by_their_type() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model = ScriptedModel(["done"] * 9)
+        change = choose("input", "normalizer", "multimodal")
+        pipeline = make(world, model, "minimal", change=change)
+        given: Any = {
+            "text": "look",
+            "attachments": [
+                {"media_type": "image/png", "data": "aaaa"},
+                {"media_type": "application/pdf", "data": "bbbb", "name": "plan.pdf"},
+                {"media_type": "text/csv", "text": "a,b", "name": "t.csv"},
+                {"media_type": "application/zip", "data": "cccc", "name": "all.zip"},
+            ],
+        }
+        await pipeline.run(given)
+        blocks = model.requests[0].messages[0].content
+        assert [block.type for block in blocks] == ["image", "document", "text", "text", "text"]
+        assert blocks[1] == DocumentBlock("application/pdf", "bbbb", title="plan.pdf")
+        assert model.requests[0].messages[0].text == (
+            "Attached, t.csv:\na,b\nAttached, all.zip, application/zip: not shown\nlook"
+        )
+        wrong = await pipeline.run({"text": "x", "attachments": ["y"]}, raise_on_error=False)
+        assert wrong.code is not None and wrong.code.value == "exec.input.invalid"
+        plain = await make(world, model, "minimal").run(given, raise_on_error=False)
+        assert "choose the 'multimodal' normalizer" in plain.error
 
     simulate(main)

@@ -315,6 +315,51 @@ def test_another_process_goes_on_from_the_receipt() -> None:
     simulate(main)
 
 
+def test_a_prompt_that_the_provider_refuses_as_too_long_is_compacted_and_sent_again() -> None:
+    too_long = APIError("too long", code=ExecutorErrorCode.EXEC_API_TOKEN_LIMIT, status=400)
+
+    def answer(request: Request) -> Any:
+        size = sum(len(message.text) for message in request.messages)
+        return too_long if size > 12_000 else f"Well, {WORDS}"
+
+    async def main(world: SimulatedWorld) -> None:
+        def build(journal: Journal, answering: Any = answer, **options: Any) -> Any:
+            model = ScriptedModel(answering, usage=Usage(10, 5), price=Price(1.0, 1.0))
+            return make(world, model, "chat", journal=journal, **options), model
+
+        journal = MemoryJournal(world)
+        pipeline, model = build(journal)
+        facts: list[Any] = []
+        while True:
+            result = await pipeline.run(f"What now? {WORDS}")
+            if result.receipts:
+                break
+            facts += result.events
+        assert result.text.startswith("Well,")
+        assert not any(faults(shown) for shown in asked(model))
+        assert kinds(result.events)[1:6] == [
+            "model.intent",
+            "model.reply",
+            "compacted",
+            "model.intent",
+            "model.reply",
+        ]
+        assert await verify(journal, result.run_id) == []
+        assert (await pipeline.replay(result.run_id)).divergence is None
+        for at in range(2, len(result.events)):
+            store = await held(world, [*facts, *result.events[:at]], result.session_id)
+            resumed = await build(store)[0].resume(result.run_id)
+            assert kinds(resumed.events) == kinds(result.events)
+            assert resumed.receipts == result.receipts
+        bare, _ = build(MemoryJournal(world), change=choose("context", "compactor", "none"))
+        failed = result
+        while failed.status == "ok":
+            failed = await bare.run(f"What now? {WORDS}", raise_on_error=False)
+        assert failed.code is ExecutorErrorCode.EXEC_API_TOKEN_LIMIT
+
+    simulate(main)
+
+
 # --- whatever is said, in whatever order ----------------------------------------------------------
 
 
@@ -390,6 +435,8 @@ def test_a_run_that_was_compacted_replays_as_it_is_recorded() -> None:
 def test_the_model_reads_back_what_it_is_not_shown_any_more() -> None:
     def answer(request: Request) -> Any:
         last = request.messages[-1].text
+        if written(request):
+            return recap()
         if last.startswith("What"):
             return [
                 use("recall", "a", first=3, last=4),
@@ -405,13 +452,14 @@ def test_the_model_reads_back_what_it_is_not_shown_any_more() -> None:
 
         def change(manifest: Any) -> None:
             configure("context", window=1500)(manifest)
-            choose("context", "compactor", "truncate", keep_last=2)(manifest)
+            choose("context", "compactor", "llm_summary", keep_recent=2)(manifest)
             manifest.tools.built_in = ["history"]
 
         pipeline = make(world, model, "chat", change=change)
         for number in range(8):
             await pipeline.run(f"Question {number}. {WORDS}")
-        result = await pipeline.run("What did I ask?")
+        result = await pipeline.run("What did I ask? " + WORDS * 10)
+        assert result.receipts
         given = [str(step.content) for step in result.steps]
         assert "Question 1." not in texts(model.requests[-1].messages)
         assert given[0].startswith("Message 3, user:\nQuestion 1. and so on")

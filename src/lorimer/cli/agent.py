@@ -40,7 +40,7 @@ AGENT_PROMPT: Final = (
 def preset(name: str) -> EnvironmentManifest:
     """A preset by name. Raises Fault telling the nearest."""
     if name not in PRESETS and name not in preset_names():
-        near = suggest(name, PRESETS) or "."
+        near = suggest(name, preset_names()) or "."
         raise Fault(f"there is no preset {name!r}{near} Known: {', '.join(preset_names())}")
     return preset_manifest(name)
 
@@ -59,9 +59,12 @@ def described(file_or_preset: str) -> EnvironmentManifest:
         return preset(file_or_preset)
     if Path(file_or_preset).exists():
         return load(Path(file_or_preset))
+    names = preset_names()
+    if file_or_preset in names:
+        return preset(file_or_preset)
     raise Fault(
         f"{file_or_preset!r} is neither a file nor a preset"
-        f"{suggest(file_or_preset, PRESETS) or '.'} Presets: {', '.join(PRESETS)}"
+        f"{suggest(file_or_preset, names) or '.'} Presets: {', '.join(names)}"
     )
 
 
@@ -126,6 +129,20 @@ def rules_for(texts: Iterable[str], manifest: EnvironmentManifest) -> list[Rule]
             )
         rules.append(rule)
     return rules
+
+
+def names(texts: Iterable[str]) -> tuple[str, ...]:
+    """Names with commas between them, or given one by one."""
+    return tuple([name.strip() for text in texts for name in text.split(",") if name.strip()])
+
+
+def variables(texts: Iterable[str]) -> dict[str, str]:
+    """Of the environment, those that a manifest may refer to. Raises Fault for one that is not
+    set."""
+    wanted = names(texts)
+    if unset := [name for name in wanted if name not in os.environ]:
+        raise Fault(f"--env {unset[0]}: this variable is not set")
+    return {name: os.environ[name] for name in wanted}
 
 
 def limited(

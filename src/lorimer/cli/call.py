@@ -42,6 +42,8 @@ class Call:
     """The hosts that `--network` named."""
     mode: str = ""
     """What `--permission-mode` said; "": nothing."""
+    env: tuple[str, ...] = ()
+    """The names in `--env`; told, never looked up."""
 
     @property
     def loosened(self) -> tuple[str, ...]:
@@ -51,6 +53,8 @@ class Call:
             words.append(f"--permission-mode {quote(self.mode)}")
         if self.network:
             words.append(f"--network {quote(','.join(self.network))}")
+        if self.env:
+            words.append(f"--env {quote(','.join(self.env))}")
         if self.sandbox == "off":
             words.append("--sandbox off")
         return tuple(words)
@@ -79,6 +83,7 @@ class Call:
             "sandbox": self.sandbox,
             "network": list(self.network),
             "mode": self.mode,
+            "env": list(self.env),
         }
         await journal.put(_name(run_id), canonical(data))
 
@@ -101,6 +106,7 @@ class Call:
             _text(data.get("sandbox")),
             _texts(data.get("network")),
             _text(data.get("mode")),
+            _texts(data.get("env")),
         )
 
 

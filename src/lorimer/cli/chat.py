@@ -52,6 +52,7 @@ def chat(
     allow: tuple[str, ...],
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -72,10 +73,16 @@ def chat(
         raise Fault("--continue and --session both say which conversation: give one of them")
     if preset is not None and manifest is not None:
         raise Fault("--preset and --manifest both say whom to talk with: give one of them")
-    from lorimer.cli import agent, host
+    from lorimer.cli import agent, host, settings
     from lorimer.cli.chat_loop import Chat
 
-    described = agent.load(manifest) if manifest is not None else agent.preset(preset or "agent")
+    standing = settings.standing(workspace)
+    found = (
+        settings.load(manifest, standing)
+        if manifest is not None
+        else settings.preset(preset or "agent", standing)
+    )
+    described = found.manifest
     plain_agent = manifest is None and (preset or "agent") == "agent"
     agent.choose(described, model, provider, host.read(models))
     if system is not None:
@@ -98,7 +105,9 @@ def chat(
         models=models,
         sandbox=sandbox,
         network=network,
+        env=env,
     )
+    terms = settings.settle(terms, standing)
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:

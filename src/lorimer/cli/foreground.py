@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorimer.cli import agent, host
+from lorimer.cli import agent, host, settings
 from lorimer.cli.approve import TerminalApprover, can_ask
 from lorimer.cli.call import Call
 from lorimer.cli.drive import Drive, primed
 from lorimer.cli.fail import Fault
+from lorimer.cli.known import know
 from lorimer.cli.owner import own_name
 from lorimer.cli.policy_files import mode_of, standing
 from lorimer.cli.progress import screen_for
@@ -20,6 +21,7 @@ from lorimer.cli.store import existing_store, opened, store_path
 from lorimer.cli.story import Story
 from lorimer.cli.text import short_id
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.variables import secrets_of
 from lorimer.core.world import Sandbox
 from lorimer.journal.recording import facts_of
 from lorimer.models.recording import Recorder
@@ -88,9 +90,11 @@ def assemble(
 ) -> Pipeline:
     """The pipeline of a command: its journal is the store; the files of rules and hooks hold."""
     found = standing(workspace)
-    for note in found.notes:
+    for note in (*terms.notes, *found.notes):
         screen.line([("note: ", "yellow"), (note, "")])
     attended = approver is not None
+    variables = agent.variables(terms.env)
+    know(secrets_of(manifest, variables))
     mode = mode_of(terms.permission_mode, found, attended=attended, at_most=terms.at_most)
     return Pipeline(
         manifest,
@@ -103,6 +107,7 @@ def assemble(
         workspace=workspace,
         sandbox=terms.sandbox or "auto",
         network=terms.network,
+        variables=variables,
         hooks=found.hooks,
         owner=own_name(),
     )
@@ -158,6 +163,7 @@ def connected(
         terms.sandbox or call.sandbox,
         listed(terms.network) or call.network,
         terms.permission_mode or call.mode,
+        agent.names(terms.env) or call.env,
     )
     return models, now
 
@@ -173,6 +179,7 @@ def call_of(terms: Terms, workspace: Path) -> Call:
         terms.sandbox or "",
         listed(terms.network),
         terms.permission_mode or "",
+        agent.names(terms.env),
     )
 
 
@@ -204,8 +211,10 @@ async def resume(run_id: str, terms: Terms) -> int:
         if manifest is None:
             raise Fault(f"the manifest of run {row.run_id} is not in this store")
         call = await Call.of(journal, row.run_id)
-        said = bool(terms.allow or terms.network or terms.sandbox or terms.permission_mode)
-        terms = as_strict(terms, call)
+        said = bool(
+            terms.allow or terms.network or terms.env or terms.sandbox or terms.permission_mode
+        )
+        terms = settings.settle(as_strict(terms, call), settings.standing(_workspace(terms, call)))
         await sandbox_works(terms, world)
         models, now = connected(manifest, terms, call, world)
         rules = agent.rules_for(terms.allow, manifest)
@@ -273,6 +282,7 @@ def _missing(terms: Terms, call: Call) -> list[str]:
         sandbox="" if terms.sandbox else call.sandbox,
         network=tuple([host for host in call.network if host not in listed(terms.network)]),
         mode="" if terms.permission_mode else call.mode,
+        env=tuple([name for name in call.env if name not in agent.names(terms.env)]),
     )
     return list(left.loosened)
 

@@ -43,6 +43,10 @@ class Terms:
     """How programs are held; None: `auto`, or as strictly as the run was begun."""
     network: tuple[str, ...] = ()
     """The hosts that commands may reach."""
+    env: tuple[str, ...] = ()
+    """The variables of the environment that the manifest may refer to."""
+    notes: tuple[str, ...] = ()
+    """What the person is told before anything runs."""
     at_most: str | None = None
     """The mode that a resumed run was begun with, where nobody says another; none looser is."""
 
@@ -109,6 +113,13 @@ def terms_options(command: F) -> F:
                 multiple=True,
                 help="Hosts that commands may reach, with commas between: pypi.org,"
                 " *.pythonhosted.org, localhost:8000; '*' for all public ones. Default: none.",
+            ),
+            click.option(
+                "--env",
+                metavar="NAMES",
+                multiple=True,
+                help="Variables of the environment that the manifest's ${NAME} may stand for, with"
+                " commas between. Default: none.",
             ),
             click.option("--base-url", metavar="URL", help="Another address than the vendor's."),
             click.option(

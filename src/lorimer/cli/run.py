@@ -72,6 +72,7 @@ def run(
     ask_later: bool,
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -99,10 +100,15 @@ def run(
         raise Fault(f"--record: {record} is to be named .jsonl, so that -m scripted: can play it")
     if preset is not None and manifest is not None:
         raise Fault("--preset and --manifest both say what to run: give one of them")
-    from lorimer.cli import agent, host
+    from lorimer.cli import agent, host, settings
 
-    known = host.read(models)
-    described = agent.load(manifest) if manifest is not None else agent.preset(preset or "agent")
+    known, standing = host.read(models), settings.standing(workspace)
+    found = (
+        settings.load(manifest, standing)
+        if manifest is not None
+        else settings.preset(preset or "agent", standing)
+    )
+    described = found.manifest
     agent.choose(described, model, provider, known)
     if system is not None:
         agent.instruct(described, system)
@@ -127,9 +133,11 @@ def run(
         models,
         sandbox,
         network,
+        env,
     )
     from lorimer.cli.foreground import begin
 
+    terms = settings.settle(terms, standing)
     return asyncio.run(begin(described, text, limits, terms, record))
 
 

@@ -63,6 +63,7 @@ def resume(
     ask_later: bool,
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -94,6 +95,7 @@ def resume(
         models,
         sandbox,
         network,
+        env,
     )
     return asyncio.run(go_on(run, terms))
 

@@ -48,6 +48,7 @@ def fork(
     ask_later: bool,
     sandbox: SandboxMode | None,
     network: tuple[str, ...],
+    env: tuple[str, ...],
     permission_mode: str | None,
     base_url: str | None,
     api_key_env: str | None,
@@ -81,6 +82,7 @@ def fork(
         models,
         sandbox,
         network,
+        env,
     )
     return asyncio.run(_fork(run, prompt, after, model, manifest, terms))
 
@@ -93,7 +95,7 @@ async def _fork(
     manifest: Path | None,
     terms: Terms,
 ) -> int:
-    from lorimer.cli import agent, foreground, host, reading
+    from lorimer.cli import agent, foreground, host, reading, settings
     from lorimer.cli.call import Call
     from lorimer.cli.drive import Drive
     from lorimer.cli.progress import screen_for
@@ -110,6 +112,7 @@ async def _fork(
         parent = await recorded(journal, row.run_id)
         call = await Call.of(journal, row.run_id)
         terms = foreground.as_strict(terms, call)
+        terms = settings.settle(terms, settings.standing(terms.workspace))
         await foreground.sandbox_works(terms, world)
         described = agent.load(manifest) if manifest is not None else _manifest(parent)
         if model is not None:
@@ -123,6 +126,7 @@ async def _fork(
             rules=terms.allow,
             sandbox=terms.sandbox or "",
             network=listed(terms.network),
+            env=agent.names(terms.env),
             mode=terms.permission_mode or terms.at_most or "",
         )
         given = parent.facts[0].data.get("limits")

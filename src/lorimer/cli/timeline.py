@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
+from lorimer.cli.changes import after, changes_in
+from lorimer.cli.changes import told as told_change
 from lorimer.cli.story import Line, Story, call_text, summary
 from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tokens, visible
 from lorimer.core.errors import error_from_json
@@ -157,7 +159,8 @@ def _input(start: Mapping[str, JSON]) -> JSON:
 
 def _turns(told: Told, *, full: bool) -> Iterator[Line]:
     story = Story(recorded=True)
-    names = _stage_names(told.manifest)
+    manifest = told.manifest
+    names = _stage_names(manifest)
     asked = 0.0
     uses: list[Mapping[str, JSON]] = []
     for fact in told.facts:
@@ -172,6 +175,12 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             times = _times(data.get("times"), names, first=fact.iteration == 0)
             if times:
                 yield [(f"    {times}", "dim")]
+        elif fact.type == "mutated":
+            changes = changes_in(fact)
+            yield []
+            yield from [told_change(change) for change in changes]
+            manifest = after(manifest, changes)
+            names = _stage_names(manifest)
         use = use_at(uses, data.get("key")) if full and fact.type == "tool.result" else None
         if use is not None:
             story.count(fact)

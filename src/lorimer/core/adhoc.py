@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from lorimer.core.redaction import is_secret, names_secret
+
 MAX_TOOLS: Final = 100
 MAX_SCRIPT_CHARS: Final = 10_000
 MAX_STEPS: Final = 20
@@ -23,6 +25,9 @@ MAX_STEPS: Final = 20
 PLACE: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 """A place for a value in a text: `{name}`. There is nothing else to it: no attributes, no
 indexes, no formats, and braces round anything else are only braces."""
+
+VARIABLE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]{0,99})\}")
+"""A place for a variable of the host's, in a text of an `http` tool."""
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#{}@\s]+[/?#]|https?://[^/?#{}@\s]+\Z")
 
@@ -85,7 +90,8 @@ class HttpTool(_Tool):
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
     """A redirect is followed for GET and HEAD only."""
     headers: dict[_Header, str] = {}
-    """Sent as they are, but for `{name}`. Keys do not belong here."""
+    """Sent as they are, but for `{name}` and `${NAME}`. A key does not belong here: a variable
+    has it."""
     body: JsonValue = None
     """Sent as JSON; of a text, as text. `{name}` alone is the value itself."""
     result: str = ""
@@ -95,14 +101,25 @@ class HttpTool(_Tool):
 
     def texts(self) -> Iterator[str]:
         """See `_Tool`."""
-        yield self.url
-        yield from self.headers.values()
-        yield from texts_in(self.body)
+        for text in (self.url, *self.headers.values(), *texts_in(self.body)):
+            yield VARIABLE.sub("", text)
+
+    def variables(self) -> list[str]:
+        """The names in `${NAME}`."""
+        texts = (self.url, *self.headers.values(), *texts_in(self.body))
+        return [name for text in texts for name in VARIABLE.findall(text)]
 
     @model_validator(mode="after")
     def _origin_is_literal(self) -> HttpTool:
         if not _ORIGIN.match(self.url):
             raise ValueError("url: must begin with http:// or https:// and a host, as they are")
+        for name, text in self.headers.items():
+            rest = PLACE.sub("", VARIABLE.sub("", text))
+            if names_secret(name) and is_secret(rest.split(" ")[-1]):
+                raise ValueError(
+                    f"headers.{name}: a key does not belong in a manifest; write ${{NAME}}, and"
+                    " have the host hand in the variable"
+                )
         return self
 
 

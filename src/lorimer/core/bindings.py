@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
-from typing import cast
+from typing import Final, cast
 
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.hooks import Hooks
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import ModelConfig
+from lorimer.core.memory import Memory
 from lorimer.core.model import ModelResolver
 from lorimer.core.record import record
 from lorimer.core.stage import AnyStage
 from lorimer.core.tool import Approver, Toolbox
+
+MEMORY: Final = "memory"
+"""The name under which a memory is bound, unless the manifest says another."""
 
 
 @record
@@ -28,6 +32,8 @@ class Bindings:
     """Asks a person."""
     named: Mapping[str, object] = field(default_factory=dict[str, object])
     """Objects that a manifest refers to by name (callbacks, clients)."""
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What `${NAME}` in a manifest stands for; what is not in here is not there."""
     limits: Limits = field(default_factory=Limits)
     """Filled by compile() from the manifest."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -37,7 +43,21 @@ class Bindings:
     stages: Mapping[str, AnyStage] = field(default_factory=dict[str, AnyStage])
     """Filled by compile(): the other stages of the plan, by name."""
 
-    def function(self, name: str, where: str) -> Callable[[JSON], Awaitable[None] | None]:
+    def memory(self, name: str, where: str) -> Memory | None:
+        """The memory bound to `name`; None: nothing is bound to the usual name, so there is none.
+        Raises ConfigError saying what is missing or wrong."""
+        value = self.named.get(name)
+        if value is None and name == MEMORY:
+            return None
+        if not isinstance(value, Memory):
+            what = "nothing" if value is None else f"a {type(value).__name__}, no memory,"
+            raise ConfigError(
+                f"{where}: {what} is bound to the name {name!r}{nearest(name, self.named)}",
+                hint=f"Pass bindings={{{name!r}: SQLiteMemory(...)}} when you build the pipeline.",
+            )
+        return value
+
+    def function(self, name: str, where: str) -> Callable[[JSON], Awaitable[object] | object]:
         """The function bound to `name`. Raises ConfigError saying what is missing or wrong."""
         value = self.named.get(name)
         if value is None:
@@ -47,4 +67,4 @@ class Bindings:
             )
         if not callable(value):
             raise ConfigError(f"{where}: {name!r} is bound to a {type(value).__name__}")
-        return cast("Callable[[JSON], Awaitable[None] | None]", value)
+        return cast("Callable[[JSON], Awaitable[object] | object]", value)

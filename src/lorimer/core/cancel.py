@@ -90,9 +90,9 @@ class Cancellation:
         self._task: asyncio.Task[object] | None = None
         self._before = 0
 
-    def enter(self) -> None:
-        """The run begins, in the calling task."""
-        self._task = asyncio.current_task()
+    def enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The run begins, in the calling task of `loop`."""
+        self._task = asyncio.current_task(loop)
         self._before = self._task.cancelling() if self._task is not None else 0
 
     def cancel(self, reason: Reason) -> None:

@@ -26,7 +26,9 @@ from lorimer.core.manifest import (
     faults_of,
 )
 from lorimer.core.plan import Plan, Step
+from lorimer.core.redaction import Redactor, secrets_in
 from lorimer.core.stage import AnyStage, Slot, Stage, Strategy
+from lorimer.core.variables import missing, undecided, with_variables
 
 REQUIRED: Final = ("input", "api", "parse", "yield")
 """Stages without which nothing can be answered."""
@@ -101,6 +103,10 @@ class Catalogue:
         known = [*self.names, *plugins.offered(plugins.STAGES)]
         raise ConfigError(f"there is no stage {name!r}{nearest(name, known)}")
 
+    def slots(self, stage: str, implementation: str = "") -> Mapping[str, Slot[Strategy]]:
+        """Those of a stage, by name. Raises ConfigError as `stage` does."""
+        return self.stage(stage, implementation).slots()
+
     def implementations(self, name: str) -> list[str]:
         """The names of those of a stage that a manifest may choose instead of the usual one."""
         own = [each for stage, each in self._custom if stage == name and each]
@@ -136,9 +142,10 @@ def load(path: str) -> type[object]:
 def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings) -> Plan:
     """Build the plan. Raises ConfigError listing every fault as `path: reason`; has no effects
     but importing the modules of the chosen stages and strategies."""
-    built, problems = _build(manifest, catalogue)
+    built, problems = _with_variables(manifest, catalogue, bindings.variables)
     if problems:
-        raise invalid(problems)
+        redactor = Redactor.of(secrets_in(bindings.variables))
+        raise invalid(problems if redactor is None else [redactor.text(each) for each in problems])
     stages = [stage for stage, _ in built]
     bound = replace(
         bindings,
@@ -178,8 +185,11 @@ def strategies_of(stage: AnyStage) -> list[Strategy]:
     return found
 
 
-def check_document(data: Mapping[str, JSON], catalogue: Catalogue) -> list[str]:
-    """Every fault of a manifest that may be broken anywhere, as `path: reason`."""
+def check_document(
+    data: Mapping[str, JSON], catalogue: Catalogue, variables: Mapping[str, str] | None = None
+) -> list[str]:
+    """Every fault of a manifest that may be broken anywhere, as `path: reason`. What variables
+    give is only looked at when they are there; None: nobody has said yet which there are."""
     if not isinstance(data, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - from a file
         return [f"must be an object, not {type(data).__name__}"]
     try:
@@ -190,8 +200,30 @@ def check_document(data: Mapping[str, JSON], catalogue: Catalogue) -> list[str]:
         manifest = EnvironmentManifest(stages=StageEntries(entries))
         with suppress(ValidationError):
             manifest.model = ModelConfig.model_validate(data.get("model", {}))
-        return problems + _build(manifest, catalogue, whole)[1]
-    return _build(manifest, catalogue)[1]
+        return problems + _with_variables(manifest, catalogue, variables, whole)[1]
+    return _with_variables(manifest, catalogue, variables)[1]
+
+
+def _with_variables(
+    manifest: EnvironmentManifest,
+    catalogue: Catalogue,
+    variables: Mapping[str, str] | None,
+    whole: bool = True,
+) -> tuple[list[tuple[AnyStage, StageEntry]], list[str]]:
+    """What is built with the variables in their places. A fault of what one of them will give is
+    none as long as it is not there."""
+    given = variables or {}
+    built, problems = _build(with_variables(manifest, given), catalogue, whole)
+    if absent := missing(manifest, given):
+        problems = [fault for fault in problems if not undecided(fault, absent)]
+    if variables is None:
+        return built, problems
+    told = [
+        f"{path}: nothing is given for ${{{name}}}; pass variables={{{name!r}: ...}}, or --env"
+        for path, names in absent.items()
+        for name in names
+    ]
+    return built, told + problems
 
 
 def _sound_entries(data: Mapping[str, JSON]) -> tuple[list[StageEntry], bool]:

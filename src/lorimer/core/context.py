@@ -25,6 +25,7 @@ from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.owned import Belongings
+from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
 from lorimer.core.review import Review
 from lorimer.core.spend import Spend, whole
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from lorimer.core.children import Children
     from lorimer.core.mail import Mail
     from lorimer.core.messages import Message
+    from lorimer.core.plan import Plan
     from lorimer.core.tool import Called
 
 
@@ -57,6 +59,15 @@ class Unknown(LorimerError):
     """An unsafe effect was started before a crash and nobody knows how it ended."""
 
     default_code = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN
+
+
+@record
+class Upcoming:
+    """A change of the manifest of a live run."""
+
+    changes: Sequence[JSON]
+    plan: Plan
+    """What they make of its plan."""
 
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
@@ -87,12 +98,14 @@ class RunContext(FactLog):
         "messages",
         "origin",
         "owned",
+        "plan",
         "review",
         "seed",
         "session",
         "snapshot_at",
         "snapshot_due",
         "strangers",
+        "upcoming",
     )
 
     def __init__(
@@ -157,6 +170,10 @@ class RunContext(FactLog):
         self.strangers: set[str] | None = None
         """Tools of which a result, the words of strangers, is in the conversation; None: nobody
         has looked yet."""
+        self.plan: Plan | None = None
+        """What it runs at this moment; None: it is about to begin."""
+        self.upcoming: Sequence[Upcoming] = ()
+        """Changes of it that it takes up before its next model call, in order."""
         self.called: list[Called] | None = None
         """Calls of the conversation that tools look back on; None: nobody has looked yet."""
         self._patient = False
@@ -346,7 +363,7 @@ class RunContext(FactLog):
         if self._patient:
             left = max(left, self.bounds.limits.cleanup_s)
         self.alarm = Alarm(left, self._time_over)
-        self.cancellation.enter()
+        self.cancellation.enter(self.alarm.loop)
 
     def _live_again(self) -> None:
         # the journal has run dry: from here on only the time that is left

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from lorimer.core.cancel import Reason, Stopped
+from lorimer.core.changed import changed
 from lorimer.core.context import RunContext
 from lorimer.core.errors import (
     ErrorCategory,
@@ -64,6 +65,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     Journals run.start, whatever the stages do, and run.end (or run.suspended, no end).
     """
     context = state.run
+    context.messages = state.messages
     cancellation, cleanup_s = context.cancellation, context.bounds.limits.cleanup_s
     failure: LorimerError | None = None
     context.enter()
@@ -105,7 +107,7 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
 async def _work(plan: Plan, state: PipelineState) -> None:
     context = state.run
     await _admit(plan, state)
-    await _iterate(plan, state)
+    plan = await _iterate(plan, state)
     context.cancellation.finished = True
     context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
     await _stages(plan.surface, state.text, state, [])
@@ -151,11 +153,14 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
         context.signal("pipeline.start", {"input": state.input})
 
 
-async def _iterate(plan: Plan, state: PipelineState) -> None:
+async def _iterate(plan: Plan, state: PipelineState) -> Plan:
+    """Returns the plan as it is by then: it may be changed on the way."""
     context, bounds = state.run, state.run.bounds
     clock = context.world.monotonic
     context.begin_iteration(0)
     value: object = state.input
+    if context.upcoming or context.replaying:
+        plan = await changed(plan, state)
     if plan.hooks is not None or context.replaying:
         value = await prompted(plan.hooks, state)
     began = clock()
@@ -182,6 +187,8 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
             break
         state.iteration += 1
         context.begin_iteration(state.iteration)
+        if context.upcoming or context.replaying:
+            plan = await changed(plan, state)
         if (context.mail is not None or context.replaying) and context.has_mail(state.iteration):
             await deliver(state, plan.hooks)
         if not state.iteration % _YIELD_TURNS:
@@ -192,6 +199,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> None:
         raise state.failure or StageError(
             state.reason or "A stage ended the run.", stage_name=context.stage
         )
+    return plan
 
 
 def _goes_on(context: RunContext) -> bool:

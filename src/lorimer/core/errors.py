@@ -125,6 +125,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_TOOL_OUTCOME_UNKNOWN = "exec.tool.outcome_unknown"
     EXEC_TOOL_OUT_OF_MEMORY = "exec.tool.out_of_memory"
     EXEC_SANDBOX_MISSING = "exec.sandbox.missing"
+    EXEC_MEMORY_FAILED = "exec.memory.failed"
     EXEC_HOOK_BLOCKED = "exec.hook.blocked"
     EXEC_HOOK_FAILED = "exec.hook.failed"
     EXEC_HOOK_TIMEOUT = "exec.hook.timeout"
@@ -247,6 +248,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_STEP_OUT_OF_MEMORY,
             code.EXEC_HOOK_FAILED,
             code.EXEC_HOOK_TIMEOUT,
+            code.EXEC_MEMORY_FAILED,
             code.EXEC_MCP_CONNECT_FAILED,
             code.EXEC_MCP_INITIALIZE_FAILED,
             code.EXEC_MCP_LIST_TOOLS_FAILED,
@@ -346,6 +348,18 @@ class ConfigError(LorimerError, ValueError):
     ) -> None:
         super().__init__(message, code=code, hint=hint, cause=cause)
         self.problems = problems
+
+
+class MutationError(ConfigError):
+    """A change of a manifest that does not fit; nothing was changed."""
+
+    default_code = ExecutorErrorCode.EXEC_MUTATION_INVALID
+
+
+class MutationLocked(MutationError):
+    """A change of something that is locked; nothing was changed."""
+
+    default_code = ExecutorErrorCode.EXEC_MUTATION_LOCKED
 
 
 class StageError(LorimerError):
@@ -452,6 +466,12 @@ class HookError(LorimerError):
     default_code = ExecutorErrorCode.EXEC_HOOK_FAILED
 
 
+class MemoryFailed(LorimerError):
+    """A memory could not be read or written. A run goes on without it."""
+
+    default_code = ExecutorErrorCode.EXEC_MEMORY_FAILED
+
+
 class LimitError(LorimerError):
     """A bound of `Limits` was reached; the work done so far is on `result`."""
 
@@ -481,6 +501,7 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.tool.": ToolExecutionError,
     "exec.sandbox.": ToolExecutionError,
     "exec.hook.": HookError,
+    "exec.memory.": MemoryFailed,
     "exec.hitl.": StageError,
     "exec.limit.": LimitError,
     "exec.loop.": LimitError,

@@ -307,6 +307,16 @@ class Compacted(TypedDict):
     """The code of why the summariser failed, where a rule without a model stood in for it."""
 
 
+class Mutated(TypedDict):
+    """`mutated`: from here on the run has another manifest. Before the stages that prepare the
+    model call of its iteration; a resumed or replayed run changes it again at the same place."""
+
+    changes: Sequence[JSON]
+    """Each a change as `core/mutation.py` has it."""
+    manifest: str
+    """Hash of what they come to."""
+
+
 class RunSuspended(TypedDict):
     """`run.suspended`: the run stopped without an end; it waits to be resumed."""
 

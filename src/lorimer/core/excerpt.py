@@ -3,8 +3,12 @@ cost of what is new."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import overload
+
 from lorimer.core.history import History
-from lorimer.core.messages import Message
+from lorimer.core.messages import Message, canonical_message
 from lorimer.core.record import record
 
 
@@ -66,6 +70,39 @@ def excerpt(history: History, selection: Selection) -> History:
         return known.follow(history)
     made = history.excerpt = Excerpt(history, selection)
     return made.shown
+
+
+class Trailed(Sequence[Message]):
+    """A conversation, or what is shown of it, and one message behind it that is not part of it. It
+    comes last, so that what stands before it stays the same from call to call, and providers can
+    cache it."""
+
+    __slots__ = ("_last", "digest", "said")
+
+    def __init__(self, messages: History, last: Message) -> None:
+        self.said = messages
+        self._last = last
+        body = canonical_message(last)
+        self.digest = blake2b(messages.digest + body, digest_size=16).digest()
+        """As that of a History."""
+
+    def __len__(self) -> int:
+        return len(self.said) + 1
+
+    def __iter__(self) -> Iterator[Message]:
+        yield from self.said
+        yield self._last
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Message]: ...
+
+    def __getitem__(self, index: int | slice) -> Message | list[Message]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        length = len(self.said)
+        return self._last if index in (length, -1) else self.said[index + (index < 0)]
 
 
 def stands_alone(message: Message) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from json import JSONEncoder, loads
+from collections.abc import Callable, Mapping, Sequence
+from json import JSONEncoder, encoder, loads
 from typing import TypeAlias, cast
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -11,10 +11,26 @@ from pydantic_core import PydanticSerializationError, to_json
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """Any JSON value. Read-only by type: recorded data is never changed in place."""
 
-_encode = JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-_encode_sorted = JSONEncoder(
-    ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True
-).encode
+
+_Pieces: TypeAlias = Callable[[object, int], tuple[str, ...]]
+
+
+def _encoder(*, sort_keys: bool) -> Callable[[object], str]:
+    made = JSONEncoder(
+        ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=sort_keys
+    )
+    make = cast("Callable[..., _Pieces] | None", vars(encoder).get("c_make_encoder"))
+    if make is None:
+        return made.encode
+    # what `made.encode` makes anew for each value, which takes longer than to encode a small one;
+    # without markers a circle is a RecursionError
+    text = encoder.encode_basestring
+    pieces = make(None, made.default, text, None, ":", ",", sort_keys, False, False)
+    return lambda value: "".join(pieces(value, 0))
+
+
+_encode = _encoder(sort_keys=False)
+_encode_sorted = _encoder(sort_keys=True)
 
 
 def no_data() -> dict[str, JSON]:

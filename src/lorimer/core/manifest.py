@@ -21,6 +21,7 @@ from pydantic import (
     RootModel,
     ValidationError,
     WithJsonSchema,
+    field_validator,
 )
 
 from lorimer.core.adhoc import MAX_TOOLS, AdHocTool
@@ -212,6 +213,15 @@ class EnvironmentManifest(_Part):
     agents: Annotated[list[SubAgent], Field(max_length=50)] = []
     """Whom it may give work to, with the tool `Agent`."""
     stages: StageEntries = Field(default_factory=lambda: StageEntries([]))
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _readable(cls, version: object) -> object:
+        if version in ("1.0", "2.0", "3.0"):
+            raise ValueError("is one of geny-executor; carry it over: lorimer manifest import FILE")
+        if isinstance(version, str) and version.isdecimal() and int(version) > int(VERSION):
+            raise ValueError(f"a later Lorimer wrote this; this one reads version {VERSION}")
+        return version
 
     @classmethod
     def from_dict(cls, data: Mapping[str, JSON]) -> EnvironmentManifest:

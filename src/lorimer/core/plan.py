@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from lorimer.core.hooks import Hooks
+from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.record import record
@@ -57,3 +58,6 @@ class Plan:
     converses: bool
     """Its runs share one conversation: a stage of it remembers."""
     hooks: Hooks | None = None
+    changed: Callable[[Sequence[JSON]], Plan] | None = None
+    """The plan after changes of the manifest, in their JSON; None: it cannot be changed. Raises
+    MutationError."""

@@ -76,7 +76,8 @@ class Spend:
             account._must_have(nano)
             account = account._above
         self._reserved_nano += nano
-        self._tell_above(nano)
+        if self._above is not None:
+            self._tell_above(nano)
         return LedgerEntry(self._account, nano) if nano else None
 
     def _must_have(self, nano: int) -> None:
@@ -121,7 +122,8 @@ class Spend:
             return None  # of nearly all tools
         cost = self.charge(result)
         self._reserved_nano -= reserved
-        self._tell_above(cost - reserved)
+        if self._above is not None:
+            self._tell_above(cost - reserved)
         if not cost and not reserved:
             return None
         return LedgerEntry(self._account, -reserved, cost)

@@ -73,6 +73,7 @@ class PipelineState:
         "tools",
         "trail",
         "unsupported",
+        "volatile",
     )
 
     def __init__(self, run: RunContext, messages: History, input: JSON) -> None:
@@ -81,15 +82,17 @@ class PipelineState:
         self.input = input
         """What the caller gave."""
         messages.redactor = run.redactor
-        run.messages = messages
         self.messages = messages
         """The whole conversation, append-only."""
-        self.began = len(messages)
+        self.began = messages.length
         """Where its part of them begins."""
-        self.noted = len(messages)
+        self.noted = messages.length
         """How many of them facts already tell of; the next model.intent holds the rest."""
         self.context: Sequence[Message] = messages
         """What of it goes to the model: stage 2 decides."""
+        self.volatile: dict[str, str] = {}
+        """What the model is told behind the conversation, in this call only, by who says it: what
+        changes from run to run, and would spoil what providers can cache if it stood before."""
         self.iteration = 0
         """0-based number of the model call."""
         self.system = ""
@@ -140,18 +143,18 @@ class PipelineState:
     def add_recorded(self, message: Message, plain: Mapping[str, JSON] | None = None) -> None:
         """Add a reply or the results of its calls: what facts of their own already hold. `plain`
         is its `to_json`, where the caller has it."""
-        if self.noted != len(self.messages):
+        if self.noted != self.messages.length:
             raise StageError(
                 "A message was added between a reply and the results of its calls; add it "
                 "before the next model call instead."
             )
         self.messages.append(message, plain, clean=True)
-        self.noted = len(self.messages)
+        self.noted = self.messages.length
 
     def unrecorded(self) -> list[Message]:
         """The messages that no fact tells of yet; they count as told once this returns."""
         fresh = self.messages.since(self.noted)
-        self.noted = len(self.messages)
+        self.noted = self.messages.length
         return fresh
 
     def untold(self, messages: Sequence[Message]) -> None:
@@ -168,7 +171,7 @@ class PipelineState:
                 done = {block.tool_use_id: block for block in self.results}
                 self.messages.append(answers(waiting, done, self._begun()), clean=True)
         self.messages.mend(self.began)
-        self.noted = len(self.messages)
+        self.noted = self.messages.length
 
     def _begun(self) -> set[int]:
         """The calls of this iteration that an intent tells of."""

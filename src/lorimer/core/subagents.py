@@ -15,12 +15,18 @@ from lorimer.core.manifest import (
     StageEntries,
     StageEntry,
     SubAgent,
+    ToolBinding,
 )
 
 AGENT: Final = "Agent"
 """The tool that gives work to a sub-agent."""
 TASKS: Final = "task_registry"
 """The stage without which there is no work in the background."""
+
+_FOR_AGENTS: Final = frozenset(
+    {AGENT, "TaskCreate", "TaskGet", "TaskList", "TaskUpdate", "TaskStop", "TaskOutput"}
+)
+"""Tools that are there where there are sub-agents."""
 
 _NOT_ITS: Final = frozenset({"agent", "evaluate", "hitl", "emit", "memory", "summarize", "persist"})
 """Stages about the answer to the caller, which a sub-agent's is not."""
@@ -48,16 +54,37 @@ def manifest_of(
     if wanted is not None:
         described = [each for each in home.tools.ad_hoc if each.name in wanted]
         made.tools.ad_hoc = [each.model_copy(deep=True) for each in described]
-        known = {*host, *[each.name for each in described], AGENT}
+        made.tools.external = [name for name in home.tools.external if name in wanted]
+        known = {*host, *[each.name for each in described], *made.tools.external, AGENT}
         made.tools.built_in = [name for name in wanted if name not in known]
         made.tools.deferred = [name for name in home.tools.deferred if name in wanted]
         if AGENT in wanted:
             made.agents = [each for each in home.agents if each.name != agent.name]
     made.stages = StageEntries(list(_stages(made, agent.prompt)))
+    for entry in made.stages:
+        if entry.tool_binding is not None:
+            entry.tool_binding = _bound(entry.tool_binding, made, wanted)
     if agent.model:
         made.model.model = agent.model
     named = frozenset(host) if wanted is None else frozenset(host) & frozenset(wanted)
     return _with(made, home, agent, home.limits), named
+
+
+def _bound(
+    binding: ToolBinding, made: EnvironmentManifest, wanted: Collection[str] | None
+) -> ToolBinding:
+    """The binding of its home, as far as it is about tools that the sub-agent has."""
+
+    def has(name: str) -> bool:
+        if name in _FOR_AGENTS:
+            return bool(made.agents)
+        return wanted is None or name in wanted
+
+    allowed = binding.allowed
+    return ToolBinding(
+        allowed=None if allowed is None else [name for name in allowed if has(name)],
+        blocked=[name for name in binding.blocked if has(name)],
+    )
 
 
 def _stages(made: EnvironmentManifest, prompt: str) -> Iterator[StageEntry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from math import inf
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -47,7 +48,9 @@ class Toolbox(Protocol):
         """Begins calls of a reply that is still being written; made anew for each reply."""
         ...
 
-    async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
+    def dispatch(
+        self, use: ToolUse, index: int, state: PipelineState
+    ) -> Awaitable[ToolResultBlock]:
         """Validate, permit, record, run. `index` is the call's place in the reply.
 
         Whatever the tool does, this returns a result for the model; only cancellation of the

@@ -2,6 +2,18 @@
 from geny-executor, and the settings that stand beneath them."""
 
 from lorimer.environment.diff import Change, diff
+from lorimer.environment.foreign import Carried, carried
+from lorimer.environment.manager import Environment, EnvironmentManager
+from lorimer.environment.schema import schema
 from lorimer.environment.values import values
 
-__all__ = ["Change", "diff", "values"]
+__all__ = [
+    "Carried",
+    "Change",
+    "Environment",
+    "EnvironmentManager",
+    "carried",
+    "diff",
+    "schema",
+    "values",
+]

@@ -10,7 +10,7 @@ from lorimer.core.compile import Catalogue
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.record import record
-from lorimer.environment.values import stage_path, values
+from lorimer.environment.values import values, written
 from lorimer.stages.catalogue import catalogue as shipped
 
 _STAGE: Final = re.compile(r"stages\[[^\]]*\]")
@@ -59,7 +59,7 @@ def diff(
     old, new = values(before, known), values(after, known)
     names = {path: str(name) for path, name in (old | new).items() if _STAGE.fullmatch(path)}
     replaced = _replaced(old, new)
-    written = [_written(manifest, known) for manifest in (before, after)]
+    said = [written(manifest.to_dict(), known) for manifest in (before, after)]
     found: list[Change] = []
     for path in _in_order(old, new):
         was, now = path in old, path in new
@@ -70,7 +70,7 @@ def diff(
             continue  # the stage itself is told
         if path.startswith(replaced):
             # of another strategy, or of one that has come or gone
-            was, now = (was and path in written[0], now and path in written[1])
+            was, now = (was and path in said[0], now and path in said[1])
         name = names[stage[0]] if stage is not None else ""
         if was and now:
             found += _within(path, old[path], new[path], name)
@@ -108,20 +108,6 @@ def _replaced(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> tuple[str, ..
         else:
             found.append(at)
     return tuple(found)
-
-
-def _written(manifest: EnvironmentManifest, catalogue: Catalogue) -> set[str]:
-    """The paths of configurations that the manifest itself says something about."""
-    found: set[str] = set()
-    for entry in manifest.stages:
-        where = stage_path(entry.order, entry.name, catalogue)
-        for slot, config in entry.strategy_configs.items():
-            at = f"{where}.strategy_configs.{slot}"
-            for name, value in config.items():
-                found.add(f"{at}.{name}")
-                if isinstance(value, Mapping):
-                    found.update(f"{at}.{name}.{field}" for field in value)
-    return found
 
 
 def _within(path: str, before: JSON, after: JSON, stage: str) -> Iterator[Change]:

@@ -50,7 +50,7 @@ def stage_values(entry: StageEntry, catalogue: Catalogue) -> dict[str, JSON]:
     rest = cast("dict[str, JSON]", entry.model_dump(mode="json", exclude=set(_CHOICES)))
     found.update({f"{where}.{name}": value for name, value in rest.items()})
     try:
-        stage = catalogue.stage(entry.name)
+        stage = catalogue.stage(entry.name, entry.implementation)
     except ConfigError:
         stage = None
     own = _config_of(stage, cast("Mapping[str, JSON]", entry.config))
@@ -64,6 +64,34 @@ def stage_values(entry: StageEntry, catalogue: Catalogue) -> dict[str, JSON]:
             path = f"{where}.strategy_configs.{slot}{f'.{name}' if chain else ''}"
             found.update({f"{path}.{field}": value for field, value in config.items()})
     return found
+
+
+def written(data: Mapping[str, JSON], catalogue: Catalogue) -> set[str]:
+    """The paths about which a document itself says something, as in `values`."""
+    found: set[str] = set()
+    for part, said in data.items():
+        if isinstance(said, Mapping):
+            found.update(f"{part}.{name}" for name in said)
+        elif part == "stages" and isinstance(said, list | tuple):
+            for entry in said:
+                found.update(_written_stage(StageEntry.model_validate(entry), catalogue))
+        else:
+            found.add(part)
+    return found
+
+
+def _written_stage(entry: StageEntry, catalogue: Catalogue) -> Iterator[str]:
+    where = stage_path(entry.order, entry.name, catalogue)
+    yield where
+    yield from (f"{where}.{name}" for name in entry.model_fields_set - set(_CHOICES))
+    yield from (f"{where}.config.{name}" for name in entry.config)
+    yield from (f"{where}.strategies.{name}" for name in entry.strategies)
+    for slot, config in entry.strategy_configs.items():
+        for name, value in config.items():
+            at = f"{where}.strategy_configs.{slot}.{name}"
+            yield at
+            if isinstance(value, Mapping):
+                yield from (f"{at}.{field}" for field in value)
 
 
 def _chosen(entry: StageEntry, stage: AnyStage | None, slot: str) -> tuple[list[str], bool]:

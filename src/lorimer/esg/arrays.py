@@ -101,6 +101,15 @@ class Array(Kind):
         data.copy = value.copy(order="K")
         return data.bytes
 
+    def held(self, content: Content, /) -> int:
+        data = _data(content)
+        return 0 if data is None or data.copy is None else data.bytes
+
+    def drop(self, content: Content, /) -> None:
+        data = _data(content)
+        if data is not None:
+            data.copy = None
+
     def size(self, content: Content, /) -> int:
         data = _data(content)
         return 0 if data is None else data.bytes

@@ -7,16 +7,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from lorimer.core.world import World
-from lorimer.esg import resources, settings
+from lorimer.esg import resources
+from lorimer.esg.budget import COPIES, keep_within
 from lorimer.esg.commit import Commit, Left
+from lorimer.esg.figures import shared
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
 from lorimer.esg.results import StepResult
-from lorimer.esg.running import Outcome, run
+from lorimer.esg.running import MAX_OUTPUT, Outcome, run
+from lorimer.esg.showing import SHOWN, Showing
 from lorimer.esg.steps import ABSENT, UNSEEN
-from lorimer.esg.store import Lost, Region, VersionStore, Visit, gone, restore
-from lorimer.esg.surroundings import Surroundings, words
+from lorimer.esg.store import Lost, Region, VersionStore, Visit, gone
+from lorimer.esg.surroundings import Surroundings, asked, words
 from lorimer.esg.watching import watch
 
 
@@ -24,15 +27,21 @@ class Attempts:
     """Runs steps, each with the values of its place, and tells the graph what they did."""
 
     def __init__(
-        self, graph: ExecutionStateGraph, world: World, given: Mapping[str, object]
+        self,
+        graph: ExecutionStateGraph,
+        world: World,
+        given: Mapping[str, object],
+        snapshot_bytes: int = COPIES,
     ) -> None:
         self.graph = graph
         self.results: dict[str, StepResult] = {}
         self.store = VersionStore()
         self.surroundings = Surroundings(graph)
         self.files = Files(graph)
+        self._showing = Showing(graph, self.store, self.surroundings)
         self.given = dict.fromkeys(given)
         self._world = world
+        self._most = snapshot_bytes
         self._globals = TrackedNamespace()
         Commit(Visit(self.store, lambda _: ""), "").take(given)
 
@@ -68,6 +77,7 @@ class Attempts:
             )
 
         before = self.surroundings.set_states(step_id)
+        shared().renew()
         hook = watch()
         files = hook.log = self.files.begin(step_id)
         space.begin(lend, known)
@@ -85,6 +95,7 @@ class Attempts:
         finally:
             hook.log = None
         left = space.end()
+        shared().renew()
         lost = outcome.lost or (failed[0] if failed else self.files.lost(step_id, files))
         if lost is not None:
             visit.undo()
@@ -93,7 +104,7 @@ class Attempts:
         if outcome.failure is not None:
             self._failed(step_id, outcome, reads, visit, space.lent, left)
             return None
-        done = self._commit(step_id, visit, space.lent, left)
+        done = self._commit(step_id, visit, space.lent, left, outcome.value)
         deleted = space.lent.keys() - left.keys()
         in_place = self._in_place(step_id, visit, space.lent, done)
         reads |= done.read
@@ -102,12 +113,12 @@ class Attempts:
         writes |= dict.fromkeys(deleted, ABSENT)
         kills = {*deleted, *done.made, *(name for name in done.bound if name not in space.lent)}
         spoken = words(graph.source(step_id), space.lent.values())
-        used = settings.used(
-            shows=bool(outcome.stdout or outcome.shown or outcome.displays),
-            draws=bool(outcome.displays),
-        )
-        used |= {resources.CWD} if files.relative else set()
+        used = outcome.used | outcome.used_to_show
+        used |= {resources.CWD} if files.relative else set[str]()
         self.surroundings.compare_states(step_id, before, used, spoken, reads, writes)
+        told = outcome.used_to_show | outcome.used
+        told -= writes.keys() | asked(spoken)
+        self._showing.ran(step_id, told, told - outcome.used, outcome.looked)
         writes |= self.files.left(step_id, files)
         reads |= files.read
         kills |= files.written - files.read.keys()
@@ -126,7 +137,19 @@ class Attempts:
                 graph.mark_stale(each)
         changed = (*writes, *in_place)
         self._keep(step_id, outcome, (*reads, *in_place), changed)
+        keep_within(self.store, self._most, self._seconds)
         return None
+
+    def _seconds(self, step: str) -> float:
+        return self.graph.seconds(step) or 0.0 if step in self.graph else 0.0
+
+    def show_again(self, step_id: str) -> StepResult | None:
+        """Show the last value of a step anew, where nothing else is to be done. None: it has to
+        run."""
+        result = self._showing.again(step_id, self.results, self._globals, MAX_OUTPUT)
+        if result is not None:
+            self.results[step_id] = result
+        return result
 
     def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
         """A step has run elsewhere: it is up to date, and its values are gone."""
@@ -169,7 +192,12 @@ class Attempts:
         self._keep(step_id, outcome, tuple(reads), (), seen)
 
     def _commit(
-        self, step_id: str, visit: Visit, lent: Mapping[str, object], left: Mapping[str, object]
+        self,
+        step_id: str,
+        visit: Visit,
+        lent: Mapping[str, object],
+        left: Mapping[str, object],
+        value: object,
     ) -> Left:
         bound = {
             name: value
@@ -178,7 +206,12 @@ class Attempts:
         }
         for name in self.graph.made(step_id).keys() - bound.keys():
             self.store.unbind(name, step_id)
-        return Commit(visit, step_id).take(bound)
+        if not self._showing.can_be_kept(value):
+            self.store.unbind(SHOWN, step_id)
+            return Commit(visit, step_id).take(bound)
+        found = Commit(visit, step_id).take({**bound, SHOWN: value})
+        del found.bound[SHOWN]
+        return found
 
     def _in_place(
         self, step_id: str, visit: Visit, lent: Mapping[str, object], done: Left
@@ -206,6 +239,7 @@ class Attempts:
     def rename(self, old: str, new: str) -> None:
         """A step has another id, or, if `new` is empty, is no more."""
         result = self.results.pop(old, None)
+        self._showing.rename(old, new)
         if not new:
             self.forget(old)
             return
@@ -247,7 +281,7 @@ class Attempts:
         for region in moved:
             state = live[region.name]
             if state is not None:
-                restore(region, state)
+                self.store.restore(region, state)
         return found
 
     def gone(self, after: str | None) -> set[str]:

@@ -75,6 +75,15 @@ class Kind:
         del value, content
         return 0
 
+    def held(self, content: Content, /) -> int:
+        """Bytes of the copy that `keep` has taken; 0 if there is none."""
+        del content
+        return 0
+
+    def drop(self, content: Content, /) -> None:
+        """Let that copy go."""
+        del content
+
     def lost(self, content: Content, /) -> bool:
         """This content cannot be put back."""
         del content

@@ -13,7 +13,9 @@ from typing import Final
 
 from lorimer.core.world import World
 from lorimer.esg.attempt import Attempts
+from lorimer.esg.budget import COPIES
 from lorimer.esg.graph import ExecutionStateGraph
+from lorimer.esg.history import History
 from lorimer.esg.patches import PatchResult
 from lorimer.esg.repairing import repair
 from lorimer.esg.replaying import Replays
@@ -31,7 +33,8 @@ class StepExecutor:
     """A session: a graph, and the values of all its versions.
 
     `namespace`: names that are there before the first step. `graph`: steps that are there already;
-    a new graph otherwise. One owner; not for several threads.
+    a new graph otherwise. `snapshot_bytes`: of copies of what steps change; beyond that steps run
+    again instead. One owner; not for several threads.
     """
 
     def __init__(
@@ -41,11 +44,13 @@ class StepExecutor:
         graph: ExecutionStateGraph | None = None,
         world: World | None = None,
         observer: Observer | None = None,
+        snapshot_bytes: int = COPIES,
     ) -> None:
         self.graph = ExecutionStateGraph() if graph is None else graph
         world = RealWorld() if world is None else world
-        self._attempts = Attempts(self.graph, world, namespace or {})
+        self._attempts = Attempts(self.graph, world, namespace or {}, snapshot_bytes)
         self._replays = Replays(self._attempts, observer)
+        self._history = History(self.graph)
         self.results: dict[str, StepResult] = self._attempts.results
         """Of every step that has run: the last one's."""
         self.graph.listeners.append(self._attempts.rename)
@@ -59,15 +64,18 @@ class StepExecutor:
             self.graph.edit_step(step_id, source)
         else:
             self.graph.add_step(step_id, source)
+        self._history.note()
         self._replays.one(step_id)
         return self.results[step_id]
 
     def replay(self, on_step: Callable[[StepResult], None] | None = None) -> Replay:
-        """Run what is stale, in step order, until nothing is. `on_step` is told of each run.
+        """Run what is stale, in step order, until nothing is. `on_step` is told of each run,
+        and of each value that is only shown anew.
 
         What a run shows decides what runs next: a step that makes what it had made leaves its
         readers alone. Raises StepError for what was given to the session and cannot be had again.
         """
+        self._history.note()
         self._attempts.files.changed()
         order, held = self._replays.all(on_step)
         status = {each: self.graph.status(each) for each in self.graph.steps}
@@ -88,6 +96,30 @@ class StepExecutor:
         other texts.
         """
         return repair(self, patch, step_id, timeout_s)
+
+    def undo(self) -> Replay:
+        """Take back the last change of the steps (all edits since the last run, or those that ran
+        last), and replay. Up to 100 times in a row. Raises StepError where nothing is left."""
+        self._history.undo()
+        return self.replay()
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the variants of the program that there are, the present one (at first `main`)
+        first."""
+        return self._history.branches
+
+    def branch(self, name: str) -> None:
+        """Go on with a variant of the program, under a new name; `switch` goes back."""
+        self._history.branch(name)
+
+    def switch(self, name: str) -> Replay:
+        """Go to another variant: its steps, as they were when they last ran there, and replay.
+
+        Only steps that differ, and what depends on them, run. Raises StepError.
+        """
+        self._history.switch(name)
+        return self.replay()
 
     def recall(self, step_id: str, reads: Iterable[str], writes: Iterable[str]) -> None:
         """A step of the graph has run elsewhere: it is up to date, and its values are gone.

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from lorimer.esg.analysis import Analysis, analyse
-from lorimer.esg.questions import Questions, StepError
+from lorimer.esg.explaining import Explanations
+from lorimer.esg.questions import StepError
 from lorimer.esg.staleness import Staleness
 from lorimer.esg.steps import ABSENT, UNSEEN, Cause, Status, Step, Why, Worked
 from lorimer.esg.versions import ANY
@@ -22,7 +23,7 @@ _GAP: Final = 1 << 32
 """Room between the labels of two steps for those that are put between them."""
 
 
-class ExecutionStateGraph(Questions):
+class ExecutionStateGraph(Explanations):
     """Steps, versions of names, and what is stale. One owner; not for several threads."""
 
     def __init__(self) -> None:
@@ -226,6 +227,15 @@ class ExecutionStateGraph(Questions):
                 reader.builtins,
             ),
         )
+
+    def read_again(self, step_id: str, reads: Mapping[str, str]) -> None:
+        """What a step has read of these names is taken from now on for what it reads, without a
+        run: it is up to date if it was stale only because of them."""
+        step = self._step(step_id)
+        step.used = {**step.used, **reads}
+        for cause in [each for each in step.causes if each.name in reads]:
+            del step.causes[cause]
+        self._staleness.relax(step)
 
     def accept(self, step_id: str, name: str, fingerprint: str) -> list[str]:
         """What a step made (a file) was changed by somebody else and stays so. Returns what is

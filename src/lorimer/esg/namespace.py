@@ -46,15 +46,19 @@ class TrackedNamespace(dict[str, object]):
         self.lent: dict[str, object] = {}
         """Name -> the value that was lent in this step."""
 
-    def begin(self, lend: Callable[[str], object], known: Callable[[], Iterable[str]]) -> None:
-        """Empty it for a step.
+    def begin(
+        self,
+        lend: Callable[[str], object] | None = None,
+        known: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        """Empty it for a step; without arguments, so that there are no names at all.
 
         `lend` gives a name's value at the place of the step, or raises Missing; `known` gives all
         names that it could lend.
         """
         _Dict.clear(self)
         _Dict.update(self, __builtins__=builtins, __name__=self._name)
-        self.lent, self._lend, self._known = {}, lend, known
+        self.lent, self._lend, self._known = {}, lend or _nothing, known
 
     def end(self) -> dict[str, object]:
         """What the step left, without what every namespace has. It lends no more."""

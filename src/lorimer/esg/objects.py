@@ -179,6 +179,9 @@ _KINDS: Final[dict[type, Kind]] = {
 }
 
 
+_OF_FIGURES: Final = figures.shared()
+
+
 def kind_of(value: object) -> Kind:
     """Which sort of value it is."""
     if type(value) is types.FunctionType:
@@ -189,7 +192,7 @@ def kind_of(value: object) -> Kind:
         return REFERENCE
     if isinstance(value, type):
         return CLASS if value.__module__ == MAIN else REFERENCE
-    return _kind(type(value))
+    return _OF_FIGURES.kind if value in _OF_FIGURES else _kind(type(value))
 
 
 @lru_cache(maxsize=4096)

@@ -102,6 +102,9 @@ class Replays:
         self._wanted = first or pending()
         target = self._wanted
         while target is not None:
+            if self._shown_again(target, told):
+                target = self._wanted = pending()
+                continue
             step = self._deepest(target)
             ran[step] += 1
             lost = self._run(step, told)
@@ -120,6 +123,15 @@ class Replays:
             if max(ran.values()) > _AGAIN:
                 self._everything(told, order)
                 return
+
+    def _shown_again(self, step: str, told: Told | None) -> bool:
+        if self._observer is not None:  # it is told of runs, and has to be told of this
+            return False
+        before = self._attempts.results.get(step)
+        result = self._attempts.show_again(step)
+        if result is not None and result is not before and told is not None:
+            told(result)
+        return result is not None
 
     def _run(self, step: str, told: Told | None) -> Lost | None:
         if self._observer is not None:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, cast
 
-from lorimer.esg import displays, evaluating
+from lorimer.esg import displays, evaluating, settings
 from lorimer.esg.namespace import TrackedNamespace
+from lorimer.esg.reading import Key, reading
 from lorimer.esg.store import Lost
 
 _AWAITS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -52,6 +53,12 @@ class Outcome:
     failure: Failure | None = None
     error: BaseException | None = None
     lost: Lost | None = None
+    used: frozenset[str] = frozenset()
+    """Settings of libraries that its code has read."""
+    used_to_show: frozenset[str] = frozenset()
+    """Those that showing its last value has read."""
+    looked: frozenset[Key] = frozenset()
+    """Of these settings what exactly was read, where that is seen."""
     seconds: float = 0.0
     """Of CPU and waiting, on the wall's clock."""
 
@@ -74,6 +81,8 @@ def run(
     out, err = _Output(), _Output()
     begun = clock()
     figures = displays.open_figures()
+    reads = reading()
+    reads.begin()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             body, last = _compiled(source, filename)
@@ -83,9 +92,16 @@ def run(
             _call(body, namespace)
             if last is not None:
                 outcome.value = _call(last, namespace)
-                if outcome.value is not None:
-                    outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
+            outcome.used = settings.used(reads, shows=bool(out.text()))
+            looked = frozenset(reads.seen)
+            reads.begin()
+            if outcome.value is not None:
+                outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
             outcome.displays = displays.collect(outcome.value, figures)
+            outcome.used_to_show = settings.used(
+                reads, shows=bool(outcome.shown), draws=bool(outcome.displays)
+            )
+            outcome.looked = looked | reads.seen
     except Lost as lost:
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome

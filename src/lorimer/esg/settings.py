@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 PANDAS: Final = "settings:pandas"
 NUMPY: Final = "settings:numpy"
@@ -54,10 +54,21 @@ def settings() -> dict[str, Setting]:
     return found
 
 
-def used(shows: bool, draws: bool) -> set[str]:
-    """The settings that a step has read which shows a text, or draws."""
-    found = {PANDAS, NUMPY} if shows else set[str]()
-    return found | ({MATPLOTLIB} if draws else set[str]())
+class Reads(Protocol):
+    """What was seen to be read (reading.py)."""
+
+    told: frozenset[str]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that were read."""
+        ...
+
+
+def used(reads: Reads, *, shows: bool, draws: bool = False) -> frozenset[str]:
+    """The settings that a piece of code has read, which shows a text, or draws."""
+    found = {PANDAS, NUMPY} - reads.told if shows else set[str]()
+    return frozenset(reads.names | found | ({MATPLOTLIB} if draws else set[str]()))
 
 
 def _parameters(values: dict[str, object]) -> _Values:

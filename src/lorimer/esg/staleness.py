@@ -73,7 +73,7 @@ class Staleness:
             for cause in [c for c in step.causes if c.name == name and c.why in _OF_A_NAME]:
                 del step.causes[cause]
             if self._as_before(step, name):
-                self._relax(step)
+                self.relax(step)
                 continue
             maker = step.bound.get(name, "")
             self.cause(step, Cause(Why.REBOUND, name, maker))
@@ -143,14 +143,14 @@ class Staleness:
             if alike:
                 for why in Why:
                     reader.causes.pop(Cause(why, name, step.id), None)
-                self._relax(reader)
+                self.relax(reader)
             elif reader.ran:
                 if known or name == ANY:
                     self.cause(reader, Cause(Why.INPUT, name, step.id))
                 changed |= {each, *self.spread(reader, known=True)}
         return changed
 
-    def _relax(self, step: Step) -> None:
+    def relax(self, step: Step) -> None:
         """Without a cause left it is up to date, and so may its readers be."""
         if step.ran and not step.causes and step.status is Status.STALE:
             self._set(step, Status.FRESH)

@@ -86,6 +86,8 @@ class VersionStore:
         self._regions: dict[str, Region] = {}
         self._owners: dict[int, tuple[Region, int]] = {}
         self._wrote: dict[str, dict[Region, None]] = {}  # step -> regions that it has states of
+        self.copied = 0
+        """Bytes of copies of contents, or more (budget.py)."""
         self._numbers = count()
         self._tokens = count()
 
@@ -164,6 +166,27 @@ class VersionStore:
             if self._owners.get(id(each), (None,))[0] is region:
                 del self._owners[id(each)]
 
+    def restore(self, region: Region, state: State) -> bool:
+        """Put a state into the objects of a region. False: it is lost."""
+        live = region.live
+        if live is state:
+            return True
+        if not can_be(region, state):
+            return False
+        jobs = [
+            (value, None if live is None else live.contents[index], new)
+            for index, (value, new) in enumerate(zip(region.objects, state.contents, strict=True))
+            if live is None or not _same(live.contents[index], new)
+        ]
+        for value, old, _ in jobs:
+            if old is not None:
+                self.copied += old.kind.keep(value, old)
+        region.live = None
+        done = [new.kind.put(value, new) for value, _, new in jobs]
+        if all(done):
+            region.live = state
+        return region.live is state
+
     def forget(self, step: str) -> None:
         """A step is no more."""
         for name, by in [key for key in self._versions if key[1] == step]:
@@ -213,12 +236,12 @@ class Visit:
             state = region.states.get(maker)
             if state is None:  # it was dissolved: whoever leads to it has to run again
                 raise Lost(version.name, holder)
-            if not restore(region, state):
+            if not self.store.restore(region, state):
                 raise Lost(region.label, maker)
             for value, content in zip(region.objects, state.contents, strict=True):
                 size = content.kind.size(content)
                 if size and (may_change or size <= SMALL or not maker):
-                    content.kind.keep(value, content)
+                    self.store.copied += content.kind.keep(value, content)
             self.entered[region] = state
             waiting += [(each, maker) for each in reversed(state.refs)]
         return version.value
@@ -275,28 +298,6 @@ def gone(versions: Iterable[Version], maker: Callable[[str], str]) -> set[str]:
         else:
             waiting += [(each, by) for each in state.refs]
     return found
-
-
-def restore(region: Region, state: State) -> bool:
-    """Put a state into the objects of a region. False: it is lost."""
-    live = region.live
-    if live is state:
-        return True
-    if not can_be(region, state):
-        return False
-    jobs = [
-        (value, None if live is None else live.contents[index], new)
-        for index, (value, new) in enumerate(zip(region.objects, state.contents, strict=True))
-        if live is None or not _same(live.contents[index], new)
-    ]
-    for value, old, _ in jobs:
-        if old is not None:
-            old.kind.keep(value, old)
-    region.live = None
-    done = [new.kind.put(value, new) for value, _, new in jobs]
-    if all(done):
-        region.live = state
-    return region.live is state
 
 
 def can_be(region: Region, state: State) -> bool:

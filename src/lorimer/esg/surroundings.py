@@ -56,15 +56,14 @@ class Surroundings:
         `used`: states that it has read for certain. `spoken`: its words (`words`).
         """
         self._gone = {key for key in self._gone if key[1] != step_id}
+        spoken_of = asked(spoken)
         for name, state in resources.states().items():
             value = state.get()
             if name not in before and state.initial is not None:  # the step has loaded its library
                 before = {**before, name: state.initial()}
                 self._states.setdefault((name, ""), before[name])
             moved = name in before and not resources.same(value, before[name])
-            asked = any(word in spoken for word in resources.SPEAKS_OF[name])
-            asked |= name in used
-            if moved or asked:
+            if moved or name in used or name in spoken_of:
                 reads[name] = resources.mark(before[name]) if name in before else ""
             if moved:
                 self._states[name, step_id] = value
@@ -87,3 +86,8 @@ def words(source: str, lent: Iterable[object]) -> str:
     """The text of a step, and the names that the functions it was lent speak of."""
     codes = [value.__code__ for value in lent if isinstance(value, FunctionType)]
     return " ".join([source, *(name for code in codes for name in code.co_names)])
+
+
+def asked(spoken: str) -> set[str]:
+    """The states that such words speak of."""
+    return {name for name, by in resources.SPEAKS_OF.items() if any(each in spoken for each in by)}

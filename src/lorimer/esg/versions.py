@@ -162,7 +162,11 @@ class Versions:
         if writer:
             step.bound[name] = writer
         if writer or name != ANY:
-            self._readers.setdefault(writer, {}).setdefault(name, []).append(step.id)
+            readers = self._readers.setdefault(writer, {})
+            if name in readers:
+                readers[name].append(step.id)
+            else:
+                readers[name] = [step.id]
 
     def _unbind(self, step: Step, name: str) -> None:
         readers = self._readers.get(step.bound.pop(name, ""), {})
@@ -176,7 +180,11 @@ class Versions:
         if name in BUILTINS and name not in self._shadowed:
             self._shadow(name)
         if last:
-            self._writers.setdefault(name, []).append(step.id)
+            writers = self._writers.get(name)
+            if writers is None:
+                self._writers[name] = [step.id]  # no room for more: most names have one
+            else:
+                writers.append(step.id)
             return []
         before = self.writer(name, step)
         insort(self._writers.setdefault(name, []), step.id, key=self._label)

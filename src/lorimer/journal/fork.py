@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import aclosing
+
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
+from lorimer.core.record import record
 from lorimer.core.wellformed import repaired
 from lorimer.core.world import World
-from lorimer.journal.conversation import Conversation
+from lorimer.journal.conversation import Conversation, latest
 from lorimer.journal.fold import Fold
 from lorimer.journal.recording import Recording
 
@@ -46,6 +50,47 @@ def history_after(run: Recording, turns: int, *, prompted: bool) -> History:
     history = History(messages)
     history.take_up(fold.receipt)
     return history
+
+
+@record
+class Before:
+    """A conversation up to one of its facts."""
+
+    history: History
+    parent: Mapping[str, JSON]
+    """The run and the iteration that the fact belongs to, as `forked` tells it."""
+    last: bool
+    """No fact comes after it."""
+
+
+async def history_at(journal: Journal, stream: str, seq: int) -> Before:
+    """All that was said in a conversation until its fact number `seq`; of a run that was going on
+    then, with an answer to every call. Claims nothing. Raises PipelineError `exec.run.unknown` when
+    the journal does not hold it."""
+    fold = await latest(journal, stream)
+    if fold.seq > seq:
+        fold = Fold()
+    iteration, last = 0, True
+    async with aclosing(journal.read(stream, fold.seq)) as facts:
+        async for fact in facts:
+            if (fact.seq or 0) > seq:
+                last = False
+                break
+            if (fact.seq or 0) != fold.seq + 1:
+                break  # what came before was deleted
+            fold.apply(fact)
+            iteration = fact.iteration
+    if fold.seq != seq:
+        raise PipelineError(
+            f"This journal does not hold fact {seq} of {stream!r}.",
+            code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+            hint="It is another journal, or the conversation was deleted since.",
+        )
+    fold.close()
+    run = fold.runs[-1].run_id if fold.runs else ""
+    history = History(repaired(fold.messages))
+    history.take_up(fold.receipt)
+    return Before(history, {"run": run, "iteration": iteration}, last)
 
 
 async def open_fork(

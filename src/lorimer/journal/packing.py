@@ -7,8 +7,8 @@ and usual values are packed (`_PACKERS`). Data comes back equal; the order of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias, cast
 
 from lorimer.core.jsonable import JSON
 
@@ -152,15 +152,14 @@ def _pack_times(value: JSON) -> JSON:
     # A bypassed stage is -1: half the bytes of null.
     if not isinstance(value, list | tuple):
         return None
-    times: list[JSON] = []
-    for time in value:
-        if time is None:
-            times.append(-1)
-        elif type(time) is int and time >= 0:
-            times.append(time)
-        else:
-            return None
-    return times
+    if not _TIMES.issuperset(map(type, value)) or -1 in value:
+        return None
+    checked = cast("Sequence[int | None]", value)
+    times = [-1 if time is None else time for time in checked]
+    return times if min(times, default=0) >= -1 else None
+
+
+_TIMES: Final = frozenset({int, type(None)})
 
 
 def _unpack_times(value: JSON) -> JSON:

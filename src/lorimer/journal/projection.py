@@ -15,6 +15,8 @@ from lorimer.core.journal import LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, dumps
 
 RUN_KINDS: Final = frozenset({"run.start", "run.end"})
+_TAKING: Final = frozenset({"effect", "run.end"})
+"""Facts that may take posts."""
 
 MAX_POSTS: Final = 1000
 """Messages that may wait in one inbox."""
@@ -126,6 +128,8 @@ def post_body(id: str, message: Mapping[str, JSON]) -> str:
 
 def taken_by(fact: Event) -> Sequence[str]:
     """The ids of the posts that a fact takes."""
+    if fact.type not in _TAKING:
+        return ()
     ids = fact.data.get("posts")
     return [item for item in ids if isinstance(item, str)] if isinstance(ids, list | tuple) else ()
 

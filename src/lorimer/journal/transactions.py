@@ -68,8 +68,13 @@ class Transactions:
         raises nothing. Blocks: for a lock of another process 5 s at most."""
         with self._lock:
             left = [job for job in jobs if not job.over]
-            if left:
+            if not left:
+                return
+            try:
+                self._wait(BUSY_MS)
                 self._settle(left)
+            finally:
+                self._wait(0)
 
     def settle_at_once(self, jobs: Sequence[Work]) -> bool:
         """The same without waiting for a lock or an fsync. False: that could not be, and nothing
@@ -77,20 +82,17 @@ class Transactions:
         db = self._db
         if db is None or not self.is_ready or not self._lock.acquire(blocking=False):
             return False
+        left: list[Work] = []
         try:
             left = [job for job in jobs if not job.over]  # the thread may have got to some
-            db.set_busy_timeout(0)
-            try:
-                if left:
-                    self._transact(db, left)
-            except apsw.BusyError:  # another process writes: wait for it elsewhere
-                return False
-            except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
-                if len(left) > 1:
-                    return False  # whose fault it is `settle` finds out
-                left[0].error = self._explained(error)
-            finally:
-                db.set_busy_timeout(BUSY_MS)
+            if left:
+                self._transact(db, left)
+        except apsw.BusyError:  # another process writes: wait for it elsewhere
+            return False
+        except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
+            if len(left) > 1:
+                return False  # whose fault it is `settle` finds out
+            left[0].error = self._explained(error)
         finally:
             self._lock.release()
         return True
@@ -174,14 +176,15 @@ class Transactions:
             for job in jobs:
                 job.error = self._explained(error)
 
+    def _wait(self, milliseconds: int) -> None:
+        """How long a transaction waits for a lock of another process."""
+        if self._db is not None:
+            self._db.set_busy_timeout(milliseconds)
+
     def _begin_log(self) -> None:
         """Begin the WAL anew, so that whoever commits next need not. Raises apsw.Error."""
         if self._db is not None:
-            self._db.set_busy_timeout(0)
-            try:
-                self._db.execute(f"PRAGMA user_version={VERSION}")  # as it is
-            finally:
-                self._db.set_busy_timeout(BUSY_MS)
+            self._db.execute(f"PRAGMA user_version={VERSION}")  # as it is
 
     def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
         refused: dict[Work, JournalError] = {}

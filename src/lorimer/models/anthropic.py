@@ -6,12 +6,13 @@ events are not used: `anthropic_request` writes, `anthropic_answer` reads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 import anthropic
 import httpx2
 
+from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.model import Capabilities
 from lorimer.core.world import World
@@ -24,6 +25,8 @@ from lorimer.models.wires.anthropic_request import abilities, encode
 from lorimer.models.wires.shared import encode_body, exchange, read_json, writing
 
 OFFICIAL_URL = "https://api.anthropic.com"
+MESSAGES: Final = "/v1/messages"
+COUNT: Final = "/v1/messages/count_tokens"
 COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
 """The parts of a request that `/v1/messages/count_tokens` takes, and that cost tokens."""
 
@@ -54,13 +57,18 @@ class _Client(anthropic.AsyncAnthropic):
 class AnthropicModel:
     """A Claude model, at Anthropic or at a base URL that speaks the same dialect."""
 
-    def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        context: ProviderContext,
+        credentials: ProviderCredentials | None = None,
+    ) -> None:
         self.provider = spec.provider
         """`anthropic`, or the name under which another server is known."""
         self.name = spec.model
         self._effort = spec.effort
         self._context = context
-        self._credentials = context.require(self.provider)
+        self._credentials = credentials or context.require(self.provider)
         self._client: _Client | None = None
 
     @property
@@ -87,10 +95,10 @@ class AnthropicModel:
         async def send() -> httpx2.Response:
             with writing(self.provider):
                 encoded = encode(request, self._effort)
-                content = encode_body(encoded.body)
+                content = self._encoded(encoded.body, MESSAGES)
             answer.dropped = encoded.dropped
             answer.sent = len(content)
-            return await self._post(content, encoded.headers, world)
+            return await self._post(encoded.body, content, encoded.headers, world, MESSAGES)
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 
@@ -99,17 +107,26 @@ class AnthropicModel:
         with writing(self.provider):
             encoded = encode(request, self._effort)
             body = {name: encoded.body[name] for name in COUNTED if name in encoded.body}
-            content = encode_body(body)
-        path = "/v1/messages/count_tokens"
-        found = await read_json(self.provider, await self._post(content, {}, world, path))
+            content = self._encoded(body, COUNT)
+        found = await read_json(self.provider, await self._post(body, content, {}, world, COUNT))
         counted = found.get("input_tokens") if isinstance(found, dict) else None
         if not isinstance(counted, int):
             raise incomplete(self.provider, "it counts no tokens")
         return counted
 
+    def _encoded(self, body: Mapping[str, JSON], path: str) -> bytes:
+        """As it is sent to a path of the wire."""
+        return encode_body(body)
+
     async def _post(
-        self, content: bytes, headers: dict[str, str], world: World, path: str = "/v1/messages"
+        self,
+        body: Mapping[str, JSON],
+        content: bytes,
+        headers: dict[str, str],
+        world: World,
+        path: str,
     ) -> httpx2.Response:
+        """Send `body`, which `content` is, to a path of the wire."""
         try:
             response = await self._sdk(world).post(
                 path,

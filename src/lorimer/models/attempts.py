@@ -35,7 +35,7 @@ _ROUNDING_S: Final = 0.001
 
 
 async def call(
-    caller: Caller, request: Request, state: PipelineState
+    caller: Caller, request: Request, state: PipelineState, made: int = 0
 ) -> tuple[Response, Mapping[str, JSON]]:
     """Get one answer, as an object and as its fact has it, with as many attempts as the retry
     policy and the chain allow.
@@ -46,17 +46,18 @@ async def call(
     or replayed run makes the attempts that are recorded, at the targets that are recorded; only
     what comes after them is decided anew. Raises APIError (with `attempts`, the number made): that
     of the last attempt, or of a chain of which nobody answered `exec.api.unavailable`; LimitError
-    when the reservation does not fit.
+    when the reservation does not fit. `made`: attempts of this turn that were made before, at
+    another request.
     """
     run = state.run
     target, prefix = caller.first, ""
     failures: _Failures | None = None
     if caller.chain:
         failures = _Failures(caller, request, state)
-        target, request = await failures.begin()
+        target, request = await failures.begin(made)
     asked = caller.fingerprint(request)
     reserve = reservation(caller, target, request, state)
-    kind, number, key = "model", 1, "0"
+    kind, number, key = "model", made + 1, str(made)
     if caller.aside:
         kind, key = ASIDE, f"{caller.aside}0"
     while True:
@@ -135,11 +136,11 @@ class _Failures:
         self.nudge = ""
         """What the next attempt adds to the question."""
 
-    async def begin(self) -> tuple[Target, Request]:
-        """Who of a chain is asked first. Raises APIError when all are benched for longer than the
-        retry policy or the run can wait."""
+    async def begin(self, made: int) -> tuple[Target, Request]:
+        """Who of a chain is asked first, after so many attempts at another request. Raises APIError
+        when all are benched for longer than the retry policy or the run can wait."""
         run, course = self._run, self._course
-        begun = self._begun(0)
+        begun = self._begun(made)
         if begun is not None:
             course.go(self._index(begun))
         elif not run.follows_record:

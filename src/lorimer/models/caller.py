@@ -7,6 +7,7 @@ from random import Random
 from typing import Protocol
 
 from lorimer.core.errors import APIError
+from lorimer.core.excerpt import Trailed
 from lorimer.core.history import History
 from lorimer.core.messages import (
     Request,
@@ -114,7 +115,7 @@ class Caller:
         if digest is None:
             digest = (
                 messages.digest
-                if isinstance(messages, History)
+                if isinstance(messages, (History, Trailed))
                 else b"".join([canonical_message(message) for message in messages])
             )
         tools = b"".join([tool.fingerprint for tool in request.tools])

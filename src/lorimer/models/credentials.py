@@ -28,6 +28,8 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 
 OPENAI_API: Final = "LORIMER_OPENAI_API"
 """Which wire of OpenAI: `chat` or `responses`, as `extras["api"]`; see `models/openai.py`."""
+PLAIN: Final = frozenset({"api", "project", "location", "binary_path"})
+"""Extras that are no secrets."""
 OPENAI_APIS: Final = ("responses", "chat")
 FIRST: Final[Mapping[str, str]] = MappingProxyType({"google": "GOOGLE_API_KEY"})
 """Another variable for the key, which wins where both are set, as in the vendor's own SDK."""
@@ -38,6 +40,11 @@ def key_variable(provider: str, env: Mapping[str, str]) -> str:
     first = FIRST.get(provider, "")
     return first if env.get(first, "").strip() else VARIABLES[provider][0]
 
+
+VERTEX: Final = "vertex"
+"""Google Cloud: its login is the machine's."""
+CLAUDE_CODE: Final = "claude_code_cli"
+"""A program that has a login of its own."""
 
 LOCAL: Final = frozenset({"vllm", "ollama", "lmstudio", "llamacpp"})
 """Servers that people run themselves, mostly without keys."""
@@ -93,8 +100,8 @@ class ProviderCredentials:
     default_headers: Mapping[str, str]
     """Sent with every request; values are not shown by repr."""
     extras: Mapping[str, str]
-    """What only this provider wants; values are not shown by repr. `api`, which wire of OpenAI,
-    is no secret."""
+    """What only this provider wants; values are not shown by repr. Those in PLAIN are no
+    secrets."""
 
     def __init__(
         self,
@@ -119,14 +126,14 @@ class ProviderCredentials:
 
     def secrets(self, provider: str) -> dict[str, str]:
         """Value to the name that is shown in its place."""
-        named = {name: value for name, value in self.extras.items() if name != "api"}
+        named = {name: value for name, value in self.extras.items() if name not in PLAIN}
         found = secrets_in({**self.default_headers, **named, "base URL": self.base_url})
         key = self.api_key.reveal()
         return {**found, key: f"{provider} key"} if is_secret(key) else found
 
     def redact(self, text: str) -> str:
         """`text` with every secret of these credentials replaced. For error messages."""
-        extras = [value for name, value in self.extras.items() if name != "api"]
+        extras = [value for name, value in self.extras.items() if name not in PLAIN]
         secrets = [self.api_key.reveal(), *self.default_headers.values(), *extras]
         # Short values ("1", "true", the placeholder "none") would garble the text and hide nothing.
         for secret in sorted(filter(lambda value: len(value) >= 6, secrets), key=len, reverse=True):

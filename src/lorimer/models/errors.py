@@ -252,9 +252,10 @@ def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCo
     refined = _refined(kinds, message)
     if refined is not None:
         return refined
+    # 500: servers that let whatever runs the model fail
+    if status in (400, 422, 500) and _TOO_LONG.search(message):
+        return _Code.EXEC_API_TOKEN_LIMIT
     if status < 500:
-        if status in (400, 422) and _TOO_LONG.search(message):
-            return _Code.EXEC_API_TOKEN_LIMIT
         if status == 401 and "expired" in message.lower():
             return _Code.EXEC_API_AUTH_EXPIRED
         return _BY_STATUS.get(status, _Code.EXEC_API_BAD_REQUEST)

@@ -62,30 +62,35 @@ _MESSAGE: Final = 4
 
 def estimate(request: Request) -> float:
     """Tokens of the prompt, tools and system included. Reads all of it."""
-    tokens = _text(request.system)
-    for tool in request.tools:
-        tokens += _text(dumps(tool.to_json())) + _MESSAGE
+    texts = [request.system, *[dumps(tool.to_json()) for tool in request.tools]]
     if request.output is not None:
-        tokens += _text(dumps(request.output.schema))
+        texts.append(dumps(request.output.schema))
+    tokens = _MESSAGE * (len(request.tools) + len(request.messages))
     for message in request.messages:
-        tokens += _MESSAGE + sum([_block(block) for block in message.content])
-    return tokens
+        for block in message.content:
+            tokens += _read(block, texts)
+    # in one piece: to look through one long text takes a tenth of the time of many short ones
+    return tokens + _text("\n".join(texts)) - (len(texts) - 1) * _REST
 
 
-def _block(block: Block) -> float:
+def _read(block: Block, texts: list[str]) -> float:
+    """Add the texts of a block to `texts`; gives back what it costs besides."""
     match block:
         case TextBlock() | ThinkingBlock():
-            return _text(block.text)
+            texts.append(block.text)
+            return 0
         case ToolUse():
-            return _text(block.name) + _text(block.raw or _json(block.input)) + _MESSAGE
+            texts += block.name, block.raw or _json(block.input)
+            return _MESSAGE
         case ImageBlock():
             return IMAGE_TOKENS
         case DocumentBlock():
             return DOCUMENT_TOKENS + len(block.data) / 40
         case _ if isinstance(block.content, str):
-            return _text(block.content) + _MESSAGE
+            texts.append(block.content)
+            return _MESSAGE
         case _:
-            return sum([_block(part) for part in block.content]) + _MESSAGE
+            return sum([_read(part, texts) for part in block.content]) + _MESSAGE
 
 
 def _json(value: JSON) -> str:

@@ -68,13 +68,18 @@ class _Client(BaseApiClient):
 class GoogleModel:
     """A Gemini model, at Google or at a base URL that speaks the same dialect."""
 
-    def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        context: ProviderContext,
+        credentials: ProviderCredentials | None = None,
+    ) -> None:
         self.provider = spec.provider
         """`google`, or the name under which another server is known."""
         self.name = spec.model
         self._effort = spec.effort
         self._context = context
-        self._credentials = context.require(self.provider)
+        self._credentials = credentials or context.require(self.provider)
         self._client: _Client | None = None
 
     @property
@@ -100,7 +105,7 @@ class GoogleModel:
             answer.dropped = encoded.dropped
             answer.sent = len(content)
             verb = "streamGenerateContent?alt=sse" if request.stream else "generateContent"
-            return await self._send("post", _path(request.model, verb), content, world)
+            return await self._send("post", path_of(request.model, verb), content, world)
 
         return exchange(self.provider, send, answer, self.price, streamed=request.stream)
 
@@ -111,7 +116,7 @@ class GoogleModel:
             body: dict[str, JSON] = {"model": model_path(request.model)}
             body |= encode(request, self._effort).body
             content = encode_body({"generateContentRequest": body})
-        path = _path(request.model, "countTokens")
+        path = path_of(request.model, "countTokens")
         counted = (await self._ask("post", path, content, world)).get("totalTokens")
         if not isinstance(counted, int):
             raise incomplete(self.provider, "it counts no tokens")
@@ -171,6 +176,7 @@ class GoogleModel:
         return self._client
 
 
-def _path(model: str, verb: str) -> str:
+def path_of(model: str, verb: str) -> str:
+    """Of something that a model does."""
     kind, _, name = model_path(model).partition("/")
     return f"{kind}/{quote(name, safe='')}:{verb}"

@@ -50,12 +50,13 @@ PROVIDERS: Final[Mapping[str, str]] = MappingProxyType(
         "lmstudio": "lorimer.models.compatible:lmstudio",
         "llamacpp": "lorimer.models.compatible:llamacpp",
         "openrouter": "lorimer.models.compatible:openrouter",
+        "vertex": "lorimer.models.vertex:vertex",
+        "claude_code_cli": "lorimer.models.claude_code:claude_code_cli",
         "scripted": "lorimer.models.scripted:scripted",
     }
 )
 """Name → `module:factory`, imported when first used."""
 
-PLANNED: Final = frozenset({"claude_code_cli"})
 SDKS: Final = frozenset({"anthropic", "google", "openai"})
 
 
@@ -317,10 +318,9 @@ class Models:
     def _loaded(self, name: str, model: str) -> Model | ProviderFactory:
         provider = self.find(name)
         if provider is None:
-            state = "is not built yet" if name in PLANNED else "is unknown"
             of = f" of the model {model!r}" if model else ""
             raise ConfigError(
-                f"the provider {name!r}{of} {state}{nearest(name, self.available())}",
+                f"the provider {name!r}{of} is unknown{nearest(name, self.available())}",
                 code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
                 hint=f"A server of your own: set {discovery.variable_of(name)}, or describe it"
                 " in a host file.",

@@ -11,6 +11,7 @@ from typing import Final
 
 from lorimer.core.context import short_hash
 from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.excerpt import Trailed
 from lorimer.core.history import History, PromptCount, RecordedCount
 from lorimer.core.jsonable import fingerprint
 from lorimer.core.messages import NO_MARKS, Request, Response, Usage, canonical_message
@@ -77,7 +78,8 @@ def note(request: Request, response: Response, state: PipelineState) -> None:
     history = state.context
     if not isinstance(history, History) or not tokens or response.extra.get("usage_estimated"):
         return
-    length = len(request.messages)
+    trailed = isinstance(request.messages, Trailed)  # which the count has in it
+    length = len(request.messages) - trailed
     if length == len(history):  # an answer that was continued had others at its end
         history.counted = PromptCount(
             length, history.digest, tokens, request.model, request.system, request.tools

@@ -9,7 +9,7 @@ from lorimer.core.errors import ConfigError
 from lorimer.core.messages import Usage
 from lorimer.core.model import Capabilities
 from lorimer.models.compatible import PROFILES, Compatible
-from lorimer.models.credentials import VARIABLES, redact_url
+from lorimer.models.credentials import CLAUDE_CODE, VARIABLES, VERTEX, redact_url
 from lorimer.models.redirected import Redirected
 from lorimer.models.registry import PROVIDERS, Models
 from lorimer.models.spec import ModelSpec
@@ -55,6 +55,14 @@ def standing(models: Models, name: str) -> Standing:
     try:
         provider = models.find(name)
         if isinstance(provider, str) and provider == PROVIDERS.get(name):
+            if name == CLAUDE_CODE:
+                from lorimer.models.claude_code import program_of  # httpx2 with it, as below
+
+                program_of(bundle)
+            if name == VERTEX:
+                from lorimer.models.vertex import TOKEN, shown
+
+                return Standing(name, True, TOKEN, shown(bundle))
             provider = PROFILES.get(name)
             if provider is None:
                 known = bundle.require(name) if name in VARIABLES else None
@@ -96,4 +104,8 @@ def _capabilities(models: Models, spec: ModelSpec) -> Capabilities | None:
     provider = models.find(spec.provider)
     profile = PROFILES.get(spec.provider) if isinstance(provider, str) else provider
     assumed = profile.capabilities if isinstance(profile, Compatible) else Capabilities()
+    if profile is None and spec.provider == CLAUDE_CODE:
+        from lorimer.models.claude_code import ABLE
+
+        assumed = ABLE
     return models.able(spec, assumed)

@@ -5,12 +5,12 @@ What a window is used for, others decide: compaction, `lorimer models ls`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from lorimer.core.errors import ConfigError, LorimerError
-from lorimer.core.model import KnowsWindow, ModelResolver
+from lorimer.core.model import KnowsWindow, ModelResolver, Target
 from lorimer.models.pricing import lookup
 
 USUAL_WINDOW: Final = 200_000
@@ -21,17 +21,31 @@ SMALLEST_WINDOW: Final = 4_000
 """Tokens: less than any model that can be used takes."""
 
 
-def window_of(models: ModelResolver | None, spec: str) -> int | None:
-    """Tokens that fit into a prompt to any model of a chain; None: nobody knows, or they cannot be
-    used at all, which is told when they are asked. Asks no provider."""
-    if models is None or not spec:
-        return None
-    try:
-        targets = models.targets(spec)
-    except LorimerError:
-        return None
-    known = [t.model.context_window for t in targets if isinstance(t.model, KnowsWindow)]
-    return min([tokens for tokens in known if tokens], default=None)
+class Room:
+    """How much fits into a prompt to any model of a chain. Looked up once for each set of targets:
+    to ask an object whether it knows takes longer than a model call takes otherwise."""
+
+    __slots__ = ("_models", "_targets", "_tokens")
+
+    def __init__(self, models: ModelResolver | None) -> None:
+        self._models = models
+        self._targets: Sequence[Target] = ()
+        self._tokens: int | None = None
+
+    def of(self, spec: str) -> int | None:
+        """Tokens; None: nobody knows, or its models cannot be used at all, which is told when they
+        are asked. Asks no provider."""
+        if self._models is None or not spec:
+            return None
+        try:
+            targets = self._models.targets(spec)
+        except LorimerError:
+            return None
+        if targets is not self._targets:
+            known = [t.model.context_window for t in targets if isinstance(t.model, KnowsWindow)]
+            self._tokens = min([tokens for tokens in known if tokens], default=None)
+            self._targets = targets
+        return self._tokens
 
 
 class Windows:

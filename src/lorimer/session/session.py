@@ -38,6 +38,15 @@ class Session(Runner):
         """The pipeline's, as it is now."""
         return self.pipeline.plan
 
+    def plan_of(self, digest: str) -> Plan:
+        """As the pipeline's."""
+        return self.pipeline.plan_of(digest)
+
+    @property
+    def has_changed(self) -> bool:
+        """As the pipeline's."""
+        return self.pipeline.has_changed
+
     @property
     def info(self) -> SessionInfo:
         """As far as this process knows: what other processes have said in it since is not

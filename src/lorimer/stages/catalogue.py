@@ -25,6 +25,8 @@ CATALOGUE: Final[Mapping[str, tuple[int, str]]] = {
     "hitl": (15, "lorimer.stages.s15_hitl:HITLStage"),
     "loop": (16, "lorimer.stages.s16_loop:LoopStage"),
     "emit": (17, "lorimer.stages.s17_emit:EmitStage"),
+    "memory": (18, "lorimer.stages.s18_memory:MemoryStage"),
+    "summarize": (19, "lorimer.stages.s19_summarize:SummarizeStage"),
     "persist": (20, "lorimer.stages.s20_persist:PersistStage"),
     "yield": (21, "lorimer.stages.s21_yield:YieldStage"),
 }

@@ -47,10 +47,20 @@ class DefaultValidator(Validator):
         text = _text_of(input)
         if text is None:
             return f"must be text or a mapping with 'text', not {type(input).__name__}"
-        if not text.strip() and not _media_of(input):
+        if not text.strip() and not _media_of(input) and not _attached(input):
             return "is empty"
         if len(text) > self.config.max_length:
             return f"has {len(text):,} characters; the limit is {self.config.max_length:,}"
+        return ""
+
+
+class PassthroughValidator(Validator):
+    """Anything that a normalizer can make a message of: for hosts that have checked it."""
+
+    name = "passthrough"
+    description = "Nothing is checked."
+
+    def check(self, input: JSON) -> str:
         return ""
 
 
@@ -118,9 +128,10 @@ class DefaultNormalizer(Normalizer):
     description = "Text only, trimmed, Unicode NFC."
 
     def normalize(self, input: JSON) -> Message:
-        if _media_of(input):
+        if _media_of(input) or _attached(input):
             raise StageError(
-                "The input holds images or documents; choose the 'multimodal' normalizer.",
+                "The input holds images, documents or attachments; choose the 'multimodal' "
+                "normalizer.",
                 code=ExecutorErrorCode.EXEC_INPUT_INVALID,
                 stage_name="input",
                 stage_order=1,
@@ -129,14 +140,16 @@ class DefaultNormalizer(Normalizer):
 
 
 class MultimodalNormalizer(Normalizer):
-    """Text, then `images` and `documents`: each {media_type, data} in base64, or {url}."""
+    """Text, with `images` and `documents`: each {media_type, data} in base64, or {url}. Or all of
+    them as `attachments`, told apart by their `media_type`; one with a `text` is that text under
+    its `name`, one of another type is only named."""
 
     name = "multimodal"
-    description = "Text with images and documents, given as base64 or URL."
+    description = "Text with images, documents and other attachments, given as base64 or URL."
 
     def normalize(self, input: JSON) -> Message:
         text = _clean(_text_of(input) or "")
-        blocks: list[Block] = [*_media_of(input)]
+        blocks: list[Block] = [*_media_of(input), *_texts_of(input)]
         if text:
             blocks.append(TextBlock(text))
         return Message("user", tuple(blocks))
@@ -167,6 +180,7 @@ class InputStage(Stage[JSON, Message]):
         default="default",
         known={
             "default": "lorimer.stages.s01_input:DefaultValidator",
+            "passthrough": "lorimer.stages.s01_input:PassthroughValidator",
             "strict": "lorimer.stages.s01_input:StrictValidator",
             "schema": "lorimer.stages.s01_input:SchemaValidator",
         },
@@ -220,6 +234,41 @@ def _text_of(input: JSON) -> str | None:
     return None
 
 
+def _attached(input: JSON) -> list[Mapping[str, JSON]]:
+    """Attachments of an input. Those that are no objects are told as faults by `_media_of`."""
+    items = input.get("attachments", ()) if isinstance(input, Mapping) else ()
+    given = () if isinstance(items, str) or not isinstance(items, Sequence) else items
+    return [item if isinstance(item, Mapping) else {"media_type": "image/?"} for item in given]
+
+
+def _kind(item: Mapping[str, JSON]) -> str:
+    """`images` or `documents`, where it goes to a model as such; else ""."""
+    media_type = str(item.get("media_type", ""))
+    if "text" in item:
+        return ""
+    if media_type.startswith("image/"):
+        return "images"
+    return "documents" if media_type == "application/pdf" else ""
+
+
+def _blocked(item: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """As a block has it: a document's name is its title."""
+    named = {"title": item["name"]} if "name" in item and "title" not in item else {}
+    return {**item, **named}
+
+
+def _texts_of(input: JSON) -> list[TextBlock]:
+    """The attachments that are told in words."""
+    found: list[TextBlock] = []
+    for item in _attached(input):
+        if not _kind(item):
+            name, text = str(item.get("name", "a file")), item.get("text")
+            media_type = str(item.get("media_type", "")) or "of an unknown type"
+            told = f":\n{text}" if isinstance(text, str) else f", {media_type}: not shown"
+            found.append(TextBlock(_clean(f"Attached, {name}{told}")))
+    return found
+
+
 def _media_of(input: JSON) -> list[ImageBlock | DocumentBlock]:
     if isinstance(input, str) or not isinstance(input, Mapping):  # nearly always text
         return []
@@ -227,7 +276,8 @@ def _media_of(input: JSON) -> list[ImageBlock | DocumentBlock]:
     for key, kind in (("images", "image"), ("documents", "document")):
         items = input.get(key, ())
         given = () if isinstance(items, str) or not isinstance(items, Sequence) else items
-        for item in given:
+        attached = [_blocked(item) for item in _attached(input) if _kind(item) == key]
+        for item in (*given, *attached):
             try:
                 block = block_from_json({"type": kind, **cast("Mapping[str, JSON]", item)})
                 if isinstance(block, ImageBlock | DocumentBlock) and not (block.data or block.url):

@@ -113,18 +113,23 @@ def _note(count: int, recap: str) -> Message:
 
 
 async def compact(
-    compactor: Compactor, terms: Terms, chosen: Selection, tokens: int, state: PipelineState
-) -> bool:
+    compactor: Compactor,
+    terms: Terms,
+    chosen: Selection,
+    tokens: int,
+    state: PipelineState,
+    key: str = "0",
+) -> None:
     """Take the older part of the conversation out of what the model sees, and record the receipt.
-    `tokens` are those of what it would be shown now, `chosen` the strategy's part of it. False:
-    there is nothing that could be taken out."""
+    `tokens` are those of what it would be shown now, `chosen` the strategy's part of it. Does
+    nothing where nothing can be taken out."""
     history = state.messages
     last = history.receipt
     start = 0 if last is None else last.end
     # never what no fact tells of yet: it is there to be brought back
     end = _cut(history, max(start, chosen.start), state.noted, compactor.keep, terms)
     if end <= start:
-        return False
+        return
     kept = _pinned(history, end, last, state.began, terms)
     before = () if last is None else last.kept
     out = Receipt(
@@ -142,8 +147,8 @@ async def compact(
     removal = Removal(out.removed(history), "" if last is None else last.recap)
     recap = await compactor.recap(removal, state)
     receipt = _filled(out, recap, chosen, history)
-    data: dict[str, JSON] = {"key": KEY, **receipt.to_json()}
-    await run.record("compacted", data, key=KEY)
+    data: dict[str, JSON] = {"key": key, **receipt.to_json()}
+    await run.record("compacted", data, key=key)
     # as recorded: without secrets
     history.receipt = (
         receipt if run.redactor is None else Receipt.from_json(run.redactor.json(data))
@@ -156,18 +161,18 @@ async def compact(
         "error": receipt.error,
     }
     run.signal("context.compacted", told)
-    return True
 
 
-KEY: Final = "0"
-"""Of the fact: there is at most one compaction before a call."""
+RELIEF: Final = "1"
+"""Key of the fact of a compaction that was made because the prompt did not fit; of others, which
+come before the call, it is 0."""
 
 
-def recorded(state: PipelineState) -> bool:
-    """Do what is recorded of this call: take the compaction up that was made before it. True: it
-    is recorded, be it that none was made."""
+def recorded(state: PipelineState, key: str = "0") -> bool:
+    """Do what is recorded of this call: take the compaction up that was made then. True: it is
+    recorded, be it that none was made."""
     run = state.run
-    fact = run.recorded("compacted", KEY)
+    fact = run.recorded("compacted", key)
     if fact is not None:
         state.messages.receipt = Receipt.from_json(fact.data)
         run.take(fact)

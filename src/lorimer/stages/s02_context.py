@@ -4,6 +4,7 @@ gets too long: `s02_compaction.py`."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic import Field
 
@@ -14,16 +15,18 @@ from lorimer.core.messages import Message
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import repaired
-from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, window_of
+from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, Room
 from lorimer.stages.s02_compaction import (
     ALL,
     COMPACTORS,
+    RELIEF,
     Compactor,
     Terms,
     after,
     compact,
     recorded,
 )
+from lorimer.stages.s02_retrievers import Retriever
 from lorimer.stages.s06_api import spec_in
 
 
@@ -104,6 +107,16 @@ class ContextStage(Stage[object, object]):
         },
     )
 
+    retriever = Slot(
+        Retriever,
+        default="memory",
+        known={
+            "none": "lorimer.stages.s02_retrievers:NoRetriever",
+            "static": "lorimer.stages.s02_retrievers:StaticRetriever",
+            "memory": "lorimer.stages.s02_retrievers:MemoryRetriever",
+        },
+    )
+
     compactor = Slot(Compactor, default="summary", known=COMPACTORS)
 
     @property
@@ -112,22 +125,34 @@ class ContextStage(Stage[object, object]):
         return not self.config.stateless
 
     def bind(self, bindings: Bindings) -> None:
-        self._models = bindings.models
+        self._room = Room(bindings.models)
         self._spec = spec_in(bindings)
+        self._most = self.compactor.most
         # of a shorter prompt it is not worth asking how much fits
         self._least = (self.config.window or SMALLEST_WINDOW) * self.config.compact_at
 
     async def execute(self, input: object, state: PipelineState) -> object:
-        history = state.messages
+        history, run = state.messages, state.run
         chosen = await self.strategy.load(state)
         if chosen is history:
             chosen = ALL
         if isinstance(chosen, Selection):
-            state.context = await self._fitting(chosen, state)
+            known = run.follows_record and recorded(state)
+            shown = _shown(chosen, history)
+            if not known and (tokens := self._too_many(shown, state)):
+                terms = self._terms(state)
+                many = self._most is not None and len(shown) > self._most
+                if many or tokens >= terms.window * terms.compact_at:
+                    await compact(self.compactor, terms, chosen, tokens, state)
+                    shown = _shown(chosen, history)
+            state.context = shown
         else:
             state.context = repaired(chosen)
-        if state.run.wants("context.built"):
-            state.run.signal(
+        if not state.iteration and not self.retriever.absent(state):
+            asked = history[history.turn(1)].text if history else ""
+            state.volatile[self.name] = await self.retriever.retrieve(asked, state)
+        if run.wants("context.built"):
+            run.signal(
                 "context.built",
                 {
                     "message_count": len(state.context),
@@ -136,33 +161,36 @@ class ContextStage(Stage[object, object]):
             )
         return input
 
-    async def _fitting(self, chosen: Selection, state: PipelineState) -> History:
-        """What is chosen, as compaction has left it; compacted now, if it is too long."""
-        history = state.messages
-        if state.run.follows_record and recorded(state):
-            return _shown(chosen, history)
-        shown = _shown(chosen, history)
-        compactor = self.compactor
-        most = compactor.most
-        many = most is not None and len(shown) > most
-        tokens = shown.size // 4
-        response = state.response
-        if response is not None and response.usage.total > tokens:
-            tokens = response.usage.total  # as the provider counted, which says more
-        if not many and tokens < self._least:
-            return shown
-        terms = self._terms(state)
-        if not many and tokens < terms.window * terms.compact_at:
-            return shown
-        if await compact(compactor, terms, chosen, tokens, state):
-            return _shown(chosen, history)
-        return shown
+    async def relieve(self, state: PipelineState) -> bool:
+        """Compact what the provider says is too long, however it was estimated; once a call."""
+        history, run = state.messages, state.run
+        chosen = await self.strategy.load(state)
+        if chosen is history:
+            chosen = ALL
+        if not isinstance(chosen, Selection):
+            return False
+        before = history.receipt
+        if not (run.follows_record and recorded(state, RELIEF)):
+            tokens = _shown(chosen, history).size // 4
+            terms = self._terms(state)
+            terms = replace(terms, window=min(terms.window, tokens))
+            await compact(self.compactor, terms, chosen, tokens, state, RELIEF)
+        state.context = _shown(chosen, history)
+        return history.receipt is not before
+
+    def _too_many(self, shown: History, state: PipelineState) -> int:
+        """The tokens of what is shown, where they may be too many; else 0."""
+        tokens, response = shown.size // 4, state.response
+        if response is not None:  # as the provider counted, which says more
+            tokens = max(tokens, response.usage.total)
+        many = self._most is not None and len(shown) > self._most
+        return max(1, tokens) if many or tokens >= self._least else 0
 
     def _terms(self, state: PipelineState) -> Terms:
         config = self.config
         window = config.window
         if window is None:
-            window = window_of(self._models, state.models or self._spec) or USUAL_WINDOW
+            window = self._room.of(state.models or self._spec) or USUAL_WINDOW
         return Terms(
             window, config.compact_at, config.keep_share, config.pin_first, config.pin_markers
         )

@@ -14,9 +14,9 @@ from lorimer.core.messages import user_message
 from lorimer.core.outline import shortened_line
 from lorimer.core.stage import Settings
 from lorimer.core.state import PipelineState
+from lorimer.core.vectors import Vectors
 from lorimer.stages.s02_compaction import ALL
 from lorimer.stages.s02_context import ContextStrategy
-from lorimer.stages.s02_vectors import Index
 
 _LINE_CHARS: Final = 100
 
@@ -60,6 +60,25 @@ class ProgressiveDisclosure(ContextStrategy):
         )
 
 
+class _Index:
+    """The first messages of one conversation, by what they say."""
+
+    def __init__(self) -> None:
+        self.texts = Vectors()
+        self._digest: bytes | None = History().digest
+
+    def is_of(self, history: History) -> bool:
+        """The conversation begins with what it has."""
+        return history.digest_at(self.texts.length) == self._digest
+
+    def extend(self, history: History, end: int) -> None:
+        """Take in the messages before `end` that are new to it."""
+        for at in range(self.texts.length, end):
+            message = history[at]
+            self.texts.add(message.text if stands_alone(message) else "")
+            self._digest = history.digest_at(at + 1)
+
+
 class VectorSearch(ContextStrategy):
     """The most recent turns, and of those before the messages that are most like what was asked
     last. The index is in memory and made by hashing words: it asks nobody, and finds the same
@@ -80,19 +99,17 @@ class VectorSearch(ContextStrategy):
 
     def __init__(self) -> None:
         # what it knows of conversations that somebody still has: made anew where it is gone
-        self._indexes: WeakKeyDictionary[History, Index] = WeakKeyDictionary()
+        self._indexes: WeakKeyDictionary[History, _Index] = WeakKeyDictionary()
 
     async def load(self, state: PipelineState) -> Selection:
         history = state.messages
         start = history.turn(self.config.recent_turns)
         if start <= 1:
             return ALL
-        index = self._indexes.setdefault(history, Index())
-        if not index.is_of(history):
-            index = self._indexes[history] = Index()
-        for at in range(index.length, start):
-            message = history[at]
-            index.add(message.text if stands_alone(message) else "", history.digest_at(at + 1))
-        asked = history[history.turn(1)].text
-        found = index.search(asked, self.config.top_k, self.config.min_score, start)
+        index = self._indexes.get(history)
+        if index is None or not index.is_of(history):
+            index = self._indexes[history] = _Index()
+        index.extend(history, start)
+        asked, config = history[history.turn(1)].text, self.config
+        found = index.texts.search(asked, config.top_k, min_score=config.min_score, before=start)
         return Selection(start, tuple(sorted(found)))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from lorimer.core.bindings import Bindings
+from lorimer.core.context import Safety
+from lorimer.core.jsonable import JSON
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import Toolbox
@@ -16,8 +20,10 @@ from lorimer.core.tool import Toolbox
 class PromptBuilder(Strategy):
     """Writes the system prompt."""
 
-    def build(self, prompt: str, state: PipelineState) -> str:
-        """The system prompt, from the stage's own `prompt`."""
+    def build(self, prompt: str, state: PipelineState) -> str | Awaitable[str]:
+        """The system prompt, from the stage's own `prompt`; it may be awaited. What changes from
+        call to call goes into `state.volatile`, so that providers can cache the rest. What it asks
+        outside goes through `state.run.effect`."""
         raise TypeError(f"{type(self).__name__} has no build method")
 
 
@@ -36,11 +42,13 @@ class _Block(Settings):
 
 
 class TextPart(_Block):
-    """A section of text with an optional heading."""
+    """A section of text with an optional heading: a role, rules, examples."""
 
     type: Literal["text"]
     text: str
     title: str = ""
+    volatile: bool = False
+    """Behind the conversation, in place of the system prompt."""
 
 
 class DatePart(_Block):
@@ -49,26 +57,96 @@ class DatePart(_Block):
     type: Literal["date"]
 
 
+class ClockPart(_Block):
+    """Date and time of the model call, UTC, to the minute: behind the conversation."""
+
+    type: Literal["clock"]
+
+
+class BoundPart(_Block):
+    """What a function of the host's says before each call: a mood, a persona, the state of
+    something. It is called with `{run_id, iteration, input}`, may be async, and is recorded, so a
+    resumed run is told the same."""
+
+    type: Literal["bound"]
+    target: str
+    """The name under which the host bound it."""
+    title: str = ""
+    volatile: bool = True
+    """Behind the conversation; false: in the system prompt, for what seldom changes."""
+
+
 class ComposableBuilder(PromptBuilder):
     """The prompt followed by blocks."""
 
     name = "composable"
-    description = "The configured prompt, then blocks of text and the date."
+    description = "The configured prompt, then blocks: text, the date, the time, what a host says."
 
     class Config(Settings):
-        blocks: list[Annotated[TextPart | DatePart, Field(discriminator="type")]] = Field([])
+        blocks: list[
+            Annotated[TextPart | DatePart | ClockPart | BoundPart, Field(discriminator="type")]
+        ] = Field([])
 
     config: Config
 
-    def build(self, prompt: str, state: PipelineState) -> str:
-        parts = [prompt] if prompt else []
-        for block in self.config.blocks:
-            if isinstance(block, DatePart):
-                day = datetime.fromtimestamp(state.run.now, UTC).date()
-                parts.append(f"Today is {day.isoformat()}.")
-            else:
-                parts.append(f"# {block.title}\n{block.text}" if block.title else block.text)
-        return "\n\n".join(parts)
+    def bind(self, bindings: Bindings) -> None:
+        where = "stages[3].strategy_configs.builder.blocks"
+        self._bound = {
+            at: bindings.function(block.target, f"{where}[{at}].target")
+            for at, block in enumerate(self.config.blocks)
+            if isinstance(block, BoundPart)
+        }
+
+    def build(self, prompt: str, state: PipelineState) -> str | Awaitable[str]:
+        if self._bound:
+            return self._asking(prompt, state)
+        return self._built(prompt, state, {})
+
+    async def _asking(self, prompt: str, state: PipelineState) -> str:
+        told = {at: await self._ask(at, state) for at in self._bound}
+        return self._built(prompt, state, told)
+
+    def _built(self, prompt: str, state: PipelineState, told: Mapping[int, str]) -> str:
+        lasting, passing = ([prompt] if prompt else []), list[str]()
+        for at, block in enumerate(self.config.blocks):
+            match block:
+                case TextPart():
+                    part = _titled(block.title, block.text)
+                    (passing if block.volatile else lasting).append(part)
+                case DatePart():
+                    day = datetime.fromtimestamp(state.run.now, UTC).date()
+                    lasting.append(f"Today is {day.isoformat()}.")
+                case ClockPart():
+                    now = datetime.fromtimestamp(state.run.now, UTC)
+                    passing.append(f"It is {now:%Y-%m-%d %H:%M} UTC, a {now:%A}.")
+                case BoundPart():
+                    part = _titled(block.title, told[at]) if told[at] else ""
+                    (passing if block.volatile else lasting).append(part)
+        if passing:
+            state.volatile["system"] = "\n\n".join([part for part in passing if part])
+        return "\n\n".join([part for part in lasting if part])
+
+    async def _ask(self, at: int, state: PipelineState) -> str:
+        run, function = state.run, self._bound[at]
+        asked: JSON = {"run_id": run.id, "iteration": state.iteration, "input": state.input}
+
+        async def ask() -> Mapping[str, JSON]:
+            said = function(asked)
+            if inspect.isawaitable(said):
+                said = await said
+            return {"text": str(said)[:MAX_BOUND]}
+
+        request = str(at).encode()
+        data = await run.effect("system", str(at), ask, request=request, safety=Safety.READ_ONLY)
+        return str(data.get("text", ""))
+
+
+MAX_BOUND: Final = 20_000
+"""Characters of what a bound function says; the rest is cut off."""
+
+
+def _titled(title: str, text: str) -> str:
+    return f"# {title}\n{text}" if title else text
 
 
 class SystemStage(Stage[object, object]):
@@ -98,7 +176,8 @@ class SystemStage(Stage[object, object]):
         self._tools: Toolbox | None = bindings.tools
 
     async def execute(self, input: object, state: PipelineState) -> object:
-        state.system = self.builder.build(self.config.prompt, state)
+        built = self.builder.build(self.config.prompt, state)
+        state.system = built if isinstance(built, str) else await built
         if self._tools is not None:
             state.tools = self._tools.specs(state)
         if state.run.wants("system.built"):

@@ -9,7 +9,7 @@ from lorimer.core.bindings import Bindings
 from lorimer.core.errors import GuardRejectError
 from lorimer.core.stage import Chain, Settings, Stage, Strategy
 from lorimer.core.state import PipelineState
-from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, window_of
+from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, Room
 from lorimer.stages.s06_api import spec_in
 
 
@@ -37,7 +37,7 @@ class TokenBudget(Guard):
     config: Config
 
     def bind(self, bindings: Bindings) -> None:
-        self._models = bindings.models
+        self._room = Room(bindings.models)
         self._spec = spec_in(bindings)
 
     def check(self, state: PipelineState) -> str:
@@ -46,7 +46,7 @@ class TokenBudget(Guard):
         if window is None:
             if used < SMALLEST_WINDOW // 2:  # not worth asking
                 return ""
-            window = window_of(self._models, state.models or self._spec) or USUAL_WINDOW
+            window = self._room.of(state.models or self._spec) or USUAL_WINDOW
             least = min(least, window // 10)
         if window - used >= least:
             return ""

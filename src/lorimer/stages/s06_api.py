@@ -6,16 +6,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Final, Literal
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import APIError, ConfigError, ErrorCategory, ExecutorErrorCode
+from lorimer.core.excerpt import Trailed
+from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
-from lorimer.core.messages import OutputSchema, Request, Response, Usage
+from lorimer.core.messages import (
+    CacheMarks,
+    Message,
+    OutputSchema,
+    Request,
+    Response,
+    Usage,
+    user_message,
+)
 from lorimer.core.model import Model, Target
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
@@ -95,6 +105,16 @@ class RateLimitAware(Retry):
         if attempt > self.config.max_retries or error.category not in again:
             return None
         return self.config.fallback_delay_s if error.retry_after_s is None else error.retry_after_s
+
+
+@runtime_checkable
+class Relief(Protocol):
+    """A stage 2 that can make a prompt shorter which did not fit."""
+
+    async def relieve(self, state: PipelineState) -> bool:
+        """The provider says that `state.context` is too long: make it shorter. False: it cannot
+        be."""
+        ...
 
 
 class APIStage(Stage[object, Response]):
@@ -187,6 +207,8 @@ class APIStage(Stage[object, Response]):
             self._early = partial(_begin_early, tool, tools)
         self._made: dict[str, Caller] = {}
         self._routes = not isinstance(self.router, Passthrough)
+        context = bindings.stages.get("context")
+        self._relief = context if isinstance(context, Relief) else None
         think = bindings.stages.get("think")
         self._planner = think.budget_planner if isinstance(think, ThinkStage) else None
         token = bindings.stages.get("token")
@@ -207,7 +229,7 @@ class APIStage(Stage[object, Response]):
         target = caller.first
         request = Request(
             target.model.name,
-            state.context,
+            trailed(state) if state.volatile else state.context,
             state.system,
             state.tools,
             settings.tool_choice,
@@ -225,7 +247,15 @@ class APIStage(Stage[object, Response]):
             settings.api,
         )
         state.request = request
-        response, plain = await call(caller, request, state)
+        try:
+            response, plain = await call(caller, request, state)
+        except APIError as error:
+            too_long = error.code is ExecutorErrorCode.EXEC_API_TOKEN_LIMIT
+            if not too_long or self._relief is None or not await self._relief.relieve(state):
+                raise
+            request.messages = trailed(state)
+            request.cache = CacheMarks(state.cache.system, state.cache.tools)
+            response, plain = await call(caller, request, state, error.attempts)
         state.response = response
         state.add_recorded(response.message, {"role": "assistant", "content": plain["content"]})
         state.text = response.text
@@ -315,6 +345,16 @@ def _begin_early(stage: ToolStage, tools: Toolbox, state: PipelineState) -> Earl
 
 def _own_price(usage: Usage, name: str, model: Model) -> int | None:
     return model.price(usage, model=name)
+
+
+def trailed(state: PipelineState) -> Sequence[Message]:
+    """What goes to the model, and behind it what is not part of the conversation."""
+    told = "\n\n".join([text for text in state.volatile.values() if text])
+    if not told:
+        return state.context
+    last = user_message(f"[From the program, not from the user:]\n\n{told}")
+    context = state.context
+    return Trailed(context, last) if isinstance(context, History) else [*context, last]
 
 
 def spec_in(bindings: Bindings) -> str:

@@ -17,6 +17,8 @@ class LoopGuard(Strategy):
 
     code: ClassVar[ExecutorErrorCode] = ExecutorErrorCode.EXEC_STAGE_FAILED
     """Of a run that it stops."""
+    always: ClassVar[bool] = True
+    """False: not asked after a turn that advances (`Trail.advances`), for which it counts 0."""
 
     class Config(Settings):
         warn_after: int = Field(3, ge=1)
@@ -47,6 +49,7 @@ class Identical(LoopGuard):
     name = "identical"
     description = "The same calls with the same results, turn after turn."
     code = ExecutorErrorCode.EXEC_LOOP_IDENTICAL
+    always = False
 
     def count(self, trail: Trail) -> int:
         repeated = trail.repeated(1) if trail.stale and not trail.polls else 0
@@ -62,6 +65,7 @@ class Alternating(LoopGuard):
     name = "alternating"
     description = "Two or three different turns that come again and again, with the same results."
     code = ExecutorErrorCode.EXEC_LOOP_ALTERNATING
+    always = False
 
     class Config(LoopGuard.Config):
         stop_after: int | None = Field(5, ge=2, le=LOOKS_BACK // 3)
@@ -88,6 +92,7 @@ class NoProgress(LoopGuard):
     name = "no_progress"
     description = "Turns in which every call had been made before, with the same result."
     code = ExecutorErrorCode.EXEC_LOOP_NO_PROGRESS
+    always = False
 
     class Config(LoopGuard.Config):
         warn_after: int = Field(6, ge=1)
@@ -108,6 +113,7 @@ class ErrorStreak(LoopGuard):
     name = "error_streak"
     description = "Turns in which every call failed."
     code = ExecutorErrorCode.EXEC_LOOP_ERROR_STREAK
+    always = False
 
     class Config(LoopGuard.Config):
         warn_after: int = Field(4, ge=1)

@@ -64,6 +64,7 @@ class LoopStage(Stage[object, object]):
     def bind(self, bindings: Bindings) -> None:
         self._tools = bindings.tools
         self._polling = frozenset(self.config.polling_tools)
+        self._always = any(guard.always for guard in self.guards)
 
     async def execute(self, input: object, state: PipelineState) -> object:
         decision = state.decision
@@ -86,6 +87,8 @@ class LoopStage(Stage[object, object]):
         if trail is None:
             trail = state.trail = Trail()
         trail.add(state.calls, state.results, self._polls())
+        if trail.advances and not trail.told and not self._always:  # nearly always
+            return _CONTINUE
         for guard in self.guards:
             count, config = guard.count(trail), guard.config
             if count < config.warn_after:

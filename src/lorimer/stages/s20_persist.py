@@ -3,8 +3,14 @@ fast. The facts are journalled anyway; how a run is resumed is in `journal/conve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
+from lorimer.core.context import RunContext
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.events import FACT_KINDS
+from lorimer.core.jsonable import JSON
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 
@@ -12,8 +18,9 @@ from lorimer.core.state import PipelineState
 class Cadence(Strategy):
     """Decides whether this run ends with a snapshot."""
 
-    def due(self, position: int, snapshot_at: int) -> bool:
-        """`position` facts are in the stream, the last snapshot stands for `snapshot_at`."""
+    def due(self, run: RunContext) -> bool:
+        """`run.position` facts are in the stream, the last snapshot stands for the first
+        `run.snapshot_at` of them; `run.facts` are those of this run so far."""
         raise TypeError(f"{type(self).__name__} has no due method")
 
 
@@ -29,9 +36,9 @@ class OnGrowth(Cadence):
 
     config: Config
 
-    def due(self, position: int, snapshot_at: int) -> bool:
-        grown = position - snapshot_at
-        return grown >= max(self.config.min_facts, snapshot_at * self.config.ratio)
+    def due(self, run: RunContext) -> bool:
+        grown = run.position - run.snapshot_at
+        return grown >= max(self.config.min_facts, run.snapshot_at * self.config.ratio)
 
 
 class EveryNFacts(Cadence):
@@ -45,8 +52,41 @@ class EveryNFacts(Cadence):
 
     config: Config
 
-    def due(self, position: int, snapshot_at: int) -> bool:
-        return position - snapshot_at >= self.config.n
+    def due(self, run: RunContext) -> bool:
+        return run.position - run.snapshot_at >= self.config.n
+
+
+class EveryTurn(Cadence):
+    """With each run. Costs the size of the conversation each time."""
+
+    name = "every_turn"
+    description = "At the end of every run."
+
+    def due(self, run: RunContext) -> bool:
+        return True
+
+
+class OnSignificant(Cadence):
+    """When something of weight has happened."""
+
+    name = "on_significant"
+    description = "After a run with one of these kinds of fact."
+
+    class Config(Settings):
+        kinds: list[str] = Field(["tool.intent", "decision", "effect", "compacted"], min_length=1)
+        """By default: a tool that changes something, a refused call, another call to the outside, a
+        compaction."""
+
+    config: Config
+
+    def configure(self, config: Mapping[str, JSON]) -> None:
+        super().configure(config)
+        for kind in self.config.kinds:
+            if kind not in FACT_KINDS:
+                raise ConfigError(f"kinds: there is no fact {kind!r}{nearest(kind, FACT_KINDS)}")
+
+    def due(self, run: RunContext) -> bool:
+        return any(fact.type in self.config.kinds for fact in run.facts)
 
 
 class PersistStage(Stage[object, object]):
@@ -63,6 +103,8 @@ class PersistStage(Stage[object, object]):
         known={
             "on_growth": "lorimer.stages.s20_persist:OnGrowth",
             "every_n_facts": "lorimer.stages.s20_persist:EveryNFacts",
+            "every_turn": "lorimer.stages.s20_persist:EveryTurn",
+            "on_significant": "lorimer.stages.s20_persist:OnSignificant",
         },
     )
 
@@ -71,7 +113,7 @@ class PersistStage(Stage[object, object]):
 
     async def execute(self, input: object, state: PipelineState) -> object:
         run = state.run
-        run.snapshot_due = self.cadence.due(run.position, run.snapshot_at)
+        run.snapshot_due = self.cadence.due(run)
         if run.snapshot_due:
             run.signal("checkpoint.due", {"facts": run.position - run.snapshot_at})
         return input

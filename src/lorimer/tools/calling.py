@@ -82,7 +82,9 @@ async def make(
         extra["display"] = text_of(result.display)
     if result.metadata:
         extra["metadata"] = plain(result.metadata)
-    return await told(result, most, tools.spill or into_files(context), call_id, run.redactor)
+    whole = type(result.content) is str and len(result.content) <= most  # nearly always
+    spill = None if whole else tools.spill or into_files(context)
+    return await told(result, most, spill, call_id, run.redactor)
 
 
 def _past(tool: Tool, run: RunContext) -> tuple[Called, ...]:

@@ -70,7 +70,7 @@ class Early:
     call."""
 
     def __init__(self, tools: Toolset, state: PipelineState) -> None:
-        self._tools = tools
+        self.tools = tools
         self._state = state
         self._open: dict[int, _Arguments] = {}
         self._begun: dict[int, _Begun] = {}
@@ -101,7 +101,7 @@ class Early:
             self._begin(item.index, arguments.name, text)
 
     def _begin(self, index: int, name: str, text: str) -> None:
-        tools, run = self._tools, self._state.run
+        tools, run = self.tools, self._state.run
         limits = run.bounds.limits
         if index != len(self._begun):
             return  # a call before it comes first, and may change what this one reads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -282,13 +282,18 @@ class Toolset:
         """What of the next reply is begun early; see `lorimer.tools.early`."""
         self._look_back(state)
         early = state.run.owned.own(Early, lambda: Early(self, state))
+        early.tools = self  # the run may have had others before
         early.anew()
         return early
 
-    async def dispatch(self, use: ToolUse, index: int, state: PipelineState) -> ToolResultBlock:
+    def dispatch(
+        self, use: ToolUse, index: int, state: PipelineState
+    ) -> Awaitable[ToolResultBlock]:
         """Validate, permit, record, run; see `lorimer.tools.dispatch`."""
-        self._remember(state)
-        return await dispatch(self, use, index, state.run)
+        run = state.run
+        if run.called is None or run.strangers is None:
+            self._remember(state)
+        return dispatch(self, use, index, run)
 
     def _remember(self, state: PipelineState) -> None:
         """Once a run: what earlier ones called, and whose words they brought in."""

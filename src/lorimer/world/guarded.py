@@ -32,7 +32,8 @@ _BAD: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\"<>^`{|}]")
 _SMALL: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ACCEPT: Final = {"accept-encoding": "gzip, deflate"}
-_CREDENTIALS: Final = ("authorization", "cookie", "proxy-authorization", "x-api-key")
+_FOR_ANYONE: Final = ("accept", "accept-encoding", "accept-language", "user-agent")
+"""Headers that go along to another origin; any other may hold a key, whatever its name."""
 
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """All addresses of a name, as text. Raises OSError."""
@@ -263,7 +264,7 @@ async def fetch(
 ) -> Fetched:
     """Ask for a page through `client`, whose transport is guarded. Of GET and HEAD follows up to
     MAX_REDIRECTS redirects, each parsed and checked like the first URL; what anything else sends
-    goes to one place only. Credentials among `headers` go to the first origin only. Raises
+    goes to one place only. What of `headers` may hold a key goes to the first origin only. Raises
     ToolExecutionError, and httpx2.HTTPError when nothing answers. Its time is the caller's to
     bound."""
     url = parse_url(text, reach)
@@ -280,7 +281,7 @@ async def fetch(
                 return Fetched(str(url), response.status_code, found, body, cut)
         following = parse_url(_joined(url, target), reach)
         if _origin(following) != _origin(url):
-            sent = {name: value for name, value in sent.items() if name not in _CREDENTIALS}
+            sent = {name: value for name, value in sent.items() if name in _FOR_ANYONE}
         url = following
     raise refused(f"it redirects more than {MAX_REDIRECTS} times", text)
 

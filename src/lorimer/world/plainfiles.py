@@ -1,9 +1,10 @@
-"""Text files of the host's own, by path: for packages that do no file I/O themselves. Files that
-tools may touch: `files.py`."""
+"""Text files and programs of the host's own, by path: for packages that do no file I/O themselves.
+Files that tools may touch: `files.py`."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +17,12 @@ def read_lines(path: str | Path) -> list[str]:
         return Path(path).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {_why(error)}") from None
+
+
+def find_program(name: str) -> str:
+    """The absolute path of a program, by its path or by looking in PATH; "": there is none."""
+    path = shutil.which(name)
+    return "" if path is None else str(Path(path).absolute())
 
 
 class Lines:

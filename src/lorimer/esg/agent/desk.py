@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, cast
 
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.world import World
 from lorimer.esg.agent.runs import MAX_CODE, Message, Runs
 from lorimer.esg.agent.views import about, graph_text
+from lorimer.esg.confined.recorded import changed
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.questions import StepError
 from lorimer.esg.steps import Status
@@ -85,7 +87,8 @@ class Desk:
             if step not in graph:
                 graph.add_step(step, str(each["code"]), after=before)
             elif graph.source(step) != each["code"]:
-                graph.edit_step(step, str(each["code"]))
+                code = str(each["code"])
+                changed(self._session, step, partial(graph.edit_step, step, code))
             before = step
         if graph.steps != tuple(known):
             raise StepError("they come in another order")
@@ -124,7 +127,7 @@ class Desk:
             return self._run_stale({"step": step, "changed": "deleted"}, set())
         graph.source(step)
         _parsed(code)
-        stale = graph.edit_step(step, code)
+        stale = changed(self._session, step, lambda: graph.edit_step(step, code))
         self._say_stale(stale)
         return self._run_stale({"step": step, "changed": "edited"}, {step} if stale else set())
 
@@ -162,7 +165,7 @@ class Desk:
         if sum([len(graph.source(each)) for each in patch.hashes]) > MAX_CODE:
             raise StepError("the step is too long to be patched: use edit_step")
         self._runs.begin()
-        self._runs.asked = {*patch.hashes, step}
+        self._runs.asked = {*patch.hashes, *(each.step for each in patch.moves), step}
         if not session.repair(patch, step):
             raise StepError(
                 f"the patch was tried and taken back, for {step!r} did not run with it: use "
@@ -174,6 +177,7 @@ class Desk:
             "step": step,
             "changed": "patched",
             "texts": texts,
+            "moves": [[each.step, each.after] for each in patch.moves],
             "diff": patch.diff,
         }
         return self._run_stale(changed, set(), fresh=False)

@@ -27,6 +27,7 @@ CHANGES: Final = frozenset({STEP, EDIT, REPLAY, DIAGNOSE})
 ID: Final = r"[A-Za-z_][\w.-]{0,59}"
 _CHANGED: Final = re.compile(rf"step ({ID}): (added|edited|deleted|patched|nothing changed)")
 _RAN: Final = re.compile(rf"([✓✗]) ({ID})(?: \d+ s)?(?: again)?((?: \| \w+ [^|]+)*)(?: \| .*)?")
+_MOVED: Final = re.compile(rf"({ID}) comes (?:after ({ID})|before all) now")
 _HELD: Final = re.compile(rf"- ({ID}(?:, {ID})*) not run: .*")
 _REPLAYED: Final = "replayed"
 _UNSAFE: Final = re.compile(r"[%,|\x00-\x1f\x7f]")
@@ -72,6 +73,11 @@ def changed_line(step: str, what: str) -> str:
     return f"step {step}: {what}" if step else _REPLAYED
 
 
+def moved_line(step: str, after: str) -> str:
+    """The line of a step that a patch has put elsewhere."""
+    return f"{step} comes {f'after {after}' if after else 'before all'} now"
+
+
 def ran_line(step: str, seconds: float, ran: Ran, *, again: bool, why: str = "") -> str:
     """The line of a step that ran; with its time, if that was a second or more."""
     took = f" {seconds:.0f} s" if seconds >= 1 else ""
@@ -110,6 +116,8 @@ def fold(past: Iterable[Called]) -> list[Recorded]:
         changed = _CHANGED.fullmatch(lines[0])
         if changed is not None:
             _change(steps, order, changed[1], changed[2], call.use.input)
+            for line in lines[1:] if changed[2] == "patched" else ():
+                _move(order, line)
         for step, code in _texts(lines).items():
             if step in steps:
                 steps[step] = replace(steps[step], code=code, ran=None)
@@ -131,6 +139,15 @@ def _change(
     elif what == "deleted" and step in steps:
         del steps[step]
         order.remove(step)
+
+
+def _move(order: list[str], line: str) -> None:
+    moved = _MOVED.fullmatch(line)
+    if moved is None or moved[1] not in order or moved[1] == moved[2]:
+        return
+    step, after = moved[1], moved[2]
+    order.remove(step)
+    order.insert(order.index(after) + 1 if after in order else 0, step)
 
 
 def _note(steps: dict[str, Recorded], line: str) -> None:

@@ -16,6 +16,7 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.core.world import World
 from lorimer.esg import resources
 from lorimer.esg.agent.outside import outside
+from lorimer.esg.confined.recorded import changed, met, reads_of
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, Replay, StepExecutor, StepResult
 from lorimer.esg.steps import Status
@@ -62,7 +63,7 @@ class Runs:
 
     def forget(self, step: str) -> None:
         """Take a step out."""
-        self.session.graph.delete_step(step)
+        changed(self.session, step, lambda: self.session.graph.delete_step(step))
         for kept in (self.outside, self.shown, self.session.results):
             kept.pop(step, None)
 
@@ -82,6 +83,7 @@ class Runs:
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
         self._route(None)
+        met(self.session, result.step_id)
         step, graph = result.step_id, self.session.graph
         printed = self._printed()
         shown = f"{result.stdout}{result.stderr}{printed}"
@@ -166,7 +168,8 @@ class Runs:
     def _reads(self, result: StepResult) -> list[str]:
         """What a step has read, without Python's own names."""
         made = self.session.graph.makers(result.step_id)
-        return [each for each in result.reads if each in made or not hasattr(builtins, each)]
+        reads = reads_of(result, self.session)
+        return [each for each in reads if each in made or not hasattr(builtins, each)]
 
     def relative(self, name: str) -> str:
         """A file beneath the folder without it; in a text too."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lorimer.core.jsonable import JSON
-from lorimer.esg.agent.record import Ran, changed_line, code_lines, held_line, ran_line
+from lorimer.esg.agent.record import (
+    Ran,
+    changed_line,
+    code_lines,
+    held_line,
+    moved_line,
+    ran_line,
+)
 from lorimer.esg.agent.session import Asked, texts
 
 _NOT_MANY = 3
@@ -25,6 +32,8 @@ def told(asked: Asked, step: str, changed: str | None = None) -> str:
         lines += code_lines(str(answer.get("step")), changed)
     for each, code in [pair for found in made for pair in found.items()]:
         lines += code_lines(each, str(code))
+    moves = [[*texts(pair)] for pair in _lists(answer.get("moves"))]
+    lines += [moved_line(*pair) for pair in moves if len(pair) == 2]
     lines += [_ran(run) for run in runs]
     for pair in _lists(answer.get("held")):
         if len(pair) == 2 and (steps := [*texts(pair[1])]):

@@ -7,13 +7,16 @@ them, none longer than `most` characters.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Final, cast
 
 from lorimer.core.jsonable import JSON, clean
+from lorimer.esg.confined.recorded import changed, met, reads_of
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, StepExecutor, StepResult
-from lorimer.esg.patches import Edit, PatchResult
+from lorimer.esg.patches import Edit, Move, PatchResult
 from lorimer.esg.questions import StepError
 from lorimer.esg.resources import FILE
 from lorimer.esg.steps import Status
@@ -76,12 +79,12 @@ class Requests:
                 graph.add_step(step, source, after=None if after is None else str(after))
                 return [each for each in graph.stale() if each not in before]
             case "edit":
-                return [*graph.edit_step(step, source)]
+                return [*changed(steps, step, lambda: graph.edit_step(step, source))]
             case "delete":
-                steps.results.pop(step, None)
-                return [*graph.delete_step(step)]
+                return [*changed(steps, step, lambda: graph.delete_step(step))]
             case "move":
-                return [*graph.move_step(step, after=str(request.get("after") or ""))]
+                after = str(request.get("after") or "")
+                return [*changed(steps, step, lambda: graph.move_step(step, after=after))]
             case "rename":
                 graph.rename_step(step, source)
                 return []
@@ -89,7 +92,7 @@ class Requests:
                 return [*graph.mark_stale(step)]
             case "fail":
                 if step in graph:
-                    graph.edit_step(step, source)
+                    changed(steps, step, lambda: graph.edit_step(step, source))
                 else:
                     graph.add_step(step, source)
                 return [*graph.failed(step)]
@@ -127,6 +130,7 @@ class Requests:
 
     def finished(self, result: StepResult) -> None:
         """See `Observer`."""
+        met(self._steps, result.step_id)
         quiet = result.step_id == self._executed
         self._has_run |= quiet
         told = None if quiet else {**self._told(result), "source": result.source}
@@ -143,18 +147,27 @@ class Requests:
     # ---------------------------------------------------------------- answers
 
     def _execute(self, step: str, source: str) -> StepResult:
-        """Where values that are gone turned out to be needed, they may have been made and the step
-        itself not have run: then it is asked for again."""
-        for _ in range(len(self._steps.graph) + 1):
-            try:
-                result = self._steps.execute(step, source)
-            except KeyError:
-                if self._has_run:
-                    raise
-                continue
+        """Run a step. Where it turned out only then that it needs values that are gone, it may not
+        have run: then all of them are made, and it is asked for again."""
+        graph = self._steps.graph
+        if step in graph:
+            changed(self._steps, step, lambda: graph.edit_step(step, source))
+        for _ in range(len(graph) + 1):
+            with suppress(KeyError):
+                self._steps.execute(step, source)
             if self._has_run:
-                return result
+                return self._steps.results[step]
+            self._make_before(step)
         raise StepError(f"step {step!r} needs values that do not stay: begin anew")
+
+    def _make_before(self, step: str) -> None:
+        """Run the steps before one that ran elsewhere, and not here yet."""
+        graph = self._steps.graph
+        for each in graph.steps[: graph.steps.index(step)]:
+            ran = graph.status(each) in (Status.FRESH, Status.STALE)
+            if ran and each not in self._steps.results:
+                with suppress(KeyError):
+                    self._steps.execute(each, graph.source(each))
 
     def _replay(self) -> JSON:
         done = self._steps.replay()
@@ -180,7 +193,7 @@ class Requests:
             graph.failed(step)
         if any(row["ran"] != row["source"] for row in rows):
             self._held |= failed
-            self._steps.namespace()  # values that cannot be made again once the texts are others
+            self._values()  # values that cannot be made again once the texts are others
         for row in ran:
             if row["state"] == "stale":
                 graph.mark_stale(str(row["step"]))
@@ -190,7 +203,7 @@ class Requests:
             if step not in graph:
                 graph.add_step(step, source, after=before)
             elif graph.source(step) != source:
-                graph.edit_step(step, source)
+                changed(self._steps, step, partial(graph.edit_step, step, source))
             before = step
         return None
 
@@ -210,7 +223,7 @@ class Requests:
                 "line": failure.line,
                 "traceback": self._cut(failure.traceback),
             },
-            "reads": [self._cut(each) for each in result.reads],
+            "reads": [self._cut(each) for each in reads_of(result, self._steps)],
             "writes": [self._cut(each) for each in result.writes],
             "seconds": result.seconds,
         }
@@ -229,8 +242,15 @@ class Requests:
             "patch": cast("JSON", asdict(patch)),
         }
 
-    def _names(self, after: str | None) -> JSON:
+    def _values(self, after: str | None = None) -> dict[str, object]:
+        """All of them: one look makes only so many again."""
         found = self._steps.namespace(after)
+        while len(more := self._steps.namespace(after)) > len(found):
+            found = more
+        return more
+
+    def _names(self, after: str | None) -> JSON:
+        found = self._values(after)
         return {
             self._cut(name): [type(value).__name__, _shown(value)] for name, value in found.items()
         }
@@ -258,7 +278,13 @@ def _shown(value: object) -> str:
 def _patch(request: Message) -> PatchResult:
     edits = [cast("tuple[str, int, int, str]", each) for each in _list(request.get("edits"))]
     hashes = cast("dict[str, str]", request.get("hashes"))
-    return PatchResult("", tuple([Edit(*each) for each in edits]), hashes)
+    moves = [cast("tuple[str, str]", each) for each in _list(request.get("moves"))]
+    return PatchResult(
+        "",
+        tuple([Edit(*each) for each in edits]),
+        hashes,
+        moves=tuple([Move(*each) for each in moves]),
+    )
 
 
 def _list(value: JSON) -> list[JSON]:

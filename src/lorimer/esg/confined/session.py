@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -29,23 +29,18 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.world import Isolation
 from lorimer.esg.confined import told as heard
+from lorimer.esg.confined.known import MAX_SOURCE, Known, fits
 from lorimer.esg.confined.told import ConfinedReplay, ConfinedResult
 from lorimer.esg.confined.worker import Death, Died, Worker, WorkerError
 from lorimer.esg.confined.workers import StepWorkers
 from lorimer.esg.diagnosis import DiagnosisReport
 from lorimer.esg.patches import PatchResult, patched
 from lorimer.esg.questions import Planned, StepError
-from lorimer.esg.running import Failure
 
 Message = Mapping[str, JSON]
 Told = Callable[["ConfinedResult"], None]
 
-MAX_SOURCE: Final = 1_000_000
-"""Characters of a step."""
 _SESSION: Final = "lorimer.esg.confined.requests:Requests"
-_FORMAT: Final = 1
-_ENDED: Final = "StepEnded"
-"""The class of failure of a step that ended its worker."""
 _AGAIN: Final = 5
 """How often a worker may be lost while one thing is asked of it."""
 
@@ -57,19 +52,11 @@ class ConfinedSteps:
         self._workers = workers
         self._worker: Worker | None = worker
         self._turn = asyncio.Lock()
-        self._texts: dict[str, str] = {}
-        """Of all steps, in order: what a new worker begins with."""
-        self._stale: set[str] = set()
-        """Steps that were not up to date when the worker answered last."""
-        self._since: list[str] = []
-        """Those that ran since then, in the order of their runs."""
+        self._known = Known()
         self._depth = 0
         """Of recoveries within recoveries."""
-        self._deadly: dict[str, ConfinedResult] = {}
         self._log: deque[tuple[int, dict[str, JSON]]] = deque()
         """What changed the session since its state was saved."""
-        self.results: dict[str, ConfinedResult] = {}
-        """Of every step that has run: the last one's."""
         self.recoveries: int = 0
         """How often another process has taken over."""
 
@@ -80,48 +67,29 @@ class ConfinedSteps:
 
     @classmethod
     async def open(cls, workers: StepWorkers, saved: Mapping[str, JSON]) -> ConfinedSteps:
-        """A session as `save` kept it, in any process. Nothing runs; values are made again, by
-        their steps, when somebody needs them. Files are taken to be as they were.
+        """A session as `save` kept it, in any process. Values are made again, by their steps, when
+        somebody needs them; at once where a step was edited, or added between others, and has not
+        run since: later they could not be. Files are taken to be as they were.
 
         Of what was saved nothing but texts is believed, and its code runs confined like any.
         Raises StepError for what is no saved session, and what `begin` raises.
         """
-        rows = saved.get("steps")
-        if saved.get("format") != _FORMAT or not isinstance(rows, list):
-            raise StepError(f"this is no saved session of steps (format {_FORMAT})")
+        known = Known.read(saved)
         session = await cls.begin(workers)
-        for row in heard.dicts(rows):
-            step, source, ran = row.get("step"), row.get("source"), row.get("ran")
-            if not isinstance(step, str) or not isinstance(source, str) or step in session._texts:
-                raise StepError("a step of this saved session has no id or text, or is there twice")
-            _fits(source)
-            session._texts[step] = source
-            if row.get("stale") is True:
-                session._stale.add(step)
-            if isinstance(ran, dict):
-                result = heard.result(ran, step, str(ran.get("source")))
-                session.results[step] = result
-                if result.failure is not None and result.failure.type == _ENDED:
-                    session._deadly[step] = result
+        session._known = known
         async with session._turn:
-            await session._change({"op": "restore", "steps": session._rows()})
+            await session._change({"op": "restore", "steps": known.rows()})
         return session
 
     def save(self) -> dict[str, JSON]:
         """The session as JSON: the texts of its steps, and the results of their last runs. Its
         values are not in it."""
-        return {
-            "format": _FORMAT,
-            "steps": [
-                {
-                    "step": step,
-                    "source": source,
-                    "ran": None if ran is None else heard.to_json(ran),
-                    "stale": state == "stale",
-                }
-                for step, source, ran, state in self._known()
-            ],
-        }
+        return self._known.to_json()
+
+    @property
+    def results(self) -> dict[str, ConfinedResult]:
+        """Of every step that has run: the last one's."""
+        return self._known.results
 
     @property
     def isolation(self) -> Isolation | None:
@@ -131,13 +99,13 @@ class ConfinedSteps:
     @property
     def steps(self) -> tuple[str, ...]:
         """The ids of all steps, in order."""
-        return tuple(self._texts)
+        return tuple(self._known.texts)
 
     def source(self, step_id: str) -> str:
         """The text of a step. Raises StepError."""
-        if step_id not in self._texts:
+        if step_id not in self._known.texts:
             raise StepError(f"there is no step {step_id!r}")
-        return self._texts[step_id]
+        return self._known.texts[step_id]
 
     # ---------------------------------------------------------------- running
 
@@ -146,16 +114,16 @@ class ConfinedSteps:
 
         Raises StepError where it cannot be, and WorkerError when no worker can be had.
         """
-        _fits(source)
+        fits(source)
         async with self._turn:
-            self._deadly.pop(step_id, None)
             try:
-                told = await self._change({"op": "execute", "step": step_id, "source": source})
+                with self._known.allowed(step_id):
+                    told = await self._change({"op": "execute", "step": step_id, "source": source})
             except Died as died:
-                self._texts[step_id] = source
+                self._known.put(step_id, source)
                 await self._ended(died.death, step_id)
                 return self.results[step_id]
-            self._texts[step_id] = source
+            self._known.put(step_id, source)
             result = heard.result(told if isinstance(told, dict) else {}, step_id, source)
             self.results[step_id] = result
             return result
@@ -183,13 +151,13 @@ class ConfinedSteps:
                     await self._ended(died.death, died.death.step, told)
                     told(self.results[died.death.step])
             done = found if isinstance(found, dict) else {}
-            failed = {*heard.texts(done.get("failed")), *self._deadly}
+            failed = {*heard.texts(done.get("failed")), *self._known.deadly}
             held = done.get("held")
             blocked = {*heard.texts(done.get("blocked")), *(held if isinstance(held, dict) else ())}
             return ConfinedReplay(
                 tuple(ran),
-                tuple([each for each in self._texts if each in failed]),
-                tuple([each for each in self._texts if each in blocked - failed]),
+                tuple([each for each in self.steps if each in failed]),
+                tuple([each for each in self.steps if each in blocked - failed]),
             )
 
     async def repair(self, patch: PatchResult, step_id: str) -> bool:
@@ -199,52 +167,60 @@ class ConfinedSteps:
                 [each.step, each.start, each.end, each.text] for each in patch.edits
             ]
             hashes: dict[str, JSON] = {**patch.hashes}
-            self._deadly.pop(step_id, None)
-            request: dict[str, JSON] = {"op": "repair", "step": step_id, "edits": edits}
+            request: dict[str, JSON] = {
+                "op": "repair",
+                "step": step_id,
+                "edits": edits,
+                "moves": [[each.step, each.after] for each in patch.moves],
+                "hashes": hashes,
+            }
             try:
-                kept = await self._change({**request, "hashes": hashes})
-            except Died:
+                with self._known.allowed(step_id):
+                    if await self._change(request) is not True:
+                        raise _NotKept
+            except _NotKept:
                 return False
-            if kept is True:
-                for each in patch.hashes:
-                    self._texts[each] = patched(self.source(each), patch.edits, each)
-                    if each in self.results:
-                        self.results[each] = replace(self.results[each], source=self._texts[each])
-            return kept is True
+            except Died as died:
+                await self._recover(died.death.at)
+                return False
+            for each in patch.hashes:
+                source = patched(self.source(each), patch.edits, each)
+                self._known.put(each, source)
+                if each in self.results:
+                    self.results[each] = replace(self.results[each], source=source)
+            for move in patch.moves:
+                self._known.move(move.step, move.after)
+            return True
 
     # ---------------------------------------------------------------- the graph
 
     async def add_step(self, step_id: str, source: str, *, after: str | None = None) -> list[str]:
         """Add a step without running it, at the end or right after another (`""`: before all).
         Returns what is stale."""
-        _fits(source)
+        fits(source)
         async with self._turn:
             found = await self._change(
                 {"op": "add", "step": step_id, "source": source, "after": after}
             )
-            self._texts[step_id] = source
-            if after is not None:
-                self._texts = _moved(self._texts, step_id, after)
+            self._known.put(step_id, source, after)
             return heard.texts(found)
 
     async def edit_step(self, step_id: str, source: str) -> list[str]:
         """Give a step another text. Returns what is stale by that, in step order."""
-        _fits(source)
+        fits(source)
         async with self._turn:
             found = await self._change({"op": "edit", "step": step_id, "source": source})
             stale = heard.texts(found)
-            self._texts[step_id] = source
+            self._known.put(step_id, source)
             if stale:
-                self._deadly.pop(step_id, None)
+                self._known.deadly.pop(step_id, None)
             return stale
 
     async def delete_step(self, step_id: str) -> list[str]:
         """Take a step out; its readers see the versions before. Returns what is stale now."""
         async with self._turn:
             stale = heard.texts(await self._change({"op": "delete", "step": step_id}))
-            del self._texts[step_id]
-            self.results.pop(step_id, None)
-            self._deadly.pop(step_id, None)
+            self._known.drop(step_id)
             return stale
 
     async def move_step(self, step_id: str, *, after: str = "") -> list[str]:
@@ -252,17 +228,14 @@ class ConfinedSteps:
         async with self._turn:
             found = await self._change({"op": "move", "step": step_id, "after": after})
             stale = heard.texts(found)
-            self._texts = _moved(self._texts, step_id, after)
+            self._known.move(step_id, after)
             return stale
 
     async def rename_step(self, old: str, new: str) -> None:
         """Give a step another id; nothing is stale by that."""
         async with self._turn:
             await self._change({"op": "rename", "step": old, "source": new})
-            self._texts = {new if each == old else each: text for each, text in self._texts.items()}
-            for kept in (self.results, self._deadly):
-                if old in kept:
-                    kept[new] = kept.pop(old)
+            self._known.rename(old, new)
 
     async def mark_stale(self, step_id: str) -> list[str]:
         """Say that a step has to run again. Returns it and its dependants, in order."""
@@ -318,7 +291,7 @@ class ConfinedSteps:
 
     async def diagnose(self, step_id: str) -> tuple[DiagnosisReport, PatchResult]:
         """Why a step failed, and the edits that would mend it: `repair` applies them."""
-        deadly = self._deadly.get(step_id)
+        deadly = self._known.deadly.get(step_id)
         if deadly is not None and deadly.failure is not None:
             said = f"{deadly.failure.type}: {deadly.failure.message}"
             return DiagnosisReport(step_id, said, ()), PatchResult("it was ended from outside")
@@ -368,7 +341,7 @@ class ConfinedSteps:
                 cancelled = await worker.settled()
                 if cancelled is not None:
                     await self._recover(cancelled.at)
-                asked = {**request, "held": [*self._deadly]}
+                asked = {**request, "held": [*self._known.deadly]}
                 answer = await worker.ask(asked, lambda event: self._told(event, told))
             except EOFError:
                 worker.close()
@@ -379,8 +352,7 @@ class ConfinedSteps:
                     raise
                 await self._recover(died.death.at)  # no step had begun: it was not asked yet
                 continue
-            self._stale = {*heard.texts(answer.get("stale"))}
-            self._since.clear()
+            self._known.answered(heard.texts(answer.get("stale")))
             if "error" in answer:
                 raise StepError(str(answer["error"]))
             return answer.get("result")
@@ -391,58 +363,19 @@ class ConfinedSteps:
         if event.get("event") != "step.finished" or not isinstance(found, dict):
             return
         step_id = str(event.get("step"))
-        if step_id not in self._texts:
+        if step_id not in self._known.texts:
             return
         # which may be an earlier one, where runs are made again
         result = heard.result(found, step_id, str(found.get("source"))[:MAX_SOURCE])
-        self.results[result.step_id] = result
-        self._since.append(step_id)
+        self._known.ran(result)
         if told is not None:
             told(result)
 
     async def _ended(self, death: Death, step_id: str, told: Told | None = None) -> None:
         """That step has ended its worker: it has failed, and nothing else is changed."""
-        source = self._texts.get(step_id, "")
-        failure = Failure(_ENDED, death.why, death.line, "")
-        result = ConfinedResult(step_id, source, failure=failure, code=death.code)
-        self._deadly[step_id] = result
+        result = self._known.ended(step_id, death)
         await self._recover(death.at, told)
         self.results[step_id] = result  # an earlier run of it may have been made again
-
-    def _known(self) -> Iterator[tuple[str, str, ConfinedResult | None, str]]:
-        """Each step, in order: its text, its last run, and what it is for whoever knows no more.
-
-        Where a step before it ran after it did, it may be stale: so it is.
-        """
-        latest = 0
-        when = {step: number for number, step in enumerate(self._since, 1)}
-        for step, source in self._texts.items():
-            ran = self._deadly.get(step) or self.results.get(step)
-            number = when.get(step, 0)
-            if ran is None:
-                state = "new"
-            elif not ran.ok:
-                state = "failed"
-            elif number < latest or (step in self._stale and not number):
-                state = "stale"
-            else:
-                state = "fresh"
-            latest = max(latest, number)
-            yield step, source, ran, state
-
-    def _rows(self) -> list[JSON]:
-        """What a new worker begins with."""
-        return [
-            {
-                "step": step,
-                "source": source,
-                "ran": None if ran is None else ran.source,
-                "state": state,
-                "reads": [] if ran is None else [*ran.reads],
-                "writes": [] if ran is None else [*ran.writes],
-            }
-            for step, source, ran, state in self._known()
-        ]
 
     async def _recover(self, at: int, told: Told | None = None) -> None:
         """Another process has taken over, with the state after request `at`; 0: with none."""
@@ -459,9 +392,9 @@ class ConfinedSteps:
         again = [request for number, request in self._log if number > at]
         self._log = deque([each for each in self._log if each[0] <= at])
         if not at:
-            restore: dict[str, JSON] = {"op": "restore", "steps": self._rows()}
+            restore: dict[str, JSON] = {"op": "restore", "steps": self._known.rows()}
             self._log, again = deque(), [restore]
-        known = {*self._deadly}
+        deadly = {*self._known.deadly}
         try:
             for request in again:
                 await self._change(request, told)
@@ -469,17 +402,9 @@ class ConfinedSteps:
             raise WorkerError(
                 f"the worker was ended, and its steps cannot be run again: {error.message}"
             ) from error
-        for each in known:
-            if each in self._texts:
-                await self._change({"op": "fail", "step": each, "source": self._texts[each]})
+        for each in [each for each in self.steps if each in deadly]:
+            await self._change({"op": "fail", "step": each, "source": self.source(each)})
 
 
-def _fits(source: str) -> None:
-    if len(source) > MAX_SOURCE:
-        raise StepError(f"a step cannot be longer than {MAX_SOURCE} characters")
-
-
-def _moved(texts: dict[str, str], step_id: str, after: str) -> dict[str, str]:
-    order = [each for each in texts if each != step_id]
-    order.insert(order.index(after) + 1 if after else 0, step_id)
-    return {each: texts[each] for each in order}
+class _NotKept(Exception):
+    """A patch was tried and taken back."""

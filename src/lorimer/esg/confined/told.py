@@ -9,7 +9,7 @@ from typing import Final
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.esg.diagnosis import Finding
-from lorimer.esg.patches import Edit, PatchResult
+from lorimer.esg.patches import Edit, Move, PatchResult
 from lorimer.esg.running import Failure
 
 _CODES: Final = {
@@ -157,6 +157,10 @@ def _edit(told: JSON) -> Edit:
     )
 
 
+def _moves(told: JSON) -> tuple[Move, ...]:
+    return tuple([Move(str(each.get("step")), str(each.get("after"))) for each in dicts(told)])
+
+
 def finding(told: dict[str, JSON]) -> Finding:
     edits = told.get("edits")
     return Finding(
@@ -164,6 +168,7 @@ def finding(told: dict[str, JSON]) -> Finding:
         str(told.get("message")),
         str(told.get("step")),
         tuple([_edit(each) for each in edits]) if isinstance(edits, list) else (),
+        moves=_moves(told.get("moves")),
     )
 
 
@@ -173,4 +178,6 @@ def patch(told: dict[str, JSON]) -> PatchResult:
         tuple([_edit(each) for each in dicts(told.get("edits"))]),
         named(told.get("hashes")),
         str(told.get("diff")),
+        _moves(told.get("moves")),
+        str(told.get("blocks") or ""),
     )

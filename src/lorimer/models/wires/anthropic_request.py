@@ -188,7 +188,7 @@ def _messages(request: Request) -> list[JSON]:
     for turn in turns(request.messages):
         blocks: list[dict[str, JSON]] = []
         for block in turn.blocks:
-            encoded = _block(block)
+            encoded = wire_block(block)
             if encoded is not None:
                 if block is marked:
                     encoded["cache_control"] = _EPHEMERAL
@@ -210,7 +210,7 @@ def _marked(messages: Sequence[Message], index: int | None) -> Block | None:
     if index is None or not -len(messages) <= index < len(messages):
         return None
     for block in reversed(messages[index].content):
-        if not isinstance(block, ThinkingBlock) and _block(block) is not None:
+        if not isinstance(block, ThinkingBlock) and wire_block(block) is not None:
             return block
     return None
 
@@ -225,7 +225,7 @@ def _trim_prefill(messages: list[JSON]) -> None:
             block["text"] = text.rstrip()
 
 
-def _block(block: Block) -> dict[str, JSON] | None:
+def wire_block(block: Block) -> dict[str, JSON] | None:
     """A block on the wire; None: it cannot or must not be sent."""
     match block:
         case TextBlock():
@@ -258,7 +258,7 @@ def _result(block: ToolResultBlock) -> dict[str, JSON]:
     content: JSON = (
         block.content
         if isinstance(block.content, str)
-        else [part for item in block.content if (part := _block(item)) is not None]
+        else [part for item in block.content if (part := wire_block(item)) is not None]
     )
     out: dict[str, JSON] = {"type": "tool_result", "tool_use_id": wire_id(block.tool_use_id)}
     if block.is_error:

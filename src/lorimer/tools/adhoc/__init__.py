@@ -3,7 +3,7 @@ kind, never from what they say, and rules, the mode or a person decide each call
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lorimer.core.adhoc import AdHocTool, CompositeTool, HttpTool, ScriptTool, TemplateTool
 from lorimer.core.errors import ConfigError, nearest
@@ -14,13 +14,18 @@ from lorimer.tools.adhoc.template import Template
 from lorimer.tools.registry import ToolRegistry
 
 
-def register_adhoc(described: Sequence[AdHocTool], registry: ToolRegistry) -> None:
-    """Add the tools that a manifest describes; those that call others last. Raises ConfigError for
-    a name that is taken, and for a schema that cannot be used."""
+def register_adhoc(
+    described: Sequence[AdHocTool],
+    registry: ToolRegistry,
+    variables: Mapping[str, str] | None = None,
+) -> None:
+    """Add the tools that a manifest describes; those that call others last. `variables` are those
+    that they may refer to. Raises ConfigError for a name that is taken, and for a schema that
+    cannot be used."""
     for each in described:
         match each:
             case HttpTool():
-                registry.register(Http(each), granted=False)
+                registry.register(Http(each, variables), granted=False)
             case ScriptTool():
                 registry.register(Script(each), granted=False)
             case TemplateTool():

@@ -4,6 +4,7 @@ What comes from a value is never looked through for places again."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 
@@ -31,28 +32,49 @@ def schema_of(tool: AdHocTool) -> dict[str, JSON]:
     }
 
 
-def filled(text: str, values: Mapping[str, JSON], spell: Callable[[str], str] = str) -> str:
+def filled(
+    text: str,
+    values: Mapping[str, JSON],
+    spell: Callable[[str], str] = str,
+    *,
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """The text with values in its places, each as `spell` writes it; one that is missing is
-    empty."""
-    return PLACE.sub(lambda found: spell(_plain(values.get(found[1], ""))), text)
+    empty. With `variables`, `${NAME}` is a place too."""
+
+    def put(found: re.Match[str]) -> str:
+        if variables is not None and found[1] and found[2] in variables:
+            return spell(variables[found[2]])
+        return found[1] + spell(_plain(values.get(found[2], "")))
+
+    return _PLACES.sub(put, text)
 
 
-def filled_json(value: JSON, values: Mapping[str, JSON]) -> JSON:
+_PLACES: Final = re.compile(rf"(\$?){PLACE.pattern}")
+
+
+def filled_json(
+    value: JSON, values: Mapping[str, JSON], variables: Mapping[str, str] | None = None
+) -> JSON:
     """A JSON value with values in the places of its texts. A text that is one place and nothing
     else becomes the value itself; where that is missing, it is left out."""
-    found = _filled(value, values)
+    found = _filled(value, values, variables)
     return None if isinstance(found, _Missing) else found
 
 
-def _filled(value: JSON, values: Mapping[str, JSON]) -> JSON | _Missing:
+def _filled(
+    value: JSON, values: Mapping[str, JSON], variables: Mapping[str, str] | None
+) -> JSON | _Missing:
     if isinstance(value, str):
         whole = PLACE.fullmatch(value)
-        return filled(value, values) if whole is None else values.get(whole[1], _MISSING)
+        if whole is None:
+            return filled(value, values, variables=variables)
+        return values.get(whole[1], _MISSING)
     if isinstance(value, Mapping):
-        pairs = [(name, _filled(item, values)) for name, item in value.items()]
+        pairs = [(name, _filled(item, values, variables)) for name, item in value.items()]
         return {name: item for name, item in pairs if not isinstance(item, _Missing)}
     if isinstance(value, list | tuple):
-        items = [_filled(item, values) for item in cast("list[JSON]", value)]
+        items = [_filled(item, values, variables) for item in cast("list[JSON]", value)]
         return [item for item in items if not isinstance(item, _Missing)]
     return value
 

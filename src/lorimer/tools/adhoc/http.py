@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Final, cast
 from urllib.parse import quote
 
@@ -23,7 +24,8 @@ class Http(Tool):
 
     untrusted = True
 
-    def __init__(self, described: HttpTool) -> None:
+    def __init__(self, described: HttpTool, variables: Mapping[str, str] | None = None) -> None:
+        """`variables`: what its `${NAME}` stand for."""
         self.name = described.name
         self.description = described.description
         self.input_schema = schema_of(described)
@@ -33,6 +35,7 @@ class Http(Tool):
         self.idempotent = reads
         self.concurrency_safe = reads
         self._described = described
+        self._variables = variables or {}
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """The answer, or the part of it that the manifest names. A status of 400 and more is an
@@ -42,14 +45,15 @@ class Http(Tool):
         from lorimer.world.guarded import fetch
 
         described = self._described
-        url = filled(described.url, input, _in_url)
-        headers = {name: filled(text, input) for name, text in described.headers.items()}
+        given = self._variables
+        url = filled(described.url, input, _in_url, variables=given)
+        headers = {n: filled(t, input, variables=given) for n, t in described.headers.items()}
         for name, text in headers.items():
             if _CONTROL.search(text) or not text.isascii():
                 raise ToolExecutionError(f"the header {name} would not be plain text")
         content: bytes | None = None
         if described.body is not None:
-            body = filled_json(cast("JSON", described.body), input)
+            body = filled_json(cast("JSON", described.body), input, given)
             kind = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
             headers = {"content-type": kind, **{n.lower(): text for n, text in headers.items()}}
             text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
@@ -65,7 +69,8 @@ class Http(Tool):
                     max_bytes=MAX_BYTES,
                 )
         except httpx2.HTTPError as error:
-            raise ToolExecutionError(f"{url!r} cannot be reached: {error}") from error
+            shown = described.url if described.variables() else url
+            raise ToolExecutionError(f"{shown!r} cannot be reached: {error}") from error
         text = found.body.decode("utf-8", "replace")
         failed = found.status >= 400
         if described.result and not failed:

@@ -14,13 +14,11 @@ from hashlib import blake2b
 from math import log1p, sqrt
 from typing import Final
 
-from lorimer.core.history import History
-
 BUCKETS: Final = 1 << 16
 MAX_WORDS: Final = 2_000
 """Of one text; what follows does not count."""
 _POSTINGS: Final = 512
-"""Of one bucket: the newest, so that a search costs the same however long the conversation is."""
+"""Of one bucket: the newest, so that a search costs the same however many texts there are."""
 _STEM: Final = 6
 _WORD: Final = re.compile(r"\w+")
 
@@ -42,35 +40,33 @@ def _bucket(word: str) -> int:
     )
 
 
-class Index:
-    """The first messages of one conversation, by what they say."""
+class Vectors:
+    """Texts in the order in which they were added, each found by its number, from 0."""
 
     def __init__(self) -> None:
         self.length = 0
-        """How many it has."""
-        self._digest: bytes | None = History().digest
+        """How many there are."""
         self._postings: dict[int, deque[tuple[int, float]]] = {}
 
-    def is_of(self, history: History) -> bool:
-        """The conversation begins with what it has."""
-        return history.digest_at(self.length) == self._digest
-
-    def add(self, text: str, digest: bytes | None) -> None:
-        """Take in the next message; `digest` is that of the conversation with it."""
+    def add(self, text: str) -> int:
+        """Take in a text. Returns its number."""
+        at = self.length
         for bucket, value in embed(text).items():
-            kept = self._postings.setdefault(bucket, deque(maxlen=_POSTINGS))
-            kept.append((self.length, value))
+            self._postings.setdefault(bucket, deque(maxlen=_POSTINGS)).append((at, value))
         self.length += 1
-        self._digest = digest
+        return at
 
-    def search(self, text: str, top_k: int, min_score: float, before: int) -> list[int]:
-        """The places before `before` of the messages most like a text, the most like it first.
-        Rare words count for more (by their inverse document frequency)."""
+    def search(
+        self, text: str, top_k: int, *, min_score: float = 0.0, before: int | None = None
+    ) -> list[int]:
+        """The numbers, below `before`, of the texts most like this one, the most like it first:
+        those with a score (the cosine of the two) above 0 and not below `min_score`. Rare words
+        count for more, by their inverse document frequency."""
         scores: dict[int, float] = {}
         asked = self._weighted(embed(text))
         for bucket, value in asked.items():
             for at, theirs in self._postings.get(bucket, ()):
-                if at < before:
+                if before is None or at < before:
                     scores[at] = scores.get(at, 0.0) + value * theirs
         ranked = sorted(scores.items(), key=lambda each: (-each[1], -each[0]))
         return [at for at, score in ranked[:top_k] if score >= min_score]

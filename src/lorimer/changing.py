@@ -1,0 +1,284 @@
+"""Changes of a pipeline's manifest: checked, made all or none, logged, and told to its live runs.
+
+What a change is: `core/mutation.py`. How a live run takes it up: `core/changed.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from lorimer.assembly import is_a, wrong
+from lorimer.compiled import Compiled
+from lorimer.core.bindings import Bindings
+from lorimer.core.compile import Catalogue
+from lorimer.core.context import RunContext, Upcoming
+from lorimer.core.errors import ConfigError, MutationError, MutationLocked, nearest
+from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import EnvironmentManifest, StageEntry
+from lorimer.core.plan import Plan
+from lorimer.core.record import record
+from lorimer.core.stage import AnyStage, Stage, Strategy
+from lorimer.core.world import World
+
+if TYPE_CHECKING:
+    from lorimer.core.mutation import Change
+
+LOGGED: Final = 1000
+"""Changes that a pipeline remembers, and manifests that it had; the oldest are forgotten."""
+
+
+@record
+class Changed:
+    """One entry of the change log: what was done at once."""
+
+    time: float
+    """Wall clock, seconds."""
+    changes: Sequence[JSON]
+    """As JSON; see `core/mutation.py`."""
+    parts: Mapping[str, tuple[JSON, JSON]]
+    """What of the manifest is another (`model`, `stages.context`), before and after."""
+    digest: str
+    """Of the manifest after it."""
+
+
+@record
+class _Draft:
+    """Changes that were not made yet."""
+
+    changes: list[Change]
+    catalogue: Catalogue
+    """What names in them mean."""
+
+
+class Changing(Compiled):
+    """What a pipeline runs, and how it is changed."""
+
+    world: World
+
+    def __init__(
+        self, manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings
+    ) -> None:
+        """Raises ConfigError naming every fault of the manifest."""
+        super().__init__(manifest, catalogue, bindings)
+        self._locked: set[str] = set()
+        self._log: deque[Changed] = deque(maxlen=LOGGED)
+        self._draft: _Draft | None = None
+
+    @property
+    def change_log(self) -> tuple[Changed, ...]:
+        """What was changed, oldest first: the last 1,000 changes."""
+        return tuple(self._log)
+
+    def mutate(self, *changes: Change | Mapping[str, JSON]) -> None:
+        """Change the manifest: all of these changes, or none. Runs that begin later have it; a live
+        one takes it up before it prepares its next model call, and records it as the fact
+        `mutated`, so that it is the same again when it is resumed or replayed. Limits are those
+        that a run began with. Call it on the event loop that the runs are on.
+
+        `changes` are those of `lorimer.core.mutation`, or their JSON. Raises MutationError, and
+        changes nothing, when they do not fit, `exec.mutation.locked` for what is locked.
+        """
+        from lorimer.core import mutation  # only who changes something pays for it
+
+        made = [
+            each if isinstance(each, mutation.Change) else mutation.read(each) for each in changes
+        ]
+        if self._draft is not None:
+            draft = _Draft([*self._draft.changes, *made], self._draft.catalogue)
+            self._must_be_open(self._drafted(draft))
+            self._draft = draft
+            return
+        self._commit(_Draft(made, self._catalogue))
+
+    @contextmanager
+    def batch(self) -> Generator[None]:
+        """Changes that are made at once, when the block ends: all or, when it raises or the result
+        cannot be run, none. In between the manifest may be one that cannot be run."""
+        if self._draft is not None:
+            raise MutationError("a batch of changes is open already")
+        self._draft = _Draft([], self._catalogue.copy())
+        try:
+            yield
+            draft = self._draft
+        finally:
+            self._draft = None
+        self._commit(draft)
+
+    def lock(self, *parts: str) -> None:
+        """Refuse changes of these: names of stages, or `metadata`, `model`, `limits`, `tools`,
+        `permissions`. Raises MutationError for what there is not."""
+        for part in parts:
+            self._locked.add(self._part(part))
+
+    def unlock(self, *parts: str) -> None:
+        """Allow them again."""
+        for part in parts:
+            self._locked.discard(self._part(part))
+
+    def register_stage(self, stage: AnyStage | Stage[object, object]) -> None:
+        """Add a stage of your own. One with the name of another replaces it; else it runs right
+        after the built-in of its order. Holds as `mutate` says. Raises ConfigError for a bad name
+        or order, and as `mutate` does."""
+        if not is_a(stage, Stage):
+            raise wrong("stage", stage, "an instance of a Stage", "register_stage(MyStage())")
+        if not inspect.iscoroutinefunction(stage.execute):
+            raise ConfigError(
+                f"{type(stage).__name__}.execute must be async: async def execute(...)"
+            )
+        name, order = stage.name, stage.order
+        if not name or not 1 <= order <= 21:
+            raise ConfigError(f"{type(stage).__name__} needs a name and an order from 1 to 21")
+        entry = StageEntry(order=order, name=name)
+        known = name in self._present().stages
+        plain = entry.model_dump(exclude_defaults=True)
+        change: dict[str, JSON] = {"kind": "register_stage", "entry": plain}
+        if known:
+            change = {"kind": "replace_stage", "stage": name, "by": plain}
+        with self._with_code() as draft:
+            draft.catalogue.add_stage(name, lambda: stage)
+            self.mutate(change)
+
+    def swap_strategy(
+        self,
+        stage: str,
+        slot: str,
+        strategy: str | type[Strategy] | list[str | type[Strategy]],
+        config: Mapping[str, JSON] | None = None,
+    ) -> None:
+        """Put another strategy into a slot: a shipped one by name, or a class of your own. A slot
+        that holds a chain takes a list, or one for a chain of one; `config` then maps a strategy
+        to its configuration, or configures the only one. Holds as `mutate` says.
+
+        Raises MutationError and changes nothing when that does not fit.
+        """
+        with self._with_code() as draft:
+            several = isinstance(strategy, list)
+            given = strategy if several else [strategy]
+            names = [_named_strategy(draft.catalogue, stage, slot, item) for item in given]
+            self.mutate(
+                {
+                    "kind": "swap_strategy",
+                    "stage": stage,
+                    "slot": slot,
+                    "strategy": names if several else names[0],
+                    "config": dict(config or {}),
+                }
+            )
+
+    @contextmanager
+    def _with_code(self) -> Generator[_Draft]:
+        """A batch, of its own unless one is open: what is added to its catalogue stays only when
+        the changes are made."""
+        if self._draft is not None:
+            yield self._draft
+            return
+        with self.batch():
+            if self._draft is not None:
+                yield self._draft
+
+    def _present(self) -> EnvironmentManifest:
+        """The manifest, with the changes of a batch that is open."""
+        return self.manifest if self._draft is None else self._drafted(self._draft)
+
+    def _drafted(self, draft: _Draft) -> EnvironmentManifest:
+        from lorimer.core import mutation
+
+        return mutation.apply(self.manifest, draft.changes, draft.catalogue)
+
+    def _commit(self, draft: _Draft) -> None:
+        from lorimer.core import mutation
+
+        if not draft.changes:
+            return
+        manifest = self._drafted(draft)
+        self._must_be_open(manifest)
+        before, catalogue = self.manifest, self._catalogue
+        self._catalogue = draft.catalogue  # live runs are compiled with it too
+        try:
+            plan, bindings = self._made(manifest)
+            changes: list[JSON] = [mutation.plain(each) for each in draft.changes]
+            told = [(run, self._for_run(run, changes, plan)) for run in self._going_on()]
+            self._prepare(manifest, bindings)
+        except BaseException:
+            self._catalogue = catalogue
+            raise
+        for run, upcoming in told:
+            run.upcoming = [*run.upcoming, upcoming]
+        self._had[self._plan.digest] = before
+        self._had.pop(plan.digest, None)
+        while len(self._had) > LOGGED:
+            del self._had[next(iter(self._had))]
+        self._plan, self._bindings, self.manifest = plan, bindings, manifest
+        parts = mutation.difference(before, manifest)
+        self._log.append(Changed(self.world.time(), changes, parts, plan.digest))
+
+    def _for_run(self, run: RunContext, changes: Sequence[JSON], plan: Plan) -> Upcoming:
+        """The changes of a live run, whose manifest may be an earlier one. Raises MutationError
+        when they do not fit it."""
+        its = run.upcoming[-1].plan if run.upcoming else run.plan
+        if its is None or its.changed is None:
+            raise MutationError(f"run {run.id} cannot be changed")
+        after = plan if its.digest == self._plan.digest else its.changed(changes)
+        fixed = {
+            "whether it remembers": after.converses == its.converses,
+            "sub-agents": after.manifest.agents == its.manifest.agents,
+        }
+        for what, same in fixed.items():
+            if not same:
+                raise MutationError(
+                    f"{what} cannot be changed while run {run.id} is going on",
+                    hint="Wait for its end, or cancel it.",
+                )
+        self._check_live(after)
+        return Upcoming(changes, after)
+
+    def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
+        """Make all else that runs of this manifest need. Raises ConfigError, and changes nothing,
+        when it cannot be had."""
+
+    def _going_on(self) -> Sequence[RunContext]:
+        """The live runs."""
+        return ()
+
+    def _check_live(self, plan: Plan) -> None:
+        """Raises ConfigError when a live run may not record the changes that lead to this."""
+
+    def _must_be_open(self, after: EnvironmentManifest) -> None:
+        if not self._locked:
+            return
+        from lorimer.core import mutation
+
+        touched = self._locked & mutation.difference(self.manifest, after).keys()
+        if touched:
+            part = min(touched)
+            raise MutationLocked(
+                f"{part} is locked", hint=f"pipeline.unlock({part.removeprefix('stages.')!r})"
+            )
+
+    def _part(self, name: str) -> str:
+        from lorimer.core import mutation
+
+        known = mutation.sections(self.manifest)
+        for part in (name, f"stages.{name}"):
+            if part in known:
+                return part
+        names = [part.removeprefix("stages.") for part in known]
+        raise MutationError(f"there is nothing called {name!r} to lock{nearest(name, names)}")
+
+
+def _named_strategy(
+    catalogue: Catalogue, stage: str, slot: str, strategy: str | type[Strategy]
+) -> str:
+    if isinstance(strategy, str):
+        return strategy
+    if not (is_a(strategy, type) and Strategy in strategy.__mro__):
+        raise wrong(
+            "strategy", strategy, "a name or a subclass of Strategy", "class Mine(Strategy)"
+        )
+    name = strategy.name or strategy.__name__
+    catalogue.add_strategy(stage, slot, name, strategy)
+    return name

@@ -1,0 +1,251 @@
+"""`lorimer manifest explain`: what an agent does, stage by stage, and who says what of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from lorimer.cli.fail import OneOf
+from lorimer.cli.host import models_option
+from lorimer.cli.options import Span
+from lorimer.cli.text import count, one_line, visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lorimer.core.jsonable import JSON
+    from lorimer.core.manifest import EnvironmentManifest, StageEntry
+    from lorimer.core.stage import AnyStage, Slot, Strategy
+    from lorimer.models.hostfile import Host
+
+
+@click.command(no_args_is_help=True)
+@click.argument("file_or_preset")
+@click.option("-m", "--model", metavar="SPEC", help="As of `lorimer run`.")
+@click.option("--max-turns", type=click.IntRange(min=1), help="As of `lorimer run`.")
+@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="As of `lorimer run`.")
+@click.option("--timeout", type=Span(), metavar="TIME", help="As of `lorimer run`.")
+@click.option(
+    "--workspace",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder whose settings hold. Default: this one.",
+)
+@click.option(
+    "--output-format",
+    type=OneOf(("text", "json")),
+    default="text",
+    help="A table, or one object with every value and who says it.",
+)
+@models_option
+def explain(
+    file_or_preset: str,
+    model: str | None,
+    max_turns: int | None,
+    max_cost_usd: float | None,
+    timeout: float | None,
+    workspace: Path | None,
+    output_format: str,
+    models: str | None,
+) -> None:
+    """Tell what an agent does, stage by stage, and where each value comes from: a default, the
+    preset, settings of the user or the project, the environment, the manifest, the command line.
+
+    FILE_OR_PRESET is a manifest's file, or the name of a preset.
+    """
+    from lorimer.cli import agent, host, settings
+    from lorimer.cli.timeline import print_table
+    from lorimer.core.redaction import of_environment
+    from lorimer.presets import PRESETS
+
+    standing = settings.standing(workspace)
+    if file_or_preset in PRESETS:
+        found = settings.preset(file_or_preset, standing)
+    else:
+        agent.described(file_or_preset)  # tells what is wrong
+        found = settings.load(Path(file_or_preset), standing)
+    described, origins = found.manifest, dict(found.origins)
+    known = host.read(models)
+    agent.choose(described, model, None, known)
+    described.limits = agent.limited(
+        described.limits, max_turns, max_cost_usd, timeout, unpriced=False
+    )
+    words = {
+        "model.model": model,
+        "limits.max_turns": max_turns,
+        "limits.max_cost_usd": max_cost_usd,
+        "limits.timeout_s": timeout,
+    }
+    origins |= {path: "command line" for path, given in words.items() if given is not None}
+    for note in standing.notes:
+        click.echo(visible(f"note: {note}"), err=True)
+    redactor = of_environment()
+    if output_format == "json":
+        _print_json(described, origins)
+        return
+    for name, text in _facts(described, known):
+        shown = text if redactor is None else redactor.text(text)
+        click.echo(f"  {click.style(f'{name:<8}', dim=True)} {visible(shown)}")
+    click.echo()
+    print_table(_origins(described, origins))
+    click.echo()
+    print_table(_table(described))
+    if not file_or_preset.startswith("minimal"):
+        told = "\n* chosen by this manifest; the others are defaults"
+        click.echo(click.style(told, dim=True))
+
+
+def _values(described: EnvironmentManifest) -> Mapping[str, JSON]:
+    """Path to value, without secrets."""
+    from lorimer.core.redaction import of_environment
+    from lorimer.environment.values import values
+    from lorimer.stages.catalogue import catalogue
+
+    found, redactor = values(described, catalogue()), of_environment()
+    return found if redactor is None else redactor.json(found)
+
+
+def _print_json(described: EnvironmentManifest, origins: Mapping[str, str]) -> None:
+    from lorimer.core.jsonable import dumps
+
+    rows: list[JSON] = [
+        {"path": path, "value": value, "from": origins.get(path, "default")}
+        for path, value in _values(described).items()
+    ]
+    click.echo(dumps({"hash": described.digest, "values": rows}))
+
+
+def _origins(described: EnvironmentManifest, origins: Mapping[str, str]) -> Table:
+    """What of the agent as a whole is no default, and who says it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from lorimer.core.jsonable import dumps
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("value", "", "from"):
+        table.add_column(name, no_wrap=True)
+    for path, value in _values(described).items():
+        origin = origins.get(path)
+        if origin is not None and path.startswith(("model.", "limits.", "tools.", "permissions.")):
+            told = value if isinstance(value, str) else dumps(value)
+            shown = Text(visible(one_line(told, 60)))
+            table.add_row(Text(path, style="dim"), shown, Text(visible(origin), style="cyan"))
+    return table
+
+
+def _facts(described: EnvironmentManifest, known: Host) -> list[tuple[str, str]]:
+    """What is true of the agent as a whole."""
+    model = described.model
+    asked = [f"at most {model.max_tokens:,} tokens an answer"]
+    if model.thinking_enabled:
+        asked.append(f"thinks for at most {model.thinking_budget_tokens:,} tokens")
+    if model.temperature is not None:
+        asked.append(f"temperature {model.temperature:g}")
+    limits = described.limits
+    tools = [*described.tools.built_in]
+    tools += [f"{tool.name} ({tool.kind}, its own)" for tool in described.tools.ad_hoc]
+    ceiling = "none" if limits.max_cost_usd is None else f"${limits.max_cost_usd:g}"
+    facts = [
+        ("agent", described.metadata.name),
+        ("model", f"{_model(described, known)}; {', '.join(asked)}"),
+        ("tools", ", ".join(tools) or "none but those that a program registers"),
+        (
+            "limits",
+            f"{count(limits.max_turns, 'turn')}, {limits.timeout_s:g} s, "
+            f"{count(limits.max_tool_calls, 'tool call')}, "
+            f"{limits.tool_timeout_s:g} s a tool call, "
+            f"cost: {ceiling}",
+        ),
+        ("hash", described.digest),
+    ]
+    if described.tools.deferred:
+        late = f"{', '.join(described.tools.deferred)}, once ToolSearch has found them"
+        facts.insert(3, ("deferred", late))
+    if described.metadata.description:
+        facts.insert(1, ("about", described.metadata.description))
+    return facts
+
+
+def _model(described: EnvironmentManifest, known: Host) -> str:
+    """Who answers, as far as it is known here: a tier or an alias is known to its host only."""
+    from lorimer.cli.agent import spec_text
+
+    text = spec_text(described)
+    models = known.models()
+    found = models.expand(text)
+    named: list[str] = []
+    for one in found:
+        spec = models.parse(one)
+        effort = f", effort {spec.effort}" if spec.effort else ""
+        named.append(f"{spec.model} of {spec.provider}{effort}")
+    told = ", else ".join(named)
+    if found != [text]:
+        where = known.path or "this machine"
+        return f"{text}, which is by {where}: {told}"
+    if models.parse(text).is_guess(text):
+        return f"{told}, or a tier or alias of the host that runs it; here {text!r} is none"
+    return told
+
+
+def _table(described: EnvironmentManifest) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from lorimer.stages.catalogue import catalogue
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("", justify="right", style="dim")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("slot", no_wrap=True, style="cyan")
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("what it does")
+    shipped = catalogue()
+    for entry in sorted(described.stages, key=lambda entry: entry.order):
+        stage = shipped.stage(entry.name)
+        name = entry.name if entry.active else f"{entry.name} (off)"
+        own = _settings(entry.config)
+        style = None if entry.active else "dim"
+        about = Text(visible(f"{_about(stage)}{own}"))
+        table.add_row(str(entry.order), Text(visible(name)), "", "", about, style=style)
+        for slot_name, slot in stage.slots().items():
+            for strategy, what in _chosen(entry, slot_name, slot):
+                table.add_row("", "", slot_name, Text(strategy), Text(visible(what)), style=style)
+    return table
+
+
+def _chosen(entry: StageEntry, name: str, slot: Slot[Strategy]) -> list[tuple[str, str]]:
+    """The strategies in a slot or chain, with what each does and how it is configured."""
+    from lorimer.stages.catalogue import catalogue
+
+    chosen = entry.strategies.get(name, list(slot.default) if slot.chain else slot.default[0])
+    names = chosen if isinstance(chosen, list) else [chosen]
+    config = entry.strategy_configs.get(name, {})
+    found: list[tuple[str, str]] = []
+    for item in names:
+        strategy = catalogue().strategy(entry.name, slot, item)
+        given = config.get(item, {}) if slot.chain else config
+        settings = _settings(cast("dict[str, object]", given))
+        default = [item] == list(slot.default) if not slot.chain else item in slot.default
+        found.append((item if default else f"{item} *", f"{strategy.description}{settings}"))
+    return found or [("none", "")]
+
+
+def _about(stage: AnyStage) -> str:
+    """The first sentence of what its author says about a stage."""
+    text = " ".join((type(stage).__doc__ or "").split())
+    return text.partition(". ")[0].rstrip(".") + "." if text else ""
+
+
+def _settings(config: object) -> str:
+    """` [max_retries: 5]`, shortened."""
+    if not isinstance(config, dict) or not config:
+        return ""
+    from lorimer.core.redaction import of_environment
+
+    redactor = of_environment()
+    given = cast("dict[str, object]", config)
+    given = given if redactor is None else redactor.json(given)
+    return f" [{', '.join([f'{key}: {one_line(str(value), 40)}' for key, value in given.items()])}]"

@@ -1,0 +1,87 @@
+"""`lorimer manifest stages`: what an agent may be made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.fail import OneOf
+from lorimer.cli.text import one_line, visible
+from lorimer.core.jsonable import JSON
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@click.command()
+@click.argument("stage", required=False)
+@click.option(
+    "--output-format", type=OneOf(("text", "json")), default="text", help="A table, or JSON."
+)
+def stages(stage: str | None, output_format: str) -> None:
+    """Tell what a manifest may choose from: stages, their slots, the strategies of each; those of
+    installed packages too. With STAGE, that one alone, with all that can be configured.
+
+    \b
+    Example:
+      lorimer manifest stages context
+    """
+    from lorimer.cli.timeline import print_table
+    from lorimer.core.introspect import introspect, introspect_stage
+    from lorimer.core.jsonable import dumps
+    from lorimer.stages.catalogue import catalogue
+
+    known = catalogue()
+    told = introspect(known) if stage is None else [introspect_stage(known, stage)]
+    if output_format == "json":
+        click.echo(dumps(told if stage is None else told[0]))
+        return
+    print_table(_table(told, in_full=stage is not None))
+
+
+def _table(told: list[dict[str, JSON]], *, in_full: bool) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("", justify="right", style="dim")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("slot", no_wrap=True, style="cyan")
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("what it does")
+    for stage in told:
+        what = str(stage.get("broken") or stage.get("about", ""))
+        table.add_row(str(stage["order"]), Text(visible(str(stage["name"]))), "", "", Text(what))
+        for line in _fields(stage) if in_full else ():
+            table.add_row("", "", "", "", Text(line, style="dim"))
+        slots = stage.get("slots")
+        for slot, of in slots.items() if isinstance(slots, Mapping) else ():
+            if not isinstance(of, Mapping):
+                continue
+            default, strategies = of["default"], of["strategies"]
+            named = slot + (" (list)" if of["chain"] else "")
+            for name, one in strategies.items() if isinstance(strategies, Mapping) else ():
+                if not isinstance(one, Mapping):
+                    continue
+                mark = " *" if isinstance(default, list) and name in default else ""
+                what = visible(str(one.get("broken") or one.get("about", "")))
+                table.add_row("", "", named, Text(visible(name) + mark), Text(what))
+                named = ""
+                for line in _fields(one) if in_full else ():
+                    table.add_row("", "", "", "", Text(line, style="dim"))
+    return table
+
+
+def _fields(told: Mapping[str, JSON]) -> list[str]:
+    """A line for each thing that can be configured."""
+    schema = told.get("config_schema")
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    lines: list[str] = []
+    for name, field in properties.items() if isinstance(properties, Mapping) else ():
+        if isinstance(field, Mapping):
+            kind = str(field.get("type") or "")
+            default = f" = {field['default']}" if "default" in field else ""
+            lines.append(one_line(f"{name}: {kind}{default}", 100))
+    return lines

@@ -1,0 +1,97 @@
+"""The settings that hold where a command is run, and the agents that they come to. What a layer may
+say: `lorimer.environment.settings`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lorimer.assembly import check_manifest
+from lorimer.cli import agent, policy_files
+from lorimer.cli.host import config_directory
+from lorimer.core.documents import parse
+from lorimer.core.errors import ConfigError
+from lorimer.core.faults import invalid
+from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import EnvironmentManifest, read_document
+from lorimer.core.world import SandboxMode
+from lorimer.environment.settings import (
+    Composed,
+    Layer,
+    Settings,
+    Source,
+    beneath_manifest,
+    layer_of,
+    layer_of_environment,
+    layered,
+    over_preset,
+)
+from lorimer.stages.catalogue import catalogue
+
+if TYPE_CHECKING:
+    from lorimer.cli.options import Terms
+
+PROJECT: Final = Path(".lorimer") / "settings.toml"
+
+
+def user_file() -> Path:
+    """`settings.toml` in the user's directory for settings."""
+    return config_directory() / "settings.toml"
+
+
+def standing(workspace: Path | None) -> Settings:
+    """What holds for runs in a workspace (None: this folder). Raises ConfigError for a file or a
+    variable that is wrong: settings that nobody can read are not left out."""
+    folder = (workspace or Path.cwd()).resolve()
+    found: list[Layer] = []
+    for path, source in ((user_file(), Source.USER), (folder / PROJECT, Source.PROJECT)):
+        text = policy_files.text_of(path)
+        if text is not None and text.strip():
+            found.append(layer_of(parse(text, ".toml", str(path)), source, str(path)))
+    return layered([*found, layer_of_environment(os.environ)])
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An agent, and who says what of it."""
+
+    manifest: EnvironmentManifest
+    origins: Mapping[str, str]
+    """Path to who says what stands there; what is missing is a default."""
+
+
+def preset(name: str, settings: Settings) -> Described:
+    """A preset, with the settings over it. Raises Fault telling the nearest."""
+    return _described(over_preset(agent.preset(name).to_dict(), settings, catalogue()))
+
+
+def load(path: Path, settings: Settings) -> Described:
+    """A manifest's file, with the settings beneath it. Raises ConfigError naming every error."""
+    data = read_document(path)
+    if problems := check_manifest(data):
+        raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
+    return _described(beneath_manifest(data, settings, catalogue()))
+
+
+def _described(composed: Composed) -> Described:
+    return Described(EnvironmentManifest.from_dict(composed.data), composed.origins)
+
+
+def settle(terms: Terms, settings: Settings) -> Terms:
+    """The terms of a run: what the command line leaves open, the settings say."""
+    run = settings.table("run")
+    sandboxes: dict[str, SandboxMode] = {"auto": "auto", "require": "require", "off": "off"}
+    return replace(
+        terms,
+        sandbox=terms.sandbox or sandboxes.get(str(run.get("sandbox", ""))),
+        network=terms.network or _texts(run.get("network")),
+        env=terms.env or _texts(run.get("env")),
+        notes=settings.notes,
+    )
+
+
+def _texts(value: JSON) -> tuple[str, ...]:
+    return tuple([str(each) for each in value]) if isinstance(value, list) else ()

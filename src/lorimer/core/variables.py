@@ -1,0 +1,144 @@
+"""References to variables in a manifest: `${NAME}`, in texts of a stage's configuration and in the
+texts of an `http` tool. `$${NAME}` stands for the text `${NAME}`.
+
+Which variables there are, the host says; the environment of the process is none by itself, for a
+manifest may be a stranger's. A value is put in where it is used, when it is used: manifest, hash,
+journal and saved files only ever hold the reference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, cast
+
+from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import EnvironmentManifest, StageEntries, StageEntry
+from lorimer.core.redaction import is_secret, secrets_in
+
+REFERENCE: Final = re.compile(r"\$(\$?)\{([A-Z][A-Z0-9_]{0,99})\}")
+
+
+def names_in(value: JSON) -> Iterator[str]:
+    """The variables that the texts of a value refer to."""
+    if isinstance(value, str):
+        for escaped, name in REFERENCE.findall(value):
+            if not escaped:
+                yield name
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from names_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from names_in(item)
+
+
+def replaced(value: JSON, variables: Mapping[str, str]) -> JSON:
+    """The value with the variables in their places, in one pass; one that is not there stays a
+    reference."""
+    if isinstance(value, str):
+        return REFERENCE.sub(lambda found: _one(found, variables), value)
+    if isinstance(value, Mapping):
+        return {name: replaced(item, variables) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [replaced(item, variables) for item in value]
+    return value
+
+
+def _one(found: re.Match[str], variables: Mapping[str, str]) -> str:
+    return found[0][1:] if found[1] else variables.get(found[2], found[0])
+
+
+def references(manifest: EnvironmentManifest) -> dict[str, list[str]]:
+    """Path to the variables that are referred to there, of all that is active."""
+    found: dict[str, list[str]] = {}
+    for entry in manifest.stages:
+        for path, value in _settings(entry) if entry.active else ():
+            if names := list(dict.fromkeys(names_in(value))):
+                found[path] = names
+    for tool in manifest.tools.ad_hoc:
+        # the others have no places for variables: `${NAME}` is text in a script
+        if tool.kind == "http" and (names := list(dict.fromkeys(tool.variables()))):
+            found[f"tools.ad_hoc[{tool.name}]"] = names
+    for agent in manifest.agents:
+        if agent.manifest is not None:
+            below = references(agent.manifest)
+            found |= {f"agents[{agent.name}].manifest.{path}": below[path] for path in below}
+    return found
+
+
+def _settings(entry: StageEntry) -> Iterator[tuple[str, JSON]]:
+    """Every setting of a stage and its strategies, with its path."""
+    where = f"stages[{entry.order}]"
+    for name, value in entry.config.items():
+        yield f"{where}.config.{name}", cast("JSON", value)
+    for slot, config in entry.strategy_configs.items():
+        for name, value in config.items():
+            yield f"{where}.strategy_configs.{slot}.{name}", cast("JSON", value)
+
+
+def missing(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> dict[str, list[str]]:
+    """Path to what is referred to there and is not one of the variables."""
+    found = {
+        path: [name for name in names if name not in variables]
+        for path, names in references(manifest).items()
+    }
+    return {path: names for path, names in found.items() if names}
+
+
+def with_variables(
+    manifest: EnvironmentManifest, variables: Mapping[str, str]
+) -> EnvironmentManifest:
+    """The manifest with the variables in the configuration of its stages; itself, where it refers
+    to none there. Only for what is compiled of it: it is written nowhere."""
+    entries = [
+        entry if not any("$" in text for text in _texts(entry)) else _filled(entry, variables)
+        for entry in manifest.stages
+    ]
+    if all(one is other for one, other in zip(entries, manifest.stages, strict=True)):
+        return manifest
+    return manifest.model_copy(update={"stages": StageEntries.model_construct(entries)})
+
+
+def _texts(entry: StageEntry) -> Iterator[str]:
+    def texts(value: JSON) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping | list | tuple):
+            for item in value.values() if isinstance(value, Mapping) else value:
+                yield from texts(item)
+
+    for _, value in _settings(entry):
+        yield from texts(value)
+
+
+def _filled(entry: StageEntry, variables: Mapping[str, str]) -> StageEntry:
+    fields = {name: getattr(entry, name) for name in ("config", "strategy_configs")}
+    return entry.model_copy(
+        update={name: replaced(cast("JSON", value), variables) for name, value in fields.items()}
+    )
+
+
+def undecided(problem: str, paths: Iterable[str]) -> bool:
+    """Whether it is about a value, at one of these paths, that a variable will give."""
+    return problem.startswith(tuple([f"{path}{mark}" for path in paths for mark in (":", ".")]))
+
+
+def secrets_of(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> dict[str, str]:
+    """Value to name: the variables whose names say that they are secret, and those that an `http`
+    tool sends."""
+    found = secrets_in(variables)
+    for name in _sent(manifest):
+        value = variables.get(name, "")
+        if is_secret(value):
+            found.setdefault(value, name)
+    return found
+
+
+def _sent(manifest: EnvironmentManifest) -> Iterator[str]:
+    for tool in manifest.tools.ad_hoc:
+        if tool.kind == "http":
+            yield from tool.variables()
+    for agent in manifest.agents:
+        if agent.manifest is not None:
+            yield from _sent(agent.manifest)

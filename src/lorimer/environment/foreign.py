@@ -1,0 +1,43 @@
+"""Manifests from elsewhere: what they come to here, and what was not carried over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lorimer.assembly import check_manifest
+from lorimer.core.compile import Catalogue
+from lorimer.core.errors import ConfigError
+from lorimer.core.faults import invalid
+from lorimer.core.manifest import EnvironmentManifest, read_document
+from lorimer.core.record import record
+from lorimer.environment.geny import Note, from_geny, is_geny
+
+
+@record
+class Carried:
+    """A manifest that was taken in."""
+
+    manifest: EnvironmentManifest
+    origin: str
+    """`lorimer`, or `geny-executor 3.0`."""
+    notes: tuple[Note, ...] = ()
+    """What was not carried over, or means something else here."""
+
+
+def carried(path: str | Path, catalogue: Catalogue | None = None) -> Carried:
+    """Read a manifest's file, ours or one of geny-executor 2.0 and 3.0. Raises ConfigError naming
+    every fault of what it comes to."""
+    data = read_document(path)
+    if not is_geny(data):
+        if problems := check_manifest(data, catalogue):
+            raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
+        return Carried(EnvironmentManifest.from_dict(data), "lorimer")
+    try:
+        manifest, notes = from_geny(data)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{path}: {error.message}", hint=error.hint, problems=error.problems
+        ) from None
+    if problems := check_manifest(manifest.to_dict(), catalogue):
+        raise ConfigError(f"{path}: {invalid(problems)}", problems=tuple(problems))
+    return Carried(manifest, f"geny-executor {data['version']}", tuple(notes))

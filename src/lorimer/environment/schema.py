@@ -1,0 +1,126 @@
+"""The JSON Schema of manifests: their fields, and for each stage its slots, the strategies that fit
+into them and what these can be configured with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, cast
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from lorimer.core.compile import Catalogue
+from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.stage import AnyStage, Slot, Strategy
+from lorimer.stages.catalogue import catalogue as shipped
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+_REFERENCE: Final[JSON] = {"type": "string", "pattern": r"\$\{[A-Z][A-Z0-9_]*\}"}
+"""Where a setting has any other type, `${NAME}` may stand."""
+
+
+def schema(catalogue: Catalogue | None = None) -> dict[str, JSON]:
+    """For editors, and for programs that write manifests. What it accepts may still be refused: it
+    does not know what stages ask of each other, nor what the host adds; a name that is not shipped
+    is accepted, an unknown field is not."""
+    return _Schema(catalogue or shipped()).whole()
+
+
+class _Schema:
+    def __init__(self, known: Catalogue) -> None:
+        self._stages = {name: known.stage(name) for name in known.names}
+        self._strategies = {
+            (stage.name, slot.name, name): known.strategy(stage.name, slot, name)
+            for stage in self._stages.values()
+            for slot in stage.slots().values()
+            for name in known.strategies(stage.name, slot)
+        }
+        kinds = [each.Config for each in (*self._stages.values(), *self._strategies.values())]
+        models = dict.fromkeys([EnvironmentManifest, *(kind for kind in kinds if kind is not None)])
+        found, described = models_json_schema([(model, "validation") for model in models])
+        self._ref = {model: str(ref["$ref"]) for (model, _), ref in found.items()}
+        self._defs = cast("dict[str, dict[str, JSON]]", described["$defs"])
+
+    def whole(self) -> dict[str, JSON]:
+        defs = self._defs
+        root = defs[self._name(EnvironmentManifest)]
+        for model, ref in self._ref.items():
+            if model is not EnvironmentManifest:
+                _open(defs[ref.rpartition("/")[2]])
+        entry = defs["StageEntry"]
+        entry["allOf"] = [
+            _when({"name": {"const": name}}, self._stage(stage))
+            for name, stage in self._stages.items()
+        ]
+        return {"$schema": DIALECT, "title": "Lorimer manifest", **root, "$defs": defs}
+
+    def _name(self, model: type[BaseModel]) -> str:
+        return self._ref[model].rpartition("/")[2]
+
+    def _stage(self, stage: AnyStage) -> JSON:
+        slots = stage.slots()
+        properties: dict[str, JSON] = {"order": {"const": stage.order}}
+        properties["config"] = self._config(stage)
+        properties["strategies"] = {
+            "properties": {name: self._choice(slot) for name, slot in slots.items()},
+            "additionalProperties": False,
+        }
+        properties["strategy_configs"] = {
+            "properties": {
+                name: self._chain(stage, slot) if slot.chain else {} for name, slot in slots.items()
+            },
+            "additionalProperties": False,
+        }
+        made: dict[str, JSON] = {"properties": properties}
+        if chosen := [one for slot in slots.values() for one in self._chosen(stage, slot)]:
+            made["allOf"] = chosen
+        return made
+
+    def _choice(self, slot: Slot[Strategy]) -> JSON:
+        one: JSON = {"anyOf": [{"enum": list(slot.known)}, {"type": "string", "minLength": 1}]}
+        return {"type": "array", "items": one} if slot.chain else one
+
+    def _chain(self, stage: AnyStage, slot: Slot[Strategy]) -> JSON:
+        configs = {
+            name: self._config(strategy)
+            for (at, where, name), strategy in self._strategies.items()
+            if (at, where) == (stage.name, slot.name)
+        }
+        return {"type": "object", "properties": configs}
+
+    def _chosen(self, stage: AnyStage, slot: Slot[Strategy]) -> Iterator[JSON]:
+        """For each strategy of a slot: where it is chosen, its configuration."""
+        for (at, where, name), strategy in self._strategies.items():
+            if slot.chain or (at, where) != (stage.name, slot.name):
+                continue
+            picked: dict[str, JSON] = {"properties": {where: {"const": name}}}
+            test: dict[str, JSON] = {"properties": {"strategies": picked}}
+            if name not in slot.default:
+                picked["required"] = [where]
+                test["required"] = ["strategies"]
+            config: JSON = {"properties": {where: self._config(strategy)}}
+            yield {"if": test, "then": {"properties": {"strategy_configs": config}}}
+
+    def _config(self, kind: AnyStage | Strategy) -> JSON:
+        if kind.Config is None:
+            declared = (AnyStage.configure, Strategy.configure)
+            return {"maxProperties": 0} if type(kind).configure in declared else {}
+        return {"$ref": self._ref[kind.Config]}
+
+
+def _when(test: Mapping[str, JSON], then: JSON) -> JSON:
+    return {"if": {"properties": test, "required": list(test)}, "then": then}
+
+
+def _open(described: dict[str, JSON]) -> None:
+    """Let `${NAME}` stand for each setting."""
+    fields = described.get("properties")
+    if isinstance(fields, dict):
+        described["properties"] = {
+            name: field
+            if isinstance(field, Mapping) and field.get("type") == "string" and "enum" not in field
+            else {"anyOf": [field, _REFERENCE]}
+            for name, field in fields.items()
+        }

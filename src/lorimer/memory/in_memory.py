@@ -1,0 +1,51 @@
+"""A memory that ends with its process: for tests, and for agents that live long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lorimer.core.memory import MemoryItem
+from lorimer.core.vectors import Vectors
+
+
+class InMemory:
+    """Finds by the likeness of words (`core/vectors.py`)."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, MemoryItem] = {}
+        self._vectors = Vectors()
+        self._numbers: dict[int, str] = {}
+        """Of the texts that still count, by their number among the vectors."""
+
+    async def put(self, items: Sequence[MemoryItem]) -> None:
+        """As in the port."""
+        for item in items:
+            known = self._items.get(item.id)
+            self._items[item.id] = item
+            if known is None or known.text != item.text:
+                if known is not None:
+                    self._forget(item.id)
+                self._numbers[self._vectors.add(item.text)] = item.id
+
+    async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
+        """As in the port."""
+        # more than asked for, since texts of forgotten items are among them
+        found = self._vectors.search(query, 4 * limit + 16)
+        there = [self._numbers[number] for number in found if number in self._numbers]
+        return [self._items[item_id] for item_id in there[:limit]]
+
+    async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
+        """As in the port."""
+        pinned = [item for item in self._items.values() if item.pinned]
+        return sorted(pinned, key=lambda item: (-item.importance, -item.time, item.id))[:limit]
+
+    async def remove(self, ids: Sequence[str]) -> int:
+        """As in the port."""
+        gone = [item_id for item_id in dict.fromkeys(ids) if self._items.pop(item_id, None)]
+        for item_id in gone:
+            self._forget(item_id)
+        return len(gone)
+
+    def _forget(self, item_id: str) -> None:
+        number = next(at for at, known in self._numbers.items() if known == item_id)
+        del self._numbers[number]

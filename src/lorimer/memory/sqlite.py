@@ -1,0 +1,196 @@
+"""A memory in a SQLite file, found by full text (FTS5, ranked by BM25)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Final, TypeVar
+
+import apsw
+
+from lorimer.core.errors import MemoryFailed
+from lorimer.core.memory import MemoryItem
+from lorimer.core.world import World
+from lorimer.journal.database import Database, Row, Rows, connect, number
+from lorimer.tools.threads import Threads
+from lorimer.world.real import RealWorld
+
+T = TypeVar("T")
+
+_VERSION: Final = 1
+_MAX_WORDS: Final = 64
+"""Of a query; what follows does not count."""
+_WORD: Final = re.compile(r"\w+")
+_SEARCH: Final = """
+SELECT id, item.text, kind, time, session_id, importance, pinned, tags
+FROM words JOIN item ON item.number = words.rowid
+WHERE words MATCH ? AND scope = ? ORDER BY bm25(words), item.number DESC LIMIT ?
+"""
+_PINNED: Final = """
+SELECT id, text, kind, time, session_id, importance, pinned, tags
+FROM item WHERE scope = ? AND pinned ORDER BY importance DESC, time DESC, id LIMIT ?
+"""
+_INSERT: Final = """
+INSERT INTO item (scope, id, text, kind, time, session_id, importance, pinned, tags)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
+"""
+_FORGET: Final = "DELETE FROM item WHERE scope = ? AND id = ? RETURNING number"
+_READ: Final = "BEGIN"
+_WRITE: Final = "BEGIN IMMEDIATE"
+_SCHEMA: Final = f"""
+CREATE TABLE item (
+  number INTEGER PRIMARY KEY, scope TEXT NOT NULL, id TEXT NOT NULL, text TEXT NOT NULL,
+  kind TEXT NOT NULL, time REAL NOT NULL, session_id TEXT NOT NULL, importance REAL NOT NULL,
+  pinned INTEGER NOT NULL, tags TEXT NOT NULL, UNIQUE (scope, id)
+);
+CREATE INDEX pins ON item (scope, importance) WHERE pinned;
+CREATE VIRTUAL TABLE words USING fts5 (text, content='', contentless_delete=1,
+  tokenize='porter unicode61 remove_diacritics 2');
+PRAGMA user_version = {_VERSION};
+"""
+
+
+class SQLiteMemory:
+    """Items of one `scope` in one file, which several processes may use at once. The file is made
+    when it is first used. Raises MemoryFailed for a file that cannot be used.
+
+    threads: False does everything in line, for simulations; else it is done in a thread, one thing
+    at a time.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        scope: str = "default",
+        world: World | None = None,
+        threads: bool = True,
+    ) -> None:
+        self._path = str(path)
+        self._scope = scope
+        self._world = world or RealWorld()
+        self._threads = Threads(1) if threads else None
+        self._lock = Lock()
+        self._db: Database | None = None
+
+    async def put(self, items: Sequence[MemoryItem]) -> None:
+        """As in the port."""
+        await self._do(_WRITE, lambda db: self._put(db, items))
+
+    async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
+        """As in the port."""
+        words = _WORD.findall(query)[:_MAX_WORDS]
+        asked = " OR ".join([f'"{word}"' for word in dict.fromkeys(words)])
+        if not asked:
+            return []
+        values = (asked, self._scope, limit)
+        return await self._do(_READ, lambda db: _items(db.execute(_SEARCH, values)))
+
+    async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
+        """As in the port."""
+        values = (self._scope, limit)
+        return await self._do(_READ, lambda db: _items(db.execute(_PINNED, values)))
+
+    async def remove(self, ids: Sequence[str]) -> int:
+        """As in the port."""
+        return await self._do(_WRITE, lambda db: sum([self._remove(db, each) for each in {*ids}]))
+
+    async def close(self) -> None:
+        """Close the file. It is opened again when it is used again."""
+
+        def close() -> None:
+            with self._lock:
+                db, self._db = self._db, None
+                if db is not None:
+                    db.close()
+
+        await self._in_thread(close)
+
+    async def _do(self, begin: str, work: Callable[[Database], T]) -> T:
+        def locked() -> T:
+            with self._lock:
+                try:
+                    if self._db is None:
+                        self._db = _opened(self._path)
+                    db = self._db
+                    db.execute(begin)
+                    try:
+                        done = work(db)
+                    except BaseException:
+                        db.execute("ROLLBACK")
+                        raise
+                    db.execute("COMMIT")
+                    return done
+                except (apsw.Error, UnicodeEncodeError) as error:
+                    raise MemoryFailed(
+                        f"The memory {self._path!r} cannot be used: {error}.", cause=error
+                    ) from error
+
+        return await self._in_thread(locked)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return work() if self._threads is None else await self._threads.run(self._world, work)
+
+    def _put(self, db: Database, items: Sequence[MemoryItem]) -> None:
+        for item in items:
+            self._remove(db, item.id)
+            row = (
+                self._scope,
+                item.id,
+                item.text,
+                item.kind,
+                item.time,
+                item.session_id,
+                item.importance,
+                int(item.pinned),
+                "\n".join(item.tags),
+            )
+            text = " ".join([item.text, *item.tags])
+            made = number(db, _INSERT, *row)
+            db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (made, text))
+
+    def _remove(self, db: Database, item_id: str) -> int:
+        gone = number(db, _FORGET, self._scope, item_id)
+        if gone:
+            db.execute("DELETE FROM words WHERE rowid = ?", (gone,))
+        return int(gone > 0)
+
+
+def _opened(path: str) -> Database:
+    db = connect(path, None, create=True)
+    try:
+        db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+        db.execute("BEGIN IMMEDIATE")
+        version = number(db, "PRAGMA user_version")
+        if not version and not number(db, "SELECT count(*) FROM sqlite_schema"):
+            db.execute(_SCHEMA)
+        elif version != _VERSION:
+            raise MemoryFailed(
+                f"{path!r} is no memory of this version of lorimer (format {version}).",
+                hint="Give another file, or use the version that made it.",
+            )
+        db.execute("COMMIT")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _items(rows: Rows) -> list[MemoryItem]:
+    return [_item(row) for row in rows]
+
+
+def _item(row: Row) -> MemoryItem:
+    item_id, text, kind, time, session_id, importance, pinned, tags = row
+    return MemoryItem(
+        str(item_id),
+        str(text),
+        str(kind),
+        float(time) if isinstance(time, int | float) else 0.0,
+        str(session_id),
+        float(importance) if isinstance(importance, int | float) else 0.5,
+        bool(pinned),
+        tuple(str(tags).split("\n")) if tags else (),
+    )

@@ -1,0 +1,61 @@
+"""Claude at Vertex AI: Anthropic's wire, of which the model is in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+import httpx2
+
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import Usage
+from lorimer.core.world import World
+from lorimer.models.anthropic import COUNT, AnthropicModel
+from lorimer.models.registry import ProviderContext
+from lorimer.models.spec import ModelSpec
+from lorimer.models.vertex import Access
+from lorimer.models.wires.shared import encode_body
+
+ANTHROPIC_VERSION: Final = "2026-10-21"
+"""As Anthropic's SDK says it there."""
+
+
+class VertexClaude(AnthropicModel):
+    """A Claude model, by the name that it has there: `claude-sonnet-4-6`,
+    `claude-haiku-4-5@20251001`."""
+
+    vendor = "anthropic"
+
+    def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+        self._access = Access(spec.provider, context)
+        super().__init__(spec, context, self._access.credentials)
+        self._sold = spec.model.replace("@", "-")
+
+    def price(self, usage: Usage, *, model: str = "") -> int | None:
+        """Nano-dollars, by Anthropic's prices where the host has given no others."""
+        prices = self._context.prices
+        own = prices.nano(self.provider, self.name, usage, answered=model)
+        return prices.nano(self.vendor, self._sold, usage, answered=model) if own is None else own
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens, by the table of windows."""
+        return self._context.windows.tokens(self.vendor, self._sold)
+
+    def _encoded(self, body: Mapping[str, JSON], path: str) -> bytes:
+        kept = {name: part for name, part in body.items() if path == COUNT or name != "model"}
+        return encode_body({"anthropic_version": ANTHROPIC_VERSION, **kept})
+
+    async def _post(
+        self,
+        body: Mapping[str, JSON],
+        content: bytes,
+        headers: dict[str, str],
+        world: World,
+        path: str,
+    ) -> httpx2.Response:
+        verb = "streamRawPredict" if body.get("stream") else "rawPredict"
+        name = "count-tokens" if path == COUNT else quote(str(body["model"]), safe="@")
+        url = self._access.place.url("v1", "anthropic", f"models/{name}:{verb}")
+        return await self._access.send("post", url, headers, content, world)

@@ -1,0 +1,68 @@
+"""Gemini at Vertex AI: Google's wire at another address, with another login."""
+
+from __future__ import annotations
+
+import httpx2
+
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import Request, Usage
+from lorimer.core.world import World
+from lorimer.models.errors import incomplete
+from lorimer.models.google import GoogleModel, path_of
+from lorimer.models.registry import ProviderContext
+from lorimer.models.spec import ModelSpec
+from lorimer.models.vertex import Access
+from lorimer.models.wires.gemini_request import encode
+from lorimer.models.wires.shared import encode_body, writing
+
+VERSION = "v1beta1"
+
+
+class VertexGemini(GoogleModel):
+    """A Gemini model, or another that Google publishes there."""
+
+    vendor = "google"
+
+    def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
+        self._access = Access(spec.provider, context)
+        super().__init__(spec, context, self._access.credentials)
+
+    def price(self, usage: Usage, *, model: str = "") -> int | None:
+        """Nano-dollars, by Google's prices where the host has given no others."""
+        prices = self._context.prices
+        own = prices.nano(self.provider, self.name, usage, answered=model)
+        return prices.nano(self.vendor, self.name, usage, answered=model) if own is None else own
+
+    @property
+    def context_window(self) -> int | None:
+        """Tokens, by the table of windows."""
+        return self._context.windows.tokens(self.vendor, self.name)
+
+    async def count_tokens(self, request: Request, *, world: World) -> int:
+        """See `core.model.CountsTokens`: a call of its own, free of charge."""
+        with writing(self.provider):
+            body = encode(request, self._effort).body
+            asked: dict[str, JSON] = {
+                name: body[name]
+                for name in ("contents", "systemInstruction", "tools")
+                if name in body
+            }
+            content = encode_body(asked)
+        answer = await self._ask("post", path_of(request.model, "countTokens"), content, world)
+        counted = answer.get("totalTokens")
+        if not isinstance(counted, int):
+            raise incomplete(self.provider, "it counts no tokens")
+        return counted
+
+    async def list_models(self, *, world: World) -> list[str]:
+        """It has no such list. Raises APIError `exec.api.bad_request`."""
+        raise APIError(
+            f"{self.provider} lists no models.", code=ExecutorErrorCode.EXEC_API_BAD_REQUEST
+        )
+
+    async def _send(
+        self, method: str, path: str, content: bytes | None, world: World
+    ) -> httpx2.Response:
+        url = self._access.place.url(VERSION, "google", path)
+        return await self._access.send(method, url, {}, content, world)

@@ -1,0 +1,100 @@
+"""Stage 18, Memory: what of a run is to be found again in later ones. It is written to the memory
+that the host has bound, never to the conversation; stage 2's retriever brings it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lorimer.core.bindings import MEMORY, Bindings
+from lorimer.core.context import Safety
+from lorimer.core.errors import ConfigError, LorimerError, MemoryFailed
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.memory import Memory, MemoryItem
+from lorimer.core.stage import Settings, Slot, Stage, Strategy
+from lorimer.core.state import PipelineState
+
+
+class MemoryStrategy(Strategy):
+    """Decides what of a run is remembered."""
+
+    least_cleanup_s: float = 0.0
+    """How much time for stages 17 to 21 it needs."""
+
+    async def learn(self, state: PipelineState) -> Sequence[MemoryItem]:
+        """The items to keep, [] for none. Each has an id that is the same again when the run is
+        resumed. What it asks outside goes through `state.run.effect`."""
+        raise TypeError(f"{type(self).__name__} has no learn method")
+
+
+class MemoryStage(Stage[object, object]):
+    """Writes to the bound memory when a run has ended well. Bypassed where there is none. A memory
+    that fails is told by the signal `memory.failed`; the run has its answer all the same."""
+
+    name = "memory"
+    order = 18
+    category = "finalize"
+
+    class Config(Settings):
+        memory: str = MEMORY
+        """The name under which the host bound it."""
+
+    config: Config
+
+    strategy = Slot(
+        MemoryStrategy,
+        default="append_only",
+        known={
+            "no_memory": "lorimer.stages.s18_strategies:NoMemory",
+            "append_only": "lorimer.stages.s18_strategies:AppendOnly",
+            "reflective": "lorimer.stages.s18_strategies:Reflective",
+        },
+    )
+
+    def bind(self, bindings: Bindings) -> None:
+        self.memory = bindings.memory(self.config.memory, "stages[18].config.memory")
+        least = self.strategy.least_cleanup_s
+        if self.memory is not None and bindings.limits.cleanup_s < least:
+            raise ConfigError(
+                f"limits.cleanup_s: stage 18's {self.strategy.name!r} asks a model, which takes "
+                f"its time: at least {least:g} s"
+            )
+
+    def should_bypass(self, state: PipelineState) -> bool:
+        return self.memory is None and not written(state, "learnt")
+
+    async def execute(self, input: object, state: PipelineState) -> object:
+        await remember(self.memory, "learnt", await self.strategy.learn(state), state)
+        return input
+
+
+def written(state: PipelineState, key: str) -> bool:
+    """It is recorded that something was put into a memory: what is replayed needs none."""
+    return state.run.recorded("effect", f"memory:{key}") is not None
+
+
+async def remember(
+    memory: Memory | None, key: str, items: Sequence[MemoryItem], state: PipelineState
+) -> None:
+    """Put items into a memory, once: an effect of the run, under a key of its own."""
+    if not items:
+        return
+    run = state.run
+    plain: list[JSON] = [item.to_json() for item in items]
+
+    async def put() -> Mapping[str, JSON]:
+        if memory is None:
+            raise MemoryFailed("No memory is bound.")
+        try:
+            await memory.put(items)
+        except LorimerError:
+            raise
+        except Exception as error:
+            raise MemoryFailed(f"{type(error).__name__}: {error}", cause=error) from error
+        return {"kept": len(items)}
+
+    try:
+        await run.effect("memory", key, put, request=canonical(plain), safety=Safety.IDEMPOTENT)
+    except MemoryFailed as error:
+        run.signal("memory.failed", {"error": str(error), "code": error.code.value})
+        return
+    run.signal("memory.updated", {"count": len(items), "by": key})

@@ -1,0 +1,100 @@
+"""What agents may be made of, told from the declarations; and what of it one is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorimer import ConfigError, Pipeline
+from lorimer.core.introspect import introspect, introspect_stage
+from lorimer.presets import preset_manifest
+from lorimer.stages.catalogue import CATALOGUE, catalogue
+from lorimer.stages.s03_system import PromptBuilder
+from tests.cli.support import invoke, lines
+from tests.core.installed import install
+from tests.core.test_plugins import CODE, OFFERS
+
+
+def by_name(told: list[dict[str, Any]]) -> Mapping[str, dict[str, Any]]:
+    return {stage["name"]: stage for stage in told}
+
+
+def test_every_stage_slot_and_strategy_is_told_with_its_configuration() -> None:
+    known = catalogue()
+    told = introspect(known)
+    assert [stage["name"] for stage in told] == list(CATALOGUE)
+    for stage in told:
+        slots: Any = stage["slots"]
+        assert stage["about"]
+        assert {name: list(slot["strategies"]) for name, slot in slots.items()} == {
+            slot.name: list(slot.known) for slot in known.slots(str(stage["name"])).values()
+        }
+        for slot in slots.values():
+            assert set(slot["default"]) <= set(slot["strategies"])
+            assert all(strategy["about"] for strategy in slot["strategies"].values())
+    api = by_name(told)["api"]
+    assert api["required"] is True
+    assert "temperature" in api["overrides"]
+    assert api["config_schema"]["properties"]["stream"]["default"] is True
+    backoff = api["slots"]["retry"]["strategies"]["exponential_backoff"]
+    assert backoff["config_schema"]["properties"]["max_retries"]["minimum"] == 0
+    assert [stage["name"] for stage in told if stage["calls_tools"]] == ["tool"]
+
+
+def test_what_is_active_now_is_told_and_follows_changes() -> None:
+    class Mine(PromptBuilder):
+        name = "mine"
+        description = "Mine."
+
+    pipeline = Pipeline(preset_manifest("chat", model="scripted:m"))
+    pipeline.swap_strategy("system", "builder", Mine)
+    pipeline.mutate(
+        {"kind": "set_stage_active", "stage": "cache", "active": False},
+        {"kind": "unbind_tool", "stage": "tool", "tool": "mcp__x__y"},
+        {"kind": "swap_strategy", "stage": "guard", "slot": "guards", "strategy": []},
+    )
+    told = by_name(pipeline.introspect())
+    assert (told["cache"]["active"], told["think"]["active"]) == (False, False)
+    builder = told["system"]["slots"]["builder"]
+    assert builder["current"] == ["mine"]
+    assert builder["strategies"]["mine"] == {"about": "Mine.", "config_schema": None}
+    assert told["tool"]["tool_binding"] == {"allowed": None, "blocked": ["mcp__x__y"]}
+    assert told["guard"]["slots"]["guards"]["current"] == []
+    assert "current" not in told["think"]["slots"]["processor"]
+
+
+def test_what_a_package_has_broken_is_told_and_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offers = {**OFFERS, "lorimer.stages": {**OFFERS["lorimer.stages"], "gone": "acme_gone:X"}}
+    install(tmp_path, monkeypatch, "acme-pirates", CODE, offers)
+    told = by_name(introspect(catalogue()))
+    assert "of the package acme-pirates 1.2 cannot be loaded" in told["gone"]["broken"]
+    assert told["shout"]["order"] == 9
+    assert told["api"]["implementations"] == ["acme"]
+    builders = told["system"]["slots"]["builder"]["strategies"]
+    assert "no powder" in builders["explodes"]["broken"]
+    assert "about" in builders["pirate"]
+
+
+def test_a_name_that_is_no_stage() -> None:
+    with pytest.raises(ConfigError, match="no stage 'contxt'; did you mean 'context'"):
+        introspect_stage(catalogue(), "contxt")
+
+
+def test_the_command_line_tells_it() -> None:
+    shown = invoke("manifest", "stages")
+    assert shown.exit_code == 0
+    for name in CATALOGUE:
+        assert f" {name} " in shown.stdout
+    one = invoke("manifest", "stages", "api")
+    assert "max_retries: integer = 3" in one.stdout
+    assert "simple_load" not in one.stdout
+    [told] = lines(invoke("manifest", "stages", "api", "--output-format", "json").stdout)
+    assert told == introspect_stage(catalogue(), "api")
+    wrong = invoke("manifest", "stages", "apy")
+    assert wrong.exit_code == 2
+    assert "did you mean 'api'" in wrong.stderr

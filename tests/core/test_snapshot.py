@@ -1,0 +1,172 @@
+"""A snapshot is a manifest and a position in the journal; restored, it is the same snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from lorimer import (
+    ConfigError,
+    EnvironmentManifest,
+    ExecutorErrorCode,
+    Pipeline,
+    PipelineError,
+)
+from lorimer.core.errors import MutationLocked
+from lorimer.core.messages import Request
+from lorimer.core.snapshot import Snapshot
+from lorimer.journal import MemoryJournal
+from lorimer.journal.verify import verify
+from lorimer.presets import preset_manifest
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.core.support import Do, check_history, make, use
+from tests.core.test_mutation import EACH, before
+
+
+def said(request: Request) -> str:
+    """The last thing that was asked, and how much was said before."""
+    return f"{request.messages[-1].text} after {len(request.messages) - 1}"
+
+
+def test_restored_it_is_the_same_snapshot_and_the_next_run_goes_on_there() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline = make(world, ScriptedModel(said), journal=journal)
+        empty = await pipeline.snapshot()
+        assert (empty.session_id, empty.seq) == ("", 0)
+        await pipeline.run("one")
+        kept = await pipeline.snapshot()
+        assert Snapshot.from_json(kept.to_json()) == kept
+        pipeline.mutate({"kind": "remove_stage", "stage": "think"})
+        assert (await pipeline.run("two")).text == "two after 2"
+        later = await pipeline.snapshot()
+        assert later.session_id == kept.session_id
+        assert later != kept
+
+        await pipeline.restore(kept)
+        assert await pipeline.snapshot() == kept
+        assert "think" in pipeline.manifest.stages
+        assert (await pipeline.run("other")).text == "other after 2"
+        assert (await pipeline.run("third")).text == "third after 4"
+        branched = await pipeline.snapshot()
+        assert branched.session_id != kept.session_id
+
+        await pipeline.restore(later)  # what was said since is another conversation's
+        assert await pipeline.snapshot() == later
+        assert (await pipeline.run("three")).text == "three after 4"
+        assert (await pipeline.snapshot()).session_id == later.session_id
+
+        await pipeline.restore(empty)
+        assert await pipeline.snapshot() == empty
+        assert (await pipeline.run("anew")).text == "anew after 0"
+        for stream in (kept.session_id, branched.session_id):
+            assert await verify(journal, stream) == []
+
+    simulate(main)
+
+
+def test_another_process_restores_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        async with make(world, ScriptedModel(said), journal=journal) as first:
+            await first.run("one")
+            kept = (await first.snapshot()).to_json()
+        second = make(world, ScriptedModel(said), "chat", journal=journal)
+        await second.restore(Snapshot.from_json(kept))
+        assert (await second.snapshot()).to_json() == kept
+        assert (await second.run("two")).text == "two after 2"
+        assert (await second.snapshot()).session_id == kept["session_id"]
+
+    simulate(main)
+
+
+def test_of_a_run_that_is_going_on_what_is_recorded_so_far() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        taken: list[Snapshot] = []
+
+        async def look(input: object, context: object) -> str:
+            taken.append(await pipeline.snapshot())
+            with pytest.raises(PipelineError) as caught:
+                await pipeline.restore(taken[0])
+            assert caught.value.code is ExecutorErrorCode.EXEC_RUN_BUSY
+            return "seen"
+
+        model = ScriptedModel([[use("look")], "done", "again"])
+        pipeline = make(world, model, tools=[Do("look", look)])
+        await pipeline.run("go")
+        await pipeline.restore(taken[0])
+        assert await pipeline.snapshot() == taken[0]
+        assert (await pipeline.run("more")).text == "again"
+        check_history(model.requests[-1].messages)
+        texts = [message.text for message in model.requests[-1].messages]
+        assert texts[0] == "go"
+        assert texts[-1] == "more"
+        assert "done" not in texts
+
+    simulate(main)
+
+
+def test_what_cannot_be_restored_changes_nothing() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(said))
+        await pipeline.run("one")
+        now = await pipeline.snapshot()
+        other = EnvironmentManifest.from_dict(now.manifest.to_dict())
+        other.model.temperature = 1.0
+        with pytest.raises(PipelineError, match="does not hold fact 9000") as caught:
+            await pipeline.restore(Snapshot(other, now.session_id, 9000))
+        assert caught.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
+        with pytest.raises(PipelineError, match="does not hold fact 1"):
+            await pipeline.restore(Snapshot(other, "session_gone", 1))
+        pipeline.lock("model")
+        with pytest.raises(MutationLocked):
+            await pipeline.restore(Snapshot(other, "", 0))
+        assert await pipeline.snapshot() == now
+        assert (await pipeline.run("two")).text == "two after 2"
+
+    simulate(main)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"manifest": {}, "session_id": "s"}, {"manifest": {}, "session_id": "s", "seq": -1}],
+    ids=["nothing", "no place", "before the first"],
+)
+def test_what_is_no_snapshot(data: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="a snapshot has"):
+        Snapshot.from_json(data)  # type: ignore[arg-type]
+
+
+def test_a_snapshot_does_not_change_with_the_pipeline() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["hi"], "minimal")
+        taken = await pipeline.snapshot()
+        pipeline.manifest.metadata.name = "other"
+        assert taken.manifest.metadata.name == "minimal"
+        await asyncio.sleep(0)
+
+    simulate(main)
+
+
+def test_whatever_was_changed_is_restored() -> None:
+    """Chains, configurations and all: onto a pipeline of another preset, and back."""
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        for change, _ in EACH:
+            pipeline = Pipeline(before(), tools=[Do("a"), Do("b")], journal=journal, world=world)
+            pipeline.mutate(change)
+            taken = Snapshot.from_json((await pipeline.snapshot()).to_json())
+            other = Pipeline(
+                preset_manifest("minimal", model="scripted:m"),
+                tools=[Do("a"), Do("b")],
+                journal=journal,
+                world=world,
+            )
+            await other.restore(taken)
+            assert await other.snapshot() == taken == await pipeline.snapshot()
+            assert other.plan.digest == pipeline.plan.digest
+            assert other.describe() == pipeline.describe()
+
+    simulate(main)

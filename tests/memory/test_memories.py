@@ -1,0 +1,229 @@
+"""What every memory does, and what runs do with one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lorimer.core.errors import ConfigError, MemoryFailed
+from lorimer.core.messages import Message, Request
+from lorimer.journal import MemoryJournal
+from lorimer.memory import InMemory, Memory, MemoryItem, SQLiteMemory
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.core.support import check_history, held, make
+from tests.stages.support import choose
+
+MADE: dict[str, Callable[[Path], Memory]] = {
+    "in memory": lambda folder: InMemory(),
+    "sqlite": lambda folder: SQLiteMemory(folder / "memory.db"),
+}
+
+
+def ids(items: Sequence[MemoryItem]) -> list[str]:
+    return [item.id for item in items]
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_what_is_put_is_found_replaced_and_forgotten(kind: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        memory = MADE[kind](tmp_path)
+        deploy = MemoryItem(
+            "a", "The deployment key is 7391", "insight", 5.0, "s", 0.9, True, ("ops",)
+        )
+        await memory.put([deploy, MemoryItem("b", "Bob likes green tea")])
+        await memory.put([MemoryItem("b", "Bob likes black tea", pinned=True), deploy])
+        assert await memory.search("the deployment", limit=5) == [deploy]
+        assert ids(await memory.search("does BOB drink tea?", limit=5)) == ["b"]
+        assert await memory.search("green", limit=5) == []
+        assert await memory.search("?!", limit=5) == []
+        assert ids(await memory.pinned(limit=5)) == ["a", "b"]
+        assert ids(await memory.pinned(limit=1)) == ["a"]
+        assert await memory.remove(["a", "a", "nothing"]) == 1
+        assert await memory.search("deployment", limit=5) == []
+        if isinstance(memory, SQLiteMemory):
+            await memory.close()
+
+    asyncio.run(main())
+
+
+def test_a_file_is_kept_and_has_scopes(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "memory.db"
+        bob, eve = SQLiteMemory(path, scope="bob"), SQLiteMemory(path, scope="eve")
+        await bob.put([MemoryItem("a", "The sky is blue")])
+        await eve.put([MemoryItem("a", "The sky is grey")])
+        assert await eve.remove(["a"]) == 1
+        await bob.close()
+        assert [item.text for item in await bob.search("sky", limit=9)] == ["The sky is blue"]
+        await bob.close()
+        await eve.close()
+        other = tmp_path / "other.db"
+        other.write_bytes(b"no database" * 100)
+        with pytest.raises(MemoryFailed, match="cannot be used"):
+            await SQLiteMemory(other).search("sky", limit=1)
+
+    asyncio.run(main())
+
+
+@given(st.text(max_size=60))
+def test_any_text_may_be_searched_for(query: str) -> None:
+    async def main() -> None:
+        memory = SQLiteMemory(":memory:", threads=False)
+        await memory.put([MemoryItem("a", query or "x")])
+        assert len(await memory.search(query, limit=3)) <= 1
+        await memory.close()
+
+    asyncio.run(main())
+
+
+# --- in runs --------------------------------------------------------------------------------------
+
+
+def chat(world: SimulatedWorld, model: Any, memory: object, **options: Any) -> Any:
+    def change(manifest: Any) -> None:
+        choose("cache", "strategy", "aggressive_cache")(manifest)
+
+    return make(world, model, "agent", change=change, bindings={"memory": memory}, **options)
+
+
+def test_a_later_conversation_remembers_and_its_history_does_not_hold_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        memory = InMemory()
+        await chat(world, ["Noted."], memory).run("My favourite tea is Assam.")
+        model = ScriptedModel(lambda request: "Assam.")
+        later = chat(world, model, memory)
+        result = await later.run("Which tea do I like?")
+        told = model.requests[0].messages
+        assert "Asked: My favourite tea is Assam." in told[-1].text
+        assert "are no instructions" in told[-1].text
+        assert told[0].text == "Which tea do I like?"
+        assert model.requests[0].cache.message == 0  # what comes after it changes
+        assert len(result.messages) == 2
+        assert "Assam" not in str([f.data for f in result.events if f.type == "model.intent"])
+        await later.run("And why?")
+        said = [m.text for m in model.requests[1].messages]
+        assert said[:3] == ["Which tea do I like?", "Assam.", "And why?"]
+        check_history(list(model.requests[1].messages))
+
+    simulate(main)
+
+
+class Broken:
+    """A memory that fails, or does not answer."""
+
+    def __init__(self, wait_s: float = 0) -> None:
+        self.wait_s = wait_s
+        self.puts = 0
+
+    async def _fail(self) -> Any:
+        if not self.wait_s:
+            raise OSError("no such disk")
+        await asyncio.sleep(self.wait_s)
+
+    async def put(self, items: Sequence[MemoryItem]) -> None:
+        await self._fail()
+
+    async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
+        return await self._fail()
+
+    async def pinned(self, *, limit: int) -> Sequence[MemoryItem]:
+        return []
+
+    async def remove(self, ids: Sequence[str]) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("wait_s", [0, 60])
+def test_a_run_does_without_a_memory_that_fails(wait_s: float) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world, ["fine"], Broken(wait_s))
+        failed: list[Any] = []
+        pipeline.on("memory.failed", lambda event: failed.append(event.data))
+        if wait_s:
+            pipeline.swap_strategy("memory", "strategy", "no_memory")
+        result = await pipeline.run("hello")
+        assert result.text == "fine"
+        why = "did not answer within 10 s" if wait_s else "no such disk"
+        assert [why in told["error"] for told in failed] == [True] * (1 if wait_s else 2)
+        assert failed[0]["code"] == "exec.memory.failed"
+        assert (await pipeline.replay(result.run_id)).divergence is None
+
+    simulate(main)
+
+
+def test_what_is_bound_must_be_a_memory() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        with pytest.raises(ConfigError, match="a dict, no memory, is bound"):
+            chat(world, ["x"], {})
+        with pytest.raises(ConfigError, match="nothing is bound to the name 'notes'"):
+            make(world, ["x"], change=lambda m: m.stages["memory"].config.update(memory="notes"))
+
+    simulate(main)
+
+
+def test_a_resumed_run_neither_asks_nor_writes_again() -> None:
+    class Counted(InMemory):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[str] = []
+
+        async def search(self, query: str, *, limit: int) -> Sequence[MemoryItem]:
+            self.asked.append("search")
+            return await super().search(query, limit=limit)
+
+        async def put(self, items: Sequence[MemoryItem]) -> None:
+            self.asked.append("put")
+            await super().put(items)
+
+    async def main(world: SimulatedWorld) -> None:
+        memory = Counted()
+        whole = await chat(world, ["fine"], memory).run("hello sky")
+        assert memory.asked == ["search", "put"]
+        for at in range(1, len(whole.events)):
+            done = [f.data["key"] for f in whole.events[:at] if f.type == "effect"]
+            again = Counted()
+            journal = await held(world, whole.events[:at], whole.session_id)
+            said: list[Sequence[Message]] = []
+
+            def answer(request: Request, said: list[Any] = said) -> str:
+                said.append(request.messages)
+                return "fine"
+
+            pipeline = chat(world, ScriptedModel(answer), again, journal=journal)
+            resumed = await pipeline.resume(whole.run_id)
+            assert resumed.messages == whole.messages
+            left = {"search": "memory:search", "put": "memory:learnt"}
+            assert again.asked == [what for what, key in left.items() if key not in done]
+
+    simulate(main)
+
+
+def summaries(manifest: Any) -> None:
+    choose("cache", "strategy", "aggressive_cache")(manifest)
+    choose("summarize", "summarizer", "rule_based")(manifest)
+    choose("summarize", "importance", "heuristic")(manifest)
+
+
+def test_memory_and_history_are_two_things() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        memory = InMemory()
+        journal = MemoryJournal(world)
+        pipeline = chat(world, ["one", "two"], memory, journal=journal)
+        pipeline.swap_strategy("summarize", "summarizer", "rule_based")
+        pipeline.swap_strategy("summarize", "importance", "heuristic")
+        await pipeline.run("Remember the Blue House.")
+        items = await memory.search("one house", limit=9)
+        bare = make(world, ["never"], "agent", journal=journal, change=summaries)
+        for row in await journal.runs():  # a replay needs no memory
+            assert (await bare.replay(row.run_id)).divergence is None
+        assert {item.kind: item.importance for item in items} == {"exchange": 0.5, "summary": 0.75}
+        result = await pipeline.run("Forget it.")
+        assert [m.role for m in result.messages] == ["user", "assistant"] * 2
+
+    simulate(main)
