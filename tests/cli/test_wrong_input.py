@@ -79,7 +79,7 @@ def test_wrong_input(line: str, expected: str, own_place: Path) -> None:
 
 def test_a_model_of_a_server_of_one_s_own() -> None:
     told = invoke("run", "-m", "llama3:8b", "hi").stderr.splitlines()
-    assert "Known: anthropic, google, llamacpp" in told[0]
+    assert "Known: anthropic, claude_code_cli, google, llamacpp" in told[0]
     assert told[1].startswith("hint: A server of your own")
     assert "-m openai:NAME --base-url URL" in told[1]
 

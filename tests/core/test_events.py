@@ -33,7 +33,7 @@ from lorimer.tools.base import ToolInput
 from tests.core.support import Do, kinds, make, use
 
 ONE_RUN = """
-    run.start pipeline.start
+    run.start session.start pipeline.start
 
     stage.enter:input input.normalized stage.exit:input
     stage.enter:context context.built stage.exit:context
@@ -51,6 +51,8 @@ ONE_RUN = """
     tool.call_start tool.intent tool.progress tool.result tool.call_complete
     tool.execute_complete stage.exit:tool
     stage.bypass:tool_review
+    stage.bypass:agent
+    stage.bypass:task_registry
     stage.bypass:evaluate
     stage.bypass:hitl
     stage.enter:loop loop.continue stage.exit:loop
@@ -68,6 +70,8 @@ ONE_RUN = """
     stage.enter:parse parse.complete stage.exit:parse
     stage.bypass:tool
     stage.bypass:tool_review
+    stage.bypass:agent
+    stage.bypass:task_registry
     stage.enter:evaluate evaluate.complete stage.exit:evaluate
     stage.bypass:hitl
     stage.enter:loop loop.complete stage.exit:loop
@@ -688,6 +692,8 @@ def test_the_end_of_an_iteration_tells_how_long_each_stage_took() -> None:
             "tool": 2_000_000,
             "think": None,
             "tool_review": None,
+            "agent": None,
+            "task_registry": None,
             "evaluate": None,
             "hitl": None,
         }
@@ -697,6 +703,8 @@ def test_the_end_of_an_iteration_tells_how_long_each_stage_took() -> None:
             "think": None,
             "tool": None,
             "tool_review": None,
+            "agent": None,
+            "task_registry": None,
             "hitl": None,
         }
 

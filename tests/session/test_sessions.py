@@ -11,6 +11,7 @@ from lorimer import ConfigError, PipelineError
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.messages import Request
+from lorimer.core.mutation import UpdateStageConfig
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.pipeline import Pipeline
@@ -148,7 +149,7 @@ def test_a_change_of_the_pipeline_holds_for_its_sessions() -> None:
         pipeline = chat(world)
         session = SessionManager().create(pipeline)
         await session.run("one")
-        pipeline.swap_strategy("system", "builder", "static", {"prompt": "Be short."})
+        pipeline.mutate(UpdateStageConfig(stage="system", config={"prompt": "Be short."}))
         assert session.plan is pipeline.plan
 
     simulate(main)
