@@ -5,7 +5,7 @@ variable in the environment catches those that left the group (`setsid`, double 
 reaping catches those that were handed to us when their parent died (we are PID 1 or a
 subreaper). A descendant that leaves the session *and* rewrites its environment gets away, unless
 it is sandboxed: then all carry a number as well, which at L1 and L2 none can take off, and at L2
-the kernel ends all when the leader ends.
+the kernel ends all when the leader ends: soon after it, so that is waited for.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ProcessTree:
     number, which is also that of its group, cannot be given to a stranger.
     """
 
-    __slots__ = ("_empty", "_enclosed", "_killed", "_leader", "_mark", "_seen", "_token")
+    __slots__ = ("_empty", "_enclosed", "_leader", "_mark", "_seen", "_token")
 
     def __init__(
         self,
@@ -61,7 +61,6 @@ class ProcessTree:
         self._token = token.encode()
         self._mark = mark
         self._enclosed = enclosed
-        self._killed = False
         self._empty = False
         self._seen: set[int] = set()
 
@@ -100,7 +99,6 @@ class ProcessTree:
         return True
 
     def _signal(self, number: signal.Signals, members: list[int]) -> None:
-        self._killed = self._killed or number is signal.SIGKILL
         polite_to_enclosed = self._enclosed and number is signal.SIGTERM  # it would kill the rest
         if not polite_to_enclosed and (members or self._leader.returncode is None):
             # PermissionError: macOS for a group of zombies, Linux for a set-user-id program.
@@ -132,8 +130,6 @@ class ProcessTree:
 
     def _members(self) -> list[int]:
         """Process ids that live and belong here. Zombies do not count: nobody can end them."""
-        if self._enclosed and not self._killed and self._is_dead(str(self._leader.pid)):
-            return []
         if sys.platform == "linux":
             try:
                 names = os.listdir("/proc")
@@ -149,6 +145,8 @@ class ProcessTree:
     def _is_ours(self, pid: str) -> bool:
         if self._mark is not None and rlimits.has_mark(int(pid), self._mark):
             return not self._is_dead(pid)
+        if self._enclosed:  # there all carry the number: no need to read what others were given
+            return False
         try:
             with open(f"/proc/{pid}/environ", "rb", buffering=0) as environ:
                 return self._token in environ.read()
