@@ -1,54 +1,38 @@
-"""Runs that are part of another: begun, waited for, gone on with and stopped with it. The one
-implementation of `core/children.py`.
-
-A child runs in a task of its own, on a stream of its own, begun by `launch.py`. Its parent's run
-owns it: what is left of it when the parent ends is stopped, and when the parent is suspended it is
-suspended too. Which agent a child is: `kinds.py`.
-"""
+"""Runs that are part of another: waited for, or in the background. The one implementation of
+`core/children.py`; how they live: `family.py`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from lorimer.core import mail
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus
-from lorimer.core.cancel import Cancellation, Reason, Stopped, inherited
+from lorimer.core.cancel import Reason
 from lorimer.core.children import RUNNING, WAITING, ChildEnd, Task, told_of
 from lorimer.core.compile import Catalogue
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import (
-    ErrorCategory,
     ExecutorErrorCode,
-    JournalError,
-    LimitError,
-    LorimerError,
     PipelineError,
 )
 from lorimer.core.events import Event
-from lorimer.core.facts import ABANDONED, CHILD
+from lorimer.core.facts import CHILD
 from lorimer.core.hooks import Hooks
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
-from lorimer.core.redaction import logger
-from lorimer.core.result import PipelineResult
-from lorimer.core.subagents import within
-from lorimer.journal.family import Born, born, descendants, open_ones, owed, paid, said
-from lorimer.journal.outcome import outcome
+from lorimer.journal.family import Born, said
 from lorimer.journal.recording import recorded
 from lorimer.launch import Launcher
-from lorimer.session.kinds import Home, Kinds, Terms
+from lorimer.session.family import SUSPENDED, Child, Family, names_of
+from lorimer.session.kinds import Kind, Kinds, Terms
 
 if TYPE_CHECKING:
-    from lorimer.core.tool import Toolbox
     from lorimer.tools.registry import ToolRegistry
-
-_SUSPENDED: Final = "suspended"
-_log: Final = logger("lorimer.session")
 
 
 class ChildRuns:
@@ -71,9 +55,17 @@ class ChildRuns:
 
     async def adopt(self, plan: Plan, context: RunContext) -> None:
         """See `launch.Relatives`."""
-        home, names = self.kinds.home(plan.manifest), _names(plan)
-        context.children = family = Family(self, context, home, names, self.kinds.tools)
+        home, names = self.kinds.home(plan.manifest), names_of(plan)
+        context.children = family = ChildrenOfRun(self, context, home, names, self.kinds.tools)
         await family.recall()
+
+    def below(self, context: RunContext, kind: Kind, above: Family, name: str) -> Family:
+        """The children that a child may have; `name`: which sub-agent it is."""
+        names = names_of(kind.plan)
+        context.children = family = ChildrenOfRun(
+            self, context, kind.home, names, kind.tools, above, name
+        )
+        return family
 
     def check(self, manifest: EnvironmentManifest) -> None:
         """See `launch.Relatives`."""
@@ -106,93 +98,25 @@ class ChildRuns:
             self._pieces[event.run_id].clear()
 
 
-class _Child:
-    """A child that goes on in this process."""
-
-    __slots__ = ("born", "context", "stopped", "task")
-
-    def __init__(self, born: Born) -> None:
-        self.born = born
-        self.context: RunContext | None = None
-        """None: it is being begun."""
-        self.task: asyncio.Task[ChildEnd]
-        self.stopped: Reason | None = None
-
-    def stop(self, reason: Reason) -> None:
-        self.stopped = self.stopped or reason
-        if self.context is not None:
-            self.context.cancel(self.stopped)
-
-
-class Family:
-    """The children of one run: `core.children.Children`. Belongs to the run, and ends with it."""
-
-    def __init__(
-        self,
-        runs: ChildRuns,
-        run: RunContext,
-        home: Home,
-        names: Collection[str],
-        tools: Toolbox | None,
-        above: Family | None = None,
-        name: str = "",
-    ) -> None:
-        """`names`: the sub-agents of `home` that it may give work to; `name`: which one it is
-        itself, of those that `above` declares."""
-        self._runs = runs
-        self._run = run
-        self._home = home
-        self._names = names
-        self._tools = tools
-        self._above = above
-        self._is = ("", "") if above is None else (above._home.digest, name)
-        self._root: Family = self if above is None else above._root
-        self._depth: int = 0 if above is None else above._depth + 1
-        self._descendants = 0
-        """Of the root: how many there are."""
-        self._born: dict[str, Born] = {}
-        self._children: dict[str, _Child] = {}
-        """Those that go on here, or did."""
-        self._ends: dict[str, ChildEnd] = {}
-        """How those came to their end of which that is known here."""
-        self._paid: set[str] = set()
-        self._asleep = False
-        """It was resumed, and its children in the background were not yet."""
-
-    async def recall(self) -> None:
-        """Of a resumed run: what its facts tell of its children."""
-        facts, journal = self._run.facts, self._runs.launcher.journal
-        self._born = {each.run_id: each for each in born(facts)}
-        if not self._born:
-            return
-        self._paid = paid(facts)
-        unpaid = open_ones(facts)
-        for each in unpaid:
-            self._run.spend.owe(await owed(journal, each.run_id))
-        if self._above is None:
-            self._descendants = await descendants(journal, facts)
-        if unpaid:
-            self._own()
-            self._asleep = any(each.task for each in unpaid)
-
-    # --- beginning ---------------------------------------------------------------------------
+class ChildrenOfRun(Family):
+    """`core.children.Children`."""
 
     async def call(self, agent: str, prompt: str, key: str) -> ChildEnd:
-        run, begun = self._run, list[_Child]()
+        run, begun = self._run, list[Child]()
 
         async def work() -> Mapping[str, JSON]:
             child = await self._begun(agent, prompt, key, background=False)
             begun.append(child)
             await self._over(child)
             end = child.task.result()
-            if end.status == _SUSPENDED:
+            if end.status == SUSPENDED:
                 self._suspended(end)
             return self._charged(end)
 
         def aborted() -> Mapping[str, JSON]:
             done = [child.task for child in begun if child.task.done()]
             ends = [task.result() for task in done if not task.cancelled()]
-            return self._charged(ends[0]) if ends and ends[0].status != _SUSPENDED else {}
+            return self._charged(ends[0]) if ends and ends[0].status != SUSPENDED else {}
 
         request = fingerprint({"agent": agent, "prompt": prompt})
         data = await run.effect(
@@ -205,180 +129,6 @@ class Family:
     async def begin(self, agent: str, prompt: str, key: str) -> Task:
         child = await self._begun(agent, prompt, key, background=True)
         return self._task(child.born)
-
-    async def _begun(self, agent: str, prompt: str, key: str, *, background: bool) -> _Child:
-        """The child of this call, begun now or before; it goes on."""
-        run = self._run
-        known = [e for e in self._born.values() if (e.iteration, e.key) == (run.iteration, key)]
-        if known:
-            return self._go_on(known[0], prompt)
-        self._may_have(agent)
-        self._own()
-        number = 1 + sum(bool(each.task) for each in self._born.values())
-        heard = tuple(sorted(run.strangers or ()))
-        made = Born(
-            run.world.new_id("run"),
-            agent,
-            run.iteration,
-            key,
-            f"t{number}" if background else "",
-            prompt if background else "",
-            self._planning(),
-            heard,
-        )
-        self._root._descendants += 1
-        self._born[made.run_id] = made  # before its fact: a second one has another number
-        await run.record("child", made.to_json(), key=key)
-        if run.wants("subagent.spawned"):
-            run.signal("subagent.spawned", {"run": made.run_id, "agent": agent, "task": made.task})
-        return self._go_on(made, prompt)
-
-    def _may_have(self, agent: str) -> None:
-        """Raises LimitError where it may not."""
-        limits = self._root._run.bounds.limits
-        if agent not in self._names:
-            raise LimitError(
-                f"there is no sub-agent {agent!r} here",
-                code=ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT,
-            )
-        family: Family | None = self
-        while family is not None:
-            if family._is == (self._home.digest, agent):
-                raise LimitError(
-                    f"{agent!r} is at work on this already: it cannot be given work from here.",
-                    code=ExecutorErrorCode.EXEC_CHILD_ANCESTOR,
-                    hint="Do it yourself, or give it to another sub-agent.",
-                )
-            family = family._above
-        if self._depth >= limits.max_depth:
-            raise LimitError(
-                f"a run within a run is at most {limits.max_depth} deep, and this one is.",
-                code=ExecutorErrorCode.EXEC_CHILD_DEPTH,
-                hint="Do it yourself; whoever runs this may raise limits.max_depth.",
-            )
-        if self._root._descendants >= limits.max_descendants:
-            raise LimitError(
-                f"work was given to sub-agents {limits.max_descendants} times, the limit.",
-                code=ExecutorErrorCode.EXEC_CHILD_DESCENDANTS,
-                hint="Do it yourself; whoever runs this may raise limits.max_descendants.",
-            )
-
-    def _planning(self) -> bool:
-        tools = self._tools
-        return tools is not None and tools.planning(self._run)
-
-    def _own(self) -> None:
-        self._run.owned.own(Family, lambda: self)
-
-    def _go_on(self, made: Born, prompt: str) -> _Child:
-        child = self._children.get(made.run_id)
-        if child is None:
-            child = self._children[made.run_id] = _Child(made)
-            if made.task:
-                self._runs.listen(made.run_id)
-            loop = asyncio.get_running_loop()
-            child.task = loop.create_task(self._play(child, prompt), name=made.run_id)
-        return child
-
-    # --- going on ----------------------------------------------------------------------------
-
-    async def _play(self, child: _Child, prompt: str) -> ChildEnd:
-        """A child's whole life in this process. Raises nothing: it says how it ended."""
-        run_id = child.born.run_id
-        try:
-            row = await self._runs.launcher.journal.find_run(run_id)
-            if row is not None and row.status:
-                return await self._read(run_id)
-            result = await self._live(child, prompt)
-            if result.exception is not None and result.exception.category is ErrorCategory.STORE:
-                raise result.exception  # it got no last word
-            end = _end_of(child.born, result)
-        except LorimerError as error:
-            status = _SUSPENDED if error.category is ErrorCategory.STORE else "error"
-            end = ChildEnd(run_id, child.born.agent, status, "", error.code, str(error))
-        finally:
-            self._runs.deaf(run_id)
-        if end.status != _SUSPENDED:
-            self._ends[run_id] = end
-        if self._run.wants("subagent.completed"):
-            told = {"run": run_id, "agent": end.agent, "status": end.status, "cost": end.cost_nano}
-            self._run.signal("subagent.completed", told)
-        return end
-
-    async def _live(self, child: _Child, prompt: str) -> PipelineResult:
-        parent, runs, made = self._run, self._runs, child.born
-        kind = runs.kinds.kind(self._home, made.agent, planning=made.planning)
-        limits = within(kind.plan.limits, parent.bounds, parent.world.monotonic())
-        run = await runs.launcher.descend(
-            kind.plan,
-            made.run_id,
-            prompt,
-            limits,
-            parent,
-            made.agent,
-            wait_s=runs.launcher.patience_s,
-        )
-        context = child.context = run.context
-        context.strangers = {*made.heard, *(parent.strangers or ())}
-        names = _names(kind.plan)
-        context.children = family = Family(
-            runs, context, kind.home, names, kind.tools, self, made.agent
-        )
-        parent.cancellation.heirs.add(context.cancellation)
-        try:
-            await family.recall()
-            if child.stopped is not None:
-                context.cancel(child.stopped)
-            return await run.here()
-        finally:
-            parent.cancellation.heirs.discard(context.cancellation)
-
-    async def _over(self, child: _Child) -> None:
-        """Wait until a child is at rest. When this is cancelled so is the child."""
-        cancellation = self._run.cancellation
-        cancellation.begin_change()  # a shutdown gives it time: it may be changing something
-        try:
-            await asyncio.wait([child.task])
-        except asyncio.CancelledError:
-            child.stop(inherited(self._run.reason))
-            await _undisturbed(asyncio.wait([child.task]))
-            raise
-        finally:
-            cancellation.end_change()
-
-    def _suspended(self, end: ChildEnd) -> None:
-        """Its parent is suspended too."""
-        run = self._run
-        if run.reason is not None:
-            raise Stopped(run.reason.value)
-        if end.code is ExecutorErrorCode.EXEC_RUN_WAITING:
-            self._wait_for_a_person()
-        run.broken = JournalError(
-            end.message, code=end.code or ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
-        )
-        raise run.broken
-
-    def _wait_for_a_person(self) -> None:
-        run = self._run
-        run.drain(run.bounds.limits.cleanup_s, Reason.WAITING)  # others may be at work beside it
-        raise Stopped(Reason.WAITING.value)
-
-    async def _read(self, run_id: str) -> ChildEnd:
-        """How a child ended, from its own journal."""
-        made = self._born[run_id]
-        end = self._ends[run_id] = _end_of(
-            made, outcome(await recorded(self._runs.launcher.journal, run_id))
-        )
-        return end
-
-    def _charged(self, end: ChildEnd) -> Mapping[str, JSON]:
-        """What the run is charged for a child; once."""
-        data: dict[str, JSON] = {"runs": [end.run_id]}
-        if end.run_id not in self._paid:
-            self._paid.add(end.run_id)
-            self._run.spend.take_over(end.cost_nano)
-            data |= {"usage": end.usage or {}, "cost": end.cost_nano}
-        return data
 
     # --- in the background -------------------------------------------------------------------
 
@@ -439,7 +189,7 @@ class Family:
             return
         child.stop(Reason.CALLER)
         await asyncio.wait([child.task])
-        if child.task.result().status == _SUSPENDED:
+        if child.task.result().status == SUSPENDED:
             await self._given_up(child.born)
 
     async def wait(self, timeout_s: float, task: Task | None = None) -> None:
@@ -483,66 +233,3 @@ class Family:
     def _background(self) -> list[Born]:
         """Those of which the run was not told how they ended."""
         return [e for e in self._born.values() if e.task and e.run_id not in self._paid]
-
-    # --- the end -----------------------------------------------------------------------------
-
-    async def end(self) -> None:
-        """The run is about to end, or to be left: so are its children. See `core.owned.Owned`."""
-        run = self._run
-        reason = Reason.SHUTDOWN if run.left else inherited(run.reason)
-        going = [child for child in self._children.values() if not child.task.done()]
-        for child in going:
-            child.stop(reason)
-        if going:
-            await asyncio.wait([child.task for child in going])
-        if run.left:
-            return
-        try:
-            for each in list(self._born.values()):
-                if each.run_id not in self._paid:
-                    await self._written_off(each)
-        except JournalError as error:
-            run.broken = error
-        except LorimerError as error:
-            _log.warning("the end of a run's children: %s", error)
-
-    async def _written_off(self, made: Born) -> None:
-        """The run is charged for a child that it was not told of."""
-        end = self._ends.get(made.run_id) or await self._given_up(made)
-        if end is None:
-            return
-        run, key = self._run, f"{ABANDONED}{CHILD}:{made.run_id}"
-        data = {"key": key, **self._charged(end)}
-        await run.record("effect", data, key=key, ledger=run.spend.write_off(data))
-
-    async def _given_up(self, made: Born) -> ChildEnd | None:
-        """The end of a child that nobody goes on with; None: it never began."""
-        launcher = self._runs.launcher
-        row = await launcher.journal.find_run(made.run_id)
-        if row is None:
-            return None
-        if not row.status:
-            await launcher.abandon(made.run_id, wait_s=launcher.patience_s)
-        return await self._read(made.run_id)
-
-
-def _names(plan: Plan) -> frozenset[str]:
-    return frozenset([agent.name for agent in plan.manifest.agents])
-
-
-def _end_of(made: Born, result: PipelineResult) -> ChildEnd:
-    return ChildEnd(
-        made.run_id,
-        made.agent,
-        result.status,
-        result.text,
-        result.code,
-        result.error,
-        result.usage.to_json(),
-        result.cost_nano,
-    )
-
-
-async def _undisturbed(work: Coroutine[object, object, object]) -> None:
-    with Cancellation.undisturbed():
-        await work
