@@ -176,20 +176,21 @@ class AgentEvaluation(Evaluation):
         return Judgement({name: given.get(name, 0.0) for name in criteria}, opinion.feedback)
 
 
+class Link(Settings):
+    """One strategy of an EvaluationChain."""
+
+    strategy: str
+    config: dict[str, JsonValue] = Field({})
+
+
 class EvaluationChain(Evaluation):
     """Several strategies, one after the other: the first that has something to say decides."""
 
     name = "evaluation_chain"
     description = "Asks evaluators in order; the first that finds something not fully met decides."
 
-    class Link(Settings):
-        """One of them."""
-
-        strategy: str
-        config: dict[str, JsonValue] = Field({})
-
     class Config(Settings):
-        evaluators: list[EvaluationChain.Link] = Field(min_length=1)
+        evaluators: list[Link] = Field(min_length=1)
         """Each a `strategy` of this slot, with its `config`."""
 
     config: Config
