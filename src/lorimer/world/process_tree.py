@@ -79,6 +79,8 @@ class ProcessTree:
         while members and (members := self._members()) and time.monotonic() < give_up:
             self._signal(signal.SIGKILL, members)  # a fork may have raced with the last look
             time.sleep(0.001)
+        while self._has_group() and time.monotonic() < give_up:
+            time.sleep(0.001)
         self._reap_adopted()
 
     async def _stop(self, number: signal.Signals, patience_s: float) -> bool:
@@ -141,6 +143,24 @@ class ProcessTree:
         except (ProcessLookupError, PermissionError):
             return []
         return [self._leader.pid]
+
+    def _has_group(self) -> bool:
+        """Some of the group still live. Without the marker only the group tells of them."""
+        try:
+            os.killpg(self._leader.pid, 0)  # quick: mostly there is none
+        except (ProcessLookupError, PermissionError):
+            return False
+        with suppress(OSError):
+            return any(self._is_of_group(name) for name in os.listdir("/proc") if name.isdecimal())
+        return False
+
+    def _is_of_group(self, pid: str) -> bool:
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+                state, _, group = stat.read().rpartition(b")")[2].split()[:3]
+        except OSError:
+            return False
+        return int(group) == self._leader.pid and state not in b"ZX"
 
     def _is_ours(self, pid: str) -> bool:
         if self._mark is not None and rlimits.has_mark(int(pid), self._mark):
