@@ -243,6 +243,6 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     made = {**draw(_parts()), "stages": draw(st.permutations(entries))}
     if "agent" in names:
         made["agents"] = agents()
-    if any(entry.get("strategies", {}).get("strategy") == "reflective" for entry in entries):
-        made["limits"] = {**made.get("limits", {}), "cleanup_s": 30.0}  # since a memory is bound
+    if "memory" in names:  # some of its strategies ask a model when the run is over
+        made["limits"] = {**made.get("limits", {}), "cleanup_s": 60.0}
     return made
