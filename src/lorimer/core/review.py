@@ -3,7 +3,7 @@ on the one path of every call (`tools/dispatch.py`); the stage tells what they f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final, Literal, Protocol, TypeAlias
 
 from lorimer.core.jsonable import JSON
@@ -59,7 +59,9 @@ class Review:
 
     def of(self, tool: str, input: Mapping[str, JSON]) -> list[Finding]:
         """What they find in a call, the strictest first. One that fails lets nothing through."""
-        call = Call(tool, input, tuple(_texts(input, 0)))
+        texts: list[str] = []
+        _gather(input, 0, texts)
+        call = Call(tool, input, tuple(texts))
         found: list[Finding] = []
         for reviewer in self._reviewers:
             try:
@@ -79,14 +81,15 @@ class Review:
         return found
 
 
-def _texts(value: JSON, depth: int) -> Iterator[str]:
+def _gather(value: JSON, depth: int, texts: list[str]) -> None:
+    """Add all texts in a value to `texts`."""
     if isinstance(value, str):
-        yield value
-    elif depth > _MAX_DEPTH:
-        return  # such a call is refused anyway
-    elif isinstance(value, Mapping):
+        texts.append(value)
+    elif isinstance(value, int | float) or depth > _MAX_DEPTH:
+        return  # too deep: such a call is refused anyway
+    elif isinstance(value, (dict, Mapping)):  # the type that it nearly always is, first
         for item in value.values():
-            yield from _texts(item, depth + 1)
+            _gather(item, depth + 1, texts)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _texts(item, depth + 1)
+            _gather(item, depth + 1, texts)

@@ -236,7 +236,9 @@ def _text_of(input: JSON) -> str | None:
 
 def _attached(input: JSON) -> list[Mapping[str, JSON]]:
     """Attachments of an input. Those that are no objects are told as faults by `_media_of`."""
-    items = input.get("attachments", ()) if isinstance(input, Mapping) else ()
+    if isinstance(input, str) or not isinstance(input, Mapping):  # nearly always text
+        return []
+    items = input.get("attachments", ())
     given = () if isinstance(items, str) or not isinstance(items, Sequence) else items
     return [item if isinstance(item, Mapping) else {"media_type": "image/?"} for item in given]
 
