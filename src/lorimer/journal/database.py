@@ -42,10 +42,15 @@ def connect(path: str, vfs: str | None, *, create: bool) -> Database:
     """A new connection. Raises apsw.Error."""
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     db = cast(Database, apsw.Connection(path, flags=flags, vfs=vfs))
-    db.set_busy_timeout(BUSY_MS)
+    be_patient(db, True)
     # The file is untrusted: nothing in its schema may call functions with side effects.
     db.execute("PRAGMA trusted_schema=0; PRAGMA cell_size_check=1; PRAGMA mmap_size=0")
     return db
+
+
+def be_patient(db: Database, patient: bool) -> None:
+    """Wait for a lock of another process up to 5 s, or raise apsw.BusyError at once."""
+    db.set_busy_timeout(BUSY_MS if patient else 0)
 
 
 def one(db: Database, sql: str, *values: Value) -> Row | None:

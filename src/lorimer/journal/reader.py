@@ -11,7 +11,7 @@ import anyio.to_thread
 import apsw
 
 from lorimer.core.world import World
-from lorimer.journal.database import BUSY_MS, Database
+from lorimer.journal.database import Database, be_patient
 from lorimer.journal.faults import explain
 from lorimer.journal.projection import refuse_closed
 from lorimer.journal.schema import open_for_reading
@@ -53,7 +53,7 @@ class Reader:
         if self._db is None or not self._lock.acquire(blocking=False):
             return None
         try:
-            self._db.set_busy_timeout(0)
+            be_patient(self._db, False)
             try:
                 return query(self._db)
             except apsw.BusyError:
@@ -61,7 +61,7 @@ class Reader:
             except apsw.Error as error:
                 raise explain(error, self._path) from error
             finally:
-                self._db.set_busy_timeout(BUSY_MS)
+                be_patient(self._db, True)
         finally:
             self._lock.release()
 

@@ -10,7 +10,7 @@ import apsw
 
 from lorimer.core.errors import JournalError
 from lorimer.core.redaction import logger
-from lorimer.journal.database import BUSY_MS, Database
+from lorimer.journal.database import Database, be_patient
 from lorimer.journal.faults import explain, lost_sync
 from lorimer.journal.mover import Mover
 from lorimer.journal.schema import VERSION, open_for_writing
@@ -71,10 +71,10 @@ class Transactions:
             if not left:
                 return
             try:
-                self._wait(BUSY_MS)
+                self._be_patient(True)
                 self._settle(left)
             finally:
-                self._wait(0)
+                self._be_patient(False)
 
     def settle_at_once(self, jobs: Sequence[Work]) -> bool:
         """The same without waiting for a lock or an fsync. False: that could not be, and nothing
@@ -176,10 +176,9 @@ class Transactions:
             for job in jobs:
                 job.error = self._explained(error)
 
-    def _wait(self, milliseconds: int) -> None:
-        """How long a transaction waits for a lock of another process."""
+    def _be_patient(self, patient: bool) -> None:
         if self._db is not None:
-            self._db.set_busy_timeout(milliseconds)
+            be_patient(self._db, patient)
 
     def _begin_log(self) -> None:
         """Begin the WAL anew, so that whoever commits next need not. Raises apsw.Error."""
