@@ -148,7 +148,7 @@ def test_a_change_of_the_pipeline_holds_for_its_sessions() -> None:
         pipeline = chat(world)
         session = SessionManager().create(pipeline)
         await session.run("one")
-        pipeline.swap_strategy("system", "builder", "static", {"prompt": "Be short."})
+        pipeline.swap_strategy("loop", "controller", "single_turn")
         assert session.plan is pipeline.plan
 
     simulate(main)
