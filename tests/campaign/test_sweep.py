@@ -53,9 +53,10 @@ def drawn(dice: Random, share: float) -> list[tuple[Scenario, Strike]]:
     plays: list[tuple[Scenario, Strike]] = []
     for scenario in SCENARIOS:
         strikes = list(counted(scenario).strikes())
+        chance = share / 4 if scenario.below else share  # they take four times as long
         for kind in (*AT_SEAMS, *AT_WRITES):
             fitting = [strike for strike in strikes if strike.kind == kind]
-            if fitting and dice.random() < share:
+            if fitting and dice.random() < chance:
                 plays.append((scenario, dice.choice(fitting)))
     return plays
 

@@ -11,7 +11,6 @@ from lorimer import ConfigError, PipelineError
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.messages import Request
-from lorimer.core.mutation import UpdateStageConfig
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.pipeline import Pipeline
@@ -149,7 +148,7 @@ def test_a_change_of_the_pipeline_holds_for_its_sessions() -> None:
         pipeline = chat(world)
         session = SessionManager().create(pipeline)
         await session.run("one")
-        pipeline.mutate(UpdateStageConfig(stage="system", config={"prompt": "Be short."}))
+        pipeline.swap_strategy("loop", "controller", "single_turn")
         assert session.plan is pipeline.plan
 
     simulate(main)
