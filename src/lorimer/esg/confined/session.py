@@ -384,6 +384,11 @@ class ConfinedSteps:
         self._depth += 1
         try:
             await self._recovered(at, told)
+        except Died:  # it was too slow, or is killed again: then by another
+            assert self._worker is not None
+            self._worker.close()
+            self._worker = await self._workers.worker(_SESSION)
+            await self._recover(0, told)
         finally:
             self._depth -= 1
 
