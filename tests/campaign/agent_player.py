@@ -54,9 +54,7 @@ def manifest(preset: str) -> EnvironmentManifest:
     made = preset_manifest(preset, model="scripted:m")
     made.model.max_tokens = MAX_TOKENS
     made.stages["api"].strategy_configs["retry"] = {"max_retries": 3}
-    if (
-        preset != "minimal"
-    ):  # the script reads its place in the conversation, so all has to be there
+    if preset != "minimal":  # the script finds its place by all that was said
         made.stages["context"].strategies["compactor"] = "none"
     return made
 
