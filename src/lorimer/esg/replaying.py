@@ -46,13 +46,13 @@ class Replays:
         def pending() -> str | None:
             for each in self._graph.stale():
                 if each == step_id:
-                    return None if step_id in ran else step_id
+                    return None if ran[step_id] else step_id
                 if each not in asked and self._may_run(each, ran):
                     return each
             return None
 
         self._until(pending, ran, step_id, None, [])
-        if step_id not in ran:  # it is blocked: it runs all the same, to tell why
+        if not ran[step_id]:  # it is blocked: it runs all the same, to tell why
             self._until(lambda: None, ran, step_id, None, [])
 
     def all(self, told: Told | None) -> tuple[list[str], dict[str, Held]]:

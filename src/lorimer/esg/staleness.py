@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from lorimer.esg.steps import ABSENT, Cause, Status, Step, Why
+from lorimer.esg.steps import ABSENT, UNSEEN, Cause, Status, Step, Why
 from lorimer.esg.versions import ANY, Versions
 
 _OF_A_NAME: Final = (Why.INPUT, Why.REBOUND)
@@ -128,7 +128,8 @@ class Staleness:
             return step.used.get(name) == ABSENT
         if self._steps[maker].status is not Status.FRESH:
             return False
-        return name in step.used and self._steps[maker].made.get(name) == step.used[name]
+        used = step.used.get(name, UNSEEN)
+        return used != UNSEEN and self._steps[maker].made.get(name) == used
 
     def _settle(self, step: Step, *, again: bool) -> set[str]:
         """It is up to date: so are its readers if they would read what they have read.
@@ -138,7 +139,7 @@ class Staleness:
         changed = set[str]()
         for name, each in list(self._versions.dependants(step)):
             reader = self._steps[each]
-            known = name in reader.used and name in step.made
+            known = name in reader.used and step.made.get(name, UNSEEN) != UNSEEN
             alike = self._as_before(reader, name) if known else not again
             if alike:
                 for why in Why:
