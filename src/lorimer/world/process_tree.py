@@ -47,7 +47,7 @@ class ProcessTree:
     number, which is also that of its group, cannot be given to a stranger.
     """
 
-    __slots__ = ("_empty", "_enclosed", "_leader", "_mark", "_seen", "_token")
+    __slots__ = ("_empty", "_enclosed", "_found", "_leader", "_mark", "_seen", "_token")
 
     def __init__(
         self,
@@ -62,6 +62,8 @@ class ProcessTree:
         self._mark = mark
         self._enclosed = enclosed
         self._empty = False
+        self._found: set[int] = set()
+        """All that were ever found to belong here."""
         self._seen: set[int] = set()
 
     async def end(self) -> None:
@@ -79,7 +81,7 @@ class ProcessTree:
         while members and (members := self._members()) and time.monotonic() < give_up:
             self._signal(signal.SIGKILL, members)  # a fork may have raced with the last look
             time.sleep(0.001)
-        while self._has_group() and time.monotonic() < give_up:
+        while (self._has_group() or self._dying()) and time.monotonic() < give_up:
             time.sleep(0.001)
         self._reap_adopted()
 
@@ -89,7 +91,7 @@ class ProcessTree:
         give_up = loop.time() + patience_s
         pause = 0.001
         first = True
-        while members := self._members():
+        while (members := self._members()) or self._dying():
             if loop.time() >= give_up:
                 return False
             if first or number is signal.SIGKILL:  # a fork may have raced with the last look
@@ -137,12 +139,19 @@ class ProcessTree:
                 names = os.listdir("/proc")
             except OSError:  # not mounted: only the group can be reached
                 return []
-            return [int(name) for name in names if name.isdecimal() and self._is_ours(name)]
+            found = [int(name) for name in names if name.isdecimal() and self._is_ours(name)]
+            self._found.update(found)
+            return found
         try:
             os.killpg(self._leader.pid, 0)
         except (ProcessLookupError, PermissionError):
             return []
         return [self._leader.pid]
+
+    def _dying(self) -> bool:
+        """One that belonged here is not gone yet. It has no environment any more to tell by; so
+        nothing is sent to it: the number may be a stranger's by now."""
+        return any(not self._is_dead(str(pid)) for pid in self._found)
 
     def _has_group(self) -> bool:
         """Some of the group still live. Without the marker only the group tells of them."""
