@@ -16,6 +16,7 @@ from random import Random
 import apsw
 
 from lorimer.cli.owner import own_name
+from lorimer.core.errors import JournalError
 from lorimer.core.world import World
 from lorimer.journal import SQLiteJournal, blocks
 from lorimer.journal.announced import Announced
@@ -140,10 +141,15 @@ async def compacting(order: Order, world: World) -> None:
     async with SQLiteJournal(Path(order.folder, "journal.db"), world=world, vfs=disk.name) as own:
         while not over:
             over = enough()
-            done = await compact(own, before=world.time())
-            pressed += 1
-            if pressed % 4 == 0 and done.saved:
-                await own.vacuum()
+            try:
+                done = await compact(own, before=world.time())
+                pressed += 1
+                if pressed % 4 == 0 and done.saved:
+                    await own.vacuum()
+            except JournalError as error:
+                if not isinstance(error.__cause__, apsw.BusyError):
+                    raise
+                over = False  # others kept writing: the next round does it
             await world.sleep(0.01)
 
 

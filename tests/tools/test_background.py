@@ -155,12 +155,12 @@ def test_one_from_before_an_interruption_has_an_unknown_outcome(tmp_path: Path) 
         bench = await Bench.make()
         calls = Calls(bench, tmp_path)
         name = await calls.bash("echo begun; sleep 4714")
-        await calls.monitor(name, 0.2)
+        await calls.monitor(name, 1.5)
         commands = BackgroundCommands.of(bench.context)
         await bench.context.owned.end()
         after = Calls(await bench.again(), tmp_path)
         assert await after.bash("echo begun; sleep 4714") == name  # answered from the journal
-        assert await after.monitor(name, 0.2) == "begun\n[it runs]"  # recorded as well
+        assert await after.monitor(name, 1.5) == "begun\n[it runs]"  # recorded as well
         content = await after.monitor(name)
         assert content.startswith("ERROR exec.tool.outcome_unknown: ")
         path = content.split(" is in ")[1].rstrip(".")

@@ -3,6 +3,8 @@ small again."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import apsw
 
 from lorimer.core.errors import JournalError
@@ -107,6 +109,7 @@ def vacuum(path: str, vfs: str | None) -> None:
     db = open_for_writing(path, vfs)
     try:
         db.execute("VACUUM")
-        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        with suppress(apsw.BusyError):  # others keep writing: one of them moves the log later
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
     finally:
         db.close()
