@@ -1,0 +1,1 @@
+"""The run kernel: what a host needs to let agents loose."""
