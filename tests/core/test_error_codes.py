@@ -171,6 +171,7 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
         "hitl": StageError,
         "journal": JournalError,
         "memory": MemoryFailed,
+        "store": StoreFailed,
         "stage": StageError,
     }
     classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}

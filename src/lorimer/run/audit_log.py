@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar, cast
 
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.record import record
-from lorimer.core.redaction import is_secret, names_secret, of_environment
+from lorimer.core.redaction import of_environment, veiled
 from lorimer.core.world import World
 from lorimer.run.audit import AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
 from lorimer.run.audit_chain import Head, Row, Sealer, Verdict, verify
@@ -22,7 +22,6 @@ T = TypeVar("T")
 
 MAX_TEXT: Final = 20_000
 """Characters of one text, bytes of one object in a record; longer ones are cut."""
-_HIDDEN: Final = "[redacted]"
 
 
 @record
@@ -226,7 +225,7 @@ class AuditLog:
         return list(found.values())
 
     def _body(self, kind: str, run_id: str, data: Mapping[str, JSON]) -> bytes:
-        said = _hidden({name: _plain(value) for name, value in data.items()})
+        said = {name: veiled(_plain(value)) for name, value in data.items()}
         if self._redactor is not None:
             said = self._redactor.json(said, deep=True)
         said = {name: _cut(value) for name, value in said.items()}
@@ -282,25 +281,6 @@ def _plain(value: JSON) -> JSON:
     except (TypeError, ValueError, RecursionError) as error:
         return {"not_json": str(error)}
     return value
-
-
-def _hidden(data: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The data without the texts that their names call secrets."""
-    return {
-        name: _HIDDEN if isinstance(value, str) and _hides(name, value) else _inside(value)
-        for name, value in data.items()
-    }
-
-
-def _inside(value: JSON) -> JSON:
-    if isinstance(value, Mapping):
-        return _hidden(value)
-    return [_inside(each) for each in value] if isinstance(value, list | tuple) else value
-
-
-def _hides(name: str, value: str) -> bool:
-    # `key` alone is more often the key of something kept than one that opens something
-    return names_secret(name) and (name.lower() != "key" or is_secret(value))
 
 
 def _cut(value: JSON) -> JSON:
