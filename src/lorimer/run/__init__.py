@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lorimer.core.limits import Limits
     from lorimer.run.agent import RunnableAgent
+    from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
+    from lorimer.run.audit_log import AuditLog
     from lorimer.run.executor import Executor, RunHandle
     from lorimer.run.invocation import Invocation
     from lorimer.run.ports import Ports
@@ -13,10 +15,17 @@ if TYPE_CHECKING:
     from lorimer.run.steps import RunStep
 
 __all__ = [
+    "Audit",
+    "AuditClose",
+    "AuditLog",
+    "AuditStart",
+    "AuditStep",
+    "AuditTool",
     "Executor",
     "Invocation",
     "Limits",
     "Ports",
+    "RunAudit",
     "RunHandle",
     "RunResult",
     "RunStep",
@@ -26,6 +35,8 @@ __all__ = [
 _HOMES = {
     "core.limits": ("Limits",),
     "run.agent": ("RunnableAgent",),
+    "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
+    "run.audit_log": ("AuditLog",),
     "run.executor": ("Executor", "RunHandle"),
     "run.invocation": ("Invocation",),
     "run.ports": ("Ports",),
