@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from lorimer.core.media import image_type
 from lorimer.core.messages import ImageBlock
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files, is_binary
@@ -39,13 +40,6 @@ _SCHEMA: Final[dict[str, Any]] = {
     "additionalProperties": False,
 }
 
-_IMAGES: Final = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-)
-
 
 class Read(Tool):
     """Lines of a text file, numbered; images as images; other binary files by their size."""
@@ -72,7 +66,7 @@ class Read(Tool):
 
         def read(files: RootedFiles, where: Path) -> ToolResult:
             data, more = files.read_bytes(where, MAX_BYTES)
-            media_type = _image_type(data)
+            media_type = image_type(data)
             if media_type and not more:
                 encoded = b64encode(data)
                 del data  # three copies of a picture at once would be too many
@@ -91,12 +85,6 @@ def _described(path: str, media_type: str, size: int) -> ToolResult:
     if not media_type:
         return ToolResult(f"{path} is a binary file of {size:,} bytes.")
     return ToolResult(f"{path} is an image of {size:,} bytes; at most {MAX_BYTES:,} can be shown.")
-
-
-def _image_type(data: bytes) -> str:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for mark, kind in _IMAGES if data.startswith(mark)), "")
 
 
 def _page(
