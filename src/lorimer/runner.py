@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
@@ -226,6 +226,27 @@ class Runner(ABC):
         return bool(live)
 
     # --- inside --------------------------------------------------------------------------
+
+    def begin(
+        self,
+        input: JSON,
+        *,
+        limits: SomeLimits | None = None,
+        run_id: str = "",
+        told: Mapping[str, JSON] | None = None,
+    ) -> Awaitable[Run]:
+        """A run that is about to begin: `await run.here()` runs it, `run.context` stops it. For
+        whoever drives runs, such as an executor; `told` is recorded in its run.start (see
+        `core.events.Invoked`). It has to be run. Raises as `Launcher.start` does."""
+        return self._launcher.start(
+            lambda: self.plan,
+            input,
+            limits_of(limits, self.plan.limits),
+            None,
+            wait_s=0.0,
+            run_id=run_id,
+            told=told or {},
+        )
 
     def _start(
         self, input: JSON, limits: SomeLimits | None, tap: Tap | None, wait_s: float
