@@ -247,6 +247,8 @@ class ToolResultFact(TypedDict, total=False):
     """Code, when the call failed."""
     hash: str
     """Of the call, when there was no intent to hold it."""
+    decision: str
+    """Of a call without an intent: by what it was allowed, where that is no plain allow."""
 
 
 class IterationEnd(TypedDict):
