@@ -16,7 +16,14 @@ from zlib import crc32
 from lorimer.claims import Claims
 from lorimer.core.bus import Bus, Listeners, Tap
 from lorimer.core.context import RunContext
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
+from lorimer.core.errors import (
+    ConfigError,
+    ErrorCategory,
+    ExecutorErrorCode,
+    LimitError,
+    LorimerError,
+    PipelineError,
+)
 from lorimer.core.events import Event
 from lorimer.core.facts import ABANDONED
 from lorimer.core.hooks import Hooks
@@ -25,6 +32,7 @@ from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
+from lorimer.core.purse import Budgets, purses_json, purses_of
 from lorimer.core.redaction import Redactor, of_environment
 from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
@@ -159,6 +167,7 @@ class Launcher:
         input: JSON,
         limits: Limits,
         tap: Tap | None,
+        budgets: Budgets,
         *,
         wait_s: float,
     ) -> Run:
@@ -173,8 +182,10 @@ class Launcher:
         try:
             run_id = self.world.new_id("run")
             claims = self._claims
+            origin, refused = await _paid_by(budgets)
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
-            context = self._context(run_id, conversation, limits, tap)
+            context = self._context(run_id, conversation, limits, tap, origin)
+            context.refused = refused
             plan = await self._settled(current, context, shared)
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
@@ -188,6 +199,7 @@ class Launcher:
         after: int,
         input: JSON,
         limits: Limits,
+        budgets: Budgets | None,
     ) -> Run:
         """Begin a run on a new stream, which goes on after so many turns of another. The pipeline's
         conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
@@ -199,11 +211,14 @@ class Launcher:
             raise _in_a_run()
         self._busy = self._busy or shared
         try:
+            if budgets is None:
+                budgets = purses_of(parent.facts[0].data)
+            origin, refused = await _paid_by(budgets)
             await self._claims.give_back()
             run_id = self.world.new_id("run")
             stream = self.world.new_id("session") if shared else run_id
             left: JSON = {"run": parent.run_id, "iteration": after - 1}
-            origin: dict[str, JSON] = {"parent": left}
+            origin["parent"] = left
             owner, claim_s = self._claims.owner, self._claims.claim_s
             conversation = await open_fork(
                 self.journal, stream, owner, self.world, history, left, claim_s
@@ -211,6 +226,7 @@ class Launcher:
             if input is None:
                 origin["title"] = started_row("", 0, parent.facts[0]).title
             context = self._context(run_id, conversation, limits, None, origin)
+            context.refused = refused
             plan = await self._settled(current, context, shared)
             if shared:
                 self._claims.keep(conversation)
@@ -241,15 +257,8 @@ class Launcher:
             else:
                 await self._store(plan)
                 given = self._clean(input)
-            parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
-            context = self._context(
-                run_id,
-                conversation,
-                limits,
-                None,
-                origin_of(facts[0]) if facts else {"parent": parent},
-                above.spend,
-            )
+            origin = origin_of(facts[0]) if facts else _of_child(above, agent)
+            context = self._context(run_id, conversation, limits, None, origin, above.spend)
         except BaseException:
             await conversation.release()
             raise
@@ -346,7 +355,9 @@ class Launcher:
             conversation.epoch,
             [*unpaid, fact],
             sync=True,
-            ledger=LedgerEntry(row.run_id, reserved=-left.reserved, spent=charged)
+            ledger=LedgerEntry(
+                row.run_id, -left.reserved, charged, purses_of(facts[0].data), below=charged
+            )
             if left.reserved or charged
             else None,
         )
@@ -482,6 +493,37 @@ class Launcher:
                 f"the manifest holds a secret: the value of {named[1] if named else 'one'}",
                 hint="Manifests are kept with every run. Leave it out: keys come from variables.",
             )
+
+
+async def _paid_by(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | None]:
+    """What run.start says of the purses of a run, and why it is refused, if it is."""
+    if not callable(budgets):
+        return ({"budgets": purses_json(budgets)} if budgets else {}), None
+    try:
+        purses = await budgets()
+        return ({"budgets": purses_json(purses)} if purses else {}), None
+    except LorimerError as error:
+        undecided = error.category in (ErrorCategory.STORE, ErrorCategory.CANCELLED)
+        refused = _undecided(error) if undecided else error
+    except Exception as error:  # noqa: BLE001 - whoever cannot decide has not allowed it
+        refused = _undecided(error)
+    return {"refused": refused.to_json()}, refused
+
+
+def _undecided(error: Exception) -> LimitError:
+    return LimitError(
+        f"Whether there is money for this run could not be found out: {error}",
+        code=ExecutorErrorCode.EXEC_BUDGET_UNDECIDED,
+        hint="Nothing was called. Run it again when its budget can be asked.",
+        cause=error,
+    )
+
+
+def _of_child(above: RunContext, agent: str) -> dict[str, JSON]:
+    """What the run.start of a child says of where it comes from, and who pays."""
+    parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
+    budgets = above.origin.get("budgets")
+    return {"parent": parent, "budgets": budgets} if budgets else {"parent": parent}
 
 
 def _must_be_of(start: Event, plan: Plan) -> None:
