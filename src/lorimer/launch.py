@@ -16,14 +16,7 @@ from zlib import crc32
 from lorimer.claims import Claims
 from lorimer.core.bus import Bus, Listeners, Tap
 from lorimer.core.context import RunContext
-from lorimer.core.errors import (
-    ConfigError,
-    ErrorCategory,
-    ExecutorErrorCode,
-    LimitError,
-    LorimerError,
-    PipelineError,
-)
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.facts import ABANDONED
 from lorimer.core.hooks import Hooks
@@ -32,7 +25,7 @@ from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
-from lorimer.core.purse import Budgets, purses_json, purses_of
+from lorimer.core.purse import Budgets, paid_by, purses_of
 from lorimer.core.redaction import Redactor, of_environment
 from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
@@ -167,23 +160,32 @@ class Launcher:
         input: JSON,
         limits: Limits,
         tap: Tap | None,
-        budgets: Budgets,
         *,
         wait_s: float,
+        budgets: Budgets = (),
+        run_id: str = "",
+        told: Mapping[str, JSON] = _NOTHING,
     ) -> Run:
-        """Begin a run of the plan that there is then. Raises PipelineError when the conversation is
-        in one, or has one that is unfinished, and when the input cannot be recorded; JournalError
-        when after `wait_s` seconds another owner's claim on it is still in force."""
+        """Begin a run of the plan that there is then. `run_id`: its id, where it is not to have a
+        new one; `told` is what the host tells of it (`Invoked`); `budgets` pay for it. Raises
+        PipelineError when the conversation is in one, or has one that is unfinished, when there is
+        another run of that id, and when the input cannot be recorded; ConfigError for purses that
+        cannot be; JournalError when after `wait_s` seconds another owner's claim on it is still in
+        force."""
         _must_be_plain(input)
         shared = current().converses
         if shared and self._busy:
             raise _in_a_run()
         self._busy = self._busy or shared
         try:
-            run_id = self.world.new_id("run")
+            if run_id:
+                await self._must_be_new(run_id)
+            run_id = run_id or self.world.new_id("run")
             claims = self._claims
-            origin, refused = await _paid_by(budgets)
+            origin, refused = await paid_by(budgets) if budgets else ({}, None)
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
+            if told:
+                origin["invocation"] = self._clean(told)
             context = self._context(run_id, conversation, limits, tap, origin)
             context.refused = refused
             plan = await self._settled(current, context, shared)
@@ -191,6 +193,15 @@ class Launcher:
         except BaseException:
             self._busy = self._busy and not shared
             raise
+
+    async def _must_be_new(self, run_id: str) -> None:
+        row = await self.journal.find_run(run_id)
+        if row is not None and row.run_id == run_id:
+            raise PipelineError(
+                f"There is a run {run_id} already.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint="Leave run_id out, or resume that run.",
+            )
 
     async def fork(
         self,
@@ -213,7 +224,7 @@ class Launcher:
         try:
             if budgets is None:
                 budgets = purses_of(parent.facts[0].data)
-            origin, refused = await _paid_by(budgets)
+            origin, refused = await paid_by(budgets)
             await self._claims.give_back()
             run_id = self.world.new_id("run")
             stream = self.world.new_id("session") if shared else run_id
@@ -493,30 +504,6 @@ class Launcher:
                 f"the manifest holds a secret: the value of {named[1] if named else 'one'}",
                 hint="Manifests are kept with every run. Leave it out: keys come from variables.",
             )
-
-
-async def _paid_by(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | None]:
-    """What run.start says of the purses of a run, and why it is refused, if it is."""
-    if not callable(budgets):
-        return ({"budgets": purses_json(budgets)} if budgets else {}), None
-    try:
-        purses = await budgets()
-        return ({"budgets": purses_json(purses)} if purses else {}), None
-    except LorimerError as error:
-        undecided = error.category in (ErrorCategory.STORE, ErrorCategory.CANCELLED)
-        refused = _undecided(error) if undecided else error
-    except Exception as error:  # noqa: BLE001 - whoever cannot decide has not allowed it
-        refused = _undecided(error)
-    return {"refused": refused.to_json()}, refused
-
-
-def _undecided(error: Exception) -> LimitError:
-    return LimitError(
-        f"Whether there is money for this run could not be found out: {error}",
-        code=ExecutorErrorCode.EXEC_BUDGET_UNDECIDED,
-        hint="Nothing was called. Run it again when its budget can be asked.",
-        cause=error,
-    )
 
 
 def _of_child(above: RunContext, agent: str) -> dict[str, JSON]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
@@ -240,6 +240,29 @@ class Runner(ABC):
 
     # --- inside --------------------------------------------------------------------------
 
+    def begin(
+        self,
+        input: JSON,
+        *,
+        limits: SomeLimits | None = None,
+        budgets: Budgets = (),
+        run_id: str = "",
+        told: Mapping[str, JSON] | None = None,
+    ) -> Awaitable[Run]:
+        """A run that is about to begin: `await run.here()` runs it, `run.context` stops it. For
+        whoever drives runs, such as an executor; `told` is recorded in its run.start (see
+        `core.events.Invoked`). It has to be run. Raises as `Launcher.start` does."""
+        return self._launcher.start(
+            lambda: self.plan,
+            input,
+            limits_of(limits, self.plan.limits),
+            None,
+            wait_s=0.0,
+            budgets=budgets,
+            run_id=run_id,
+            told=told or {},
+        )
+
     def _start(
         self,
         input: JSON,
@@ -249,7 +272,9 @@ class Runner(ABC):
         wait_s: float,
     ) -> Awaitable[Run]:
         within = limits_of(limits, self.plan.limits)
-        return self._launcher.start(lambda: self.plan, input, within, tap, budgets, wait_s=wait_s)
+        return self._launcher.start(
+            lambda: self.plan, input, within, tap, wait_s=wait_s, budgets=budgets
+        )
 
     async def _plan_that_began(self, run_id: str) -> Plan:
         if not self.has_changed:

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -46,8 +46,8 @@ def test_what_does_not_fit_is_refused_whole_and_the_stream_goes_on(store: Store)
         await move(journal, epoch, "a", job, alice, reserved=60)
         for sync in (False, True):
             fact = note("refused", "a")
+            entry = LedgerEntry("a", 1, purses=(job, alice))  # the first has room, not both
             with pytest.raises(LimitError) as caught:
-                entry = LedgerEntry("a", 1, purses=(job, alice))  # the first has room, not both
                 await journal.append("a", epoch, [fact], sync=sync, ledger=entry)
             assert caught.value.code is EXCEEDED
             assert "caller:alice" in str(caught.value) and "set aside" in str(caught.value)
@@ -289,8 +289,7 @@ class Ledgers(RuleBasedStateMachine):
                 self.loop.run_until_complete(
                     journal.append(run, 1, [fact(run)], sync=False, ledger=entry)
                 )
-            except LimitError as error:
-                assert error.code is EXCEEDED
+            except LimitError:
                 taken.add(False)
             else:
                 taken.add(True)
@@ -375,9 +374,4 @@ class Ledgers(RuleBasedStateMachine):
 
 
 TestLedgers = Ledgers.TestCase
-TestLedgers.settings = settings(
-    max_examples=20,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+TestLedgers.settings = settings(max_examples=15, stateful_step_count=30)

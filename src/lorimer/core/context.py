@@ -238,8 +238,8 @@ class RunContext(FactLog):
         raises is recorded too and raised again on resume. `intent` is added to the intent's
         fact; `reserve_nano` nano-dollars are set aside in it, of the run's account and of its
         purses, and settled against the result's `cost`. `aborted` gives what is recorded when the
-        call is cancelled half-way, or raises what is not a LorimerError. `hold_empty`: a result without any data is recorded together with
-        the next fact, see `hold`.
+        call is cancelled half-way, or raises what is not a LorimerError. `hold_empty`: a result
+        without any data is recorded together with the next fact, see `hold`.
 
         Returns the call's data, from the journal if it is there. Raises Unknown for an unsafe
         effect that was begun before a crash and has no result, and, before anything is called,

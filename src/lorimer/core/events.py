@@ -158,6 +158,17 @@ class Forked(TypedDict):
     """The receipt of its last compaction until then."""
 
 
+class Invoked(TypedDict, total=False):
+    """What a host tells of a run that it begins."""
+
+    agent: str
+    caller: str
+    channel: str
+    parent: str
+    """The run that it belongs to in the host's eyes."""
+    inputs: Mapping[str, JSON]
+
+
 class RunStart(TypedDict):
     """`run.start`: synced before the run's id is told."""
 
@@ -173,6 +184,12 @@ class RunStart(TypedDict):
     """Of a fork: where it left its parent; of a child: whose it is."""
     title: NotRequired[str]
     """Of a fork without an input of its own: what its parent was called."""
+    invocation: NotRequired[Invoked]
+    """Of a run of an executor."""
+    budgets: NotRequired[Sequence[Mapping[str, JSON]]]
+    """The shared accounts that it is charged to, as `core.purse.Purse.to_json` gives them."""
+    refused: NotRequired[Mapping[str, JSON]]
+    """The error that it ends with before it has called anything."""
 
 
 class ModelIntent(TypedDict):

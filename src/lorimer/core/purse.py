@@ -7,13 +7,21 @@ run is `spend.py`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from math import isfinite
 from typing import Final, TypeAlias
 
-from lorimer.core.errors import ConfigError, JournalError, LorimerError
+from lorimer.core.errors import (
+    ConfigError,
+    ErrorCategory,
+    ExecutorErrorCode,
+    JournalError,
+    LimitError,
+    LorimerError,
+)
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
 
@@ -23,6 +31,8 @@ MAX_WINDOW_S: Final = 366 * 86_400.0
 MAX_PURSES: Final = 8
 """Of one run."""
 MAX_NAME: Final = 200
+ASK_S: Final = 10.0
+"""Seconds within which it has to be said who pays for a run."""
 
 
 @record
@@ -131,3 +141,34 @@ def _purse(data: JSON) -> Purse:
     if window is not None and (isinstance(window, bool) or not isinstance(window, int | float)):
         raise ConfigError(f"budget {name}: its window is no number")
     return Purse(name, ceiling, window, data.get("allow_unpriced") is True)
+
+
+async def paid_by(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | None]:
+    """What run.start says of the purses of a run, and why it is refused, if it is. Whoever cannot
+    decide, or takes more than `ASK_S` seconds, has not allowed it."""
+    if not callable(budgets):
+        return _told(budgets), None
+    try:
+        async with asyncio.timeout(ASK_S):
+            return _told(await budgets()), None
+    except LorimerError as error:
+        undecided = error.category in (ErrorCategory.STORE, ErrorCategory.CANCELLED)
+        refused = _undecided(str(error), error) if undecided else error
+    except TimeoutError as error:
+        refused = _undecided(f"no answer within {ASK_S:g} s", error)
+    except Exception as error:  # noqa: BLE001 - a coded error of it: the run ends with that
+        refused = _undecided(f"{type(error).__name__}: {error}", error)
+    return {"refused": refused.to_json()}, refused
+
+
+def _told(purses: Sequence[Purse]) -> dict[str, JSON]:
+    return {"budgets": purses_json(purses)} if purses else {}
+
+
+def _undecided(why: str, cause: Exception) -> LimitError:
+    return LimitError(
+        f"Whether there is money for this run could not be found out: {why}",
+        code=ExecutorErrorCode.EXEC_BUDGET_UNDECIDED,
+        hint="Nothing was called. Run it again when its budget can be asked.",
+        cause=cause,
+    )

@@ -49,14 +49,18 @@ def oldest(now: float) -> int:
 
 def must_fit(purse: Purse, nano: int, used: Balance) -> None:
     """Raises LimitError when there is not so much left."""
-    if used.spent + used.reserved + nano <= purse.ceiling_nano:
-        return
+    if used.spent + used.reserved + nano > purse.ceiling_nano:
+        call = f"Stopped before a model call that could cost ${nano / 1e9:.4f}"
+        raise exceeded(call, purse, used)
+
+
+def exceeded(what: str, purse: Purse, used: Balance) -> LimitError:
+    """The error of something that was not done, because a purse has not so much left."""
     window = purse.window_s
     within = "" if window is None else f" within {_span(window)}"
-    held = f", and ${used.reserved / 1e9:.4f} set aside by calls under way" if used.reserved else ""
-    raise LimitError(
-        f"Stopped before a model call that could cost ${nano / 1e9:.4f}: of the "
-        f"${purse.ceiling_nano / 1e9:.4f} of budget {purse.name}{within}, "
+    held = f", and ${used.reserved / 1e9:.4f} set aside for other calls" if used.reserved else ""
+    return LimitError(
+        f"{what}: of the ${purse.ceiling_nano / 1e9:.4f} of budget {purse.name}{within}, "
         f"${used.spent / 1e9:.4f} are spent{held}.",
         code=ExecutorErrorCode.EXEC_BUDGET_EXCEEDED,
         hint="Raise the budget, or wait until there is money again. What interrupted runs have set "

@@ -20,7 +20,7 @@ from lorimer.core.wellformed import repaired
 from lorimer.journal.conversation import latest
 from lorimer.journal.fold import Fold
 
-_ORIGIN: Final = ("parent", "title", "budgets", "refused")
+_ORIGIN: Final = ("parent", "title", "budgets", "refused", "invocation")
 
 
 @record
@@ -97,8 +97,8 @@ async def recorded(journal: Journal, run_id: str) -> Recording:
 
 
 def origin_of(start: Event) -> dict[str, JSON]:
-    """What a run.start says of where its run comes from, who pays for it, and why it was refused:
-    mostly nothing."""
+    """What a run.start says of where its run comes from, who pays for it, why it was refused,
+    and what an executor told of it: mostly nothing."""
     return {name: start.data[name] for name in _ORIGIN if name in start.data}
 
 

@@ -1,1 +1,48 @@
-"""The run kernel: what a host needs to let agents loose."""
+"""The run kernel: what a host needs to let agents loose. See docs/kernel.md."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lorimer.core.limits import Limits
+    from lorimer.run.agent import RunnableAgent
+    from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
+    from lorimer.run.executor import Executor, RunHandle
+    from lorimer.run.invocation import Invocation
+    from lorimer.run.ports import Ports
+    from lorimer.run.result import RunResult
+    from lorimer.run.steps import RunStep
+
+__all__ = [
+    "AllBudgets",
+    "Budget",
+    "CallerBudgets",
+    "Executor",
+    "Invocation",
+    "Limits",
+    "Ports",
+    "RunHandle",
+    "RunResult",
+    "RunStep",
+    "RunnableAgent",
+    "TotalBudget",
+]
+
+_HOMES = {
+    "core.limits": ("Limits",),
+    "run.agent": ("RunnableAgent",),
+    "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
+    "run.executor": ("Executor", "RunHandle"),
+    "run.invocation": ("Invocation",),
+    "run.ports": ("Ports",),
+    "run.result": ("RunResult",),
+    "run.steps": ("RunStep",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    # imported when first used: a host that wants a lane needs no pipeline
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'lorimer.run' has no attribute {name!r}")
+    return vars(import_module(f"lorimer.{_HOME_OF[name]}"))[name]
