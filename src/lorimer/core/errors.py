@@ -143,6 +143,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_LIMIT_TOOL_CALLS = "exec.limit.tool_calls"
     EXEC_BUDGET_EXCEEDED = "exec.budget.exceeded"
     EXEC_BUDGET_UNDECIDED = "exec.budget.undecided"
+    EXEC_LIMIT_QUEUE = "exec.limit.queue"
     EXEC_RUN_CANCELLED = "exec.run.cancelled"
     EXEC_RUN_BUSY = "exec.run.busy"
     EXEC_RUN_SHUTDOWN = "exec.run.shutdown"
@@ -159,6 +160,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_JOURNAL_DIVERGED = "exec.journal.diverged"
     EXEC_JOURNAL_FAILED = "exec.journal.failed"
     EXEC_JOURNAL_VERSION = "exec.journal.version"
+    EXEC_STORE_FAILED = "exec.store.failed"
 
     @property
     def category(self) -> ErrorCategory:
@@ -178,7 +180,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_API_AUTH_INVALID_KEY,
             code.EXEC_API_AUTH_EXPIRED,
         ),
-        kind.RATE_LIMITED: (code.EXEC_API_RATE_LIMITED,),
+        kind.RATE_LIMITED: (code.EXEC_API_RATE_LIMITED, code.EXEC_LIMIT_QUEUE),
         kind.TIMEOUT: (code.EXEC_API_TIMEOUT,),
         kind.NETWORK: (code.EXEC_API_NETWORK, code.EXEC_API_STREAM_INCOMPLETE),
         kind.TOKEN_LIMIT: (code.EXEC_API_TOKEN_LIMIT,),
@@ -262,6 +264,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_JOURNAL_DIVERGED,
             code.EXEC_JOURNAL_FAILED,
             code.EXEC_JOURNAL_VERSION,
+            code.EXEC_STORE_FAILED,
         ),
         kind.INTERNAL: (code.EXEC_STAGE_FAILED,),
         kind.UNKNOWN: (code.EXEC_API_UNKNOWN, code.EXEC_API_RETRY_EXHAUSTED, code.EXEC_UNKNOWN),
@@ -494,6 +497,12 @@ class JournalError(LorimerError):
     default_code = ExecutorErrorCode.EXEC_JOURNAL_FAILED
 
 
+class StoreFailed(LorimerError):
+    """A store of the kernel's (audit, saved agents) could not be read or written."""
+
+    default_code = ExecutorErrorCode.EXEC_STORE_FAILED
+
+
 # The first that a code begins with counts.
 _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.run.cancelled": RunCancelled,
@@ -511,6 +520,7 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.budget.": LimitError,
     "exec.loop.": LimitError,
     "exec.journal.": JournalError,
+    "exec.store.": StoreFailed,
     "exec.stage.": StageError,
 }
 

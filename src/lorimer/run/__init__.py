@@ -6,34 +6,53 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lorimer.core.limits import Limits
     from lorimer.run.agent import RunnableAgent
+    from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
+    from lorimer.run.audit_log import AuditLog
     from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
     from lorimer.run.executor import Executor, RunHandle
+    from lorimer.run.fanout import Outcome, fan_out
     from lorimer.run.invocation import Invocation
+    from lorimer.run.lane import Lane, LaneStats
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
     from lorimer.run.steps import RunStep
 
 __all__ = [
     "AllBudgets",
+    "Audit",
+    "AuditClose",
+    "AuditLog",
+    "AuditStart",
+    "AuditStep",
+    "AuditTool",
     "Budget",
     "CallerBudgets",
     "Executor",
     "Invocation",
+    "Lane",
+    "LaneStats",
     "Limits",
+    "Outcome",
     "Ports",
+    "RunAudit",
     "RunHandle",
     "RunResult",
     "RunStep",
     "RunnableAgent",
     "TotalBudget",
+    "fan_out",
 ]
 
 _HOMES = {
     "core.limits": ("Limits",),
     "run.agent": ("RunnableAgent",),
+    "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
+    "run.audit_log": ("AuditLog",),
     "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
     "run.executor": ("Executor", "RunHandle"),
+    "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),
+    "run.lane": ("Lane", "LaneStats"),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.steps": ("RunStep",),
