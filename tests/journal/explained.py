@@ -17,7 +17,7 @@ from lorimer.pipeline import Pipeline
 from lorimer.stages.catalogue import catalogue as shipped
 from lorimer.tools.policy import engine
 
-POLICY = {value for name, value in vars(engine).items() if str(value).startswith("policy.")}
+POLICY = {value for value in vars(engine).values() if str(value).startswith("policy.")}
 OWN = {"policy.read", "policy.review", "single_turn", "stage", "run.end"}
 CODES = {code.value for code in ExecutorErrorCode}
 DECIDES = re.compile(r"(approval|question|again|reconcile|models):")
