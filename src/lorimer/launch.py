@@ -161,25 +161,41 @@ class Launcher:
         tap: Tap | None,
         *,
         wait_s: float,
+        run_id: str = "",
+        told: Mapping[str, JSON] = _NOTHING,
     ) -> Run:
-        """Begin a run of the plan that there is then. Raises PipelineError when the conversation is
-        in one, or has one that is unfinished, and when the input cannot be recorded; JournalError
-        when after `wait_s` seconds another owner's claim on it is still in force."""
+        """Begin a run of the plan that there is then. `run_id`: its id, where it is not to have a
+        new one; `told` is what the host tells of it (`Invoked`). Raises PipelineError when the
+        conversation is in one, or has one that is unfinished, when there is another run of that
+        id, and when the input cannot be recorded; JournalError when after `wait_s` seconds another
+        owner's claim on it is still in force."""
         _must_be_plain(input)
         shared = current().converses
         if shared and self._busy:
             raise _in_a_run()
         self._busy = self._busy or shared
         try:
-            run_id = self.world.new_id("run")
+            if run_id:
+                await self._must_be_new(run_id)
+            run_id = run_id or self.world.new_id("run")
             claims = self._claims
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
-            context = self._context(run_id, conversation, limits, tap)
+            origin = {"invocation": self._clean(told)} if told else _NOTHING
+            context = self._context(run_id, conversation, limits, tap, origin)
             plan = await self._settled(current, context, shared)
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
             raise
+
+    async def _must_be_new(self, run_id: str) -> None:
+        row = await self.journal.find_run(run_id)
+        if row is not None and row.run_id == run_id:
+            raise PipelineError(
+                f"There is a run {run_id} already.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint="Leave run_id out, or resume that run.",
+            )
 
     async def fork(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +26,8 @@ from lorimer.launch import Launcher
 from lorimer.live import Run
 
 if TYPE_CHECKING:
+    from lorimer.core.compile import Catalogue
+    from lorimer.journal.explain import Explanation
     from lorimer.journal.replay import Replayed
 
 T = TypeVar("T")
@@ -48,6 +50,11 @@ class Runner(ABC):
     def plan_of(self, digest: str) -> Plan:
         """The plan of the manifest of this hash, where that was this pipeline's; else the present
         one."""
+
+    @property
+    @abstractmethod
+    def catalogue(self) -> Catalogue:
+        """What the names of its stages and strategies mean."""
 
     @property
     @abstractmethod
@@ -171,6 +178,18 @@ class Runner(ABC):
         recording = await recorded(self.journal, run) if isinstance(run, str) else run
         return await replay(self.plan_of(recording.digest), recording, self._launcher.redactor)
 
+    async def explain(self, run: str | Recording) -> list[Explanation]:
+        """Why a recorded run went as it did: its decisions in order, each with a reason and with
+        the path of the manifest, the rule, the limit or the person that made it. `run` is as in
+        `replay`, and may be any agent's; it may be unfinished. Nothing is called or written.
+
+        Costs about 20 us a fact. Raises PipelineError when there is no such run.
+        """
+        from lorimer.journal.explain import explain
+
+        recording = await recorded(self.journal, run) if isinstance(run, str) else run
+        return explain(recording, self.catalogue)
+
     async def fork(
         self,
         run: str | Recording,
@@ -226,6 +245,27 @@ class Runner(ABC):
         return bool(live)
 
     # --- inside --------------------------------------------------------------------------
+
+    def begin(
+        self,
+        input: JSON,
+        *,
+        limits: SomeLimits | None = None,
+        run_id: str = "",
+        told: Mapping[str, JSON] | None = None,
+    ) -> Awaitable[Run]:
+        """A run that is about to begin: `await run.here()` runs it, `run.context` stops it. For
+        whoever drives runs, such as an executor; `told` is recorded in its run.start (see
+        `core.events.Invoked`). It has to be run. Raises as `Launcher.start` does."""
+        return self._launcher.start(
+            lambda: self.plan,
+            input,
+            limits_of(limits, self.plan.limits),
+            None,
+            wait_s=0.0,
+            run_id=run_id,
+            told=told or {},
+        )
 
     def _start(
         self, input: JSON, limits: SomeLimits | None, tap: Tap | None, wait_s: float

@@ -16,6 +16,7 @@ from lorimer.core.errors import (
     PipelineError,
     RunCancelled,
     StageError,
+    StoreFailed,
     ToolExecutionError,
     error_from_json,
     nearest,
@@ -59,7 +60,7 @@ OUR_CODES = """
     exec.child.depth exec.child.descendants exec.child.ancestor exec.child.part
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
-exec.sandbox.missing
+exec.sandbox.missing exec.store.failed
 exec.memory.failed exec.hook.blocked exec.hook.failed exec.hook.timeout exec.step.invalid
 exec.step.timeout exec.step.crashed exec.step.out_of_memory
 """.split()
@@ -144,6 +145,7 @@ def test_what_can_be_tried_again_and_what_needs_a_person(category: ErrorCategory
         (MemoryFailed("x"), "exec.memory.failed"),
         (RunCancelled("x"), "exec.run.cancelled"),
         (JournalError("x"), "exec.journal.failed"),
+        (StoreFailed("x"), "exec.store.failed"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, LorimerError) else "",
 )
@@ -170,6 +172,7 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
         "hitl": StageError,
         "journal": JournalError,
         "memory": MemoryFailed,
+        "store": StoreFailed,
         "stage": StageError,
     }
     classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}

@@ -47,6 +47,12 @@ _STATUS: Final = {
     ExecutorErrorCode.EXEC_JOURNAL_VERSION: "suspended",
 }
 
+
+def status_of(error: LorimerError | None) -> str:
+    """The status of a run that ends with this error; one of `core.result.STATUSES`."""
+    return "ok" if error is None else _STATUS.get(error.code, "error")
+
+
 _AS_IT_IS: Final = nullcontext()
 
 # Looked up once: a member of an Enum's class is found by a slow path of the interpreter.
@@ -118,7 +124,7 @@ def _is_left(context: RunContext, failure: LorimerError | None) -> bool:
     if context.reason is not None:
         return context.reason in (Reason.SHUTDOWN, Reason.WAITING, Reason.FENCED)
     return failure is not None and (
-        failure.category is ErrorCategory.STORE or _STATUS.get(failure.code) == "suspended"
+        failure.category is ErrorCategory.STORE or status_of(failure) == "suspended"
     )
 
 
@@ -333,14 +339,14 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
 
 async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineResult:
     context = state.run
-    status = "ok" if failure is None else _STATUS.get(failure.code, "error")
+    status = status_of(failure)
     with _undisturbed(context):
         try:
             await _record_end(state, status, failure)
         except JournalError as error:
             if failure is not None and failure is not error:
                 error.__cause__ = failure
-            failure, status = error, _STATUS.get(error.code, "error")
+            failure, status = error, status_of(error)
         except asyncio.CancelledError as error:
             # written all the same: an append is not interrupted once begun
             context.cancellation.interrupt(error)

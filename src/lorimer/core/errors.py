@@ -158,6 +158,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_JOURNAL_DIVERGED = "exec.journal.diverged"
     EXEC_JOURNAL_FAILED = "exec.journal.failed"
     EXEC_JOURNAL_VERSION = "exec.journal.version"
+    EXEC_STORE_FAILED = "exec.store.failed"
 
     @property
     def category(self) -> ErrorCategory:
@@ -259,6 +260,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_JOURNAL_DIVERGED,
             code.EXEC_JOURNAL_FAILED,
             code.EXEC_JOURNAL_VERSION,
+            code.EXEC_STORE_FAILED,
         ),
         kind.INTERNAL: (code.EXEC_STAGE_FAILED,),
         kind.UNKNOWN: (code.EXEC_API_UNKNOWN, code.EXEC_API_RETRY_EXHAUSTED, code.EXEC_UNKNOWN),
@@ -491,6 +493,12 @@ class JournalError(LorimerError):
     default_code = ExecutorErrorCode.EXEC_JOURNAL_FAILED
 
 
+class StoreFailed(LorimerError):
+    """A store of the kernel's (audit, saved agents) could not be read or written."""
+
+    default_code = ExecutorErrorCode.EXEC_STORE_FAILED
+
+
 # The first that a code begins with counts.
 _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.run.cancelled": RunCancelled,
@@ -507,6 +515,7 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.limit.": LimitError,
     "exec.loop.": LimitError,
     "exec.journal.": JournalError,
+    "exec.store.": StoreFailed,
     "exec.stage.": StageError,
 }
 

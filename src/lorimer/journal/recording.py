@@ -95,8 +95,10 @@ async def recorded(journal: Journal, run_id: str) -> Recording:
 
 
 def origin_of(start: Event) -> dict[str, JSON]:
-    """What a run.start says of where its run comes from; nothing, unless it is a fork's."""
-    return {name: start.data[name] for name in ("parent", "title") if name in start.data}
+    """What a run.start says of where its run comes from; nothing, unless it is a fork's, a child's
+    or an executor's."""
+    told = ("parent", "title", "invocation")
+    return {name: start.data[name] for name in told if name in start.data}
 
 
 async def manifest_of(journal: Journal, start: Event) -> Mapping[str, JSON] | None:

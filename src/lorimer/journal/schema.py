@@ -14,7 +14,6 @@ Times are microseconds since the epoch. `body` of facts: see codec.py.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -22,7 +21,7 @@ import apsw
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.journal.chain import START, mark
-from lorimer.journal.database import Database, connect, number, one
+from lorimer.journal.database import Database, connect, make_private, number, use_wal
 from lorimer.journal.faults import explain
 
 MEMORY: Final = ":memory:"
@@ -85,9 +84,6 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
 )
 VERSION: Final = len(MIGRATIONS)
 
-_TRIES: Final = 100
-"""To change a mode, while others open the same file."""
-
 
 def open_for_writing(path: str, vfs: str | None) -> Database:
     """The journal at `path`, created (0600, its directory 0700) or migrated as needed.
@@ -97,10 +93,7 @@ def open_for_writing(path: str, vfs: str | None) -> Database:
     """
     try:
         if path != MEMORY and vfs is None:
-            directory = os.path.dirname(path)
-            if directory:
-                os.makedirs(directory, mode=0o700, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_private(path)
         db = connect(path, vfs, create=True)
     except (OSError, apsw.Error) as error:
         raise explain(error, path) from error
@@ -108,7 +101,7 @@ def open_for_writing(path: str, vfs: str | None) -> Database:
         _identify(db, path)
         db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a new file
         db.execute("PRAGMA synchronous=NORMAL")
-        _use_wal(db)
+        use_wal(db)
         _migrate(db, path)
     except BaseException as error:
         db.close()
@@ -134,17 +127,6 @@ def _identify(db: Database, path: str) -> None:
             f"{path} is a SQLite database, but not a journal of lorimer",
             hint="Give another path, or move the file away.",
         )
-
-
-def _use_wal(db: Database) -> None:
-    # Of a file that is not in this mode yet it does not wait for others, who open it this moment.
-    for _ in range(_TRIES):
-        try:
-            one(db, "PRAGMA journal_mode=WAL")
-            return
-        except apsw.BusyError:
-            db.execute("BEGIN EXCLUSIVE; ROLLBACK")  # this waits
-    one(db, "PRAGMA journal_mode=WAL")
 
 
 def _migrate(db: Database, path: str) -> None:

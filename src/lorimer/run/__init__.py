@@ -1,29 +1,61 @@
-"""The run kernel: what a host needs to let agents loose."""
+"""The run kernel: what a host needs to let agents loose. See docs/kernel.md."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lorimer.core.limits import Limits
+    from lorimer.run.agent import RunnableAgent
+    from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
+    from lorimer.run.audit_log import AuditLog
+    from lorimer.run.executor import Executor, RunHandle
     from lorimer.run.fanout import Outcome, fan_out
+    from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
+    from lorimer.run.ports import Ports
+    from lorimer.run.result import RunResult
+    from lorimer.run.steps import RunStep
 
-__all__ = ["Lane", "LaneStats", "Outcome", "fan_out"]
+__all__ = [
+    "Audit",
+    "AuditClose",
+    "AuditLog",
+    "AuditStart",
+    "AuditStep",
+    "AuditTool",
+    "Executor",
+    "Invocation",
+    "Lane",
+    "LaneStats",
+    "Limits",
+    "Outcome",
+    "Ports",
+    "RunAudit",
+    "RunHandle",
+    "RunResult",
+    "RunStep",
+    "RunnableAgent",
+    "fan_out",
+]
 
 _HOMES = {
-    "fanout": ("Outcome", "fan_out"),
-    "lane": ("Lane", "LaneStats"),
+    "core.limits": ("Limits",),
+    "run.agent": ("RunnableAgent",),
+    "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
+    "run.audit_log": ("AuditLog",),
+    "run.executor": ("Executor", "RunHandle"),
+    "run.fanout": ("Outcome", "fan_out"),
+    "run.invocation": ("Invocation",),
+    "run.lane": ("Lane", "LaneStats"),
+    "run.ports": ("Ports",),
+    "run.result": ("RunResult",),
+    "run.steps": ("RunStep",),
 }
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """Names are imported when they are first used: a program pays for what it needs."""
-    for home, names in _HOMES.items():
-        if name in names:
-            value: object = vars(import_module(f"lorimer.run.{home}"))[name]
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module 'lorimer.run' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    # imported when first used: a host that wants a lane needs no pipeline
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'lorimer.run' has no attribute {name!r}")
+    return vars(import_module(f"lorimer.{_HOME_OF[name]}"))[name]

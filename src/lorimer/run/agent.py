@@ -1,0 +1,23 @@
+"""An agent as a host thinks of it. What manifest it comes to: `lowering.py`."""
+
+from __future__ import annotations
+
+from lorimer.core.record import record
+
+
+@record
+class RunnableAgent:
+    """What to run. Plain data; what is left out is the executor's."""
+
+    name: str = "agent"
+    prompt: str = ""
+    """The system prompt; the executor's header goes before it."""
+    model: str = ""
+    """A tier, a spec or a chain of them; none: the executor's fallback tier."""
+    max_turns: int = 0
+    """Model calls; 0 or less: the executor's limit."""
+    timeout_s: float = 0.0
+    """Seconds of a run; 0 or less: the executor's limit."""
+    tools: tuple[str, ...] = ()
+    """Names of tools: of the executor's, or shipped ones. Without any, and without somebody to give
+    work to, a run is one model call."""
