@@ -31,8 +31,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-cost-usd", type=float, default=1.0, help="of all together")
     parser.add_argument("--allow-unpriced", action="store_true", help="as free, e.g. local models")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one answer")
-    parser.add_argument("--max-concurrent", type=int, default=4)
-    parser.add_argument("--per-provider", type=int, default=2, help="at once at one provider")
+    parser.add_argument("--total-timeout", type=float, default=1800.0, help="seconds for all")
+    parser.add_argument("--max-concurrent", type=int, default=4, help="answers at once")
+    parser.add_argument("--caps", type=caps, default={}, help="of providers: openai=3,ollama=1")
     parser.add_argument("--max-pages", type=int, default=4, help=f"of {PAGE_CHARS} characters")
     given = parser.parse_args(argv)
     given.models = list(dict.fromkeys(given.models.split(",")))
@@ -40,9 +41,17 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = sorted(set(given.lenses) - set(LENSES))
     if unknown:
         parser.error(f"no lens {', '.join(unknown)}; known: {', '.join(LENSES)}")
-    if min(given.timeout, given.max_pages, given.max_concurrent, given.per_provider) <= 0:
-        parser.error("--timeout, --max-pages, --max-concurrent and --per-provider are above 0")
+    least = min(given.timeout, given.total_timeout, given.max_pages, given.max_concurrent)
+    if not (least > 0 and 0 <= given.max_cost_usd < 1e6):
+        parser.error("times, pages and answers at once are above 0; money is 0 to a million")
     return given
+
+
+def caps(text: str) -> dict[str, int]:
+    found = {name: int(cap) for name, _, cap in [part.partition("=") for part in text.split(",")]}
+    if min(found.values()) < 1:
+        raise ValueError
+    return found
 
 
 async def work(job: Job, given: argparse.Namespace) -> None:
@@ -57,9 +66,13 @@ async def work(job: Job, given: argparse.Namespace) -> None:
         await review(
             job,
             models,
-            Limits(max_cost_usd=given.max_cost_usd, allow_unpriced=given.allow_unpriced),
+            Limits(
+                timeout_s=given.total_timeout,
+                max_cost_usd=given.max_cost_usd,
+                allow_unpriced=given.allow_unpriced,
+            ),
             max_concurrent=given.max_concurrent,
-            per_provider=given.per_provider,
+            per_provider=given.caps,
             cell_timeout_s=given.timeout,
             tell=tell,
         )

@@ -123,6 +123,7 @@ def played(
     limits: Limits | None = None,
     latency_s: float = 10.0,
     cancel_at: float | None = None,
+    late: bool = False,
     **options: Any,
 ) -> Any:
     """The job, of two models at two providers, after it was worked on under virtual time."""
@@ -145,7 +146,10 @@ def played(
             task.cancel()
         await asyncio.wait([task])
         assert task.cancelled() is (cancel_at is not None)
-        if cancel_at is None:
+        if late:
+            with pytest.raises(LimitError, match="time limit"):
+                await task
+        elif cancel_at is None:
             await task
 
     simulate(main)
@@ -204,8 +208,8 @@ def test_caps_of_providers_hold(parts: tuple[Any, Any]) -> None:
 
         return reply
 
-    played(parts, counted("one"), counted("two"), max_concurrent=3, per_provider=2)
-    assert most == {"one": 2, "two": 2}
+    played(parts, counted("one"), counted("two"), max_concurrent=4, per_provider={"one": 1})
+    assert most == {"one": 1, "two": 2}
 
 
 def test_cancelled_cells_and_cells_that_never_began_are_counted(parts: tuple[Any, Any]) -> None:
@@ -232,9 +236,11 @@ def test_all_cells_together_never_cost_more_than_the_budget(parts: tuple[Any, An
 
 
 def test_when_the_time_of_all_is_over_what_is_there_is_told(parts: tuple[Any, Any]) -> None:
-    with pytest.raises(LimitError) as raised:
-        played(parts, lambda _: answer(), limits=Limits(timeout_s=15.0), max_concurrent=2)
-    assert raised.value.code is CODE.EXEC_LIMIT_TIMEOUT
+    limits = Limits(timeout_s=15.0)
+    job = played(parts, lambda _: answer("major"), limits=limits, late=True, max_concurrent=2)
+    text = parts[1].report(job)
+    assert "## one:m: major, incomplete" in text
+    assert "6 cells: 2 answered, 0 failed, 2 cancelled, 2 not run" in text
 
 
 def test_a_long_diff_is_cut_into_pages_and_the_rest_is_told(parts: tuple[Any, Any]) -> None:
