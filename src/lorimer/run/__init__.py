@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lorimer.run.handle import RunHandle
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
+    from lorimer.run.lanes import Lanes
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
     from lorimer.run.steps import RunStep
@@ -32,6 +33,7 @@ __all__ = [
     "Invocation",
     "Lane",
     "LaneStats",
+    "Lanes",
     "Limits",
     "Outcome",
     "Ports",
@@ -55,6 +57,7 @@ _HOMES = {
     "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),
+    "run.lanes": ("Lanes",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.steps": ("RunStep",),
