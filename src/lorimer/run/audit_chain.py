@@ -127,10 +127,13 @@ def verify(rows: Iterable[Row], head: Head | None, sealer: Sealer, known: str = 
     at, expected = parse_head(known) if known else (0, START)
     if head is not None and not sealer.fits(head):
         return Verdict(0, 0, "the head was changed, or made with another key")
+    lost = head is None
     head = head or Head()
     seq, last = head.purged, head.purged_hash
     try:
         for row in rows:
+            if lost:
+                return Verdict(0, 0, "the head is missing")
             if what := _fault(row, seq, last, head, sealer):
                 bad = row.seq if row.seq <= seq else seq + 1
                 return Verdict(seq - head.purged, bad, f"record {bad} {what}")
