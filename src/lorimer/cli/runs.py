@@ -10,6 +10,7 @@ import click
 
 from lorimer.cli.options import Terms, execution_options, output_of, store_option
 from lorimer.cli.runs_diff import diff
+from lorimer.cli.runs_explain import explain
 from lorimer.cli.runs_export import export
 from lorimer.cli.runs_fork import fork
 from lorimer.cli.runs_receipts import receipts
@@ -28,7 +29,7 @@ def runs() -> None:
     """List, read, check and resume runs."""
 
 
-for command in (verify, diff, replay, fork, receipts, export, compact, prune):
+for command in (explain, verify, diff, replay, fork, receipts, export, compact, prune):
     runs.add_command(command)
 
 

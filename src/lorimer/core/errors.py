@@ -141,6 +141,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"
     EXEC_LIMIT_TOOL_CALLS = "exec.limit.tool_calls"
+    EXEC_LIMIT_QUEUE = "exec.limit.queue"
     EXEC_RUN_CANCELLED = "exec.run.cancelled"
     EXEC_RUN_BUSY = "exec.run.busy"
     EXEC_RUN_SHUTDOWN = "exec.run.shutdown"
@@ -177,7 +178,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_API_AUTH_INVALID_KEY,
             code.EXEC_API_AUTH_EXPIRED,
         ),
-        kind.RATE_LIMITED: (code.EXEC_API_RATE_LIMITED,),
+        kind.RATE_LIMITED: (code.EXEC_API_RATE_LIMITED, code.EXEC_LIMIT_QUEUE),
         kind.TIMEOUT: (code.EXEC_API_TIMEOUT,),
         kind.NETWORK: (code.EXEC_API_NETWORK, code.EXEC_API_STREAM_INCOMPLETE),
         kind.TOKEN_LIMIT: (code.EXEC_API_TOKEN_LIMIT,),

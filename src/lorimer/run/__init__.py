@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
     from lorimer.run.executor import Executor, RunHandle
+    from lorimer.run.fanout import Outcome, fan_out
     from lorimer.run.invocation import Invocation
+    from lorimer.run.lane import Lane, LaneStats
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
     from lorimer.run.steps import RunStep
@@ -23,13 +25,17 @@ __all__ = [
     "AuditTool",
     "Executor",
     "Invocation",
+    "Lane",
+    "LaneStats",
     "Limits",
+    "Outcome",
     "Ports",
     "RunAudit",
     "RunHandle",
     "RunResult",
     "RunStep",
     "RunnableAgent",
+    "fan_out",
 ]
 
 _HOMES = {
@@ -38,7 +44,9 @@ _HOMES = {
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
     "run.executor": ("Executor", "RunHandle"),
+    "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),
+    "run.lane": ("Lane", "LaneStats"),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.steps": ("RunStep",),

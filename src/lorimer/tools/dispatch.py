@@ -19,7 +19,7 @@ from lorimer.core.review import Finding
 from lorimer.core.tool import Called
 from lorimer.tools.admission import accepted, permitted, reviewed
 from lorimer.tools.asking import ask_text
-from lorimer.tools.calling import make
+from lorimer.tools.calling import allowed_by, make
 from lorimer.tools.early import Early
 from lorimer.tools.encode import plain
 from lorimer.tools.hooks.around import Screened, followed, follows, screen
@@ -96,7 +96,10 @@ async def _live(
     call = early.take(int(key), use) if early is not None else None
     if call is None:
         call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
-    intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
+    intent = entry.intent
+    if verdict is not PLAIN_ALLOW:
+        intent = {**intent, "decision": verdict.by}
+        call = allowed_by(verdict.by, entry, call)
     if screened is not None:
         before = screened.answer
         if follows(tools, use, before, run):

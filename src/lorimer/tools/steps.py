@@ -82,7 +82,7 @@ STEP_MARK: Final = "s"
 
 
 async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapping[str, JSON]:
-    from lorimer.tools.calling import make  # makes a `Steps` for each call
+    from lorimer.tools.calling import allowed_by, make  # makes a `Steps` for each call
 
     request = fingerprint({"name": use.name, "input": plain(use.input)})
 
@@ -113,9 +113,13 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
     call = partial(followed, tools, use, key, screened.answer, call, run)
     changes = entry.safety is not Safety.READ_ONLY
     intent: dict[str, JSON] = {"tool": use.name, **entry.intent}
+    by = screened.verdict.by
+    if by:
+        intent["decision"] = by
+    noted = allowed_by(by, entry, call)
 
     async def work() -> Mapping[str, JSON]:
-        return {**await call(), "tool": use.name}
+        return {**await noted(), "tool": use.name}
 
     if changes:
         run.cancellation.begin_change()
