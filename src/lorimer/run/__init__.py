@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from lorimer.run.agent import RunnableAgent
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
-    from lorimer.run.executor import Executor, RunHandle
+    from lorimer.run.executor import Executor
     from lorimer.run.fanout import Outcome, fan_out
+    from lorimer.run.handle import RunHandle
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
     from lorimer.run.ports import Ports
@@ -43,7 +44,8 @@ _HOMES = {
     "run.agent": ("RunnableAgent",),
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
-    "run.executor": ("Executor", "RunHandle"),
+    "run.executor": ("Executor",),
+    "run.handle": ("RunHandle",),
     "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),
