@@ -55,7 +55,7 @@ OUR_CODES = """
     exec.loop.identical exec.loop.alternating exec.loop.no_progress exec.loop.error_streak
     exec.loop.max_turns exec.limit.timeout exec.limit.cost exec.limit.tool_calls
     exec.limit.queue
-    exec.run.cancelled exec.run.busy exec.run.shutdown exec.run.waiting
+    exec.run.cancelled exec.run.killed exec.run.busy exec.run.shutdown exec.run.waiting
     exec.run.unknown exec.run.ended
     exec.child.depth exec.child.descendants exec.child.ancestor exec.child.part
     exec.input.invalid

@@ -8,6 +8,16 @@ if TYPE_CHECKING:
     from lorimer.run.agent import RunnableAgent
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
+    from lorimer.run.critic import (
+        Critic,
+        Decision,
+        Escalator,
+        ExtendOnce,
+        IdleCritic,
+        Seen,
+        Supervised,
+        Supervision,
+    )
     from lorimer.run.executor import Executor, RunHandle
     from lorimer.run.fanout import Outcome, fan_out
     from lorimer.run.invocation import Invocation
@@ -23,7 +33,12 @@ __all__ = [
     "AuditStart",
     "AuditStep",
     "AuditTool",
+    "Critic",
+    "Decision",
+    "Escalator",
     "Executor",
+    "ExtendOnce",
+    "IdleCritic",
     "Invocation",
     "Lane",
     "LaneStats",
@@ -35,6 +50,9 @@ __all__ = [
     "RunResult",
     "RunStep",
     "RunnableAgent",
+    "Seen",
+    "Supervised",
+    "Supervision",
     "fan_out",
 ]
 
@@ -43,6 +61,10 @@ _HOMES = {
     "run.agent": ("RunnableAgent",),
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
+    "run.critic": (
+        *("Critic", "Decision", "Escalator", "ExtendOnce", "IdleCritic"),
+        *("Seen", "Supervised", "Supervision"),
+    ),
     "run.executor": ("Executor", "RunHandle"),
     "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),

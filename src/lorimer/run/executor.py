@@ -24,11 +24,12 @@ from lorimer.live import Run
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.invocation import Invocation
-from lorimer.run.lowering import DEFAULTS, manifest_of
+from lorimer.run.lowering import DEFAULTS, limits_of, manifest_of
 from lorimer.run.observing import Observers
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
 from lorimer.run.steps import steps_of
+from lorimer.run.watching import Watch, ceiling, is_watched
 from lorimer.world.real import RealWorld
 
 FALLBACK_TIER: Final = "fast"
@@ -135,7 +136,10 @@ class Executor:
         """What an agent is lowered to."""
         shipped = tuple([name for name in agent.tools if name not in self._tools])
         model = agent.model or self._tier
-        return manifest_of(agent, model, self.limits, self._header, shipped)
+        limits = limits_of(agent, self.limits)
+        if is_watched(self.ports.critic, agent):
+            limits = ceiling(limits)
+        return manifest_of(agent, model, limits, self._header, shipped)
 
     async def aclose(self) -> None:
         """Close connections. The journal stays open: it belongs to whoever made it."""
@@ -165,16 +169,20 @@ class Executor:
     ) -> RunResult:
         pipeline, observers = self._compiled(agent)
         told = _told(agent, asked)
-        run = await pipeline.begin(_input(input, asked), run_id=handle.run_id, told=told)
+        limits = limits_of(agent, self.limits)
+        watch = Watch(self.ports.critic, agent, limits, handle.run_id, asked.caller_id)
+        run = await pipeline.begin(
+            _input(input, asked), limits=watch.limits, run_id=handle.run_id, told=told
+        )
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
         handle.run = run
         try:
-            async with observers.of(handle.run_id, asked.on_step):
+            async with observers.of(handle.run_id, asked.on_step), watch.over(run.context):
                 ended = await run.here()
         finally:
             handle.run = None
-        return _result(ended)
+        return _result(ended, watch.warnings)
 
     def _compiled(self, agent: RunnableAgent) -> tuple[Pipeline, Observers]:
         """Raises ConfigError, naming the tier where that is what cannot be used."""
@@ -223,7 +231,7 @@ def _told(agent: RunnableAgent, asked: Invocation) -> Mapping[str, JSON]:
     return {name: value for name, value in told.items() if value}
 
 
-def _result(run: PipelineResult) -> RunResult:
+def _result(run: PipelineResult, warnings: list[str]) -> RunResult:
     return RunResult(
         run.run_id,
         run.status,
@@ -234,6 +242,7 @@ def _result(run: PipelineResult) -> RunResult:
         run.exception,
         run.messages,
         run,
+        warnings,
     )
 
 
