@@ -9,6 +9,16 @@ if TYPE_CHECKING:
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
     from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
+    from lorimer.run.critic import (
+        Critic,
+        Decision,
+        Escalator,
+        ExtendOnce,
+        IdleCritic,
+        Seen,
+        Supervised,
+        Supervision,
+    )
     from lorimer.run.executor import Executor
     from lorimer.run.fanout import Outcome, fan_out
     from lorimer.run.handle import RunHandle
@@ -29,7 +39,12 @@ __all__ = [
     "AuditTool",
     "Budget",
     "CallerBudgets",
+    "Critic",
+    "Decision",
+    "Escalator",
     "Executor",
+    "ExtendOnce",
+    "IdleCritic",
     "Invocation",
     "Lane",
     "LaneStats",
@@ -42,6 +57,9 @@ __all__ = [
     "RunResult",
     "RunStep",
     "RunnableAgent",
+    "Seen",
+    "Supervised",
+    "Supervision",
     "TotalBudget",
     "fan_out",
 ]
@@ -52,6 +70,10 @@ _HOMES = {
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
     "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
+    "run.critic": (
+        *("Critic", "Decision", "Escalator", "ExtendOnce", "IdleCritic"),
+        *("Seen", "Supervised", "Supervision"),
+    ),
     "run.executor": ("Executor",),
     "run.handle": ("RunHandle",),
     "run.fanout": ("Outcome", "fan_out"),

@@ -34,11 +34,12 @@ from lorimer.run.around import Around
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation
 from lorimer.run.lane import Lane
-from lorimer.run.lowering import DEFAULTS
+from lorimer.run.lowering import DEFAULTS, limits_of
 from lorimer.run.pipelines import Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
 from lorimer.run.steps import steps_of
+from lorimer.run.watching import Watch
 from lorimer.world.real import RealWorld
 
 FALLBACK_TIER: Final = "fast"
@@ -84,7 +85,7 @@ class Executor:
         self.lane = lane
         options.update(journal=self.journal, world=self.world)
         self._pipelines = Pipelines(
-            models, registry_of(tools), limits, system_header, tier, options
+            models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
 
     async def run(
@@ -165,11 +166,14 @@ class Executor:
         handle, agent = job.handle, job.agent
         await around.begin()
         pipeline, observers = self._pipelines.of(agent, around.caller, around.tools)
+        limits = limits_of(agent, self.limits)
+        watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
         if job.again:
             run = await pipeline.take_up(handle.run_id)
         else:
             run = await pipeline.begin(
                 around.input(job.input),
+                limits=watch.limits,
                 budgets=self._budgets(job),
                 run_id=handle.run_id,
                 told=_told(agent, job.asked),
@@ -178,10 +182,11 @@ class Executor:
             run.context.cancel(handle.stopped)
         handle.run = run
         try:
-            async with observers.of(handle.run_id, around.observers):
+            async with observers.of(handle.run_id, around.observers), watch.over(run.context):
                 ended = await run.here()
         finally:
             handle.run = None
+        around.warnings += watch.warnings
         return _result(ended)
 
     def _budgets(self, job: _Job) -> Budgets:

@@ -7,6 +7,7 @@ from lorimer.core.record import record
 from lorimer.run.attachments import Attachments
 from lorimer.run.audit import Audit
 from lorimer.run.budget import Budget
+from lorimer.run.critic import Critic
 from lorimer.run.delivery import Delivery
 from lorimer.run.identity import Identity
 from lorimer.run.inputs import InputFiles
@@ -24,6 +25,8 @@ class Ports:
     budget: Budget | None = None
     """Who pays for a run; what it refuses, or cannot decide, is not run. Shipped: `CallerBudgets`,
     `TotalBudget`, `AllBudgets`."""
+    critic: Critic | None = None
+    """Looks after long runs of agents that want it. Shipped: `IdleCritic`."""
     delivery: Delivery | None = None
     """Posts answers and errors to an invocation's `delivery`. Shipped: `Stdout`, `Discard`."""
     input_files: InputFiles | None = None
