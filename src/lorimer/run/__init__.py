@@ -13,17 +13,22 @@ if TYPE_CHECKING:
     from lorimer.run.handle import RunHandle
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
+    from lorimer.run.library import AgentLibrary
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
+    from lorimer.run.saved import DeclaredInput, SavedAgent
+    from lorimer.run.saved_builtins import read_builtins
     from lorimer.run.steps import RunStep
 
 __all__ = [
+    "AgentLibrary",
     "Audit",
     "AuditClose",
     "AuditLog",
     "AuditStart",
     "AuditStep",
     "AuditTool",
+    "DeclaredInput",
     "Executor",
     "Invocation",
     "Lane",
@@ -36,7 +41,9 @@ __all__ = [
     "RunResult",
     "RunStep",
     "RunnableAgent",
+    "SavedAgent",
     "fan_out",
+    "read_builtins",
 ]
 
 _HOMES = {
@@ -49,8 +56,11 @@ _HOMES = {
     "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),
+    "run.library": ("AgentLibrary",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
+    "run.saved": ("DeclaredInput", "SavedAgent"),
+    "run.saved_builtins": ("read_builtins",),
     "run.steps": ("RunStep",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
