@@ -270,6 +270,7 @@ class Launcher:
                 given = self._clean(input)
             origin = origin_of(facts[0]) if facts else _of_child(above, agent)
             context = self._context(run_id, conversation, limits, None, origin, above.spend)
+            context.root = above.root
         except BaseException:
             await conversation.release()
             raise

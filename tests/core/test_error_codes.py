@@ -61,7 +61,7 @@ OUR_CODES = """
     exec.child.depth exec.child.descendants exec.child.ancestor exec.child.part
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
-exec.sandbox.missing exec.store.failed
+exec.sandbox.missing exec.store.failed exec.agent.unknown exec.agent.denied exec.agent.changed
 exec.memory.failed exec.hook.blocked exec.hook.failed exec.hook.timeout exec.step.invalid
 exec.step.timeout exec.step.crashed exec.step.out_of_memory
 """.split()
@@ -175,6 +175,7 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
         "journal": JournalError,
         "memory": MemoryFailed,
         "store": StoreFailed,
+        "agent": ConfigError,
         "stage": StageError,
     }
     classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}

@@ -103,6 +103,7 @@ class RunContext(FactLog):
         "plan",
         "refused",
         "review",
+        "root",
         "seed",
         "session",
         "snapshot_at",
@@ -154,6 +155,8 @@ class RunContext(FactLog):
         refused = origin.get("refused")
         self.refused = error_from_json(refused) if isinstance(refused, Mapping) else None
         """Why it ends before it has called anything."""
+        self.root = id
+        """Of the run that it is part of, however deep; its own, of one that is nobody's."""
         self.session: Mapping[str, JSON] = _NOTHING
         """What is told of a session that is taken up with this run; {}: none is."""
         self.cancellation = Cancellation()

@@ -161,6 +161,9 @@ class ExecutorErrorCode(StrEnum):
     EXEC_JOURNAL_FAILED = "exec.journal.failed"
     EXEC_JOURNAL_VERSION = "exec.journal.version"
     EXEC_STORE_FAILED = "exec.store.failed"
+    EXEC_AGENT_UNKNOWN = "exec.agent.unknown"
+    EXEC_AGENT_DENIED = "exec.agent.denied"
+    EXEC_AGENT_CHANGED = "exec.agent.changed"
 
     @property
     def category(self) -> ErrorCategory:
@@ -215,6 +218,9 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_RUN_UNKNOWN,
             code.EXEC_RUN_ENDED,
             code.EXEC_CHILD_PART,
+            code.EXEC_AGENT_UNKNOWN,
+            code.EXEC_AGENT_DENIED,
+            code.EXEC_AGENT_CHANGED,
         ),
         kind.LIMIT: (
             code.EXEC_LOOP_MAX_TURNS,
@@ -521,6 +527,7 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.loop.": LimitError,
     "exec.journal.": JournalError,
     "exec.store.": StoreFailed,
+    "exec.agent.": ConfigError,
     "exec.stage.": StageError,
 }
 

@@ -252,7 +252,8 @@ class ToolResultFact(TypedDict, total=False):
     hash: str
     """Of the call, when there was no intent to hold it."""
     decision: str
-    """Of a call without an intent: by what it was allowed, where that is no plain allow."""
+    """Of a call without an intent: by what it was allowed, where that is no plain allow. Of one of
+    a tool that the model is not shown: why it is not."""
 
 
 class IterationEnd(TypedDict):

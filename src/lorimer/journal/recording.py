@@ -38,6 +38,8 @@ class Recording:
     """What it was begun with; None: the store does not have it."""
     receipt: Receipt | None = None
     """Of the last compaction before it."""
+    durable: bool | None = None
+    """Its journal outlives the process; None: that is not known."""
 
     def before(self) -> History:
         """The conversation before it, for a run to go on from."""
@@ -93,7 +95,8 @@ async def recorded(journal: Journal, run_id: str) -> Recording:
     manifest = await manifest_of(journal, facts[0])
     before = await _before(journal, row)
     history = repaired(before.messages)
-    return Recording(row.run_id, row.stream, history, facts, manifest, before.receipt)
+    receipt, durable = before.receipt, journal.durable
+    return Recording(row.run_id, row.stream, history, facts, manifest, receipt, durable)
 
 
 def origin_of(start: Event) -> dict[str, JSON]:

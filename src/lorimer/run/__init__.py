@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
     from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
-    from lorimer.run.executor import Executor, RunHandle
+    from lorimer.run.executor import Executor
     from lorimer.run.fanout import Outcome, fan_out
+    from lorimer.run.handle import RunHandle
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
+    from lorimer.run.lanes import Lanes
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
     from lorimer.run.steps import RunStep
@@ -31,6 +33,7 @@ __all__ = [
     "Invocation",
     "Lane",
     "LaneStats",
+    "Lanes",
     "Limits",
     "Outcome",
     "Ports",
@@ -49,10 +52,12 @@ _HOMES = {
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
     "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
-    "run.executor": ("Executor", "RunHandle"),
+    "run.executor": ("Executor",),
+    "run.handle": ("RunHandle",),
     "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),
+    "run.lanes": ("Lanes",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.steps": ("RunStep",),
