@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from anyio import CancelScope
 
@@ -25,7 +28,7 @@ from lorimer.core.manifest import EnvironmentManifest, SubAgent
 from lorimer.core.messages import Delta, Request, Response, TextDelta, ToolUse, Usage, UsageDelta
 from lorimer.core.purse import Purse
 from lorimer.core.world import World
-from lorimer.journal import MemoryJournal
+from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.family import roots
 from lorimer.journal.verify import verify
 from lorimer.models import Models
@@ -43,9 +46,13 @@ from lorimer.run import (
     TotalBudget,
 )
 from lorimer.testing import ScriptedModel, simulate
+from lorimer.testing.recorded import RULES, Evidence
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulated_world import SimulatedWorld
 from lorimer.testing.simulation import simulate_in
+from lorimer.world import RealWorld
+
+pytestmark = pytest.mark.anyio
 
 CODE = ExecutorErrorCode
 CENT = 9_994_240
@@ -118,7 +125,7 @@ def test_a_run_that_is_refused_in_the_middle_keeps_what_it_has_and_can_be_replay
         assert [step.tool for step in result.steps] == ["look", "look"]
         assert "job:1" in result.error
         assert result.exception is not None
-        assert "lorimer runs ls" in result.exception.hint
+        assert "lorimer runs ls --all" in result.exception.hint
         kinds = [fact.type for fact in result.events]
         assert kinds[-2:] == ["iteration.end", "run.end"], "what waited for the intent is told"
         assert (await pipeline.replay(result.run_id)).divergence is None
@@ -491,3 +498,42 @@ def test_killed_anywhere_a_family_leaves_a_ledger_that_adds_up() -> None:
 
     model = model_of(asks, latency_s=1.0)
     assert killed(spend, then, model, each=5) > 5, "killed with money set aside"
+
+
+# --- and who checks it ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE shares SET spent=spent+1",
+        "UPDATE shares SET reserved=1",
+        "DELETE FROM shares",
+        "UPDATE ledger SET spent=spent-1 WHERE account='job:1'",
+        "UPDATE ledger SET reserved=1 WHERE account='job:1'",
+    ],
+)
+async def test_verify_finds_a_purse_that_is_not_what_its_runs_have(
+    tmp_path: Path, sql: str
+) -> None:
+    path = tmp_path / "journal.db"
+    async with SQLiteJournal(path) as journal:
+        pipeline = family(model_of(asks), journal, RealWorld())
+        result = await pipeline.run("go", budgets=[Purse("job:1", 9 * CENT)])
+        await adds_up(journal, Purse("job:1", 9 * CENT))
+        apsw.Connection(str(path)).execute(sql)
+        found = await verify(journal, result.run_id)
+        assert {finding.rule for finding in found} == {"ledger"}
+        assert all("job:1" in finding.what for finding in found)
+
+
+async def test_the_rule_of_honest_budgets_finds_what_is_charged_to_nobody() -> None:
+    world = RealWorld()
+    pipeline = family(model_of(asks), journal := MemoryJournal(world), world)
+    result = await pipeline.run("go", budgets=[Purse("job:1", 9 * CENT)])
+    for share, sound in ((2 * CENT, True), (4 * CENT, False), (0, False)):
+        shares = {"job:1": Balance(0, share)} if share else {}
+        balance = await journal.balance(result.run_id)
+        run = Evidence(result.run_id, "", result.events, balance, shares=shares)
+        assert (not list(RULES["honest budgets"](run))) == sound
+    assert not list(RULES["honest budgets"](replace(run, shares=None))), "not looked at"

@@ -64,7 +64,7 @@ def exceeded(what: str, purse: Purse, used: Balance) -> LimitError:
         f"${used.spent / 1e9:.4f} are spent{held}.",
         code=ExecutorErrorCode.EXEC_BUDGET_EXCEEDED,
         hint="Raise the budget, or wait until there is money again. What interrupted runs have set "
-        "aside is held until they are resumed or given up: lorimer runs ls shows them.",
+        "aside is held until they are resumed or given up: lorimer runs ls --all shows it.",
     )
 
 

@@ -74,21 +74,9 @@ __all__ = [
 _HOMES = {
     "core.limits": ("Limits",),
     "run.agent": ("RunnableAgent",),
-    "run.audit": (
-        "Audit",
-        "AuditClose",
-        "AuditStart",
-        "AuditStep",
-        "AuditTool",
-        "RunAudit",
-    ),
+    "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
-    "run.budget": (
-        "AllBudgets",
-        "Budget",
-        "CallerBudgets",
-        "TotalBudget",
-    ),
+    "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
     "run.critic": (
         "Critic",
         "Decision",
@@ -100,24 +88,15 @@ _HOMES = {
         "Supervision",
     ),
     "run.executor": ("Executor",),
-    "run.fanout": (
-        "Outcome",
-        "fan_out",
-    ),
+    "run.fanout": ("Outcome", "fan_out"),
     "run.handle": ("RunHandle",),
     "run.invocation": ("Invocation",),
-    "run.lane": (
-        "Lane",
-        "LaneStats",
-    ),
+    "run.lane": ("Lane", "LaneStats"),
     "run.lanes": ("Lanes",),
     "run.library": ("AgentLibrary",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
-    "run.saved": (
-        "DeclaredInput",
-        "SavedAgent",
-    ),
+    "run.saved": ("DeclaredInput", "SavedAgent"),
     "run.saved_builtins": ("read_builtins",),
     "run.steps": ("RunStep",),
 }
