@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lorimer.run.agent import RunnableAgent
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
+    from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
     from lorimer.run.executor import Executor
     from lorimer.run.fanout import Outcome, fan_out
     from lorimer.run.handle import RunHandle
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     from lorimer.run.steps import RunStep
 
 __all__ = [
+    "AllBudgets",
     "Audit",
     "AuditClose",
     "AuditLog",
     "AuditStart",
     "AuditStep",
     "AuditTool",
+    "Budget",
+    "CallerBudgets",
     "Executor",
     "Invocation",
     "Lane",
@@ -38,6 +42,7 @@ __all__ = [
     "RunResult",
     "RunStep",
     "RunnableAgent",
+    "TotalBudget",
     "fan_out",
 ]
 
@@ -46,6 +51,7 @@ _HOMES = {
     "run.agent": ("RunnableAgent",),
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
+    "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
     "run.executor": ("Executor",),
     "run.handle": ("RunHandle",),
     "run.fanout": ("Outcome", "fan_out"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final, Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, is_a, registry_of, wrong
@@ -24,6 +25,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
+from lorimer.core.purse import Budgets
 from lorimer.core.record import record
 from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
@@ -166,8 +168,12 @@ class Executor:
         if job.again:
             run = await pipeline.take_up(handle.run_id)
         else:
-            given, told = around.input(job.input), _told(agent, job.asked)
-            run = await pipeline.begin(given, run_id=handle.run_id, told=told)
+            run = await pipeline.begin(
+                around.input(job.input),
+                budgets=self._budgets(job),
+                run_id=handle.run_id,
+                told=_told(agent, job.asked),
+            )
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
         handle.run = run
@@ -177,6 +183,10 @@ class Executor:
         finally:
             handle.run = None
         return _result(ended)
+
+    def _budgets(self, job: _Job) -> Budgets:
+        budget = self.ports.budget
+        return () if budget is None else partial(budget.admit, job.agent, job.asked, self.journal)
 
 
 @record
