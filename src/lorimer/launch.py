@@ -243,11 +243,13 @@ class Launcher:
         limits: Limits,
         above: RunContext,
         agent: str,
+        told: Mapping[str, JSON] = _NOTHING,
         *,
         wait_s: float,
     ) -> Run:
         """A run that is part of the run `above`, begun, or gone on with where it was interrupted,
-        on the stream of its own id. Raises as `resume` does."""
+        on the stream of its own id. `told` says for whom it is (`Invoked`). Raises as `resume`
+        does."""
         conversation = await self._claims.claim(run_id, wait_s)
         try:
             facts = conversation.unfinished
@@ -257,13 +259,17 @@ class Launcher:
             else:
                 await self._store(plan)
                 given = self._clean(input)
-            parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
+            origin: dict[str, JSON] = {
+                "parent": {"run": above.id, "iteration": above.iteration, "agent": agent}
+            }
+            if told:
+                origin["invocation"] = told
             context = self._context(
                 run_id,
                 conversation,
                 limits,
                 None,
-                origin_of(facts[0]) if facts else {"parent": parent},
+                origin_of(facts[0]) if facts else origin,
                 above.spend,
             )
         except BaseException:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lorimer.run.fanout import Outcome, fan_out
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
+    from lorimer.run.palette import FixedPalette, Palette, Skill
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
     from lorimer.run.steps import RunStep
@@ -24,17 +25,20 @@ __all__ = [
     "AuditStep",
     "AuditTool",
     "Executor",
+    "FixedPalette",
     "Invocation",
     "Lane",
     "LaneStats",
     "Limits",
     "Outcome",
+    "Palette",
     "Ports",
     "RunAudit",
     "RunHandle",
     "RunResult",
     "RunStep",
     "RunnableAgent",
+    "Skill",
     "fan_out",
 ]
 
@@ -47,6 +51,7 @@ _HOMES = {
     "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),
+    "run.palette": ("FixedPalette", "Palette", "Skill"),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.steps": ("RunStep",),

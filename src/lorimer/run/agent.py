@@ -21,3 +21,9 @@ class RunnableAgent:
     tools: tuple[str, ...] = ()
     """Names of tools: of the executor's, or shipped ones. Without any, and without somebody to give
     work to, a run is one model call."""
+    skills: tuple[str, ...] = ()
+    """Names of skills in the executor's palette: each is a tool `skill__<name>`."""
+    agents: tuple[str, ...] = ()
+    """Names of agents in the executor's palette: each is a tool `agent__<name>`."""
+    description: str = ""
+    """What it is good for: told to agents that may give it work."""

@@ -7,10 +7,11 @@ happens in the run is the engine's (`core/engine.py`); there is no second loop h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Final, Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, is_a, registry_of, wrong
+from lorimer.core.ancestry import Ancestry, descended
 from lorimer.core.cancel import Reason
 from lorimer.core.engine import status_of
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError, PipelineError
@@ -24,8 +25,9 @@ from lorimer.live import Run
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.invocation import Invocation
-from lorimer.run.lowering import DEFAULTS, manifest_of
+from lorimer.run.lowering import DEFAULTS, limits_of, manifest_of
 from lorimer.run.observing import Observers
+from lorimer.run.palette import Delegate, reachable
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
 from lorimer.run.steps import steps_of
@@ -131,11 +133,12 @@ class Executor:
         handle.task = loop.create_task(self._whole(handle, agent, input, asked), name=handle.run_id)
         return handle
 
-    def manifest(self, agent: RunnableAgent) -> EnvironmentManifest:
-        """What an agent is lowered to."""
-        shipped = tuple([name for name in agent.tools if name not in self._tools])
-        model = agent.model or self._tier
-        return manifest_of(agent, model, self.limits, self._header, shipped)
+    def manifest(
+        self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
+    ) -> EnvironmentManifest:
+        """What an agent is lowered to; with `delegates`, whom it reaches by the palette."""
+        host = self._tools.names
+        return manifest_of(agent, self._tier, self.limits, self._header, host, delegates)
 
     async def aclose(self) -> None:
         """Close connections. The journal stays open: it belongs to whoever made it."""
@@ -163,8 +166,10 @@ class Executor:
     async def _run(
         self, handle: RunHandle, agent: RunnableAgent, input: str, asked: Invocation
     ) -> RunResult:
-        pipeline, observers = self._compiled(agent)
-        told = _told(agent, asked)
+        line = descended(handle.run_id, agent.name, limits_of(agent, self.limits))
+        delegates = reachable(agent, self.ports.palette, self.limits.cleanup_s)
+        pipeline, observers = self._compiled(agent, await delegates)
+        told = _told(agent, asked, line)
         run = await pipeline.begin(_input(input, asked), run_id=handle.run_id, told=told)
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
@@ -176,7 +181,9 @@ class Executor:
             handle.run = None
         return _result(ended)
 
-    def _compiled(self, agent: RunnableAgent) -> tuple[Pipeline, Observers]:
+    def _compiled(
+        self, agent: RunnableAgent, delegates: Sequence[Delegate]
+    ) -> tuple[Pipeline, Observers]:
         """Raises ConfigError, naming the tier where that is what cannot be used."""
         model = agent.model or self._tier
         try:
@@ -188,13 +195,14 @@ class Executor:
                 hint=error.hint,
                 cause=error,
             ) from None
-        manifest = self.manifest(agent)
-        key = f"{manifest.digest} {' '.join(agent.tools)}"
+        manifest = self.manifest(agent, delegates)
+        named = {*agent.tools, *[name for each in delegates for name in each.agent.tools]}
+        key = f"{manifest.digest} {' '.join(sorted(named))}"
         found = self._pipelines.get(key)
         if found is None:
             tools = self._tools.copy()
             for name in self._tools.names:
-                if name not in agent.tools:
+                if name not in named:
                     tools.unregister(name)
             given = tools if tools.names else None
             pipeline = Pipeline(manifest, tools=given, models=self.models, **self._options)
@@ -212,12 +220,12 @@ def _input(text: str, asked: Invocation) -> JSON:
     return {"text": text, "images": [image.to_json() for image in asked.images]}
 
 
-def _told(agent: RunnableAgent, asked: Invocation) -> Mapping[str, JSON]:
+def _told(agent: RunnableAgent, asked: Invocation, line: Ancestry) -> Mapping[str, JSON]:
     told: dict[str, JSON] = {
         "agent": agent.name,
         "caller": asked.caller_id,
         "channel": asked.channel_id,
-        "parent": asked.parent_run_id,
+        "parent": asked.parent_run_id or line.parent,
         "inputs": dict(asked.inputs),
     }
     return {name: value for name, value in told.items() if value}
