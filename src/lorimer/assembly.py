@@ -50,17 +50,9 @@ SomeLimits: TypeAlias = Limits | Mapping[str, JSON]
 """Limits instead of the manifest's, or changes to some of them."""
 
 
-class PipelineOptions(TypedDict, total=False):
-    """What presets and builder pass on to `Pipeline`; all of it optional."""
+class RunOptions(TypedDict, total=False):
+    """What an executor passes on to each `Pipeline`; all of it optional."""
 
-    api_key: str
-    """Of the model's provider; else its own environment variable."""
-    base_url: str
-    """Of the model's provider, or of a server that speaks its language."""
-    credentials: CredentialBundle
-    """Keys and base URLs of several providers."""
-    models: ModelResolver
-    """Instead of the shipped providers."""
     journal: Journal
     """Where runs are kept; a store of the process's memory by default."""
     world: World
@@ -90,8 +82,6 @@ class PipelineOptions(TypedDict, total=False):
     """Live objects that the manifest names."""
     variables: Mapping[str, str]
     """What `${NAME}` in the manifest stands for; the environment of the process is not asked."""
-    session_id: str
-    """The conversation to go on with; a new one by default."""
     owner: str
     """Who claims its conversations in the journal: a name no other process has. A fresh id by
     default."""
@@ -101,6 +91,21 @@ class PipelineOptions(TypedDict, total=False):
     claim_s: float
     """Seconds after which another process may take a run over from one that does not answer any
     more; 30 by default. A live process renews its claim three times as often."""
+
+
+class PipelineOptions(RunOptions, total=False):
+    """What presets and builder pass on to `Pipeline`; all of it optional."""
+
+    api_key: str
+    """Of the model's provider; else its own environment variable."""
+    base_url: str
+    """Of the model's provider, or of a server that speaks its language."""
+    credentials: CredentialBundle
+    """Keys and base URLs of several providers."""
+    models: ModelResolver
+    """Instead of the shipped providers."""
+    session_id: str
+    """The conversation to go on with; a new one by default."""
 
 
 def toolset_of(

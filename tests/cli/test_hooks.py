@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from lorimer.cli import policy_files
 from lorimer.cli.policy_files import standing
-from lorimer.testing.fake_server import FakeLLMServer
+from lorimer.testing.fake_server import FakeLLMServer, SeenRequest
 from lorimer.testing.fake_turn import Turn
 from tests.cli.support import (
     HangsOnce,
@@ -222,10 +223,17 @@ def test_what_a_hook_said_is_shown(own_place: Path) -> None:
 
 def test_an_observer_that_fails_is_told_of(own_place: Path) -> None:
     text = HOOK.replace("PreToolUse", "PipelineStart").replace('tools = ["Write"]\n', "")
-    put(user(), text, "import sys\nsys.exit('no bell')\n")
-    turns = (call("Bash", command="sleep 1"), *WRITES)
-    with FakeLLMServer(by_turn(*turns)) as server:
-        code, told = task(server, "--allow", "Bash(sleep 1)")
+    rung = "import json, sys\nopen(json.load(sys.stdin)['cwd'] + '/rang', 'w').close()\n"
+    put(user(), text, rung + "sys.exit('no bell')\n")
+    answer = by_turn(*WRITES)
+
+    def when_it_has_failed(request: SeenRequest) -> Turn:
+        until((own_place / "rang").exists)
+        time.sleep(0.3)  # its process ends, and the run hears of it
+        return answer(request)
+
+    with FakeLLMServer(when_it_has_failed) as server:
+        code, told = task(server)
     assert code == 0
     assert "! The hook 'python3 check.py' (PipelineStart) ended with exit code 1: no bell" in told
     assert (own_place / "a.txt").exists()

@@ -756,6 +756,15 @@ def test_only_what_somebody_listens_to_is_made(monkeypatch: pytest.MonkeyPatch) 
 # --- the event itself -------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("type", "name"), [("tool.result", "content"), ("run.start", "input")])
+def test_pictures_are_not_packed_because_the_conversation_has_them(type: str, name: str) -> None:
+    picture = "A" * 1_000
+    event = Event(type, {name: [{"type": "image", "data": picture}], "key": "0"})
+    event.pack()
+    block = cast("list[dict[str, JSON]]", event.data[name])[0]
+    assert block["data"] is picture
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from lorimer import Pipeline, PipelinePresets
-from lorimer.assembly import PipelineOptions
+from lorimer.assembly import PipelineOptions, RunOptions
 from lorimer.core import adhoc
 from lorimer.core import manifest as manifest_module
 from lorimer.core.events import Event
@@ -121,11 +121,16 @@ OWN_OPTIONS = {
 """What options mean for which `PipelineOptions` has no string."""
 
 
+SHARED = (PipelineOptions, RunOptions)
+"""Where the options are written; the first has them all."""
+
+
 def options() -> str:
     """What a pipeline may be given, with those that take it."""
-    notes = {**OWN_OPTIONS, **notes_of(PipelineOptions)}
-    shared = inspect.get_annotations(PipelineOptions)
-    kinds = {name: _source(PipelineOptions, name) for name in shared}
+    notes = {**OWN_OPTIONS, **notes_of(PipelineOptions), **notes_of(RunOptions)}
+    written = {name: each for each in SHARED for name in inspect.get_annotations(each)}
+    shared = list(PipelineOptions.__annotations__)
+    kinds = {name: _source(written[name], name) for name in shared}
     takers: dict[str, list[str]] = {name: [] for name in shared}
     for taker, function in TAKERS.items():
         for name, parameter in inspect.signature(function).parameters.items():

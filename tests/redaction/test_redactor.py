@@ -247,8 +247,8 @@ def test_bytes_in_any_pieces_come_to_the_same(parts: list[str]) -> None:
 
 def test_what_a_program_writes_on_and_on_is_kept_without(tmp_path: Path) -> None:
     """The file that takes long output while it comes."""
-    (tmp_path / "once").write_text(f"{KEY} {'x' * 1000}")
-    command = "for i in $(seq 3000); do cat once; done"
+    (tmp_path / "once").write_text(f"{KEY} {'x' * 1000}" * 50)
+    command = "for i in $(seq 60); do cat once; done"
     calls = [ToolUse("c", "Bash", {"command": command})]
     pipeline = PipelinePresets.agent(
         model="scripted:any",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from lorimer.core.limits import Limits
 from lorimer.core.messages import ImageBlock
 from lorimer.tools import builtin_tools
 from lorimer.tools.builtin.patterns import expand_braces, name_or_path_matcher, path_matcher
+from lorimer.tools.builtin.read import MAX_BYTES
 from lorimer.world.files import RootedFiles
 from tests.tools.support import Bench, run, toolset
 
@@ -103,6 +106,21 @@ def test_read_what_is_no_text(tmp_path: Path) -> None:
     (image,) = call(tmp_path, "Read", file_path="b.jpg")[0]
     assert image.media_type == "image/jpeg"
     assert "at most 4,194,304 can be shown" in ok(tmp_path, "Read", file_path="c.png")
+
+
+@pytest.mark.parametrize("size", [8, 98_303, 98_304, 98_305, 196_609, MAX_BYTES])
+def test_a_picture_of_any_size_is_whole(tmp_path: Path, size: int) -> None:
+    data = (PNG + random.Random(size).randbytes(size))[:size]
+    (tmp_path / "a.png").write_bytes(data)
+    (image,) = call(tmp_path, "Read", file_path="a.png")[0]
+    assert isinstance(image, ImageBlock)
+    assert b64decode(image.data) == data
+
+
+def test_a_picture_that_is_a_byte_too_large_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG + bytes(MAX_BYTES + 1 - len(PNG)))
+    told = ok(tmp_path, "Read", file_path="a.png")
+    assert told == "a.png is an image of 4,194,305 bytes; at most 4,194,304 can be shown."
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tok
 from lorimer.core.errors import error_from_json
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.purse import purses_of
 from lorimer.core.spend import whole
 
 if TYPE_CHECKING:
@@ -81,8 +82,10 @@ def print_table(table: Table) -> None:
     click.echo("\n".join([line.rstrip() for line in captured.get().splitlines()]))
 
 
-def print_rows(rows: Sequence[RunRow], states: Sequence[str], now: float) -> None:
-    """The list of runs."""
+def print_rows(
+    rows: Sequence[RunRow], states: Sequence[str], held: Sequence[int], now: float
+) -> None:
+    """The list of runs. `held`: nano-dollars that each has set aside, if it has no end."""
     from rich.table import Table
     from rich.text import Text
 
@@ -92,14 +95,15 @@ def print_rows(rows: Sequence[RunRow], states: Sequence[str], now: float) -> Non
     for name in ("turns", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("task", no_wrap=True, overflow="ellipsis", ratio=1)
-    for row, state in zip(rows, states, strict=True):
+    for row, state, nano in zip(rows, states, held, strict=True):
         ended = row.ended is not None
+        open_cost = f"holds {money(nano)}" if nano else ""
         table.add_row(
             short_id(row.run_id),
             Text(ago(now - row.started), style="dim"),
             Text(state, style=COLOURS.get(state, "red")),
             str(row.iterations) if ended else "",
-            money(row.cost_nano) if row.cost_nano else "–" if ended else "",
+            money(row.cost_nano) if row.cost_nano else "–" if ended else open_cost,
             Text(one_line(row.title)),  # as it is: brackets in it are no markup
         )
     print_table(table)
@@ -147,6 +151,8 @@ def _head(told: Told, now: float) -> Iterator[Line]:
         story.count(fact)
     used = summary(row.run_id, story.turns, story.calls, story.usage, story.cost_nano, None)
     yield _field("used", used.rpartition(" · ")[0])
+    for purse in purses_of(facts[0].data) if facts else ():
+        yield _field("budget", f"{purse.name}, of {money(purse.ceiling_nano)}")
 
 
 def _field(name: str, text: str) -> Line:

@@ -36,16 +36,25 @@ from lorimer.core.waiting import when_it_waits
 _STATUS: Final = {
     ExecutorErrorCode.EXEC_LIMIT_TIMEOUT: "timeout",
     ExecutorErrorCode.EXEC_LIMIT_COST: "budget_exceeded",
+    ExecutorErrorCode.EXEC_BUDGET_EXCEEDED: "budget_exceeded",
+    ExecutorErrorCode.EXEC_BUDGET_UNDECIDED: "rejected",
     ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_HOOK_BLOCKED: "rejected",
     ExecutorErrorCode.EXEC_HITL_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_RUN_CANCELLED: "cancelled",
+    ExecutorErrorCode.EXEC_RUN_KILLED: "killed",
     ExecutorErrorCode.EXEC_RUN_SHUTDOWN: "suspended",
     ExecutorErrorCode.EXEC_RUN_WAITING: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_CONFLICT: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_DIVERGED: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_VERSION: "suspended",
 }
+
+
+def status_of(error: LorimerError | None) -> str:
+    """The status of a run that ends with this error; one of `core.result.STATUSES`."""
+    return "ok" if error is None else _STATUS.get(error.code, "error")
+
 
 _AS_IT_IS: Final = nullcontext()
 
@@ -107,6 +116,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
 async def _work(plan: Plan, state: PipelineState) -> None:
     context = state.run
     await _admit(plan, state)
+    if context.refused is not None:
+        raise context.refused
     plan = await _iterate(plan, state)
     context.cancellation.finished = True
     context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
@@ -118,7 +129,7 @@ def _is_left(context: RunContext, failure: LorimerError | None) -> bool:
     if context.reason is not None:
         return context.reason in (Reason.SHUTDOWN, Reason.WAITING, Reason.FENCED)
     return failure is not None and (
-        failure.category is ErrorCategory.STORE or _STATUS.get(failure.code) == "suspended"
+        failure.category is ErrorCategory.STORE or status_of(failure) == "suspended"
     )
 
 
@@ -138,7 +149,7 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
         "seed": context.seed,
         "run_id": context.id,
     }
-    limits = context.bounds.limits
+    limits = context.bounds.given
     if limits is not plan.limits:
         data["limits"] = limits.to_json()
     if context.origin:
@@ -208,7 +219,7 @@ def _goes_on(context: RunContext) -> bool:
     if before is not None:
         return before.data.get("reason") == "message"
     left = context.bounds.turns < context.bounds.limits.max_turns
-    return left and context.has_mail(context.iteration + 1)
+    return left and context.has_mail(context.iteration + 1, nudges=False)
 
 
 def _times(began: float, ended: list[float | None]) -> list[int | None]:
@@ -311,6 +322,13 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
     """The error of a run that somebody stopped: by the reason, never by the exception."""
     if reason is Reason.TIMEOUT:
         return context.bounds.timed_out()
+    if reason is Reason.KILLED:
+        why = context.cancellation.why
+        return RunCancelled(
+            f"The run was killed by its supervisor{f': {why}' if why else '.'}",
+            code=ExecutorErrorCode.EXEC_RUN_KILLED,
+            hint="Narrow the task, or have the critic be more patient.",
+        )
     if reason is Reason.SHUTDOWN:
         return RunCancelled(
             "The program was shut down in the middle of the run.",
@@ -333,14 +351,16 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
 
 async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineResult:
     context = state.run
-    status = "ok" if failure is None else _STATUS.get(failure.code, "error")
+    status = status_of(failure)
+    if status == "error" and failure is context.refused:
+        status = "rejected"
     with _undisturbed(context):
         try:
             await _record_end(state, status, failure)
         except JournalError as error:
             if failure is not None and failure is not error:
                 error.__cause__ = failure
-            failure, status = error, _STATUS.get(error.code, "error")
+            failure, status = error, status_of(error)
         except asyncio.CancelledError as error:
             # written all the same: an append is not interrupted once begun
             context.cancellation.interrupt(error)

@@ -34,6 +34,9 @@ FACT_KINDS: Final = (
 )
 """Every kind of fact, in the order in which their short codes were given out: add at the end."""
 
+_PICTURES: Final[Mapping[str, str]] = {"run.start": "input", "tool.result": "content"}
+"""Where a list, instead of a text, is one of blocks that are not made of text alone."""
+
 
 class Event:
     """Something that happened in a run. Treat as immutable: journals and listeners share it."""
@@ -77,10 +80,15 @@ class Event:
     def pack(self) -> None:
         """Keep the data as bytes, for who keeps many events for long: it takes less room, and the
         garbage collector has one thing to look at in place of half a dozen. What it does not look
-        at anyway stays as it is, and what has no JSON, such as half a surrogate pair."""
-        if is_tracked(self._data):  # bytes never are
+        at anyway stays as it is, and what has no JSON, such as half a surrogate pair; also what may
+        hold pictures, which would be there twice: they are the conversation's own texts."""
+        data = self._data
+        if is_tracked(data) and not isinstance(data, bytes):  # they never are
+            part = data.get(_PICTURES.get(self.type, ""))
+            if isinstance(part, list | tuple):
+                return
             try:
-                self._data = to_json(self._data)
+                self._data = to_json(data)
             except PydanticSerializationError:
                 return
 
@@ -158,6 +166,17 @@ class Forked(TypedDict):
     """The receipt of its last compaction until then."""
 
 
+class Invoked(TypedDict, total=False):
+    """What a host tells of a run that it begins."""
+
+    agent: str
+    caller: str
+    channel: str
+    parent: str
+    """The run that it belongs to in the host's eyes."""
+    inputs: Mapping[str, JSON]
+
+
 class RunStart(TypedDict):
     """`run.start`: synced before the run's id is told."""
 
@@ -173,6 +192,12 @@ class RunStart(TypedDict):
     """Of a fork: where it left its parent; of a child: whose it is."""
     title: NotRequired[str]
     """Of a fork without an input of its own: what its parent was called."""
+    invocation: NotRequired[Invoked]
+    """Of a run of an executor."""
+    budgets: NotRequired[Sequence[Mapping[str, JSON]]]
+    """The shared accounts that it is charged to, as `core.purse.Purse.to_json` gives them."""
+    refused: NotRequired[Mapping[str, JSON]]
+    """The error that it ends with before it has called anything."""
 
 
 class ModelIntent(TypedDict):

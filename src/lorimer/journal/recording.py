@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from typing import cast
+from typing import Final, cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
@@ -19,6 +19,8 @@ from lorimer.core.record import record
 from lorimer.core.wellformed import repaired
 from lorimer.journal.conversation import latest
 from lorimer.journal.fold import Fold
+
+_ORIGIN: Final = ("parent", "title", "budgets", "refused", "invocation")
 
 
 @record
@@ -98,8 +100,9 @@ async def recorded(journal: Journal, run_id: str) -> Recording:
 
 
 def origin_of(start: Event) -> dict[str, JSON]:
-    """What a run.start says of where its run comes from; nothing, unless it is a fork's."""
-    return {name: start.data[name] for name in ("parent", "title") if name in start.data}
+    """What a run.start says of where its run comes from, who pays for it, why it was refused,
+    and what an executor told of it: mostly nothing."""
+    return {name: start.data[name] for name in _ORIGIN if name in start.data}
 
 
 async def manifest_of(journal: Journal, start: Event) -> Mapping[str, JSON] | None:

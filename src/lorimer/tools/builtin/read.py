@@ -5,8 +5,9 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
+from lorimer.core.media import SNIFFED, image_type
 from lorimer.core.messages import ImageBlock
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files, is_binary
@@ -19,6 +20,8 @@ MAX_LINE_CHARS: Final = 2000
 """Longer lines are cut."""
 
 _ROOM_FOR_NOTE: Final = 300
+_PIECE: Final = 98_304
+"""Bytes of a picture that are read at once."""
 
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
@@ -38,13 +41,6 @@ _SCHEMA: Final[dict[str, Any]] = {
     "required": ["file_path"],
     "additionalProperties": False,
 }
-
-_IMAGES: Final = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF87a", "image/gif"),
-    (b"GIF89a", "image/gif"),
-)
 
 
 class Read(Tool):
@@ -71,13 +67,12 @@ class Read(Tool):
         limit: int = input.get("limit", DEFAULT_LINES)
 
         def read(files: RootedFiles, where: Path) -> ToolResult:
+            with files.open(where) as file:
+                media_type = image_type(file.read(SNIFFED))
+                if media_type and (picture := _encoded(file)):
+                    return ToolResult([ImageBlock(media_type, picture)])
             data, more = files.read_bytes(where, MAX_BYTES)
-            media_type = _image_type(data)
-            if media_type and not more:
-                encoded = b64encode(data)
-                del data  # three copies of a picture at once would be too many
-                return ToolResult([ImageBlock(media_type, encoded.decode("ascii"))])
-            if is_binary(data):
+            if media_type or is_binary(data):
                 return _described(path, media_type, files.stat(where).size)
             return _page(path, data, more, offset, limit, context.max_result_chars)
 
@@ -87,16 +82,29 @@ class Read(Tool):
             return failed.result
 
 
+def _encoded(file: BinaryIO) -> str:
+    """A file in base64; "": it is too large. Read in pieces: all of its bytes beside two forms of
+    their text would be too many copies of a picture."""
+    file.seek(0)
+    encoded = bytearray()
+    rest = b""
+    left = MAX_BYTES
+    while piece := file.read(min(_PIECE, left + 1)):
+        left -= len(piece)
+        if left < 0:
+            return ""
+        rest += piece
+        cut = len(rest) - len(rest) % 3
+        encoded += b64encode(rest[:cut])
+        rest = rest[cut:]
+    encoded += b64encode(rest)
+    return encoded.decode("ascii")
+
+
 def _described(path: str, media_type: str, size: int) -> ToolResult:
     if not media_type:
         return ToolResult(f"{path} is a binary file of {size:,} bytes.")
     return ToolResult(f"{path} is an image of {size:,} bytes; at most {MAX_BYTES:,} can be shown.")
-
-
-def _image_type(data: bytes) -> str:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for mark, kind in _IMAGES if data.startswith(mark)), "")
 
 
 def _page(

@@ -1,0 +1,38 @@
+"""An agent as a host thinks of it. What manifest it comes to: `lowering.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lorimer.core.record import record
+
+
+@record
+class RunnableAgent:
+    """What to run. Plain data; what is left out is the executor's."""
+
+    name: str = "agent"
+    prompt: str = ""
+    """The system prompt; the executor's header goes before it."""
+    model: str = ""
+    """A tier, a spec or a chain of them; none: the executor's fallback tier."""
+    max_turns: int = 0
+    """Model calls; 0 or less: the executor's limit."""
+    timeout_s: float = 0.0
+    """Seconds of a run; 0 or less: the executor's limit. With a critic: after how many seconds it
+    is looked at."""
+    tools: tuple[str, ...] = ()
+    """Names of tools: of the executor's, or shipped ones. Without any, and without somebody to give
+    work to, a run is one model call."""
+    critic: bool = False
+    """Runs of it have the executor's critic, if there is one."""
+    subject: str = ""
+    """The id under which the host keeps it, for audits; none: its name."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tools", names(self.tools))
+
+
+def names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """As it is kept: most callers write a list, and one name is one."""
+    return (given,) if isinstance(given, str) else tuple(given)

@@ -1,0 +1,118 @@
+"""Settings of the host that may change while it runs: caps of lanes, tiers, budgets."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from math import inf, isfinite
+from typing import Final, Protocol, TypeVar
+
+from lorimer.core.redaction import logger
+
+T = TypeVar("T")
+
+_OUTSIDE: Final = re.compile("[^A-Z0-9]")
+_FLAGS: Final[Mapping[str, bool]] = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+_MAX_TOLD: Final = 1_000
+
+_log = logger("lorimer.run")
+
+
+class Config(Protocol):
+    """Values by key, as text. Keys are lower case with dots: `lanes.web.max_concurrent`."""
+
+    def get(self, key: str) -> str | None:
+        """The present value; None: there is none, so the default holds. Must not wait."""
+        ...
+
+
+class EnvironmentConfig:
+    """Environment variables: with the prefix `LORIMER_`, `lanes.web.cap` is LORIMER_LANES_WEB_CAP.
+    Looked up at each read; an empty one counts as none.
+
+    Its `get` is also a `source` for `models.tiers.Tiers`, by `lambda tier:
+    config.get(f"model.tier.{tier}")`.
+    """
+
+    def __init__(
+        self, prefix: str = "LORIMER_", environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._prefix = prefix
+        self._environment = os.environ if environment is None else environment
+
+    def get(self, key: str) -> str | None:
+        """See the class. Characters that no variable has become `_`."""
+        name = self._prefix + _OUTSIDE.sub("_", key.upper())
+        return self._environment.get(name, "").strip() or None
+
+
+class Settings:
+    """Reads values of a kind, each with a default: never raises. What is malformed or out of range
+    is logged once, and the default holds; so it does without a Config, and when that fails."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        self._config = config
+        self._told: set[str] = set()
+
+    def text(self, key: str, default: str) -> str:
+        """As it is."""
+        return self._read(key, default, str, "a text")
+
+    def integer(self, key: str, default: int, *, least: int = 0) -> int:
+        """A whole number that is not below `least`."""
+
+        def read(text: str) -> int:
+            value = int(text)
+            if value < least:
+                raise ValueError
+            return value
+
+        return self._read(key, default, read, f"a whole number from {least} on")
+
+    def number(self, key: str, default: float, *, least: float = 0.0, most: float = inf) -> float:
+        """A finite number between `least` and `most`."""
+
+        def read(text: str) -> float:
+            value = float(text)
+            if not isfinite(value) or not least <= value <= most:
+                raise ValueError
+            return value
+
+        top = "on" if most == inf else f"to {most:g}"
+        return self._read(key, default, read, f"a number from {least:g} {top}")
+
+    def flag(self, key: str, default: bool) -> bool:
+        """1, true, yes, on; 0, false, no, off."""
+
+        def read(text: str) -> bool:
+            if text.lower() not in _FLAGS:
+                raise ValueError
+            return _FLAGS[text.lower()]
+
+        return self._read(key, default, read, "true or false")
+
+    def _read(self, key: str, default: T, read: Callable[[str], T], wanted: str) -> T:
+        if self._config is None:
+            return default
+        try:
+            text = self._config.get(key)
+        except Exception:  # noqa: BLE001 - the host's own source, such as a database
+            self._tell(key, default, "cannot be read", failed=True)
+            return default
+        if text is None:
+            return default
+        try:
+            return read(text)
+        except (ValueError, TypeError):  # TypeError: the host gave something else than text
+            self._tell(key, default, f"is not {wanted}", failed=False)
+            return default
+
+    def _tell(self, key: str, default: object, why: str, *, failed: bool) -> None:
+        # the value itself is not told: it may be a secret that was put in the wrong place
+        if key not in self._told and len(self._told) < _MAX_TOLD:
+            self._told.add(key)
+            _log.warning("setting %s %s; %r is used", key, why, default, exc_info=failed)

@@ -1,0 +1,109 @@
+"""Where the answers of runs go: a chat, a mailbox, a file; nowhere, where the host says nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Protocol, TextIO
+
+from lorimer.core.errors import LorimerError
+from lorimer.core.record import record
+from lorimer.core.redaction import logger
+
+_log = logger("lorimer.run")
+
+
+@record
+class Target:
+    """Where one run's answer goes, in the host's own words."""
+
+    kind: str
+    """Such as `channel`, `mail`."""
+    id: str
+    """Which one. "": nowhere."""
+
+
+@record
+class Artifact:
+    """A file that goes with an answer."""
+
+    name: str
+    mime: str
+    data: bytes
+
+
+class Delivery(Protocol):
+    """Posts answers and errors. May be called by many runs at once, and twice for one run that was
+    interrupted in between, so posting should be idempotent where that matters."""
+
+    async def deliver(self, target: Target, output: str, artifacts: Sequence[Artifact]) -> str:
+        """Post an answer with its files, of which there may be none. The id of what was posted, ""
+        where there is no such thing. What it raises is logged; the run's result stays as it is."""
+        ...
+
+    async def deliver_error(self, target: Target, error: LorimerError) -> None:
+        """Say that there is no answer, and why."""
+        ...
+
+
+class Discard:
+    """Posts nothing."""
+
+    async def deliver(self, target: Target, output: str, artifacts: Sequence[Artifact]) -> str:
+        """Nothing."""
+        return ""
+
+    async def deliver_error(self, target: Target, error: LorimerError) -> None:
+        """Nothing."""
+
+
+class Stdout:
+    """Writes answers to the standard output and errors to the standard error, each ended by a line
+    end; of a file its name, type and size. For programs at a terminal: a reader that is slow, such
+    as a full pipe, holds up the loop."""
+
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self._out = out
+        self._err = err
+
+    async def deliver(self, target: Target, output: str, artifacts: Sequence[Artifact]) -> str:
+        """Write it."""
+        lines = [output, *[f"[{a.name}, {a.mime}, {len(a.data):,} bytes]" for a in artifacts]]
+        _write(self._out or sys.stdout, "\n".join(lines))
+        return ""
+
+    async def deliver_error(self, target: Target, error: LorimerError) -> None:
+        """Write message, code and what to do."""
+        hint = f" {error.hint}" if error.hint else ""
+        _write(self._err or sys.stderr, f"{error.message} [{error.code.value}]{hint}")
+
+
+async def post(
+    delivery: Delivery | None,
+    target: Target | None,
+    output: str,
+    error: LorimerError | None,
+    artifacts: Sequence[Artifact] = (),
+) -> str | None:
+    """Hand over what a run came to: the error if there is one, else the output. The one place that
+    decides so.
+
+    The id of what was posted; None: nothing was, because there is no port or no target, or because
+    posting failed, which is logged and raises nothing. Takes as long as the host's code takes: who
+    calls sets the bound.
+    """
+    if delivery is None or target is None or not target.id:
+        return None
+    try:
+        if error is not None:
+            await delivery.deliver_error(target, error)
+            return ""
+        return await delivery.deliver(target, output, artifacts)
+    except Exception:  # noqa: BLE001 - code of the host, after the run: its result is what it is
+        _log.warning("a delivery to %s %r failed", target.kind, target.id, exc_info=True)
+        return None
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(f"{text}\n")
+    stream.flush()

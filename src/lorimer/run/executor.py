@@ -1,0 +1,239 @@
+"""Runs agents of a host: each within bounds, and each to one result, whatever happens.
+
+The order of a run: lower the agent to a manifest, begin a run of it, tell whoever listens. What
+happens in the run is the engine's (`core/engine.py`); there is no second loop here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final, Unpack
+
+from lorimer.assembly import RunOptions, ToolSource, is_a, registry_of, wrong
+from lorimer.core.engine import status_of
+from lorimer.core.errors import (
+    ConfigError,
+    ExecutorErrorCode,
+    LorimerError,
+    PipelineError,
+    RunCancelled,
+)
+from lorimer.core.jsonable import JSON
+from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.model import ModelResolver
+from lorimer.core.purse import Budgets
+from lorimer.core.record import record
+from lorimer.core.result import PipelineResult
+from lorimer.journal.memory import MemoryJournal
+from lorimer.run.agent import RunnableAgent
+from lorimer.run.around import Around
+from lorimer.run.handle import RunHandle
+from lorimer.run.invocation import Invocation
+from lorimer.run.lane import Lane
+from lorimer.run.lowering import DEFAULTS, limits_of
+from lorimer.run.pipelines import Pipelines
+from lorimer.run.ports import Ports
+from lorimer.run.result import RunResult
+from lorimer.run.steps import steps_of
+from lorimer.run.watching import Watch
+from lorimer.world.real import RealWorld
+
+FALLBACK_TIER: Final = "fast"
+"""Of an agent that names no model."""
+
+
+class Executor:
+    """Runs agents, as many at once as are asked for; safe to share.
+
+    models: who answers, by tier, spec or chain. tools: the host's, of which agents name those that
+    they have. limits: of each run, where its agent says nothing. ports: what the host plugs in.
+    system_header: what every system prompt begins with. tier: the model of agents that name none.
+    lane: where runs wait for their turn, by caller; none: all run at once. A run's time begins
+    after it.
+    The rest is as for a Pipeline (journal, world, rules, workspace, ...).
+
+    Raises ConfigError at once for what is missing or wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: ModelResolver | None = None,
+        tools: ToolSource | None = None,
+        limits: Limits = DEFAULTS,
+        ports: Ports | None = None,
+        system_header: str = "",
+        tier: str = FALLBACK_TIER,
+        lane: Lane | None = None,
+        **options: Unpack[RunOptions],
+    ) -> None:
+        if models is None:
+            raise ConfigError(
+                "an executor needs models", hint="Executor(models=Models(tiers=Tiers({...})))"
+            )
+        if not is_a(limits, Limits):
+            raise wrong("limits", limits, "Limits", "Limits(max_turns=20)")
+        self.models = models
+        self.world = options.get("world") or RealWorld()
+        self.journal = options.get("journal") or MemoryJournal(self.world)
+        self.limits = limits
+        self.ports = ports or Ports()
+        self.lane = lane
+        options.update(journal=self.journal, world=self.world)
+        self._pipelines = Pipelines(
+            models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
+        )
+
+    async def run(
+        self,
+        agent: RunnableAgent,
+        input: str = "",
+        invocation: Invocation | None = None,
+    ) -> RunResult:
+        """Run an agent to its end. Never raises for what happens in the run: the result says it.
+        Cancelling the caller cancels the run, waits until it has ended, and raises
+        CancelledError."""
+        return await self.start(agent, input, invocation)
+
+    def start(
+        self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
+    ) -> RunHandle:
+        """Begin a run in a task of its own, which the handle owns."""
+        return self._begun(agent, input, invocation or Invocation(), again=False)
+
+    async def resume(
+        self, agent: RunnableAgent, run_id: str, invocation: Invocation | None = None
+    ) -> RunResult:
+        """Go on with a run that was interrupted: what its journal holds is not done again. `agent`
+        and `invocation` are those that it was begun with. Its result says so when there is no such
+        run, when it has ended, or when another process has it."""
+        asked = invocation or Invocation()
+        return await self._begun(agent, "", replace(asked, run_id=run_id), again=True)
+
+    def manifest(self, agent: RunnableAgent) -> EnvironmentManifest:
+        """What an agent is lowered to."""
+        return self._pipelines.manifest(agent)
+
+    async def aclose(self) -> None:
+        """Close connections. The journal stays open: it belongs to whoever made it."""
+        await self.models.aclose()
+
+    async def __aenter__(self) -> Executor:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    # --- one run -----------------------------------------------------------------------------
+
+    def _begun(
+        self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool
+    ) -> RunHandle:
+        handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
+        job = _Job(handle, agent, input, asked, again)
+        loop = asyncio.get_running_loop()
+        handle.task = loop.create_task(self._whole(job), name=handle.run_id)
+        return handle
+
+    async def _whole(self, job: _Job) -> RunResult:
+        handle, within_s = job.handle, self.limits.cleanup_s
+        around = Around(self.ports, handle.run_id, job.agent, job.asked, self.world, within_s)
+        try:
+            result = await self._admitted(job, around)
+        except LorimerError as error:
+            result = RunResult(handle.run_id, status_of(error), exception=error)
+        except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
+            failure = _uncoded(error)
+            result = RunResult(handle.run_id, status_of(failure), exception=failure)
+        await around.end(result)
+        return result
+
+    async def _admitted(self, job: _Job, around: Around) -> RunResult:
+        handle, asked = job.handle, job.asked
+        if handle.stopped is not None:
+            raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
+        if self.lane is None:
+            return await self._run(job, around)
+        slot = self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=handle.run_id)
+        async with slot:
+            return await self._run(job, around)
+
+    async def _run(self, job: _Job, around: Around) -> RunResult:
+        handle, agent = job.handle, job.agent
+        await around.begin()
+        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools)
+        limits = limits_of(agent, self.limits)
+        watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
+        if job.again:
+            run = await pipeline.take_up(handle.run_id)
+        else:
+            run = await pipeline.begin(
+                around.input(job.input),
+                limits=watch.limits,
+                budgets=self._budgets(job),
+                run_id=handle.run_id,
+                told=_told(agent, job.asked),
+            )
+        if handle.stopped is not None:
+            run.context.cancel(handle.stopped)
+        handle.run = run
+        try:
+            async with observers.of(handle.run_id, around.observers), watch.over(run.context):
+                ended = await run.here()
+        finally:
+            handle.run = None
+        around.warnings += watch.warnings
+        return _result(ended)
+
+    def _budgets(self, job: _Job) -> Budgets:
+        budget = self.ports.budget
+        return () if budget is None else partial(budget.admit, job.agent, job.asked, self.journal)
+
+
+@record
+class _Job:
+    """What was asked for."""
+
+    handle: RunHandle
+    agent: RunnableAgent
+    input: str
+    asked: Invocation
+    again: bool
+    """It was begun before, and interrupted."""
+
+
+def _told(agent: RunnableAgent, asked: Invocation) -> Mapping[str, JSON]:
+    told: dict[str, JSON] = {
+        "agent": agent.name,
+        "caller": asked.caller_id,
+        "channel": asked.channel_id,
+        "parent": asked.parent_run_id,
+        "inputs": dict(asked.inputs),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _result(run: PipelineResult) -> RunResult:
+    return RunResult(
+        run_id=run.run_id,
+        status=run.status,
+        output=run.output if isinstance(run.output, str) else run.text,
+        steps=list(steps_of(run.events)),
+        usage=run.usage,
+        cost_nano=run.cost_nano,
+        exception=run.exception,
+        messages=run.messages,
+        run=run,
+    )
+
+
+def _uncoded(error: Exception) -> LorimerError:
+    return PipelineError(
+        f"The run failed: {type(error).__name__}: {error}",
+        code=ExecutorErrorCode.EXEC_STAGE_FAILED,
+        cause=error,
+    )

@@ -1,0 +1,68 @@
+"""Who is calling: which roles and groups a caller has, as the host knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
+
+from lorimer.core.redaction import logger
+from lorimer.tools.policy.people import Person
+
+ADMIN: Final = "admin"
+"""The role of whoever `Identity.is_admin` says is one: `author_requires` and `callers` of tools
+name it, and rules as `@admin`."""
+
+_log = logger("lorimer.run")
+
+
+class Identity(Protocol):
+    """Knows callers by the ids that invocations carry. May be asked for many at once."""
+
+    async def is_admin(self, caller_id: str) -> bool:
+        """They may do what only admins may."""
+        ...
+
+    async def groups(self, caller_id: str) -> Iterable[str]:
+        """The groups that they are a member of: each is a role of theirs."""
+        ...
+
+
+class Listed:
+    """The people that are listed: `admins`, and the members of each group."""
+
+    def __init__(
+        self, admins: Iterable[str] = (), groups: Mapping[str, Iterable[str]] | None = None
+    ) -> None:
+        self._admins = frozenset(admins)
+        self._groups = {name: frozenset(members) for name, members in (groups or {}).items()}
+
+    async def is_admin(self, caller_id: str) -> bool:
+        """They are listed so."""
+        return caller_id in self._admins
+
+    async def groups(self, caller_id: str) -> list[str]:
+        """Those that list them."""
+        return [name for name, members in self._groups.items() if caller_id in members]
+
+
+async def person(identity: Identity | None, caller_id: str) -> Person | None:
+    """A caller as permissions know them (`Parties.caller`); None: a run without a caller, or one
+    whose id is no name of a person.
+
+    Without an Identity nobody is an admin and nobody is in a group. What cannot be found out
+    counts as no: what the port raises is logged. A group cannot make an admin, whatever its name.
+    """
+    if not caller_id or caller_id.startswith("@"):
+        return None
+    roles = set[str]()
+    if identity is not None:
+        try:
+            roles.update([group for group in await identity.groups(caller_id) if group != ADMIN])
+        except Exception:  # noqa: BLE001 - code of the host; to fail means no
+            _log.warning("the groups of caller %r cannot be read", caller_id, exc_info=True)
+        try:
+            if await identity.is_admin(caller_id) is True:
+                roles.add(ADMIN)
+        except Exception:  # noqa: BLE001 - as above
+            _log.warning("whether %r is an admin cannot be read", caller_id, exc_info=True)
+    return Person(caller_id, frozenset(roles))

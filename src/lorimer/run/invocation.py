@@ -1,0 +1,43 @@
+"""One call of an executor: for whom, with what, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import field
+from typing import TypeAlias
+
+from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.messages import ImageBlock
+from lorimer.core.record import record
+from lorimer.run.delivery import Target
+from lorimer.run.inputs import InputFile
+from lorimer.run.steps import RunStep
+
+OnStep: TypeAlias = Callable[[RunStep], Awaitable[None] | None]
+
+
+@record
+class Invocation:
+    """Every field may be left out."""
+
+    run_id: str = ""
+    """Of the run; none: a new one is made. No other run of the journal may have it."""
+    caller_id: str = ""
+    """On whose behalf; the same string for the same person."""
+    channel_id: str = ""
+    """Where the request came from, as the host names it."""
+    parent_run_id: str = ""
+    """The run that it belongs to in the host's eyes."""
+    inputs: Mapping[str, JSON] = field(default_factory=no_data)
+    """Named values beside the input: told to audits, and to the model as JSON after the input."""
+    images: tuple[ImageBlock, ...] = ()
+    """Shown with the input."""
+    input_files: tuple[InputFile, ...] = ()
+    """Read by the model by their ids; pictures among them are shown."""
+    delivery: Target | None = None
+    """Where the answer goes, or the error."""
+    priority: int = 0
+    """Among this caller's runs in the executor's lane: higher first."""
+    on_step: OnStep | None = None
+    """Called when a tool call begins and when it has ended; may be async, and then is behind. What
+    it raises is logged."""

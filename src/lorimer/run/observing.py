@@ -1,0 +1,128 @@
+"""Who is told what happens in a run: one set of listeners for each compiled agent, however many
+runs of it go on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final, Protocol
+
+from lorimer.core.events import Event
+from lorimer.core.redaction import logger
+from lorimer.pipeline import Pipeline
+from lorimer.run.invocation import OnStep
+from lorimer.run.steps import RunStep, begun
+
+HEARD: Final = ("tool.call_start", "tool.call_complete", "model.reply", "compacted")
+QUEUE: Final = 1024
+"""Steps that a slow async callback may be behind; then it loses the oldest."""
+DRAIN_S: Final = 2.0
+"""Seconds that it has for them when the run has ended."""
+
+_log: Final = logger("lorimer.run")
+
+
+class Observer(Protocol):
+    """Is told of one run."""
+
+    def hear(self, event: Event) -> None:
+        """One of the kinds `HEARD`. Must not wait or raise."""
+        ...
+
+    async def end(self) -> None:
+        """The run is over. Bounded."""
+        ...
+
+
+class Observers:
+    """Those of the runs of one pipeline."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._of: dict[str, Sequence[Observer]] = {}
+        self._off: list[Callable[[], None]] = []
+
+    @asynccontextmanager
+    async def of(self, run_id: str, observers: Sequence[Observer]) -> AsyncGenerator[None, None]:
+        """Tell them of the run. Without any nobody listens."""
+        if not observers:
+            yield
+            return
+        if not self._of:
+            self._off = [self._pipeline.on(kind, self._hear) for kind in HEARD]
+        self._of[run_id] = observers
+        try:
+            yield
+        finally:
+            del self._of[run_id]
+            if not self._of:
+                for off in self._off:
+                    off()
+            for each in observers:
+                await each.end()
+
+    def _hear(self, event: Event) -> None:
+        for each in self._of.get(event.run_id, ()):
+            each.hear(event)
+
+
+class StepsTold:
+    """Tells the callback of one run of its steps: in order, guarded, and never waited for while
+    the run goes on."""
+
+    def __init__(self, on_step: OnStep) -> None:
+        self._on_step = on_step
+        self._going: dict[str, RunStep] = {}
+        self._queue: deque[RunStep] = deque(maxlen=QUEUE)
+        self._pump: asyncio.Task[None] | None = None
+
+    def hear(self, event: Event) -> None:
+        """See Observer."""
+        if event.type == "tool.call_start":
+            step = begun(event)
+            self._going[step.id] = step
+            self._tell(step)
+        elif event.type == "tool.call_complete":
+            # of a call that was refused nobody heard that it began
+            step = self._going.pop(str(event.data.get("tool_use_id")), None) or begun(event)
+            failed = event.data.get("is_error") is True
+            self._tell(replace(step, state="error" if failed else "complete"))
+
+    async def end(self) -> None:
+        """See Observer."""
+        if self._pump is not None and not self._pump.done():
+            await asyncio.wait([self._pump], timeout=DRAIN_S)
+            self._pump.cancel()
+            await asyncio.wait([self._pump], timeout=DRAIN_S)
+
+    def _tell(self, step: RunStep) -> None:
+        if self._pump is not None and not self._pump.done():
+            self._queue.append(step)
+            return
+        said = self._call(step)
+        if said is not None:
+            loop = asyncio.get_running_loop()
+            self._pump = loop.create_task(self._behind(said))
+
+    def _call(self, step: RunStep) -> Awaitable[None] | None:
+        try:
+            said = self._on_step(step)
+        except Exception:  # noqa: BLE001 - an observer's fault is no run's
+            _log.exception("on_step failed")
+            return None
+        return said if inspect.isawaitable(said) else None
+
+    async def _behind(self, said: Awaitable[None] | None) -> None:
+        while True:
+            if said is not None:
+                try:
+                    await said
+                except Exception:  # noqa: BLE001 - as above
+                    _log.exception("on_step failed")
+            if not self._queue:
+                return
+            said = self._call(self._queue.popleft())

@@ -1,0 +1,96 @@
+"""The tool calls of a run, for people: one line each, live and afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal
+
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.record import record
+from lorimer.core.redaction import names_secret
+
+State = Literal["running", "complete", "error"]
+
+MAX_SUMMARY: Final = 200
+"""Characters."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+@record
+class RunStep:
+    """One tool call."""
+
+    id: str
+    """The call's id in the conversation."""
+    kind: str
+    """The tool's name."""
+    summary: str
+    """What it does, at most `MAX_SUMMARY` characters; arguments whose names say that they are
+    secret are left out."""
+    state: State
+    """`error`: refused, or failed."""
+
+
+def summary_of(tool: str, input: Mapping[str, JSON]) -> str:
+    """`Bash command=ls`."""
+    shown = [
+        f"{name}={'***' if names_secret(str(name)) else _short(value)}"
+        for name, value in input.items()
+    ]
+    text = _CONTROL.sub(" ", " ".join([tool, *shown]))
+    return text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…"
+
+
+def _short(value: JSON) -> str:
+    if isinstance(value, str):
+        return value[:MAX_SUMMARY]
+    return dumps(_veiled(value))[:MAX_SUMMARY]
+
+
+def _veiled(value: JSON) -> JSON:
+    """Without what stands under a name of a secret, however deep."""
+    if isinstance(value, Mapping):
+        return {
+            name: "***" if names_secret(str(name)) else _veiled(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_veiled(each) for each in value]
+    return value
+
+
+def begun(event: Event) -> RunStep:
+    """Of the signal `tool.call_start`."""
+    name = str(event.data.get("name"))
+    summary = summary_of(name, _input(event.data))
+    return RunStep(str(event.data.get("tool_use_id")), name, summary, "running")
+
+
+def steps_of(facts: Sequence[Event]) -> Iterator[RunStep]:
+    """Of the facts of an ended run: one for each call, in order. One without a result failed."""
+    calls: list[Mapping[str, JSON]] = []
+    ended: dict[int, bool] = {}
+    for fact in facts:
+        if fact.type == "model.reply":
+            yield from _told(calls, ended)
+            content = fact.data.get("content")
+            blocks = content if isinstance(content, list | tuple) else []
+            uses = [each for each in blocks if isinstance(each, Mapping)]
+            calls, ended = [each for each in uses if each.get("type") == "tool_use"], {}
+        elif fact.type == "tool.result":
+            ended[int(str(fact.data["key"]))] = fact.data.get("is_error") is True
+    yield from _told(calls, ended)
+
+
+def _told(calls: Sequence[Mapping[str, JSON]], ended: Mapping[int, bool]) -> Iterator[RunStep]:
+    for at, call in enumerate(calls):
+        name = str(call.get("name"))
+        state: State = "error" if ended.get(at, True) else "complete"
+        yield RunStep(str(call.get("id")), name, summary_of(name, _input(call)), state)
+
+
+def _input(call: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    given = call.get("input")
+    return given if isinstance(given, Mapping) else {}
