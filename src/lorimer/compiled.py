@@ -45,6 +45,11 @@ class Compiled:
         """What runs: compiled again whenever the manifest is changed through this pipeline."""
         return self._plan
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """What the names of its stages and strategies mean: also those that the host registered."""
+        return self._catalogue
+
     def plan_of(self, digest: str) -> Plan:
         """The plan of the manifest of this hash, where that was this pipeline's; else the present
         one."""

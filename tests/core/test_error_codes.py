@@ -16,6 +16,7 @@ from lorimer.core.errors import (
     PipelineError,
     RunCancelled,
     StageError,
+    StoreFailed,
     ToolExecutionError,
     error_from_json,
     nearest,
@@ -53,12 +54,14 @@ OUR_CODES = """
     exec.hitl.rejected
     exec.loop.identical exec.loop.alternating exec.loop.no_progress exec.loop.error_streak
     exec.loop.max_turns exec.limit.timeout exec.limit.cost exec.limit.tool_calls
-    exec.run.cancelled exec.run.busy exec.run.shutdown exec.run.waiting
+    exec.budget.exceeded exec.budget.undecided
+    exec.limit.queue
+    exec.run.cancelled exec.run.killed exec.run.busy exec.run.shutdown exec.run.waiting
     exec.run.unknown exec.run.ended
     exec.child.depth exec.child.descendants exec.child.ancestor exec.child.part
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
-exec.sandbox.missing
+exec.sandbox.missing exec.store.failed exec.agent.unknown exec.agent.denied exec.agent.changed
 exec.memory.failed exec.hook.blocked exec.hook.failed exec.hook.timeout exec.step.invalid
 exec.step.timeout exec.step.crashed exec.step.out_of_memory
 """.split()
@@ -143,6 +146,7 @@ def test_what_can_be_tried_again_and_what_needs_a_person(category: ErrorCategory
         (MemoryFailed("x"), "exec.memory.failed"),
         (RunCancelled("x"), "exec.run.cancelled"),
         (JournalError("x"), "exec.journal.failed"),
+        (StoreFailed("x"), "exec.store.failed"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, LorimerError) else "",
 )
@@ -164,11 +168,14 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
     classes = {"api": APIError, "tool": ToolExecutionError, "sandbox": ToolExecutionError}
     classes |= {
         "limit": LimitError,
+        "budget": LimitError,
         "loop": LimitError,
         "hook": HookError,
         "hitl": StageError,
         "journal": JournalError,
         "memory": MemoryFailed,
+        "store": StoreFailed,
+        "agent": ConfigError,
         "stage": StageError,
     }
     classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}

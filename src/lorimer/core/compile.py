@@ -70,6 +70,10 @@ class Catalogue:
         """The place of a built-in stage; 0 for another."""
         return self._known[name][0] if name in self._known else 0
 
+    def path(self, order: int, name: str) -> str:
+        """How people are told of a stage's entry: `stages[6]`; a host's own, `stages[mine]`."""
+        return f"stages[{order}]" if self.order(name) == order else f"stages[{name}]"
+
     def add_stage(
         self, name: str, factory: Callable[[], AnyStage], *, implementation: str = ""
     ) -> None:

@@ -141,7 +141,11 @@ class ExecutorErrorCode(StrEnum):
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"
     EXEC_LIMIT_TOOL_CALLS = "exec.limit.tool_calls"
+    EXEC_BUDGET_EXCEEDED = "exec.budget.exceeded"
+    EXEC_BUDGET_UNDECIDED = "exec.budget.undecided"
+    EXEC_LIMIT_QUEUE = "exec.limit.queue"
     EXEC_RUN_CANCELLED = "exec.run.cancelled"
+    EXEC_RUN_KILLED = "exec.run.killed"
     EXEC_RUN_BUSY = "exec.run.busy"
     EXEC_RUN_SHUTDOWN = "exec.run.shutdown"
     EXEC_RUN_WAITING = "exec.run.waiting"
@@ -157,6 +161,10 @@ class ExecutorErrorCode(StrEnum):
     EXEC_JOURNAL_DIVERGED = "exec.journal.diverged"
     EXEC_JOURNAL_FAILED = "exec.journal.failed"
     EXEC_JOURNAL_VERSION = "exec.journal.version"
+    EXEC_STORE_FAILED = "exec.store.failed"
+    EXEC_AGENT_UNKNOWN = "exec.agent.unknown"
+    EXEC_AGENT_DENIED = "exec.agent.denied"
+    EXEC_AGENT_CHANGED = "exec.agent.changed"
 
     @property
     def category(self) -> ErrorCategory:
@@ -176,7 +184,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_API_AUTH_INVALID_KEY,
             code.EXEC_API_AUTH_EXPIRED,
         ),
-        kind.RATE_LIMITED: (code.EXEC_API_RATE_LIMITED,),
+        kind.RATE_LIMITED: (code.EXEC_API_RATE_LIMITED, code.EXEC_LIMIT_QUEUE),
         kind.TIMEOUT: (code.EXEC_API_TIMEOUT,),
         kind.NETWORK: (code.EXEC_API_NETWORK, code.EXEC_API_STREAM_INCOMPLETE),
         kind.TOKEN_LIMIT: (code.EXEC_API_TOKEN_LIMIT,),
@@ -211,6 +219,9 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_RUN_UNKNOWN,
             code.EXEC_RUN_ENDED,
             code.EXEC_CHILD_PART,
+            code.EXEC_AGENT_UNKNOWN,
+            code.EXEC_AGENT_DENIED,
+            code.EXEC_AGENT_CHANGED,
         ),
         kind.LIMIT: (
             code.EXEC_LOOP_MAX_TURNS,
@@ -221,6 +232,8 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_LIMIT_TIMEOUT,
             code.EXEC_LIMIT_COST,
             code.EXEC_LIMIT_TOOL_CALLS,
+            code.EXEC_BUDGET_EXCEEDED,
+            code.EXEC_BUDGET_UNDECIDED,
             code.EXEC_CHILD_DEPTH,
             code.EXEC_CHILD_DESCENDANTS,
             code.EXEC_CHILD_ANCESTOR,
@@ -230,6 +243,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
         ),
         kind.CANCELLED: (
             code.EXEC_RUN_CANCELLED,
+            code.EXEC_RUN_KILLED,
             code.EXEC_RUN_SHUTDOWN,
             code.EXEC_RUN_WAITING,
         ),
@@ -258,6 +272,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_JOURNAL_DIVERGED,
             code.EXEC_JOURNAL_FAILED,
             code.EXEC_JOURNAL_VERSION,
+            code.EXEC_STORE_FAILED,
         ),
         kind.INTERNAL: (code.EXEC_STAGE_FAILED,),
         kind.UNKNOWN: (code.EXEC_API_UNKNOWN, code.EXEC_API_RETRY_EXHAUSTED, code.EXEC_UNKNOWN),
@@ -473,7 +488,7 @@ class MemoryFailed(LorimerError):
 
 
 class LimitError(LorimerError):
-    """A bound of `Limits` was reached; the work done so far is on `result`."""
+    """A bound of `Limits`, or a budget, was reached; the work done so far is on `result`."""
 
     default_code = ExecutorErrorCode.EXEC_LIMIT_TIMEOUT
 
@@ -490,6 +505,12 @@ class JournalError(LorimerError):
     default_code = ExecutorErrorCode.EXEC_JOURNAL_FAILED
 
 
+class StoreFailed(LorimerError):
+    """A store of the kernel's (audit, saved agents) could not be read or written."""
+
+    default_code = ExecutorErrorCode.EXEC_STORE_FAILED
+
+
 # The first that a code begins with counts.
 _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.run.cancelled": RunCancelled,
@@ -504,8 +525,11 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.memory.": MemoryFailed,
     "exec.hitl.": StageError,
     "exec.limit.": LimitError,
+    "exec.budget.": LimitError,
     "exec.loop.": LimitError,
     "exec.journal.": JournalError,
+    "exec.store.": StoreFailed,
+    "exec.agent.": ConfigError,
     "exec.stage.": StageError,
 }
 

@@ -44,6 +44,21 @@ def names_secret(name: str) -> bool:
     return _NAMES.search(name) is not None
 
 
+def veiled(value: JSON) -> JSON:
+    """A value whose texts under names of secrets, however deep, are `[redacted]`. `key` alone names
+    more often what something is kept under: there only what looks like a secret goes."""
+    if isinstance(value, Mapping):
+        return {name: _veiled_under(name, inner) for name, inner in value.items()}
+    return [veiled(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _veiled_under(name: str, value: JSON) -> JSON:
+    if not isinstance(value, str):
+        return veiled(value)
+    hides = names_secret(name) and (name.lower() != "key" or is_secret(value))
+    return "[redacted]" if hides else value
+
+
 def is_secret(value: str) -> bool:
     """Whether a value is fit to be one: not a word, a number, a path, a placeholder."""
     if len(value) < SHORTEST or value.isdecimal():

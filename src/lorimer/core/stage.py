@@ -141,6 +141,10 @@ class Stage(Generic[In, Out]):
     overrides: ClassVar[frozenset[str]] = frozenset()
     """Fields of the manifest's `model` that it takes from its `model_override`, where that has
     them."""
+    bypass_reason: ClassVar[str] = "its own condition for a bypass held"
+    """When `should_bypass` says True, in words: told to who asks why it was bypassed."""
+    bypass_path: ClassVar[str] = ""
+    """What in the stage's entry decides that, such as `strategies.guards`; "": nothing does."""
 
     config: Any  # as in Strategy
 

@@ -38,14 +38,9 @@ def values(manifest: EnvironmentManifest, catalogue: Catalogue) -> dict[str, JSO
     return found
 
 
-def stage_path(order: int, name: str, catalogue: Catalogue) -> str:
-    """`stages[6]`; of a host's own stage `stages[mine]`."""
-    return f"stages[{order}]" if catalogue.order(name) == order else f"stages[{name}]"
-
-
 def stage_values(entry: StageEntry, catalogue: Catalogue) -> dict[str, JSON]:
     """Those of one stage."""
-    where = stage_path(entry.order, entry.name, catalogue)
+    where = catalogue.path(entry.order, entry.name)
     found: dict[str, JSON] = {where: entry.name}
     rest = cast("dict[str, JSON]", entry.model_dump(mode="json", exclude=set(_CHOICES)))
     found.update({f"{where}.{name}": value for name, value in rest.items()})
@@ -81,7 +76,7 @@ def written(data: Mapping[str, JSON], catalogue: Catalogue) -> set[str]:
 
 
 def _written_stage(entry: StageEntry, catalogue: Catalogue) -> Iterator[str]:
-    where = stage_path(entry.order, entry.name, catalogue)
+    where = catalogue.path(entry.order, entry.name)
     yield where
     yield from (f"{where}.{name}" for name in entry.model_fields_set - set(_CHOICES))
     yield from (f"{where}.config.{name}" for name in entry.config)

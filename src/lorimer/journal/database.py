@@ -3,6 +3,7 @@ are unknown to a type checker before Python 3.12."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol, TypeAlias, cast
 
@@ -13,6 +14,8 @@ Row: TypeAlias = tuple[Value, ...]
 
 BUSY_MS: Final = 5000
 """Milliseconds to wait for another process's write."""
+_TRIES: Final = 100
+"""To change a mode, while others open the same file."""
 
 
 class Rows(Protocol):
@@ -48,9 +51,29 @@ def connect(path: str, vfs: str | None, *, create: bool) -> Database:
     return db
 
 
+def make_private(path: str) -> None:
+    """Make the file if there is none (0600), and the folder it is in (0700). Raises OSError."""
+    directory = os.path.dirname(path)
+    if directory:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def be_patient(db: Database, patient: bool) -> None:
     """Wait for a lock of another process up to 5 s, or raise apsw.BusyError at once."""
     db.set_busy_timeout(BUSY_MS if patient else 0)
+
+
+def use_wal(db: Database) -> None:
+    """Change to the write-ahead log. Raises apsw.Error."""
+    # Of a file that is not in this mode yet it does not wait for others, who open it this moment.
+    for _ in range(_TRIES):
+        try:
+            one(db, "PRAGMA journal_mode=WAL")
+            return
+        except apsw.BusyError:
+            db.execute("BEGIN EXCLUSIVE; ROLLBACK")  # this waits
+    one(db, "PRAGMA journal_mode=WAL")
 
 
 def one(db: Database, sql: str, *values: Value) -> Row | None:

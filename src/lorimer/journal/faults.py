@@ -13,6 +13,12 @@ _INTACT = "What was acknowledged before is intact."
 
 def explain(error: Exception, path: str) -> JournalError:
     """The JournalError `exec.journal.failed` for what SQLite or the file system raised."""
+    what, hint = said_of(error)
+    return JournalError(f"the journal {path} {what}", hint=hint, cause=error)
+
+
+def said_of(error: Exception) -> tuple[str, str]:
+    """What is wrong with a file, as the end of a sentence, and what to do about it."""
     match error:
         case apsw.FullError():
             what, hint = "cannot grow: the disk is full", f"Free some space. {_INTACT}"
@@ -20,7 +26,7 @@ def explain(error: Exception, path: str) -> JournalError:
             what = "is locked: another process kept writing to it for 5 s"
             hint = f"Try again, or end the program that holds it. {_INTACT}"
         case apsw.NotADBError():
-            what = "is not a journal: the file is not a SQLite database"
+            what = "is not a SQLite database"
             hint = "Give another path, or move the file away."
         case apsw.CorruptError():
             what = f"is damaged ({error})"
@@ -39,7 +45,7 @@ def explain(error: Exception, path: str) -> JournalError:
             what, hint = "cannot hold a name with half a surrogate pair in it", ""
         case _:
             what, hint = f"failed ({type(error).__name__}: {error})", ""
-    return JournalError(f"the journal {path} {what}", hint=hint, cause=error)
+    return what, hint
 
 
 def lost_sync(error: Exception) -> bool:

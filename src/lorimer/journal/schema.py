@@ -5,7 +5,9 @@
                no index beside it, and rows up to 2 KB stay in their page; mark: see chain.py
     blocks     rows of facts of ended runs, many in one: see blocks.py
     runs       projection of run.start and run.end, in order of their starts
-    ledger     money set aside and spent, nano-dollars
+    ledger     money set aside and spent, nano-dollars, by run and by purse
+    shares     what each run has of each purse
+    spending   when the money of purses was spent: see purses.py
     documents  manifests by hash
     snapshots  the latest fold of a stream
     inbox      messages to the writer of a stream; once a fact has one, only its id stays
@@ -14,7 +16,6 @@ Times are microseconds since the epoch. `body` of facts: see codec.py.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -22,7 +23,7 @@ import apsw
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.journal.chain import START, mark
-from lorimer.journal.database import Database, connect, number, one
+from lorimer.journal.database import Database, connect, make_private, number, use_wal
 from lorimer.journal.faults import explain
 
 MEMORY: Final = ":memory:"
@@ -31,7 +32,7 @@ STREAM_BITS: Final = 32
 """at >> STREAM_BITS is the stream, the rest the seq."""
 
 PAGE_BYTES: Final = 2048
-"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 28 KB."""
+"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 38 KB."""
 
 CHUNK_ROWS: Final = 1000
 """Rows that a migration holds in memory."""
@@ -82,11 +83,14 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     CREATE TABLE blocks(at INTEGER PRIMARY KEY, last INTEGER NOT NULL, mark BLOB NOT NULL,
       body BLOB NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE shares(run TEXT NOT NULL, purse TEXT NOT NULL, reserved INTEGER NOT NULL,
+      spent INTEGER NOT NULL, PRIMARY KEY(run, purse)) STRICT, WITHOUT ROWID;
+    CREATE TABLE spending(purse TEXT NOT NULL, until INTEGER NOT NULL, spent INTEGER NOT NULL,
+      PRIMARY KEY(purse, until)) STRICT, WITHOUT ROWID;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
-
-_TRIES: Final = 100
-"""To change a mode, while others open the same file."""
 
 
 def open_for_writing(path: str, vfs: str | None) -> Database:
@@ -97,10 +101,7 @@ def open_for_writing(path: str, vfs: str | None) -> Database:
     """
     try:
         if path != MEMORY and vfs is None:
-            directory = os.path.dirname(path)
-            if directory:
-                os.makedirs(directory, mode=0o700, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            make_private(path)
         db = connect(path, vfs, create=True)
     except (OSError, apsw.Error) as error:
         raise explain(error, path) from error
@@ -108,7 +109,7 @@ def open_for_writing(path: str, vfs: str | None) -> Database:
         _identify(db, path)
         db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # of a new file
         db.execute("PRAGMA synchronous=NORMAL")
-        _use_wal(db)
+        use_wal(db)
         _migrate(db, path)
     except BaseException as error:
         db.close()
@@ -134,17 +135,6 @@ def _identify(db: Database, path: str) -> None:
             f"{path} is a SQLite database, but not a journal of lorimer",
             hint="Give another path, or move the file away.",
         )
-
-
-def _use_wal(db: Database) -> None:
-    # Of a file that is not in this mode yet it does not wait for others, who open it this moment.
-    for _ in range(_TRIES):
-        try:
-            one(db, "PRAGMA journal_mode=WAL")
-            return
-        except apsw.BusyError:
-            db.execute("BEGIN EXCLUSIVE; ROLLBACK")  # this waits
-    one(db, "PRAGMA journal_mode=WAL")
 
 
 def _migrate(db: Database, path: str) -> None:

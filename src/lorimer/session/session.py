@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lorimer.core.compile import Catalogue
 from lorimer.core.errors import ConfigError
 from lorimer.core.messages import Message
 from lorimer.core.plan import Plan
@@ -41,6 +42,11 @@ class Session(Runner):
     def plan_of(self, digest: str) -> Plan:
         """As the pipeline's."""
         return self.pipeline.plan_of(digest)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """As the pipeline's."""
+        return self.pipeline.catalogue
 
     @property
     def has_changed(self) -> bool:

@@ -93,6 +93,8 @@ class GuardStage(Stage[object, object]):
     name = "guard"
     order = 4
     category = "pre_flight"
+    bypass_reason = "no guard is chosen"
+    bypass_path = "strategies.guards"
     every_call = True
 
     guards = Chain(

@@ -52,6 +52,7 @@ class ThinkStage(Stage[object, object]):
     name = "think"
     order = 8
     category = "execution"
+    bypass_reason = "the reply holds no thinking"
 
     processor = Slot(
         ThinkProcessor,

@@ -90,6 +90,7 @@ class ToolStage(Stage[object, object]):
     name = "tool"
     order = 10
     category = "execution"
+    bypass_reason = "the reply calls no tool"
     calls_tools = True
 
     class Config(Settings):

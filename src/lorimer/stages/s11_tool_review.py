@@ -22,6 +22,8 @@ class ToolReviewStage(Stage[object, object]):
     name = "tool_review"
     order = 11
     category = "review"
+    bypass_reason = "the reviewers found nothing in the calls of the reply"
+    bypass_path = "strategies.reviewers"
 
     reviewers = Chain(
         CallReviewer,

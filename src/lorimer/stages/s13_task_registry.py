@@ -75,6 +75,7 @@ class TaskRegistryStage(Stage[object, object]):
     name = "task_registry"
     order = 13
     category = "orchestration"
+    bypass_reason = "no task is at work in the background"
 
     policy = Slot(
         TaskPolicy,

@@ -35,6 +35,8 @@ class HITLStage(Stage[object, object]):
     name = "hitl"
     order = 15
     category = "gate"
+    bypass_reason = "no person has to be asked about anything"
+    bypass_path = "config.answers"
 
     class Config(Settings):
         answers: bool = False

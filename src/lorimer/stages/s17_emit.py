@@ -69,6 +69,8 @@ class EmitStage(Stage[object, object]):
     name = "emit"
     order = 17
     category = "egress"
+    bypass_reason = "no emitter is chosen"
+    bypass_path = "strategies.emitters"
 
     emitters = Chain(
         Emitter,

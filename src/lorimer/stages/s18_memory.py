@@ -33,6 +33,7 @@ class MemoryStage(Stage[object, object]):
     name = "memory"
     order = 18
     category = "finalize"
+    bypass_reason = "no memory is bound to the pipeline"
 
     class Config(Settings):
         memory: str = MEMORY

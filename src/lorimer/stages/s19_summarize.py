@@ -70,6 +70,8 @@ class SummarizeStage(Stage[object, object]):
     name = "summarize"
     order = 19
     category = "finalize"
+    bypass_reason = "no summarizer is chosen"
+    bypass_path = "strategies.summarizer"
 
     summarizer = Slot(
         Summarizer,

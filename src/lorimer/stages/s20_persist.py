@@ -96,6 +96,7 @@ class PersistStage(Stage[object, object]):
     name = "persist"
     order = 20
     category = "finalize"
+    bypass_reason = "the journal is in memory: it keeps no snapshots"
 
     cadence = Slot(
         Cadence,

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from lorimer.core.context import RunContext
+from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import JournalError, LorimerError
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ToolUse
@@ -85,6 +85,20 @@ async def make(
     whole = type(result.content) is str and len(result.content) <= most  # nearly always
     spill = None if whole else tools.spill or into_files(context)
     return await told(result, most, spill, call_id, run.redactor)
+
+
+def allowed_by(
+    by: str, entry: Entry, call: Callable[[], Awaitable[Mapping[str, JSON]]]
+) -> Callable[[], Awaitable[Mapping[str, JSON]]]:
+    """The call, with what has allowed it: in the result of one that only reads, which has no intent
+    that could say so."""
+    if entry.safety is not Safety.READ_ONLY or not by:
+        return call
+
+    async def noted() -> Mapping[str, JSON]:
+        return {**await call(), "decision": by}
+
+    return noted
 
 
 def _past(tool: Tool, run: RunContext) -> tuple[Called, ...]:

@@ -17,9 +17,9 @@ from lorimer.core.jsonable import JSON, clean, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
 from lorimer.core.review import Finding
 from lorimer.core.tool import Called
-from lorimer.tools.admission import accepted, permitted, reviewed
+from lorimer.tools.admission import accepted, permitted, reviewed, turned_down
 from lorimer.tools.asking import ask_text
-from lorimer.tools.calling import make
+from lorimer.tools.calling import allowed_by, make
 from lorimer.tools.early import Early
 from lorimer.tools.encode import plain
 from lorimer.tools.hooks.around import Screened, followed, follows, screen
@@ -85,7 +85,7 @@ async def _live(
         answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
     except ToolExecutionError as refusal:
         begun = run.recorded("tool.intent", key) is not None
-        data = failed(unknown(refusal.message) if begun else refusal)
+        data = failed(unknown(refusal.message)) if begun else turned_down(tools, use, refusal)
 
         async def refuse() -> Mapping[str, JSON]:
             return data
@@ -96,7 +96,10 @@ async def _live(
     call = early.take(int(key), use) if early is not None else None
     if call is None:
         call = partial(make, tools, entry, arguments, use, key, extra, run, answer=answer)
-    intent = entry.intent if verdict is PLAIN_ALLOW else {**entry.intent, "decision": verdict.by}
+    intent = entry.intent
+    if verdict is not PLAIN_ALLOW:
+        intent = {**intent, "decision": verdict.by}
+        call = allowed_by(verdict.by, entry, call)
     if screened is not None:
         before = screened.answer
         if follows(tools, use, before, run):

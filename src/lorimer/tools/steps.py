@@ -15,7 +15,7 @@ from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.facts import STEP
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.messages import ToolUse, content_from_json
-from lorimer.tools.admission import accepted, forget
+from lorimer.tools.admission import accepted, forget, turned_down
 from lorimer.tools.base import ToolInput, ToolResult
 from lorimer.tools.encode import plain
 from lorimer.tools.hooks.around import (
@@ -82,7 +82,7 @@ STEP_MARK: Final = "s"
 
 
 async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapping[str, JSON]:
-    from lorimer.tools.calling import make  # makes a `Steps` for each call
+    from lorimer.tools.calling import allowed_by, make  # makes a `Steps` for each call
 
     request = fingerprint({"name": use.name, "input": plain(use.input)})
 
@@ -108,14 +108,18 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
     except (ToolExecutionError, Unknown) as refusal:
         if begun:
             forget_decision(key, run)
-        return await told(failed(unknown() if begun else refusal))
+        return await told(_refusal(tools, use, refusal, begun=begun))
     call = partial(make, tools, screened.entry, screened.arguments, use, key, {}, run)
     call = partial(followed, tools, use, key, screened.answer, call, run)
     changes = entry.safety is not Safety.READ_ONLY
     intent: dict[str, JSON] = {"tool": use.name, **entry.intent}
+    by = screened.verdict.by
+    if by:
+        intent["decision"] = by
+    noted = allowed_by(by, entry, call)
 
     async def work() -> Mapping[str, JSON]:
-        return {**await call(), "tool": use.name}
+        return {**await noted(), "tool": use.name}
 
     if changes:
         run.cancellation.begin_change()
@@ -126,6 +130,14 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
     finally:
         if changes:
             run.cancellation.end_change()
+
+
+def _refusal(
+    tools: Toolset, use: ToolUse, refusal: ToolExecutionError | Unknown, *, begun: bool
+) -> Mapping[str, JSON]:
+    if begun or isinstance(refusal, Unknown):
+        return failed(unknown())
+    return turned_down(tools, use, refusal)
 
 
 def _for_tools(tools: Toolset, use: ToolUse, run: RunContext) -> Entry:

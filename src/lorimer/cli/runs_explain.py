@@ -1,0 +1,134 @@
+"""`lorimer runs explain`: why a run went as it did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.options import store_option
+from lorimer.cli.text import count, one_line, short_id
+
+if TYPE_CHECKING:
+    from lorimer.cli.story import Line
+    from lorimer.journal.explain import Explanation
+
+_KINDS: Final = (
+    "start limit resume change stage compaction model failover retry tool hook person child turn "
+    "suspended end"
+).split()
+"""As `journal/explain/reason.py` has them, which is loaded when somebody asks."""
+_STYLES: Final = {"tool": "bold", "hook": "magenta", "person": "magenta", "end": "bold"}
+_USUAL: Final = ("stage", "model")
+"""Told again only in a turn where they are not as in the one before."""
+_ENTERED: Final = "entered "
+_ABOUT, _WHAT, _WHY = 60, 110, 160
+"""Characters of it that are shown."""
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run")
+@click.option("--turn", type=click.IntRange(min=1), metavar="N", help="Only this turn, from 1.")
+@click.option(
+    "--decision",
+    "kinds",
+    type=OneOf(tuple(_KINDS)),
+    multiple=True,
+    help="Only decisions of this kind, all of them; may be given again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each decision.")
+@store_option
+def explain(
+    run: str, turn: int | None, kinds: tuple[str, ...], as_json: bool, store: str | None
+) -> None:
+    """Tell why a run went as it did: each decision, its reason, and where that was said: a path of
+    the manifest, a rule, a limit, the caller, a person.
+
+    RUN is an id or its beginning. Stages and models are told where they are not as in the turn
+    before; --decision and --json tell them all. Nothing is changed, no model is called.
+    """
+    asyncio.run(_explain(run, turn, kinds, as_json, store))
+
+
+async def _explain(
+    run: str, turn: int | None, kinds: Sequence[str], as_json: bool, store: str | None
+) -> None:
+    from lorimer.cli import reading
+    from lorimer.cli.store import existing_store, opened, store_words
+    from lorimer.core.jsonable import dumps
+    from lorimer.journal.explain import explain as reasons
+    from lorimer.journal.recording import recorded
+    from lorimer.stages.catalogue import catalogue
+    from lorimer.world import RealWorld
+
+    async with opened(existing_store(store), RealWorld()) as journal:
+        row = await reading.find(journal, run, store_words(store))
+        found = reasons(await recorded(journal, row.run_id), catalogue())
+    turns = max([each.iteration for each in found]) + 1
+    if turn is not None and turn > turns:
+        raise Fault(
+            f"run {short_id(row.run_id)} has {count(turns, 'turn')}; there is no turn {turn}",
+            hint=f"lorimer runs show {short_id(row.run_id)}{store_words(store)}",
+        )
+    chosen = [
+        each
+        for each in found
+        if (turn is None or each.iteration == turn - 1) and (not kinds or each.kind in kinds)
+    ]
+    if as_json:
+        for each in chosen:
+            click.echo(dumps(each.to_json()))
+    elif chosen:
+        _print(chosen, whole=bool(kinds))
+    else:
+        click.echo("Nothing of that kind was decided.", err=True)
+
+
+def _print(found: Sequence[Explanation], *, whole: bool) -> None:
+    """`whole`: stages and models in each turn, also where nothing is new."""
+    from rich.text import Text
+
+    from lorimer.cli.timeline import console
+
+    out = console()
+    before: set[str] = set()
+    for iteration, group in groupby(found, lambda each: each.iteration):
+        told = list(group)
+        out.print(Text(f"turn {iteration + 1}", style="bold"))
+        lines = [_line(each) for each in told] if whole else _news(told, before)
+        for line in lines:
+            out.print(Text.assemble(*line), soft_wrap=True)
+        before = {each.what for each in told if each.kind in _USUAL}
+
+
+def _news(told: Sequence[Explanation], before: Collection[str]) -> Iterator[Line]:
+    """The lines of a turn, with the stages that it entered in one, and without what was as usual in
+    the turn before."""
+    entered = [e.what for e in told if e.kind == "stage" and e.what.startswith(_ENTERED)]
+    is_new = set(entered) != {what for what in before if what.startswith(_ENTERED)}
+    for each in told:
+        if each.what in entered and each.kind == "stage":
+            if is_new and each.what == entered[0]:
+                names = ", ".join([what.removeprefix(_ENTERED) for what in entered])
+                yield [_head("stage"), (one_line(f"{_ENTERED}{names}", 2 * _WHY), "")]
+        elif each.kind not in _USUAL or each.what not in before:
+            yield _line(each)
+
+
+def _head(kind: str) -> tuple[str, str]:
+    return (f"  {kind:<11}", "dim")
+
+
+def _line(each: Explanation) -> Line:
+    """All of it may hold words of strangers."""
+    return [
+        _head(each.kind),
+        (one_line(each.what, _WHAT), _STYLES.get(each.kind, "")),
+        (f" {one_line(each.about, _ABOUT)}" if each.about else "", "dim"),
+        (f": {one_line(each.why, _WHY)}", ""),
+        (f"  [{one_line(str(each.origin), _WHY)}]", "cyan"),
+    ]

@@ -1,0 +1,216 @@
+"""Why a recorded run went as it did: every decision in it with a reason, and with the path of the
+manifest, the rule, the limit or the person that made it.
+
+Derived from the facts and from the manifest that the run was begun with; nothing is asked, and
+nothing is run. Parts: the manifest in force (`standing.py`), the models that were asked
+(`models.py`), calls, people and hooks (`calls.py`), ends of turns and runs (`ends.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from lorimer.core.compile import Catalogue
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.manifest import StageEntry
+from lorimer.core.stage import AnyStage, Stage
+from lorimer.journal.explain import ends
+from lorimer.journal.explain.calls import Calls
+from lorimer.journal.explain.models import Asking
+from lorimer.journal.explain.reason import KINDS, Explanation, Kind, Origin, because
+from lorimer.journal.explain.standing import Standing
+from lorimer.journal.recording import Recording
+
+_NOTHING: Final = frozenset({"no_summary"})
+"""Strategies with which a stage after the last turn is bypassed."""
+
+__all__ = ["KINDS", "Explanation", "Kind", "Origin", "explain"]
+
+
+def explain(run: Recording, catalogue: Catalogue) -> list[Explanation]:
+    """The decisions of a run, in order. `catalogue` says what the names of its stages mean: that
+    of the pipeline that ran it (`await pipeline.explain(run_id)` has it), else
+    `lorimer.stages.catalogue.catalogue()`; of stages that it does not know nothing is told.
+
+    Works for unfinished runs too, as far as they are recorded. Costs about 20 us a fact. Raises
+    nothing for facts that are not what they should be: `verify` tells of those.
+    """
+    return list(_Reader(run, catalogue).read())
+
+
+class _Reader:
+    def __init__(self, run: Recording, catalogue: Catalogue) -> None:
+        self._facts = run.facts
+        self._standing = Standing(run.manifest, catalogue, run.facts[0].data)
+        self._asking = Asking(run.facts)
+        self._calls = Calls()
+        self._turn: tuple[str, Origin] | None = None
+        """Why the last turn was the last."""
+        learnt = any(fact.data.get("key") == "memory:learnt" for fact in run.facts)
+        self._traces = {"memory": learnt or None, "persist": run.durable}
+        """Whether stages after the last turn were entered, where something else tells so."""
+
+    def read(self) -> Iterator[Explanation]:
+        for fact in self._facts:
+            if "used_s" in fact.data and fact.type != "run.start":
+                why = "somebody resumed it after an interruption"
+                yield because(fact, "resume", "went on", why, Origin("caller", "resume"))
+            yield from self._told(fact)
+
+    def _told(self, fact: Event) -> Iterator[Explanation]:
+        standing, data = self._standing, fact.data
+        match fact.type:
+            case "run.start":
+                yield from self._begun(fact)
+            case "model.intent" | "model.reply":
+                if fact.type == "model.reply" and "error" not in data:
+                    self._calls.begin(data.get("content"))
+                yield from self._asking.take(fact, standing)
+            case "effect" if str(data.get("key")).startswith("models:"):
+                yield from self._asking.take(fact, standing)
+            case "mutated":
+                yield from self._changed(fact)
+            case "compacted":
+                yield _compacted(fact, standing)
+            case "child":
+                yield self._child(fact)
+            case "iteration.end":
+                yield from self._stages(fact)
+                what, why, origin = ends.of_turn(fact, standing, self._calls.hook())
+                self._turn = (why, origin)
+                yield because(fact, "turn", what, why, origin)
+            case "run.suspended":
+                why, origin = ends.suspended(fact)
+                yield because(fact, "suspended", "stopped without an end", why, origin)
+            case "run.end":
+                yield from self._ended(fact)
+            case _:
+                yield from self._calls.take(fact, standing)
+
+    # --- begin and end -----------------------------------------------------------------------
+
+    def _begun(self, fact: Event) -> Iterator[Explanation]:
+        parent = fact.data.get("parent")
+        why, origin = "somebody gave the agent an input", Origin("caller", "run")
+        if isinstance(parent, Mapping):
+            run, agent = str(parent.get("run")), parent.get("agent")
+            if agent is not None:
+                why, origin = f"its parent gave it work as {agent}", Origin("parent", run)
+            else:
+                why, origin = f"somebody forked {run}", Origin("caller", "fork")
+        yield because(fact, "start", "begun", why, origin)
+        for path, value in self._standing.given_limits().items():
+            origin = self._standing.given_limit(path)
+            why = "what its parent has left" if origin.kind == "parent" else "given with this run"
+            yield because(fact, "limit", f"{path} is {dumps(value)}", why, origin)
+        yield from self._off(fact)
+
+    def _off(self, fact: Event) -> Iterator[Explanation]:
+        for entry in self._standing.off:
+            origin = self._standing.at(f"{self._standing.path(entry)}.active")
+            why = "the manifest has it, and says that it is not active"
+            yield because(fact, "stage", f"left out {entry.name}", why, origin)
+
+    def _changed(self, fact: Event) -> Iterator[Explanation]:
+        told = fact.data.get("changes")
+        changes = (
+            [c for c in told if isinstance(c, Mapping)] if isinstance(told, list | tuple) else []
+        )
+        for change in changes:
+            rest: dict[str, JSON] = {n: v for n, v in change.items() if n != "kind"}
+            what = f"changed the manifest: {change.get('kind')} {dumps(rest)}"
+            why = "the program that runs the agent changed it while the run went on"
+            yield because(fact, "change", what, why, Origin("caller", str(change.get("kind"))))
+        self._standing = self._standing.after(changes)
+        yield from self._off(fact)
+
+    def _child(self, fact: Event) -> Explanation:
+        data, standing = fact.data, self._standing
+        agent, key = str(data.get("agent")), str(data.get("key"))
+        tool = self._calls.made(key)
+        if tool:
+            why, origin = f"the model called {tool}", standing.at("agents")
+            names = [each.name for each in standing.manifest.agents] if standing.manifest else []
+            if agent in names:
+                origin = standing.at(f"agents[{names.index(agent)}]")
+        else:
+            why = "the orchestrator gave it work after this reply"
+            origin = standing.of_stage("agent", "strategies.orchestrator")
+        return because(fact, "child", f"begun {agent} as {data.get('run')}", why, origin, key=key)
+
+    def _ended(self, fact: Event) -> Iterator[Explanation]:
+        yield from self._asking.over(fact, self._standing)
+        status = str(fact.data.get("status"))
+        if status == "ok":
+            yield from [self._surfaced(fact, entry) for entry in self._standing.surface]
+        why, origin = ends.of_run(
+            fact,
+            self._standing,
+            turn=self._turn,
+            asked=self._asking.asked,
+            hook=self._calls.hook(),
+        )
+        yield because(fact, "end", f"ended {status}", why, origin)
+
+    # --- stages ------------------------------------------------------------------------------
+
+    def _stages(self, fact: Event) -> Iterator[Explanation]:
+        times = fact.data.get("times")
+        taken = times if isinstance(times, list | tuple) else ()
+        entries = self._standing.turn(len(taken), first=fact.iteration == 0)
+        for entry, time in zip(entries, taken, strict=False):
+            yield self._bypassed(fact, entry) if time is None else self._entered(fact, entry)
+
+    def _entered(self, fact: Event, entry: StageEntry) -> Explanation:
+        origin = self._standing.at(self._standing.path(entry))
+        if entry.order > 5:
+            why = "every turn comes by it" if entry.order < 17 else "every good end comes by it"
+        else:
+            why = "it prepares the run" if fact.iteration == 0 else "it prepares every model call"
+        return because(fact, "stage", f"entered {entry.name}", why, origin)
+
+    def _bypassed(self, fact: Event, entry: StageEntry) -> Explanation:
+        stage, path = self._standing.stage(entry.name), self._standing.path(entry)
+        why, below = (Stage.bypass_reason, "") if stage is None else _condition(stage)
+        origin = self._standing.at(f"{path}.{below}" if below else path)
+        return because(fact, "stage", f"bypassed {entry.name}", why, origin)
+
+    def _surfaced(self, fact: Event, entry: StageEntry) -> Explanation:
+        """Of a stage after the last turn, of which no fact has the time: the manifest says whether
+        it was bypassed, or what it has left."""
+        stage = self._standing.stage(entry.name)
+        known = self._traces.get(entry.name)
+        if known is not None:
+            return self._entered(fact, entry) if known else self._bypassed(fact, entry)
+        if stage is None or type(stage).should_bypass is not AnyStage.should_bypass:
+            slot = "" if stage is None else stage.bypass_path.removeprefix("strategies.")
+            if not slot:
+                return self._perhaps(fact, entry, stage)
+            if set(self._standing.strategy(entry.name, slot)) <= _NOTHING:
+                return self._bypassed(fact, entry)
+        return self._entered(fact, entry)
+
+    def _perhaps(self, fact: Event, entry: StageEntry, stage: AnyStage | None) -> Explanation:
+        origin = self._standing.at(self._standing.path(entry))
+        held = Stage.bypass_reason if stage is None else stage.bypass_reason
+        why = f"no fact tells whether it was bypassed, which it is when {held}"
+        return because(fact, "stage", f"came to {entry.name}", why, origin)
+
+
+def _condition(stage: AnyStage) -> tuple[str, str]:
+    return stage.bypass_reason, stage.bypass_path
+
+
+def _compacted(fact: Event, standing: Standing) -> Explanation:
+    data = fact.data
+    what = f"took messages out of view: {data.get('before')} to {data.get('after')} tokens"
+    why = f"the conversation was longer than {data.get('rule')} lets it be"
+    if str(data.get("key")) == "1":
+        why = "the provider said that the conversation is too long"
+    if data.get("error"):
+        why += f"; its summariser failed ({data.get('error')}), a rule without a model stood in"
+    return because(
+        fact, "compaction", what, why, standing.of_stage("context", "strategies.compactor")
+    )

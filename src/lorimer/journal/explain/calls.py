@@ -1,0 +1,351 @@
+"""What became of the calls of a reply: allowed, refused, asked about, stopped, made again; and what
+hooks said."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.events import Event
+from lorimer.core.facts import STEP
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.journal.explain.reason import Explanation, Origin, because, sentence
+from lorimer.journal.explain.standing import Standing
+
+_ABOUT_CHARS: Final = 200
+_RULE: Final = re.compile(
+    r"(?:managed|user|caller|session|project|manifest|hook) rule (?:deny|ask|allow) .+|rule .+",
+    re.DOTALL,
+)
+"""As `Rule.title` has it (`tools/policy/rules.py`)."""
+_OF_MANIFEST: Final = re.compile(r"manifest rule (deny|ask) (.+)", re.DOTALL)
+_MODE: Final = re.compile(r"\bmode (\w+)")
+_HOOK: Final = re.compile(r"the hook '([^']*)' wants")
+_REVIEWER: Final = re.compile(r"the reviewer '([^']*)'")
+_STEP_KEY: Final = re.compile(r"\w+s[0-9]+$")
+"""The key of a call that a call, or a stage, has made."""
+_APPROVED: Final = "approved"
+_PERSON: Final = "policy.person"
+
+_code = ExecutorErrorCode
+_REFUSED: Final[Mapping[str, str]] = {
+    _code.EXEC_TOOL_UNKNOWN.value: "tools.built_in",
+    _code.EXEC_TOOL_ACCESS_DENIED.value: "tool_binding",
+    _code.EXEC_TOOL_INVALID_INPUT.value: "",
+    _code.EXEC_TOOL_NOT_RUN.value: "limits.max_calls_per_turn",
+    _code.EXEC_CHILD_DEPTH.value: "limits.max_depth",
+    _code.EXEC_CHILD_DESCENDANTS.value: "limits.max_descendants",
+    _code.EXEC_CHILD_ANCESTOR.value: "",
+}
+"""Results of calls that were not made, without a fact `decision`: by code, what says so."""
+_STOPPED: Final[Mapping[str, str]] = {
+    _code.EXEC_TOOL_TIMEOUT.value: "tool_timeout_s",
+    _code.EXEC_LIMIT_TOOL_CALLS.value: "max_tool_calls",
+}
+_AGAIN: Final[Mapping[str, tuple[str, str]]] = {
+    "not_done": ("tool", "its tool says that it did not take effect"),
+    "not_begun": ("engine", "it had not begun before the interruption"),
+    "wanted": ("person", "a person wants it made again"),
+}
+_POINTS: Final[Mapping[str, str]] = {
+    "UserPromptSubmit": "the input",
+    "PreToolUse": "the call",
+    "PostToolUse": "the result",
+    "PostToolFailure": "the result",
+    "Stop": "the end of the run",
+}
+
+
+class Calls:
+    """The calls of a run, in order."""
+
+    def __init__(self) -> None:
+        self._uses: Sequence[Mapping[str, JSON]] = ()
+        self._decided: set[str] = set()
+        """Calls of this turn of which it was told whether they may be made."""
+        self._hooks: dict[str, str] = {}
+        """By place of the call, "" for none: the hook that spoke last."""
+
+    def begin(self, content: JSON) -> None:
+        """A reply has come."""
+        blocks = content if isinstance(content, list | tuple) else ()
+        self._uses = [b for b in blocks if isinstance(b, Mapping) and b.get("type") == "tool_use"]
+        self._decided.clear()
+        self._hooks.clear()
+
+    def hook(self, key: str = "") -> str:
+        """The hook that spoke about this call."""
+        return self._hooks.get(key, "")
+
+    def name(self, key: str, fact: Event) -> str:
+        """The tool of a call."""
+        told = fact.data.get("tool")
+        if isinstance(told, str):
+            return told
+        return str(self._uses[int(key)].get("name")) if self._is_use(key) else "a call"
+
+    def made(self, key: str) -> str:
+        """The tool by which the model itself made this call; "": a stage made it."""
+        first = re.match(r"[0-9]*", key)
+        own = first[0] if first is not None else ""
+        return str(self._uses[int(own)].get("name")) if self._is_use(own) else ""
+
+    def _is_use(self, key: str) -> bool:
+        return key.isdecimal() and int(key) < len(self._uses)
+
+    def _about(self, key: str) -> str:
+        if not self._is_use(key):
+            return ""
+        use = self._uses[int(key)]
+        return str(use.get("raw") or dumps(use.get("input")))[:_ABOUT_CHARS]
+
+    def take(self, fact: Event, standing: Standing) -> Iterator[Explanation]:
+        """The next fact about a call."""
+        key = str(fact.data.get("key", ""))
+        kind, _, rest = key.partition(":")
+        match fact.type, kind:
+            case "tool.intent", _:
+                yield self._allowed(fact, key, standing)
+            case "tool.result", _:
+                yield from self._result(fact, key, standing)
+            case "decision", _:
+                yield self._refused(fact, key, standing)
+            case "effect.intent", "step":
+                yield self._allowed(fact, rest, standing)
+            case "effect", "step":
+                yield from self._result(fact, rest, standing)
+            case "effect.intent", "approval" | "again" | "question":
+                yield self._asks(fact, kind, rest, standing)
+            case "effect", "approval" | "again" | "question":
+                yield self._said(fact, kind, rest, standing)
+            case "effect", "reconcile":
+                yield self._made_again(fact, rest)
+            case "effect", "hook":
+                yield from self._hooked(fact, rest)
+            case _:
+                pass
+
+    # --- whether a call is made --------------------------------------------------------------
+
+    def _allowed(self, fact: Event, key: str, standing: Standing) -> Explanation:
+        self._decided.add(key)
+        name = self.name(key, fact)
+        by = fact.data.get("decision")
+        if isinstance(by, str) and by:
+            why, origin = _allowing(by, fact)
+        else:
+            why, origin = _plain(name, fact, standing)
+        what, about = f"allowed {name}", self._about(key)
+        if isinstance(fact.data.get("hook"), str):
+            what += ", as the hook has changed it"
+        return because(fact, "tool", what, why, origin, key=key, about=about)
+
+    def _refused(self, fact: Event, key: str, standing: Standing) -> Explanation:
+        self._decided.add(key)
+        data = fact.data
+        rule, reason = str(data.get("rule")), str(data.get("reason") or "")
+        if str(data.get("code")).startswith("exec.hook."):
+            origin = Origin("hook", self.hook(key) or "that failed")
+        else:
+            origin = _refusing(rule, reason, fact, key, standing)
+        what, about = f"refused {self.name(key, fact)}", self._about(key)
+        return because(fact, "tool", what, sentence(rule), origin, key=key, about=about)
+
+    def _result(self, fact: Event, key: str, standing: Standing) -> Iterator[Explanation]:
+        data, name, about = fact.data, self.name(key, fact), self._about(key)
+        code = str(data.get("error", ""))
+        refused = code in _REFUSED and key not in self._decided
+        if refused:
+            self._decided.add(key)
+            why, origin = _words(data.get("content"), code), _unmade(code, name, standing)
+            if code == _code.EXEC_TOOL_UNKNOWN.value and isinstance(data.get("decision"), str):
+                hidden = str(data["decision"])
+                why = f"the model is not shown it: {sentence(hidden)}"
+                origin = _hiding(hidden, standing)
+            yield because(fact, "tool", f"refused {name}", why, origin, key=key, about=about)
+            return
+        if key not in self._decided and code != _code.EXEC_TOOL_OUTCOME_UNKNOWN.value:
+            yield self._allowed(fact, key, standing)
+        if code in _STOPPED:
+            origin = standing.limit(_STOPPED[code])
+            why = _words(data.get("content"), code)
+            yield because(fact, "tool", f"stopped {name}", why, origin, key=key, about=about)
+        elif code == _code.EXEC_TOOL_OUTCOME_UNKNOWN.value:
+            why = "it was begun before an interruption, and may have taken effect"
+            origin = Origin("engine", code)
+            what = f"did not make {name} again"
+            yield because(fact, "tool", what, why, origin, key=key, about=about)
+
+    def _made_again(self, fact: Event, key: str) -> Explanation:
+        kind, why = _AGAIN.get(str(fact.data.get("outcome")), _AGAIN["not_begun"])
+        name = self.name(key, fact)
+        origin = Origin("engine", _code.EXEC_TOOL_OUTCOME_UNKNOWN.value)
+        if kind == "tool":
+            origin = Origin("tool", name)
+        elif kind == "person":
+            origin = Origin("person", f"{fact.iteration}:{key}")
+        about = self._about(key)
+        return because(fact, "tool", f"made {name} again", why, origin, key=key, about=about)
+
+    # --- people and hooks --------------------------------------------------------------------
+
+    def _asks(self, fact: Event, kind: str, key: str, standing: Standing) -> Explanation:
+        question = fact.data.get("question")
+        data: Mapping[str, JSON] = question if isinstance(question, Mapping) else {}
+        tool, reason = str(data.get("tool", "a call")), sentence(str(data.get("reason", "")))
+        call, about = key.partition(":")[0], self._about(key.partition(":")[0])
+        if kind == "question":
+            what, why, origin = "asked a person", f"{tool} asks: {reason}", Origin("tool", tool)
+        elif kind == "again":
+            code = _code.EXEC_TOOL_OUTCOME_UNKNOWN.value
+            what, why = f"asked a person whether to make {tool} again", f"it {reason}"
+            origin = Origin("engine", code)
+        elif call.isdecimal() or _STEP_KEY.match(call):
+            what, why = f"asked a person about {tool}", reason
+            origin = _asking(reason, tool, standing)
+        else:
+            what, why = f"asked a person about {tool}", reason
+            origin = standing.of_stage("hitl", "strategies.requester")
+        return because(fact, "person", what, why or what, origin, key=call, about=about)
+
+    def _said(self, fact: Event, kind: str, key: str, standing: Standing) -> Explanation:
+        data, call = fact.data, key.partition(":")[0]
+        named = call if kind == "approval" else f"{kind}:{key}"
+        origin = Origin("person", f"{fact.iteration}:{named}")
+        if kind == "question":
+            given = isinstance(data.get("answer"), str)
+            what = "a person answered" if given else "nobody answered"
+            why = "the tool has asked" if given else "the time for an answer was over"
+        else:
+            yes = data.get("approved") is True
+            what = f"a person said {'yes' if yes else 'no'}"
+            why = sentence(str(data.get("why") or "")) or "the answer to the question before"
+            if data.get("late") is True:
+                what, why = "nobody answered", "the time for an answer was over"
+                origin = standing.of_stage("hitl", "strategies.timeout")
+        return because(fact, "person", what, why, origin, key=call, about=self._about(call))
+
+    def _hooked(self, fact: Event, rest: str) -> Iterator[Explanation]:
+        data = fact.data
+        point, _, key = rest.partition(":")
+        hook = str(data.get("hook") or "")
+        error = data.get("error")
+        self._hooks[key] = hook
+        about = _POINTS.get(point, point)
+        if isinstance(error, Mapping):
+            said, why = f"a hook failed at {about}", sentence(str(error.get("message")))
+            hook = hook or "that failed"
+            self._hooks[key] = hook
+        else:
+            said, why = _verdict(data, hook, about), sentence(str(data.get("reason") or ""))
+        if said:
+            why = why or f"it was asked at {point}, and gave no reason"
+            origin = Origin("hook", hook or point)
+            yield because(fact, "hook", said, why, origin, key=key, about=self._about(key))
+
+
+def _verdict(data: Mapping[str, JSON], hook: str, about: str) -> str:
+    match data.get("decision"):
+        case "block":
+            return f"the hook {hook} refused {about}"
+        case "ask":
+            return f"the hook {hook} wants a person asked about {about}"
+        case _ if "change" in data:
+            return f"the hook {hook} changed {about}"
+        case _ if "context" in data:
+            return f"the hook {hook} added text for the model"
+        case _:
+            return ""
+
+
+def _allowing(by: str, fact: Event) -> tuple[str, Origin]:
+    """Why a call was allowed, where its fact says by what."""
+    key = str(fact.data.get("key")).removeprefix(f"{STEP}:")
+    if by == _APPROVED:
+        return "a person agreed", Origin("person", f"{fact.iteration}:{key}")
+    if _RULE.fullmatch(by):
+        return "a rule allows it", Origin("rule", by)
+    mode = _MODE.search(by)
+    if mode is not None:
+        return "no rule is about it, and the mode allows what it may do", Origin("mode", mode[1])
+    return by, Origin("mode", "sandboxed")
+
+
+def _plain(name: str, fact: Event, standing: Standing) -> tuple[str, Origin]:
+    """Why a call was allowed that nothing had to allow."""
+    manifest = standing.manifest
+    if manifest is None:
+        named = False
+    else:
+        tools = manifest.tools
+        described = [each.name for each in tools.ad_hoc]
+        named = bool(tools.built_in) or name in (*described, *tools.external)
+    if fact.type in ("tool.result", "effect") and named:
+        return "it only reads, and no rule forbids it", Origin("engine", "policy.read")
+    why = "the program that runs the agent has registered it, and no rule forbids it"
+    return why, Origin("caller", f"tool {name}")
+
+
+def _refusing(rule: str, reason: str, fact: Event, key: str, standing: Standing) -> Origin:
+    """Who or what said no."""
+    mode = _MODE.search(rule)
+    if reason == _PERSON:
+        return Origin("person", f"{fact.iteration}:{key}")
+    if reason == "policy.review" or (not reason and _REVIEWER.match(rule)):
+        return standing.of_stage("tool_review", "strategies.reviewers")
+    if _RULE.match(rule):
+        return _rule(rule.removesuffix(", and nobody is there to ask"), standing)
+    if reason == "policy.mode" and mode is not None:
+        return Origin("mode", mode[1])
+    return Origin("engine", reason or "policy.rule")
+
+
+def _asking(reason: str, tool: str, standing: Standing) -> Origin:
+    """What wants a person to be asked."""
+    said = reason.partition("; ")[2]
+    if hook := _HOOK.search(reason):
+        return Origin("hook", hook[1])
+    if _REVIEWER.search(reason):
+        return standing.of_stage("tool_review", "strategies.reviewers")
+    if _RULE.fullmatch(said):
+        return _rule(said, standing)
+    if not said:
+        return Origin("tool", tool)
+    return Origin("engine", "policy.tainted" if "strangers" in said else "policy.mode")
+
+
+def _rule(title: str, standing: Standing) -> Origin:
+    """A rule: one of the manifest is at a path of it."""
+    found = _OF_MANIFEST.fullmatch(title)
+    return (
+        Origin("rule", title)
+        if found is None
+        else standing.item(f"permissions.{found[1]}", found[2])
+    )
+
+
+def _hiding(why: str, standing: Standing) -> Origin:
+    """What keeps a tool from the model."""
+    if _RULE.match(why):
+        return _rule(why, standing)
+    mode = _MODE.search(why)
+    return Origin("mode", mode[1]) if mode is not None else Origin("rule", why)
+
+
+def _unmade(code: str, name: str, standing: Standing) -> Origin:
+    """What says that a call was not made, of which there is no decision."""
+    path = _REFUSED[code]
+    if not path:
+        engine = code == _code.EXEC_CHILD_ANCESTOR.value
+        return Origin("engine", code) if engine else Origin("tool", name)
+    if path.startswith("limits."):
+        return standing.limit(path.removeprefix("limits."))
+    return standing.of_stage("tool", path) if path == "tool_binding" else standing.at(path)
+
+
+def _words(content: JSON, code: str) -> str:
+    """What the model was told of it."""
+    text = content if isinstance(content, str) else ""
+    return sentence(text.removeprefix(f"ERROR {code}:").splitlines()[0] if text else "") or code

@@ -1,0 +1,161 @@
+"""Which model was asked, and why that one: the manifest's, a tier's, a router's choice, the next of
+a chain, the same again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
+from lorimer.journal.explain.reason import Explanation, Origin, because, sentence
+from lorimer.journal.explain.standing import Standing
+
+_TOO_LONG = ExecutorErrorCode.EXEC_API_TOKEN_LIMIT.value
+
+
+class Asking:
+    """The model calls of a run, in order."""
+
+    def __init__(self, facts: Sequence[Event]) -> None:
+        self._answered = {
+            (fact.iteration, str(fact.data.get("key"))): str(fact.data.get("model") or "")
+            for fact in facts
+            if fact.type == "model.reply"
+        }
+        """Which model answered."""
+        self._stands_for: dict[str, list[str]] = {}
+        """What a tier or an alias meant when the run began."""
+        self._iteration = -1
+        self._attempts = 0
+        self.asked = ""
+        """Who was asked last."""
+        self._failed: tuple[str, str] = ("", "")
+        """Code and message of the attempt before, in this turn."""
+        self._last: Event | None = None
+        """The last fact of a failed attempt; None: the last one did not fail."""
+
+    def take(self, fact: Event, standing: Standing) -> Iterator[Explanation]:
+        """The next fact about a model."""
+        data = fact.data
+        if fact.type == "effect":
+            yield from self._meant(fact)
+        elif fact.type == "model.intent":
+            if fact.iteration != self._iteration:
+                self._iteration, self._attempts, self._failed = fact.iteration, 0, ("", "")
+            yield self._asked(fact, standing)
+            self._attempts += 1
+            self._last = None
+        elif isinstance(error := data.get("error"), Mapping):
+            self._failed = str(error.get("code")), str(error.get("message"))
+            self._last = fact
+        else:
+            self._last = None
+
+    def over(self, end: Event, standing: Standing) -> Iterator[Explanation]:
+        """The run has ended: why it did not ask again."""
+        if self._last is None or end.data.get("status") == "ok":
+            return
+        code, message = self._failed
+        why = f"attempt {self._attempts} failed: {sentence(message)} ({code})"
+        origin = standing.of_stage("api", "strategies.retry")
+        yield because(self._last, "retry", f"{self.asked} is not asked again", why, origin)
+
+    def _meant(self, fact: Event) -> Iterator[Explanation]:
+        spec = str(fact.data.get("key")).partition(":")[2]
+        found = fact.data.get("specs")
+        specs = [str(each) for each in found] if isinstance(found, list | tuple) else []
+        self._stands_for[spec] = specs
+        what = f"{spec} stands for {', '.join(specs) or 'nothing'}"
+        why = "a name of the host's for models; the run keeps to what it meant when it began"
+        yield because(fact, "model", what, why, Origin("host", f"models: {spec}"))
+
+    def _asked(self, fact: Event, standing: Standing) -> Explanation:
+        before, failed = self.asked, self._failed
+        said, by = _said(standing)
+        first = (self._stands_for.get(said) or _chain(said))[0]
+        routers = standing.strategy("api", "router")
+        routed = bool(routers) and routers != ["passthrough"]
+        target = fact.data.get("target")
+        if isinstance(target, str):
+            self.asked = target
+        elif routed:
+            key = str(fact.data.get("key"))
+            self.asked = self._answered.get((fact.iteration, key)) or "a model"
+        else:
+            self.asked = first
+        if self._attempts:
+            return self._again(fact, before, failed, standing, by)
+        if isinstance(target, str):
+            why = "those before it in the chain have failed before, and cool down"
+            return because(fact, "failover", f"asked {self.asked}", why, by)
+        if routed:
+            why, by = _route(self.asked, routers[0], standing)
+        elif self._stands_for.get(said):
+            why = f"{said} stands for it"
+        elif first != said:
+            why = "it is the first of the chain"
+        else:
+            why = "it is the agent's model"
+        return because(fact, "model", f"asked {self.asked}", why, by)
+
+    def _again(
+        self,
+        fact: Event,
+        before: str,
+        failed: tuple[str, str],
+        standing: Standing,
+        by: Origin,
+    ) -> Explanation:
+        code, message = failed
+        why = f"attempt {self._attempts} failed: {sentence(message)} ({code})"
+        if not code:
+            why = f"attempt {self._attempts} was interrupted"
+        if isinstance(fact.data.get("target"), str) and self.asked != before:
+            return because(fact, "failover", f"asked {self.asked} instead", why, by)
+        if code == _TOO_LONG:
+            what = f"asked {self.asked} again, with a shorter conversation"
+            origin = standing.of_stage("context", "strategies.compactor")
+            return because(fact, "retry", what, why, origin)
+        what = f"asked {self.asked} again"
+        if fact.data.get("nudge"):
+            what += ", and told to answer now"
+        origin = standing.of_stage("api", "strategies.retry")
+        return because(fact, "retry", what, why, origin)
+
+
+def _chain(spec: str) -> list[str]:
+    return [part.strip() for part in spec.split(",")]
+
+
+def _said(standing: Standing) -> tuple[str, Origin]:
+    """What the manifest says of the model that stage 6 asks, and where."""
+    manifest, entry = standing.manifest, standing.entry("api")
+    if manifest is None or entry is None:
+        return "the agent's model", standing.at("model.model")
+    own = entry.model_override.get("model")
+    if isinstance(own, str):
+        return own, standing.of_stage("api", "model_override.model")
+    return manifest.model.model, standing.at("model.model")
+
+
+def _route(asked: str, router: str, standing: Standing) -> tuple[str, Origin]:
+    """Why a router chose this one."""
+    entry = standing.entry("api")
+    config: Mapping[str, JSON] = {} if entry is None else entry.strategy_configs.get("router", {})
+    named = [
+        name
+        for name, spec in config.items()
+        if isinstance(spec, str) and spec and _names(spec, asked)
+    ]
+    if len(named) == 1:
+        why = f"the router {router!r} chose {named[0]!r} for this call"
+        return why, standing.of_stage("api", f"strategy_configs.router.{named[0]}")
+    why = f"the router {router!r} chose it for this call"
+    return why, standing.of_stage("api", "strategies.router")
+
+
+def _names(spec: str, answered: str) -> bool:
+    """The model that answered is one of this chain; providers add dates to names."""
+    names = [part.partition(":")[2].partition(":")[0] or part for part in _chain(spec)]
+    return any(answered.startswith(name) for name in names)

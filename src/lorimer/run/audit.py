@@ -1,0 +1,192 @@
+"""The port of an audit: who had which agent run, for whom, and what came of it.
+
+It says less than the journal, and to others: the journal is what a run is resumed from, an audit
+what a host answers for. Nothing is resumed, replayed or decided by it. Shipped: `AuditLog`
+(`audit_log.py`). May be absent: then nothing of this is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Protocol
+
+from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.messages import Usage
+from lorimer.core.record import record
+
+
+@record
+class AuditStart:
+    """A run begins. Ids are the host's words; "": there is none."""
+
+    run_id: str
+    subject: str = ""
+    """The id of what runs: of the saved agent, where there is one."""
+    name: str = ""
+    """What that is called."""
+    caller_id: str = ""
+    channel_id: str = ""
+    parent_run_id: str = ""
+    inputs: Mapping[str, JSON] = field(default_factory=no_data)
+    time: float = 0.0
+    """Wall clock, seconds."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
+        return {
+            "run_id": self.run_id,
+            "subject": self.subject,
+            "name": self.name,
+            "caller_id": self.caller_id,
+            "channel_id": self.channel_id,
+            "parent_run_id": self.parent_run_id,
+            "inputs": self.inputs,
+            "time": self.time,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, JSON]) -> AuditStart:
+        """The reverse of `to_json`; what is missing or of another kind is empty."""
+        inputs = data.get("inputs")
+        return cls(
+            run_id=_text(data, "run_id"),
+            subject=_text(data, "subject"),
+            name=_text(data, "name"),
+            caller_id=_text(data, "caller_id"),
+            channel_id=_text(data, "channel_id"),
+            parent_run_id=_text(data, "parent_run_id"),
+            inputs=inputs if isinstance(inputs, Mapping) else {},
+            time=_number(data, "time"),
+        )
+
+
+@record
+class AuditStep:
+    """One iteration is over: one model call, with its tool calls."""
+
+    iteration: int
+    model: str = ""
+    """The one that answered, as a spec."""
+    usage: Usage = Usage()
+    cost_nano: int = 0
+    """Nano-dollars."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
+        return {
+            "iteration": self.iteration,
+            "model": self.model,
+            "usage": self.usage.to_json(),
+            "cost_nano": self.cost_nano,
+        }
+
+
+@record
+class AuditTool:
+    """One tool call is over."""
+
+    call_id: str
+    name: str
+    arguments: Mapping[str, JSON] = field(default_factory=no_data)
+    result: str = ""
+    """What the model was told, or the beginning of it."""
+    is_error: bool = False
+    duration_s: float = 0.0
+
+    def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
+        return {
+            "call_id": self.call_id,
+            "name": self.name,
+            "arguments": self.arguments,
+            "result": self.result,
+            "is_error": self.is_error,
+            "duration_s": self.duration_s,
+        }
+
+
+@record
+class AuditClose:
+    """A run has ended."""
+
+    status: str
+    output: str = ""
+    """The answer; of a run that failed, as far as there is one."""
+    tool_calls: int = 0
+    runtime_s: float = 0.0
+    usage: Usage = Usage()
+    """Tokens in, out, and of thinking (`reasoning_tokens`)."""
+    cost_nano: int = 0
+    """Nano-dollars."""
+    code: str = ""
+    error: str = ""
+
+    def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
+        return {
+            "status": self.status,
+            "output": self.output,
+            "tool_calls": self.tool_calls,
+            "runtime_s": self.runtime_s,
+            "usage": self.usage.to_json(),
+            "cost_nano": self.cost_nano,
+            "code": self.code,
+            "error": self.error,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, JSON]) -> AuditClose:
+        """The reverse of `to_json`; what is missing or of another kind is empty."""
+        usage = data.get("usage")
+        return cls(
+            status=_text(data, "status"),
+            output=_text(data, "output"),
+            tool_calls=int(_number(data, "tool_calls")),
+            runtime_s=_number(data, "runtime_s"),
+            usage=Usage.from_json(usage) if isinstance(usage, Mapping) else Usage(),
+            cost_nano=int(_number(data, "cost_nano")),
+            code=_text(data, "code"),
+            error=_text(data, "error"),
+        )
+
+
+class RunAudit(Protocol):
+    """What is recorded of one run, in the order of the calls. All but `close` return at once and
+    raise nothing for a store that is slow or fails."""
+
+    def step(self, step: AuditStep, /) -> None:
+        """An iteration is over."""
+        ...
+
+    def tool(self, call: AuditTool, /) -> None:
+        """A tool call is over."""
+        ...
+
+    def log(self, event: str, data: Mapping[str, JSON], /) -> None:
+        """Something else that is worth keeping, such as `compaction_fired`."""
+        ...
+
+    async def close(self, end: AuditClose, /) -> None:
+        """The run has ended; all that was said of it is kept when this returns. Raises what the
+        store raises."""
+        ...
+
+
+class Audit(Protocol):
+    """Where runs are recorded. Whoever calls it bounds its time, and goes on without it."""
+
+    async def start(self, start: AuditStart, /) -> RunAudit:
+        """A run begins; that is kept when this returns. A run that is resumed is started again
+        under its id. Raises what the store raises."""
+        ...
+
+
+def _text(data: Mapping[str, JSON], name: str) -> str:
+    value = data.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _number(data: Mapping[str, JSON], name: str) -> float:
+    value = data.get(name)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0.0

@@ -1,0 +1,167 @@
+"""The hash chain of an audit: what makes it show that somebody has changed it.
+
+Each record's hash is taken over the hash of the record before it, its number and its body
+(canonical JSON), and a head counts them. A record that is changed, dropped, swapped or added does
+not fit its neighbours; records missing at the end do not fit the head. With a key the hashes are
+HMACs: who can write the file, but has no key, cannot make others that fit. Without one they show
+damage and careless edits, not somebody who computes all of them anew. Put back as a whole to how it
+was earlier, a log fits itself: whoever fears that keeps a head elsewhere, and has it looked for.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import replace
+from hashlib import sha256
+from typing import Final
+
+from lorimer.core.errors import ConfigError, StoreFailed
+from lorimer.core.record import record
+
+START: Final = b""
+"""What stands for the hash of the record before the first."""
+SHORTEST_KEY: Final = 16
+"""Bytes of a key."""
+
+
+@record
+class Row:
+    """A record as it is stored."""
+
+    seq: int
+    """From 1; never used twice."""
+    body: bytes
+    hash: bytes
+
+
+@record
+class Head:
+    """Where the records begin and end; sealed."""
+
+    count: int = 0
+    """How many there have ever been: the number of the last."""
+    hash: bytes = START
+    """Of the last."""
+    purged: int = 0
+    """So many, the first ones, have been taken out."""
+    purged_hash: bytes = START
+    """Of the last of those."""
+    seal: bytes = b""
+
+    def told(self) -> str:
+        """A line to keep elsewhere, `count:hash`, for `verify`."""
+        return f"{self.count}:{self.hash.hex()}"
+
+
+@record
+class Verdict:
+    """What `verify` found."""
+
+    records: int
+    """That are there and fit, from the first one on."""
+    bad: int | None = None
+    """The first record that does not fit or is missing; 0: it is no record, but the file around
+    them; None: all is as it was written."""
+    what: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """All is as it was written."""
+        return self.bad is None
+
+
+class Sealer:
+    """Makes the hashes. `key`: at least 16 bytes, kept where the log is not; None: there is
+    none. Raises ConfigError for a shorter one."""
+
+    def __init__(self, key: bytes | None = None) -> None:
+        if key is not None and len(key) < SHORTEST_KEY:
+            raise ConfigError(f"the key of an audit has at least {SHORTEST_KEY} bytes")
+        self._key = key
+
+    def row(self, before: bytes, seq: int, body: bytes) -> Row:
+        """The record with that number and body, after the one with the hash `before`."""
+        return Row(seq, body, self._over(b"row", before, seq, body))
+
+    def head(self, last: Row, before: Head, purged: Row | None = None) -> Head:
+        """The head when `last` has been added, and what is up to `purged` taken out."""
+        gone, gone_hash = before.purged, before.purged_hash
+        if purged is not None:
+            gone, gone_hash = purged.seq, purged.hash
+        made = Head(last.seq, last.hash, gone, gone_hash)
+        return replace(made, seal=self._seal(made))
+
+    def fits(self, head: Head) -> bool:
+        """Whether that head was made with this key."""
+        return hmac.compare_digest(self._seal(head), head.seal)
+
+    def _seal(self, head: Head) -> bytes:
+        purged = head.purged.to_bytes(8, "big", signed=True) + head.purged_hash
+        return self._over(b"head", head.hash, head.count, purged)
+
+    def _over(self, what: bytes, before: bytes, number: int, rest: bytes) -> bytes:
+        # each part but the last has a length of its own, or tells it
+        message = b"%b%c%b%b%b" % (
+            what,
+            len(before),
+            before,
+            number.to_bytes(8, "big", signed=True),
+            rest,
+        )
+        if self._key is None:
+            return sha256(message).digest()
+        return hmac.digest(self._key, message, "sha256")
+
+
+def parse_head(told: str) -> tuple[int, bytes]:
+    """Count and hash of a line that `Head.told` gave. Raises ConfigError for another one."""
+    count, _, digest = told.strip().partition(":")
+    try:
+        return int(count), bytes.fromhex(digest)
+    except ValueError:
+        raise ConfigError(f"{told!r} is no head of an audit, which reads count:hash") from None
+
+
+def verify(rows: Iterable[Row], head: Head | None, sealer: Sealer, known: str = "") -> Verdict:
+    """Whether the records are those that were written.
+
+    rows: all, by number, read as the caller can. head: None for a log that was never written to.
+    known: a head that was kept elsewhere; the log has to go on from it. A record that was purged
+    since cannot be compared any more.
+    """
+    at, expected = parse_head(known) if known else (0, START)
+    if head is not None and not sealer.fits(head):
+        return Verdict(0, 0, "the head was changed, or made with another key")
+    lost = head is None
+    head = head or Head()
+    seq, last = head.purged, head.purged_hash
+    try:
+        for row in rows:
+            if lost:
+                return Verdict(0, 0, "the head is missing")
+            if what := _fault(row, seq, last, head, sealer):
+                bad = row.seq if row.seq <= seq else seq + 1
+                return Verdict(seq - head.purged, bad, f"record {bad} {what}")
+            if row.seq == at and row.hash != expected:
+                return Verdict(seq - head.purged, at, f"record {at} is not the one that was known")
+            seq, last = row.seq, row.hash
+    except StoreFailed as error:
+        return Verdict(seq - head.purged, seq + 1, f"record {seq + 1} cannot be read: {error}")
+    fitting = seq - head.purged
+    if seq < max(head.count, at):
+        return Verdict(fitting, seq + 1, f"record {seq + 1} is missing")
+    if last != head.hash:
+        return Verdict(fitting, seq, f"record {seq} is not the one that the head counts")
+    return Verdict(fitting)
+
+
+def _fault(row: Row, seq: int, last: bytes, head: Head, sealer: Sealer) -> str:
+    """What is wrong with the row after number `seq`, which has the hash `last`; "": nothing."""
+    if row.seq <= seq:
+        return "was added"
+    if row.seq != seq + 1:
+        return "is missing"
+    if not hmac.compare_digest(sealer.row(last, row.seq, row.body).hash, row.hash):
+        return "was changed, or is another"
+    return "was added, or the head was put back" if row.seq > head.count else ""

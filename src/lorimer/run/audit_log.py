@@ -1,0 +1,300 @@
+"""The audit that is shipped: records in a store, chained so that changes show, and asked by
+caller, by subject and along the family of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar, cast
+
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.record import record
+from lorimer.core.redaction import of_environment, veiled
+from lorimer.core.world import World
+from lorimer.run.audit import AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
+from lorimer.run.audit_chain import Head, Row, Sealer, Verdict, verify
+from lorimer.run.audit_writer import Writer
+from lorimer.tools.threads import Threads
+from lorimer.world.real import RealWorld
+
+T = TypeVar("T")
+
+MAX_WAITING_BYTES: Final = 16_777_216
+MAX_TEXT: Final = 20_000
+"""Characters of one text, bytes of one object in a record; longer ones are cut."""
+
+
+@record
+class AuditRecord:
+    """One record, as it was written."""
+
+    kind: str
+    """`start`, `step`, `tool`, `close`, `purged`, `lost`, or `log`."""
+    run_id: str
+    time: float
+    """Wall clock, seconds."""
+    data: Mapping[str, JSON]
+
+
+@record
+class AuditedRun:
+    """A run, as far as it is known: `close` is None while it goes on, or died."""
+
+    start: AuditStart
+    close: AuditClose | None = None
+
+
+@record
+class Wanted:
+    """Which records are looked for: those that fit all that is given."""
+
+    kind: str = ""
+    run_id: str = ""
+    caller_id: str = ""
+    subject: str = ""
+    parent_run_id: str = ""
+
+
+class AuditStore(Protocol):
+    """Where records are. Every method blocks, may be called from any thread, and raises
+    StoreFailed. Shipped: `lorimer.run.stores`."""
+
+    def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
+        """Add records after the last one, all or none, though other processes do the same. Raises
+        also when the head does not fit the key."""
+        ...
+
+    def purge(self, before: float, note: Callable[[Row], bytes], sealer: Sealer) -> int:
+        """Take out the first records, up to the first of any run that has one from `before`
+        (seconds) or later; gives how many. If there are any, what `note` makes of the last of
+        them is appended in the same transaction."""
+        ...
+
+    def find(self, wanted: Wanted, limit: int) -> Sequence[bytes]:
+        """The bodies of the records that fit, newest first."""
+        ...
+
+    def head(self) -> Head | None:
+        """None: nothing was ever written."""
+        ...
+
+    def check(self, judge: Callable[[Iterable[Row], Head | None], Verdict]) -> Verdict:
+        """What `judge` says of all rows and the head, as of one moment; where it finds nothing,
+        what is wrong with what the store keeps round them."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open. It is opened again when it is used again."""
+        ...
+
+
+class AuditLog:
+    """An `Audit` in a store. Secrets of the environment, and `secrets` (value to name), are struck
+    out before anything is kept, and so is every text that its argument's name calls a secret.
+
+    key: with one, hashes cannot be made by who does not have it (`audit_chain.py`).
+    threads: False writes in line, for simulations; else all is done in threads.
+    max_waiting_bytes: of records that wait for the store; more are dropped, and counted in it.
+    """
+
+    def __init__(
+        self,
+        store: AuditStore,
+        *,
+        key: bytes | None = None,
+        secrets: Mapping[str, str] | None = None,
+        world: World | None = None,
+        threads: bool = True,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+    ) -> None:
+        self._store = store
+        self._sealer = Sealer(key)
+        self._redactor = of_environment(secrets or {})
+        self._world = world or RealWorld()
+        self._threads = Threads(1) if threads else None
+        self._writer = Writer(
+            lambda bodies: store.append(bodies, self._sealer),
+            lambda count: self._body("lost", "", {"count": count}),
+            world=self._world,
+            threads=threads,
+            max_waiting_bytes=max_waiting_bytes,
+        )
+
+    async def start(self, start: AuditStart) -> RunAudit:
+        """As in the port."""
+        await self._writer.keep(self._body("start", start.run_id, start.to_json()))
+        return _Recorder(self._writer, partial(self._body, run_id=start.run_id))
+
+    async def runs(
+        self, *, caller_id: str = "", subject: str = "", limit: int = 50
+    ) -> list[AuditedRun]:
+        """The newest runs, newest first: all, or those of a caller, of a subject, of both."""
+        wanted = Wanted("start", caller_id=caller_id, subject=subject)
+        return await self._ask(lambda: self._runs(wanted, limit))
+
+    async def last(self, subject: str) -> AuditedRun | None:
+        """The newest run of a subject."""
+        found = await self.runs(subject=subject, limit=1) if subject else []
+        return found[0] if found else None
+
+    async def run(self, run_id: str) -> AuditedRun | None:
+        """That run; None: nothing is known of it."""
+        if not run_id:
+            return None
+        found = await self._ask(lambda: self._runs(Wanted("start", run_id), 1))
+        return found[0] if found else None
+
+    async def children(self, run_id: str, *, limit: int = 1_000) -> list[AuditedRun]:
+        """The runs that it began, newest first."""
+        if not run_id:
+            return []
+        wanted = Wanted("start", parent_run_id=run_id)
+        return await self._ask(lambda: self._runs(wanted, limit))
+
+    async def ancestors(self, run_id: str) -> list[AuditedRun]:
+        """Its parent, the parent of that, and so on, each once whatever the records say."""
+
+        def walk() -> list[AuditedRun]:
+            found: list[AuditedRun] = []
+            seen = {""}
+            at = run_id
+            while at not in seen:
+                seen.add(at)
+                here = self._runs(Wanted("start", at), 1)
+                if not here:
+                    break
+                found += here
+                at = here[0].start.parent_run_id
+            return found[1:]
+
+        return await self._ask(walk)
+
+    async def records(
+        self, run_id: str = "", *, kind: str = "", limit: int = 10_000
+    ) -> list[AuditRecord]:
+        """What was recorded of a run, of a kind, or at all, in order; of more, the end."""
+        wanted = Wanted(kind, run_id)
+        found = await self._ask(lambda: self._store.find(wanted, limit))
+        return [_record(body) for body in reversed(found)]
+
+    async def head(self) -> Head | None:
+        """Where the records end. Its line (`told`), kept elsewhere, shows a log that was put back
+        as a whole."""
+        return await self._ask(self._store.head)
+
+    async def verify(self, known: str = "") -> Verdict:
+        """Whether the records are those that were written, and go on from the head `known`.
+        Raises ConfigError for a line that is no head."""
+        return await self._ask(
+            lambda: self._store.check(lambda rows, head: verify(rows, head, self._sealer, known))
+        )
+
+    async def purge(self, before: float, *, by: str = "") -> int:
+        """Take out what is older than `before` (wall clock, seconds); gives how many records.
+
+        Only the first ones go, and no run that has a record from then on loses any: the chain
+        goes on from the hash of the last one that went, which the sealed head keeps. That it was
+        done, by whom and how far, is a record itself.
+        """
+
+        def note(last: Row) -> bytes:
+            data = {"through": last.seq, "hash": last.hash.hex(), "before": before, "by": by}
+            return self._body("purged", "", data)
+
+        return await self._ask(lambda: self._store.purge(before, note, self._sealer))
+
+    async def close(self) -> None:
+        """Write what waits, and let go of the store. Raises StoreFailed."""
+        try:
+            await self._writer.settled()
+        finally:
+            await self._in_thread(self._store.close)
+
+    async def _ask(self, work: Callable[[], T]) -> T:
+        await self._writer.settled()  # whoever asks sees what was said before
+        return await self._in_thread(work)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return work() if self._threads is None else await self._threads.run(self._world, work)
+
+    def _runs(self, wanted: Wanted, limit: int) -> list[AuditedRun]:
+        found: dict[str, AuditedRun] = {}
+        for body in self._store.find(wanted, limit):
+            start = AuditStart.from_json(_record(body).data)
+            if start.run_id not in found:  # it was resumed: it began twice
+                ends = self._store.find(Wanted("close", start.run_id), 1)
+                close = AuditClose.from_json(_record(ends[0]).data) if ends else None
+                found[start.run_id] = AuditedRun(start, close)
+        return list(found.values())
+
+    def _body(self, kind: str, run_id: str, data: Mapping[str, JSON]) -> bytes:
+        said = {name: veiled(_plain(value)) for name, value in data.items()}
+        if self._redactor is not None:
+            said = self._redactor.json(said, deep=True)
+        said = {name: _cut(value) for name, value in said.items()}
+        whole = {"kind": kind, "run": run_id, "time": self._world.time(), "data": said}
+        return _bytes(whole)
+
+
+class _Recorder:
+    """The records of one run."""
+
+    def __init__(self, writer: Writer, body: _Body) -> None:
+        self._writer = writer
+        self._body = body
+
+    def step(self, step: AuditStep) -> None:
+        self._writer.put(self._body("step", data=step.to_json()))
+
+    def tool(self, call: AuditTool) -> None:
+        self._writer.put(self._body("tool", data=call.to_json()))
+
+    def log(self, event: str, data: Mapping[str, JSON]) -> None:
+        self._writer.put(self._body("log", data={"event": event, "data": data}))
+
+    async def close(self, end: AuditClose) -> None:
+        await self._writer.keep(self._body("close", data=end.to_json()))
+
+
+class _Body(Protocol):
+    def __call__(self, kind: str, /, *, data: Mapping[str, JSON]) -> bytes: ...
+
+
+def _record(body: bytes) -> AuditRecord:
+    """Stored records are untrusted: what is no record reads as an empty one."""
+    try:
+        whole = cast(JSON, json.loads(body))
+    except (ValueError, RecursionError):
+        whole = None
+    match whole:
+        case {"kind": str(kind), "run": str(run), "time": int() | float() as time, "data": data}:
+            return AuditRecord(kind, run, time, data if isinstance(data, Mapping) else {})
+        case _:
+            return AuditRecord("damaged", "", 0.0, {})
+
+
+def _bytes(value: JSON) -> bytes:
+    return canonical(value).decode("utf-8", "replace").encode()
+
+
+def _plain(value: JSON) -> JSON:
+    """The value; what is no JSON, whatever its type says, is told as that."""
+    try:
+        canonical(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        return {"not_json": str(error)}
+    return value
+
+
+def _cut(value: JSON) -> JSON:
+    """The value, or the beginning of a large one."""
+    if isinstance(value, str):
+        more = len(value) - MAX_TEXT
+        return value if more <= 0 else f"{value[:MAX_TEXT]} [{more} characters more]"
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    body = _bytes(value)
+    if len(body) <= MAX_TEXT:
+        return value
+    return {"cut_bytes": len(body), "begin": body[:MAX_TEXT].decode("utf-8", "replace")}

@@ -1,0 +1,173 @@
+"""One function over many items at once, within caps, one outcome for each.
+
+Not for jobs of many callers: those wait in a `lane.py`. Caps of a `fan_out` are its own, so calls
+may be nested, and made inside a lane's slot, without ever waiting in a circle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from math import inf
+from typing import Final, Generic, Literal, TypeAlias, TypeVar
+
+from anyio import CancelScope
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.record import record
+from lorimer.core.redaction import logger
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Ending: TypeAlias = Literal["ok", "error", "cancelled", "not_run"]
+
+_log: Final = logger("lorimer.run")
+
+
+@record
+class Outcome(Generic[R]):
+    """What became of one item."""
+
+    index: int
+    """Its place among the items, from 0."""
+    status: Ending
+    """cancelled: while it ran, by whoever cancelled all or by itself. not_run: never begun."""
+    value: R | None = None
+    """What the function returned, if the status is `ok`."""
+    error: Exception | None = None
+    """What it raised, if the status is `error`."""
+
+
+async def fan_out(
+    items: Iterable[T],
+    fn: Callable[[T], Awaitable[R]],
+    *,
+    max_concurrent: int = 4,
+    key: Callable[[T], str] | None = None,
+    per_key: Mapping[str, int] | None = None,
+    on_outcome: Callable[[Outcome[R]], None] | None = None,
+) -> list[Outcome[R]]:
+    """Call `fn` with each item, up to `max_concurrent` at once, each in a task of its own; returns
+    one outcome an item, in the order of the items.
+
+    Next is the first item that may: one whose key (`key(item)`, a provider, say) is at its cap in
+    `per_key` is passed over and takes no place meanwhile. Keys without a cap have none.
+
+    An Exception of one item is its outcome and disturbs no other. Time-outs are `fn`'s own.
+
+    on_outcome: told of every item exactly once, as soon as it is over; for progress, and for a
+        caller who may be cancelled and wants to know what was done. What it raises is logged.
+
+    When the caller is cancelled, running items are cancelled and waited for, then `on_outcome` is
+    told of them and of those that never began (`not_run`), and CancelledError goes on. The same
+    when an item raises what is no Exception.
+
+    Raises ConfigError for a cap below 1, and for `per_key` without `key`; nothing is begun then,
+    nor when `key` raises.
+    """
+    return await _Batch(items, fn, max_concurrent, key, per_key or {}, on_outcome).run()
+
+
+class _Batch(Generic[T, R]):
+    def __init__(
+        self,
+        items: Iterable[T],
+        fn: Callable[[T], Awaitable[R]],
+        cap: int,
+        key: Callable[[T], str] | None,
+        key_caps: Mapping[str, int],
+        on_outcome: Callable[[Outcome[R]], None] | None,
+    ) -> None:
+        wrong = [name for name, most in {"max_concurrent": cap, **key_caps}.items() if most < 1]
+        if wrong:
+            raise ConfigError(f"fan_out: the cap of {wrong[0]!r} has to be at least 1")
+        if key_caps and key is None:
+            raise ConfigError("fan_out: per_key is given, but no key that tells an item's key")
+        self._items = list(items)
+        self._fn = fn
+        self._cap = cap
+        self._key_caps = key_caps
+        self._on_outcome = on_outcome
+        self._outcomes: list[Outcome[R] | None] = [None] * len(self._items)
+        self._waiting: dict[str, deque[int]] = {}
+        """By key, in order; no queue is empty."""
+        for index, item in enumerate(self._items):
+            self._waiting.setdefault("" if key is None else key(item), deque()).append(index)
+        self._running: dict[asyncio.Task[R], tuple[int, str]] = {}
+        self._by_key: dict[str, int] = {}
+        self._fatal: BaseException | None = None
+        """What an item raised that is no Exception."""
+
+    async def run(self) -> list[Outcome[R]]:
+        try:
+            while self._fatal is None:
+                self._begin()
+                if not self._running:
+                    break
+                done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+                self._collect(done)
+        finally:
+            if self._running:
+                await self._stop()
+            for index in sorted([index for queue in self._waiting.values() for index in queue]):
+                self._tell(Outcome(index, "not_run"))
+        if self._fatal is not None:
+            raise self._fatal
+        return [outcome for outcome in self._outcomes if outcome is not None]
+
+    def _begin(self) -> None:
+        """Start what may."""
+        while len(self._running) < self._cap:
+            ready = [(queue[0], key) for key, queue in self._waiting.items() if self._room(key)]
+            if not ready:
+                return
+            index, key = min(ready)
+            self._waiting[key].popleft()
+            if not self._waiting[key]:
+                del self._waiting[key]
+            self._by_key[key] = self._by_key.get(key, 0) + 1
+            task = asyncio.create_task(self._one(self._items[index]))
+            self._running[task] = (index, key)
+
+    def _room(self, key: str) -> bool:
+        return self._by_key.get(key, 0) < self._key_caps.get(key, inf)
+
+    async def _one(self, item: T) -> R:
+        return await self._fn(item)  # here, so that what `fn` itself raises is its item's too
+
+    def _collect(self, done: Iterable[asyncio.Task[R]]) -> None:
+        """Note what became of tasks that are done."""
+        for task in sorted(done, key=self._running.__getitem__):
+            index, key = self._running.pop(task)
+            self._by_key[key] -= 1
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, Exception):
+                self._tell(Outcome(index, "error", error=error))
+            elif task.cancelled() or error is not None:
+                self._fatal = self._fatal or error
+                self._tell(Outcome(index, "cancelled"))
+            else:
+                self._tell(Outcome(index, "ok", task.result()))
+
+    async def _stop(self) -> None:
+        """Cancel what is running, and wait until it has ended."""
+        with CancelScope(shield=True):
+            for task in self._running:
+                task.cancel()
+            while any(not task.done() for task in self._running):
+                try:
+                    await asyncio.wait(self._running)
+                except asyncio.CancelledError:  # once more: they are told so
+                    for task in self._running:
+                        task.cancel()
+        self._collect(list(self._running))
+
+    def _tell(self, outcome: Outcome[R]) -> None:
+        self._outcomes[outcome.index] = outcome
+        try:
+            if self._on_outcome is not None:
+                self._on_outcome(outcome)
+        except Exception:  # noqa: BLE001 - a listener is never the batch's problem; logged
+            _log.exception("on_outcome of a fan_out failed")

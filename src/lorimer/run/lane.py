@@ -1,0 +1,309 @@
+"""Lanes: how many jobs run at once in one process, and whose is next.
+
+A lane decides when a job begins, never what becomes of it: bounds are `core/limits.py`'s, and a
+run's clock begins once it has its slot. The order of jobs: `turns.py`. One function over many
+items: `fanout.py`.
+
+Nothing waits in a circle. A job waits for a lane only while nothing that it is part of (itself, or
+whoever started it) holds a slot of that lane, or of any lane at its level or above. So a child
+run needs no slot beside its parent's; and as waiting only ever goes to a higher level, whoever
+holds slots at the highest one waits for none, and gives them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Final
+
+from lorimer.core.errors import (
+    ConfigError,
+    ExecutorErrorCode,
+    LimitError,
+    PipelineError,
+    RunCancelled,
+)
+from lorimer.core.record import record
+from lorimer.core.world import World
+from lorimer.run.turns import Job, Turns
+from lorimer.world.real import RealWorld
+
+MAX_QUEUED: Final = 10_000
+_WEIGHT: Final = 0.2
+"""Of the newest job in the mean duration of jobs."""
+
+
+@record
+class LaneStats:
+    """A lane at one moment."""
+
+    name: str
+    max_concurrent: int
+    running: int
+    """Slots that are taken; above max_concurrent after it was lowered."""
+    queued: int
+    served_last_minute: int
+    """Slots given back in the last 60 seconds."""
+    estimated_wait_s: float | None
+    """Seconds that a job would wait which came now, if all queued ones went first: what jobs took
+    lately, times those before it, by max_concurrent. None: no job has ended yet."""
+
+
+class Lane:
+    """Runs up to `max_concurrent` jobs at once, fairly.
+
+        async with lane.slot(caller="ann", key="anthropic"):
+            ...
+
+    Next is the caller with the fewest running jobs, of several the one whose last turn was longest
+    ago; of that caller's jobs the one with the highest priority, of several the oldest. A job whose
+    key is at its cap is passed over, and holds no slot meanwhile.
+
+    per_key: how many jobs of one key (a provider, say) run at once; other keys have no cap.
+    max_queued: jobs that may wait; one more is refused, `exec.limit.queue`.
+    level: whoever holds a slot may wait for lanes of a higher level: 0 for runs, 1 for what runs
+        use, such as a device. Where waiting might never end (the slot held is of another lane of
+        the same or a higher level), a job begins at once and counts, above the caps if it must.
+
+    Has no task and no timer of its own, and serves one event loop at a time.
+    Raises ConfigError for a cap below 1.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        max_concurrent: int = 4,
+        *,
+        per_key: Mapping[str, int] | None = None,
+        max_queued: int = MAX_QUEUED,
+        level: int = 0,
+        world: World | None = None,
+    ) -> None:
+        caps = per_key or {}
+        for what, cap in {name: max_concurrent, **caps}.items():
+            _check(cap, what)
+        self.name = name
+        self.level = level
+        self._turns = Turns[_Waiter](max_concurrent, caps)
+        self._max_queued = max_queued
+        self._world = world or RealWorld()
+        self._closed = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Of the jobs that run or wait, or did last."""
+        self._mean_s: float | None = None
+        self._minute: deque[tuple[int, int]] = deque()
+        """(second, jobs that ended in it), of the last minute."""
+
+    def slot(self, *, caller: str = "", priority: int = 0, key: str = "", id: str = "") -> Slot:
+        """Wait for a slot and hold it: `async with`, once.
+
+        caller: who wants it; all without a name are one. priority: higher first, among this
+        caller's own. id: by which it can be cancelled while it waits.
+
+        Inside the slot of a job that it is part of (by `contextvars`, so also in its tasks and
+        threads) it takes no other one and does not wait; the slot is given back when the last of
+        them is done.
+
+        Raises, on entering: RunCancelled: `exec.run.cancelled` by `cancel(id)`,
+        `exec.run.shutdown` when the lane is closed; LimitError `exec.limit.queue`; PipelineError
+        `exec.run.busy` while the lane serves another event loop.
+        """
+        return Slot(self, _Waiter(caller, priority, key, id))
+
+    @property
+    def max_concurrent(self) -> int:
+        return self._turns.cap
+
+    def set_max_concurrent(self, cap: int, *, key: str | None = None) -> None:
+        """Change the cap of the lane, or of one key, from now on. Running jobs go on: below their
+        number, no other begins until enough have ended. Raises ConfigError below 1."""
+        _check(cap, key or self.name)
+        if key is None:
+            self._turns.cap = cap
+        else:
+            self._turns.key_caps[key] = cap
+        self._admit()
+
+    def cancel(self, id: str) -> bool:
+        """Refuse the queued jobs of this id: their `slot` raises RunCancelled. False: there are
+        none. A job that has begun is its owner's to cancel."""
+        found = [waiter for waiter in self._turns.waiting() if waiter.id == id]
+        for waiter in found:
+            self._refuse(waiter, f"{id!r} was cancelled", ExecutorErrorCode.EXEC_RUN_CANCELLED)
+        return bool(found)
+
+    def close(self) -> None:
+        """From now on refuse jobs, the queued ones first. Running ones go on, with what is part
+        of them."""
+        self._closed = True
+        for waiter in self._turns.waiting():
+            self._refuse(waiter, "The program shut down", ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
+
+    def stats(self) -> LaneStats:
+        """The lane as it is now."""
+        self._forget_old()
+        turns, wait = self._turns, self._mean_s
+        if turns.running < turns.cap and not turns.queued:
+            wait = 0.0
+        elif wait is not None:
+            wait *= (turns.queued + 1) / turns.cap
+        served = sum([count for _, count in self._minute])
+        return LaneStats(self.name, turns.cap, turns.running, turns.queued, served, wait)
+
+    async def enter(self, waiter: _Waiter, held: list[Place]) -> Place:
+        """The slot's way in: a place of its own, or that of the job which it is part of."""
+        for place in held:
+            if place.lane is self:
+                place.members += 1
+                return place
+        if self._closed:
+            raise RunCancelled(
+                f"Lane {self.name!r} is closed: the program shuts down.",
+                code=ExecutorErrorCode.EXEC_RUN_SHUTDOWN,
+            )
+        loop = asyncio.get_running_loop()
+        if self.loop is not loop and (self._turns.running or self._turns.queued):
+            raise PipelineError(
+                f"Lane {self.name!r} serves the jobs of another event loop.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint="Use one event loop, or a lane for each.",
+            )
+        self.loop = loop
+        waiter.asked = self._world.monotonic()
+        if any(place.lane.level >= self.level for place in held):
+            return self._begin(waiter)
+        return await self._wait(waiter)
+
+    def leave(self, place: Place) -> None:
+        """The slot's way out."""
+        place.members -= 1
+        if place.members:
+            return
+        now = self._world.monotonic()
+        took, mean = now - place.since, self._mean_s
+        self._mean_s = took if mean is None else mean + (took - mean) * _WEIGHT
+        self._forget_old()
+        same = self._minute and self._minute[-1][0] == int(now)
+        self._minute.append((int(now), self._minute.pop()[1] + 1 if same else 1))
+        self._end(place)
+
+    async def _wait(self, waiter: _Waiter) -> Place:
+        """A place in its turn. Whoever is cancelled meanwhile holds nothing."""
+        turn = waiter.turn = asyncio.get_running_loop().create_future()
+        self._turns.add(waiter)
+        self._admit()
+        if self._turns.queued > self._max_queued and not turn.done():
+            self._turns.drop(waiter)
+            raise LimitError(
+                f"Lane {self.name!r} is full: {self._turns.queued} jobs wait in it already.",
+                code=ExecutorErrorCode.EXEC_LIMIT_QUEUE,
+                hint="Try again later, or give the lane a higher max_queued or max_concurrent.",
+            )
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._turns.drop(waiter)
+            elif turn.exception() is None:  # its turn came in the same moment
+                self._end(turn.result())
+            raise
+
+    def _admit(self) -> None:
+        """Let begin what may."""
+        while (waiter := self._turns.next()) is not None:
+            if not waiter.turn.cancelled():  # else whoever waited is about to notice
+                waiter.turn.set_result(self._begin(waiter))
+
+    def _begin(self, waiter: _Waiter) -> Place:
+        self._turns.begin(waiter)
+        return Place(self, waiter, self._world.monotonic())
+
+    def _end(self, place: Place) -> None:
+        self._turns.end(place.waiter)
+        self._admit()
+
+    def _refuse(self, waiter: _Waiter, why: str, code: ExecutorErrorCode) -> None:
+        self._turns.drop(waiter)
+        if not waiter.turn.cancelled():
+            error = RunCancelled(f"{why} while it waited in lane {self.name!r}.", code=code)
+            waiter.turn.set_exception(error)
+
+    def _forget_old(self) -> None:
+        first = int(self._world.monotonic()) - 60
+        while self._minute and self._minute[0][0] <= first:
+            self._minute.popleft()
+
+
+class Slot:
+    """One job's place in a lane, while it is needed: see `Lane.slot`."""
+
+    __slots__ = ("_before", "_lane", "_place", "_waiter", "waited_s")
+
+    def __init__(self, lane: Lane, waiter: _Waiter) -> None:
+        self._lane = lane
+        self._waiter = waiter
+        self._place: Place | None = None
+        self._before: tuple[Place, ...] = ()
+        self.waited_s = 0.0
+        """Seconds that it took to get it."""
+
+    async def __aenter__(self) -> Slot:
+        self._before = _HELD.get()
+        held = [place for place in self._before if place.members]
+        lane = self._lane
+        if lane.loop is not asyncio.get_running_loop() and any(p.lane is lane for p in held):
+            return self  # in a thread of the job, which waits for it
+        place = self._place = await lane.enter(self._waiter, held)
+        if place not in held:
+            held.append(place)
+            self.waited_s = place.since - self._waiter.asked
+        _HELD.set(tuple(held))
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            _HELD.set(self._before)
+            place.lane.leave(place)
+
+
+class _Waiter(Job):
+    """A job that wants a place."""
+
+    __slots__ = ("asked", "id", "turn")
+
+    def __init__(self, caller: str, priority: int, key: str, id: str) -> None:
+        super().__init__(caller, priority, key)
+        self.id = id
+        self.asked: float
+        self.turn: asyncio.Future[Place]
+
+
+class Place:
+    """A slot that is taken, by a job and those that are part of it."""
+
+    __slots__ = ("lane", "members", "since", "waiter")
+
+    def __init__(self, lane: Lane, waiter: _Waiter, since: float) -> None:
+        self.lane = lane
+        self.waiter = waiter
+        self.since = since
+        self.members = 1
+
+
+# By context, as it has to reach the tasks and threads that a job starts, through code that knows
+# nothing of lanes: a child that was not recognised as one would wait for its own parent.
+_HELD: Final[ContextVar[tuple[Place, ...]]] = ContextVar("lorimer_lane_places", default=())
+
+
+def _check(cap: int, what: str) -> None:
+    if cap < 1:
+        raise ConfigError(f"lane: the cap of {what!r} is {cap}; it has to be at least 1")

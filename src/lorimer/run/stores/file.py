@@ -1,0 +1,156 @@
+"""The SQLite file of the kernel's stores: its tables, and how it is opened and used.
+
+audit        one record a row, chained; what is looked for by is computed from the body
+audit_head   where the records end (`run/audit_chain.py`), in one row
+agents       saved agents, as they are now; version: of the body
+versions     every version of each
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from threading import Lock
+from typing import Final, TypeVar
+
+import apsw
+
+from lorimer.core.errors import StoreFailed
+from lorimer.journal.database import Database, connect, make_private, number, use_wal
+from lorimer.journal.faults import said_of
+
+T = TypeVar("T")
+
+APPLICATION_ID: Final = 0x4C6F726B  # "Lork"
+VERSION: Final = 1
+TABLES: Final[tuple[str, ...]] = (
+    """CREATE TABLE audit(seq INTEGER PRIMARY KEY, body TEXT NOT NULL, hash BLOB NOT NULL,
+  kind TEXT AS (json_extract(body, '$.kind')), run TEXT AS (json_extract(body, '$.run')),
+  time REAL AS (json_extract(body, '$.time')),
+  subject TEXT AS (iif(kind = 'start', json_extract(body, '$.data.subject'), NULL)),
+  caller TEXT AS (iif(kind = 'start', json_extract(body, '$.data.caller_id'), NULL)),
+  parent TEXT AS (iif(kind = 'start', json_extract(body, '$.data.parent_run_id'), NULL))) STRICT""",
+    "CREATE INDEX audit_run ON audit(run, kind)",
+    "CREATE INDEX audit_start ON audit(seq) WHERE kind = 'start'",
+    "CREATE INDEX audit_subject ON audit(subject) WHERE subject IS NOT NULL",
+    "CREATE INDEX audit_caller ON audit(caller) WHERE caller IS NOT NULL",
+    "CREATE INDEX audit_parent ON audit(parent) WHERE parent IS NOT NULL",
+    """CREATE TABLE audit_head(one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER NOT NULL,
+  hash BLOB NOT NULL, purged INTEGER NOT NULL, purged_hash BLOB NOT NULL, seal BLOB NOT NULL)
+  STRICT""",
+    """CREATE TABLE agents(body TEXT NOT NULL,
+  owner TEXT NOT NULL AS (json_extract(body, '$.owner')) STORED,
+  name TEXT NOT NULL AS (json_extract(body, '$.name')) STORED,
+  version INTEGER NOT NULL AS (json_extract(body, '$.version')) STORED,
+  visibility TEXT NOT NULL AS (json_extract(body, '$.visibility')),
+  present INTEGER NOT NULL CHECK (present IN (0, 1)),
+  UNIQUE (owner, name, version)) STRICT""",
+    "CREATE UNIQUE INDEX agents_present ON agents(owner, name) WHERE present",
+    "CREATE INDEX agents_visible ON agents(visibility) WHERE present",
+)
+
+
+class StoreFile:
+    """One SQLite file, used by one thread at a time of each process. Made when it is first used,
+    with mode 0600. All that is done waits up to 5 s for other processes.
+
+    path: a file on a local disk. Raises StoreFailed for one that cannot be used.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._lock = Lock()
+        self._db: Database | None = None
+
+    def read(self, work: Callable[[Database], T]) -> T:
+        """What `work` gives, of one moment."""
+        return self._do("BEGIN", work)
+
+    def write(self, work: Callable[[Database], T]) -> T:
+        """What `work` gives, when it is synced; nothing of it is kept when it raises."""
+        return self._do("BEGIN IMMEDIATE", work)
+
+    def close(self) -> None:
+        """It is opened again when it is used again."""
+        with self._lock:
+            db, self._db = self._db, None
+            if db is not None:
+                db.close()
+
+    def failed(self, error: Exception) -> StoreFailed:
+        """What SQLite or the file system raised, said to a person."""
+        what, hint = said_of(error)
+        return StoreFailed(f"the store {self.path} {what}", hint=hint, cause=error)
+
+    def _do(self, begin: str, work: Callable[[Database], T]) -> T:
+        with self._lock:
+            try:
+                db = self._db = self._db or self._opened()
+                db.execute(begin)
+                try:
+                    done = work(db)
+                except BaseException:
+                    if db.in_transaction:  # an error may have ended it
+                        db.execute("ROLLBACK")
+                    raise
+                db.execute("COMMIT")
+                return done
+            except (apsw.Error, OSError, UnicodeError) as error:
+                raise self.failed(error) from error
+
+    def _opened(self) -> Database:
+        make_private(self.path)
+        db = connect(self.path, None, create=True)
+        try:
+            self._identify(db)
+            use_wal(db)
+            # what was purged is gone; what was acknowledged outlives the power
+            db.execute("PRAGMA secure_delete=1; PRAGMA synchronous=FULL")
+            if number(db, "PRAGMA user_version") == 0:
+                self._make(db)
+            self._check_version(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _identify(self, db: Database) -> None:
+        # In this order: the process that creates the file writes both in one transaction.
+        tables = number(db, "SELECT count(*) FROM sqlite_schema")
+        application = number(db, "PRAGMA application_id")
+        if application != APPLICATION_ID and (application or tables):
+            raise StoreFailed(
+                f"{self.path} is a SQLite database, but not a store of the kernel",
+                hint="Give another path, or move the file away.",
+            )
+
+    def _make(self, db: Database) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if number(db, "PRAGMA user_version") == 0:  # still: nobody else has made it
+                db.execute("; ".join(TABLES))
+                db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version={VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _check_version(self, db: Database) -> None:
+        version = number(db, "PRAGMA user_version")
+        if version != VERSION:
+            raise StoreFailed(
+                f"{self.path} was written by another version of lorimer (format {version}, this "
+                f"one knows {VERSION})",
+                hint="Update lorimer, or use another file.",
+            )
+
+
+def damage(db: Database) -> str:
+    """What is wrong with the file apart from its rows; "": nothing."""
+    made = {str(sql) for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL")}
+    if made != set(TABLES):
+        return "its tables are not those that were made"
+    found = [str(line) for (line,) in db.execute("PRAGMA integrity_check(1)")]
+    return "" if found == ["ok"] else " ".join(found)

@@ -1,0 +1,113 @@
+"""An audit that ends with its process: for tests, and for hosts that only want to look back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
+from typing import cast
+
+from lorimer.core.errors import StoreFailed
+from lorimer.core.jsonable import JSON
+from lorimer.core.record import record
+from lorimer.run.audit import AuditStart
+from lorimer.run.audit_chain import Head, Row, Sealer, Verdict
+from lorimer.run.audit_log import Wanted
+
+
+@record
+class _Entry:
+    row: Row
+    time: float
+    found_by: Wanted
+
+    def fits(self, wanted: Wanted) -> bool:
+        mine = self.found_by
+        return (
+            wanted.kind in ("", mine.kind)
+            and wanted.run_id in ("", mine.run_id)
+            and wanted.caller_id in ("", mine.caller_id)
+            and wanted.subject in ("", mine.subject)
+            and wanted.parent_run_id in ("", mine.parent_run_id)
+        )
+
+
+class MemoryAudit:
+    """An `AuditStore`. It grows until it is purged."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._entries: list[_Entry] = []
+        self._head: Head | None = None
+
+    def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
+        """As in the port."""
+        with self._lock:
+            self._append(bodies, sealer)
+
+    def purge(self, before: float, note: Callable[[Row], bytes], sealer: Sealer) -> int:
+        """As in the port."""
+        with self._lock:
+            late = {each.found_by.run_id for each in self._entries if each.time >= before} - {""}
+            gone = 0
+            for each in self._entries:
+                if each.time >= before or each.found_by.run_id in late:
+                    break
+                gone += 1
+            if gone:
+                last = self._entries[gone - 1].row
+                body = note(last)
+                self._append([body], sealer, last)
+                del self._entries[:gone]
+            return gone
+
+    def find(self, wanted: Wanted, limit: int) -> Sequence[bytes]:
+        """As in the port."""
+        with self._lock:
+            found: list[bytes] = []
+            for each in reversed(self._entries):
+                if len(found) >= limit:
+                    break
+                if each.fits(wanted):
+                    found.append(each.row.body)
+            return found
+
+    def head(self) -> Head | None:
+        """As in the port."""
+        return self._head
+
+    def check(self, judge: Callable[[Iterable[Row], Head | None], Verdict]) -> Verdict:
+        """As in the port."""
+        with self._lock:
+            rows, head = [each.row for each in self._entries], self._head
+        return judge(rows, head)
+
+    def close(self) -> None:
+        """As in the port: nothing is open."""
+
+    def _append(self, bodies: Sequence[bytes], sealer: Sealer, purged: Row | None = None) -> None:
+        if self._head is not None and not sealer.fits(self._head):
+            raise StoreFailed("the audit is written with another key")
+        head = self._head or Head()
+        last = Row(head.count, b"", head.hash)
+        for body in bodies:
+            last = sealer.row(last.hash, last.seq + 1, body)
+            self._entries.append(_entry(last))
+        self._head = sealer.head(last, head, purged)
+
+
+def _entry(row: Row) -> _Entry:
+    match cast(JSON, json.loads(row.body)):
+        case {
+            "kind": "start",
+            "run": str(run),
+            "time": int() | float() as time,
+            "data": dict(data),
+        }:
+            start = AuditStart.from_json(data)
+            found_by = Wanted("start", run, start.caller_id, start.subject, start.parent_run_id)
+        case {"kind": str(kind), "run": str(run), "time": int() | float() as time}:
+            found_by = Wanted(kind, run)
+        case _:
+            raise StoreFailed("this is no record of an audit")
+    return _Entry(row, time, found_by)
