@@ -123,9 +123,14 @@ def test_row_85_the_chain_of_ancestors_ends_though_it_be_a_circle(store: AuditSt
 def test_a_run_that_was_resumed_is_listed_once(store: AuditStore) -> None:
     async def main(world: SimulatedWorld) -> None:
         log = log_of(store, world)
-        await log.start(AuditStart("r", caller_id="bob"))
-        await whole_run(log, AuditStart("r", caller_id="bob"))
-        assert ids(await log.runs(caller_id="bob")) == ["r"]
+        suspended = AuditClose("suspended")
+        await whole_run(log, AuditStart("r", caller_id="bob"), suspended)
+        assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), suspended)]
+        await world.sleep(1)
+        again = await log.start(AuditStart("r", caller_id="bob"))
+        assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), None)]
+        await again.close(CLOSE)
+        assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), CLOSE)]
 
     simulate(main)
 

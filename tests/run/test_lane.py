@@ -11,10 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorimer import ConfigError, ExecutorErrorCode, LimitError, Limits, PipelinePresets
+from lorimer import (
+    ConfigError,
+    ExecutorErrorCode,
+    LimitError,
+    Limits,
+    PipelineError,
+    PipelinePresets,
+)
 from lorimer.core.errors import RunCancelled
 from lorimer.models import Models
-from lorimer.run import Lane
+from lorimer.run import Lane, Lanes
+from lorimer.run.config import EnvironmentConfig
 from lorimer.run.turns import Job, Turns
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 
@@ -429,6 +437,45 @@ def test_a_thread_of_a_job_may_enter_its_lane() -> None:
         assert lane.stats().running == 0
 
     asyncio.run(main())
+
+
+def test_a_lane_serves_one_event_loop_at_a_time() -> None:
+    lane = Lane("runs", 4)
+
+    async def enter() -> None:
+        async with lane.slot():
+            pass
+
+    async def main() -> None:
+        empty = contextvars.copy_context()
+        async with lane.slot():
+            loop = asyncio.get_running_loop()
+            with pytest.raises(PipelineError, match="another event loop") as raised:
+                await loop.run_in_executor(None, empty.run, asyncio.run, enter())
+            assert raised.value.code is CODE.EXEC_RUN_BUSY
+
+    asyncio.run(main())
+    asyncio.run(main())  # one after the other is fine
+
+
+def test_named_lanes_have_the_caps_that_the_settings_say_now() -> None:
+    said = {"LORIMER_LANES_WEB_MAX_CONCURRENT": "2"}
+    lanes = Lanes(EnvironmentConfig(environment=said))
+    web = lanes["web"]
+    assert (web.max_concurrent, lanes["other"].max_concurrent) == (2, 4)
+    said["LORIMER_LANES_WEB_MAX_CONCURRENT"] = "7"
+    assert lanes["web"] is web
+    assert web.max_concurrent == 7
+    said["LORIMER_LANES_WEB_MAX_CONCURRENT"] = "none"
+    assert lanes["web"].max_concurrent == 4
+    assert [stats.name for stats in lanes.stats()] == ["web", "other"]
+    lanes.close()
+
+    async def main(world: SimulatedWorld) -> None:
+        with pytest.raises(RunCancelled):
+            await web.slot().__aenter__()
+
+    simulate(main)
 
 
 def test_lanes_of_a_higher_level_are_waited_for() -> None:

@@ -8,11 +8,23 @@ if TYPE_CHECKING:
     from lorimer.run.agent import RunnableAgent
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
+    from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
+    from lorimer.run.critic import (
+        Critic,
+        Decision,
+        Escalator,
+        ExtendOnce,
+        IdleCritic,
+        Seen,
+        Supervised,
+        Supervision,
+    )
     from lorimer.run.executor import Executor
     from lorimer.run.fanout import Outcome, fan_out
     from lorimer.run.handle import RunHandle
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
+    from lorimer.run.lanes import Lanes
     from lorimer.run.library import AgentLibrary
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
@@ -22,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AgentLibrary",
+    "AllBudgets",
     "Audit",
     "AuditClose",
     "AuditLog",
@@ -29,10 +42,18 @@ __all__ = [
     "AuditStep",
     "AuditTool",
     "DeclaredInput",
+    "Budget",
+    "CallerBudgets",
+    "Critic",
+    "Decision",
+    "Escalator",
     "Executor",
+    "ExtendOnce",
+    "IdleCritic",
     "Invocation",
     "Lane",
     "LaneStats",
+    "Lanes",
     "Limits",
     "Outcome",
     "Ports",
@@ -42,6 +63,10 @@ __all__ = [
     "RunStep",
     "RunnableAgent",
     "SavedAgent",
+    "Seen",
+    "Supervised",
+    "Supervision",
+    "TotalBudget",
     "fan_out",
     "read_builtins",
 ]
@@ -51,12 +76,18 @@ _HOMES = {
     "run.agent": ("RunnableAgent",),
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
+    "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
+    "run.critic": (
+        *("Critic", "Decision", "Escalator", "ExtendOnce", "IdleCritic"),
+        *("Seen", "Supervised", "Supervision"),
+    ),
     "run.executor": ("Executor",),
     "run.handle": ("RunHandle",),
     "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),
     "run.library": ("AgentLibrary",),
+    "run.lanes": ("Lanes",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.saved": ("DeclaredInput", "SavedAgent"),

@@ -19,10 +19,13 @@ class RunnableAgent:
     max_turns: int = 0
     """Model calls; 0 or less: the executor's limit."""
     timeout_s: float = 0.0
-    """Seconds of a run; 0 or less: the executor's limit."""
+    """Seconds of a run; 0 or less: the executor's limit. With a critic: after how many seconds it
+    is looked at."""
     tools: tuple[str, ...] = ()
     """Names of tools: of the executor's, or shipped ones. Without any, and without somebody to give
     work to, a run is one model call."""
+    critic: bool = False
+    """Runs of it have the executor's critic, if there is one."""
     subject: str = ""
     """The id under which the host keeps it, for audits; none: its name."""
 

@@ -38,9 +38,9 @@ _WORK: Final = (*_ANSWER, "tool", "loop")
 def manifest_of(
     agent: RunnableAgent, model: str, limits: Limits, header: str, shipped: tuple[str, ...]
 ) -> EnvironmentManifest:
-    """`model` is what its tier stands for, `header` what all prompts of the host begin with,
-    `shipped` those of its tools that are not the host's. An agent without tools has no loop: its
-    run is one model call."""
+    """`model` is what its tier stands for, `limits` are the agent's own, `header` is what all
+    prompts of the host begin with, `shipped` are those of its tools that are not the host's. An
+    agent without tools has no loop: its run is one model call."""
     names = _WORK if agent.tools else _ANSWER
     entries = sorted([_entry(name) for name in names], key=lambda entry: entry.order)
     stages = StageEntries(entries)
@@ -58,7 +58,7 @@ def manifest_of(
     return EnvironmentManifest(
         metadata=Metadata(name=agent.name),
         model=ModelConfig(model=model),
-        limits=limits_of(agent, limits),
+        limits=limits,
         tools=ToolsConfig(built_in=list(shipped)),
         stages=stages,
     )

@@ -13,8 +13,10 @@ from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
-from lorimer.run.lowering import manifest_of
+from lorimer.run.critic import Critic
+from lorimer.run.lowering import limits_of, manifest_of
 from lorimer.run.observing import Observers
+from lorimer.run.watching import ceiling, is_watched
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
@@ -34,6 +36,7 @@ class Pipelines:
         header: str,
         tier: str,
         options: RunOptions,
+        critic: Critic | None,
     ) -> None:
         """`tools` are the host's; `header` is what every system prompt begins with, `tier` the
         model of agents that name none."""
@@ -43,6 +46,7 @@ class Pipelines:
         self._header = header
         self._tier = tier
         self._options = options
+        self._critic = critic
         self._made: dict[tuple[RunnableAgent, Person | None], tuple[Pipeline, Observers]] = {}
 
     def of(
@@ -85,8 +89,10 @@ class Pipelines:
 
     def _manifest(self, agent: RunnableAgent, tools: ToolRegistry) -> EnvironmentManifest:
         shipped = tuple([name for name in agent.tools if name not in tools])
-        model = agent.model or self._tier
-        return manifest_of(agent, model, self._limits, self._header, shipped)
+        limits = limits_of(agent, self._limits)
+        if is_watched(self._critic, agent):
+            limits = ceiling(limits)
+        return manifest_of(agent, agent.model or self._tier, limits, self._header, shipped)
 
     def _check_model(self, agent: RunnableAgent) -> None:
         model = agent.model or self._tier

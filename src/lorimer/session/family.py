@@ -226,9 +226,11 @@ class Family:
             wait_s=runs.launcher.patience_s,
         )
         context = child.context = run.context
+        context.bounds.most_s = kind.plan.limits.timeout_s
         context.strangers = {*made.heard, *(parent.strangers or ())}
         family = runs.below(context, kind, self, made.agent)
         parent.cancellation.heirs.add(context.cancellation)
+        parent.below.add(context)
         try:
             await family.recall()
             if child.stopped is not None:
@@ -236,6 +238,7 @@ class Family:
             return await run.here()
         finally:
             parent.cancellation.heirs.discard(context.cancellation)
+            parent.below.discard(context)
 
     async def _over(self, child: Child) -> None:
         """Wait until a child is at rest. When this is cancelled so is the child."""
