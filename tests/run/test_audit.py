@@ -16,7 +16,7 @@ from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.jsonable import JSON
 from lorimer.run.audit import Audit, AuditClose, AuditStart
 from lorimer.run.audit_chain import Sealer
-from lorimer.run.audit_log import MAX_TEXT, AuditedRun, AuditLog, AuditStore
+from lorimer.run.audit_log import MAX_TEXT, AuditedRun, AuditLog, AuditStore, Wanted
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.testing import SimulatedWorld, simulate
 from tests.run.support_audit import CLOSE, STORES, log_of, whole_run
@@ -274,6 +274,8 @@ def test_what_a_failing_store_refused_is_written_when_it_works_again() -> None:
         store.broken = False
         await log.start(AuditStart("s"))
         assert [each.kind for each in await log.records("r")] == ["start", "log", "close"]
+        run.log("n", {"at": 2})  # and now at once again
+        assert len(store.find(Wanted("log"), 9)) == 2
 
     simulate(main)
 

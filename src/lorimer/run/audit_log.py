@@ -282,6 +282,8 @@ def _bytes(value: JSON) -> bytes:
 
 def _plain(value: JSON) -> JSON:
     """The value; what is no JSON, whatever its type says, is told as that."""
+    if value is None or isinstance(value, str | int):
+        return value
     try:
         canonical(value)
     except (TypeError, ValueError, RecursionError) as error:
