@@ -56,7 +56,7 @@ OUR_CODES = """
     exec.loop.max_turns exec.limit.timeout exec.limit.cost exec.limit.tool_calls
     exec.budget.exceeded exec.budget.undecided
     exec.limit.queue
-    exec.run.cancelled exec.run.busy exec.run.shutdown exec.run.waiting
+    exec.run.cancelled exec.run.killed exec.run.busy exec.run.shutdown exec.run.waiting
     exec.run.unknown exec.run.ended
     exec.child.depth exec.child.descendants exec.child.ancestor exec.child.part
     exec.input.invalid

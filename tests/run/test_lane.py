@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,16 +15,16 @@ from lorimer import (
     ConfigError,
     ExecutorErrorCode,
     LimitError,
-    Limits,
     PipelineError,
-    PipelinePresets,
+    tool,
 )
 from lorimer.core.errors import RunCancelled
-from lorimer.models import Models
-from lorimer.run import Lane, Lanes
+from lorimer.run import Invocation, Lane, Lanes, RunnableAgent
 from lorimer.run.config import EnvironmentConfig
+from lorimer.run.lowering import DEFAULTS
 from lorimer.run.turns import Job, Turns
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.run.support import executor_of, use
 
 CODE = ExecutorErrorCode
 
@@ -523,19 +523,45 @@ def test_lanes_of_one_level_do_not_wait_for_each_other_but_count() -> None:
     simulate(main)
 
 
-def test_row_13_waiting_in_a_lane_does_not_shorten_the_run() -> None:
-    model = ScriptedModel(lambda _: "done", latency_s=8.0)
-    models = Models(providers={"scripted": model})
+AGENT = RunnableAgent("one", prompt="Be brief.")
 
+
+def test_row_13_waiting_in_a_lane_does_not_shorten_the_run() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        slow = ScriptedModel(lambda _: "done", latency_s=8.0)
+        limits = replace(DEFAULTS, timeout_s=10.0)
+        lane = Lane("runs", 1, world=world)
+        executor = executor_of(slow, world=world, lane=lane, limits=limits)
+        ended: list[str] = []
+
+        async def ask(caller: str) -> None:
+            result = await executor.run(AGENT, "go", Invocation(caller_id=caller))
+            assert result.status == "ok", result.exception
+            ended.append(caller)
+
+        flood = [asyncio.create_task(ask("flood")) for _ in range(5)]
+        await world.sleep(1.0)
+        await asyncio.gather(ask("light"), *flood)
+        assert ended == ["flood", "light", *["flood"] * 4]
+
+    simulate(main)
+
+
+def test_a_run_within_a_run_does_not_wait_for_its_parent() -> None:
     async def main(world: SimulatedWorld) -> None:
         lane = Lane("runs", 1, world=world)
-        agent = PipelinePresets.minimal(model="scripted:m", models=models, world=world)
+        child = executor_of(["the child's"], world=world, lane=lane)
 
-        async def run() -> str:
-            async with lane.slot():
-                return (await agent.run("go", limits=Limits(timeout_s=10.0))).text
+        @tool(effects=[])
+        async def delegate() -> str:
+            """Ask another agent."""
+            return (await child.run(AGENT, "go")).output
 
-        assert await asyncio.gather(*[run() for _ in range(5)]) == ["done"] * 5
+        replies = [use("delegate"), "done"]
+        parent = executor_of(replies, tools=[delegate], world=world, lane=lane)
+        result = await parent.run(replace(AGENT, name="parent", tools=("delegate",)), "go")
+        assert (result.status, result.output) == ("ok", "done"), result.exception
+        assert "the child's" in str(result.messages)
 
     simulate(main)
 

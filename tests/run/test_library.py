@@ -313,8 +313,14 @@ def test_row_89_nan_and_other_nonsense_is_refused(wrong: dict[str, object], said
 
 
 def test_row_83_a_saved_agent_lowers_to_what_an_executor_runs() -> None:
-    assert WHOLE.to_runnable() == RunnableAgent(
-        "reviewer", WHOLE.prompt, WHOLE.model, 7, 90.5, ("look_up", "now")
+    assert WHOLE.model_copy(update={"owner": "ann"}).to_runnable() == RunnableAgent(
+        name="reviewer",
+        prompt=WHOLE.prompt,
+        model=WHOLE.model,
+        max_turns=7,
+        timeout_s=90.5,
+        tools=("look_up", "now"),
+        subject="ann/reviewer",
     )
     assert WHOLE.input_schema() == {
         "type": "object",

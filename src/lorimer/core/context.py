@@ -92,6 +92,8 @@ class RunContext(FactLog):
         "_holds",
         "_patient",
         "alarm",
+        "asking",
+        "below",
         "called",
         "cancellation",
         "children",
@@ -170,6 +172,10 @@ class RunContext(FactLog):
         """What tools of the run have going on between their calls."""
         self.children: Children | None = None
         """The runs that it may have beside it; None: its agent has no sub-agents."""
+        self.below: set[RunContext] = set()
+        """Runs that are part of this one, and go on here."""
+        self.asking = 0
+        """Questions to people that have no answer yet."""
         self.left = False
         """It stops without an end: it is left to whoever resumes it."""
         self.review: Review | None = None
@@ -206,11 +212,12 @@ class RunContext(FactLog):
             self._dice = self.world.dice(self.seed)
         return self._dice
 
-    def has_mail(self, iteration: int) -> bool:
-        """Texts have come for the model; or, in a replay, had come before this iteration."""
+    def has_mail(self, iteration: int, *, nudges: bool = True) -> bool:
+        """Texts have come for the model; or, in a replay, had come before this iteration.
+        `nudges`: those of its supervisor count."""
         if self._recorded:
             return ("effect", iteration, "inbox:") in self._recorded
-        return self.mail is not None and self.mail.texts
+        return self.mail is not None and (self.mail.texts or (nudges and self.mail.nudged))
 
     def nth(self, name: str) -> int:
         """How often this was asked for before in this iteration. Makes the keys of equal effects
@@ -389,6 +396,10 @@ class RunContext(FactLog):
             self.alarm.move(self.bounds.deadline - now, self._time_over)
 
     def _time_over(self) -> None:
+        left = self.bounds.deadline - self.world.monotonic()
+        if left > 0 and not self._patient:  # it was raised meanwhile
+            self.alarm.move(left, self._time_over)
+            return
         self.cancellation.cancel(Reason.TIMEOUT)
 
 

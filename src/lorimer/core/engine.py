@@ -42,6 +42,7 @@ _STATUS: Final = {
     ExecutorErrorCode.EXEC_HOOK_BLOCKED: "rejected",
     ExecutorErrorCode.EXEC_HITL_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_RUN_CANCELLED: "cancelled",
+    ExecutorErrorCode.EXEC_RUN_KILLED: "killed",
     ExecutorErrorCode.EXEC_RUN_SHUTDOWN: "suspended",
     ExecutorErrorCode.EXEC_RUN_WAITING: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_CONFLICT: "suspended",
@@ -148,7 +149,7 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
         "seed": context.seed,
         "run_id": context.id,
     }
-    limits = context.bounds.limits
+    limits = context.bounds.given
     if limits is not plan.limits:
         data["limits"] = limits.to_json()
     if context.origin:
@@ -218,7 +219,7 @@ def _goes_on(context: RunContext) -> bool:
     if before is not None:
         return before.data.get("reason") == "message"
     left = context.bounds.turns < context.bounds.limits.max_turns
-    return left and context.has_mail(context.iteration + 1)
+    return left and context.has_mail(context.iteration + 1, nudges=False)
 
 
 def _times(began: float, ended: list[float | None]) -> list[int | None]:
@@ -321,6 +322,13 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
     """The error of a run that somebody stopped: by the reason, never by the exception."""
     if reason is Reason.TIMEOUT:
         return context.bounds.timed_out()
+    if reason is Reason.KILLED:
+        why = context.cancellation.why
+        return RunCancelled(
+            f"The run was killed by its supervisor{f': {why}' if why else '.'}",
+            code=ExecutorErrorCode.EXEC_RUN_KILLED,
+            hint="Narrow the task, or have the critic be more patient.",
+        )
     if reason is Reason.SHUTDOWN:
         return RunCancelled(
             "The program was shut down in the middle of the run.",

@@ -145,6 +145,7 @@ class ExecutorErrorCode(StrEnum):
     EXEC_BUDGET_UNDECIDED = "exec.budget.undecided"
     EXEC_LIMIT_QUEUE = "exec.limit.queue"
     EXEC_RUN_CANCELLED = "exec.run.cancelled"
+    EXEC_RUN_KILLED = "exec.run.killed"
     EXEC_RUN_BUSY = "exec.run.busy"
     EXEC_RUN_SHUTDOWN = "exec.run.shutdown"
     EXEC_RUN_WAITING = "exec.run.waiting"
@@ -242,6 +243,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
         ),
         kind.CANCELLED: (
             code.EXEC_RUN_CANCELLED,
+            code.EXEC_RUN_KILLED,
             code.EXEC_RUN_SHUTDOWN,
             code.EXEC_RUN_WAITING,
         ),

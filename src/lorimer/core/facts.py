@@ -16,6 +16,7 @@ from lorimer.core.journal import LedgerEntry, RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.purse import Purse
+from lorimer.core.raised import RAISED, raised
 from lorimer.core.signals import Signals
 from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
@@ -68,6 +69,7 @@ class FactLog(Signals):
         "facts",
         "journal",
         "now",
+        "over",
         "replayed",
         "spend",
         "stream",
@@ -101,6 +103,8 @@ class FactLog(Signals):
         """Why facts of it cannot be recorded any more; nothing may come of what it does then."""
         self.cut_short = False
         """It was stopped before all that is recorded of it was answered again."""
+        self.over = False
+        """It writes its last fact, or has written it."""
         self.facts: list[Event] = list(recorded)
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
@@ -135,6 +139,9 @@ class FactLog(Signals):
             data = fact.data
             key = str(data.get("key", ""))
             if kind in _DECISIONS:
+                if key.startswith(RAISED):  # nobody asks for it: it holds from the start
+                    self.bounds.raise_to(raised(self.bounds.limits, data))
+                    continue
                 if key.startswith(_ASIDES):
                     self._index_aside(fact, key)
                     continue
@@ -318,6 +325,7 @@ class FactLog(Signals):
 
     def finish(self) -> None:
         """The run is about to write its last fact: nothing is answered any more."""
+        self.over = True
         self.cut_short = bool(self._recorded)
         self._pass_over()
         if self.facts:

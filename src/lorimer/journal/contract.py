@@ -9,6 +9,8 @@ from typing import Final
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
+from lorimer.core.limits import Limits
+from lorimer.core.raised import RAISED, raised
 from lorimer.core.record import record
 from lorimer.journal.fold import Fold
 
@@ -103,6 +105,7 @@ class RunFacts:
         self._usage: dict[str, int] = {}
         self.turns = 0
         """Iterations with a model call."""
+        self._raised: list[Mapping[str, JSON]] = []
         self._iteration = 0
         self._over = False
         """The iteration has its end."""
@@ -144,11 +147,19 @@ class RunFacts:
                     yield "C3", f"the reply of its turn has no call {key!r}"
                 elif fact.type == "tool.result" and not self._announced(key, data):
                     yield "C2", f"a result of call {key} that no intent tells of"
+            case "effect" if key.startswith(RAISED):
+                self._raised.append(data)
             case "run.end":
                 self.end = fact
                 yield from self._sums(data)
             case _:
                 pass
+
+    def raised(self, limits: Limits) -> Limits:
+        """The limits that it began with, as they were raised."""
+        for data in self._raised:
+            limits = raised(limits, data)
+        return limits
 
     @property
     def tokens(self) -> dict[str, JSON]:

@@ -362,5 +362,7 @@ def _reason(end: Mapping[str, JSON]) -> Reason:
     """Who stopped a run, by its run.end."""
     if end.get("status") == "timeout":
         return Reason.TIMEOUT
+    if end.get("status") == "killed":
+        return Reason.KILLED
     message = str(end.get("message", ""))
     return next((reason for reason in Reason if reason.value in message), Reason.CALLER)

@@ -177,7 +177,7 @@ def _limits(facts: RunFacts, manifest: JSON) -> Iterator[Finding]:
         given = manifest.get("limits")
     seq = (facts.end or facts.start).seq or 0
     try:
-        limits = Limits.from_json(given if isinstance(given, Mapping) else {})
+        limits = facts.raised(Limits.from_json(given if isinstance(given, Mapping) else {}))
     except LorimerError as error:
         yield Finding(seq, "manifest", facts.run_id, f"its limits cannot be read: {error}")
         return

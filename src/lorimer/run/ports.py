@@ -7,9 +7,11 @@ from lorimer.core.record import record
 from lorimer.run.attachments import Attachments
 from lorimer.run.audit import Audit
 from lorimer.run.budget import Budget
+from lorimer.run.critic import Critic
 from lorimer.run.delivery import Delivery
 from lorimer.run.identity import Identity
 from lorimer.run.inputs import InputFiles
+from lorimer.run.palette import Palette
 
 
 @record
@@ -24,6 +26,8 @@ class Ports:
     budget: Budget | None = None
     """Who pays for a run; what it refuses, or cannot decide, is not run. Shipped: `CallerBudgets`,
     `TotalBudget`, `AllBudgets`."""
+    critic: Critic | None = None
+    """Looks after long runs of agents that want it. Shipped: `IdleCritic`."""
     delivery: Delivery | None = None
     """Posts answers and errors to an invocation's `delivery`. Shipped: `Stdout`, `Discard`."""
     input_files: InputFiles | None = None
@@ -31,3 +35,6 @@ class Ports:
     it they are left out, pictures excepted."""
     identity: Identity | None = None
     """Knows the roles of callers. Shipped: `Listed`. Without it nobody has any."""
+    palette: Palette | None = None
+    """Finds the skills and agents that agents may give work to. Shipped: `FixedPalette`. Without it
+    they give work to nobody; where it fails, an agent that names some ends with an error."""

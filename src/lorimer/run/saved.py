@@ -125,6 +125,7 @@ class SavedAgent(_Part):
             max_turns=self.max_turns,
             timeout_s=self.timeout_s,
             tools=self.tools,
+            subject=self.id,
         )
 
     def to_json(self) -> dict[str, JSON]:

@@ -16,6 +16,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.messages import Usage
 from lorimer.core.purse import purses_of
+from lorimer.core.raised import RAISED, raised
 from lorimer.core.result import STATUSES
 
 NOT_RUN: Final = ExecutorErrorCode.EXEC_TOOL_NOT_RUN.value
@@ -164,6 +165,9 @@ def bounded(run: Evidence) -> Iterator[str]:
     """It kept to its limits."""
     given = run.facts[0].data.get("limits")
     limits = Limits.from_json(given) if isinstance(given, Mapping) else run.limits
+    for fact in run.facts:
+        if fact.type == "effect" and str(fact.data.get("key", "")).startswith(RAISED):
+            limits = raised(limits, fact.data)
     end = run.facts[-1].data
     if whole(end.get("iterations")) > limits.max_turns:
         yield f"it made {end.get('iterations')} turns of {limits.max_turns}"
