@@ -266,6 +266,7 @@ class Launcher:
                 origin_of(facts[0]) if facts else {"parent": parent},
                 above.spend,
             )
+            context.root = above.root
         except BaseException:
             await conversation.release()
             raise

@@ -267,6 +267,11 @@ class Runner(ABC):
             told=told or {},
         )
 
+    async def take_up(self, run_id: str) -> Run:
+        """As `begin`, of a run that was interrupted. Raises as `resume` does."""
+        plan = await self._plan_that_began(run_id)
+        return await self._launcher.resume(plan, run_id, None, wait_s=0.0)
+
     def _start(
         self, input: JSON, limits: SomeLimits | None, tap: Tap | None, wait_s: float
     ) -> Awaitable[Run]:

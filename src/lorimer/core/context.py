@@ -102,6 +102,7 @@ class RunContext(FactLog):
         "owned",
         "plan",
         "review",
+        "root",
         "seed",
         "session",
         "snapshot_at",
@@ -147,6 +148,8 @@ class RunContext(FactLog):
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""
         self.origin = origin
+        self.root = id
+        """Of the run that it is part of, however deep; its own, of one that is nobody's."""
         """What its run.start says besides: of a fork and of a child, `parent`."""
         self.session: Mapping[str, JSON] = _NOTHING
         """What is told of a session that is taken up with this run; {}: none is."""

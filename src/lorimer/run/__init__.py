@@ -18,8 +18,9 @@ if TYPE_CHECKING:
         Supervised,
         Supervision,
     )
-    from lorimer.run.executor import Executor, RunHandle
+    from lorimer.run.executor import Executor
     from lorimer.run.fanout import Outcome, fan_out
+    from lorimer.run.handle import RunHandle
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
     from lorimer.run.ports import Ports
@@ -65,7 +66,8 @@ _HOMES = {
         *("Critic", "Decision", "Escalator", "ExtendOnce", "IdleCritic"),
         *("Seen", "Supervised", "Supervision"),
     ),
-    "run.executor": ("Executor", "RunHandle"),
+    "run.executor": ("Executor",),
+    "run.handle": ("RunHandle",),
     "run.fanout": ("Outcome", "fan_out"),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lorimer.core.record import record
 
 
@@ -24,3 +26,13 @@ class RunnableAgent:
     work to, a run is one model call."""
     critic: bool = False
     """Runs of it have the executor's critic, if there is one."""
+    subject: str = ""
+    """The id under which the host keeps it, for audits; none: its name."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tools", names(self.tools))
+
+
+def names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """As it is kept: most callers write a list, and one name is one."""
+    return (given,) if isinstance(given, str) else tuple(given)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.messages import NO_USAGE, Message, Usage
 from lorimer.core.result import PipelineResult
+from lorimer.run.delivery import Artifact
 from lorimer.run.steps import RunStep
 
 
@@ -28,6 +29,8 @@ class RunResult:
     """Why it did not end well."""
     messages: list[Message] = field(default_factory=list[Message], repr=False)
     """The conversation."""
+    artifacts: list[Artifact] = field(default_factory=list[Artifact])
+    """Files that go with the answer."""
     run: PipelineResult | None = field(default=None, repr=False)
     """The pipeline's own result with the facts; None: the run was refused before it began."""
     warnings: list[str] = field(default_factory=list[str])

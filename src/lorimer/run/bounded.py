@@ -1,0 +1,44 @@
+"""Code of the host around a run: it may raise, hang or swallow its cancelling, and the run goes
+on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Final, TypeVar
+
+from lorimer.core.redaction import logger
+
+T = TypeVar("T")
+
+LAST_S: Final = 1.0
+"""Seconds that code has which was told to stop. What has not stopped by then is left to itself."""
+
+_log: Final = logger("lorimer.run")
+
+
+async def bounded(
+    what: str, work: Coroutine[object, object, T], within_s: float, warnings: list[str]
+) -> T | None:
+    """What it gives; None, and a warning that is logged too, where it raises or takes longer than
+    `within_s` seconds. In a task of its own, so that what happens to that one is not the caller's.
+    Raises CancelledError when the caller is cancelled."""
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.wait([task], timeout=within_s)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=LAST_S)
+    if not task.done():
+        why = f"took longer than {within_s:g} s, and does not stop"
+    elif task.cancelled():
+        why = f"took longer than {within_s:g} s"
+    else:
+        error = task.exception()
+        if error is None:
+            return task.result()
+        why = f"failed: {type(error).__name__}: {error}"
+    _log.warning("%s %s", what, why)
+    warnings.append(f"{what} {why}")
+    return None

@@ -1,0 +1,108 @@
+"""The pipelines that an executor's agents run on: made when one is first run, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from lorimer.assembly import RunOptions
+from lorimer.core.errors import ConfigError, LorimerError
+from lorimer.core.limits import Limits
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.model import ModelResolver
+from lorimer.pipeline import Pipeline
+from lorimer.run.agent import RunnableAgent
+from lorimer.run.critic import Critic
+from lorimer.run.lowering import limits_of, manifest_of
+from lorimer.run.observing import Observers
+from lorimer.run.watching import ceiling, is_watched
+from lorimer.tools.base import Tool
+from lorimer.tools.policy.people import Person
+from lorimer.tools.registry import ToolRegistry
+
+KEPT: Final = 256
+"""Agents, each for each caller with rights of their own."""
+
+
+class Pipelines:
+    """Those of one executor."""
+
+    def __init__(
+        self,
+        models: ModelResolver,
+        tools: ToolRegistry,
+        limits: Limits,
+        critic: Critic | None,
+        header: str,
+        tier: str,
+        options: RunOptions,
+    ) -> None:
+        """`tools` are the host's; `header` is what every system prompt begins with, `tier` the
+        model of agents that name none."""
+        self._models = models
+        self._tools = tools
+        self._limits = limits
+        self._critic = critic
+        self._header = header
+        self._tier = tier
+        self._options = options
+        self._made: dict[tuple[RunnableAgent, Person | None], tuple[Pipeline, Observers]] = {}
+
+    def of(
+        self, agent: RunnableAgent, caller: Person | None, own: Sequence[Tool]
+    ) -> tuple[Pipeline, Observers]:
+        """The agent's, for a caller with rights (None: one without), with tools of this run alone.
+        Raises ConfigError, naming the model where that is what cannot be used."""
+        self._check_model(agent)
+        if own:
+            more = [str(tool.name) for tool in own]
+            return self._make(replace(agent, tools=(*agent.tools, *more)), caller, own)
+        key = (agent, caller)
+        found = self._made.get(key)
+        if found is None:
+            found = self._made[key] = self._make(agent, caller, ())
+            if len(self._made) > KEPT:
+                del self._made[next(iter(self._made))]
+        return found
+
+    def manifest(self, agent: RunnableAgent) -> EnvironmentManifest:
+        """What an agent is lowered to."""
+        return self._manifest(agent, self._tools)
+
+    def _make(
+        self, agent: RunnableAgent, caller: Person | None, own: Sequence[Tool]
+    ) -> tuple[Pipeline, Observers]:
+        tools = self._tools.copy()
+        for name in self._tools.names:
+            if name not in agent.tools:
+                tools.unregister(name)
+        for tool in own:
+            tools.register(tool)
+        options = self._options.copy()
+        if caller is not None:
+            options["caller"] = caller
+        given = tools if tools.names else None
+        manifest = self._manifest(agent, tools)
+        pipeline = Pipeline(manifest, tools=given, models=self._models, **options)
+        return pipeline, Observers(pipeline)
+
+    def _manifest(self, agent: RunnableAgent, tools: ToolRegistry) -> EnvironmentManifest:
+        shipped = tuple([name for name in agent.tools if name not in tools])
+        model = agent.model or self._tier
+        limits = limits_of(agent, self._limits)
+        if is_watched(self._critic, agent):
+            limits = ceiling(limits)
+        return manifest_of(agent, model, limits, self._header, shipped)
+
+    def _check_model(self, agent: RunnableAgent) -> None:
+        model = agent.model or self._tier
+        try:
+            self._models.targets(model)
+        except LorimerError as error:
+            raise ConfigError(
+                f"the model {model!r} of the agent {agent.name!r} cannot be used: {error.message}",
+                code=error.code,
+                hint=error.hint,
+                cause=error,
+            ) from None
