@@ -16,6 +16,7 @@ from lorimer.core.cancel import Cancellation, Reason
 from lorimer.core.errors import (
     ExecutorErrorCode,
     JournalError,
+    LimitError,
     LorimerError,
     error_from_json,
 )
@@ -25,6 +26,7 @@ from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.owned import Belongings
+from lorimer.core.purse import purses_of
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
 from lorimer.core.review import Review
@@ -101,6 +103,7 @@ class RunContext(FactLog):
         "origin",
         "owned",
         "plan",
+        "refused",
         "review",
         "root",
         "seed",
@@ -143,14 +146,19 @@ class RunContext(FactLog):
             used_s,
             position,
             above,
+            purses_of(origin),
         )
         self.redactor = redactor
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""
         self.origin = origin
+        """What its run.start says besides: `parent` of a fork and of a child, its `budgets`, why it
+        was `refused`."""
+        refused = origin.get("refused")
+        self.refused = error_from_json(refused) if isinstance(refused, Mapping) else None
+        """Why it ends before it has called anything."""
         self.root = id
         """Of the run that it is part of, however deep; its own, of one that is nobody's."""
-        """What its run.start says besides: of a fork and of a child, `parent`."""
         self.session: Mapping[str, JSON] = _NOTHING
         """What is told of a session that is taken up with this run; {}: none is."""
         self.cancellation = Cancellation()
@@ -238,14 +246,15 @@ class RunContext(FactLog):
         something else stops (`exec.journal.diverged`) and runs nothing. `call` returns plain
         data, which becomes the fact `model.reply`, `tool.result` or `effect`; a LorimerError it
         raises is recorded too and raised again on resume. `intent` is added to the intent's
-        fact; `reserve_nano` nano-dollars are set aside in it and settled against the result's
-        `cost`. `aborted` gives what is recorded when the call is cancelled half-way, or raises what
-        is not a LorimerError. `hold_empty`: a result without any data is recorded together with
-        the next fact, see `hold`.
+        fact; `reserve_nano` nano-dollars are set aside in it, of the run's account and of its
+        purses, and settled against the result's `cost`. `aborted` gives what is recorded when the
+        call is cancelled half-way, or raises what is not a LorimerError. `hold_empty`: a result
+        without any data is recorded together with the next fact, see `hold`.
 
         Returns the call's data, from the journal if it is there. Raises Unknown for an unsafe
-        effect that was begun before a crash and has no result, and JournalError, before anything
-        is called, when another process has taken the run over.
+        effect that was begun before a crash and has no result, and, before anything is called,
+        LimitError when so much money is not left, and JournalError when another process has taken
+        the run over.
         """
         digest = short_hash(request)
         intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
@@ -294,6 +303,9 @@ class RunContext(FactLog):
             except asyncio.CancelledError:
                 if not self.wrote(intent_type, key):
                     self.spend.give_back(reserve_nano)
+                raise
+            except LimitError:
+                self.spend.give_back(reserve_nano)
                 raise
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None

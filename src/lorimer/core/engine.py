@@ -36,6 +36,8 @@ from lorimer.core.waiting import when_it_waits
 _STATUS: Final = {
     ExecutorErrorCode.EXEC_LIMIT_TIMEOUT: "timeout",
     ExecutorErrorCode.EXEC_LIMIT_COST: "budget_exceeded",
+    ExecutorErrorCode.EXEC_BUDGET_EXCEEDED: "budget_exceeded",
+    ExecutorErrorCode.EXEC_BUDGET_UNDECIDED: "rejected",
     ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_HOOK_BLOCKED: "rejected",
     ExecutorErrorCode.EXEC_HITL_REJECTED: "rejected",
@@ -114,6 +116,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
 async def _work(plan: Plan, state: PipelineState) -> None:
     context = state.run
     await _admit(plan, state)
+    if context.refused is not None:
+        raise context.refused
     plan = await _iterate(plan, state)
     context.cancellation.finished = True
     context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
@@ -348,6 +352,8 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
 async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineResult:
     context = state.run
     status = status_of(failure)
+    if status == "error" and failure is context.refused:
+        status = "rejected"
     with _undisturbed(context):
         try:
             await _record_end(state, status, failure)

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lorimer.core.bus import Listeners
-from lorimer.core.errors import JournalError
+from lorimer.core.errors import JournalError, LimitError
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry, RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
+from lorimer.core.purse import Purse
 from lorimer.core.raised import RAISED, raised
 from lorimer.core.signals import Signals
 from lorimer.core.spend import Spend, whole
@@ -87,13 +88,14 @@ class FactLog(Signals):
         used_s: float,
         position: int,
         above: Spend | None = None,
+        purses: tuple[Purse, ...] = (),
     ) -> None:
         super().__init__(id, world, listeners)
         self.stream = stream
         self.epoch = epoch
         self.journal = journal
         self.bounds = bounds
-        self.spend = Spend(id, bounds.limits.max_cost_nano, above)
+        self.spend = Spend(id, bounds.limits.max_cost_nano, above, purses)
         """Tokens and money."""
         self.now = 0.0
         """Wall clock, seconds; fixed within an iteration and recorded."""
@@ -246,13 +248,15 @@ class FactLog(Signals):
         Secrets are struck out of it, unless it is `clean` already.
 
         A fact that is already recorded (of a resumed run) is not added again. Not interrupted
-        by cancellation once begun. Raises JournalError.
+        by cancellation once begun. Raises JournalError; LimitError when a purse has not so much
+        left as `ledger` sets aside: the run may go on.
         """
         if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
             return
         if self.redactor is not None and not clean:
             data = self.redactor.json(data)
-        if self._used_s is not None:
+        used_s = self._used_s
+        if used_s is not None:
             self._tell_used(data)
         time = int(self.world.time() * 1_000_000) / 1_000_000
         fact = Event(type, data, self.id, self.iteration, time)
@@ -266,6 +270,9 @@ class FactLog(Signals):
                 self._publish(facts)
             else:
                 self._held = [*facts[:-1], *self._held]
+            raise
+        except LimitError:  # nothing is recorded: the next fact tells it
+            self._held, self._used_s = [*held, *self._held], used_s
             raise
         except JournalError as error:
             self.broken = error

@@ -100,6 +100,8 @@ class RunFacts:
         self.start = start
         self.end: Event | None = None
         self.cost_nano = 0
+        self.below_nano = 0
+        """Part of it that runs below this one have spent."""
         self._usage: dict[str, int] = {}
         self.turns = 0
         """Iterations with a model call."""
@@ -182,7 +184,9 @@ class RunFacts:
 
     def _count(self, data: Mapping[str, JSON]) -> None:
         cost, usage = data.get("cost"), data.get("usage")
-        self.cost_nano += cost if isinstance(cost, int) else 0
+        if isinstance(cost, int):
+            self.cost_nano += cost
+            self.below_nano += cost if "runs" in data else 0
         for name, number in usage.items() if isinstance(usage, Mapping) else ():
             if isinstance(number, int):
                 self._usage[name] = self._usage.get(name, 0) + number

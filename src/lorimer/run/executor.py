@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final, Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, is_a, registry_of, wrong
@@ -24,6 +25,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
+from lorimer.core.purse import Budgets
 from lorimer.core.record import record
 from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
@@ -83,7 +85,7 @@ class Executor:
         self.lane = lane
         options.update(journal=self.journal, world=self.world)
         self._pipelines = Pipelines(
-            models, registry_of(tools), limits, self.ports.critic, system_header, tier, options
+            models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
 
     async def run(
@@ -164,13 +166,18 @@ class Executor:
         handle, agent = job.handle, job.agent
         await around.begin()
         pipeline, observers = self._pipelines.of(agent, around.caller, around.tools)
-        limits, caller = limits_of(agent, self.limits), job.asked.caller_id
-        watch = Watch(self.ports.critic, agent, limits, handle.run_id, caller, around.warnings)
+        limits = limits_of(agent, self.limits)
+        watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
         if job.again:
             run = await pipeline.take_up(handle.run_id)
         else:
-            given, told = around.input(job.input), _told(agent, job.asked)
-            run = await pipeline.begin(given, limits=watch.limits, run_id=handle.run_id, told=told)
+            run = await pipeline.begin(
+                around.input(job.input),
+                limits=watch.limits,
+                budgets=self._budgets(job),
+                run_id=handle.run_id,
+                told=_told(agent, job.asked),
+            )
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
         handle.run = run
@@ -179,7 +186,12 @@ class Executor:
                 ended = await run.here()
         finally:
             handle.run = None
+        around.warnings += watch.warnings
         return _result(ended)
+
+    def _budgets(self, job: _Job) -> Budgets:
+        budget = self.ports.budget
+        return () if budget is None else partial(budget.admit, job.agent, job.asked, self.journal)
 
 
 @record

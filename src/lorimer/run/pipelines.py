@@ -33,20 +33,20 @@ class Pipelines:
         models: ModelResolver,
         tools: ToolRegistry,
         limits: Limits,
-        critic: Critic | None,
         header: str,
         tier: str,
         options: RunOptions,
+        critic: Critic | None,
     ) -> None:
         """`tools` are the host's; `header` is what every system prompt begins with, `tier` the
         model of agents that name none."""
         self._models = models
         self._tools = tools
         self._limits = limits
-        self._critic = critic
         self._header = header
         self._tier = tier
         self._options = options
+        self._critic = critic
         self._made: dict[tuple[RunnableAgent, Person | None], tuple[Pipeline, Observers]] = {}
 
     def of(
@@ -89,11 +89,10 @@ class Pipelines:
 
     def _manifest(self, agent: RunnableAgent, tools: ToolRegistry) -> EnvironmentManifest:
         shipped = tuple([name for name in agent.tools if name not in tools])
-        model = agent.model or self._tier
         limits = limits_of(agent, self._limits)
         if is_watched(self._critic, agent):
             limits = ceiling(limits)
-        return manifest_of(agent, model, limits, self._header, shipped)
+        return manifest_of(agent, agent.model or self._tier, limits, self._header, shipped)
 
     def _check_model(self, agent: RunnableAgent) -> None:
         model = agent.model or self._tier

@@ -6,6 +6,7 @@ from __future__ import annotations
 from lorimer.core.record import record
 from lorimer.run.attachments import Attachments
 from lorimer.run.audit import Audit
+from lorimer.run.budget import Budget
 from lorimer.run.critic import Critic
 from lorimer.run.delivery import Delivery
 from lorimer.run.identity import Identity
@@ -15,12 +16,15 @@ from lorimer.run.inputs import InputFiles
 @record
 class Ports:
     """Each may be absent: then what it is for is off. A port that raises or hangs costs a run a
-    warning, never its result; each call has `limits.cleanup_s` seconds."""
+    warning, never its result (but for the budget); each call has `limits.cleanup_s` seconds."""
 
     audit: Audit | None = None
     """Is told of each run. Shipped: `AuditLog`."""
     attachments: Attachments | None = None
     """Where tools park files for the answer; those of sub-agents go with that of the root run."""
+    budget: Budget | None = None
+    """Who pays for a run; what it refuses, or cannot decide, is not run. Shipped: `CallerBudgets`,
+    `TotalBudget`, `AllBudgets`."""
     critic: Critic | None = None
     """Looks after long runs of agents that want it. Shipped: `IdleCritic`."""
     delivery: Delivery | None = None

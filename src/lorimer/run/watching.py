@@ -55,10 +55,10 @@ class Watch:
         limits: Limits,
         run_id: str,
         caller_id: str,
-        warnings: list[str],
     ) -> None:
-        """`limits`: of the agent, as if there were no critic. `warnings` takes what failed."""
-        self._warnings = warnings
+        """`limits`: of the agent, as if there were no critic."""
+        self.warnings: list[str] = []
+        """What failed; for the run's result."""
         self.limits: Limits | None = None
         """What the run begins with, where it is not its manifest's."""
         self._by: Supervision | None = None
@@ -146,7 +146,7 @@ class Watch:
 
     def _warn(self, told: Sequence[str]) -> None:
         # once, however often it was
-        self._warnings += [each for each in told if each not in self._warnings]
+        self.warnings += [each for each in told if each not in self.warnings]
 
 
 class _Watcher:
