@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, no_data
 from lorimer.core.messages import ToolSpec
+from lorimer.core.run_state import RunState
 from lorimer.core.tool import Called, TextQuestion
 from lorimer.core.world import Sandbox, World
 from lorimer.tools.schema import Check, ToolInput, compile_schema
@@ -95,6 +96,10 @@ class ToolContext:
     the model is in a worktree."""
     asked: Mapping[str, JSON] = field(default_factory=no_data)
     """The arguments as the conversation has them: a hook may have changed them since."""
+
+    def run_state(self) -> RunState | None:
+        """What the run of this call has used until now, and what it may; None: there is no run."""
+        return RunState.of(self.run) if self.run is not None else None
 
     def progress(self, text: str) -> None:
         """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""
