@@ -25,6 +25,7 @@ from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
+from lorimer.core.purse import Budgets, paid_by, purses_of
 from lorimer.core.redaction import Redactor, of_environment
 from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
@@ -161,14 +162,16 @@ class Launcher:
         tap: Tap | None,
         *,
         wait_s: float,
+        budgets: Budgets = (),
         run_id: str = "",
         told: Mapping[str, JSON] = _NOTHING,
     ) -> Run:
         """Begin a run of the plan that there is then. `run_id`: its id, where it is not to have a
-        new one; `told` is what the host tells of it (`Invoked`). Raises PipelineError when the
-        conversation is in one, or has one that is unfinished, when there is another run of that
-        id, and when the input cannot be recorded; JournalError when after `wait_s` seconds another
-        owner's claim on it is still in force."""
+        new one; `told` is what the host tells of it (`Invoked`); `budgets` pay for it. Raises
+        PipelineError when the conversation is in one, or has one that is unfinished, when there is
+        another run of that id, and when the input cannot be recorded; ConfigError for purses that
+        cannot be; JournalError when after `wait_s` seconds another owner's claim on it is still in
+        force."""
         _must_be_plain(input)
         shared = current().converses
         if shared and self._busy:
@@ -179,9 +182,12 @@ class Launcher:
                 await self._must_be_new(run_id)
             run_id = run_id or self.world.new_id("run")
             claims = self._claims
+            origin, refused = await paid_by(budgets) if budgets else ({}, None)
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
-            origin = {"invocation": self._clean(told)} if told else _NOTHING
+            if told:
+                origin["invocation"] = self._clean(told)
             context = self._context(run_id, conversation, limits, tap, origin)
+            context.refused = refused
             plan = await self._settled(current, context, shared)
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
@@ -204,6 +210,7 @@ class Launcher:
         after: int,
         input: JSON,
         limits: Limits,
+        budgets: Budgets | None,
     ) -> Run:
         """Begin a run on a new stream, which goes on after so many turns of another. The pipeline's
         conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
@@ -215,11 +222,14 @@ class Launcher:
             raise _in_a_run()
         self._busy = self._busy or shared
         try:
+            if budgets is None:
+                budgets = purses_of(parent.facts[0].data)
+            origin, refused = await paid_by(budgets)
             await self._claims.give_back()
             run_id = self.world.new_id("run")
             stream = self.world.new_id("session") if shared else run_id
             left: JSON = {"run": parent.run_id, "iteration": after - 1}
-            origin: dict[str, JSON] = {"parent": left}
+            origin["parent"] = left
             owner, claim_s = self._claims.owner, self._claims.claim_s
             conversation = await open_fork(
                 self.journal, stream, owner, self.world, history, left, claim_s
@@ -227,6 +237,7 @@ class Launcher:
             if input is None:
                 origin["title"] = started_row("", 0, parent.facts[0]).title
             context = self._context(run_id, conversation, limits, None, origin)
+            context.refused = refused
             plan = await self._settled(current, context, shared)
             if shared:
                 self._claims.keep(conversation)
@@ -259,19 +270,9 @@ class Launcher:
             else:
                 await self._store(plan)
                 given = self._clean(input)
-            origin: dict[str, JSON] = {
-                "parent": {"run": above.id, "iteration": above.iteration, "agent": agent}
-            }
-            if told:
-                origin["invocation"] = told
-            context = self._context(
-                run_id,
-                conversation,
-                limits,
-                None,
-                origin_of(facts[0]) if facts else origin,
-                above.spend,
-            )
+            origin = origin_of(facts[0]) if facts else _of_child(above, agent, told)
+            context = self._context(run_id, conversation, limits, None, origin, above.spend)
+            context.root = above.root
         except BaseException:
             await conversation.release()
             raise
@@ -368,7 +369,9 @@ class Launcher:
             conversation.epoch,
             [*unpaid, fact],
             sync=True,
-            ledger=LedgerEntry(row.run_id, reserved=-left.reserved, spent=charged)
+            ledger=LedgerEntry(
+                row.run_id, -left.reserved, charged, purses_of(facts[0].data), below=charged
+            )
             if left.reserved or charged
             else None,
         )
@@ -504,6 +507,14 @@ class Launcher:
                 f"the manifest holds a secret: the value of {named[1] if named else 'one'}",
                 hint="Manifests are kept with every run. Leave it out: keys come from variables.",
             )
+
+
+def _of_child(above: RunContext, agent: str, told: Mapping[str, JSON]) -> dict[str, JSON]:
+    """What the run.start of a child says of where it comes from, for whom it is, and who pays."""
+    parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
+    budgets = above.origin.get("budgets")
+    said: dict[str, JSON] = {"parent": parent, "invocation": told, "budgets": budgets}
+    return {name: value for name, value in said.items() if value}
 
 
 def _must_be_of(start: Event, plan: Plan) -> None:

@@ -18,6 +18,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.mail import answer
 from lorimer.core.model import ModelResolver
 from lorimer.core.plan import Plan
+from lorimer.core.purse import Budgets
 from lorimer.core.result import PipelineResult
 from lorimer.core.snapshot import Snapshot
 from lorimer.journal.outcome import outcome
@@ -71,19 +72,21 @@ class Runner(ABC):
         input: JSON,
         *,
         limits: SomeLimits | None = None,
+        budgets: Budgets = (),
         wait_s: float = 0.0,
         raise_on_error: bool = True,
     ) -> PipelineResult:
         """Run to the end. `limits` hold for this run: a mapping changes some of the manifest's
-        (`{"max_cost_usd": 0.5}`), Limits replace them all. When a process that died has the
-        conversation, its claim has to run out first: `wait_s` is how many seconds to wait for that
-        at most, and then JournalError says who has it, and until when.
+        (`{"max_cost_usd": 0.5}`), Limits replace them all. `budgets` are shared accounts that it
+        and its sub-agents are charged to, besides (see docs/kernel.md). When a process that died
+        has the conversation, its claim has to run out first: `wait_s` is how many seconds to wait
+        for that at most, and then JournalError says who has it, and until when.
 
         Raises the typed error when the run did not end well; it carries the partial `result`.
         With `raise_on_error=False` the result is returned either way. Cancelling the caller
         ends the run, journals that, and then raises CancelledError.
         """
-        run = await self._start(input, limits, None, wait_s)
+        run = await self._start(input, limits, None, budgets, wait_s)
         return _outcome(await run.here(), raise_on_error)
 
     def run_sync(
@@ -91,21 +94,29 @@ class Runner(ABC):
         input: JSON,
         *,
         limits: SomeLimits | None = None,
+        budgets: Budgets = (),
         wait_s: float = 0.0,
         raise_on_error: bool = True,
     ) -> PipelineResult:
         """`run` for programs without an event loop. Raises PipelineError inside of one."""
-        run = self.run(input, limits=limits, wait_s=wait_s, raise_on_error=raise_on_error)
+        run = self.run(
+            input, limits=limits, budgets=budgets, wait_s=wait_s, raise_on_error=raise_on_error
+        )
         return self._sync("run", run)
 
     async def run_stream(
-        self, input: JSON, *, limits: SomeLimits | None = None, wait_s: float = 0.0
+        self,
+        input: JSON,
+        *,
+        limits: SomeLimits | None = None,
+        budgets: Budgets = (),
+        wait_s: float = 0.0,
     ) -> AsyncGenerator[Event, None]:
         """`run`, yielding every event; the last one is `pipeline.complete` or `pipeline.error`,
         whose `data["result"]` is the result. A slow reader slows the run. Leaving the loop
         early ends the run and its spending."""
         tap = Tap()
-        run = await self._start(input, limits, tap, wait_s)
+        run = await self._start(input, limits, tap, budgets, wait_s)
         async with aclosing(run.events(tap)) as events:
             async for event in events:
                 yield event
@@ -197,6 +208,7 @@ class Runner(ABC):
         after: int,
         input: JSON = None,
         limits: SomeLimits | None = None,
+        budgets: Budgets | None = None,
         raise_on_error: bool = True,
     ) -> PipelineResult:
         """Go on from the middle of a run, with this pipeline, in a conversation of its own: with
@@ -204,13 +216,14 @@ class Runner(ABC):
         and nothing of it done again. The run itself stays as it is.
 
         With an `input`, that comes next; without one, this pipeline's model is asked in place of
-        the one that was asked then. `run` is as in `replay`. Raises PipelineError when there is no
+        the one that was asked then. `run` is as in `replay`; `budgets` as in `run`, by default
+        those of the other run. Raises PipelineError when there is no
         such run, when it has not so many turns, or when turn `after` is an answer and there is no
         input.
         """
         parent = await recorded(self.journal, run) if isinstance(run, str) else run
         forked = await self._launcher.fork(
-            lambda: self.plan, parent, after, input, limits_of(limits, self.plan.limits)
+            lambda: self.plan, parent, after, input, limits_of(limits, self.plan.limits), budgets
         )
         return _outcome(await forked.here(), raise_on_error)
 
@@ -251,6 +264,7 @@ class Runner(ABC):
         input: JSON,
         *,
         limits: SomeLimits | None = None,
+        budgets: Budgets = (),
         run_id: str = "",
         told: Mapping[str, JSON] | None = None,
     ) -> Awaitable[Run]:
@@ -263,15 +277,27 @@ class Runner(ABC):
             limits_of(limits, self.plan.limits),
             None,
             wait_s=0.0,
+            budgets=budgets,
             run_id=run_id,
             told=told or {},
         )
 
+    async def take_up(self, run_id: str) -> Run:
+        """As `begin`, of a run that was interrupted. Raises as `resume` does."""
+        plan = await self._plan_that_began(run_id)
+        return await self._launcher.resume(plan, run_id, None, wait_s=0.0)
+
     def _start(
-        self, input: JSON, limits: SomeLimits | None, tap: Tap | None, wait_s: float
+        self,
+        input: JSON,
+        limits: SomeLimits | None,
+        tap: Tap | None,
+        budgets: Budgets,
+        wait_s: float,
     ) -> Awaitable[Run]:
+        within = limits_of(limits, self.plan.limits)
         return self._launcher.start(
-            lambda: self.plan, input, limits_of(limits, self.plan.limits), tap, wait_s=wait_s
+            lambda: self.plan, input, within, tap, wait_s=wait_s, budgets=budgets
         )
 
     async def _plan_that_began(self, run_id: str) -> Plan:

@@ -12,23 +12,25 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tests.campaign.worker_process import Order
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 120.0
 
 
 class Parent:
-    """Starts one worker at a time; see `worker_process.py`. What they say goes into a file."""
+    """Starts one process at a time; see `forks.py`. What they say goes into a file."""
 
-    def __init__(self, errors: Path) -> None:
+    def __init__(self, errors: Path, module: str = "tests.campaign.worker_process") -> None:
         self._errors = errors
         self._pid = 0
         self._status: int | None = None
         with errors.open("ab") as sink:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.campaign.worker_process"],
+                [sys.executable, "-m", module],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
                 stdin=subprocess.PIPE,
@@ -42,8 +44,8 @@ class Parent:
         assert self._process.stdout is not None
         return self._process.stdout.readline().decode().strip()
 
-    def start(self, order: Order) -> None:
-        """Begin a worker; the one before it must be dead."""
+    def start(self, order: DataclassInstance) -> None:
+        """Begin a process; the one before it must be dead."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asdict(order)).encode() + b"\n")
         self._status = None

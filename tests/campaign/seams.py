@@ -16,6 +16,7 @@ from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Journal, LedgerEntry, Post, RunRow
 from lorimer.core.jsonable import JSON
+from lorimer.core.purse import Purse
 from lorimer.core.world import World
 
 T = TypeVar("T")
@@ -212,6 +213,12 @@ class SeamJournal:
 
     async def balance(self, account: str) -> Balance:
         return await self.inner.balance(account)
+
+    async def used(self, purse: Purse) -> Balance:
+        return await self.inner.used(purse)
+
+    async def shares(self, name: str) -> Mapping[str, Balance]:
+        return await self.inner.shares(name)
 
     async def close(self) -> None:
         await self.inner.close()

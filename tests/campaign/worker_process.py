@@ -4,14 +4,13 @@ that it needs. A worker ends by itself only when it is told that enough is done.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import apsw
 
@@ -23,10 +22,8 @@ from lorimer.journal.announced import Announced
 from lorimer.journal.retention import compact
 from lorimer.testing.marks import Mark, MarkFile
 from lorimer.world import RealWorld
+from tests.campaign.forks import serve
 from tests.campaign.workers import Pace, Workers
-
-MOST_S = 900
-"""Seconds that a worker lives at most, should nobody be there any more to end it."""
 
 
 @dataclass
@@ -154,22 +151,10 @@ async def compacting(order: Order, world: World) -> None:
 
 
 def main() -> None:
-    """One line in: an order. Two lines out: the worker's process id and, when it is dead, its
-    status. It is reaped with the next order, so that until then its id is nobody else's."""
-    print("ready", flush=True)
-    dead = 0
-    for line in sys.stdin:
-        if dead:
-            os.waitpid(dead, 0)
-        dead = os.fork()
-        if not dead:
-            signal.alarm(MOST_S)
-            order = json.loads(line)
-            asyncio.run(work(Order(**{**order, "pace": Pace(**order["pace"])})))
-            return
-        print(dead, flush=True)
-        info = os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
-        print(-info.si_status if info.si_code != os.CLD_EXITED else info.si_status, flush=True)
+    def live(order: dict[str, Any]) -> None:
+        asyncio.run(work(Order(**{**order, "pace": Pace(**order["pace"])})))
+
+    serve(live)
 
 
 if __name__ == "__main__":

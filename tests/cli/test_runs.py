@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
+from lorimer import Pipeline
+from lorimer.core.cancel import Reason
 from lorimer.core.manifest import SubAgent, ToolsConfig
+from lorimer.core.messages import Usage
+from lorimer.core.purse import Purse
+from lorimer.journal import SQLiteJournal
+from lorimer.models import Models
+from lorimer.models.pricing import Price
 from lorimer.presets import preset_manifest
+from lorimer.testing import ScriptedModel
 from lorimer.testing.fake_server import FakeLLMServer, SeenRequest, Turn
 from lorimer.testing.faults import Status
 from tests.cli.support import by_turn, call, invoke, last_run, lines, listed
@@ -208,3 +217,32 @@ def test_runs_below_a_run_are_drawn_as_a_tree_and_not_listed_by_themselves(
     assert f"part   of {row['run_id']}, as chief" in invoke("runs", "show", child).stdout
     alone = invoke("runs", "resume", child)
     assert alone.exit_code == 2
+
+
+def test_what_an_interrupted_run_holds_is_listed_and_who_pays_for_it(tmp_path: Path) -> None:
+    store = tmp_path / "runs.db"
+
+    async def interrupted() -> None:
+        model = ScriptedModel(["late"], usage=Usage(0, 8192), price=Price(0, 1), latency_s=60)
+        async with SQLiteJournal(store) as journal:
+            pipeline = Pipeline(
+                preset_manifest("minimal", model="scripted:x"),
+                models=Models(providers={"scripted": model}),
+                journal=journal,
+            )
+            purse = Purse.usd("caller:alice", 2)
+            run = pipeline.run("go", budgets=[purse], raise_on_error=False)
+            task = asyncio.create_task(run)
+            while not model.calls:
+                await asyncio.sleep(0.001)
+            pipeline.cancel(Reason.SHUTDOWN)
+            await task
+
+    asyncio.run(interrupted())
+    shown = invoke("runs", "ls", "--store", str(store)).stdout.splitlines()
+    assert "interrupted  " in shown[1]
+    assert "holds $0.0082" in shown[1]
+    [told] = lines(invoke("runs", "ls", "--json", "--store", str(store)).stdout)
+    assert told["held_usd"] == pytest.approx(0.0082, abs=1e-4)
+    shown = invoke("runs", "show", "--store", str(store)).stdout.splitlines()
+    assert "  budget caller:alice, of $2.00" in shown

@@ -54,13 +54,14 @@ OUR_CODES = """
     exec.hitl.rejected
     exec.loop.identical exec.loop.alternating exec.loop.no_progress exec.loop.error_streak
     exec.loop.max_turns exec.limit.timeout exec.limit.cost exec.limit.tool_calls
+    exec.budget.exceeded exec.budget.undecided
     exec.limit.queue
-    exec.run.cancelled exec.run.busy exec.run.shutdown exec.run.waiting
+    exec.run.cancelled exec.run.killed exec.run.busy exec.run.shutdown exec.run.waiting
     exec.run.unknown exec.run.ended
     exec.child.depth exec.child.descendants exec.child.ancestor exec.child.part
     exec.input.invalid
     exec.journal.conflict exec.journal.diverged exec.journal.failed exec.journal.version
-exec.sandbox.missing exec.store.failed
+exec.sandbox.missing exec.store.failed exec.agent.unknown exec.agent.denied exec.agent.changed
 exec.memory.failed exec.hook.blocked exec.hook.failed exec.hook.timeout exec.step.invalid
 exec.step.timeout exec.step.crashed exec.step.out_of_memory
 """.split()
@@ -167,12 +168,14 @@ def test_an_error_read_back_has_the_same_code_on_the_class_it_belongs_to(
     classes = {"api": APIError, "tool": ToolExecutionError, "sandbox": ToolExecutionError}
     classes |= {
         "limit": LimitError,
+        "budget": LimitError,
         "loop": LimitError,
         "hook": HookError,
         "hitl": StageError,
         "journal": JournalError,
         "memory": MemoryFailed,
         "store": StoreFailed,
+        "agent": ConfigError,
         "stage": StageError,
     }
     classes |= {"run": PipelineError, "exec.stage.guard_rejected": GuardRejectError}

@@ -17,9 +17,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.run.audit import Audit, AuditClose, AuditStart
 from lorimer.run.audit_chain import Sealer
 from lorimer.run.audit_log import MAX_TEXT, AuditedRun, AuditLog, AuditStore
-from lorimer.run.audit_writer import MAX_WAITING_BYTES
 from lorimer.run.stores.memory_audit import MemoryAudit
-from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from lorimer.testing import SimulatedWorld, simulate
 from tests.run.support_audit import CLOSE, STORES, log_of, whole_run
 
@@ -279,13 +277,12 @@ def test_records_that_find_no_room_are_counted_in_the_log() -> None:
     async def main(world: SimulatedWorld) -> None:
         store = Slow()
         store.go.set()
-        log = log_of(store, world)
+        log = AuditLog(store, world=world, threads=False, max_waiting_bytes=1_000)
         run = await log.start(AuditStart("r"))
         store.broken = True
-        large: dict[str, JSON] = {"a": "x" * (MAX_TEXT - 20)}
-        more = MAX_WAITING_BYTES // MAX_TEXT + 10
-        for _ in range(more):
-            run.log("n", large)
+        more = 20
+        for number in range(more):
+            run.log("n", {"at": number})
         store.broken = False
         await run.close(CLOSE)
         kept = [each for each in await log.records("r") if each.kind == "log"]
@@ -298,45 +295,9 @@ def test_records_that_find_no_room_are_counted_in_the_log() -> None:
     simulate(main)
 
 
-PROCESS = """
-import asyncio, sys
-from lorimer.run.audit import AuditClose, AuditStart
-from lorimer.run.audit_log import AuditLog
-from lorimer.run.stores.sqlite_audit import SQLiteAudit
-
-async def main(path, name):
-    log = AuditLog(SQLiteAudit(path))
-    for number in range(20):
-        run = await log.start(AuditStart(f"{name}{number}", caller_id=name))
-        run.log("n", {"at": number})
-        await run.close(AuditClose("ok"))
-    await log.close()
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
-def test_two_processes_append_to_one_chain(tmp_path: Path) -> None:
-    path = tmp_path / "kernel.db"
-    running = [subprocess.Popen([sys.executable, "-c", PROCESS, str(path), name]) for name in "ab"]
-    assert [each.wait(60) for each in running] == [0, 0]
-    assert path.stat().st_mode & 0o777 == 0o600
-
-    async def main() -> None:
-        log = AuditLog(SQLiteAudit(path))
-        assert (await log.verify()).records == 120
-        for name in "ab":
-            runs = await log.runs(caller_id=name)
-            assert ids(runs) == [f"{name}{number}" for number in reversed(range(20))]
-            assert all(each.close == AuditClose("ok") for each in runs)
-        await log.close()
-
-    asyncio.run(main())
-
-
 ALONE = """
 import sys
-import lorimer.run.audit, lorimer.run.audit_log, lorimer
+import lorimer.run, lorimer.run.audit_log, lorimer.run.library, lorimer.run.executor
 names = {"apsw", "sqlite3", "lorimer.run.stores", "lorimer.journal.database"}
 assert not names & set(sys.modules), names & set(sys.modules)
 """

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorimer import ConfigError, ExecutorErrorCode, LimitError, Limits, PipelinePresets
+from lorimer import (
+    ConfigError,
+    ExecutorErrorCode,
+    LimitError,
+    PipelineError,
+    tool,
+)
 from lorimer.core.errors import RunCancelled
-from lorimer.models import Models
-from lorimer.run import Lane
+from lorimer.run import Invocation, Lane, Lanes, RunnableAgent
+from lorimer.run.config import EnvironmentConfig
+from lorimer.run.lowering import DEFAULTS
 from lorimer.run.turns import Job, Turns
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from tests.run.support import executor_of, use
 
 CODE = ExecutorErrorCode
 
@@ -431,6 +439,45 @@ def test_a_thread_of_a_job_may_enter_its_lane() -> None:
     asyncio.run(main())
 
 
+def test_a_lane_serves_one_event_loop_at_a_time() -> None:
+    lane = Lane("runs", 4)
+
+    async def enter() -> None:
+        async with lane.slot():
+            pass
+
+    async def main() -> None:
+        empty = contextvars.copy_context()
+        async with lane.slot():
+            loop = asyncio.get_running_loop()
+            with pytest.raises(PipelineError, match="another event loop") as raised:
+                await loop.run_in_executor(None, empty.run, asyncio.run, enter())
+            assert raised.value.code is CODE.EXEC_RUN_BUSY
+
+    asyncio.run(main())
+    asyncio.run(main())  # one after the other is fine
+
+
+def test_named_lanes_have_the_caps_that_the_settings_say_now() -> None:
+    said = {"LORIMER_LANES_WEB_MAX_CONCURRENT": "2"}
+    lanes = Lanes(EnvironmentConfig(environment=said))
+    web = lanes["web"]
+    assert (web.max_concurrent, lanes["other"].max_concurrent) == (2, 4)
+    said["LORIMER_LANES_WEB_MAX_CONCURRENT"] = "7"
+    assert lanes["web"] is web
+    assert web.max_concurrent == 7
+    said["LORIMER_LANES_WEB_MAX_CONCURRENT"] = "none"
+    assert lanes["web"].max_concurrent == 4
+    assert [stats.name for stats in lanes.stats()] == ["web", "other"]
+    lanes.close()
+
+    async def main(world: SimulatedWorld) -> None:
+        with pytest.raises(RunCancelled):
+            await web.slot().__aenter__()
+
+    simulate(main)
+
+
 def test_lanes_of_a_higher_level_are_waited_for() -> None:
     async def main(world: SimulatedWorld) -> None:
         runs, gpu = Lane("runs", 4, world=world), Lane("gpu", 1, level=1, world=world)
@@ -476,19 +523,45 @@ def test_lanes_of_one_level_do_not_wait_for_each_other_but_count() -> None:
     simulate(main)
 
 
-def test_row_13_waiting_in_a_lane_does_not_shorten_the_run() -> None:
-    model = ScriptedModel(lambda _: "done", latency_s=8.0)
-    models = Models(providers={"scripted": model})
+AGENT = RunnableAgent("one", prompt="Be brief.")
 
+
+def test_row_13_waiting_in_a_lane_does_not_shorten_the_run() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        slow = ScriptedModel(lambda _: "done", latency_s=8.0)
+        limits = replace(DEFAULTS, timeout_s=10.0)
+        lane = Lane("runs", 1, world=world)
+        executor = executor_of(slow, world=world, lane=lane, limits=limits)
+        ended: list[str] = []
+
+        async def ask(caller: str) -> None:
+            result = await executor.run(AGENT, "go", Invocation(caller_id=caller))
+            assert result.status == "ok", result.exception
+            ended.append(caller)
+
+        flood = [asyncio.create_task(ask("flood")) for _ in range(5)]
+        await world.sleep(1.0)
+        await asyncio.gather(ask("light"), *flood)
+        assert ended == ["flood", "light", *["flood"] * 4]
+
+    simulate(main)
+
+
+def test_a_run_within_a_run_does_not_wait_for_its_parent() -> None:
     async def main(world: SimulatedWorld) -> None:
         lane = Lane("runs", 1, world=world)
-        agent = PipelinePresets.minimal(model="scripted:m", models=models, world=world)
+        child = executor_of(["the child's"], world=world, lane=lane)
 
-        async def run() -> str:
-            async with lane.slot():
-                return (await agent.run("go", limits=Limits(timeout_s=10.0))).text
+        @tool(effects=[])
+        async def delegate() -> str:
+            """Ask another agent."""
+            return (await child.run(replace(AGENT, name="two"), "go")).output
 
-        assert await asyncio.gather(*[run() for _ in range(5)]) == ["done"] * 5
+        replies = [use("delegate"), "done"]
+        parent = executor_of(replies, tools=[delegate], world=world, lane=lane)
+        result = await parent.run(replace(AGENT, tools=("delegate",)), "go")
+        assert (result.status, result.output) == ("ok", "done"), result.exception
+        assert "the child's" in str(result.messages)
 
     simulate(main)
 

@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "chat": ("lorimer.cli.chat:chat", "Talk with an agent on the terminal."),
     "sessions": ("lorimer.cli.sessions:sessions", "List and delete conversations."),
     "runs": ("lorimer.cli.runs:runs", "List, read, check and resume runs."),
+    "audit": ("lorimer.cli.audit:audit", "Read and verify the audit of a host's runs."),
     "permissions": (
         "lorimer.cli.permissions:permissions",
         "Explain, check and trust rules of what tools may do.",

@@ -40,7 +40,7 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 @store_option
 def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
     """List the latest runs. A run without an end is `running`, `waiting` for an answer, or
-    `interrupted`: resume it."""
+    `interrupted`: resume it, or cancel it. Until then what it has set aside is held."""
     asyncio.run(_ls(limit, as_json, everything, store))
 
 
@@ -121,16 +121,17 @@ async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) ->
     async with opened(existing_store(store), world) as journal:
         rows = await (journal.runs(limit=limit) if everything else roots(journal, limit))
         states = [await reading.status_of(journal, row, world) for row in rows]
+        held = [0 if row.status else (await journal.balance(row.run_id)).reserved for row in rows]
     if as_json:
-        for row, state in zip(rows, states, strict=True):
-            click.echo(dumps(_plain(row, state)))
+        for row, state, nano in zip(rows, states, held, strict=True):
+            click.echo(dumps(_plain(row, state, nano)))
     elif rows:
-        print_rows(rows, states, world.time())
+        print_rows(rows, states, held, world.time())
     else:
         click.echo("No runs yet. Try: lorimer demo", err=True)
 
 
-def _plain(row: RunRow, status: str) -> dict[str, str | float | None]:
+def _plain(row: RunRow, status: str, held_nano: int) -> dict[str, str | float | None]:
     return {
         "run_id": row.run_id,
         "session_id": row.stream,
@@ -140,6 +141,7 @@ def _plain(row: RunRow, status: str) -> dict[str, str | float | None]:
         "ended": row.ended,
         "iterations": row.iterations,
         "total_cost_usd": row.cost_nano / 1e9,
+        "held_usd": held_nano / 1e9,
         "title": row.title,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +25,9 @@ _KINDS: Final = (
 _STYLES: Final = {"tool": "bold", "hook": "magenta", "person": "magenta", "end": "bold"}
 _USUAL: Final = ("stage", "model")
 """Told again only in a turn where they are not as in the one before."""
-_WHAT, _WHY = 110, 160
+_ENTERED: Final = "entered "
+_ABOUT, _WHAT, _WHY = 60, 110, 160
+"""Characters of it that are shown."""
 
 
 @click.command(no_args_is_help=True)
@@ -87,51 +89,46 @@ async def _explain(
 
 
 def _print(found: Sequence[Explanation], *, whole: bool) -> None:
+    """`whole`: stages and models in each turn, also where nothing is new."""
     from rich.text import Text
 
     from lorimer.cli.timeline import console
 
     out = console()
-    before: set[tuple[str, str]] = set()
+    before: set[str] = set()
     for iteration, group in groupby(found, lambda each: each.iteration):
         told = list(group)
         out.print(Text(f"turn {iteration + 1}", style="bold"))
-        usual = {(each.kind, each.what) for each in told if each.kind in _USUAL}
-        for line in _lines(told, before if not whole else set(), whole=whole):
+        lines = [_line(each) for each in told] if whole else _news(told, before)
+        for line in lines:
             out.print(Text.assemble(*line), soft_wrap=True)
-        before = usual
+        before = {each.what for each in told if each.kind in _USUAL}
 
 
-def _lines(
-    found: Sequence[Explanation], before: set[tuple[str, str]], *, whole: bool
-) -> Iterator[Line]:
-    entered = [
-        each
-        for each in found
-        if each.kind == "stage" and each.what.startswith("entered ") and not whole
+def _news(told: Sequence[Explanation], before: Collection[str]) -> Iterator[Line]:
+    """The lines of a turn, with the stages that it entered in one, and without what was as usual in
+    the turn before."""
+    entered = [e.what for e in told if e.kind == "stage" and e.what.startswith(_ENTERED)]
+    is_new = set(entered) != {what for what in before if what.startswith(_ENTERED)}
+    for each in told:
+        if each.what in entered and each.kind == "stage":
+            if is_new and each.what == entered[0]:
+                names = ", ".join([what.removeprefix(_ENTERED) for what in entered])
+                yield [_head("stage"), (one_line(f"{_ENTERED}{names}", 2 * _WHY), "")]
+        elif each.kind not in _USUAL or each.what not in before:
+            yield _line(each)
+
+
+def _head(kind: str) -> tuple[str, str]:
+    return (f"  {kind:<11}", "dim")
+
+
+def _line(each: Explanation) -> Line:
+    """All of it may hold words of strangers."""
+    return [
+        _head(each.kind),
+        (one_line(each.what, _WHAT), _STYLES.get(each.kind, "")),
+        (f" {one_line(each.about, _ABOUT)}" if each.about else "", "dim"),
+        (f": {one_line(each.why, _WHY)}", ""),
+        (f"  [{one_line(str(each.origin), _WHY)}]", "cyan"),
     ]
-    known = {name for kind, name in before if kind == "stage"}
-    same = known == {each.what for each in found if each.kind == "stage"}
-    for each in found:
-        if each.kind == "stage" and not whole:
-            if same or (each.what in known and each not in entered):
-                continue
-            if each in entered:
-                if each is entered[0]:
-                    names = ", ".join([one.what.removeprefix("entered ") for one in entered])
-                    yield _line("stage", f"entered {names}", "", "")
-                continue
-        elif each.kind in _USUAL and (each.kind, each.what) in before:
-            continue
-        about = f" {each.about}" if each.about else ""
-        yield _line(each.kind, f"{each.what}{about}", each.why, str(each.origin))
-
-
-def _line(kind: str, what: str, why: str, origin: str) -> Line:
-    """All of it may hold foreign text."""
-    line = [(f"  {kind:<11}", "dim"), (one_line(what, _WHAT), _STYLES.get(kind, ""))]
-    if why:
-        line.append((f": {one_line(why, _WHY)}", ""))
-    if origin:
-        line.append((f"  [{one_line(origin, _WHY)}]", "cyan"))
-    return line

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
-from lorimer.cli.changes import after, changes_in
+from lorimer.cli.changes import changes_in
 from lorimer.cli.changes import told as told_change
 from lorimer.cli.story import Line, Story, call_text, summary
 from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tokens, visible
 from lorimer.core.errors import error_from_json
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.purse import purses_of
 from lorimer.core.spend import whole
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
     from lorimer.core.mail import Question
     from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.journal.explain.standing import Standing
     from lorimer.journal.family import Born
 
 COLOURS: Final[Mapping[str, str]] = {
@@ -80,8 +82,10 @@ def print_table(table: Table) -> None:
     click.echo("\n".join([line.rstrip() for line in captured.get().splitlines()]))
 
 
-def print_rows(rows: Sequence[RunRow], states: Sequence[str], now: float) -> None:
-    """The list of runs."""
+def print_rows(
+    rows: Sequence[RunRow], states: Sequence[str], held: Sequence[int], now: float
+) -> None:
+    """The list of runs. `held`: nano-dollars that each has set aside, if it has no end."""
     from rich.table import Table
     from rich.text import Text
 
@@ -91,14 +95,15 @@ def print_rows(rows: Sequence[RunRow], states: Sequence[str], now: float) -> Non
     for name in ("turns", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("task", no_wrap=True, overflow="ellipsis", ratio=1)
-    for row, state in zip(rows, states, strict=True):
+    for row, state, nano in zip(rows, states, held, strict=True):
         ended = row.ended is not None
+        open_cost = f"holds {money(nano)}" if nano else ""
         table.add_row(
             short_id(row.run_id),
             Text(ago(now - row.started), style="dim"),
             Text(state, style=COLOURS.get(state, "red")),
             str(row.iterations) if ended else "",
-            money(row.cost_nano) if row.cost_nano else "–" if ended else "",
+            money(row.cost_nano) if row.cost_nano else "–" if ended else open_cost,
             Text(one_line(row.title)),  # as it is: brackets in it are no markup
         )
     print_table(table)
@@ -146,6 +151,8 @@ def _head(told: Told, now: float) -> Iterator[Line]:
         story.count(fact)
     used = summary(row.run_id, story.turns, story.calls, story.usage, story.cost_nano, None)
     yield _field("used", used.rpartition(" · ")[0])
+    for purse in purses_of(facts[0].data) if facts else ():
+        yield _field("budget", f"{purse.name}, of {money(purse.ceiling_nano)}")
 
 
 def _field(name: str, text: str) -> Line:
@@ -158,9 +165,12 @@ def _input(start: Mapping[str, JSON]) -> JSON:
 
 
 def _turns(told: Told, *, full: bool) -> Iterator[Line]:
+    from lorimer.journal.explain.standing import Standing
+    from lorimer.stages.catalogue import catalogue
+
     story = Story(recorded=True)
-    manifest = told.manifest
-    names = _stage_names(manifest)
+    manifest = None if told.manifest is None else told.manifest.to_dict()
+    standing = Standing(manifest, catalogue(), told.facts[0].data if told.facts else {})
     asked = 0.0
     uses: list[Mapping[str, JSON]] = []
     for fact in told.facts:
@@ -172,15 +182,14 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             yield _turn_head(fact, fact.time - asked)
             uses = uses_of(data)
         elif fact.type == "iteration.end":
-            times = _times(data.get("times"), names, first=fact.iteration == 0)
+            times = _times(data.get("times"), standing, first=fact.iteration == 0)
             if times:
                 yield [(f"    {times}", "dim")]
         elif fact.type == "mutated":
             changes = changes_in(fact)
             yield []
             yield from [told_change(change) for change in changes]
-            manifest = after(manifest, changes)
-            names = _stage_names(manifest)
+            standing = standing.after(changes)
         use = use_at(uses, data.get("key")) if full and fact.type == "tool.result" else None
         if use is not None:
             story.count(fact)
@@ -293,40 +302,13 @@ def _answer(facts: Sequence[Event]) -> str:
     return ""
 
 
-def _times(times: JSON, names: tuple[list[str], list[str]] | None, *, first: bool) -> str:
+def _times(times: JSON, standing: Standing, *, first: bool) -> str:
     """`api 1.2 s · tool 40 ms`: where the time of an iteration went."""
-    if names is None or isinstance(times, str) or not isinstance(times, Sequence):
-        return ""
-    stages = names[0] if first else names[1]
-    if len(stages) != len(times):
+    if isinstance(times, str) or not isinstance(times, Sequence):
         return ""
     told = [
-        f"{name} {duration(micros / 1e6)}"
-        for name, micros in zip(stages, times, strict=True)
+        f"{entry.name} {duration(micros / 1e6)}"
+        for entry, micros in zip(standing.turn(len(times), first=first), times, strict=False)
         if isinstance(micros, int) and micros >= _TOLD_US
     ]
     return " · ".join(told)
-
-
-def _stage_names(manifest: EnvironmentManifest | None) -> tuple[list[str], list[str]] | None:
-    """The stages of the first iteration and of later ones; None if not all are shipped ones."""
-    if manifest is None:
-        return None
-    from lorimer.core.compile import LOOP_FROM, LOOP_TO
-    from lorimer.core.errors import ConfigError
-    from lorimer.stages.catalogue import catalogue
-
-    shipped = catalogue()
-    first: list[str] = []
-    later: list[str] = []
-    for entry in sorted(manifest.stages, key=lambda entry: entry.order):
-        if not entry.active or entry.order > LOOP_TO:
-            continue
-        try:
-            stage = shipped.stage(entry.name)
-        except ConfigError:
-            return None
-        first.append(entry.name)
-        if entry.order >= LOOP_FROM or stage.every_call:
-            later.append(entry.name)
-    return first, later

@@ -66,6 +66,11 @@ class Alarm:
         """Let a clock go."""
         self._clocks = tuple([other for other in self._clocks if other is not clock])
 
+    def pending(self) -> tuple[float, ...]:
+        """When the clocks that it watches would ring. Content of an answer moves that of its
+        model call."""
+        return tuple([clock.deadline() for clock in self._clocks])
+
     def stop(self) -> None:
         """End the timer."""
         if self._timer is not None:

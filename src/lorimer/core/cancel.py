@@ -1,10 +1,10 @@
 """Cancelling a run: by whom, what it reaches, what is not promised.
 
-Whoever wants a run to stop (caller, a closed stream, the time limit, shutdown, a lost lease, a
-question that nobody here can answer) calls `cancel(reason)`. The first reason wins and gives the
-run its status, whatever exception it causes on the way. It reaches every await of the run, again
-and again until the code there gives way: code that swallows one CancelledError meets the next;
-only what is shielded is left alone.
+Whoever wants a run to stop (caller, a closed stream, the time limit, its supervisor, shutdown, a
+lost lease, a question that nobody here can answer) calls `cancel(reason)`. The first reason wins
+and gives the run its status, whatever exception it causes on the way. It reaches every await of the
+run, again and again until the code there gives way: code that swallows one CancelledError meets the
+next; only what is shielded is left alone.
 When somebody cancels the *task* that the run is in, that becomes a reason too, and goes on to
 them once the run has ended.
 
@@ -28,6 +28,7 @@ class Reason(Enum):
     CALLER = "the caller cancelled it"
     CLOSED = "the reader of its stream went away"
     TIMEOUT = "its time was used up"
+    KILLED = "its supervisor killed it"
     SHUTDOWN = "the program is shutting down"
     FENCED = "another process took it over"
     WAITING = "a person has to answer first"
@@ -70,12 +71,15 @@ class Cancellation:
         "interrupted",
         "reason",
         "scope",
+        "why",
     )
 
     def __init__(self) -> None:
         self.scope = _scope_class()()
         """Round all that a run does but its last words."""
         self.reason: Reason | None = None
+        self.why = ""
+        """What its supervisor said when it killed it."""
         self.interrupted: asyncio.CancelledError | None = None
         """What cancelled the run's task; to be raised again when the run has ended."""
         self.finished = False
@@ -103,6 +107,12 @@ class Cancellation:
             for heir in tuple(self.heirs):
                 heir.cancel(inherited(reason))
             self.scope.cancel(reason.value)
+
+    def kill(self, why: str) -> None:
+        """Its supervisor stops the run."""
+        if self.reason is None and not self.finished:
+            self.why = why
+        self.cancel(Reason.KILLED)
 
     def drain(self, reason: Reason, within_s: float) -> None:
         """Stop the run at its next call to the outside (`check`). Calls under way that change

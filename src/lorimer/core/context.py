@@ -16,6 +16,7 @@ from lorimer.core.cancel import Cancellation, Reason
 from lorimer.core.errors import (
     ExecutorErrorCode,
     JournalError,
+    LimitError,
     LorimerError,
     error_from_json,
 )
@@ -25,6 +26,7 @@ from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
 from lorimer.core.owned import Belongings
+from lorimer.core.purse import purses_of
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
 from lorimer.core.review import Review
@@ -90,6 +92,8 @@ class RunContext(FactLog):
         "_holds",
         "_patient",
         "alarm",
+        "asking",
+        "below",
         "called",
         "cancellation",
         "children",
@@ -99,7 +103,9 @@ class RunContext(FactLog):
         "origin",
         "owned",
         "plan",
+        "refused",
         "review",
+        "root",
         "seed",
         "session",
         "snapshot_at",
@@ -140,12 +146,19 @@ class RunContext(FactLog):
             used_s,
             position,
             above,
+            purses_of(origin),
         )
         self.redactor = redactor
         self.seed = seed
         """Of the run's dice; recorded, so a resumed run throws the same."""
         self.origin = origin
-        """What its run.start says besides: of a fork and of a child, `parent`."""
+        """What its run.start says besides: `parent` of a fork and of a child, its `budgets`, why it
+        was `refused`."""
+        refused = origin.get("refused")
+        self.refused = error_from_json(refused) if isinstance(refused, Mapping) else None
+        """Why it ends before it has called anything."""
+        self.root = id
+        """Of the run that it is part of, however deep; its own, of one that is nobody's."""
         self.session: Mapping[str, JSON] = _NOTHING
         """What is told of a session that is taken up with this run; {}: none is."""
         self.cancellation = Cancellation()
@@ -159,6 +172,10 @@ class RunContext(FactLog):
         """What tools of the run have going on between their calls."""
         self.children: Children | None = None
         """The runs that it may have beside it; None: its agent has no sub-agents."""
+        self.below: set[RunContext] = set()
+        """Runs that are part of this one, and go on here."""
+        self.asking = 0
+        """Questions to people that have no answer yet."""
         self.left = False
         """It stops without an end: it is left to whoever resumes it."""
         self.review: Review | None = None
@@ -195,11 +212,12 @@ class RunContext(FactLog):
             self._dice = self.world.dice(self.seed)
         return self._dice
 
-    def has_mail(self, iteration: int) -> bool:
-        """Texts have come for the model; or, in a replay, had come before this iteration."""
+    def has_mail(self, iteration: int, *, nudges: bool = True) -> bool:
+        """Texts have come for the model; or, in a replay, had come before this iteration.
+        `nudges`: those of its supervisor count."""
         if self._recorded:
             return ("effect", iteration, "inbox:") in self._recorded
-        return self.mail is not None and self.mail.texts
+        return self.mail is not None and (self.mail.texts or (nudges and self.mail.nudged))
 
     def nth(self, name: str) -> int:
         """How often this was asked for before in this iteration. Makes the keys of equal effects
@@ -228,14 +246,15 @@ class RunContext(FactLog):
         something else stops (`exec.journal.diverged`) and runs nothing. `call` returns plain
         data, which becomes the fact `model.reply`, `tool.result` or `effect`; a LorimerError it
         raises is recorded too and raised again on resume. `intent` is added to the intent's
-        fact; `reserve_nano` nano-dollars are set aside in it and settled against the result's
-        `cost`. `aborted` gives what is recorded when the call is cancelled half-way, or raises what
-        is not a LorimerError. `hold_empty`: a result without any data is recorded together with
-        the next fact, see `hold`.
+        fact; `reserve_nano` nano-dollars are set aside in it, of the run's account and of its
+        purses, and settled against the result's `cost`. `aborted` gives what is recorded when the
+        call is cancelled half-way, or raises what is not a LorimerError. `hold_empty`: a result
+        without any data is recorded together with the next fact, see `hold`.
 
         Returns the call's data, from the journal if it is there. Raises Unknown for an unsafe
-        effect that was begun before a crash and has no result, and JournalError, before anything
-        is called, when another process has taken the run over.
+        effect that was begun before a crash and has no result, and, before anything is called,
+        LimitError when so much money is not left, and JournalError when another process has taken
+        the run over.
         """
         digest = short_hash(request)
         intent_type, result_type = FACTS_OF.get(kind, ("effect.intent", "effect"))
@@ -284,6 +303,9 @@ class RunContext(FactLog):
             except asyncio.CancelledError:
                 if not self.wrote(intent_type, key):
                     self.spend.give_back(reserve_nano)
+                raise
+            except LimitError:
+                self.spend.give_back(reserve_nano)
                 raise
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None
@@ -374,6 +396,10 @@ class RunContext(FactLog):
             self.alarm.move(self.bounds.deadline - now, self._time_over)
 
     def _time_over(self) -> None:
+        left = self.bounds.deadline - self.world.monotonic()
+        if left > 0 and not self._patient:  # it was raised meanwhile
+            self.alarm.move(left, self._time_over)
+            return
         self.cancellation.cancel(Reason.TIMEOUT)
 
 

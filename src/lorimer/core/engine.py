@@ -36,10 +36,13 @@ from lorimer.core.waiting import when_it_waits
 _STATUS: Final = {
     ExecutorErrorCode.EXEC_LIMIT_TIMEOUT: "timeout",
     ExecutorErrorCode.EXEC_LIMIT_COST: "budget_exceeded",
+    ExecutorErrorCode.EXEC_BUDGET_EXCEEDED: "budget_exceeded",
+    ExecutorErrorCode.EXEC_BUDGET_UNDECIDED: "rejected",
     ExecutorErrorCode.EXEC_STAGE_GUARD_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_HOOK_BLOCKED: "rejected",
     ExecutorErrorCode.EXEC_HITL_REJECTED: "rejected",
     ExecutorErrorCode.EXEC_RUN_CANCELLED: "cancelled",
+    ExecutorErrorCode.EXEC_RUN_KILLED: "killed",
     ExecutorErrorCode.EXEC_RUN_SHUTDOWN: "suspended",
     ExecutorErrorCode.EXEC_RUN_WAITING: "suspended",
     ExecutorErrorCode.EXEC_JOURNAL_CONFLICT: "suspended",
@@ -113,6 +116,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
 async def _work(plan: Plan, state: PipelineState) -> None:
     context = state.run
     await _admit(plan, state)
+    if context.refused is not None:
+        raise context.refused
     plan = await _iterate(plan, state)
     context.cancellation.finished = True
     context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
@@ -144,7 +149,7 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
         "seed": context.seed,
         "run_id": context.id,
     }
-    limits = context.bounds.limits
+    limits = context.bounds.given
     if limits is not plan.limits:
         data["limits"] = limits.to_json()
     if context.origin:
@@ -214,7 +219,7 @@ def _goes_on(context: RunContext) -> bool:
     if before is not None:
         return before.data.get("reason") == "message"
     left = context.bounds.turns < context.bounds.limits.max_turns
-    return left and context.has_mail(context.iteration + 1)
+    return left and context.has_mail(context.iteration + 1, nudges=False)
 
 
 def _times(began: float, ended: list[float | None]) -> list[int | None]:
@@ -317,6 +322,13 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
     """The error of a run that somebody stopped: by the reason, never by the exception."""
     if reason is Reason.TIMEOUT:
         return context.bounds.timed_out()
+    if reason is Reason.KILLED:
+        why = context.cancellation.why
+        return RunCancelled(
+            f"The run was killed by its supervisor{f': {why}' if why else '.'}",
+            code=ExecutorErrorCode.EXEC_RUN_KILLED,
+            hint="Narrow the task, or have the critic be more patient.",
+        )
     if reason is Reason.SHUTDOWN:
         return RunCancelled(
             "The program was shut down in the middle of the run.",
@@ -340,6 +352,8 @@ def _stopped(context: RunContext, reason: Reason) -> LorimerError:
 async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineResult:
     context = state.run
     status = status_of(failure)
+    if status == "error" and failure is context.refused:
+        status = "rejected"
     with _undisturbed(context):
         try:
             await _record_end(state, status, failure)

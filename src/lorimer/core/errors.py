@@ -141,8 +141,11 @@ class ExecutorErrorCode(StrEnum):
     EXEC_LIMIT_TIMEOUT = "exec.limit.timeout"
     EXEC_LIMIT_COST = "exec.limit.cost"
     EXEC_LIMIT_TOOL_CALLS = "exec.limit.tool_calls"
+    EXEC_BUDGET_EXCEEDED = "exec.budget.exceeded"
+    EXEC_BUDGET_UNDECIDED = "exec.budget.undecided"
     EXEC_LIMIT_QUEUE = "exec.limit.queue"
     EXEC_RUN_CANCELLED = "exec.run.cancelled"
+    EXEC_RUN_KILLED = "exec.run.killed"
     EXEC_RUN_BUSY = "exec.run.busy"
     EXEC_RUN_SHUTDOWN = "exec.run.shutdown"
     EXEC_RUN_WAITING = "exec.run.waiting"
@@ -159,6 +162,9 @@ class ExecutorErrorCode(StrEnum):
     EXEC_JOURNAL_FAILED = "exec.journal.failed"
     EXEC_JOURNAL_VERSION = "exec.journal.version"
     EXEC_STORE_FAILED = "exec.store.failed"
+    EXEC_AGENT_UNKNOWN = "exec.agent.unknown"
+    EXEC_AGENT_DENIED = "exec.agent.denied"
+    EXEC_AGENT_CHANGED = "exec.agent.changed"
 
     @property
     def category(self) -> ErrorCategory:
@@ -213,6 +219,9 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_RUN_UNKNOWN,
             code.EXEC_RUN_ENDED,
             code.EXEC_CHILD_PART,
+            code.EXEC_AGENT_UNKNOWN,
+            code.EXEC_AGENT_DENIED,
+            code.EXEC_AGENT_CHANGED,
         ),
         kind.LIMIT: (
             code.EXEC_LOOP_MAX_TURNS,
@@ -223,6 +232,8 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
             code.EXEC_LIMIT_TIMEOUT,
             code.EXEC_LIMIT_COST,
             code.EXEC_LIMIT_TOOL_CALLS,
+            code.EXEC_BUDGET_EXCEEDED,
+            code.EXEC_BUDGET_UNDECIDED,
             code.EXEC_CHILD_DEPTH,
             code.EXEC_CHILD_DESCENDANTS,
             code.EXEC_CHILD_ANCESTOR,
@@ -232,6 +243,7 @@ def _categories() -> dict[ExecutorErrorCode, ErrorCategory]:
         ),
         kind.CANCELLED: (
             code.EXEC_RUN_CANCELLED,
+            code.EXEC_RUN_KILLED,
             code.EXEC_RUN_SHUTDOWN,
             code.EXEC_RUN_WAITING,
         ),
@@ -476,7 +488,7 @@ class MemoryFailed(LorimerError):
 
 
 class LimitError(LorimerError):
-    """A bound of `Limits` was reached; the work done so far is on `result`."""
+    """A bound of `Limits`, or a budget, was reached; the work done so far is on `result`."""
 
     default_code = ExecutorErrorCode.EXEC_LIMIT_TIMEOUT
 
@@ -513,9 +525,11 @@ _CLASSES: Mapping[str, type[LorimerError]] = {
     "exec.memory.": MemoryFailed,
     "exec.hitl.": StageError,
     "exec.limit.": LimitError,
+    "exec.budget.": LimitError,
     "exec.loop.": LimitError,
     "exec.journal.": JournalError,
     "exec.store.": StoreFailed,
+    "exec.agent.": ConfigError,
     "exec.stage.": StageError,
 }
 

@@ -194,6 +194,10 @@ class RunStart(TypedDict):
     """Of a fork without an input of its own: what its parent was called."""
     invocation: NotRequired[Invoked]
     """Of a run of an executor."""
+    budgets: NotRequired[Sequence[Mapping[str, JSON]]]
+    """The shared accounts that it is charged to, as `core.purse.Purse.to_json` gives them."""
+    refused: NotRequired[Mapping[str, JSON]]
+    """The error that it ends with before it has called anything."""
 
 
 class ModelIntent(TypedDict):
@@ -248,7 +252,8 @@ class ToolResultFact(TypedDict, total=False):
     hash: str
     """Of the call, when there was no intent to hold it."""
     decision: str
-    """Of a call without an intent: by what it was allowed, where that is no plain allow."""
+    """Of a call without an intent: by what it was allowed, where that is no plain allow. Of one of
+    a tool that the model is not shown: why it is not."""
 
 
 class IterationEnd(TypedDict):

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lorimer.core.bus import Listeners
-from lorimer.core.errors import JournalError
+from lorimer.core.errors import JournalError, LimitError
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry, RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
+from lorimer.core.purse import Purse
+from lorimer.core.raised import RAISED, raised
 from lorimer.core.signals import Signals
 from lorimer.core.spend import Spend, whole
 from lorimer.core.world import World
@@ -67,6 +69,7 @@ class FactLog(Signals):
         "facts",
         "journal",
         "now",
+        "over",
         "replayed",
         "spend",
         "stream",
@@ -85,13 +88,14 @@ class FactLog(Signals):
         used_s: float,
         position: int,
         above: Spend | None = None,
+        purses: tuple[Purse, ...] = (),
     ) -> None:
         super().__init__(id, world, listeners)
         self.stream = stream
         self.epoch = epoch
         self.journal = journal
         self.bounds = bounds
-        self.spend = Spend(id, bounds.limits.max_cost_nano, above)
+        self.spend = Spend(id, bounds.limits.max_cost_nano, above, purses)
         """Tokens and money."""
         self.now = 0.0
         """Wall clock, seconds; fixed within an iteration and recorded."""
@@ -99,6 +103,8 @@ class FactLog(Signals):
         """Why facts of it cannot be recorded any more; nothing may come of what it does then."""
         self.cut_short = False
         """It was stopped before all that is recorded of it was answered again."""
+        self.over = False
+        """It writes its last fact, or has written it."""
         self.facts: list[Event] = list(recorded)
         """All facts of this run, in order."""
         self.replayed = len(self.facts)
@@ -133,6 +139,9 @@ class FactLog(Signals):
             data = fact.data
             key = str(data.get("key", ""))
             if kind in _DECISIONS:
+                if key.startswith(RAISED):  # nobody asks for it: it holds from the start
+                    self.bounds.raise_to(raised(self.bounds.limits, data))
+                    continue
                 if key.startswith(_ASIDES):
                     self._index_aside(fact, key)
                     continue
@@ -239,13 +248,15 @@ class FactLog(Signals):
         Secrets are struck out of it, unless it is `clean` already.
 
         A fact that is already recorded (of a resumed run) is not added again. Not interrupted
-        by cancellation once begun. Raises JournalError.
+        by cancellation once begun. Raises JournalError; LimitError when a purse has not so much
+        left as `ledger` sets aside: the run may go on.
         """
         if self._recorded and self._recorded.pop((type, self.iteration, key), None) is not None:
             return
         if self.redactor is not None and not clean:
             data = self.redactor.json(data)
-        if self._used_s is not None:
+        used_s = self._used_s
+        if used_s is not None:
             self._tell_used(data)
         time = int(self.world.time() * 1_000_000) / 1_000_000
         fact = Event(type, data, self.id, self.iteration, time)
@@ -259,6 +270,9 @@ class FactLog(Signals):
                 self._publish(facts)
             else:
                 self._held = [*facts[:-1], *self._held]
+            raise
+        except LimitError:  # nothing is recorded: the next fact tells it
+            self._held, self._used_s = [*held, *self._held], used_s
             raise
         except JournalError as error:
             self.broken = error
@@ -311,6 +325,7 @@ class FactLog(Signals):
 
     def finish(self) -> None:
         """The run is about to write its last fact: nothing is answered any more."""
+        self.over = True
         self.cut_short = bool(self._recorded)
         self._pass_over()
         if self.facts:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
+from lorimer.core.purse import Purse
 from lorimer.core.record import record
 
 
@@ -20,6 +21,10 @@ class LedgerEntry:
     """Added to what is set aside; negative: given back."""
     spent: int = 0
     """Added to what is spent."""
+    purses: tuple[Purse, ...] = ()
+    """Shared accounts in which the same is moved."""
+    below: int = 0
+    """Part of `spent` that runs below this one have spent: purses were charged with it by them."""
 
 
 @record
@@ -93,7 +98,8 @@ class RunJournal(Protocol):
 
         Sets `seq` on each fact, 1, 2, 3 ... in the stream. Takes the posts whose ids a fact's
         data lists in `posts`. Raises JournalError `exec.journal.conflict` when `epoch` is no
-        longer that of the stream's last claim.
+        longer that of the stream's last claim; LimitError `exec.budget.exceeded`, and nothing is
+        recorded, when `ledger` sets aside more than one of its purses has left.
         """
         ...
 
@@ -202,7 +208,16 @@ class Journal(RunJournal, Protocol):
         ...
 
     async def balance(self, account: str) -> Balance:
-        """What stands in an account of the ledger."""
+        """What stands in an account of the ledger: of a run, or of a purse by its name."""
+        ...
+
+    async def used(self, purse: Purse) -> Balance:
+        """What counts of a purse at this moment: set aside, and spent within its window."""
+        ...
+
+    async def shares(self, name: str) -> Mapping[str, Balance]:
+        """What the runs have of the purse of that name, by run id; "": those that are not kept any
+        more. They come to its balance. Takes longer the more runs there are."""
         ...
 
     async def close(self) -> None:

@@ -125,14 +125,26 @@ def limits_adapter() -> TypeAdapter[Limits]:
 class Bounds:
     """The limits of one live run and what it has used of them. Owned by the run's task."""
 
-    __slots__ = ("deadline", "limits", "tool_calls", "turns")
+    __slots__ = ("deadline", "given", "limits", "most_s", "started", "tool_calls", "turns")
 
     def __init__(self, limits: Limits, started: float) -> None:
+        self.given = limits
+        """What the run began with."""
         self.limits = limits
-        self.deadline = started + limits.timeout_s
+        """What holds now: see `raised.py`."""
+        self.most_s = limits.timeout_s
+        """Seconds that it may be raised to, or of a run within a run be given by that."""
+        self.started = started
         """On the run's monotonic clock."""
+        self.deadline = started + limits.timeout_s
+        """On the same."""
         self.turns = 0
         self.tool_calls = 0
+
+    def raise_to(self, limits: Limits) -> None:
+        """From now on these hold."""
+        self.limits = limits
+        self.deadline = self.started + limits.timeout_s
 
     def check_turn(self) -> None:
         """Before a model call. Raises LimitError when it would be one too many."""

@@ -197,6 +197,7 @@ class Mail:
         "_context",
         "_looking",
         "_mine",
+        "_nudges",
         "_seen",
         "_texts",
         "_waiting",
@@ -206,6 +207,7 @@ class Mail:
         self._context = context
         self._closed = False
         self._texts: list[Post] = []
+        self._nudges: list[str] = []
         self._answers: dict[str, Post] = {}
         self._waiting: dict[str, asyncio.Future[Post]] = {}
         self._seen: set[str] = set()
@@ -217,6 +219,17 @@ class Mail:
     def texts(self) -> bool:
         """There are texts that the model was not shown yet."""
         return bool(self._texts)
+
+    @property
+    def nudged(self) -> bool:
+        """Its supervisor has words for the model."""
+        return bool(self._nudges)
+
+    def nudge(self, text: str) -> None:
+        """Words of its supervisor: shown to the model before its next call, if there is one. Unlike
+        a text that is sent they keep no run going that has its answer, and are lost with the
+        process until then."""
+        self._nudges.append(text[:MAX_TEXT_CHARS])
 
     def look_soon(self) -> None:
         """Something may have come."""
@@ -280,6 +293,11 @@ class Mail:
         taken, self._texts = self._texts, []
         return taken
 
+    def take_nudges(self) -> list[str]:
+        """As `take_texts`."""
+        taken, self._nudges = self._nudges, []
+        return taken
+
     async def close(self) -> None:
         """The run is over. Waits for a look that is under way, whoever cancels meanwhile."""
         self._closed = True
@@ -302,16 +320,17 @@ def mail_of(run: RunContext) -> Mail:
 
 
 async def deliver(state: PipelineState, hooks: Hooks | None) -> None:
-    """Add the texts that were sent to the run to its conversation, as `hooks` leave them: what is
-    recorded of this iteration, else all that have come. Journals `effect` under the key `inbox:`,
-    in which `posts` names the messages taken."""
+    """Add the texts that were sent to the run, and its nudges, to its conversation, as `hooks`
+    leave them: what is recorded of this iteration, else all that have come. Journals `effect` under
+    the key `inbox:`, in which `posts` names the messages taken."""
     run = state.run
     mail = run.mail
 
     async def take() -> Mapping[str, JSON]:
         posts = mail.take_texts() if mail is not None else []
+        nudges = mail.take_nudges() if mail is not None else []
         return {
-            "texts": [str(post.message.get("text", "")) for post in posts],
+            "texts": [*[str(post.message.get("text", "")) for post in posts], *nudges],
             "posts": [post.id for post in posts],
         }
 

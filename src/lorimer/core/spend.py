@@ -1,4 +1,5 @@
-"""What a run has used: tokens, money spent and set aside, and the ceiling of both."""
+"""What a run has used: tokens, money spent and set aside, and the ceiling of both. What many runs
+share: `purse.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import USAGE_FIELDS, Usage
+from lorimer.core.purse import Purse
 
 _NONE: Final = (0,) * len(USAGE_FIELDS)
 
@@ -28,9 +30,16 @@ class Spend:
         "_reserved_nano",
         "_tokens",
         "nano",
+        "purses",
     )
 
-    def __init__(self, account: str, ceiling_nano: int | None, above: Spend | None = None) -> None:
+    def __init__(
+        self,
+        account: str,
+        ceiling_nano: int | None,
+        above: Spend | None = None,
+        purses: tuple[Purse, ...] = (),
+    ) -> None:
         """`above`: of the run that this one is part of, whose ceiling holds for both."""
         self._account = account
         self._ceiling_nano = ceiling_nano
@@ -42,6 +51,8 @@ class Spend:
         self._tokens: dict[str, int] = {}
         self.nano = 0
         """Spent so far."""
+        self.purses = purses
+        """Shared accounts that its calls are charged to, too."""
 
     @property
     def tokens(self) -> dict[str, JSON]:
@@ -78,7 +89,7 @@ class Spend:
         self._reserved_nano += nano
         if self._above is not None:
             self._tell_above(nano)
-        return LedgerEntry(self._account, nano) if nano else None
+        return LedgerEntry(self._account, nano, 0, self.purses) if nano else None
 
     def _must_have(self, nano: int) -> None:
         ceiling, used = self._ceiling_nano, self.nano + self._below
@@ -126,7 +137,8 @@ class Spend:
             self._tell_above(cost - reserved)
         if not cost and not reserved:
             return None
-        return LedgerEntry(self._account, -reserved, cost)
+        below = cost if self.purses and "runs" in result else 0
+        return LedgerEntry(self._account, -reserved, cost, self.purses, below)
 
     def undo(self, reserved: int, result: Mapping[str, JSON]) -> None:
         """The opposite of `settle`: its fact was not written."""
@@ -138,13 +150,14 @@ class Spend:
         """Charge what a half-done call cost; what was set aside for it stays."""
         cost = self.charge(data)
         self._tell_above(cost)
-        return LedgerEntry(self._account, spent=cost) if cost else None
+        below = cost if "runs" in data else 0
+        return LedgerEntry(self._account, 0, cost, self.purses, below) if cost else None
 
     def release(self) -> LedgerEntry | None:
         """Give back what is still set aside; goes with run.end."""
         left, self._reserved_nano = self._reserved_nano, 0
         self._tell_above(-left)
-        return LedgerEntry(self._account, reserved=-left) if left else None
+        return LedgerEntry(self._account, -left, 0, self.purses) if left else None
 
 
 def whole(value: JSON) -> int:

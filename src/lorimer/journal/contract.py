@@ -9,6 +9,8 @@ from typing import Final
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
+from lorimer.core.limits import Limits
+from lorimer.core.raised import RAISED, raised
 from lorimer.core.record import record
 from lorimer.journal.fold import Fold
 
@@ -98,9 +100,12 @@ class RunFacts:
         self.start = start
         self.end: Event | None = None
         self.cost_nano = 0
+        self.below_nano = 0
+        """Part of it that runs below this one have spent."""
         self._usage: dict[str, int] = {}
         self.turns = 0
         """Iterations with a model call."""
+        self._raised: list[Mapping[str, JSON]] = []
         self._iteration = 0
         self._over = False
         """The iteration has its end."""
@@ -142,11 +147,19 @@ class RunFacts:
                     yield "C3", f"the reply of its turn has no call {key!r}"
                 elif fact.type == "tool.result" and not self._announced(key, data):
                     yield "C2", f"a result of call {key} that no intent tells of"
+            case "effect" if key.startswith(RAISED):
+                self._raised.append(data)
             case "run.end":
                 self.end = fact
                 yield from self._sums(data)
             case _:
                 pass
+
+    def raised(self, limits: Limits) -> Limits:
+        """The limits that it began with, as they were raised."""
+        for data in self._raised:
+            limits = raised(limits, data)
+        return limits
 
     @property
     def tokens(self) -> dict[str, JSON]:
@@ -171,7 +184,9 @@ class RunFacts:
 
     def _count(self, data: Mapping[str, JSON]) -> None:
         cost, usage = data.get("cost"), data.get("usage")
-        self.cost_nano += cost if isinstance(cost, int) else 0
+        if isinstance(cost, int):
+            self.cost_nano += cost
+            self.below_nano += cost if "runs" in data else 0
         for name, number in usage.items() if isinstance(usage, Mapping) else ():
             if isinstance(number, int):
                 self._usage[name] = self._usage.get(name, 0) + number

@@ -9,6 +9,7 @@ from itertools import islice
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
 from lorimer.core.jsonable import JSON
+from lorimer.core.purse import Purse
 from lorimer.core.world import World
 from lorimer.journal.projection import (
     MAX_POSTS,
@@ -28,6 +29,7 @@ from lorimer.journal.projection import (
     started_row,
     taken_by,
 )
+from lorimer.journal.purses import Purses
 from lorimer.journal.wake import Wakers, Watchers
 from lorimer.world.real import RealWorld
 
@@ -66,6 +68,7 @@ class MemoryJournal:
         self._ends: dict[str, Event] = {}
         self._ledger: dict[str, tuple[int, int]] = {}
         """Nano-dollars reserved and spent, by account."""
+        self._purses = Purses(self._ledger)
         self._documents: dict[str, bytes] = {}
         self._wakers = Wakers()
         self._watchers = Watchers()
@@ -90,6 +93,8 @@ class MemoryJournal:
             raise refuse_closed()
         if ledger is not None or not facts:
             check_append(len(facts), ledger)
+            if ledger is not None and ledger.purses:
+                self._purses.check(ledger, self._world.time())
         for fact in facts:
             if fact.type in RUN_KINDS:
                 self._project(stream, line, facts)
@@ -97,6 +102,8 @@ class MemoryJournal:
         if ledger is not None:
             reserved, spent = self._ledger.get(ledger.account, (0, 0))
             self._ledger[ledger.account] = (reserved + ledger.reserved, spent + ledger.spent)
+            if ledger.purses:
+                self._purses.move(ledger, self._world.time())
         seq = len(line.events)
         line.events += facts
         for fact in facts:
@@ -257,6 +264,7 @@ class MemoryJournal:
         line = self._settled(stream, before)
         if line is None:
             return False
+        self._purses.forget(self._runs_of(stream))
         for run_id in self._runs_of(stream):
             del self._starts[run_id], self._ends[run_id]
             self._ledger.pop(run_id, None)
@@ -288,6 +296,7 @@ class MemoryJournal:
         now = self._world.time()
         if any(line.owner and line.until > now for line in self._streams.values()):
             return 0
+        self._purses.sweep(now)
         named = {str(start.data.get("manifest", "")) for _, start in self._starts.values()}
         named |= self._starts.keys()
         unused = [d for d in self._documents if d.rpartition(":")[2] not in named]
@@ -298,6 +307,14 @@ class MemoryJournal:
     async def balance(self, account: str) -> Balance:
         """See Journal."""
         return Balance(*self._ledger.get(account, (0, 0)))
+
+    async def used(self, purse: Purse) -> Balance:
+        """See Journal."""
+        return self._purses.used(purse, self._world.time())
+
+    async def shares(self, name: str) -> Mapping[str, Balance]:
+        """See Journal."""
+        return self._purses.shares(name)
 
     async def close(self) -> None:
         """Refuses appends from now on; what is there can still be read."""

@@ -139,7 +139,9 @@ def check_append(facts: int, ledger: LedgerEntry | None) -> None:
     if not facts:
         raise JournalError("an append needs at least one fact")
     if ledger is not None and not (
-        -MONEY_MAX < ledger.reserved < MONEY_MAX and -MONEY_MAX < ledger.spent < MONEY_MAX
+        -MONEY_MAX < ledger.reserved < MONEY_MAX
+        and -MONEY_MAX < ledger.spent < MONEY_MAX
+        and 0 <= ledger.below <= max(ledger.spent, 0)
     ):
         raise JournalError(f"an amount of {ledger} is out of range")
 

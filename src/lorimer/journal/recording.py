@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from typing import cast
+from typing import Final, cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
@@ -19,6 +19,8 @@ from lorimer.core.record import record
 from lorimer.core.wellformed import repaired
 from lorimer.journal.conversation import latest
 from lorimer.journal.fold import Fold
+
+_ORIGIN: Final = ("parent", "title", "budgets", "refused", "invocation")
 
 
 @record
@@ -36,6 +38,8 @@ class Recording:
     """What it was begun with; None: the store does not have it."""
     receipt: Receipt | None = None
     """Of the last compaction before it."""
+    durable: bool | None = None
+    """Its journal outlives the process; None: that is not known."""
 
     def before(self) -> History:
         """The conversation before it, for a run to go on from."""
@@ -91,14 +95,14 @@ async def recorded(journal: Journal, run_id: str) -> Recording:
     manifest = await manifest_of(journal, facts[0])
     before = await _before(journal, row)
     history = repaired(before.messages)
-    return Recording(row.run_id, row.stream, history, facts, manifest, before.receipt)
+    receipt, durable = before.receipt, journal.durable
+    return Recording(row.run_id, row.stream, history, facts, manifest, receipt, durable)
 
 
 def origin_of(start: Event) -> dict[str, JSON]:
-    """What a run.start says of where its run comes from; nothing, unless it is a fork's, a child's
-    or an executor's."""
-    told = ("parent", "title", "invocation")
-    return {name: start.data[name] for name in told if name in start.data}
+    """What a run.start says of where its run comes from, who pays for it, why it was refused,
+    and what an executor told of it: mostly nothing."""
+    return {name: start.data[name] for name in _ORIGIN if name in start.data}
 
 
 async def manifest_of(journal: Journal, start: Event) -> Mapping[str, JSON] | None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 import apsw
 
 from lorimer.core.errors import JournalError
+from lorimer.journal import purse_tables
 from lorimer.journal.blocks import SEQ, Line, RowFinder, press
 from lorimer.journal.codec import Place, decode, micros
 from lorimer.journal.database import Database, number, one
@@ -45,6 +46,7 @@ def drop_stream(db: Database, stream: str, before: float, now: float) -> bool:
     if stream_id is None:
         return False
     low = stream_id << STREAM_BITS
+    purse_tables.forget_runs(stream_id, db)
     db.execute(
         "DELETE FROM ledger WHERE account IN (SELECT run_id FROM runs WHERE stream=?)", (stream_id,)
     )
@@ -67,6 +69,7 @@ def sweep_documents(db: Database, now: float) -> int:
         micros(now),
     ):
         return 0
+    purse_tables.sweep(now, db)
     named: set[str] = set()
     finder = RowFinder()
     for run_id, stream, first in list(db.execute("SELECT run_id, stream, first FROM runs")):

@@ -44,9 +44,11 @@ taken from the inbox. Of a run that was stopped
 _STOPPED: Final = ("cancelled", "timeout", "killed")
 _MONEY: Final = (
     ExecutorErrorCode.EXEC_LIMIT_COST.value,
+    ExecutorErrorCode.EXEC_BUDGET_EXCEEDED.value,
     ExecutorErrorCode.EXEC_API_UNPRICED.value,
 )
-"""A call that was never made because of its price: prices change, and are not asked again."""
+"""A call that was never made because of its price: prices and budgets change, and are not asked
+again."""
 
 _NEVER_MADE: Final = (*_MONEY, ExecutorErrorCode.EXEC_API_UNAVAILABLE.value)
 """Also one that was not made because all its models were benched."""
@@ -360,5 +362,7 @@ def _reason(end: Mapping[str, JSON]) -> Reason:
     """Who stopped a run, by its run.end."""
     if end.get("status") == "timeout":
         return Reason.TIMEOUT
+    if end.get("status") == "killed":
+        return Reason.KILLED
     message = str(end.get("message", ""))
     return next((reason for reason in Reason if reason.value in message), Reason.CALLER)

@@ -5,7 +5,9 @@
                no index beside it, and rows up to 2 KB stay in their page; mark: see chain.py
     blocks     rows of facts of ended runs, many in one: see blocks.py
     runs       projection of run.start and run.end, in order of their starts
-    ledger     money set aside and spent, nano-dollars
+    ledger     money set aside and spent, nano-dollars, by run and by purse
+    shares     what each run has of each purse
+    spending   when the money of purses was spent: see purses.py
     documents  manifests by hash
     snapshots  the latest fold of a stream
     inbox      messages to the writer of a stream; once a fact has one, only its id stays
@@ -30,7 +32,7 @@ STREAM_BITS: Final = 32
 """at >> STREAM_BITS is the stream, the rest the seq."""
 
 PAGE_BYTES: Final = 2048
-"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 28 KB."""
+"""Half of SQLite's default: a visible commit writes whole pages, and a fresh file is 38 KB."""
 
 CHUNK_ROWS: Final = 1000
 """Rows that a migration holds in memory."""
@@ -80,6 +82,12 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     """
     CREATE TABLE blocks(at INTEGER PRIMARY KEY, last INTEGER NOT NULL, mark BLOB NOT NULL,
       body BLOB NOT NULL) STRICT;
+    """,
+    """
+    CREATE TABLE shares(run TEXT NOT NULL, purse TEXT NOT NULL, reserved INTEGER NOT NULL,
+      spent INTEGER NOT NULL, PRIMARY KEY(run, purse)) STRICT, WITHOUT ROWID;
+    CREATE TABLE spending(purse TEXT NOT NULL, until INTEGER NOT NULL, spent INTEGER NOT NULL,
+      PRIMARY KEY(purse, until)) STRICT, WITHOUT ROWID;
     """,
 )
 VERSION: Final = len(MIGRATIONS)

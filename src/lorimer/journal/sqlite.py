@@ -22,8 +22,9 @@ from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
 from lorimer.core.jsonable import JSON
+from lorimer.core.purse import Purse
 from lorimer.core.world import World
-from lorimer.journal import inbox
+from lorimer.journal import inbox, purse_tables
 from lorimer.journal.announced import Announced
 from lorimer.journal.codec import micros
 from lorimer.journal.database import Database, Row, one
@@ -351,6 +352,14 @@ class SQLiteJournal:
         sql = "SELECT reserved, spent FROM ledger WHERE account=?"
         row = await self._query(partial(_find, sql, account))
         return Balance(whole(row[0]), whole(row[1])) if row is not None else Balance()
+
+    async def used(self, purse: Purse) -> Balance:
+        """See Journal."""
+        return await self._query(partial(purse_tables.used, purse, self._world.time()))
+
+    async def shares(self, name: str) -> Mapping[str, Balance]:
+        """See Journal."""
+        return await self._query(partial(purse_tables.shares, name))
 
     async def _query(self, query: Callable[[Database], T]) -> T:
         if self._closed:

@@ -11,7 +11,7 @@ import apsw
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry, RunRow
 from lorimer.core.world import World
-from lorimer.journal import inbox
+from lorimer.journal import inbox, purse_tables
 from lorimer.journal.chain import mark
 from lorimer.journal.codec import encode, micros
 from lorimer.journal.database import Database, one
@@ -25,14 +25,11 @@ _UPSERT_RUN: Final = """
     INSERT INTO runs VALUES(NULL,?,?,?,?,?,?,?,?,?,?) ON CONFLICT(run_id) DO UPDATE SET
     status=excluded.status, ended=excluded.ended, iterations=excluded.iterations,
     cost=excluded.cost, code=excluded.code"""
-_UPSERT_LEDGER: Final = """
-    INSERT INTO ledger VALUES(?,?,?) ON CONFLICT(account) DO UPDATE SET
-    reserved=reserved+excluded.reserved, spent=spent+excluded.spent"""
 
 
 class Streams:
     """Remembers where each stream that this process writes to stands, so that an append reads
-    nothing. Its methods raise JournalError before their first write or not at all."""
+    nothing. Its methods raise JournalError or LimitError before their first write or not at all."""
 
     __slots__ = ("_heads", "_world")
 
@@ -58,6 +55,8 @@ class Streams:
             if head is None or head.epoch != epoch:
                 raise refuse_epoch(stream)
         stream_id, _, seq, place, open_run, before = head
+        if ledger is not None and ledger.purses:
+            purse_tables.check(ledger, self._world.time(), db)
         body, place = encode(facts, place)
         runs: Sequence[RunRow] = ()
         taken: list[str] = []
@@ -76,7 +75,10 @@ class Streams:
         for run in runs:
             db.execute(_UPSERT_RUN, run_values(stream_id, run))
         if ledger is not None:
-            db.execute(_UPSERT_LEDGER, (ledger.account, ledger.reserved, ledger.spent))
+            values = (ledger.account, ledger.reserved, ledger.spent)
+            db.execute(purse_tables.UPSERT_LEDGER, values)
+            if ledger.purses:
+                purse_tables.move(ledger, self._world.time(), db)
         if taken:
             inbox.take(stream_id, taken, db)
         seq += len(facts)

@@ -8,7 +8,7 @@ from typing import Final
 
 import apsw
 
-from lorimer.core.errors import JournalError
+from lorimer.core.errors import JournalError, LimitError
 from lorimer.core.redaction import logger
 from lorimer.journal.database import Database, be_patient
 from lorimer.journal.faults import explain, lost_sync
@@ -186,13 +186,13 @@ class Transactions:
             self._db.execute(f"PRAGMA user_version={VERSION}")  # as it is
 
     def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
-        refused: dict[Work, JournalError] = {}
+        refused: dict[Work, JournalError | LimitError] = {}
         db.execute("BEGIN IMMEDIATE")
         try:
             for job in jobs:
                 try:
                     job.perform(db)
-                except JournalError as refusal:
+                except (JournalError, LimitError) as refusal:
                     refused[job] = refusal
             db.execute("COMMIT")
         except BaseException:

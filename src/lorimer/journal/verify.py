@@ -10,9 +10,10 @@ from hashlib import blake2b
 from typing import Final, cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError, PipelineError
-from lorimer.core.journal import Journal, RunRow
+from lorimer.core.journal import Balance, Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
+from lorimer.core.purse import purses_of
 from lorimer.journal.contract import Contract, Finding, RunFacts
 from lorimer.journal.fold import Fold
 from lorimer.journal.projection import ended_row, started_row
@@ -132,6 +133,41 @@ async def _kept(journal: Journal, facts: RunFacts) -> list[Finding]:
                 f"facts {facts.cost_nano} and 0"
             )
             found.append(Finding(facts.end.seq or 0, "ledger", run_id, what))
+    found += await _purses(journal, facts)
+    return found
+
+
+async def _purses(journal: Journal, facts: RunFacts) -> list[Finding]:
+    """Of the purses that pay for a run: its share of each, once it is over, and that each is what
+    all runs have of it."""
+    seq, run_id = (facts.end or facts.start).seq or 0, facts.run_id
+    try:
+        purses = purses_of(facts.start.data)
+    except JournalError as error:
+        return [Finding(facts.start.seq or 0, "ledger", run_id, str(error))]
+    found: list[Finding] = []
+    own = Balance(0, facts.cost_nano - facts.below_nano)
+    for purse in purses:
+        before = await journal.balance(purse.name)
+        shares = await journal.shares(purse.name)
+        share = shares.get(run_id, Balance())
+        if facts.end is not None and share != own:
+            what = (
+                f"budget {purse.name} says {share.spent} spent and {share.reserved} set aside for "
+                f"it, its facts {own.spent} and 0"
+            )
+            found.append(Finding(seq, "ledger", run_id, what))
+        total = Balance(
+            sum([each.reserved for each in shares.values()]),
+            sum([each.spent for each in shares.values()]),
+        )
+        # others may be spending of it meanwhile
+        if total != before == await journal.balance(purse.name):
+            what = (
+                f"budget {purse.name} holds {before.spent} spent and {before.reserved} set aside, "
+                f"the shares of its runs come to {total.spent} and {total.reserved}"
+            )
+            found.append(Finding(seq, "ledger", run_id, what))
     return found
 
 
@@ -141,7 +177,7 @@ def _limits(facts: RunFacts, manifest: JSON) -> Iterator[Finding]:
         given = manifest.get("limits")
     seq = (facts.end or facts.start).seq or 0
     try:
-        limits = Limits.from_json(given if isinstance(given, Mapping) else {})
+        limits = facts.raised(Limits.from_json(given if isinstance(given, Mapping) else {}))
     except LorimerError as error:
         yield Finding(seq, "manifest", facts.run_id, f"its limits cannot be read: {error}")
         return

@@ -27,13 +27,14 @@ page on tool use."""
 
 
 def reservation(caller: Caller, target: Target, request: Request, state: PipelineState) -> int:
-    """The most that a call can cost, in nano-dollars; 0 without a cost limit.
+    """The most that a call can cost, in nano-dollars; 0 without a cost limit and a budget.
 
     The prompt as written to a cache, if that may happen and costs more; the answer as the most it
-    may be. Raises APIError `exec.api.unpriced` under a cost limit.
+    may be. Raises APIError `exec.api.unpriced` where one of these does not allow a model of unknown
+    price.
     """
-    limits = state.run.bounds.limits
-    if limits.max_cost_usd is None:
+    limits, purses = state.run.bounds.limits, state.run.spend.purses
+    if limits.max_cost_usd is None and not purses:
         return 0
     prompt = prompt_bound(caller, request, state)
     answer = request.max_tokens + (request.thinking_tokens or 0)
@@ -43,12 +44,21 @@ def reservation(caller: Caller, target: Target, request: Request, state: Pipelin
     if price is not None and request.cache is not NO_MARKS:
         written = Usage(cache_creation_input_tokens=prompt, output_tokens=answer)
         price = max(price, caller.price(written, request.model, target.model) or 0)
-    if price is None and not limits.allow_unpriced:
-        raise APIError(
-            f"The price of {request.model!r} is not known, and this run has a cost limit.",
-            code=ExecutorErrorCode.EXEC_API_UNPRICED,
-            hint="Give its price, or set limits.allow_unpriced, or drop max_cost_usd.",
-        )
+    if price is None:
+        if limits.max_cost_usd is not None and not limits.allow_unpriced:
+            raise APIError(
+                f"The price of {request.model!r} is not known, and this run has a cost limit.",
+                code=ExecutorErrorCode.EXEC_API_UNPRICED,
+                hint="Give its price, or set limits.allow_unpriced, or drop max_cost_usd.",
+            )
+        strict = [purse.name for purse in purses if not purse.allow_unpriced]
+        if strict:
+            raise APIError(
+                f"The price of {request.model!r} is not known, and budget {strict[0]} pays for "
+                "this run.",
+                code=ExecutorErrorCode.EXEC_API_UNPRICED,
+                hint="Give its price, or make the budget with allow_unpriced.",
+            )
     return price or 0
 
 

@@ -8,27 +8,54 @@ if TYPE_CHECKING:
     from lorimer.run.agent import RunnableAgent
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
-    from lorimer.run.executor import Executor, RunHandle
+    from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
+    from lorimer.run.critic import (
+        Critic,
+        Decision,
+        Escalator,
+        ExtendOnce,
+        IdleCritic,
+        Seen,
+        Supervised,
+        Supervision,
+    )
+    from lorimer.run.executor import Executor
     from lorimer.run.fanout import Outcome, fan_out
+    from lorimer.run.handle import RunHandle
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
+    from lorimer.run.lanes import Lanes
+    from lorimer.run.library import AgentLibrary
     from lorimer.run.palette import FixedPalette, Palette, Skill
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
+    from lorimer.run.saved import DeclaredInput, SavedAgent
+    from lorimer.run.saved_builtins import read_builtins
     from lorimer.run.steps import RunStep
 
 __all__ = [
+    "AgentLibrary",
+    "AllBudgets",
     "Audit",
     "AuditClose",
     "AuditLog",
     "AuditStart",
     "AuditStep",
     "AuditTool",
+    "Budget",
+    "CallerBudgets",
+    "Critic",
+    "Decision",
+    "DeclaredInput",
+    "Escalator",
     "Executor",
+    "ExtendOnce",
     "FixedPalette",
+    "IdleCritic",
     "Invocation",
     "Lane",
     "LaneStats",
+    "Lanes",
     "Limits",
     "Outcome",
     "Palette",
@@ -38,8 +65,14 @@ __all__ = [
     "RunResult",
     "RunStep",
     "RunnableAgent",
+    "SavedAgent",
+    "Seen",
     "Skill",
+    "Supervised",
+    "Supervision",
+    "TotalBudget",
     "fan_out",
+    "read_builtins",
 ]
 
 _HOMES = {
@@ -47,13 +80,29 @@ _HOMES = {
     "run.agent": ("RunnableAgent",),
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
-    "run.executor": ("Executor", "RunHandle"),
+    "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
+    "run.critic": (
+        "Critic",
+        "Decision",
+        "Escalator",
+        "ExtendOnce",
+        "IdleCritic",
+        "Seen",
+        "Supervised",
+        "Supervision",
+    ),
+    "run.executor": ("Executor",),
     "run.fanout": ("Outcome", "fan_out"),
+    "run.handle": ("RunHandle",),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),
+    "run.lanes": ("Lanes",),
+    "run.library": ("AgentLibrary",),
     "run.palette": ("FixedPalette", "Palette", "Skill"),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
+    "run.saved": ("DeclaredInput", "SavedAgent"),
+    "run.saved_builtins": ("read_builtins",),
     "run.steps": ("RunStep",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from lorimer.core.record import record
 
 
@@ -17,7 +19,8 @@ class RunnableAgent:
     max_turns: int = 0
     """Model calls; 0 or less: the executor's limit."""
     timeout_s: float = 0.0
-    """Seconds of a run; 0 or less: the executor's limit."""
+    """Seconds of a run; 0 or less: the executor's limit. With a critic: after how many seconds it
+    is looked at."""
     tools: tuple[str, ...] = ()
     """Names of tools: of the executor's, or shipped ones. Without any, and without somebody to give
     work to, a run is one model call."""
@@ -27,3 +30,16 @@ class RunnableAgent:
     """Names of agents in the executor's palette: each is a tool `agent__<name>`."""
     description: str = ""
     """What it is good for: told to agents that may give it work."""
+    critic: bool = False
+    """Runs of it have the executor's critic, if there is one."""
+    subject: str = ""
+    """The id under which the host keeps it, for audits; none: its name."""
+
+    def __post_init__(self) -> None:
+        for name in ("tools", "skills", "agents"):
+            object.__setattr__(self, name, names(getattr(self, name)))
+
+
+def names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """As it is kept: most callers write a list, and one name is one."""
+    return (given,) if isinstance(given, str) else tuple(given)

@@ -33,8 +33,8 @@ class Attachments:
     """The files that are parked for each root run that goes on; in memory, one for a host.
 
     Who runs agents calls `open` when a run begins and `close` when it ends; a tool calls `add`
-    with its `context.run_id`. A child's files go to the root of its family, in whichever order its
-    members end. Used from one event loop.
+    with its `context.root_run_id`. A child's files go to the root of its family, in whichever order
+    its members end. Used from one event loop.
     """
 
     def __init__(self, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> None:

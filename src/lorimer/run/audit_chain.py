@@ -97,12 +97,18 @@ class Sealer:
         return hmac.compare_digest(self._seal(head), head.seal)
 
     def _seal(self, head: Head) -> bytes:
-        purged = head.purged.to_bytes(8, "big") + head.purged_hash
+        purged = head.purged.to_bytes(8, "big", signed=True) + head.purged_hash
         return self._over(b"head", head.hash, head.count, purged)
 
     def _over(self, what: bytes, before: bytes, number: int, rest: bytes) -> bytes:
         # each part but the last has a length of its own, or tells it
-        message = b"%b%c%b%b%b" % (what, len(before), before, number.to_bytes(8, "big"), rest)
+        message = b"%b%c%b%b%b" % (
+            what,
+            len(before),
+            before,
+            number.to_bytes(8, "big", signed=True),
+            rest,
+        )
         if self._key is None:
             return sha256(message).digest()
         return hmac.digest(self._key, message, "sha256")
@@ -127,10 +133,13 @@ def verify(rows: Iterable[Row], head: Head | None, sealer: Sealer, known: str = 
     at, expected = parse_head(known) if known else (0, START)
     if head is not None and not sealer.fits(head):
         return Verdict(0, 0, "the head was changed, or made with another key")
+    lost = head is None
     head = head or Head()
     seq, last = head.purged, head.purged_hash
     try:
         for row in rows:
+            if lost:
+                return Verdict(0, 0, "the head is missing")
             if what := _fault(row, seq, last, head, sealer):
                 bad = row.seq if row.seq <= seq else seq + 1
                 return Verdict(seq - head.purged, bad, f"record {bad} {what}")

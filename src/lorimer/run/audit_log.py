@@ -20,6 +20,7 @@ from lorimer.world.real import RealWorld
 
 T = TypeVar("T")
 
+MAX_WAITING_BYTES: Final = 16_777_216
 MAX_TEXT: Final = 20_000
 """Characters of one text, bytes of one object in a record; longer ones are cut."""
 
@@ -94,6 +95,7 @@ class AuditLog:
 
     key: with one, hashes cannot be made by who does not have it (`audit_chain.py`).
     threads: False writes in line, for simulations; else all is done in threads.
+    max_waiting_bytes: of records that wait for the store; more are dropped, and counted in it.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class AuditLog:
         secrets: Mapping[str, str] | None = None,
         world: World | None = None,
         threads: bool = True,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
         self._store = store
         self._sealer = Sealer(key)
@@ -115,6 +118,7 @@ class AuditLog:
             lambda count: self._body("lost", "", {"count": count}),
             world=self._world,
             threads=threads,
+            max_waiting_bytes=max_waiting_bytes,
         )
 
     async def start(self, start: AuditStart) -> RunAudit:

@@ -12,8 +12,6 @@ from lorimer.core.errors import StoreFailed
 from lorimer.core.world import World
 from lorimer.tools.threads import Threads
 
-MAX_WAITING_BYTES: Final = 16_777_216
-"""Of records that wait for the store; more are counted and dropped."""
 _BATCH: Final = 1_000
 """Records of one transaction."""
 
@@ -34,10 +32,12 @@ class Writer:
         *,
         world: World,
         threads: bool,
+        max_waiting_bytes: int,
     ) -> None:
         self._write = write
         self._lost_record = lost
         self._world = world
+        self._most = max_waiting_bytes
         self._threads = Threads(1) if threads else None
         self._state = threading.Lock()
         """Held for an instant, by the loop too."""
@@ -96,7 +96,7 @@ class Writer:
         if record is not None:
             more.append(record)
         size = sum(map(len, more))
-        if self._bytes + size > MAX_WAITING_BYTES:
+        if self._bytes + size > self._most:
             return False
         self._waiting.extend(more)
         self._bytes += size

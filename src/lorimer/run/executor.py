@@ -7,70 +7,46 @@ happens in the run is the engine's (`core/engine.py`); there is no second loop h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Final, Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, is_a, registry_of, wrong
-from lorimer.core.ancestry import Ancestry, descended
-from lorimer.core.cancel import Reason
+from lorimer.core.ancestry import current, descended
 from lorimer.core.engine import status_of
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError, PipelineError
-from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.errors import (
+    ConfigError,
+    ExecutorErrorCode,
+    LimitError,
+    LorimerError,
+    PipelineError,
+    RunCancelled,
+)
+from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
+from lorimer.core.purse import Budgets
+from lorimer.core.record import record
 from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
-from lorimer.live import Run
-from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
+from lorimer.run.around import Around
+from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation
-from lorimer.run.lowering import DEFAULTS, limits_of, manifest_of
-from lorimer.run.observing import Observers
+from lorimer.run.lane import Lane
+from lorimer.run.lowering import DEFAULTS, limits_of
 from lorimer.run.palette import Delegate, reachable
+from lorimer.run.pipelines import Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
 from lorimer.run.steps import steps_of
+from lorimer.run.watching import Watch
 from lorimer.world.real import RealWorld
 
 FALLBACK_TIER: Final = "fast"
 """Of an agent that names no model."""
-KEPT: Final = 256
-"""Compiled agents that an executor keeps."""
-
-
-class RunHandle:
-    """A run that goes on. `await handle` gives its result."""
-
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
-        self.task: asyncio.Task[RunResult]
-        self.run: Run | None = None
-        """None: it is being prepared, or is over."""
-        self.stopped: Reason | None = None
-
-    def cancel(self, reason: Reason = Reason.CALLER) -> None:
-        """Stop it: its result says `cancelled`. The first reason counts."""
-        self.stopped = self.stopped or reason
-        if self.run is not None:
-            self.run.context.cancel(self.stopped)
-
-    def __await__(self) -> Generator[object, None, RunResult]:
-        return self.wait().__await__()
-
-    async def wait(self) -> RunResult:
-        """Its result. When the waiting task is cancelled so is the run; CancelledError is raised
-        when that has ended, its last fact written and its ports told."""
-        interrupted: asyncio.CancelledError | None = None
-        while not self.task.done():
-            try:
-                await asyncio.wait([self.task])
-            except asyncio.CancelledError as error:
-                interrupted = error
-                self.cancel()
-        if interrupted is not None:
-            raise interrupted
-        return self.task.result()
 
 
 class Executor:
@@ -79,6 +55,8 @@ class Executor:
     models: who answers, by tier, spec or chain. tools: the host's, of which agents name those that
     they have. limits: of each run, where its agent says nothing. ports: what the host plugs in.
     system_header: what every system prompt begins with. tier: the model of agents that name none.
+    lane: where runs wait for their turn, by caller; none: all run at once. A run's time begins
+    after it.
     The rest is as for a Pipeline (journal, world, rules, workspace, ...).
 
     Raises ConfigError at once for what is missing or wrong.
@@ -93,6 +71,7 @@ class Executor:
         ports: Ports | None = None,
         system_header: str = "",
         tier: str = FALLBACK_TIER,
+        lane: Lane | None = None,
         **options: Unpack[RunOptions],
     ) -> None:
         if models is None:
@@ -106,11 +85,11 @@ class Executor:
         self.journal = options.get("journal") or MemoryJournal(self.world)
         self.limits = limits
         self.ports = ports or Ports()
-        self._header = system_header
-        self._tier = tier
-        self._tools = registry_of(tools)
-        self._options: RunOptions = {**options, "journal": self.journal, "world": self.world}
-        self._pipelines: dict[str, tuple[Pipeline, Observers]] = {}
+        self.lane = lane
+        options.update(journal=self.journal, world=self.world)
+        self._pipelines = Pipelines(
+            models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
+        )
 
     async def run(
         self,
@@ -127,18 +106,22 @@ class Executor:
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
     ) -> RunHandle:
         """Begin a run in a task of its own, which the handle owns."""
+        return self._begun(agent, input, invocation or Invocation(), again=False)
+
+    async def resume(
+        self, agent: RunnableAgent, run_id: str, invocation: Invocation | None = None
+    ) -> RunResult:
+        """Go on with a run that was interrupted: what its journal holds is not done again. `agent`
+        and `invocation` are those that it was begun with. Its result says so when there is no such
+        run, when it has ended, or when another process has it."""
         asked = invocation or Invocation()
-        handle = RunHandle(asked.run_id or self.world.new_id("run"))
-        loop = asyncio.get_running_loop()
-        handle.task = loop.create_task(self._whole(handle, agent, input, asked), name=handle.run_id)
-        return handle
+        return await self._begun(agent, "", replace(asked, run_id=run_id), again=True)
 
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
     ) -> EnvironmentManifest:
-        """What an agent is lowered to; with `delegates`, whom it reaches by the palette."""
-        host = self._tools.names
-        return manifest_of(agent, self._tier, self.limits, self._header, host, delegates)
+        """What an agent is lowered to; `delegates`: whom it reaches (`run.palette.reachable`)."""
+        return self._pipelines.manifest(agent, delegates)
 
     async def aclose(self) -> None:
         """Close connections. The journal stays open: it belongs to whoever made it."""
@@ -152,80 +135,97 @@ class Executor:
 
     # --- one run -----------------------------------------------------------------------------
 
-    async def _whole(
-        self, handle: RunHandle, agent: RunnableAgent, input: str, asked: Invocation
-    ) -> RunResult:
+    def _begun(
+        self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool
+    ) -> RunHandle:
+        above = current()
+        if above is not None and not asked.parent_run_id:
+            asked = replace(asked, parent_run_id=above.run_id)
+        handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
+        job = _Job(handle, agent, input, asked, again)
+        loop = asyncio.get_running_loop()
+        handle.task = loop.create_task(self._whole(job), name=handle.run_id)
+        return handle
+
+    async def _whole(self, job: _Job) -> RunResult:
+        handle, within_s = job.handle, self.limits.cleanup_s
+        around = Around(self.ports, handle.run_id, job.agent, job.asked, self.world, within_s)
         try:
-            return await self._run(handle, agent, input, asked)
+            result = await self._admitted(job, around)
         except LorimerError as error:
-            failure = error
+            result = RunResult(handle.run_id, status_of(error), exception=error)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
             failure = _uncoded(error)
-        return RunResult(handle.run_id, status_of(failure), exception=failure)
+            result = RunResult(handle.run_id, status_of(failure), exception=failure)
+        await around.end(result)
+        return result
 
-    async def _run(
-        self, handle: RunHandle, agent: RunnableAgent, input: str, asked: Invocation
-    ) -> RunResult:
-        line = descended(handle.run_id, agent.name, limits_of(agent, self.limits))
-        delegates = reachable(agent, self.ports.palette, self.limits.cleanup_s)
-        pipeline, observers = self._compiled(agent, await delegates)
-        told = _told(agent, asked, line)
-        run = await pipeline.begin(_input(input, asked), run_id=handle.run_id, told=told)
+    async def _admitted(self, job: _Job, around: Around) -> RunResult:
+        handle, asked = job.handle, job.asked
+        if handle.stopped is not None:
+            raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
+        try:
+            descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
+        except LimitError as error:  # a tool of a run asked for it: its model reads the output
+            words = f"ERROR {error.code.value}: {error}"
+            return RunResult(handle.run_id, status_of(error), words, exception=error)
+        if self.lane is None:
+            return await self._run(job, around)
+        slot = self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=handle.run_id)
+        async with slot:
+            return await self._run(job, around)
+
+    async def _run(self, job: _Job, around: Around) -> RunResult:
+        handle, agent = job.handle, job.agent
+        limits = limits_of(agent, self.limits)
+        await around.begin()
+        delegates = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
+        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
+        watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
+        if job.again:
+            run = await pipeline.take_up(handle.run_id)
+        else:
+            run = await pipeline.begin(
+                around.input(job.input),
+                limits=watch.limits,
+                budgets=self._budgets(job),
+                run_id=handle.run_id,
+                told=_told(agent, job.asked),
+            )
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
         handle.run = run
         try:
-            async with observers.of(handle.run_id, asked.on_step):
+            async with observers.of(handle.run_id, around.observers), watch.over(run.context):
                 ended = await run.here()
         finally:
             handle.run = None
+        around.warnings += watch.warnings
         return _result(ended)
 
-    def _compiled(
-        self, agent: RunnableAgent, delegates: Sequence[Delegate]
-    ) -> tuple[Pipeline, Observers]:
-        """Raises ConfigError, naming the tier where that is what cannot be used."""
-        model = agent.model or self._tier
-        try:
-            self.models.targets(model)
-        except LorimerError as error:
-            raise ConfigError(
-                f"the model {model!r} of the agent {agent.name!r} cannot be used: {error.message}",
-                code=error.code,
-                hint=error.hint,
-                cause=error,
-            ) from None
-        manifest = self.manifest(agent, delegates)
-        named = {*agent.tools, *[name for each in delegates for name in each.agent.tools]}
-        key = f"{manifest.digest} {' '.join(sorted(named))}"
-        found = self._pipelines.get(key)
-        if found is None:
-            tools = self._tools.copy()
-            for name in self._tools.names:
-                if name not in named:
-                    tools.unregister(name)
-            given = tools if tools.names else None
-            pipeline = Pipeline(manifest, tools=given, models=self.models, **self._options)
-            found = self._pipelines[key] = (pipeline, Observers(pipeline))
-            if len(self._pipelines) > KEPT:
-                del self._pipelines[next(iter(self._pipelines))]
-        return found
+    def _budgets(self, job: _Job) -> Budgets:
+        budget = self.ports.budget
+        return () if budget is None else partial(budget.admit, job.agent, job.asked, self.journal)
 
 
-def _input(text: str, asked: Invocation) -> JSON:
-    if asked.inputs:
-        text = f"{text}\n\nInputs:\n{dumps(asked.inputs)}".strip()
-    if not asked.images:
-        return text
-    return {"text": text, "images": [image.to_json() for image in asked.images]}
+@record
+class _Job:
+    """What was asked for."""
+
+    handle: RunHandle
+    agent: RunnableAgent
+    input: str
+    asked: Invocation
+    again: bool
+    """It was begun before, and interrupted."""
 
 
-def _told(agent: RunnableAgent, asked: Invocation, line: Ancestry) -> Mapping[str, JSON]:
+def _told(agent: RunnableAgent, asked: Invocation) -> Mapping[str, JSON]:
     told: dict[str, JSON] = {
         "agent": agent.name,
         "caller": asked.caller_id,
         "channel": asked.channel_id,
-        "parent": asked.parent_run_id or line.parent,
+        "parent": asked.parent_run_id,
         "inputs": dict(asked.inputs),
     }
     return {name: value for name, value in told.items() if value}
@@ -233,15 +233,15 @@ def _told(agent: RunnableAgent, asked: Invocation, line: Ancestry) -> Mapping[st
 
 def _result(run: PipelineResult) -> RunResult:
     return RunResult(
-        run.run_id,
-        run.status,
-        run.output if isinstance(run.output, str) else run.text,
-        list(steps_of(run.events)),
-        run.usage,
-        run.cost_nano,
-        run.exception,
-        run.messages,
-        run,
+        run_id=run.run_id,
+        status=run.status,
+        output=run.output if isinstance(run.output, str) else run.text,
+        steps=list(steps_of(run.events)),
+        usage=run.usage,
+        cost_nano=run.cost_nano,
+        exception=run.exception,
+        messages=run.messages,
+        run=run,
     )
 
 

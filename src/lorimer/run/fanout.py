@@ -97,17 +97,24 @@ class _Batch(Generic[T, R]):
             self._waiting.setdefault("" if key is None else key(item), deque()).append(index)
         self._running: dict[asyncio.Task[R], tuple[int, str]] = {}
         self._by_key: dict[str, int] = {}
+        self._fatal: BaseException | None = None
+        """What an item raised that is no Exception."""
 
     async def run(self) -> list[Outcome[R]]:
         try:
-            while True:
+            while self._fatal is None:
                 self._begin()
                 if not self._running:
                     break
                 done, _ = await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 self._collect(done)
         finally:
-            await self._wind_up()
+            if self._running:
+                await self._stop()
+            for index in sorted([index for queue in self._waiting.values() for index in queue]):
+                self._tell(Outcome(index, "not_run"))
+        if self._fatal is not None:
+            raise self._fatal
         return [outcome for outcome in self._outcomes if outcome is not None]
 
     def _begin(self) -> None:
@@ -131,36 +138,31 @@ class _Batch(Generic[T, R]):
         return await self._fn(item)  # here, so that what `fn` itself raises is its item's too
 
     def _collect(self, done: Iterable[asyncio.Task[R]]) -> None:
-        """Note what became of tasks that are done. Raises what is no Exception."""
+        """Note what became of tasks that are done."""
         for task in sorted(done, key=self._running.__getitem__):
             index, key = self._running.pop(task)
             self._by_key[key] -= 1
-            if task.cancelled():
-                self._tell(Outcome(index, "cancelled"))
-                continue
-            error = task.exception()
-            if error is None:
-                self._tell(Outcome(index, "ok", task.result()))
-            elif isinstance(error, Exception):
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, Exception):
                 self._tell(Outcome(index, "error", error=error))
-            else:
+            elif task.cancelled() or error is not None:
+                self._fatal = self._fatal or error
                 self._tell(Outcome(index, "cancelled"))
-                raise error
+            else:
+                self._tell(Outcome(index, "ok", task.result()))
 
-    async def _wind_up(self) -> None:
-        """End what is running and tell of what never began. Does nothing when all is done."""
-        for task in self._running:
-            task.cancel()
-        with CancelScope(shield=bool(self._running)):
+    async def _stop(self) -> None:
+        """Cancel what is running, and wait until it has ended."""
+        with CancelScope(shield=True):
+            for task in self._running:
+                task.cancel()
             while any(not task.done() for task in self._running):
                 try:
                     await asyncio.wait(self._running)
-                except asyncio.CancelledError:  # once more: so are they
+                except asyncio.CancelledError:  # once more: they are told so
                     for task in self._running:
                         task.cancel()
         self._collect(list(self._running))
-        for index in sorted([index for queue in self._waiting.values() for index in queue]):
-            self._tell(Outcome(index, "not_run"))
 
     def _tell(self, outcome: Outcome[R]) -> None:
         self._outcomes[outcome.index] = outcome

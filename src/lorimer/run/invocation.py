@@ -9,6 +9,8 @@ from typing import TypeAlias
 from lorimer.core.jsonable import JSON, no_data
 from lorimer.core.messages import ImageBlock
 from lorimer.core.record import record
+from lorimer.run.delivery import Target
+from lorimer.run.inputs import InputFile
 from lorimer.run.steps import RunStep
 
 OnStep: TypeAlias = Callable[[RunStep], Awaitable[None] | None]
@@ -30,6 +32,12 @@ class Invocation:
     """Named values beside the input: told to audits, and to the model as JSON after the input."""
     images: tuple[ImageBlock, ...] = ()
     """Shown with the input."""
+    input_files: tuple[InputFile, ...] = ()
+    """Read by the model by their ids; pictures among them are shown."""
+    delivery: Target | None = None
+    """Where the answer goes, or the error."""
+    priority: int = 0
+    """Among this caller's runs in the executor's lane: higher first."""
     on_step: OnStep | None = None
     """Called when a tool call begins and when it has ended; may be async, and then is behind. What
     it raises is logged."""

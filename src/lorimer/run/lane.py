@@ -19,7 +19,13 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, LimitError, RunCancelled
+from lorimer.core.errors import (
+    ConfigError,
+    ExecutorErrorCode,
+    LimitError,
+    PipelineError,
+    RunCancelled,
+)
 from lorimer.core.record import record
 from lorimer.core.world import World
 from lorimer.run.turns import Job, Turns
@@ -62,7 +68,7 @@ class Lane:
         use, such as a device. Where waiting might never end (the slot held is of another lane of
         the same or a higher level), a job begins at once and counts, above the caps if it must.
 
-    Belongs to one event loop at a time; has no task and no timer of its own.
+    Has no task and no timer of its own, and serves one event loop at a time.
     Raises ConfigError for a cap below 1.
     """
 
@@ -85,6 +91,8 @@ class Lane:
         self._max_queued = max_queued
         self._world = world or RealWorld()
         self._closed = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Of the jobs that run or wait, or did last."""
         self._mean_s: float | None = None
         self._minute: deque[tuple[int, int]] = deque()
         """(second, jobs that ended in it), of the last minute."""
@@ -100,7 +108,8 @@ class Lane:
         them is done.
 
         Raises, on entering: RunCancelled: `exec.run.cancelled` by `cancel(id)`,
-        `exec.run.shutdown` when the lane is closed; LimitError `exec.limit.queue`.
+        `exec.run.shutdown` when the lane is closed; LimitError `exec.limit.queue`; PipelineError
+        `exec.run.busy` while the lane serves another event loop.
         """
         return Slot(self, _Waiter(caller, priority, key, id))
 
@@ -155,6 +164,14 @@ class Lane:
                 f"Lane {self.name!r} is closed: the program shuts down.",
                 code=ExecutorErrorCode.EXEC_RUN_SHUTDOWN,
             )
+        loop = asyncio.get_running_loop()
+        if self.loop is not loop and (self._turns.running or self._turns.queued):
+            raise PipelineError(
+                f"Lane {self.name!r} serves the jobs of another event loop.",
+                code=ExecutorErrorCode.EXEC_RUN_BUSY,
+                hint="Use one event loop, or a lane for each.",
+            )
+        self.loop = loop
         waiter.asked = self._world.monotonic()
         if any(place.lane.level >= self.level for place in held):
             return self._begin(waiter)
@@ -236,11 +253,10 @@ class Slot:
     async def __aenter__(self) -> Slot:
         self._before = _HELD.get()
         held = [place for place in self._before if place.members]
-        loop = asyncio.get_running_loop()
-        if any(place.lane is self._lane and place.loop is not loop for place in held):
+        lane = self._lane
+        if lane.loop is not asyncio.get_running_loop() and any(p.lane is lane for p in held):
             return self  # in a thread of the job, which waits for it
-        place = self._place = await self._lane.enter(self._waiter, held)
-        place.loop = loop
+        place = self._place = await lane.enter(self._waiter, held)
         if place not in held:
             held.append(place)
             self.waited_s = place.since - self._waiter.asked
@@ -274,14 +290,13 @@ class _Waiter(Job):
 class Place:
     """A slot that is taken, by a job and those that are part of it."""
 
-    __slots__ = ("lane", "loop", "members", "since", "waiter")
+    __slots__ = ("lane", "members", "since", "waiter")
 
     def __init__(self, lane: Lane, waiter: _Waiter, since: float) -> None:
         self.lane = lane
         self.waiter = waiter
         self.since = since
         self.members = 1
-        self.loop: asyncio.AbstractEventLoop
 
 
 # By context, as it has to reach the tasks and threads that a job starts, through code that knows

@@ -6,10 +6,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from lorimer.core.events import Event
 from lorimer.core.redaction import logger
@@ -17,6 +17,7 @@ from lorimer.pipeline import Pipeline
 from lorimer.run.invocation import OnStep
 from lorimer.run.steps import RunStep, begun
 
+HEARD: Final = ("tool.call_start", "tool.call_complete", "model.reply", "compacted")
 QUEUE: Final = 1024
 """Steps that a slow async callback may be behind; then it loses the oldest."""
 DRAIN_S: Final = 2.0
@@ -25,48 +26,53 @@ DRAIN_S: Final = 2.0
 _log: Final = logger("lorimer.run")
 
 
+class Observer(Protocol):
+    """Is told of one run."""
+
+    def hear(self, event: Event) -> None:
+        """One of the kinds `HEARD`. Must not wait or raise."""
+        ...
+
+    async def end(self) -> None:
+        """The run is over. Bounded."""
+        ...
+
+
 class Observers:
-    """The callbacks of runs of one pipeline."""
+    """Those of the runs of one pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._watches: dict[str, _Watch] = {}
+        self._of: dict[str, Sequence[Observer]] = {}
         self._off: list[Callable[[], None]] = []
 
     @asynccontextmanager
-    async def of(self, run_id: str, on_step: OnStep | None) -> AsyncGenerator[None, None]:
-        """Tell `on_step` of the run's steps. Without one nobody listens."""
-        if on_step is None:
+    async def of(self, run_id: str, observers: Sequence[Observer]) -> AsyncGenerator[None, None]:
+        """Tell them of the run. Without any nobody listens."""
+        if not observers:
             yield
             return
-        if not self._watches:
-            self._off = [
-                self._pipeline.on("tool.call_start", self._started),
-                self._pipeline.on("tool.call_complete", self._ended),
-            ]
-        watch = self._watches[run_id] = _Watch(on_step)
+        if not self._of:
+            self._off = [self._pipeline.on(kind, self._hear) for kind in HEARD]
+        self._of[run_id] = observers
         try:
             yield
         finally:
-            del self._watches[run_id]
-            if not self._watches:
+            del self._of[run_id]
+            if not self._of:
                 for off in self._off:
                     off()
-            await watch.end()
+            for each in observers:
+                await each.end()
 
-    def _started(self, event: Event) -> None:
-        watch = self._watches.get(event.run_id)
-        if watch is not None:
-            watch.started(begun(event))
-
-    def _ended(self, event: Event) -> None:
-        watch = self._watches.get(event.run_id)
-        if watch is not None:
-            watch.ended(event)
+    def _hear(self, event: Event) -> None:
+        for each in self._of.get(event.run_id, ()):
+            each.hear(event)
 
 
-class _Watch:
-    """The callback of one run, called in order; guarded, and never waited for while it goes on."""
+class StepsTold:
+    """Tells the callback of one run of its steps: in order, guarded, and never waited for while
+    the run goes on."""
 
     def __init__(self, on_step: OnStep) -> None:
         self._on_step = on_step
@@ -74,17 +80,20 @@ class _Watch:
         self._queue: deque[RunStep] = deque(maxlen=QUEUE)
         self._pump: asyncio.Task[None] | None = None
 
-    def started(self, step: RunStep) -> None:
-        self._going[step.id] = step
-        self._tell(step)
-
-    def ended(self, event: Event) -> None:
-        # of a call that was refused nobody heard that it began
-        step = self._going.pop(str(event.data.get("tool_use_id")), None) or begun(event)
-        failed = event.data.get("is_error") is True
-        self._tell(replace(step, state="error" if failed else "complete"))
+    def hear(self, event: Event) -> None:
+        """See Observer."""
+        if event.type == "tool.call_start":
+            step = begun(event)
+            self._going[step.id] = step
+            self._tell(step)
+        elif event.type == "tool.call_complete":
+            # of a call that was refused nobody heard that it began
+            step = self._going.pop(str(event.data.get("tool_use_id")), None) or begun(event)
+            failed = event.data.get("is_error") is True
+            self._tell(replace(step, state="error" if failed else "complete"))
 
     async def end(self) -> None:
+        """See Observer."""
         if self._pump is not None and not self._pump.done():
             await asyncio.wait([self._pump], timeout=DRAIN_S)
             self._pump.cancel()

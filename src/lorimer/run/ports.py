@@ -4,13 +4,37 @@ default."""
 from __future__ import annotations
 
 from lorimer.core.record import record
+from lorimer.run.attachments import Attachments
+from lorimer.run.audit import Audit
+from lorimer.run.budget import Budget
+from lorimer.run.critic import Critic
+from lorimer.run.delivery import Delivery
+from lorimer.run.identity import Identity
+from lorimer.run.inputs import InputFiles
 from lorimer.run.palette import Palette
 
 
 @record
 class Ports:
-    """Each may be absent: then what it is for is off."""
+    """Each may be absent: then what it is for is off. A port that raises or hangs costs a run a
+    warning, never its result (but for the budget); each call has `limits.cleanup_s` seconds."""
 
+    audit: Audit | None = None
+    """Is told of each run. Shipped: `AuditLog`."""
+    attachments: Attachments | None = None
+    """Where tools park files for the answer; those of sub-agents go with that of the root run."""
+    budget: Budget | None = None
+    """Who pays for a run; what it refuses, or cannot decide, is not run. Shipped: `CallerBudgets`,
+    `TotalBudget`, `AllBudgets`."""
+    critic: Critic | None = None
+    """Looks after long runs of agents that want it. Shipped: `IdleCritic`."""
+    delivery: Delivery | None = None
+    """Posts answers and errors to an invocation's `delivery`. Shipped: `Stdout`, `Discard`."""
+    input_files: InputFiles | None = None
+    """Keeps the files of invocations. Shipped: `InMemoryInputFiles`, `FolderInputFiles`. Without
+    it they are left out, pictures excepted."""
+    identity: Identity | None = None
+    """Knows the roles of callers. Shipped: `Listed`. Without it nobody has any."""
     palette: Palette | None = None
     """Finds the skills and agents that agents may give work to. Shipped: `FixedPalette`. Without it
     they give work to nobody; where it fails, an agent that names some ends with an error."""

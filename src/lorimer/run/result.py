@@ -8,6 +8,7 @@ from lorimer.core.children import ChildEnd, told_of
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.messages import NO_USAGE, Message, Usage
 from lorimer.core.result import PipelineResult
+from lorimer.run.delivery import Artifact
 from lorimer.run.steps import RunStep
 from lorimer.tools.base import ToolResult
 
@@ -30,6 +31,8 @@ class RunResult:
     """Why it did not end well."""
     messages: list[Message] = field(default_factory=list[Message], repr=False)
     """The conversation."""
+    artifacts: list[Artifact] = field(default_factory=list[Artifact])
+    """Files that go with the answer."""
     run: PipelineResult | None = field(default=None, repr=False)
     """The pipeline's own result with the facts; None: the run was refused before it began."""
     warnings: list[str] = field(default_factory=list[str])
@@ -53,6 +56,8 @@ class RunResult:
     def as_tool_result(self) -> ToolResult:
         """What a tool gives back that has run it: the answer, or what went wrong and how far it
         got, as an error."""
+        if self.run is None and self.output:  # refused, and that says it
+            return ToolResult(self.output, is_error=True, error=self.code)
         end = ChildEnd(self.run_id, "the run", self.status, self.output, self.code, self.error)
         return ToolResult(told_of(end), is_error=not self.success, error=self.code)
 

@@ -211,9 +211,11 @@ class Family:
             wait_s=runs.launcher.patience_s,
         )
         context = child.context = run.context
+        context.bounds.most_s = kind.plan.limits.timeout_s
         context.strangers = {*made.heard, *(parent.strangers or ())}
         family = runs.below(context, kind, self, made.agent)
         parent.cancellation.heirs.add(context.cancellation)
+        parent.below.add(context)
         try:
             await family.recall()
             family._line.enter()
@@ -222,6 +224,7 @@ class Family:
             return await run.here()
         finally:
             parent.cancellation.heirs.discard(context.cancellation)
+            parent.below.discard(context)
 
     def _invoked(self, agent: str) -> Mapping[str, JSON]:
         """What a child's run.start says of for whom it is: as its parent's does."""

@@ -15,6 +15,8 @@ from lorimer.core.journal import Balance, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.messages import Usage
+from lorimer.core.purse import purses_of
+from lorimer.core.raised import RAISED, raised
 from lorimer.core.result import STATUSES
 
 NOT_RUN: Final = ExecutorErrorCode.EXEC_TOOL_NOT_RUN.value
@@ -40,6 +42,8 @@ class Evidence:
     """Its entry in the list of runs; None: not looked at."""
     limits: Limits = field(default_factory=Limits)
     """Those that hold where its run.start names none."""
+    shares: Mapping[str, Balance] | None = None
+    """What it has of each purse that its run.start names; None: not looked at."""
 
 
 Rule = Callable[[Evidence], Iterator[str]]
@@ -134,6 +138,18 @@ def honest_money(run: Evidence) -> Iterator[str]:
         yield f"its end says {end.data.get('usage')}, its other facts say {usage}"
 
 
+def honest_purses(run: Evidence) -> Iterator[str]:
+    """Each purse that pays for it is charged with what it has spent itself, sub-agents left out,
+    and holds nothing for it any more."""
+    if run.shares is None or run.facts[-1].type != "run.end":
+        return
+    own, _ = used([fact for fact in run.facts if "runs" not in fact.data])
+    for purse in purses_of(run.facts[0].data):
+        share = run.shares.get(purse.name, Balance())
+        if share != Balance(0, own):
+            yield f"budget {purse.name} has {share} for it, its facts say that it spent {own}"
+
+
 def used(facts: Sequence[Event]) -> tuple[int, Usage]:
     """Nano-dollars and tokens that the facts before a run's end tell of."""
     spent, total = 0, Usage()
@@ -149,6 +165,9 @@ def bounded(run: Evidence) -> Iterator[str]:
     """It kept to its limits."""
     given = run.facts[0].data.get("limits")
     limits = Limits.from_json(given) if isinstance(given, Mapping) else run.limits
+    for fact in run.facts:
+        if fact.type == "effect" and str(fact.data.get("key", "")).startswith(RAISED):
+            limits = raised(limits, fact.data)
     end = run.facts[-1].data
     if whole(end.get("iterations")) > limits.max_turns:
         yield f"it made {end.get('iterations')} turns of {limits.max_turns}"
@@ -173,6 +192,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "each fact once": recorded_once,
     "intents before effects": intents_first,
     "honest cost": honest_money,
+    "honest budgets": honest_purses,
     "bounded": bounded,
 }
 

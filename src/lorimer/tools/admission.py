@@ -19,6 +19,7 @@ from lorimer.tools.folders import placed
 from lorimer.tools.permissions import BY_PERSON, UNCOVERED, Verdict, may, permit
 from lorimer.tools.policy.engine import Decision
 from lorimer.tools.registry import Entry
+from lorimer.tools.results import failed
 from lorimer.tools.schema import invalid_input
 
 if TYPE_CHECKING:
@@ -59,6 +60,15 @@ def accepted(tools: Toolset, use: ToolUse, run: RunContext) -> tuple[Entry, Tool
         raise
     except BaseException as error:
         raise invalid_input(f"checking the arguments failed: {describe(error)}") from error
+
+
+def turned_down(tools: Toolset, use: ToolUse, refusal: ToolExecutionError) -> dict[str, JSON]:
+    """What the model is told of a call that is not made. Of a tool that it is not shown, the fact
+    says besides why not."""
+    data = failed(refusal)
+    if refusal.code is ExecutorErrorCode.EXEC_TOOL_UNKNOWN and (why := tools.withheld(use.name)):
+        data["decision"] = why
+    return data
 
 
 def _own(input: Mapping[str, JSON]) -> ToolInput:

@@ -205,7 +205,11 @@ async def put_question(
     async def call() -> _Answer:
         mail = mail_of(run)
         await mail.look()
-        return await _first(asked, mail, name, timeout_s, words)
+        run.asking += 1
+        try:
+            return await _first(asked, mail, name, timeout_s, words)
+        finally:
+            run.asking -= 1
 
     try:
         return await run.effect(

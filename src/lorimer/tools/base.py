@@ -97,6 +97,12 @@ class ToolContext:
     asked: Mapping[str, JSON] = field(default_factory=no_data)
     """The arguments as the conversation has them: a hook may have changed them since."""
 
+    @property
+    def root_run_id(self) -> str:
+        """Of the run that this call's run is part of, however deep; `run_id`, of one that is
+        nobody's."""
+        return self.run.root if self.run is not None else self.run_id
+
     def run_state(self) -> RunState | None:
         """What the run of this call has used until now, and what it may; None: there is no run."""
         return RunState.of(self.run) if self.run is not None else None

@@ -17,7 +17,7 @@ from lorimer.core.jsonable import JSON, clean, fingerprint
 from lorimer.core.messages import ToolResultBlock, ToolUse, content_from_json
 from lorimer.core.review import Finding
 from lorimer.core.tool import Called
-from lorimer.tools.admission import accepted, permitted, reviewed
+from lorimer.tools.admission import accepted, permitted, reviewed, turned_down
 from lorimer.tools.asking import ask_text
 from lorimer.tools.calling import allowed_by, make
 from lorimer.tools.early import Early
@@ -85,7 +85,7 @@ async def _live(
         answer = await ask_text(tools, entry, arguments, key, run) if entry.asks else None
     except ToolExecutionError as refusal:
         begun = run.recorded("tool.intent", key) is not None
-        data = failed(unknown(refusal.message) if begun else refusal)
+        data = failed(unknown(refusal.message)) if begun else turned_down(tools, use, refusal)
 
         async def refuse() -> Mapping[str, JSON]:
             return data

@@ -15,7 +15,7 @@ from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
 from lorimer.core.facts import STEP
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.messages import ToolUse, content_from_json
-from lorimer.tools.admission import accepted, forget
+from lorimer.tools.admission import accepted, forget, turned_down
 from lorimer.tools.base import ToolInput, ToolResult
 from lorimer.tools.encode import plain
 from lorimer.tools.hooks.around import (
@@ -108,7 +108,7 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
     except (ToolExecutionError, Unknown) as refusal:
         if begun:
             forget_decision(key, run)
-        return await told(failed(unknown() if begun else refusal))
+        return await told(_refusal(tools, use, refusal, begun=begun))
     call = partial(make, tools, screened.entry, screened.arguments, use, key, {}, run)
     call = partial(followed, tools, use, key, screened.answer, call, run)
     changes = entry.safety is not Safety.READ_ONLY
@@ -130,6 +130,14 @@ async def _made(tools: Toolset, use: ToolUse, key: str, run: RunContext) -> Mapp
     finally:
         if changes:
             run.cancellation.end_change()
+
+
+def _refusal(
+    tools: Toolset, use: ToolUse, refusal: ToolExecutionError | Unknown, *, begun: bool
+) -> Mapping[str, JSON]:
+    if begun or isinstance(refusal, Unknown):
+        return failed(unknown())
+    return turned_down(tools, use, refusal)
 
 
 def _for_tools(tools: Toolset, use: ToolUse, run: RunContext) -> Entry:

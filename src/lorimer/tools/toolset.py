@@ -181,6 +181,12 @@ class Toolset:
         self._refresh()
         return self._callable.get(name)
 
+    def withheld(self, name: str) -> str:
+        """Why a tool that there is is not there for the model: the rule, or what the mode forbids;
+        "": there is none of that name, or it is shown."""
+        entry = self.registry.entry(name)
+        return "" if entry is None else self.base_policy.hidden(entry)
+
     def _refresh(self) -> None:
         if self._version == self.registry.version:
             return

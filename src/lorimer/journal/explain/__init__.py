@@ -23,8 +23,7 @@ from lorimer.journal.explain.reason import KINDS, Explanation, Kind, Origin, bec
 from lorimer.journal.explain.standing import Standing
 from lorimer.journal.recording import Recording
 
-MEMORY: Final = "memory"
-NOTHING: Final = frozenset({"no_summary"})
+_NOTHING: Final = frozenset({"no_summary"})
 """Strategies with which a stage after the last turn is bypassed."""
 
 __all__ = ["KINDS", "Explanation", "Kind", "Origin", "explain"]
@@ -49,7 +48,9 @@ class _Reader:
         self._calls = Calls()
         self._turn: tuple[str, Origin] | None = None
         """Why the last turn was the last."""
-        self._kept = any(f.data.get("key") == "memory:learnt" for f in run.facts)
+        learnt = any(fact.data.get("key") == "memory:learnt" for fact in run.facts)
+        self._traces = {"memory": learnt or None, "persist": run.durable}
+        """Whether stages after the last turn were entered, where something else tells so."""
 
     def read(self) -> Iterator[Explanation]:
         for fact in self._facts:
@@ -180,13 +181,14 @@ class _Reader:
         """Of a stage after the last turn, of which no fact has the time: the manifest says whether
         it was bypassed, or what it has left."""
         stage = self._standing.stage(entry.name)
-        if entry.name == MEMORY and self._kept:
-            return self._entered(fact, entry)
+        known = self._traces.get(entry.name)
+        if known is not None:
+            return self._entered(fact, entry) if known else self._bypassed(fact, entry)
         if stage is None or type(stage).should_bypass is not AnyStage.should_bypass:
             slot = "" if stage is None else stage.bypass_path.removeprefix("strategies.")
             if not slot:
                 return self._perhaps(fact, entry, stage)
-            if set(self._standing.strategy(entry.name, slot)) <= NOTHING:
+            if set(self._standing.strategy(entry.name, slot)) <= _NOTHING:
                 return self._bypassed(fact, entry)
         return self._entered(fact, entry)
 

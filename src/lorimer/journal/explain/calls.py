@@ -133,8 +133,9 @@ class Calls:
         self._decided.add(key)
         name = self.name(key, fact)
         by = fact.data.get("decision")
-        why, origin = _allowing(by, name, fact, standing) if isinstance(by, str) else ("", None)
-        if origin is None:
+        if isinstance(by, str) and by:
+            why, origin = _allowing(by, fact)
+        else:
             why, origin = _plain(name, fact, standing)
         what, about = f"allowed {name}", self._about(key)
         if isinstance(fact.data.get("hook"), str):
@@ -158,8 +159,11 @@ class Calls:
         refused = code in _REFUSED and key not in self._decided
         if refused:
             self._decided.add(key)
-            origin = _unmade(code, name, standing)
-            why = _words(data.get("content"), code)
+            why, origin = _words(data.get("content"), code), _unmade(code, name, standing)
+            if code == _code.EXEC_TOOL_UNKNOWN.value and isinstance(data.get("decision"), str):
+                hidden = str(data["decision"])
+                why = f"the model is not shown it: {sentence(hidden)}"
+                origin = _hiding(hidden, standing)
             yield because(fact, "tool", f"refused {name}", why, origin, key=key, about=about)
             return
         if key not in self._decided and code != _code.EXEC_TOOL_OUTCOME_UNKNOWN.value:
@@ -256,7 +260,7 @@ def _verdict(data: Mapping[str, JSON], hook: str, about: str) -> str:
             return ""
 
 
-def _allowing(by: str, name: str, fact: Event, standing: Standing) -> tuple[str, Origin]:
+def _allowing(by: str, fact: Event) -> tuple[str, Origin]:
     """Why a call was allowed, where its fact says by what."""
     key = str(fact.data.get("key")).removeprefix(f"{STEP}:")
     if by == _APPROVED:
@@ -320,6 +324,14 @@ def _rule(title: str, standing: Standing) -> Origin:
         if found is None
         else standing.item(f"permissions.{found[1]}", found[2])
     )
+
+
+def _hiding(why: str, standing: Standing) -> Origin:
+    """What keeps a tool from the model."""
+    if _RULE.match(why):
+        return _rule(why, standing)
+    mode = _MODE.search(why)
+    return Origin("mode", mode[1]) if mode is not None else Origin("rule", why)
 
 
 def _unmade(code: str, name: str, standing: Standing) -> Origin:

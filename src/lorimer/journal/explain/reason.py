@@ -26,6 +26,7 @@ Kind: TypeAlias = Literal[
     "suspended",
     "end",
 ]
+_NO_MORE: Final = "its fact says no more"
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 
 OriginKind: TypeAlias = Literal[
@@ -118,6 +119,7 @@ def because(
     fact: Event, kind: Kind, what: str, why: str, origin: Origin, *, key: str = "", about: str = ""
 ) -> Explanation:
     """What this fact tells."""
+    why = why.strip() or _NO_MORE
     return Explanation(fact.seq or 0, fact.iteration, kind, what, why, origin, key, about)
 
 

@@ -26,12 +26,12 @@ class Standing:
     def __init__(
         self, data: Mapping[str, JSON] | None, catalogue: Catalogue, start: Mapping[str, JSON]
     ) -> None:
-        """`data`: the manifest, where the store has it; `start`: of the run's first fact. Where a
-        manifest cannot be read, no stage of it is known, and its values are taken for said."""
+        """`data`: the manifest, where the store has it; `start`: of the run's first fact. Where the
+        manifest cannot be read, nothing is known of its stages."""
         self._catalogue = catalogue
         self._start = start
         self.manifest: EnvironmentManifest | None = None
-        self._said: Mapping[str, JSON] = {}
+        self._said: Mapping[str, JSON] | None = None
         if data is not None:
             try:
                 self._take(EnvironmentManifest.from_dict(data))
@@ -61,8 +61,8 @@ class Standing:
         return Origin("manifest" if self.says(path) else "default", path)
 
     def says(self, path: str) -> bool:
-        """The manifest itself says something there."""
-        return _found(self._said, _PARTS.findall(path)) is not None
+        """The manifest itself says something there; where it is not known, it is taken to."""
+        return self._said is None or _found(self._said, _PARTS.findall(path)) is not None
 
     def of_stage(self, name: str, below: str = "") -> Origin:
         """What a stage's entry says `below` it; the entry itself."""

@@ -38,6 +38,15 @@ TABLES: Final[tuple[str, ...]] = (
     """CREATE TABLE audit_head(one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER NOT NULL,
   hash BLOB NOT NULL, purged INTEGER NOT NULL, purged_hash BLOB NOT NULL, seal BLOB NOT NULL)
   STRICT""",
+    """CREATE TABLE agents(body TEXT NOT NULL,
+  owner TEXT NOT NULL AS (json_extract(body, '$.owner')) STORED,
+  name TEXT NOT NULL AS (json_extract(body, '$.name')) STORED,
+  version INTEGER NOT NULL AS (json_extract(body, '$.version')) STORED,
+  visibility TEXT NOT NULL AS (json_extract(body, '$.visibility')),
+  present INTEGER NOT NULL CHECK (present IN (0, 1)),
+  UNIQUE (owner, name, version)) STRICT""",
+    "CREATE UNIQUE INDEX agents_present ON agents(owner, name) WHERE present",
+    "CREATE INDEX agents_visible ON agents(visibility) WHERE present",
 )
 
 

@@ -20,6 +20,7 @@ _SET_HEAD: Final = "INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?, ?, ?, ?)"
 # as bytes: what is not text any more is for whoever looks at it to tell
 _ROWS: Final = "SELECT seq, CAST(body AS BLOB), hash FROM audit ORDER BY seq"
 _ROW: Final = "SELECT seq, CAST(body AS BLOB), hash FROM audit WHERE seq = ?"
+_COUNT: Final = "SELECT count(*) FROM audit"
 _INSERT: Final = "INSERT INTO audit (seq, body, hash) VALUES (?, ?, ?)"
 _KEPT: Final = """SELECT min(seq) FROM audit WHERE time >= ?1
   OR run <> '' AND run IN (SELECT run FROM audit WHERE time >= ?1)"""
@@ -110,12 +111,14 @@ def _append(
 
 def _fitting(db: Database, sealer: Sealer) -> Head:
     head = _head(db)
-    if head is not None and not sealer.fits(head):
-        raise StoreFailed(
-            "the audit was changed, or is written with another key",
-            hint="Verify it, and go on in another file.",
-        )
-    return head or Head()
+    if head is None and number(db, _COUNT) == 0:
+        return Head()
+    if head is not None and sealer.fits(head):
+        return head
+    raise StoreFailed(
+        "the audit was changed, or is written with another key",
+        hint="Verify it, and go on in another file.",
+    )
 
 
 def _head(db: Database) -> Head | None:

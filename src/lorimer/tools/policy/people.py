@@ -52,7 +52,7 @@ class Parties:
         """Why this tool is not there for whoever runs the agent; "": it is."""
         if tool.callers and (self.caller is None or self.caller.roles.isdisjoint(tool.callers)):
             return f"it is there for {', '.join(sorted(tool.callers))} only"
-        if self.shared and tool.effects and not tool.share_safe:
+        if self.shared and not _may_be_shared(tool):
             return "the agent is run by another than its author, and it is not safe to share"
         return ""
 
@@ -68,3 +68,18 @@ def check_author(tools: Iterable[Tool], author: Person | None) -> None:
                 f"{who if author is None else who + ' it'}",
                 hint="Pass author=Person(name, roles) of whoever wrote the agent.",
             )
+
+
+def check_share(tools: Iterable[Tool]) -> None:
+    """Raises ConfigError for tools that an agent may not hold which others run."""
+    unsafe = [tool.name for tool in tools if not _may_be_shared(tool)]
+    if unsafe:
+        raise ConfigError(
+            f"an agent that others may run holds tools that are not safe to share: "
+            f"{', '.join(unsafe)}",
+            hint="Take them out, or keep the agent private.",
+        )
+
+
+def _may_be_shared(tool: Tool) -> bool:
+    return tool.share_safe or not tool.effects

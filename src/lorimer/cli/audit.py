@@ -1,0 +1,133 @@
+"""`lorimer audit`: who had which agent run, read from an audit's file, and whether it is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from lorimer.cli.fail import FAILED, OK, Fault
+
+if TYPE_CHECKING:
+    from lorimer.run.audit_log import AuditLog
+
+_FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False))
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@click.group()
+def audit() -> None:
+    """Read and verify the audit of a host's runs."""
+
+
+@audit.command(no_args_is_help=True)
+@_FILE
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--caller", default="", help="Only runs of this caller.")
+@click.option("--subject", default="", help="Only runs of this saved agent.")
+@_JSON
+def ls(file: str, limit: int, caller: str, subject: str, as_json: bool) -> None:
+    """List the newest runs. One without an end is going on, or its process died."""
+    asyncio.run(_ls(file, limit, caller, subject, as_json))
+
+
+@audit.command(no_args_is_help=True)
+@_FILE
+@click.argument("run")
+@_JSON
+def show(file: str, run: str, as_json: bool) -> None:
+    """Show what was recorded of a run, and the runs above and below it. RUN is an id."""
+    asyncio.run(_show(file, run, as_json))
+
+
+@audit.command(no_args_is_help=True)
+@_FILE
+@click.option("--key-env", default="", help="The variable that holds the key of the audit.")
+@click.option(
+    "--head", default="", help="One that was told earlier, count:hash: it has to go on from there."
+)
+def verify(file: str, key_env: str, head: str) -> int:
+    """Check that no record was changed, dropped, swapped or added, and tell the head.
+
+    Exit codes: 0 all is as it was written, 1 it is not; the first bad record is named.
+    """
+    key = os.environ.get(key_env, "") if key_env else None
+    if key == "":
+        raise Fault(f"the variable {key_env} is not set", hint=f"{key_env}=... lorimer audit")
+    return asyncio.run(_verify(file, None if key is None else key.encode(), head))
+
+
+@asynccontextmanager
+async def _opened(file: str, key: bytes | None = None) -> AsyncGenerator[AuditLog, None]:
+    from lorimer.run.audit_log import AuditLog
+    from lorimer.run.stores.sqlite_audit import SQLiteAudit
+
+    log = AuditLog(SQLiteAudit(file), key=key)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+async def _ls(file: str, limit: int, caller: str, subject: str, as_json: bool) -> None:
+    from lorimer.cli.text import ago, count, duration, money, one_line
+    from lorimer.core.jsonable import dumps
+    from lorimer.world import RealWorld
+
+    now = RealWorld().time()
+    async with _opened(file) as log:
+        runs = await log.runs(caller_id=caller, subject=subject, limit=limit)
+    for run in runs:
+        start, close = run.start, run.close
+        if as_json:
+            click.echo(dumps({**start.to_json(), "close": close and close.to_json()}))
+            continue
+        end = "no end"
+        if close is not None:
+            calls = count(close.tool_calls, "call")
+            spent = f"{duration(close.runtime_s)}, {calls}, {money(close.cost_nano)}"
+            end = f"{close.status} ({spent})"
+        who = one_line(f"{start.name or start.subject or '-'} for {start.caller_id or '-'}", 60)
+        click.echo(f"{start.run_id}  {ago(now - start.time)}  {who}  {end}")
+    if not runs and not as_json:
+        click.echo("No runs.", err=True)
+
+
+async def _show(file: str, run: str, as_json: bool) -> None:
+    from lorimer.cli.text import one_line
+    from lorimer.core.jsonable import dumps
+
+    async with _opened(file) as log:
+        records = await log.records(run)
+        if not records:
+            raise Fault(f"nothing is recorded of a run {run!r}", hint=f"lorimer audit ls {file}")
+        above, below = await log.ancestors(run), await log.children(run)
+    for each in records:
+        if as_json:
+            click.echo(dumps({"kind": each.kind, "time": each.time, "data": each.data}))
+        else:
+            since = each.time - records[0].time
+            click.echo(f"{since:9.3f} s  {each.kind:<6} {one_line(dumps(each.data), 160)}")
+    if not as_json:
+        for what, runs in (("part of", above), ("began", below)):
+            for found in runs:
+                click.echo(f"{what} {found.start.run_id}  {one_line(found.start.name, 60)}")
+
+
+async def _verify(file: str, key: bytes | None, head: str) -> int:
+    from lorimer.cli.text import count
+
+    async with _opened(file, key) as log:
+        verdict = await log.verify(head)
+        last = await log.head()
+    if not verdict.ok:
+        click.echo(click.style(f"✗ {verdict.what}", fg="red", bold=True))
+        return FAILED
+    click.echo(click.style(f"✓ {count(verdict.records, 'record')}: nothing is wrong", fg="green"))
+    if last is not None:
+        click.echo(f"head {last.told()}")
+    return OK

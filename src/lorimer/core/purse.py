@@ -1,0 +1,174 @@
+"""A purse: money that many runs may spend together, in whatever processes they are.
+
+Who decides what: this says what a purse is; whether a call still fits into it is decided by the
+journal, in the transaction that records the call's intent (`journal/purses.py`). The account of one
+run is `spend.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from math import isfinite
+from typing import Final, TypeAlias
+
+from lorimer.core.errors import (
+    ConfigError,
+    ErrorCategory,
+    ExecutorErrorCode,
+    JournalError,
+    LimitError,
+    LorimerError,
+)
+from lorimer.core.jsonable import JSON
+from lorimer.core.record import record
+
+MAX_NANO: Final = 2**53
+"""Nano-dollars, 9 million dollars: no ceiling is higher."""
+MAX_WINDOW_S: Final = 366 * 86_400.0
+MAX_PURSES: Final = 8
+"""Of one run."""
+MAX_NAME: Final = 200
+ASK_S: Final = 10.0
+"""Seconds within which it has to be said who pays for a run."""
+
+
+@record
+class Purse:
+    """A shared account and what may be spent of it. Two with one name are one account, which holds
+    to the ceiling that each run brings along.
+
+    Raises ConfigError for a name, a ceiling or a window that cannot be.
+    """
+
+    name: str
+    """`kind:whose`, as in `caller:alice`; the colon tells it from a run's own account."""
+    ceiling_nano: int
+    """Nano-dollars that may be spent and set aside within the window; 0: nothing."""
+    window_s: float | None = None
+    """Seconds after which what was spent does not count any more; None: it always counts. What is
+    set aside counts until it is settled or given back, however long that takes."""
+    allow_unpriced: bool = False
+    """Also call models whose price is unknown; they count as free."""
+
+    def __post_init__(self) -> None:
+        name, window = self.name, self.window_s
+        if not 0 < len(name) <= MAX_NAME or not name.isprintable() or ":" not in name:
+            raise ConfigError(
+                f"the name of a budget is up to {MAX_NAME} printable characters with a colon, "
+                f"not {name[: MAX_NAME + 1]!r}",
+                hint="For instance: caller:alice",
+            )
+        if type(self.ceiling_nano) is not int or not 0 <= self.ceiling_nano <= MAX_NANO:
+            raise ConfigError(f"budget {name}: its ceiling must be whole nano-dollars, 0 to 2**53")
+        if window is not None and not (isfinite(window) and 0 < window <= MAX_WINDOW_S):
+            raise ConfigError(
+                f"budget {name}: its window must be more than 0 s, and 366 days at most"
+            )
+
+    @classmethod
+    def usd(
+        cls,
+        name: str,
+        usd: float | Decimal,
+        *,
+        window: timedelta | None = None,
+        allow_unpriced: bool = False,
+    ) -> Purse:
+        """With a ceiling in US dollars. Raises ConfigError, also for NaN, infinity and less than
+        nothing."""
+        seconds = None if window is None else window.total_seconds()
+        return cls(name, nano_of(usd, f"budget {name}"), seconds, allow_unpriced)
+
+    def to_json(self) -> dict[str, JSON]:
+        """The plain form, as a run.start keeps it."""
+        data: dict[str, JSON] = {"name": self.name, "ceiling": self.ceiling_nano}
+        if self.window_s is not None:
+            data["window_s"] = self.window_s
+        if self.allow_unpriced:
+            data["allow_unpriced"] = True
+        return data
+
+
+Budgets: TypeAlias = Sequence[Purse] | Callable[[], Awaitable[Sequence[Purse]]]
+"""The purses that pay for a run, or who says which: asked once, when the run is about to begin. A
+LorimerError that it raises is why the run ends before it has called anything."""
+
+
+def nano_of(usd: float | Decimal, what: str) -> int:
+    """Whole nano-dollars. Raises ConfigError for what is no amount of money."""
+    try:
+        nano = -1 if isinstance(usd, bool) else round(Decimal(usd) * 1_000_000_000)
+    except (TypeError, ValueError, ArithmeticError):  # NaN and infinity too
+        nano = -1
+    if not 0 <= nano <= MAX_NANO:
+        raise ConfigError(f"{what}: {usd!r} is no amount of US dollars (0 to 9 million)")
+    return nano
+
+
+def purses_json(purses: Sequence[Purse]) -> list[JSON]:
+    """The plain form of the purses of a run. Raises ConfigError for too many, and for one twice."""
+    names = [purse.name for purse in purses]
+    if len(names) > MAX_PURSES or len({*names}) != len(names):
+        raise ConfigError(f"a run has at most {MAX_PURSES} budgets, each once, not {names}")
+    return [purse.to_json() for purse in purses]
+
+
+def purses_of(start: Mapping[str, JSON]) -> tuple[Purse, ...]:
+    """Those that the data of a run.start names. Raises JournalError for what cannot be read: a run
+    whose budgets nobody knows does not go on."""
+    given = start.get("budgets")
+    if given is None:
+        return ()
+    try:
+        if not isinstance(given, list | tuple):
+            raise ConfigError("budgets: not a list")
+        purses = tuple([_purse(each) for each in given])
+        purses_json(purses)
+        return purses
+    except LorimerError as error:
+        raise JournalError(f"the budgets of the run cannot be read: {error}") from error
+
+
+def _purse(data: JSON) -> Purse:
+    if not isinstance(data, Mapping):
+        raise ConfigError("budgets: not a mapping")
+    name, ceiling, window = data.get("name"), data.get("ceiling"), data.get("window_s")
+    if not isinstance(name, str) or not isinstance(ceiling, int):
+        raise ConfigError("budgets: a name or a ceiling is missing")
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int | float)):
+        raise ConfigError(f"budget {name}: its window is no number")
+    return Purse(name, ceiling, window, data.get("allow_unpriced") is True)
+
+
+async def paid_by(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | None]:
+    """What run.start says of the purses of a run, and why it is refused, if it is. Whoever cannot
+    decide, or takes more than `ASK_S` seconds, has not allowed it."""
+    if not callable(budgets):
+        return _told(budgets), None
+    try:
+        async with asyncio.timeout(ASK_S):
+            return _told(await budgets()), None
+    except LorimerError as error:
+        undecided = error.category in (ErrorCategory.STORE, ErrorCategory.CANCELLED)
+        refused = _undecided(str(error), error) if undecided else error
+    except TimeoutError as error:
+        refused = _undecided(f"no answer within {ASK_S:g} s", error)
+    except Exception as error:  # noqa: BLE001 - a coded error of it: the run ends with that
+        refused = _undecided(f"{type(error).__name__}: {error}", error)
+    return {"refused": refused.to_json()}, refused
+
+
+def _told(purses: Sequence[Purse]) -> dict[str, JSON]:
+    return {"budgets": purses_json(purses)} if purses else {}
+
+
+def _undecided(why: str, cause: Exception) -> LimitError:
+    return LimitError(
+        f"Whether there is money for this run could not be found out: {why}",
+        code=ExecutorErrorCode.EXEC_BUDGET_UNDECIDED,
+        hint="Nothing was called. Run it again when its budget can be asked.",
+        cause=cause,
+    )

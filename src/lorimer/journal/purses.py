@@ -1,0 +1,140 @@
+"""Purses, the accounts that many runs share, as a journal keeps them: the rules of all stores, and
+the store in memory. In a SQLite file: `purse_tables.py`.
+
+A call's upper price is set aside in the transaction of its intent, and only if it still fits: that
+is why runs side by side, in one process or many, never come to more than the ceiling together.
+What is set aside counts until the run settles it, ends, or is given up. Nothing else frees it: a
+run that was killed and is never resumed holds it for ever, because nobody knows what it has spent.
+
+What was spent counts until the window has gone over it. It is kept in slots of time, a 168th of the
+window long (an hour of a week), and counts as spent at the end of its slot: never too short, and
+too long by one slot at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Final
+
+from lorimer.core.errors import ExecutorErrorCode, LimitError
+from lorimer.core.journal import Balance, LedgerEntry
+from lorimer.core.purse import MAX_WINDOW_S, Purse
+from lorimer.journal.codec import micros
+
+SLOTS: Final = 168
+"""Of a window: what a look at a purse reads at most, and one."""
+SLOT_OF_ALL: Final = 3_600_000_000
+"""Microseconds: where there is no window yet."""
+GONE: Final = ""
+"""In place of a run's id: runs that are not kept any more."""
+
+
+def slot_of(purse: Purse, now: float) -> int:
+    """The end, in microseconds, of the slot in which something is spent now."""
+    window = purse.window_s
+    width = SLOT_OF_ALL if window is None else max(1, micros(window) // SLOTS)
+    return (micros(now) // width + 1) * width
+
+
+def since(purse: Purse, now: float) -> int | None:
+    """Slots that end later than this count; None: all do."""
+    return None if purse.window_s is None else micros(now) - micros(purse.window_s)
+
+
+def oldest(now: float) -> int:
+    """Slots that ended earlier count in no window that can be."""
+    return micros(now - MAX_WINDOW_S)
+
+
+def must_fit(purse: Purse, nano: int, used: Balance) -> None:
+    """Raises LimitError when there is not so much left."""
+    if used.spent + used.reserved + nano > purse.ceiling_nano:
+        call = f"Stopped before a model call that could cost ${nano / 1e9:.4f}"
+        raise exceeded(call, purse, used)
+
+
+def exceeded(what: str, purse: Purse, used: Balance) -> LimitError:
+    """The error of something that was not done, because a purse has not so much left."""
+    window = purse.window_s
+    within = "" if window is None else f" within {_span(window)}"
+    held = f", and ${used.reserved / 1e9:.4f} set aside for other calls" if used.reserved else ""
+    return LimitError(
+        f"{what}: of the ${purse.ceiling_nano / 1e9:.4f} of budget {purse.name}{within}, "
+        f"${used.spent / 1e9:.4f} are spent{held}.",
+        code=ExecutorErrorCode.EXEC_BUDGET_EXCEEDED,
+        hint="Raise the budget, or wait until there is money again. What interrupted runs have set "
+        "aside is held until they are resumed or given up: lorimer runs ls --all shows it.",
+    )
+
+
+def _span(seconds: float) -> str:
+    days = seconds / 86_400
+    return f"{days:g} days" if days >= 2 else str(timedelta(seconds=seconds))
+
+
+def spent_of(entry: LedgerEntry) -> int:
+    """What of an entry its purses are charged with."""
+    return entry.spent - entry.below
+
+
+class Purses:
+    """Those of a journal in memory. Their balances are in `ledger`, where the runs' are."""
+
+    __slots__ = ("_ledger", "_shares", "_spending")
+
+    def __init__(self, ledger: dict[str, tuple[int, int]]) -> None:
+        self._ledger = ledger
+        self._shares: dict[str, dict[str, tuple[int, int]]] = {}
+        """Reserved and spent by run, of each purse."""
+        self._spending: dict[str, dict[int, int]] = {}
+        """What was spent in each slot, of each purse."""
+
+    def check(self, entry: LedgerEntry, now: float) -> None:
+        """Raises LimitError when a purse has not so much left as the entry sets aside."""
+        if entry.reserved > 0:
+            for purse in entry.purses:
+                must_fit(purse, entry.reserved, self.used(purse, now))
+
+    def move(self, entry: LedgerEntry, now: float) -> None:
+        """Do in each purse what the entry says."""
+        spent = spent_of(entry)
+        for purse in entry.purses:
+            _add(self._ledger, purse.name, entry.reserved, spent)
+            shares = self._shares.setdefault(purse.name, {})
+            _add(shares, entry.account, entry.reserved, spent)
+            if spent:
+                slots, until = self._spending.setdefault(purse.name, {}), slot_of(purse, now)
+                slots[until] = slots.get(until, 0) + spent
+
+    def used(self, purse: Purse, now: float) -> Balance:
+        """See Journal."""
+        reserved, spent = self._ledger.get(purse.name, (0, 0))
+        after = since(purse, now)
+        if after is not None:
+            slots = self._spending.get(purse.name, {})
+            spent = sum([nano for until, nano in slots.items() if until > after])
+        return Balance(reserved, spent)
+
+    def shares(self, name: str) -> Mapping[str, Balance]:
+        """See Journal."""
+        return {run: Balance(*share) for run, share in self._shares.get(name, {}).items()}
+
+    def forget(self, runs: Iterable[str]) -> None:
+        """These runs are removed; what they have spent is not."""
+        for shares in self._shares.values():
+            for run in runs:
+                if run in shares:
+                    _add(shares, GONE, *shares.pop(run))
+
+    def sweep(self, now: float) -> None:
+        """Forget the slots that count in no window."""
+        before = oldest(now)
+        for slots in self._spending.values():
+            for until in [until for until in slots if until < before]:
+                del slots[until]
+
+
+def _add(accounts: dict[str, tuple[int, int]], name: str, reserved: int, spent: int) -> None:
+    before = accounts.get(name, (0, 0))
+    accounts[name] = (before[0] + reserved, before[1] + spent)

@@ -1,0 +1,126 @@
+"""What is done before and after a run through the host's ports. The run itself: `executor.py`.
+
+Before: the caller's rights, the audit's first record, the files of the caller. After, however the
+run ended: the delivery, the audit's last record, the files dropped. Each is bounded, and a port
+that fails costs the run a warning, not its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.core.messages import ImageBlock
+from lorimer.core.world import World
+from lorimer.run.agent import RunnableAgent
+from lorimer.run.audit import AuditStart, RunAudit
+from lorimer.run.auditing import Audited, close_of
+from lorimer.run.bounded import bounded
+from lorimer.run.delivery import post
+from lorimer.run.identity import person
+from lorimer.run.inputs import ReadInput, Staging, drop, stage
+from lorimer.run.invocation import Invocation
+from lorimer.run.observing import Observer, StepsTold
+from lorimer.run.ports import Ports
+from lorimer.run.result import RunResult
+from lorimer.tools.base import Tool
+from lorimer.tools.policy.people import Person
+
+
+class Around:
+    """One run's dealings with the ports."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        run_id: str,
+        agent: RunnableAgent,
+        asked: Invocation,
+        world: World,
+        within_s: float,
+    ) -> None:
+        """`within_s`: seconds for each call of a port."""
+        self.warnings: list[str] = []
+        self.caller: Person | None = None
+        self._ports = ports
+        self._run_id = run_id
+        self._agent = agent
+        self._asked = asked
+        self._world = world
+        self._within_s = within_s
+        self._audit: RunAudit | None = None
+        self._staged = Staging()
+        self._began = world.monotonic()
+
+    async def begin(self) -> None:
+        """Before the run. Raises nothing of a port's."""
+        ports, asked = self._ports, self._asked
+        if ports.attachments is not None:
+            ports.attachments.open(self._run_id, asked.parent_run_id)
+        if ports.identity is not None:
+            found = person(ports.identity, asked.caller_id)
+            self.caller = await bounded("identity", found, self._within_s, self.warnings)
+        if ports.audit is not None:
+            start = AuditStart(
+                self._run_id,
+                self._agent.subject or self._agent.name,
+                self._agent.name,
+                asked.caller_id,
+                asked.channel_id,
+                asked.parent_run_id,
+                asked.inputs,
+                self._world.time(),
+            )
+            begun = ports.audit.start(start)
+            self._audit = await bounded("audit.start", begun, self._within_s, self.warnings)
+        if asked.input_files:
+            staged = stage(ports.input_files, self._run_id, asked.input_files)
+            found = await bounded("input_files", staged, self._within_s, self.warnings)
+            self._staged = found or Staging(notes=("the files could not be kept",))
+            self.warnings += [f"left out: {note}" for note in self._staged.notes]
+
+    @property
+    def tools(self) -> Sequence[Tool]:
+        """Those of this run alone."""
+        port, files = self._ports.input_files, self._staged.files
+        return [ReadInput(port, files)] if port is not None and files else []
+
+    @property
+    def observers(self) -> Sequence[Observer]:
+        """Who is told of the run while it goes on."""
+        found: list[Observer] = []
+        if self._asked.on_step is not None:
+            found.append(StepsTold(self._asked.on_step))
+        if self._audit is not None:
+            found.append(Audited(self._audit))
+        return found
+
+    def input(self, text: str) -> JSON:
+        """What the run is given: the text, the named values, the files, the pictures."""
+        parts = [text] if text else []
+        if self._asked.inputs:
+            parts.append(f"Inputs:\n{dumps(self._asked.inputs)}")
+        if self._staged.told is not None:
+            parts.append(self._staged.told.text)
+        images: Sequence[ImageBlock] = [*self._asked.images, *self._staged.images]
+        if not images:
+            return "\n\n".join(parts)
+        return {"text": "\n\n".join(parts), "images": [image.to_json() for image in images]}
+
+    async def end(self, result: RunResult) -> None:
+        """After the run, or in its place: however it ended."""
+        ports, within_s, warnings = self._ports, self._within_s, self.warnings
+        if ports.attachments is not None:
+            result.artifacts += ports.attachments.drain(self._run_id)
+            ports.attachments.close(self._run_id)
+        if ports.delivery is not None and self._asked.delivery is not None:
+            target = self._asked.delivery
+            posted = post(ports.delivery, target, result.output, result.exception, result.artifacts)
+            if await bounded("delivery", posted, within_s, warnings) is None:
+                warnings.append(f"nothing was delivered to {target.kind} {target.id}")
+        if self._audit is not None:
+            closed = self._audit.close(close_of(result, self._world.monotonic() - self._began))
+            await bounded("audit.close", closed, within_s, warnings)
+        if self._staged.files:
+            await bounded("input_files", drop(ports.input_files, self._run_id), within_s, warnings)
+        result.warnings += warnings

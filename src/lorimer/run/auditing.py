@@ -1,0 +1,77 @@
+"""One run as its audit is told of it. What an audit is: `audit.py`."""
+
+from __future__ import annotations
+
+from lorimer.core.events import Event
+from lorimer.core.messages import Usage
+from lorimer.core.redaction import logger
+from lorimer.run.audit import AuditClose, AuditStep, AuditTool, RunAudit
+from lorimer.run.result import RunResult
+
+_log = logger("lorimer.run")
+
+
+class Audited:
+    """Tells the audit of one run, while it goes on. Of a failing audit the log tells, once."""
+
+    def __init__(self, audit: RunAudit) -> None:
+        self._audit: RunAudit | None = audit
+        self._inputs: dict[str, Event] = {}
+
+    def hear(self, event: Event) -> None:
+        """See `observing.Observer`."""
+        if self._audit is None:
+            return
+        try:
+            self._told(self._audit, event)
+        except Exception:  # noqa: BLE001 - the host's own: the run goes on without it
+            _log.warning("the audit of run %s failed", event.run_id, exc_info=True)
+            self._audit = None
+
+    async def end(self) -> None:
+        """See `observing.Observer`: it is closed with the run's result."""
+
+    def _told(self, audit: RunAudit, event: Event) -> None:
+        data = event.data
+        match event.type:
+            case "tool.call_start":
+                self._inputs[str(data.get("tool_use_id"))] = event
+            case "tool.call_complete":
+                began = self._inputs.pop(str(data.get("tool_use_id")), event)
+                given, took = began.data.get("input"), data.get("duration_ms")
+                audit.tool(
+                    AuditTool(
+                        str(data.get("tool_use_id")),
+                        str(data.get("name")),
+                        given if isinstance(given, dict) else {},
+                        str(data.get("result") or ""),
+                        data.get("is_error") is True,
+                        took / 1000 if isinstance(took, float | int) else 0.0,
+                    )
+                )
+            case "model.reply":
+                usage, cost = data.get("usage"), data.get("cost")
+                audit.step(
+                    AuditStep(
+                        event.iteration,
+                        str(data.get("model") or ""),
+                        Usage.from_json(usage) if isinstance(usage, dict) else Usage(),
+                        cost if isinstance(cost, int) else 0,
+                    )
+                )
+            case _:
+                audit.log("compaction_fired", {"rule": data.get("rule"), "end": data.get("end")})
+
+
+def close_of(result: RunResult, runtime_s: float) -> AuditClose:
+    """What the audit is told of the end."""
+    return AuditClose(
+        result.status,
+        result.output,
+        len(result.steps),
+        runtime_s,
+        result.usage,
+        result.cost_nano,
+        result.code.value if result.code is not None else "",
+        result.error,
+    )

@@ -1,0 +1,146 @@
+"""Budgets: who pays for a run, and how much that may come to with all the others.
+
+Who decides what: a budget names the purses (`core/purse.py`) of a run and may say no before it
+begins. That what runs spend together stays below a purse's ceiling is not left to it: the journal
+sees to that before each model call (`journal/purses.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Final, Protocol
+
+from lorimer.core.errors import JournalError
+from lorimer.core.journal import Journal
+from lorimer.core.purse import Purse
+from lorimer.core.redaction import logger
+from lorimer.journal.purses import exceeded
+from lorimer.run.agent import RunnableAgent
+from lorimer.run.invocation import Invocation
+
+WEEK: Final = timedelta(days=7)
+
+_log: Final = logger("lorimer.run.budget")
+
+
+class Budget(Protocol):
+    """Asked once for each run of an executor, before it begins; not when it is resumed: then its
+    run.start says which purses pay for it."""
+
+    async def admit(
+        self, agent: RunnableAgent, asked: Invocation, ledger: Journal
+    ) -> Sequence[Purse]:
+        """The purses that pay for this run and all below it; () for none. `ledger` is the journal
+        that the run is going to be in, and with it the purses.
+
+        Raises a LorimerError to refuse the run. It calls nothing then, and is recorded all the
+        same, with that error and the status `budget_exceeded` where that is the code's, else
+        `rejected`. Any other exception, a failing store, and 10 s without an answer refuse it as
+        `exec.budget.undecided`.
+        """
+        ...
+
+
+class TotalBudget:
+    """So many US dollars for all runs together, whenever they are.
+
+    name: of the purse, `kind:whose`; the same name in the same journal is the same money.
+    allow_unpriced: also call models whose price is unknown, as if they were free.
+    fail_open: begin a run also when the ledger cannot be asked whether anything is left. Without
+        it such a run is refused. What a call needs is set aside before it is made in either case.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        usd: float | Decimal,
+        allow_unpriced: bool = False,
+        fail_open: bool = False,
+    ) -> None:
+        """Raises ConfigError for what is no name or no amount."""
+        self.purse = Purse.usd(name, usd, allow_unpriced=allow_unpriced)
+        self._fail_open = fail_open
+
+    async def admit(
+        self, agent: RunnableAgent, asked: Invocation, ledger: Journal
+    ) -> Sequence[Purse]:
+        """See Budget."""
+        await _must_have_some(self.purse, ledger, self._fail_open)
+        return (self.purse,)
+
+
+class CallerBudgets:
+    """So many US dollars for each caller within a rolling window. Runs without a caller share a
+    purse of their own.
+
+    usd: for callers that `per_caller`, dollars by caller id, does not name.
+    window: how long what was spent counts; an hour of a week longer at most.
+    allow_unpriced, fail_open: as in TotalBudget.
+    """
+
+    def __init__(
+        self,
+        *,
+        usd: float | Decimal,
+        window: timedelta = WEEK,
+        per_caller: Mapping[str, float | Decimal] | None = None,
+        allow_unpriced: bool = False,
+        fail_open: bool = False,
+    ) -> None:
+        """Raises ConfigError for what is no amount, no window or no caller."""
+        self._usd = usd
+        self._window = window
+        self._per_caller = dict(per_caller or {})
+        self._allow_unpriced = allow_unpriced
+        self._fail_open = fail_open
+        for caller in ("", *self._per_caller):
+            self.purse(caller)
+
+    def purse(self, caller_id: str) -> Purse:
+        """A caller's. Raises ConfigError for an id that no purse can be named after."""
+        return Purse.usd(
+            f"caller:{caller_id}",
+            self._per_caller.get(caller_id, self._usd),
+            window=self._window,
+            allow_unpriced=self._allow_unpriced,
+        )
+
+    async def admit(
+        self, agent: RunnableAgent, asked: Invocation, ledger: Journal
+    ) -> Sequence[Purse]:
+        """See Budget."""
+        purse = self.purse(asked.caller_id)
+        await _must_have_some(purse, ledger, self._fail_open)
+        return (purse,)
+
+
+class AllBudgets:
+    """Several at once: each has to have enough."""
+
+    def __init__(self, *budgets: Budget) -> None:
+        self._budgets = budgets
+
+    async def admit(
+        self, agent: RunnableAgent, asked: Invocation, ledger: Journal
+    ) -> Sequence[Purse]:
+        """See Budget."""
+        return [
+            purse for budget in self._budgets for purse in await budget.admit(agent, asked, ledger)
+        ]
+
+
+async def _must_have_some(purse: Purse, ledger: Journal, fail_open: bool) -> None:
+    """A run need not begin when all is spent; what others have set aside they may give back. Raises
+    LimitError, and JournalError unless `fail_open`."""
+    try:
+        used = await ledger.used(purse)
+    except JournalError as error:
+        if not fail_open:
+            raise
+        _log.warning("budget %s: a run begins unchecked, because %s", purse.name, error)
+        return
+    if used.spent >= purse.ceiling_nano:
+        raise exceeded("The run was not begun", purse, used)

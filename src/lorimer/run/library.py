@@ -1,0 +1,215 @@
+"""Saved agents for many people: who may see which, who may change them, and every version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
+from lorimer.core.world import World
+from lorimer.run.identity import ADMIN
+from lorimer.run.saved import SavedAgent, Visibility
+from lorimer.run.saved_checks import check
+from lorimer.tools.policy.people import Person
+from lorimer.tools.registry import ToolRegistry
+from lorimer.tools.threads import Threads
+from lorimer.world.real import RealWorld
+
+if TYPE_CHECKING:
+    from lorimer.models import Models
+
+T = TypeVar("T")
+
+_TRIES: Final = 100
+"""Of a change to what others change at the same time: each time one of them succeeds."""
+
+
+class SavedStore(Protocol):
+    """Where saved agents are, by owner and name. Every method blocks, may be called from any
+    thread, and raises StoreFailed. Shipped: `lorimer.run.stores`."""
+
+    def put(self, agent: SavedAgent) -> bool:
+        """Make it the present version and keep it among the versions, if the present one is the one
+        before it (0: there is none); False: it is another, and nothing is changed."""
+        ...
+
+    def delete(self, owner: str, name: str) -> bool:
+        """Delete it with all versions. False: there was none."""
+        ...
+
+    def get(self, owner: str, name: str, version: int | None = None) -> SavedAgent | None:
+        """The present version, or that one; None: there is none."""
+        ...
+
+    def versions(self, owner: str, name: str, limit: int) -> Sequence[SavedAgent]:
+        """Newest first."""
+        ...
+
+    def visible(self, person: Person, limit: int) -> Sequence[SavedAgent]:
+        """The present versions of those that are for that person (`SavedAgent.is_for`), by owner
+        and name."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open. It is opened again when it is used again."""
+        ...
+
+
+class AgentLibrary:
+    """Saves and finds agents. Everything is asked on behalf of a person; what somebody may not see
+    is unknown to them.
+
+    tools, models: what saved agents are checked against (`saved_checks.py`). builtins: those of
+    the host (`saved_builtins.py`), which everybody sees and nobody changes.
+    threads: False works in line, for simulations.
+    """
+
+    def __init__(
+        self,
+        store: SavedStore,
+        *,
+        tools: ToolRegistry | None = None,
+        models: Models | None = None,
+        builtins: Mapping[str, SavedAgent] | None = None,
+        world: World | None = None,
+        threads: bool = True,
+    ) -> None:
+        self._store = store
+        self._tools = tools or ToolRegistry()
+        self._models = models
+        self._builtins = dict(builtins or {})
+        self._world = world or RealWorld()
+        self._threads = Threads(1) if threads else None
+
+    async def save(self, agent: SavedAgent, by: Person, *, expect: int | None = None) -> SavedAgent:
+        """Save the next version. An agent without an owner becomes theirs; what somebody else owns
+        only an admin saves.
+
+        expect: the version that it was made from (0: there was none); if another was saved since,
+        nothing is. Raises ConfigError: `exec.agent.denied`, `exec.agent.changed`, or what is wrong
+        with it.
+        """
+        owner = agent.owner or by.name
+        return await self._save(owner, agent.name, by, lambda _: agent, expect)
+
+    async def share(
+        self, which: str, visibility: Visibility, by: Person, *, shared_with: Sequence[str] = ()
+    ) -> SavedAgent:
+        """Say who else may run it; that is a version too. Nothing else of it changes, whatever is
+        saved at the same time. Raises ConfigError as `save` does, or `exec.agent.unknown`."""
+        now = {"visibility": visibility, "shared_with": [*shared_with]}
+
+        def shared(there: SavedAgent | None) -> SavedAgent:
+            if there is None:
+                raise _unknown(which)
+            return SavedAgent.from_json({**there.to_json(), **now}, there.id)
+
+        return await self._save(*_parts(which, by), by, shared)
+
+    async def restore(self, which: str, version: int, by: Person) -> SavedAgent:
+        """Save that version again, as the newest; who may run it stays as it is. Raises ConfigError
+        as `share` does."""
+        owner, name = _parts(which, by)
+        old = await self.get(f"{owner}/{name}", by, version=version)
+
+        def restored(there: SavedAgent | None) -> SavedAgent:
+            if there is None:
+                raise _unknown(which)
+            kept = {"visibility": there.visibility, "shared_with": there.shared_with}
+            return old.model_copy(update=kept)
+
+        return await self._save(owner, name, by, restored)
+
+    async def delete(self, which: str, by: Person) -> None:
+        """Delete it with all versions. One that is saved under its name later begins at 1. Raises
+        ConfigError: `exec.agent.denied`, `exec.agent.unknown`."""
+        owner, name = _parts(which, by)
+        _only_theirs(owner, by)
+        if not await self._do(lambda: self._store.delete(owner, name)):
+            raise _unknown(which)
+
+    async def get(self, which: str, by: Person, *, version: int | None = None) -> SavedAgent:
+        """`owner/name`, or a name: the person's own, else the host's. Raises ConfigError
+        `exec.agent.unknown` for what there is not, and for what they may not see."""
+        owner, name = _parts(which, by)
+        found = await self._do(lambda: self._store.get(owner, name))
+        if found is None and "/" not in which:
+            found = self._builtins.get(name)
+        if found is None or not (found.is_for(by) or ADMIN in by.roles):
+            raise _unknown(which, [each.name for each in await self.list(by)])
+        if version is None or version == found.version:
+            return found
+        old = await self._do(lambda: self._store.get(owner, name, version))
+        if old is None or not found.owner:
+            raise _unknown(f"{found.id} of version {version}")
+        return old
+
+    async def versions(self, which: str, by: Person, *, limit: int = 100) -> list[SavedAgent]:
+        """Every version, newest first. Raises ConfigError `exec.agent.unknown`."""
+        found = await self.get(which, by)
+        if not found.owner:
+            return [found]
+        return [*await self._do(lambda: self._store.versions(found.owner, found.name, limit))]
+
+    async def list(self, by: Person, *, limit: int = 1_000) -> list[SavedAgent]:
+        """All that the person may run: the host's by name, then those saved, by owner and name."""
+        saved = await self._do(lambda: self._store.visible(by, limit))
+        return [*sorted(self._builtins.values(), key=lambda each: each.name), *saved]
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        await self._do(self._store.close)
+
+    async def _save(
+        self,
+        owner: str,
+        name: str,
+        by: Person,
+        to: Callable[[SavedAgent | None], SavedAgent],
+        expect: int | None = None,
+    ) -> SavedAgent:
+        _only_theirs(owner, by)
+        for _ in range(_TRIES):
+            there = await self._do(lambda: self._store.get(owner, name))
+            version = there.version if there is not None else 0
+            if expect is not None and expect != version:
+                break
+            data = to(there).to_json()
+            data.update(owner=owner, version=version + 1, saved_by=by.name)
+            made = SavedAgent.from_json({**data, "saved_at": self._world.time()}, name)
+            check(made, by, self._tools, self._models)
+            if await self._do(partial(self._store.put, made)):
+                return made
+        raise _refused(
+            ExecutorErrorCode.EXEC_AGENT_CHANGED,
+            f"{owner}/{name} was saved by somebody else in the meantime",
+            "Read it again, and make your change to that.",
+        )
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        return work() if self._threads is None else await self._threads.run(self._world, work)
+
+
+def _parts(which: str, by: Person) -> tuple[str, str]:
+    owner, slash, name = which.rpartition("/")
+    return (owner, name) if slash else (by.name, name)
+
+
+def _only_theirs(owner: str, by: Person) -> None:
+    # the same words whether there is such an agent or not
+    if owner != by.name and ADMIN not in by.roles:
+        raise _refused(
+            ExecutorErrorCode.EXEC_AGENT_DENIED,
+            f"{by.name} may not change agents of {owner or 'the host'}",
+            "Save a copy of your own.",
+        )
+
+
+def _unknown(which: str, known: Iterable[str] = ()) -> ConfigError:
+    near = nearest(which, known)
+    return _refused(ExecutorErrorCode.EXEC_AGENT_UNKNOWN, f"there is no saved agent {which}{near}")
+
+
+def _refused(code: ExecutorErrorCode, what: str, hint: str = "") -> ConfigError:
+    return ConfigError(what, code=code, hint=hint)

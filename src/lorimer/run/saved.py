@@ -1,0 +1,143 @@
+"""A saved agent: who it is, how it runs, whose it is and who may use it. Plain data; what may be
+saved says `saved_checks.py`, where they are kept and who gets which `library.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lorimer.core.errors import ConfigError
+from lorimer.core.faults import problems_of
+from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import Plain
+from lorimer.run.agent import RunnableAgent
+from lorimer.tools.policy.people import Person
+
+Visibility: TypeAlias = Literal["private", "shared", "public"]
+"""Who may run it besides its owner: nobody, whom `shared_with` names, everybody."""
+
+MAX_NAMES: Final = 200
+"""Entries of one list."""
+
+_Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+_Names: TypeAlias = Annotated[tuple[str, ...], Field(max_length=MAX_NAMES)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
+
+
+class DeclaredInput(_Part):
+    """One named value that a run of the agent is given."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+    type: Literal["string", "integer", "number", "boolean", "array", "object"] = "string"
+    description: str = ""
+    required: bool = True
+    default: Plain = None
+    """Where it is not required: what holds without it."""
+
+
+class SavedAgent(_Part):
+    """One version of a saved agent. Immutable: `model_copy(update=...)` makes another."""
+
+    name: _Name
+    owner: Annotated[str, Field(max_length=200)] = ""
+    """The name of a person; "": it is the host's, built in."""
+    description: Annotated[str, Field(max_length=2_000)] = ""
+    """When to use it: whoever gives it work chooses by this."""
+    prompt: Annotated[str, Field(max_length=200_000)] = ""
+    model: Annotated[str, Field(max_length=1_000)] = ""
+    """A tier, a spec or a chain of them; "": the executor's fallback tier."""
+    max_turns: Annotated[int, Field(ge=0)] = 0
+    """Model calls; 0: the executor's limit."""
+    timeout_s: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds of a run; 0: the executor's limit."""
+    tools: _Names = ()
+    """Names of tools."""
+    skills: _Names = ()
+    """Names of saved agents that it calls with named inputs."""
+    agents: _Names = ()
+    """Names of saved agents that it calls with a prompt."""
+    phases: Annotated[tuple[Mapping[str, Plain], ...], Field(max_length=MAX_NAMES)] = ()
+    """Each as the kernel reads it."""
+    inputs: Annotated[tuple[DeclaredInput, ...], Field(max_length=MAX_NAMES)] = ()
+    critic: bool = False
+    """It may be given more time by the host's critic."""
+    visibility: Visibility = "private"
+    shared_with: _Names = ()
+    """People by name, roles as `@role`; of use where it is `shared`."""
+    version: Annotated[int, Field(ge=0)] = 0
+    """From 1, without gaps; 0: it was never saved. Set by who saves."""
+    saved_by: str = ""
+    saved_at: float = 0.0
+    """Wall clock, seconds."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> SavedAgent:
+        for what, names in (
+            ("inputs", [each.name for each in self.inputs]),
+            ("tools", self.tools),
+            ("skills", self.skills),
+            ("agents", self.agents),
+        ):
+            twice = {name for name in names if list(names).count(name) > 1}
+            if twice:
+                raise ValueError(f"{what} name {', '.join(sorted(twice))} twice")
+        return self
+
+    @property
+    def id(self) -> str:
+        """`owner/name`; of one that is built in, `name`. What audits call its subject."""
+        return f"{self.owner}/{self.name}" if self.owner else self.name
+
+    def is_for(self, person: Person) -> bool:
+        """Whether that person may see and run it."""
+        if not self.owner or self.owner == person.name or self.visibility == "public":
+            return True
+        return self.visibility == "shared" and person.is_one_of(frozenset(self.shared_with))
+
+    def input_schema(self) -> dict[str, JSON]:
+        """The JSON Schema of its declared inputs."""
+        properties: dict[str, JSON] = {}
+        for each in self.inputs:
+            about: dict[str, JSON] = {"type": each.type}
+            if each.description:
+                about["description"] = each.description
+            if not each.required and each.default is not None:
+                about["default"] = each.default
+            properties[each.name] = about
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": [each.name for each in self.inputs if each.required],
+            "additionalProperties": False,
+        }
+
+    def to_runnable(self) -> RunnableAgent:
+        """What an executor runs."""
+        return RunnableAgent(
+            name=self.name,
+            prompt=self.prompt,
+            model=self.model,
+            max_turns=self.max_turns,
+            timeout_s=self.timeout_s,
+            tools=self.tools,
+            subject=self.id,
+        )
+
+    def to_json(self) -> dict[str, JSON]:
+        """The plain form; lossless."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, JSON], where: str = "agent") -> SavedAgent:
+        """The reverse of `to_json`, also of what somebody wrote by hand. Raises ConfigError that
+        names every fault, beginning with `where`."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            problems = tuple(problems_of(error, where, cls))
+            raise ConfigError("; ".join(problems), problems=problems) from None

@@ -1,0 +1,112 @@
+"""Agents that come with a host, written in YAML, JSON or TOML, which can extend one another.
+
+    agents:
+      reader: {description: Reads, prompt: You read., tools: [Read], max_turns: 5}
+      reviewer: {extends: reader, prompt: You review., tools: [Read, Grep]}
+
+An agent has all that the one it extends has, and instead of it what it says itself: objects are
+merged key by key, however deep; everything else, lists too, takes the place of what was there;
+null takes it away. Names, and what is extended, are not inherited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from lorimer.core.documents import parse
+from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.jsonable import JSON
+from lorimer.run.saved import SavedAgent
+
+_NOT_THEIRS: Final = (
+    "name",
+    "owner",
+    "visibility",
+    "shared_with",
+    "version",
+    "saved_by",
+    "saved_at",
+)
+"""Fields that an agent which is built in does not have: it is everybody's."""
+
+
+def read_builtins(documents: Mapping[str, str]) -> dict[str, SavedAgent]:
+    """The agents of all these documents, by name. Pure: whoever calls it has read the files.
+
+    documents: name (its end says what it is: `.yaml`, `.json`, `.toml`) to text. One may extend an
+    agent of another. Raises ConfigError naming every fault: what is no such document, a name that
+    is there twice, an unknown parent, agents that extend each other in a circle, wrong fields.
+    """
+    said: dict[str, Mapping[str, JSON]] = {}
+    where: dict[str, str] = {}
+    problems: list[str] = []
+    for document, text in documents.items():
+        for name, fields in _agents_in(document, text).items():
+            if name in where:
+                problems.append(f"{document}: agents.{name}: {where[name]} has one too")
+            elif not isinstance(fields, Mapping):
+                problems.append(f"{document}: agents.{name}: must be fields with values")
+            else:
+                said[name], where[name] = fields, document
+    found: dict[str, SavedAgent] = {}
+    for name, fields in said.items():
+        at = f"{where[name]}: agents.{name}"
+        problems += [
+            f"{at}.{field}: one that is built in has none"
+            for field in _NOT_THEIRS
+            if field in fields
+        ]
+        try:
+            whole = _extended(name, said, ())
+            own = {key: value for key, value in whole.items() if key not in _NOT_THEIRS}
+            agent = SavedAgent.from_json({**own, "name": name, "visibility": "public"}, at)
+            found[name] = agent
+        except ConfigError as error:
+            problems += error.problems or (f"{at}: {error.message}",)
+    if problems:
+        told = tuple(dict.fromkeys(problems))
+        raise ConfigError("; ".join(told), problems=told)
+    return found
+
+
+def _agents_in(document: str, text: str) -> Mapping[str, JSON]:
+    kind = f".{document.rpartition('.')[2]}"
+    match parse(text, kind, document):
+        case {"agents": Mapping() as agents, **rest} if not rest:
+            return agents
+        case _:
+            raise ConfigError(f"{document}: must hold `agents`, by name, and nothing else")
+
+
+def _extended(
+    name: str, said: Mapping[str, Mapping[str, JSON]], path: tuple[str, ...]
+) -> dict[str, JSON]:
+    """All fields of an agent, `extends` resolved. `path`: the agents that extend it."""
+    if name in path:
+        circle = " -> ".join([*path[path.index(name) :], name])
+        raise ConfigError(f"extends itself: {circle}")
+    own = {key: value for key, value in said[name].items() if key != "extends"}
+    parent = said[name].get("extends")
+    if parent is None:
+        return merged({}, own)
+    if not isinstance(parent, str) or parent not in said:
+        known = [each for each in said if each != name]
+        raise ConfigError(
+            f"{name} extends {parent!r}, which is not there{nearest(str(parent), known)}"
+        )
+    return merged(_extended(parent, said, (*path, name)), own)
+
+
+def merged(below: Mapping[str, JSON], above: Mapping[str, JSON]) -> dict[str, JSON]:
+    """`below` with what `above` says, by the rule of this module. Neither is changed."""
+    made = dict(below)
+    for key, value in above.items():
+        there = made.get(key)
+        if value is None:
+            made.pop(key, None)
+        elif isinstance(value, Mapping):
+            made[key] = merged(there if isinstance(there, Mapping) else {}, value)
+        else:
+            made[key] = value
+    return made

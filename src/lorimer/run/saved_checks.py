@@ -1,0 +1,61 @@
+"""What is looked at when an agent is saved or shared: tools that there are and that its author may
+use, a model that there is, nothing unsafe for others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lorimer.core.errors import ConfigError, LorimerError, nearest
+from lorimer.models.spec import chain
+from lorimer.run.saved import SavedAgent
+from lorimer.tools.base import Tool
+from lorimer.tools.builtin import CATALOGUE, builtin_tools
+from lorimer.tools.policy.people import Person, check_author, check_share
+from lorimer.tools.registry import ToolRegistry
+
+if TYPE_CHECKING:
+    from lorimer.models import Models
+
+
+def check(agent: SavedAgent, author: Person, tools: ToolRegistry, models: Models | None) -> None:
+    """Raises ConfigError naming every fault: a tool that does not exist, one that asks for a role
+    which the author does not have, one that is not safe to share in an agent that others may run,
+    and a model that is neither a tier or alias of `models` nor the name of a model.
+
+    tools: the host's; the shipped ones are known too. models: None leaves the model unchecked.
+    """
+    problems: list[str] = []
+    found: list[Tool] = []
+    for name in agent.tools:
+        tool = tools.get(name)
+        if tool is not None:
+            found.append(tool)
+        elif name in CATALOGUE:
+            found += builtin_tools([name])
+        else:
+            near = nearest(name, [*tools.names, *CATALOGUE])
+            problems.append(f"there is no tool named {name!r}{near}")
+    try:
+        check_author(found, author)
+        if agent.visibility != "private":
+            check_share(found)
+    except ConfigError as error:
+        problems.append(error.message)
+    if models is not None and agent.model and (what := _fault_of(agent.model, models)):
+        problems.append(what)
+    if problems:
+        told = tuple([f"{agent.id}: {problem}" for problem in problems])
+        raise ConfigError("; ".join(told), problems=told)
+
+
+def _fault_of(model: str, models: Models) -> str:
+    try:
+        for element in chain(model):
+            # a bare word that nobody knows would be asked of a vendor: a tier with a typo
+            if models.expand(element) == [element] and models.parse(element).is_guess(element):
+                near = nearest(element, models.tiers.names)
+                return f"there is no tier or alias {element!r}{near}"
+        models.expand(model)
+    except LorimerError as error:
+        return f"the model {model!r}: {error.message}"
+    return ""

@@ -1,0 +1,52 @@
+"""Saved agents that end with their process: for tests, and for hosts that save them elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+
+from lorimer.run.saved import SavedAgent
+from lorimer.tools.policy.people import Person
+
+
+class MemoryAgents:
+    """A `SavedStore`."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._versions: dict[tuple[str, str], list[SavedAgent]] = {}
+        """Oldest first."""
+
+    def put(self, agent: SavedAgent) -> bool:
+        """As in the port."""
+        with self._lock:
+            known = self._versions.get((agent.owner, agent.name), [])
+            if len(known) != agent.version - 1:
+                return False
+            self._versions[agent.owner, agent.name] = [*known, agent]
+            return True
+
+    def delete(self, owner: str, name: str) -> bool:
+        """As in the port."""
+        with self._lock:
+            return self._versions.pop((owner, name), None) is not None
+
+    def get(self, owner: str, name: str, version: int | None = None) -> SavedAgent | None:
+        """As in the port."""
+        known = self._versions.get((owner, name), [])
+        if version is None:
+            return known[-1] if known else None
+        return known[version - 1] if 0 < version <= len(known) else None
+
+    def versions(self, owner: str, name: str, limit: int) -> Sequence[SavedAgent]:
+        """As in the port."""
+        return self._versions.get((owner, name), [])[::-1][:limit]
+
+    def visible(self, person: Person, limit: int) -> Sequence[SavedAgent]:
+        """As in the port."""
+        with self._lock:
+            present = [versions[-1] for _, versions in sorted(self._versions.items())]
+        return [each for each in present if each.is_for(person)][:limit]
+
+    def close(self) -> None:
+        """As in the port: nothing is open."""

@@ -1,0 +1,212 @@
+"""Watches a run for its critic (`critic.py`), and does as that says: the mechanics. What it may do
+to a live run is the engine's: `core/raised.py`, the inbox (`core/mail.py`), `core/cancel.py`.
+
+The watcher is a task of the run: it ends before the run's last fact is written. The run's limits
+hold without it, so nothing that a critic does or fails to do makes a run endless.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+
+from lorimer.assembly import is_a
+from lorimer.core.context import RunContext
+from lorimer.core.errors import JournalError
+from lorimer.core.limits import Limits
+from lorimer.core.mail import mail_of
+from lorimer.core.raised import raise_limits
+from lorimer.core.redaction import logger
+from lorimer.run.agent import RunnableAgent
+from lorimer.run.critic import Critic, Decision, Seen, Supervised, Supervision
+
+CEILING_S: Final = 24 * 3600.0
+"""No run with a critic goes on for longer, unless its own `timeout_s` is longer."""
+MOST_TURNS: Final = 100_000
+"""Nor for more turns."""
+LOOK_S: Final = 30.0
+"""Seconds that a critic has for one look."""
+GRACE_S: Final = 2.0
+"""Seconds that a look has to end when it is cancelled; then it is left to itself."""
+_WHY_CHARS: Final = 500
+
+_log: Final = logger("lorimer.run")
+
+
+def is_watched(critic: Critic | None, agent: RunnableAgent) -> bool:
+    """Whether runs of this agent have a critic."""
+    return critic is not None and agent.critic
+
+
+def ceiling(limits: Limits) -> Limits:
+    """Of a watched agent, far above what its runs begin with."""
+    return replace(limits, timeout_s=max(CEILING_S, limits.timeout_s))
+
+
+class Watch:
+    """What a critic has to do with one run."""
+
+    def __init__(
+        self,
+        critic: Critic | None,
+        agent: RunnableAgent,
+        limits: Limits,
+        run_id: str,
+        caller_id: str,
+    ) -> None:
+        """`limits`: of the agent, as if there were no critic."""
+        self.warnings: list[str] = []
+        """What failed; for the run's result."""
+        self.limits: Limits | None = None
+        """What the run begins with, where it is not its manifest's."""
+        self._by: Supervision | None = None
+        self._soft_s = soft_s = limits.timeout_s
+        self._ceiling_s = ceiling(limits).timeout_s
+        if critic is None or not is_watched(critic, agent):
+            return
+        self.limits = limits
+        run = Supervised(run_id, agent.name, caller_id, soft_s, self._ceiling_s)
+        try:
+            by = critic.supervise(run)
+            if by is not None:
+                limit_s = float(by.limit_s)
+                limit_s = min(limit_s, self._ceiling_s) if limit_s > soft_s else soft_s
+                self.limits, self._by = replace(limits, timeout_s=limit_s), by
+        except Exception as error:  # noqa: BLE001 - a port's fault: the strict limit holds
+            self.failed(error)
+
+    @asynccontextmanager
+    async def over(self, run: RunContext) -> AsyncGenerator[None, None]:
+        """Watch a run that is about to begin, until it ends."""
+        if self._by is None:
+            yield
+            return
+        run.bounds.most_s = self._ceiling_s
+        watcher = run.owned.own(_Watcher, lambda: _Watcher(self, run))
+        try:
+            yield
+        finally:  # the run has ended it, unless it never got that far
+            await watcher.end()
+
+    async def watch(self, run: RunContext) -> None:
+        """Look at it again and again."""
+        every = min(max(self._soft_s / 20, 0.05), 5.0)
+        clock = run.world.monotonic
+        marks: object = None
+        since = clock()
+        while True:
+            await run.world.sleep(every)
+            if run.replaying or not run.facts:
+                since = clock()
+                continue
+            now = _marks(run)
+            if now != marks or any(each.asking for each in _all(run)):
+                marks, since = now, clock()
+            decision = await self._look(_seen(run, clock() - since))
+            if decision is not None and not run.over:
+                try:
+                    await self._do(decision, run)
+                except JournalError:
+                    return  # the run ends by it
+                except Exception as error:  # noqa: BLE001 - what it decided was no decision
+                    self.failed(error)
+
+    async def _look(self, seen: Seen) -> Decision | None:
+        if self._by is None:
+            return None
+        loop = asyncio.get_running_loop()
+        looking = loop.create_task(_called(self._by, seen))
+        try:
+            await asyncio.wait([looking], timeout=LOOK_S)
+        finally:
+            if not looking.done():
+                looking.cancel()
+                await asyncio.wait([looking], timeout=GRACE_S)
+        if not looking.done() or looking.cancelled():
+            self.failed(TimeoutError(f"a look was cut off, or took longer than {LOOK_S:g} s"))
+            return None
+        error = looking.exception()
+        if error is not None:
+            self.failed(error)
+            return None
+        return looking.result()
+
+    async def _do(self, decision: Decision, run: RunContext) -> None:
+        if decision.kill:
+            run.cancellation.kill(str(decision.kill)[:_WHY_CHARS])
+            return
+        limits = run.bounds.limits
+        turns = max(min(int(decision.raise_turns), MOST_TURNS), 0)
+        more_s = float(decision.extend_s)
+        await raise_limits(
+            run,
+            max_turns=min(limits.max_turns + turns, max(MOST_TURNS, limits.max_turns)),
+            timeout_s=limits.timeout_s + more_s if more_s > 0 else 0.0,
+        )
+        if decision.nudge:
+            for each in _all(run):
+                if not each.below:
+                    mail_of(each).nudge(f"[Note from the program that runs you: {decision.nudge}]")
+
+    def failed(self, error: BaseException) -> None:
+        """A port failed, which is no fault of the run."""
+        told = f"the critic failed: {type(error).__name__}: {error}"[:_WHY_CHARS]
+        if told not in self.warnings:
+            self.warnings.append(told)
+        _log.warning("%s", told)
+
+
+class _Watcher:
+    """The task of a watch. Belongs to the run: see `core.owned.Owned`."""
+
+    def __init__(self, watch: Watch, run: RunContext) -> None:
+        loop = asyncio.get_running_loop()
+        self._watch = watch
+        self._task = loop.create_task(watch.watch(run), name=f"critic of {run.id}")
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+            self._watch.failed(error)
+
+
+async def _called(by: Supervision, seen: Seen) -> Decision | None:
+    decision = await by.look(seen)
+    if decision is not None and not is_a(decision, Decision):
+        raise TypeError(f"it gave a {type(decision).__name__}, no Decision")
+    return decision
+
+
+def _all(run: RunContext) -> Iterator[RunContext]:
+    """It and what is part of it, as far as that goes on."""
+    yield run
+    for each in tuple(run.below):
+        yield from _all(each)
+
+
+def _marks(run: RunContext) -> object:
+    """Another one than before: something was done."""
+    return [
+        (each.id, len(each.facts), each.alarm.pending())
+        for each in _all(run)
+        if each.facts and not each.replaying
+    ]
+
+
+def _seen(run: RunContext, idle_s: float) -> Seen:
+    bounds = run.bounds
+    return Seen(
+        run.id,
+        run.world.monotonic() - bounds.started,
+        idle_s,
+        bounds.limits.timeout_s,
+        bounds.turns,
+        bounds.limits.max_turns,
+        run.spend.usage,
+        run.spend.nano,
+        run.messages,
+    )

@@ -1,0 +1,774 @@
+"""Why a run went as it did: each kind of decision, of real runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lorimer.cli import runs_explain
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.events import Event
+from lorimer.core.limits import Limits
+from lorimer.core.mail import send as mail_send
+from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.messages import Response, TextBlock, ThinkingBlock, Usage
+from lorimer.core.stage import Stage
+from lorimer.core.state import Decision
+from lorimer.journal.explain import KINDS, Explanation, explain
+from lorimer.journal.export import export, read_export
+from lorimer.journal.recording import Recording, recorded
+from lorimer.models import Models
+from lorimer.models.pricing import Price
+from lorimer.models.tiers import Tiers
+from lorimer.stages.catalogue import catalogue
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
+from lorimer.tools import AskLater, Rule, ToolRegistry
+from lorimer.tools.hooks import Answer, FunctionHook
+from lorimer.tools.policy.modes import Action
+from lorimer.tools.policy.sources import Source
+from tests.core.support import Do, held, make, use
+from tests.journal.explained import of, told, without_pipeline
+from tests.session.families import agent, model_of, pipeline_of, task, work
+
+CODE = ExecutorErrorCode
+CALL = [use("send", to="ann")]
+
+
+def send() -> Do:
+    return Do("send", effects=("send",))
+
+
+def ungranted(*tools: Do) -> ToolRegistry:
+    registry = ToolRegistry()
+    for tool in tools:
+        registry.register(tool, granted=False)
+    return registry
+
+
+async def explained(
+    world: SimulatedWorld, replies: Any, preset: str = "agent", **options: Any
+) -> list[Explanation]:
+    """One run with these replies, explained."""
+    run = options.pop("run", {})
+    pipeline = make(world, replies, preset, **options)
+    result = await pipeline.run("go", raise_on_error=False, **run)
+    return await told(pipeline, result.run_id)
+
+
+def why(found: list[Explanation], what: str) -> str:
+    [line] = [each for each in found if each.what == what]
+    return line.why
+
+
+class Says:
+    """A person with one answer."""
+
+    def __init__(self, answer: bool) -> None:
+        self._answer = answer
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        return self._answer
+
+
+# --- stages and turns -------------------------------------------------------------------------
+
+
+def test_stages_that_were_entered_bypassed_and_left_out() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.stages["cache"].active = False
+        manifest.stages["guard"].strategies["guards"] = []
+
+    async def main(world: SimulatedWorld) -> None:
+        replies = [[ThinkingBlock("hm"), use("send")], "done"]
+        found = await explained(world, replies, tools=[send()], change=change)
+        first = of([each for each in found if each.iteration == 0], "stage")
+        assert first[0] == ("left out cache", "stages[5].active")
+        assert ("bypassed guard", "stages[4].strategies.guards") in first
+        assert ("entered think", "stages[8]") in first
+        assert ("bypassed evaluate", "stages[14]") in first
+        last = of([each for each in found if each.iteration == 1], "stage")
+        assert ("entered input", "stages[1]") in first and (
+            "entered input",
+            "stages[1]",
+        ) not in last
+        assert ("bypassed think", "stages[8]") in last
+        assert why(found, "bypassed tool") == "the reply calls no tool"
+        assert last[-5:] == [
+            ("bypassed emit", "stages[17].strategies.emitters (default)"),
+            ("came to memory", "stages[18]"),
+            ("bypassed summarize", "stages[19].strategies.summarizer (default)"),
+            ("bypassed persist", "stages[20]"),
+            ("entered yield", "stages[21]"),
+        ]
+
+    simulate(main)
+
+
+class Weather(Stage[object, object]):
+    name, order = "weather", 1
+    bypass_reason = "the sky is clear"
+
+    def should_bypass(self, state: Any) -> bool:
+        return True
+
+
+class Hasty(Stage[object, object]):
+    name, order = "hasty", 15
+
+    async def execute(self, input: object, state: Any) -> object:
+        state.decision, state.reason = Decision.COMPLETE, "I am in a hurry"
+        return input
+
+
+def test_a_hosts_own_stages_say_themselves_why() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ["done"], "chat")
+        pipeline.register_stage(Weather())
+        pipeline.register_stage(Hasty())
+        result = await pipeline.run("go")
+        found = await told(pipeline, result.run_id)
+        assert why(found, "bypassed weather") == "the sky is clear"
+        assert ("was the last", "built in (stage)") in of(found, "turn")
+        assert why(found, "was the last") == "a stage said so: I am in a hurry"
+
+    simulate(main)
+
+
+def _config(**stages: Any) -> Any:
+    """A change of entries: stage to field to what is added to it."""
+
+    def change(manifest: EnvironmentManifest) -> None:
+        for stage, fields in stages.items():
+            entry = manifest.stages[stage]
+            for name, value in fields.items():
+                setattr(entry, name, {**getattr(entry, name), **value})
+
+    return change
+
+
+MUST = {
+    "strategies": {"strategy": "criteria"},
+    "strategy_configs": {"strategy": {"must_contain": ["good"]}},
+}
+
+
+TURNS: dict[str, tuple[Any, Any, str, str]] = {
+    "controller": (
+        [CALL, CALL, "x"],
+        _config(loop={"strategy_configs": {"controller": {"max_turns": 2}}}),
+        "was the last",
+        "stages[16].strategy_configs.controller.max_turns",
+    ),
+    "budget": (
+        [CALL, CALL, CALL, "x"],
+        _config(
+            loop={
+                "strategies": {"controller": "multi_dim_budget"},
+                "strategy_configs": {"controller": {"max_tool_calls": 2}},
+            }
+        ),
+        "was the last",
+        "stages[16].strategy_configs.controller.ratio (default)",
+    ),
+    "signal": (
+        ["more\n[CONTINUE]"],
+        _config(
+            parse={"strategies": {"signal_detector": "regex"}},
+            loop={"config": {"early_stop_on": ["continue"]}},
+        ),
+        "was the last",
+        "stages[16].config.early_stop_on",
+    ),
+    "evaluation": (
+        ["bad", "good enough"],
+        _config(evaluate=MUST),
+        "went on",
+        "stages[14].strategies.strategy",
+    ),
+    "not accepted": (
+        ["bad", "bad"],
+        _config(evaluate={**MUST, "config": {"max_retries": 1}}),
+        "ended the run",
+        "stages[14].config.on_failure (default)",
+    ),
+    "guard": (
+        [CALL] * 9,
+        _config(loop={"strategies": {"guards": ["identical"]}}),
+        "ended the run",
+        "stages[16].strategy_configs.guards.identical.stop_after (default)",
+    ),
+    "single": (
+        [CALL],
+        _config(loop={"strategies": {"controller": "single_turn"}}),
+        "was the last",
+        "stages[16].strategies.controller",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_why_a_turn_was_not_the_last_or_was(name: str) -> None:
+    replies, change, what, origin = TURNS[name]
+
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(world, replies, tools=[send()], change=change)
+        assert (what, origin) in of(found, "turn"), of(found, "turn")
+
+    simulate(main)
+
+
+# --- models -----------------------------------------------------------------------------------
+
+
+def down() -> APIError:
+    return APIError("it is \x1b[31mdown", code=CODE.EXEC_API_SERVER_ERROR)
+
+
+async def asked(world: SimulatedWorld, spec: str, *models: Any, **options: Any) -> Any:
+    """A run with these models, each a list of replies; who was asked, and by what."""
+    providers = {name: ScriptedModel(each) for name, each in zip("ab", models, strict=False)}
+    change = options.pop("change", lambda manifest: None)
+
+    def own(manifest: EnvironmentManifest) -> None:
+        manifest.model.model = spec
+        change(manifest)
+
+    resolver = Models(providers=providers, tiers=Tiers({"quick": "a:m, b:m"}))  # type: ignore[arg-type]
+    pipeline = make(world, [], "chat", change=own)
+    pipeline = type(pipeline)(
+        pipeline.manifest, models=resolver, journal=pipeline.journal, world=world
+    )
+    result = await pipeline.run("go", raise_on_error=False)
+    return await told(pipeline, result.run_id)
+
+
+def test_which_model_was_asked_and_why_that_one() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        found = await asked(world, "a:m", [down(), "x"])
+        assert of(found, "model", "retry", "failover") == [
+            ("asked a:m", "model.model"),
+            ("asked a:m again", "stages[6].strategies.retry (default)"),
+        ]
+        assert why(found, "asked a:m again").startswith("attempt 1 failed: it is")
+
+        found = await asked(world, "a:m,b:m", [down(), down()], ["x"])
+        assert ("asked b:m instead", "model.model") in of(found, "failover")
+
+        found = await asked(world, "quick", ["x"], [])
+        assert of(found, "model") == [
+            ("quick stands for a:m, b:m", "host models: quick"),
+            ("asked a:m", "model.model"),
+        ]
+
+        def own(manifest: EnvironmentManifest) -> None:
+            manifest.stages["api"].model_override = {"model": "b:m"}
+
+        found = await asked(world, "a:m", [], ["x"], change=own)
+        assert of(found, "model") == [("asked b:m", "stages[6].model_override.model")]
+
+        found = await asked(
+            world,
+            "a:m",
+            [Response((TextBlock("x"),), model="m-20260101")],
+            [],
+            change=_config(
+                api={
+                    "strategies": {"router": "adaptive"},
+                    "strategy_configs": {"router": {"light": "a:m", "heavy": "b:big"}},
+                }
+            ),
+        )
+        assert of(found, "model") == [
+            ("asked m-20260101", "stages[6].strategy_configs.router.light")
+        ]
+
+    simulate(main)
+
+
+def test_a_model_that_is_not_asked_again() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        found = await asked(world, "a:m", [APIError("no", code=CODE.EXEC_API_BAD_REQUEST)])
+        assert of(found, "retry", "end") == [
+            ("a:m is not asked again", "stages[6].strategies.retry (default)"),
+            ("ended error", "model a:m"),
+        ]
+        empty = await asked(world, "a:m", ["", "now"])
+        assert of(empty, "retry") == [
+            ("asked a:m again, and told to answer now", "stages[6].strategies.retry (default)")
+        ]
+
+    simulate(main)
+
+
+# --- calls ------------------------------------------------------------------------------------
+
+
+def test_calls_that_were_allowed_and_by_what() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(world, [CALL, "x"], tools=[send()])
+        assert of(found, "tool") == [("allowed send", "the caller (tool send)")]
+        tools = ungranted(send(), Do("look", effects=("read",)))
+        both = [[use("send", to="ann"), use("look")], "x"]
+        user = Rule.parse("look", action=Action.ASK, source=Source.USER)
+        found = await explained(world, both, tools=tools, rules=["send", user], approver=Says(True))
+        assert of(found, "tool", "person") == [
+            ("allowed send", "rule send"),
+            ("asked a person about look", "user rule ask look"),
+            ("a person said yes", "a person (0:1)"),
+            ("allowed look", "a person (0:1)"),
+        ]
+        found = await explained(world, both, tools=tools, permission_mode="bypass")
+        assert ("allowed send", "permission mode bypass") in of(found, "tool")
+
+    simulate(main)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "rule of a user": (
+        {"rules": [Rule.parse("send", action=Action.DENY, source=Source.USER, reason="no")]},
+        "user rule deny send: no",
+    ),
+    "mode": ({"permission_mode": "plan"}, "permission mode plan"),
+    "nobody": ({}, "built in (policy.nobody)"),
+    "person": ({"approver": Says(False)}, "a person (0:0)"),
+    "hook": (
+        {
+            "rules": ["send"],
+            "hooks": [FunctionHook("PreToolUse", lambda told: Answer("block", "no"), name="guard")],
+        },
+        "hook guard",
+    ),
+    "hook that fails": (
+        {"rules": ["send"], "hooks": [FunctionHook("PreToolUse", lambda t: 1 / 0, name="guard")]},
+        "hook that failed",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_calls_that_were_refused_and_by_whom(name: str) -> None:
+    options, origin = REFUSED[name]
+
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(world, [CALL, "x"], tools=ungranted(send()), **options)
+        assert ("refused send", origin) in of(found, "tool"), of(found, "tool", "hook")
+
+    simulate(main)
+
+
+def test_a_rule_of_the_manifest_is_told_by_its_path() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.permissions.deny = ["look", "send(ann)"]
+        manifest.permissions.ask = ["other"]
+        manifest.stages["tool_review"].strategies["reviewers"] = ["destructive"]
+
+    class Shell(Do):
+        input_schema = {  # noqa: RUF012
+            "type": "object",
+            "properties": {"to": {"type": "string"}},
+            "required": ["to"],
+        }
+        subject = "to"
+
+    async def main(world: SimulatedWorld) -> None:
+        tools = ungranted(Shell("send", effects=("send",)), Shell("other", effects=("exec",)))
+        calls = [use("send", "1", to="ann"), use("other", "2", to="bob"), use("send", "3")]
+        found = await explained(
+            world, [calls, "x"], tools=tools, change=change, approver=Says(False)
+        )
+        assert of(found, "tool", "person") == [
+            ("refused send", "permissions.deny[1]"),
+            ("asked a person about other", "permissions.ask[0]"),
+            ("a person said no", "a person (0:1)"),
+            ("refused other", "a person (0:1)"),
+            ("refused send", "tool send"),
+        ]
+
+    simulate(main)
+
+
+def test_calls_that_limits_and_bindings_kept_from_being_made() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.limits = Limits(max_calls_per_turn=1)
+
+    async def main(world: SimulatedWorld) -> None:
+        many = [[use("send", "1"), use("send", "2")], [use("nope")], "x"]
+        found = await explained(world, many, tools=[send()], change=change)
+        assert of(found, "tool") == [
+            ("allowed send", "the caller (tool send)"),
+            ("refused send", "limits.max_calls_per_turn"),
+            ("refused nope", "tools.built_in (default)"),
+        ]
+
+        async def slow(*_: Any) -> str:
+            await world.sleep(1000)
+            return "late"
+
+        found = await explained(world, [CALL, "x"], tools=[Do("send", slow, effects=("send",))])
+        assert of(found, "tool")[1] == ("stopped send", "limits.tool_timeout_s")
+
+    simulate(main)
+
+
+def test_hooks_that_changed_added_and_held_back() -> None:
+    answers = iter([Answer("block", "not yet"), Answer()])
+    hooks = [
+        FunctionHook("PreToolUse", lambda told: Answer(change={"to": "bob"}), name="first"),
+        FunctionHook("PostToolUse", lambda told: Answer(context="by the way"), name="second"),
+        FunctionHook("Stop", lambda told: next(answers), name="third"),
+        FunctionHook("UserPromptSubmit", lambda told: Answer(context="and"), name="fourth"),
+    ]
+
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(world, [CALL, "x", "y"], tools=[send()], hooks=hooks)
+        assert of(found, "hook") == [
+            ("the hook fourth added text for the model", "hook fourth"),
+            ("the hook first changed the call", "hook first"),
+            ("the hook second added text for the model", "hook second"),
+            ("the hook third refused the end of the run", "hook third"),
+        ]
+        assert ("allowed send, as the hook has changed it", "the caller (tool send)") in of(
+            found, "tool"
+        )
+        assert of(found, "turn")[1] == ("went on", "hook third")
+        no = FunctionHook("UserPromptSubmit", lambda told: Answer("block", "no"), name="door")
+        found = await explained(world, ["x"], hooks=[no])
+        assert of(found, "end") == [("ended rejected", "hook door")]
+
+    simulate(main)
+
+
+# --- ends -------------------------------------------------------------------------------------
+
+
+def _guarded(manifest: EnvironmentManifest) -> None:
+    manifest.stages["guard"].strategies["guards"] = ["iteration"]
+    manifest.stages["guard"].strategy_configs["guards"] = {"iteration": {"max_iterations": 1}}
+
+
+def _limited(manifest: EnvironmentManifest) -> None:
+    manifest.limits = Limits(max_turns=1)
+
+
+class Breaks(Stage[object, object]):
+    name, order = "token", 7
+
+    async def execute(self, input: object, state: Any) -> object:
+        raise ValueError("[bold]boom")
+
+
+ENDS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "limit of the manifest": ({"change": _limited}, "ended error", "limits.max_turns"),
+    "limit of the caller": (
+        {"run": {"limits": {"max_turns": 1}}},
+        "ended error",
+        "the caller (limits.max_turns)",
+    ),
+    "money": (
+        {"run": {"limits": {"max_cost_usd": 0.0}}},
+        "ended budget_exceeded",
+        "the caller (limits.max_cost_usd)",
+    ),
+    "tool calls": (
+        {"run": {"limits": {"max_tool_calls": 0}}},
+        "ended error",
+        "the caller (limits.max_tool_calls)",
+    ),
+    "guard": ({"change": _guarded}, "ended rejected", "stages[4].strategies.guards"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_stopped_a_run(name: str) -> None:
+    options, what, origin = ENDS[name]
+
+    async def main(world: SimulatedWorld) -> None:
+        model = ScriptedModel([CALL, "x"], usage=Usage(10, 10), price=Price(1, 1))
+        found = await explained(world, model, tools=[send()], **options)
+        assert of(found, "end") == [(what, origin)]
+
+    simulate(main)
+
+
+def test_a_run_that_ran_out_of_time_was_cancelled_or_broke() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        slow = ScriptedModel(["x"], latency_s=60)
+        found = await explained(world, slow, run={"limits": {"timeout_s": 5}})
+        assert of(found, "end") == [("ended timeout", "the caller (limits.timeout_s)")]
+
+        pipeline = make(world, ScriptedModel(["x"], latency_s=60))
+        pipeline.on("model.intent", lambda event: pipeline.cancel(Reason.CALLER))
+        result = await pipeline.run("go", raise_on_error=False)
+        assert of(await told(pipeline, result.run_id), "end") == [
+            ("ended cancelled", "the caller (cancel)")
+        ]
+
+        pipeline = make(world, ["x"])
+        pipeline.register_stage(Breaks())
+        result = await pipeline.run("go", raise_on_error=False)
+        found = await told(pipeline, result.run_id)
+        assert of(found, "end") == [("ended error", "stages[7]")]
+        assert "[bold]boom" in why(found, "ended error")
+
+    simulate(main)
+
+
+# --- what goes on round it --------------------------------------------------------------------
+
+
+def test_sub_agents_and_who_began_them() -> None:
+    def change(manifest: EnvironmentManifest) -> None:
+        manifest.stages["agent"].strategies["orchestrator"] = "delegate"
+
+    async def main(world: SimulatedWorld) -> None:
+        replies = {
+            "main": [[work("digger", "dig")], [task("digger")], "[DELEGATE: digger: more]", "so"],
+            "digger": ["gold"],
+        }
+        pipeline = pipeline_of(world, model_of(replies), agent("digger"), change=change)
+        result = await pipeline.run("go", limits={"max_cost_usd": 1.0})
+        found = await told(pipeline, result.run_id)
+        assert [origin for _, origin in of(found, "child")] == [
+            "agents[0]",
+            "agents[0]",
+            "stages[12].strategies.orchestrator",
+        ]
+        assert {origin for _, origin in of(found, "turn")} >= {"stages[12].strategies.orchestrator"}
+        [child] = [
+            fact.data["run"]
+            for fact in result.events
+            if fact.data.get("key") == "0" and fact.type == "child" and fact.iteration == 0
+        ]
+        below = await told(pipeline, str(child))
+        assert below[0].origin.name == result.run_id
+        assert ("limits.max_cost_usd is", "its parent (limits.max_cost_usd)") in [
+            (what.rpartition(" ")[0], origin) for what, origin in of(below, "limit")
+        ]
+
+    simulate(main)
+
+
+def test_a_change_of_the_manifest_and_what_holds_after_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        def change(input: Any, context: Any) -> str:
+            pipeline.mutate(
+                {"kind": "set_stage_active", "stage": "think", "active": False},
+                {"kind": "remove_stage", "stage": "evaluate"},
+            )
+            return "changed"
+
+        tool = Do("send", change, effects=("send",))
+        pipeline = make(world, [CALL, "x"], tools=[tool])
+        result = await pipeline.run("go")
+        found = await told(pipeline, result.run_id)
+        [first, second] = of(found, "change")
+        assert first[0].startswith('changed the manifest: set_stage_active {"')
+        assert second[1] == "the caller (remove_stage)"
+        assert ("left out think", "stages[8].active") in of(found, "stage")
+        last = of([each for each in found if each.iteration == 1], "stage")
+        assert "bypassed evaluate" not in dict(last) and "entered loop" in dict(last)
+
+    simulate(main)
+
+
+def test_a_compaction() -> None:
+    change = _config(
+        context={
+            "config": {"window": 1000},
+            "strategy_configs": {"compactor": {"keep_recent": 2}},
+        }
+    )
+
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(lambda _: "and so on " * 30), "chat", change=change)
+        result = await pipeline.run("hello")
+        while not result.receipts:
+            result = await pipeline.run("tell me " * 30)
+        found = await told(pipeline, result.run_id)
+        [(what, origin)] = of(found, "compaction")
+        assert origin == "stages[2].strategies.compactor (default)"
+        assert what.startswith("took messages out of view: ")
+
+    simulate(main)
+
+
+def test_a_run_that_waits_is_answered_and_goes_on() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, [CALL, "x"], tools=ungranted(send()), approver=AskLater())
+        result = await pipeline.run("go", raise_on_error=False)
+        found = await told(pipeline, result.run_id)
+        assert of(found, "person", "suspended", "end") == [
+            ("asked a person about send", "built in (policy.mode)"),
+            ("stopped without an end", "a person (runs answer)"),
+        ]
+        await pipeline.resume(result.run_id, True)
+        found = await told(pipeline, result.run_id)
+        assert of(found, "resume", "person", "tool")[2:] == [
+            ("a person said yes", "a person (0:0)"),
+            ("allowed send", "a person (0:0)"),
+        ] or of(found, "resume") == [("went on", "the caller (resume)")]
+        assert of(found, "resume") == [("went on", "the caller (resume)")]
+        assert of(found, "end")[0][0] == "ended ok"
+
+    simulate(main)
+
+
+def test_an_unfinished_run_and_a_call_of_unknown_outcome() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, [CALL, "x"], tools=[send()])
+        whole = await pipeline.run("go")
+        cut = [fact.type for fact in whole.events].index("tool.intent") + 1
+        journal = await held(world, whole.events[:cut], whole.session_id)
+        again = make(
+            world, [CALL, "x"], tools=[send()], journal=journal, session_id=whole.session_id
+        )
+        found = await told(again, whole.run_id)
+        assert of(found, "end", "suspended", "retry") == []
+        assert of(found, "tool") == [("allowed send", "the caller (tool send)")]
+
+    simulate(main)
+
+
+def test_a_fork_and_a_message() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = make(world, ScriptedModel(["x", "y", "z"], latency_s=1), "chat")
+        sent = False
+
+        async def say(event: Any) -> None:
+            nonlocal sent
+            if not sent:
+                sent = True
+                await mail_send(pipeline.journal, event.run_id, "and then?", id="m1")
+
+        pipeline.on("model.intent", say)
+        result = await pipeline.run("go")
+        found = await told(pipeline, result.run_id)
+        assert ("went on", "the caller (send)") in of(found, "turn")
+        fork = await pipeline.fork(result.run_id, after=1, input="else?")
+        assert of(await told(pipeline, fork.run_id), "start") == [("begun", "the caller (fork)")]
+
+    simulate(main)
+
+
+def test_people_who_were_asked_about_an_answer() -> None:
+    change = _config(hitl={"strategies": {"requester": "approver"}, "config": {"answers": True}})
+
+    async def main(world: SimulatedWorld) -> None:
+        found = await explained(world, ["x"], change=change, approver=Says(False))
+        assert of(found, "person", "end") == [
+            ("asked a person about the answer", "stages[15].strategies.requester"),
+            ("a person said no", "a person (0:hitl)"),
+            ("ended rejected", "a person (hitl)"),
+        ]
+
+    simulate(main)
+
+
+# --- whatever the run -------------------------------------------------------------------------
+
+
+async def _one_of_all(world: SimulatedWorld) -> tuple[Recording, list[Explanation]]:
+    tools = ungranted(send(), Do("look", effects=("read",)))
+    pipeline = make(
+        world,
+        ScriptedModel([[use("send"), use("look"), use("nope\x1b[2J")], down(), [use("look")], "x"]),
+        tools=tools,
+        rules=["look"],
+        approver=Says(True),
+    )
+    result = await pipeline.run("go", limits={"max_turns": 9})
+    return await recorded(pipeline.journal, result.run_id), await told(pipeline, result.run_id)
+
+
+def test_the_record_alone_says_the_same_also_exported() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        run, found = await _one_of_all(world)
+        assert without_pipeline(run) == found
+        journal = await held(world, run.facts, run.session_id)
+        manifest = json.dumps(run.manifest).encode()
+        await journal.put(run.digest, manifest)
+        lines = [line async for line in export(journal, run.run_id)]
+        [read] = read_export(lines)
+        known = [each for each in without_pipeline(read) if not each.what.endswith(" persist")]
+        assert known == [each for each in found if not each.what.endswith(" persist")]
+        json.dumps([each.to_json() for each in found])
+
+    simulate(main)
+
+
+def test_without_a_manifest_no_stage_is_told_and_all_else_is() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        run, found = await _one_of_all(world)
+        bare = explain(replace(run, manifest=None), catalogue())
+        told = [(e.kind, e.what) for e in found if e.kind not in ("stage", "model", "failover")]
+        kept = [(each.kind, each.what) for each in bare]
+        assert [each for each in told if each[0] == "tool"] == [e for e in kept if e[0] == "tool"]
+        assert not of(bare, "stage") and of(bare, "end")
+
+    simulate(main)
+
+
+ODD: list[Any] = [None, -1, "", "\x00[/]", [], [[]], {}, {"a": {}}, True, 1e300]
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_damaged_facts_are_explained_as_far_as_they_can_be(data: st.DataObject) -> None:
+    run = one_of_all()
+    facts = [
+        Event(f.type, dict(f.data), f.run_id, f.iteration, f.time, seq=f.seq) for f in run.facts
+    ]
+    for _ in range(data.draw(st.integers(1, 4))):
+        fact = data.draw(st.sampled_from(facts))
+        changed = dict(fact.data)
+        if changed:
+            changed[data.draw(st.sampled_from(sorted(changed)))] = data.draw(st.sampled_from(ODD))
+            fact.data = changed
+    manifest = data.draw(st.sampled_from([run.manifest, None, {"version": "9"}, {"stages": 3}]))
+    for each in explain(replace(run, facts=facts, manifest=manifest), catalogue()):
+        assert each.what and each.why and each.origin.name
+
+
+@cache
+def one_of_all() -> Recording:
+    return simulate(_one_of_all)[0]
+
+
+@given(st.lists(st.sampled_from(["send", "look", "nope", "both", "down", "text"]), max_size=6))
+@settings(max_examples=12, deadline=None)
+def test_every_decision_of_any_run_has_a_reason_and_an_origin(script: list[str]) -> None:
+    said: dict[str, Any] = {
+        "send": CALL,
+        "look": [use("look")],
+        "nope": [use("nope")],
+        "both": [use("send"), use("look")],
+        "down": down(),
+        "text": "x",
+    }
+
+    async def main(world: SimulatedWorld) -> None:
+        tools = ungranted(send(), Do("look", effects=("read",)))
+        rule = Rule.parse("send", action=Action.DENY, source=Source.USER)
+        await explained(
+            world,
+            [*[said[each] for each in script], "x"],
+            tools=tools,
+            rules=[rule] if len(script) % 2 else [],
+            run={"limits": {"max_turns": 4}},
+        )
+
+    simulate(main)
+
+
+def test_the_command_line_knows_all_kinds_and_the_reasons_all_policies() -> None:
+    assert list(KINDS) == runs_explain._KINDS
+    stages = [catalogue().stage(name) for name in catalogue().names]
+    bypassing = [s for s in stages if type(s).should_bypass is not Stage.should_bypass]
+    assert all(s.bypass_reason != Stage.bypass_reason for s in bypassing)

@@ -1,0 +1,209 @@
+"""The host's ports, as an executor uses them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import LorimerError
+from lorimer.core.messages import Request, ToolUse
+from lorimer.core.world import World
+from lorimer.run import AuditLog, Invocation, Lane, Ports, RunHandle, RunnableAgent, RunResult
+from lorimer.run.attachments import Attachments
+from lorimer.run.delivery import Artifact, Target
+from lorimer.run.identity import ADMIN, Listed
+from lorimer.run.inputs import InMemoryInputFiles, InputFile
+from lorimer.run.stores.memory_audit import MemoryAudit
+from lorimer.testing import simulate
+from lorimer.tools import Tool, ToolContext, ToolResult
+from tests.run.support import WORKER, executor_of, model_of, use
+
+pytestmark = pytest.mark.anyio
+
+
+class Work(Tool):
+    name = "work"
+    description = "Work."
+    input_schema = {"type": "object"}  # noqa: RUF012
+    effects = frozenset({"read"})
+    callers = frozenset[str]()
+
+    def __init__(self, act: Any = None) -> None:
+        self.act = act
+
+    async def execute(self, input: Any, context: ToolContext) -> ToolResult:
+        return ToolResult(await self.act(context) if self.act is not None else "done")
+
+
+class Posted:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, object]] = []
+
+    async def deliver(self, target: Target, output: str, artifacts: Sequence[Artifact]) -> str:
+        self.told.append((target.id, (output, [each.name for each in artifacts])))
+        return "m1"
+
+    async def deliver_error(self, target: Target, error: LorimerError) -> None:
+        self.told.append((target.id, error.code.value))
+
+
+async def test_row_30_an_audit_is_told_of_start_steps_tools_and_end() -> None:
+    log = AuditLog(MemoryAudit())
+    executor = executor_of([use(n=1), "end"], tools=[Work()], ports=Ports(audit=log))
+    agent = RunnableAgent("worker", tools=("work",), subject="agents/1")
+    asked = Invocation(caller_id="ann", channel_id="c", parent_run_id="p", inputs={"n": 1})
+    result = await executor.run(agent, "go", asked)
+    (told,) = await log.runs(caller_id="ann")
+    assert (told.start.subject, told.start.name) == ("agents/1", "worker")
+    assert (told.start.channel_id, told.start.parent_run_id) == ("c", "p")
+    assert told.start.inputs == {"n": 1}
+    assert told.close is not None
+    assert (told.close.status, told.close.output, told.close.tool_calls) == ("ok", "end", 1)
+    assert told.close.usage == result.usage
+    assert told.close.cost_nano == result.cost_nano > 0
+    kinds = [record.kind for record in await log.records(run_id=result.run_id)]
+    assert kinds == ["start", "step", "tool", "step", "close"]
+
+
+async def test_row_31_a_tool_that_is_not_there_closes_the_audit_as_error() -> None:
+    log = AuditLog(MemoryAudit())
+    executor = executor_of(["x"], ports=Ports(audit=log))
+    await executor.run(RunnableAgent(tools=("nope",)), "go", Invocation(caller_id="ann"))
+    (told,) = await log.runs(caller_id="ann")
+    assert told.close is not None
+    assert told.close.status == "error"
+    assert "nope" in told.close.error
+
+
+def test_row_15_after_cancelling_the_audit_is_closed() -> None:
+    async def main(world: World) -> str:
+        async def hang(context: ToolContext) -> str:
+            await world.sleep(50)
+            return ""
+
+        log = AuditLog(MemoryAudit(), world=world, threads=False)
+        executor = executor_of(
+            [use(), "x"], tools=[Work(hang)], world=world, ports=Ports(audit=log)
+        )
+        task = asyncio.create_task(executor.run(WORKER, "go", Invocation(caller_id="ann")))
+        await world.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        (told,) = await log.runs(caller_id="ann")
+        return told.close.status if told.close is not None else ""
+
+    assert simulate(main) == "cancelled"
+
+
+async def test_row_32_a_target_gets_the_answer_or_the_error() -> None:
+    posted = Posted()
+    executor = executor_of(["yes", RuntimeError("no"), "quiet"], ports=Ports(delivery=posted))
+    target = Invocation(delivery=Target("chat", "7"))
+    await executor.run(RunnableAgent(), "hi", target)
+    await executor.run(RunnableAgent(), "hi", target)
+    await executor.run(RunnableAgent(model="nowhere:x"), "hi", target)
+    await executor.run(RunnableAgent(), "hi")
+    (answer, failed, early) = posted.told
+    assert answer == ("7", ("yes", []))
+    assert failed[0] == early[0] == "7"
+    assert isinstance(failed[1], str)
+    assert str(early[1]).startswith("exec.")
+
+
+async def test_row_33_identity_gives_callers_their_roles() -> None:
+    tool = Work()
+    tool.callers = frozenset({ADMIN})
+    ports = Ports(identity=Listed(admins=["ann"]))
+    seen: list[int] = []
+
+    def reply(request: Request) -> str:
+        seen.append(len(request.tools))
+        return "ok"
+
+    executor = executor_of(reply, tools=[tool], ports=ports)
+    for caller in ("ann", "bob", ""):
+        await executor.run(WORKER, "go", Invocation(caller_id=caller))
+    assert seen == [1, 0, 0]
+
+
+async def test_row_54_files_are_told_by_id_and_read_by_the_model() -> None:
+    files = InMemoryInputFiles()
+    read = [ToolUse("r", "read_input", {"id": "file_1"})]
+    seen: list[str] = []
+
+    def reply(request: Request) -> Any:
+        seen.append(request.messages[-1].text)
+        return read if len(seen) == 1 else "end"
+
+    executor = executor_of(reply, ports=Ports(input_files=files))
+    given = (InputFile("a.txt", b"inside"), InputFile("empty.txt", b""))
+    result = await executor.run(RunnableAgent(), "look", Invocation(input_files=given))
+    assert result.status == "ok"
+    assert "file_1: a.txt" in seen[0]
+    assert "inside" not in seen[0]
+    assert result.run is not None
+    assert "inside" in str(result.run.steps[0].content)
+    assert result.warnings == ["left out: empty.txt: it is empty"]
+    assert await files.read(result.run_id, "file_1", 0, 10) is None  # dropped
+
+
+async def test_row_81_files_that_tools_park_go_with_the_answer_once() -> None:
+    parked = Attachments()
+
+    async def act(context: ToolContext) -> str:
+        parked.add(context.root_run_id, Artifact("plot.png", "image/png", b"x"))
+        return "parked"
+
+    posted = Posted()
+    ports = Ports(attachments=parked, delivery=posted)
+    executor = executor_of([use(), "end"], tools=[Work(act)], ports=ports)
+    result = await executor.run(WORKER, "go", Invocation(delivery=Target("chat", "7")))
+    assert [each.name for each in result.artifacts] == ["plot.png"]
+    assert posted.told == [("7", ("end", ["plot.png"]))]
+    assert len(parked) == 0
+
+
+def test_waiting_in_the_lane_takes_nothing_of_a_runs_time_and_can_be_cancelled() -> None:
+    async def main(world: World) -> tuple[RunResult, RunResult, RunResult]:
+        async def slow(context: ToolContext) -> str:
+            await world.sleep(50)
+            return ""
+
+        def reply(request: Request) -> Any:
+            return "end" if len(request.messages) > 1 else use()
+
+        lane = Lane("runs", 1, world=world)
+        executor = executor_of(reply, tools=[Work(slow)], world=world, lane=lane)
+        handles = [executor.start(WORKER, "go") for _ in range(3)]
+        await world.sleep(1)
+        handles[2].cancel()
+        return await handles[0], await handles[1], await handles[2]
+
+    first, second, third = simulate(main)
+    assert (first.status, second.status, third.status) == ("ok", "ok", "cancelled")
+    assert third.run is None
+
+
+async def test_a_run_that_was_interrupted_is_resumed_by_the_executor() -> None:
+    handles: list[RunHandle] = []
+
+    async def act(context: ToolContext) -> str:
+        if handles:
+            handles.pop().cancel(Reason.SHUTDOWN)
+            await asyncio.sleep(10)
+        return "done"
+
+    model = model_of([use(), "end"])
+    executor = executor_of(model, tools=[Work(act)])
+    handle = executor.start(WORKER, "go")
+    handles.append(handle)
+    assert (await handle).status == "suspended"
+    result = await executor.resume(WORKER, handle.run_id)
+    assert (result.status, result.output, len(model.requests)) == ("ok", "end", 2)
+    again = await executor.resume(WORKER, handle.run_id)
+    assert again.status == "error"
