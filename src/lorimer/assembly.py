@@ -158,6 +158,9 @@ def toolset_of(
     if root is not None and not root.is_dir():
         raise ConfigError(f"the workspace {str(root)!r} is no folder")
     registry = registry_of(tools)
+    known = known or registry
+    if manifest.tools.given is not None:
+        registry = _given(manifest, registry)
     if late and SEARCH not in [*named, *registry.names]:
         shipped += _built_in([SEARCH])
     if shipped:
@@ -168,7 +171,7 @@ def toolset_of(
     if described:
         registry = _with_adhoc(described, registry, variables)
     if manifest.agents:
-        registry = _with_agents(manifest, registry, known or registry)
+        registry = _with_agents(manifest, registry, known)
     if root is None:
         files = None
     elif before is not None and before.files is not None:
@@ -210,10 +213,33 @@ def _with_agents(
     from lorimer.tools.builtin.tasks import agent_tools
 
     registry = registry.copy()  # the host's own stays as it is
-    agents = {each.name: each.description for each in manifest.agents}
+    given = manifest.tools.given
+    agents = [
+        each
+        for each in manifest.agents
+        if given is None or each.inputs is None or each.name in given
+    ]
     hears = any(_hears(each, known) for each in manifest.agents)
     for tool in agent_tools(agents, tasks=has_tasks(manifest), hears=hears):
         registry.register(tool, granted=False)
+    return registry
+
+
+def _given(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolRegistry:
+    """Those of the host's tools that the manifest names. Raises ConfigError."""
+    wanted = manifest.tools.given or []
+    own = {each.name for each in manifest.agents if each.inputs is not None}
+    problems = [
+        f"tools.given[{at}]: the host gives no tool {name!r}{nearest(name, registry.names)}"
+        for at, name in enumerate(wanted)
+        if name not in registry and name not in own
+    ]
+    if problems:
+        raise invalid(problems)
+    registry = registry.copy()
+    for name in registry.names:
+        if name not in wanted:
+            registry.unregister(name)
     return registry
 
 

@@ -254,11 +254,13 @@ class Launcher:
         limits: Limits,
         above: RunContext,
         agent: str,
+        told: Mapping[str, JSON] = _NOTHING,
         *,
         wait_s: float,
     ) -> Run:
         """A run that is part of the run `above`, begun, or gone on with where it was interrupted,
-        on the stream of its own id. Raises as `resume` does."""
+        on the stream of its own id. `told` says for whom it is (`Invoked`). Raises as `resume`
+        does."""
         conversation = await self._claims.claim(run_id, wait_s)
         try:
             facts = conversation.unfinished
@@ -268,7 +270,7 @@ class Launcher:
             else:
                 await self._store(plan)
                 given = self._clean(input)
-            origin = origin_of(facts[0]) if facts else _of_child(above, agent)
+            origin = origin_of(facts[0]) if facts else _of_child(above, agent, told)
             context = self._context(run_id, conversation, limits, None, origin, above.spend)
             context.root = above.root
         except BaseException:
@@ -507,11 +509,11 @@ class Launcher:
             )
 
 
-def _of_child(above: RunContext, agent: str) -> dict[str, JSON]:
-    """What the run.start of a child says of where it comes from, and who pays."""
+def _of_child(above: RunContext, agent: str, told: Mapping[str, JSON]) -> dict[str, JSON]:
+    """What the run.start of a child says of where it comes from, for whom it is, and who pays."""
     parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
-    budgets = above.origin.get("budgets")
-    return {"parent": parent, "budgets": budgets} if budgets else {"parent": parent}
+    said = {"parent": parent, "invocation": told, "budgets": above.origin.get("budgets")}
+    return {name: value for name, value in said.items() if value}
 
 
 def _must_be_of(start: Event, plan: Plan) -> None:

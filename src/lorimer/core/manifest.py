@@ -163,6 +163,9 @@ class ToolsConfig(_Part):
     `composite`."""
     external: list[str] = []
     """Names of tools that installed packages offer."""
+    given: list[str] | None = None
+    """Names of tools that the agent has, of those that the host gives and those of its `agents`
+    with `inputs`. None: all of them."""
 
 
 class PermissionsConfig(_Part):
@@ -196,6 +199,12 @@ class SubAgent(_Part):
     None: this agent's. Beside a `manifest`: tools of the host's that it has too."""
     model: str = ""
     """Its model; none: this agent's."""
+    inputs: dict[str, Plain] | None = None
+    """JSON Schema of the object that it is given: then it has a tool of its own, with its name.
+    None: it is given a text, with the tool `Agent`."""
+    identity: str = ""
+    """Who it is, where others here are the same: no agent is given work on what it is at work on
+    already. None: its name."""
     limits: dict[str, Plain] = {}
     """Limits of each of its runs, where they are stricter than its manifest's; never more than
     what is left of the run that it works for."""

@@ -34,7 +34,7 @@ _NOT_ITS: Final = frozenset({"agent", "evaluate", "hitl", "emit", "memory", "sum
 
 def has_tasks(manifest: EnvironmentManifest) -> bool:
     """Whether its model may begin work in the background."""
-    return bool(manifest.agents) and any(
+    return any(each.inputs is None for each in manifest.agents) and any(
         entry.active and entry.name == TASKS for entry in manifest.stages
     )
 
@@ -46,28 +46,37 @@ def manifest_of(
     Raises ConfigError for limits that cannot be."""
     if agent.manifest is not None:
         own = agent.manifest
-        named = frozenset(agent.tools or ()) & frozenset(host)
+        named = frozenset([*(agent.tools or ()), *(own.tools.given or ())]) & frozenset(host)
         return _with(own, home, agent, own.limits), named
     made = home.model_copy(deep=True)
     wanted = agent.tools
     made.agents = []
+    made.tools.given = None
     if wanted is not None:
         described = [each for each in home.tools.ad_hoc if each.name in wanted]
         made.tools.ad_hoc = [each.model_copy(deep=True) for each in described]
         made.tools.external = [name for name in home.tools.external if name in wanted]
         known = {*host, *[each.name for each in described], *made.tools.external, AGENT}
+        known |= {each.name for each in home.agents if each.inputs is not None}
         made.tools.built_in = [name for name in wanted if name not in known]
         made.tools.deferred = [name for name in home.tools.deferred if name in wanted]
-        if AGENT in wanted:
-            made.agents = [each for each in home.agents if each.name != agent.name]
+        made.agents = [each for each in home.agents if _given(each, agent, wanted)]
     made.stages = StageEntries(list(_stages(made, agent.prompt)))
     for entry in made.stages:
         if entry.tool_binding is not None:
             entry.tool_binding = _bound(entry.tool_binding, made, wanted)
     if agent.model:
         made.model.model = agent.model
+    wanted = home.tools.given if wanted is None else wanted
     named = frozenset(host) if wanted is None else frozenset(host) & frozenset(wanted)
     return _with(made, home, agent, home.limits), named
+
+
+def _given(other: SubAgent, agent: SubAgent, wanted: Collection[str]) -> bool:
+    """Whether a sub-agent with these tools may give work to another."""
+    if other.inputs is not None:
+        return other.name in wanted
+    return AGENT in wanted and other.name != agent.name
 
 
 def _bound(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lorimer.run.lane import Lane, LaneStats
     from lorimer.run.lanes import Lanes
     from lorimer.run.library import AgentLibrary
+    from lorimer.run.palette import FixedPalette, Palette, Skill
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
     from lorimer.run.saved import DeclaredInput, SavedAgent
@@ -49,6 +50,7 @@ __all__ = [
     "Escalator",
     "Executor",
     "ExtendOnce",
+    "FixedPalette",
     "IdleCritic",
     "Invocation",
     "Lane",
@@ -56,6 +58,7 @@ __all__ = [
     "Lanes",
     "Limits",
     "Outcome",
+    "Palette",
     "Ports",
     "RunAudit",
     "RunHandle",
@@ -64,6 +67,7 @@ __all__ = [
     "RunnableAgent",
     "SavedAgent",
     "Seen",
+    "Skill",
     "Supervised",
     "Supervision",
     "TotalBudget",
@@ -94,6 +98,7 @@ _HOMES = {
     "run.lane": ("Lane", "LaneStats"),
     "run.lanes": ("Lanes",),
     "run.library": ("AgentLibrary",),
+    "run.palette": ("FixedPalette", "Palette", "Skill"),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.saved": ("DeclaredInput", "SavedAgent"),

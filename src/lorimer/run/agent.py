@@ -24,6 +24,12 @@ class RunnableAgent:
     tools: tuple[str, ...] = ()
     """Names of tools: of the executor's, or shipped ones. Without any, and without somebody to give
     work to, a run is one model call."""
+    skills: tuple[str, ...] = ()
+    """Names of skills in the executor's palette: each is a tool `skill__<name>`."""
+    agents: tuple[str, ...] = ()
+    """Names of agents in the executor's palette: each is a tool `agent__<name>`."""
+    description: str = ""
+    """What it is good for: told to agents that may give it work."""
     critic: bool = False
     """Runs of it have the executor's critic, if there is one."""
     subject: str = ""
@@ -31,6 +37,8 @@ class RunnableAgent:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", names(self.tools))
+        object.__setattr__(self, "skills", names(self.skills))
+        object.__setattr__(self, "agents", names(self.agents))
 
 
 def names(given: str | Iterable[str]) -> tuple[str, ...]:

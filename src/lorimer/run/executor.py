@@ -7,12 +7,13 @@ happens in the run is the engine's (`core/engine.py`); there is no second loop h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, is_a, registry_of, wrong
+from lorimer.core.ancestry import current, descended
 from lorimer.core.engine import status_of
 from lorimer.core.errors import (
     ConfigError,
@@ -35,6 +36,7 @@ from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation
 from lorimer.run.lane import Lane
 from lorimer.run.lowering import DEFAULTS, limits_of
+from lorimer.run.palette import Delegate, reachable
 from lorimer.run.pipelines import Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
@@ -114,9 +116,11 @@ class Executor:
         asked = invocation or Invocation()
         return await self._begun(agent, "", replace(asked, run_id=run_id), again=True)
 
-    def manifest(self, agent: RunnableAgent) -> EnvironmentManifest:
-        """What an agent is lowered to."""
-        return self._pipelines.manifest(agent)
+    def manifest(
+        self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
+    ) -> EnvironmentManifest:
+        """What an agent is lowered to; with `delegates`, whom it reaches by the palette."""
+        return self._pipelines.manifest(agent, delegates)
 
     async def aclose(self) -> None:
         """Close connections. The journal stays open: it belongs to whoever made it."""
@@ -134,6 +138,9 @@ class Executor:
         self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool
     ) -> RunHandle:
         handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
+        above = current()
+        if above is not None and not asked.parent_run_id:
+            asked = replace(asked, parent_run_id=above.run_id)
         job = _Job(handle, agent, input, asked, again)
         loop = asyncio.get_running_loop()
         handle.task = loop.create_task(self._whole(job), name=handle.run_id)
@@ -156,6 +163,7 @@ class Executor:
         handle, asked = job.handle, job.asked
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
+        descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
         if self.lane is None:
             return await self._run(job, around)
         slot = self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=handle.run_id)
@@ -165,7 +173,8 @@ class Executor:
     async def _run(self, job: _Job, around: Around) -> RunResult:
         handle, agent = job.handle, job.agent
         await around.begin()
-        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools)
+        delegates = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
+        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
         limits = limits_of(agent, self.limits)
         watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
         if job.again:

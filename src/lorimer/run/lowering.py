@@ -5,9 +5,13 @@ The stages are the one implementation of guards and compaction; this sets their 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, cast
 
+from pydantic import JsonValue
+
+from lorimer.core.errors import ConfigError
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     EnvironmentManifest,
@@ -15,9 +19,12 @@ from lorimer.core.manifest import (
     ModelConfig,
     StageEntries,
     StageEntry,
+    SubAgent,
     ToolsConfig,
 )
 from lorimer.run.agent import RunnableAgent
+from lorimer.run.palette import Delegate, tools_of
+from lorimer.run.watching import ceiling
 from lorimer.stages.catalogue import CATALOGUE
 
 DEFAULTS: Final = Limits(max_turns=12, timeout_s=60.0, max_cost_usd=5.0, allow_unpriced=True)
@@ -26,6 +33,8 @@ COMPACT_AT: Final = 0.7
 """The share of the model's window at which a conversation is compacted."""
 SAME_CALLS: Final = 3
 """Turns with the same calls and results after which a run is stopped."""
+MAX_DESCRIPTION: Final = 2000
+"""Characters of what a model is told of whom it may give work to; the rest is cut off."""
 ERRORS: Final = 3
 """Turns in which every call failed after which a run is stopped."""
 
@@ -36,20 +45,29 @@ _WORK: Final = (*_ANSWER, "tool", "loop")
 
 
 def manifest_of(
-    agent: RunnableAgent, model: str, limits: Limits, header: str, shipped: tuple[str, ...]
+    agent: RunnableAgent,
+    tier: str,
+    limits: Limits,
+    header: str,
+    host: Collection[str],
+    delegates: Sequence[Delegate] = (),
+    *,
+    watched: bool = False,
 ) -> EnvironmentManifest:
-    """`model` is what its tier stands for, `limits` are the agent's own, `header` is what all
-    prompts of the host begin with, `shipped` are those of its tools that are not the host's. An
-    agent without tools has no loop: its run is one model call."""
-    names = _WORK if agent.tools else _ANSWER
+    """`tier` is the model of agents that name none, `header` what all prompts of the host begin
+    with, `host` has the names of the host's tools, `delegates` are all that it reaches. It may be
+    `watched` by a critic. Without tools it has no loop: its run is one model call. Raises
+    ConfigError where a delegate has the name of a tool of the host's."""
+    own = limits_of(agent, limits)
+    offered = tools_of(agent) if delegates else []
+    work = agent.tools or offered
+    names = _WORK if work else _ANSWER
     entries = sorted([_entry(name) for name in names], key=lambda entry: entry.order)
     stages = StageEntries(entries)
     stages["input"].strategies["normalizer"] = "multimodal"
     stages["context"].config.update(stateless=True, compact_at=COMPACT_AT)
-    stages["system"].config["prompt"] = "\n\n".join(
-        [part for part in (header, agent.prompt) if part]
-    )
-    if agent.tools:
+    stages["system"].config["prompt"] = _prompt(header, agent)
+    if work:
         stages["loop"].strategies["guards"] = ["identical", "error_streak"]
         stages["loop"].strategy_configs["guards"] = {
             "identical": {"warn_after": SAME_CALLS - 1, "stop_after": SAME_CALLS},
@@ -57,11 +75,41 @@ def manifest_of(
         }
     return EnvironmentManifest(
         metadata=Metadata(name=agent.name),
-        model=ModelConfig(model=model),
-        limits=limits,
-        tools=ToolsConfig(built_in=list(shipped)),
+        model=ModelConfig(model=agent.model or tier),
+        limits=ceiling(own) if watched else own,
+        tools=ToolsConfig(
+            built_in=[name for name in agent.tools if name not in host],
+            given=[*[name for name in agent.tools if name in host], *offered] if offered else None,
+        ),
+        agents=[_sub_agent(each, tier, limits, header, host) for each in delegates],
         stages=stages,
     )
+
+
+def _sub_agent(
+    delegate: Delegate, tier: str, limits: Limits, header: str, host: Collection[str]
+) -> SubAgent:
+    if delegate.tool in host:
+        raise ConfigError(
+            f"the host has a tool named {delegate.tool!r}, and so has the palette",
+            hint="Rename the tool: skill__ and agent__ are for whom work is given to.",
+        )
+    agent = delegate.agent
+    most = limits_of(agent, limits)
+    return SubAgent(
+        name=delegate.tool,
+        description=delegate.description[:MAX_DESCRIPTION],
+        prompt=_prompt(header, agent),
+        tools=[*agent.tools, *tools_of(agent)],
+        model=agent.model or tier,
+        inputs=cast("dict[str, JsonValue]", dict(delegate.inputs)),
+        identity=agent.name,
+        limits={"max_turns": most.max_turns, "timeout_s": most.timeout_s},
+    )
+
+
+def _prompt(header: str, agent: RunnableAgent) -> str:
+    return "\n\n".join([part for part in (header, agent.prompt) if part])
 
 
 def limits_of(agent: RunnableAgent, limits: Limits) -> Limits:

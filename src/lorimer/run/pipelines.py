@@ -14,9 +14,10 @@ from lorimer.core.model import ModelResolver
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.critic import Critic
-from lorimer.run.lowering import limits_of, manifest_of
+from lorimer.run.lowering import manifest_of
 from lorimer.run.observing import Observers
-from lorimer.run.watching import ceiling, is_watched
+from lorimer.run.palette import Delegate
+from lorimer.run.watching import is_watched
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
@@ -47,35 +48,50 @@ class Pipelines:
         self._tier = tier
         self._options = options
         self._critic = critic
-        self._made: dict[tuple[RunnableAgent, Person | None], tuple[Pipeline, Observers]] = {}
+        self._made: dict[tuple[RunnableAgent, Person | None, str], tuple[Pipeline, Observers]] = {}
 
     def of(
-        self, agent: RunnableAgent, caller: Person | None, own: Sequence[Tool]
+        self,
+        agent: RunnableAgent,
+        caller: Person | None,
+        own: Sequence[Tool],
+        delegates: Sequence[Delegate],
     ) -> tuple[Pipeline, Observers]:
-        """The agent's, for a caller with rights (None: one without), with tools of this run alone.
-        Raises ConfigError, naming the model where that is what cannot be used."""
+        """The agent's, for a caller with rights (None: one without), with tools of this run alone,
+        and all whom it reaches by the palette. Raises ConfigError, naming the model where that is
+        what cannot be used."""
         self._check_model(agent)
         if own:
             more = [str(tool.name) for tool in own]
-            return self._make(replace(agent, tools=(*agent.tools, *more)), caller, own)
-        key = (agent, caller)
+            agent = replace(agent, tools=(*agent.tools, *more))
+            return self._make(agent, caller, own, delegates)
+        # a palette may change: who is reached is in the manifest
+        digest = self.manifest(agent, delegates).digest if delegates else ""
+        key = (agent, caller, digest)
         found = self._made.get(key)
         if found is None:
-            found = self._made[key] = self._make(agent, caller, ())
+            found = self._made[key] = self._make(agent, caller, (), delegates)
             if len(self._made) > KEPT:
                 del self._made[next(iter(self._made))]
         return found
 
-    def manifest(self, agent: RunnableAgent) -> EnvironmentManifest:
+    def manifest(
+        self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
+    ) -> EnvironmentManifest:
         """What an agent is lowered to."""
-        return self._manifest(agent, self._tools)
+        return self._manifest(agent, self._tools, delegates)
 
     def _make(
-        self, agent: RunnableAgent, caller: Person | None, own: Sequence[Tool]
+        self,
+        agent: RunnableAgent,
+        caller: Person | None,
+        own: Sequence[Tool],
+        delegates: Sequence[Delegate],
     ) -> tuple[Pipeline, Observers]:
         tools = self._tools.copy()
+        named = {*agent.tools, *[name for each in delegates for name in each.agent.tools]}
         for name in self._tools.names:
-            if name not in agent.tools:
+            if name not in named:
                 tools.unregister(name)
         for tool in own:
             tools.register(tool)
@@ -83,16 +99,22 @@ class Pipelines:
         if caller is not None:
             options["caller"] = caller
         given = tools if tools.names else None
-        manifest = self._manifest(agent, tools)
+        manifest = self._manifest(agent, tools, delegates)
         pipeline = Pipeline(manifest, tools=given, models=self._models, **options)
         return pipeline, Observers(pipeline)
 
-    def _manifest(self, agent: RunnableAgent, tools: ToolRegistry) -> EnvironmentManifest:
-        shipped = tuple([name for name in agent.tools if name not in tools])
-        limits = limits_of(agent, self._limits)
-        if is_watched(self._critic, agent):
-            limits = ceiling(limits)
-        return manifest_of(agent, agent.model or self._tier, limits, self._header, shipped)
+    def _manifest(
+        self, agent: RunnableAgent, tools: ToolRegistry, delegates: Sequence[Delegate]
+    ) -> EnvironmentManifest:
+        return manifest_of(
+            agent,
+            self._tier,
+            self._limits,
+            self._header,
+            tools.names,
+            delegates,
+            watched=is_watched(self._critic, agent),
+        )
 
     def _check_model(self, agent: RunnableAgent) -> None:
         model = agent.model or self._tier

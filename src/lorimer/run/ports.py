@@ -11,6 +11,7 @@ from lorimer.run.critic import Critic
 from lorimer.run.delivery import Delivery
 from lorimer.run.identity import Identity
 from lorimer.run.inputs import InputFiles
+from lorimer.run.palette import Palette
 
 
 @record
@@ -34,3 +35,6 @@ class Ports:
     it they are left out, pictures excepted."""
     identity: Identity | None = None
     """Knows the roles of callers. Shipped: `Listed`. Without it nobody has any."""
+    palette: Palette | None = None
+    """Finds the skills and agents that agents may give work to. Shipped: `FixedPalette`. Without it
+    they give work to nobody; where it fails, an agent that names some ends with an error."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lorimer.core.children import ChildEnd, told_of
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.messages import NO_USAGE, Message, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.run.delivery import Artifact
 from lorimer.run.steps import RunStep
+from lorimer.tools.base import ToolResult
 
 
 @dataclass(slots=True)
@@ -50,6 +52,12 @@ class RunResult:
     def code(self) -> ExecutorErrorCode | None:
         """The code of what went wrong."""
         return self.exception.code if self.exception is not None else None
+
+    def as_tool_result(self) -> ToolResult:
+        """What a tool gives back that has run it: the answer, or what went wrong and how far it
+        got, as an error."""
+        end = ChildEnd(self.run_id, "the run", self.status, self.output, self.code, self.error)
+        return ToolResult(told_of(end), is_error=not self.success, error=self.code)
 
     @property
     def total_cost_usd(self) -> float:

@@ -8,9 +8,11 @@ suspended too. What can be done with children: `children.py`; which agent one is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Hashable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from lorimer.core import ancestry
+from lorimer.core.ancestry import Ancestry
 from lorimer.core.cancel import Cancellation, Reason, Stopped, inherited
 from lorimer.core.children import ChildEnd
 from lorimer.core.context import RunContext
@@ -80,11 +82,7 @@ class Family:
         self._names = names
         self._tools = tools
         self._above = above
-        self._is = ("", "") if above is None else (above._home.digest, name)
-        self._root: Family = self if above is None else above._root
-        self._depth: int = 0 if above is None else above._depth + 1
-        self._descendants = 0
-        """Of the root: how many there are."""
+        self._line = _line_of(run) if above is None else above._line_below(run, name)
         self._born: dict[str, Born] = {}
         self._children: dict[str, Child] = {}
         """Those that go on here, or did."""
@@ -105,12 +103,11 @@ class Family:
         for each in unpaid:
             self._run.spend.owe(await owed(journal, each.run_id))
         if self._above is None:
-            self._descendants = await descendants(journal, facts)
+            self._line.count(await descendants(journal, facts))
         if unpaid:
             self._own()
             self._asleep = any(each.task for each in unpaid)
 
-    # --- beginning ---------------------------------------------------------------------------
     # --- beginning ---------------------------------------------------------------------------
 
     async def _begun(self, agent: str, prompt: str, key: str, *, background: bool) -> Child:
@@ -133,7 +130,7 @@ class Family:
             self._planning(),
             heard,
         )
-        self._root._descendants += 1
+        self._line.count()
         self._born[made.run_id] = made  # before its fact: a second one has another number
         await run.record("child", made.to_json(), key=key)
         if run.wants("subagent.spawned"):
@@ -142,33 +139,20 @@ class Family:
 
     def _may_have(self, agent: str) -> None:
         """Raises LimitError where it may not."""
-        limits = self._root._run.bounds.limits
         if agent not in self._names:
             raise LimitError(
                 f"there is no sub-agent {agent!r} here",
                 code=ExecutorErrorCode.EXEC_TOOL_INVALID_INPUT,
             )
-        family: Family | None = self
-        while family is not None:
-            if family._is == (self._home.digest, agent):
-                raise LimitError(
-                    f"{agent!r} is at work on this already: it cannot be given work from here.",
-                    code=ExecutorErrorCode.EXEC_CHILD_ANCESTOR,
-                    hint="Do it yourself, or give it to another sub-agent.",
-                )
-            family = family._above
-        if self._depth >= limits.max_depth:
-            raise LimitError(
-                f"a run within a run is at most {limits.max_depth} deep, and this one is.",
-                code=ExecutorErrorCode.EXEC_CHILD_DEPTH,
-                hint="Do it yourself; whoever runs this may raise limits.max_depth.",
-            )
-        if self._root._descendants >= limits.max_descendants:
-            raise LimitError(
-                f"work was given to sub-agents {limits.max_descendants} times, the limit.",
-                code=ExecutorErrorCode.EXEC_CHILD_DESCENDANTS,
-                hint="Do it yourself; whoever runs this may raise limits.max_descendants.",
-            )
+        self._line.admit(self._who(agent), agent)
+
+    def _who(self, name: str) -> Hashable:
+        """A sub-agent of this home, as it is told from others."""
+        said = next(each.identity for each in self._home.manifest.agents if each.name == name)
+        return said or (self._home.digest, name)
+
+    def _line_below(self, run: RunContext, name: str) -> Ancestry:
+        return self._line.below(run.id, self._who(name), run.bounds.limits)
 
     def _planning(self) -> bool:
         tools = self._tools
@@ -223,6 +207,7 @@ class Family:
             limits,
             parent,
             made.agent,
+            self._invoked(made.agent),
             wait_s=runs.launcher.patience_s,
         )
         context = child.context = run.context
@@ -233,12 +218,22 @@ class Family:
         parent.below.add(context)
         try:
             await family.recall()
+            family._line.enter()
             if child.stopped is not None:
                 context.cancel(child.stopped)
             return await run.here()
         finally:
             parent.cancellation.heirs.discard(context.cancellation)
             parent.below.discard(context)
+
+    def _invoked(self, agent: str) -> Mapping[str, JSON]:
+        """What a child's run.start says of for whom it is: as its parent's does."""
+        above = self._run.origin.get("invocation")
+        if not isinstance(above, Mapping):
+            return {}
+        told = {name: above[name] for name in ("caller", "channel") if name in above}
+        who = self._who(agent)
+        return {"agent": who if isinstance(who, str) else agent, "parent": self._run.id, **told}
 
     async def _over(self, child: Child) -> None:
         """Wait until a child is at rest. When this is cancelled so is the child."""
@@ -327,6 +322,14 @@ class Family:
         if not row.status:
             await launcher.abandon(made.run_id, wait_s=launcher.patience_s)
         return await self._read(made.run_id)
+
+
+def _line_of(run: RunContext) -> Ancestry:
+    """Of a run that is nobody's child here."""
+    line = ancestry.current()
+    if line is not None and line.run_id == run.id:
+        return line
+    return Ancestry(run.id, None, run.bounds.limits)
 
 
 def names_of(plan: Plan) -> frozenset[str]:

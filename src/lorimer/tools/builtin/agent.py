@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Final
 from lorimer.core.children import Children, told_of
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ToolExecutionError
+from lorimer.core.jsonable import dumps
+from lorimer.core.manifest import SubAgent
 from lorimer.core.subagents import AGENT
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
@@ -82,6 +84,32 @@ class Agent(_Gives):
         what it had said."""
         _, children = children_of(context)
         end = await children.call(input["subagent_type"], input["prompt"], _key(context))
+        return ToolResult(told_of(end), is_error=end.status != "ok", error=end.code)
+
+
+class Delegate(Tool):
+    """Gives work to one sub-agent, of which it has name, description and inputs. Its last words are
+    the result, as of `Agent`."""
+
+    effects = frozenset[str]()
+    concurrency_safe = True
+    timeout_s = inf  # the child has limits of its own, within those of the run
+
+    def __init__(self, agent: SubAgent, hears: bool) -> None:
+        """`agent` has `inputs`. `hears` as in `Agent`."""
+        self.name = agent.name
+        self.description = agent.description
+        self.input_schema = agent.inputs or {}
+        self.untrusted = hears
+
+    async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
+        """As of `Agent`. Of inputs that are a `prompt` alone it is given that text, else all of
+        them as JSON."""
+        _, children = children_of(context)
+        prompt = input.get("prompt")
+        if len(input) != 1 or not isinstance(prompt, str):
+            prompt = f"Inputs:\n{dumps(input)}"
+        end = await children.call(self.name, prompt, _key(context))
         return ToolResult(told_of(end), is_error=end.status != "ok", error=end.code)
 
 

@@ -4,15 +4,17 @@ begun by `TaskCreate` (`agent.py`); each task is a run of its own, and nothing e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
 from lorimer.core.children import RUNNING, WAITING, Children, Task
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError, nearest
+from lorimer.core.manifest import SubAgent
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.agent import (
     MAX_PROMPT_CHARS,
     Agent,
+    Delegate,
     TaskCreate,
     children_of,
     object_schema,
@@ -24,12 +26,15 @@ _ID: Final = {"type": "string", "pattern": "^t[0-9]{1,9}$", "description": "Such
 _AT_WORK: Final = (RUNNING, WAITING)
 
 
-def agent_tools(agents: Mapping[str, str], *, tasks: bool, hears: bool) -> list[Tool]:
-    """The tools for these sub-agents, name to description; with `tasks` also those for work in the
-    background. `hears`: one of them has tools that bring in words of strangers."""
-    tools: list[Tool] = [Agent(agents, hears)]
-    if tasks:
-        tools.append(TaskCreate(agents, hears))
+def agent_tools(agents: Sequence[SubAgent], *, tasks: bool, hears: bool) -> list[Tool]:
+    """The tools for these sub-agents; with `tasks` also those for work in the background. `hears`:
+    one of them has tools that bring in words of strangers."""
+    tools: list[Tool] = [Delegate(each, hears) for each in agents if each.inputs is not None]
+    described = {each.name: each.description for each in agents if each.inputs is None}
+    if described:
+        tools.append(Agent(described, hears))
+    if described and tasks:
+        tools.append(TaskCreate(described, hears))
         tools += [TaskGet(), TaskList(), TaskUpdate(), TaskStop(), TaskOutput(hears)]
     return tools
 

@@ -1,0 +1,103 @@
+"""Where a run stands among those that began it, and what may be begun below it: the dispatch guard.
+
+A chain in memory, not rows of a store: it holds without one, and nothing can be left out of it. It
+rides on a context variable that is set in a run's own task, so whatever a tool of the run begins is
+below it: a sub-agent (`session/family.py`), or a run of an executor (`run/executor.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextvars import ContextVar
+from typing import Final
+
+from lorimer.core.errors import ExecutorErrorCode, LimitError
+from lorimer.core.limits import Limits
+
+_CURRENT: Final[ContextVar[Ancestry | None]] = ContextVar("lorimer_ancestry", default=None)
+
+
+class Ancestry:
+    """A run, and the chain of those above it."""
+
+    __slots__ = ("_above", "_agent", "_begun", "_limits", "_root", "run_id")
+
+    def __init__(
+        self, run_id: str, agent: Hashable, limits: Limits, above: Ancestry | None = None
+    ) -> None:
+        """`agent`: who runs, as `admit` compares it; `limits`: of the run."""
+        self.run_id = run_id
+        self._agent = agent
+        self._limits = limits
+        self._above = above
+        self._root: Ancestry = self if above is None else above._root
+        self._begun = 0
+        """Of the root: how many runs are below it."""
+
+    def admit(self, agent: Hashable, name: str) -> None:
+        """Whether a run of `agent`, called `name`, may be begun below this one. Raises LimitError:
+        it is at work above already (`exec.child.ancestor`), it would be deeper than `max_depth` of
+        a run above allows (`exec.child.depth`), or one more than `max_descendants` of the root
+        (`exec.child.descendants`)."""
+        depth, line = 0, self
+        while True:
+            depth += 1
+            most = line._limits.max_depth
+            if line._agent == agent:
+                raise LimitError(
+                    f"{name!r} is at work on this already: it cannot be given work from here.",
+                    code=ExecutorErrorCode.EXEC_CHILD_ANCESTOR,
+                    hint="Do it yourself, or give it to another agent.",
+                )
+            if depth > most:
+                raise LimitError(
+                    f"a run within a run is at most {most} deep, and this one is.",
+                    code=ExecutorErrorCode.EXEC_CHILD_DEPTH,
+                    hint="Do it yourself; whoever runs this may raise limits.max_depth.",
+                )
+            if line._above is None:
+                break
+            line = line._above
+        most = line._limits.max_descendants
+        if line._begun >= most:
+            raise LimitError(
+                f"work was given to other agents {most} times, the limit.",
+                code=ExecutorErrorCode.EXEC_CHILD_DESCENDANTS,
+                hint="Do it yourself; whoever runs this may raise limits.max_descendants.",
+            )
+
+    def count(self, runs: int = 1) -> None:
+        """So many were begun below this one."""
+        self._root._begun += runs
+
+    def below(self, run_id: str, agent: Hashable, limits: Limits) -> Ancestry:
+        """Of a run that was begun below this one."""
+        return Ancestry(run_id, agent, limits, self)
+
+    @property
+    def parent(self) -> str:
+        """The id of the run above; "": none."""
+        return self._above.run_id if self._above is not None else ""
+
+    def enter(self) -> None:
+        """From here on the present task is this run's."""
+        _CURRENT.set(self)
+
+
+def descended(run_id: str, agent: str, limits: Limits) -> Ancestry:
+    """Begin a run of an agent in the present task, below the one that the task is in, if it is in
+    one. Raises LimitError where that may not be, as `Ancestry.admit` says."""
+    above = current()
+    if above is None:
+        line = Ancestry(run_id, agent, limits)
+    else:
+        above.admit(agent, agent)
+        above.count()
+        line = above.below(run_id, agent, limits)
+    line.enter()
+    return line
+
+
+def current() -> Ancestry | None:
+    """Of the run in which the present task is; None: in none that says so."""
+    return _CURRENT.get()
