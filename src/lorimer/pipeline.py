@@ -121,6 +121,7 @@ class Pipeline(Changing, Runner):
             author=author,
             caller=caller,
             variables=variables,
+            models=self._models,
         )
         toolset = self._terms(manifest, self._host)
         live = Bindings(
