@@ -382,7 +382,7 @@ ACT = st.one_of(
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(acts=st.lists(ACT, max_size=12))
 def test_row_89_both_stores_say_the_same_whatever_is_done(
     acts: list[tuple[str, str, int]], tmp_path_factory: pytest.TempPathFactory
