@@ -31,7 +31,6 @@ TABLES: Final[tuple[str, ...]] = (
   caller TEXT AS (iif(kind = 'start', json_extract(body, '$.data.caller_id'), NULL)),
   parent TEXT AS (iif(kind = 'start', json_extract(body, '$.data.parent_run_id'), NULL))) STRICT""",
     "CREATE INDEX audit_run ON audit(run, kind)",
-    "CREATE INDEX audit_start ON audit(seq) WHERE kind = 'start'",
     "CREATE INDEX audit_subject ON audit(subject) WHERE subject IS NOT NULL",
     "CREATE INDEX audit_caller ON audit(caller) WHERE caller IS NOT NULL",
     "CREATE INDEX audit_parent ON audit(parent) WHERE parent IS NOT NULL",
