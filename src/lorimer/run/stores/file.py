@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from threading import Lock
 from typing import Final, TypeVar
 
@@ -60,6 +61,11 @@ class StoreFile:
         self.path = os.fspath(path)
         self._lock = Lock()
         self._db: Database | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, with what SQLite puts beside it."""
+        return tuple([Path(self.path + end) for end in ("", "-wal", "-shm", "-journal")])
 
     def read(self, work: Callable[[Database], T]) -> T:
         """What `work` gives, of one moment."""
