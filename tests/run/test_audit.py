@@ -178,6 +178,7 @@ def test_secrets_and_what_names_itself_one_are_not_kept(store: AuditStore) -> No
         inputs: dict[str, JSON] = {
             "query": "see s3cr3t-value-91",
             "password": "abc",
+            "credentials": {"user": "bob", "pin": 1234, "on": True},
             "deep": [{"api_key": "x", "key": "name", "max_tokens": 5}],
         }
         run = await log.start(AuditStart("r", inputs=inputs))
@@ -187,6 +188,7 @@ def test_secrets_and_what_names_itself_one_are_not_kept(store: AuditStore) -> No
         assert found.start.inputs == {
             "query": "see [redacted:WIKI]",
             "password": "[redacted]",
+            "credentials": {"user": "[redacted]", "pin": "[redacted]", "on": True},
             "deep": [{"api_key": "[redacted]", "key": "name", "max_tokens": 5}],
         }
         assert "s3cr" not in found.close.output and "more]" in found.close.output
