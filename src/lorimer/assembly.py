@@ -76,6 +76,9 @@ class RunOptions(TypedDict, total=False):
     network: bool | Iterable[str]
     """The hosts that those programs may reach, e.g. `["pypi.org", "*.pythonhosted.org"]`; True: all
     public ones. By default none. See docs/security.md."""
+    hidden: Iterable[Path]
+    """Files and folders that those programs cannot see, besides the journal's and where keys are
+    kept by custom."""
     hooks: Iterable[Hook]
     """Functions and programs that are asked, or told, at fixed points; see docs/hooks.md."""
     bindings: Mapping[str, object]

@@ -86,7 +86,8 @@ class Executor:
         self.limits = limits
         self.ports = ports or Ports()
         self.lane = lane
-        options.update(journal=self.journal, world=self.world)
+        hidden = (*options.get("hidden", ()), *getattr(self.ports.audit, "files", ()))
+        options.update(journal=self.journal, world=self.world, hidden=hidden)
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
