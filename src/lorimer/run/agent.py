@@ -36,9 +36,8 @@ class RunnableAgent:
     """The id under which the host keeps it, for audits; none: its name."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tools", names(self.tools))
-        object.__setattr__(self, "skills", names(self.skills))
-        object.__setattr__(self, "agents", names(self.agents))
+        for name in ("tools", "skills", "agents"):
+            object.__setattr__(self, name, names(getattr(self, name)))
 
 
 def names(given: str | Iterable[str]) -> tuple[str, ...]:

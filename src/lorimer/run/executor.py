@@ -18,6 +18,7 @@ from lorimer.core.engine import status_of
 from lorimer.core.errors import (
     ConfigError,
     ExecutorErrorCode,
+    LimitError,
     LorimerError,
     PipelineError,
     RunCancelled,
@@ -119,7 +120,7 @@ class Executor:
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
     ) -> EnvironmentManifest:
-        """What an agent is lowered to; with `delegates`, whom it reaches by the palette."""
+        """What an agent is lowered to; `delegates`: whom it reaches (`run.palette.reachable`)."""
         return self._pipelines.manifest(agent, delegates)
 
     async def aclose(self) -> None:
@@ -137,10 +138,10 @@ class Executor:
     def _begun(
         self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool
     ) -> RunHandle:
-        handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
         above = current()
         if above is not None and not asked.parent_run_id:
             asked = replace(asked, parent_run_id=above.run_id)
+        handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
         job = _Job(handle, agent, input, asked, again)
         loop = asyncio.get_running_loop()
         handle.task = loop.create_task(self._whole(job), name=handle.run_id)
@@ -163,7 +164,11 @@ class Executor:
         handle, asked = job.handle, job.asked
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
-        descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
+        try:
+            descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
+        except LimitError as error:  # a tool of a run asked for it: its model reads the output
+            words = f"ERROR {error.code.value}: {error}"
+            return RunResult(handle.run_id, status_of(error), words, exception=error)
         if self.lane is None:
             return await self._run(job, around)
         slot = self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=handle.run_id)
@@ -172,10 +177,10 @@ class Executor:
 
     async def _run(self, job: _Job, around: Around) -> RunResult:
         handle, agent = job.handle, job.agent
+        limits = limits_of(agent, self.limits)
         await around.begin()
         delegates = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
         pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
-        limits = limits_of(agent, self.limits)
         watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
         if job.again:
             run = await pipeline.take_up(handle.run_id)

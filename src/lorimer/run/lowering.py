@@ -5,11 +5,10 @@ The stages are the one implementation of guards and compaction; this sets their 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Final, cast
-
-from pydantic import JsonValue
+from typing import Final
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.limits import Limits
@@ -24,7 +23,6 @@ from lorimer.core.manifest import (
 )
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.palette import Delegate, tools_of
-from lorimer.run.watching import ceiling
 from lorimer.stages.catalogue import CATALOGUE
 
 DEFAULTS: Final = Limits(max_turns=12, timeout_s=60.0, max_cost_usd=5.0, allow_unpriced=True)
@@ -50,16 +48,13 @@ def manifest_of(
     limits: Limits,
     header: str,
     host: Collection[str],
-    delegates: Sequence[Delegate] = (),
-    *,
-    watched: bool = False,
+    reached: Sequence[SubAgent] = (),
 ) -> EnvironmentManifest:
-    """`tier` is the model of agents that name none, `header` what all prompts of the host begin
-    with, `host` has the names of the host's tools, `delegates` are all that it reaches. It may be
-    `watched` by a critic. Without tools it has no loop: its run is one model call. Raises
-    ConfigError where a delegate has the name of a tool of the host's."""
-    own = limits_of(agent, limits)
-    offered = tools_of(agent) if delegates else []
+    """`tier` is the model of agents that name none, `limits` are the agent's own, `header` is what
+    all prompts of the host begin with, `host` has the names of the host's tools, `reached` are all
+    to whom it gives work, and they to others. An agent without tools has no loop: its run is one
+    model call."""
+    offered = tools_of(agent) if reached else []
     work = agent.tools or offered
     names = _WORK if work else _ANSWER
     entries = sorted([_entry(name) for name in names], key=lambda entry: entry.order)
@@ -76,19 +71,21 @@ def manifest_of(
     return EnvironmentManifest(
         metadata=Metadata(name=agent.name),
         model=ModelConfig(model=agent.model or tier),
-        limits=ceiling(own) if watched else own,
+        limits=limits,
         tools=ToolsConfig(
             built_in=[name for name in agent.tools if name not in host],
             given=[*[name for name in agent.tools if name in host], *offered] if offered else None,
         ),
-        agents=[_sub_agent(each, tier, limits, header, host) for each in delegates],
+        agents=list(reached),
         stages=stages,
     )
 
 
-def _sub_agent(
+def sub_agent_of(
     delegate: Delegate, tier: str, limits: Limits, header: str, host: Collection[str]
 ) -> SubAgent:
+    """Whom work is given to. `limits` are the executor's, the rest is as in `manifest_of`. Raises
+    ConfigError where a tool of the host's has its name."""
     if delegate.tool in host:
         raise ConfigError(
             f"the host has a tool named {delegate.tool!r}, and so has the palette",
@@ -102,7 +99,7 @@ def _sub_agent(
         prompt=_prompt(header, agent),
         tools=[*agent.tools, *tools_of(agent)],
         model=agent.model or tier,
-        inputs=cast("dict[str, JsonValue]", dict(delegate.inputs)),
+        inputs=json.loads(delegate.inputs),
         identity=agent.name,
         limits={"max_turns": most.max_turns, "timeout_s": most.timeout_s},
     )
