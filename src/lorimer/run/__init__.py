@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lorimer.run.lanes import Lanes
     from lorimer.run.library import AgentLibrary
     from lorimer.run.palette import FixedPalette, Palette, Skill
+    from lorimer.run.phases import Phase
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
     from lorimer.run.saved import DeclaredInput, SavedAgent
@@ -59,6 +60,7 @@ __all__ = [
     "Limits",
     "Outcome",
     "Palette",
+    "Phase",
     "Ports",
     "RunAudit",
     "RunHandle",
@@ -99,6 +101,7 @@ _HOMES = {
     "run.lanes": ("Lanes",),
     "run.library": ("AgentLibrary",),
     "run.palette": ("FixedPalette", "Palette", "Skill"),
+    "run.phases": ("Phase",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.saved": ("DeclaredInput", "SavedAgent"),

@@ -37,6 +37,7 @@ from lorimer.run.invocation import Invocation
 from lorimer.run.lane import Lane
 from lorimer.run.lowering import DEFAULTS, limits_of
 from lorimer.run.palette import Delegate, reachable
+from lorimer.run.phasing import gather, usable
 from lorimer.run.pipelines import Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
@@ -171,7 +172,8 @@ class Executor:
             return await self._run(job, around)
 
     async def _run(self, job: _Job, around: Around) -> RunResult:
-        handle, agent = job.handle, job.agent
+        handle = job.handle
+        agent = usable(job.agent, self.models, around.warnings)
         await around.begin()
         delegates = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
         pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
@@ -191,12 +193,15 @@ class Executor:
             run.context.cancel(handle.stopped)
         handle.run = run
         try:
-            async with observers.of(handle.run_id, around.observers), watch.over(run.context):
+            async with observers.of(run.context, around.observers), watch.over(run.context):
                 ended = await run.here()
         finally:
             handle.run = None
         around.warnings += watch.warnings
-        return _result(ended)
+        result = _result(ended)
+        if agent.phases:
+            await gather(result, self.journal)
+        return result
 
     def _budgets(self, job: _Job) -> Budgets:
         budget = self.ports.budget

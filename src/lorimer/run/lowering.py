@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from pydantic import JsonValue
 
-from lorimer.core.errors import ConfigError
+from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     EnvironmentManifest,
@@ -24,6 +24,7 @@ from lorimer.core.manifest import (
 )
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.palette import Delegate, tools_of
+from lorimer.run.phases import Phase
 from lorimer.run.watching import ceiling
 from lorimer.stages.catalogue import CATALOGUE
 
@@ -58,6 +59,8 @@ def manifest_of(
     with, `host` has the names of the host's tools, `delegates` are all that it reaches. It may be
     `watched` by a critic. Without tools it has no loop: its run is one model call. Raises
     ConfigError where a delegate has the name of a tool of the host's."""
+    if agent.phases:
+        return _phased(agent, tier, limits, header, host, delegates, watched)
     own = limits_of(agent, limits)
     offered = tools_of(agent) if delegates else []
     work = agent.tools or offered
@@ -96,6 +99,20 @@ def _sub_agent(
         )
     agent = delegate.agent
     most = limits_of(agent, limits)
+    if agent.phases:
+        if tools_of(agent):
+            raise ConfigError(
+                f"{delegate.tool!r} has phases, and gives work to others: who is given work may "
+                "have one or the other"
+            )
+        return SubAgent(
+            name=delegate.tool,
+            description=delegate.description[:MAX_DESCRIPTION],
+            manifest=manifest_of(agent, tier, limits, header, host),
+            tools=[name for name in agent.tools if name in host],
+            inputs=cast("dict[str, JsonValue]", dict(delegate.inputs)),
+            identity=agent.name,
+        )
     return SubAgent(
         name=delegate.tool,
         description=delegate.description[:MAX_DESCRIPTION],
@@ -105,6 +122,82 @@ def _sub_agent(
         inputs=cast("dict[str, JsonValue]", dict(delegate.inputs)),
         identity=agent.name,
         limits={"max_turns": most.max_turns, "timeout_s": most.timeout_s},
+    )
+
+
+def _phased(
+    agent: RunnableAgent,
+    tier: str,
+    limits: Limits,
+    header: str,
+    host: Collection[str],
+    delegates: Sequence[Delegate],
+    watched: bool,
+) -> EnvironmentManifest:
+    """Each phase is a sub-agent; the manifest itself asks no model."""
+    workers: list[SubAgent] = []
+    phases: list[JsonValue] = []
+    others = [name for each in delegates for name in each.agent.tools]
+    for number, phase in enumerate(agent.phases, 1):
+        worker = _worker(agent, phase)
+        whom = delegates if tools_of(worker) else ()
+        made = manifest_of(worker, tier, limits, header, host, whom, watched=watched)
+        made.stages["system"].strategies["builder"] = "given"
+        named = f"{number}-{phase.name}"[:64]
+        name = named if phase.name.isidentifier() and named.isascii() else str(number)
+        theirs = {*worker.tools, *(others if whom else ())}
+        workers.append(
+            SubAgent(
+                name=name,
+                description=f"Phase {number} of {agent.name}."[:MAX_DESCRIPTION],
+                manifest=made,
+                tools=sorted(theirs & set(host)),
+            )
+        )
+        phases.append(
+            {
+                "name": phase.name,
+                "agent": name,
+                "prompt": phase.prompt,
+                "optional": phase.optional,
+                "fallback": phase.fallback,
+            }
+        )
+    stages = StageEntries([_entry(name) for name in ("input", "api", "parse", "yield")])
+    stages["input"].strategies["normalizer"] = "multimodal"
+    stages["api"].implementation = "phases"
+    stages["api"].config["phases"] = phases
+    own = limits_of(agent, limits)
+    return EnvironmentManifest(
+        metadata=Metadata(name=agent.name),
+        model=ModelConfig(model=agent.model or tier),
+        limits=ceiling(own) if watched else own,
+        agents=workers,
+        stages=stages,
+    )
+
+
+def _worker(agent: RunnableAgent, phase: Phase) -> RunnableAgent:
+    """The agent as it is in one of its phases."""
+    known = [*agent.tools, *tools_of(agent)]
+    tools = known if phase.tools is None else list(phase.tools)
+    for name in tools:
+        if name not in known:
+            raise ConfigError(
+                f"the phase {phase.name!r} of {agent.name!r} has the tool {name!r}, which the "
+                f"agent does not have{nearest(name, known)}"
+            )
+    if phase.bare:
+        tools = []
+    return replace(
+        agent,
+        name=f"{agent.name}: {phase.name}",
+        model=phase.model or agent.model,
+        max_turns=phase.max_turns if phase.max_turns > 0 else agent.max_turns,
+        tools=tuple([name for name in tools if name in agent.tools]),
+        skills=tuple([name for name in agent.skills if f"skill__{name}" in tools]),
+        agents=tuple([name for name in agent.agents if f"agent__{name}" in tools]),
+        phases=(),
     )
 
 
