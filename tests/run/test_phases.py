@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from lorimer.core import mail
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import ImageBlock, Request, ToolResultBlock
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
+from lorimer.journal.explain import explain
 from lorimer.journal.family import born
+from lorimer.journal.recording import recorded
 from lorimer.journal.verify import verify
 from lorimer.run import (
     Decision,
@@ -27,6 +30,7 @@ from lorimer.run import (
     RunResult,
     RunStep,
 )
+from lorimer.stages.catalogue import catalogue
 from lorimer.stages.s06_phases import filled, names_in
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
@@ -239,8 +243,6 @@ def test_row_47_cancellation_deadline_kill_and_money_are_never_swallowed(
 
 
 def test_row_47_a_phase_that_is_cancelled_from_elsewhere_ends_the_run() -> None:
-    from lorimer.core import mail
-
     async def main(world: World) -> RunResult:
         agent = with_phases(Phase("find", "Find", optional=True), Phase("write", "Write"))
         executor = executor_of(
@@ -366,3 +368,46 @@ async def test_an_agent_with_phases_is_given_work_like_any_other() -> None:
     last = model.requests[-1].messages[-1].content[0]
     assert isinstance(last, ToolResultBlock)
     assert last.content == "text"
+
+
+def test_the_critic_of_a_run_nudges_and_extends_whichever_phase_goes_on() -> None:
+    async def main(world: World) -> tuple[RunResult, list[Request]]:
+        agent = with_phases(Phase("find", "Find"), Phase("write", "Write"))
+        agent = replace(agent, timeout_s=60, critic=True)
+        model = model_of(system_is(find="facts", write=[use(id="c1", s=300), "end"]))
+        critic = Says(once(Decision(nudge="Hurry.", extend_s=200), 100), limit_s=200)
+        executor = executor_of(model, tools=[Work(world)], world=world, ports=Ports(critic=critic))
+        return await executor.run(agent, "go"), model.requests
+
+    result, requests = simulate(main)
+    assert (result.status, result.output) == ("ok", "end")
+    assert "Hurry." in requests[-1].messages[-1].text
+
+
+def test_what_a_person_sends_after_the_last_phase_is_for_that_one() -> None:
+    async def main(world: World) -> tuple[RunResult, list[Request]]:
+        agent = with_phases(Phase("find", "Find"), Phase("write", "Write {find}"))
+        model = model_of(system_is(find="facts", write=[use(id="c1", s=50), "end", "longer end"]))
+        executor = executor_of(model, tools=[Work(world)], world=world)
+        handle = executor.start(agent, "go")
+        await world.sleep(20)
+        await mail.send(executor.journal, handle.run_id, "Make it longer.", id="1")
+        return await handle, model.requests
+
+    result, requests = simulate(main)
+    assert (result.status, result.output) == ("ok", "longer end")
+    assert requests[-1].messages[0].text == "go\n\nMake it longer."
+    assert requests[-1].system == "Write facts"
+
+
+async def test_why_phases_went_as_they_did_is_explained() -> None:
+    agent = with_phases(Phase("find", "Find", optional=True, fallback="f"), Phase("write", "Write"))
+    model = model_of(system_is(find=failing(), write="end"))
+    executor = executor_of(model, tools=[_Done()])
+    result = await executor.run(agent, "go")
+    told = explain(await recorded(executor.journal, result.run_id), catalogue())
+    assert [(each.what.split()[0], str(each.origin)) for each in told if each.kind == "child"] == [
+        ("begun", "stages[6].config.phases[0]"),
+        ("its", "stages[6].config.phases[0].fallback"),
+        ("begun", "stages[6].config.phases[1]"),
+    ]

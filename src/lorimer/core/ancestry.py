@@ -74,11 +74,6 @@ class Ancestry:
         """Of a run that was begun below this one."""
         return Ancestry(run_id, agent, limits, self)
 
-    @property
-    def parent(self) -> str:
-        """The id of the run above; "": none."""
-        return self._above.run_id if self._above is not None else ""
-
     def enter(self) -> None:
         """From here on the present task is this run's."""
         _CURRENT.set(self)

@@ -34,15 +34,14 @@ class RunnableAgent:
     critic: bool = False
     """Runs of it have the executor's critic, if there is one."""
     phases: tuple[Phase, ...] = ()
-    """Work one after the other, each with a prompt of its own; what the last one says is the
-    answer."""
+    """Work one after the other, each with a prompt of its own after that of the agent; what the
+    last one says is the answer."""
     subject: str = ""
     """The id under which the host keeps it, for audits; none: its name."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tools", names(self.tools))
-        object.__setattr__(self, "skills", names(self.skills))
-        object.__setattr__(self, "agents", names(self.agents))
+        for name in ("tools", "skills", "agents"):
+            object.__setattr__(self, name, names(getattr(self, name)))
         object.__setattr__(self, "phases", tuple(self.phases))
 
 

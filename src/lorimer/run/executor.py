@@ -18,6 +18,7 @@ from lorimer.core.engine import status_of
 from lorimer.core.errors import (
     ConfigError,
     ExecutorErrorCode,
+    LimitError,
     LorimerError,
     PipelineError,
     RunCancelled,
@@ -120,7 +121,7 @@ class Executor:
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
     ) -> EnvironmentManifest:
-        """What an agent is lowered to; with `delegates`, whom it reaches by the palette."""
+        """What an agent is lowered to; `delegates`: whom it reaches (`run.palette.reachable`)."""
         return self._pipelines.manifest(agent, delegates)
 
     async def aclose(self) -> None:
@@ -138,10 +139,10 @@ class Executor:
     def _begun(
         self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool
     ) -> RunHandle:
-        handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
         above = current()
         if above is not None and not asked.parent_run_id:
             asked = replace(asked, parent_run_id=above.run_id)
+        handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
         job = _Job(handle, agent, input, asked, again)
         loop = asyncio.get_running_loop()
         handle.task = loop.create_task(self._whole(job), name=handle.run_id)
@@ -164,7 +165,11 @@ class Executor:
         handle, asked = job.handle, job.asked
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
-        descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
+        try:
+            descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
+        except LimitError as error:  # a tool of a run asked for it: its model reads the output
+            words = f"ERROR {error.code.value}: {error}"
+            return RunResult(handle.run_id, status_of(error), words, exception=error)
         if self.lane is None:
             return await self._run(job, around)
         slot = self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=handle.run_id)
@@ -172,12 +177,15 @@ class Executor:
             return await self._run(job, around)
 
     async def _run(self, job: _Job, around: Around) -> RunResult:
-        handle = job.handle
-        agent = usable(job.agent, self.models, around.warnings)
-        await around.begin()
-        delegates = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
-        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
+        handle, warnings = job.handle, around.warnings
+        agent = usable(job.agent, self.models, warnings)
         limits = limits_of(agent, self.limits)
+        await around.begin()
+        found = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
+        delegates = tuple(
+            [replace(each, agent=usable(each.agent, self.models, warnings)) for each in found]
+        )
+        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
         watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
         if job.again:
             run = await pipeline.take_up(handle.run_id)
@@ -197,7 +205,7 @@ class Executor:
                 ended = await run.here()
         finally:
             handle.run = None
-        around.warnings += watch.warnings
+        warnings += watch.warnings
         result = _result(ended)
         if agent.phases:
             await gather(result, self.journal)

@@ -30,3 +30,9 @@ class Phase:
     fallback: str = ""
     bare: bool = False
     """It is one model call, without tools."""
+
+    def __post_init__(self) -> None:
+        given = self.tools  # most callers write a list, and one name is one
+        if given is not None:
+            tools = (given,) if isinstance(given, str) else tuple(given)
+            object.__setattr__(self, "tools", tools)
