@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lorimer.run.lanes import Lanes
     from lorimer.run.library import AgentLibrary
     from lorimer.run.palette import FixedPalette, Palette, Skill
+    from lorimer.run.phases import Phase
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
     from lorimer.run.saved import DeclaredInput, SavedAgent
@@ -76,6 +77,7 @@ __all__ = [
     "Listed",
     "Outcome",
     "Palette",
+    "Phase",
     "Ports",
     "RunAudit",
     "RunHandle",
@@ -124,6 +126,7 @@ _HOMES = {
     "run.lanes": ("Lanes",),
     "run.library": ("AgentLibrary",),
     "run.palette": ("FixedPalette", "Palette", "Skill"),
+    "run.phases": ("Phase",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.saved": ("DeclaredInput", "SavedAgent"),
