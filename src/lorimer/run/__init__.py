@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lorimer.run.result import RunResult
     from lorimer.run.saved import DeclaredInput, SavedAgent
     from lorimer.run.saved_builtins import read_builtins
+    from lorimer.run.session_tools import SessionTools, ToolSession
     from lorimer.run.steps import RunStep
 
 __all__ = [
@@ -67,9 +68,11 @@ __all__ = [
     "RunnableAgent",
     "SavedAgent",
     "Seen",
+    "SessionTools",
     "Skill",
     "Supervised",
     "Supervision",
+    "ToolSession",
     "TotalBudget",
     "fan_out",
     "read_builtins",
@@ -103,6 +106,7 @@ _HOMES = {
     "run.result": ("RunResult",),
     "run.saved": ("DeclaredInput", "SavedAgent"),
     "run.saved_builtins": ("read_builtins",),
+    "run.session_tools": ("SessionTools", "ToolSession"),
     "run.steps": ("RunStep",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -23,6 +23,7 @@ from lorimer.run.invocation import Invocation
 from lorimer.run.observing import Observer, StepsTold
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
+from lorimer.run.session_tools import OwnTools, ToolSession
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 
@@ -51,9 +52,12 @@ class Around:
         self._audit: RunAudit | None = None
         self._staged = Staging()
         self._began = world.monotonic()
+        session = ToolSession(run_id, asked.caller_id, asked.channel_id, asked.inputs)
+        self.own = OwnTools(asked.session_tools, session, within_s)
 
     async def begin(self) -> None:
-        """Before the run. Raises nothing of a port's."""
+        """Before the run. Raises nothing of a port's; ConfigError where tools of this run cannot
+        be had."""
         ports, asked = self._ports, self._asked
         if ports.attachments is not None:
             ports.attachments.open(self._run_id, asked.parent_run_id)
@@ -78,12 +82,14 @@ class Around:
             found = await bounded("input_files", staged, self._within_s, self.warnings)
             self._staged = found or Staging(notes=("the files could not be kept",))
             self.warnings += [f"left out: {note}" for note in self._staged.notes]
+        await self.own.make()
 
     @property
     def tools(self) -> Sequence[Tool]:
         """Those of this run alone."""
         port, files = self._ports.input_files, self._staged.files
-        return [ReadInput(port, files)] if port is not None and files else []
+        staged = [ReadInput(port, files)] if port is not None and files else []
+        return [*self._asked.extra_tools, *self.own.tools, *staged]
 
     @property
     def observers(self) -> Sequence[Observer]:
@@ -110,6 +116,7 @@ class Around:
     async def end(self, result: RunResult) -> None:
         """After the run, or in its place: however it ended."""
         ports, within_s, warnings = self._ports, self._within_s, self.warnings
+        await self.own.after(result, warnings)
         if ports.attachments is not None:
             result.artifacts += ports.attachments.drain(self._run_id)
             ports.attachments.close(self._run_id)

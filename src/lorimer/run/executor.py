@@ -157,6 +157,10 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
             failure = _uncoded(error)
             result = RunResult(handle.run_id, status_of(failure), exception=failure)
+        except asyncio.CancelledError:  # of this very task: by a loop that closes
+            gone = RunCancelled("The run was cancelled with the program.")
+            await around.end(RunResult(handle.run_id, status_of(gone), exception=gone))
+            raise
         await around.end(result)
         return result
 
@@ -195,6 +199,7 @@ class Executor:
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
         handle.run = run
+        around.own.session.live(run.context)
         try:
             async with observers.of(handle.run_id, around.observers), watch.over(run.context):
                 ended = await run.here()
