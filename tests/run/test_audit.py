@@ -16,7 +16,7 @@ from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.jsonable import JSON
 from lorimer.run.audit import Audit, AuditClose, AuditStart
 from lorimer.run.audit_chain import Sealer
-from lorimer.run.audit_log import MAX_TEXT, AuditedRun, AuditLog, AuditStore
+from lorimer.run.audit_log import MAX_TEXT, AuditedRun, AuditLog, AuditStore, Wanted
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.testing import SimulatedWorld, simulate
 from tests.run.support_audit import CLOSE, STORES, log_of, whole_run
@@ -123,9 +123,14 @@ def test_row_85_the_chain_of_ancestors_ends_though_it_be_a_circle(store: AuditSt
 def test_a_run_that_was_resumed_is_listed_once(store: AuditStore) -> None:
     async def main(world: SimulatedWorld) -> None:
         log = log_of(store, world)
-        await log.start(AuditStart("r", caller_id="bob"))
-        await whole_run(log, AuditStart("r", caller_id="bob"))
-        assert ids(await log.runs(caller_id="bob")) == ["r"]
+        suspended = AuditClose("suspended")
+        await whole_run(log, AuditStart("r", caller_id="bob"), suspended)
+        assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), suspended)]
+        await world.sleep(1)
+        again = await log.start(AuditStart("r", caller_id="bob"))
+        assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), None)]
+        await again.close(CLOSE)
+        assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), CLOSE)]
 
     simulate(main)
 
@@ -269,6 +274,8 @@ def test_what_a_failing_store_refused_is_written_when_it_works_again() -> None:
         store.broken = False
         await log.start(AuditStart("s"))
         assert [each.kind for each in await log.records("r")] == ["start", "log", "close"]
+        run.log("n", {"at": 2})  # and now at once again
+        assert len(store.find(Wanted("log"), 9)) == 2
 
     simulate(main)
 

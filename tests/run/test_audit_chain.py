@@ -204,6 +204,39 @@ def test_who_has_no_key_cannot_make_hashes_that_fit(made: Made) -> None:
         assert made.change(*statements[:-1]).bad == made.rows[4].seq
 
 
+def test_records_that_fit_each_other_but_not_the_head_are_named(made: Made) -> None:
+    forger = Sealer(made.key)  # at best
+    more = forger.row(made.head.hash, LAST + 1, b"{}")
+    insert = (
+        f"INSERT INTO audit (seq, body, hash) VALUES ({LAST + 1}, '{{}}', x'{more.hash.hex()}')"
+    )
+    verdict = made.change(insert)
+    assert verdict.bad == LAST + 1 and "added" in verdict.what
+    other = forger.row(made.rows[-2].hash, LAST, b"{}")
+    update = f"UPDATE audit SET body = '{{}}', hash = x'{other.hash.hex()}' WHERE seq = {LAST}"
+    verdict = made.change(update)
+    assert verdict.bad == LAST and "not the one that the head counts" in verdict.what
+
+
+def test_a_record_that_cannot_be_read_is_named(made: Made) -> None:
+    def rows() -> Iterator[Row]:
+        yield from made.rows[:4]
+        raise StoreFailed("the disk is broken")
+
+    verdict = verify(rows(), made.head, Sealer(made.key))
+    assert (verdict.bad, verdict.records) == (FIRST + 4, 4) and "disk is broken" in verdict.what
+
+
+def test_an_index_that_tells_something_else_than_the_records_is_noticed(made: Made) -> None:
+    """Searches would give other runs than there are."""
+    swap = """PRAGMA writable_schema = 1;
+      UPDATE sqlite_schema SET rootpage = (SELECT sum(rootpage) FROM sqlite_schema
+        WHERE name IN ('audit_caller', 'audit_subject')) - rootpage
+      WHERE name IN ('audit_caller', 'audit_subject')"""
+    verdict = made.change(swap)
+    assert verdict.bad == 0 and "damaged" in verdict.what
+
+
 def test_tables_that_were_changed_are_noticed(made: Made) -> None:
     """Rows that fit, and an index that hides some of them."""
     hidden = "CREATE INDEX audit_start ON audit(seq) WHERE kind = 'start' AND seq > 9"

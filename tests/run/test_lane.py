@@ -559,7 +559,7 @@ def test_a_run_within_a_run_does_not_wait_for_its_parent() -> None:
 
         replies = [use("delegate"), "done"]
         parent = executor_of(replies, tools=[delegate], world=world, lane=lane)
-        result = await parent.run(replace(AGENT, tools=("delegate",)), "go")
+        result = await parent.run(replace(AGENT, name="parent", tools=("delegate",)), "go")
         assert (result.status, result.output) == ("ok", "done"), result.exception
         assert "the child's" in str(result.messages)
 

@@ -221,11 +221,13 @@ class AuditLog:
     def _runs(self, wanted: Wanted, limit: int) -> list[AuditedRun]:
         found: dict[str, AuditedRun] = {}
         for body in self._store.find(wanted, limit):
-            start = AuditStart.from_json(_record(body).data)
-            if start.run_id not in found:  # it was resumed: it began twice
-                ends = self._store.find(Wanted("close", start.run_id), 1)
-                close = AuditClose.from_json(_record(ends[0]).data) if ends else None
-                found[start.run_id] = AuditedRun(start, close)
+            begun = _record(body)
+            start = AuditStart.from_json(begun.data)
+            if start.run_id in found:  # it was resumed: it began twice
+                continue
+            ends = map(_record, self._store.find(Wanted("close", start.run_id), 1))
+            last = [AuditClose.from_json(end.data) for end in ends if end.time >= begun.time]
+            found[start.run_id] = AuditedRun(start, last[0] if last else None)
         return list(found.values())
 
     def _body(self, kind: str, run_id: str, data: Mapping[str, JSON]) -> bytes:
@@ -280,6 +282,8 @@ def _bytes(value: JSON) -> bytes:
 
 def _plain(value: JSON) -> JSON:
     """The value; what is no JSON, whatever its type says, is told as that."""
+    if value is None or isinstance(value, str | int):
+        return value
     try:
         canonical(value)
     except (TypeError, ValueError, RecursionError) as error:

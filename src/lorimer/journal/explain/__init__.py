@@ -34,7 +34,7 @@ def explain(run: Recording, catalogue: Catalogue) -> list[Explanation]:
     of the pipeline that ran it (`await pipeline.explain(run_id)` has it), else
     `lorimer.stages.catalogue.catalogue()`; of stages that it does not know nothing is told.
 
-    Works for unfinished runs too, as far as they are recorded. Costs about 20 us a fact. Raises
+    Works for unfinished runs too, as far as they are recorded. Costs about 40 us a fact. Raises
     nothing for facts that are not what they should be: `verify` tells of those.
     """
     return list(_Reader(run, catalogue).read())

@@ -30,6 +30,7 @@ class Standing:
         manifest cannot be read, nothing is known of its stages."""
         self._catalogue = catalogue
         self._start = start
+        self._origins: dict[str, Origin] = {}
         self.manifest: EnvironmentManifest | None = None
         self._said: Mapping[str, JSON] | None = None
         if data is not None:
@@ -58,7 +59,11 @@ class Standing:
 
     def at(self, path: str) -> Origin:
         """The value at a path, such as `stages[16].strategies.controller`."""
-        return Origin("manifest" if self.says(path) else "default", path)
+        known = self._origins.get(path)
+        if known is None:  # the same ones are asked for turn after turn
+            kind = "manifest" if self.says(path) else "default"
+            known = self._origins[path] = Origin(kind, path)
+        return known
 
     def says(self, path: str) -> bool:
         """The manifest itself says something there; where it is not known, it is taken to."""
