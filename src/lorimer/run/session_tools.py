@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.assembly import is_a
@@ -15,7 +16,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.mail import mail_of
 from lorimer.core.messages import ImageBlock, Message
 from lorimer.run.bounded import bounded
-from lorimer.run.delivery import Artifact
+from lorimer.run.delivery import Artifact, artifacts_of
 from lorimer.tools.base import Tool
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class OwnTools:
             return await made if inspect.isawaitable(made) else made
 
         warnings: list[str] = []
-        made = await bounded("session_tools", ask(), self._within_s, warnings)
+        made = await bounded("session_tools", ask, self._within_s, warnings)
         if warnings:
             raise ConfigError(f"the tools of this run could not be made: {warnings[0]}")
         if not is_a(made, SessionTools):
@@ -121,10 +122,7 @@ class OwnTools:
         if made is None:
             return
         if result.run is not None and result.status != "suspended":
-            ended = made.post_run(result, result.messages)
+            ended = partial(made.post_run, result, result.messages)
             left = await bounded("session_tools.post_run", ended, within_s, warnings)
-            if is_a(left, list, tuple) and all(is_a(each, Artifact) for each in left or ()):
-                result.artifacts += left or ()
-            elif left is not None:
-                warnings.append(f"session_tools.post_run gave {left!r}, which are no Artifacts")
-        await bounded("session_tools.cleanup", made.cleanup(), within_s, warnings)
+            result.artifacts += artifacts_of("session_tools.post_run", left, warnings)
+        await bounded("session_tools.cleanup", made.cleanup, within_s, warnings)
