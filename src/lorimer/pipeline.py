@@ -86,6 +86,7 @@ class Pipeline(Changing, Runner):
         workspace: str | Path | None = None,
         sandbox: SandboxMode = "auto",
         network: bool | Iterable[str] = False,
+        hidden: Iterable[Path] = (),
         hooks: Iterable[Hook] = (),
         author: Person | None = None,
         caller: Person | None = None,
@@ -117,10 +118,11 @@ class Pipeline(Changing, Runner):
             workspace=workspace,
             sandbox=sandbox,
             network=network if isinstance(network, bool) else list(network),
-            hidden=getattr(journal, "files", ()),  # of a store in a file
+            hidden=(*getattr(journal, "files", ()), *hidden),  # of a store in a file
             author=author,
             caller=caller,
             variables=variables,
+            models=self._models,
         )
         toolset = self._terms(manifest, self._host)
         live = Bindings(

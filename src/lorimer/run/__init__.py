@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lorimer.core.limits import Limits
     from lorimer.run.agent import RunnableAgent
+    from lorimer.run.attachments import Attachments
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
     from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
+    from lorimer.run.config import Config, EnvironmentConfig, Settings
     from lorimer.run.critic import (
         Critic,
         Decision,
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
         Supervised,
         Supervision,
     )
+    from lorimer.run.delivery import Artifact, Delivery, Discard, Stdout, Target
     from lorimer.run.executor import Executor
     from lorimer.run.fanout import Outcome, fan_out
     from lorimer.run.handle import RunHandle
+    from lorimer.run.identity import Identity, Listed
+    from lorimer.run.inputs import FolderInputFiles, InMemoryInputFiles, InputFile, InputFiles
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
     from lorimer.run.lanes import Lanes
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentLibrary",
     "AllBudgets",
+    "Artifact",
+    "Attachments",
     "Audit",
     "AuditClose",
     "AuditLog",
@@ -45,19 +52,29 @@ __all__ = [
     "AuditTool",
     "Budget",
     "CallerBudgets",
+    "Config",
     "Critic",
     "Decision",
     "DeclaredInput",
+    "Delivery",
+    "Discard",
+    "EnvironmentConfig",
     "Escalator",
     "Executor",
     "ExtendOnce",
     "FixedPalette",
+    "FolderInputFiles",
+    "Identity",
     "IdleCritic",
+    "InMemoryInputFiles",
+    "InputFile",
+    "InputFiles",
     "Invocation",
     "Lane",
     "LaneStats",
     "Lanes",
     "Limits",
+    "Listed",
     "Outcome",
     "Palette",
     "Phase",
@@ -69,9 +86,12 @@ __all__ = [
     "RunnableAgent",
     "SavedAgent",
     "Seen",
+    "Settings",
     "Skill",
+    "Stdout",
     "Supervised",
     "Supervision",
+    "Target",
     "TotalBudget",
     "fan_out",
     "read_builtins",
@@ -80,9 +100,11 @@ __all__ = [
 _HOMES = {
     "core.limits": ("Limits",),
     "run.agent": ("RunnableAgent",),
+    "run.attachments": ("Attachments",),
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
     "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
+    "run.config": ("Config", "EnvironmentConfig", "Settings"),
     "run.critic": (
         "Critic",
         "Decision",
@@ -93,9 +115,12 @@ _HOMES = {
         "Supervised",
         "Supervision",
     ),
+    "run.delivery": ("Artifact", "Delivery", "Discard", "Stdout", "Target"),
     "run.executor": ("Executor",),
     "run.fanout": ("Outcome", "fan_out"),
     "run.handle": ("RunHandle",),
+    "run.identity": ("Identity", "Listed"),
+    "run.inputs": ("FolderInputFiles", "InMemoryInputFiles", "InputFile", "InputFiles"),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),
     "run.lanes": ("Lanes",),

@@ -7,7 +7,9 @@ that fails costs the run a warning, not its result.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
@@ -26,9 +28,16 @@ from lorimer.run.result import RunResult
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 
+_NOTHING: Final = Staging()
+
 
 class Around:
     """One run's dealings with the ports."""
+
+    __slots__ = (
+        *("_agent", "_asked", "_audit", "_began", "_ports", "_run_id", "_staged", "_within_s"),
+        *("_world", "caller", "warnings"),
+    )
 
     def __init__(
         self,
@@ -49,7 +58,7 @@ class Around:
         self._world = world
         self._within_s = within_s
         self._audit: RunAudit | None = None
-        self._staged = Staging()
+        self._staged = _NOTHING
         self._began = world.monotonic()
 
     async def begin(self) -> None:
@@ -107,8 +116,24 @@ class Around:
             return "\n\n".join(parts)
         return {"text": "\n\n".join(parts), "images": [image.to_json() for image in images]}
 
-    async def end(self, result: RunResult) -> None:
-        """After the run, or in its place: however it ended."""
+    async def ended(self, result: RunResult) -> asyncio.CancelledError | None:
+        """After the run, or in its place: however it ended. What cancels the caller meanwhile is
+        given back when all is done."""
+        ports, asked = self._ports, self._asked
+        if not (ports.attachments or asked.delivery or self._audit or self._staged.files):
+            result.warnings += self.warnings
+            return None
+        interrupted: asyncio.CancelledError | None = None
+        task = asyncio.get_running_loop().create_task(self._end(result))
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                interrupted = error
+        task.result()
+        return interrupted
+
+    async def _end(self, result: RunResult) -> None:
         ports, within_s, warnings = self._ports, self._within_s, self.warnings
         if ports.attachments is not None:
             result.artifacts += ports.attachments.drain(self._run_id)
