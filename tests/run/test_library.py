@@ -21,6 +21,7 @@ from lorimer.run import Ports, RunResult
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.identity import ADMIN
 from lorimer.run.library import AgentLibrary, SavedStore
+from lorimer.run.phases import Phase
 from lorimer.run.saved import DeclaredInput, SavedAgent
 from lorimer.run.stores.memory_agents import MemoryAgents
 from lorimer.run.stores.sqlite_agents import SQLiteAgents
@@ -97,6 +98,10 @@ WHOLE = SavedAgent(
     inputs=(
         DeclaredInput(name="diff", description="The diff"),
         DeclaredInput(name="lenses", type="array", required=False, default=["bugs", 1, None]),
+    ),
+    phases=(
+        Phase("find", "Of {query}", model="fast", max_turns=3, tools=("now",), bare=True),
+        Phase("write", "Of {find}", optional=True, fallback="-"),
     ),
     critic=True,
     visibility="shared",
@@ -309,6 +314,8 @@ def test_models_that_can_be_meant_are_taken(store: SavedStore, model: str) -> No
         ({"visibility": "publik"}, "agent.visibility"),
         ({"promt": "x"}, "agent.promt: there is no such field; did you mean 'prompt'"),
         ({"tools": ["now", "now"]}, "tools name now twice"),
+        ({"phases": [{"name": "a", "promt": "x"}]}, "agent.phases[0].promt"),
+        ({"phases": [{"name": "a", "prompt": "{b}"}]}, "phases[0].prompt: {b} is no earlier"),
         ({"inputs": [{"name": "x"}, {"name": "x"}]}, "inputs name x twice"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -330,6 +337,7 @@ def test_row_83_a_saved_agent_lowers_to_what_an_executor_runs() -> None:
         skills=("lint",),
         agents=("guide", "other"),
         description="Reviews a diff",
+        phases=WHOLE.phases,
         critic=True,
         subject="ann/reviewer",
     )

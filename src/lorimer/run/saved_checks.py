@@ -41,11 +41,13 @@ def check(agent: SavedAgent, author: Person, tools: ToolRegistry, models: Models
             check_share(found)
     except ConfigError as error:
         problems.append(error.message)
-    if models is not None and agent.model and (what := _fault_of(agent.model, models)):
-        problems.append(what)
+    meant = [agent.model, *[phase.model for phase in agent.phases]]
+    if models is not None:
+        told = [_fault_of(model, models) for model in dict.fromkeys(meant) if model]
+        problems += [what for what in told if what]
     if problems:
-        told = tuple([f"{agent.id}: {problem}" for problem in problems])
-        raise ConfigError("; ".join(told), problems=told)
+        named = tuple([f"{agent.id}: {problem}" for problem in problems])
+        raise ConfigError("; ".join(named), problems=named)
 
 
 def _fault_of(model: str, models: Models) -> str:
