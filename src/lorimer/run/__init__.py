@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lorimer.run.phases import Phase
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
-    from lorimer.run.saved import DeclaredInput, SavedAgent, SavedPhase
+    from lorimer.run.saved import DeclaredInput, SavedAgent
     from lorimer.run.saved_builtins import read_builtins
     from lorimer.run.session_tools import SessionTools, ToolSession
     from lorimer.run.steps import RunStep
@@ -86,7 +86,6 @@ __all__ = [
     "RunStep",
     "RunnableAgent",
     "SavedAgent",
-    "SavedPhase",
     "Seen",
     "SessionTools",
     "Settings",
@@ -133,7 +132,7 @@ _HOMES = {
     "run.phases": ("Phase",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
-    "run.saved": ("DeclaredInput", "SavedAgent", "SavedPhase"),
+    "run.saved": ("DeclaredInput", "SavedAgent"),
     "run.saved_builtins": ("read_builtins",),
     "run.session_tools": ("SessionTools", "ToolSession"),
     "run.steps": ("RunStep",),

@@ -22,6 +22,7 @@ Visibility: TypeAlias = Literal["private", "shared", "public"]
 
 MAX_NAMES: Final = 200
 """Entries of one list."""
+MAX_PHASES: Final = 50
 
 _Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,57}$")]
 """Short enough for a tool of its name: `skill__<name>`."""
@@ -42,32 +43,6 @@ class DeclaredInput(_Part):
     required: bool = True
     default: Plain = None
     """Where it is not required: what holds without it."""
-
-
-class SavedPhase(_Part):
-    """One phase of its work; see `run/phases.py`."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,49}$")]
-    prompt: Annotated[str, Field(max_length=200_000)] = ""
-    model: Annotated[str, Field(max_length=1_000)] = ""
-    max_turns: Annotated[int, Field(ge=0)] = 0
-    tools: _Names | None = None
-    optional: bool = False
-    fallback: str = ""
-    bare: bool = False
-
-    def to_phase(self) -> Phase:
-        """As the kernel reads it."""
-        return Phase(
-            name=self.name,
-            prompt=self.prompt,
-            model=self.model,
-            max_turns=self.max_turns,
-            tools=self.tools,
-            optional=self.optional,
-            fallback=self.fallback,
-            bare=self.bare,
-        )
 
 
 class SavedAgent(_Part):
@@ -91,7 +66,7 @@ class SavedAgent(_Part):
     """Names of saved agents that it calls with their declared inputs."""
     agents: _Called = ()
     """Names of saved agents that it calls with a prompt."""
-    phases: Annotated[tuple[SavedPhase, ...], Field(max_length=50)] = ()
+    phases: Annotated[tuple[Phase, ...], Field(max_length=MAX_PHASES)] = ()
     """It works in these, one after the other."""
     inputs: Annotated[tuple[DeclaredInput, ...], Field(max_length=MAX_NAMES)] = ()
     critic: bool = False
@@ -116,6 +91,16 @@ class SavedAgent(_Part):
             twice = {name for name in names if list(names).count(name) > 1}
             if twice:
                 raise ValueError(f"{what} name {', '.join(sorted(twice))} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> SavedAgent:
+        if self.phases:
+            from lorimer.stages.s06_phases import faults  # only where there are some
+
+            wrong = list(faults([(each.name, each.prompt) for each in self.phases]))
+            if wrong:
+                raise ValueError("; ".join([f"phases{fault}" for fault in wrong]))
         return self
 
     @property
@@ -159,7 +144,7 @@ class SavedAgent(_Part):
             agents=self.agents,
             description=self.description,
             critic=self.critic,
-            phases=tuple([each.to_phase() for each in self.phases]),
+            phases=self.phases,
             subject=self.id,
         )
 
