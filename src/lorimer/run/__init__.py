@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lorimer.run.result import RunResult
     from lorimer.run.saved import DeclaredInput, SavedAgent, SavedPhase
     from lorimer.run.saved_builtins import read_builtins
+    from lorimer.run.session_tools import SessionTools, ToolSession
     from lorimer.run.steps import RunStep
 
 __all__ = [
@@ -87,12 +88,14 @@ __all__ = [
     "SavedAgent",
     "SavedPhase",
     "Seen",
+    "SessionTools",
     "Settings",
     "Skill",
     "Stdout",
     "Supervised",
     "Supervision",
     "Target",
+    "ToolSession",
     "TotalBudget",
     "fan_out",
     "read_builtins",
@@ -132,6 +135,7 @@ _HOMES = {
     "run.result": ("RunResult",),
     "run.saved": ("DeclaredInput", "SavedAgent", "SavedPhase"),
     "run.saved_builtins": ("read_builtins",),
+    "run.session_tools": ("SessionTools", "ToolSession"),
     "run.steps": ("RunStep",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
