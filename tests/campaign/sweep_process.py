@@ -73,7 +73,10 @@ class Process:
         registry = ToolRegistry()
         for tool in tools(outside, seams, self.journal):
             registry.register(tool, granted=tool.name not in scenario.ask)
-        provider = Provider(scenario.turns, outside, seams, dict(scenario.below))
+        below = dict(scenario.below)
+        if scenario.kernel:  # it remembers nothing: asked again, it would do all of it again
+            below |= {"again": (), "and now?": ()}
+        provider = Provider(scenario.turns, outside, seams, below)
         if scenario.kernel:
             kernel: Any = Kernel(
                 provider,

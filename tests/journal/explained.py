@@ -43,6 +43,8 @@ def check(found: Sequence[Explanation], run: Recording, catalogue: Catalogue | N
         before = fact.type == "tool.result" and (fact.iteration, fact.data["key"]) in decided
         assert fact.seq in lines or before or not is_decision(fact), fact
     manifests = list(_manifests(run, known))
+    said = {path for each in manifests for path in written(each.to_dict(), known)}
+    there = {path for each in manifests for path in values(each, known)}
     for each in found:
         assert each.kind in KINDS and each.what.strip() and each.why.strip(), each
         kind, name = each.origin.kind, each.origin.name
@@ -50,9 +52,9 @@ def check(found: Sequence[Explanation], run: Recording, catalogue: Catalogue | N
         if kind == "manifest" and manifests:
             plain = re.sub(r"(permissions\.\w+|agents)\[\d+\]$", r"\1", name)
             plain = plain.replace("model_override.model", "model_override")
-            assert any(plain in written(m.to_dict(), known) for m in manifests), each
+            assert plain in said, each
         elif kind == "default":
-            assert any(name in values(m, known) for m in manifests), each
+            assert name in there, each
         elif kind == "engine":
             assert name in POLICY | OWN | CODES, each
 

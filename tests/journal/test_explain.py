@@ -464,6 +464,10 @@ class Breaks(Stage[object, object]):
         raise ValueError("[bold]boom")
 
 
+class Lost(Breaks):
+    name, order = "lost", 12
+
+
 ENDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "limit of the manifest": ({"change": _limited}, "ended error", "limits.max_turns"),
     "limit of the caller": (
@@ -516,6 +520,11 @@ def test_a_run_that_ran_out_of_time_was_cancelled_or_broke() -> None:
         found = await told(pipeline, result.run_id)
         assert of(found, "end") == [("ended error", "stages[7]")]
         assert "[bold]boom" in why(found, "ended error")
+
+        pipeline = make(world, ["x"])
+        pipeline.register_stage(Lost())
+        result = await pipeline.run("go", raise_on_error=False)
+        assert of(await told(pipeline, result.run_id), "end") == [("ended error", "stages[lost]")]
 
     simulate(main)
 

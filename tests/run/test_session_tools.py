@@ -267,7 +267,7 @@ def test_row_55_cleanup_runs_however_the_run_ends(way: str) -> None:
     status = simulate(main)
     assert status == ("error" if way == "refused" else way)
     (one,) = made
-    told = ["cleanup"] if way in ("refused", "task") else ["post_run", "cleanup"]
+    told = ["cleanup"] if way == "refused" else ["post_run", "cleanup"]
     assert one.told == told
 
 

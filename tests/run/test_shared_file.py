@@ -11,36 +11,17 @@ from lorimer.run.audit import AuditClose
 from lorimer.run.audit_log import AuditLog
 from lorimer.run.stores.sqlite_agents import SQLiteAgents
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
-
-EACH = 10
-PROCESS = f"""
-import asyncio, sys
-from lorimer.run.audit import AuditClose, AuditStart
-from lorimer.run.audit_log import AuditLog
-from lorimer.run.library import AgentLibrary
-from lorimer.run.saved import SavedAgent
-from lorimer.run.stores.sqlite_agents import SQLiteAgents
-from lorimer.run.stores.sqlite_audit import SQLiteAudit
-from lorimer.tools.policy.people import Person
-
-async def main(path, who):
-    log, agents = AuditLog(SQLiteAudit(path)), AgentLibrary(SQLiteAgents(path))
-    for number in range({EACH}):
-        run = await log.start(AuditStart(f"{{who}}{{number}}", caller_id=who))
-        run.log("n", {{"at": number}})
-        await agents.save(SavedAgent(name="a", prompt=f"{{who}}{{number}}"), Person("ann"))
-        await run.close(AuditClose("ok"))
-    await log.close()
-    await agents.close()
-
-asyncio.run(main(*sys.argv[1:]))
-"""
+from tests.run import shared_writer
+from tests.run.shared_writer import EACH
 
 
 def test_row_89_two_processes_write_one_chain_and_unique_versions(tmp_path: Path) -> None:
     path = tmp_path / "kernel.db"
-    running = [subprocess.Popen([sys.executable, "-c", PROCESS, str(path), name]) for name in "ab"]
-    assert [each.wait(60) for each in running] == [0, 0]
+    words = [sys.executable, shared_writer.__file__, str(path), "a"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"begun\n"
+        asyncio.run(shared_writer.main(str(path), "b"))
+    assert other.returncode == 0
     assert path.stat().st_mode & 0o777 == 0o600
 
     async def main() -> None:

@@ -75,13 +75,17 @@ class Ancestry:
         return Ancestry(run_id, agent, limits, self)
 
     def enter(self) -> None:
-        """From here on the present task is this run's."""
+        """From here on the present task is this run's, until `leave`."""
         _CURRENT.set(self)
+
+    def leave(self) -> None:
+        """The present task is again what it was when it entered."""
+        _CURRENT.set(self._above)
 
 
 def descended(run_id: str, agent: str, limits: Limits) -> Ancestry:
-    """Begin a run of an agent in the present task, below the one that the task is in, if it is in
-    one. Raises LimitError where that may not be, as `Ancestry.admit` says."""
+    """Enter a run of an agent in the present task, below the one that the task is in, if it is in
+    one; `leave` ends that. Raises LimitError where it may not be, as `Ancestry.admit` says."""
     above = current()
     if above is None:
         line = Ancestry(run_id, agent, limits)

@@ -58,7 +58,7 @@ def limits_of(model: Model) -> ImageLimits | None:
 
 def pictured(messages: Sequence[Message]) -> Sequence[int]:
     """Places of the messages with pictures. At once, where the conversation has kept count."""
-    if isinstance(messages, History | Trailed):
+    if isinstance(messages, (History, Trailed)):
         return messages.pictured
     return [place for place, message in enumerate(messages) if _pictures(message)]
 

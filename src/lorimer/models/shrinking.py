@@ -31,7 +31,7 @@ def shrunk(data: str, side: int, chars: int) -> tuple[str, str]:
     """A picture in base64 as (media type, base64) with at most `side` pixels a side and `chars`
     characters; 0: no limit. Never larger than it was.
 
-    Blocks, for up to seconds. First as PNG where it was one or has no JPEG form, then as JPEG, of
+    Blocks, for up to seconds. First as PNG where it was no JPEG and that may fit, then as JPEG, of
     two qualities, then smaller and smaller. Of an animation the first picture. Raises Unreadable.
     """
     try:
@@ -58,9 +58,11 @@ def shrunk(data: str, side: int, chars: int) -> tuple[str, str]:
         raise Unreadable("it cannot be read") from error
     longest = max(picture.size)
     first = min(1.0, side / longest) if side else 1.0
+    # a PNG takes seconds to write: not where it would hardly fit
+    as_png = not lossy and (not chars or len(data) * first**2 <= 2 * chars)
     for scale in _SCALES:
         smaller = _scaled(picture, first * scale)
-        if scale == 1.0 and not lossy and (found := _encoded(smaller, "PNG", 0, chars)):
+        if scale == 1.0 and as_png and (found := _encoded(smaller, "PNG", 0, chars)):
             return "image/png", found
         for quality in _QUALITIES:
             if found := _encoded(smaller, "JPEG", quality, chars):

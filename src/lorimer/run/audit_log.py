@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final, Protocol, TypeVar, cast
 
 from lorimer.core.jsonable import JSON, canonical
@@ -59,6 +60,11 @@ class Wanted:
 class AuditStore(Protocol):
     """Where records are. Every method blocks, may be called from any thread, and raises
     StoreFailed. Shipped: `lorimer.run.stores`."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Where the records are, if that is in files."""
+        ...
 
     def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
         """Add records after the last one, all or none, though other processes do the same. Raises
@@ -120,6 +126,11 @@ class AuditLog:
             threads=threads,
             max_waiting_bytes=max_waiting_bytes,
         )
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Where it is kept: nothing for tools to see. An executor hides it from its runs."""
+        return self._store.files
 
     async def start(self, start: AuditStart) -> RunAudit:
         """As in the port."""

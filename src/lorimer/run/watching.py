@@ -49,6 +49,8 @@ def ceiling(limits: Limits) -> Limits:
 class Watch:
     """What a critic has to do with one run."""
 
+    __slots__ = ("_by", "_ceiling_s", "_soft_s", "limits", "warnings")
+
     def __init__(
         self,
         critic: Critic | None,
@@ -77,6 +79,11 @@ class Watch:
                 self.limits, self._by = replace(limits, timeout_s=limit_s), by
         except Exception as error:  # noqa: BLE001 - a port's fault: the strict limit holds
             self.failed(error)
+
+    @property
+    def on(self) -> bool:
+        """There is somebody to look."""
+        return self._by is not None
 
     @asynccontextmanager
     async def over(self, run: RunContext) -> AsyncGenerator[None, None]:

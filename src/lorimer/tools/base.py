@@ -21,6 +21,7 @@ from lorimer.tools.threads import Threads
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
+    from lorimer.core.model import ModelResolver
     from lorimer.world.files import RootedFiles
 
 T = TypeVar("T")
@@ -96,6 +97,8 @@ class ToolContext:
     the model is in a worktree."""
     asked: Mapping[str, JSON] = field(default_factory=no_data)
     """The arguments as the conversation has them: a hook may have changed them since."""
+    models: ModelResolver | None = None
+    """Who answers for specs and tiers, for `generate_as`; None: the host has not said."""
 
     @property
     def root_run_id(self) -> str:

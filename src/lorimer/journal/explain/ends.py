@@ -137,6 +137,8 @@ def _origin(
         return Origin("hook", hook or "that failed")
     if code == _code.EXEC_RUN_CANCELLED.value:
         return Origin("caller", "cancel")
+    if code == _code.EXEC_RUN_KILLED.value:
+        return Origin("caller", "critic")
     if code == _code.EXEC_API_NO_CLIENT.value:
         return Origin("host", "models")
     if code.startswith(("exec.api.", "exec.cli.")):

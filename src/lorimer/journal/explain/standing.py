@@ -71,7 +71,9 @@ class Standing:
 
     def of_stage(self, name: str, below: str = "") -> Origin:
         """What a stage's entry says `below` it; the entry itself."""
-        where = self._catalogue.path(self._catalogue.order(name), name)
+        entries = () if self.manifest is None else self.manifest.stages
+        order = next((each.order for each in entries if each.name == name), 0)
+        where = self._catalogue.path(order or self._catalogue.order(name), name)
         path = f"{where}.{below}" if below else where
         return self.at(path)
 
