@@ -18,6 +18,7 @@ from lorimer.core.messages import ImageBlock, TextBlock
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
 from lorimer.core.world import World
+from lorimer.run.checking import check
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.threads import Threads
 from lorimer.world.files import RootedFiles
@@ -46,6 +47,10 @@ class InputFile:
     name: str
     data: bytes = field(repr=False)
     mime: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a field of another type."""
+        check("InputFile", name=(self.name, str), data=(self.data, bytes), mime=(self.mime, str))
 
 
 @record
