@@ -117,13 +117,13 @@ class Around:
     def live(self, run: RunContext) -> None:
         """The run goes on from here."""
         if self._own is not None:
-            self._own.session.live(run)
+            self._own.session.live(run, phases=bool(self._agent.phases))
 
     @property
     def tools(self) -> Sequence[Tool]:
         """Those of this run alone."""
         port, files = self._ports.input_files, self._staged.files
-        staged = [ReadInput(port, files)] if port is not None and files else []
+        staged = [ReadInput(port, self._run_id, files)] if port is not None and files else []
         made = self._own.tools if self._own is not None else ()
         return [*self._asked.extra_tools, *made, *staged]
 
