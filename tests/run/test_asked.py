@@ -278,3 +278,30 @@ def test_what_another_process_keeps_for_a_run_is_not_dropped_by_who_may_not_resu
         assert await files.read("R", "file_1", 0, 1) is None
 
     simulate(main)
+
+
+async def test_agents_without_a_name_are_no_one_agent() -> None:
+    box: list[Executor] = []
+
+    @tool(effects=[])
+    async def nest(prompt: str) -> str:
+        """Run an agent."""
+        return (await box[0].run(RunnableAgent(prompt=prompt, tools=("nest",)), "x")).output
+
+    def reply(request: Request) -> Any:
+        said = sum(message.role == "assistant" for message in request.messages)
+        last = request.messages[-1].content
+        return str(last) if said else use("nest", prompt="inner")
+
+    box.append(executor_of(model_of(reply), tools=[nest]))
+    result = await box[0].run(RunnableAgent(prompt="outer", tools=("nest",)), "x")
+    assert result.status == "ok"
+    assert "exec.child.ancestor" in result.output  # the inner one in itself
+    assert len(await box[0].journal.runs()) == 2
+
+
+async def test_what_never_began_because_the_lane_is_closed_is_not_suspended() -> None:
+    lane = Lane("runs", 1)
+    lane.close()
+    result = await executor_of([], lane=lane).run(RunnableAgent(), "x")
+    assert (result.status, result.code) == ("cancelled", ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
