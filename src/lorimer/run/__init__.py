@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lorimer.run.result import RunResult
     from lorimer.run.saved import DeclaredInput, SavedAgent
     from lorimer.run.saved_builtins import read_builtins
+    from lorimer.run.session_tools import SessionTools, ToolSession
     from lorimer.run.steps import RunStep
 
 __all__ = [
@@ -86,12 +87,14 @@ __all__ = [
     "RunnableAgent",
     "SavedAgent",
     "Seen",
+    "SessionTools",
     "Settings",
     "Skill",
     "Stdout",
     "Supervised",
     "Supervision",
     "Target",
+    "ToolSession",
     "TotalBudget",
     "fan_out",
     "read_builtins",
@@ -131,6 +134,7 @@ _HOMES = {
     "run.result": ("RunResult",),
     "run.saved": ("DeclaredInput", "SavedAgent"),
     "run.saved_builtins": ("read_builtins",),
+    "run.session_tools": ("SessionTools", "ToolSession"),
     "run.steps": ("RunStep",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
