@@ -37,6 +37,7 @@ from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
 from tests.run.support import executor_of, model_of, use
 from tests.run.test_critic import Says, Work, once
+from tests.run.test_session_tools import Studio, studio
 
 pytestmark = pytest.mark.anyio
 
@@ -411,3 +412,13 @@ async def test_why_phases_went_as_they_did_is_explained() -> None:
         ("its", "stages[6].config.phases[0].fallback"),
         ("begun", "stages[6].config.phases[1]"),
     ]
+
+
+async def test_pictures_of_a_runs_own_tools_are_shown_to_the_phase_that_asked() -> None:
+    made: list[Studio] = []
+    agent = RunnableAgent("p", phases=(Phase("find", "Find"), Phase("write", "Write")))
+    model = model_of(system_is(find="facts", write=[use("paint"), "end"]))
+    result = await executor_of(model).run(agent, "go", studio(made))
+    assert (result.status, result.output) == ("ok", "end")
+    kinds = [block.type for message in model.requests[-1].messages for block in message.content]
+    assert kinds.count("image") == 1
