@@ -280,8 +280,13 @@ def test_row_58_an_agent_with_a_tool_that_is_not_safe_to_share_is_not_shared(
         (SavedAgent(name="a", model="fsat"), "no tier or alias 'fsat'; did you mean 'fast'"),
         (SavedAgent(name="a", model="fast,thinkng:high"), "no tier or alias 'thinkng:high'"),
         (SavedAgent(name="a", model="fast,,x"), "nothing between two commas"),
+        (SavedAgent(name="a", phases=(Phase(name="p", model="fsat"),)), "alias 'fsat'"),
+        (
+            SavedAgent(name="a", tools=("now",), phases=(Phase(name="p", tools=("noww",)),)),
+            "'p' has the tool 'noww', and the agent has not; did you mean 'now'",
+        ),
     ],
-    ids=["tool", "tier", "chain", "commas"],
+    ids=["tool", "tier", "chain", "commas", "phase's tier", "phase's tool"],
 )
 def test_typing_errors_are_found_when_it_is_saved(
     store: SavedStore, agent: SavedAgent, said: str
@@ -337,8 +342,8 @@ def test_row_83_a_saved_agent_lowers_to_what_an_executor_runs() -> None:
         skills=("lint",),
         agents=("guide", "other"),
         description="Reviews a diff",
-        phases=WHOLE.phases,
         critic=True,
+        phases=WHOLE.phases,
         subject="ann/reviewer",
     )
     assert WHOLE.input_schema() == {

@@ -143,8 +143,8 @@ class SavedAgent(_Part):
             skills=self.skills,
             agents=self.agents,
             description=self.description,
-            phases=self.phases,
             critic=self.critic,
+            phases=self.phases,
             subject=self.id,
         )
 
