@@ -21,7 +21,8 @@ from lorimer.run import Ports, RunResult
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.identity import ADMIN
 from lorimer.run.library import AgentLibrary, SavedStore
-from lorimer.run.saved import DeclaredInput, SavedAgent
+from lorimer.run.phases import Phase
+from lorimer.run.saved import DeclaredInput, SavedAgent, SavedPhase
 from lorimer.run.stores.memory_agents import MemoryAgents
 from lorimer.run.stores.sqlite_agents import SQLiteAgents
 from lorimer.testing import SimulatedWorld, simulate
@@ -94,6 +95,10 @@ WHOLE = SavedAgent(
     tools=("look_up", "now"),
     skills=("lint",),
     agents=("guide", "other"),
+    phases=(
+        SavedPhase(name="plan", prompt="{query}", tools=("now",), max_turns=2, optional=True),
+        SavedPhase(name="write", prompt="{plan}", model="fast", fallback="-", bare=True),
+    ),
     inputs=(
         DeclaredInput(name="diff", description="The diff"),
         DeclaredInput(name="lenses", type="array", required=False, default=["bugs", 1, None]),
@@ -275,8 +280,13 @@ def test_row_58_an_agent_with_a_tool_that_is_not_safe_to_share_is_not_shared(
         (SavedAgent(name="a", model="fsat"), "no tier or alias 'fsat'; did you mean 'fast'"),
         (SavedAgent(name="a", model="fast,thinkng:high"), "no tier or alias 'thinkng:high'"),
         (SavedAgent(name="a", model="fast,,x"), "nothing between two commas"),
+        (SavedAgent(name="a", phases=(SavedPhase(name="p", model="fsat"),)), "alias 'fsat'"),
+        (
+            SavedAgent(name="a", tools=("now",), phases=(SavedPhase(name="p", tools=("noww",)),)),
+            "'p' has the tool 'noww', and the agent has not; did you mean 'now'",
+        ),
     ],
-    ids=["tool", "tier", "chain", "commas"],
+    ids=["tool", "tier", "chain", "commas", "phase's tier", "phase's tool"],
 )
 def test_typing_errors_are_found_when_it_is_saved(
     store: SavedStore, agent: SavedAgent, said: str
@@ -331,6 +341,10 @@ def test_row_83_a_saved_agent_lowers_to_what_an_executor_runs() -> None:
         agents=("guide", "other"),
         description="Reviews a diff",
         critic=True,
+        phases=(
+            Phase("plan", "{query}", max_turns=2, tools=("now",), optional=True),
+            Phase("write", "{plan}", "fast", fallback="-", bare=True),
+        ),
         subject="ann/reviewer",
     )
     assert WHOLE.input_schema() == {

@@ -21,7 +21,7 @@ from lorimer.core.errors import (
     error_from_json,
 )
 from lorimer.core.events import Event
-from lorimer.core.facts import ABANDONED, ASIDE, ASIDES, FACTS_OF, FactLog
+from lorimer.core.facts import ABANDONED, ASIDE, ASIDES, FACTS_OF, PHASE, FactLog
 from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
@@ -73,6 +73,7 @@ class Upcoming:
 
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
+_CHARGES: Final = ("model", PHASE)
 _CLEAN: Final = ("model", ASIDE)
 """Of these calls `models/pull.py` strikes secrets out, because their answers are objects too."""
 
@@ -342,12 +343,12 @@ class RunContext(FactLog):
         return data
 
     def _charge(self, kind: str, key: str, done: Mapping[str, JSON]) -> None:
-        """What a recorded effect has cost, and with a reply what was asked besides."""
+        """What a recorded effect has cost, and with a reply or a phase what was asked besides."""
         if kind in ASIDES:
             self._pay(self.iteration, key)
             return
         self.spend.charge(done)
-        if kind == "model" and self._unpaid:
+        if kind in _CHARGES and self._unpaid:
             self._pay(self.iteration)
 
     async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from lorimer.run.lanes import Lanes
     from lorimer.run.library import AgentLibrary
     from lorimer.run.palette import FixedPalette, Palette, Skill
+    from lorimer.run.phases import Phase
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
-    from lorimer.run.saved import DeclaredInput, SavedAgent
+    from lorimer.run.saved import DeclaredInput, SavedAgent, SavedPhase
     from lorimer.run.saved_builtins import read_builtins
+    from lorimer.run.session_tools import SessionTools, ToolSession
     from lorimer.run.steps import RunStep
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "Listed",
     "Outcome",
     "Palette",
+    "Phase",
     "Ports",
     "RunAudit",
     "RunHandle",
@@ -83,13 +86,16 @@ __all__ = [
     "RunStep",
     "RunnableAgent",
     "SavedAgent",
+    "SavedPhase",
     "Seen",
+    "SessionTools",
     "Settings",
     "Skill",
     "Stdout",
     "Supervised",
     "Supervision",
     "Target",
+    "ToolSession",
     "TotalBudget",
     "fan_out",
     "read_builtins",
@@ -124,10 +130,12 @@ _HOMES = {
     "run.lanes": ("Lanes",),
     "run.library": ("AgentLibrary",),
     "run.palette": ("FixedPalette", "Palette", "Skill"),
+    "run.phases": ("Phase",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
-    "run.saved": ("DeclaredInput", "SavedAgent"),
+    "run.saved": ("DeclaredInput", "SavedAgent", "SavedPhase"),
     "run.saved_builtins": ("read_builtins",),
+    "run.session_tools": ("SessionTools", "ToolSession"),
     "run.steps": ("RunStep",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

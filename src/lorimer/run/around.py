@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from lorimer.core.jsonable import JSON, dumps
@@ -17,14 +18,15 @@ from lorimer.core.world import World
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.audit import AuditStart, RunAudit
 from lorimer.run.auditing import Audited, close_of
-from lorimer.run.bounded import bounded
-from lorimer.run.delivery import post
+from lorimer.run.bounded import bounded, guarded
+from lorimer.run.delivery import artifacts_of, post
 from lorimer.run.identity import person
 from lorimer.run.inputs import ReadInput, Staging, drop, stage
 from lorimer.run.invocation import Invocation
 from lorimer.run.observing import Observer, StepsTold
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
+from lorimer.run.session_tools import OwnTools, ToolSession
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 
@@ -36,7 +38,7 @@ class Around:
 
     __slots__ = (
         *("_agent", "_asked", "_audit", "_began", "_ports", "_run_id", "_staged", "_within_s"),
-        *("_world", "caller", "warnings"),
+        *("_world", "caller", "own", "warnings"),
     )
 
     def __init__(
@@ -60,14 +62,18 @@ class Around:
         self._audit: RunAudit | None = None
         self._staged = _NOTHING
         self._began = world.monotonic()
+        session = ToolSession(run_id, asked.caller_id, asked.channel_id, asked.inputs)
+        self.own = OwnTools(asked.session_tools, session, within_s)
 
     async def begin(self) -> None:
-        """Before the run. Raises nothing of a port's."""
+        """Before the run. Raises nothing of a port's; ConfigError where tools of this run cannot
+        be had."""
         ports, asked = self._ports, self._asked
         if ports.attachments is not None:
-            ports.attachments.open(self._run_id, asked.parent_run_id)
+            begun = partial(ports.attachments.open, self._run_id, asked.parent_run_id)
+            guarded("attachments", begun, self.warnings)
         if ports.identity is not None:
-            found = person(ports.identity, asked.caller_id)
+            found = partial(person, ports.identity, asked.caller_id)
             self.caller = await bounded("identity", found, self._within_s, self.warnings)
         if ports.audit is not None:
             start = AuditStart(
@@ -80,19 +86,21 @@ class Around:
                 asked.inputs,
                 self._world.time(),
             )
-            begun = ports.audit.start(start)
+            begun = partial(ports.audit.start, start)
             self._audit = await bounded("audit.start", begun, self._within_s, self.warnings)
         if asked.input_files:
-            staged = stage(ports.input_files, self._run_id, asked.input_files)
+            staged = partial(stage, ports.input_files, self._run_id, asked.input_files)
             found = await bounded("input_files", staged, self._within_s, self.warnings)
             self._staged = found or Staging(notes=("the files could not be kept",))
             self.warnings += [f"left out: {note}" for note in self._staged.notes]
+        await self.own.make()
 
     @property
     def tools(self) -> Sequence[Tool]:
         """Those of this run alone."""
         port, files = self._ports.input_files, self._staged.files
-        return [ReadInput(port, files)] if port is not None and files else []
+        staged = [ReadInput(port, files)] if port is not None and files else []
+        return [*self._asked.extra_tools, *self.own.tools, *staged]
 
     @property
     def observers(self) -> Sequence[Observer]:
@@ -120,7 +128,8 @@ class Around:
         """After the run, or in its place: however it ended. What cancels the caller meanwhile is
         given back when all is done."""
         ports, asked = self._ports, self._asked
-        if not (ports.attachments or asked.delivery or self._audit or self._staged.files):
+        told = ports.attachments or asked.delivery or self._audit or self._staged.files
+        if not told and asked.session_tools is None:
             result.warnings += self.warnings
             return None
         interrupted: asyncio.CancelledError | None = None
@@ -135,17 +144,22 @@ class Around:
 
     async def _end(self, result: RunResult) -> None:
         ports, within_s, warnings = self._ports, self._within_s, self.warnings
+        await self.own.after(result, warnings)
         if ports.attachments is not None:
-            result.artifacts += ports.attachments.drain(self._run_id)
-            ports.attachments.close(self._run_id)
+            drained = partial(ports.attachments.drain, self._run_id)
+            left = guarded("attachments", drained, warnings)
+            result.artifacts += artifacts_of("attachments", left, warnings)
+            guarded("attachments", partial(ports.attachments.close, self._run_id), warnings)
         if ports.delivery is not None and self._asked.delivery is not None:
             target = self._asked.delivery
-            posted = post(ports.delivery, target, result.output, result.exception, result.artifacts)
+            said, files = result.output, result.artifacts
+            posted = partial(post, ports.delivery, target, said, result.exception, files)
             if await bounded("delivery", posted, within_s, warnings) is None:
                 warnings.append(f"nothing was delivered to {target.kind} {target.id}")
         if self._audit is not None:
-            closed = self._audit.close(close_of(result, self._world.monotonic() - self._began))
-            await bounded("audit.close", closed, within_s, warnings)
+            audit, end = self._audit, close_of(result, self._world.monotonic() - self._began)
+            await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
         if self._staged.files:
-            await bounded("input_files", drop(ports.input_files, self._run_id), within_s, warnings)
+            dropped = partial(drop, ports.input_files, self._run_id)
+            await bounded("input_files", dropped, within_s, warnings)
         result.warnings += warnings

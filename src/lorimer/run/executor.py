@@ -38,6 +38,7 @@ from lorimer.run.invocation import Invocation
 from lorimer.run.lane import Lane
 from lorimer.run.lowering import DEFAULTS, limits_of
 from lorimer.run.palette import Delegate, reachable
+from lorimer.run.phasing import gather, usable
 from lorimer.run.pipelines import Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
@@ -178,10 +179,14 @@ class Executor:
             line.leave()
 
     async def _run(self, job: _Job, around: Around) -> RunResult:
-        handle, agent = job.handle, job.agent
+        handle, warnings = job.handle, around.warnings
+        agent = usable(job.agent, self.models, warnings)
         limits = limits_of(agent, self.limits)
         await around.begin()
-        delegates = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
+        found = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
+        delegates = tuple(
+            [replace(each, agent=usable(each.agent, self.models, warnings)) for each in found]
+        )
         pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
         watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
         if job.again:
@@ -197,14 +202,18 @@ class Executor:
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
         handle.run = run
+        around.own.session.live(run.context)
         heard = around.observers
         if heard or watch.on:
-            async with observers.of(handle.run_id, heard), watch.over(run.context):
+            async with observers.of(run.context, heard), watch.over(run.context):
                 ended = await run.here()
         else:
             ended = await run.here()
-        around.warnings += watch.warnings
-        return _result(ended)
+        warnings += watch.warnings
+        result = _result(ended)
+        if agent.phases:
+            await gather(result, self.journal)
+        return result
 
     def _budgets(self, job: _Job) -> Budgets:
         budget = self.ports.budget

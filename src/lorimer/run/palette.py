@@ -103,7 +103,7 @@ async def reachable(
             return error
 
     warnings: list[str] = []
-    found = await bounded("palette", ask(), within_s, warnings)
+    found = await bounded("palette", ask, within_s, warnings)
     if isinstance(found, tuple):
         return found
     if found is not None:

@@ -104,7 +104,7 @@ class Pipelines:
         given = tools if tools.names else None
         manifest = self._manifest(agent, tools, delegates)
         pipeline = Pipeline(manifest, tools=given, models=self._models, **options)
-        return pipeline, Observers(pipeline)
+        return pipeline, Observers(pipeline, phases=bool(agent.phases))
 
     def _manifest(
         self, agent: RunnableAgent, tools: ToolRegistry, delegates: Sequence[Delegate]

@@ -14,6 +14,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import Plain
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.palette import Skill
+from lorimer.run.phases import Phase
 from lorimer.tools.policy.people import Person
 
 Visibility: TypeAlias = Literal["private", "shared", "public"]
@@ -43,6 +44,32 @@ class DeclaredInput(_Part):
     """Where it is not required: what holds without it."""
 
 
+class SavedPhase(_Part):
+    """One phase of its work; see `run/phases.py`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,49}$")]
+    prompt: Annotated[str, Field(max_length=200_000)] = ""
+    model: Annotated[str, Field(max_length=1_000)] = ""
+    max_turns: Annotated[int, Field(ge=0)] = 0
+    tools: _Names | None = None
+    optional: bool = False
+    fallback: str = ""
+    bare: bool = False
+
+    def to_phase(self) -> Phase:
+        """As the kernel reads it."""
+        return Phase(
+            name=self.name,
+            prompt=self.prompt,
+            model=self.model,
+            max_turns=self.max_turns,
+            tools=self.tools,
+            optional=self.optional,
+            fallback=self.fallback,
+            bare=self.bare,
+        )
+
+
 class SavedAgent(_Part):
     """One version of a saved agent. Immutable: `model_copy(update=...)` makes another."""
 
@@ -64,6 +91,8 @@ class SavedAgent(_Part):
     """Names of saved agents that it calls with their declared inputs."""
     agents: _Called = ()
     """Names of saved agents that it calls with a prompt."""
+    phases: Annotated[tuple[SavedPhase, ...], Field(max_length=50)] = ()
+    """It works in these, one after the other."""
     inputs: Annotated[tuple[DeclaredInput, ...], Field(max_length=MAX_NAMES)] = ()
     critic: bool = False
     """It may be given more time by the host's critic."""
@@ -130,6 +159,7 @@ class SavedAgent(_Part):
             agents=self.agents,
             description=self.description,
             critic=self.critic,
+            phases=tuple([each.to_phase() for each in self.phases]),
             subject=self.id,
         )
 

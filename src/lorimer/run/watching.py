@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from lorimer.assembly import is_a
@@ -124,7 +125,7 @@ class Watch:
         if self._by is None:
             return None
         failed: list[str] = []
-        decision = await bounded("the critic", _called(self._by, seen), LOOK_S, failed)
+        decision = await bounded("the critic", partial(_called, self._by, seen), LOOK_S, failed)
         self._warn(failed)
         return decision
 

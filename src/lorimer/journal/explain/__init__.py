@@ -3,8 +3,8 @@ manifest, the rule, the limit or the person that made it.
 
 Derived from the facts and from the manifest that the run was begun with; nothing is asked, and
 nothing is run. Parts: the manifest in force (`standing.py`), the models that were asked
-(`models.py`), calls, people and hooks (`calls.py`, `verdicts.py`), ends of turns and runs
-(`ends.py`), what comes from around a run (`around.py`).
+(`models.py`), calls, people and hooks (`calls.py`, `verdicts.py`), phases (`phases.py`), ends of
+turns and runs (`ends.py`), what comes from around a run (`around.py`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Final
 
 from lorimer.core.compile import Catalogue
 from lorimer.core.events import Event
+from lorimer.core.facts import PHASE
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.manifest import StageEntry
 from lorimer.core.raised import RAISED
 from lorimer.core.stage import AnyStage, Stage
-from lorimer.journal.explain import around, ends
+from lorimer.journal.explain import around, ends, phases
 from lorimer.journal.explain.calls import Calls
 from lorimer.journal.explain.models import Asking
 from lorimer.journal.explain.reason import KINDS, Explanation, Kind, Origin, because
@@ -73,6 +74,8 @@ class _Reader:
                 yield from self._asking.take(fact, standing)
             case "effect" if str(data.get("key")).startswith("models:"):
                 yield from self._asking.take(fact, standing)
+            case "effect" if str(data.get("key")).startswith(f"{PHASE}:"):
+                yield from phases.told(fact, standing)
             case "effect" if str(data.get("key")).startswith(RAISED):
                 self._standing = standing.with_raised(around.raised_by(fact))
                 yield around.of_raise(fact)
@@ -122,7 +125,10 @@ class _Reader:
         data, standing = fact.data, self._standing
         agent, key = str(data.get("agent")), str(data.get("key"))
         tool = self._calls.made(key)
-        if tool:
+        phase = phases.phase_of(key, standing)
+        if phase is not None:
+            why, origin = phase
+        elif tool:
             why, origin = f"the model called {tool}", standing.at("agents")
             names = [each.name for each in standing.manifest.agents] if standing.manifest else []
             if agent in names:
