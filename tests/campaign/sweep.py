@@ -73,7 +73,8 @@ def applies(kind: str, name: str) -> bool:
     word = name.split()[0]
     match kind:
         case "fail":
-            return word in (*STORED, "model", "tool", "person", "listener", "emit", "stage")
+            own = ("model", "tool", "person", "listener", "emit", "stage", "port")
+            return word in (*STORED, *own)
         case "fatal":
             return word == "model"
         case "locked":

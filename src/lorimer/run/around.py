@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from lorimer.core.context import RunContext
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
@@ -37,8 +38,8 @@ class Around:
     """One run's dealings with the ports."""
 
     __slots__ = (
-        *("_agent", "_asked", "_audit", "_began", "_ports", "_run_id", "_staged", "_within_s"),
-        *("_world", "caller", "own", "warnings"),
+        *("_agent", "_asked", "_audit", "_began", "_own", "_ports", "_run_id", "_staged"),
+        *("_within_s", "_world", "caller", "warnings"),
     )
 
     def __init__(
@@ -62,8 +63,7 @@ class Around:
         self._audit: RunAudit | None = None
         self._staged = _NOTHING
         self._began = world.monotonic()
-        session = ToolSession(run_id, asked.caller_id, asked.channel_id, asked.inputs)
-        self.own = OwnTools(asked.session_tools, session, within_s)
+        self._own: OwnTools | None = None
 
     async def begin(self) -> None:
         """Before the run. Raises nothing of a port's; ConfigError where tools of this run cannot
@@ -93,14 +93,23 @@ class Around:
             found = await bounded("input_files", staged, self._within_s, self.warnings)
             self._staged = found or Staging(notes=("the files could not be kept",))
             self.warnings += [f"left out: {note}" for note in self._staged.notes]
-        await self.own.make()
+        if asked.session_tools is not None:
+            session = ToolSession(self._run_id, asked.caller_id, asked.channel_id, asked.inputs)
+            self._own = OwnTools(session, self._within_s)
+            await self._own.make(asked.session_tools)
+
+    def live(self, run: RunContext) -> None:
+        """The run goes on from here."""
+        if self._own is not None:
+            self._own.session.live(run, phased=bool(self._agent.phases))
 
     @property
     def tools(self) -> Sequence[Tool]:
         """Those of this run alone."""
         port, files = self._ports.input_files, self._staged.files
         staged = [ReadInput(port, files)] if port is not None and files else []
-        return [*self._asked.extra_tools, *self.own.tools, *staged]
+        made = self._own.tools if self._own is not None else ()
+        return [*self._asked.extra_tools, *made, *staged]
 
     @property
     def observers(self) -> Sequence[Observer]:
@@ -128,8 +137,8 @@ class Around:
         """After the run, or in its place: however it ended. What cancels the caller meanwhile is
         given back when all is done."""
         ports, asked = self._ports, self._asked
-        told = ports.attachments or asked.delivery or self._audit or self._staged.files
-        if not told and asked.session_tools is None:
+        told = ports.attachments or asked.delivery or self._audit or self._own
+        if not (told or self._staged.files):
             result.warnings += self.warnings
             return None
         interrupted: asyncio.CancelledError | None = None
@@ -144,7 +153,8 @@ class Around:
 
     async def _end(self, result: RunResult) -> None:
         ports, within_s, warnings = self._ports, self._within_s, self.warnings
-        await self.own.after(result, warnings)
+        if self._own is not None:
+            await self._own.after(result, warnings)
         if ports.attachments is not None:
             drained = partial(ports.attachments.drain, self._run_id)
             left = guarded("attachments", drained, warnings)

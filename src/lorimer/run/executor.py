@@ -202,7 +202,7 @@ class Executor:
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
         handle.run = run
-        around.own.session.live(run.context, phased=bool(agent.phases))
+        around.live(run.context)
         heard = around.observers
         if heard or watch.on:
             async with observers.of(run.context, heard), watch.over(run.context):

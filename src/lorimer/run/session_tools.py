@@ -86,12 +86,9 @@ SessionToolsFactory: TypeAlias = Callable[[ToolSession], SessionTools | Awaitabl
 class OwnTools:
     """The session tools of one run, from their making to their end."""
 
-    def __init__(
-        self, make: SessionToolsFactory | None, session: ToolSession, within_s: float
-    ) -> None:
+    def __init__(self, session: ToolSession, within_s: float) -> None:
         """`within_s`: seconds for each call of them."""
         self.session = session
-        self._factory = make
         self._within_s = within_s
         self._made: SessionTools | None = None
 
@@ -100,23 +97,20 @@ class OwnTools:
         """Once they are made."""
         return self._made.tools if self._made is not None else ()
 
-    async def make(self) -> None:
+    async def make(self, factory: SessionToolsFactory) -> None:
         """Raises ConfigError where the factory fails, takes too long or gives something else."""
-        factory = self._factory
-        if factory is None:
-            return
 
-        async def ask() -> SessionTools:
+        async def ask() -> None:
             made = factory(self.session)
-            return await made if inspect.isawaitable(made) else made
+            given = await made if inspect.isawaitable(made) else made
+            if not is_a(given, SessionTools):
+                raise TypeError(f"it gave {given!r}, which is no SessionTools")
+            self._made = given  # here: whoever waits for it may be cancelled at this moment
 
         warnings: list[str] = []
-        made = await bounded("session_tools", ask, self._within_s, warnings)
+        await bounded("session_tools", ask, self._within_s, warnings)
         if warnings:
             raise ConfigError(f"the tools of this run could not be made: {warnings[0]}")
-        if not is_a(made, SessionTools):
-            raise ConfigError(f"session_tools gave {made!r}, which is no SessionTools")
-        self._made = made
 
     async def after(self, result: RunResult, warnings: list[str]) -> None:
         """The run has ended, or there was none: files for `result`, and the end of the tools."""
