@@ -304,6 +304,7 @@ def test_records_that_find_no_room_are_counted_in_the_log() -> None:
             {"count": more - len(kept)}
         ]
         assert 0 < len(kept) < more
+        assert (await log.records("r"))[-1].kind == "close"  # which has waited for room
         assert (await log.verify()).ok
 
     simulate(main)

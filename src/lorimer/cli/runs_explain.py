@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from lorimer.journal.explain import Explanation
 
 _KINDS: Final = (
-    "start limit resume change stage compaction model failover retry tool hook person child turn "
-    "suspended end"
+    "start limit resume change message stage compaction model failover retry tool hook person "
+    "child turn suspended end"
 ).split()
 """As `journal/explain/reason.py` has them, which is loaded when somebody asks."""
 _STYLES: Final = {"tool": "bold", "hook": "magenta", "person": "magenta", "end": "bold"}

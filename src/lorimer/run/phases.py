@@ -3,12 +3,18 @@ come to in a manifest: `lowering.py`."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
 from lorimer.core.record import record
 
 
 @record
 class Phase:
     """Plain data; what is left out is the agent's."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: str
     """What later prompts call its output: a word of letters, digits and _, but not `query`. Two

@@ -14,6 +14,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import Plain
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.palette import Skill
+from lorimer.run.phases import Phase
 from lorimer.tools.policy.people import Person
 
 Visibility: TypeAlias = Literal["private", "shared", "public"]
@@ -21,6 +22,7 @@ Visibility: TypeAlias = Literal["private", "shared", "public"]
 
 MAX_NAMES: Final = 200
 """Entries of one list."""
+MAX_PHASES: Final = 50
 
 _Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,57}$")]
 """Short enough for a tool of its name: `skill__<name>`."""
@@ -64,6 +66,8 @@ class SavedAgent(_Part):
     """Names of saved agents that it calls with their declared inputs."""
     agents: _Called = ()
     """Names of saved agents that it calls with a prompt."""
+    phases: Annotated[tuple[Phase, ...], Field(max_length=MAX_PHASES)] = ()
+    """It works in these, one after the other."""
     inputs: Annotated[tuple[DeclaredInput, ...], Field(max_length=MAX_NAMES)] = ()
     critic: bool = False
     """It may be given more time by the host's critic."""
@@ -87,6 +91,16 @@ class SavedAgent(_Part):
             twice = {name for name in names if list(names).count(name) > 1}
             if twice:
                 raise ValueError(f"{what} name {', '.join(sorted(twice))} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> SavedAgent:
+        if self.phases:
+            from lorimer.stages.s06_phases import faults  # only where there are some
+
+            wrong = list(faults([(each.name, each.prompt) for each in self.phases]))
+            if wrong:
+                raise ValueError("; ".join([f"phases{fault}" for fault in wrong]))
         return self
 
     @property
@@ -130,6 +144,7 @@ class SavedAgent(_Part):
             agents=self.agents,
             description=self.description,
             critic=self.critic,
+            phases=self.phases,
             subject=self.id,
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Final
+from typing import Final
 
 from pydantic import Field
 
@@ -40,13 +40,14 @@ _STOPPED: Final = ("cancelled", "timeout", "killed", "budget_exceeded")
 """What ends a phase so ends the run, whatever the phase is."""
 _OUTPUTS: Final = "phases"
 """In `state.shared`: what phases have said."""
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
 _NAMES: Final = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}", re.ASCII)
 
 
 class Phase(Settings):
     """One phase."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,49}$")]
+    name: str
     """What later prompts call its output."""
     agent: str
     """The sub-agent that works in it."""
@@ -72,21 +73,13 @@ class PhasesStage(Stage[object, object]):
 
     def check(self, manifest: EnvironmentManifest) -> Iterable[str]:
         agents = [agent.name for agent in manifest.agents]
-        known = [QUERY]
+        where = f"stages[{self.order}].config.phases"
         for at, phase in enumerate(self.config.phases):
-            where = f"stages[{self.order}].config.phases[{at}]"
             if phase.agent not in agents:
                 who = nearest(phase.agent, agents)
-                yield f"{where}.agent: there is no sub-agent {phase.agent!r}{who}"
-            if phase.name == QUERY:
-                yield f"{where}.name: {QUERY!r} is what the run was asked"
-            for name in names_in(phase.prompt):
-                if name not in known:
-                    yield (
-                        f"{where}.prompt: {{{name}}} is no earlier phase{nearest(name, known)} "
-                        f"Write {{{{{name}}}}} for the word in braces"
-                    )
-            known.append(phase.name)
+                yield f"{where}[{at}].agent: there is no sub-agent {phase.agent!r}{who}"
+        named = [(phase.name, phase.prompt) for phase in self.config.phases]
+        yield from [f"{where}{fault}" for fault in faults(named)]
 
     async def execute(self, input: object, state: PipelineState) -> object:
         phases = list(enumerate(self.config.phases))
@@ -149,6 +142,23 @@ def _given(state: PipelineState) -> dict[str, JSON]:
     if state.iteration and state.messages:
         given["text"] = f"{given.get('text', '')}\n\n{state.messages[-1].text}"
     return given
+
+
+def faults(phases: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """What is wrong with names and prompts of phases, as `[place].field: reason`."""
+    known = [QUERY]
+    for at, (name, prompt) in enumerate(phases):
+        if name == QUERY:
+            yield f"[{at}].name: {QUERY!r} is what the run was asked"
+        elif not _NAME.fullmatch(name):
+            yield f"[{at}].name: {name!r} is no word of letters, digits and _"
+        for each in names_in(prompt):
+            if each not in known:
+                yield (
+                    f"[{at}].prompt: {{{each}}} is no earlier phase{nearest(each, known)} "
+                    f"Write {{{{{each}}}}} for the word in braces"
+                )
+        known.append(name)
 
 
 def names_in(prompt: str) -> list[str]:

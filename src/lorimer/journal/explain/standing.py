@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from typing import Final
 
@@ -31,6 +32,7 @@ class Standing:
         self._catalogue = catalogue
         self._start = start
         self._origins: dict[str, Origin] = {}
+        self._raised: frozenset[str] = frozenset()
         self.manifest: EnvironmentManifest | None = None
         self._said: Mapping[str, JSON] | None = None
         if data is not None:
@@ -47,12 +49,19 @@ class Standing:
         """With changes of the manifest. What cannot be made here, because it uses what a host had
         registered, leaves nothing known of its stages."""
         changed = Standing(None, self._catalogue, self._start)
+        changed._raised = self._raised
         if self.manifest is not None:
             try:
                 made = [mutation.read(each) for each in changes]
                 changed._take(mutation.apply(self.manifest, made, self._catalogue))
             except ConfigError:
                 changed._said = self._said
+        return changed
+
+    def with_raised(self, names: frozenset[str]) -> Standing:
+        """With limits that a supervisor has raised."""
+        changed = copy(self)
+        changed._raised = self._raised | names
         return changed
 
     # --- values ------------------------------------------------------------------------------
@@ -80,6 +89,8 @@ class Standing:
     def limit(self, name: str) -> Origin:
         """A limit of the run: the manifest's, unless the run was given another."""
         path = f"limits.{name}"
+        if name in self._raised:
+            return Origin("supervisor", path)
         return self.given_limit(path) if path in self.given_limits() else self.at(path)
 
     def given_limits(self) -> dict[str, JSON]:

@@ -1,5 +1,4 @@
-"""What an executor's run decides besides: phases (`stages/s06_phases.py`), and limits that its
-critic raised (`core/raised.py`)."""
+"""What the phases of a run decide (`stages/s06_phases.py`)."""
 
 from __future__ import annotations
 
@@ -8,8 +7,6 @@ from typing import Final
 
 from lorimer.core.events import Event
 from lorimer.core.facts import PHASE
-from lorimer.core.jsonable import dumps
-from lorimer.core.raised import RAISED
 from lorimer.journal.explain.reason import Explanation, Origin, because
 from lorimer.journal.explain.standing import Standing
 
@@ -39,9 +36,3 @@ def told(fact: Event, standing: Standing) -> Iterator[Explanation]:
             why = f"the phase {fact.data.get('name')} ended as {fact.data.get('status')}"
             why += f" ({fact.data['code']})" if "code" in fact.data else ""
             yield because(fact, "child", what, why, standing.of_stage("api", path))
-    elif kind == RAISED.removesuffix(":"):
-        for name in ("max_turns", "timeout_s"):
-            if name in fact.data:
-                what = f"limits.{name} is {dumps(fact.data[name])} from here on"
-                why = "the critic of the run gave it more"
-                yield because(fact, "limit", what, why, Origin("caller", "critic"))
