@@ -57,7 +57,7 @@ def drawn(dice: Random, share: float) -> list[tuple[Scenario, Strike]]:
         chance = share / 4 if longer else share
         for kind in (*AT_SEAMS, *AT_WRITES):
             fitting = [strike for strike in strikes if strike.kind == kind]
-            if fitting and dice.random() < chance:
+            if fitting and dice.random() < (chance / 4 if kind == "hang" else chance):
                 plays.append((scenario, dice.choice(fitting)))
     return plays
 

@@ -38,18 +38,8 @@ class Around:
     """One run's dealings with the ports."""
 
     __slots__ = (
-        *(
-            "_agent",
-            "_asked",
-            "_audit",
-            "_began",
-            "_own",
-            "_ports",
-            "_run_id",
-            "_staged",
-            "_within_s",
-        ),
-        *("_world", "caller", "warnings"),
+        *("_agent", "_asked", "_audit", "_began", "_own", "_ports", "_run_id", "_staged"),
+        *("_within_s", "_world", "caller", "warnings"),
     )
 
     def __init__(
