@@ -359,6 +359,48 @@ def test_row_13_two_replays_give_the_same() -> None:
     assert session.namespace()["a"] == first
 
 
+@pytest.mark.parametrize(
+    ("reader", "runs"),
+    [
+        ("y = d['k'] + 1", False),
+        ("d['k'], d['l'][0]", False),
+        ("(lambda: d['k'])()", False),
+        ("y = d['n']", True),
+        ("y = len(d)", True),
+        ("y = d['k'] + h()", True),
+        ("y = d['k'] + sum(f()[1:])", True),
+        ("y = d['k'] + g()['d']['n']", True),
+        ("y = d['k'] + eval('d')['n']", True),
+        ("y = d['l']", True),
+        ("d['l'].append(d['k'])", True),
+        ("y = d['k'] + same['n']", True),
+        ("y = sum(d['k'] for _ in range(200))", True),
+    ],
+    ids=lambda value: str(value).replace(" ", ""),
+)
+def test_row_29_a_step_that_uses_other_parts_of_a_value_does_not_run(
+    reader: str, runs: bool
+) -> None:
+    session = session_of(
+        "n = 1",
+        "d = {'k': 1, 'l': [2], 'n': n}\nsame = d",
+        "g = globals\ndef h():\n    return d['n']",
+        "def f():\n    return [d['k'], d['n']]",
+        reader,
+    )
+    for number in (2, 3):
+        session.graph.edit_step("s0", f"n = {number}")
+        assert ("s4" in session.replay().ran) is runs
+        assert session.replay().ran == ()
+        plain: dict[str, object] = {"__name__": "__main__"}
+        for each in session.graph.steps:
+            exec(session.graph.source(each), plain)
+        assert session.namespace().get("y") == plain.get("y")
+        assert session.namespace()["d"] == plain["d"]
+    session.graph.edit_step("s1", "d = {'k': 7, 'l': [8], 'n': 4}\nsame = d")
+    assert "s4" in session.replay().ran
+
+
 def test_row_27_top_level_await() -> None:
     session = session_of("import asyncio", "async def f():\n    return 4", "x = await f()")
     assert session.namespace()["x"] == 4

@@ -14,6 +14,7 @@ from lorimer.esg.figures import shared
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
+from lorimer.esg.part_reads import PartReads
 from lorimer.esg.results import StepResult
 from lorimer.esg.running import MAX_OUTPUT, Outcome, run
 from lorimer.esg.showing import SHOWN, Showing
@@ -39,6 +40,7 @@ class Attempts:
         self.surroundings = Surroundings(graph)
         self.files = Files(graph)
         self._showing = Showing(graph, self.store, self.surroundings)
+        self._parts = PartReads(graph, self.store)
         self.given = dict.fromkeys(given)
         self._world = world
         self._most = snapshot_bytes
@@ -132,6 +134,7 @@ class Attempts:
             saw_all=saw_all,
             seconds=outcome.seconds,
         )
+        self._parts.ran(step_id, {} if saw_all else space.parts, space.lent, visit, done)
         for each in done.displaced:
             if each in graph:
                 graph.mark_stale(each)
@@ -142,6 +145,11 @@ class Attempts:
 
     def _seconds(self, step: str) -> float:
         return self.graph.seconds(step) or 0.0 if step in self.graph else 0.0
+
+    def as_before(self, step_id: str) -> bool:
+        """Whether all that has changed for a step are parts of values that it does not use: it is
+        up to date then."""
+        return self._parts.as_before(step_id, self._globals)
 
     def show_again(self, step_id: str) -> StepResult | None:
         """Show the last value of a step anew, where nothing else is to be done. None: it has to
@@ -234,12 +242,14 @@ class Attempts:
     def forget(self, step_id: str) -> None:
         """A step has made nothing."""
         self.store.forget(step_id)
+        self._parts.forget(step_id)
         self.surroundings.forget(step_id)
 
     def rename(self, old: str, new: str) -> None:
         """A step has another id, or, if `new` is empty, is no more."""
         result = self.results.pop(old, None)
         self._showing.rename(old, new)
+        self._parts.rename(old, new)
         if not new:
             self.forget(old)
             return

@@ -102,7 +102,7 @@ class Replays:
         self._wanted = first or pending()
         target = self._wanted
         while target is not None:
-            if self._shown_again(target, told):
+            if self._attempts.as_before(target) or self._shown_again(target, told):
                 target = self._wanted = pending()
                 continue
             step = self._deepest(target)
