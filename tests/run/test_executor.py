@@ -96,6 +96,19 @@ async def test_row_12_the_system_prompt_is_header_blank_line_prompt(
     assert seen[0].system == system
 
 
+@pytest.mark.parametrize("text", ["${HOME}", "$${HOME}", "$$${HOME}", "$HOME ${home}"])
+async def test_what_looks_like_a_variable_in_a_prompt_is_text(text: str) -> None:
+    seen: list[Request] = []
+
+    def reply(request: Request) -> str:
+        seen.append(request)
+        return "ok"
+
+    executor = executor_of(reply, system_header=text, variables={"NAME": "Ann"})
+    result = await executor.run(RunnableAgent(prompt=f"{text} for ${{NAME}}"), "hi")
+    assert (result.status, seen[0].system) == ("ok", f"{text}\n\n{text} for Ann")
+
+
 def test_row_13_a_run_ends_at_its_own_time_limit() -> None:
     async def main(world: World) -> tuple[RunResult, float]:
         async def hang(context: ToolContext) -> str:
