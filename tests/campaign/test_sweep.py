@@ -53,10 +53,11 @@ def drawn(dice: Random, share: float) -> list[tuple[Scenario, Strike]]:
     plays: list[tuple[Scenario, Strike]] = []
     for scenario in SCENARIOS:
         strikes = list(counted(scenario).strikes())
-        chance = share / 4 if scenario.below else share  # they take four times as long
+        longer = scenario.below or scenario.kernel  # four times as long as others
+        chance = share / 4 if longer else share
         for kind in (*AT_SEAMS, *AT_WRITES):
             fitting = [strike for strike in strikes if strike.kind == kind]
-            if fitting and dice.random() < chance:
+            if fitting and dice.random() < (chance / 4 if kind == "hang" else chance):
                 plays.append((scenario, dice.choice(fitting)))
     return plays
 
