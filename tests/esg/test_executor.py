@@ -374,6 +374,7 @@ def test_row_13_two_replays_give_the_same() -> None:
         ("y = d['l']", True),
         ("d['l'].append(d['k'])", True),
         ("y = d['k'] + same['n']", True),
+        ("y = d['k'] + same.get('n')", True),
         ("y = sum(d['k'] for _ in range(200))", True),
     ],
     ids=lambda value: str(value).replace(" ", ""),
