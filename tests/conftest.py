@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says how busy the machine is; what hangs is ended by pytest-timeout.
@@ -20,6 +21,16 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_collection_finish() -> None:
     """What is there by now stays: ten thousand items, and the classes of three SDKs. Tests that
-    collect garbage need not look through all of it, each time for most of a second."""
+    collect garbage need not look through all of it, each time for most of a second. And what a
+    test leaves is looked for less often than every 700 objects."""
+    gc.set_threshold(10_000, 20, 20)
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """So does what is there after each module; what it left for the collector goes now."""
+    if nextitem is not None and nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()

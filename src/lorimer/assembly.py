@@ -76,6 +76,9 @@ class RunOptions(TypedDict, total=False):
     network: bool | Iterable[str]
     """The hosts that those programs may reach, e.g. `["pypi.org", "*.pythonhosted.org"]`; True: all
     public ones. By default none. See docs/security.md."""
+    hidden: Iterable[Path]
+    """Files and folders that those programs cannot see, besides the journal's and where keys are
+    kept by custom."""
     hooks: Iterable[Hook]
     """Functions and programs that are asked, or told, at fixed points; see docs/hooks.md."""
     bindings: Mapping[str, object]
@@ -125,11 +128,13 @@ def toolset_of(
     before: Toolset | None = None,
     known: ToolRegistry | None = None,
     variables: Mapping[str, str] | None = None,
+    models: ModelResolver | None = None,
 ) -> Toolset | None:
     """The host's tools, and those that the manifest names; None: no tools at all. `agent` is who
     rules are about, unless it is the manifest; `before` the one in whose place it comes, with the
     same workspace; `known` are tools of the host's that its sub-agents may have, unless they are
-    `tools`. Raises ConfigError, also for a tool that the manifest's author may not name."""
+    `tools`; `models` answer tools that ask one. Raises ConfigError, also for a tool that the
+    manifest's author may not name."""
     if sandbox not in get_args(SandboxMode):
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
@@ -189,6 +194,7 @@ def toolset_of(
         parties=Parties(author, caller),
         deferred=_deferred(late, registry),
         binding=_binding(manifest, registry),
+        models=models,
     )
 
 

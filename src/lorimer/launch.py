@@ -512,7 +512,8 @@ class Launcher:
 def _of_child(above: RunContext, agent: str, told: Mapping[str, JSON]) -> dict[str, JSON]:
     """What the run.start of a child says of where it comes from, for whom it is, and who pays."""
     parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
-    said = {"parent": parent, "invocation": told, "budgets": above.origin.get("budgets")}
+    budgets = above.origin.get("budgets")
+    said: dict[str, JSON] = {"parent": parent, "invocation": told, "budgets": budgets}
     return {name: value for name, value in said.items() if value}
 
 

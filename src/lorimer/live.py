@@ -47,7 +47,7 @@ class Run:
     """A run about to begin: in the caller's own task, or in one whose events are read. Unless its
     plan converses, its stream is its alone, and given back after it."""
 
-    __slots__ = ("_conversation", "_home", "_input", "_plan", "context")
+    __slots__ = ("_conversation", "_home", "_input", "_plan", "context", "result")
 
     def __init__(
         self,
@@ -62,12 +62,14 @@ class Run:
         self._plan = plan
         self._conversation = conversation
         self._input = input
+        self.result: PipelineResult | None = None
+        """None: it has not ended. For whoever is told of a CancelledError."""
 
     async def here(self) -> PipelineResult:
         """Run it in this task. When the task is cancelled, the run ends, journals that, and
         CancelledError is raised."""
         try:
-            result = await self._live()
+            result = self.result = await self._live()
         finally:
             self._home.over(self._plan, self.context)
         interrupted = self.context.cancellation.interrupted

@@ -86,6 +86,7 @@ class Pipeline(Changing, Runner):
         workspace: str | Path | None = None,
         sandbox: SandboxMode = "auto",
         network: bool | Iterable[str] = False,
+        hidden: Iterable[Path] = (),
         hooks: Iterable[Hook] = (),
         author: Person | None = None,
         caller: Person | None = None,
@@ -117,10 +118,11 @@ class Pipeline(Changing, Runner):
             workspace=workspace,
             sandbox=sandbox,
             network=network if isinstance(network, bool) else list(network),
-            hidden=getattr(journal, "files", ()),  # of a store in a file
+            hidden=(*getattr(journal, "files", ()), *hidden),  # of a store in a file
             author=author,
             caller=caller,
             variables=variables,
+            models=self._models,
         )
         toolset = self._terms(manifest, self._host)
         live = Bindings(
@@ -136,7 +138,7 @@ class Pipeline(Changing, Runner):
                 "session_id was given, and this pipeline remembers nothing",
                 hint="Give it a context stage that is not stateless, as the chat preset has.",
             )
-        self._bus = Bus()
+        self._bus, self._below = Bus(), Bus()
         owner = owner or self.world.new_id("owner")
         claims = Claims(
             journal, self.world, self._bus, owner=owner, session_id=session_id, claim_s=claim_s
@@ -207,7 +209,7 @@ class Pipeline(Changing, Runner):
             self._launcher.relatives = None
             return
         make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
-        bus, claims = Bus(), self._claims.of("")
+        bus, claims = self._below, self._claims.of("")
         launcher = Launcher(self.journal, self.world, bus, claims, lambda: self._launcher.redactor)
         terms = partial(self._terms, agent=manifest.metadata.name)
         host = registry_of(self._host)
@@ -249,6 +251,10 @@ class Pipeline(Changing, Runner):
         """Listen to an event type, a `prefix.*` or `*`: `@pipeline.on("stage.enter")`, or
         `stop = pipeline.on("stage.enter", function)`. Handlers may be async."""
         return self._bus.on(type) if handler is None else self._bus.on(type, handler)
+
+    def on_below(self, type: str, handler: Handler) -> Callable[[], None]:
+        """As `on`, of the runs that are part of this pipeline's: those of its sub-agents."""
+        return self._below.on(type, handler)
 
     def hook(
         self,

@@ -194,7 +194,7 @@ class Runner(ABC):
         the path of the manifest, the rule, the limit or the person that made it. `run` is as in
         `replay`, and may be any agent's; it may be unfinished. Nothing is called or written.
 
-        Costs about 20 us a fact. Raises PipelineError when there is no such run.
+        Costs about 40 us a fact. Raises PipelineError when there is no such run.
         """
         from lorimer.journal.explain import explain
 

@@ -7,7 +7,8 @@ Every operation is a real await, before it and after it, so that a cancellation 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import Context
 from typing import Any, TypeVar
 
 from anyio import CancelScope
@@ -72,10 +73,11 @@ class Seams:
         """No operation of this process comes back any more."""
         self._dead = True
 
-    async def paused(self, meanwhile: Awaitable[T]) -> T:
-        """Nothing of this process goes on until `meanwhile` is over, cancelled or not."""
+    async def paused(self, meanwhile: Coroutine[Any, Any, T]) -> T:
+        """Nothing of this process goes on until `meanwhile`, which is another's, is over, cancelled
+        or not."""
         self._running.clear()
-        task = asyncio.ensure_future(meanwhile)
+        task = asyncio.get_running_loop().create_task(meanwhile, context=Context())
         cancelled: asyncio.CancelledError | None = None
         try:
             with CancelScope(shield=True):

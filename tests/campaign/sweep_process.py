@@ -25,7 +25,8 @@ from lorimer.tools import AskLater, ToolRegistry
 from tests.campaign.audit import Told
 from tests.campaign.gather import lengths
 from tests.campaign.outside import Person, Provider, tools
-from tests.campaign.seams import SeamJournal, Seams, SeamWorld, StoreFailed
+from tests.campaign.seams import SeamJournal, Seams, SeamWorld, StoreFailed, forever
+from tests.campaign.sweep_kernel import Kernel
 from tests.campaign.sweep_scenarios import Post, Scenario, manifest
 
 if TYPE_CHECKING:
@@ -72,14 +73,24 @@ class Process:
         registry = ToolRegistry()
         for tool in tools(outside, seams, self.journal):
             registry.register(tool, granted=tool.name not in scenario.ask)
+        below = dict(scenario.below)
+        if scenario.kernel:  # it remembers nothing: asked again, it would do all of it again
+            below |= {"again": (), "and now?": ()}
+        provider = Provider(scenario.turns, outside, seams, below)
+        if scenario.kernel:
+            kernel: Any = Kernel(
+                provider,
+                registry,
+                scenario.limits,
+                self.journal,
+                self.world,  # type: ignore[arg-type]
+                seams,
+            )
+            return kernel
         pipeline = Pipeline(
             manifest(scenario),
             tools=registry,
-            models=Models(
-                providers={
-                    "scripted": Provider(scenario.turns, outside, seams, dict(scenario.below))
-                }
-            ),
+            models=Models(providers={"scripted": provider}),
             journal=self.journal,
             world=self.world,  # type: ignore[arg-type]
             approver=self._approver(scenario),
@@ -354,7 +365,7 @@ class Process:
         match name.split()[0]:
             case "model":
                 raise APIError("no", code=CODE.EXEC_API_SERVER_ERROR)
-            case "tool" | "person" | "listener" | "emit" | "stage":
+            case "tool" | "person" | "listener" | "emit" | "stage" | "port":
                 raise RuntimeError("broken")
             case _:
                 self.play.exact = False
@@ -362,6 +373,9 @@ class Process:
 
     async def strike_fatal(self, name: str) -> None:
         raise APIError("no", code=CODE.EXEC_API_AUTH_INVALID_KEY)
+
+    async def strike_hang(self, name: str) -> None:
+        await forever()
 
     async def strike_cancel(self, name: str) -> None:
         for pipeline in self.pipelines:

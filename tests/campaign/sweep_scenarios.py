@@ -19,6 +19,7 @@ from lorimer.presets import preset_manifest
 from lorimer.testing.fake_turn import seal
 from tests.campaign.outside import MAX_TOKENS, Fault, Outside, Turn
 from tests.campaign.seams import Seams
+from tests.campaign.sweep_kernel import kernel_manifest
 
 CODE = ExecutorErrorCode
 Change = Callable[[EnvironmentManifest], None]
@@ -59,6 +60,8 @@ class Scenario:
     """There is no file before the first run."""
     hooked: bool = False
     """Hooks are asked at every point, and change what they are asked about."""
+    kernel: bool = False
+    """An executor runs it, with ports: see `sweep_kernel.py`."""
     below: tuple[tuple[str, tuple[Turn, ...]], ...] = ()
     """What the model says to sub-agents, by what they are given to do; no two the same."""
 
@@ -74,6 +77,10 @@ def give(agent: str, prompt: str, tool: str = "Agent") -> ToolUse:
     return ToolUse(f"call_{prompt}", tool, {"subagent_type": agent, "prompt": prompt})
 
 
+def hand(agent: str, prompt: str) -> ToolUse:
+    return ToolUse(f"call_{prompt}", f"agent__{agent}", {"prompt": prompt})
+
+
 def says(text: str, *faults: Fault, stop: StopReason = StopReason.END_TURN) -> Turn:
     return Turn((TextBlock(text),), faults=faults, stop=stop)
 
@@ -84,6 +91,8 @@ def calls(*uses: ToolUse, faults: tuple[Fault, ...] = (), stop: StopReason | Non
 
 @cache
 def manifest(scenario: Scenario) -> EnvironmentManifest:
+    if scenario.kernel:
+        return kernel_manifest(scenario.limits)
     made = preset_manifest(scenario.preset, model="scripted:m")
     made.model.max_tokens = MAX_TOKENS
     made.stages["api"].strategy_configs["retry"] = {"max_retries": 3}
@@ -350,6 +359,18 @@ SCENARIOS = (
         below=(
             ("dig", (calls(call("look", 1)), calls(call("look", 3)), says("dug"))),
             ("carry", (calls(call("look", 2)), calls(call("look", 4)), says("carried"))),
+        ),
+    ),
+    Scenario("executor", (calls(call("change", 1)), says("done")), kernel=True),
+    Scenario("executor, resumed", LOOP, kernel=True, cuts=(("kill", ACTED),)),
+    Scenario(
+        "executor and delegates",
+        (calls(hand("worker", "dig"), hand("chief", "lead")), says("done")),
+        kernel=True,
+        below=(
+            ("dig", (calls(call("put", 1)), says("dug"))),
+            ("lead", (calls(call("change", 2), hand("worker", "carry")), says("led"))),
+            ("carry", (calls(call("look", 3)), says("carried"))),
         ),
     ),
     Scenario("listener", (calls(call("look", 1)), says(".")), listener="stage.*"),

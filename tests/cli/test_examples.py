@@ -31,6 +31,20 @@ def test_minimal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout == "It is 9999.75.\n2 turns, 30 tokens, $0.0002\n"
 
 
+def test_row_4_the_smallest_host_has_15_lines_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = EXAMPLES / "host.py"
+    lines = [line for line in program.read_text().splitlines() if line.strip()]
+    assert len(lines) <= 15
+    with FakeLLMServer([Turn(text="Paris.")], api_key="sk-example") as server:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-example")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        done = subprocess.run(
+            [sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "ok Paris.\n"
+
+
 def test_coding() -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "coding.py"), "--script"],

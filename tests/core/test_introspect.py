@@ -74,7 +74,7 @@ def test_what_a_package_has_broken_is_told_and_hides_nothing(
     told = by_name(introspect(catalogue()))
     assert "of the package acme-pirates 1.2 cannot be loaded" in told["gone"]["broken"]
     assert told["shout"]["order"] == 9
-    assert told["api"]["implementations"] == ["acme"]
+    assert told["api"]["implementations"] == ["acme", "phases"]
     builders = told["system"]["slots"]["builder"]["strategies"]
     assert "no powder" in builders["explodes"]["broken"]
     assert "about" in builders["pirate"]

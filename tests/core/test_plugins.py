@@ -187,7 +187,7 @@ def test_an_implementation_has_to_be_of_the_same_stage() -> None:
     assert caught.value.problems == (
         "stages[3].name: the stage calls itself 'other'",
         "stages[6].implementation: the 'api' stage has no implementation 'acne'; "
-        "did you mean 'acme'? Known: acme.",
+        "did you mean 'acme'? Known: acme, phases.",
     )
 
 
@@ -214,7 +214,7 @@ def test_a_host_gives_an_implementation_itself() -> None:
     assert type(Pipeline(manifest, catalogue=known).plan.stages[1]) is APIStage
     manifest.stages["api"].implementation = "own"
     assert type(Pipeline(manifest, catalogue=known).plan.stages[1]) is Own
-    assert known.implementations("api") == ["own"]
+    assert known.implementations("api") == ["own", "phases"]
 
 
 def test_what_is_shipped_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,8 @@ GOOD = [
     entry("api", strategy_configs={"retry": {"max_retries": 3}}),
     entry("api", strategy_configs={"retry": {"max_retries": "${TRIES}"}}),
     entry("guard", strategy_configs={"guards": {"cost_budget": {"max_cost_usd": 1}}}),
+    entry("api", implementation="of_a_package", config={"a": 1}),
+    entry("api", implementation="phases", config={"phases": [{"name": "a", "agent": "b"}]}),
     {**entry("api"), "stages": [*entry("api")["stages"], {"order": 7, "name": "mine"}]},
 ]
 BAD = [
@@ -75,6 +77,8 @@ BAD = [
     entry("guard", strategies={"guards": "iteration"}),
     entry("api", config={"steam": True}),
     entry("token", config={"a": 1}),
+    entry("api", config={"phases": [{"name": "a", "agent": "b"}]}),
+    entry("api", implementation="phases", config={"phases": []}),
     entry("api", strategy_configs={"retry": {"max_retreis": 3}}),
     entry("api", strategy_configs={"retry": {"max_retries": -3}}),
     entry("api", strategies={"retry": "no_retry"}, strategy_configs={"retry": {"max_retries": 3}}),

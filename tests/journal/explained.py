@@ -10,8 +10,10 @@ from lorimer.core.compile import Catalogue
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.messages import NO_USAGE
 from lorimer.environment.values import values, written
 from lorimer.journal.explain import KINDS, Explanation, explain
+from lorimer.journal.explain.costs import costs
 from lorimer.journal.recording import Recording
 from lorimer.pipeline import Pipeline
 from lorimer.stages.catalogue import catalogue as shipped
@@ -43,6 +45,8 @@ def check(found: Sequence[Explanation], run: Recording, catalogue: Catalogue | N
         before = fact.type == "tool.result" and (fact.iteration, fact.data["key"]) in decided
         assert fact.seq in lines or before or not is_decision(fact), fact
     manifests = list(_manifests(run, known))
+    said = {path for each in manifests for path in written(each.to_dict(), known)}
+    there = {path for each in manifests for path in values(each, known)}
     for each in found:
         assert each.kind in KINDS and each.what.strip() and each.why.strip(), each
         kind, name = each.origin.kind, each.origin.name
@@ -50,11 +54,17 @@ def check(found: Sequence[Explanation], run: Recording, catalogue: Catalogue | N
         if kind == "manifest" and manifests:
             plain = re.sub(r"(permissions\.\w+|agents)\[\d+\]$", r"\1", name)
             plain = plain.replace("model_override.model", "model_override")
-            assert any(plain in written(m.to_dict(), known) for m in manifests), each
+            assert plain in said, each
         elif kind == "default":
-            assert any(name in values(m, known) for m in manifests), each
+            assert name in there, each
         elif kind == "engine":
             assert name in POLICY | OWN | CODES, each
+    paid = costs(run, known)
+    assert all(each.who and each.seq for each in paid)
+    if run.end is not None:
+        assert sum(each.nano for each in paid) == run.end.data["cost"]
+        usage = sum([each.usage for each in paid], NO_USAGE)
+        assert usage.to_json() == run.end.data["usage"]
 
 
 def is_decision(fact: Event) -> bool:

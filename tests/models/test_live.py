@@ -19,8 +19,9 @@ from lorimer.core.messages import (
     ToolSpec,
     user_message,
 )
-from lorimer.core.model import Model
+from lorimer.core.model import ImageLimits, Model
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
+from lorimer.models.images import ANTHROPIC, GOOGLE, OPENAI, limits_of
 from lorimer.testing.fake_server import FakeLLMServer, FakeUsage, ToolCall, Turn
 from lorimer.testing.faults import (
     Fault,
@@ -189,3 +190,11 @@ def test_a_keyless_server() -> None:
 
         asyncio.run(go())
         assert server.requests[0].api_key == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "limits"), [("anthropic", ANTHROPIC), ("openai", OPENAI), ("google", GOOGLE)]
+)
+def test_each_vendor_has_its_limits_of_pictures(name: str, limits: ImageLimits) -> None:
+    models = Models(CredentialBundle({name: ProviderCredentials("k")}, env={}))
+    assert limits_of(models.resolve(f"{name}:any")) is limits

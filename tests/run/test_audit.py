@@ -14,12 +14,17 @@ import pytest
 
 from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.jsonable import JSON
+from lorimer.core.messages import ToolUse
+from lorimer.run import Ports, RunnableAgent
 from lorimer.run.audit import Audit, AuditClose, AuditStart
 from lorimer.run.audit_chain import Sealer
-from lorimer.run.audit_log import MAX_TEXT, AuditedRun, AuditLog, AuditStore
+from lorimer.run.audit_log import MAX_TEXT, AuditedRun, AuditLog, AuditStore, Wanted
 from lorimer.run.stores.memory_audit import MemoryAudit
+from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from lorimer.testing import SimulatedWorld, simulate
+from tests.run.support import executor_of
 from tests.run.support_audit import CLOSE, STORES, log_of, whole_run
+from tests.world.levels import needs
 
 
 @pytest.fixture(params=STORES)
@@ -123,9 +128,14 @@ def test_row_85_the_chain_of_ancestors_ends_though_it_be_a_circle(store: AuditSt
 def test_a_run_that_was_resumed_is_listed_once(store: AuditStore) -> None:
     async def main(world: SimulatedWorld) -> None:
         log = log_of(store, world)
-        await log.start(AuditStart("r", caller_id="bob"))
-        await whole_run(log, AuditStart("r", caller_id="bob"))
-        assert ids(await log.runs(caller_id="bob")) == ["r"]
+        suspended = AuditClose("suspended")
+        await whole_run(log, AuditStart("r", caller_id="bob"), suspended)
+        assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), suspended)]
+        await world.sleep(1)
+        again = await log.start(AuditStart("r", caller_id="bob"))
+        assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), None)]
+        await again.close(CLOSE)
+        assert await log.runs() == [AuditedRun(AuditStart("r", caller_id="bob"), CLOSE)]
 
     simulate(main)
 
@@ -168,6 +178,7 @@ def test_secrets_and_what_names_itself_one_are_not_kept(store: AuditStore) -> No
         inputs: dict[str, JSON] = {
             "query": "see s3cr3t-value-91",
             "password": "abc",
+            "credentials": {"user": "bob", "pin": 1234, "on": True},
             "deep": [{"api_key": "x", "key": "name", "max_tokens": 5}],
         }
         run = await log.start(AuditStart("r", inputs=inputs))
@@ -177,6 +188,7 @@ def test_secrets_and_what_names_itself_one_are_not_kept(store: AuditStore) -> No
         assert found.start.inputs == {
             "query": "see [redacted:WIKI]",
             "password": "[redacted]",
+            "credentials": {"user": "[redacted]", "pin": "[redacted]", "on": True},
             "deep": [{"api_key": "[redacted]", "key": "name", "max_tokens": 5}],
         }
         assert "s3cr" not in found.close.output and "more]" in found.close.output
@@ -269,6 +281,8 @@ def test_what_a_failing_store_refused_is_written_when_it_works_again() -> None:
         store.broken = False
         await log.start(AuditStart("s"))
         assert [each.kind for each in await log.records("r")] == ["start", "log", "close"]
+        run.log("n", {"at": 2})  # and now at once again
+        assert len(store.find(Wanted("log"), 9)) == 2
 
     simulate(main)
 
@@ -290,9 +304,38 @@ def test_records_that_find_no_room_are_counted_in_the_log() -> None:
             {"count": more - len(kept)}
         ]
         assert 0 < len(kept) < more
+        assert (await log.records("r"))[-1].kind == "close"  # which has waited for room
         assert (await log.verify()).ok
 
     simulate(main)
+
+
+def test_programs_of_a_run_do_not_see_its_audit(tmp_path: Path) -> None:
+    needs("L2")
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "mine").write_text("SQLite format, too")
+    command = {"command": "head -c 15 audit.db; head -c 18 mine; head -c 15 seen.db; ls"}
+
+    async def main() -> str:
+        log, seen = AuditLog(SQLiteAudit(work / "audit.db")), SQLiteAudit(work / "seen.db")
+        assert seen.head() is None
+        async with executor_of(
+            [[ToolUse("c1", "Bash", command)], "done"],
+            ports=Ports(audit=log),
+            workspace=work,
+            rules=["Bash"],
+        ) as host:
+            result = await host.run(RunnableAgent("a", tools=("Bash",)), "go")
+        assert result.status == "ok"
+        (call,) = await log.records(result.run_id, kind="tool")
+        seen.close()
+        await log.close()
+        return str(call.data["result"])
+
+    told = asyncio.run(main())
+    assert "SQLite format, too" in told and "audit.db" in told
+    assert told.count("SQLite format 3") == 1  # of the file that nobody hides
 
 
 ALONE = """

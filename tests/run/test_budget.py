@@ -177,6 +177,28 @@ def test_sub_agents_are_held_by_their_parents_budgets_and_paid_once() -> None:
     simulate(main)
 
 
+def test_what_helpers_of_a_cancelled_run_have_spent_is_paid_once() -> None:
+    def helper_goes_on(request: Request) -> Any:
+        """A helper makes a second call, which is under way when all is cancelled."""
+        return [look()] if "You are helper" in request.system else asks(request)
+
+    async def main(world: SimulatedWorld) -> None:
+        journal, purse = MemoryJournal(world), Purse("job:1", 9 * CENT)
+        pipeline = family(model_of(helper_goes_on, latency_s=10.0), journal, world)
+        run = pipeline.run("go", budgets=[purse], raise_on_error=False)
+        task = asyncio.create_task(run)
+        await world.sleep(25)
+        assert await journal.used(purse) == Balance(2 * CENT, 3 * CENT)
+        pipeline.cancel()
+        result = await task
+        assert (result.status, result.cost_nano) == ("cancelled", 3 * CENT)
+        assert await journal.used(purse) == Balance(0, 3 * CENT)
+        assert (await journal.shares("job:1"))[result.run_id] == Balance(0, CENT)
+        await adds_up(journal, purse)
+
+    simulate(main)
+
+
 def test_a_fork_is_held_by_the_budgets_of_the_run_that_it_goes_on_from() -> None:
     async def main(world: SimulatedWorld) -> None:
         purse = Purse("job:1", 2 * CENT)

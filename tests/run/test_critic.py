@@ -395,11 +395,12 @@ def test_a_resumed_run_keeps_its_raised_ceiling_and_deadline_and_a_replay_goes_t
     with pytest.raises(SimulatedCrash):
         simulate_in(world, first, crash_at_s=250)
 
-    async def second(world: World) -> tuple[PipelineResult, Replayed]:
-        # the calls that it was in the middle of, and two more: four turns of three
+    async def second(world: World) -> tuple[RunResult, Replayed]:
+        await world.sleep(60)  # until the claim of the one that died is over
         executor = executor_of(
-            works(10), tools=[Work(world)], world=world, ports=Ports(critic=critic)
+            works(10), tools=[Work(world)], world=world, journal=journal, ports=Ports(critic=critic)
         )
+        result = await executor.resume(agent, ids[0])
         pipeline = Pipeline(
             executor.manifest(agent),
             models=executor.models,
@@ -407,11 +408,11 @@ def test_a_resumed_run_keeps_its_raised_ceiling_and_deadline_and_a_replay_goes_t
             journal=journal,
             world=world,
         )
-        result = await pipeline.resume(ids[0], wait_s=60, raise_on_error=False)
         return result, await pipeline.replay(ids[0])
 
     result, replayed = simulate_in(world, second)
-    assert (result.status, result.iterations) == ("ok", 5)
+    # the call that it was in the middle of, and two more turns: five, of three
+    assert (result.status, len(result.steps), critic.seen[-1].limit_s) == ("ok", 4, 340)
     assert replayed.divergence is None
     assert asyncio.run(verify(journal, ids[0])) == []
     texts = [message.text for message in result.messages]

@@ -63,6 +63,7 @@ async def test_row_80_an_agent_that_calls_itself_is_refused_and_told() -> None:
     assert (result.status, result.output) == ("ok", "end")
     (refused,) = tool.results
     assert (refused.status, refused.code) == ("error", CODE.EXEC_CHILD_ANCESTOR)
+    assert refused.output.startswith("ERROR exec.child.ancestor: 'a' is at work on this already")
     assert result.run is not None
     told = result.run.steps[0]
     assert told.is_error and "exec.child.ancestor" in str(told.content)

@@ -555,7 +555,7 @@ def test_a_run_within_a_run_does_not_wait_for_its_parent() -> None:
         @tool(effects=[])
         async def delegate() -> str:
             """Ask another agent."""
-            return (await child.run(AGENT, "go")).output
+            return (await child.run(replace(AGENT, name="two"), "go")).output
 
         replies = [use("delegate"), "done"]
         parent = executor_of(replies, tools=[delegate], world=world, lane=lane)

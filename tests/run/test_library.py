@@ -14,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError, StoreFailed
+from lorimer.core.messages import Request
 from lorimer.models import Models
 from lorimer.models.tiers import Tiers
+from lorimer.run import Ports, RunResult
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.identity import ADMIN
 from lorimer.run.library import AgentLibrary, SavedStore
+from lorimer.run.phases import Phase
 from lorimer.run.saved import DeclaredInput, SavedAgent
 from lorimer.run.stores.memory_agents import MemoryAgents
 from lorimer.run.stores.sqlite_agents import SQLiteAgents
@@ -26,6 +29,9 @@ from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import Tool, ToolContext, ToolResult
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
+from tests.run.support import executor_of, model_of, use
+
+pytestmark = pytest.mark.anyio
 
 ANN, BOB, EVE = Person("ann"), Person("bob", frozenset({"team"})), Person("eve")
 ROOT = Person("root", frozenset({ADMIN}))
@@ -88,11 +94,14 @@ WHOLE = SavedAgent(
     timeout_s=90.5,
     tools=("look_up", "now"),
     skills=("lint",),
-    agents=("guide", "ann/other"),
-    phases=({"name": "plan", "prompt": "{Query}", "optional": True, "max_turns": 2},),
+    agents=("guide", "other"),
     inputs=(
         DeclaredInput(name="diff", description="The diff"),
         DeclaredInput(name="lenses", type="array", required=False, default=["bugs", 1, None]),
+    ),
+    phases=(
+        Phase("find", "Of {query}", model="fast", max_turns=3, tools=("now",), bare=True),
+        Phase("write", "Of {find}", optional=True, fallback="-"),
     ),
     critic=True,
     visibility="shared",
@@ -194,6 +203,8 @@ def test_only_its_owner_and_admins_change_an_agent(store: SavedStore) -> None:
         assert (by_admin.owner, by_admin.saved_by, by_admin.version) == ("ann", "root", 2)
         with pytest.raises(ConfigError, match="no saved agent guide"):
             await agents.share("guide", "private", ANN)  # it is the host's
+        with pytest.raises(ConfigError, match="root may not change agents of the host"):
+            await agents.share("/guide", "private", ROOT)
 
     simulate(main)
 
@@ -269,8 +280,13 @@ def test_row_58_an_agent_with_a_tool_that_is_not_safe_to_share_is_not_shared(
         (SavedAgent(name="a", model="fsat"), "no tier or alias 'fsat'; did you mean 'fast'"),
         (SavedAgent(name="a", model="fast,thinkng:high"), "no tier or alias 'thinkng:high'"),
         (SavedAgent(name="a", model="fast,,x"), "nothing between two commas"),
+        (SavedAgent(name="a", phases=(Phase(name="p", model="fsat"),)), "alias 'fsat'"),
+        (
+            SavedAgent(name="a", tools=("now",), phases=(Phase(name="p", tools=("noww",)),)),
+            "'p' has the tool 'noww', and the agent has not; did you mean 'now'",
+        ),
     ],
-    ids=["tool", "tier", "chain", "commas"],
+    ids=["tool", "tier", "chain", "commas", "phase's tier", "phase's tool"],
 )
 def test_typing_errors_are_found_when_it_is_saved(
     store: SavedStore, agent: SavedAgent, said: str
@@ -296,12 +312,15 @@ def test_models_that_can_be_meant_are_taken(store: SavedStore, model: str) -> No
     [
         ({"timeout_s": float("nan")}, "agent.timeout_s: input should be a finite number"),
         ({"timeout_s": float("inf")}, "agent.timeout_s: input should be a finite number"),
-        ({"phases": [{"n": float("nan")}]}, "phases[0].n"),
+        ({"inputs": [{"name": "n", "default": float("nan")}]}, "inputs[0].default"),
+        ({"agents": ["ann/other"]}, "agent.agents[0]"),
         ({"max_turns": -1}, "agent.max_turns"),
         ({"name": "a/b"}, "agent.name"),
         ({"visibility": "publik"}, "agent.visibility"),
         ({"promt": "x"}, "agent.promt: there is no such field; did you mean 'prompt'"),
         ({"tools": ["now", "now"]}, "tools name now twice"),
+        ({"phases": [{"name": "a", "promt": "x"}]}, "agent.phases[0].promt"),
+        ({"phases": [{"name": "a", "prompt": "{b}"}]}, "phases[0].prompt: {b} is no earlier"),
         ({"inputs": [{"name": "x"}, {"name": "x"}]}, "inputs name x twice"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -320,6 +339,11 @@ def test_row_83_a_saved_agent_lowers_to_what_an_executor_runs() -> None:
         max_turns=7,
         timeout_s=90.5,
         tools=("look_up", "now"),
+        skills=("lint",),
+        agents=("guide", "other"),
+        description="Reviews a diff",
+        critic=True,
+        phases=WHOLE.phases,
         subject="ann/reviewer",
     )
     assert WHOLE.input_schema() == {
@@ -333,6 +357,37 @@ def test_row_83_a_saved_agent_lowers_to_what_an_executor_runs() -> None:
     }
 
 
+async def test_row_83_a_persons_agents_give_work_to_agents_that_they_may_run() -> None:
+    agents = AgentLibrary(MemoryAgents(), builtins={"guide": BUILTIN}, threads=False)
+    inputs = (DeclaredInput(name="city"),)
+    await agents.save(SavedAgent(name="weather", prompt="weather", inputs=inputs), ANN)
+    boss = SavedAgent(
+        name="boss", prompt="boss", skills=("weather",), agents=("guide",), visibility="public"
+    )
+    asked: list[str] = []
+
+    def reply(request: Request) -> Any:
+        asked.append(request.system)
+        if request.system != "boss":
+            return f"{request.system}: {request.messages[-1].text}"
+        calls = {1: use("skill__weather", city="Rome"), 3: use("agent__guide", prompt="go")}
+        return calls.get(len(request.messages), "done")
+
+    async def run_by(by: Person) -> RunResult:
+        ports = Ports(palette=agents.palette(await agents.get("ann/boss", by), by))
+        return await executor_of(model_of(reply), ports=ports).run(boss.to_runnable(), "hello")
+
+    await agents.save(boss, ANN)
+    await agents.save(SavedAgent(name="weather", prompt="another"), EVE)
+    assert (await run_by(ANN)).output == "done"
+    assert asked == ["boss", "weather", "boss", "You guide.", "boss"]
+    refused = await run_by(EVE)  # who may not run the skill, and whose own is not meant
+    assert refused.status == "error" and "no skill 'weather'" in refused.error
+    await agents.share("weather", "public", ANN)
+    asked.clear()
+    assert (await run_by(EVE)).output == "done" and "another" not in asked
+
+
 ACT = st.one_of(
     st.tuples(st.just("save"), st.sampled_from("ab"), st.integers(0, 3)),
     st.tuples(st.just("share"), st.sampled_from("ab"), st.integers(0, 2)),
@@ -340,7 +395,7 @@ ACT = st.one_of(
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(acts=st.lists(ACT, max_size=12))
 def test_row_89_both_stores_say_the_same_whatever_is_done(
     acts: list[tuple[str, str, int]], tmp_path_factory: pytest.TempPathFactory

@@ -197,6 +197,11 @@ BEFORE: Mapping[Key, Effect] = {
         change=PROMPT,
         config={"blocks": [{"type": "text", "title": "Rules", "text": "No lies."}]},
     ),
+    ("system", "builder", "given"): Effect(
+        lambda seen: seen.requests[-1].system == "Be brief.\n\nNo lies.",
+        change=PROMPT,
+        inputs=[{"text": "x", "system": "No lies."}],
+    ),
     ("guard", "guards", "token_budget"): Effect(
         says("The guard 'token_budget' stopped the run"),
         config={"context_window": 1000, "min_remaining_tokens": 500},

@@ -206,7 +206,7 @@ def _table(described: EnvironmentManifest) -> Table:
     table.add_column("what it does")
     shipped = catalogue()
     for entry in sorted(described.stages, key=lambda entry: entry.order):
-        stage = shipped.stage(entry.name)
+        stage = shipped.stage(entry.name, entry.implementation)
         name = entry.name if entry.active else f"{entry.name} (off)"
         own = _settings(entry.config)
         style = None if entry.active else "dim"

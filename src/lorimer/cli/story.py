@@ -14,7 +14,7 @@ from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, 
 from lorimer.cli.text import cost, count, duration, one_line, short_id, tokens
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.facts import STEP
+from lorimer.core.facts import PHASE, STEP
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import NO_USAGE, Usage
 from lorimer.core.receipt import Receipt
@@ -185,6 +185,9 @@ class Story:
                 if isinstance(task, Mapping):
                     told = one_line(str(task.get("text")), 120)
                     yield [("  ⤶ ", "blue"), (f"{task.get('id')} {task.get('status')}: {told}", "")]
+        elif kind == PHASE:
+            how = str(data.get("instead") or data.get("status"))
+            yield [("  ⤶ ", "blue"), (f"{data.get('name')} ", ""), (how, "dim")]
         elif kind == "abandoned":
             yield [("  ■ ", "yellow"), (f"a {key.partition(':')[0]} call was cut off", "")]
 

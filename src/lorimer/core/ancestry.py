@@ -74,19 +74,18 @@ class Ancestry:
         """Of a run that was begun below this one."""
         return Ancestry(run_id, agent, limits, self)
 
-    @property
-    def parent(self) -> str:
-        """The id of the run above; "": none."""
-        return self._above.run_id if self._above is not None else ""
-
     def enter(self) -> None:
-        """From here on the present task is this run's."""
+        """From here on the present task is this run's, until `leave`."""
         _CURRENT.set(self)
+
+    def leave(self) -> None:
+        """The present task is again what it was when it entered."""
+        _CURRENT.set(self._above)
 
 
 def descended(run_id: str, agent: str, limits: Limits) -> Ancestry:
-    """Begin a run of an agent in the present task, below the one that the task is in, if it is in
-    one. Raises LimitError where that may not be, as `Ancestry.admit` says."""
+    """Enter a run of an agent in the present task, below the one that the task is in, if it is in
+    one; `leave` ends that. Raises LimitError where it may not be, as `Ancestry.admit` says."""
     above = current()
     if above is None:
         line = Ancestry(run_id, agent, limits)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
+from lorimer.core.messages import Message
 from lorimer.core.record import record
 
 RUNNING, WAITING = "running", "waiting"
@@ -60,14 +61,18 @@ def told_of(end: ChildEnd) -> str:
 class Children(Protocol):
     """The children of one run. All methods raise JournalError."""
 
-    async def call(self, agent: str, prompt: str, key: str) -> ChildEnd:
-        """Have a sub-agent work until its end. `key` names the call within its iteration: made
-        again under it, it is the same child.
+    async def call(self, agent: str, prompt: JSON, key: str) -> ChildEnd:
+        """Have a sub-agent work until its end; `prompt` is the input of its run. `key` names the
+        call within its iteration: made again under it, it is the same child.
 
         Journals `child`, and as the effect `child:<key>` what it cost. Raises
         LimitError where it may not. When the caller is cancelled so is the child; when it waits
         for a person, the run is suspended.
         """
+        ...
+
+    async def transcript(self, end: ChildEnd) -> Sequence[Message]:
+        """All that was said in a child that has ended."""
         ...
 
     async def begin(self, agent: str, prompt: str, key: str) -> Task:

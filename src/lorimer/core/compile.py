@@ -42,14 +42,21 @@ class Catalogue:
     A manifest cannot name code by itself; whatever it may choose from is in here.
     """
 
-    def __init__(self, stages: Mapping[str, tuple[int, str]]) -> None:
+    def __init__(
+        self,
+        stages: Mapping[str, tuple[int, str]],
+        implementations: Mapping[tuple[str, str], str] | None = None,
+    ) -> None:
+        """`stages`: name to number and `module:Class`; `implementations`: name of a stage and of
+        another implementation of it to `module:Class`."""
         self._known = dict(stages)
+        self._others = dict(implementations or {})
         self._custom: dict[tuple[str, str], Callable[[], AnyStage]] = {}
         self._strategies: dict[tuple[str, str], dict[str, Callable[[], Strategy]]] = {}
 
     def copy(self) -> Catalogue:
         """An independent copy, for one pipeline to add to."""
-        twin = Catalogue(self._known)
+        twin = Catalogue(self._known, self._others)
         twin._custom.update(self._custom)
         twin._strategies.update({key: dict(value) for key, value in self._strategies.items()})
         return twin
@@ -94,6 +101,8 @@ class Catalogue:
             return self._custom[name, implementation]()
         if name in self._known and not implementation:
             return cast("AnyStage", load(self._known[name][1])())
+        if (name, implementation) in self._others:
+            return cast("AnyStage", load(self._others[name, implementation])())
         path = f"{name}.{implementation}" if implementation else name
         offered = plugins.find(plugins.STAGES, path)
         if offered is not None:
@@ -113,7 +122,8 @@ class Catalogue:
 
     def implementations(self, name: str) -> list[str]:
         """The names of those of a stage that a manifest may choose instead of the usual one."""
-        own = [each for stage, each in self._custom if stage == name and each]
+        ours = (*self._custom, *self._others)
+        own = [each for stage, each in ours if stage == name and each]
         return sorted({*own, *plugins.offered(plugins.STAGES, f"{name}.")})
 
     def strategy(self, stage: str, slot: Slot[Strategy], name: str) -> Strategy:

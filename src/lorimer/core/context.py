@@ -21,7 +21,7 @@ from lorimer.core.errors import (
     error_from_json,
 )
 from lorimer.core.events import Event
-from lorimer.core.facts import ABANDONED, ASIDE, ASIDES, FACTS_OF, FactLog
+from lorimer.core.facts import ABANDONED, ASIDE, ASIDES, FACTS_OF, PHASE, FactLog
 from lorimer.core.journal import RunJournal
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds
@@ -73,6 +73,7 @@ class Upcoming:
 
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
+_CHARGES: Final = ("model", PHASE)
 _CLEAN: Final = ("model", ASIDE)
 """Of these calls `models/pull.py` strikes secrets out, because their answers are objects too."""
 
@@ -172,7 +173,7 @@ class RunContext(FactLog):
         """What tools of the run have going on between their calls."""
         self.children: Children | None = None
         """The runs that it may have beside it; None: its agent has no sub-agents."""
-        self.below: set[RunContext] = set()
+        self.below: tuple[RunContext, ...] = ()
         """Runs that are part of this one, and go on here."""
         self.asking = 0
         """Questions to people that have no answer yet."""
@@ -342,12 +343,12 @@ class RunContext(FactLog):
         return data
 
     def _charge(self, kind: str, key: str, done: Mapping[str, JSON]) -> None:
-        """What a recorded effect has cost, and with a reply what was asked besides."""
+        """What a recorded effect has cost, and with a reply or a phase what was asked besides."""
         if kind in ASIDES:
             self._pay(self.iteration, key)
             return
         self.spend.charge(done)
-        if kind == "model" and self._unpaid:
+        if kind in _CHARGES and self._unpaid:
             self._pay(self.iteration)
 
     async def _abandon(self, key: str, spent: Mapping[str, JSON]) -> None:

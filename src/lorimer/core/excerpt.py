@@ -86,6 +86,11 @@ class Trailed(Sequence[Message]):
         self.digest = blake2b(messages.digest + body, digest_size=16).digest()
         """As that of a History."""
 
+    @property
+    def pictured(self) -> list[int]:
+        """As of a History."""
+        return self.said.pictured
+
     def __len__(self) -> int:
         return len(self.said) + 1
 

@@ -38,6 +38,11 @@ CHILD: Final = "child"
 
 ASIDES: Final = frozenset({ASIDE, CHILD})
 
+PHASE: Final = "phase"
+"""The kind of effect that a phase is (`stages/s06_phases.py`): as with a reply, what its iteration
+asked besides is charged with it."""
+
+
 STEP: Final = "step"
 """The kind of a tool call that another tool makes (`tools/steps.py`)."""
 

@@ -93,6 +93,7 @@ class History(Sequence[Message]):
         "counted",
         "excerpt",
         "length",
+        "pictured",
         "receipt",
         "recorded",
         "redactor",
@@ -102,6 +103,8 @@ class History(Sequence[Message]):
         self._items: list[Message] = []
         self.length = 0
         """How many messages: `len()` of it, which takes five times as long."""
+        self.pictured: list[int] = []
+        """Places of the messages that hold pictures, in order."""
         self._digests = [b""]
         self._sizes = [0]
         self._turns: list[int] = []
@@ -155,9 +158,11 @@ class History(Sequence[Message]):
                 named.append(block.tool_use_id)
                 if not isinstance(block.content, str):
                     size += _excess(block)
+                    self._look(block.content, at)
             else:
                 self._doubtful |= not fits(role, block)
                 size += _excess(block)
+                self._look((block,), at)
         if role == "assistant":
             if waiting or not items or "" in named:
                 self._doubtful = True
@@ -176,6 +181,11 @@ class History(Sequence[Message]):
         items.append(kept)
         self.length = at + 1
 
+    def _look(self, blocks: Sequence[Block], at: int) -> None:
+        pictured = self.pictured
+        if any(isinstance(each, ImageBlock) for each in blocks) and pictured[-1:] != [at]:
+            pictured.append(at)
+
     def truncate(self, length: int) -> None:
         """Forget the messages from `length` on."""
         if length >= len(self._items):
@@ -191,6 +201,8 @@ class History(Sequence[Message]):
         del self._sizes[length + 1 :]
         while self._turns and self._turns[-1] >= length:
             self._turns.pop()
+        while self.pictured and self.pictured[-1] >= length:
+            self.pictured.pop()
         if self.receipt is not None and self.receipt.end > length:
             self.receipt = None
 

@@ -8,7 +8,7 @@ it when it is resumed. How a journal keeps messages: `journal/inbox.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -21,6 +21,7 @@ from lorimer.core.events import Event
 from lorimer.core.hooks import Hooks, heard
 from lorimer.core.journal import Journal, Post, RunRow
 from lorimer.core.jsonable import JSON
+from lorimer.core.messages import ImageBlock, message_from_json
 from lorimer.core.record import record
 from lorimer.core.redaction import logger, of_environment
 
@@ -184,6 +185,14 @@ async def _unfinished(journal: Journal, run_id: str) -> RunRow:
     return row
 
 
+@record
+class Nudge:
+    """What the program that runs a run shows to its model."""
+
+    text: str
+    images: tuple[ImageBlock, ...] = ()
+
+
 # --- receiving -------------------------------------------------------------------------------
 
 
@@ -207,7 +216,7 @@ class Mail:
         self._context = context
         self._closed = False
         self._texts: list[Post] = []
-        self._nudges: list[str] = []
+        self._nudges: list[Nudge] = []
         self._answers: dict[str, Post] = {}
         self._waiting: dict[str, asyncio.Future[Post]] = {}
         self._seen: set[str] = set()
@@ -222,14 +231,14 @@ class Mail:
 
     @property
     def nudged(self) -> bool:
-        """Its supervisor has words for the model."""
+        """The program that runs it has something to show to the model."""
         return bool(self._nudges)
 
-    def nudge(self, text: str) -> None:
-        """Words of its supervisor: shown to the model before its next call, if there is one. Unlike
-        a text that is sent they keep no run going that has its answer, and are lost with the
-        process until then."""
-        self._nudges.append(text[:MAX_TEXT_CHARS])
+    def nudge(self, text: str, images: Sequence[ImageBlock] = ()) -> None:
+        """Words and pictures of the program that runs it: shown to the model before its next call,
+        if there is one. Unlike a text that is sent they keep no run going that has its answer, and
+        are lost with the process until then."""
+        self._nudges.append(Nudge(text[:MAX_TEXT_CHARS], tuple(images)))
 
     def look_soon(self) -> None:
         """Something may have come."""
@@ -293,7 +302,7 @@ class Mail:
         taken, self._texts = self._texts, []
         return taken
 
-    def take_nudges(self) -> list[str]:
+    def take_nudges(self) -> list[Nudge]:
         """As `take_texts`."""
         taken, self._nudges = self._nudges, []
         return taken
@@ -322,19 +331,29 @@ def mail_of(run: RunContext) -> Mail:
 async def deliver(state: PipelineState, hooks: Hooks | None) -> None:
     """Add the texts that were sent to the run, and its nudges, to its conversation, as `hooks`
     leave them: what is recorded of this iteration, else all that have come. Journals `effect` under
-    the key `inbox:`, in which `posts` names the messages taken."""
+    the key `inbox:`, in which `posts` names the messages taken, and `images` has pictures by the
+    number of the text that they came with."""
     run = state.run
     mail = run.mail
 
     async def take() -> Mapping[str, JSON]:
         posts = mail.take_texts() if mail is not None else []
         nudges = mail.take_nudges() if mail is not None else []
-        return {
-            "texts": [*[str(post.message.get("text", "")) for post in posts], *nudges],
+        texts = [str(post.message.get("text", "")) for post in posts]
+        shown = {str(len(texts) + at): each.images for at, each in enumerate(nudges) if each.images}
+        images = {at: [image.to_json() for image in each] for at, each in shown.items()}
+        data: dict[str, JSON] = {
+            "texts": [*texts, *[each.text for each in nudges]],
             "posts": [post.id for post in posts],
         }
+        return {**data, "images": images} if images else data
 
     data = await run.effect("inbox", "", take, request=b"", safety=Safety.READ_ONLY)
-    texts = data.get("texts")
+    texts, images = data.get("texts"), data.get("images")
     for at, text in enumerate(texts if isinstance(texts, list | tuple) else ()):
-        await heard(hooks, str(text), at, state)
+        if text:
+            await heard(hooks, str(text), at, state)
+        shown = images.get(str(at)) if isinstance(images, Mapping) else None
+        if isinstance(shown, list | tuple):
+            message = message_from_json({"role": "user", "content": shown})
+            state.messages.append(message, clean=True)

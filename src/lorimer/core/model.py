@@ -74,6 +74,35 @@ class Capable(Protocol):
         ...
 
 
+@record
+class ImageLimits:
+    """Which pictures a model takes, of those that are sent as data. 0: there is no such limit."""
+
+    kinds: frozenset[str] = frozenset()
+    """Media types; empty: any."""
+    chars: int = 0
+    """Characters of base64 of one."""
+    side: int = 0
+    """Pixels of its longer side."""
+    count: int = 0
+    """Pictures in one request."""
+    total_chars: int = 0
+    """Of all in one request together."""
+    many: int = 0
+    """From more than so many on, `many_side` holds in place of `side`."""
+    many_side: int = 0
+
+
+@runtime_checkable
+class LimitsImages(Protocol):
+    """A model that tells which pictures it takes; others are sent what there is."""
+
+    @property
+    def image_limits(self) -> ImageLimits | None:
+        """Does not ask the provider. None: not known."""
+        ...
+
+
 @runtime_checkable
 class KnowsSecrets(Protocol):
     """A resolver that knows which values are secret: keys, headers."""

@@ -45,18 +45,27 @@ def names_secret(name: str) -> bool:
 
 
 def veiled(value: JSON) -> JSON:
-    """A value whose texts under names of secrets, however deep, are `[redacted]`. `key` alone names
-    more often what something is kept under: there only what looks like a secret goes."""
+    """A value whose texts and numbers under names of secrets, however deep, are `[redacted]`. Of
+    what is called `key` or `keys`, more often a name, only what looks like a secret is; numbers of
+    tokens are counts."""
     if isinstance(value, Mapping):
-        return {name: _veiled_under(name, inner) for name, inner in value.items()}
+        return {
+            name: _struck(inner, name.lower()) if names_secret(name) else veiled(inner)
+            for name, inner in value.items()
+        }
     return [veiled(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _veiled_under(name: str, value: JSON) -> JSON:
-    if not isinstance(value, str):
-        return veiled(value)
-    hides = names_secret(name) and (name.lower() != "key" or is_secret(value))
-    return "[redacted]" if hides else value
+def _struck(value: JSON, name: str) -> JSON:
+    if isinstance(value, Mapping):
+        return {inner: _struck(each, name) for inner, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_struck(each, name) for each in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return value if name in ("key", "keys") and not is_secret(value) else "[redacted]"
+    return value if name.endswith(("key", "keys", "token", "tokens")) else "[redacted]"
 
 
 def is_secret(value: str) -> bool:

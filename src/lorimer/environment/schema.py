@@ -30,7 +30,11 @@ def schema(catalogue: Catalogue | None = None) -> dict[str, JSON]:
 
 class _Schema:
     def __init__(self, known: Catalogue) -> None:
-        self._stages = {name: known.stage(name) for name in known.names}
+        self._stages = {
+            (name, each): known.stage(name, each)
+            for name in known.names
+            for each in ("", *known.implementations(name))
+        }
         self._strategies = {
             (stage.name, slot.name, name): known.strategy(stage.name, slot, name)
             for stage in self._stages.values()
@@ -51,8 +55,8 @@ class _Schema:
                 _open(defs[ref.rpartition("/")[2]])
         entry = defs["StageEntry"]
         entry["allOf"] = [
-            _when({"name": {"const": name}}, self._stage(stage))
-            for name, stage in self._stages.items()
+            {"if": _is(name, implementation), "then": self._stage(stage)}
+            for (name, implementation), stage in self._stages.items()
         ]
         return {"$schema": DIALECT, "title": "Lorimer manifest", **root, "$defs": defs}
 
@@ -110,8 +114,10 @@ class _Schema:
         return {"$ref": self._ref[kind.Config]}
 
 
-def _when(test: Mapping[str, JSON], then: JSON) -> JSON:
-    return {"if": {"properties": test, "required": list(test)}, "then": then}
+def _is(name: str, implementation: str) -> JSON:
+    """Of an entry: it is this stage, in this implementation ("": the usual one)."""
+    test: dict[str, JSON] = {"name": {"const": name}, "implementation": {"const": implementation}}
+    return {"properties": test, "required": list(test) if implementation else ["name"]}
 
 
 def _open(described: dict[str, JSON]) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import field
 from typing import Final, cast
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
@@ -38,7 +39,7 @@ class Recording:
     """What it was begun with; None: the store does not have it."""
     receipt: Receipt | None = None
     """Of the last compaction before it."""
-    durable: bool | None = None
+    durable: bool | None = field(default=None, compare=False)
     """Its journal outlives the process; None: that is not known."""
 
     def before(self) -> History:

@@ -14,10 +14,11 @@ import httpx2
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Delta, Request, Response, Usage
-from lorimer.core.model import Capabilities
+from lorimer.core.model import Capabilities, ImageLimits
 from lorimer.core.world import World
 from lorimer.models.credentials import VARIABLES, ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.images import ANTHROPIC
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
@@ -56,6 +57,8 @@ class _Client(anthropic.AsyncAnthropic):
 
 class AnthropicModel:
     """A Claude model, at Anthropic or at a base URL that speaks the same dialect."""
+
+    image_limits: ImageLimits | None = ANTHROPIC
 
     def __init__(
         self,

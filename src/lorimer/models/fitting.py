@@ -2,7 +2,8 @@
 not know it, because the host said so (`configure_capabilities`) or because nobody did.
 
 A wire leaves out by itself what its vendor is known to refuse (`models/wires/`). Here is the rest:
-servers that speak a vendor's dialect with models that can less.
+servers that speak a vendor's dialect with models that can less. Pictures that a model takes, but
+not such large ones or so many: `images.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import fields, replace
 from typing import Final
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, nearest
-from lorimer.core.jsonable import dumps
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import (
     NO_MARKS,
     Block,
@@ -27,7 +28,15 @@ from lorimer.core.messages import (
     ToolUse,
     Usage,
 )
-from lorimer.core.model import Capabilities, CountsTokens, KnowsWindow, ListsModels, Model
+from lorimer.core.model import (
+    Capabilities,
+    CountsTokens,
+    ImageLimits,
+    KnowsWindow,
+    LimitsImages,
+    ListsModels,
+    Model,
+)
 from lorimer.core.world import World
 
 _NAMES: Final = tuple(field.name for field in fields(Capabilities))
@@ -150,6 +159,13 @@ def _name(what: str, dropped: list[str]) -> None:
         dropped.append(what)
 
 
+def naming(dropped: Sequence[str], extra: Mapping[str, JSON]) -> dict[str, JSON]:
+    """The `extra` of a response that also names what was left out of its request."""
+    known = extra.get("dropped")
+    more = known if isinstance(known, list | tuple) else ()
+    return {**extra, "dropped": list(dict.fromkeys([*dropped, *map(str, more)]))}
+
+
 class Fitted:
     """A model that is asked only for what it can: `core.model.Model`, `Capable` and the other
     optional ports. Of those that the model itself lacks, `count_tokens` and `list_models` raise
@@ -165,6 +181,13 @@ class Fitted:
     def context_window(self) -> int | None:
         """As the model says."""
         return self.inner.context_window if isinstance(self.inner, KnowsWindow) else None
+
+    @property
+    def image_limits(self) -> ImageLimits | None:
+        """As the model says, where it takes pictures at all."""
+        if not self.capabilities.images or not isinstance(self.inner, LimitsImages):
+            return None
+        return self.inner.image_limits
 
     def price(self, usage: Usage, *, model: str = "") -> int | None:
         """As the model says."""
@@ -200,9 +223,7 @@ async def _naming(
     try:
         async for item in answer:
             if isinstance(item, Response):
-                known = item.extra.get("dropped")
-                more = known if isinstance(known, list | tuple) else ()
-                item.extra = {**item.extra, "dropped": list(dict.fromkeys([*dropped, *more]))}
+                item.extra = naming(dropped, item.extra)
             yield item
     finally:
         if isinstance(answer, AsyncGenerator):

@@ -19,9 +19,11 @@ from google.genai.types import HttpOptions
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Delta, Request, Response, Usage
+from lorimer.core.model import ImageLimits
 from lorimer.core.world import World
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.images import GOOGLE
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
 from lorimer.models.wires.gemini_answer import GeminiAnswer
@@ -67,6 +69,8 @@ class _Client(BaseApiClient):
 
 class GoogleModel:
     """A Gemini model, at Google or at a base URL that speaks the same dialect."""
+
+    image_limits: ImageLimits | None = GOOGLE
 
     def __init__(
         self,

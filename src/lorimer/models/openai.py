@@ -18,9 +18,11 @@ import openai
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Delta, Request, Response, Usage
+from lorimer.core.model import ImageLimits
 from lorimer.core.world import World
 from lorimer.models.credentials import OPENAI_API, ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.images import OPENAI
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
 from lorimer.models.wires import chat_request, responses_request
@@ -71,6 +73,8 @@ class OpenAIModel:
 
     Raises ConfigError when the credentials ask for a wire that does not exist.
     """
+
+    image_limits: ImageLimits | None = OPENAI
 
     def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
         self.provider = spec.provider

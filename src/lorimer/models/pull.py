@@ -28,6 +28,8 @@ from lorimer.core.wellformed import own_ids
 from lorimer.models.caller import Caller
 from lorimer.models.clocks import Clocks
 from lorimer.models.failover import Verdict, verdict
+from lorimer.models.fitting import naming
+from lorimer.models.images import Pictures, limits_of, pictured
 from lorimer.models.scrubbing import Scrubber
 
 _FINISHED: Final = (StopReason.END_TURN, StopReason.TOOL_USE)
@@ -88,6 +90,11 @@ class Pull:
             self._said = []
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
         scrubber = None if run.redactor is None else Scrubber(run.redactor)
+        dropped = False
+        if pictured(request.messages):
+            limits = limits_of(self._target.model)
+            pictures = run.owned.own(Pictures, Pictures)
+            request, dropped = await pictures.fit(request, limits, run)
         stream = self._target.model.stream(request, world=run.world)
         response: Response | None = None
         early = None if caller.early is None else caller.early(self._state)
@@ -120,6 +127,8 @@ class Pull:
                 for piece in scrubber.rest():
                     self._release(piece)
             self._usage = response.usage
+            if dropped:
+                response.extra = naming(["images"], response.extra)
             if response.extra and response.extra.get("dropped"):
                 self._tell_dropped(response)
             if not self._prefix and _says_nothing(response):

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lorimer.core.limits import Limits
     from lorimer.run.agent import RunnableAgent
+    from lorimer.run.attachments import Attachments
     from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.audit_log import AuditLog
     from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
+    from lorimer.run.config import Config, EnvironmentConfig, Settings
     from lorimer.run.critic import (
         Critic,
         Decision,
@@ -19,23 +21,30 @@ if TYPE_CHECKING:
         Supervised,
         Supervision,
     )
+    from lorimer.run.delivery import Artifact, Delivery, Discard, Stdout, Target
     from lorimer.run.executor import Executor
     from lorimer.run.fanout import Outcome, fan_out
     from lorimer.run.handle import RunHandle
+    from lorimer.run.identity import Identity, Listed
+    from lorimer.run.inputs import FolderInputFiles, InMemoryInputFiles, InputFile, InputFiles
     from lorimer.run.invocation import Invocation
     from lorimer.run.lane import Lane, LaneStats
     from lorimer.run.lanes import Lanes
     from lorimer.run.library import AgentLibrary
     from lorimer.run.palette import FixedPalette, Palette, Skill
+    from lorimer.run.phases import Phase
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
     from lorimer.run.saved import DeclaredInput, SavedAgent
     from lorimer.run.saved_builtins import read_builtins
+    from lorimer.run.session_tools import SessionTools, ToolSession
     from lorimer.run.steps import RunStep
 
 __all__ = [
     "AgentLibrary",
     "AllBudgets",
+    "Artifact",
+    "Attachments",
     "Audit",
     "AuditClose",
     "AuditLog",
@@ -44,21 +53,32 @@ __all__ = [
     "AuditTool",
     "Budget",
     "CallerBudgets",
+    "Config",
     "Critic",
     "Decision",
     "DeclaredInput",
+    "Delivery",
+    "Discard",
+    "EnvironmentConfig",
     "Escalator",
     "Executor",
     "ExtendOnce",
     "FixedPalette",
+    "FolderInputFiles",
+    "Identity",
     "IdleCritic",
+    "InMemoryInputFiles",
+    "InputFile",
+    "InputFiles",
     "Invocation",
     "Lane",
     "LaneStats",
     "Lanes",
     "Limits",
+    "Listed",
     "Outcome",
     "Palette",
+    "Phase",
     "Ports",
     "RunAudit",
     "RunHandle",
@@ -67,9 +87,14 @@ __all__ = [
     "RunnableAgent",
     "SavedAgent",
     "Seen",
+    "SessionTools",
+    "Settings",
     "Skill",
+    "Stdout",
     "Supervised",
     "Supervision",
+    "Target",
+    "ToolSession",
     "TotalBudget",
     "fan_out",
     "read_builtins",
@@ -78,9 +103,11 @@ __all__ = [
 _HOMES = {
     "core.limits": ("Limits",),
     "run.agent": ("RunnableAgent",),
+    "run.attachments": ("Attachments",),
     "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
     "run.audit_log": ("AuditLog",),
     "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
+    "run.config": ("Config", "EnvironmentConfig", "Settings"),
     "run.critic": (
         "Critic",
         "Decision",
@@ -91,18 +118,23 @@ _HOMES = {
         "Supervised",
         "Supervision",
     ),
+    "run.delivery": ("Artifact", "Delivery", "Discard", "Stdout", "Target"),
     "run.executor": ("Executor",),
     "run.fanout": ("Outcome", "fan_out"),
     "run.handle": ("RunHandle",),
+    "run.identity": ("Identity", "Listed"),
+    "run.inputs": ("FolderInputFiles", "InMemoryInputFiles", "InputFile", "InputFiles"),
     "run.invocation": ("Invocation",),
     "run.lane": ("Lane", "LaneStats"),
     "run.lanes": ("Lanes",),
     "run.library": ("AgentLibrary",),
     "run.palette": ("FixedPalette", "Palette", "Skill"),
+    "run.phases": ("Phase",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
     "run.saved": ("DeclaredInput", "SavedAgent"),
     "run.saved_builtins": ("read_builtins",),
+    "run.session_tools": ("SessionTools", "ToolSession"),
     "run.steps": ("RunStep",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

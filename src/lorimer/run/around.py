@@ -7,28 +7,40 @@ that fails costs the run a warning, not its result.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
+from lorimer.core.context import RunContext
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.audit import AuditStart, RunAudit
 from lorimer.run.auditing import Audited, close_of
-from lorimer.run.bounded import bounded
-from lorimer.run.delivery import post
+from lorimer.run.bounded import bounded, guarded
+from lorimer.run.delivery import artifacts_of, post
 from lorimer.run.identity import person
 from lorimer.run.inputs import ReadInput, Staging, drop, stage
 from lorimer.run.invocation import Invocation
 from lorimer.run.observing import Observer, StepsTold
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
+from lorimer.run.session_tools import OwnTools, ToolSession
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
+
+_NOTHING: Final = Staging()
 
 
 class Around:
     """One run's dealings with the ports."""
+
+    __slots__ = (
+        *("_agent", "_asked", "_audit", "_began", "_own", "_ports", "_run_id", "_staged"),
+        *("_within_s", "_world", "caller", "warnings"),
+    )
 
     def __init__(
         self,
@@ -49,16 +61,19 @@ class Around:
         self._world = world
         self._within_s = within_s
         self._audit: RunAudit | None = None
-        self._staged = Staging()
+        self._staged = _NOTHING
         self._began = world.monotonic()
+        self._own: OwnTools | None = None
 
     async def begin(self) -> None:
-        """Before the run. Raises nothing of a port's."""
+        """Before the run. Raises nothing of a port's; ConfigError where tools of this run cannot
+        be had."""
         ports, asked = self._ports, self._asked
         if ports.attachments is not None:
-            ports.attachments.open(self._run_id, asked.parent_run_id)
+            begun = partial(ports.attachments.open, self._run_id, asked.parent_run_id)
+            guarded("attachments", begun, self.warnings)
         if ports.identity is not None:
-            found = person(ports.identity, asked.caller_id)
+            found = partial(person, ports.identity, asked.caller_id)
             self.caller = await bounded("identity", found, self._within_s, self.warnings)
         if ports.audit is not None:
             start = AuditStart(
@@ -71,19 +86,30 @@ class Around:
                 asked.inputs,
                 self._world.time(),
             )
-            begun = ports.audit.start(start)
+            begun = partial(ports.audit.start, start)
             self._audit = await bounded("audit.start", begun, self._within_s, self.warnings)
         if asked.input_files:
-            staged = stage(ports.input_files, self._run_id, asked.input_files)
+            staged = partial(stage, ports.input_files, self._run_id, asked.input_files)
             found = await bounded("input_files", staged, self._within_s, self.warnings)
             self._staged = found or Staging(notes=("the files could not be kept",))
             self.warnings += [f"left out: {note}" for note in self._staged.notes]
+        if asked.session_tools is not None:
+            session = ToolSession(self._run_id, asked.caller_id, asked.channel_id, asked.inputs)
+            self._own = OwnTools(session, self._within_s)
+            await self._own.make(asked.session_tools)
+
+    def live(self, run: RunContext) -> None:
+        """The run goes on from here."""
+        if self._own is not None:
+            self._own.session.live(run, phased=bool(self._agent.phases))
 
     @property
     def tools(self) -> Sequence[Tool]:
         """Those of this run alone."""
         port, files = self._ports.input_files, self._staged.files
-        return [ReadInput(port, files)] if port is not None and files else []
+        staged = [ReadInput(port, files)] if port is not None and files else []
+        made = self._own.tools if self._own is not None else ()
+        return [*self._asked.extra_tools, *made, *staged]
 
     @property
     def observers(self) -> Sequence[Observer]:
@@ -107,20 +133,43 @@ class Around:
             return "\n\n".join(parts)
         return {"text": "\n\n".join(parts), "images": [image.to_json() for image in images]}
 
-    async def end(self, result: RunResult) -> None:
-        """After the run, or in its place: however it ended."""
+    async def ended(self, result: RunResult) -> asyncio.CancelledError | None:
+        """After the run, or in its place: however it ended. What cancels the caller meanwhile is
+        given back when all is done."""
+        ports, asked = self._ports, self._asked
+        told = ports.attachments or asked.delivery or self._audit or self._own
+        if not (told or self._staged.files):
+            result.warnings += self.warnings
+            return None
+        interrupted: asyncio.CancelledError | None = None
+        task = asyncio.get_running_loop().create_task(self._end(result))
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                interrupted = error
+        task.result()
+        return interrupted
+
+    async def _end(self, result: RunResult) -> None:
         ports, within_s, warnings = self._ports, self._within_s, self.warnings
+        if self._own is not None:
+            await self._own.after(result, warnings)
         if ports.attachments is not None:
-            result.artifacts += ports.attachments.drain(self._run_id)
-            ports.attachments.close(self._run_id)
+            drained = partial(ports.attachments.drain, self._run_id)
+            left = guarded("attachments", drained, warnings)
+            result.artifacts += artifacts_of("attachments", left, warnings)
+            guarded("attachments", partial(ports.attachments.close, self._run_id), warnings)
         if ports.delivery is not None and self._asked.delivery is not None:
             target = self._asked.delivery
-            posted = post(ports.delivery, target, result.output, result.exception, result.artifacts)
+            said, files = result.output, result.artifacts
+            posted = partial(post, ports.delivery, target, said, result.exception, files)
             if await bounded("delivery", posted, within_s, warnings) is None:
                 warnings.append(f"nothing was delivered to {target.kind} {target.id}")
         if self._audit is not None:
-            closed = self._audit.close(close_of(result, self._world.monotonic() - self._began))
-            await bounded("audit.close", closed, within_s, warnings)
+            audit, end = self._audit, close_of(result, self._world.monotonic() - self._began)
+            await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
         if self._staged.files:
-            await bounded("input_files", drop(ports.input_files, self._run_id), within_s, warnings)
+            dropped = partial(drop, ports.input_files, self._run_id)
+            await bounded("input_files", dropped, within_s, warnings)
         result.warnings += warnings

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final, Protocol, TypeVar, cast
 
 from lorimer.core.jsonable import JSON, canonical
@@ -59,6 +60,11 @@ class Wanted:
 class AuditStore(Protocol):
     """Where records are. Every method blocks, may be called from any thread, and raises
     StoreFailed. Shipped: `lorimer.run.stores`."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Where the records are, if that is in files."""
+        ...
 
     def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
         """Add records after the last one, all or none, though other processes do the same. Raises
@@ -120,6 +126,11 @@ class AuditLog:
             threads=threads,
             max_waiting_bytes=max_waiting_bytes,
         )
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Where it is kept: nothing for tools to see. An executor hides it from its runs."""
+        return self._store.files
 
     async def start(self, start: AuditStart) -> RunAudit:
         """As in the port."""
@@ -221,11 +232,13 @@ class AuditLog:
     def _runs(self, wanted: Wanted, limit: int) -> list[AuditedRun]:
         found: dict[str, AuditedRun] = {}
         for body in self._store.find(wanted, limit):
-            start = AuditStart.from_json(_record(body).data)
-            if start.run_id not in found:  # it was resumed: it began twice
-                ends = self._store.find(Wanted("close", start.run_id), 1)
-                close = AuditClose.from_json(_record(ends[0]).data) if ends else None
-                found[start.run_id] = AuditedRun(start, close)
+            begun = _record(body)
+            start = AuditStart.from_json(begun.data)
+            if start.run_id in found:  # it was resumed: it began twice
+                continue
+            ends = map(_record, self._store.find(Wanted("close", start.run_id), 1))
+            last = [AuditClose.from_json(end.data) for end in ends if end.time >= begun.time]
+            found[start.run_id] = AuditedRun(start, last[0] if last else None)
         return list(found.values())
 
     def _body(self, kind: str, run_id: str, data: Mapping[str, JSON]) -> bytes:
@@ -280,6 +293,8 @@ def _bytes(value: JSON) -> bytes:
 
 def _plain(value: JSON) -> JSON:
     """The value; what is no JSON, whatever its type says, is told as that."""
+    if value is None or isinstance(value, str | int):
+        return value
     try:
         canonical(value)
     except (TypeError, ValueError, RecursionError) as error:

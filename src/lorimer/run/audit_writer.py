@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from lorimer.core.errors import StoreFailed
 from lorimer.core.world import World
-from lorimer.tools.threads import Threads
 
+IDLE_S: Final = 2.0
+"""Seconds without work after which the thread ends."""
 _BATCH: Final = 1_000
 """Records of one transaction."""
 
 
 class Writer:
     """Takes records at once and writes them soon. What the store refuses goes on waiting, and is
-    tried again when somebody waits for it. Used by one event loop.
+    tried again when somebody waits for it. Used by one event loop; one thread, which is started
+    when there is work, writes.
 
     write: appends records, all or none; blocks. Raises StoreFailed.
     lost: the record that says how many were dropped.
@@ -37,94 +41,125 @@ class Writer:
         self._write = write
         self._lost_record = lost
         self._world = world
+        self._threads = threads
         self._most = max_waiting_bytes
-        self._threads = Threads(1) if threads else None
-        self._state = threading.Lock()
-        """Held for an instant, by the loop too."""
-        self._writing = threading.Lock()
-        """Held while the store works, by threads only."""
-        self._waiting: deque[bytes] = deque()
-        self._bytes = 0
+        # the loop's
         self._lost = 0
-        self._at_work = False
-        """A thread will look at what waits."""
+        self._put_bytes = 0
+        # the thread's
+        self._pending: deque[bytes] = deque()
         self._failed = False
         """Nobody tries again before somebody waits for it."""
+        self._done_bytes = 0
+        # between them
+        self._queue: SimpleQueue[bytes | asyncio.Future[None]] = SimpleQueue()
+        self._lock = threading.Lock()
+        """Held for an instant, to start a thread and to end it."""
+        self._alive = False
 
     def put(self, record: bytes) -> bool:
         """Have it written. False: there is no room; then it is counted as lost."""
-        with self._state:
-            if not self._take(record):
-                self._lost += 1
-                return False
-            if self._at_work or self._failed:
-                return True
-            self._at_work = True
-        if self._threads is None:
-            self._look()
-        else:
-            threading.Thread(target=self._look, name="lorimer audit", daemon=True).start()
+        if not self._take(record):
+            self._lost += 1
+            return False
+        self._begin()
         return True
 
     async def keep(self, record: bytes) -> None:
         """Write it, after all that was put before; waits for room. Raises StoreFailed when the
         store does; the record waits then, if there was room."""
-        with self._state:
-            taken = self._take(record)
+        taken = self._take(record)
         await self.settled()
         if not taken:
-            with self._state:
-                taken = self._take(record)
-            if not taken:
+            if not self._take(record):
                 raise StoreFailed("the audit has no room: records come faster than it writes them")
             await self.settled()
 
     async def settled(self) -> None:
         """Wait until all that was put is written. Raises StoreFailed."""
-        with self._state:
-            self._failed = False
-            if self._lost and self._take(None):
-                self._lost = 0
-        if self._threads is None:
-            self._drain()
-        else:
-            await self._threads.run(self._world, self._drain)
+        if self._lost:
+            self._take(None)
+        written = asyncio.get_running_loop().create_future()
+        self._queue.put(written)
+        self._begin()
+        with self._world.outside("audit"):
+            await written
 
     def _take(self, record: bytes | None) -> bool:
-        """Put it at the end, after a word about those that are lost. Under the lock."""
+        """Put it at the end, after a word about those that are lost."""
         more = [self._lost_record(self._lost)] if self._lost else []
         if record is not None:
             more.append(record)
         size = sum(map(len, more))
-        if self._bytes + size > self._most:
+        if self._put_bytes - self._done_bytes + size > self._most:
             return False
-        self._waiting.extend(more)
-        self._bytes += size
+        self._put_bytes += size
         self._lost = 0
+        for each in more:
+            self._queue.put(each)
         return True
 
-    def _look(self) -> None:
+    def _begin(self) -> None:
+        if not self._threads:
+            self._work(self._queue.get())
+            return
+        with self._lock:
+            if self._alive:
+                return
+            self._alive = True
+        threading.Thread(target=self._serve, name="lorimer audit", daemon=True).start()
+
+    # --- the thread --------------------------------------------------------------------------
+
+    def _serve(self) -> None:
         while True:
             try:
-                self._drain()
-            except StoreFailed:
-                failed = True  # whoever waits for the records is told, when it is tried again
-            else:
-                failed = False
-            with self._state:
-                if failed or not self._waiting:
-                    self._failed, self._at_work = failed, False
+                first = self._queue.get(timeout=IDLE_S)
+            except Empty:
+                with self._lock:
+                    if not self._queue.empty():
+                        continue
+                    self._alive = False
                     return
+            self._work(first)
 
-    def _drain(self) -> None:
-        with self._writing:
-            while True:
-                with self._state:
-                    batch = list(islice(self._waiting, _BATCH))
-                if not batch:
-                    return
+    def _work(self, first: bytes | asyncio.Future[None]) -> None:
+        """Write what there is, and tell those who wait for it."""
+        items = [first]
+        while len(items) < _BATCH and not self._queue.empty():  # nobody else takes any out
+            items.append(self._queue.get())
+        self._pending += [item for item in items if isinstance(item, bytes)]
+        waiting = [item for item in items if not isinstance(item, bytes)]
+        error = None if self._failed and not waiting else self._drained()
+        if waiting:
+            _tell(waiting, error)
+
+    def _drained(self) -> Exception | None:
+        self._failed = True
+        while self._pending:
+            batch = list(islice(self._pending, _BATCH))
+            try:
                 self._write(batch)
-                with self._state:
-                    for record in batch:
-                        self._waiting.popleft()
-                        self._bytes -= len(record)
+            except Exception as error:  # noqa: BLE001 - raised again where it is waited for
+                return error
+            for record in batch:
+                self._pending.popleft()
+                self._done_bytes += len(record)
+        self._failed = False
+        return None
+
+
+def _tell(waiting: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
+    def settle() -> None:
+        for each in waiting:
+            if each.done():
+                continue
+            if error is None:
+                each.set_result(None)
+            else:
+                each.set_exception(error)
+
+    try:
+        waiting[0].get_loop().call_soon_threadsafe(settle)
+    except RuntimeError:
+        return  # the loop is closed: nobody waits any more

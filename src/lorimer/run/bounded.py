@@ -4,7 +4,7 @@ on."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from lorimer.core.redaction import logger
@@ -18,12 +18,16 @@ _log: Final = logger("lorimer.run")
 
 
 async def bounded(
-    what: str, work: Coroutine[object, object, T], within_s: float, warnings: list[str]
+    what: str, call: Callable[[], Awaitable[T]], within_s: float, warnings: list[str]
 ) -> T | None:
-    """What it gives; None, and a warning that is logged too, where it raises or takes longer than
-    `within_s` seconds. In a task of its own, so that what happens to that one is not the caller's.
-    Raises CancelledError when the caller is cancelled."""
-    task = asyncio.get_running_loop().create_task(work)
+    """What it gives; None, and a warning that is logged too, where it raises, gives nothing to wait
+    for, or takes longer than `within_s` seconds. In a task of its own, so that what happens to that
+    one is not the caller's. Raises CancelledError when the caller is cancelled."""
+
+    async def work() -> T:
+        return await call()
+
+    task = asyncio.get_running_loop().create_task(work())
     try:
         await asyncio.wait([task], timeout=within_s)
     finally:
@@ -38,7 +42,22 @@ async def bounded(
         error = task.exception()
         if error is None:
             return task.result()
-        why = f"failed: {type(error).__name__}: {error}"
+        why = _told(error)
     _log.warning("%s %s", what, why)
     warnings.append(f"{what} {why}")
     return None
+
+
+def guarded(what: str, call: Callable[[], T], warnings: list[str]) -> T | None:
+    """As `bounded`, of what must not wait."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - code of the host's
+        why = _told(error)
+        _log.warning("%s %s", what, why)
+        warnings.append(f"{what} {why}")
+        return None
+
+
+def _told(error: BaseException) -> str:
+    return f"failed: {type(error).__name__}: {error}"

@@ -44,6 +44,8 @@ class Seen:
     while a person is asked."""
     limit_s: float
     """When it ends, in the terms of `elapsed_s`."""
+    given_s: float
+    """How much of that a critic has given it, before it was resumed too."""
     turns: int
     max_turns: int
     usage: Usage = NO_USAGE
@@ -110,7 +112,7 @@ class ExtendOnce:
         self._done = False
 
     async def escalate(self, seen: Seen) -> Decision | None:
-        if self._done:
+        if self._done or seen.given_s > 0:
             return None
         self._done = True
         return Decision(nudge=self.NUDGE, extend_s=self._run.soft_s)

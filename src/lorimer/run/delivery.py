@@ -32,6 +32,17 @@ class Artifact:
     data: bytes
 
 
+def artifacts_of(what: str, given: object, warnings: list[str]) -> list[Artifact]:
+    """Files that code of the host gave; what is something else is told and left out."""
+    if given is None:
+        return []
+    found: list[object] = list(given) if isinstance(given, Sequence) else [given]  # pyright: ignore[reportUnknownArgumentType]
+    files = [each for each in found if isinstance(each, Artifact)]
+    if len(files) < len(found):
+        warnings.append(f"{what} gave {given!r}, of which not all are Artifacts")
+    return files
+
+
 class Delivery(Protocol):
     """Posts answers and errors. May be called by many runs at once, and twice for one run that was
     interrupted in between, so posting should be idempotent where that matters."""

@@ -18,6 +18,7 @@ from lorimer.core.engine import status_of
 from lorimer.core.errors import (
     ConfigError,
     ExecutorErrorCode,
+    LimitError,
     LorimerError,
     PipelineError,
     RunCancelled,
@@ -37,6 +38,7 @@ from lorimer.run.invocation import Invocation
 from lorimer.run.lane import Lane
 from lorimer.run.lowering import DEFAULTS, limits_of
 from lorimer.run.palette import Delegate, reachable
+from lorimer.run.phasing import gather, usable
 from lorimer.run.pipelines import Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
@@ -85,27 +87,29 @@ class Executor:
         self.limits = limits
         self.ports = ports or Ports()
         self.lane = lane
-        options.update(journal=self.journal, world=self.world)
+        hidden = (*options.get("hidden", ()), *getattr(self.ports.audit, "files", ()))
+        options.update(journal=self.journal, world=self.world, hidden=hidden)
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
 
     async def run(
-        self,
-        agent: RunnableAgent,
-        input: str = "",
-        invocation: Invocation | None = None,
+        self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
     ) -> RunResult:
-        """Run an agent to its end. Never raises for what happens in the run: the result says it.
-        Cancelling the caller cancels the run, waits until it has ended, and raises
-        CancelledError."""
-        return await self.start(agent, input, invocation)
+        """Run an agent to its end, in the caller's task. Never raises for what happens in the run:
+        the result says it. When that task is cancelled the run ends, the ports are told, and
+        CancelledError is raised."""
+        return await self._whole(self._job(agent, input, invocation or Invocation()))
 
     def start(
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
     ) -> RunHandle:
         """Begin a run in a task of its own, which the handle owns."""
-        return self._begun(agent, input, invocation or Invocation(), again=False)
+        job = self._job(agent, input, invocation or Invocation())
+        handle = job.handle
+        loop = asyncio.get_running_loop()
+        handle.task = loop.create_task(self._whole(job), name=handle.run_id)
+        return handle
 
     async def resume(
         self, agent: RunnableAgent, run_id: str, invocation: Invocation | None = None
@@ -113,13 +117,13 @@ class Executor:
         """Go on with a run that was interrupted: what its journal holds is not done again. `agent`
         and `invocation` are those that it was begun with. Its result says so when there is no such
         run, when it has ended, or when another process has it."""
-        asked = invocation or Invocation()
-        return await self._begun(agent, "", replace(asked, run_id=run_id), again=True)
+        asked = replace(invocation or Invocation(), run_id=run_id)
+        return await self._whole(self._job(agent, "", asked, again=True))
 
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
     ) -> EnvironmentManifest:
-        """What an agent is lowered to; with `delegates`, whom it reaches by the palette."""
+        """What an agent is lowered to; `delegates`: whom it reaches (`run.palette.reachable`)."""
         return self._pipelines.manifest(agent, delegates)
 
     async def aclose(self) -> None:
@@ -134,48 +138,56 @@ class Executor:
 
     # --- one run -----------------------------------------------------------------------------
 
-    def _begun(
-        self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool
-    ) -> RunHandle:
-        handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
+    def _job(
+        self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool = False
+    ) -> _Job:
         above = current()
         if above is not None and not asked.parent_run_id:
             asked = replace(asked, parent_run_id=above.run_id)
-        job = _Job(handle, agent, input, asked, again)
-        loop = asyncio.get_running_loop()
-        handle.task = loop.create_task(self._whole(job), name=handle.run_id)
-        return handle
+        handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
+        return _Job(handle, agent, input, asked, again)
 
     async def _whole(self, job: _Job) -> RunResult:
         handle, within_s = job.handle, self.limits.cleanup_s
         around = Around(self.ports, handle.run_id, job.agent, job.asked, self.world, within_s)
+        interrupted: asyncio.CancelledError | None = None
         try:
             result = await self._admitted(job, around)
         except LorimerError as error:
-            result = RunResult(handle.run_id, status_of(error), exception=error)
+            result = _failed(handle, error)
+        except asyncio.CancelledError as error:
+            interrupted, result = error, _cut_short(handle)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
-            failure = _uncoded(error)
-            result = RunResult(handle.run_id, status_of(failure), exception=failure)
-        await around.end(result)
+            result = _failed(handle, _uncoded(error))
+        interrupted = await around.ended(result) or interrupted
+        if interrupted is not None:
+            raise interrupted
         return result
 
     async def _admitted(self, job: _Job, around: Around) -> RunResult:
         handle, asked = job.handle, job.asked
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
-        descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
-        if self.lane is None:
-            return await self._run(job, around)
-        slot = self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=handle.run_id)
-        async with slot:
-            return await self._run(job, around)
+        line = descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
+        try:
+            if self.lane is None:
+                return await self._run(job, around)
+            slot = self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=handle.run_id)
+            async with slot:
+                return await self._run(job, around)
+        finally:
+            line.leave()
 
     async def _run(self, job: _Job, around: Around) -> RunResult:
-        handle, agent = job.handle, job.agent
-        await around.begin()
-        delegates = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
-        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
+        handle, warnings = job.handle, around.warnings
+        agent = usable(job.agent, self.models, warnings)
         limits = limits_of(agent, self.limits)
+        await around.begin()
+        found = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
+        delegates = tuple(
+            [replace(each, agent=usable(each.agent, self.models, warnings)) for each in found]
+        )
+        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
         watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
         if job.again:
             run = await pipeline.take_up(handle.run_id)
@@ -190,13 +202,18 @@ class Executor:
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
         handle.run = run
-        try:
-            async with observers.of(handle.run_id, around.observers), watch.over(run.context):
+        around.live(run.context)
+        heard = around.observers
+        if heard or watch.on:
+            async with observers.of(run.context, heard), watch.over(run.context):
                 ended = await run.here()
-        finally:
-            handle.run = None
-        around.warnings += watch.warnings
-        return _result(ended)
+        else:
+            ended = await run.here()
+        warnings += watch.warnings
+        result = _result(ended)
+        if agent.phases:
+            await gather(result, self.journal)
+        return result
 
     def _budgets(self, job: _Job) -> Budgets:
         budget = self.ports.budget
@@ -238,6 +255,20 @@ def _result(run: PipelineResult) -> RunResult:
         messages=run.messages,
         run=run,
     )
+
+
+def _cut_short(handle: RunHandle) -> RunResult:
+    """Of a run whose task was cancelled."""
+    ended = handle.run.result if handle.run is not None else None
+    if ended is not None:
+        return _result(ended)
+    return _failed(handle, RunCancelled("The run was cancelled before it began."))
+
+
+def _failed(handle: RunHandle, error: LorimerError) -> RunResult:
+    """Of a run that did not begin. Of one that may not, its asker's model reads the output."""
+    words = f"ERROR {error.code.value}: {error}" if isinstance(error, LimitError) else ""
+    return RunResult(handle.run_id, status_of(error), words, exception=error)
 
 
 def _uncoded(error: Exception) -> LorimerError:

@@ -14,6 +14,8 @@ from lorimer.run.result import RunResult
 class RunHandle:
     """A run that goes on. `await handle` gives its result."""
 
+    __slots__ = ("_lane", "run", "run_id", "stopped", "task")
+
     def __init__(self, run_id: str, lane: Lane | None) -> None:
         self.run_id = run_id
         self._lane = lane

@@ -11,7 +11,9 @@ from lorimer.core.messages import ImageBlock
 from lorimer.core.record import record
 from lorimer.run.delivery import Target
 from lorimer.run.inputs import InputFile
+from lorimer.run.session_tools import SessionToolsFactory
 from lorimer.run.steps import RunStep
+from lorimer.tools.base import Tool
 
 OnStep: TypeAlias = Callable[[RunStep], Awaitable[None] | None]
 
@@ -34,6 +36,10 @@ class Invocation:
     """Shown with the input."""
     input_files: tuple[InputFile, ...] = ()
     """Read by the model by their ids; pictures among them are shown."""
+    extra_tools: tuple[Tool, ...] = ()
+    """Tools of this run alone, which it has besides those that its agent names."""
+    session_tools: SessionToolsFactory | None = None
+    """Makes more of them, which are told how it went and are ended with it."""
     delivery: Target | None = None
     """Where the answer goes, or the error."""
     priority: int = 0

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.world import World
+from lorimer.run.agent import RunnableAgent
 from lorimer.run.identity import ADMIN
+from lorimer.run.palette import Palette, Skill
 from lorimer.run.saved import SavedAgent, Visibility
 from lorimer.run.saved_checks import check
 from lorimer.tools.policy.people import Person
@@ -130,11 +132,11 @@ class AgentLibrary:
             raise _unknown(which)
 
     async def get(self, which: str, by: Person, *, version: int | None = None) -> SavedAgent:
-        """`owner/name`, or a name: the person's own, else the host's. Raises ConfigError
-        `exec.agent.unknown` for what there is not, and for what they may not see."""
+        """`owner/name`, or a name: the person's own, else the host's; `/name`: the host's. Raises
+        ConfigError `exec.agent.unknown` for what there is not, and for what they may not see."""
         owner, name = _parts(which, by)
-        found = await self._do(lambda: self._store.get(owner, name))
-        if found is None and "/" not in which:
+        found = await self._do(lambda: self._store.get(owner, name)) if owner else None
+        if found is None and not which.rpartition("/")[0]:
             found = self._builtins.get(name)
         if found is None or not (found.is_for(by) or ADMIN in by.roles):
             raise _unknown(which, [each.name for each in await self.list(by)])
@@ -156,6 +158,11 @@ class AgentLibrary:
         """All that the person may run: the host's by name, then those saved, by owner and name."""
         saved = await self._do(lambda: self._store.visible(by, limit))
         return [*sorted(self._builtins.values(), key=lambda each: each.name), *saved]
+
+    def palette(self, agent: SavedAgent, by: Person) -> Palette:
+        """Whom an agent names when that person runs it: agents of its owner that the person may
+        run too, else the host's; never the person's own, which it does not mean."""
+        return _Palette(self, agent.owner, by)
 
     async def close(self) -> None:
         """Let go of the store."""
@@ -191,6 +198,32 @@ class AgentLibrary:
         return work() if self._threads is None else await self._threads.run(self._world, work)
 
 
+class _Palette:
+    """What names stand for in agents of one owner, for one person."""
+
+    def __init__(self, library: AgentLibrary, owner: str, by: Person) -> None:
+        self._library = library
+        self._owner = owner
+        self._by = by
+
+    async def skill(self, name: str) -> Skill | None:
+        found = await self._find(name)
+        return found and found.to_skill()
+
+    async def agent(self, name: str) -> RunnableAgent | None:
+        found = await self._find(name)
+        return found and found.to_runnable()
+
+    async def _find(self, name: str) -> SavedAgent | None:
+        for which in (f"{self._owner}/{name}", f"/{name}") if self._owner else (f"/{name}",):
+            try:
+                return await self._library.get(which, self._by)
+            except ConfigError as error:
+                if error.code is not ExecutorErrorCode.EXEC_AGENT_UNKNOWN:
+                    raise
+        return None
+
+
 def _parts(which: str, by: Person) -> tuple[str, str]:
     owner, slash, name = which.rpartition("/")
     return (owner, name) if slash else (by.name, name)
@@ -198,7 +231,7 @@ def _parts(which: str, by: Person) -> tuple[str, str]:
 
 def _only_theirs(owner: str, by: Person) -> None:
     # the same words whether there is such an agent or not
-    if owner != by.name and ADMIN not in by.roles:
+    if not owner or (owner != by.name and ADMIN not in by.roles):
         raise _refused(
             ExecutorErrorCode.EXEC_AGENT_DENIED,
             f"{by.name} may not change agents of {owner or 'the host'}",

@@ -5,13 +5,15 @@ The stages are the one implementation of guards and compaction; this sets their 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final, cast
 
 from pydantic import JsonValue
 
-from lorimer.core.errors import ConfigError
+from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     EnvironmentManifest,
@@ -24,7 +26,7 @@ from lorimer.core.manifest import (
 )
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.palette import Delegate, tools_of
-from lorimer.run.watching import ceiling
+from lorimer.run.phases import Phase
 from lorimer.stages.catalogue import CATALOGUE
 
 DEFAULTS: Final = Limits(max_turns=12, timeout_s=60.0, max_cost_usd=5.0, allow_unpriced=True)
@@ -42,6 +44,7 @@ _ANSWER: Final = (
     *("input", "context", "system", "guard", "cache", "api", "token", "think", "parse", "yield"),
 )
 _WORK: Final = (*_ANSWER, "tool", "loop")
+_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,50}")
 
 
 def manifest_of(
@@ -50,22 +53,23 @@ def manifest_of(
     limits: Limits,
     header: str,
     host: Collection[str],
-    delegates: Sequence[Delegate] = (),
-    *,
-    watched: bool = False,
+    reached: Sequence[SubAgent] = (),
 ) -> EnvironmentManifest:
-    """`tier` is the model of agents that name none, `header` what all prompts of the host begin
-    with, `host` has the names of the host's tools, `delegates` are all that it reaches. It may be
-    `watched` by a critic. Without tools it has no loop: its run is one model call. Raises
-    ConfigError where a delegate has the name of a tool of the host's."""
-    own = limits_of(agent, limits)
-    offered = tools_of(agent) if delegates else []
+    """`tier` is the model of agents that name none, `limits` are the agent's own, `header` is what
+    all prompts of the host begin with, `host` has the names of the host's tools, `reached` are all
+    to whom it gives work, and they to others. An agent without tools has no loop: its run is one
+    model call; one with phases asks no model itself. Raises ConfigError for a phase with a tool
+    that is none of the agent's."""
+    if agent.phases:
+        return _phased(agent, tier, limits, header, host, reached)
+    offered = tools_of(agent) if reached else []
     work = agent.tools or offered
     names = _WORK if work else _ANSWER
     entries = sorted([_entry(name) for name in names], key=lambda entry: entry.order)
     stages = StageEntries(entries)
     stages["input"].strategies["normalizer"] = "multimodal"
     stages["context"].config.update(stateless=True, compact_at=COMPACT_AT)
+    stages["yield"].strategies["formatter"] = "substantive"
     stages["system"].config["prompt"] = _prompt(header, agent)
     if work:
         stages["loop"].strategies["guards"] = ["identical", "error_streak"]
@@ -76,19 +80,21 @@ def manifest_of(
     return EnvironmentManifest(
         metadata=Metadata(name=agent.name),
         model=ModelConfig(model=agent.model or tier),
-        limits=ceiling(own) if watched else own,
+        limits=limits,
         tools=ToolsConfig(
             built_in=[name for name in agent.tools if name not in host],
             given=[*[name for name in agent.tools if name in host], *offered] if offered else None,
         ),
-        agents=[_sub_agent(each, tier, limits, header, host) for each in delegates],
+        agents=list(reached),
         stages=stages,
     )
 
 
-def _sub_agent(
+def sub_agent_of(
     delegate: Delegate, tier: str, limits: Limits, header: str, host: Collection[str]
 ) -> SubAgent:
+    """Whom work is given to. `limits` are the executor's, the rest is as in `manifest_of`. Raises
+    ConfigError where a tool of the host's has its name."""
     if delegate.tool in host:
         raise ConfigError(
             f"the host has a tool named {delegate.tool!r}, and so has the palette",
@@ -96,15 +102,96 @@ def _sub_agent(
         )
     agent = delegate.agent
     most = limits_of(agent, limits)
+    if agent.phases:
+        if tools_of(agent):
+            raise ConfigError(
+                f"{delegate.tool!r} has phases and gives work to others: an agent that is given "
+                "work may have one or the other"
+            )
+        return SubAgent(
+            name=delegate.tool,
+            description=delegate.description[:MAX_DESCRIPTION],
+            manifest=manifest_of(agent, tier, most, header, host),
+            tools=[name for name in agent.tools if name in host],
+            inputs=json.loads(delegate.inputs),
+            identity=agent.name,
+        )
     return SubAgent(
         name=delegate.tool,
         description=delegate.description[:MAX_DESCRIPTION],
         prompt=_prompt(header, agent),
         tools=[*agent.tools, *tools_of(agent)],
         model=agent.model or tier,
-        inputs=cast("dict[str, JsonValue]", dict(delegate.inputs)),
+        inputs=json.loads(delegate.inputs),
         identity=agent.name,
         limits={"max_turns": most.max_turns, "timeout_s": most.timeout_s},
+    )
+
+
+def _phased(
+    agent: RunnableAgent,
+    tier: str,
+    limits: Limits,
+    header: str,
+    host: Collection[str],
+    reached: Sequence[SubAgent],
+) -> EnvironmentManifest:
+    """Each phase is a sub-agent; stage 6 has them work, in place of a model call."""
+    workers: list[SubAgent] = []
+    phases: list[dict[str, str | bool]] = []
+    others = [name for each in reached for name in each.tools or ()]
+    for number, phase in enumerate(agent.phases, 1):
+        worker = _worker(agent, phase)
+        whom = reached if tools_of(worker) else ()
+        most = replace(limits, max_turns=worker.max_turns or limits.max_turns)
+        made = manifest_of(worker, tier, most, header, host, whom)
+        made.stages["system"].strategies["builder"] = "given"
+        # a name that cannot be is told of by the stage
+        name = f"{number}-{phase.name}" if _NAME.fullmatch(phase.name) else str(number)
+        theirs = {*worker.tools, *(others if whom else ())}
+        workers.append(
+            SubAgent(
+                name=name,
+                description=f"Phase {number} of {agent.name}."[:MAX_DESCRIPTION],
+                manifest=made,
+                tools=sorted(theirs & set(host)),
+            )
+        )
+        said: dict[str, str | bool] = {"prompt": phase.prompt, "fallback": phase.fallback}
+        phases.append({"name": phase.name, "agent": name, "optional": phase.optional, **said})
+    stages = StageEntries([_entry(name) for name in ("input", "api", "parse", "yield")])
+    stages["input"].strategies["normalizer"] = "multimodal"
+    stages["api"].implementation = "phases"
+    stages["api"].config["phases"] = cast("JsonValue", phases)
+    return EnvironmentManifest(
+        metadata=Metadata(name=agent.name),
+        model=ModelConfig(model=agent.model or tier),
+        limits=limits,
+        agents=workers,
+        stages=stages,
+    )
+
+
+def _worker(agent: RunnableAgent, phase: Phase) -> RunnableAgent:
+    """The agent as it is in one of its phases."""
+    known = [*agent.tools, *tools_of(agent)]
+    tools = known if phase.tools is None else phase.tools
+    for name in tools:
+        if name not in known:
+            raise ConfigError(
+                f"the phase {phase.name!r} of {agent.name!r} has the tool {name!r}, which the "
+                f"agent does not have{nearest(name, known)}"
+            )
+    has = () if phase.bare else tools
+    return replace(
+        agent,
+        name=f"{agent.name}: {phase.name}",
+        model=phase.model or agent.model,
+        max_turns=max(phase.max_turns, 0),
+        tools=tuple([name for name in has if name in agent.tools]),
+        skills=tuple([name for name in agent.skills if f"skill__{name}" in has]),
+        agents=tuple([name for name in agent.agents if f"agent__{name}" in has]),
+        phases=(),
     )
 
 

@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final, Protocol
 
+from lorimer.core.context import RunContext
 from lorimer.core.events import Event
 from lorimer.core.redaction import logger
+from lorimer.journal.family import born
 from lorimer.pipeline import Pipeline
 from lorimer.run.invocation import OnStep
 from lorimer.run.steps import RunStep, begun
@@ -41,24 +43,34 @@ class Observer(Protocol):
 class Observers:
     """Those of the runs of one pipeline."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, *, phases: bool = False) -> None:
+        """`phases`: runs that are part of one are phases of it, and told as its own."""
         self._pipeline = pipeline
+        self._phased = phases
         self._of: dict[str, Sequence[Observer]] = {}
         self._off: list[Callable[[], None]] = []
 
     @asynccontextmanager
-    async def of(self, run_id: str, observers: Sequence[Observer]) -> AsyncGenerator[None, None]:
+    async def of(
+        self, run: RunContext, observers: Sequence[Observer]
+    ) -> AsyncGenerator[None, None]:
         """Tell them of the run. Without any nobody listens."""
         if not observers:
             yield
             return
         if not self._of:
             self._off = [self._pipeline.on(kind, self._hear) for kind in HEARD]
-        self._of[run_id] = observers
+            if self._phased:
+                self._off.append(self._pipeline.on("child", self._begun))
+                self._off += [self._pipeline.on_below(kind, self._hear) for kind in HEARD]
+        self._of[run.id] = observers
+        if self._phased:  # those that it had before it was resumed
+            self._of |= {each.run_id: observers for each in born(run.facts)}
         try:
             yield
         finally:
-            del self._of[run_id]
+            for each in [name for name, told in self._of.items() if told is observers]:
+                del self._of[each]
             if not self._of:
                 for off in self._off:
                     off()
@@ -68,6 +80,10 @@ class Observers:
     def _hear(self, event: Event) -> None:
         for each in self._of.get(event.run_id, ()):
             each.hear(event)
+
+    def _begun(self, event: Event) -> None:
+        if event.run_id in self._of:
+            self._of[str(event.data.get("run"))] = self._of[event.run_id]
 
 
 class StepsTold:

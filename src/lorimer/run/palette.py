@@ -11,7 +11,7 @@ from dataclasses import field
 from typing import Final, Protocol
 
 from lorimer.core.errors import ConfigError
-from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.bounded import bounded
@@ -75,7 +75,8 @@ class Delegate:
     """`skill__<name>` or `agent__<name>`."""
     agent: RunnableAgent
     description: str
-    inputs: Mapping[str, JSON]
+    inputs: str
+    """JSON Schema of an object, as JSON text: so that equal ones are."""
 
 
 def tools_of(agent: RunnableAgent) -> list[str]:
@@ -102,7 +103,7 @@ async def reachable(
             return error
 
     warnings: list[str] = []
-    found = await bounded("palette", ask(), within_s, warnings)
+    found = await bounded("palette", ask, within_s, warnings)
     if isinstance(found, tuple):
         return found
     if found is not None:
@@ -143,19 +144,18 @@ async def _delegate(tool: str, of: RunnableAgent, palette: Palette) -> Delegate:
         agent = await palette.agent(name)
         if isinstance(agent, RunnableAgent):
             about = agent.description or f"The agent {name}."
-            return Delegate(tool, agent, f"Give work to it. {about}", _PROMPT)
+            return Delegate(tool, agent, f"Give work to it. {about}", dumps(_PROMPT))
         given = agent
     if given is None:
         raise ConfigError(f"the palette has no {kind} {name!r}, which {of.name!r} names")
     raise ConfigError(f"the palette gave {given!r} for the {kind} {name!r}")
 
 
-def _plain(inputs: Mapping[str, JSON], name: str) -> Mapping[str, JSON]:
+def _plain(inputs: Mapping[str, JSON], name: str) -> str:
     try:
-        canonical(inputs)
+        return dumps(inputs)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the inputs of the skill {name!r} are no JSON Schema: {error}") from None
-    return inputs
 
 
 _PROMPT: Final[Mapping[str, JSON]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from lorimer.assembly import RunOptions
 from lorimer.core.errors import ConfigError, LorimerError
@@ -14,16 +14,19 @@ from lorimer.core.model import ModelResolver
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.critic import Critic
-from lorimer.run.lowering import manifest_of
+from lorimer.run.lowering import limits_of, manifest_of, sub_agent_of
 from lorimer.run.observing import Observers
 from lorimer.run.palette import Delegate
-from lorimer.run.watching import is_watched
+from lorimer.run.watching import ceiling, is_watched
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
 
 KEPT: Final = 256
 """Agents, each for each caller with rights of their own."""
+
+
+_Key: TypeAlias = tuple[RunnableAgent, Person | None, tuple[Delegate, ...]]
 
 
 class Pipelines:
@@ -48,26 +51,24 @@ class Pipelines:
         self._tier = tier
         self._options = options
         self._critic = critic
-        self._made: dict[tuple[RunnableAgent, Person | None, str], tuple[Pipeline, Observers]] = {}
+        self._made: dict[_Key, tuple[Pipeline, Observers]] = {}
 
     def of(
         self,
         agent: RunnableAgent,
         caller: Person | None,
         own: Sequence[Tool],
-        delegates: Sequence[Delegate],
+        delegates: tuple[Delegate, ...] = (),
     ) -> tuple[Pipeline, Observers]:
         """The agent's, for a caller with rights (None: one without), with tools of this run alone,
-        and all whom it reaches by the palette. Raises ConfigError, naming the model where that is
-        what cannot be used."""
-        self._check_model(agent)
+        and all to whom it gives work, and they to others. Raises ConfigError, naming the model
+        where that is what cannot be used."""
+        for each in (agent, *[delegate.agent for delegate in delegates]):
+            self._check_model(each)
         if own:
             more = [str(tool.name) for tool in own]
-            agent = replace(agent, tools=(*agent.tools, *more))
-            return self._make(agent, caller, own, delegates)
-        # a palette may change: who is reached is in the manifest
-        digest = self.manifest(agent, delegates).digest if delegates else ""
-        key = (agent, caller, digest)
+            return self._make(replace(agent, tools=(*agent.tools, *more)), caller, own, delegates)
+        key = (agent, caller, delegates)
         found = self._made.get(key)
         if found is None:
             found = self._made[key] = self._make(agent, caller, (), delegates)
@@ -78,7 +79,8 @@ class Pipelines:
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
     ) -> EnvironmentManifest:
-        """What an agent is lowered to."""
+        """What an agent is lowered to. Raises ConfigError where a tool of the host's has the name
+        of a delegate."""
         return self._manifest(agent, self._tools, delegates)
 
     def _make(
@@ -90,6 +92,7 @@ class Pipelines:
     ) -> tuple[Pipeline, Observers]:
         tools = self._tools.copy()
         named = {*agent.tools, *[name for each in delegates for name in each.agent.tools]}
+        named |= {each.tool for each in delegates}  # one that is the host's too is an error
         for name in self._tools.names:
             if name not in named:
                 tools.unregister(name)
@@ -101,20 +104,17 @@ class Pipelines:
         given = tools if tools.names else None
         manifest = self._manifest(agent, tools, delegates)
         pipeline = Pipeline(manifest, tools=given, models=self._models, **options)
-        return pipeline, Observers(pipeline)
+        return pipeline, Observers(pipeline, phases=bool(agent.phases))
 
     def _manifest(
         self, agent: RunnableAgent, tools: ToolRegistry, delegates: Sequence[Delegate]
     ) -> EnvironmentManifest:
-        return manifest_of(
-            agent,
-            self._tier,
-            self._limits,
-            self._header,
-            tools.names,
-            delegates,
-            watched=is_watched(self._critic, agent),
-        )
+        host, header, tier = tools.names, self._header, self._tier
+        reached = [sub_agent_of(each, tier, self._limits, header, host) for each in delegates]
+        limits = limits_of(agent, self._limits)
+        if is_watched(self._critic, agent):
+            limits = ceiling(limits)
+        return manifest_of(agent, tier, limits, header, host, reached)
 
     def _check_model(self, agent: RunnableAgent) -> None:
         model = agent.model or self._tier

@@ -56,6 +56,8 @@ class RunResult:
     def as_tool_result(self) -> ToolResult:
         """What a tool gives back that has run it: the answer, or what went wrong and how far it
         got, as an error."""
+        if self.run is None and self.output:  # refused, and that says it
+            return ToolResult(self.output, is_error=True, error=self.code)
         end = ChildEnd(self.run_id, "the run", self.status, self.output, self.code, self.error)
         return ToolResult(told_of(end), is_error=not self.success, error=self.code)
 

@@ -13,6 +13,8 @@ from lorimer.core.faults import problems_of
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import Plain
 from lorimer.run.agent import RunnableAgent
+from lorimer.run.palette import Skill
+from lorimer.run.phases import Phase
 from lorimer.tools.policy.people import Person
 
 Visibility: TypeAlias = Literal["private", "shared", "public"]
@@ -20,9 +22,12 @@ Visibility: TypeAlias = Literal["private", "shared", "public"]
 
 MAX_NAMES: Final = 200
 """Entries of one list."""
+MAX_PHASES: Final = 50
 
-_Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+_Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,57}$")]
+"""Short enough for a tool of its name: `skill__<name>`."""
 _Names: TypeAlias = Annotated[tuple[str, ...], Field(max_length=MAX_NAMES)]
+_Called: TypeAlias = Annotated[tuple[_Name, ...], Field(max_length=MAX_NAMES)]
 
 
 class _Part(BaseModel):
@@ -57,12 +62,12 @@ class SavedAgent(_Part):
     """Seconds of a run; 0: the executor's limit."""
     tools: _Names = ()
     """Names of tools."""
-    skills: _Names = ()
-    """Names of saved agents that it calls with named inputs."""
-    agents: _Names = ()
+    skills: _Called = ()
+    """Names of saved agents that it calls with their declared inputs."""
+    agents: _Called = ()
     """Names of saved agents that it calls with a prompt."""
-    phases: Annotated[tuple[Mapping[str, Plain], ...], Field(max_length=MAX_NAMES)] = ()
-    """Each as the kernel reads it."""
+    phases: Annotated[tuple[Phase, ...], Field(max_length=MAX_PHASES)] = ()
+    """It works in these, one after the other."""
     inputs: Annotated[tuple[DeclaredInput, ...], Field(max_length=MAX_NAMES)] = ()
     critic: bool = False
     """It may be given more time by the host's critic."""
@@ -86,6 +91,16 @@ class SavedAgent(_Part):
             twice = {name for name in names if list(names).count(name) > 1}
             if twice:
                 raise ValueError(f"{what} name {', '.join(sorted(twice))} twice")
+        return self
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> SavedAgent:
+        if self.phases:
+            from lorimer.stages.s06_phases import faults  # only where there are some
+
+            wrong = list(faults([(each.name, each.prompt) for each in self.phases]))
+            if wrong:
+                raise ValueError("; ".join([f"phases{fault}" for fault in wrong]))
         return self
 
     @property
@@ -125,8 +140,17 @@ class SavedAgent(_Part):
             max_turns=self.max_turns,
             timeout_s=self.timeout_s,
             tools=self.tools,
+            skills=self.skills,
+            agents=self.agents,
+            description=self.description,
+            critic=self.critic,
+            phases=self.phases,
             subject=self.id,
         )
+
+    def to_skill(self) -> Skill:
+        """What a palette gives to agents that call it with its declared inputs."""
+        return Skill(self.to_runnable(), self.input_schema(), self.description)
 
     def to_json(self) -> dict[str, JSON]:
         """The plain form; lossless."""

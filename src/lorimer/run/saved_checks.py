@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lorimer.core.errors import ConfigError, LorimerError, nearest
 from lorimer.models.spec import chain
+from lorimer.run.palette import tools_of
 from lorimer.run.saved import SavedAgent
 from lorimer.tools.base import Tool
 from lorimer.tools.builtin import CATALOGUE, builtin_tools
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def check(agent: SavedAgent, author: Person, tools: ToolRegistry, models: Models | None) -> None:
     """Raises ConfigError naming every fault: a tool that does not exist, one that asks for a role
     which the author does not have, one that is not safe to share in an agent that others may run,
-    and a model that is neither a tier or alias of `models` nor the name of a model.
+    one of a phase that the agent does not have, and a model that is neither a tier or alias of
+    `models` nor the name of a model.
 
     tools: the host's; the shipped ones are known too. models: None leaves the model unchecked.
     """
@@ -41,8 +43,17 @@ def check(agent: SavedAgent, author: Person, tools: ToolRegistry, models: Models
             check_share(found)
     except ConfigError as error:
         problems.append(error.message)
-    if models is not None and agent.model and (what := _fault_of(agent.model, models)):
-        problems.append(what)
+    own = [*agent.tools, *tools_of(agent.to_runnable())]
+    for phase in agent.phases:
+        missing = [name for name in phase.tools or () if name not in own]
+        problems += [
+            f"the phase {phase.name!r} has the tool {name!r}, and the agent has not"
+            f"{nearest(name, own)}"
+            for name in missing
+        ]
+    if models is not None:
+        named = [agent.model, *[phase.model for phase in agent.phases]]
+        problems += filter(None, [_fault_of(model, models) for model in named if model])
     if problems:
         told = tuple([f"{agent.id}: {problem}" for problem in problems])
         raise ConfigError("; ".join(told), problems=told)

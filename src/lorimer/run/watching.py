@@ -8,9 +8,10 @@ hold without it, so nothing that a critic does or fails to do makes a run endles
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from lorimer.assembly import is_a
@@ -21,6 +22,7 @@ from lorimer.core.mail import mail_of
 from lorimer.core.raised import raise_limits
 from lorimer.core.redaction import logger
 from lorimer.run.agent import RunnableAgent
+from lorimer.run.bounded import bounded
 from lorimer.run.critic import Critic, Decision, Seen, Supervised, Supervision
 
 CEILING_S: Final = 24 * 3600.0
@@ -29,8 +31,6 @@ MOST_TURNS: Final = 100_000
 """Nor for more turns."""
 LOOK_S: Final = 30.0
 """Seconds that a critic has for one look."""
-GRACE_S: Final = 2.0
-"""Seconds that a look has to end when it is cancelled; then it is left to itself."""
 _WHY_CHARS: Final = 500
 
 _log: Final = logger("lorimer.run")
@@ -48,6 +48,8 @@ def ceiling(limits: Limits) -> Limits:
 
 class Watch:
     """What a critic has to do with one run."""
+
+    __slots__ = ("_by", "_ceiling_s", "_soft_s", "limits", "warnings")
 
     def __init__(
         self,
@@ -77,6 +79,11 @@ class Watch:
                 self.limits, self._by = replace(limits, timeout_s=limit_s), by
         except Exception as error:  # noqa: BLE001 - a port's fault: the strict limit holds
             self.failed(error)
+
+    @property
+    def on(self) -> bool:
+        """There is somebody to look."""
+        return self._by is not None
 
     @asynccontextmanager
     async def over(self, run: RunContext) -> AsyncGenerator[None, None]:
@@ -117,22 +124,10 @@ class Watch:
     async def _look(self, seen: Seen) -> Decision | None:
         if self._by is None:
             return None
-        loop = asyncio.get_running_loop()
-        looking = loop.create_task(_called(self._by, seen))
-        try:
-            await asyncio.wait([looking], timeout=LOOK_S)
-        finally:
-            if not looking.done():
-                looking.cancel()
-                await asyncio.wait([looking], timeout=GRACE_S)
-        if not looking.done() or looking.cancelled():
-            self.failed(TimeoutError(f"a look was cut off, or took longer than {LOOK_S:g} s"))
-            return None
-        error = looking.exception()
-        if error is not None:
-            self.failed(error)
-            return None
-        return looking.result()
+        failed: list[str] = []
+        decision = await bounded("the critic", partial(_called, self._by, seen), LOOK_S, failed)
+        self._warn(failed)
+        return decision
 
     async def _do(self, decision: Decision, run: RunContext) -> None:
         if decision.kill:
@@ -153,10 +148,13 @@ class Watch:
 
     def failed(self, error: BaseException) -> None:
         """A port failed, which is no fault of the run."""
-        told = f"the critic failed: {type(error).__name__}: {error}"[:_WHY_CHARS]
-        if told not in self.warnings:
-            self.warnings.append(told)
+        told = f"the critic failed: {type(error).__name__}: {error}"
         _log.warning("%s", told)
+        self._warn([told])
+
+    def _warn(self, told: Sequence[str]) -> None:
+        # once, however often it was
+        self.warnings += [each for each in told if each not in self.warnings]
 
 
 class _Watcher:
@@ -184,7 +182,7 @@ async def _called(by: Supervision, seen: Seen) -> Decision | None:
 def _all(run: RunContext) -> Iterator[RunContext]:
     """It and what is part of it, as far as that goes on."""
     yield run
-    for each in tuple(run.below):
+    for each in run.below:
         yield from _all(each)
 
 
@@ -204,6 +202,7 @@ def _seen(run: RunContext, idle_s: float) -> Seen:
         run.world.monotonic() - bounds.started,
         idle_s,
         bounds.limits.timeout_s,
+        bounds.limits.timeout_s - bounds.given.timeout_s,
         bounds.turns,
         bounds.limits.max_turns,
         run.spend.usage,

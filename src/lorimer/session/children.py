@@ -24,8 +24,10 @@ from lorimer.core.facts import CHILD
 from lorimer.core.hooks import Hooks
 from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.messages import Message
 from lorimer.core.plan import Plan
 from lorimer.journal.family import Born, said
+from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
 from lorimer.launch import Launcher
 from lorimer.session.family import SUSPENDED, Child, Family, names_of
@@ -52,6 +54,7 @@ class ChildRuns:
         self.launcher = launcher
         self._bus = bus
         self._pieces: dict[str, list[str]] = {}
+        self._listens = False
 
     async def adopt(self, plan: Plan, context: RunContext) -> None:
         """See `launch.Relatives`."""
@@ -77,7 +80,8 @@ class ChildRuns:
 
     def listen(self, run_id: str) -> None:
         """Keep the pieces of an answer that this run is being given."""
-        if not self._pieces and self._bus.silent:
+        if not self._listens:
+            self._listens = True
             self._bus.on("text.delta", self._piece)
             self._bus.on("model.reply", self._over)
         self._pieces.setdefault(run_id, [])
@@ -101,7 +105,7 @@ class ChildRuns:
 class ChildrenOfRun(Family):
     """`core.children.Children`."""
 
-    async def call(self, agent: str, prompt: str, key: str) -> ChildEnd:
+    async def call(self, agent: str, prompt: JSON, key: str) -> ChildEnd:
         run, begun = self._run, list[Child]()
 
         async def work() -> Mapping[str, JSON]:
@@ -125,6 +129,9 @@ class ChildrenOfRun(Family):
         runs = data.get("runs")
         run_id = str(runs[0]) if isinstance(runs, list | tuple) else ""
         return self._ends.get(run_id) or await self._read(run_id)
+
+    async def transcript(self, end: ChildEnd) -> Sequence[Message]:
+        return outcome(await recorded(self._runs.launcher.journal, end.run_id)).messages
 
     async def begin(self, agent: str, prompt: str, key: str) -> Task:
         child = await self._begun(agent, prompt, key, background=True)

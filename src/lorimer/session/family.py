@@ -110,7 +110,7 @@ class Family:
 
     # --- beginning ---------------------------------------------------------------------------
 
-    async def _begun(self, agent: str, prompt: str, key: str, *, background: bool) -> Child:
+    async def _begun(self, agent: str, prompt: JSON, key: str, *, background: bool) -> Child:
         """The child of this call, begun now or before; it goes on."""
         run = self._run
         known = [e for e in self._born.values() if (e.iteration, e.key) == (run.iteration, key)]
@@ -126,7 +126,7 @@ class Family:
             run.iteration,
             key,
             f"t{number}" if background else "",
-            prompt if background else "",
+            str(prompt) if background else "",
             self._planning(),
             heard,
         )
@@ -161,7 +161,7 @@ class Family:
     def _own(self) -> None:
         self._run.owned.own(Family, lambda: self)
 
-    def _go_on(self, made: Born, prompt: str) -> Child:
+    def _go_on(self, made: Born, prompt: JSON) -> Child:
         child = self._children.get(made.run_id)
         if child is None:
             child = self._children[made.run_id] = Child(made)
@@ -173,7 +173,7 @@ class Family:
 
     # --- going on ----------------------------------------------------------------------------
 
-    async def _play(self, child: Child, prompt: str) -> ChildEnd:
+    async def _play(self, child: Child, prompt: JSON) -> ChildEnd:
         """A child's whole life in this process. Raises nothing: it says how it ended."""
         run_id = child.born.run_id
         try:
@@ -196,7 +196,7 @@ class Family:
             self._run.signal("subagent.completed", told)
         return end
 
-    async def _live(self, child: Child, prompt: str) -> PipelineResult:
+    async def _live(self, child: Child, prompt: JSON) -> PipelineResult:
         parent, runs, made = self._run, self._runs, child.born
         kind = runs.kinds.kind(self._home, made.agent, planning=made.planning)
         limits = within(kind.plan.limits, parent.bounds, parent.world.monotonic())
@@ -215,7 +215,7 @@ class Family:
         context.strangers = {*made.heard, *(parent.strangers or ())}
         family = runs.below(context, kind, self, made.agent)
         parent.cancellation.heirs.add(context.cancellation)
-        parent.below.add(context)
+        parent.below += (context,)
         try:
             await family.recall()
             family._line.enter()
@@ -224,7 +224,7 @@ class Family:
             return await run.here()
         finally:
             parent.cancellation.heirs.discard(context.cancellation)
-            parent.below.discard(context)
+            parent.below = tuple([each for each in parent.below if each is not context])
 
     def _invoked(self, agent: str) -> Mapping[str, JSON]:
         """What a child's run.start says of for whom it is: as its parent's does."""

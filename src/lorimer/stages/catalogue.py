@@ -32,7 +32,12 @@ CATALOGUE: Final[Mapping[str, tuple[int, str]]] = {
 }
 """Name in a manifest to number and `module:Class`."""
 
+IMPLEMENTATIONS: Final[Mapping[tuple[str, str], str]] = {
+    ("api", "phases"): "lorimer.stages.s06_phases:PhasesStage",
+}
+"""Others than the usual one of a stage, which a manifest may choose (`implementation`)."""
+
 
 def catalogue() -> Catalogue:
     """A new catalogue of all shipped stages, for one pipeline to add to."""
-    return Catalogue(CATALOGUE)
+    return Catalogue(CATALOGUE, IMPLEMENTATIONS)

@@ -37,6 +37,18 @@ class StaticBuilder(PromptBuilder):
         return prompt
 
 
+class GivenBuilder(PromptBuilder):
+    """The prompt, and after it what the input says under `system`. Only where the input is not a
+    stranger's: for a run that is part of another, such as a phase."""
+
+    name = "given"
+    description = "The configured prompt, then the `system` of an input that another run gave."
+
+    def build(self, prompt: str, state: PipelineState) -> str:
+        given = state.input.get("system") if isinstance(state.input, Mapping) else ""
+        return "\n\n".join([part for part in (prompt, str(given or "")) if part])
+
+
 class _Block(Settings):
     pass
 
@@ -169,6 +181,7 @@ class SystemStage(Stage[object, object]):
         known={
             "static": "lorimer.stages.s03_system:StaticBuilder",
             "composable": "lorimer.stages.s03_system:ComposableBuilder",
+            "given": "lorimer.stages.s03_system:GivenBuilder",
         },
     )
 

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Final, Literal
+from unicodedata import category
 
 from pydantic import Field
 
 from lorimer.core.jsonable import plain
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import FEEDBACK, SCORE, PipelineState
+from lorimer.journal.family import said
+
+SUBSTANTIVE: Final = 40
+"""Characters that a text has at least which may stand for an answer that points back to it."""
+POINTER: Final = 120
+"""Characters that words have at most which only point back."""
 
 _JUDGED: Final = (SCORE, FEEDBACK)
+_WHERE: Final = r"(above|earlier|before|previously|(in )?(my|the) (previous|last|earlier) \w+)"
+_SAID: Final = (
+    r"(said|stated|mentioned|described|noted|shown|explained|written|listed|outlined|given|"
+    r"provided|answered|posted|delivered|reported|summari[sz]ed)"
+)
+_IT: Final = (
+    r"((the|my|full|final|complete) )*"
+    r"(answer|report|results?|summary|response|reply|analysis|findings|details|output|list|plan)"
+)
+_BACK: Final = re.compile(
+    r"\W*(done\W+|ok(ay)?\W+|yes\W+)?("
+    rf"(please )?(see|refer to|check|read) ({_IT} )?{_WHERE}"
+    rf"|(same |just )?as ((i|was|is|already) )*({_SAID} )?{_WHERE}"
+    rf"|{_IT} (is|are|was|were|(has|have) been) (already )?({_SAID} )?{_WHERE}"
+    rf"|(i have|(it|this|that) (is|was|has been)) (already )?{_SAID} ((it|this|that) )?{_WHERE}"
+    r")\W*",
+    re.IGNORECASE,
+)
 
 
 class Formatter(Strategy):
@@ -30,6 +56,31 @@ class DefaultFormatter(Formatter):
 
     def format(self, state: PipelineState) -> object:
         return state.text if state.output is None else state.output
+
+
+class SubstantiveFormatter(DefaultFormatter):
+    """The answer; where that says nothing, or only points back, the one that it points to. A reply
+    without any text is a failure of the provider's, which is not decided here."""
+
+    name = "substantive"
+    description = (
+        "As default; but where the last reply has no word, or only a few that point back (`see "
+        "above`), the last text of the run that says something. No further call is made."
+    )
+
+    def format(self, state: PipelineState) -> object:
+        if state.output is not None or not _points_back(state.text):
+            return super().format(state)
+        texts = [text for text in said(state.run.facts) if len(text) >= SUBSTANTIVE]
+        return next((text for text in reversed(texts) if not _points_back(text)), state.text)
+
+
+def _points_back(text: str) -> bool:
+    text = text.strip()
+    if len(text) > POINTER:
+        return False
+    silent = all(category(each)[0] in "PZC" for each in text)  # punctuation and space
+    return silent or _BACK.fullmatch(text) is not None
 
 
 class StructuredFormatter(DefaultFormatter):
@@ -101,6 +152,7 @@ class YieldStage(Stage[object, object]):
         known={
             "default": "lorimer.stages.s21_yield:DefaultFormatter",
             "multi_format": "lorimer.stages.s21_yield:MultiFormat",
+            "substantive": "lorimer.stages.s21_yield:SubstantiveFormatter",
             "structured": "lorimer.stages.s21_yield:StructuredFormatter",
         },
     )

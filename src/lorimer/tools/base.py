@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, no_data
 from lorimer.core.messages import ToolSpec
+from lorimer.core.run_state import RunState
 from lorimer.core.tool import Called, TextQuestion
 from lorimer.core.world import Sandbox, World
 from lorimer.tools.schema import Check, ToolInput, compile_schema
@@ -20,6 +21,7 @@ from lorimer.tools.threads import Threads
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
+    from lorimer.core.model import ModelResolver
     from lorimer.world.files import RootedFiles
 
 T = TypeVar("T")
@@ -95,12 +97,18 @@ class ToolContext:
     the model is in a worktree."""
     asked: Mapping[str, JSON] = field(default_factory=no_data)
     """The arguments as the conversation has them: a hook may have changed them since."""
+    models: ModelResolver | None = None
+    """Who answers for specs and tiers, for `generate_as`; None: the host has not said."""
 
     @property
     def root_run_id(self) -> str:
         """Of the run that this call's run is part of, however deep; `run_id`, of one that is
         nobody's."""
         return self.run.root if self.run is not None else self.run_id
+
+    def run_state(self) -> RunState | None:
+        """What the run of this call has used until now, and what it may; None: there is no run."""
+        return RunState.of(self.run) if self.run is not None else None
 
     def progress(self, text: str) -> None:
         """Tell whoever listens how far the call is: the signal `tool.progress`. Any thread."""

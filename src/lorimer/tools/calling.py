@@ -67,6 +67,7 @@ async def make(
         Steps(tools, key, run),
         tools.working_dir,
         use.input,
+        tools.models,
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)

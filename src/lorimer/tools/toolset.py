@@ -38,6 +38,7 @@ from lorimer.world.sandbox.view import sandbox_for
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext
+    from lorimer.core.model import ModelResolver
     from lorimer.core.state import PipelineState
     from lorimer.world.files import RootedFiles
 
@@ -65,7 +66,8 @@ class Toolset:
     `agent` and `parties` are whom rules with `when` are about, and for whom tools are there at all.
 
     The model is not shown the tools that `deferred` names until a ToolSearch has found them, and
-    never those that `binding` leaves out: calls of these are refused.
+    never those that `binding` leaves out: calls of these are refused. `models` answer the tools
+    that ask one.
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class Toolset:
         parties: Parties = Parties(),  # noqa: B008 - it is immutable
         deferred: Iterable[str] = (),
         binding: ToolBinding | None = None,
+        models: ModelResolver | None = None,
     ) -> None:
         self.registry = registry
+        self.models = models
         self.approver = approver
         self.hooks = hooks
         self.files = files

@@ -9,41 +9,25 @@ from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.facts import STEP
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.journal.explain.reason import Explanation, Origin, because, sentence
 from lorimer.journal.explain.standing import Standing
+from lorimer.journal.explain.verdicts import (
+    REFUSED,
+    STOPPED,
+    allowing,
+    asking,
+    hiding,
+    plain,
+    refusing,
+    unmade,
+    words,
+)
 
 _ABOUT_CHARS: Final = 200
-_RULE: Final = re.compile(
-    r"(?:managed|user|caller|session|project|manifest|hook) rule (?:deny|ask|allow) .+|rule .+",
-    re.DOTALL,
-)
-"""As `Rule.title` has it (`tools/policy/rules.py`)."""
-_OF_MANIFEST: Final = re.compile(r"manifest rule (deny|ask) (.+)", re.DOTALL)
-_MODE: Final = re.compile(r"\bmode (\w+)")
-_HOOK: Final = re.compile(r"the hook '([^']*)' wants")
-_REVIEWER: Final = re.compile(r"the reviewer '([^']*)'")
 _STEP_KEY: Final = re.compile(r"\w+s[0-9]+$")
 """The key of a call that a call, or a stage, has made."""
-_APPROVED: Final = "approved"
-_PERSON: Final = "policy.person"
-
 _code = ExecutorErrorCode
-_REFUSED: Final[Mapping[str, str]] = {
-    _code.EXEC_TOOL_UNKNOWN.value: "tools.built_in",
-    _code.EXEC_TOOL_ACCESS_DENIED.value: "tool_binding",
-    _code.EXEC_TOOL_INVALID_INPUT.value: "",
-    _code.EXEC_TOOL_NOT_RUN.value: "limits.max_calls_per_turn",
-    _code.EXEC_CHILD_DEPTH.value: "limits.max_depth",
-    _code.EXEC_CHILD_DESCENDANTS.value: "limits.max_descendants",
-    _code.EXEC_CHILD_ANCESTOR.value: "",
-}
-"""Results of calls that were not made, without a fact `decision`: by code, what says so."""
-_STOPPED: Final[Mapping[str, str]] = {
-    _code.EXEC_TOOL_TIMEOUT.value: "tool_timeout_s",
-    _code.EXEC_LIMIT_TOOL_CALLS.value: "max_tool_calls",
-}
 _AGAIN: Final[Mapping[str, tuple[str, str]]] = {
     "not_done": ("tool", "its tool says that it did not take effect"),
     "not_begun": ("engine", "it had not begun before the interruption"),
@@ -134,9 +118,9 @@ class Calls:
         name = self.name(key, fact)
         by = fact.data.get("decision")
         if isinstance(by, str) and by:
-            why, origin = _allowing(by, fact)
+            why, origin = allowing(by, fact)
         else:
-            why, origin = _plain(name, fact, standing)
+            why, origin = plain(name, fact, standing)
         what, about = f"allowed {name}", self._about(key)
         if isinstance(fact.data.get("hook"), str):
             what += ", as the hook has changed it"
@@ -147,30 +131,32 @@ class Calls:
         data = fact.data
         rule, reason = str(data.get("rule")), str(data.get("reason") or "")
         if str(data.get("code")).startswith("exec.hook."):
-            origin = Origin("hook", self.hook(key) or "that failed")
+            why, origin = sentence(rule), Origin("hook", self.hook(key) or "that failed")
         else:
-            origin = _refusing(rule, reason, fact, key, standing)
+            why, origin = refusing(rule, reason, fact, key, standing)
         what, about = f"refused {self.name(key, fact)}", self._about(key)
-        return because(fact, "tool", what, sentence(rule), origin, key=key, about=about)
+        return because(fact, "tool", what, why, origin, key=key, about=about)
 
     def _result(self, fact: Event, key: str, standing: Standing) -> Iterator[Explanation]:
         data, name, about = fact.data, self.name(key, fact), self._about(key)
         code = str(data.get("error", ""))
-        refused = code in _REFUSED and key not in self._decided
+        refused = code in REFUSED and key not in self._decided
         if refused:
             self._decided.add(key)
-            why, origin = _words(data.get("content"), code), _unmade(code, name, standing)
+            why = words(data.get("content"), code)
+            origin = unmade(code, why, name, standing)
             if code == _code.EXEC_TOOL_UNKNOWN.value and isinstance(data.get("decision"), str):
                 hidden = str(data["decision"])
                 why = f"the model is not shown it: {sentence(hidden)}"
-                origin = _hiding(hidden, standing)
+                origin = hiding(hidden, standing)
             yield because(fact, "tool", f"refused {name}", why, origin, key=key, about=about)
             return
         if key not in self._decided and code != _code.EXEC_TOOL_OUTCOME_UNKNOWN.value:
             yield self._allowed(fact, key, standing)
-        if code in _STOPPED:
-            origin = standing.limit(_STOPPED[code])
-            why = _words(data.get("content"), code)
+        if code in STOPPED:
+            limit = STOPPED[code]
+            origin = standing.limit(limit) if limit else Origin("engine", code)
+            why = words(data.get("content"), code)
             yield because(fact, "tool", f"stopped {name}", why, origin, key=key, about=about)
         elif code == _code.EXEC_TOOL_OUTCOME_UNKNOWN.value:
             why = "it was begun before an interruption, and may have taken effect"
@@ -204,7 +190,7 @@ class Calls:
             origin = Origin("engine", code)
         elif call.isdecimal() or _STEP_KEY.match(call):
             what, why = f"asked a person about {tool}", reason
-            origin = _asking(reason, tool, standing)
+            origin = asking(reason, tool, standing)
         else:
             what, why = f"asked a person about {tool}", reason
             origin = standing.of_stage("hitl", "strategies.requester")
@@ -258,94 +244,3 @@ def _verdict(data: Mapping[str, JSON], hook: str, about: str) -> str:
             return f"the hook {hook} added text for the model"
         case _:
             return ""
-
-
-def _allowing(by: str, fact: Event) -> tuple[str, Origin]:
-    """Why a call was allowed, where its fact says by what."""
-    key = str(fact.data.get("key")).removeprefix(f"{STEP}:")
-    if by == _APPROVED:
-        return "a person agreed", Origin("person", f"{fact.iteration}:{key}")
-    if _RULE.fullmatch(by):
-        return "a rule allows it", Origin("rule", by)
-    mode = _MODE.search(by)
-    if mode is not None:
-        return "no rule is about it, and the mode allows what it may do", Origin("mode", mode[1])
-    return by, Origin("mode", "sandboxed")
-
-
-def _plain(name: str, fact: Event, standing: Standing) -> tuple[str, Origin]:
-    """Why a call was allowed that nothing had to allow."""
-    manifest = standing.manifest
-    if manifest is None:
-        named = False
-    else:
-        tools = manifest.tools
-        described = [each.name for each in tools.ad_hoc]
-        named = bool(tools.built_in) or name in (*described, *tools.external)
-    if fact.type in ("tool.result", "effect") and named:
-        return "it only reads, and no rule forbids it", Origin("engine", "policy.read")
-    why = "the program that runs the agent has registered it, and no rule forbids it"
-    return why, Origin("caller", f"tool {name}")
-
-
-def _refusing(rule: str, reason: str, fact: Event, key: str, standing: Standing) -> Origin:
-    """Who or what said no."""
-    mode = _MODE.search(rule)
-    if reason == _PERSON:
-        return Origin("person", f"{fact.iteration}:{key}")
-    if reason == "policy.review" or (not reason and _REVIEWER.match(rule)):
-        return standing.of_stage("tool_review", "strategies.reviewers")
-    if _RULE.match(rule):
-        return _rule(rule.removesuffix(", and nobody is there to ask"), standing)
-    if reason == "policy.mode" and mode is not None:
-        return Origin("mode", mode[1])
-    return Origin("engine", reason or "policy.rule")
-
-
-def _asking(reason: str, tool: str, standing: Standing) -> Origin:
-    """What wants a person to be asked."""
-    said = reason.partition("; ")[2]
-    if hook := _HOOK.search(reason):
-        return Origin("hook", hook[1])
-    if _REVIEWER.search(reason):
-        return standing.of_stage("tool_review", "strategies.reviewers")
-    if _RULE.fullmatch(said):
-        return _rule(said, standing)
-    if not said:
-        return Origin("tool", tool)
-    return Origin("engine", "policy.tainted" if "strangers" in said else "policy.mode")
-
-
-def _rule(title: str, standing: Standing) -> Origin:
-    """A rule: one of the manifest is at a path of it."""
-    found = _OF_MANIFEST.fullmatch(title)
-    return (
-        Origin("rule", title)
-        if found is None
-        else standing.item(f"permissions.{found[1]}", found[2])
-    )
-
-
-def _hiding(why: str, standing: Standing) -> Origin:
-    """What keeps a tool from the model."""
-    if _RULE.match(why):
-        return _rule(why, standing)
-    mode = _MODE.search(why)
-    return Origin("mode", mode[1]) if mode is not None else Origin("rule", why)
-
-
-def _unmade(code: str, name: str, standing: Standing) -> Origin:
-    """What says that a call was not made, of which there is no decision."""
-    path = _REFUSED[code]
-    if not path:
-        engine = code == _code.EXEC_CHILD_ANCESTOR.value
-        return Origin("engine", code) if engine else Origin("tool", name)
-    if path.startswith("limits."):
-        return standing.limit(path.removeprefix("limits."))
-    return standing.of_stage("tool", path) if path == "tool_binding" else standing.at(path)
-
-
-def _words(content: JSON, code: str) -> str:
-    """What the model was told of it."""
-    text = content if isinstance(content, str) else ""
-    return sentence(text.removeprefix(f"ERROR {code}:").splitlines()[0] if text else "") or code

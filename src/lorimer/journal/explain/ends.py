@@ -69,6 +69,8 @@ _GUARDS: Final[Mapping[str, str]] = {
     _code.EXEC_LOOP_ERROR_STREAK.value: "error_streak",
 }
 _CLEAN_UP: Final = "Stages 17 to 21 did not finish"
+_BUDGET: Final = re.compile(r"\bof budget (.+?)(?: within .*)?, \$[0-9.]+ are spent")
+"""As `journal/purses.py` has it."""
 _STAGE: Final = re.compile(r"Stage [0-9]+ \(([^)]+)\) failed")
 
 
@@ -137,6 +139,11 @@ def _origin(
         return Origin("hook", hook or "that failed")
     if code == _code.EXEC_RUN_CANCELLED.value:
         return Origin("caller", "cancel")
+    if code == _code.EXEC_RUN_KILLED.value:
+        return Origin("supervisor", "kill")
+    if code == _code.EXEC_BUDGET_EXCEEDED.value:
+        named = _BUDGET.search(message)
+        return Origin("budget", named[1] if named is not None else "that pays for it")
     if code == _code.EXEC_API_NO_CLIENT.value:
         return Origin("host", "models")
     if code.startswith(("exec.api.", "exec.cli.")):

@@ -32,8 +32,8 @@ class Asking:
         """Who was asked last."""
         self._failed: tuple[str, str] = ("", "")
         """Code and message of the attempt before, in this turn."""
-        self._last: Event | None = None
-        """The last fact of a failed attempt; None: the last one did not fail."""
+        self._has_failed = False
+        """The last attempt has."""
 
     def take(self, fact: Event, standing: Standing) -> Iterator[Explanation]:
         """The next fact about a model."""
@@ -45,21 +45,21 @@ class Asking:
                 self._iteration, self._attempts, self._failed = fact.iteration, 0, ("", "")
             yield self._asked(fact, standing)
             self._attempts += 1
-            self._last = None
+            self._has_failed = False
         elif isinstance(error := data.get("error"), Mapping):
             self._failed = str(error.get("code")), str(error.get("message"))
-            self._last = fact
+            self._has_failed = True
         else:
-            self._last = None
+            self._has_failed = False
 
     def over(self, end: Event, standing: Standing) -> Iterator[Explanation]:
         """The run has ended: why it did not ask again."""
-        if self._last is None or end.data.get("status") == "ok":
+        if not self._has_failed or end.data.get("status") == "ok":
             return
         code, message = self._failed
         why = f"attempt {self._attempts} failed: {sentence(message)} ({code})"
         origin = standing.of_stage("api", "strategies.retry")
-        yield because(self._last, "retry", f"{self.asked} is not asked again", why, origin)
+        yield because(end, "retry", f"{self.asked} is not asked again", why, origin)
 
     def _meant(self, fact: Event) -> Iterator[Explanation]:
         spec = str(fact.data.get("key")).partition(":")[2]

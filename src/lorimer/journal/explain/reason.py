@@ -13,6 +13,7 @@ Kind: TypeAlias = Literal[
     "limit",
     "resume",
     "change",
+    "message",
     "stage",
     "compaction",
     "model",
@@ -34,6 +35,8 @@ OriginKind: TypeAlias = Literal[
     "default",
     "caller",
     "parent",
+    "supervisor",
+    "budget",
     "person",
     "rule",
     "mode",
@@ -53,7 +56,8 @@ class Origin:
     """`manifest`: at the path `name` of the manifest that was in force; `default`: at that path
     the manifest says nothing, and its default holds; `caller`: whoever began, steered or stopped
     the run; `parent`: the run that this one is part of; `person`: whoever answered a question;
-    `rule`, `mode`: of the permissions; `hook`, `tool`, `model`: that one; `host`: the machine or
+    `supervisor`: whoever watches the run; `budget`: a shared account that pays for it; `rule`,
+    `mode`: of the permissions; `hook`, `tool`, `model`: that one; `host`: the machine or
     its settings; `engine`: a fixed rule of Lorimer, by its code."""
     name: str
     """The path, title, name or code."""
@@ -72,6 +76,8 @@ class Origin:
                 return f"the caller ({self.name})"
             case "parent":
                 return f"its parent ({self.name})"
+            case "supervisor":
+                return f"its supervisor ({self.name})"
             case "mode":
                 return f"permission mode {self.name}"
             case "engine":

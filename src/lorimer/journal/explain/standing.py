@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict
 from typing import Final
 
@@ -30,6 +31,8 @@ class Standing:
         manifest cannot be read, nothing is known of its stages."""
         self._catalogue = catalogue
         self._start = start
+        self._origins: dict[str, Origin] = {}
+        self._raised: frozenset[str] = frozenset()
         self.manifest: EnvironmentManifest | None = None
         self._said: Mapping[str, JSON] | None = None
         if data is not None:
@@ -46,6 +49,7 @@ class Standing:
         """With changes of the manifest. What cannot be made here, because it uses what a host had
         registered, leaves nothing known of its stages."""
         changed = Standing(None, self._catalogue, self._start)
+        changed._raised = self._raised
         if self.manifest is not None:
             try:
                 made = [mutation.read(each) for each in changes]
@@ -54,11 +58,21 @@ class Standing:
                 changed._said = self._said
         return changed
 
+    def with_raised(self, names: frozenset[str]) -> Standing:
+        """With limits that a supervisor has raised."""
+        changed = copy(self)
+        changed._raised = self._raised | names
+        return changed
+
     # --- values ------------------------------------------------------------------------------
 
     def at(self, path: str) -> Origin:
         """The value at a path, such as `stages[16].strategies.controller`."""
-        return Origin("manifest" if self.says(path) else "default", path)
+        known = self._origins.get(path)
+        if known is None:  # the same ones are asked for turn after turn
+            kind = "manifest" if self.says(path) else "default"
+            known = self._origins[path] = Origin(kind, path)
+        return known
 
     def says(self, path: str) -> bool:
         """The manifest itself says something there; where it is not known, it is taken to."""
@@ -66,13 +80,17 @@ class Standing:
 
     def of_stage(self, name: str, below: str = "") -> Origin:
         """What a stage's entry says `below` it; the entry itself."""
-        where = self._catalogue.path(self._catalogue.order(name), name)
+        entries = () if self.manifest is None else self.manifest.stages
+        order = next((each.order for each in entries if each.name == name), 0)
+        where = self._catalogue.path(order or self._catalogue.order(name), name)
         path = f"{where}.{below}" if below else where
         return self.at(path)
 
     def limit(self, name: str) -> Origin:
         """A limit of the run: the manifest's, unless the run was given another."""
         path = f"limits.{name}"
+        if name in self._raised:
+            return Origin("supervisor", path)
         return self.given_limit(path) if path in self.given_limits() else self.at(path)
 
     def given_limits(self) -> dict[str, JSON]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from threading import Lock
 from typing import Final, TypeVar
 
@@ -31,7 +32,6 @@ TABLES: Final[tuple[str, ...]] = (
   caller TEXT AS (iif(kind = 'start', json_extract(body, '$.data.caller_id'), NULL)),
   parent TEXT AS (iif(kind = 'start', json_extract(body, '$.data.parent_run_id'), NULL))) STRICT""",
     "CREATE INDEX audit_run ON audit(run, kind)",
-    "CREATE INDEX audit_start ON audit(seq) WHERE kind = 'start'",
     "CREATE INDEX audit_subject ON audit(subject) WHERE subject IS NOT NULL",
     "CREATE INDEX audit_caller ON audit(caller) WHERE caller IS NOT NULL",
     "CREATE INDEX audit_parent ON audit(parent) WHERE parent IS NOT NULL",
@@ -61,6 +61,11 @@ class StoreFile:
         self.path = os.fspath(path)
         self._lock = Lock()
         self._db: Database | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, with what SQLite puts beside it."""
+        return tuple([Path(self.path + end) for end in ("", "-wal", "-shm", "-journal")])
 
     def read(self, work: Callable[[Database], T]) -> T:
         """What `work` gives, of one moment."""

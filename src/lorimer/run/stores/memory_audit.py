@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from threading import Lock
 from typing import cast
 
@@ -34,6 +35,8 @@ class _Entry:
 
 class MemoryAudit:
     """An `AuditStore`. It grows until it is purged."""
+
+    files: tuple[Path, ...] = ()
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -35,6 +35,8 @@ class SQLiteAgents:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = StoreFile(path)
+        self.files = self._file.files
+        """Where it is kept: nothing for tools to see."""
 
     def put(self, agent: SavedAgent) -> bool:
         """As in the port."""

@@ -31,6 +31,8 @@ class SQLiteAudit:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = StoreFile(path)
+        self.files = self._file.files
+        """Where it is kept: nothing for tools to see."""
 
     def append(self, bodies: Sequence[bytes], sealer: Sealer) -> None:
         """As in the port."""

@@ -1,0 +1,80 @@
+"""What came to a run from around it: who began it and with which limits, who pays for it, what was
+sent to it, and what its supervisor raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON, dumps
+from lorimer.journal.explain.reason import Explanation, Origin, because
+from lorimer.journal.explain.standing import Standing
+
+SUPERVISOR: Final = Origin("supervisor", "critic")
+_RAISED: Final = frozenset({"max_turns", "timeout_s"})
+
+
+def of_start(fact: Event, standing: Standing) -> Iterator[Explanation]:
+    """Who began it, and on what terms."""
+    data, parent = fact.data, fact.data.get("parent")
+    invoked = data.get("invocation")
+    why, origin = "somebody gave the agent an input", Origin("caller", "run")
+    if isinstance(parent, Mapping):
+        run, agent = str(parent.get("run")), parent.get("agent")
+        if agent is not None:
+            why, origin = f"its parent gave it work as {agent}", Origin("parent", run)
+        else:
+            why, origin = f"somebody forked {run}", Origin("caller", "fork")
+    elif isinstance(invoked, Mapping):
+        why = f"an executor was told to run {invoked.get('agent') or 'an agent'}"
+        origin = Origin("caller", str(invoked.get("caller") or "run"))
+    yield because(fact, "start", "begun", why, origin)
+    for path, value in standing.given_limits().items():
+        origin = standing.given_limit(path)
+        why = "what its parent has left" if origin.kind == "parent" else "given with this run"
+        yield because(fact, "limit", f"{path} is {dumps(value)}", why, origin)
+    for purse in _objects(data.get("budgets")):
+        name, ceiling = str(purse.get("name")), purse.get("ceiling")
+        most = (
+            f"${ceiling / 1e9:f}".rstrip("0").rstrip(".")
+            if isinstance(ceiling, int)
+            else "an unknown sum"
+        )
+        what = f"charged to {name}, of which {most} may be spent"
+        yield because(fact, "limit", what, "a shared budget pays for it", Origin("budget", name))
+
+
+def of_raise(fact: Event) -> Explanation:
+    """What of its limits a supervisor raised."""
+    raised = {name: value for name, value in fact.data.items() if name in _RAISED}
+    what = ", ".join([f"limits.{name} is {dumps(value)} now" for name, value in raised.items()])
+    why = "its supervisor let the run go on for longer"
+    return because(fact, "limit", what or "raised a limit", why, SUPERVISOR)
+
+
+def raised_by(fact: Event) -> frozenset[str]:
+    """The limits that this fact says are raised."""
+    return _RAISED & fact.data.keys()
+
+
+def of_message(fact: Event) -> Iterator[Explanation]:
+    """The texts that the model was given besides; those of no post are its supervisor's."""
+    texts, posts = _count(fact.data.get("texts")), _count(fact.data.get("posts"))
+    if posts:
+        what = f"gave the model {posts} text{'s' * (posts > 1)}"
+        yield because(
+            fact, "message", what, "somebody sent the run words", Origin("caller", "send")
+        )
+    if texts > posts:
+        what = f"gave the model {texts - posts} text{'s' * (texts - posts > 1)} of its supervisor"
+        yield because(fact, "message", what, "its supervisor steers it", SUPERVISOR)
+
+
+def _objects(value: JSON) -> list[Mapping[str, JSON]]:
+    listed = value if isinstance(value, list | tuple) else ()
+    return [each for each in listed if isinstance(each, Mapping)]
+
+
+def _count(value: JSON) -> int:
+    return len(value) if isinstance(value, Sequence) and not isinstance(value, str) else 0

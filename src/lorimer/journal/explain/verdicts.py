@@ -1,0 +1,145 @@
+"""Who or what allowed a call, refused it, or wanted a person asked: read from the words of facts,
+as `tools/permissions.py` and `tools/policy/` write them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.events import Event
+from lorimer.core.facts import STEP
+from lorimer.core.jsonable import JSON
+from lorimer.journal.explain.reason import Origin, sentence
+from lorimer.journal.explain.standing import Standing
+
+_RULE: Final = re.compile(
+    r"(?:managed|user|caller|session|project|manifest|hook) rule (?:deny|ask|allow) .+|rule .+",
+    re.DOTALL,
+)
+"""As `Rule.title` has it."""
+_OF_MANIFEST: Final = re.compile(r"manifest rule (deny|ask) (.+)", re.DOTALL)
+_MODE: Final = re.compile(r"\bmode (\w+)")
+_HOOK: Final = re.compile(r"the hook '([^']*)' wants")
+_REVIEWER: Final = re.compile(r"the reviewer '([^']*)'")
+_APPROVED: Final = "approved"
+_PERSON: Final = "policy.person"
+_NOBODY: Final = ", and nobody is there to ask"
+_BINDING: Final = "tool_binding"
+_TOOLS: Final = "tools.built_in"
+
+_code = ExecutorErrorCode
+REFUSED: Final[Mapping[str, str]] = {
+    _code.EXEC_TOOL_UNKNOWN.value: _TOOLS,
+    _code.EXEC_TOOL_ACCESS_DENIED.value: _BINDING,
+    _code.EXEC_TOOL_INVALID_INPUT.value: "",
+    _code.EXEC_TOOL_NOT_RUN.value: "limits.max_calls_per_turn",
+}
+"""Results of calls that were not made, without a fact `decision`: by code, what in the manifest
+says so; "": the tool itself."""
+STOPPED: Final[Mapping[str, str]] = {
+    _code.EXEC_TOOL_TIMEOUT.value: "tool_timeout_s",
+    _code.EXEC_LIMIT_TOOL_CALLS.value: "max_tool_calls",
+    _code.EXEC_CHILD_DEPTH.value: "max_depth",
+    _code.EXEC_CHILD_DESCENDANTS.value: "max_descendants",
+    _code.EXEC_CHILD_ANCESTOR.value: "",
+}
+"""Results of calls that were begun: by code, the limit that they came to; "": none, it is always
+so."""
+
+
+def allowing(by: str, fact: Event) -> tuple[str, Origin]:
+    """Why a call was allowed, where its fact says by what."""
+    key = str(fact.data.get("key")).removeprefix(f"{STEP}:")
+    if by == _APPROVED:
+        return "a person agreed", Origin("person", f"{fact.iteration}:{key}")
+    if _RULE.fullmatch(by):
+        return "a rule allows it", Origin("rule", by)
+    mode = _MODE.search(by)
+    if mode is not None:
+        return "no rule is about it, and the mode allows what it may do", Origin("mode", mode[1])
+    return by, Origin("mode", "sandboxed")
+
+
+def plain(name: str, fact: Event, standing: Standing) -> tuple[str, Origin]:
+    """Why a call was allowed that nothing had to allow."""
+    manifest = standing.manifest
+    if manifest is None:
+        named = False
+    else:
+        tools = manifest.tools
+        described = [each.name for each in tools.ad_hoc]
+        named = bool(tools.built_in) or name in (*described, *tools.external)
+    if fact.type in ("tool.result", "effect") and named:
+        return "it only reads, and no rule forbids it", Origin("engine", "policy.read")
+    why = "the program that runs the agent has registered it, and no rule forbids it"
+    return why, Origin("caller", f"tool {name}")
+
+
+def refusing(
+    rule: str, reason: str, fact: Event, key: str, standing: Standing
+) -> tuple[str, Origin]:
+    """Why a call was refused, and who or what said no."""
+    mode, why = _MODE.search(rule), sentence(rule)
+    if reason == _PERSON:
+        return why, Origin("person", f"{fact.iteration}:{key}")
+    if reason == "policy.review" or (not reason and _REVIEWER.match(rule)):
+        return why, standing.of_stage("tool_review", "strategies.reviewers")
+    if _RULE.match(rule):
+        title = rule.removesuffix(_NOBODY)
+        by = _rule(title, standing)
+        if by.kind == "rule":  # whose name says it all
+            why = "a rule refuses it" if title == rule else f"a rule wants it asked{_NOBODY}"
+        return why, by
+    if reason == "policy.mode" and mode is not None:
+        return why, Origin("mode", mode[1])
+    return why, Origin("engine", reason or "policy.rule")
+
+
+def asking(reason: str, tool: str, standing: Standing) -> Origin:
+    """What wants a person to be asked."""
+    said = reason.partition("; ")[2]
+    if hook := _HOOK.search(reason):
+        return Origin("hook", hook[1])
+    if _REVIEWER.search(reason):
+        return standing.of_stage("tool_review", "strategies.reviewers")
+    if _RULE.fullmatch(said):
+        return _rule(said, standing)
+    if not said:
+        return Origin("tool", tool)
+    return Origin("engine", "policy.tainted" if "strangers" in said else "policy.mode")
+
+
+def _rule(title: str, standing: Standing) -> Origin:
+    """A rule: one of the manifest is at a path of it."""
+    found = _OF_MANIFEST.fullmatch(title)
+    if found is None:
+        return Origin("rule", title)
+    return standing.item(f"permissions.{found[1]}", found[2])
+
+
+def hiding(why: str, standing: Standing) -> Origin:
+    """What keeps a tool from the model."""
+    if _RULE.match(why):
+        return _rule(why, standing)
+    mode = _MODE.search(why)
+    return Origin("mode", mode[1]) if mode is not None else Origin("rule", why)
+
+
+def unmade(code: str, why: str, name: str, standing: Standing) -> Origin:
+    """What says that a call was not made, of which there is no decision."""
+    path = REFUSED[code]
+    if not path:
+        return Origin("tool", name)
+    if path == _BINDING:
+        return standing.of_stage("tool", path)
+    if path == _TOOLS or "has no tools" in why:
+        return standing.at(_TOOLS)
+    return standing.limit(path.removeprefix("limits."))
+
+
+def words(content: JSON, code: str) -> str:
+    """What the model was told of it."""
+    text = content if isinstance(content, str) else ""
+    return sentence(text.removeprefix(f"ERROR {code}:").strip().partition("\n")[0]) or code

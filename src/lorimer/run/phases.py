@@ -1,0 +1,44 @@
+"""A phase of an agent's work, as a host says it. How phases run: `stages/s06_phases.py`; what they
+come to in a manifest: `lowering.py`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from lorimer.core.record import record
+
+
+@record
+class Phase:
+    """Plain data; what is left out is the agent's."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: str
+    """What later prompts call its output: a word of letters, digits and _, but not `query`. Two
+    phases may have the same; then the later output counts."""
+    prompt: str = ""
+    """Its system prompt, after the executor's header and the agent's own. `{query}` stands for what
+    the run was asked, `{name}` for the output of an earlier phase, `{{name}}` for the word in
+    braces. Outputs are words of models: who has steered one of them speaks here too."""
+    model: str = ""
+    """A tier, a spec or a chain of them. One that cannot be used costs the run a warning, and the
+    agent's is used."""
+    max_turns: int = 0
+    """Model calls; 0 or less: as many as the agent may make."""
+    tools: tuple[str, ...] | None = None
+    """Which of the agent's tools it has, by name; None: all. `skill__<name>` and `agent__<name>`
+    are those to whom it may give work."""
+    optional: bool = False
+    """When it fails, `fallback` is its output, and the run goes on."""
+    fallback: str = ""
+    bare: bool = False
+    """It is one model call, without tools."""
+
+    def __post_init__(self) -> None:
+        given = self.tools  # most callers write a list, and one name is one
+        if given is not None:
+            tools = (given,) if isinstance(given, str) else tuple(given)
+            object.__setattr__(self, "tools", tools)
