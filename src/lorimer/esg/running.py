@@ -121,7 +121,7 @@ def run(
 def _compiled(source: str, filename: str) -> tuple[types.CodeType, types.CodeType | None, Parts]:
     """The step, its last expression apart, and the names of which it uses parts."""
     tree = ast.parse(source, filename)
-    parts = find(tree) if "[" in source or "." in source else {}
+    parts: Parts = find(tree) if "[" in source or "." in source else {}
     last: types.CodeType | None = None
     if tree.body and isinstance(tree.body[-1], ast.Expr):
         expression = ast.Expression(cast("ast.Expr", tree.body.pop()).value)
