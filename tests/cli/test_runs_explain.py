@@ -145,3 +145,17 @@ def test_a_turn_that_there_is_not_and_a_store_that_is_damaged(
     database.close()
     broken = invoke("runs", "explain", run, "--store", str(path))
     assert broken.exit_code == 4 and "Traceback" not in broken.output, broken.output
+
+
+def test_where_the_money_went(store: tuple[str, str]) -> None:
+    options = ("runs", "explain", store[1], "--store", store[0], "--cost")
+    rows = lines(invoke(*options, "--json").stdout)
+    assert [row["what"] for row in rows].count("sub-agent") == 1
+    told = invoke(*options).stdout.splitlines()
+    assert told[0].split() == "turn what to in cached out cost share".split()
+    assert len(told) == 1 + len(rows) + 2 + 1, "a row for each, for who got it, and for all"
+    assert "█" in told[1] and told[-1].split()[:2] == ["in", "all"]
+    [one] = lines(invoke(*options, "--json", "--turn", "2").stdout)
+    assert one["iteration"] == 1
+    both = invoke(*options, "--decision", "tool")
+    assert both.exit_code == 2 and "give one of them" in both.stderr

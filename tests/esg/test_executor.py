@@ -359,6 +359,59 @@ def test_row_13_two_replays_give_the_same() -> None:
     assert session.namespace()["a"] == first
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        "d = {'k': 1, 'l': [2], 'n': n}\nsame = d",
+        "d = {'k': 1, 'l': [2], 'n': 0}\nsame = d\n#\nd['n'] = n",
+    ],
+    ids=["anew", "inplace"],
+)
+@pytest.mark.parametrize(
+    ("reader", "runs"),
+    [
+        ("y = d['k'] + 1", False),
+        ("d['k'], d['l'][0]", False),
+        ("(lambda: d['k'])()", False),
+        ("y = d['n']", True),
+        ("y = len(d)", True),
+        ("y = d['k'] + h()", True),
+        ("y = d['k'] + sum(f()[1:])", True),
+        ("y = d['k'] + g()['d']['n']", True),
+        ("y = d['k'] + eval('d')['n']", True),
+        ("y = d['l']", True),
+        ("d['l'].append(d['k'])", True),
+        ("y = d['k'] + same['n']", True),
+        ("y = d['k'] + same.get('n')", True),
+        ("y = sum(d['k'] for _ in range(200))", True),
+    ],
+    ids=lambda value: str(value).replace(" ", ""),
+)
+def test_row_29_a_step_that_uses_other_parts_of_a_value_does_not_run(
+    reader: str, runs: bool, made: str
+) -> None:
+    session = session_of(
+        "n = 1",
+        *made.split("#\n"),
+        "g = globals\ndef h():\n    return d['n']",
+        "def f():\n    return [d['k'], d['n']]",
+        reader,
+    )
+    last = session.graph.steps[-1]
+    for number in (2, 3):
+        session.graph.edit_step("s0", f"n = {number}")
+        assert (last in session.replay().ran) is runs
+        assert session.replay().ran == ()
+        plain: dict[str, object] = {"__name__": "__main__"}
+        for each in session.graph.steps:
+            exec(session.graph.source(each), plain)
+        assert session.namespace().get("y") == plain.get("y")
+        assert session.namespace()["d"] == plain["d"]
+    session.graph.edit_step("s0", "n = 9")
+    session.graph.edit_step("s1", "d = {'k': 7, 'l': [8], 'n': 4}\nsame = d")
+    assert last in session.replay().ran
+
+
 def test_row_27_top_level_await() -> None:
     session = session_of("import asyncio", "async def f():\n    return 4", "x = await f()")
     assert session.namespace()["x"] == 4
@@ -494,6 +547,39 @@ def test_a_step_that_makes_other_values_each_time_settles() -> None:
     session.graph.mark_stale("s1")
     assert session.replay().ran == ("s1", "s2")
     assert session.namespace()["u"] == session.namespace()["t"]
+
+
+def test_a_look_at_values_runs_their_makers_and_nothing_else() -> None:
+    session = session_of("print(1)")
+    for number in range(30):
+        session.graph.add_step(f"x{number}", f"x{number} = [{number}]")
+        session.recall(f"x{number}", [], [f"x{number}"])
+    assert not session.execute("bad", "1 / 0").ok
+    session.graph.edit_step("s0", "print(2)")
+    before = dict(session.results)
+    assert session.namespace() == {f"x{number}": [number] for number in range(30)}
+    assert session.results["bad"] is before["bad"], "it has failed, and stays so"
+    assert session.results["s0"] is before["s0"], "nobody has asked for a replay"
+    assert session.replay().ran == ("s0", "bad")
+
+
+@pytest.mark.parametrize(
+    ("state", "told"), [("new", "has not run"), ("failed", "has failed"), ("blocked", "needs one")]
+)
+def test_a_name_whose_maker_has_not_run_is_told(state: str, told: str) -> None:
+    session = session_of("k = 1")
+    session.graph.add_step("a", "x = k" if state == "new" else "x = k\n1 / 0")
+    if state != "new":
+        session.graph.add_step("b", "y = x")
+        session.replay()
+    name = "y" if state == "blocked" else "x"
+    failure = session.execute("c", f"print({name})").failure
+    assert failure is not None
+    maker = "b" if state == "blocked" else "a"
+    expected = f"name {name!r} is not defined (step {maker!r}, which makes it, {told}"
+    assert failure.message.startswith(expected)
+    session.graph.edit_step("a", "x = k")
+    assert session.replay().ok
 
 
 def test_the_values_of_a_place_are_those_of_the_place() -> None:

@@ -105,6 +105,16 @@ def test_row_22_a_column_that_is_replaced() -> None:
     assert session.namespace()["t"] == 19
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_row_22_a_column_that_a_later_step_has_taken_is_not_there_before_it() -> None:
+    session = session_of(
+        LIBRARIES, "df = pd.DataFrame({'a': [1, 2]})", "k = 1", "df['a'][k] = 4", "w = df['a']"
+    )
+    session.graph.edit_step("2", "k = 2")
+    assert session.replay().ok
+    assert list(session.namespace()["w"]) == [1, 2]  # pyright: ignore[reportArgumentType]
+
+
 def test_row_23_a_query_reads_a_name() -> None:
     session = session_of(
         LIBRARIES, "df = pd.DataFrame({'a': [1, 2, 3]})", "t = 1", "n = len(df.query('a > @t'))"

@@ -10,8 +10,10 @@ from lorimer.core.compile import Catalogue
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.messages import NO_USAGE
 from lorimer.environment.values import values, written
 from lorimer.journal.explain import KINDS, Explanation, explain
+from lorimer.journal.explain.costs import costs
 from lorimer.journal.recording import Recording
 from lorimer.pipeline import Pipeline
 from lorimer.stages.catalogue import catalogue as shipped
@@ -57,6 +59,12 @@ def check(found: Sequence[Explanation], run: Recording, catalogue: Catalogue | N
             assert name in there, each
         elif kind == "engine":
             assert name in POLICY | OWN | CODES, each
+    paid = costs(run, known)
+    assert all(each.who and each.seq for each in paid)
+    if run.end is not None:
+        assert sum(each.nano for each in paid) == run.end.data["cost"]
+        usage = sum([each.usage for each in paid], NO_USAGE)
+        assert usage.to_json() == run.end.data["usage"]
 
 
 def is_decision(fact: Event) -> bool:

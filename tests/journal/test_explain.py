@@ -18,10 +18,11 @@ from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.mail import send as mail_send
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import Response, TextBlock, ThinkingBlock, Usage
+from lorimer.core.messages import Response, TextBlock, ThinkingBlock, Usage, UsageDelta
 from lorimer.core.stage import Stage
 from lorimer.core.state import Decision
 from lorimer.journal.explain import KINDS, Explanation, explain
+from lorimer.journal.explain.costs import costs
 from lorimer.journal.export import export, read_export
 from lorimer.journal.recording import Recording, recorded
 from lorimer.models import Models
@@ -225,6 +226,11 @@ def test_why_a_turn_was_not_the_last_or_was(name: str) -> None:
 
 
 # --- models -----------------------------------------------------------------------------------
+
+
+def cut_off() -> list[Any]:
+    """An answer that breaks off, and is paid for as far as it came."""
+    return [UsageDelta(Usage(50, 5)), APIError("cut", code=CODE.EXEC_API_STREAM_INCOMPLETE)]
 
 
 def down() -> APIError:
@@ -676,6 +682,29 @@ def test_people_who_were_asked_about_an_answer() -> None:
             ("a person said no", "a person (0:hitl)"),
             ("ended rejected", "a person (hitl)"),
         ]
+
+    simulate(main)
+
+
+def test_where_the_money_went() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        tries = iter([cut_off(), "so"])
+        replies: dict[str, Any] = {
+            "main": [[work("digger", "dig")], lambda request: next(tries)],
+            "digger": ["gold"],
+        }
+        pipeline = pipeline_of(world, model_of(replies), agent("digger"))
+        result = await pipeline.run("go", limits={"max_cost_usd": 1.0}, raise_on_error=False)
+        await told(pipeline, result.run_id)
+        paid = costs(await recorded(pipeline.journal, result.run_id), pipeline.catalogue)
+        assert [(each.iteration, each.what, each.who) for each in paid] == [
+            (0, "reply", "scripted"),
+            (0, "sub-agent", "digger"),
+            (1, "failed attempt", "scripted:m"),
+            (1, "reply", "scripted"),
+        ]
+        assert sum(each.nano for each in paid) == result.cost_nano
+        json.dumps([each.to_json() for each in paid])
 
     simulate(main)
 

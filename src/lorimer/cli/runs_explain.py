@@ -40,10 +40,16 @@ _ABOUT, _WHAT, _WHY = 60, 110, 160
     multiple=True,
     help="Only decisions of this kind, all of them; may be given again.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object for each decision.")
+@click.option("--cost", is_flag=True, help="Where the money went instead: call by call, with bars.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each.")
 @store_option
 def explain(
-    run: str, turn: int | None, kinds: tuple[str, ...], as_json: bool, store: str | None
+    run: str,
+    turn: int | None,
+    kinds: tuple[str, ...],
+    cost: bool,
+    as_json: bool,
+    store: str | None,
 ) -> None:
     """Tell why a run went as it did: each decision, its reason, and where that was said: a path of
     the manifest, a rule, a limit, the caller, a person.
@@ -51,32 +57,40 @@ def explain(
     RUN is an id or its beginning. Stages and models are told where they are not as in the turn
     before; --decision and --json tell them all. Nothing is changed, no model is called.
     """
-    asyncio.run(_explain(run, turn, kinds, as_json, store))
+    if cost and kinds:
+        raise Fault("--cost tells what was paid for, --decision what was decided: give one of them")
+    asyncio.run(_explain(run, turn, kinds, cost, as_json, store))
 
 
 async def _explain(
-    run: str, turn: int | None, kinds: Sequence[str], as_json: bool, store: str | None
+    run: str, turn: int | None, kinds: Sequence[str], cost: bool, as_json: bool, store: str | None
 ) -> None:
     from lorimer.cli import reading
+    from lorimer.cli.runs_cost import print_costs
     from lorimer.cli.store import existing_store, opened, store_words
     from lorimer.core.jsonable import dumps
     from lorimer.journal.explain import explain as reasons
+    from lorimer.journal.explain.costs import costs
     from lorimer.journal.recording import recorded
     from lorimer.stages.catalogue import catalogue
     from lorimer.world import RealWorld
 
     async with opened(existing_store(store), RealWorld()) as journal:
         row = await reading.find(journal, run, store_words(store))
-        found = reasons(await recorded(journal, row.run_id), catalogue())
-    turns = max([each.iteration for each in found]) + 1
+        recording = await recorded(journal, row.run_id)
+    turns = recording.facts[-1].iteration + 1
     if turn is not None and turn > turns:
         raise Fault(
             f"run {short_id(row.run_id)} has {count(turns, 'turn')}; there is no turn {turn}",
             hint=f"lorimer runs show {short_id(row.run_id)}{store_words(store)}",
         )
+    if cost:
+        paid = [c for c in costs(recording, catalogue()) if turn is None or c.iteration == turn - 1]
+        print_costs(paid, as_json=as_json)
+        return
     chosen = [
         each
-        for each in found
+        for each in reasons(recording, catalogue())
         if (turn is None or each.iteration == turn - 1) and (not kinds or each.kind in kinds)
     ]
     if as_json:

@@ -158,6 +158,16 @@ class Array(Kind):
         return True
 
 
+def apart(value: Any) -> tuple[Content, object]:
+    """What an array holds, wherever its memory lies; and what that belongs to."""
+    fields = fields_of(value) or {}
+    place, fixed = value.__array_interface__["data"]
+    shape = (type(value), value.shape, value.strides, str(value.dtype), not fixed, place % 16)
+    held = value.ravel().tolist() if value.dtype.hasobject else ()
+    data = None if value.dtype.hasobject else Data(digest(value), value.nbytes)
+    return Content(_ARRAY, (tuple(fields), shape, data), (*fields.values(), *held)), _owner(value)
+
+
 class _Generator(Kind):
     """`numpy.random.Generator`, `RandomState`."""
 
@@ -204,7 +214,15 @@ class _Backed(Kind):
 
 
 class _Frame(Kind):
-    """`DataFrame`, `Series`."""
+    """`DataFrame`, `Series`. Before pandas 3 a frame keeps the columns that it has given away, to
+    give the same ones again: they are no parts of it."""
+
+    hides = True
+
+    def shut(self, value: Any, there: Callable[[object], bool], /) -> None:
+        cache: dict[object, object] = vars(value).get("_item_cache") or {}
+        for name in [name for name, each in cache.items() if not there(each)]:
+            del cache[name]
 
     def take(self, value: Any, /) -> Content:
         manager = value._mgr

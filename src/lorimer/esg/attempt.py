@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from lorimer.core.world import World
 from lorimer.esg import resources
@@ -14,13 +15,20 @@ from lorimer.esg.figures import shared
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
+from lorimer.esg.part_reads import PartReads
 from lorimer.esg.results import StepResult
-from lorimer.esg.running import MAX_OUTPUT, Outcome, run
+from lorimer.esg.running import MAX_OUTPUT, Failure, Outcome, run
 from lorimer.esg.showing import SHOWN, Showing
-from lorimer.esg.steps import ABSENT, UNSEEN
+from lorimer.esg.steps import ABSENT, UNSEEN, Status
 from lorimer.esg.store import Lost, Region, VersionStore, Visit, gone
 from lorimer.esg.surroundings import Surroundings, asked, words
 from lorimer.esg.watching import watch
+
+_NOT_MADE: Final[Mapping[Status, str]] = {
+    Status.NEW: "has not run",
+    Status.FAILED: "has failed",
+    Status.BLOCKED: "needs one that has failed",
+}
 
 
 class Attempts:
@@ -39,6 +47,7 @@ class Attempts:
         self.surroundings = Surroundings(graph)
         self.files = Files(graph)
         self._showing = Showing(graph, self.store, self.surroundings)
+        self._parts = PartReads(graph, self.store)
         self.given = dict.fromkeys(given)
         self._world = world
         self._most = snapshot_bytes
@@ -102,6 +111,7 @@ class Attempts:
             self.surroundings.set_states(step_id)
             return lost
         if outcome.failure is not None:
+            outcome.failure = self._with_maker(step_id, outcome.failure, outcome.error)
             self._failed(step_id, outcome, reads, visit, space.lent, left)
             return None
         done = self._commit(step_id, visit, space.lent, left, outcome.value)
@@ -132,6 +142,7 @@ class Attempts:
             saw_all=saw_all,
             seconds=outcome.seconds,
         )
+        self._parts.ran(step_id, {} if saw_all else space.parts, space.lent, visit, done)
         for each in done.displaced:
             if each in graph:
                 graph.mark_stale(each)
@@ -140,8 +151,25 @@ class Attempts:
         keep_within(self.store, self._most, self._seconds)
         return None
 
+    def _with_maker(self, step_id: str, failure: Failure, error: BaseException | None) -> Failure:
+        """Why there is no such name, where a step before was to make it."""
+        name = getattr(error, "name", None) if isinstance(error, NameError) else None
+        if not isinstance(name, str) or name in self._globals.lent:
+            return failure
+        maker = self.graph.maker(name, step_id)
+        why = _NOT_MADE.get(self.graph.status(maker)) if maker else None
+        if why is None:
+            return failure
+        message = f"{failure.message} (step {maker!r}, which makes it, {why})"
+        return replace(failure, message=message)
+
     def _seconds(self, step: str) -> float:
         return self.graph.seconds(step) or 0.0 if step in self.graph else 0.0
+
+    def as_before(self, step_id: str) -> bool:
+        """Whether all that has changed for a step are parts of values that it does not use: it is
+        up to date then."""
+        return self._parts.as_before(step_id, self._globals)
 
     def show_again(self, step_id: str) -> StepResult | None:
         """Show the last value of a step anew, where nothing else is to be done. None: it has to
@@ -234,12 +262,14 @@ class Attempts:
     def forget(self, step_id: str) -> None:
         """A step has made nothing."""
         self.store.forget(step_id)
+        self._parts.forget(step_id)
         self.surroundings.forget(step_id)
 
     def rename(self, old: str, new: str) -> None:
         """A step has another id, or, if `new` is empty, is no more."""
         result = self.results.pop(old, None)
         self._showing.rename(old, new)
+        self._parts.rename(old, new)
         if not new:
             self.forget(old)
             return

@@ -60,6 +60,8 @@ class Kind:
     unordered = False
     hard = False
     """Its parts cannot be put into it."""
+    hides = False
+    """It may lead to objects that are no parts of it: `shut` knows them."""
 
     def take(self, value: Any, /) -> Content:
         """What it holds now."""
@@ -74,6 +76,10 @@ class Kind:
         """Make sure that a content can be put back later: it is about to change. Bytes held."""
         del value, content
         return 0
+
+    def shut(self, value: Any, there: Callable[[object], bool], /) -> None:
+        """Let go of objects that it leads to unseen and that are not `there` yet."""
+        del value, there
 
     def held(self, content: Content, /) -> int:
         """Bytes of the copy that `keep` has taken; 0 if there is none."""

@@ -237,6 +237,20 @@ class ExecutionStateGraph(Explanations):
             del step.causes[cause]
         self._staleness.relax(step)
 
+    def read_others(self, step_id: str, reads: Mapping[str, str]) -> list[str]:
+        """A step would do with these reads what it has done: it is up to date without a run.
+        Returns what is stale now, as `observe` does."""
+        step = self._step(step_id)
+        return self.observe(
+            step_id,
+            reads,
+            step.made,
+            kills=step.kills,
+            in_place=step.in_place,
+            leads=step.leads,
+            seconds=step.seconds,
+        )
+
     def accept(self, step_id: str, name: str, fingerprint: str) -> list[str]:
         """What a step made (a file) was changed by somebody else and stays so. Returns what is
         stale by that."""

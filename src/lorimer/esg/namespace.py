@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import builtins
 import dis
+import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from lorimer.esg.evaluating import TRACKED
+from lorimer.esg.parts import Parts, Path, all_of, fits, loads
 
 SEES_ALL: Final = frozenset({"globals", "locals", "vars", "dir", "exec", "eval"})
 """Who calls one of these may look at the namespace as a whole."""
@@ -28,6 +30,8 @@ _OPTIMIZED: Final = 0x1
 _LOADS: Final = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _DELETES: Final = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
 _DELETES_ITEM: Final = frozenset({"DELETE_SUBSCR"})
+_MOST_USES: Final = 100
+"""Beyond that a name is put in place, and counts as used in whole."""
 _DELETE_CODES: Final = frozenset(dis.opmap[name] for name in _DELETES)
 
 
@@ -45,6 +49,10 @@ class TrackedNamespace(dict[str, object]):
         self._known: Callable[[], Iterable[str]] = tuple
         self.lent: dict[str, object] = {}
         """Name -> the value that was lent in this step."""
+        self.parts: dict[str, tuple[Path, ...]] = {}
+        """Of names that the step's text uses in parts, and has used otherwise in no way so far."""
+        self._codes: frozenset[int] = frozenset()
+        self._uses = 0
 
     def begin(
         self,
@@ -59,10 +67,20 @@ class TrackedNamespace(dict[str, object]):
         _Dict.clear(self)
         _Dict.update(self, __builtins__=builtins, __name__=self._name)
         self.lent, self._lend, self._known = {}, lend or _nothing, known
+        self.parts, self._codes, self._uses = {}, frozenset(), 0
+
+    def lend_parts(self, parts: Parts, *codes: types.CodeType) -> None:
+        """This code uses these names in parts only. They are not put in place, so that each use
+        comes here: one by anything else takes the name out of `parts`."""
+        self.parts = dict(parts)
+        self._codes = frozenset(id(each) for code in codes for each in all_of(code))
 
     def end(self) -> dict[str, object]:
         """What the step left, without what every namespace has. It lends no more."""
         self._lend, self._known = _nothing, tuple
+        for name in self.parts.keys() & self.lent.keys():
+            if _Dict.setdefault(self, name, self.lent[name]) is not self.lent[name]:
+                del self.parts[name]
         return {name: value for name, value in _Dict.items(self) if name not in _NAMES}
 
     def prepare(self, code: types.CodeType, *, whole: bool | None = None) -> None:
@@ -101,6 +119,14 @@ class TrackedNamespace(dict[str, object]):
                     continue
 
     def __missing__(self, name: str) -> object:
+        if name in self.parts:
+            frame = inspect.currentframe()
+            if not self._uses_a_part(frame and frame.f_back):
+                del self.parts[name]
+                if name in self.lent:
+                    _Dict.__setitem__(self, name, self.lent[name])
+            if name in self.lent:
+                return self.lent[name]
         if name in self.lent:  # and the step has deleted it since
             raise Missing(name)
         try:
@@ -110,10 +136,20 @@ class TrackedNamespace(dict[str, object]):
                 return TRACKED[name]
             raise
         self.lent[name] = value
-        _Dict.__setitem__(self, name, value)
+        if name in self.parts and not fits(value, self.parts[name]):
+            del self.parts[name]
+        if name not in self.parts:
+            _Dict.__setitem__(self, name, value)
         for function in _functions(value):
             self.prepare(function.__code__)
         return value
+
+    def _uses_a_part(self, frame: types.FrameType | None) -> bool:
+        """The step's own code is looking the name up, and not too often."""
+        self._uses += 1
+        if frame is None or id(frame.f_code) not in self._codes:
+            return False
+        return self._uses <= _MOST_USES and loads(frame)
 
     # The ways to look at a dict that do not ask `__missing__`.
 

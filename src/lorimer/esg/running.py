@@ -17,6 +17,7 @@ from typing import Final, cast
 
 from lorimer.esg import displays, evaluating, settings
 from lorimer.esg.namespace import TrackedNamespace
+from lorimer.esg.parts import Parts, find
 from lorimer.esg.reading import Key, reading
 from lorimer.esg.store import Lost
 
@@ -85,7 +86,9 @@ def run(
     reads.begin()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            body, last = _compiled(source, filename)
+            body, last, parts = _compiled(source, filename)
+            if parts:
+                namespace.lend_parts(parts, *(each for each in (body, last) if each is not None))
             for code in (body, last):
                 if code is not None:
                     namespace.prepare(code, whole=whole)
@@ -115,14 +118,15 @@ def run(
     return outcome
 
 
-def _compiled(source: str, filename: str) -> tuple[types.CodeType, types.CodeType | None]:
-    """The step, and its last expression apart."""
+def _compiled(source: str, filename: str) -> tuple[types.CodeType, types.CodeType | None, Parts]:
+    """The step, its last expression apart, and the names of which it uses parts."""
     tree = ast.parse(source, filename)
+    parts: Parts = find(tree) if "[" in source or "." in source else {}
     last: types.CodeType | None = None
     if tree.body and isinstance(tree.body[-1], ast.Expr):
         expression = ast.Expression(cast("ast.Expr", tree.body.pop()).value)
         last = compile(expression, filename, "eval", flags=_AWAITS, dont_inherit=True)
-    return compile(tree, filename, "exec", flags=_AWAITS, dont_inherit=True), last
+    return compile(tree, filename, "exec", flags=_AWAITS, dont_inherit=True), last, parts
 
 
 def _call(code: types.CodeType, namespace: TrackedNamespace) -> object:

@@ -242,21 +242,30 @@ class Visit:
                 size = content.kind.size(content)
                 if size and (may_change or size <= SMALL or not maker):
                     self.store.copied += content.kind.keep(value, content)
+                if content.kind.hides:
+                    content.kind.shut(value, self._is_there)
             self.entered[region] = state
             waiting += [(each, maker) for each in reversed(state.refs)]
         return version.value
 
+    def _is_there(self, value: object) -> bool:
+        """No later step has made it."""
+        region = self.store.known(value)
+        return region is None or self.at_place(region) is not None
+
     def reaches(self, version: Version, wanted: Mapping[Region, object]) -> bool:
         """Whether a value that was lent leads to one of these regions."""
-        seen, waiting = set[Region](), [*version.regions]
+        return not self.reached(version.regions).isdisjoint(wanted)
+
+    def reached(self, regions: Iterable[Region]) -> set[Region]:
+        """These regions and all that they lead to."""
+        seen, waiting = set[Region](), [*regions]
         while waiting:
             region = waiting.pop()
-            if region in wanted:
-                return True
-            if region not in seen and region in self.entered:
+            if region not in seen:
                 seen.add(region)
-                waiting += self.entered[region].refs
-        return False
+                waiting += self.entered[region].refs if region in self.entered else ()
+        return seen
 
     def changed(self, region: Region) -> list[Content] | None:
         """What its objects hold now, if that is not what they held; the same contents as far as

@@ -1,0 +1,177 @@
+"""Which parts of a value a step uses: one column of a frame, one key of a dict, its shape.
+
+A name that a text only ever uses as `frame["a"]`, `rows[3]` or `table.index`, with keys that stand
+there, is *used in parts*: with other values in which these parts are alike the step does the same.
+What parts are like is told in part_values.py.
+"""
+
+# What numpy and pandas give has no types here: they need not be installed.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dis
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+_PLACES: Final = frozenset({"loc", "iloc", "at", "iat"})
+_SIZES: Final = frozenset({"shape", "ndim", "size", "dtype"})
+_ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
+    "ndarray": _SIZES,
+    "Index": _SIZES | {"name"},
+    "RangeIndex": _SIZES | {"name"},
+    "DatetimeIndex": _SIZES | {"name"},
+    "Series": _SIZES | {"name", "index"},
+    "DataFrame": frozenset({"shape", "ndim", "size", "index", "columns", "dtypes"}),
+}
+"""Types of numpy and pandas whose parts are understood, and their attributes that are parts."""
+_PRIVATE: Final = frozenset({"base", "obj"})
+"""Attributes that lead from a part to the whole."""
+_LOOKING: Final = frozenset({"getattr", "vars", "attrgetter", "gc", "inspect"})
+_LOADS: Final = frozenset(dis.opmap[name] for name in ("LOAD_NAME", "LOAD_GLOBAL"))
+
+
+_NONE: Final = object()
+"""No key: an attribute alone."""
+
+
+class Path(NamedTuple):
+    """How a text comes to a part: `.attribute`, `[key]`, or `.loc[key]`."""
+
+    attribute: str
+    key: object
+    text: str
+    """As it is written; tells two of them apart."""
+
+    def of(self, value: Any) -> Any:
+        """The part of a value. Raises what its type raises."""
+        if self.attribute:
+            value = getattr(value, self.attribute)
+        return value if self.key is _NONE else value[self.key]
+
+
+Parts = Mapping[str, tuple[Path, ...]]
+"""Name -> the parts of its value that a text uses, where it uses nothing else of it."""
+
+
+class _NoLiteral(Exception):
+    """It is computed."""
+
+
+def find(tree: ast.AST) -> Parts:
+    """The names that a text uses in parts only."""
+    uses: dict[str, int] = {}
+    found: dict[str, list[Path]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            if node.id in _LOOKING:
+                return {}
+            uses[node.id] = uses.get(node.id, 0) + 1
+        elif isinstance(node, ast.Attribute):
+            if _private(node.attr):
+                return {}
+            if isinstance(node.value, ast.Name) and node.attr not in _PLACES:
+                _add(found, node, node.value, node.attr, None)
+        elif isinstance(node, ast.Subscript):
+            inner, place = node.value, ""
+            if isinstance(inner, ast.Attribute) and inner.attr in _PLACES:
+                inner, place = inner.value, inner.attr
+            if isinstance(inner, ast.Name):
+                _add(found, node, inner, place, node.slice)
+    return {
+        name: tuple({path.text: path for path in paths}.values())
+        for name, paths in found.items()
+        if len(paths) == uses[name]
+    }
+
+
+def _add(
+    found: dict[str, list[Path]],
+    node: ast.Attribute | ast.Subscript,
+    name: ast.Name,
+    attribute: str,
+    key: ast.expr | None,
+) -> None:
+    if not isinstance(node.ctx, ast.Load):
+        return
+    with contextlib.suppress(_NoLiteral):
+        value = _NONE if key is None else _literal(key)
+        text = f"{attribute} {'' if key is None else ast.dump(key)}"
+        found.setdefault(name.id, []).append(Path(attribute, value, text))
+
+
+def _literal(node: ast.expr | None) -> Any:
+    match node:
+        case None:
+            return None
+        case ast.Constant():
+            return node.value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+        case ast.Slice():
+            return slice(_literal(node.lower), _literal(node.upper), _literal(node.step))
+        case ast.Tuple():
+            return tuple(_literal(each) for each in node.elts)
+        case ast.List():
+            return [_literal(each) for each in node.elts]
+        case _:
+            raise _NoLiteral
+
+
+def fits(value: Any, paths: tuple[Path, ...]) -> bool:
+    """Whether these can be parts of a value."""
+    kind: type[Any] = type(value)
+    if kind in (dict, list, tuple):
+        return all(not path.attribute for path in paths)
+    if kind.__module__.partition(".")[0] not in ("numpy", "pandas"):
+        return False
+    known = _ATTRIBUTES.get(kind.__name__)
+    return known is not None and all(
+        path.attribute in known
+        or (path.key is not _NONE and _subscripted(kind.__name__, path.attribute))
+        or (kind.__name__ == "DataFrame" and path.key is _NONE and _column(value, path.attribute))
+        for path in paths
+    )
+
+
+def _subscripted(kind: str, place: str) -> bool:
+    return not place or kind in ("Series", "DataFrame")
+
+
+def _column(value: Any, name: str) -> bool:
+    """`value.name` is a column, and neither a method nor an attribute."""
+    columns = value.columns
+    return (
+        type(columns).__name__ == "Index"
+        and not hasattr(type(value), name)
+        and name not in vars(value)
+        and name in columns
+    )
+
+
+def leads_on(code: types.CodeType) -> bool:
+    """What it is given a part of, it may see the whole of."""
+    names = {name for each in all_of(code) for name in each.co_names}
+    return not names.isdisjoint(_LOOKING) or any(map(_private, names))
+
+
+def _private(name: str) -> bool:
+    return name in _PRIVATE or (name.startswith("_") and not name.endswith("__"))
+
+
+def loads(frame: types.FrameType) -> bool:
+    """A frame is just looking up a name."""
+    code = frame.f_code.co_code
+    return 0 <= frame.f_lasti < len(code) and code[frame.f_lasti] in _LOADS
+
+
+def all_of(code: types.CodeType) -> Iterator[types.CodeType]:
+    """It and all that it defines."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, types.CodeType):
+            yield from all_of(each)

@@ -1,0 +1,93 @@
+"""Where the money of a run went: each call that cost something, with who was paid and what for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal, TypeAlias
+
+from lorimer.core.compile import Catalogue
+from lorimer.core.events import Event
+from lorimer.core.facts import ABANDONED, ASIDE
+from lorimer.core.jsonable import JSON
+from lorimer.core.messages import NO_USAGE, Usage
+from lorimer.core.record import record
+from lorimer.core.spend import whole
+from lorimer.journal.explain.models import Asking
+from lorimer.journal.explain.standing import Standing
+from lorimer.journal.family import born
+from lorimer.journal.recording import Recording
+
+What: TypeAlias = Literal["reply", "failed attempt", "cut off", "besides", "sub-agent", "other"]
+
+
+@record
+class Cost:
+    """One thing that was paid for."""
+
+    seq: int
+    """The fact that tells of it."""
+    iteration: int
+    """0-based."""
+    what: What
+    """`reply`: an answer of the model; `failed attempt`: one that came to nothing; `cut off`: a
+    call that was cancelled half-way; `besides`: a call of a model that a tool or a stage made;
+    `sub-agent`: all that runs below this one have spent; `other`: an effect of a host's."""
+    who: str
+    """The model that answered, or that was asked; the sub-agents; what asked besides."""
+    usage: Usage
+    nano: int
+    """Nano-dollars; 0 where no price is known."""
+
+    def to_json(self) -> dict[str, JSON]:
+        """A plain form for other programs."""
+        return {
+            "seq": self.seq,
+            "iteration": self.iteration,
+            "what": self.what,
+            "who": self.who,
+            "usage": self.usage.to_json(),
+            "total_cost_usd": self.nano / 1e9,
+        }
+
+
+def costs(run: Recording, catalogue: Catalogue) -> list[Cost]:
+    """What a run was charged for, in order; in all as much as it has cost, and no more. What it
+    has set aside is not in it. `catalogue` is as in `explain`; nothing is raised."""
+    return list(_costs(run, catalogue))
+
+
+def _costs(run: Recording, catalogue: Catalogue) -> Iterator[Cost]:
+    standing = Standing(run.manifest, catalogue, run.facts[0].data)
+    asking = Asking(run.facts)
+    agents = {each.run_id: each.agent for each in born(run.facts)}
+    for fact in run.facts:
+        data, key = fact.data, str(fact.data.get("key", ""))
+        if fact.type in ("model.intent", "model.reply") or key.startswith("models:"):
+            list(asking.take(fact, standing))  # it keeps who was asked
+        usage, nano = _usage(data), whole(data.get("cost"))
+        if fact.type == "run.end" or not (nano or usage.total):
+            continue
+        what, who = _named(fact, key, asking.asked, agents)
+        yield Cost(fact.seq or 0, fact.iteration, what, who, usage, nano)
+
+
+def _named(fact: Event, key: str, asked: str, agents: Mapping[str, str]) -> tuple[What, str]:
+    data, kind = fact.data, key.partition(":")[0]
+    runs = data.get("runs")
+    if fact.type == "model.reply":
+        model = str(data.get("model") or asked)
+        return ("failed attempt", asked) if "error" in data else ("reply", model)
+    if isinstance(runs, list | tuple):
+        names = [agents.get(str(run), str(run)) for run in runs]
+        return "sub-agent", ", ".join(dict.fromkeys(names))
+    if key.startswith(ABANDONED):
+        return "cut off", asked
+    if kind == ASIDE:
+        purpose = key.partition(":")[2].rpartition(".")[0].rpartition(".")[0]
+        return "besides", str(data.get("model") or purpose or asked)
+    return "other", kind or fact.type
+
+
+def _usage(data: Mapping[str, JSON]) -> Usage:
+    usage = data.get("usage")
+    return Usage.from_json(usage) if isinstance(usage, Mapping) else NO_USAGE
