@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError
 from lorimer.core.messages import ImageBlock, Request, ToolUse
 from lorimer.core.world import World
 from lorimer.models import Models
@@ -24,7 +25,7 @@ from lorimer.run import (
     RunnableAgent,
     RunStep,
 )
-from lorimer.run.delivery import Artifact
+from lorimer.run.delivery import Artifact, Discard, Target
 from lorimer.run.inputs import FolderInputFiles
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.testing import simulate
@@ -305,3 +306,30 @@ async def test_what_never_began_because_the_lane_is_closed_is_not_suspended() ->
     lane.close()
     result = await executor_of([], lane=lane).run(RunnableAgent(), "x")
     assert (result.status, result.code) == ("cancelled", ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
+
+
+def test_row_32_a_suspended_run_is_not_over_and_posts_nothing_until_it_is_resumed() -> None:
+    async def main(world: World) -> None:
+        posted: list[str] = []
+
+        class Posts(Discard):
+            async def deliver(self, target: Target, output: str, artifacts: Any) -> str:
+                posted.append(output)
+                return ""
+
+            async def deliver_error(self, target: Target, error: LorimerError) -> None:
+                posted.append(error.code.value)
+
+        executor = executor_of(
+            model_of(lambda _: "hi", latency_s=1.0), world=world, ports=Ports(delivery=Posts())
+        )
+        asked = Invocation(run_id="R", delivery=Target("channel", "1"))
+        handle = executor.start(RunnableAgent(), "x", asked)
+        await world.sleep(0.5)
+        handle.cancel(Reason.SHUTDOWN)
+        assert (await handle).status == "suspended"
+        assert posted == []
+        assert (await executor.resume(RunnableAgent(), "R", asked)).status == "ok"
+        assert posted == ["hi"]
+
+    simulate(main)
