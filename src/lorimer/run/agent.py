@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from lorimer.core.record import record
+from lorimer.run.checking import check, set_many
 from lorimer.run.phases import Phase
 
 
@@ -40,11 +39,17 @@ class RunnableAgent:
     """The id under which the host keeps it, for audits; none: its name."""
 
     def __post_init__(self) -> None:
-        for name in ("tools", "skills", "agents"):
-            object.__setattr__(self, name, names(getattr(self, name)))
-        object.__setattr__(self, "phases", tuple(self.phases))
-
-
-def names(given: str | Iterable[str]) -> tuple[str, ...]:
-    """As it is kept: most callers write a list, and one name is one."""
-    return (given,) if isinstance(given, str) else tuple(given)
+        """Raises ConfigError for a field of another type."""
+        check(
+            "RunnableAgent",
+            name=(self.name, str),
+            prompt=(self.prompt, str),
+            model=(self.model, str),
+            max_turns=(self.max_turns, int),
+            timeout_s=(self.timeout_s, (int, float)),
+            description=(self.description, str),
+            critic=(self.critic, bool),
+            subject=(self.subject, str),
+        )
+        set_many(self, str, "tools", "skills", "agents")
+        set_many(self, Phase, "phases")

@@ -18,6 +18,7 @@ from lorimer.core.messages import ImageBlock, TextBlock
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
 from lorimer.core.world import World
+from lorimer.run.checking import check
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.threads import Threads
 from lorimer.world.files import RootedFiles
@@ -46,6 +47,10 @@ class InputFile:
     name: str
     data: bytes = field(repr=False)
     mime: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a field of another type."""
+        check("InputFile", name=(self.name, str), data=(self.data, bytes), mime=(self.mime, str))
 
 
 @record
@@ -252,8 +257,10 @@ class ReadInput(Tool):
     share_safe = True
     untrusted = True
 
-    def __init__(self, port: InputFiles, files: Sequence[StagedFile]) -> None:
+    def __init__(self, port: InputFiles, run_id: str, files: Sequence[StagedFile]) -> None:
+        """`run_id`: for which they are kept. Whoever calls may be part of it, such as a phase."""
         self._port = port
+        self._run_id = run_id
         self._files = {file.id: file for file in files}
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
@@ -263,7 +270,7 @@ class ReadInput(Tool):
         limit = max(context.max_result_chars - _ROOM_FOR_NOTE, 4)
         data = None
         if file is not None:
-            data = await self._port.read(context.run_id, file.id, offset, limit)
+            data = await self._port.read(self._run_id, file.id, offset, limit)
         if file is None or data is None:
             known = ", ".join(self._files)
             return ToolResult(f"There is no file {input['id']!r}, but: {known}.", is_error=True)

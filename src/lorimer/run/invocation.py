@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
+from types import NoneType
 from typing import TypeAlias
 
-from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON, dumps, no_data
 from lorimer.core.messages import ImageBlock
 from lorimer.core.record import record
+from lorimer.run.checking import FUNCTION, check, set_many
 from lorimer.run.delivery import Target
 from lorimer.run.inputs import InputFile
 from lorimer.run.session_tools import SessionToolsFactory
@@ -47,3 +50,26 @@ class Invocation:
     on_step: OnStep | None = None
     """Called when a tool call begins and when it has ended; may be async, and then is behind. What
     it raises is logged."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a field of another type, and for inputs that are no plain data."""
+        check(
+            "Invocation",
+            run_id=(self.run_id, str),
+            caller_id=(self.caller_id, str),
+            channel_id=(self.channel_id, str),
+            parent_run_id=(self.parent_run_id, str),
+            inputs=(self.inputs, Mapping),
+            session_tools=(self.session_tools, (FUNCTION, NoneType)),
+            delivery=(self.delivery, (Target, NoneType)),
+            priority=(self.priority, int),
+            on_step=(self.on_step, (FUNCTION, NoneType)),
+        )
+        set_many(self, ImageBlock, "images")
+        set_many(self, InputFile, "input_files")
+        set_many(self, Tool, "extra_tools")
+        if self.inputs:
+            try:
+                dumps(self.inputs)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ConfigError(f"Invocation.inputs are no plain data: {error}") from None
