@@ -37,7 +37,7 @@ class ToolSession:
         self.channel_id = channel_id
         self.inputs = inputs
         self._run: RunContext | None = None
-        self._phased = False
+        self._phases = False
         self._waiting = 0
         self._turn = ("", -1)
 
@@ -46,10 +46,10 @@ class ToolSession:
         shown. From the event loop only. Raises ToolExecutionError, which a tool lets through to the
         model, before the run goes on and after it, and for more than MAX_IMAGES in one turn."""
         run = self._run
+        if run is not None and self._phases:  # the phase at work; the run itself asks no model
+            run = next(iter(run.below), None)
         if run is None:
             raise ToolExecutionError("there is no run that goes on to show pictures to")
-        if self._phased:
-            run = next(iter(run.below), run)
         if any(not is_a(image, ImageBlock) for image in images):
             raise ToolExecutionError("attach_images takes ImageBlocks")
         turn = (run.id, run.bounds.turns)
@@ -60,9 +60,10 @@ class ToolSession:
         self._waiting += len(images)
         mail_of(run).nudge(text, images)
 
-    def live(self, run: RunContext | None, *, phased: bool = False) -> None:
-        """The run goes on; None: it is over. `phased`: its phases ask the model, not itself."""
-        self._run, self._phased = run, phased
+    def live(self, run: RunContext | None, *, phases: bool = False) -> None:
+        """The run goes on, in phases or not; None: it is over."""
+        self._run = run
+        self._phases = phases
 
 
 class SessionTools:
