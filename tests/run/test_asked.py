@@ -331,5 +331,8 @@ def test_row_32_a_suspended_run_is_not_over_and_posts_nothing_until_it_is_resume
         assert posted == []
         assert (await executor.resume(RunnableAgent(), "R", asked)).status == "ok"
         assert posted == ["hi"]
+        again = await executor.resume(RunnableAgent(), "R", asked)
+        assert again.code is ExecutorErrorCode.EXEC_RUN_ENDED
+        assert posted == ["hi"]
 
     simulate(main)

@@ -15,13 +15,23 @@ import pytest
 from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
-from lorimer.run import Ports, RunnableAgent
+from lorimer.run import (
+    AgentLibrary,
+    FolderInputFiles,
+    InputFile,
+    Ports,
+    RunnableAgent,
+    SavedAgent,
+)
 from lorimer.run.audit import Audit, AuditClose, AuditStart
 from lorimer.run.audit_chain import Sealer
 from lorimer.run.audit_log import MAX_TEXT, AuditedRun, AuditLog, AuditStore, Wanted
+from lorimer.run.stores import SQLiteAgents
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from lorimer.testing import SimulatedWorld, simulate
+from lorimer.tools.policy.people import Person
+from lorimer.world.files import RootedFiles
 from tests.run.support import executor_of
 from tests.run.support_audit import CLOSE, STORES, log_of, whole_run
 from tests.world.levels import needs
@@ -310,19 +320,27 @@ def test_records_that_find_no_room_are_counted_in_the_log() -> None:
     simulate(main)
 
 
-def test_programs_of_a_run_do_not_see_its_audit(tmp_path: Path) -> None:
+def test_programs_of_a_run_do_not_see_its_audit_saved_agents_and_files_of_others(
+    tmp_path: Path,
+) -> None:
     needs("L2")
     work = tmp_path / "work"
     work.mkdir()
     (work / "mine").write_text("SQLite format, too")
-    command = {"command": "head -c 15 audit.db; head -c 18 mine; head -c 15 seen.db; ls"}
+    told = "audit.db agents.db seen.db inputs/*"
+    command = {"command": f"for each in {told}; do head -c 15 $each; done; head -c 18 mine; ls"}
 
     async def main() -> str:
         log, seen = AuditLog(SQLiteAudit(work / "audit.db")), SQLiteAudit(work / "seen.db")
         assert seen.head() is None
+        library = AgentLibrary(SQLiteAgents(work / "agents.db"))
+        ann = Person("ann")
+        saved = await library.save(SavedAgent(name="poet"), ann)
+        files = FolderInputFiles(RootedFiles([work]))
+        await files.stage("r_other", "file_1", InputFile("a", b"of another run"))
         async with executor_of(
             [[ToolUse("c1", "Bash", command)], "done"],
-            ports=Ports(audit=log),
+            ports=Ports(audit=log, input_files=files, palette=library.palette(saved, ann)),
             workspace=work,
             rules=["Bash"],
         ) as host:
@@ -330,11 +348,13 @@ def test_programs_of_a_run_do_not_see_its_audit(tmp_path: Path) -> None:
         assert result.status == "ok"
         (call,) = await log.records(result.run_id, kind="tool")
         seen.close()
+        await library.close()
         await log.close()
         return str(call.data["result"])
 
     told = asyncio.run(main())
     assert "SQLite format, too" in told and "audit.db" in told
+    assert "of another run" not in told
     assert told.count("SQLite format 3") == 1  # of the file that nobody hides
 
 

@@ -167,8 +167,9 @@ class Around:
             left = guarded("attachments", drained, warnings)
             result.artifacts += artifacts_of("attachments", left, warnings)
             guarded("attachments", partial(ports.attachments.close, self._run_id), warnings)
-        target = self._asked.delivery
-        if ports.delivery is not None and target is not None and result.status != "suspended":
+        others = self._again and result.run is None  # it has ended, or somebody else has it
+        target = None if others or result.status == "suspended" else self._asked.delivery
+        if ports.delivery is not None and target is not None:
             said, files = result.output, result.artifacts
             posted = partial(post, ports.delivery, target, said, result.exception, files)
             if await bounded("delivery", posted, within_s, warnings) is None:
@@ -176,7 +177,7 @@ class Around:
         if self._audit is not None:
             audit, end = self._audit, close_of(result, self._world.monotonic() - self._began)
             await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
-        if self._stages and (result.run is not None or not self._again):  # else they are another's
+        if self._stages and not others:
             dropped = partial(drop, ports.input_files, self._run_id)
             await bounded("input_files", dropped, within_s, warnings)
         result.warnings += warnings

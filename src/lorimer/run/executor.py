@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import NoneType
 from typing import Final, Unpack
 
@@ -94,7 +95,7 @@ class Executor:
         self.limits = limits
         self.ports = ports or Ports()
         self.lane = lane
-        hidden = (*options.get("hidden", ()), *getattr(self.ports.audit, "files", ()))
+        hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
         self._going: set[str] = set()
         """Ids of runs whose ports are not told of the end yet."""
@@ -252,6 +253,12 @@ class Executor:
     def _budgets(self, job: _Job) -> Budgets:
         budget = self.ports.budget
         return () if budget is None else partial(budget.admit, job.agent, job.asked, self.journal)
+
+
+def _files_of(ports: Ports) -> list[Path]:
+    """Where ports keep what programs of a run are not to see."""
+    kept = (ports.audit, ports.input_files, ports.palette)
+    return [path for port in kept for path in getattr(port, "files", ())]
 
 
 @record

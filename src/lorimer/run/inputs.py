@@ -10,6 +10,7 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from lorimer.core.context import short_hash
@@ -119,6 +120,11 @@ class FolderInputFiles:
         self._folder = folder
         self._world = world or RealWorld()
         self._threads = Threads()
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Where they are: nothing for programs of other runs to see. An executor hides it."""
+        return [self._files.roots[0] / self._folder]
 
     async def stage(self, run_id: str, id: str, file: InputFile) -> None:
         """Raises OSError as the system does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
@@ -30,6 +31,11 @@ _TRIES: Final = 100
 class SavedStore(Protocol):
     """Where saved agents are, by owner and name. Every method blocks, may be called from any
     thread, and raises StoreFailed. Shipped: `lorimer.run.stores`."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Where they are, if that is in files."""
+        ...
 
     def put(self, agent: SavedAgent) -> bool:
         """Make it the present version and keep it among the versions, if the present one is the one
@@ -83,6 +89,12 @@ class AgentLibrary:
         self._builtins = dict(builtins or {})
         self._world = world or RealWorld()
         self._threads = Threads(1) if threads else None
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Where they are: nothing for tools to see. An executor hides it from the runs of agents
+        that find others there (`palette`)."""
+        return self._store.files
 
     async def save(self, agent: SavedAgent, by: Person, *, expect: int | None = None) -> SavedAgent:
         """Save the next version. An agent without an owner becomes theirs; what somebody else owns
@@ -205,6 +217,7 @@ class _Palette:
 
     def __init__(self, library: AgentLibrary, owner: str, by: Person) -> None:
         self._library = library
+        self.files = library.files
         self._owner = owner
         self._by = by
 

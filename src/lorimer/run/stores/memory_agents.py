@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Lock
 
 from lorimer.run.saved import SavedAgent
@@ -11,6 +12,8 @@ from lorimer.tools.policy.people import Person
 
 class MemoryAgents:
     """A `SavedStore`."""
+
+    files: tuple[Path, ...] = ()
 
     def __init__(self) -> None:
         self._lock = Lock()
