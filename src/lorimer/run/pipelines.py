@@ -11,6 +11,7 @@ from lorimer.core.errors import ConfigError, LorimerError
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
+from lorimer.models.registry import targets_of
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.critic import Critic
@@ -119,7 +120,7 @@ class Pipelines:
     def _check_model(self, agent: RunnableAgent) -> None:
         model = agent.model or self._tier
         try:
-            self._models.targets(model)
+            targets_of(model, self._models)
         except LorimerError as error:
             raise ConfigError(
                 f"the model {model!r} of the agent {agent.name!r} cannot be used: {error.message}",
@@ -127,3 +128,9 @@ class Pipelines:
                 hint=error.hint,
                 cause=error,
             ) from None
+        except Exception as error:
+            raise ConfigError(
+                f"the model {model!r} of the agent {agent.name!r} cannot be used: "
+                f"{type(error).__name__}: {error}",
+                cause=error,
+            ) from error
