@@ -9,10 +9,12 @@ PATH WORDS...` asks for one with its own streams, folder and environment.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import sys
+import termios
 
 MOST = 150_000
 """Bytes of a message: of an environment, above all."""
@@ -91,6 +93,8 @@ def become(what: dict[str, object], streams: list[int]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    if os.isatty(0):  # of the terminal that it is started on it is the foreground
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.chdir(str(what["cwd"]))
     os.environ.clear()
     os.environ.update(what["env"])  # type: ignore[call-overload]

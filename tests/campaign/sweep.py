@@ -25,7 +25,18 @@ from tests.campaign.store import Store
 from tests.campaign.sweep_process import Process
 from tests.campaign.sweep_scenarios import Scenario, manifest
 
-AT_SEAMS = ("fail", "fatal", "cancel", "task", "shutdown", "kill", "power", "takeover", "locked")
+AT_SEAMS = (
+    "fail",
+    "fatal",
+    "hang",
+    "cancel",
+    "task",
+    "shutdown",
+    "kill",
+    "power",
+    "takeover",
+    "locked",
+)
 AT_WRITES = ("full", "eio", "torn", "cut")
 
 
@@ -33,7 +44,8 @@ AT_WRITES = ("full", "eio", "torn", "cut")
 class Strike:
     """What goes wrong, and at which operation. At the seams:
 
-    fail: the operation raises its own kind of error; fatal: a model one that is not tried again.
+    fail: the operation raises its own kind of error; fatal: a model one that is not tried again;
+    hang: it never comes back.
     cancel, shutdown: `pipeline.cancel`; task: the caller's task is cancelled.
     kill, power: the process dies; what it has written, or only what it has synced, is there.
     takeover: it stands still for longer than its claim holds, and another one ends its runs.
@@ -77,6 +89,8 @@ def applies(kind: str, name: str) -> bool:
             return word in (*STORED, *own)
         case "fatal":
             return word == "model"
+        case "hang":
+            return word in ("model", "tool", "listener", "port")
         case "locked":
             return word in STORED and not name.endswith(", done")
         case _:

@@ -25,7 +25,7 @@ from lorimer.tools import AskLater, ToolRegistry
 from tests.campaign.audit import Told
 from tests.campaign.gather import lengths
 from tests.campaign.outside import Person, Provider, tools
-from tests.campaign.seams import SeamJournal, Seams, SeamWorld, StoreFailed
+from tests.campaign.seams import SeamJournal, Seams, SeamWorld, StoreFailed, forever
 from tests.campaign.sweep_kernel import Kernel
 from tests.campaign.sweep_scenarios import Post, Scenario, manifest
 
@@ -373,6 +373,9 @@ class Process:
 
     async def strike_fatal(self, name: str) -> None:
         raise APIError("no", code=CODE.EXEC_API_AUTH_INVALID_KEY)
+
+    async def strike_hang(self, name: str) -> None:
+        await forever()
 
     async def strike_cancel(self, name: str) -> None:
         for pipeline in self.pipelines:

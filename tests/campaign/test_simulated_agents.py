@@ -11,23 +11,37 @@ import os
 import time
 import traceback
 from collections.abc import Iterable, Sequence
+from functools import cache
 from random import SystemRandom
 
-from tests.campaign.agent_player import AT_SEAMS, AT_WRITES, play
+from tests.campaign.agent_player import AT_SEAMS, AT_WRITES, Played, play
 from tests.campaign.agents import draw
 from tests.campaign.apart import elsewhere, quiet, side_by_side
 
-FIXED = 350
+FULL = bool(os.environ.get("LORIMER_CAMPAIGN"))
+FIXED = 250
 FRESH = 50
+TWICE = 1 if FULL or os.environ.get("LORIMER_SEED") else 4
+"""Of so many seeds one is played twice: that the same seed gives the same facts."""
 CAMPAIGN = 20_000
+KNOWN = 120
 SHOWN = 3
 CHUNK = 500
+
+
+@cache
+def known(seed: int) -> Played:
+    """How one of the seeds that are always played went."""
+    return play(seed)
 
 
 def trouble(seed: int) -> str:
     """What is wrong with the case of a seed; "" when nothing is."""
     try:
-        first, second = play(seed), play(seed)
+        first = known(seed) if seed < KNOWN else play(seed)
+        if seed % TWICE:
+            return ""
+        second = play(seed)
         if first.lines() == second.lines():
             return ""
         reason = f"the same seed gave other facts\n{first.lines()}\n--- and then\n{second.lines()}"
@@ -57,7 +71,7 @@ def test_the_same_seed_gives_the_same_facts_and_every_promise_holds() -> None:
     if chosen:
         complain(troubles([int(chosen)]), 1)
         return
-    if not os.environ.get("LORIMER_CAMPAIGN"):
+    if not FULL:
         seeds = [*range(FIXED), *fresh(FRESH)]
         complain(troubles(seeds), len(seeds))
         return
@@ -73,14 +87,14 @@ def test_the_same_seed_gives_the_same_facts_and_every_promise_holds() -> None:
 def test_another_process_with_other_hashes_gives_the_same_facts() -> None:
     """What is iterated in the order of a set or of addresses would show here."""
     program = "from tests.campaign.test_simulated_agents import digest; print(digest(range(30)))"
-    said = {elsewhere(program, PYTHONHASHSEED=seed) for seed in ("1", "2")}
-    assert len(said) == 1
+    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    assert elsewhere(program, PYTHONHASHSEED=other).strip() == digest(range(30))
 
 
 def test_the_cases_are_worth_playing() -> None:
     """The dice reach what they are meant to reach: ends of all kinds, resumed runs, retries."""
     with quiet():
-        played = [play(seed) for seed in range(120)]
+        played = [known(seed) for seed in range(KNOWN)]
     statuses = {str(one.facts[-1].data["status"]) for one in played}
     assert statuses >= {"ok", "error", "timeout", "cancelled"}
     facts = [fact for one in played for fact in one.facts]
@@ -96,5 +110,5 @@ def test_the_cases_are_worth_playing() -> None:
 def digest(seeds: Iterable[int]) -> str:
     """One hash over the facts of many seeds."""
     with quiet():
-        text = "\n".join(play(seed).lines() for seed in seeds)
+        text = "\n".join(known(seed).lines() for seed in seeds)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -53,10 +53,11 @@ def drawn(dice: Random, share: float) -> list[tuple[Scenario, Strike]]:
     plays: list[tuple[Scenario, Strike]] = []
     for scenario in SCENARIOS:
         strikes = list(counted(scenario).strikes())
-        chance = share / 4 if scenario.below else share  # they take four times as long
+        longer = scenario.below or scenario.kernel  # four times as long as others
+        chance = share / 4 if longer else share
         for kind in (*AT_SEAMS, *AT_WRITES):
             fitting = [strike for strike in strikes if strike.kind == kind]
-            if fitting and dice.random() < chance:
+            if fitting and dice.random() < (chance / 4 if kind == "hang" else chance):
                 plays.append((scenario, dice.choice(fitting)))
     return plays
 
@@ -75,7 +76,7 @@ def test_whatever_goes_wrong_wherever_every_promise_holds() -> None:
     if not os.environ.get("LORIMER_CAMPAIGN"):
         seed = SystemRandom().randrange(2**32)
         print(f"\nfresh seed: {seed}")
-        plays = [*drawn(Random(1), 0.6), *drawn(Random(seed), 0.2)]
+        plays = [*drawn(Random(1), 0.3), *drawn(Random(seed), 0.1)]
         complain(troubles(plays), len(plays))
         return
     began = time.monotonic()

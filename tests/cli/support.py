@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -80,15 +79,20 @@ class Done:
 
 
 class Running:
-    """The command line in a process of its own."""
+    """The command line in a process of its own. With `told`, its standard input is what `write`
+    says until it is waited for; else there is none."""
 
-    def __init__(self, *words: str, env: Mapping[str, str] | None = None) -> None:
-        out, err = os.pipe(), os.pipe()
-        nothing = os.open(os.devnull, os.O_RDONLY)
+    def __init__(
+        self, *words: str, env: Mapping[str, str] | None = None, told: bool = False
+    ) -> None:
+        given, out, err = os.pipe(), os.pipe(), os.pipe()
         own = {**os.environ, **(env or {})}
-        self._process = Forked(words, own, (nothing, out[1], err[1]))
-        for end in (nothing, out[1], err[1]):
+        self._process = Forked(words, own, (given[0], out[1], err[1]))
+        for end in (given[0], out[1], err[1]):
             os.close(end)
+        self._given = os.fdopen(given[1], "wb", buffering=0)
+        if not told:
+            self._given.close()
         self._out, self._err = (os.fdopen(end, "rb") for end in (out[0], err[0]))
 
     def __enter__(self) -> Running:
@@ -97,8 +101,13 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self._process.send(signal.SIGKILL)
         self._process.wait(PATIENCE_S)
+        self._given.close()
         self._out.close()
         self._err.close()
+
+    def write(self, text: str) -> None:
+        """To its standard input."""
+        self._given.write(text.encode())
 
     def read_a_line_and_go(self) -> None:
         """What `| head -1` does."""
@@ -109,6 +118,7 @@ class Running:
         self._process.send(number)
 
     def wait(self) -> Done:
+        self._given.close()
         with ThreadPoolExecutor(2) as pool:
             read = [pool.submit(_rest, stream) for stream in (self._out, self._err)]
             try:
@@ -165,32 +175,39 @@ def last_run() -> str:
     return str(listed()[0]["run_id"])
 
 
-def in_terminal(folder: Path, *words: str, keys: Sequence[tuple[bytes, bytes]]) -> Done:
+def in_terminal(*words: str, keys: Sequence[tuple[bytes, bytes]]) -> Done:
     """The command line on a terminal of its own. Of each pair in `keys` the second is typed once
     the first is shown."""
-    host = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", host, sys.executable, "-m", "lorimer", *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        cwd=folder,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-        start_new_session=True,
+    screen, terminal = os.openpty()
+    process = Forked(
+        words,
+        {**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        (terminal, terminal, terminal),
     )
-    assert process.stdin is not None and process.stdout is not None
+    os.close(terminal)
     shown, seen = bytearray(), 0
-    for wanted, typed in keys:
-        while (at := shown.find(wanted, seen)) < 0:
-            piece = os.read(process.stdout.fileno(), 4096)
-            assert piece, f"it ended: {bytes(shown)!r}"
+    try:
+        for wanted, typed in keys:
+            while (at := shown.find(wanted, seen)) < 0:
+                piece = _shown(screen)
+                assert piece, f"it ended: {bytes(shown)!r}"
+                shown += piece
+            seen = at + len(wanted)
+            os.write(screen, typed)
+        while piece := _shown(screen):
             shown += piece
-        seen = at + len(wanted)
-        process.stdin.write(typed)
-        process.stdin.flush()
-    while piece := os.read(process.stdout.fileno(), 4096):
-        shown += piece
-    process.stdin.close()
-    code = process.wait(PATIENCE_S)
-    process.stdout.close()
-    return Done(code, shown.decode(), "")
+        return Done(process.wait(PATIENCE_S), shown.decode(), "")
+    finally:
+        process.send(signal.SIGKILL)
+        process.wait(PATIENCE_S)
+        os.close(screen)
+
+
+def _shown(screen: int) -> bytes:
+    """What comes next; nothing once nobody is left at this terminal."""
+    try:
+        return os.read(screen, 4096)
+    except OSError as error:
+        if error.errno != errno.EIO:  # Linux says the end so
+            raise
+        return b""

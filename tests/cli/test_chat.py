@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from lorimer.testing.faults import Hang
-from tests.cli.support import asked, by_turn, call, in_terminal, invoke
+from tests.cli.support import Running, asked, by_turn, call, in_terminal, invoke
 
 ECHO = ("-m", "scripted:echo")
 
@@ -107,14 +105,13 @@ def test_an_answer_that_fails_is_told_and_the_next_one_comes(
 
 
 def test_tools_ask_and_what_they_do_is_shown(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, own_place: Path
 ) -> None:
     script = by_turn(call("Write", file_path="a.txt", content="hi"), Turn("Written."))
     with FakeLLMServer(script) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
         done = in_terminal(
-            tmp_path,
             *("chat", "-m", "claude-sonnet-4-6"),
             keys=[
                 (b"> ", b"write it\n"),
@@ -123,7 +120,7 @@ def test_tools_ask_and_what_they_do_is_shown(
                 (b"> ", b"\x04"),
             ],
         )
-    assert (tmp_path / "a.txt").read_text() == "hi"
+    assert (own_place / "a.txt").read_text() == "hi"
     assert done.code == 0
     assert "Write" in done.out and "a.txt" in done.out
     assert "\x1b[31m" not in done.out, "nothing failed"
@@ -134,24 +131,15 @@ def test_ctrl_c_stops_an_answer_and_the_chat_goes_on(monkeypatch: pytest.MonkeyP
     with FakeLLMServer(turns) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "lorimer", "chat"),
-                *("--preset", "chat", "-m", "claude-sonnet-4-6"),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert process.stdin is not None
-        process.stdin.write(b"one\n")
-        process.stdin.flush()
-        asked(server, 1)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(b"two\n", timeout=30)
-    assert b"stopped" in err
-    assert out == b"here\n"
-    assert process.returncode == 0
+        words = ("chat", "--preset", "chat", "-m", "claude-sonnet-4-6")
+        with Running(*words, told=True) as process:
+            process.write("one\n")
+            asked(server, 1)
+            process.send(signal.SIGINT)
+            process.write("two\n")
+            done = process.wait()
+    assert "stopped" in done.err
+    assert (done.code, done.out) == (0, "here\n")
     assert sessions()[0]["runs"] == 2, "the stopped one has an end of its own"
 
 
@@ -161,14 +149,9 @@ def test_an_answer_cut_off_by_a_kill_is_gone_on_with(monkeypatch: pytest.MonkeyP
     with FakeLLMServer(turns) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
-        with subprocess.Popen(
-            [sys.executable, "-m", "lorimer", "chat", *words], stdin=subprocess.PIPE
-        ) as process:
-            assert process.stdin is not None
-            process.stdin.write(b"one\n")
-            process.stdin.flush()
+        with Running("chat", *words, told=True) as process:
+            process.write("one\n")
             asked(server, 1)
-            process.kill()
         refused = invoke("chat", *words, "--continue", input="two\n")
         assert "unfinished run" in refused.stderr
         result = invoke("chat", *words, "--continue", input="/resume\ntwo\n")

@@ -198,7 +198,7 @@ def test_a_person_at_a_terminal_is_asked(own_place: Path) -> None:
         words = ("run", "hi", "--base-url", server.url)
         question = b"this very call: "
         keys = [(question, b"what?\n"), (question, b"a\n"), (question, b"n\n")]
-        done = in_terminal(own_place, *words, keys=keys)
+        done = in_terminal(*words, keys=keys)
     assert done.code == 0, done.out
     assert "Bash wants to run" in done.out.replace("\x1b[1;33m", "").replace("\x1b[0m", "")
     assert done.out.count("wants to run") == 2, "the same call was not asked about again"
@@ -214,7 +214,7 @@ def test_what_was_typed_before_a_question_is_no_answer_to_it(own_place: Path) ->
     with FakeLLMServer(by_turn(slow, DONE)) as server:
         words = ("run", "hi", "--base-url", server.url)
         keys = [(b"run_", b"y\n"), (b"this very call: ", b"n\n")]
-        done = in_terminal(own_place, *words, keys=keys)
+        done = in_terminal(*words, keys=keys)
     assert done.code == 0, done.out
     assert not (own_place / "never").exists()
 
@@ -225,7 +225,7 @@ def test_all_of_a_long_call_can_be_seen(own_place: Path) -> None:
     with FakeLLMServer(script) as server:
         words = ("run", "hi", "--base-url", server.url)
         question = b"[v]iew all: "
-        done = in_terminal(own_place, *words, keys=[(question, b"v\n"), (question, b"y\n")])
+        done = in_terminal(*words, keys=[(question, b"v\n"), (question, b"y\n")])
     assert done.code == 0, done.out
     assert "[... 60 more lines of content]" in done.out
     assert (done.out.count("line 39"), done.out.count("line 99")) == (2, 1)
@@ -235,7 +235,7 @@ def test_all_of_a_long_call_can_be_seen(own_place: Path) -> None:
 def test_ctrl_c_while_somebody_is_asked(own_place: Path) -> None:
     with FakeLLMServer(by_turn(call("Bash", command="touch never"), DONE)) as server:
         words = ("run", "hi", "--base-url", server.url)
-        done = in_terminal(own_place, *words, keys=[(b"this very call: ", b"\x03")])
+        done = in_terminal(*words, keys=[(b"this very call: ", b"\x03")])
     assert done.code == 130, done.out
     assert "spent:" in done.out
     assert not (own_place / "never").exists()

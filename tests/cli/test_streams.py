@@ -6,11 +6,13 @@ import os
 import shlex
 import subprocess
 import sys
+from tempfile import TemporaryFile
 
 import pytest
 
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from tests.cli.support import PATIENCE_S, Done, last_run, listed
+from tests.forker import Forked
 
 
 def shell(*words: str, then: str) -> Done:
@@ -25,6 +27,17 @@ def shell(*words: str, then: str) -> Done:
         timeout=PATIENCE_S,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def to_a_full_device(*words: str) -> Done:
+    """The command line in a process of its own whose standard output takes nothing."""
+    with open("/dev/full", "wb") as full, TemporaryFile() as said:
+        with open(os.devnull, "rb") as nothing:
+            streams = (nothing.fileno(), full.fileno(), said.fileno())
+            process = Forked(words, dict(os.environ), streams)
+        code = process.wait(PATIENCE_S)
+        said.seek(0)
+        return Done(code, "", said.read().decode())
 
 
 def asks(server: FakeLLMServer) -> tuple[str, ...]:
@@ -52,7 +65,7 @@ def test_a_task_from_a_closed_standard_input() -> None:
 @pytest.mark.parametrize("form", ["text", "json", "stream-json"])
 def test_an_answer_that_nothing_takes_is_kept(form: str) -> None:
     with FakeLLMServer([Turn(text="Hello.")]) as server:
-        done = shell(*asks(server), "--output-format", form, then="> /dev/full")
+        done = to_a_full_device(*asks(server), "--output-format", form)
     assert done.code == 1
     kept = "the run" if form == "stream-json" else "the answer"
     assert done.err.splitlines()[-1] == (

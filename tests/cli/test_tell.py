@@ -97,7 +97,7 @@ def test_a_question_of_the_agent_is_answered_in_words() -> None:
 def test_a_question_of_the_agent_is_answered_on_the_terminal(own_place: Path) -> None:
     with FakeLLMServer(by_turn(*ASK)) as server:
         words = ("run", "hi", "--base-url", server.url, "--tools", "asking")
-        done = in_terminal(own_place, *words, keys=[(b"Number or words: ", b"green\n")])
+        done = in_terminal(*words, keys=[(b"Number or words: ", b"green\n")])
         assert done.code == 0, done.out
         assert "1. red" in done.out
         assert "green" in str(server.requests[-1].body["messages"][-1])

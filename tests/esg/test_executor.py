@@ -538,6 +538,39 @@ def test_a_step_that_makes_other_values_each_time_settles() -> None:
     assert session.namespace()["u"] == session.namespace()["t"]
 
 
+def test_a_look_at_values_runs_their_makers_and_nothing_else() -> None:
+    session = session_of("print(1)")
+    for number in range(30):
+        session.graph.add_step(f"x{number}", f"x{number} = [{number}]")
+        session.recall(f"x{number}", [], [f"x{number}"])
+    assert not session.execute("bad", "1 / 0").ok
+    session.graph.edit_step("s0", "print(2)")
+    before = dict(session.results)
+    assert session.namespace() == {f"x{number}": [number] for number in range(30)}
+    assert session.results["bad"] is before["bad"], "it has failed, and stays so"
+    assert session.results["s0"] is before["s0"], "nobody has asked for a replay"
+    assert session.replay().ran == ("s0", "bad")
+
+
+@pytest.mark.parametrize(
+    ("state", "told"), [("new", "has not run"), ("failed", "has failed"), ("blocked", "needs one")]
+)
+def test_a_name_whose_maker_has_not_run_is_told(state: str, told: str) -> None:
+    session = session_of("k = 1")
+    session.graph.add_step("a", "x = k" if state == "new" else "x = k\n1 / 0")
+    if state != "new":
+        session.graph.add_step("b", "y = x")
+        session.replay()
+    name = "y" if state == "blocked" else "x"
+    failure = session.execute("c", f"print({name})").failure
+    assert failure is not None
+    maker = "b" if state == "blocked" else "a"
+    expected = f"name {name!r} is not defined (step {maker!r}, which makes it, {told}"
+    assert failure.message.startswith(expected)
+    session.graph.edit_step("a", "x = k")
+    assert session.replay().ok
+
+
 def test_the_values_of_a_place_are_those_of_the_place() -> None:
     session = session_of("x = [1]", "x.append(2)", "x = 0")
     assert [session.namespace(after=step) for step in session.graph.steps] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,8 +38,10 @@ from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
 from tests.run.support import executor_of, model_of, use
 from tests.run.test_critic import Says, Work, once
+from tests.run.test_session_tools import Studio, studio
 
 pytestmark = pytest.mark.anyio
+CAMPAIGN = bool(os.environ.get("LORIMER_CAMPAIGN"))
 
 TWO = RunnableAgent(
     "writer",
@@ -411,3 +414,60 @@ async def test_why_phases_went_as_they_did_is_explained() -> None:
         ("its", "stages[6].config.phases[0].fallback"),
         ("begun", "stages[6].config.phases[1]"),
     ]
+
+
+async def test_pictures_of_a_runs_own_tools_are_shown_to_the_phase_that_asked() -> None:
+    made: list[Studio] = []
+    agent = RunnableAgent("p", phases=(Phase("find", "Find"), Phase("write", "Write")))
+    model = model_of(system_is(find="facts", write=[use("paint"), "end"]))
+    result = await executor_of(model).run(agent, "go", studio(made))
+    assert (result.status, result.output) == ("ok", "end")
+    kinds = [block.type for message in model.requests[-1].messages for block in message.content]
+    assert kinds.count("image") == 1
+
+
+@pytest.mark.parametrize("steps", range(1, 200, 1 if CAMPAIGN else 24))
+def test_row_50_wherever_a_run_in_phases_dies_nothing_that_is_recorded_is_done_again(
+    steps: int,
+) -> None:
+    world = SimulatedWorld(steps)
+    journal = MemoryJournal(world)
+    asked: list[str] = []
+    agent = with_phases(
+        Phase("find", "Find", max_turns=2),  # runs out of turns
+        Phase("write", "Write {find}", optional=True),
+        Phase("end", "End {write}"),
+        timeout_s=60,
+        critic=True,
+    )
+
+    def reply(request: Request) -> Any:
+        word, turn = request.system.split()[0], sum(m.role == "assistant" for m in request.messages)
+        asked.append(f"{word}{turn}")
+        if word == "Find":
+            return use(id=f"f{turn}", s=5, n=turn)
+        return use(id="w", s=70) if (word, turn) == ("Write", 0) else word
+
+    def executor() -> Executor:
+        critic = Says(once(Decision(extend_s=30, nudge="Hurry."), 30), limit_s=100)
+        return executor_of(
+            reply, tools=[Work(world)], world=world, journal=journal, ports=Ports(critic=critic)
+        )
+
+    async def first(world: World) -> RunResult:
+        return await executor().run(agent, "go", Invocation(run_id="run_mine"))
+
+    async def second(world: World) -> RunResult:
+        await world.sleep(90)
+        return await executor().resume(agent, "run_mine")
+
+    try:
+        result = simulate_in(world, first, crash_after_steps=steps)
+    except SimulatedCrash:
+        result = simulate_in(world, second)
+    if result.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN:
+        return  # it died before it was accepted
+    if result.code is not ExecutorErrorCode.EXEC_RUN_ENDED:
+        assert (result.status, result.output) == ("ok", "End")
+    assert len(asked) - len(set(asked)) <= 1  # the call that was under way
+    assert asyncio.run(verify(journal, "run_mine")) == []

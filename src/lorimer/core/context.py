@@ -173,7 +173,7 @@ class RunContext(FactLog):
         """What tools of the run have going on between their calls."""
         self.children: Children | None = None
         """The runs that it may have beside it; None: its agent has no sub-agents."""
-        self.below: set[RunContext] = set()
+        self.below: tuple[RunContext, ...] = ()
         """Runs that are part of this one, and go on here."""
         self.asking = 0
         """Questions to people that have no answer yet."""

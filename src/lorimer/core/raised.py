@@ -52,6 +52,6 @@ async def raise_limits(run: RunContext, *, max_turns: int = 0, timeout_s: float 
         data["timeout_s"] = limits.timeout_s
     bounds.raise_to(limits)
     await run.record("effect", data, key=str(data["key"]))
-    for child in tuple(run.below) if more_s > 0 else ():
+    for child in run.below if more_s > 0 else ():
         await raise_limits(child, timeout_s=child.bounds.limits.timeout_s + more_s)
     return True

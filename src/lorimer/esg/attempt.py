@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from lorimer.core.world import World
 from lorimer.esg import resources
@@ -16,12 +17,18 @@ from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
 from lorimer.esg.part_reads import PartReads
 from lorimer.esg.results import StepResult
-from lorimer.esg.running import MAX_OUTPUT, Outcome, run
+from lorimer.esg.running import MAX_OUTPUT, Failure, Outcome, run
 from lorimer.esg.showing import SHOWN, Showing
-from lorimer.esg.steps import ABSENT, UNSEEN
+from lorimer.esg.steps import ABSENT, UNSEEN, Status
 from lorimer.esg.store import Lost, Region, VersionStore, Visit, gone
 from lorimer.esg.surroundings import Surroundings, asked, words
 from lorimer.esg.watching import watch
+
+_NOT_MADE: Final[Mapping[Status, str]] = {
+    Status.NEW: "has not run",
+    Status.FAILED: "has failed",
+    Status.BLOCKED: "needs one that has failed",
+}
 
 
 class Attempts:
@@ -104,6 +111,7 @@ class Attempts:
             self.surroundings.set_states(step_id)
             return lost
         if outcome.failure is not None:
+            outcome.failure = self._with_maker(step_id, outcome.failure, outcome.error)
             self._failed(step_id, outcome, reads, visit, space.lent, left)
             return None
         done = self._commit(step_id, visit, space.lent, left, outcome.value)
@@ -142,6 +150,18 @@ class Attempts:
         self._keep(step_id, outcome, (*reads, *in_place), changed)
         keep_within(self.store, self._most, self._seconds)
         return None
+
+    def _with_maker(self, step_id: str, failure: Failure, error: BaseException | None) -> Failure:
+        """Why there is no such name, where a step before was to make it."""
+        name = getattr(error, "name", None) if isinstance(error, NameError) else None
+        if not isinstance(name, str) or name in self._globals.lent:
+            return failure
+        maker = self.graph.maker(name, step_id)
+        why = _NOT_MADE.get(self.graph.status(maker)) if maker else None
+        if why is None:
+            return failure
+        message = f"{failure.message} (step {maker!r}, which makes it, {why})"
+        return replace(failure, message=message)
 
     def _seconds(self, step: str) -> float:
         return self.graph.seconds(step) or 0.0 if step in self.graph else 0.0

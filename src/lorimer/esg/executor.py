@@ -8,6 +8,7 @@ run more than it had to, but it ends where running everything again would end.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -25,8 +26,8 @@ from lorimer.world.real import RealWorld
 
 __all__ = ["Held", "Observer", "Replay", "StepExecutor", "StepResult"]
 
-_TRIES: Final = 20
-"""How often values that are gone are made again for one look at them."""
+_TRIES: Final = 2
+"""How often a step runs again for one look at values."""
 
 
 class StepExecutor:
@@ -132,12 +133,13 @@ class StepExecutor:
     def namespace(self, after: str | None = None) -> dict[str, object]:
         """Every name as it is after a step, or after all. The values are the session's own.
 
-        Values that are gone are made again: steps may run.
+        Values that are gone are made again: the steps that made them run, and what sees another
+        value by that. What is stale or has failed stays so. A value is left out that was not there
+        even so.
         """
-        for _ in range(_TRIES):
-            gone = self._attempts.gone(after) - {""}
-            if not gone:
-                break
-            self._replays.make(min(gone, key=self.graph.position))
-            self._replays.all(None)
+        made = Counter[str]()
+        while gone := {each for each in self._attempts.gone(after) if each and made[each] < _TRIES}:
+            step = min(gone, key=self.graph.position)
+            made[step] += 1
+            self._replays.make(step)
         return self._attempts.values(after, apart=after is not None)

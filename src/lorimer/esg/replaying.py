@@ -86,8 +86,14 @@ class Replays:
         return order, held
 
     def make(self, step_id: str) -> None:
-        """Run a step again, for the values that it made."""
-        self._until(lambda: None, Counter[str](), step_id, None, [])
+        """Run a step again, for the values that it made, and what that alone makes stale."""
+        asked, ran = {*self._graph.stale()}, Counter[str]()
+
+        def pending() -> str | None:
+            found = (each for each in self._graph.stale() if each not in asked)
+            return next((each for each in found if self._may_run(each, ran)), None)
+
+        self._until(pending, ran, step_id, None, [])
 
     # ---------------------------------------------------------------- the loop
 

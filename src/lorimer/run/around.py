@@ -101,7 +101,7 @@ class Around:
     def live(self, run: RunContext) -> None:
         """The run goes on from here."""
         if self._own is not None:
-            self._own.session.live(run)
+            self._own.session.live(run, phased=bool(self._agent.phases))
 
     @property
     def tools(self) -> Sequence[Tool]:

@@ -37,6 +37,7 @@ class ToolSession:
         self.channel_id = channel_id
         self.inputs = inputs
         self._run: RunContext | None = None
+        self._phased = False
         self._waiting = 0
         self._turn = -1
 
@@ -47,6 +48,8 @@ class ToolSession:
         run = self._run
         if run is None:
             raise ToolExecutionError("there is no run that goes on to show pictures to")
+        if self._phased:
+            run = next(iter(run.below), run)
         if any(not is_a(image, ImageBlock) for image in images):
             raise ToolExecutionError("attach_images takes ImageBlocks")
         if run.bounds.turns != self._turn:
@@ -56,9 +59,9 @@ class ToolSession:
         self._waiting += len(images)
         mail_of(run).nudge(text, images)
 
-    def live(self, run: RunContext | None) -> None:
-        """The run goes on; None: it is over."""
-        self._run = run
+    def live(self, run: RunContext | None, *, phased: bool = False) -> None:
+        """The run goes on; None: it is over. `phased`: its phases ask the model, not itself."""
+        self._run, self._phased = run, phased
 
 
 class SessionTools:

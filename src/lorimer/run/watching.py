@@ -182,7 +182,7 @@ async def _called(by: Supervision, seen: Seen) -> Decision | None:
 def _all(run: RunContext) -> Iterator[RunContext]:
     """It and what is part of it, as far as that goes on."""
     yield run
-    for each in tuple(run.below):
+    for each in run.below:
         yield from _all(each)
 
 

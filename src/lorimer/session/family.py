@@ -215,7 +215,7 @@ class Family:
         context.strangers = {*made.heard, *(parent.strangers or ())}
         family = runs.below(context, kind, self, made.agent)
         parent.cancellation.heirs.add(context.cancellation)
-        parent.below.add(context)
+        parent.below += (context,)
         try:
             await family.recall()
             family._line.enter()
@@ -224,7 +224,7 @@ class Family:
             return await run.here()
         finally:
             parent.cancellation.heirs.discard(context.cancellation)
-            parent.below.discard(context)
+            parent.below = tuple([each for each in parent.below if each is not context])
 
     def _invoked(self, agent: str) -> Mapping[str, JSON]:
         """What a child's run.start says of for whom it is: as its parent's does."""
