@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lorimer.core.arguments import check_each, is_a, wrong
 from lorimer.core.record import record
 from lorimer.run.phases import Phase
 
 
 @record
 class RunnableAgent:
-    """What to run. Plain data; what is left out is the executor's."""
+    """What to run. Plain data; what is left out is the executor's. Raises ConfigError for fields of
+    the wrong kind."""
 
     name: str = "agent"
     prompt: str = ""
@@ -42,7 +44,15 @@ class RunnableAgent:
     def __post_init__(self) -> None:
         for name in ("tools", "skills", "agents"):
             object.__setattr__(self, name, names(getattr(self, name)))
+            check_each(f"RunnableAgent.{name}", getattr(self, name), str, '["read"], its name')
+        check_each("RunnableAgent.phases", self.phases, Phase, '[Phase("draft", "Write it.")]')
         object.__setattr__(self, "phases", tuple(self.phases))
+        for name in ("name", "prompt", "model", "description", "subject"):
+            if not is_a(given := getattr(self, name), str):
+                raise wrong(f"RunnableAgent.{name}", given, "text", f'{name}="..."')
+        for name in ("max_turns", "timeout_s"):
+            if not is_a(given := getattr(self, name), int, float):
+                raise wrong(f"RunnableAgent.{name}", given, "a number", f"{name}=20")
 
 
 def names(given: str | Iterable[str]) -> tuple[str, ...]:
