@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 from lorimer.core.errors import ConfigError
 
@@ -21,9 +22,9 @@ def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
 
 def check_each(name: str, values: object, kind: type, example: str) -> None:
     """It is a list, or another collection, of this kind. Raises ConfigError."""
-    if not isinstance(values, Iterable) or is_a(values, str, bytes):
+    if is_a(values, str, bytes) or not is_a(values, Iterable):
         raise wrong(name, values, f"a list, and each {_a(kind)}", example)
-    for value in values:
+    for value in cast("Iterable[object]", values):
         if not isinstance(value, kind):
             raise wrong(f"each of {name}", value, _a(kind), example)
 
