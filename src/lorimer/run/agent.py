@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.record import record
-from lorimer.run.checking import check, set_many
 from lorimer.run.phases import Phase
 
 
 @record
 class RunnableAgent:
-    """What to run. Plain data; what is left out is the executor's."""
+    """What to run. Plain data; what is left out is the executor's. Raises ConfigError for fields of
+    the wrong kind."""
 
     name: str = "agent"
     prompt: str = ""
@@ -39,17 +40,14 @@ class RunnableAgent:
     """The id under which the host keeps it, for audits; none: its name."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a field of another type."""
-        check(
-            "RunnableAgent",
-            name=(self.name, str),
-            prompt=(self.prompt, str),
-            model=(self.model, str),
-            max_turns=(self.max_turns, int),
-            timeout_s=(self.timeout_s, (int, float)),
-            description=(self.description, str),
-            critic=(self.critic, bool),
-            subject=(self.subject, str),
-        )
-        set_many(self, str, "tools", "skills", "agents")
-        set_many(self, Phase, "phases")
+        for name in ("tools", "skills", "agents"):
+            given = each_of(f"RunnableAgent.{name}", getattr(self, name), str, '["read"], its name')
+            object.__setattr__(self, name, given)
+        phases = each_of("RunnableAgent.phases", self.phases, Phase, '[Phase("a", "Write it.")]')
+        object.__setattr__(self, "phases", phases)
+        for name in ("name", "prompt", "model", "description", "subject"):
+            if not is_a(given := getattr(self, name), str):
+                raise wrong(f"RunnableAgent.{name}", given, "text", f'{name}="..."')
+        for name in ("max_turns", "timeout_s"):
+            if not is_a(given := getattr(self, name), int, float):
+                raise wrong(f"RunnableAgent.{name}", given, "a number", f"{name}=20")
