@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.cancel import Reason
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError
 from lorimer.core.messages import ImageBlock, Request, ToolUse
 from lorimer.core.world import World
 from lorimer.models import Models
@@ -24,7 +25,7 @@ from lorimer.run import (
     RunnableAgent,
     RunStep,
 )
-from lorimer.run.delivery import Artifact
+from lorimer.run.delivery import Artifact, Discard, Target
 from lorimer.run.inputs import FolderInputFiles
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.testing import simulate
@@ -276,5 +277,59 @@ def test_what_another_process_keeps_for_a_run_is_not_dropped_by_who_may_not_resu
         assert await files.read("R", "file_1", 0, 1) == b"x"
         assert (await going).status == "ok"
         assert await files.read("R", "file_1", 0, 1) is None
+
+    simulate(main)
+
+
+async def test_agents_without_a_name_are_no_one_agent() -> None:
+    box: list[Executor] = []
+
+    @tool(effects=[])
+    async def nest(prompt: str) -> str:
+        """Run an agent."""
+        return (await box[0].run(RunnableAgent(prompt=prompt, tools=("nest",)), "x")).output
+
+    def reply(request: Request) -> Any:
+        said = sum(message.role == "assistant" for message in request.messages)
+        last = request.messages[-1].content
+        return str(last) if said else use("nest", prompt="inner")
+
+    box.append(executor_of(model_of(reply), tools=[nest]))
+    result = await box[0].run(RunnableAgent(prompt="outer", tools=("nest",)), "x")
+    assert result.status == "ok"
+    assert "exec.child.ancestor" in result.output  # the inner one in itself
+    assert len(await box[0].journal.runs()) == 2
+
+
+async def test_what_never_began_because_the_lane_is_closed_is_not_suspended() -> None:
+    lane = Lane("runs", 1)
+    lane.close()
+    result = await executor_of([], lane=lane).run(RunnableAgent(), "x")
+    assert (result.status, result.code) == ("cancelled", ExecutorErrorCode.EXEC_RUN_SHUTDOWN)
+
+
+def test_row_32_a_suspended_run_is_not_over_and_posts_nothing_until_it_is_resumed() -> None:
+    async def main(world: World) -> None:
+        posted: list[str] = []
+
+        class Posts(Discard):
+            async def deliver(self, target: Target, output: str, artifacts: Any) -> str:
+                posted.append(output)
+                return ""
+
+            async def deliver_error(self, target: Target, error: LorimerError) -> None:
+                posted.append(error.code.value)
+
+        executor = executor_of(
+            model_of(lambda _: "hi", latency_s=1.0), world=world, ports=Ports(delivery=Posts())
+        )
+        asked = Invocation(run_id="R", delivery=Target("channel", "1"))
+        handle = executor.start(RunnableAgent(), "x", asked)
+        await world.sleep(0.5)
+        handle.cancel(Reason.SHUTDOWN)
+        assert (await handle).status == "suspended"
+        assert posted == []
+        assert (await executor.resume(RunnableAgent(), "R", asked)).status == "ok"
+        assert posted == ["hi"]
 
     simulate(main)

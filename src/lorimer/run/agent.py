@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Final
+
 from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.record import record
 from lorimer.run.phases import Phase
+
+_NO_NAME: Final = "agent"
 
 
 @record
@@ -12,7 +17,7 @@ class RunnableAgent:
     """What to run. Plain data; what is left out is the executor's. Raises ConfigError for fields of
     the wrong kind."""
 
-    name: str = "agent"
+    name: str = _NO_NAME
     prompt: str = ""
     """The system prompt; the executor's header goes before it."""
     model: str = ""
@@ -38,6 +43,11 @@ class RunnableAgent:
     last one says is the answer."""
     subject: str = ""
     """The id under which the host keeps it, for audits; none: its name."""
+
+    @property
+    def who(self) -> Hashable:
+        """What tells it from others that are at work: its name, if it has one of its own."""
+        return self.name if self.name != _NO_NAME else self
 
     def __post_init__(self) -> None:
         for name in ("tools", "skills", "agents"):

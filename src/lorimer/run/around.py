@@ -167,8 +167,8 @@ class Around:
             left = guarded("attachments", drained, warnings)
             result.artifacts += artifacts_of("attachments", left, warnings)
             guarded("attachments", partial(ports.attachments.close, self._run_id), warnings)
-        if ports.delivery is not None and self._asked.delivery is not None:
-            target = self._asked.delivery
+        target = self._asked.delivery
+        if ports.delivery is not None and target is not None and result.status != "suspended":
             said, files = result.output, result.artifacts
             posted = partial(post, ports.delivery, target, said, result.exception, files)
             if await bounded("delivery", posted, within_s, warnings) is None:

@@ -166,12 +166,10 @@ class Executor:
         self._going.add(handle.run_id)
         try:
             result = await self._admitted(job, around)
-        except LorimerError as error:
-            result = failed(handle.run_id, error)
         except asyncio.CancelledError as error:
             interrupted, result = error, _cut_short(handle)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
-            result = failed(handle.run_id, _uncoded(error))
+            result = failed(handle.run_id, error, again=job.again)
         try:
             interrupted = await around.ended(result) or interrupted
         finally:
@@ -184,7 +182,8 @@ class Executor:
         handle, asked = job.handle, job.asked
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
-        line = descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
+        agent, limits = job.agent, limits_of(job.agent, self.limits)
+        line = descended(handle.run_id, agent.who, agent.name, limits)
         try:
             if self.lane is None:
                 return await self._run(job, around)
@@ -287,12 +286,4 @@ def _busy(run_id: str) -> LorimerError:
         f"Run {run_id} goes on at this moment.",
         code=ExecutorErrorCode.EXEC_RUN_BUSY,
         hint="Wait for it, or leave run_id out.",
-    )
-
-
-def _uncoded(error: Exception) -> LorimerError:
-    return PipelineError(
-        f"The run failed: {type(error).__name__}: {error}",
-        code=ExecutorErrorCode.EXEC_STAGE_FAILED,
-        cause=error,
     )

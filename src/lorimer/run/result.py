@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 
 from lorimer.core.children import ChildEnd, told_of
 from lorimer.core.engine import status_of
-from lorimer.core.errors import ExecutorErrorCode, LimitError, LorimerError
+from lorimer.core.errors import (
+    ExecutorErrorCode,
+    LimitError,
+    LorimerError,
+    PipelineError,
+    RunCancelled,
+)
 from lorimer.core.messages import NO_USAGE, Message, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.run.delivery import Artifact
@@ -83,7 +89,20 @@ def result_of(run: PipelineResult) -> RunResult:
     )
 
 
-def failed(run_id: str, error: LorimerError) -> RunResult:
-    """Of a run that did not begin. Of one that may not, its asker's model reads the output."""
+def failed(run_id: str, why: Exception, *, again: bool = False) -> RunResult:
+    """Of a run that did not begin; `again`: that was not gone on with. Of one that may not, its
+    asker's model reads the output."""
+    error = why if isinstance(why, LorimerError) else _coded(why)
+    status = status_of(error)
+    if status == "suspended" and not again:  # there is nothing to resume
+        status = "cancelled" if isinstance(error, RunCancelled) else "error"
     words = f"ERROR {error.code.value}: {error}" if isinstance(error, LimitError) else ""
-    return RunResult(run_id, status_of(error), words, exception=error)
+    return RunResult(run_id, status, words, exception=error)
+
+
+def _coded(error: Exception) -> LorimerError:
+    return PipelineError(
+        f"The run failed: {type(error).__name__}: {error}",
+        code=ExecutorErrorCode.EXEC_STAGE_FAILED,
+        cause=error,
+    )
