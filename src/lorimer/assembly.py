@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from lorimer.core import plugins
 from lorimer.core.adhoc import AdHocTool
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.compile import Catalogue, check_document, overridden
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import invalid
@@ -372,17 +373,6 @@ def limits_of(given: SomeLimits | None, limits: Limits) -> Limits:
     if not is_a(given, Mapping):
         raise wrong("limits", given, "Limits or a mapping", '{"max_turns": 5}')
     return Limits.from_json({**limits.to_json(), **given})
-
-
-def is_a(value: object, *kinds: type) -> bool:
-    """For arguments: most callers have no type checker."""
-    return isinstance(value, kinds)
-
-
-def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
-    return ConfigError(
-        f"{name} must be {wanted}, not {type(value).__name__}", hint=f"For instance: {example}"
-    )
 
 
 def check_manifest(

@@ -85,7 +85,7 @@ async def test_what_is_no_agent_is_told_to_whoever_asks_to_run_it() -> None:
     executor: Any = executor_of([])
     with pytest.raises(ConfigError, match="must be a RunnableAgent, not str"):
         await executor.run("guide", "hi")
-    with pytest.raises(ConfigError, match="input must be str, not int"):
+    with pytest.raises(ConfigError, match="input must be text, not int"):
         await executor.run(RunnableAgent(), 5)
 
 

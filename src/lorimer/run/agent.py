@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Final
 
+from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.record import record
-from lorimer.run.checking import check, set_many
 from lorimer.run.phases import Phase
 
 _NO_NAME: Final = "agent"
@@ -14,7 +14,8 @@ _NO_NAME: Final = "agent"
 
 @record
 class RunnableAgent:
-    """What to run. Plain data; what is left out is the executor's."""
+    """What to run. Plain data; what is left out is the executor's. Raises ConfigError for fields of
+    the wrong kind."""
 
     name: str = _NO_NAME
     prompt: str = ""
@@ -49,17 +50,14 @@ class RunnableAgent:
         return self.name if self.name != _NO_NAME else self
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a field of another type."""
-        check(
-            "RunnableAgent",
-            name=(self.name, str),
-            prompt=(self.prompt, str),
-            model=(self.model, str),
-            max_turns=(self.max_turns, int),
-            timeout_s=(self.timeout_s, (int, float)),
-            description=(self.description, str),
-            critic=(self.critic, bool),
-            subject=(self.subject, str),
-        )
-        set_many(self, str, "tools", "skills", "agents")
-        set_many(self, Phase, "phases")
+        for name in ("tools", "skills", "agents"):
+            given = each_of(f"RunnableAgent.{name}", getattr(self, name), str, '["read"], its name')
+            object.__setattr__(self, name, given)
+        phases = each_of("RunnableAgent.phases", self.phases, Phase, '[Phase("a", "Write it.")]')
+        object.__setattr__(self, "phases", phases)
+        for name in ("name", "prompt", "model", "description", "subject"):
+            if not is_a(given := getattr(self, name), str):
+                raise wrong(f"RunnableAgent.{name}", given, "text", f'{name}="..."')
+        for name in ("max_turns", "timeout_s"):
+            if not is_a(given := getattr(self, name), int, float):
+                raise wrong(f"RunnableAgent.{name}", given, "a number", f"{name}=20")

@@ -12,10 +12,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import Final, Unpack
+from typing import Unpack
 
-from lorimer.assembly import RunOptions, ToolSource, is_a, registry_of, reusable, wrong
+from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import current, descended
+from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.errors import (
     ConfigError,
     ExecutorErrorCode,
@@ -33,21 +34,17 @@ from lorimer.journal.memory import MemoryJournal
 from lorimer.launch import must_be_new, must_be_unfinished
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
-from lorimer.run.checking import check
 from lorimer.run.handle import RunHandle
-from lorimer.run.invocation import Invocation
+from lorimer.run.invocation import Invocation, check_asked
 from lorimer.run.lane import Lane
 from lorimer.run.lowering import DEFAULTS, limits_of
 from lorimer.run.palette import Delegate, reachable
 from lorimer.run.phasing import gather, usable
-from lorimer.run.pipelines import Pipelines
+from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult, failed, result_of
 from lorimer.run.watching import Watch
 from lorimer.world.real import RealWorld
-
-FALLBACK_TIER: Final = "fast"
-"""Of an agent that names no model."""
 
 
 class Executor:
@@ -79,15 +76,16 @@ class Executor:
             raise ConfigError(
                 "an executor needs models", hint="Executor(models=Models(tiers=Tiers({...})))"
             )
+        check_port("models", models, ModelResolver, 'Models(tiers=Tiers({"fast": ...}))')
         if not is_a(limits, Limits):
             raise wrong("limits", limits, "Limits", "Limits(max_turns=20)")
-        check(
-            "Executor",
-            ports=(ports, (Ports, NoneType)),
-            system_header=(system_header, str),
-            tier=(tier, str),
-            lane=(lane, (Lane, NoneType)),
-        )
+        if not is_a(ports, Ports, NoneType):
+            raise wrong("ports", ports, "Ports", "Ports(delivery=Stdout())")
+        if not is_a(lane, Lane, NoneType):
+            raise wrong("lane", lane, "a Lane", 'Lane("runs", 10)')
+        for name, given in (("system_header", system_header), ("tier", tier)):
+            if not is_a(given, str):
+                raise wrong(name, given, "text", f'{name}="..."')
         options = reusable(options)
         self.models = models
         self.world = options.get("world") or RealWorld()
@@ -107,8 +105,8 @@ class Executor:
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
     ) -> RunResult:
         """Run an agent to its end, in the caller's task. Never raises for what happens in the run:
-        the result says it. When that task is cancelled the run ends, the ports are told, and
-        CancelledError is raised. Raises ConfigError for arguments of other types."""
+        the result says it; only arguments of the wrong kind are a ConfigError. When that task is
+        cancelled the run ends, the ports are told, and CancelledError is raised."""
         return await self._whole(self._job(agent, input, invocation or Invocation()))
 
     def start(
@@ -151,9 +149,7 @@ class Executor:
     def _job(
         self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool = False
     ) -> _Job:
-        if not is_a(agent, RunnableAgent):
-            raise wrong("agent", agent, "a RunnableAgent", 'RunnableAgent("guide", prompt="...")')
-        check("run", input=(input, str), invocation=(asked, Invocation))
+        check_asked(agent, input, asked)
         above = current()
         if above is not None and not asked.parent_run_id:
             asked = replace(asked, parent_run_id=above.run_id)

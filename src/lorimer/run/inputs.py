@@ -13,13 +13,13 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.context import short_hash
 from lorimer.core.media import SNIFFED, image_type
 from lorimer.core.messages import ImageBlock, TextBlock
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
 from lorimer.core.world import World
-from lorimer.run.checking import check
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.threads import Threads
 from lorimer.world.files import RootedFiles
@@ -51,7 +51,11 @@ class InputFile:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a field of another type."""
-        check("InputFile", name=(self.name, str), data=(self.data, bytes), mime=(self.mime, str))
+        if not is_a(self.data, bytes):
+            raise wrong("InputFile.data", self.data, "bytes", 'InputFile("a.txt", b"...")')
+        for name in ("name", "mime"):
+            if not is_a(given := getattr(self, name), str):
+                raise wrong(f"InputFile.{name}", given, "text", f'{name}="..."')
 
 
 @record

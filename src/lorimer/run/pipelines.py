@@ -12,6 +12,7 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
 from lorimer.core.variables import verbatim
+from lorimer.models.registry import Models, targets_of
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.critic import Critic
@@ -22,6 +23,10 @@ from lorimer.run.watching import ceiling, is_watched
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
+
+FALLBACK_TIER: Final = "fast"
+"""The model of agents that name none."""
+_TIERS: Final = "Models(tiers=Tiers({'fast': 'claude-haiku-4-5'})), or Executor(tier='...')"
 
 KEPT: Final = 256
 """Agents, each for each caller with rights of their own."""
@@ -135,7 +140,14 @@ class Pipelines:
     def _check_model(self, agent: RunnableAgent) -> None:
         model = agent.model or self._tier
         try:
-            self._models.targets(model)
+            host = self._models
+            if (
+                model == FALLBACK_TIER
+                and isinstance(host, Models)
+                and host.expand(model) == [model]
+            ):
+                raise ConfigError("there is no such tier", hint=_TIERS)
+            targets_of(model, host)
         except LorimerError as error:
             raise ConfigError(
                 f"the model {model!r} of the agent {agent.name!r} cannot be used: {error.message}",
@@ -143,3 +155,9 @@ class Pipelines:
                 hint=error.hint,
                 cause=error,
             ) from None
+        except Exception as error:
+            raise ConfigError(
+                f"the model {model!r} of the agent {agent.name!r} cannot be used: "
+                f"{type(error).__name__}: {error}",
+                cause=error,
+            ) from error

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from lorimer.assembly import is_a
+from lorimer.core.arguments import is_a
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ConfigError, ToolExecutionError
 from lorimer.core.jsonable import JSON
