@@ -4,6 +4,7 @@ and ports of others are left as they are, and nothing stays open."""
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from lorimer.run import (
     InputFile,
     Invocation,
     Lane,
+    Listed,
     Ports,
     RunnableAgent,
     RunStep,
@@ -333,6 +335,35 @@ def test_row_32_a_suspended_run_is_not_over_and_posts_nothing_until_it_is_resume
         assert posted == ["hi"]
         again = await executor.resume(RunnableAgent(), "R", asked)
         assert again.code is ExecutorErrorCode.EXEC_RUN_ENDED
+        twice = await executor.run(RunnableAgent(), "x", asked)
+        assert twice.code is ExecutorErrorCode.EXEC_RUN_BUSY
         assert posted == ["hi"]
+
+    simulate(main)
+
+
+def test_two_processes_that_begin_a_run_of_one_id_at_once_leave_the_first_its_files(
+    tmp_path: Any,
+) -> None:
+    async def main(world: World) -> None:
+        files = FolderInputFiles(RootedFiles([tmp_path]), world=world)
+
+        class Slow(Listed):
+            async def groups(self, caller_id: str) -> list[str]:
+                await world.sleep(1)
+                return []
+
+        model = model_of(lambda _: "hi", latency_s=5.0)
+        ports = Ports(input_files=files)
+        one = executor_of(model, world=world, ports=ports)
+        slow = replace(ports, identity=Slow())
+        other = executor_of(model, world=world, journal=one.journal, ports=slow)
+        asked = Invocation(run_id="R", caller_id="a", input_files=(InputFile("a", b"x"),))
+        late = other.start(RunnableAgent(), "x", asked)
+        await world.sleep(0.5)
+        going = one.start(RunnableAgent(), "x", asked)
+        assert (await late).status == "error"
+        assert await files.read("R", "file_1", 0, 1) == b"x"
+        assert (await going).status == "ok"
 
     simulate(main)

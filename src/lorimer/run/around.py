@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from lorimer.core.context import RunContext
+from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
@@ -32,6 +33,7 @@ from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 
 _NOTHING: Final = Staging()
+_TAKEN: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
 
 
 class Around:
@@ -167,7 +169,8 @@ class Around:
             left = guarded("attachments", drained, warnings)
             result.artifacts += artifacts_of("attachments", left, warnings)
             guarded("attachments", partial(ports.attachments.close, self._run_id), warnings)
-        others = self._again and result.run is None  # it has ended, or somebody else has it
+        # it has ended, or somebody else has it: what is kept and told of it is not this call's
+        others = result.run is None and (self._again or result.code in _TAKEN)
         target = None if others or result.status == "suspended" else self._asked.delivery
         if ports.delivery is not None and target is not None:
             said, files = result.output, result.artifacts

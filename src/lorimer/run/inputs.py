@@ -10,7 +10,7 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from dataclasses import field
-from pathlib import Path
+from os import PathLike
 from typing import Any, Final, Protocol
 
 from lorimer.core.arguments import is_a, wrong
@@ -126,7 +126,7 @@ class FolderInputFiles:
         self._threads = Threads()
 
     @property
-    def files(self) -> Sequence[Path]:
+    def files(self) -> Sequence[PathLike[str]]:
         """Where they are: nothing for programs of other runs to see. An executor hides it."""
         return [self._files.roots[0] / self._folder]
 
