@@ -166,8 +166,9 @@ def _play(dice: Random) -> None:
         result = session.execute(str(number), source)
         assert result.ok, result.failure
     _equal(session, sources)
-    for _ in range(5):
-        edited, place = [*sources], dice.randrange(1, len(sources))
+    for _ in range(6):
+        edited, last = [*sources], dice.choice((len(BEGIN) - 1, len(sources)))
+        place = dice.randrange(1, last)
         edited[place] = _edited(dice, edited[place])
         if not _whole(edited):
             continue

@@ -87,15 +87,9 @@ NAMED: Final[Mapping[int, tuple[str, str]]] = {
 """Tests that are called otherwise, and measurements: file and what stands in it."""
 
 NOT_BUILT: Final[Mapping[int, str]] = {
-    22: "views share parts by their base; there is no test with numpy in the suite",
-    39: "the copy is of the whole object, not of what changes",
-    **dict.fromkeys((42, 48, 49, 50, 51), "steps run in this process, which confines nothing"),
-    43: "a session is in one process",
     47: "steps run one after the other: most share objects, and threads of one interpreter wait",
-    57: "a step is named by its id",
-    59: "on_step of replay tells of runs only",
 }
-"""Rows that have no test: why. A row that has one is built, whatever stands here."""
+"""Rows that have no test: why."""
 
 _ROOT: Final = Path(__file__).parents[2]
 _IN_NAME: Final = re.compile(r"def (test_(?:row_)?(\d+(?:_\d+)*)_\w+)")

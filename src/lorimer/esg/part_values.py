@@ -35,8 +35,9 @@ def look(value: Any, paths: tuple[Path, ...], owned: Callable[[object], bool]) -
     found = list[str]()
     for path in paths:
         try:
-            with contextlib.redirect_stderr(io.StringIO()):
-                told = _told(path.of(value), owned)
+            with contextlib.redirect_stderr(io.StringIO()):  # pandas warns of what is to change
+                part = path.of(value)
+            told = _told(part, owned)
         except Exception:  # noqa: BLE001 - whatever it is: the run of the step tells it
             return None
         if told is None:

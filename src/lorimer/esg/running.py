@@ -87,7 +87,8 @@ def run(
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             body, last, parts = _compiled(source, filename)
-            namespace.lend_parts(parts, *(each for each in (body, last) if each is not None))
+            if parts:
+                namespace.lend_parts(parts, *(each for each in (body, last) if each is not None))
             for code in (body, last):
                 if code is not None:
                     namespace.prepare(code, whole=whole)
@@ -120,7 +121,7 @@ def run(
 def _compiled(source: str, filename: str) -> tuple[types.CodeType, types.CodeType | None, Parts]:
     """The step, its last expression apart, and the names of which it uses parts."""
     tree = ast.parse(source, filename)
-    parts = find(tree)
+    parts: Parts = find(tree) if "[" in source or "." in source else {}
     last: types.CodeType | None = None
     if tree.body and isinstance(tree.body[-1], ast.Expr):
         expression = ast.Expression(cast("ast.Expr", tree.body.pop()).value)
