@@ -3,10 +3,10 @@ the toolset and credentials that they come to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, get_args
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, cast, get_args
 
 from pydantic import ValidationError
 
@@ -95,6 +95,24 @@ class RunOptions(TypedDict, total=False):
     claim_s: float
     """Seconds after which another process may take a run over from one that does not answer any
     more; 30 by default. A live process renews its claim three times as often."""
+
+
+def reusable(options: RunOptions) -> RunOptions:
+    """As they can be given to one pipeline after the other: what can be read only once is kept, so
+    that the second has the hooks, rules and secrets of the first. Raises ConfigError for an option
+    that there is not, and for a journal that is a path."""
+    for name in options:
+        if name not in RunOptions.__annotations__:
+            known = list(RunOptions.__annotations__)
+            raise ConfigError(f"there is no option {name!r}{nearest(name, known)}")
+    journal = options.get("journal")
+    if is_a(journal, str, Path):
+        raise wrong("journal", journal, "a journal", 'SQLiteJournal("runs.db")')
+    kept = {
+        name: tuple(value) if isinstance(value, Iterator) else value
+        for name, value in cast("dict[str, Iterable[object]]", options).items()
+    }
+    return cast("RunOptions", kept)
 
 
 class PipelineOptions(RunOptions, total=False):

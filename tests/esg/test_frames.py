@@ -89,6 +89,32 @@ def test_row_22_views_of_an_array() -> None:
     assert session.namespace()["t"] == 15
 
 
+@pytest.mark.parametrize("row", ["a[1]", "a[1:][0]", "a[1].copy()"])
+def test_row_22_a_row_of_a_structured_array(row: str) -> None:
+    session = session_of(
+        LIBRARIES,
+        "k = 1",
+        "a = np.array([(1, 2), (3, 4)], dtype=[('n', 'i4'), ('m', 'i8')])",
+        f"v = {row}",
+        "v['n'] = k",
+        "t = a.tolist(), v.tolist()",
+        "a['m'] = 7",
+    )
+    for k in (5, 6):
+        session.graph.edit_step("1", f"k = {k}")
+        assert session.replay().ok
+        plain: dict[str, object] = {}
+        for each in session.graph.steps:
+            exec(session.graph.source(each), plain)
+        assert session.namespace()["t"] == plain["t"]
+        assert session.replay().ran == ()
+    session.graph.edit_step("2", session.graph.source("2").replace("(1, 2)", "(9, 2)"))
+    session.replay()
+    assert session.namespace()["t"] == (
+        ([(9, 2), (3, 4)], (6, 4)) if "copy" in row else ([(9, 2), (6, 4)], (6, 4))
+    )
+
+
 def test_row_22_a_column_that_is_replaced() -> None:
     session = session_of(
         LIBRARIES,

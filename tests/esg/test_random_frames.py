@@ -229,7 +229,7 @@ def _plain(text: str) -> str:
 
 def _pictures(names: Mapping[str, object]) -> dict[str, str]:
     kept = {name: names[name] for name in NAMES}
-    found = {name: _picture(value) for name, value in kept.items()}
+    found = {name: _picture(value, 5) for name, value in kept.items()}
     for (one, mine), (two, other) in itertools.combinations(kept.items(), 2):
         shares = any(
             x is y or numpy.shares_memory(x, y)
@@ -247,12 +247,15 @@ def _arrays(value: Any) -> list[Any]:
     return [value] if isinstance(value, numpy.ndarray) else []
 
 
-def _picture(value: Any) -> str:
+def _picture(value: Any, depth: int) -> str:
+    """`depth`: what holds itself has no end."""
     if isinstance(value, pandas.DataFrame | pandas.Series):
         about = value.dtypes if isinstance(value, pandas.DataFrame) else (value.dtype, value.name)
         return f"{value.to_dict()} {about} {value.index} {value.flags.allows_duplicate_labels}"
+    if isinstance(value, dict | list | tuple) and (not depth or "__name__" in value):
+        return "..."  # that, or the namespace itself
     if isinstance(value, dict):
-        return str({key: _picture(each) for key, each in value.items()})
+        return str({key: _picture(each, depth - 1) for key, each in value.items()})
     if isinstance(value, list | tuple):
-        return str([_picture(each) for each in value])
+        return str([_picture(each, depth - 1) for each in value])
     return _plain(f"{value!r} {getattr(value, 'dtype', '')}")

@@ -16,7 +16,6 @@ from lorimer.run import (
     FixedPalette,
     IdleCritic,
     Invocation,
-    Phase,
     Ports,
     RunnableAgent,
 )
@@ -35,7 +34,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "class": (lambda: Ports(critic=X or IdleCritic), "'IdleCritic' is a class, not made yet"),
     "store": (lambda: AuditLog(X or "a.db"), "store must be an AuditStore, and 'a.db'"),
     "tool": (lambda: RunnableAgent(tools=X or [Work()]), "must be text, not Work"),
-    "phase": (lambda: RunnableAgent(phases=X or Phase("a")), "a list, and each a Phase"),
+    "phase": (lambda: RunnableAgent(phases=X or 3), "a list, and each a Phase"),
     "turns": (lambda: RunnableAgent(max_turns=X or "3"), "max_turns must be a number, not str"),
     "name": (lambda: RunnableAgent(X or 3), "RunnableAgent.name must be text, not int"),
     "caller": (lambda: Invocation(caller_id=X or 42), "caller_id must be text, not int"),

@@ -20,13 +20,18 @@ def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
     )
 
 
-def check_each(name: str, values: object, kind: type, example: str) -> None:
-    """It is a list, or another collection, of this kind. Raises ConfigError."""
-    if is_a(values, str, bytes) or not is_a(values, Iterable):
+def each_of(name: str, values: object, kind: type, example: str) -> tuple[object, ...]:
+    """A list, or another collection, of this kind, as a tuple; one alone is one. Raises
+    ConfigError."""
+    if isinstance(values, kind):
+        return (values,)
+    if is_a(values, str, bytes) or not isinstance(values, Iterable):
         raise wrong(name, values, f"a list, and each {_a(kind)}", example)
-    for value in cast("Iterable[object]", values):
+    found = tuple(cast("Iterable[object]", values))
+    for value in found:
         if not isinstance(value, kind):
             raise wrong(f"each of {name}", value, _a(kind), example)
+    return found
 
 
 def check_port(name: str, port: object, kind: type, example: str) -> None:

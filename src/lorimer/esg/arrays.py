@@ -200,6 +200,25 @@ class _NumpyValue(Kind):
         return Content(self, (type(value).__name__, str(value.dtype), value.tobytes()), ())
 
 
+class _Record(Kind):
+    """`numpy.void`: a row of a structured array, which is no copy of it."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        shape, base = (type(value), str(value.dtype)), value.base
+        if value.dtype.hasobject:
+            return unknown(value)
+        if base is None:
+            return Content(self, (*shape, value.tobytes()), ())
+        place = sys.modules["numpy"].frombuffer(value, "u1").__array_interface__["data"][0]
+        offset = place - base.__array_interface__["data"][0]
+        return Content(self, (*shape, offset), (base,))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
 class _Backed(Kind):
     """Dates and categories of pandas: an array and a type."""
 
@@ -309,6 +328,7 @@ _INTERVALS: Final = Inline(lambda value: (value._left, value._right, str(value.d
 _ARRAY, _FRAME, _BACKED, _SCALAR = Array(), _Frame(), _Backed(), Seen(repr)
 _NUMPY: Final[dict[str, Kind]] = {
     "ndarray": _ARRAY,
+    "void": _Record(),
     "generic": _NumpyValue(),
     "dtype": Seen(str),
     "ufunc": Seen(str),

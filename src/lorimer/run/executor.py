@@ -13,18 +13,15 @@ from functools import partial
 from types import NoneType
 from typing import Unpack
 
-from lorimer.assembly import RunOptions, ToolSource, registry_of
+from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
-from lorimer.core.engine import status_of
 from lorimer.core.errors import (
     ConfigError,
     ExecutorErrorCode,
-    LimitError,
     LorimerError,
     PipelineError,
     RunCancelled,
-    nearest,
 )
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
@@ -32,8 +29,8 @@ from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
 from lorimer.core.record import record
-from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
+from lorimer.launch import must_be_new, must_be_unfinished
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
 from lorimer.run.handle import RunHandle
@@ -44,8 +41,7 @@ from lorimer.run.palette import Delegate, reachable
 from lorimer.run.phasing import gather, usable
 from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
-from lorimer.run.result import RunResult
-from lorimer.run.steps import steps_of
+from lorimer.run.result import RunResult, failed, result_of
 from lorimer.run.watching import Watch
 from lorimer.world.real import RealWorld
 
@@ -86,9 +82,10 @@ class Executor:
             raise wrong("ports", ports, "Ports", "Ports(delivery=Stdout())")
         if not is_a(lane, Lane, NoneType):
             raise wrong("lane", lane, "a Lane", 'Lane("runs", 10)')
-        for name in options.keys() - RunOptions.__annotations__.keys():
-            known = nearest(name, RunOptions.__annotations__)
-            raise ConfigError(f"an executor has no option {name!r}{known}")
+        for name, given in (("system_header", system_header), ("tier", tier)):
+            if not is_a(given, str):
+                raise wrong(name, given, "text", f'{name}="..."')
+        options = reusable(options)
         self.models = models
         self.world = options.get("world") or RealWorld()
         self.journal = options.get("journal") or MemoryJournal(self.world)
@@ -97,6 +94,8 @@ class Executor:
         self.lane = lane
         hidden = (*options.get("hidden", ()), *getattr(self.ports.audit, "files", ()))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
+        self._going: set[str] = set()
+        """Ids of runs whose ports are not told of the end yet."""
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
@@ -158,17 +157,23 @@ class Executor:
 
     async def _whole(self, job: _Job) -> RunResult:
         handle, within_s = job.handle, self.limits.cleanup_s
-        around = Around(self.ports, handle.run_id, job.agent, job.asked, self.world, within_s)
+        if handle.run_id in self._going:  # what the ports have under this id is the other's
+            return failed(handle.run_id, _busy(handle.run_id))
+        around = Around(
+            self.ports, handle.run_id, job.agent, job.asked, self.world, within_s, again=job.again
+        )
         interrupted: asyncio.CancelledError | None = None
+        self._going.add(handle.run_id)
         try:
             result = await self._admitted(job, around)
-        except LorimerError as error:
-            result = _failed(handle, error)
         except asyncio.CancelledError as error:
             interrupted, result = error, _cut_short(handle)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
-            result = _failed(handle, _uncoded(error))
-        interrupted = await around.ended(result) or interrupted
+            result = failed(handle.run_id, error, again=job.again)
+        try:
+            interrupted = await around.ended(result) or interrupted
+        finally:
+            self._going.discard(handle.run_id)
         if interrupted is not None:
             raise interrupted
         return result
@@ -177,7 +182,8 @@ class Executor:
         handle, asked = job.handle, job.asked
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
-        line = descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
+        agent, limits = job.agent, limits_of(job.agent, self.limits)
+        line = descended(handle.run_id, agent.who, agent.name, limits)
         try:
             if self.lane is None:
                 return await self._run(job, around)
@@ -191,6 +197,7 @@ class Executor:
         handle, warnings = job.handle, around.warnings
         agent = usable(job.agent, self.models, warnings)
         limits = limits_of(agent, self.limits)
+        await self._must_be(job)
         await around.begin()
         found = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
         delegates = tuple(
@@ -219,10 +226,24 @@ class Executor:
         else:
             ended = await run.here()
         warnings += watch.warnings
-        result = _result(ended)
+        result = result_of(ended)
         if agent.phases:
             await gather(result, self.journal)
         return result
+
+    async def _must_be(self, job: _Job) -> None:
+        """What is asked for can be: before the ports hear of a run that is another's."""
+        run_id = job.handle.run_id
+        if job.again:
+            row = await must_be_unfinished(self.journal, run_id)
+            if row.run_id != run_id:
+                raise PipelineError(
+                    f"There is no run {run_id!r} in this store.",
+                    code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+                    hint=f"Give the whole id: {row.run_id}",
+                )
+        elif job.asked.run_id:
+            await must_be_new(self.journal, run_id)
 
     def _budgets(self, job: _Job) -> Budgets:
         budget = self.ports.budget
@@ -252,37 +273,17 @@ def _told(agent: RunnableAgent, asked: Invocation) -> Mapping[str, JSON]:
     return {name: value for name, value in told.items() if value}
 
 
-def _result(run: PipelineResult) -> RunResult:
-    return RunResult(
-        run_id=run.run_id,
-        status=run.status,
-        output=run.output if isinstance(run.output, str) else run.text,
-        steps=list(steps_of(run.events)),
-        usage=run.usage,
-        cost_nano=run.cost_nano,
-        exception=run.exception,
-        messages=run.messages,
-        run=run,
-    )
-
-
 def _cut_short(handle: RunHandle) -> RunResult:
     """Of a run whose task was cancelled."""
     ended = handle.run.result if handle.run is not None else None
     if ended is not None:
-        return _result(ended)
-    return _failed(handle, RunCancelled("The run was cancelled before it began."))
+        return result_of(ended)
+    return failed(handle.run_id, RunCancelled("The run was cancelled before it began."))
 
 
-def _failed(handle: RunHandle, error: LorimerError) -> RunResult:
-    """Of a run that did not begin. Of one that may not, its asker's model reads the output."""
-    words = f"ERROR {error.code.value}: {error}" if isinstance(error, LimitError) else ""
-    return RunResult(handle.run_id, status_of(error), words, exception=error)
-
-
-def _uncoded(error: Exception) -> LorimerError:
+def _busy(run_id: str) -> LorimerError:
     return PipelineError(
-        f"The run failed: {type(error).__name__}: {error}",
-        code=ExecutorErrorCode.EXEC_STAGE_FAILED,
-        cause=error,
+        f"Run {run_id} goes on at this moment.",
+        code=ExecutorErrorCode.EXEC_RUN_BUSY,
+        hint="Wait for it, or leave run_id out.",
     )

@@ -7,8 +7,9 @@ from dataclasses import field
 from types import NoneType
 from typing import TypeAlias
 
-from lorimer.core.arguments import check_each, is_a, wrong
-from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.arguments import each_of, is_a, wrong
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON, dumps, no_data
 from lorimer.core.messages import ImageBlock
 from lorimer.core.record import record
 from lorimer.run.agent import RunnableAgent
@@ -57,13 +58,22 @@ class Invocation:
                 raise wrong(f"Invocation.{name}", given, "text", f'{name}="..."')
         if not is_a(self.inputs, Mapping):
             raise wrong("Invocation.inputs", self.inputs, "a mapping", '{"city": "Oslo"}')
-        check_each("Invocation.images", self.images, ImageBlock, "[ImageBlock(type, base64)]")
-        check_each("Invocation.input_files", self.input_files, InputFile, "[InputFile(name, data)]")
-        check_each("Invocation.extra_tools", self.extra_tools, Tool, "[f], where f has @tool")
+        for name, kind, example in (
+            ("images", ImageBlock, "[ImageBlock(type, base64)]"),
+            ("input_files", InputFile, "[InputFile(name, data)]"),
+            ("extra_tools", Tool, "[f], where f has @tool"),
+        ):
+            given = each_of(f"Invocation.{name}", getattr(self, name), kind, example)
+            object.__setattr__(self, name, given)
+        if self.inputs:
+            try:
+                dumps(self.inputs)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ConfigError(f"Invocation.inputs are no plain data: {error}") from None
         if not is_a(self.delivery, Target, NoneType):
             raise wrong("Invocation.delivery", self.delivery, "a Target", 'Target("channel", "42")')
-        if not is_a(self.priority, int, float):
-            raise wrong("Invocation.priority", self.priority, "a number", "priority=1")
+        if not is_a(self.priority, int):
+            raise wrong("Invocation.priority", self.priority, "a whole number", "priority=1")
         for name in ("session_tools", "on_step"):
             if (given := getattr(self, name)) is not None and not callable(given):
                 raise wrong(f"Invocation.{name}", given, "a function", f"{name}=my_function")
