@@ -83,6 +83,11 @@ def short_hash(data: bytes) -> str:
     return blake2b(data, digest_size=12).hexdigest()
 
 
+_CLOCKS_DIFFER_S: Final = 0.001
+"""The alarm goes by the loop's clock, the deadline by the world's: what is left of it may be no
+more than what one is ahead of the other."""
+
+
 class RunContext(FactLog):
     """One run's line to the outside. Belongs to the run's task; tools may use it from tasks that
     the run started."""
@@ -432,7 +437,7 @@ class RunContext(FactLog):
             self._rang = True  # `end_question` sets it anew
             return
         left = self.bounds.deadline - self.world.monotonic()
-        if left > 0 and not self._patient:  # it was raised meanwhile
+        if left > _CLOCKS_DIFFER_S and not self._patient:  # it was raised meanwhile
             self.alarm.move(left, self._time_over)
             return
         self.cancellation.cancel(Reason.TIMEOUT)
