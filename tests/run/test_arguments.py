@@ -13,9 +13,11 @@ from lorimer.run import (
     AuditLog,
     CallerBudgets,
     Executor,
+    ExtendOnce,
     FixedPalette,
     IdleCritic,
     Invocation,
+    Lane,
     Ports,
     RunnableAgent,
 )
@@ -41,6 +43,8 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "image": (lambda: Invocation(images=X or [b""]), "must be an ImageBlock, not bytes"),
     "target": (lambda: Invocation(delivery=X or "42"), "delivery must be a Target, not str"),
     "on_step": (lambda: Invocation(on_step=X or 5), "on_step must be a function, not int"),
+    "cap": (lambda: Lane("x", X or "2"), "the cap of 'x' must be a whole number, not str"),
+    "policy": (lambda: IdleCritic(X or ExtendOnce(X)), "policy must be a class, or a function of"),
     "window": (lambda: CallerBudgets(usd=1, window=X or 7), "window must be a timedelta, not int"),
     "agents": (lambda: FixedPalette(agents=X or ["a"]), "each of agents must be a RunnableAgent"),
 }

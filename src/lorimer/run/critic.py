@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final, Protocol
 
+from lorimer.core.arguments import wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.messages import NO_USAGE, Message, Usage
 from lorimer.core.record import record
@@ -122,7 +123,7 @@ class IdleCritic:
     """The shipped critic. A run may take `multiplier` times its `timeout_s` in all; whenever it has
     done nothing for `timeout_s`, `policy` is asked, once until it does something again.
 
-    Raises ConfigError for a multiplier below 1.
+    Raises ConfigError for a multiplier below 1, and for a policy that cannot be called.
     """
 
     def __init__(
@@ -131,6 +132,8 @@ class IdleCritic:
         *,
         multiplier: float = MULTIPLIER,
     ) -> None:
+        if not callable(policy):
+            raise wrong("policy", policy, "a class, or a function of a run", "ExtendOnce")
         if not 1 <= multiplier < inf:
             raise ConfigError(f"multiplier: must be a number of at least 1, not {multiplier}")
         self._policy = policy

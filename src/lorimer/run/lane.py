@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import (
     ConfigError,
     ExecutorErrorCode,
@@ -305,5 +306,7 @@ _HELD: Final[ContextVar[tuple[Place, ...]]] = ContextVar("lorimer_lane_places", 
 
 
 def _check(cap: int, what: str) -> None:
+    if not is_a(cap, int):
+        raise wrong(f"lane: the cap of {what!r}", cap, "a whole number", "4")
     if cap < 1:
         raise ConfigError(f"lane: the cap of {what!r} is {cap}; it has to be at least 1")
