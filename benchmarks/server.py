@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from lorimer.testing import FakeLLMServer
 from lorimer.testing.fake_server import SeenRequest, ToolCall, Turn
 
 
-def main() -> None:
-    """Serve until standard input ends."""
-    kind, count = sys.argv[1], int(sys.argv[2])
+def script(kind: str, count: int) -> Callable[[SeenRequest], Turn]:
+    """What it answers: `count` tool calls, or one answer in `count` deltas."""
     answer = Turn(text=tuple([f"word{number % 10} " for number in range(count)]))
 
     def play(request: SeenRequest) -> Turn:
@@ -34,11 +33,21 @@ def main() -> None:
             return Turn(text="done")
         return Turn(tool_calls=(ToolCall(f"call_{asked}", "work", {"n": asked}),))
 
-    with FakeLLMServer(play) as server:
+    return play
+
+
+def heard(server: FakeLLMServer) -> dict[str, int]:
+    """How many requests, and how many bytes of JSON in them."""
+    size = sum(len(json.dumps(request.body)) for request in server.requests)
+    return {"requests": len(server.requests), "bytes": size}
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    with FakeLLMServer(script(sys.argv[1], int(sys.argv[2]))) as server:
         print(server.url, flush=True)
         for _ in sys.stdin:
-            size = sum(len(json.dumps(request.body)) for request in server.requests)
-            print(json.dumps({"requests": len(server.requests), "bytes": size}), flush=True)
+            print(json.dumps(heard(server)), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says how busy the machine is; what hangs is ended by pytest-timeout.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Each run draws other examples, so a property that names no number sees them in time.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    max_examples=100 if os.environ.get("LORIMER_CAMPAIGN") else 50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("suite")
 
 

@@ -3,15 +3,16 @@ the toolset and credentials that they come to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, TypeAlias, TypedDict, get_args
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, cast, get_args
 
 from pydantic import ValidationError
 
 from lorimer.core import plugins
 from lorimer.core.adhoc import AdHocTool
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.compile import Catalogue, check_document, overridden
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import invalid
@@ -94,6 +95,24 @@ class RunOptions(TypedDict, total=False):
     claim_s: float
     """Seconds after which another process may take a run over from one that does not answer any
     more; 30 by default. A live process renews its claim three times as often."""
+
+
+def reusable(options: RunOptions) -> RunOptions:
+    """As they can be given to one pipeline after the other: what can be read only once is kept, so
+    that the second has the hooks, rules and secrets of the first. Raises ConfigError for an option
+    that there is not, and for a journal that is a path."""
+    for name in options:
+        if name not in RunOptions.__annotations__:
+            known = list(RunOptions.__annotations__)
+            raise ConfigError(f"there is no option {name!r}{nearest(name, known)}")
+    journal = options.get("journal")
+    if is_a(journal, str, Path):
+        raise wrong("journal", journal, "a journal", 'SQLiteJournal("runs.db")')
+    kept = {
+        name: tuple(value) if isinstance(value, Iterator) else value
+        for name, value in cast("dict[str, Iterable[object]]", options).items()
+    }
+    return cast("RunOptions", kept)
 
 
 class PipelineOptions(RunOptions, total=False):
@@ -354,17 +373,6 @@ def limits_of(given: SomeLimits | None, limits: Limits) -> Limits:
     if not is_a(given, Mapping):
         raise wrong("limits", given, "Limits or a mapping", '{"max_turns": 5}')
     return Limits.from_json({**limits.to_json(), **given})
-
-
-def is_a(value: object, *kinds: type) -> bool:
-    """For arguments: most callers have no type checker."""
-    return isinstance(value, kinds)
-
-
-def wrong(name: str, value: object, wanted: str, example: str) -> ConfigError:
-    return ConfigError(
-        f"{name} must be {wanted}, not {type(value).__name__}", hint=f"For instance: {example}"
-    )
 
 
 def check_manifest(

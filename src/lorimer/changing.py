@@ -11,8 +11,8 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from lorimer.assembly import is_a, wrong
 from lorimer.compiled import Compiled
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
 from lorimer.core.context import RunContext, Upcoming

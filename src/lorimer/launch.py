@@ -16,7 +16,7 @@ from zlib import crc32
 from lorimer.claims import Claims
 from lorimer.core.bus import Bus, Listeners, Tap
 from lorimer.core.context import RunContext
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.facts import ABANDONED
 from lorimer.core.hooks import Hooks
@@ -179,29 +179,25 @@ class Launcher:
         self._busy = self._busy or shared
         try:
             if run_id:
-                await self._must_be_new(run_id)
+                await must_be_new(self.journal, run_id)
             run_id = run_id or self.world.new_id("run")
             claims = self._claims
             origin, refused = await paid_by(budgets) if budgets else ({}, None)
             conversation = await (claims.own(wait_s) if shared else claims.claim(run_id, 0.0))
-            if told:
-                origin["invocation"] = self._clean(told)
-            context = self._context(run_id, conversation, limits, tap, origin)
-            context.refused = refused
-            plan = await self._settled(current, context, shared)
+            try:
+                if told:
+                    origin["invocation"] = self._clean(told)
+                context = self._context(run_id, conversation, limits, tap, origin)
+                context.refused = refused
+                plan = await self._settled(current, context, shared)
+            except BaseException:
+                if not shared:  # a stream of its own, in which nothing is
+                    await conversation.release()
+                raise
             return self._launch(plan, context, conversation, self._clean(input))
         except BaseException:
             self._busy = self._busy and not shared
             raise
-
-    async def _must_be_new(self, run_id: str) -> None:
-        row = await self.journal.find_run(run_id)
-        if row is not None and row.run_id == run_id:
-            raise PipelineError(
-                f"There is a run {run_id} already.",
-                code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint="Leave run_id out, or resume that run.",
-            )
 
     async def fork(
         self,
@@ -321,7 +317,7 @@ class Launcher:
         """Go on with an interrupted run. Raises PipelineError when there is no such run, or it
         has ended, or goes on already; ConfigError when another manifest began it; JournalError
         when after `wait_s` seconds another owner's claim is still in force."""
-        row = await self._interrupted(run_id)
+        row = await must_be_unfinished(self.journal, run_id)
         self._must_rest(row.run_id)
         shared = plan.converses
         if shared and self._busy:
@@ -338,7 +334,7 @@ class Launcher:
     async def abandon(self, run_id: str, *, wait_s: float) -> None:
         """Give an interrupted run up: it ends as cancelled, and its conversation is free. Raises
         PipelineError and JournalError as `resume` does."""
-        row = await self._interrupted(run_id)
+        row = await must_be_unfinished(self.journal, run_id)
         self._must_rest(row.run_id)
         await self.release()
         conversation = await self._claimed(row, wait_s)
@@ -392,15 +388,6 @@ class Launcher:
             "cost": end.get("cost"),
         }
 
-    async def _interrupted(self, run_id: str) -> RunRow:
-        row = await find(self.journal, run_id)
-        if row.status:
-            raise PipelineError(
-                f"Run {row.run_id} has ended ({row.status}); there is nothing to resume.",
-                code=ExecutorErrorCode.EXEC_RUN_ENDED,
-            )
-        return row
-
     def _must_rest(self, run_id: str) -> None:
         # our own claim would not keep us from having it twice
         if run_id in self._resuming or any(live.id == run_id for live in self._live):
@@ -416,7 +403,7 @@ class Launcher:
         facts = conversation.unfinished
         if not facts or facts[0].run_id != row.run_id:
             await conversation.release()
-            await self._interrupted(row.run_id)  # or somebody was quicker
+            await must_be_unfinished(self.journal, row.run_id)  # or somebody was quicker
             raise PipelineError(
                 f"Run {row.run_id} has ended meanwhile, or was given up: its conversation has "
                 "gone on without it.",
@@ -507,6 +494,34 @@ class Launcher:
                 f"the manifest holds a secret: the value of {named[1] if named else 'one'}",
                 hint="Manifests are kept with every run. Leave it out: keys come from variables.",
             )
+
+
+async def must_be_new(journal: Journal, run_id: str) -> None:
+    """Raises PipelineError when there is a run of this id, and JournalError."""
+    try:
+        row = await journal.find_run(run_id)
+    except JournalError as error:
+        if error.code is not ExecutorErrorCode.EXEC_RUN_UNKNOWN:
+            raise
+        return  # several begin with it: none of them is it
+    if row is not None and row.run_id == run_id:
+        raise PipelineError(
+            f"There is a run {run_id} already.",
+            code=ExecutorErrorCode.EXEC_RUN_BUSY,
+            hint="Leave run_id out, or resume that run.",
+        )
+
+
+async def must_be_unfinished(journal: Journal, run_id: str) -> RunRow:
+    """The unfinished run of that id, or of the one id that begins so. Raises PipelineError when
+    there is no such run, or it has ended, and JournalError."""
+    row = await find(journal, run_id)
+    if row.status:
+        raise PipelineError(
+            f"Run {row.run_id} has ended ({row.status}); there is nothing to resume.",
+            code=ExecutorErrorCode.EXEC_RUN_ENDED,
+        )
+    return row
 
 
 def _of_child(above: RunContext, agent: str, told: Mapping[str, JSON]) -> dict[str, JSON]:

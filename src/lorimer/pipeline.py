@@ -15,13 +15,12 @@ from lorimer.assembly import (
     ToolSource,
     check_manifest,
     credentials_of,
-    is_a,
     registry_of,
     toolset_of,
-    wrong,
 )
 from lorimer.changing import Changing
 from lorimer.claims import Claims
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.bindings import Bindings
 from lorimer.core.bus import Bus, Handler
 from lorimer.core.compile import Catalogue, load

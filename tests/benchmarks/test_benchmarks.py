@@ -3,14 +3,54 @@ what they are is nothing for a test."""
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 
+import httpx2
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.budgets import LINES, Case, Line
 from benchmarks.measure import measure
+from benchmarks.provider import provider
 from benchmarks.scale import SCALES, Figures, NotHere
+from benchmarks.server import heard, script
+from lorimer.testing import FakeLLMServer
+
+
+@dataclass
+class Here:
+    """A provider in this process: each of their own takes half a second to begin."""
+
+    server: FakeLLMServer
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def heard(self) -> dict[str, int]:
+        return heard(self.server)
+
+
+@contextmanager
+def here(kind: str, count: int) -> Iterator[Here]:
+    with FakeLLMServer(script(kind, count)) as server:
+        yield Here(server)
+
+
+@pytest.fixture(autouse=True)
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("benchmarks.rows.wire", "benchmarks.floors.sdk"):
+        monkeypatch.setattr(f"{module}.provider", here)
+
+
+def test_a_provider_in_a_process_of_its_own_tells_what_it_heard() -> None:
+    with provider("deltas", 3) as server:
+        httpx2.post(f"{server.url}/v1/chat/completions", json={"model": "m", "messages": []})
+        assert server.heard() == {"requests": 1, "bytes": len('{"model": "m", "messages": []}')}
+
 
 MEASURED = [line for line in LINES if not line.downloads]
 ALONE = {case for line in MEASURED if line.row != 6 for case in (line.ours, *line.floors)}

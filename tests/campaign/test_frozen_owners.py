@@ -12,8 +12,8 @@ from tests.campaign.freezing import Frozen, trial
 from tests.campaign.processes import Parent
 
 CAMPAIGN = bool(os.environ.get("LORIMER_CAMPAIGN"))
-TRIALS = 200 if CAMPAIGN else 10
-PAIRS = 2
+TRIALS = 200 if CAMPAIGN else 7
+PAIRS = 2 if CAMPAIGN else 1  # each process takes a second to import what it needs
 
 
 def trials(seeds: range, folder: Path) -> Frozen:

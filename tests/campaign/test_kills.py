@@ -26,7 +26,7 @@ def test_nothing_recorded_is_done_again_and_nothing_unsafe_twice(tmp_path: Path)
     plan = Kills(seed, kills=1000, agents=100, effects=100_000, pace=Pace(slow_ms=(2, 20)))
     if not CAMPAIGN:
         pace = Pace(turns=(3, 9), model_s=(0.005, 0.1))
-        plan = Kills(seed, 50, agents=12, effects=500, pace=pace, marks=(5, 90))
+        plan = Kills(seed, 30, agents=12, effects=350, pace=pace, marks=(5, 90))
     campaign = plan.run(tmp_path)
     report = campaign.audit()
     print(f"\nseed {seed}, {plan.agents} agents: {campaign.summary(report)}")

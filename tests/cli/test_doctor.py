@@ -10,6 +10,12 @@ import pytest
 from tests.cli.support import invoke
 
 
+@pytest.fixture
+def no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told of other things does not wait for every level to be tried."""
+    monkeypatch.setattr("lorimer.cli.doctor._sandbox", lambda: iter(()))
+
+
 def test_all_is_well_without_a_key() -> None:
     result = invoke("doctor")
     assert result.exit_code == 0, result.stdout
@@ -19,6 +25,7 @@ def test_all_is_well_without_a_key() -> None:
     assert "or without any: lorimer demo" in result.stdout
 
 
+@pytest.mark.usefixtures("no_sandbox")
 def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-not-to-be-shown")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://me:p4ssw0rd@localhost:8000/v1")
@@ -32,6 +39,7 @@ def test_keys_are_named_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None
     assert "GOOGLE_API_KEY is set (google)" in invoke("doctor").stdout
 
 
+@pytest.mark.usefixtures("no_sandbox")
 def test_which_wire_of_openai_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "LORIMER_OPENAI_API" not in invoke("doctor").stdout
     monkeypatch.setenv("LORIMER_OPENAI_API", "chat")
@@ -44,6 +52,7 @@ def test_which_wire_of_openai_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Set LORIMER_OPENAI_API to responses or chat" in told.stdout
 
 
+@pytest.mark.usefixtures("no_sandbox")
 def test_a_broken_store_is_told_and_ends_with_1(own_place: Path) -> None:
     (own_place / "broken.db").write_bytes(b"not a database, but long enough to be one" * 100)
     result = invoke("doctor", "--store", "broken.db")

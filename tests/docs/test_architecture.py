@@ -72,15 +72,17 @@ def test_the_listing_is_complete() -> None:
 def imports(part: Path) -> Iterator[tuple[str, str]]:
     """(file, part of ours that it imports), also within functions, not for type checking only."""
     for file in [part] if part.is_file() else sorted(part.rglob("*.py")):
-        tree = ast.parse(file.read_text("utf-8"))
+        found = list(ast.walk(ast.parse(file.read_text("utf-8"))))
         typing_only = {
             inner
-            for node in ast.walk(tree)
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            for node in found
+            if isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
             for inner in ast.walk(node)
         }
-        for node in ast.walk(tree):
-            if node in typing_only:
+        for node in found:
+            if not isinstance(node, ast.Import | ast.ImportFrom) or node in typing_only:
                 continue
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if isinstance(node, ast.Import):

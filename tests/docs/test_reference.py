@@ -127,7 +127,10 @@ def test_every_signal_is_named() -> None:
 def _sent() -> Iterator[str]:
     """The first argument of every `signal(...)` and `announce(...)` in the source."""
     for file in (ROOT / "src" / "lorimer").rglob("*.py"):
-        tree = ast.parse(file.read_text("utf-8"))
+        text = file.read_text("utf-8")
+        if ".signal(" not in text and ".announce(" not in text:
+            continue
+        tree = ast.parse(text)
         for node in ast.walk(tree):
             if (
                 isinstance(node, ast.Call)

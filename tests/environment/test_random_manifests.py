@@ -28,7 +28,7 @@ from lorimer.environment import diff
 from tests.environment.manifests import bindings, documents, known
 
 CAMPAIGN = bool(os.environ.get("LORIMER_CAMPAIGN"))
-VALID = 10_000 if CAMPAIGN else 500
+VALID = 10_000 if CAMPAIGN else 200
 INVALID = 500 if CAMPAIGN else 100
 CALM = settings(
     database=None,

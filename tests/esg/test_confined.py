@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def test_an_edit_runs_what_is_stale_and_nothing_else(level: Level, tmp_path: Pat
 
 SHORT = StepLimits(step_s=0.4, memory_bytes=2 * 1024**3, file_bytes=10_000, output_chars=2_000)
 CODE = ExecutorErrorCode
+TIMEOUT = CODE.EXEC_STEP_TIMEOUT
 ENDED: dict[str, tuple[str, ExecutorErrorCode, str]] = {
     "a loop": ("while True:\n    pass", CODE.EXEC_STEP_TIMEOUT, "longer than 0.4 s"),
     "a loop in C": ("10**10**9", CODE.EXEC_STEP_TIMEOUT, "longer than 0.4 s"),
@@ -125,25 +127,30 @@ ENDED: dict[str, tuple[str, ExecutorErrorCode, str]] = {
 def test_what_does_not_end_well_has_changed_nothing(level: Level, tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:
         loop = asyncio.get_running_loop()
-        (tmp_path / "runs").write_text("")
+        (folder / "runs").write_text("")
         once = "open('runs', 'a').write('x')\nrest = iter([1, 2, 3, 4])\nnext(rest)"
         assert (await session.execute("once", once)).shown == "1"
         await session.execute("xs", "xs = [1]")
-        for name, (code, expected, why) in ENDED.items():
+        for name, (code, expected, why) in cases.items():
             began = loop.time()
             ended = await session.execute("bad", code)
             took = loop.time() - began
             assert ended.code is expected, name
             assert ended.failure is not None
             assert why in ended.failure.message
-            assert took < 3, name  # on a busy machine; the benchmark has the figure
+            assert took < 10, name  # on a busy machine; the benchmark has the figure
             assert (await session.execute("look", "xs")).shown == "[1]", name
         status = await session.status()
         assert (status["bad"], status["xs"], status["look"]) == ("failed", "fresh", "fresh")
         # the iterator is where it was: its step did not have to run again
         assert (await session.execute("next", "next(rest)")).shown == "2"
 
-    play(script, tmp_path, level, SHORT)
+    for limits in (SHORT, replace(SHORT, step_s=20)):  # who is to die by itself has the time to
+        late = limits is SHORT
+        folder = tmp_path / str(late)
+        folder.mkdir()
+        cases = {name: case for name, case in ENDED.items() if (case[1] is TIMEOUT) is late}
+        play(script, folder, level, limits)
 
 
 def test_only_so_much_is_written_and_told(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The public kit of cases, on every wire and provider that there is.
 
-Of the cuts through the SDK a part, and all with LORIMER_CAMPAIGN=1 (`make campaign`): `test_cuts`
-cuts at every byte without it.
+Of the cuts and of the broken events through the SDK a part, and all with LORIMER_CAMPAIGN=1 (`make
+campaign`): `test_cuts` cuts at every byte, and breaks every event, without it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from lorimer.core.world import World
 from lorimer.testing.providers import CASES, Case, Subject, check
 from tests.models.subjects import SUBJECTS
 
-HERE = [
-    case
-    for case in CASES
-    if os.environ.get("LORIMER_CAMPAIGN")
-    or case.check.__name__ != "cut_anywhere"
-    or case.row[1] == 0
-]
+
+def played(provider: str, case: Case) -> bool:
+    """Of the long ones a part: each way to break an event on two or three of the five providers."""
+    if os.environ.get("LORIMER_CAMPAIGN"):
+        return True
+    if case.check.__name__ == "an_event_that_makes_no_sense":
+        return (int(str(case.row[0])) + list(SUBJECTS).index(provider)) % 2 == 0
+    return case.check.__name__ != "cut_anywhere" or case.row[1] == 0
 
 
-@pytest.mark.parametrize("provider", SUBJECTS)
-@pytest.mark.parametrize("case", HERE, ids=str)
+HERE = [(provider, case) for case in CASES for provider in SUBJECTS if played(provider, case)]
+
+
+@pytest.mark.parametrize(("provider", "case"), HERE, ids=str)
 def test_conformance(provider: str, case: Case) -> None:
     case.run(SUBJECTS[provider])
 

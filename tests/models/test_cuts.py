@@ -115,11 +115,14 @@ async def assemble(wire: Wire, response: httpx2.Response) -> Heard:
 def test_cut_at_every_byte(wire: Wire, ending: str) -> None:
     whole = body(wire)
     tail = [] if ending == "clean" else [CUT]
-    provider = Provider(*[Reply([whole[:at], *tail]) for at in range(len(whole))])
+    # how it ends makes no difference to the bytes before: there a third of them, all near its end
+    near = max(0, len(whole) - 40)
+    places = [at for at in range(len(whole)) if ending == "clean" or at % 3 == 0 or at >= near]
+    provider = Provider(*[Reply([whole[:at], *tail]) for at in places])
     finished: list[int] = []
 
     async def go() -> None:
-        for at in range(len(whole)):
+        for at in places:
             asked = httpx2.Request("POST", "http://fake.test")
             response = await provider.handle_async_request(asked)
             response.request = asked
@@ -134,7 +137,7 @@ def test_cut_at_every_byte(wire: Wire, ending: str) -> None:
                 assert not [item for item in heard.items if isinstance(item, Response)]
 
     asyncio.run(go())
-    assert provider.closed == len(whole)
+    assert provider.closed == len(places)
     # A chat stream that ended properly, with the reason and the usage, lacks only its marker.
     marker = len(b"data: [DONE]\n\n") if wire == "openai" and ending == "clean" else 0
     assert finished == list(range(len(whole) - marker, len(whole)))

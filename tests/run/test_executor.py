@@ -11,6 +11,7 @@ from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import ImageBlock, Request
 from lorimer.core.world import World
+from lorimer.journal.recording import used_s
 from lorimer.models import Models
 from lorimer.run import Executor, Invocation, RunnableAgent, RunResult, RunStep
 from lorimer.run.steps import MAX_SUMMARY
@@ -95,6 +96,19 @@ async def test_row_12_the_system_prompt_is_header_blank_line_prompt(
     assert seen[0].system == system
 
 
+@pytest.mark.parametrize("text", ["${HOME}", "$${HOME}", "$$${HOME}", "$HOME ${home}"])
+async def test_what_looks_like_a_variable_in_a_prompt_is_text(text: str) -> None:
+    seen: list[Request] = []
+
+    def reply(request: Request) -> str:
+        seen.append(request)
+        return "ok"
+
+    executor = executor_of(reply, system_header=text, variables={"NAME": "Ann"})
+    result = await executor.run(RunnableAgent(prompt=f"{text} for ${{NAME}}"), "hi")
+    assert (result.status, seen[0].system) == ("ok", f"{text}\n\n{text} for Ann")
+
+
 def test_row_13_a_run_ends_at_its_own_time_limit() -> None:
     async def main(world: World) -> tuple[RunResult, float]:
         async def hang(context: ToolContext) -> str:
@@ -109,6 +123,39 @@ def test_row_13_a_run_ends_at_its_own_time_limit() -> None:
     result, took = simulate(main)
     assert (result.status, result.code) == ("timeout", ExecutorErrorCode.EXEC_LIMIT_TIMEOUT)
     assert 60 <= took < 61
+
+
+class Slow:
+    """Agrees to everything, after so many seconds."""
+
+    def __init__(self, world: World, after_s: float) -> None:
+        self.world = world
+        self.after_s = after_s
+
+    async def approve(self, tool: str, summary: str, reason: str) -> bool:
+        await self.world.sleep(self.after_s)
+        return True
+
+
+def test_row_13_while_a_person_is_asked_no_time_is_used() -> None:
+    async def main(world: World) -> tuple[RunResult, float, float]:
+        async def hang(context: ToolContext) -> str:
+            await world.sleep(1000)
+            return ""
+
+        work = Work(hang)
+        work.effects = frozenset({"write"})
+        work.approval = "it writes"
+        person = Slow(world, 300.0)
+        executor = executor_of([use(), "x"], tools=[work], world=world, approver=person)
+        result = await executor.run(WORKER, "go")
+        assert result.run is not None
+        return result, world.monotonic(), used_s(result.run.events)
+
+    result, took, used = simulate(main)
+    assert result.status == "timeout"
+    assert 360 <= took < 361
+    assert 60 <= used < 61
 
 
 def test_row_14_cancelling_the_caller_ends_the_run_at_once_and_is_raised() -> None:

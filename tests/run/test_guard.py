@@ -123,6 +123,21 @@ async def test_row_80_a_delegate_counts_like_a_run_that_a_tool_begins() -> None:
     assert [result.code for result in tool.results] == [CODE.EXEC_CHILD_ANCESTOR]
 
 
+async def test_row_80_a_delegate_is_not_called_by_what_it_calls() -> None:
+    def reply(request: Request) -> Any:
+        if len(request.messages) > 1:
+            return "end"
+        return use("agent__b", prompt="go") if request.system == "a" else use("call", who="b")
+
+    b = RunnableAgent("b", prompt="b", tools=("call",))
+    tool = Call({"b": b})
+    ports = Ports(palette=FixedPalette([b]))
+    tool.executor = executor_of(model_of(reply), tools=[tool], ports=ports)
+    result = await tool.executor.run(RunnableAgent("a", prompt="a", agents=("b",)), "go")
+    assert result.status == "ok"
+    assert [result.code for result in tool.results] == [CODE.EXEC_CHILD_ANCESTOR]
+
+
 async def test_row_80_a_run_that_a_tool_begins_may_not_delegate_to_who_is_above() -> None:
     model = model_of(
         lambda r: (

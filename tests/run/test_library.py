@@ -461,3 +461,21 @@ def test_row_89_a_busy_file_is_waited_for_off_the_loop(tmp_path: Path) -> None:
         await agents.close()
 
     asyncio.run(main())
+
+
+def test_row_84_what_was_private_when_it_was_saved_stays_so(store: SavedStore) -> None:
+    """Else sharing what is fit to be shared gave away what was not."""
+
+    async def main(world: SimulatedWorld) -> None:
+        agents = library(store, world)
+        await agents.save(SavedAgent(name="a", prompt="Mine alone"), ANN)
+        await agents.save(SavedAgent(name="a", prompt="For all"), ANN)
+        await agents.share("a", "public", ANN)
+        assert [each.version for each in await agents.versions("ann/a", BOB)] == [3]
+        with pytest.raises(ConfigError, match="of version 1"):
+            await agents.get("ann/a", BOB, version=1)
+        for who in (ANN, ROOT):
+            assert [each.version for each in await agents.versions("ann/a", who)] == [3, 2, 1]
+            assert (await agents.get("ann/a", who, version=1)).prompt == "Mine alone"
+
+    simulate(main)

@@ -13,7 +13,7 @@ import pytest
 from lorimer.core import mail
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
-from lorimer.core.messages import ImageBlock, Request, ToolResultBlock
+from lorimer.core.messages import ImageBlock, Message, Request, ToolResultBlock, ToolUse
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.journal.explain import explain
@@ -24,21 +24,25 @@ from lorimer.run import (
     Decision,
     Executor,
     FixedPalette,
+    InMemoryInputFiles,
+    InputFile,
     Invocation,
     Phase,
     Ports,
     RunnableAgent,
     RunResult,
     RunStep,
+    SessionTools,
+    ToolSession,
 )
 from lorimer.stages.catalogue import catalogue
 from lorimer.stages.s06_phases import filled, names_in
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in
+from lorimer.tools import tool
 from tests.run.support import executor_of, model_of, use
 from tests.run.test_critic import Says, Work, once
-from tests.run.test_session_tools import Studio, studio
 
 pytestmark = pytest.mark.anyio
 CAMPAIGN = bool(os.environ.get("LORIMER_CAMPAIGN"))
@@ -416,16 +420,6 @@ async def test_why_phases_went_as_they_did_is_explained() -> None:
     ]
 
 
-async def test_pictures_of_a_runs_own_tools_are_shown_to_the_phase_that_asked() -> None:
-    made: list[Studio] = []
-    agent = RunnableAgent("p", phases=(Phase("find", "Find"), Phase("write", "Write")))
-    model = model_of(system_is(find="facts", write=[use("paint"), "end"]))
-    result = await executor_of(model).run(agent, "go", studio(made))
-    assert (result.status, result.output) == ("ok", "end")
-    kinds = [block.type for message in model.requests[-1].messages for block in message.content]
-    assert kinds.count("image") == 1
-
-
 @pytest.mark.parametrize("steps", range(1, 200, 1 if CAMPAIGN else 24))
 def test_row_50_wherever_a_run_in_phases_dies_nothing_that_is_recorded_is_done_again(
     steps: int,
@@ -471,3 +465,35 @@ def test_row_50_wherever_a_run_in_phases_dies_nothing_that_is_recorded_is_done_a
         assert (result.status, result.output) == ("ok", "End")
     assert len(asked) - len(set(asked)) <= 1  # the call that was under way
     assert asyncio.run(verify(journal, "run_mine")) == []
+
+
+async def test_a_phase_reads_the_files_of_its_run_and_is_shown_the_pictures_of_its_tools() -> None:
+    picture = ImageBlock("image/png", "iVBORw0KGgo=")
+
+    def tools_for(session: ToolSession) -> SessionTools:
+        @tool(effects=[])
+        async def show() -> str:
+            """Show."""
+            session.attach_images(picture)
+            return "shown"
+
+        made = SessionTools()
+        made.tools = [show]
+        return made
+
+    seen: list[list[Message]] = []
+
+    def reply(request: Request) -> Any:
+        seen.append(list(request.messages))
+        said = sum(message.role == "assistant" for message in request.messages)
+        return [[ToolUse("r", "read_input", {"id": "file_1"})], use("show"), "end"][said]
+
+    ports = Ports(input_files=InMemoryInputFiles())
+    executor = executor_of(model_of(reply), ports=ports)
+    agent = RunnableAgent("writer", phases=(Phase("find", "Find."), Phase("write", "Write.")))
+    asked = Invocation(input_files=(InputFile("a.txt", b"what it says"),), session_tools=tools_for)
+    result = await executor.run(agent, "go", asked)
+    assert (result.status, [step.state for step in result.steps]) == ("ok", ["complete"] * 4)
+    for messages in (seen[2], seen[5]):
+        assert "what it says" in str(messages)
+        assert picture in messages[-1].content

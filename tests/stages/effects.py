@@ -27,6 +27,8 @@ from tests.stages.support import choose, configure
 
 CODE = ExecutorErrorCode
 ROUND = [use("look")]
+REPORT = "The bridge holds 40 tonnes, and its third pillar has a crack."
+POINTS_BACK = [[TextBlock(REPORT), use("look")], "See above."]
 
 
 def all_of(
@@ -190,7 +192,9 @@ BEFORE: Mapping[Key, Effect] = {
         "llm_summary", lambda seen: "- number 7391" in seen.sent[1].text, keep_recent=4
     ),
     ("system", "builder", "static"): Effect(
-        lambda seen: seen.requests[-1].system == "Be brief.", change=PROMPT
+        lambda seen: seen.requests[-1].system == "Be brief.",
+        change=PROMPT,
+        inputs=[{"text": "x", "system": "No lies."}],
     ),
     ("system", "builder", "composable"): Effect(
         lambda seen: seen.requests[-1].system == "Be brief.\n\n# Rules\nNo lies.",
@@ -796,7 +800,12 @@ AFTER: Mapping[Key, Effect] = {
         inputs=["1", "2", "3", "4"],
         config={"kinds": ["tool.result"]},
     ),
-    ("yield", "formatter", "default"): Effect(lambda seen: seen.result.output == "done"),
+    ("yield", "formatter", "default"): Effect(
+        lambda seen: seen.result.output == "See above.", replies=POINTS_BACK
+    ),
+    ("yield", "formatter", "substantive"): Effect(
+        lambda seen: seen.result.output == REPORT, replies=POINTS_BACK
+    ),
     ("yield", "formatter", "multi_format"): Effect(
         lambda seen: seen.result.output == {"markdown": "> a plan\n\ndone", "text": "done"},
         replies=[[ThinkingBlock("a plan"), TextBlock("done")]],

@@ -391,9 +391,11 @@ def test_a_process_that_dies_anywhere_posts_each_message_once(late: bool) -> Non
         assert [key[-3:] for key in keys] == ["0-0", "0-1", "0-2"], (first, second, keys)
         return crashed[0], crashed[1]
 
-    crashes = [play(first, second) for first in range(1, 24) for second in range(2, 24, 3)]
-    assert sum(first for first, _ in crashes) > 50
-    assert sum(first and second for first, second in crashes) > 50
+    every = [(first, second) for first in range(1, 24) for second in range(2, 24, 3)]
+    tried = every if os.environ.get("LORIMER_CAMPAIGN") else every[late::4]
+    crashes = [play(first, second) for first, second in tried]
+    assert sum(first for first, _ in crashes) > len(tried) / 4
+    assert sum(first and second for first, second in crashes) > len(tried) / 4
 
 
 PROGRAM = """

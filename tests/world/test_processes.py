@@ -43,12 +43,12 @@ async def shell(
 
 
 def run(main: Coroutine[object, object, T]) -> T:
-    return asyncio.run(asyncio.wait_for(main, 30))
+    return asyncio.run(asyncio.wait_for(main, 60))
 
 
 def written_pids(cwd: Path, count: int = 1) -> list[int]:
     """The numbers the sleepers wrote down, awaited: the last may still be about to."""
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + 30
     while time.monotonic() < give_up:
         if (cwd / "pids").exists():
             pids = [int(word) for word in (cwd / "pids").read_text().split()]
@@ -196,7 +196,7 @@ def test_time_out_ends_a_program(tmp_path: Path) -> None:
     assert done.timed_out
     assert done.output == b"before\n"
     assert done.returncode == -signal.SIGTERM
-    assert 0.2 <= time.monotonic() - began < 1.2
+    assert 0.2 <= time.monotonic() - began < 0.2 + 2
 
 
 def test_a_grandchild_that_holds_the_pipe_does_not_delay_the_time_out(tmp_path: Path) -> None:
@@ -270,27 +270,35 @@ def test_endless_output_does_not_postpone_the_time_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ignores", ["", "trap '' TERM; "])
 def test_cancelling_ends_the_tree_first(ignores: str, tmp_path: Path) -> None:
-    async def main() -> None:
-        with anyio.move_on_after(0.2) as scope:
-            await shell(f"{ignores}{SLEEPER} & {SLEEPER}", tmp_path)
-        assert scope.cancelled_caught
-        assert not any(lives(pid) for pid in written_pids(tmp_path, 2))
+    async def main() -> float:
+        async with anyio.create_task_group() as group:
+            group.start_soon(shell, f"{ignores}{SLEEPER} & {SLEEPER}", tmp_path)
+            pids = await anyio.to_thread.run_sync(written_pids, tmp_path, 2)
+            group.cancel_scope.cancel()
+            began = time.monotonic()
+        assert not any(lives(pid) for pid in pids)
+        return time.monotonic() - began
 
-    began = time.monotonic()
-    run(main())
-    assert time.monotonic() - began < 0.2 + 2
+    assert run(main()) < 2
 
 
 def test_a_cancelled_program_may_clean_up(tmp_path: Path) -> None:
     async def main() -> None:
-        with anyio.move_on_after(0.3):
-            await shell("trap 'echo bye > note; exit' TERM; while :; do sleep 0.02; done", tmp_path)
+        stays = "trap 'echo bye > note; exit' TERM; echo $$ > pids; while :; do sleep 0.02; done"
+        async with anyio.create_task_group() as group:
+            group.start_soon(shell, stays, tmp_path)
+            await anyio.to_thread.run_sync(written_pids, tmp_path)
+            group.cancel_scope.cancel()
         assert (tmp_path / "note").read_text() == "bye\n"
 
     run(main())
 
 
-def test_cancelling_the_task_twice_skips_the_grace(tmp_path: Path) -> None:
+def test_cancelling_the_task_twice_skips_the_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorimer.world.process_tree._TERM_GRACE_S", 25.0)
+
     async def main() -> None:
         task = asyncio.create_task(shell(f"trap '' TERM; {SLEEPER}", tmp_path))
         while not (tmp_path / "pids").exists():
@@ -303,7 +311,7 @@ def test_cancelling_the_task_twice_skips_the_grace(tmp_path: Path) -> None:
         began = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 5
         assert not lives(written_pids(tmp_path)[0])
 
     run(main())

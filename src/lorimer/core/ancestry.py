@@ -83,14 +83,15 @@ class Ancestry:
         _CURRENT.set(self._above)
 
 
-def descended(run_id: str, agent: str, limits: Limits) -> Ancestry:
-    """Enter a run of an agent in the present task, below the one that the task is in, if it is in
-    one; `leave` ends that. Raises LimitError where it may not be, as `Ancestry.admit` says."""
+def descended(run_id: str, agent: Hashable, name: str, limits: Limits) -> Ancestry:
+    """Enter a run of `agent`, called `name`, in the present task, below the one that the task is
+    in, if it is in one; `leave` ends that. Raises LimitError where it may not be, as
+    `Ancestry.admit` says."""
     above = current()
     if above is None:
         line = Ancestry(run_id, agent, limits)
     else:
-        above.admit(agent, agent)
+        above.admit(agent, name)
         above.count()
         line = above.below(run_id, agent, limits)
     line.enter()

@@ -83,6 +83,11 @@ def short_hash(data: bytes) -> str:
     return blake2b(data, digest_size=12).hexdigest()
 
 
+_CLOCKS_DIFFER_S: Final = 0.001
+"""The alarm goes by the loop's clock, the deadline by the world's: what is left of it may be no
+more than what one is ahead of the other."""
+
+
 class RunContext(FactLog):
     """One run's line to the outside. Belongs to the run's task; tools may use it from tasks that
     the run started."""
@@ -93,6 +98,9 @@ class RunContext(FactLog):
         "_holds",
         "_patient",
         "alarm",
+        "_asked_at",
+        "_rang",
+        "above",
         "asking",
         "below",
         "called",
@@ -175,8 +183,13 @@ class RunContext(FactLog):
         """The runs that it may have beside it; None: its agent has no sub-agents."""
         self.below: tuple[RunContext, ...] = ()
         """Runs that are part of this one, and go on here."""
+        self.above: RunContext | None = None
+        """The run that it is part of, where that goes on here."""
         self.asking = 0
-        """Questions to people that have no answer yet."""
+        """Questions to people that have no answer yet, of it and of what is part of it."""
+        self._asked_at = 0.0
+        self._rang = False
+        """Its time was over while a person was asked, by the clock."""
         self.left = False
         """It stops without an end: it is left to whoever resumes it."""
         self.review: Review | None = None
@@ -396,9 +409,35 @@ class RunContext(FactLog):
             self._patient = False
             self.alarm.move(self.bounds.deadline - now, self._time_over)
 
+    def begin_question(self) -> None:
+        """A person is asked: until `end_question` no time of the run is used, nor of those that it
+        is part of."""
+        run: RunContext | None = self
+        while run is not None:
+            if not run.asking:
+                run._asked_at = run.world.monotonic()
+            run.asking += 1
+            run = run.above
+
+    def end_question(self) -> None:
+        """The question has its answer, or is given up."""
+        run: RunContext | None = self
+        while run is not None:
+            run.asking -= 1
+            if not run.asking:
+                now = run.world.monotonic()
+                run.bounds.postpone(now - run._asked_at)
+                if run._rang:
+                    run._rang = False
+                    run.alarm.move(run.bounds.deadline - now, run._time_over)
+            run = run.above
+
     def _time_over(self) -> None:
+        if self.asking:
+            self._rang = True  # `end_question` sets it anew
+            return
         left = self.bounds.deadline - self.world.monotonic()
-        if left > 0 and not self._patient:  # it was raised meanwhile
+        if left > _CLOCKS_DIFFER_S and not self._patient:  # it was raised meanwhile
             self.alarm.move(left, self._time_over)
             return
         self.cancellation.cancel(Reason.TIMEOUT)

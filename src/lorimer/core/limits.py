@@ -27,7 +27,8 @@ class Limits:
     max_turns: Annotated[int, Field(ge=1)] = 50
     """Iterations: model calls with their tool calls. `exec.loop.max_turns`."""
     timeout_s: Annotated[float, Field(gt=0)] = 1800.0
-    """Wall seconds of the whole run. `exec.limit.timeout`."""
+    """Wall seconds of the whole run, but for those in which a person is asked.
+    `exec.limit.timeout`."""
     max_cost_usd: Annotated[float | None, Field(ge=0)] = None
     """US dollars, reserved before each model call. None: no ceiling. `exec.limit.cost`."""
     allow_unpriced: bool = False
@@ -145,6 +146,11 @@ class Bounds:
         """From now on these hold."""
         self.limits = limits
         self.deadline = self.started + limits.timeout_s
+
+    def postpone(self, seconds: float) -> None:
+        """So long nothing was used of its time."""
+        self.started += seconds
+        self.deadline += seconds
 
     def check_turn(self) -> None:
         """Before a model call. Raises LimitError when it would be one too many."""

@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from math import isfinite
+from types import NoneType
 from typing import Final, TypeAlias
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import (
     ConfigError,
     ErrorCategory,
@@ -79,6 +81,8 @@ class Purse:
     ) -> Purse:
         """With a ceiling in US dollars. Raises ConfigError, also for NaN, infinity and less than
         nothing."""
+        if not is_a(window, timedelta, NoneType):
+            raise wrong(f"budget {name}: its window", window, "a timedelta", "timedelta(days=7)")
         seconds = None if window is None else window.total_seconds()
         return cls(name, nano_of(usd, f"budget {name}"), seconds, allow_unpriced)
 

@@ -9,7 +9,7 @@ journal and saved files only ever hold the reference.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, cast
 
 from lorimer.core.jsonable import JSON
@@ -43,6 +43,13 @@ def replaced(value: JSON, variables: Mapping[str, str]) -> JSON:
     if isinstance(value, list | tuple):
         return [replaced(item, variables) for item in value]
     return value
+
+
+def verbatim(text: str, variables: Collection[str] = ()) -> str:
+    """A text that comes out of `replaced` as it is, but for references to `variables`."""
+    return REFERENCE.sub(
+        lambda found: found[0] if found[2] in variables and not found[1] else f"${found[0]}", text
+    )
 
 
 def _one(found: re.Match[str], variables: Mapping[str, str]) -> str:

@@ -133,15 +133,20 @@ async def _before(journal: Journal, row: RunRow) -> Fold:
 
 
 def used_s(facts: Sequence[Event]) -> float:
-    """Seconds for which a run has been running, the times between its interruptions left out:
-    the first fact after each tells how much it was until then."""
+    """Seconds for which a run has been running: without the times between its interruptions (the
+    first fact after each tells how much it was until then), and those when a person was asked."""
     used, last = 0.0, facts[0].time if facts else 0.0
+    asked = set[JSON]()
     for fact in facts:
         data, time = fact.data, fact.time
         if "used_s" in data and isinstance(until_then := data["used_s"], int | float):
             used = float(until_then)
-        elif time > last:
+        elif time > last and not asked:
             used += time - last
+        if fact.type == "effect.intent" and "question" in data:
+            asked.add(data.get("key"))
+        elif fact.type == "effect":
+            asked.discard(data.get("key"))
         # nobody was here after it
         last = math.inf if fact.type == "run.suspended" else time
     return used

@@ -334,19 +334,30 @@ class Models:
         if not self.able(spec, Capabilities() if assumed is None else assumed).thinking:
             spec = replace(spec, effort="")
         made = provider(spec, self.context) if callable(provider) else provider
+        if not callable(getattr(made, "stream", None)):
+            raise ConfigError(
+                f"the provider {spec.provider!r} made no model of {spec.model!r}, but "
+                f"{type(made).__name__}",
+                code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
+            )
         own = made.capabilities if isinstance(made, Capable) else Capabilities()
         able = self.able(spec, own if assumed is None else assumed)
         return made if able == own else Fitted(made, able)
 
 
 def targets_of(model: str | Model, models: ModelResolver | None) -> Sequence[Target]:
-    """Of a spec, or of a Model that needs none. Raises ConfigError."""
+    """Of a spec, or of a Model that needs none; never none. Raises ConfigError."""
     if not isinstance(model, str):
         name = f"{model.provider}:{model.name}"
         return (Target(name, model, place=name),)
     if models is None:
         raise ConfigError(f"nobody is there to find the model {model!r}")
-    return models.targets(model)
+    found = models.targets(model)
+    if not found:
+        raise ConfigError(
+            f"the resolver found no model for {model!r}", code=ExecutorErrorCode.EXEC_API_NO_CLIENT
+        )
+    return found
 
 
 def load(name: str, target: str) -> ProviderFactory:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable
+from typing import Final
 
+from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.record import record
 from lorimer.run.phases import Phase
+
+_NO_NAME: Final = "agent"
 
 
 @record
 class RunnableAgent:
-    """What to run. Plain data; what is left out is the executor's."""
+    """What to run. Plain data; what is left out is the executor's. Raises ConfigError for fields of
+    the wrong kind."""
 
-    name: str = "agent"
+    name: str = _NO_NAME
     prompt: str = ""
     """The system prompt; the executor's header goes before it."""
     model: str = ""
@@ -39,12 +44,20 @@ class RunnableAgent:
     subject: str = ""
     """The id under which the host keeps it, for audits; none: its name."""
 
+    @property
+    def who(self) -> Hashable:
+        """What tells it from others that are at work: its name, if it has one of its own."""
+        return self.name if self.name != _NO_NAME else self
+
     def __post_init__(self) -> None:
         for name in ("tools", "skills", "agents"):
-            object.__setattr__(self, name, names(getattr(self, name)))
-        object.__setattr__(self, "phases", tuple(self.phases))
-
-
-def names(given: str | Iterable[str]) -> tuple[str, ...]:
-    """As it is kept: most callers write a list, and one name is one."""
-    return (given,) if isinstance(given, str) else tuple(given)
+            given = each_of(f"RunnableAgent.{name}", getattr(self, name), str, '["read"], its name')
+            object.__setattr__(self, name, given)
+        phases = each_of("RunnableAgent.phases", self.phases, Phase, '[Phase("a", "Write it.")]')
+        object.__setattr__(self, "phases", phases)
+        for name in ("name", "prompt", "model", "description", "subject"):
+            if not is_a(given := getattr(self, name), str):
+                raise wrong(f"RunnableAgent.{name}", given, "text", f'{name}="..."')
+        for name in ("max_turns", "timeout_s"):
+            if not is_a(given := getattr(self, name), int, float):
+                raise wrong(f"RunnableAgent.{name}", given, "a number", f"{name}=20")

@@ -17,9 +17,9 @@ from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
 from lorimer.run.agent import RunnableAgent
-from lorimer.run.audit import AuditStart, RunAudit
+from lorimer.run.audit import Audit, AuditStart, RunAudit
 from lorimer.run.auditing import Audited, close_of
-from lorimer.run.bounded import bounded, guarded
+from lorimer.run.bounded import bounded, guarded, unbroken
 from lorimer.run.delivery import artifacts_of, post
 from lorimer.run.identity import person
 from lorimer.run.inputs import ReadInput, Staging, drop, stage
@@ -38,8 +38,8 @@ class Around:
     """One run's dealings with the ports."""
 
     __slots__ = (
-        *("_agent", "_asked", "_audit", "_began", "_own", "_ports", "_run_id", "_staged"),
-        *("_within_s", "_world", "caller", "warnings"),
+        *("_again", "_agent", "_asked", "_audit", "_began", "_own", "_parks", "_ports", "_run_id"),
+        *("_staged", "_stages", "_within_s", "_world", "caller", "warnings"),
     )
 
     def __init__(
@@ -50,8 +50,10 @@ class Around:
         asked: Invocation,
         world: World,
         within_s: float,
+        *,
+        again: bool,
     ) -> None:
-        """`within_s`: seconds for each call of a port."""
+        """`within_s`: seconds for each call of a port; `again`: the run was begun before."""
         self.warnings: list[str] = []
         self.caller: Person | None = None
         self._ports = ports
@@ -60,7 +62,12 @@ class Around:
         self._asked = asked
         self._world = world
         self._within_s = within_s
+        self._again = again
         self._audit: RunAudit | None = None
+        self._parks = False
+        """Files may be parked for it."""
+        self._stages = False
+        """Files were to be kept for it."""
         self._staged = _NOTHING
         self._began = world.monotonic()
         self._own: OwnTools | None = None
@@ -72,6 +79,7 @@ class Around:
         if ports.attachments is not None:
             begun = partial(ports.attachments.open, self._run_id, asked.parent_run_id)
             guarded("attachments", begun, self.warnings)
+            self._parks = True
         if ports.identity is not None:
             found = partial(person, ports.identity, asked.caller_id)
             self.caller = await bounded("identity", found, self._within_s, self.warnings)
@@ -86,9 +94,11 @@ class Around:
                 asked.inputs,
                 self._world.time(),
             )
-            begun = partial(ports.audit.start, start)
-            self._audit = await bounded("audit.start", begun, self._within_s, self.warnings)
+            interrupted = await unbroken(self._audited(ports.audit, start))
+            if interrupted is not None:
+                raise interrupted
         if asked.input_files:
+            self._stages = ports.input_files is not None
             staged = partial(stage, ports.input_files, self._run_id, asked.input_files)
             found = await bounded("input_files", staged, self._within_s, self.warnings)
             self._staged = found or Staging(notes=("the files could not be kept",))
@@ -98,16 +108,22 @@ class Around:
             self._own = OwnTools(session, self._within_s)
             await self._own.make(asked.session_tools)
 
+    async def _audited(self, audit: Audit, start: AuditStart) -> None:
+        # what was told of the beginning is told of the end: not left because somebody cancels
+        self._audit = await bounded(
+            "audit.start", lambda: audit.start(start), self._within_s, self.warnings
+        )
+
     def live(self, run: RunContext) -> None:
         """The run goes on from here."""
         if self._own is not None:
-            self._own.session.live(run, phased=bool(self._agent.phases))
+            self._own.session.live(run, phases=bool(self._agent.phases))
 
     @property
     def tools(self) -> Sequence[Tool]:
         """Those of this run alone."""
         port, files = self._ports.input_files, self._staged.files
-        staged = [ReadInput(port, files)] if port is not None and files else []
+        staged = [ReadInput(port, self._run_id, files)] if port is not None and files else []
         made = self._own.tools if self._own is not None else ()
         return [*self._asked.extra_tools, *made, *staged]
 
@@ -136,32 +152,23 @@ class Around:
     async def ended(self, result: RunResult) -> asyncio.CancelledError | None:
         """After the run, or in its place: however it ended. What cancels the caller meanwhile is
         given back when all is done."""
-        ports, asked = self._ports, self._asked
-        told = ports.attachments or asked.delivery or self._audit or self._own
-        if not (told or self._staged.files):
+        begun = self._parks or self._stages or self._audit is not None or self._own is not None
+        if not begun and self._asked.delivery is None:
             result.warnings += self.warnings
             return None
-        interrupted: asyncio.CancelledError | None = None
-        task = asyncio.get_running_loop().create_task(self._end(result))
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                interrupted = error
-        task.result()
-        return interrupted
+        return await unbroken(self._end(result))
 
     async def _end(self, result: RunResult) -> None:
         ports, within_s, warnings = self._ports, self._within_s, self.warnings
         if self._own is not None:
             await self._own.after(result, warnings)
-        if ports.attachments is not None:
+        if ports.attachments is not None and self._parks:
             drained = partial(ports.attachments.drain, self._run_id)
             left = guarded("attachments", drained, warnings)
             result.artifacts += artifacts_of("attachments", left, warnings)
             guarded("attachments", partial(ports.attachments.close, self._run_id), warnings)
-        if ports.delivery is not None and self._asked.delivery is not None:
-            target = self._asked.delivery
+        target = self._asked.delivery
+        if ports.delivery is not None and target is not None and result.status != "suspended":
             said, files = result.output, result.artifacts
             posted = partial(post, ports.delivery, target, said, result.exception, files)
             if await bounded("delivery", posted, within_s, warnings) is None:
@@ -169,7 +176,7 @@ class Around:
         if self._audit is not None:
             audit, end = self._audit, close_of(result, self._world.monotonic() - self._began)
             await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
-        if self._staged.files:
+        if self._stages and (result.run is not None or not self._again):  # else they are another's
             dropped = partial(drop, ports.input_files, self._run_id)
             await bounded("input_files", dropped, within_s, warnings)
         result.warnings += warnings

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, cast
 
+from lorimer.core.arguments import check_port
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.record import record
 from lorimer.core.redaction import of_environment, veiled
@@ -102,6 +103,8 @@ class AuditLog:
     key: with one, hashes cannot be made by who does not have it (`audit_chain.py`).
     threads: False writes in line, for simulations; else all is done in threads.
     max_waiting_bytes: of records that wait for the store; more are dropped, and counted in it.
+
+    Raises ConfigError for a short key, and for what is no store.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class AuditLog:
         threads: bool = True,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
+        check_port("store", store, AuditStore, 'SQLiteAudit("audit.db")')
         self._store = store
         self._sealer = Sealer(key)
         self._redactor = of_environment(secrets or {})

@@ -4,7 +4,7 @@ on."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, TypeVar
 
 from lorimer.core.redaction import logger
@@ -46,6 +46,20 @@ async def bounded(
     _log.warning("%s %s", what, why)
     warnings.append(f"{what} {why}")
     return None
+
+
+async def unbroken(work: Coroutine[object, object, None]) -> asyncio.CancelledError | None:
+    """Have it done in a task of its own, and to its end although the caller is cancelled meanwhile:
+    what did that is given back, to be raised. Raises what `work` raises. Nothing bounds it."""
+    task = asyncio.get_running_loop().create_task(work)
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            interrupted = error
+    task.result()
+    return interrupted
 
 
 def guarded(what: str, call: Callable[[], T], warnings: list[str]) -> T | None:

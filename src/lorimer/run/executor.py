@@ -10,15 +10,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, Unpack
+from types import NoneType
+from typing import Unpack
 
-from lorimer.assembly import RunOptions, ToolSource, is_a, registry_of, wrong
+from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import current, descended
-from lorimer.core.engine import status_of
+from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.errors import (
     ConfigError,
     ExecutorErrorCode,
-    LimitError,
     LorimerError,
     PipelineError,
     RunCancelled,
@@ -29,25 +29,21 @@ from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
 from lorimer.core.record import record
-from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
+from lorimer.launch import must_be_new, must_be_unfinished
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
 from lorimer.run.handle import RunHandle
-from lorimer.run.invocation import Invocation
+from lorimer.run.invocation import Invocation, check_asked
 from lorimer.run.lane import Lane
 from lorimer.run.lowering import DEFAULTS, limits_of
 from lorimer.run.palette import Delegate, reachable
 from lorimer.run.phasing import gather, usable
-from lorimer.run.pipelines import Pipelines
+from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
-from lorimer.run.result import RunResult
-from lorimer.run.steps import steps_of
+from lorimer.run.result import RunResult, failed, result_of
 from lorimer.run.watching import Watch
 from lorimer.world.real import RealWorld
-
-FALLBACK_TIER: Final = "fast"
-"""Of an agent that names no model."""
 
 
 class Executor:
@@ -79,8 +75,17 @@ class Executor:
             raise ConfigError(
                 "an executor needs models", hint="Executor(models=Models(tiers=Tiers({...})))"
             )
+        check_port("models", models, ModelResolver, 'Models(tiers=Tiers({"fast": ...}))')
         if not is_a(limits, Limits):
             raise wrong("limits", limits, "Limits", "Limits(max_turns=20)")
+        if not is_a(ports, Ports, NoneType):
+            raise wrong("ports", ports, "Ports", "Ports(delivery=Stdout())")
+        if not is_a(lane, Lane, NoneType):
+            raise wrong("lane", lane, "a Lane", 'Lane("runs", 10)')
+        for name, given in (("system_header", system_header), ("tier", tier)):
+            if not is_a(given, str):
+                raise wrong(name, given, "text", f'{name}="..."')
+        options = reusable(options)
         self.models = models
         self.world = options.get("world") or RealWorld()
         self.journal = options.get("journal") or MemoryJournal(self.world)
@@ -89,6 +94,8 @@ class Executor:
         self.lane = lane
         hidden = (*options.get("hidden", ()), *getattr(self.ports.audit, "files", ()))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
+        self._going: set[str] = set()
+        """Ids of runs whose ports are not told of the end yet."""
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
@@ -97,8 +104,8 @@ class Executor:
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
     ) -> RunResult:
         """Run an agent to its end, in the caller's task. Never raises for what happens in the run:
-        the result says it. When that task is cancelled the run ends, the ports are told, and
-        CancelledError is raised."""
+        the result says it; only arguments of the wrong kind are a ConfigError. When that task is
+        cancelled the run ends, the ports are told, and CancelledError is raised."""
         return await self._whole(self._job(agent, input, invocation or Invocation()))
 
     def start(
@@ -141,6 +148,7 @@ class Executor:
     def _job(
         self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool = False
     ) -> _Job:
+        check_asked(agent, input, asked)
         above = current()
         if above is not None and not asked.parent_run_id:
             asked = replace(asked, parent_run_id=above.run_id)
@@ -149,17 +157,23 @@ class Executor:
 
     async def _whole(self, job: _Job) -> RunResult:
         handle, within_s = job.handle, self.limits.cleanup_s
-        around = Around(self.ports, handle.run_id, job.agent, job.asked, self.world, within_s)
+        if handle.run_id in self._going:  # what the ports have under this id is the other's
+            return failed(handle.run_id, _busy(handle.run_id))
+        around = Around(
+            self.ports, handle.run_id, job.agent, job.asked, self.world, within_s, again=job.again
+        )
         interrupted: asyncio.CancelledError | None = None
+        self._going.add(handle.run_id)
         try:
             result = await self._admitted(job, around)
-        except LorimerError as error:
-            result = _failed(handle, error)
         except asyncio.CancelledError as error:
             interrupted, result = error, _cut_short(handle)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
-            result = _failed(handle, _uncoded(error))
-        interrupted = await around.ended(result) or interrupted
+            result = failed(handle.run_id, error, again=job.again)
+        try:
+            interrupted = await around.ended(result) or interrupted
+        finally:
+            self._going.discard(handle.run_id)
         if interrupted is not None:
             raise interrupted
         return result
@@ -168,7 +182,8 @@ class Executor:
         handle, asked = job.handle, job.asked
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
-        line = descended(handle.run_id, job.agent.name, limits_of(job.agent, self.limits))
+        agent, limits = job.agent, limits_of(job.agent, self.limits)
+        line = descended(handle.run_id, agent.who, agent.name, limits)
         try:
             if self.lane is None:
                 return await self._run(job, around)
@@ -182,6 +197,7 @@ class Executor:
         handle, warnings = job.handle, around.warnings
         agent = usable(job.agent, self.models, warnings)
         limits = limits_of(agent, self.limits)
+        await self._must_be(job)
         await around.begin()
         found = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
         delegates = tuple(
@@ -210,10 +226,24 @@ class Executor:
         else:
             ended = await run.here()
         warnings += watch.warnings
-        result = _result(ended)
+        result = result_of(ended)
         if agent.phases:
             await gather(result, self.journal)
         return result
+
+    async def _must_be(self, job: _Job) -> None:
+        """What is asked for can be: before the ports hear of a run that is another's."""
+        run_id = job.handle.run_id
+        if job.again:
+            row = await must_be_unfinished(self.journal, run_id)
+            if row.run_id != run_id:
+                raise PipelineError(
+                    f"There is no run {run_id!r} in this store.",
+                    code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+                    hint=f"Give the whole id: {row.run_id}",
+                )
+        elif job.asked.run_id:
+            await must_be_new(self.journal, run_id)
 
     def _budgets(self, job: _Job) -> Budgets:
         budget = self.ports.budget
@@ -243,37 +273,17 @@ def _told(agent: RunnableAgent, asked: Invocation) -> Mapping[str, JSON]:
     return {name: value for name, value in told.items() if value}
 
 
-def _result(run: PipelineResult) -> RunResult:
-    return RunResult(
-        run_id=run.run_id,
-        status=run.status,
-        output=run.output if isinstance(run.output, str) else run.text,
-        steps=list(steps_of(run.events)),
-        usage=run.usage,
-        cost_nano=run.cost_nano,
-        exception=run.exception,
-        messages=run.messages,
-        run=run,
-    )
-
-
 def _cut_short(handle: RunHandle) -> RunResult:
     """Of a run whose task was cancelled."""
     ended = handle.run.result if handle.run is not None else None
     if ended is not None:
-        return _result(ended)
-    return _failed(handle, RunCancelled("The run was cancelled before it began."))
+        return result_of(ended)
+    return failed(handle.run_id, RunCancelled("The run was cancelled before it began."))
 
 
-def _failed(handle: RunHandle, error: LorimerError) -> RunResult:
-    """Of a run that did not begin. Of one that may not, its asker's model reads the output."""
-    words = f"ERROR {error.code.value}: {error}" if isinstance(error, LimitError) else ""
-    return RunResult(handle.run_id, status_of(error), words, exception=error)
-
-
-def _uncoded(error: Exception) -> LorimerError:
+def _busy(run_id: str) -> LorimerError:
     return PipelineError(
-        f"The run failed: {type(error).__name__}: {error}",
-        code=ExecutorErrorCode.EXEC_STAGE_FAILED,
-        cause=error,
+        f"Run {run_id} goes on at this moment.",
+        code=ExecutorErrorCode.EXEC_RUN_BUSY,
+        hint="Wait for it, or leave run_id out.",
     )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, Final, Protocol
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.context import short_hash
 from lorimer.core.media import SNIFFED, image_type
 from lorimer.core.messages import ImageBlock, TextBlock
@@ -46,6 +47,14 @@ class InputFile:
     name: str
     data: bytes = field(repr=False)
     mime: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a field of another type."""
+        if not is_a(self.data, bytes):
+            raise wrong("InputFile.data", self.data, "bytes", 'InputFile("a.txt", b"...")')
+        for name in ("name", "mime"):
+            if not is_a(given := getattr(self, name), str):
+                raise wrong(f"InputFile.{name}", given, "text", f'{name}="..."')
 
 
 @record
@@ -252,8 +261,10 @@ class ReadInput(Tool):
     share_safe = True
     untrusted = True
 
-    def __init__(self, port: InputFiles, files: Sequence[StagedFile]) -> None:
+    def __init__(self, port: InputFiles, run_id: str, files: Sequence[StagedFile]) -> None:
+        """`run_id`: for which they are kept. Whoever calls may be part of it, such as a phase."""
         self._port = port
+        self._run_id = run_id
         self._files = {file.id: file for file in files}
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
@@ -263,7 +274,7 @@ class ReadInput(Tool):
         limit = max(context.max_result_chars - _ROOM_FOR_NOTE, 4)
         data = None
         if file is not None:
-            data = await self._port.read(context.run_id, file.id, offset, limit)
+            data = await self._port.read(self._run_id, file.id, offset, limit)
         if file is None or data is None:
             known = ", ".join(self._files)
             return ToolResult(f"There is no file {input['id']!r}, but: {known}.", is_error=True)

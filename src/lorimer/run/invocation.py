@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
+from types import NoneType
 from typing import TypeAlias
 
-from lorimer.core.jsonable import JSON, no_data
+from lorimer.core.arguments import each_of, is_a, wrong
+from lorimer.core.errors import ConfigError
+from lorimer.core.jsonable import JSON, dumps, no_data
 from lorimer.core.messages import ImageBlock
 from lorimer.core.record import record
+from lorimer.run.agent import RunnableAgent
 from lorimer.run.delivery import Target
 from lorimer.run.inputs import InputFile
 from lorimer.run.session_tools import SessionToolsFactory
@@ -20,7 +24,7 @@ OnStep: TypeAlias = Callable[[RunStep], Awaitable[None] | None]
 
 @record
 class Invocation:
-    """Every field may be left out."""
+    """Every field may be left out. Raises ConfigError for fields of the wrong kind."""
 
     run_id: str = ""
     """Of the run; none: a new one is made. No other run of the journal may have it."""
@@ -47,3 +51,39 @@ class Invocation:
     on_step: OnStep | None = None
     """Called when a tool call begins and when it has ended; may be async, and then is behind. What
     it raises is logged."""
+
+    def __post_init__(self) -> None:
+        for name in ("run_id", "caller_id", "channel_id", "parent_run_id"):
+            if not is_a(given := getattr(self, name), str):
+                raise wrong(f"Invocation.{name}", given, "text", f'{name}="..."')
+        if not is_a(self.inputs, Mapping):
+            raise wrong("Invocation.inputs", self.inputs, "a mapping", '{"city": "Oslo"}')
+        for name, kind, example in (
+            ("images", ImageBlock, "[ImageBlock(type, base64)]"),
+            ("input_files", InputFile, "[InputFile(name, data)]"),
+            ("extra_tools", Tool, "[f], where f has @tool"),
+        ):
+            given = each_of(f"Invocation.{name}", getattr(self, name), kind, example)
+            object.__setattr__(self, name, given)
+        if self.inputs:
+            try:
+                dumps(self.inputs)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ConfigError(f"Invocation.inputs are no plain data: {error}") from None
+        if not is_a(self.delivery, Target, NoneType):
+            raise wrong("Invocation.delivery", self.delivery, "a Target", 'Target("channel", "42")')
+        if not is_a(self.priority, int):
+            raise wrong("Invocation.priority", self.priority, "a whole number", "priority=1")
+        for name in ("session_tools", "on_step"):
+            if (given := getattr(self, name)) is not None and not callable(given):
+                raise wrong(f"Invocation.{name}", given, "a function", f"{name}=my_function")
+
+
+def check_asked(agent: object, input: object, asked: object) -> None:
+    """The arguments of one call. Raises ConfigError."""
+    if not is_a(agent, RunnableAgent):
+        raise wrong("agent", agent, "a RunnableAgent", 'RunnableAgent("guide", prompt="...")')
+    if not is_a(input, str):
+        raise wrong("input", input, "text", 'Invocation(inputs={"city": "Oslo"}) has named values')
+    if not is_a(asked, Invocation):
+        raise wrong("invocation", asked, "an Invocation", 'Invocation(caller_id="ann")')

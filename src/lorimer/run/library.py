@@ -138,21 +138,23 @@ class AgentLibrary:
         found = await self._do(lambda: self._store.get(owner, name)) if owner else None
         if found is None and not which.rpartition("/")[0]:
             found = self._builtins.get(name)
-        if found is None or not (found.is_for(by) or ADMIN in by.roles):
+        if found is None or not _is_theirs(found, by):
             raise _unknown(which, [each.name for each in await self.list(by)])
         if version is None or version == found.version:
             return found
         old = await self._do(lambda: self._store.get(owner, name, version))
-        if old is None or not found.owner:
+        if old is None or not found.owner or not _is_theirs(old, by):
             raise _unknown(f"{found.id} of version {version}")
         return old
 
     async def versions(self, which: str, by: Person, *, limit: int = 100) -> list[SavedAgent]:
-        """Every version, newest first. Raises ConfigError `exec.agent.unknown`."""
+        """Every version that the person may see, newest first: what was private when it was saved
+        is not shown because a later one is shared. Raises ConfigError `exec.agent.unknown`."""
         found = await self.get(which, by)
         if not found.owner:
             return [found]
-        return [*await self._do(lambda: self._store.versions(found.owner, found.name, limit))]
+        kept = await self._do(lambda: self._store.versions(found.owner, found.name, limit))
+        return [each for each in kept if _is_theirs(each, by)]
 
     async def list(self, by: Person, *, limit: int = 1_000) -> list[SavedAgent]:
         """All that the person may run: the host's by name, then those saved, by owner and name."""
@@ -222,6 +224,11 @@ class _Palette:
                 if error.code is not ExecutorErrorCode.EXEC_AGENT_UNKNOWN:
                     raise
         return None
+
+
+def _is_theirs(agent: SavedAgent, by: Person) -> bool:
+    """Whether they may see and run it."""
+    return agent.is_for(by) or ADMIN in by.roles
 
 
 def _parts(which: str, by: Person) -> tuple[str, str]:

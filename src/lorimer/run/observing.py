@@ -111,9 +111,11 @@ class StepsTold:
     async def end(self) -> None:
         """See Observer."""
         if self._pump is not None and not self._pump.done():
-            await asyncio.wait([self._pump], timeout=DRAIN_S)
-            self._pump.cancel()
-            await asyncio.wait([self._pump], timeout=DRAIN_S)
+            try:
+                await asyncio.wait([self._pump], timeout=DRAIN_S)
+            finally:  # also when the caller is cancelled meanwhile
+                self._pump.cancel()
+                await asyncio.wait([self._pump], timeout=DRAIN_S)
 
     def _tell(self, step: RunStep) -> None:
         if self._pump is not None and not self._pump.done():
@@ -127,7 +129,7 @@ class StepsTold:
     def _call(self, step: RunStep) -> Awaitable[None] | None:
         try:
             said = self._on_step(step)
-        except Exception:  # noqa: BLE001 - an observer's fault is no run's
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - its fault is no run's
             _log.exception("on_step failed")
             return None
         return said if inspect.isawaitable(said) else None
@@ -137,7 +139,10 @@ class StepsTold:
             if said is not None:
                 try:
                     await said
-                except Exception:  # noqa: BLE001 - as above
+                except (Exception, asyncio.CancelledError) as error:
+                    task = asyncio.current_task()
+                    if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
+                        raise
                     _log.exception("on_step failed")
             if not self._queue:
                 return

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Final, Protocol
 
+from lorimer.core.arguments import each_of
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
@@ -55,6 +56,10 @@ class FixedPalette:
     """What a host has listed, by the names of the agents."""
 
     def __init__(self, agents: Iterable[RunnableAgent] = (), skills: Iterable[Skill] = ()) -> None:
+        """Raises ConfigError for what is neither."""
+        agents, skills = tuple(agents), tuple(skills)
+        each_of("agents", agents, RunnableAgent, '[RunnableAgent("helper")]')
+        each_of("skills", skills, Skill, '[Skill(RunnableAgent("forecast"))]')
         self._agents = {agent.name: agent for agent in agents}
         self._skills = {skill.agent.name: skill for skill in skills}
 

@@ -11,6 +11,8 @@ from lorimer.core.errors import ConfigError, LorimerError
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
+from lorimer.core.variables import verbatim
+from lorimer.models.registry import Models, targets_of
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.critic import Critic
@@ -21,6 +23,10 @@ from lorimer.run.watching import ceiling, is_watched
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
+
+FALLBACK_TIER: Final = "fast"
+"""The model of agents that name none."""
+_TIERS: Final = "Models(tiers=Tiers({'fast': 'claude-haiku-4-5'})), or Executor(tier='...')"
 
 KEPT: Final = 256
 """Agents, each for each caller with rights of their own."""
@@ -47,7 +53,8 @@ class Pipelines:
         self._models = models
         self._tools = tools
         self._limits = limits
-        self._header = header
+        self._known = frozenset(options.get("variables", ()))
+        self._header = verbatim(header, self._known)
         self._tier = tier
         self._options = options
         self._critic = critic
@@ -110,16 +117,37 @@ class Pipelines:
         self, agent: RunnableAgent, tools: ToolRegistry, delegates: Sequence[Delegate]
     ) -> EnvironmentManifest:
         host, header, tier = tools.names, self._header, self._tier
+        agent = self._verbatim(agent)
+        delegates = [replace(each, agent=self._verbatim(each.agent)) for each in delegates]
         reached = [sub_agent_of(each, tier, self._limits, header, host) for each in delegates]
         limits = limits_of(agent, self._limits)
         if is_watched(self._critic, agent):
             limits = ceiling(limits)
         return manifest_of(agent, tier, limits, header, host, reached)
 
+    def _verbatim(self, agent: RunnableAgent) -> RunnableAgent:
+        """Its prompts are texts: what looks like a variable in them, and is none, is one too."""
+        phases = [
+            replace(
+                each,
+                prompt=verbatim(each.prompt, self._known),
+                fallback=verbatim(each.fallback, self._known),
+            )
+            for each in agent.phases
+        ]
+        return replace(agent, prompt=verbatim(agent.prompt, self._known), phases=tuple(phases))
+
     def _check_model(self, agent: RunnableAgent) -> None:
         model = agent.model or self._tier
         try:
-            self._models.targets(model)
+            host = self._models
+            if (
+                model == FALLBACK_TIER
+                and isinstance(host, Models)
+                and host.expand(model) == [model]
+            ):
+                raise ConfigError("there is no such tier", hint=_TIERS)
+            targets_of(model, host)
         except LorimerError as error:
             raise ConfigError(
                 f"the model {model!r} of the agent {agent.name!r} cannot be used: {error.message}",
@@ -127,3 +155,9 @@ class Pipelines:
                 hint=error.hint,
                 cause=error,
             ) from None
+        except Exception as error:
+            raise ConfigError(
+                f"the model {model!r} of the agent {agent.name!r} cannot be used: "
+                f"{type(error).__name__}: {error}",
+                cause=error,
+            ) from error

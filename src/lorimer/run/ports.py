@@ -3,6 +3,9 @@ default."""
 
 from __future__ import annotations
 
+from typing import Final
+
+from lorimer.core.arguments import check_port
 from lorimer.core.record import record
 from lorimer.run.attachments import Attachments
 from lorimer.run.audit import Audit
@@ -38,3 +41,20 @@ class Ports:
     palette: Palette | None = None
     """Finds the skills and agents that agents may give work to. Shipped: `FixedPalette`. Without it
     they give work to nobody; where it fails, an agent that names some ends with an error."""
+
+    def __post_init__(self) -> None:
+        for name, kind, example in _PORTS:
+            if (port := getattr(self, name)) is not None:
+                check_port(f"Ports.{name}", port, kind, example)
+
+
+_PORTS: Final = (
+    ("audit", Audit, "AuditLog(SQLiteAudit(path))"),
+    ("attachments", Attachments, "Attachments()"),
+    ("budget", Budget, "CallerBudgets(usd=5)"),
+    ("critic", Critic, "IdleCritic()"),
+    ("delivery", Delivery, "Stdout()"),
+    ("input_files", InputFiles, "InMemoryInputFiles()"),
+    ("identity", Identity, 'Listed(admins=["ann"])'),
+    ("palette", Palette, "FixedPalette(agents=[...])"),
+)

@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lorimer.core.children import ChildEnd, told_of
-from lorimer.core.errors import ExecutorErrorCode, LorimerError
+from lorimer.core.engine import status_of
+from lorimer.core.errors import (
+    ExecutorErrorCode,
+    LimitError,
+    LorimerError,
+    PipelineError,
+    RunCancelled,
+)
 from lorimer.core.messages import NO_USAGE, Message, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.run.delivery import Artifact
-from lorimer.run.steps import RunStep
+from lorimer.run.steps import RunStep, steps_of
 from lorimer.tools.base import ToolResult
 
 
@@ -65,3 +72,37 @@ class RunResult:
     def total_cost_usd(self) -> float:
         """US dollars."""
         return self.cost_nano / 1e9
+
+
+def result_of(run: PipelineResult) -> RunResult:
+    """Of a run that has ended, or rests."""
+    return RunResult(
+        run_id=run.run_id,
+        status=run.status,
+        output=run.output if isinstance(run.output, str) else run.text,
+        steps=list(steps_of(run.events)),
+        usage=run.usage,
+        cost_nano=run.cost_nano,
+        exception=run.exception,
+        messages=run.messages,
+        run=run,
+    )
+
+
+def failed(run_id: str, why: Exception, *, again: bool = False) -> RunResult:
+    """Of a run that did not begin; `again`: that was not gone on with. Of one that may not, its
+    asker's model reads the output."""
+    error = why if isinstance(why, LorimerError) else _coded(why)
+    status = status_of(error)
+    if status == "suspended" and not again:  # there is nothing to resume
+        status = "cancelled" if isinstance(error, RunCancelled) else "error"
+    words = f"ERROR {error.code.value}: {error}" if isinstance(error, LimitError) else ""
+    return RunResult(run_id, status, words, exception=error)
+
+
+def _coded(error: Exception) -> LorimerError:
+    return PipelineError(
+        f"The run failed: {type(error).__name__}: {error}",
+        code=ExecutorErrorCode.EXEC_STAGE_FAILED,
+        cause=error,
+    )

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from lorimer.assembly import is_a
+from lorimer.core.arguments import is_a
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ConfigError, ToolExecutionError
 from lorimer.core.jsonable import JSON
@@ -37,31 +37,33 @@ class ToolSession:
         self.channel_id = channel_id
         self.inputs = inputs
         self._run: RunContext | None = None
-        self._phased = False
+        self._phases = False
         self._waiting = 0
-        self._turn = -1
+        self._turn = ("", -1)
 
     def attach_images(self, *images: ImageBlock, text: str = "") -> None:
         """Show pictures to the model before its next call, with a text; recorded when they are
         shown. From the event loop only. Raises ToolExecutionError, which a tool lets through to the
         model, before the run goes on and after it, and for more than MAX_IMAGES in one turn."""
         run = self._run
+        if run is not None and self._phases:  # the phase at work; the run itself asks no model
+            run = next(iter(run.below), None)
         if run is None:
             raise ToolExecutionError("there is no run that goes on to show pictures to")
-        if self._phased:
-            run = next(iter(run.below), run)
         if any(not is_a(image, ImageBlock) for image in images):
             raise ToolExecutionError("attach_images takes ImageBlocks")
-        if run.bounds.turns != self._turn:
-            self._turn, self._waiting = run.bounds.turns, 0
+        turn = (run.id, run.bounds.turns)
+        if turn != self._turn:
+            self._turn, self._waiting = turn, 0
         if self._waiting + len(images) > MAX_IMAGES:
             raise ToolExecutionError(f"at most {MAX_IMAGES} pictures are shown at once")
         self._waiting += len(images)
         mail_of(run).nudge(text, images)
 
-    def live(self, run: RunContext | None, *, phased: bool = False) -> None:
-        """The run goes on; None: it is over. `phased`: its phases ask the model, not itself."""
-        self._run, self._phased = run, phased
+    def live(self, run: RunContext | None, *, phases: bool = False) -> None:
+        """The run goes on, in phases or not; None: it is over."""
+        self._run = run
+        self._phases = phases
 
 
 class SessionTools:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
-from lorimer.core.redaction import names_secret
+from lorimer.core.redaction import names_secret, veiled
 
 State = Literal["running", "complete", "error"]
 
@@ -46,19 +46,7 @@ def summary_of(tool: str, input: Mapping[str, JSON]) -> str:
 def _short(value: JSON) -> str:
     if isinstance(value, str):
         return value[:MAX_SUMMARY]
-    return dumps(_veiled(value))[:MAX_SUMMARY]
-
-
-def _veiled(value: JSON) -> JSON:
-    """Without what stands under a name of a secret, however deep."""
-    if isinstance(value, Mapping):
-        return {
-            name: "***" if names_secret(str(name)) else _veiled(each)
-            for name, each in value.items()
-        }
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_veiled(each) for each in value]
-    return value
+    return dumps(veiled(value))[:MAX_SUMMARY]
 
 
 def begun(event: Event) -> RunStep:

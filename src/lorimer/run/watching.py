@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from lorimer.assembly import is_a
+from lorimer.core.arguments import is_a
 from lorimer.core.context import RunContext
 from lorimer.core.errors import JournalError
 from lorimer.core.limits import Limits

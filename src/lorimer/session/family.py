@@ -216,6 +216,7 @@ class Family:
         family = runs.below(context, kind, self, made.agent)
         parent.cancellation.heirs.add(context.cancellation)
         parent.below += (context,)
+        context.above = parent
         try:
             await family.recall()
             family._line.enter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorimer.assembly import is_a, wrong
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.pipeline import Pipeline
 from lorimer.session.freshness import FreshnessPolicy

@@ -34,7 +34,7 @@ from lorimer.models.attempts import call
 from lorimer.models.backoff import Backoff
 from lorimer.models.caller import Caller
 from lorimer.models.health import Health
-from lorimer.models.registry import PROVIDERS, Models
+from lorimer.models.registry import PROVIDERS, Models, targets_of
 from lorimer.models.spec import chain, parse_spec
 from lorimer.stages.s06_router import Passthrough, Router
 from lorimer.stages.s07_token import TokenStage
@@ -316,7 +316,7 @@ class APIStage(Stage[object, Response]):
                 code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
                 hint="Pass models=Models(...) or an api_key when you build it.",
             )
-        targets = self._models.targets(spec)
+        targets = targets_of(spec, self._models)
         made = self._made.get(spec)
         if made is None or made.targets is not targets:
             made = self._made[spec] = self._make_caller(targets)

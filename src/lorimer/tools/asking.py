@@ -205,11 +205,11 @@ async def put_question(
     async def call() -> _Answer:
         mail = mail_of(run)
         await mail.look()
-        run.asking += 1
+        run.begin_question()
         try:
             return await _first(asked, mail, name, timeout_s, words)
         finally:
-            run.asking -= 1
+            run.end_question()
 
     try:
         return await run.effect(
