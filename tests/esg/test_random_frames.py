@@ -237,7 +237,8 @@ def _pictures(names: Mapping[str, object]) -> dict[str, str]:
             for y in _arrays(other)
             if x.dtype != object and y.dtype != object
         )
-        found[f"{one}, {two}"] = f"{shares} {mine is other}"
+        columns = isinstance(mine, pandas.Series | numpy.ndarray)  # a frame may keep what it gave
+        found[f"{one}, {two}"] = f"{shares} {mine is other and not columns}"
     return found
 
 
