@@ -289,6 +289,20 @@ def test_row_21_an_array_over_another_one_s_memory() -> None:
     assert session.results["4"].shown == "[2, 98, 99]"
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_row_29_a_table_is_not_drawn() -> None:
+    pytest.importorskip("matplotlib")
+    first = "import matplotlib\nmatplotlib.use('agg')\nimport matplotlib.pyplot as plt"
+    session = session_of(
+        f"{first}\nplt.rc('figure', figsize=(4, 3))",
+        LIBRARIES,
+        "pd.DataFrame({'a': [1, 2]})",
+        "plt.plot([1, 2])",
+    )
+    session.graph.edit_step("0", f"{first}\nplt.rc('figure', figsize=(5, 3))")
+    assert session.replay().ran == ("0", "3")
+
+
 def test_row_20_a_figure_is_put_back() -> None:
     pytest.importorskip("matplotlib")
     session = session_of(

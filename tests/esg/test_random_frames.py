@@ -237,7 +237,8 @@ def _pictures(names: Mapping[str, object]) -> dict[str, str]:
             for y in _arrays(other)
             if x.dtype != object and y.dtype != object
         )
-        found[f"{one}, {two}"] = f"{shares} {mine is other}"
+        columns = isinstance(mine, pandas.Series | numpy.ndarray)  # a frame may keep what it gave
+        found[f"{one}, {two}"] = f"{shares} {mine is other and not columns}"
     return found
 
 
@@ -252,9 +253,11 @@ def _picture(value: Any, depth: int) -> str:
     if isinstance(value, pandas.DataFrame | pandas.Series):
         about = value.dtypes if isinstance(value, pandas.DataFrame) else (value.dtype, value.name)
         return f"{value.to_dict()} {about} {value.index} {value.flags.allows_duplicate_labels}"
-    if isinstance(value, dict | list | tuple) and (not depth or "__name__" in value):
-        return "..."  # that, or the namespace itself
+    if isinstance(value, dict | list | tuple) and not depth:
+        return "..."
     if isinstance(value, dict):
+        if "__name__" in value:
+            return "the namespace"
         return str({key: _picture(each, depth - 1) for key, each in value.items()})
     if isinstance(value, list | tuple):
         return str([_picture(each, depth - 1) for each in value])

@@ -114,3 +114,10 @@ def _asked(what: str, make: Callable[[], Display]) -> Display:
 
 def _pyplot() -> _Pyplot | None:
     return cast("_Pyplot | None", sys.modules.get("matplotlib.pyplot"))
+
+
+def drawn(value: object, shown: tuple[Display, ...]) -> bool:
+    """Something of it may have been drawn by matplotlib. A table of pandas is not; what styles
+    one may colour it so."""
+    tables = type(value).__module__.startswith("pandas.core.")
+    return any(each.kind == "image/png" or not tables for each in shown)

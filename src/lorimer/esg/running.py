@@ -102,7 +102,9 @@ def run(
                 outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
             outcome.displays = displays.collect(outcome.value, figures)
             outcome.used_to_show = settings.used(
-                reads, shows=bool(outcome.shown), draws=bool(outcome.displays)
+                reads,
+                shows=bool(outcome.shown),
+                draws=displays.drawn(outcome.value, outcome.displays),
             )
             outcome.looked = looked | reads.seen
     except Lost as lost:
