@@ -8,8 +8,8 @@ import apsw
 import pytest
 
 from lorimer.core.messages import Usage
-from lorimer.run.audit import AuditClose, AuditStart, AuditTool
-from lorimer.run.audit_log import AuditLog
+from lorimer.run.audit.log import AuditLog
+from lorimer.run.audit.port import AuditClose, AuditStart, AuditTool
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from lorimer.testing import SimulatedWorld, simulate
 from tests.cli.support import invoke, lines

@@ -6,10 +6,10 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from lorimer.run.audit import AuditClose, AuditStart
-from lorimer.run.audit_log import AuditLog
-from lorimer.run.library import AgentLibrary
-from lorimer.run.saved import SavedAgent
+from lorimer.run.audit.log import AuditLog
+from lorimer.run.audit.port import AuditClose, AuditStart
+from lorimer.run.saved.agent import SavedAgent
+from lorimer.run.saved.library import AgentLibrary
 from lorimer.run.stores.sqlite_agents import SQLiteAgents
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from lorimer.tools.policy.people import Person

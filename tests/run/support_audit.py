@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lorimer.core.messages import Usage
-from lorimer.run.audit import AuditClose, AuditStart, AuditStep, AuditTool
-from lorimer.run.audit_log import AuditLog, AuditStore
+from lorimer.run.audit.log import AuditLog, AuditStore
+from lorimer.run.audit.port import AuditClose, AuditStart, AuditStep, AuditTool
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from lorimer.testing import SimulatedWorld

@@ -23,9 +23,9 @@ from lorimer.run import (
     RunnableAgent,
     SavedAgent,
 )
-from lorimer.run.audit import Audit, AuditClose, AuditStart
-from lorimer.run.audit_chain import Sealer
-from lorimer.run.audit_log import MAX_TEXT, AuditedRun, AuditLog, AuditStore, Wanted
+from lorimer.run.audit.chain import Sealer
+from lorimer.run.audit.log import MAX_TEXT, AuditedRun, AuditLog, AuditStore, Wanted
+from lorimer.run.audit.port import Audit, AuditClose, AuditStart
 from lorimer.run.stores import SQLiteAgents
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
@@ -360,7 +360,7 @@ def test_programs_of_a_run_do_not_see_its_audit_saved_agents_and_files_of_others
 
 ALONE = """
 import sys
-import lorimer.run, lorimer.run.audit_log, lorimer.run.library, lorimer.run.executor
+import lorimer.run, lorimer.run.audit.log, lorimer.run.saved.library, lorimer.run.executor
 names = {"apsw", "sqlite3", "lorimer.run.stores", "lorimer.journal.database"}
 assert not names & set(sys.modules), names & set(sys.modules)
 """

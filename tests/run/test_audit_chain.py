@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError, StoreFailed
-from lorimer.run.audit import AuditStart
-from lorimer.run.audit_chain import Head, Row, Sealer, Verdict, verify
-from lorimer.run.audit_log import Wanted
+from lorimer.run.audit.chain import Head, Row, Sealer, Verdict, verify
+from lorimer.run.audit.log import Wanted
+from lorimer.run.audit.port import AuditStart
 from lorimer.run.stores.memory_audit import MemoryAudit
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from lorimer.testing import SimulatedWorld, simulate

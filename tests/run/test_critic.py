@@ -31,7 +31,7 @@ from lorimer.run import (
     Supervised,
     Supervision,
 )
-from lorimer.run.watching import Watch
+from lorimer.run.critic.watching import Watch
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.testing.simulated_failures import SimulatedCrash
 from lorimer.testing.simulation import simulate_in

@@ -21,8 +21,8 @@ from lorimer import (
 from lorimer.core.errors import RunCancelled
 from lorimer.run import Invocation, Lane, Lanes, RunnableAgent
 from lorimer.run.config import EnvironmentConfig
+from lorimer.run.lanes.turns import Job, Turns
 from lorimer.run.lowering import DEFAULTS
-from lorimer.run.turns import Job, Turns
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.run.support import executor_of, use
 

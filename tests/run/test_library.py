@@ -20,9 +20,9 @@ from lorimer.models.tiers import Tiers
 from lorimer.run import Ports, RunResult
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.identity import ADMIN
-from lorimer.run.library import AgentLibrary, SavedStore
 from lorimer.run.phases import Phase
-from lorimer.run.saved import DeclaredInput, SavedAgent
+from lorimer.run.saved.agent import DeclaredInput, SavedAgent
+from lorimer.run.saved.library import AgentLibrary, SavedStore
 from lorimer.run.stores.memory_agents import MemoryAgents
 from lorimer.run.stores.sqlite_agents import SQLiteAgents
 from lorimer.testing import SimulatedWorld, simulate

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
-from lorimer.run.saved_builtins import merged, read_builtins
+from lorimer.run.saved.builtins import merged, read_builtins
 
 BASE = """
 agents:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lorimer.run.audit import AuditClose
-from lorimer.run.audit_log import AuditLog
+from lorimer.run.audit.log import AuditLog
+from lorimer.run.audit.port import AuditClose
 from lorimer.run.stores.sqlite_agents import SQLiteAgents
 from lorimer.run.stores.sqlite_audit import SQLiteAudit
 from tests.run import shared_writer

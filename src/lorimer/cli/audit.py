@@ -13,7 +13,7 @@ import click
 from lorimer.cli.fail import FAILED, OK, Fault
 
 if TYPE_CHECKING:
-    from lorimer.run.audit_log import AuditLog
+    from lorimer.run.audit.log import AuditLog
 
 _FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -63,7 +63,7 @@ def verify(file: str, key_env: str, head: str) -> int:
 
 @asynccontextmanager
 async def _opened(file: str, key: bytes | None = None) -> AsyncGenerator[AuditLog, None]:
-    from lorimer.run.audit_log import AuditLog
+    from lorimer.run.audit.log import AuditLog
     from lorimer.run.stores.sqlite_audit import SQLiteAudit
 
     log = AuditLog(SQLiteAudit(file), key=key)

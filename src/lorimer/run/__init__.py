@@ -7,11 +7,11 @@ if TYPE_CHECKING:
     from lorimer.core.limits import Limits
     from lorimer.run.agent import RunnableAgent
     from lorimer.run.attachments import Attachments
-    from lorimer.run.audit import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
-    from lorimer.run.audit_log import AuditLog
+    from lorimer.run.audit.log import AuditLog
+    from lorimer.run.audit.port import Audit, AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
     from lorimer.run.budget import AllBudgets, Budget, CallerBudgets, TotalBudget
     from lorimer.run.config import Config, EnvironmentConfig, Settings
-    from lorimer.run.critic import (
+    from lorimer.run.critic.port import (
         Critic,
         Decision,
         Escalator,
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from lorimer.run.identity import Identity, Listed
     from lorimer.run.inputs import FolderInputFiles, InMemoryInputFiles, InputFile, InputFiles
     from lorimer.run.invocation import Invocation
-    from lorimer.run.lane import Lane, LaneStats
-    from lorimer.run.lanes import Lanes
-    from lorimer.run.library import AgentLibrary
+    from lorimer.run.lanes.lane import Lane, LaneStats
+    from lorimer.run.lanes.named import Lanes
     from lorimer.run.palette import FixedPalette, Palette, Skill
     from lorimer.run.phases import Phase
     from lorimer.run.ports import Ports
     from lorimer.run.result import RunResult
-    from lorimer.run.saved import DeclaredInput, SavedAgent
-    from lorimer.run.saved_builtins import read_builtins
+    from lorimer.run.saved.agent import DeclaredInput, SavedAgent
+    from lorimer.run.saved.builtins import read_builtins
+    from lorimer.run.saved.library import AgentLibrary
     from lorimer.run.session_tools import SessionTools, ToolSession
     from lorimer.run.steps import RunStep
 
@@ -104,11 +104,11 @@ _HOMES = {
     "core.limits": ("Limits",),
     "run.agent": ("RunnableAgent",),
     "run.attachments": ("Attachments",),
-    "run.audit": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
-    "run.audit_log": ("AuditLog",),
+    "run.audit.port": ("Audit", "AuditClose", "AuditStart", "AuditStep", "AuditTool", "RunAudit"),
+    "run.audit.log": ("AuditLog",),
     "run.budget": ("AllBudgets", "Budget", "CallerBudgets", "TotalBudget"),
     "run.config": ("Config", "EnvironmentConfig", "Settings"),
-    "run.critic": (
+    "run.critic.port": (
         "Critic",
         "Decision",
         "Escalator",
@@ -125,15 +125,15 @@ _HOMES = {
     "run.identity": ("Identity", "Listed"),
     "run.inputs": ("FolderInputFiles", "InMemoryInputFiles", "InputFile", "InputFiles"),
     "run.invocation": ("Invocation",),
-    "run.lane": ("Lane", "LaneStats"),
-    "run.lanes": ("Lanes",),
-    "run.library": ("AgentLibrary",),
+    "run.lanes.lane": ("Lane", "LaneStats"),
+    "run.lanes.named": ("Lanes",),
+    "run.saved.library": ("AgentLibrary",),
     "run.palette": ("FixedPalette", "Palette", "Skill"),
     "run.phases": ("Phase",),
     "run.ports": ("Ports",),
     "run.result": ("RunResult",),
-    "run.saved": ("DeclaredInput", "SavedAgent"),
-    "run.saved_builtins": ("read_builtins",),
+    "run.saved.agent": ("DeclaredInput", "SavedAgent"),
+    "run.saved.builtins": ("read_builtins",),
     "run.session_tools": ("SessionTools", "ToolSession"),
     "run.steps": ("RunStep",),
 }

@@ -18,8 +18,8 @@ from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
 from lorimer.run.agent import RunnableAgent
-from lorimer.run.audit import Audit, AuditStart, RunAudit
-from lorimer.run.auditing import Audited, close_of
+from lorimer.run.audit.observing import Audited, close_of
+from lorimer.run.audit.port import Audit, AuditStart, RunAudit
 from lorimer.run.bounded import bounded, guarded, unbroken
 from lorimer.run.delivery import artifacts_of, post
 from lorimer.run.identity import person

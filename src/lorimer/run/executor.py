@@ -34,16 +34,16 @@ from lorimer.journal.memory import MemoryJournal
 from lorimer.launch import must_be_new, must_be_unfinished
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
+from lorimer.run.critic.watching import Watch
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_asked
-from lorimer.run.lane import Lane
+from lorimer.run.lanes.lane import Lane
 from lorimer.run.lowering import DEFAULTS, limits_of
 from lorimer.run.palette import Delegate, reachable
-from lorimer.run.phasing import gather, usable
+from lorimer.run.phase_results import gather, usable
 from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult, failed, result_of
-from lorimer.run.watching import Watch
 from lorimer.world.real import RealWorld
 
 

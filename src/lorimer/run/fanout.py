@@ -1,7 +1,7 @@
 """One function over many items at once, within caps, one outcome for each.
 
-Not for jobs of many callers: those wait in a `lane.py`. Caps of a `fan_out` are its own, so calls
-may be nested, and made inside a lane's slot, without ever waiting in a circle.
+Not for jobs of many callers: those wait in a lane (`lanes/lane.py`). Caps of a `fan_out` are its
+own, so calls may be nested, and made inside a lane's slot, without ever waiting in a circle.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 from lorimer.core.cancel import Reason
 from lorimer.live import Run
-from lorimer.run.lane import Lane
+from lorimer.run.lanes.lane import Lane
 from lorimer.run.result import RunResult
 
 

@@ -15,11 +15,11 @@ from lorimer.core.variables import verbatim
 from lorimer.models.registry import Models, targets_of
 from lorimer.pipeline import Pipeline
 from lorimer.run.agent import RunnableAgent
-from lorimer.run.critic import Critic
+from lorimer.run.critic.port import Critic
+from lorimer.run.critic.watching import ceiling, is_watched
 from lorimer.run.lowering import limits_of, manifest_of, sub_agent_of
 from lorimer.run.observing import Observers
 from lorimer.run.palette import Delegate
-from lorimer.run.watching import ceiling, is_watched
 from lorimer.tools.base import Tool
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry

@@ -8,9 +8,9 @@ from typing import Final
 from lorimer.core.arguments import check_port
 from lorimer.core.record import record
 from lorimer.run.attachments import Attachments
-from lorimer.run.audit import Audit
+from lorimer.run.audit.port import Audit
 from lorimer.run.budget import Budget
-from lorimer.run.critic import Critic
+from lorimer.run.critic.port import Critic
 from lorimer.run.delivery import Delivery
 from lorimer.run.identity import Identity
 from lorimer.run.inputs import InputFiles

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
-from lorimer.run.saved import SavedAgent
+from lorimer.run.saved.agent import SavedAgent
 from lorimer.tools.policy.people import Person
 
 

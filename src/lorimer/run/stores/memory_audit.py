@@ -11,9 +11,9 @@ from typing import cast
 from lorimer.core.errors import StoreFailed
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
-from lorimer.run.audit import AuditStart
-from lorimer.run.audit_chain import Head, Row, Sealer, Verdict
-from lorimer.run.audit_log import Wanted
+from lorimer.run.audit.chain import Head, Row, Sealer, Verdict
+from lorimer.run.audit.log import Wanted
+from lorimer.run.audit.port import AuditStart
 
 
 @record

@@ -11,8 +11,8 @@ import apsw
 from lorimer.core.errors import StoreFailed
 from lorimer.journal.database import Database, number, one
 from lorimer.journal.database import Row as DatabaseRow
-from lorimer.run.audit_chain import Head, Row, Sealer, Verdict
-from lorimer.run.audit_log import Wanted
+from lorimer.run.audit.chain import Head, Row, Sealer, Verdict
+from lorimer.run.audit.log import Wanted
 from lorimer.run.stores.file import StoreFile, damage
 
 _HEAD: Final = "SELECT count, hash, purged, purged_hash, seal FROM audit_head"

@@ -1,5 +1,5 @@
 """A saved agent: who it is, how it runs, whose it is and who may use it. Plain data; what may be
-saved says `saved_checks.py`, where they are kept and who gets which `library.py`."""
+saved says `checks.py`, where they are kept and who gets which `library.py`."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.record import record
 from lorimer.core.redaction import of_environment, veiled
 from lorimer.core.world import World
-from lorimer.run.audit import AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
-from lorimer.run.audit_chain import Head, Row, Sealer, Verdict, verify
-from lorimer.run.audit_writer import Writer
+from lorimer.run.audit.chain import Head, Row, Sealer, Verdict, verify
+from lorimer.run.audit.port import AuditClose, AuditStart, AuditStep, AuditTool, RunAudit
+from lorimer.run.audit.writer import Writer
 from lorimer.tools.threads import Threads
 from lorimer.world.real import RealWorld
 
@@ -100,7 +100,7 @@ class AuditLog:
     """An `Audit` in a store. Secrets of the environment, and `secrets` (value to name), are struck
     out before anything is kept, and so is every text that its argument's name calls a secret.
 
-    key: with one, hashes cannot be made by who does not have it (`audit_chain.py`).
+    key: with one, hashes cannot be made by who does not have it (`chain.py`).
     threads: False writes in line, for simulations; else all is done in threads.
     max_waiting_bytes: of records that wait for the store; more are dropped, and counted in it.
 

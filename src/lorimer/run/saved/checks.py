@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lorimer.core.errors import ConfigError, LorimerError, nearest
 from lorimer.models.spec import chain
 from lorimer.run.palette import tools_of
-from lorimer.run.saved import SavedAgent
+from lorimer.run.saved.agent import SavedAgent
 from lorimer.tools.base import Tool
 from lorimer.tools.builtin import CATALOGUE, builtin_tools
 from lorimer.tools.policy.people import Person, check_author, check_share

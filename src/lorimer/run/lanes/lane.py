@@ -29,7 +29,7 @@ from lorimer.core.errors import (
 )
 from lorimer.core.record import record
 from lorimer.core.world import World
-from lorimer.run.turns import Job, Turns
+from lorimer.run.lanes.turns import Job, Turns
 from lorimer.world.real import RealWorld
 
 MAX_QUEUED: Final = 10_000

@@ -2,7 +2,7 @@
 
 It says less than the journal, and to others: the journal is what a run is resumed from, an audit
 what a host answers for. Nothing is resumed, replayed or decided by it. Shipped: `AuditLog`
-(`audit_log.py`). May be absent: then nothing of this is kept.
+(`log.py`). May be absent: then nothing of this is kept.
 """
 
 from __future__ import annotations

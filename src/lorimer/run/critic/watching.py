@@ -1,4 +1,4 @@
-"""Watches a run for its critic (`critic.py`), and does as that says: the mechanics. What it may do
+"""Watches a run for its critic (`port.py`), and does as that says: the mechanics. What it may do
 to a live run is the engine's: `core/raised.py`, the inbox (`core/mail.py`), `core/cancel.py`.
 
 The watcher is a task of the run: it ends before the run's last fact is written. The run's limits
@@ -23,7 +23,7 @@ from lorimer.core.raised import raise_limits
 from lorimer.core.redaction import logger
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.bounded import bounded
-from lorimer.run.critic import Critic, Decision, Seen, Supervised, Supervision
+from lorimer.run.critic.port import Critic, Decision, Seen, Supervised, Supervision
 
 CEILING_S: Final = 24 * 3600.0
 """No run with a critic goes on for longer, unless its own `timeout_s` is longer."""

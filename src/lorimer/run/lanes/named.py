@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lorimer.core.world import World
 from lorimer.run.config import Config, Settings
-from lorimer.run.lane import Lane, LaneStats
+from lorimer.run.lanes.lane import Lane, LaneStats
 
 
 class Lanes:

@@ -12,8 +12,8 @@ from lorimer.core.world import World
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.identity import ADMIN
 from lorimer.run.palette import Palette, Skill
-from lorimer.run.saved import SavedAgent, Visibility
-from lorimer.run.saved_checks import check
+from lorimer.run.saved.agent import SavedAgent, Visibility
+from lorimer.run.saved.checks import check
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
 from lorimer.tools.threads import Threads
@@ -68,8 +68,8 @@ class AgentLibrary:
     """Saves and finds agents. Everything is asked on behalf of a person; what somebody may not see
     is unknown to them.
 
-    tools, models: what saved agents are checked against (`saved_checks.py`). builtins: those of
-    the host (`saved_builtins.py`), which everybody sees and nobody changes.
+    tools, models: what saved agents are checked against (`checks.py`). builtins: those of
+    the host (`builtins.py`), which everybody sees and nobody changes.
     threads: False works in line, for simulations.
     """
 

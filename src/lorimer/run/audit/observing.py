@@ -1,11 +1,11 @@
-"""One run as its audit is told of it. What an audit is: `audit.py`."""
+"""One run as its audit is told of it. What an audit is: `port.py`."""
 
 from __future__ import annotations
 
 from lorimer.core.events import Event
 from lorimer.core.messages import Usage
 from lorimer.core.redaction import logger
-from lorimer.run.audit import AuditClose, AuditStep, AuditTool, RunAudit
+from lorimer.run.audit.port import AuditClose, AuditStep, AuditTool, RunAudit
 from lorimer.run.result import RunResult
 
 _log = logger("lorimer.run")

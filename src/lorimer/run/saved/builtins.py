@@ -17,7 +17,7 @@ from typing import Final
 from lorimer.core.documents import parse
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
-from lorimer.run.saved import SavedAgent
+from lorimer.run.saved.agent import SavedAgent
 
 _NOT_THEIRS: Final = (
     "name",

@@ -1,0 +1,1 @@
+"""What a host answers for: who had which agent run, and what came of it."""

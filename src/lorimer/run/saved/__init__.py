@@ -1,0 +1,1 @@
+"""Agents that people keep: with versions, for themselves or for others."""
