@@ -207,3 +207,34 @@ async def test_a_run_that_was_interrupted_is_resumed_by_the_executor() -> None:
     assert (result.status, result.output, len(model.requests)) == ("ok", "end", 2)
     again = await executor.resume(WORKER, handle.run_id)
     assert again.status == "error"
+
+
+def test_row_51_a_shutdown_suspends_what_goes_on_and_cancels_what_waits() -> None:
+    async def main(world: World) -> None:
+        slow = True
+
+        async def act(context: ToolContext) -> str:
+            if slow:
+                await world.sleep(5)
+            return "done"
+
+        work = Work(act)
+        work.effects = frozenset({"write"})
+        lane = Lane("runs", 1, world=world)
+        executor = executor_of(
+            lambda request: "end" if len(request.messages) > 1 else use(),
+            tools=[work],
+            world=world,
+            lane=lane,
+        )
+        first, second = executor.start(WORKER, "go"), executor.start(WORKER, "go")
+        await world.sleep(1)
+        assert executor.shut_down(within_s=10)
+        results = await first, await second
+        assert [result.status for result in results] == ["suspended", "cancelled"]
+        assert world.monotonic() < 6  # the call under way had its time
+        assert not executor.shut_down()
+        slow = False
+        assert (await executor.resume(WORKER, first.run_id)).output == "end"
+
+    simulate(main)

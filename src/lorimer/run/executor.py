@@ -95,8 +95,8 @@ class Executor:
         self.lane = lane
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
-        self._going: set[str] = set()
-        """Ids of runs whose ports are not told of the end yet."""
+        self._going: dict[str, RunHandle] = {}
+        """The runs whose ports are not told of the end yet, by id."""
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
@@ -134,6 +134,16 @@ class Executor:
         """What an agent is lowered to; `delegates`: whom it reaches (`run.palette.reachable`)."""
         return self._pipelines.manifest(agent, delegates)
 
+    def shut_down(self, within_s: float = 10.0) -> bool:
+        """Suspend what is running here: it begins nothing new, calls of tools under way that
+        change something have `within_s` seconds to end, and `resume` goes on later. What has not
+        begun yet is cancelled. Returns whether there was anything; its results say when it is over.
+        """
+        going = list(self._going.values())
+        for handle in going:
+            handle.shut_down(within_s)
+        return bool(going)
+
     async def aclose(self) -> None:
         """Close connections. The journal stays open: it belongs to whoever made it."""
         await self.models.aclose()
@@ -164,7 +174,7 @@ class Executor:
             self.ports, handle.run_id, job.agent, job.asked, self.world, within_s, again=job.again
         )
         interrupted: asyncio.CancelledError | None = None
-        self._going.add(handle.run_id)
+        self._going[handle.run_id] = handle
         try:
             result = await self._admitted(job, around)
         except asyncio.CancelledError as error:
@@ -174,7 +184,7 @@ class Executor:
         try:
             interrupted = await around.ended(result) or interrupted
         finally:
-            self._going.discard(handle.run_id)
+            del self._going[handle.run_id]
         if interrupted is not None:
             raise interrupted
         return result

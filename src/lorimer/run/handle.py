@@ -32,6 +32,14 @@ class RunHandle:
         elif self._lane is not None:
             self._lane.cancel(self.run_id)
 
+    def shut_down(self, within_s: float) -> None:
+        """Suspend it; see `Executor.shut_down`."""
+        self.stopped = self.stopped or Reason.SHUTDOWN
+        if self.run is not None:
+            self.run.context.drain(within_s)
+        elif self._lane is not None:
+            self._lane.cancel(self.run_id)
+
     def __await__(self) -> Generator[object, None, RunResult]:
         return self.wait().__await__()
 
