@@ -17,9 +17,10 @@ from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.messages import Request
 from lorimer.models import Models
 from lorimer.models.tiers import Tiers
-from lorimer.run import Ports, RunResult
+from lorimer.run import RunResult
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.identity import ADMIN
+from lorimer.run.invocation import Invocation
 from lorimer.run.phases import Phase
 from lorimer.run.saved.agent import DeclaredInput, SavedAgent
 from lorimer.run.saved.library import AgentLibrary, SavedStore
@@ -373,9 +374,12 @@ async def test_row_83_a_persons_agents_give_work_to_agents_that_they_may_run() -
         calls = {1: use("skill__weather", city="Rome"), 3: use("agent__guide", prompt="go")}
         return calls.get(len(request.messages), "done")
 
+    executor = executor_of(model_of(reply))
+
     async def run_by(by: Person) -> RunResult:
-        ports = Ports(palette=agents.palette(await agents.get("ann/boss", by), by))
-        return await executor_of(model_of(reply), ports=ports).run(boss.to_runnable(), "hello")
+        found = await agents.get("ann/boss", by)
+        asked = Invocation(caller_id=by.name, palette=agents.palette(found, by))
+        return await executor.run(found.to_runnable(), "hello", asked)
 
     await agents.save(boss, ANN)
     await agents.save(SavedAgent(name="weather", prompt="another"), EVE)

@@ -210,7 +210,8 @@ class Executor:
         limits = limits_of(agent, self.limits)
         await self._must_be(job)
         await around.begin()
-        found = await reachable(agent, self.ports.palette, self.limits.cleanup_s)
+        palette = job.asked.palette or self.ports.palette
+        found = await reachable(agent, palette, self.limits.cleanup_s)
         delegates = tuple(
             [replace(each, agent=usable(each.agent, self.models, warnings)) for each in found]
         )

@@ -7,7 +7,7 @@ from dataclasses import field
 from types import NoneType
 from typing import TypeAlias
 
-from lorimer.core.arguments import each_of, is_a, wrong
+from lorimer.core.arguments import check_port, each_of, is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps, no_data
 from lorimer.core.messages import ImageBlock
@@ -15,6 +15,7 @@ from lorimer.core.record import record
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.delivery import Target
 from lorimer.run.inputs import InputFile
+from lorimer.run.palette import Palette
 from lorimer.run.session_tools import SessionToolsFactory
 from lorimer.run.steps import RunStep
 from lorimer.tools.base import Tool
@@ -44,6 +45,9 @@ class Invocation:
     """Tools of this run alone, which it has besides those that its agent names."""
     session_tools: SessionToolsFactory | None = None
     """Makes more of them, which are told how it went and are ended with it."""
+    palette: Palette | None = None
+    """Whom its agent may give work to, instead of the executor's: where that is another for each
+    caller."""
     delivery: Target | None = None
     """Where the answer goes, or the error."""
     priority: int = 0
@@ -70,6 +74,8 @@ class Invocation:
                 dumps(self.inputs)
             except (TypeError, ValueError, RecursionError) as error:
                 raise ConfigError(f"Invocation.inputs are no plain data: {error}") from None
+        if self.palette is not None:
+            check_port("Invocation.palette", self.palette, Palette, "FixedPalette([agent])")
         if not is_a(self.delivery, Target, NoneType):
             raise wrong("Invocation.delivery", self.delivery, "a Target", 'Target("channel", "42")')
         if not is_a(self.priority, int):
