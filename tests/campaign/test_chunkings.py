@@ -1,5 +1,5 @@
 """A stream cut into chunks at random: the same deltas and the same answer, on every wire and in
-every legal framing. In full 100,000 chunkings, in the suite 1,500."""
+every legal framing. In full 100,000 chunkings, in the suite 5,000."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.models.support import MODEL, WIRES, Wire
 from tests.models.test_cuts import ASSEMBLERS
 
 CAMPAIGN = 100_000
-SUITE = 1_500
+SUITE = 5_000
 
 
 def read(wire: Wire, body: bytes, cuts: list[int]) -> tuple[list[Delta], Response]:
