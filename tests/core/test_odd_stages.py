@@ -63,7 +63,21 @@ def test_a_decision_that_is_none_ends_the_run_in_a_coded_error(place: int) -> No
     result = run_with(Odd())
     assert (result.status, result.code) == ("error", CODE.EXEC_STAGE_FAILED)
     assert isinstance(result.exception, StageError)
-    assert isinstance(result.exception.__cause__, AttributeError)
+    assert "decided 'enough'" in result.error
+
+
+@pytest.mark.parametrize("place", [12, 16], ids=["before stage 16", "after it"])
+def test_a_decision_in_words_is_one(place: int) -> None:
+    class Enough(Stage[object, object]):
+        name = "odd"
+        order = place
+
+        async def execute(self, input: object, state: PipelineState) -> object:
+            state.decision = "complete"  # type: ignore[assignment]
+            return input
+
+    result = run_with(Enough(), [[use("look", "a")], "never"])
+    assert (result.status, result.iterations) == ("ok", 1)
 
 
 def test_a_cancellation_that_nobody_asked_for_is_an_error_of_the_stage() -> None:

@@ -30,7 +30,7 @@ from lorimer.core.jsonable import JSON, plain
 from lorimer.core.mail import deliver
 from lorimer.core.plan import Plan, Step
 from lorimer.core.result import PipelineResult
-from lorimer.core.state import Decision, PipelineState
+from lorimer.core.state import Decision, PipelineState, decided
 from lorimer.core.waiting import when_it_waits
 
 _STATUS: Final = {
@@ -188,6 +188,8 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
         decision = state.decision
         if decision is None:
             decision, state.reason = _COMPLETE, "single_turn"
+        elif type(decision) is not Decision:
+            decision = state.decision = decided(decision)
         if decision is _COMPLETE:
             if (context.mail is not None or context.replaying) and _goes_on(context):
                 decision, state.reason = _CONTINUE, "message"

@@ -41,6 +41,18 @@ class Decision(StrEnum):
     ERROR = "error"
 
 
+def decided(said: str) -> Decision:
+    """What a host's own stage has written as text. Raises StageError for what is no decision."""
+    try:
+        return Decision(said)
+    except ValueError:
+        known = ", ".join([each.value for each in Decision])
+        raise StageError(
+            f"A stage decided {said!r}; a decision is one of {known}.",
+            hint="Set state.decision to a member of lorimer.core.state.Decision.",
+        ) from None
+
+
 class PipelineState:
     """One run, one task. Shipped stages speak through the typed fields; a custom stage may keep
     plain data of its own in `shared`."""

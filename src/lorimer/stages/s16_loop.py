@@ -10,7 +10,7 @@ from pydantic import Field
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import LimitError
 from lorimer.core.stage import Chain, Settings, Slot, Stage
-from lorimer.core.state import Decision, PipelineState
+from lorimer.core.state import Decision, PipelineState, decided
 from lorimer.core.trail import Trail
 from lorimer.stages.s16_controllers import LoopController, note
 from lorimer.stages.s16_guards import LoopGuard
@@ -76,6 +76,8 @@ class LoopStage(Stage[object, object]):
             if decision is _CONTINUE and state.calls and self.guards:
                 decision = self._guarded(state)
             state.decision = decision
+        elif type(decision) is not Decision:
+            decision = state.decision = decided(decision)
         if state.run.heard:
             told = {"reason": state.reason, "pending_tools": len(state.calls)}
             state.run.signal(f"loop.{decision.value}", told)
