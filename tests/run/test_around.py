@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import LorimerError
+from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.messages import Request, ToolUse
 from lorimer.core.world import World
+from lorimer.journal import MemoryJournal
 from lorimer.run import AuditLog, Invocation, Lane, Ports, RunHandle, RunnableAgent, RunResult
 from lorimer.run.attachments import Attachments
 from lorimer.run.delivery import Artifact, Target
@@ -238,3 +239,27 @@ def test_row_51_a_shutdown_suspends_what_goes_on_and_cancels_what_waits() -> Non
         assert (await executor.resume(WORKER, first.run_id)).output == "end"
 
     simulate(main)
+
+
+async def test_ports_are_told_of_a_run_whose_process_died_after_its_end() -> None:
+    def reply(request: Request) -> Any:
+        return "end" if len(request.messages) > 1 else use()
+
+    journal = MemoryJournal()
+    asked = Invocation(run_id="run_1", caller_id="ann", delivery=Target("chat", "7"))
+    before = executor_of(reply, tools=[Work()], journal=journal)  # it never told anybody
+    first = await before.run(WORKER, "go", asked)
+    log, posted, model = AuditLog(MemoryAudit()), Posted(), model_of(reply)
+    ports = Ports(audit=log, delivery=posted)
+    after = executor_of(model, tools=[Work()], journal=journal, ports=ports)
+    result = await after.finish(WORKER, "run_1", asked)
+    assert (result.status, result.output, result.steps) == ("ok", "end", first.steps)
+    assert (result.usage, result.cost_nano) == (first.usage, first.cost_nano)
+    assert posted.told == [("7", ("end", []))]
+    (told,) = await log.runs(caller_id="ann")
+    assert told.close is not None
+    assert (told.close.status, told.close.output, told.close.tool_calls) == ("ok", "end", 1)
+    assert model.requests == []
+    unknown = await after.finish(WORKER, "run_2")
+    assert unknown.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
+    assert len(posted.told) == 1

@@ -17,6 +17,7 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
+from lorimer.journal.recording import used_s
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.audit.observing import Audited, close_of
 from lorimer.run.audit.port import Audit, AuditStart, RunAudit
@@ -178,7 +179,10 @@ class Around:
             if await bounded("delivery", posted, within_s, warnings) is None:
                 warnings.append(f"nothing was delivered to {target.kind} {target.id}")
         if self._audit is not None:
-            audit, end = self._audit, close_of(result, self._world.monotonic() - self._began)
+            took_s = self._world.monotonic() - self._began
+            if self._again and result.run is not None:  # most of it perhaps elsewhere
+                took_s = used_s(result.run.events)
+            audit, end = self._audit, close_of(result, took_s)
             await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
         if self._stages and not others:
             dropped = partial(drop, ports.input_files, self._run_id)

@@ -7,7 +7,7 @@ happens in the run is the engine's (`core/engine.py`); there is no second loop h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,24 +19,22 @@ from lorimer.core.ancestry import current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.errors import (
     ConfigError,
-    ExecutorErrorCode,
-    LorimerError,
-    PipelineError,
     RunCancelled,
 )
-from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
-from lorimer.core.record import record
 from lorimer.journal.memory import MemoryJournal
+from lorimer.journal.outcome import outcome
+from lorimer.journal.recording import recorded
 from lorimer.launch import must_be_new, must_be_unfinished
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
 from lorimer.run.critic.watching import Watch
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_asked
+from lorimer.run.job import Job, busy, unknown
 from lorimer.run.lanes.lane import Lane
 from lorimer.run.lowering import DEFAULTS, limits_of
 from lorimer.run.palette import Delegate, reachable
@@ -128,6 +126,16 @@ class Executor:
         asked = replace(invocation or Invocation(), run_id=run_id)
         return await self._whole(self._job(agent, "", asked, again=True))
 
+    async def finish(
+        self, agent: RunnableAgent, run_id: str, invocation: Invocation | None = None
+    ) -> RunResult:
+        """Tell the ports of a run that has ended, when its process died before it could: the
+        answer is delivered, the audit closed, files are dropped. Nothing is run. What they were
+        told before they are told again. `agent` and `invocation` as in `resume`; the result is
+        that of the run, or says that there is no such run, or that it has not ended."""
+        asked = replace(invocation or Invocation(), run_id=run_id)
+        return await self._whole(self._job(agent, "", asked, again=True, over=True))
+
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
     ) -> EnvironmentManifest:
@@ -157,19 +165,25 @@ class Executor:
     # --- one run -----------------------------------------------------------------------------
 
     def _job(
-        self, agent: RunnableAgent, input: str, asked: Invocation, *, again: bool = False
-    ) -> _Job:
+        self,
+        agent: RunnableAgent,
+        input: str,
+        asked: Invocation,
+        *,
+        again: bool = False,
+        over: bool = False,
+    ) -> Job:
         check_asked(agent, input, asked)
         above = current()
         if above is not None and not asked.parent_run_id:
             asked = replace(asked, parent_run_id=above.run_id)
         handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
-        return _Job(handle, agent, input, asked, again)
+        return Job(handle, agent, input, asked, again, over)
 
-    async def _whole(self, job: _Job) -> RunResult:
+    async def _whole(self, job: Job) -> RunResult:
         handle, within_s = job.handle, self.limits.cleanup_s
         if handle.run_id in self._going:  # what the ports have under this id is the other's
-            return failed(handle.run_id, _busy(handle.run_id))
+            return failed(handle.run_id, busy(handle.run_id))
         around = Around(
             self.ports, handle.run_id, job.agent, job.asked, self.world, within_s, again=job.again
         )
@@ -189,7 +203,7 @@ class Executor:
             raise interrupted
         return result
 
-    async def _admitted(self, job: _Job, around: Around) -> RunResult:
+    async def _admitted(self, job: Job, around: Around) -> RunResult:
         handle, asked = job.handle, job.asked
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
@@ -204,10 +218,14 @@ class Executor:
         finally:
             line.leave()
 
-    async def _run(self, job: _Job, around: Around) -> RunResult:
+    async def _run(self, job: Job, around: Around) -> RunResult:
         handle, warnings = job.handle, around.warnings
         agent = usable(job.agent, self.models, warnings)
         limits = limits_of(agent, self.limits)
+        if job.over:
+            ended = await self._recorded(agent, handle.run_id)
+            await around.begin()
+            return ended
         await self._must_be(job)
         await around.begin()
         palette = job.asked.palette or self.ports.palette
@@ -225,7 +243,7 @@ class Executor:
                 limits=watch.limits,
                 budgets=self._budgets(job),
                 run_id=handle.run_id,
-                told=_told(agent, job.asked),
+                told=job.told,
             )
         if handle.stopped is not None:
             run.context.cancel(handle.stopped)
@@ -243,21 +261,27 @@ class Executor:
             await gather(result, self.journal)
         return result
 
-    async def _must_be(self, job: _Job) -> None:
+    async def _recorded(self, agent: RunnableAgent, run_id: str) -> RunResult:
+        """Of a run that has ended. Raises PipelineError for another."""
+        found = outcome(await recorded(self.journal, run_id))
+        if found.run_id != run_id:
+            raise unknown(run_id, found.run_id)
+        result = result_of(found)
+        if agent.phases:
+            await gather(result, self.journal)
+        return result
+
+    async def _must_be(self, job: Job) -> None:
         """What is asked for can be: before the ports hear of a run that is another's."""
         run_id = job.handle.run_id
         if job.again:
             row = await must_be_unfinished(self.journal, run_id)
             if row.run_id != run_id:
-                raise PipelineError(
-                    f"There is no run {run_id!r} in this store.",
-                    code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
-                    hint=f"Give the whole id: {row.run_id}",
-                )
+                raise unknown(run_id, row.run_id)
         elif job.asked.run_id:
             await must_be_new(self.journal, run_id)
 
-    def _budgets(self, job: _Job) -> Budgets:
+    def _budgets(self, job: Job) -> Budgets:
         budget = self.ports.budget
         return () if budget is None else partial(budget.admit, job.agent, job.asked, self.journal)
 
@@ -268,40 +292,9 @@ def _files_of(ports: Ports) -> list[Path]:
     return [path for port in kept for path in getattr(port, "files", ())]
 
 
-@record
-class _Job:
-    """What was asked for."""
-
-    handle: RunHandle
-    agent: RunnableAgent
-    input: str
-    asked: Invocation
-    again: bool
-    """It was begun before, and interrupted."""
-
-
-def _told(agent: RunnableAgent, asked: Invocation) -> Mapping[str, JSON]:
-    told: dict[str, JSON] = {
-        "agent": agent.name,
-        "caller": asked.caller_id,
-        "channel": asked.channel_id,
-        "parent": asked.parent_run_id,
-        "inputs": dict(asked.inputs),
-    }
-    return {name: value for name, value in told.items() if value}
-
-
 def _cut_short(handle: RunHandle) -> RunResult:
     """Of a run whose task was cancelled."""
     ended = handle.run.result if handle.run is not None else None
     if ended is not None:
         return result_of(ended)
     return failed(handle.run_id, RunCancelled("The run was cancelled before it began."))
-
-
-def _busy(run_id: str) -> LorimerError:
-    return PipelineError(
-        f"Run {run_id} goes on at this moment.",
-        code=ExecutorErrorCode.EXEC_RUN_BUSY,
-        hint="Wait for it, or leave run_id out.",
-    )
