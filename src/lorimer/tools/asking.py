@@ -239,6 +239,8 @@ async def _first(
                 asking.cancel()
                 with Cancellation.undisturbed():
                     await asyncio.wait((asking,), timeout=_GRACE_S)
+            elif not asking.cancelled():
+                asking.exception()  # looked at, also where nobody waits for it any more
         if not posted.done():
             return asking.result() if asking.done() and not asking.cancelled() else {"late": True}
         if not asking.cancelled():
