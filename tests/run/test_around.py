@@ -15,6 +15,7 @@ from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.run import AuditLog, Invocation, Lane, Ports, RunHandle, RunnableAgent, RunResult
 from lorimer.run.attachments import Attachments
+from lorimer.run.config import EnvironmentConfig
 from lorimer.run.delivery import Artifact, Target
 from lorimer.run.identity import ADMIN, Listed
 from lorimer.run.inputs import InMemoryInputFiles, InputFile
@@ -263,3 +264,25 @@ async def test_ports_are_told_of_a_run_whose_process_died_after_its_end() -> Non
     unknown = await after.finish(WORKER, "run_2")
     assert unknown.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
     assert len(posted.told) == 1
+
+
+def test_row_33_settings_of_the_host_hold_for_the_runs_that_begin_next() -> None:
+    async def main(world: World) -> None:
+        settings = {"LORIMER_RUN_MAX_TURNS": "2", "LORIMER_LANES_RUNS_MAX_CONCURRENT": "2"}
+        lane = Lane("runs", 1, world=world)
+        model = model_of(
+            lambda request: use(n=len(request.messages), id=f"c{len(request.messages)}")
+        )
+        ports = Ports(config=EnvironmentConfig(environment=settings))
+        executor = executor_of(model, tools=[Work()], world=world, lane=lane, ports=ports)
+        first = await executor.run(WORKER, "go")
+        assert (first.code, len(first.steps)) == (ExecutorErrorCode.EXEC_LOOP_MAX_TURNS, 2)
+        assert lane.max_concurrent == 2
+        settings["LORIMER_RUN_MAX_TURNS"] = "3"
+        assert len((await executor.run(WORKER, "go")).steps) == 3
+        own = RunnableAgent("own", tools=("work",), max_turns=1)  # an agent's own come first
+        assert len((await executor.run(own, "go")).steps) == 1
+        settings["LORIMER_RUN_MAX_TURNS"] = "many"
+        assert len((await executor.run(WORKER, "go")).steps) == 12  # told in the log, once
+
+    simulate(main)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import inf, isfinite
 from typing import Final, Protocol, TypeVar
 
+from lorimer.core.limits import Limits
 from lorimer.core.redaction import logger
+from lorimer.run.lanes.lane import Lane
 
 T = TypeVar("T")
 
@@ -116,3 +119,23 @@ class Settings:
         if key not in self._told and len(self._told) < _MAX_TOLD:
             self._told.add(key)
             _log.warning("setting %s %s; %r is used", key, why, default, exc_info=failed)
+
+
+def limits_now(settings: Settings, limits: Limits) -> Limits:
+    """Those of an executor's runs that begin now: `run.max_turns`, `run.timeout_s` and
+    `run.max_cost_usd`, each where the host's settings say it. The same object where none does."""
+    said: dict[str, float] = {
+        "max_turns": settings.integer("run.max_turns", limits.max_turns, least=1),
+        "timeout_s": settings.number("run.timeout_s", limits.timeout_s, least=0.001),
+    }
+    if limits.max_cost_usd is not None:
+        said["max_cost_usd"] = settings.number("run.max_cost_usd", limits.max_cost_usd)
+    found = replace(limits, **said)
+    return limits if found == limits else found
+
+
+def cap_now(settings: Settings, lane: Lane) -> None:
+    """Have a lane the cap that the settings say: `lanes.<name>.max_concurrent`."""
+    cap = settings.integer(f"lanes.{lane.name}.max_concurrent", lane.max_concurrent, least=1)
+    if cap != lane.max_concurrent:
+        lane.set_max_concurrent(cap)

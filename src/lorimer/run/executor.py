@@ -31,6 +31,7 @@ from lorimer.journal.recording import recorded
 from lorimer.launch import must_be_new, must_be_unfinished
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
+from lorimer.run.config import Settings, cap_now, limits_now
 from lorimer.run.critic.watching import Watch
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_asked
@@ -91,6 +92,7 @@ class Executor:
         self.limits = limits
         self.ports = ports or Ports()
         self.lane = lane
+        self._settings = Settings(self.ports.config)
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
         self._going: dict[str, RunHandle] = {}
@@ -208,6 +210,8 @@ class Executor:
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
         agent, limits = job.agent, limits_of(job.agent, self.limits)
+        if self.lane is not None:
+            cap_now(self._settings, self.lane)
         line = descended(handle.run_id, agent.who, agent.name, limits)
         try:
             if self.lane is None:
@@ -221,7 +225,8 @@ class Executor:
     async def _run(self, job: Job, around: Around) -> RunResult:
         handle, warnings = job.handle, around.warnings
         agent = usable(job.agent, self.models, warnings)
-        limits = limits_of(agent, self.limits)
+        base = limits_now(self._settings, self.limits)
+        limits = limits_of(agent, base)
         if job.over:
             ended = await self._recorded(agent, handle.run_id)
             await around.begin()
@@ -235,12 +240,13 @@ class Executor:
         )
         pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
         watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
+        own = limits if base is not self.limits else None  # not those of its manifest
         if job.again:
             run = await pipeline.take_up(handle.run_id)
         else:
             run = await pipeline.begin(
                 around.input(job.input),
-                limits=watch.limits,
+                limits=watch.limits or own,
                 budgets=self._budgets(job),
                 run_id=handle.run_id,
                 told=job.told,

@@ -10,6 +10,7 @@ from lorimer.core.record import record
 from lorimer.run.attachments import Attachments
 from lorimer.run.audit.port import Audit
 from lorimer.run.budget import Budget
+from lorimer.run.config import Config
 from lorimer.run.critic.port import Critic
 from lorimer.run.delivery import Delivery
 from lorimer.run.identity import Identity
@@ -29,6 +30,10 @@ class Ports:
     budget: Budget | None = None
     """Who pays for a run; what it refuses, or cannot decide, is not run. Shipped: `CallerBudgets`,
     `TotalBudget`, `AllBudgets`."""
+    config: Config | None = None
+    """Settings that may change while the host runs: `run.max_turns`, `run.timeout_s` and
+    `run.max_cost_usd` in place of the executor's limits, `lanes.<name>.max_concurrent` for its
+    lane. Shipped: `EnvironmentConfig`."""
     critic: Critic | None = None
     """Looks after long runs of agents that want it. Shipped: `IdleCritic`."""
     delivery: Delivery | None = None
@@ -52,6 +57,7 @@ _PORTS: Final = (
     ("audit", Audit, "AuditLog(SQLiteAudit(path))"),
     ("attachments", Attachments, "Attachments()"),
     ("budget", Budget, "CallerBudgets(usd=5)"),
+    ("config", Config, "EnvironmentConfig()"),
     ("critic", Critic, "IdleCritic()"),
     ("delivery", Delivery, "Stdout()"),
     ("input_files", InputFiles, "InMemoryInputFiles()"),
