@@ -16,6 +16,7 @@ from lorimer.core.introspect import introspect
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
+from lorimer.core.variables import with_variables
 from lorimer.models.registry import Models
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Compiled:
         return self._plan if manifest is None else self._made(manifest)[0]
 
     @property
+    def model_spec(self) -> str:
+        """Whom it asks: a spec, or a chain of them, with the variables in their places."""
+        return spec_of(with_variables(self.manifest, self._bindings.variables))
+
+    @property
     def has_changed(self) -> bool:
         """Its manifest is another than it was made with."""
         return bool(self._had)
@@ -75,7 +81,7 @@ class Compiled:
                 f"what models can is not told to a {type(models).__name__}",
                 hint="Tell the Models that it asks: models.configure_capabilities(...)",
             )
-        for one in [target] if target else models.expand(spec_of(self.manifest)):
+        for one in [target] if target else models.expand(self.model_spec):
             spec = one if target else str(models.parse(one))
             models.configure_capabilities(spec, **able)
 

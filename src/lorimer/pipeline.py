@@ -33,7 +33,7 @@ from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
 from lorimer.core.snapshot import Snapshot
 from lorimer.core.tool import Approver
-from lorimer.core.variables import secrets_of
+from lorimer.core.variables import secrets_of, with_variables
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
@@ -106,7 +106,9 @@ class Pipeline(Changing, Runner):
         self.world = world or RealWorld()
         journal = journal or MemoryJournal(self.world)
         self._models = models or Models(
-            credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
+            credentials=credentials
+            or credentials_of(with_variables(manifest, variables or {}), api_key, base_url),
+            world=self.world,
         )
         self._host = None if tools is None else registry_of(tools)
         self._terms = partial(
