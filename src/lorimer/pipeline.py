@@ -205,9 +205,9 @@ class Pipeline(Changing, Runner):
         return self._models
 
     def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
-        """Runs of this pipeline that begin later may have runs of the manifest's sub-agents."""
-        if not manifest.agents:
-            self._launcher.relatives = None
+        """Runs of this pipeline that begin later may have runs of the manifest's sub-agents; those
+        that are resumed have the sub-agents that they began with, also where it has none by now."""
+        if not manifest.agents and self._launcher.relatives is None:
             return
         make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
         bus, claims = self._below, self._claims.of("")
