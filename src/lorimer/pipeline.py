@@ -214,7 +214,9 @@ class Pipeline(Changing, Runner):
         launcher = Launcher(self.journal, self.world, bus, claims, lambda: self._launcher.redactor)
         terms = partial(self._terms, agent=manifest.metadata.name)
         host = registry_of(self._host)
-        relatives = make(self._catalogue, bindings, host, terms, launcher, bus)
+        relatives = make(
+            self._catalogue, bindings, host, terms, launcher, bus, self._must_be_allowed
+        )
         relatives.check(manifest)
         self._launcher.relatives = relatives
 
