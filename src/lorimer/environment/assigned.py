@@ -34,9 +34,9 @@ def assigned(
         return _of_stage(entry, found[3].split("."), value, catalogue)
     section, _, name = path.partition(".")
     if section not in _SECTIONS or not name:
-        known = [f"{each}." for each in _SECTIONS]
+        near = nearest(section.partition("[")[0], ("stages", *_SECTIONS)) if name else ""
         raise MutationError(
-            f"there is no path {path!r}{nearest(path, known)}",
+            f"there is no path {path!r}{near}",
             hint="Write e.g. model.temperature=0 or stages[system].config.prompt=...; "
             "`lorimer manifest explain` shows every path.",
         )
