@@ -16,7 +16,6 @@ from lorimer.assembly import (
     check_manifest,
     credentials_of,
     registry_of,
-    toolset_of,
 )
 from lorimer.changing import Changing
 from lorimer.claims import Claims
@@ -42,6 +41,7 @@ from lorimer.models.credentials import CredentialBundle
 from lorimer.models.registry import Models
 from lorimer.runner import Runner
 from lorimer.stages.catalogue import catalogue as shipped_catalogue
+from lorimer.toolkit import toolset_of
 from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
