@@ -7,43 +7,47 @@ happens in the run is the engine's (`core/engine.py`); there is no second loop h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import Unpack
+from typing import Final, Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
-from lorimer.core.ancestry import current, descended
+from lorimer.core.ancestry import Ancestry, current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
-from lorimer.core.errors import (
-    ConfigError,
-    RunCancelled,
-)
+from lorimer.core.context import RunContext
+from lorimer.core.errors import ConfigError, RunCancelled
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
+from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
 from lorimer.launch import must_be_new, must_be_unfinished
+from lorimer.live import Run
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
 from lorimer.run.config import Settings, cap_now, limits_now
-from lorimer.run.critic.watching import Watch
+from lorimer.run.critic.watching import Watch, watch_of
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_asked
 from lorimer.run.job import Job, busy, unknown
 from lorimer.run.lanes.lane import Lane
 from lorimer.run.lowering import DEFAULTS, limits_of
+from lorimer.run.observing import Observer, Observers
 from lorimer.run.palette import Delegate, reachable
 from lorimer.run.phase_results import gather, usable
 from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult, failed, result_of
 from lorimer.world.real import RealWorld
+
+_NOTHING: Final = nullcontext()
 
 
 class Executor:
@@ -183,12 +187,10 @@ class Executor:
         return Job(handle, agent, input, asked, again, over)
 
     async def _whole(self, job: Job) -> RunResult:
-        handle, within_s = job.handle, self.limits.cleanup_s
+        handle = job.handle
         if handle.run_id in self._going:  # what the ports have under this id is the other's
             return failed(handle.run_id, busy(handle.run_id))
-        around = Around(
-            self.ports, handle.run_id, job.agent, job.asked, self.world, within_s, again=job.again
-        )
+        around = Around(self.ports, job, self.world, self.limits.cleanup_s)
         interrupted: asyncio.CancelledError | None = None
         self._going[handle.run_id] = handle
         try:
@@ -206,31 +208,44 @@ class Executor:
         return result
 
     async def _admitted(self, job: Job, around: Around) -> RunResult:
-        handle, asked = job.handle, job.asked
-        if handle.stopped is not None:
-            raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
-        agent, limits = job.agent, limits_of(job.agent, self.limits)
-        if self.lane is not None:
-            cap_now(self._settings, self.lane)
-        line = descended(handle.run_id, agent.who, agent.name, limits)
+        # what this frame holds each of thousands of runs has: what prepares one is elsewhere
+        line = self._line(job)
         try:
-            if self.lane is None:
-                return await self._run(job, around)
-            slot = self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=handle.run_id)
-            async with slot:
-                return await self._run(job, around)
+            async with self._slot(job):
+                if job.over:
+                    ended = await self._recorded(job.handle.run_id)
+                    await around.begin()
+                else:
+                    run, overseen = await self._begun(job, around)
+                    async with overseen:
+                        ended = await run.here()
+                result = result_of(ended)
+                if job.agent.phases:
+                    await gather(result, self.journal)
+                return result
         finally:
             line.leave()
 
-    async def _run(self, job: Job, around: Around) -> RunResult:
+    def _line(self, job: Job) -> Ancestry:
+        handle, agent = job.handle, job.agent
+        if handle.stopped is not None:
+            raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
+        if self.lane is not None:
+            cap_now(self._settings, self.lane)
+        return descended(handle.run_id, agent.who, agent.name, self.limits)
+
+    def _slot(self, job: Job) -> AbstractAsyncContextManager[object]:
+        if self.lane is None:
+            return _NOTHING
+        asked, run_id = job.asked, job.handle.run_id
+        return self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=run_id)
+
+    async def _begun(
+        self, job: Job, around: Around
+    ) -> tuple[Run, AbstractAsyncContextManager[None]]:
+        """A run that is about to begin, and what it goes on in."""
         handle, warnings = job.handle, around.warnings
         agent = usable(job.agent, self.models, warnings)
-        base = limits_now(self._settings, self.limits)
-        limits = limits_of(agent, base)
-        if job.over:
-            ended = await self._recorded(agent, handle.run_id)
-            await around.begin()
-            return ended
         await self._must_be(job)
         await around.begin()
         palette = job.asked.palette or self.ports.palette
@@ -239,14 +254,21 @@ class Executor:
             [replace(each, agent=usable(each.agent, self.models, warnings)) for each in found]
         )
         pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
-        watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
-        own = limits if base is not self.limits else None  # not those of its manifest
+        base = limits_now(self._settings, self.limits)
+        limits = limits_of(agent, base)
+        watch = watch_of(
+            self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id, warnings
+        )
+        if watch is not None:
+            own = watch.limits
+        else:
+            own = limits if base is not self.limits else None  # not those of its manifest
         if job.again:
             run = await pipeline.take_up(handle.run_id)
         else:
             run = await pipeline.begin(
                 around.input(job.input),
-                limits=watch.limits or own,
+                limits=own,
                 budgets=self._budgets(job),
                 run_id=handle.run_id,
                 told=job.told,
@@ -256,26 +278,16 @@ class Executor:
         handle.run = run
         around.live(run.context)
         heard = around.observers
-        if heard or watch.on:
-            async with observers.of(run.context, heard), watch.over(run.context):
-                ended = await run.here()
-        else:
-            ended = await run.here()
-        warnings += watch.warnings
-        result = result_of(ended)
-        if agent.phases:
-            await gather(result, self.journal)
-        return result
+        if not heard and watch is None:
+            return run, _NOTHING
+        return run, _overseen(run.context, observers, heard, watch)
 
-    async def _recorded(self, agent: RunnableAgent, run_id: str) -> RunResult:
+    async def _recorded(self, run_id: str) -> PipelineResult:
         """Of a run that has ended. Raises PipelineError for another."""
         found = outcome(await recorded(self.journal, run_id))
         if found.run_id != run_id:
             raise unknown(run_id, found.run_id)
-        result = result_of(found)
-        if agent.phases:
-            await gather(result, self.journal)
-        return result
+        return found
 
     async def _must_be(self, job: Job) -> None:
         """What is asked for can be: before the ports hear of a run that is another's."""
@@ -296,6 +308,19 @@ def _files_of(ports: Ports) -> list[Path]:
     """Where ports keep what programs of a run are not to see."""
     kept = (ports.audit, ports.input_files, ports.palette)
     return [path for port in kept for path in getattr(port, "files", ())]
+
+
+@asynccontextmanager
+async def _overseen(
+    run: RunContext, observers: Observers, heard: Sequence[Observer], watch: Watch | None
+) -> AsyncGenerator[None, None]:
+    """Whoever listens is told of the run, and its critic looks at it."""
+    async with observers.of(run, heard):
+        if watch is None:
+            yield
+        else:
+            async with watch.over(run):
+                yield
 
 
 def _cut_short(handle: RunHandle) -> RunResult:

@@ -68,7 +68,8 @@ def steps_of(facts: Sequence[Event]) -> Iterator[RunStep]:
             uses = [each for each in blocks if isinstance(each, Mapping)]
             calls, ended = [each for each in uses if each.get("type") == "tool_use"], {}
         elif fact.type == "tool.result":
-            ended[int(str(fact.data["key"]))] = fact.data.get("is_error") is True
+            data = fact.data  # of a packed fact it is made each time
+            ended[int(str(data["key"]))] = data.get("is_error") is True
     yield from _told(calls, ended)
 
 
