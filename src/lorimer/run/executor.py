@@ -7,47 +7,39 @@ happens in the run is the engine's (`core/engine.py`); there is no second loop h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import NoneType
-from typing import Final, Unpack
+from typing import Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import Ancestry, current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
-from lorimer.core.context import RunContext
 from lorimer.core.errors import ConfigError, RunCancelled
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
-from lorimer.core.purse import Budgets
 from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
-from lorimer.launch import must_be_new, must_be_unfinished
-from lorimer.live import Run
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
-from lorimer.run.config import Settings, cap_now, limits_now
-from lorimer.run.critic.watching import Watch, watch_of
+from lorimer.run.beginning import NOTHING, Beginning
+from lorimer.run.config import Settings, cap_now
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_asked
 from lorimer.run.job import Job, busy, unknown
 from lorimer.run.lanes.lane import Lane
-from lorimer.run.lowering import DEFAULTS, limits_of
-from lorimer.run.observing import Observer, Observers
-from lorimer.run.palette import Delegate, reachable
-from lorimer.run.phase_results import gather, usable
+from lorimer.run.lowering import DEFAULTS
+from lorimer.run.palette import Delegate
+from lorimer.run.phase_results import gather
 from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult, failed, result_of
 from lorimer.world.real import RealWorld
-
-_NOTHING: Final = nullcontext()
 
 
 class Executor:
@@ -104,14 +96,17 @@ class Executor:
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
+        self._beginning = Beginning(
+            models, self.journal, limits, self.ports, self._settings, self._pipelines
+        )
 
-    async def run(
+    def run(
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
-    ) -> RunResult:
+    ) -> Coroutine[object, None, RunResult]:
         """Run an agent to its end, in the caller's task. Never raises for what happens in the run:
         the result says it; only arguments of the wrong kind are a ConfigError. When that task is
         cancelled the run ends, the ports are told, and CancelledError is raised."""
-        return await self._whole(self._job(agent, input, invocation or Invocation()))
+        return self._whole(self._job(agent, input, invocation or Invocation()))
 
     def start(
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
@@ -187,44 +182,40 @@ class Executor:
         return Job(handle, agent, input, asked, again, over)
 
     async def _whole(self, job: Job) -> RunResult:
-        handle = job.handle
-        if handle.run_id in self._going:  # what the ports have under this id is the other's
-            return failed(handle.run_id, busy(handle.run_id))
+        # what this frame holds each of thousands of runs has: what prepares one is elsewhere
+        run_id = job.handle.run_id
+        if run_id in self._going:  # what the ports have under this id is the other's
+            return failed(run_id, busy(run_id))
         around = Around(self.ports, job, self.world, self.limits.cleanup_s)
         interrupted: asyncio.CancelledError | None = None
-        self._going[handle.run_id] = handle
+        self._going[run_id] = job.handle
         try:
-            result = await self._admitted(job, around)
+            line = self._line(job)
+            try:
+                async with self._slot(job):
+                    if job.over:
+                        ended = await self._recorded(run_id)
+                        await around.begin()
+                    else:
+                        run, overseen = await self._beginning.run(job, around)
+                        async with overseen:
+                            ended = await run.here()
+                    result = result_of(ended)
+                    if job.agent.phases:
+                        await gather(result, self.journal)
+            finally:
+                line.leave()
         except asyncio.CancelledError as error:
-            interrupted, result = error, _cut_short(handle)
+            interrupted, result = error, _cut_short(job.handle)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
-            result = failed(handle.run_id, error, again=job.again)
+            result = failed(run_id, error, again=job.again)
         try:
             interrupted = await around.ended(result) or interrupted
         finally:
-            del self._going[handle.run_id]
+            del self._going[run_id]
         if interrupted is not None:
             raise interrupted
         return result
-
-    async def _admitted(self, job: Job, around: Around) -> RunResult:
-        # what this frame holds each of thousands of runs has: what prepares one is elsewhere
-        line = self._line(job)
-        try:
-            async with self._slot(job):
-                if job.over:
-                    ended = await self._recorded(job.handle.run_id)
-                    await around.begin()
-                else:
-                    run, overseen = await self._begun(job, around)
-                    async with overseen:
-                        ended = await run.here()
-                result = result_of(ended)
-                if job.agent.phases:
-                    await gather(result, self.journal)
-                return result
-        finally:
-            line.leave()
 
     def _line(self, job: Job) -> Ancestry:
         handle, agent = job.handle, job.agent
@@ -236,51 +227,9 @@ class Executor:
 
     def _slot(self, job: Job) -> AbstractAsyncContextManager[object]:
         if self.lane is None:
-            return _NOTHING
+            return NOTHING
         asked, run_id = job.asked, job.handle.run_id
         return self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=run_id)
-
-    async def _begun(
-        self, job: Job, around: Around
-    ) -> tuple[Run, AbstractAsyncContextManager[None]]:
-        """A run that is about to begin, and what it goes on in."""
-        handle, warnings = job.handle, around.warnings
-        agent = usable(job.agent, self.models, warnings)
-        await self._must_be(job)
-        await around.begin()
-        palette = job.asked.palette or self.ports.palette
-        found = await reachable(agent, palette, self.limits.cleanup_s)
-        delegates = tuple(
-            [replace(each, agent=usable(each.agent, self.models, warnings)) for each in found]
-        )
-        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
-        base = limits_now(self._settings, self.limits)
-        limits = limits_of(agent, base)
-        watch = watch_of(
-            self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id, warnings
-        )
-        if watch is not None:
-            own = watch.limits
-        else:
-            own = limits if base is not self.limits else None  # not those of its manifest
-        if job.again:
-            run = await pipeline.take_up(handle.run_id)
-        else:
-            run = await pipeline.begin(
-                around.input(job.input),
-                limits=own,
-                budgets=self._budgets(job),
-                run_id=handle.run_id,
-                told=job.told,
-            )
-        if handle.stopped is not None:
-            run.context.cancel(handle.stopped)
-        handle.run = run
-        around.live(run.context)
-        heard = around.observers
-        if not heard and watch is None:
-            return run, _NOTHING
-        return run, _overseen(run.context, observers, heard, watch)
 
     async def _recorded(self, run_id: str) -> PipelineResult:
         """Of a run that has ended. Raises PipelineError for another."""
@@ -289,38 +238,11 @@ class Executor:
             raise unknown(run_id, found.run_id)
         return found
 
-    async def _must_be(self, job: Job) -> None:
-        """What is asked for can be: before the ports hear of a run that is another's."""
-        run_id = job.handle.run_id
-        if job.again:
-            row = await must_be_unfinished(self.journal, run_id)
-            if row.run_id != run_id:
-                raise unknown(run_id, row.run_id)
-        elif job.asked.run_id:
-            await must_be_new(self.journal, run_id)
-
-    def _budgets(self, job: Job) -> Budgets:
-        budget = self.ports.budget
-        return () if budget is None else partial(budget.admit, job.agent, job.asked, self.journal)
-
 
 def _files_of(ports: Ports) -> list[Path]:
     """Where ports keep what programs of a run are not to see."""
     kept = (ports.audit, ports.input_files, ports.palette)
     return [path for port in kept for path in getattr(port, "files", ())]
-
-
-@asynccontextmanager
-async def _overseen(
-    run: RunContext, observers: Observers, heard: Sequence[Observer], watch: Watch | None
-) -> AsyncGenerator[None, None]:
-    """Whoever listens is told of the run, and its critic looks at it."""
-    async with observers.of(run, heard):
-        if watch is None:
-            yield
-        else:
-            async with watch.over(run):
-                yield
 
 
 def _cut_short(handle: RunHandle) -> RunResult:

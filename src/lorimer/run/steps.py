@@ -39,13 +39,17 @@ def summary_of(tool: str, input: Mapping[str, JSON]) -> str:
         f"{name}={'***' if names_secret(str(name)) else _short(value)}"
         for name, value in input.items()
     ]
-    text = _CONTROL.sub(" ", " ".join([tool, *shown]))
+    text = " ".join([tool, *shown])
+    if not text.isprintable():
+        text = _CONTROL.sub(" ", text)
     return text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…"
 
 
 def _short(value: JSON) -> str:
     if isinstance(value, str):
         return value[:MAX_SUMMARY]
+    if type(value) is int:  # the most usual of the rest
+        return str(value)
     return dumps(veiled(value))[:MAX_SUMMARY]
 
 
