@@ -60,7 +60,9 @@ class Beginning:
         delegates = tuple(
             [replace(each, agent=usable(each.agent, self._models, warnings)) for each in found]
         )
-        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
+        pipeline, observers = self._pipelines.of(
+            agent, around.caller, around.tools, delegates, once=around.own
+        )
         base = limits_now(self._settings, self._limits)
         limits = limits_of(agent, base)
         watch = watch_of(

@@ -26,7 +26,7 @@ from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
 from lorimer.run.agent import RunnableAgent
-from lorimer.run.around import Around
+from lorimer.run.around import Around, Host
 from lorimer.run.beginning import NOTHING, Beginning
 from lorimer.run.config import Settings, cap_now
 from lorimer.run.handle import RunHandle
@@ -91,6 +91,7 @@ class Executor:
         self._settings = Settings(self.ports.config)
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
+        self._host = Host(self.ports, self.world, limits.cleanup_s)
         self._going: dict[str, RunHandle] = {}
         """The runs whose ports are not told of the end yet, by id."""
         self._pipelines = Pipelines(
@@ -186,7 +187,7 @@ class Executor:
         run_id = job.handle.run_id
         if run_id in self._going:  # what the ports have under this id is the other's
             return failed(run_id, busy(run_id))
-        around = Around(self.ports, job, self.world, self.limits.cleanup_s)
+        around = Around(self._host, job)
         interrupted: asyncio.CancelledError | None = None
         self._going[run_id] = job.handle
         try:
