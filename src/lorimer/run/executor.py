@@ -39,6 +39,7 @@ from lorimer.run.phase_results import gather
 from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult, failed, result_of
+from lorimer.runner import in_own_loop
 from lorimer.world.real import RealWorld
 
 
@@ -94,6 +95,8 @@ class Executor:
         self._host = Host(self.ports, self.world, limits.cleanup_s)
         self._going: dict[str, RunHandle] = {}
         """The runs whose ports are not told of the end yet, by id."""
+        self._ended: asyncio.Future[None] | None = None
+        """Is told when the next of them has ended; None: nobody waits for that."""
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
@@ -108,6 +111,12 @@ class Executor:
         the result says it; only arguments of the wrong kind are a ConfigError. When that task is
         cancelled the run ends, the ports are told, and CancelledError is raised."""
         return self._whole(self._job(agent, input, invocation or Invocation()))
+
+    def run_sync(
+        self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
+    ) -> RunResult:
+        """`run` for programs without an event loop. Raises PipelineError inside of one."""
+        return in_own_loop("executor.run", self.run(agent, input, invocation), self.models)
 
     def start(
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
@@ -154,9 +163,18 @@ class Executor:
             handle.shut_down(within_s)
         return bool(going)
 
-    async def aclose(self) -> None:
-        """Close connections. The journal stays open: it belongs to whoever made it."""
-        await self.models.aclose()
+    async def aclose(self, within_s: float = 10.0) -> None:
+        """Suspend what is running here, as `shut_down` does, wait until it is over and its ports
+        are told, and close connections. Called in a run, it waits for none. The journal stays open:
+        it belongs to whoever made it."""
+        try:
+            self.shut_down(within_s)
+            going = set(self._going.values())
+            while current() is None and not going.isdisjoint(self._going.values()):
+                self._ended = self._ended or asyncio.get_running_loop().create_future()
+                await asyncio.wait([self._ended])
+        finally:
+            await self.models.aclose()
 
     async def __aenter__(self) -> Executor:
         return self
@@ -214,6 +232,9 @@ class Executor:
             interrupted = await around.ended(result) or interrupted
         finally:
             del self._going[run_id]
+            if self._ended is not None:
+                self._ended.set_result(None)
+                self._ended = None
         if interrupted is not None:
             raise interrupted
         return result
