@@ -117,6 +117,7 @@ class RunContext(FactLog):
         "root",
         "seed",
         "session",
+        "since",
         "snapshot_at",
         "snapshot_due",
         "strangers",
@@ -203,6 +204,8 @@ class RunContext(FactLog):
         has looked yet."""
         self.plan: Plan | None = None
         """What it runs at this moment; None: it is about to begin."""
+        self.since = 0.0
+        """When its last stage was over, on the monotonic clock."""
         self.upcoming: Sequence[Upcoming] = ()
         """Changes of it that it takes up before its next model call, in order."""
         self.called: list[Called] | None = None

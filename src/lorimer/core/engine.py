@@ -174,9 +174,9 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
         plan = await changed(plan, state)
     if plan.hooks is not None or context.replaying:
         value = await prompted(plan.hooks, state)
-    began = clock()
-    ended: list[float | None] = []
-    value = await _stages(plan.setup, value, state, ended)
+    context.since = clock()
+    times: list[int | None] = []
+    value = await _stages(plan.setup, value, state, times)
     while True:
         context.cancellation.check()
         bounds.check_turn()
@@ -184,7 +184,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
             bounds.check_time(clock())
         bounds.turns += 1
         state.begin_turn()
-        value = await _stages(plan.loop, value, state, ended)
+        value = await _stages(plan.loop, value, state, times)
         decision = state.decision
         if decision is None:
             decision, state.reason = _COMPLETE, "single_turn"
@@ -195,7 +195,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
                 decision, state.reason = _CONTINUE, "message"
             elif (plan.hooks is not None or context.replaying) and not state.calls:
                 decision = await held_back(plan.hooks, state)
-        _end_iteration(state, decision, _times(began, ended))
+        _end_iteration(state, decision, times)
         if decision is not _CONTINUE:
             break
         state.iteration += 1
@@ -206,8 +206,8 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
             await deliver(state, plan.hooks)
         if not state.iteration % _YIELD_TURNS:
             await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
-        began, ended = clock(), []
-        value = await _stages(plan.recurring, value, state, ended)
+        context.since, times = clock(), []
+        value = await _stages(plan.recurring, value, state, times)
     if decision is Decision.ERROR:
         raise state.failure or StageError(
             state.reason or "A stage ended the run.", stage_name=context.stage
@@ -224,18 +224,6 @@ def _goes_on(context: RunContext) -> bool:
     return left and context.has_mail(context.iteration + 1, nudges=False)
 
 
-def _times(began: float, ended: list[float | None]) -> list[int | None]:
-    """Microseconds in each stage, from the moments at which they were over."""
-    times: list[int | None] = []
-    for moment in ended:
-        if moment is None:
-            times.append(None)
-        else:
-            times.append(int((moment - began) * 1e6))
-            began = moment
-    return times
-
-
 def _end_iteration(state: PipelineState, decision: Decision, times: list[int | None]) -> None:
     data: dict[str, JSON] = {"times": times}
     if decision is not _CONTINUE:
@@ -246,29 +234,32 @@ def _end_iteration(state: PipelineState, decision: Decision, times: list[int | N
 
 
 async def _stages(
-    steps: tuple[Step, ...], value: object, state: PipelineState, ended: list[float | None]
+    steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
-    """Run stages in order; `ended` takes the moment at which each was over, None for a bypassed
-    one."""
+    """Run stages in order; `times` takes the microseconds in each, None for a bypassed one."""
     context = state.run
     try:
         if context.heard and context.follows_stages:
-            value = await _followed(steps, value, state, ended)
+            value = await _followed(steps, value, state, times)
         else:
-            clock, over = context.world.monotonic, ended.append
-            for context.stage, _, execute, bypass in steps:
+            clock, took, since = context.world.monotonic, times.append, context.since
+            for context.stage, execute, bypass in steps:
                 if bypass is not None and bypass(state):
-                    over(None)
+                    took(None)
                 else:
                     value = await execute(value, state)
-                    over(clock())
+                    now = clock()
+                    took(int((now - since) * 1e6))
+                    since = now
+            context.since = since
     except LorimerError as error:
         _tell(context, error)
         raise
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and context.cancellation.stopping:
             raise
-        order = next(step.order for step in steps if step.name == context.stage)
+        stages = context.plan.stages if context.plan is not None else ()
+        order = next((each.order for each in stages if each.name == context.stage), 0)
         wrapped = _uncoded(error, context.stage, order)
         if context.redactor is not None:
             context.redactor.error(wrapped)
@@ -279,18 +270,19 @@ async def _stages(
 
 
 async def _followed(
-    steps: tuple[Step, ...], value: object, state: PipelineState, ended: list[float | None]
+    steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
     """`_stages` with somebody who listens to them."""
     context = state.run
-    for context.stage, _, execute, bypass in steps:
+    for context.stage, execute, bypass in steps:
         if bypass is not None and bypass(state):
-            ended.append(None)
+            times.append(None)
             context.signal("stage.bypass")
             continue
         context.signal("stage.enter")
         value = await execute(value, state)
-        ended.append(context.world.monotonic())
+        since, context.since = context.since, context.world.monotonic()
+        times.append(int((context.since - since) * 1e6))
         context.signal("stage.exit")
         if context.crowded:
             await context.room()

@@ -266,8 +266,10 @@ class FactLog(Signals):
         time = int(self.world.time() * 1_000_000) / 1_000_000
         fact = Event(type, data, self.id, self.iteration, time)
         held = self._held
-        facts = [*held, fact] if held else [fact]
-        self._held = _NONE
+        if held:
+            facts, self._held = [*held, fact], _NONE
+        else:
+            facts = [fact]
         try:
             await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
         except asyncio.CancelledError:

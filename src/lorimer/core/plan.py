@@ -20,7 +20,6 @@ class Step(NamedTuple):
     """A stage as the engine runs it: what it looks up for each is looked up once."""
 
     name: str
-    order: int
     execute: Callable[[object, PipelineState], Awaitable[object]]
     bypass: Callable[[PipelineState], bool] | None
     """None: it is never bypassed."""
@@ -29,7 +28,7 @@ class Step(NamedTuple):
     def of(cls, stage: AnyStage) -> Step:
         """The step of a stage."""
         plain = "should_bypass" not in {name for kind in _own(stage) for name in vars(kind)}
-        return cls(stage.name, stage.order, stage.execute, None if plain else stage.should_bypass)
+        return cls(stage.name, stage.execute, None if plain else stage.should_bypass)
 
 
 def _own(stage: AnyStage) -> list[type]:

@@ -3,6 +3,7 @@ share: `purse.py`."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
@@ -48,7 +49,7 @@ class Spend:
         self._below = 0
         """What the runs that are part of this one have spent or set aside, and this one has not
         been charged for yet."""
-        self._tokens: dict[str, int] = {}
+        self._tokens = defaultdict[str, int](int)
         self.nano = 0
         """Spent so far."""
         self.purses = purses
@@ -72,7 +73,7 @@ class Spend:
             tokens = self._tokens
             for name, count in usage.items():
                 if type(count) is int:
-                    tokens[name] = tokens.get(name, 0) + sign * count
+                    tokens[name] += sign * count
         cost = result.get("cost")
         if type(cost) is not int:  # as with most tools
             return 0

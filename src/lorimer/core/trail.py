@@ -50,8 +50,8 @@ class Trail:
     ) -> None:
         """A turn, once its calls were made. `polling` holds the names of tools that are called
         again and again on purpose."""
-        failed = all(result.is_error for result in results)
-        self.failures = self.failures + 1 if failed else 0
+        worked = [result for result in results if not result.is_error]
+        self.failures = 0 if worked else self.failures + 1
         turn = tuple(
             [
                 (call.name, result.content, call.input, call.raw)
@@ -63,8 +63,8 @@ class Trail:
         if self.polls:
             return
         made = self._made
-        known = all(call in made for call in turn)
-        self.stale = self.stale + 1 if known else 0
+        fresh = [call for call in turn if call not in made]
+        self.stale = 0 if fresh else self.stale + 1
         if len(self.turns) == LOOKS_BACK:
             for _ in self.turns.popleft():
                 made.popleft()
