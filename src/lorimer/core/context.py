@@ -156,7 +156,7 @@ class RunContext(FactLog):
             used_s,
             position,
             above,
-            purses_of(origin),
+            purses_of(origin) if origin else (),
         )
         self.redactor = redactor
         self.seed = seed
@@ -164,8 +164,9 @@ class RunContext(FactLog):
         self.origin = origin
         """What its run.start says besides: `parent` of a fork and of a child, its `budgets`, why it
         was `refused`."""
-        refused = origin.get("refused")
-        self.refused = error_from_json(refused) if isinstance(refused, Mapping) else None
+        refused = origin.get("refused") if origin else None
+        known = refused is not None and isinstance(refused, Mapping)
+        self.refused = error_from_json(refused) if known else None
         """Why it ends before it has called anything."""
         self.root = id
         """Of the run that it is part of, however deep; its own, of one that is nobody's."""

@@ -100,8 +100,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
         failure = failure if _is_left(context, failure) else context.broken
     if failure is not None and failure.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED:
         pass  # whoever else stopped it: what is recorded of it may not be all
-    elif context.reason is not None:
-        failure = _stopped(context, context.reason)
+    elif cancellation.reason is not None:
+        failure = _stopped(context, cancellation.reason)
     elif cancellation.expired:
         failure = LimitError(
             f"Stages 17 to 21 did not finish in {cleanup_s:g} s.", hint="Raise limits.cleanup_s."
@@ -111,17 +111,6 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     if failure is not None and context.redactor is not None:
         context.redactor.error(failure)
     return await _end(state, failure)
-
-
-async def _work(plan: Plan, state: PipelineState) -> None:
-    context = state.run
-    await _admit(plan, state)
-    if context.refused is not None:
-        raise context.refused
-    plan = await _iterate(plan, state)
-    context.cancellation.finished = True
-    context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
-    await _stages(plan.surface, state.text, state, [])
 
 
 def _is_left(context: RunContext, failure: LorimerError | None) -> bool:
@@ -162,12 +151,15 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
         context.announce("session.start", context.session)
     if context.wants("pipeline.start"):
         context.signal("pipeline.start", {"input": state.input})
+    if context.refused is not None:
+        raise context.refused
 
 
-async def _iterate(plan: Plan, state: PipelineState) -> Plan:
-    """Returns the plan as it is by then: it may be changed on the way."""
+async def _work(plan: Plan, state: PipelineState) -> None:
+    """All of a run but its end. The plan may be changed on the way."""
     context, bounds = state.run, state.run.bounds
     clock = context.world.monotonic
+    await _admit(plan, state)
     context.begin_iteration(0)
     value: object = state.input
     if context.upcoming or context.replaying:
@@ -212,7 +204,9 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
         raise state.failure or StageError(
             state.reason or "A stage ended the run.", stage_name=context.stage
         )
-    return plan
+    context.cancellation.finished = True
+    context.alarm.move(bounds.limits.cleanup_s, context.cancellation.expire)
+    await _stages(plan.surface, state.text, state, [])
 
 
 def _goes_on(context: RunContext) -> bool:
@@ -359,6 +353,7 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
             # written all the same: an append is not interrupted once begun
             context.cancellation.interrupt(error)
     state.close_turn()
+    spend = context.spend
     result = PipelineResult(
         run_id=context.id,
         status=status,
@@ -366,12 +361,12 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
         output=state.text if state.output is None else state.output,
         exception=failure,
         iterations=context.bounds.turns,
-        usage=context.spend.usage,
-        cost_nano=context.spend.nano,
+        usage=spend.usage,
+        cost_nano=spend.nano,
         events=context.facts,
         session_id=context.stream,
         history=state.messages,
-        length=len(state.messages),
+        length=state.messages.length,
     )
     if failure is not None:
         failure.result = result
@@ -387,8 +382,9 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
 
 def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | None]:
     """What stopped the run is not told again to its last words."""
-    stopped = context.reason is not None or context.cancellation.interrupted is not None
-    return context.cancellation.undisturbed() if stopped else _AS_IT_IS
+    cancellation = context.cancellation
+    stopped = cancellation.reason is not None or cancellation.interrupted is not None
+    return cancellation.undisturbed() if stopped else _AS_IT_IS
 
 
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
@@ -421,9 +417,9 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
 
 
 def _announce_end(context: RunContext, result: PipelineResult) -> None:
-    kind = "pipeline.complete" if result.exception is None else "pipeline.error"
     if not context.listened():
         return
+    kind = "pipeline.complete" if result.exception is None else "pipeline.error"
     data: dict[str, JSON] = {
         "run_id": result.run_id,
         "status": result.status,

@@ -3,7 +3,6 @@ share: `purse.py`."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final
 
@@ -49,7 +48,7 @@ class Spend:
         self._below = 0
         """What the runs that are part of this one have spent or set aside, and this one has not
         been charged for yet."""
-        self._tokens = defaultdict[str, int](int)
+        self._tokens: dict[str, int] = {}
         self.nano = 0
         """Spent so far."""
         self.purses = purses
@@ -68,13 +67,12 @@ class Spend:
     def charge(self, result: Mapping[str, JSON], sign: int = 1) -> int:
         """Add the `cost` and the `usage` of an effect's data (take them back with `sign` -1);
         returns the cost."""
-        usage = result.get("usage")
-        if usage and isinstance(usage, dict):
+        usage, cost = result.get("usage"), result.get("cost")
+        if isinstance(usage, dict):
             tokens = self._tokens
             for name, count in usage.items():
                 if type(count) is int:
-                    tokens[name] += sign * count
-        cost = result.get("cost")
+                    tokens[name] = tokens.get(name, 0) + sign * count
         if type(cost) is not int:  # as with most tools
             return 0
         self.nano += sign * cost
