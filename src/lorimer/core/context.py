@@ -164,9 +164,7 @@ class RunContext(FactLog):
         self.origin = origin
         """What its run.start says besides: `parent` of a fork and of a child, its `budgets`, why it
         was `refused`."""
-        refused = origin.get("refused") if origin else None
-        known = refused is not None and isinstance(refused, Mapping)
-        self.refused = error_from_json(refused) if known else None
+        self.refused = _refused(origin) if origin else None
         """Why it ends before it has called anything."""
         self.root = id
         """Of the run that it is part of, however deep; its own, of one that is nobody's."""
@@ -445,6 +443,11 @@ class RunContext(FactLog):
             self.alarm.move(left, self._time_over)
             return
         self.cancellation.cancel(Reason.TIMEOUT)
+
+
+def _refused(origin: Mapping[str, JSON]) -> LorimerError | None:
+    error = origin.get("refused")
+    return error_from_json(error) if isinstance(error, Mapping) else None
 
 
 def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:

@@ -107,9 +107,9 @@ class History(Sequence[Message]):
         """How many messages: `len()` of it, which takes five times as long."""
         self.pictured: list[int] = []
         """Places of the messages that hold pictures, in order."""
-        self.digest = b""
+        self.digest: bytes = b""
         """A hash over all messages in order; equal histories have equal digests."""
-        self.size = 0
+        self.size: int = 0
         """Of all messages, for estimates: bytes, about 4 a token; see `weight`."""
         self._digests = [self.digest]
         self._sizes = [self.size]

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from lorimer.core.state import PipelineState
 
 
-Step: TypeAlias = (
-    "tuple[str, Callable[[object, PipelineState], Awaitable[object]], "
-    "Callable[[PipelineState], bool] | None]"
-)
+Execute: TypeAlias = "Callable[[object, PipelineState], Awaitable[object]]"
+Bypass: TypeAlias = "Callable[[PipelineState], bool]"
+Step: TypeAlias = "tuple[str, Execute, Bypass | None]"
 """A stage as the engine runs it: its name, `execute`, and `should_bypass`, where it has one. What
 is looked up for each is looked up once; a plain tuple is taken apart in half the time."""
 
