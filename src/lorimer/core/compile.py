@@ -25,7 +25,7 @@ from lorimer.core.manifest import (
     StageEntry,
     faults_of,
 )
-from lorimer.core.plan import Plan, Step
+from lorimer.core.plan import Plan, step_of
 from lorimer.core.redaction import Redactor, secrets_in
 from lorimer.core.stage import AnyStage, Slot, Stage, Strategy
 from lorimer.core.variables import missing, undecided, with_variables
@@ -180,10 +180,10 @@ def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindi
         digest=manifest.digest,
         limits=manifest.limits,
         stages=tuple(stages),
-        setup=tuple([Step.of(stage) for stage in setup]),
-        recurring=tuple([Step.of(stage) for stage in setup if stage.every_call]),
-        loop=tuple([Step.of(stage) for stage in stages if LOOP_FROM <= stage.order <= LOOP_TO]),
-        surface=tuple([Step.of(stage) for stage in stages if stage.order > LOOP_TO]),
+        setup=tuple([step_of(stage) for stage in setup]),
+        recurring=tuple([step_of(stage) for stage in setup if stage.every_call]),
+        loop=tuple([step_of(stage) for stage in stages if LOOP_FROM <= stage.order <= LOOP_TO]),
+        surface=tuple([step_of(stage) for stage in stages if stage.order > LOOP_TO]),
         converses=any(stage.remembers for stage in stages),
         hooks=bindings.hooks,
     )
