@@ -25,7 +25,7 @@ from lorimer.core.bus import Bus, Handler
 from lorimer.core.compile import Catalogue, load
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import invalid
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, KeptInFiles
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
@@ -119,7 +119,7 @@ class Pipeline(Changing, Runner):
             workspace=workspace,
             sandbox=sandbox,
             network=network if isinstance(network, bool) else list(network),
-            hidden=(*getattr(journal, "files", ()), *hidden),  # of a store in a file
+            hidden=(*(journal.files if isinstance(journal, KeptInFiles) else ()), *hidden),
             author=author,
             caller=caller,
             variables=variables,
