@@ -368,6 +368,7 @@ def _bits(value: Any) -> Any:
 
 
 _SPARSE: Final = Seen(lambda value: str(value.to_int_index().indices.tolist()))
+_FUNCTION: Final = Inline(lambda value: (value._implementation,))
 _INTERVALS: Final = Inline(lambda value: (value._left, value._right, str(value.dtype)))
 _ARRAY, _FRAME, _BACKED, _SCALAR = Array(), _Frame(), _Backed(), Seen(repr)
 _NUMPY: Final[dict[str, Kind]] = {
@@ -376,6 +377,7 @@ _NUMPY: Final[dict[str, Kind]] = {
     "generic": _NumpyValue(),
     "dtype": Seen(str),
     "ufunc": Seen(str),
+    "_ArrayFunctionDispatcher": _FUNCTION,
     "Generator": _Generator(),
     "RandomState": _Generator(),
     "BitGenerator": _Bits(),
