@@ -34,14 +34,14 @@ class History:
 
     def note(self) -> None:
         """The present program is about to run."""
-        past, now = self._past[self._here], self._program()
+        past, now = self._past[self._here], self._graph.texts()
         if now and (not past or past[-1] != now):
             past.append(now)
             del past[:-_KEPT]
 
     def undo(self) -> list[str]:
         """Make the graph what it was before the last change. Returns what is stale by that."""
-        past, now = self._past[self._here], self._program()
+        past, now = self._past[self._here], self._graph.texts()
         if past and past[-1] == now:
             past.pop()
         if not past:
@@ -63,9 +63,6 @@ class History:
         self.note()
         self._here = name
         return self._become(self._past[name][-1] if self._past[name] else ())
-
-    def _program(self) -> Program:
-        return tuple((each, self._graph.source(each)) for each in self._graph.steps)
 
     def _become(self, wanted: Program) -> list[str]:
         graph, stale = self._graph, dict[str, None]()

@@ -64,6 +64,11 @@ class Questions:
         """The ids of all steps, in order."""
         return tuple(self._order)
 
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """The ids and texts of all steps, in order."""
+        found = map(self._steps.__getitem__, self._order)
+        return tuple([(each.id, each.source) for each in found])
+
     def stale(self) -> list[str]:
         """Every step that is not up to date, in step order."""
         return [each for each in self._order if self._steps[each].status is not Status.FRESH]
