@@ -459,3 +459,22 @@ def test_row_37_what_a_run_has_not_looked_at_is_only_shown_anew() -> None:
     assert "..." in session.results["3"].shown
     session.graph.edit_step("1", session.graph.source("1").replace("rows = 20", "rows = 1"))
     assert session.replay().ran == ("1", "3", "4"), "its run has looked at that"
+
+
+def test_row_22_an_array_over_what_cython_has_made_is_a_view() -> None:
+    session = session_of(
+        LIBRARIES,
+        "k = 1",
+        "s = pd.Series([3, 1, 2 + 0 * k])\nr = s.rank()",
+        "v = r.values\nm = float(v.max())",
+        "r.iloc[0] = 9",
+        "n = float(v.max()), float(r.sum())",
+    )
+    session.graph.edit_step("1", "k = 2")
+    assert session.replay().ran == ("1", "2"), "the ranks are those of before"
+    session.graph.edit_step("4", "r.iloc[0] = 8")
+    assert session.replay().ran == ("4", "5")
+    whole: dict[str, object] = {}
+    for each in session.graph.steps:
+        exec(session.graph.source(each), whole)
+    assert session.namespace()["n"] == whole["n"]
