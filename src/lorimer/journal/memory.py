@@ -107,17 +107,16 @@ class MemoryJournal:
             self._ledger[ledger.account] = (reserved + ledger.reserved, spent + ledger.spent)
             if ledger.purses:
                 self._purses.move(ledger, self._world.time())
-        seq = len(line.events)
-        line.events += facts
+        events = line.events
         for fact in facts:
-            seq += 1
-            fact.seq = seq
+            events.append(fact)
+            fact.seq = len(events)
             fact.pack()
         if line.posts:
             line.take(facts)
         if self._wakers.waiting:
             self._wakers.wake(stream)
-        return seq
+        return len(events)
 
     def _project(self, stream: str, line: _Stream, facts: Sequence[Event]) -> None:
         # All is checked before anything is kept: a refused append changes nothing.
