@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lorimer.core import plugins
 from lorimer.core.adhoc import AdHocTool
-from lorimer.core.arguments import is_a, wrong
+from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.compile import Catalogue, check_document, overridden
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import invalid
@@ -100,7 +100,7 @@ class RunOptions(TypedDict, total=False):
 def reusable(options: RunOptions) -> RunOptions:
     """As they can be given to one pipeline after the other: what can be read only once is kept, so
     that the second has the hooks, rules and secrets of the first. Raises ConfigError for an option
-    that there is not, and for a journal that is a path."""
+    that there is not, for a journal that is a path, and for a world or an approver that is none."""
     for name in options:
         if name not in RunOptions.__annotations__:
             known = list(RunOptions.__annotations__)
@@ -108,6 +108,12 @@ def reusable(options: RunOptions) -> RunOptions:
     journal = options.get("journal")
     if is_a(journal, str, Path):
         raise wrong("journal", journal, "a journal", 'SQLiteJournal("runs.db")')
+    for name, port, kind, example in (
+        ("world", options.get("world"), World, "RealWorld()"),
+        ("approver", options.get("approver"), Approver, "AskLater()"),
+    ):
+        if port is not None:
+            check_port(name, port, kind, example)
     kept = {
         name: tuple(value) if isinstance(value, Iterator) else value
         for name, value in cast("dict[str, Iterable[object]]", options).items()
@@ -158,7 +164,7 @@ def toolset_of(
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
         )
-    given = [rules] if isinstance(rules, str) else list(rules)
+    given = _rules(rules)
     named, described = manifest.tools.built_in, manifest.tools.ad_hoc
     late, external = manifest.tools.deferred, manifest.tools.external
     if tools is None and not (named or described or given or late or external or manifest.agents):
@@ -215,6 +221,18 @@ def toolset_of(
         binding=_binding(manifest, registry),
         models=models,
     )
+
+
+def _rules(given: Iterable[Rule | str]) -> Sequence[Rule | str]:
+    rules = [given] if isinstance(given, str) else list(given)
+    if not rules:
+        return rules
+    from lorimer.tools.policy.rules import Rule
+
+    for rule in rules:
+        if not is_a(rule, Rule, str):
+            raise wrong("each of rules", rule, "a Rule", '"Bash(python analyse.py)"')
+    return rules
 
 
 def registry_of(tools: ToolSource | None) -> ToolRegistry:
