@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict, cast
 
 from pydantic import ValidationError
 
-from lorimer.core.arguments import is_a, wrong
+from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.compile import Catalogue, check_document, overridden
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.journal import Journal
@@ -92,7 +92,7 @@ class RunOptions(TypedDict, total=False):
 def reusable(options: RunOptions) -> RunOptions:
     """As they can be given to one pipeline after the other: what can be read only once is kept, so
     that the second has the hooks, rules and secrets of the first. Raises ConfigError for an option
-    that there is not, and for a journal that is a path."""
+    that there is not, for a journal that is a path, and for a world or an approver that is none."""
     for name in options:
         if name not in RunOptions.__annotations__:
             known = list(RunOptions.__annotations__)
@@ -100,6 +100,12 @@ def reusable(options: RunOptions) -> RunOptions:
     journal = options.get("journal")
     if is_a(journal, str, Path):
         raise wrong("journal", journal, "a journal", 'SQLiteJournal("runs.db")')
+    for name, port, kind, example in (
+        ("world", options.get("world"), World, "RealWorld()"),
+        ("approver", options.get("approver"), Approver, "AskLater()"),
+    ):
+        if port is not None:
+            check_port(name, port, kind, example)
     kept = {
         name: tuple(value) if isinstance(value, Iterator) else value
         for name, value in cast("dict[str, Iterable[object]]", options).items()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from lorimer.core import plugins
 from lorimer.core.adhoc import AdHocTool
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import invalid
 from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, SubAgent, ToolBinding
@@ -53,7 +54,7 @@ def toolset_of(
         raise ConfigError(
             f"sandbox is {sandbox!r}; it may be {', '.join(map(repr, get_args(SandboxMode)))}"
         )
-    given = [rules] if isinstance(rules, str) else list(rules)
+    given = _rules(rules)
     named, described = manifest.tools.built_in, manifest.tools.ad_hoc
     late, external = manifest.tools.deferred, manifest.tools.external
     if tools is None and not (named or described or given or late or external or manifest.agents):
@@ -111,6 +112,18 @@ def toolset_of(
         binding=_binding(manifest, registry),
         models=models,
     )
+
+
+def _rules(given: Iterable[Rule | str]) -> Sequence[Rule | str]:
+    rules = [given] if isinstance(given, str) else list(given)
+    if not rules:
+        return rules
+    from lorimer.tools.policy.rules import Rule
+
+    for rule in rules:
+        if not is_a(rule, Rule, str):
+            raise wrong("each of rules", rule, "a Rule", '"Bash(python analyse.py)"')
+    return rules
 
 
 def _with_agents(
