@@ -121,18 +121,6 @@ def test_the_file_is_private(store: Store) -> None:
     assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
 
 
-def test_a_short_text_is_not_taken_for_a_new_file_and_written_over(store: Store) -> None:
-    store.path.parent.mkdir(parents=True)
-    store.path.write_text("my notes\n")
-
-    async def write(journal: Journal) -> None:
-        with pytest.raises(JournalError, match="is not a SQLite database"):
-            await journal.put("d", b"document")
-
-    store.run(write)
-    assert store.path.read_text() == "my notes\n"
-
-
 def locks_on(path: Path) -> list[str]:
     """What this process has locked of a file, as the kernel says."""
     said = [line.split() for line in Path("/proc/locks").read_text().splitlines()]

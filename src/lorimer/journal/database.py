@@ -15,8 +15,6 @@ Row: TypeAlias = tuple[Value, ...]
 
 BUSY_MS: Final = 5000
 """Milliseconds to wait for another process's write."""
-_SMALLEST: Final = 512
-"""Bytes of the smallest database: one page."""
 _TRIES: Final = 100
 """To change a mode, while others open the same file."""
 
@@ -55,22 +53,15 @@ def connect(path: str, vfs: str | None, *, create: bool) -> Database:
 
 
 def make_private(path: str) -> None:
-    """Make the file if there is none (0600), and the folder it is in (0700). Raises OSError, and
-    apsw.NotADBError for a file that is none, but so short that SQLite would take it for a new one
-    and write over it."""
+    """Make the file if there is none (0600), and the folder it is in (0700). Raises OSError."""
     directory = os.path.dirname(path)
     if directory:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-    try:
-        size = os.stat(path).st_size
-    except FileNotFoundError:
+    # one that is there is not opened: to close it would drop the locks that this process has on it
+    if not os.path.exists(path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        return
-    # it is not opened: closing it would drop the locks that this process has on it by then
-    if not os.access(path, os.R_OK | os.W_OK):
+    elif not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(EACCES, os.strerror(EACCES), path)
-    if 0 < size < _SMALLEST:
-        raise apsw.NotADBError("file is not a database")
 
 
 def be_patient(db: Database, patient: bool) -> None:
