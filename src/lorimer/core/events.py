@@ -343,6 +343,10 @@ class Mutated(TypedDict):
     """Each a change as `core/mutation.py` has it."""
     manifest: str
     """Hash of what they come to."""
+    posts: NotRequired[Sequence[str]]
+    """Ids of the messages that asked for changes, refused ones too."""
+    refused: NotRequired[Sequence[JSON]]
+    """What was asked for and not made: `code` and `why`, and the id of its `post`."""
 
 
 class RunSuspended(TypedDict):

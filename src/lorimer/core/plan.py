@@ -58,3 +58,6 @@ class Plan:
     changed: Callable[[Sequence[JSON]], Plan] | None = None
     """The plan after changes of the manifest, in their JSON; None: it cannot be changed. Raises
     MutationError."""
+    asked: Callable[[Sequence[JSON]], Plan] | None = None
+    """As `changed`, for whoever asks a live run for it: raises MutationError also for what is
+    locked, and for what a run keeps as long as it goes on."""

@@ -15,7 +15,7 @@ from lorimer.core.journal import LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, dumps
 
 RUN_KINDS: Final = frozenset({"run.start", "run.end"})
-_TAKING: Final = frozenset({"effect", "run.end"})
+_TAKING: Final = frozenset({"effect", "mutated", "run.end"})
 """Facts that may take posts."""
 
 MAX_POSTS: Final = 1000

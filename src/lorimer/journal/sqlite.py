@@ -48,7 +48,7 @@ from lorimer.journal.rows import (
     whole,
 )
 from lorimer.journal.schema import MEMORY
-from lorimer.journal.streams import Streams
+from lorimer.journal.streams import Append, Streams
 from lorimer.journal.wake import Wakers
 from lorimer.journal.writer import Writer
 from lorimer.world.real import RealWorld
@@ -122,44 +122,25 @@ class SQLiteJournal:
         sync: bool,
         ledger: LedgerEntry | None = None,
     ) -> int:
-        """See Journal. Committed in line, at once, about 20 us, unless something is in the way.
-        What is to be synced then waits for an fsync; while others wait for one, it shares
-        transaction and fsync with all that comes in the same iteration of the loop.
+        """See Journal. Committed in line, at once, about 20 us, unless something is in the way, or
+        several others wait: then with all that comes in the same iteration of the loop. What is to
+        be synced waits for an fsync, which it shares with all that wait for one.
 
         Raises JournalError `exec.journal.failed` also for facts that are not plain JSON; nothing
         is kept then. Only when a sync failed is that not known until the file is opened again.
         Times are stored in whole microseconds.
         """
         check_append(len(facts), ledger)
+        job = Append(self._streams, stream, epoch, facts, ledger, sync, self._wakers.wake)
         if not sync or facts[-1].type != "tool.intent":
-            return await self._append(stream, epoch, facts, sync, ledger)
+            await self._writer.submit(job)
+            return job.last
         place = self._announced.announce(facts[-1])
         try:
-            return await self._append(stream, epoch, facts, sync, ledger)
+            await self._writer.submit(job)
         finally:
             self._announced.begins(place)
-
-    async def _append(
-        self,
-        stream: str,
-        epoch: int,
-        facts: Sequence[Event],
-        sync: bool,
-        ledger: LedgerEntry | None,
-    ) -> int:
-        return await self._writer.submit(
-            partial(self._streams.append, stream, epoch, facts, ledger),
-            sync=sync,
-            stream=stream,
-            committed=partial(self._appended, stream, facts),
-        )
-
-    def _appended(self, stream: str, facts: Sequence[Event], last: int) -> None:
-        seq = last - len(facts)
-        for fact in facts:
-            seq += 1
-            fact.seq = seq
-        self._wakers.wake(stream)
+        return job.last
 
     async def claim(self, stream: str, owner: str, ttl: float) -> int:
         """See Journal."""
@@ -176,7 +157,7 @@ class SQLiteJournal:
     async def post(self, stream: str, id: str, message: Mapping[str, JSON]) -> bool:
         """See Journal. Watchers in other processes are told within about 20 ms."""
         job = partial(inbox.put, stream, id, post_body(id, message), micros(self._world.time()))
-        new = await self._writer.submit(job, sync=True, stream=stream)
+        new = await self._writer.run(job, stream, sync=True)
         if new:
             self._lookout.tell(stream)
         return new
@@ -204,13 +185,11 @@ class SQLiteJournal:
 
     async def _submit(self, job: Callable[[Database], T], *, size: int = 0) -> T:
         stream = "" if size <= SMALL_BYTES else None
-        return await self._writer.submit(job, sync=False, stream=stream)
+        return await self._writer.run(job, stream)
 
     async def drop(self, stream: str, *, before: float) -> bool:
         """See Journal. The pages that were its are free for new facts; see `vacuum`."""
-        return await self._writer.submit(
-            partial(self._drop, stream, before), sync=False, stream=None
-        )
+        return await self._writer.run(partial(self._drop, stream, before), None)
 
     def _drop(self, stream: str, before: float, db: Database) -> bool:
         self._streams.dropped(stream)
@@ -222,7 +201,7 @@ class SQLiteJournal:
         def job(db: Database) -> int:
             return sweep_documents(db, self._world.time())
 
-        return await self._writer.submit(job, sync=False, stream=None)
+        return await self._writer.run(job, None)
 
     async def compact(self, stream: str, *, before: float) -> int | None:
         """See Journal. In steps of about 15 ms, each a transaction of its own: whoever else writes
@@ -231,9 +210,9 @@ class SQLiteJournal:
         def job(db: Database) -> int | None:
             return press_stream(db, stream, before, self._world.time())
 
-        saved = step = await self._writer.submit(job, sync=False, stream=None)
+        saved = step = await self._writer.run(job, None)
         while step:
-            step = await self._writer.submit(job, sync=False, stream=None)
+            step = await self._writer.run(job, None)
             saved = (saved or 0) + (step or 0)
         return saved
 
@@ -365,7 +344,7 @@ class SQLiteJournal:
         if self._closed:
             raise refuse_closed()
         if not self._threads:
-            return await self._writer.submit(query, sync=False, stream="")
+            return await self._writer.run(query, "")
         await self._writer.open()
         return await self._reader.query(query)
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import apsw
@@ -18,6 +18,7 @@ from lorimer.journal.database import Database, one
 from lorimer.journal.projection import RUN_KINDS, refuse_claim, refuse_epoch, taken_by
 from lorimer.journal.rows import Head, load_head, projected, run_values, whole
 from lorimer.journal.schema import STREAM_BITS
+from lorimer.journal.work import Work
 
 # The epoch is checked by the insert itself: a stale one finds no stream and changes nothing.
 _INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,?,? FROM streams WHERE id=? AND epoch=?"
@@ -121,3 +122,41 @@ class Streams:
     def dropped(self, stream: str) -> None:
         """The facts of the stream are about to be removed."""
         self._heads.pop(stream, None)
+
+
+class Append(Work):
+    """An append as a part of a transaction."""
+
+    __slots__ = ("_epoch", "_facts", "_grew", "_ledger", "_stream", "_streams", "last")
+
+    def __init__(
+        self,
+        streams: Streams,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        ledger: LedgerEntry | None,
+        sync: bool,
+        grew: Callable[[str], None],
+    ) -> None:
+        """`grew` is called with the stream once the facts have their numbers."""
+        super().__init__(stream, sync)
+        self._streams = streams
+        self._stream = stream
+        self._epoch = epoch
+        self._facts = facts
+        self._ledger = ledger
+        self._grew = grew
+        self.last = 0
+        """Number of the last fact."""
+
+    def perform(self, db: Database) -> None:
+        self.last = self._streams.append(self._stream, self._epoch, self._facts, self._ledger, db)
+
+    def succeeded(self) -> None:
+        facts = self._facts
+        seq = self.last - len(facts)
+        for fact in facts:
+            seq += 1
+            fact.seq = seq
+        self._grew(self._stream)

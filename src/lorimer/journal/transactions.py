@@ -19,6 +19,8 @@ from lorimer.journal.work import Work
 
 CHECKPOINT_PAGES: Final = 1000
 """WAL pages (4 KB each) after which they are moved into the database."""
+MOST_OVERDUE: Final = 1000
+"""WAL pages that may be written in line after a checkpoint was due."""
 MOST_PAGES: Final = 4 * CHECKPOINT_PAGES
 """WAL pages after which nobody commits while they are moved."""
 
@@ -43,6 +45,10 @@ class Transactions:
         """Held by whoever uses the connection."""
         self._wal_pages = 0
         self._checkpoint_at = CHECKPOINT_PAGES
+        self.is_due = False
+        """A checkpoint is."""
+        self.is_moving = False
+        """It is being made, or is about to be: who can wait should not commit now."""
         self._wal_fresh = True
         """The next commit begins the WAL anew, which fsyncs its header: not in line. (After
         another process's checkpoint we cannot know, and one commit in line has that fsync.)"""
@@ -52,16 +58,6 @@ class Transactions:
     def is_open(self) -> bool:
         """The file is."""
         return self._db is not None
-
-    @property
-    def is_ready(self) -> bool:
-        """`settle_at_once` may be tried."""
-        return not self._wal_fresh and self._broken is None
-
-    @property
-    def overdue(self) -> int:
-        """WAL pages since a checkpoint was due; negative: it is not."""
-        return self._wal_pages - self._checkpoint_at
 
     def settle(self, jobs: Sequence[Work]) -> None:
         """Commit those of the jobs that are not over yet. Sets every job's result or error;
@@ -80,7 +76,11 @@ class Transactions:
         """The same without waiting for a lock or an fsync. False: that could not be, and nothing
         has changed; `settle` can do it."""
         db = self._db
-        if db is None or not self.is_ready or not self._lock.acquire(blocking=False):
+        if db is None or self._wal_fresh or self._broken is not None:
+            return False
+        if self._wal_pages >= self._checkpoint_at + MOST_OVERDUE:
+            return False
+        if not self._lock.acquire(blocking=False):
             return False
         left: list[Work] = []
         try:
@@ -92,7 +92,7 @@ class Transactions:
         except Exception as error:  # noqa: BLE001 - raised in the task that waits for it
             if len(left) > 1:
                 return False  # whose fault it is `settle` finds out
-            left[0].error = self._explained(error)
+            left[0].fail(self._explained(error))
         finally:
             self._lock.release()
         return True
@@ -113,7 +113,7 @@ class Transactions:
         keeps growing is moved with nobody committing. To call it while those who commit wait to be
         told keeps the WAL short, and to fsync a file that is written over takes half the time that
         it takes for one that grows."""
-        if self.overdue < 0:
+        if not self.is_due:
             return
         try:
             if self._mover is None:
@@ -126,7 +126,7 @@ class Transactions:
                 if in_wal == moved and in_wal >= self._wal_pages:  # and nobody committed since
                     self._wal_pages, self._wal_fresh = 0, True
                     self._begin_log()
-                self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
+                self._checkpoint_in(CHECKPOINT_PAGES)
         except (apsw.Error, OSError) as error:  # nothing is lost, the WAL has it all
             # Busy: another process moves it, or somebody wrote the log's index as it was read.
             if not isinstance(error, apsw.BusyError):
@@ -135,7 +135,11 @@ class Transactions:
                 self._break(error)
             if self._mover is not None:
                 self._mover.let_go()
-            self._checkpoint_at = self._wal_pages + CHECKPOINT_PAGES
+            self._checkpoint_in(CHECKPOINT_PAGES)
+
+    def _checkpoint_in(self, pages: int) -> None:
+        self._checkpoint_at = self._wal_pages + pages
+        self.is_due = self.is_moving = False
 
     def close(self) -> None:
         """Twice is fine. Raises JournalError."""
@@ -174,7 +178,7 @@ class Transactions:
                     self._settle([job])
                 return
             for job in jobs:
-                job.error = self._explained(error)
+                job.fail(self._explained(error))
 
     def _be_patient(self, patient: bool) -> None:
         if self._db is not None:
@@ -201,8 +205,9 @@ class Transactions:
                 db.execute("ROLLBACK")
             raise
         for job in jobs:  # from here on other threads may see that it is over
-            job.error = refused.get(job)
-            job.committed = job.error is None
+            if job in refused:
+                job.fail(refused[job])
+            job.over = True
 
     def _explained(self, error: Exception) -> Exception:
         if lost_sync(error):
@@ -223,4 +228,6 @@ class Transactions:
         # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.
         self._wal_pages = pages
         self._wal_fresh = False
+        if pages >= self._checkpoint_at:
+            self.is_due = True
         return apsw.SQLITE_OK

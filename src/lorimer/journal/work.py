@@ -5,74 +5,165 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from contextlib import AbstractContextManager
+from typing import Final, Generic, TypeVar
 
 from lorimer.journal.database import Database
 
 T = TypeVar("T")
 
+CROWD: Final = 8
+"""When so many tasks wait, a visible commit too is made after the iteration of the loop, with all
+others of that iteration."""
+
 
 class Work(ABC):
-    """One caller's part of a transaction, and how it went."""
+    """One caller's part of a transaction, and how it went. Used by the thread of an event loop and,
+    until it is told, by the one that commits for others."""
 
-    sync: bool
+    __slots__ = ("done", "error", "future", "over", "stream", "sync")
+
     stream: str | None
     """None: the thread is to do it."""
-    committed = False
-    """It is visible."""
-    error: Exception | None = None
-    done = False
-    """Whoever waits for it was told."""
-    future: asyncio.Future[None] | None = None
 
-    @property
-    def over(self) -> bool:
-        """Committed or refused."""
-        return self.committed or self.error is not None
+    def __init__(self, stream: str | None, sync: bool) -> None:
+        self.stream = stream
+        self.sync = sync
+        self.over = False
+        """Committed, and so visible, or refused."""
+        self.error: Exception | None = None
+        """Why it is not committed, or not synced."""
+        self.done = False
+        """Whoever waits for it was told."""
+        self.future: asyncio.Future[None] | None = None
 
     @abstractmethod
     def perform(self, db: Database) -> None:
         """Do it. Must raise JournalError before its first write or not at all: then only this
         part is refused, not its group."""
 
+    def fail(self, error: Exception) -> None:
+        """It is not committed."""
+        self.error = error
+        self.over = True
+
+    def tell(self) -> None:
+        """It is committed, and synced if it was to be, or `error` says why not. Called once, in
+        the event loop's thread."""
+        self.done = True
+        if self.error is None:
+            self.succeeded()
+        future = self.future
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def succeeded(self) -> None:  # noqa: B027 - mostly nothing
+        """What is to be done then, before whoever waits for it goes on."""
+
 
 class Job(Work, Generic[T]):
     """A part that gives a result."""
 
+    __slots__ = ("_run", "result")
+
     result: T
 
-    def __init__(self, run: Callable[[Database], T], sync: bool, stream: str | None) -> None:
+    def __init__(self, run: Callable[[Database], T], stream: str | None, sync: bool) -> None:
+        super().__init__(stream, sync)
         self._run = run
-        self.sync = sync
-        self.stream = stream
 
     def perform(self, db: Database) -> None:
         self.result = self._run(db)
+
+
+class Waiting:
+    """Who waits in one event loop. Used by its thread only."""
+
+    __slots__ = ("batch", "left", "loop", "streams", "tasks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.tasks = 0
+        """So many wait for their part, or are about to go on."""
+        self.streams: dict[str | None, int] = {}
+        """How many of them are of each stream: who comes later goes on later."""
+        self.batch: Batch | None = None
+        """What is committed after this iteration of the loop."""
+        self.left: list[Batch] = []
+        """What the thread has, and has not told."""
+
+    def is_joined_by(self, job: Work) -> bool:
+        """Somebody waits: this part is one more."""
+        crowd = job.sync or self.tasks >= CROWD
+        return crowd or (self.batch is not None and bool(self.batch.jobs))
+
+    def join(self, stream: str | None) -> None:
+        """One more waits."""
+        self.tasks += 1
+        self.streams[stream] = self.streams.get(stream, 0) + 1
+
+    def go_on(self, stream: str | None) -> None:
+        """One goes on."""
+        self.tasks -= 1
+        left = self.streams[stream] - 1
+        if left:
+            self.streams[stream] = left
+        else:
+            del self.streams[stream]
 
 
 class Batch:
     """What the thread gets at once from one event loop: parts that are to be committed, and parts
     that are committed and wait for an fsync, or for their turn to be told."""
 
-    __slots__ = ("jobs", "loop")
+    __slots__ = ("_outside", "_waiting", "jobs")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    def __init__(self, waiting: Waiting) -> None:
         self.jobs: list[Work] = []
+        self._waiting = waiting
+        self._outside: AbstractContextManager[None] | None = None
+
+    def split(self) -> list[Work]:
+        """Take out what is over and need not wait for the thread: neither for an fsync, nor for its
+        turn behind another part of its stream."""
+        if self._waiting.loop.is_closed():
+            return []
+        behind = {job.stream for batch in self._waiting.left for job in batch.jobs}
+        over: list[Work] = []
+        left: list[Work] = []
+        for job in self.jobs:
+            if job.over and (job.error is not None or not (job.sync or job.stream in behind)):
+                over.append(job)
+            else:
+                left.append(job)
+                behind.add(job.stream)
+        self.jobs = left
+        return over
+
+    def leave(self, outside: AbstractContextManager[None]) -> None:
+        """It is the thread's from now on; that goes on `outside` of the loop until it is told."""
+        if self.jobs:  # nobody waits for a checkpoint alone
+            outside.__enter__()
+            self._outside = outside
+            self._waiting.left.append(self)
 
     def tell(self, unsynced: Exception | None) -> None:
         """Tell those that wait how it went. From any thread."""
         try:
-            self.loop.call_soon_threadsafe(finish, self.jobs, unsynced)
+            self._waiting.loop.call_soon_threadsafe(self._come_back, unsynced)
         except RuntimeError:
             return  # the loop is closed: nobody waits for the outcome
+
+    def _come_back(self, unsynced: Exception | None) -> None:
+        if self._outside is not None:
+            self._outside.__exit__(None, None, None)
+            self._waiting.left.remove(self)
+        finish(self.jobs, unsynced)
 
 
 def finish(jobs: Sequence[Work], unsynced: Exception | None) -> None:
     """These parts are over, and synced, unless there is that error."""
     for job in jobs:
-        if unsynced is not None and job.sync and job.committed:
+        if unsynced is not None and job.sync and job.error is None:
             job.error = unsynced
-        job.done = True
-        if job.future is not None and not job.future.done():
-            job.future.set_result(None)
+        job.tell()
