@@ -1,6 +1,25 @@
 """The first seed's README snippets, with the package's name replaced, against a real server.
 
 Only what a snippet leaves open is added: an event loop, a key's server, something to assert.
+
+| Block of that README | Test |
+|---|---|
+| `pip install` of the package and its extras | `test_plugin_package.py`, which installs one |
+| Minimal pipeline | `test_minimal_pipeline` |
+| Chat pipeline | `test_chat_pipeline` |
+| Full agent, with a tool | `test_full_agent_with_a_tool` |
+| Custom pipeline with builder | `test_builder` |
+| Manifest-driven pipeline, `stages[6].config["provider"]` | `test_manifest_driven_pipeline` |
+| Error codes | `test_error_codes` |
+| Payload of `pipeline.error` | `test_the_payload_of_an_error` |
+| Sessions | `test_sessions` |
+| Event system | `test_events_and_decorator` |
+| Streaming | `test_streaming` |
+| Tools: the calculator, with the safe evaluator that it asks for | `test_a_calculator` |
+| MCP: `MCPManager().connect(...)` | none: there is no MCP yet |
+| Pipeline presets | `test_presets_have_their_stages`; `geny_vtuber`: `test_plugin_package.py` |
+| Custom strategy | `test_custom_strategy` |
+| Custom stage | `test_custom_stage` |
 """
 
 from __future__ import annotations
@@ -374,25 +393,26 @@ def test_error_codes(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     serve([Turn(faults=(Status(529),)) for _ in range(4)])
 
     async def main() -> None:
-        from lorimer import APIError, ExecutorErrorCode, PipelinePresets
+        from lorimer import APIError, ErrorCategory, ExecutorErrorCode, PipelinePresets
 
         pipeline = PipelinePresets.minimal(api_key="sk-ant-...")
         pipeline.swap_strategy("api", "retry", "no_retry")
 
         try:
-            await pipeline.run("...")
+            result = await pipeline.run("...")
+            print(result.text)
         except APIError as e:
             if e.code is ExecutorErrorCode.EXEC_CLI_AUTH_FAILED:
                 print("Please re-login to Claude Code CLI.")
             elif e.category.is_recoverable:
                 print(f"Recoverable failure ({e.code.value}); retrying.")
-            print(e.result.status)
+            print(e.result.status, e.category is ErrorCategory.SERVER_ERROR)
         await pipeline.aclose()
 
     asyncio.run(main())
     assert capsys.readouterr().out.splitlines() == [
         "Recoverable failure (exec.api.server_error); retrying.",
-        "error",
+        "error True",
     ]
 
 

@@ -328,7 +328,9 @@ def external_tools(names: Sequence[str]) -> list[Tool]:
 
 def tools_part(manifest: EnvironmentManifest) -> tuple[object, ...]:
     """What of a manifest `toolset_of` reads."""
-    bindings = [entry.tool_binding for entry in manifest.stages if entry.active]
+    bindings = [
+        entry.tool_binding for entry in manifest.stages if entry.active and entry.tool_binding
+    ]
     return (manifest.tools, manifest.permissions, manifest.agents, manifest.metadata.name, bindings)
 
 

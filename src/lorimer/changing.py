@@ -89,7 +89,7 @@ class Changing(Compiled):
         ]
         if self._draft is not None:
             draft = _Draft([*self._draft.changes, *made], self._draft.catalogue)
-            self._must_be_open(self._drafted(draft))
+            self._must_be_open(self.manifest, self._drafted(draft))
             self._draft = draft
             return
         self._commit(_Draft(made, self._catalogue))
@@ -195,7 +195,7 @@ class Changing(Compiled):
         if not draft.changes:
             return
         manifest = self._drafted(draft)
-        self._must_be_open(manifest)
+        self._must_be_open(self.manifest, manifest)
         before, catalogue = self.manifest, self._catalogue
         self._catalogue = draft.catalogue  # live runs are compiled with it too
         try:
@@ -223,16 +223,8 @@ class Changing(Compiled):
         if its is None or its.changed is None:
             raise MutationError(f"run {run.id} cannot be changed")
         after = plan if its.digest == self._plan.digest else its.changed(changes)
-        fixed = {
-            "whether it remembers": after.converses == its.converses,
-            "sub-agents": after.manifest.agents == its.manifest.agents,
-        }
-        for what, same in fixed.items():
-            if not same:
-                raise MutationError(
-                    f"{what} cannot be changed while run {run.id} is going on",
-                    hint="Wait for its end, or cancel it.",
-                )
+        must_stay("whether it remembers", after.converses == its.converses, f"run {run.id}")
+        must_stay("sub-agents", after.manifest.agents == its.manifest.agents, f"run {run.id}")
         self._check_live(after)
         return Upcoming(changes, after)
 
@@ -244,15 +236,22 @@ class Changing(Compiled):
         """The live runs."""
         return ()
 
+    def _must_be_allowed(self, before: Plan, after: Plan) -> None:
+        must_stay("whether it remembers", after.converses == before.converses)
+        must_stay("sub-agents", after.manifest.agents == before.manifest.agents)
+        must_stay("limits", after.limits == before.limits)
+        self._must_be_open(before.manifest, after.manifest)
+        self._check_live(after)
+
     def _check_live(self, plan: Plan) -> None:
         """Raises ConfigError when a live run may not record the changes that lead to this."""
 
-    def _must_be_open(self, after: EnvironmentManifest) -> None:
+    def _must_be_open(self, before: EnvironmentManifest, after: EnvironmentManifest) -> None:
         if not self._locked:
             return
         from lorimer.core import mutation
 
-        touched = self._locked & mutation.difference(self.manifest, after).keys()
+        touched = self._locked & mutation.difference(before, after).keys()
         if touched:
             part = min(touched)
             raise MutationLocked(
@@ -268,6 +267,15 @@ class Changing(Compiled):
                 return part
         names = [part.removeprefix("stages.") for part in known]
         raise MutationError(f"there is nothing called {name!r} to lock{nearest(name, names)}")
+
+
+def must_stay(what: str, same: bool, run: str = "a run") -> None:
+    """Raises MutationError for what a run keeps as long as it goes on, unless it is the `same`."""
+    if not same:
+        raise MutationError(
+            f"{what} cannot be changed while {run} is going on",
+            hint="Wait for its end, or cancel it.",
+        )
 
 
 def _named_strategy(

@@ -79,7 +79,7 @@ class Claims:
         if self._kept is None:
             self.session_id = self.session_id or self._world.new_id("session")
             self._kept = await self.claim(self.session_id, wait_s)
-        else:
+        elif not self._kept.fresh:
             conversation, self._kept = self._kept, None
             try:
                 await conversation.renew()  # when it was lost it is opened anew the next time

@@ -16,6 +16,7 @@ from lorimer.core.introspect import introspect
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
+from lorimer.core.variables import with_variables
 from lorimer.models.registry import Models
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Compiled:
         return self._plan if manifest is None else self._made(manifest)[0]
 
     @property
+    def model_spec(self) -> str:
+        """Whom it asks: a spec, or a chain of them, with the variables in their places."""
+        return spec_of(with_variables(self.manifest, self._bindings.variables))
+
+    @property
     def has_changed(self) -> bool:
         """Its manifest is another than it was made with."""
         return bool(self._had)
@@ -75,7 +81,7 @@ class Compiled:
                 f"what models can is not told to a {type(models).__name__}",
                 hint="Tell the Models that it asks: models.configure_capabilities(...)",
             )
-        for one in [target] if target else models.expand(spec_of(self.manifest)):
+        for one in [target] if target else models.expand(self.model_spec):
             spec = one if target else str(models.parse(one))
             models.configure_capabilities(spec, **able)
 
@@ -98,7 +104,17 @@ class Compiled:
             made = [mutation.read(each) for each in changes if isinstance(each, Mapping)]
             return self._made(mutation.apply(manifest, made, self._catalogue))[0]
 
-        return replace(compile_manifest(manifest, self._catalogue, bindings), changed=changed)
+        def asked(changes: Sequence[JSON]) -> Plan:
+            after = changed(changes)
+            self._must_be_allowed(plan, after)
+            return after
+
+        plan = compile_manifest(manifest, self._catalogue, bindings)
+        return replace(plan, changed=changed, asked=asked)
+
+    def _must_be_allowed(self, before: Plan, after: Plan) -> None:
+        """Raises ConfigError when a live run may not be changed so, for somebody who asks for
+        it."""
 
     def _tools_for(self, manifest: EnvironmentManifest) -> Toolset | None:
         """The tools of another manifest. Raises ConfigError."""

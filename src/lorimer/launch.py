@@ -274,10 +274,6 @@ class Launcher:
             raise
         return self._launch(plan, context, conversation, given)
 
-    async def _adopt(self, plan: Plan, context: RunContext) -> None:
-        if self.relatives is not None:
-            await self.relatives.adopt(plan, context)
-
     def _context(
         self,
         run_id: str,
@@ -290,7 +286,7 @@ class Launcher:
         """Of a new run, or of the unfinished one of the conversation."""
         facts = conversation.unfinished
         seed = facts[0].data.get("seed") if facts else crc32(run_id.encode())
-        used = used_s(facts)
+        used = used_s(facts) if facts else 0.0
         return RunContext(
             id=run_id,
             stream=conversation.stream,
@@ -422,7 +418,8 @@ class Launcher:
             _must_be_of(start, plan)
             limits = _limits(start, plan)
             context = self._context(row.run_id, conversation, limits, tap, origin_of(start))
-            await self._adopt(plan, context)
+            if self.relatives is not None:
+                await self.relatives.adopt(plan, context)
         except BaseException:
             await conversation.release()
             raise
@@ -471,7 +468,8 @@ class Launcher:
                     hint="Begin it again.",
                 )
             await self._store(plan)
-            await self._adopt(plan, context)
+            if self.relatives is not None:
+                await self.relatives.adopt(plan, context)
             if plan is current():
                 return plan
 

@@ -33,7 +33,7 @@ from lorimer.core.model import KnowsSecrets, ModelResolver
 from lorimer.core.redaction import SHORTEST, Redactor, of_environment
 from lorimer.core.snapshot import Snapshot
 from lorimer.core.tool import Approver
-from lorimer.core.variables import secrets_of
+from lorimer.core.variables import secrets_of, with_variables
 from lorimer.core.world import SandboxMode, World
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
@@ -106,7 +106,9 @@ class Pipeline(Changing, Runner):
         self.world = world or RealWorld()
         journal = journal or MemoryJournal(self.world)
         self._models = models or Models(
-            credentials=credentials or credentials_of(manifest, api_key, base_url), world=self.world
+            credentials=credentials
+            or credentials_of(with_variables(manifest, variables or {}), api_key, base_url),
+            world=self.world,
         )
         self._host = None if tools is None else registry_of(tools)
         self._terms = partial(
@@ -203,16 +205,18 @@ class Pipeline(Changing, Runner):
         return self._models
 
     def _prepare(self, manifest: EnvironmentManifest, bindings: Bindings) -> None:
-        """Runs of this pipeline that begin later may have runs of the manifest's sub-agents."""
-        if not manifest.agents:
-            self._launcher.relatives = None
+        """Runs of this pipeline that begin later may have runs of the manifest's sub-agents; those
+        that are resumed have the sub-agents that they began with, also where it has none by now."""
+        if not manifest.agents and self._launcher.relatives is None:
             return
         make = cast("Callable[..., Relatives]", load(_CHILD_RUNS))
         bus, claims = self._below, self._claims.of("")
         launcher = Launcher(self.journal, self.world, bus, claims, lambda: self._launcher.redactor)
         terms = partial(self._terms, agent=manifest.metadata.name)
         host = registry_of(self._host)
-        relatives = make(self._catalogue, bindings, host, terms, launcher, bus)
+        relatives = make(
+            self._catalogue, bindings, host, terms, launcher, bus, self._must_be_allowed
+        )
         relatives.check(manifest)
         self._launcher.relatives = relatives
 

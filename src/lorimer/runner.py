@@ -309,27 +309,33 @@ class Runner(ABC):
                 return self.plan_of(str(start.data.get("manifest")))
         return self.plan
 
-    def _sync(self, name: str, work: Coroutine[None, None, T]) -> T:
-        """Do it in an event loop of its own. Raises PipelineError where there is one."""
+    def _sync(self, name: str, work: Coroutine[object, None, T]) -> T:
+        return in_own_loop(f"{self._word}.{name}", work, self._models)
+
+
+def in_own_loop(name: str, work: Coroutine[object, None, T], models: ModelResolver) -> T:
+    """Do it in an event loop of its own, and close the connections of `models` then. Raises
+    PipelineError where a loop is running; `name` is what has to be awaited there instead."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        work.close()
+        raise PipelineError(
+            f"{name.partition('.')[2]}_sync was called where an event loop is running, as in a "
+            "notebook.",
+            code=ExecutorErrorCode.EXEC_RUN_BUSY,
+            hint=f"Use: result = await {name}(...)",
+        )
+
+    async def main() -> T:
         try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
-            work.close()
-            raise PipelineError(
-                f"{name}_sync was called where an event loop is running, as in a notebook.",
-                code=ExecutorErrorCode.EXEC_RUN_BUSY,
-                hint=f"Use: result = await {self._word}.{name}(...)",
-            )
+            return await work
+        finally:
+            await models.aclose()
 
-        async def main() -> T:
-            try:
-                return await work
-            finally:
-                await self._models.aclose()
-
-        return asyncio.run(main())
+    return asyncio.run(main())
 
 
 def _outcome(result: PipelineResult, raise_on_error: bool) -> PipelineResult:

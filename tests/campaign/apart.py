@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import apsw
@@ -53,11 +54,13 @@ def elsewhere(program: str, **environment: str) -> str:
 
 def side_by_side(module: str, function: str, chunks: Sequence[object]) -> list[str]:
     """All that `function` of `module` finds, called with each chunk (plain data), as many
-    processes at once as there are cores."""
+    processes at once as there are cores. Says how far it is."""
+    done = count(1)
 
     def one(chunk: object) -> list[str]:
         call = f"print(json.dumps(m.{function}(json.loads({json.dumps(chunk)!r}))))"
         found: list[str] = json.loads(elsewhere(f"import json, {module} as m; {call}"))
+        print(f"{next(done)} of {len(chunks)}: {str(chunk)[:70]}", file=sys.stderr, flush=True)
         return found
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -9,7 +9,7 @@ import pytest
 
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.presets import PRESETS, preset_manifest
-from tests.cli.support import invoke
+from tests.cli.support import invoke, lines
 from tests.environment.test_import import FIXTURES
 
 BROKEN = """
@@ -162,6 +162,28 @@ def test_a_reference_is_read_from_the_environment_where_the_option_says_so(
     result = invoke("run", "hi", "--manifest", "a.toml", "--env", "ROUNDS,NOWHERE")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: --env NOWHERE: this variable is not set")
+
+
+def test_the_model_is_read_from_the_environment_where_the_option_says_so(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset_manifest("chat", model="${MODEL}").save("a.toml")
+    assert "${MODEL}, by variables" in invoke("manifest", "explain", "a.toml").stdout
+    monkeypatch.setenv("MODEL", "scripted:echo")
+    result = invoke("run", "hi", "--manifest", "a.toml")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        "error: model.model: nothing is given for ${MODEL}",
+        "hint: Add --env MODEL.",
+    ]
+    result = invoke("run", "hi", "--manifest", "a.toml", "--env", "MODEL")
+    assert (result.exit_code, result.stdout) == (0, "hi\n")
+    assert "scripted:echo" in result.stderr
+    [run] = lines(invoke("runs", "ls", "--json").stdout)
+    words = ("runs", "fork", str(run["run_id"]), "more", "--after", "1")
+    assert "nothing is given for ${MODEL}" in invoke(*words).stderr
+    result = invoke(*words, "--env", "MODEL")
+    assert (result.exit_code, result.stdout) == (0, "more\n")
 
 
 def test_a_manifest_of_geny_is_imported_and_what_is_lost_is_told(own_place: Path) -> None:

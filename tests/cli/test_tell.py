@@ -1,4 +1,4 @@
-"""`lorimer runs send|answer|cancel`: real processes tell each other things."""
+"""`lorimer runs send|answer|change|cancel`: real processes tell each other things."""
 
 from __future__ import annotations
 
@@ -166,6 +166,81 @@ def test_a_text_reaches_a_live_run() -> None:
         assert "and be quick" in str(server.requests[1].body)
 
 
+PROMPT = "stages[system].config.prompt"
+
+
+def test_a_live_run_is_changed() -> None:
+    with (
+        FakeLLMServer(by_turn(call("Bash", command="touch on; sleep 1"), DONE)) as server,
+        Running("run", "hi", "--base-url", server.url, "--allow", "Bash") as process,
+    ):
+        asked(server, 1)
+        run = last_run()
+        told = invoke(
+            *("runs", "change", run[:12], "--set", f"{PROMPT}=Be brief.", "--set"),
+            *("model.temperature=0.5", "--change", '{"kind": "remove_stage", "stage": "think"}'),
+        )
+        assert told.stdout == f"changed: run {run[:12]}, from turn 2 on\n", told.stderr
+        assert process.wait().code == 0
+        first, second = [request.body for request in server.requests]
+        assert "Be brief." not in str(first["system"])
+        assert "Be brief." in str(second["system"])
+        assert (first.get("temperature"), second.get("temperature")) == (None, 0.5)
+    shown = [line for line in invoke("runs", "show").stdout.splitlines() if line[:3] == "cha"]
+    assert [line.split()[:2] for line in shown] == [
+        ["changed:", "remove_stage"],
+        ["changed:", "update_stage_config"],
+        ["changed:", "update_model_config"],
+    ]
+    assert "a message to the run" in invoke("runs", "explain", run, "--json").stdout
+    assert invoke("runs", "replay", run).exit_code == 0
+    assert invoke("runs", "verify", run).exit_code == 0
+
+
+def test_a_run_that_waits_is_changed_when_it_is_resumed_or_says_why_not() -> None:
+    with FakeLLMServer(by_turn(*WORK)) as server:
+        assert invoke("run", "hi", "--base-url", server.url, "--ask-later").exit_code == 5
+        run = last_run()
+        told = invoke("runs", "change", run, "--set", f"{PROMPT}=Be brief.")
+        assert told.stdout.startswith(f"sent: run {run[:12]} is changed when it is resumed; see it")
+        gone = '{"kind": "remove_stage", "stage": "context"}'
+        assert invoke("runs", "change", run, "--change", gone).exit_code == 0
+        assert invoke("runs", "answer", run, "yes").exit_code == 0
+        assert invoke("runs", "resume", run).exit_code == 0
+        assert "Be brief." in str(server.requests[-1].body["system"])
+    shown = invoke("runs", "show", run).stdout
+    assert "not changed: whether it remembers cannot be changed" in shown
+    assert "(exec.mutation.invalid)" in shown
+
+
+UNFIT: list[tuple[tuple[str, ...], str]] = [
+    ((), "there is nothing to change"),
+    (("--set", "model.temperature"), "is no PATH=VALUE"),
+    (("--set", "modle.temperature=0"), "no path 'modle.temperature'; did you mean 'model'"),
+    (("--set", "model.temprature=0"), "did you mean 'temperature'?"),
+    (("--set", "model.temperature=9"), "temperature: input should be less than or equal to 2"),
+    (("--set", "stages[sistem].config.prompt=x"), "no stage 'sistem'; did you mean 'system'"),
+    (("--set", "stages[api].stratgies.retry=x"), "no 'stratgies.retry' to change; did you"),
+    (("--set", "stages[6].strategies.retry=no_rety"), "did you mean 'no_retry'?"),
+    (("--set", "limits.max_turns=99"), "limits cannot be changed while a run is going on"),
+    (("--change", "remove"), "--change is no JSON"),
+    (("--change", '"remove"'), 'has to be an object with a "kind"'),
+    (("--change", '{"kind": "remove_stge"}'), "kind"),
+]
+
+
+def test_a_change_that_does_not_fit_is_refused_at_once() -> None:
+    words = ("--ask-later", "--model", "scripted:obedient", 'CALL Bash {"command": "echo hi"}')
+    assert invoke("run", *words).exit_code == 5
+    run = last_run()
+    for given, says in UNFIT:
+        result = invoke("runs", "change", run, *given)
+        assert (result.exit_code, result.stdout) == (2, ""), given
+        assert says in result.stderr, (given, result.stderr)
+        assert result.stderr.startswith("error: ")
+        assert len(result.stderr.splitlines()) <= 2, result.stderr
+
+
 def test_what_cannot_be_told() -> None:
     with FakeLLMServer(by_turn(DONE)) as server:
         assert invoke("run", "hi", "--base-url", server.url).exit_code == 0
@@ -174,6 +249,8 @@ def test_what_cannot_be_told() -> None:
         (("send", ended, "hello"), "has ended (ok)"),
         (("send", "nix", "hello"), "there is no run 'nix'"),
         (("send", ended, ""), "has 1 to"),
+        (("change", ended, "--set", "model.temperature=0"), "has ended (ok)"),
+        (("change", "nix", "--set", "model.temperature=0"), "there is no run 'nix'"),
         (("answer", ended, "yes"), "has ended (ok)"),
         (("answer", ended, "perhaps"), "has ended (ok)"),
         (("cancel", "nix"), "there is no run 'nix'"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lorimer import ConfigError, EnvironmentManifest, ExecutorErrorCode, Pipeline
-from lorimer.core import mutation
+from lorimer.core import mail, mutation
 from lorimer.core.compile import Catalogue
 from lorimer.core.context import Safety
 from lorimer.core.errors import MutationError, MutationLocked
@@ -24,13 +24,14 @@ from lorimer.core.stage import Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.journal import MemoryJournal
 from lorimer.journal.replay import VOLATILE
+from lorimer.journal.verify import verify
 from lorimer.models.registry import Models
 from lorimer.presets import preset_manifest
 from lorimer.session import SessionManager
 from lorimer.stages.catalogue import catalogue
 from lorimer.stages.s03_system import PromptBuilder
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
-from tests.core.support import Do, held, make, use
+from tests.core.support import Do, held, make, only, use
 
 Edit = Callable[[EnvironmentManifest], None]
 
@@ -739,3 +740,201 @@ def test_a_secret_is_not_put_into_a_live_run() -> None:
         assert mutated(list(result.events)) == []
 
     simulate(main)
+
+
+# --- changes that a message asks for -----------------------------------------------------------
+
+
+async def asked(pipeline: Pipeline, *changes: Mapping[str, JSON], id: str = "m1") -> bool:
+    [row] = [row for row in await pipeline.journal.runs() if not row.status]
+    kept = await mail.change(pipeline.journal, row.run_id, changes, id=id)
+    await pipeline.world.sleep(0.1)
+    return kept
+
+
+def test_a_run_is_changed_by_a_message_and_no_other_of_its_pipeline() -> None:
+    model = ScriptedModel([[use("look", "1")], [use("look", "2")], "done", "next"])
+    wanted: list[dict[str, JSON]] = [to_prompt("new"), {"kind": "remove_stage", "stage": "cache"}]
+
+    async def main(world: SimulatedWorld) -> None:
+        async def look(input: object, context: object) -> str:
+            if len(model.requests) == 1:
+                assert await asked(pipeline, *wanted)
+                assert not await asked(pipeline, to_prompt("the same message again"))
+            return "seen"
+
+        pipeline = make(world, model, tools=[Do("look", look)])
+        before = pipeline.manifest
+        result = await pipeline.run("go")
+        assert mutated(result.events) == [1]
+        data = only(result.events, "mutated")
+        assert (data["posts"], data["changes"]) == (["m1"], wanted)
+        assert "refused" not in data
+        [row] = await pipeline.journal.runs()
+        taken = await mail.taken(pipeline.journal, row, "m1")
+        assert taken is not None
+        assert taken.type == "mutated"
+        assert await pipeline.journal.posts(row.stream) == []
+        assert (await pipeline.replay(result.run_id)).divergence is None
+        assert await verify(pipeline.journal, result.run_id) == []
+        assert (pipeline.manifest, pipeline.change_log) == (before, ())
+        await pipeline.run("more")
+
+    simulate(main)
+    assert prompts(model) == ["", "new", "new", ""]
+
+
+REFUSED: list[tuple[dict[str, JSON], str, str]] = [
+    (to_prompt("x"), "exec.mutation.locked", "stages.system is locked"),
+    (
+        {"kind": "swap_strategy", "stage": "api", "slot": "retry", "strategy": "never"},
+        "exec.mutation.invalid",
+        "no strategy 'never'",
+    ),
+    ({"kind": "remove_stage", "stage": "api"}, "exec.mutation.invalid", "'api' is missing"),
+    ({"kind": "remove_stage", "stage": "context"}, "exec.mutation.invalid", "it remembers cannot"),
+    (
+        {"kind": "update_pipeline_config", "limits": {"max_turns": 9}},
+        "exec.mutation.invalid",
+        "limits cannot be changed while a run is going on",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "why"), REFUSED, ids=[why for _, _, why in REFUSED])
+def test_what_a_message_may_not_change_is_refused_whole_and_recorded(
+    change: dict[str, JSON], code: str, why: str
+) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def look(input: object, context: object) -> str:
+            await asked(pipeline, {"kind": "remove_stage", "stage": "cache"}, change)
+            await asked(pipeline, {"kind": "remove_stage", "stage": "think"}, id="m2")
+            return "seen"
+
+        pipeline = make(world, [[use("look", "1")], "done"], tools=[Do("look", look)])
+        pipeline.lock("system")
+        result = await pipeline.run("go")
+        data = only(result.events, "mutated")
+        assert data["changes"] == [{"kind": "remove_stage", "stage": "think"}]
+        assert data["posts"] == ["m1", "m2"]
+        assert isinstance(data["refused"], list)
+        [refused] = data["refused"]
+        assert (refused["post"], refused["code"]) == ("m1", code)
+        assert why in refused["why"]
+        assert (await pipeline.replay(result.run_id)).divergence is None
+        told = await pipeline.explain(result.run_id)
+        assert [each.what for each in told if each.kind == "change"] == [
+            'changed the manifest: remove_stage {"stage":"think"}',
+            "refused a change of the manifest",
+        ]
+
+    simulate(main)
+
+
+def test_a_secret_is_not_put_into_a_run_by_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_API_KEY", "shop-1234567890")
+
+    async def main(world: SimulatedWorld) -> None:
+        async def look(input: object, context: object) -> str:
+            with pytest.raises(MutationError, match="holds a secret"):
+                await asked(pipeline, to_prompt("say shop-1234567890"))
+            await asked(pipeline, to_prompt("say hunter2hunter2"))
+            return "seen"
+
+        tools = [Do("look", look)]
+        pipeline = make(world, [[use("look")], "ok"], tools=tools, secrets=["hunter2hunter2"])
+        data = only((await pipeline.run("go")).events, "mutated")
+        assert data["changes"] == []
+        assert "holds a secret" in str(data["refused"])
+        assert "hunter2" not in str(data)
+
+    simulate(main)
+
+
+def test_changes_of_the_program_and_of_messages_are_made_in_order() -> None:
+    model = ScriptedModel([[use("look", "1")], "done"])
+
+    async def main(world: SimulatedWorld) -> None:
+        async def look(input: object, context: object) -> str:
+            pipeline.mutate({"kind": "set_stage_active", "stage": "cache", "active": False})
+            await asked(pipeline, to_prompt("of the message"))
+            pipeline.mutate({"kind": "remove_stage", "stage": "think"})
+            return "seen"
+
+        pipeline = make(world, model, tools=[Do("look", look)])
+        result = await pipeline.run("go")
+        changes = only(result.events, "mutated")["changes"]
+        assert isinstance(changes, list)
+        assert [change["kind"] for change in changes] == [
+            *("set_stage_active", "update_stage_config", "remove_stage")
+        ]
+        assert (await pipeline.replay(result.run_id)).divergence is None
+        assert "prompt" not in pipeline.manifest.stages["system"].config
+
+    simulate(main)
+    assert prompts(model) == ["", "of the message"]
+
+
+def test_a_suspended_run_is_changed_when_it_is_resumed_and_a_message_too_late_is_removed() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = [[use("look")], "done"]
+        result = await make(world, replies, tools=[Do("look")]).run("go")
+        ends = [at for at, fact in enumerate(result.events) if fact.type == "iteration.end"]
+        for until in range(1, ends[-1] + 1):
+            journal = await held(world, result.events[:until])
+            await mail.change(journal, result.run_id, [to_prompt("new")], id="m1")
+
+            def script(request: Request) -> Any:
+                return replies[sum(message.role == "assistant" for message in request.messages)]
+
+            model = ScriptedModel(script)
+            again = make(world, model, tools=[Do("look")], journal=journal)
+            resumed = await again.resume(result.run_id)
+            assert resumed.text == "done"
+            first_is_begun = until > 1  # its call is made as it was begun
+            second_is_begun = until > ends[0] + 1
+            taken_in = [] if second_is_begun else [int(first_is_begun)]
+            assert mutated(list(resumed.events)) == taken_in
+            assert ("new" in prompts(model)) == bool(taken_in)
+            assert (await again.replay(result.run_id)).divergence is None
+            [row] = await journal.runs()
+            fact = await mail.taken(journal, row, "m1")
+            assert fact is not None
+            assert fact.type == ("mutated" if taken_in else "run.end")
+            assert await journal.posts(row.stream) == []
+
+    simulate(main)
+
+
+def test_a_change_asked_for_while_one_is_written_builds_on_it() -> None:
+    model = ScriptedModel([[use("look", "1")], [use("look", "2")], "done"])
+
+    async def main(world: SimulatedWorld) -> None:
+        class Slow(MemoryJournal):
+            async def append(self, stream: str, epoch: int, facts: Any, **options: Any) -> int:
+                if any(fact.type == "mutated" for fact in facts) and not done:
+                    done.append(True)
+                    pipeline.mutate({"kind": "set_stage_active", "stage": "cache", "active": False})
+                    await world.sleep(1)
+                return await super().append(stream, epoch, facts, **options)
+
+        def look(input: object, context: object) -> str:
+            if len(model.requests) == 1:
+                entry: dict[str, JSON] = {"order": 5, "name": "cache"}
+                pipeline.mutate(to_prompt("new"), {"kind": "register_stage", "entry": entry})
+            return "seen"
+
+        def without(manifest: EnvironmentManifest) -> None:
+            manifest.stages.root.remove(manifest.stages["cache"])
+
+        done: list[bool] = []
+        tools = [Do("look", look)]
+        pipeline = make(world, model, tools=tools, change=without, journal=Slow(world))
+        result = await pipeline.run("go")
+        assert mutated(result.events) == [1, 2]
+        assert (await pipeline.replay(result.run_id)).divergence is None
+        last = [fact for fact in result.events if fact.type == "mutated"][-1]
+        assert last.data["manifest"] == pipeline.plan.digest
+
+    simulate(main)
+    assert prompts(model) == ["", "new", "new"]

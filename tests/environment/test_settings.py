@@ -82,6 +82,7 @@ def test_a_later_layer_wins() -> None:
         ({"run": {"env": ["A", "B"]}}, {"run": {"env": ["B", "C"]}}, {"env": ["B"]}),
         ({}, {"model": {"model": "claude-haiku-4-5"}}, {"model": "claude-haiku-4-5"}),
         ({}, {"model": {"model": "openai:gpt-5.2"}}, {}),  # another host
+        ({}, {"model": {"model": "${MODEL}"}}, {}),  # who knows whose
         (
             {"model": {"model": "openai:a"}},
             {"model": {"model": "anthropic:b"}},

@@ -10,7 +10,7 @@ import pytest
 
 from lorimer import ConfigError, EnvironmentManifest, Pipeline
 from lorimer.assembly import check_manifest
-from lorimer.core.messages import ToolUse
+from lorimer.core.messages import Request, ToolUse
 from lorimer.journal import SQLiteJournal
 from lorimer.models.registry import Models
 from lorimer.presets import agent_manifest
@@ -90,6 +90,82 @@ def test_only_what_a_variable_may_change_is_left_open() -> None:
         "stages[3].config.colour",
         "stages[3].strategies.builder",
     ]
+
+
+def asked(document: dict[str, Any], variables: dict[str, str]) -> Request:
+    """What the model is asked, and that neither manifest nor facts hold a value."""
+    model, other = ScriptedModel(["hi"]), ScriptedModel([])
+
+    async def main(world: SimulatedWorld) -> None:
+        models = Models(providers={"scripted": other, "wanted": model})
+        async with Pipeline.from_manifest(
+            document, models=models, world=world, variables=variables
+        ) as pipeline:
+            result = await pipeline.run("go")
+            stored = await pipeline.journal.get(str(result.events[0].data["manifest"]))
+            assert stored == EnvironmentManifest.from_dict(document).to_bytes()
+            assert (await pipeline.replay(result.run_id)).divergence is None
+
+    simulate(main)
+    return model.requests[0]
+
+
+def test_texts_of_the_model_take_variables() -> None:
+    document = prompted("")
+    document["model"] = {
+        "model": "${WHO}:m",
+        "stop_sequences": ["${END}", "$${END}"],
+        "output_schema": {"type": "object", "description": "of ${END}"},
+    }
+    assert check_manifest(document) == []
+    request = asked(document, {"WHO": "wanted", "END": "##"})
+    assert request.stop_sequences == ("##", "${END}")
+    assert request.output is not None
+    assert request.output.schema["description"] == "of ##"
+    [first, *_] = check_manifest(document, variables={"END": "##"})
+    assert first.startswith("model.model: nothing is given for ${WHO}; pass")
+
+
+def test_what_a_stage_overrides_of_the_model_takes_numbers_too() -> None:
+    document = prompted("")
+    [api] = [entry for entry in document["stages"] if entry["name"] == "api"]
+    api["model_override"] = {"model": "${MODEL}", "max_tokens": "${MOST}"}
+    assert check_manifest(document) == []
+    assert asked(document, {"MODEL": "wanted:m", "MOST": "77"}).max_tokens == 77
+    [fault] = check_manifest(document, variables={"MODEL": "scripted:big", "MOST": KEY})
+    assert fault.startswith("stages[6].model_override.max_tokens: input should be")
+    assert KEY not in fault
+    faults = check_manifest(document, variables={"MODEL": "a,,b", "MOST": "1"})
+    assert [each.partition(": ")[0] for each in faults] == ["stages[6].model_override.model"]
+
+
+def test_a_key_and_capabilities_go_to_whom_a_variable_names() -> None:
+    document = prompted("")
+    document["model"] = {"model": "${MODEL}"}
+    pipeline = Pipeline.from_manifest(
+        document, api_key="key-of-openai", variables={"MODEL": "gpt-5-mini"}
+    )
+    assert pipeline.model_spec == "gpt-5-mini"
+    models = pipeline.models
+    assert isinstance(models, Models)
+    assert models.targets("openai:gpt-5-mini")
+    pipeline.configure_capabilities(images=False)
+
+
+def test_sub_agents_take_variables_and_what_they_miss_is_named() -> None:
+    document = prompted("")
+    document["agents"] = [
+        {"name": "aide", "description": "Helps.", "prompt": "In ${CITY}.", "model": "${MODEL}"}
+    ]
+    with pytest.raises(ConfigError) as caught:
+        Pipeline.from_manifest(document, models=Models())
+    assert [problem.partition(": ")[0] for problem in caught.value.problems] == [
+        "agents[aide].prompt",
+        "agents[aide].model",
+    ]
+    Pipeline.from_manifest(
+        document, models=Models(), variables={"CITY": "Bonn", "MODEL": "scripted:m"}
+    )
 
 
 WEATHER = {

@@ -370,6 +370,33 @@ def test_sessions_of_one_zygote_share_nothing_but_files(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_the_next_session_is_forked_before_it_is_asked_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with StepWorkers(tmp_path, world=At("L1")) as workers:
+            await ConfinedSteps.begin(workers)
+            while len(family := zygotes(tmp_path)) < 5:  # of both a keeper, and what runs steps
+                await asyncio.sleep(0.01)
+            (zygote,) = [each for each in family if parent(each) not in family]
+            os.kill(zygote, signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(10):
+                    other = await ConfinedSteps.begin(workers)
+                    assert (await other.execute("a", "1")).shown == "1"
+            finally:
+                os.kill(zygote, signal.SIGCONT)
+        async with StepWorkers(tmp_path, ahead=False, world=At("L1")) as workers:
+            await ConfinedSteps.begin(workers)
+            await (await ConfinedSteps.begin(workers)).execute("a", "1")
+            assert len(zygotes(tmp_path)) <= 5 + 2  # and who takes over from each
+
+    needs("L1")
+    asyncio.run(main())
+
+
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_a_patch_that_moves_a_step_is_kept(tmp_path: Path) -> None:
     async def script(session: ConfinedSteps) -> None:
         await session.execute("show", "print(total)")

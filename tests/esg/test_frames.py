@@ -188,6 +188,34 @@ def test_a_large_array_that_was_changed_behind_its_name_is_made_again() -> None:
     assert session.namespace()["u"] == 2.0
 
 
+def test_a_large_array_that_is_changed_through_a_library_is_seen_to_be() -> None:
+    session = session_of(
+        LIBRARIES,
+        "a = np.zeros(100_000)\nnp.kept = a",
+        "b = np.kept\nb += 1",
+        "u = float(a.sum())",
+    )
+    assert "2" in session.graph.get_ancestors("3")
+
+
+def test_a_large_array_that_a_method_of_its_own_changes() -> None:
+    session = session_of(LIBRARIES, "a = np.zeros(100_000)", "a.fill(1)", "t = a.sum()")
+    session.graph.delete_step("2")
+    assert session.replay().ok
+    assert session.namespace()["t"] == 0
+
+
+def test_large_arrays_are_compared_when_it_matters() -> None:
+    make = "import numpy as np\na = np.arange(k // 2 + 100_000)\nb = a * 2"
+    sources = ["k = 4", make, "b += 1", "t = int(b.sum())", "s = int(a.sum())"]
+    ran, session = _rerun(sources, 0, "k = 5")
+    assert ran == ("0", "1"), "what it made again is equal, to the last element"
+    session.graph.edit_step("1", make + "\nb[-1] = 7")
+    assert session.replay().ran == ("1", "2", "3"), "a is as it was"
+    session.graph.edit_step("2", "b += 2 - 1")
+    assert session.replay().ran == ("2",), "and so is what was changed in place"
+
+
 def test_a_frame_with_lists_in_its_cells_is_not_copied() -> None:
     session = StepExecutor()
     sources = [

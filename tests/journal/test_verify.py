@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 import pytest
 
+from lorimer import PipelinePresets
 from lorimer.core.errors import PipelineError
 from lorimer.core.events import Event
-from lorimer.core.journal import Journal
-from lorimer.core.messages import user_message
+from lorimer.core.journal import Balance, Journal
+from lorimer.core.messages import Usage, user_message
+from lorimer.core.purse import Purse
 from lorimer.journal import Fold, MemoryJournal, SQLiteJournal
 from lorimer.journal.chain import mark
 from lorimer.journal.contract import Contract, Finding
-from lorimer.journal.verify import verify
-from lorimer.testing import SimulatedWorld, simulate
+from lorimer.journal.verify import PurseCheck, verify
+from lorimer.models import Models
+from lorimer.models.pricing import Price
+from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Do, make, use
 from tests.journal.stored.make import write
 from tests.journal.support import NOW
@@ -249,6 +253,44 @@ def test_more_turns_and_money_than_allowed_are_found() -> None:
         start.data = {**start.data, "limits": {"max_turns": 1}}
         [finding] = await verify(journal, result.run_id)
         assert (finding.rule, finding.what) == ("C6", "2 turns, and the limit is 1")
+
+    simulate(main)
+
+
+class Counting(MemoryJournal):
+    """How often the shares of a purse were read."""
+
+    reads = 0
+
+    async def shares(self, name: str) -> Mapping[str, Balance]:
+        self.reads += 1
+        return await super().shares(name)
+
+
+def test_the_shares_of_a_purse_are_read_once_however_many_runs_have_some() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = Counting(world)
+        purse = Purse.usd("job:1", 1)
+        prices = {"price": Price(1.0, 1.0), "usage": Usage(100, 10)}
+        model = ScriptedModel(lambda request: "done", **prices)
+        models = Models(providers={"scripted": model})
+        agent = PipelinePresets.minimal(
+            model="scripted:x", models=models, journal=journal, world=world
+        )
+        ids = [(await agent.run("go", budgets=[purse])).run_id for _ in range(20)]
+        purses = PurseCheck(journal)
+        for run_id in ids:
+            assert await verify(journal, run_id, purses) == []
+        assert journal.reads == 1
+        later = (await agent.run("go", budgets=[purse])).run_id  # ended since they were read
+        assert await verify(journal, later, purses) == []
+        assert journal.reads == 2
+        journal._purses._shares["job:1"][ids[0]] = (0, 5)
+        found = await verify(journal, ids[0])
+        assert [(each.rule, each.what.split(",")[0]) for each in found] == [
+            ("ledger", "budget job:1 holds 2310000 spent and 0 set aside"),
+            ("ledger", "budget job:1 says 5 spent and 0 set aside for it"),
+        ]
 
     simulate(main)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -227,3 +228,22 @@ def test_memory_and_history_are_two_things() -> None:
         assert [m.role for m in result.messages] == ["user", "assistant"] * 2
 
     simulate(main)
+
+
+def test_a_file_that_others_open_at_this_moment_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    other = apsw.Connection(str(path))  # another process makes it at this moment
+    other.execute("CREATE TABLE t(a); DROP TABLE t; BEGIN IMMEDIATE")
+
+    async def main() -> None:
+        memory = SQLiteMemory(path)
+        putting = asyncio.create_task(memory.put([MemoryItem("a", "Paris")]))
+        await asyncio.sleep(0.1)
+        assert not putting.done()
+        other.execute("ROLLBACK")
+        await putting
+        assert [each.id for each in await memory.search("paris", limit=1)] == ["a"]
+        await memory.close()
+
+    asyncio.run(main())
+    other.close()

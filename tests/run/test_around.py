@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, LorimerError
+from lorimer.core.errors import ExecutorErrorCode, LorimerError, StoreFailed
 from lorimer.core.messages import Request, ToolUse
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.run import AuditLog, Invocation, Lane, Ports, RunHandle, RunnableAgent, RunResult
 from lorimer.run.attachments import Attachments
+from lorimer.run.audit.port import AuditClose, AuditStart
 from lorimer.run.config import EnvironmentConfig
 from lorimer.run.delivery import Artifact, Target
 from lorimer.run.identity import ADMIN, Listed
@@ -25,6 +26,8 @@ from lorimer.tools import Tool, ToolContext, ToolResult
 from tests.run.support import WORKER, executor_of, model_of, use
 
 pytestmark = pytest.mark.anyio
+
+WORKER_ALONE = RunnableAgent("alone")
 
 
 class Work(Tool):
@@ -100,6 +103,71 @@ def test_row_15_after_cancelling_the_audit_is_closed() -> None:
         return told.close.status if told.close is not None else ""
 
     assert simulate(main) == "cancelled"
+
+
+class Opened:
+    """An audit that takes its time to begin."""
+
+    def __init__(self, world: World, start_s: float) -> None:
+        self.world = world
+        self.start_s = start_s
+        self.told: list[str] = []
+
+    async def start(self, start: AuditStart) -> Opened:
+        await self.world.sleep(self.start_s)
+        self.told.append("start")
+        return self
+
+    def step(self, step: object) -> None:
+        self.told.append("step")
+
+    def tool(self, call: object) -> None:
+        self.told.append("tool")
+
+    def log(self, event: str, data: object) -> None:
+        self.told.append("log")
+
+    async def close(self, end: AuditClose) -> None:
+        self.told.append(end.status)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "told"),
+    [(15.0, ["start", "ok"]), (500.0, [])],
+    ids=["during the run", "never"],
+)
+def test_an_audit_that_opens_late_is_told_the_end(start_s: float, told: list[str]) -> None:
+    async def main(world: World) -> None:
+        audit = Opened(world, start_s)
+        model = model_of(["yes"], latency_s=20.0)
+        result = await executor_of(model, world=world, ports=Ports(audit=audit)).run(
+            WORKER_ALONE, "go"
+        )
+        assert (result.status, audit.told) == ("ok", told)
+        assert result.warnings == ["audit.start took longer than 10 s"]
+
+    simulate(main)
+
+
+async def test_a_run_whose_start_could_not_be_written_does_not_stay_open() -> None:
+    class Failing(MemoryAudit):
+        fails = True
+
+        def append(self, bodies: Any, sealer: Any) -> None:
+            if self.fails:
+                raise StoreFailed("no room")
+            super().append(bodies, sealer)
+
+    store = Failing()
+    log = AuditLog(store, threads=False)
+    result = await executor_of(["yes"], ports=Ports(audit=log)).run(WORKER_ALONE, "go")
+    assert result.status == "ok"
+    assert "no room" in result.warnings[0]
+    store.fails = False
+    (found,) = await log.runs()
+    assert found.close is not None
+    assert found.close.status == "unknown"
+    assert (await log.verify()).ok
 
 
 async def test_row_32_a_target_gets_the_answer_or_the_error() -> None:

@@ -109,7 +109,7 @@ def played(
 
 async def watched(pipeline: Pipeline, critic: Critic | None) -> PipelineResult:
     """A run of a pipeline that an executor would not make."""
-    watch = Watch(critic, AGENT, Limits(timeout_s=SOFT_S), "run_mine", "")
+    watch = Watch(critic, AGENT, Limits(timeout_s=SOFT_S), "run_mine", "", [])
     run = await pipeline.begin("go", limits=watch.limits, run_id="run_mine")
     async with watch.over(run.context):
         return await run.here()

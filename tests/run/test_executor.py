@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lorimer.core.errors import ConfigError, ExecutorErrorCode
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.limits import Limits
 from lorimer.core.messages import ImageBlock, Request
 from lorimer.core.world import World
+from lorimer.journal import SQLiteJournal
 from lorimer.journal.recording import used_s
 from lorimer.models import Models
-from lorimer.run import Executor, Invocation, RunnableAgent, RunResult, RunStep
+from lorimer.run import AuditLog, Executor, Invocation, Ports, RunnableAgent, RunResult, RunStep
 from lorimer.run.steps import MAX_SUMMARY
+from lorimer.run.stores import MemoryAudit
 from lorimer.testing import simulate
 from lorimer.tools import Tool, ToolContext, ToolResult
 from tests.run.support import WORKER, executor_of, model_of, use
@@ -360,3 +363,49 @@ async def test_a_run_records_for_whom_it_is() -> None:
         "parent": "p1",
         "inputs": {"n": 1},
     }
+
+
+def test_a_program_without_a_loop_runs_in_line() -> None:
+    result = executor_of(["hello"]).run_sync(RunnableAgent(), "hi", Invocation(caller_id="ann"))
+    assert (result.status, result.output) == ("ok", "hello")
+
+
+async def test_within_a_loop_running_in_line_is_refused_with_what_to_do() -> None:
+    with pytest.raises(PipelineError, match="run_sync was called where") as raised:
+        executor_of(["hello"]).run_sync(RunnableAgent(), "hi")
+    assert raised.value.hint == "Use: result = await executor.run(...)"
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["memory", "file"])
+def test_closing_suspends_what_is_under_way_and_waits_for_it(durable: bool, tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        journal = SQLiteJournal(tmp_path / "j.db", world=world, threads=False) if durable else None
+        log = AuditLog(MemoryAudit(), world=world, threads=False)
+        options = {"journal": journal} if journal is not None else {}
+        model = model_of(["late", "later"], latency_s=1_000.0)
+        async with executor_of(model, world=world, ports=Ports(audit=log), **options) as executor:
+            handle = executor.start(RunnableAgent(timeout_s=5_000), "hi", Invocation())
+            called = asyncio.create_task(executor.run(RunnableAgent("other"), "hi"))
+            await world.sleep(1)
+        assert handle.task.done()
+        assert {(await handle).status, (await called).status} == {"suspended"}
+        assert {run.close.status for run in await log.runs() if run.close} == {"suspended"}
+        if journal is not None:
+            assert {row.status for row in await journal.runs(unfinished=True)} == {""}
+            assert len(await journal.runs(unfinished=True)) == 2
+            await journal.close()
+
+    simulate(main)
+
+
+def test_an_executor_that_is_closed_by_its_own_run_does_not_wait_for_it() -> None:
+    async def main(world: World) -> None:
+        async def close(context: ToolContext) -> str:
+            await executor.aclose()
+            return "closed"
+
+        executor = executor_of([use(), "x"], tools=[Work(close)], world=world)
+        result = await executor.run(WORKER, "go")
+        assert result.status == "suspended"
+
+    simulate(main)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 import pytest
@@ -299,3 +300,16 @@ def test_no_items_no_outcomes() -> None:
         assert await fan_out([], nothing) == []
 
     played(main)
+
+
+@pytest.mark.parametrize("fn", [len, 3, None], ids=["plain", "number", "none"])
+def test_what_is_no_async_function_is_refused_at_once(fn: Any) -> None:
+    told: list[Outcome[Any]] = []
+
+    async def main(world: SimulatedWorld) -> None:
+        await fan_out(["a", "b", "c"], fn, max_concurrent=1, on_outcome=told.append)
+
+    with pytest.raises(ConfigError, match=r"(?s)fan_out: .*async function") as raised:
+        simulate(main)
+    assert "async def" in raised.value.hint
+    assert [each.status for each in told] == (["error", "not_run", "not_run"] if fn is len else [])

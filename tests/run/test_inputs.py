@@ -128,7 +128,8 @@ def test_a_page_ends_where_a_line_or_a_character_does(port: InputFiles) -> None:
 
     async def main() -> None:
         staging = await stage(port, "r_test", [InputFile("a.txt", text.encode())])
-        tool = ReadInput(port, "r_test", staging.files)
+        tool = ReadInput(port)
+        tool.lend("r_test", staging.files)
         tool.max_result_chars = 1_001  # pages of 801 bytes: no multiple of any character's
         bench, tools = await Bench.make(), toolset(tool)
         got, offset, pages = "", 0, 0
@@ -153,7 +154,9 @@ def test_a_page_ends_where_a_line_or_a_character_does(port: InputFiles) -> None:
 def test_what_is_not_there_is_told_with_what_is(port: InputFiles) -> None:
     async def main() -> None:
         staging = await stage(port, "r_test", [InputFile("a", b"\0\0"), InputFile("b", b"text")])
-        bench, tools = await Bench.make(), toolset(ReadInput(port, "r_test", staging.files))
+        tool = ReadInput(port)
+        tool.lend("r_test", staging.files)
+        bench, tools = await Bench.make(), toolset(tool)
         asked = [
             {"id": "../../a"},
             {"id": "file_1"},
@@ -170,6 +173,9 @@ def test_what_is_not_there_is_told_with_what_is(port: InputFiles) -> None:
             "b has 4 bytes.",
         ]
         assert "exec.tool.invalid_input" in told[3]
+        tool.end("r_test")
+        after = await bench.call(tools, "read_input", {"id": "file_2"}, index=9)
+        assert (after.content, after.is_error) == ("There is no file 'file_2', but: none.", True)
 
     asyncio.run(main())
 

@@ -4,6 +4,7 @@ checked when they are saved."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -483,3 +484,22 @@ def test_row_84_what_was_private_when_it_was_saved_stays_so(store: SavedStore) -
             assert (await agents.get("ann/a", who, version=1)).prompt == "Mine alone"
 
     simulate(main)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: SavedAgent(name="bad name!"), "SavedAgent.name: "),
+        (lambda: SavedAgent(name="x", tool=("now",)), "did you mean 'tools'"),  # type: ignore[call-arg]
+        (lambda: DeclaredInput(name="1st"), "DeclaredInput.name: "),
+        (lambda: SavedAgent(name="x", tools=("a", "a")), "tools name a twice"),
+    ],
+    ids=["name", "field", "input", "twice"],
+)
+def test_a_saved_agent_that_is_made_wrong_says_so_in_one_line(
+    make: Callable[[], object], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)) as raised:
+        make()
+    assert raised.value.code is ConfigError.default_code
+    assert "\n" not in str(raised.value)

@@ -10,16 +10,20 @@ import pytest
 
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.messages import ImageBlock, Message, Request
+from lorimer.core.messages import ImageBlock, Message, Request, ToolUse
 from lorimer.core.world import World
+from lorimer.pipeline import Pipeline
 from lorimer.run import (
     Executor,
+    InMemoryInputFiles,
+    InputFile,
     Invocation,
     Ports,
     RunnableAgent,
     RunResult,
     SessionTools,
     ToolSession,
+    pipelines,
 )
 from lorimer.run.delivery import Artifact, Target
 from lorimer.testing import simulate
@@ -296,3 +300,61 @@ async def test_runs_with_tools_of_their_own_share_nothing() -> None:
     results = await asyncio.gather(*[executor.run(AGENT, "go", studio(made)) for _ in range(5)])
     assert {result.status for result in results} == {"ok"}
     assert {one.session.run_id for one in made} == {result.run_id for result in results}
+
+
+async def test_runs_with_the_same_tools_of_their_own_share_a_pipeline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+
+    class Counted(Pipeline):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self.manifest.metadata.name)
+
+    monkeypatch.setattr(pipelines, "Pipeline", Counted)
+
+    @tool(effects=[])
+    async def stamp() -> str:
+        """Stamp."""
+        return "stamped"
+
+    def reply(request: Request) -> object:
+        return use("stamp") if len(request.messages) == 1 else request.messages[-1].text or "x"
+
+    executor = executor_of(reply)
+    asked = Invocation(extra_tools=(stamp,))
+    for _ in range(3):
+        result = await executor.run(AGENT, "go", asked)
+        assert [(each.kind, each.state) for each in result.steps] == [("stamp", "complete")]
+    assert made == ["painter"]
+    result = await executor.run(AGENT, "go")  # who is not given it does not have it
+    assert [each.state for each in result.steps] == ["error"]
+    assert len(made) == 2
+    for count in range(pipelines.KEPT_WITH_TOOLS + 5):
+        copied = tool(effects=[], name="stamp")(stamp.function)
+        await executor.run(AGENT, "go", Invocation(extra_tools=(copied,)))
+        assert len(made) == count + 3
+    assert len(executor._pipelines._made_with) == pipelines.KEPT_WITH_TOOLS
+
+
+def test_runs_at_once_with_files_share_a_pipeline_and_read_only_their_own() -> None:
+    async def main(world: World) -> None:
+        def reply(request: Request) -> object:
+            said = request.messages[-1]
+            if len(request.messages) == 1:
+                return [ToolUse("c1", "read_input", {"id": "file_1"})]
+            return str(said.content[0].to_json()["content"])
+
+        files = InMemoryInputFiles()
+        model = model_of(reply, latency_s=1.0)
+        executor = executor_of(model, world=world, ports=Ports(input_files=files))
+        asked = [
+            Invocation(input_files=(InputFile("a.txt", f"secret {who}".encode()),))
+            for who in ("ann", "ben")
+        ]
+        results = await asyncio.gather(*[executor.run(AGENT, "go", each) for each in asked])
+        assert [each.output for each in results] == ["secret ann", "secret ben"]
+        assert len(executor._pipelines._made_with) == 1
+
+    simulate(main)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
 
 from lorimer import ConfigError
 from lorimer.attend import Attendant
+from lorimer.core import mail
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.events import Event
+from lorimer.core.jsonable import JSON
 from lorimer.core.mail import answer
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import TextBlock, ToolUse, Usage
@@ -661,5 +665,66 @@ def test_a_budget_that_suffices_is_enough() -> None:
         )
         result = await pipeline.run("go", limits={"max_cost_usd": (9 * each + 9_000_000) / 1e9})
         assert result.cost_nano == 9 * each
+
+    simulate(main)
+
+
+def test_a_message_changes_a_run_of_a_sub_agent_but_not_what_it_may_do() -> None:
+    replies = {
+        "main": [[work("digger")], "done"],
+        "digger": [[use("look")], [use("look", "2")], "dug"],
+    }
+
+    async def main(world: SimulatedWorld) -> None:
+        model = model_of(replies)
+
+        async def look(input: object, context: Any) -> str:
+            ask = partial(mail.change, pipeline.journal, context.run_id)
+            await ask([{"kind": "update_model_config", "settings": {"temperature": 1}}], id="m1")
+            await ask([{"kind": "remove_stage", "stage": "cache"}], id="m2")
+            await ask([{"kind": "update_tools", "tools": {"built_in": ["Bash"]}}], id="m3")
+            free: dict[str, JSON] = {"kind": "update_pipeline_config", "permissions": {"deny": []}}
+            await ask([free], id="m4")
+            await world.sleep(0.1)
+            return "seen"
+
+        def change(manifest: EnvironmentManifest) -> None:
+            manifest.permissions.deny = ["Bash"]
+
+        tools = [Do("look", look)]
+        pipeline = pipeline_of(world, model, agent("digger"), tools=tools, change=change)
+        pipeline.lock("cache")
+        result = await pipeline.run("go")
+        [row] = [row for row in await pipeline.journal.runs() if row.title == "work"]
+        facts = await facts_of(pipeline.journal, row)
+        first = next(fact for fact in facts if fact.type == "mutated")
+        assert first.iteration == 1
+        assert isinstance(first.data["changes"], list)
+        assert [each["kind"] for each in first.data["changes"]] == ["update_model_config"]
+        assert isinstance(first.data["refused"], list)
+        assert [(each["post"], each["code"]) for each in first.data["refused"]] == [
+            ("m2", "exec.mutation.locked"),
+            ("m3", "exec.mutation.invalid"),
+            ("m4", "exec.mutation.invalid"),
+        ]
+        assert sum(request.temperature == 1 for request in model.requests) == 2
+        await sound(pipeline.journal, result.run_id)
+        # killed in the middle of the second turn, it goes on as it was changed
+        journal = MemoryJournal(world)
+        cut = facts.index(first) + 2
+        born = [fact.type for fact in result.events].index("child") + 1
+        for stream, kept in ((result.session_id, result.events[:born]), (row.stream, facts[:cut])):
+            epoch = await journal.claim(stream, "the dead", 0)
+            copies = [Event(f.type, f.data, f.run_id, f.iteration, f.time) for f in kept]
+            await journal.append(stream, epoch, copies, sync=True)
+            await journal.release(stream, epoch)
+        model.requests.clear()
+        again = pipeline_of(
+            world, model, agent("digger"), tools=tools, change=change, journal=journal
+        )
+        pipeline = again
+        assert (await again.resume(result.run_id)).text == "done"
+        asked = [r.temperature for r in model.requests if "digger" in r.system]
+        assert asked == [1, 1]
 
     simulate(main)

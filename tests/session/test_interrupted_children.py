@@ -8,13 +8,18 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
+import pytest
+
 from lorimer.core.cancel import Reason
 from lorimer.core.journal import Journal
+from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Usage
+from lorimer.core.mutation import restoring
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
@@ -167,6 +172,85 @@ def test_a_process_that_dies_at_any_write_loses_and_repeats_no_child() -> None:
             crashes += [(dice.randrange(last), dice.randrange(last)) for _ in range(4)]
     for each in crashes:
         check(*each)
+
+
+CHANGING = {
+    "main": [[task("digger", "a")], [use("note")], [work("digger", "b")], "so", "and so", "done"],
+    "digger": [[use("put")], [use("put", "again")], "dug"],
+}
+
+
+@pytest.mark.parametrize("resumed_by", ["the manifest that began it", "a changed pipeline"])
+def test_children_begun_before_their_parent_was_changed_go_on_after_a_crash(
+    resumed_by: str,
+) -> None:
+    changes: tuple[dict[str, JSON], ...] = (
+        {"kind": "update_model_config", "settings": {"temperature": 0.5}},
+        {"kind": "update_stage_config", "stage": "system", "config": {"prompt": "You are main."}},
+        {"kind": "update_tools", "tools": {"built_in": ["think"]}},
+        {"kind": "update_pipeline_config", "metadata": {"name": "other"}},
+    )
+
+    made: list[int] = []
+
+    async def live(world: SimulatedWorld, journal: Dying) -> None:
+        def note(*_: object) -> str:
+            pipeline.mutate(*changes)
+            return "noted"
+
+        pipeline = pipeline_of(
+            world,
+            model_of(CHANGING, latency_s=1.0),
+            agent("digger"),
+            journal=journal,
+            tools=[Do("put", effects=["write"], idempotent=True), Do("note", note)],
+            claim_s=1.0,
+        )
+        rows = [row for row in await journal.runs() if row.title == "go"]
+        if not rows:
+            await pipeline.run("go")
+            return
+        if resumed_by == "a changed pipeline":
+            pipeline.mutate(*changes)
+        if not rows[0].status:
+            result = await pipeline.resume(rows[0].run_id, wait_s=10.0)
+            made.append([fact.type for fact in result.events].count("mutated"))
+        [root] = [row for row in await journal.runs() if row.title == "go"]
+        await sound(journal, root.run_id)
+        assert {row.title: row.status for row in await journal.runs()} == dict.fromkeys(
+            ["go", "a", "b"], "ok"
+        )
+
+    for at in range(22, 62, 10):
+        world = SimulatedWorld(1)
+        journal = Dying(world)
+        journal.world, journal.left, journal.after = world, at // 2 + 1, bool(at % 4)
+        with suppress(SimulatedCrash):
+            simulate_in(world, lambda world, journal=journal: live(world, journal))
+        journal.left = -1
+        simulate_in(world, lambda world, journal=journal: live(world, journal))
+    assert made.count(1) > 1, "some died when it was changed already"
+    assert max(made) == 1
+
+
+def test_a_resumed_run_has_the_sub_agents_that_it_began_with() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        tools = [Do("put", effects=["write"]), Do("note")]
+        model = model_of(CHANGING, latency_s=1.0)
+        pipeline = pipeline_of(world, model, agent("digger"), tools=tools)
+        run = asyncio.ensure_future(pipeline.run("go", raise_on_error=False))
+        await world.sleep(1.5)
+        pipeline.cancel(Reason.SHUTDOWN)
+        begun = await run
+        assert begun.status == "suspended"
+        alone = pipeline.manifest.model_copy(deep=True)
+        alone.agents = []
+        pipeline.mutate(restoring(alone))
+        await pipeline.resume(begun.run_id)
+        rows = await pipeline.journal.runs()
+        assert {row.title: row.status for row in rows} == dict.fromkeys(["go", "a", "b"], "ok")
+
+    simulate(main)
 
 
 def test_what_children_had_spent_counts_after_a_resume() -> None:

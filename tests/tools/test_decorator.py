@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -16,7 +17,7 @@ from lorimer.core.bus import Bus
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.events import Event
 from lorimer.tools import Tool, ToolContext, ToolResult, tool
-from lorimer.tools.decorator import read_docstring
+from lorimer.tools.decorator import ToolOptions, read_docstring
 from lorimer.world.real import RealWorld
 from tests.tools.support import Bench, one_call, run, toolset
 
@@ -303,3 +304,58 @@ def test_many_blocking_calls_share_the_threads() -> None:
 
     run(main)
     assert 1 < most <= 32
+
+
+def test_a_function_can_be_told_what_a_class_can() -> None:
+    @tool(
+        effects=["net"],
+        early=True,
+        subject="url",
+        urls="url",
+        paths=["to"],
+        author_requires="admin",
+        callers="staff",
+        share_safe=True,
+        untrusted=True,
+        approval="It costs money.",
+    )
+    async def download(url: str, to: str) -> str:
+        """Download."""
+        return url + to
+
+    @tool
+    def plain(url: str) -> str:
+        """Nothing is said of it."""
+        return url
+
+    told = (
+        *(download.early, download.subject, download.urls, download.paths, download.commands),
+        *(download.author_requires, download.callers, download.share_safe, download.untrusted),
+        download.approval,
+    )
+    assert told == (
+        *(True, "url", frozenset({"url"}), frozenset({"to"}), frozenset()),
+        *("admin", frozenset({"staff"}), True, True),
+        "It costs money.",
+    )
+    for option in ToolOptions.__annotations__:
+        if option not in ("name", "description", "reconcile"):
+            assert vars(plain)[option] == getattr(Tool, option), option
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"idempotant": True}, "@tool has no option 'idempotant'; did you mean 'idempotent'"),
+        ({"paths": ["pth"]}, "paths names 'pth', which is no parameter of it; did you mean 'path'"),
+        ({"subject": "url"}, "subject names 'url', which is no parameter of it"),
+    ],
+    ids=["unknown", "no parameter", "no subject"],
+)
+def test_an_option_that_would_do_nothing_is_refused(options: Any, said: str) -> None:
+    def look(path: str) -> str:
+        """Look."""
+        return path
+
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        tool(**options)(look)

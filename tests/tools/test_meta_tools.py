@@ -239,7 +239,9 @@ def test_row_62_a_staged_file_is_summed_up_by_its_id_without_passing_the_agent(
             use("summarize", "2", file_id="file_9"),
             use("summarize", "3", file_path="report.txt"),
         ]
-        manifest_tools: list[Tool] = [Summarize(), ReadInput(port, "r1", staged.files)]
+        reader = ReadInput(port)
+        reader.lend("r1", staged.files)
+        manifest_tools: list[Tool] = [Summarize(), reader]
         case = Case(world, calls, ['{"summary": "Lines."}'] * 2, tools=manifest_tools)
         run = await case.pipeline.begin("go", run_id="r1")
         result = await run.here()

@@ -17,6 +17,7 @@ from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.faults import invalid
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, read_document
+from lorimer.core.variables import missing, with_variables
 from lorimer.models.credentials import LOCAL, VARIABLES, CredentialBundle, ProviderCredentials
 from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models
@@ -145,6 +146,18 @@ def variables(texts: Iterable[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in wanted}
 
 
+def filled(manifest: EnvironmentManifest, env: Iterable[str]) -> EnvironmentManifest:
+    """With those variables of the environment in their places, to see whom it asks. Raises Fault
+    where its model needs one that was not given."""
+    given = variables(env)
+    for path, absent in missing(manifest, given).items():
+        if path.startswith("model."):
+            raise Fault(
+                f"{path}: nothing is given for ${{{absent[0]}}}", hint=f"Add --env {absent[0]}."
+            )
+    return with_variables(manifest, given)
+
+
 def limited(
     limits: Limits,
     turns: int | None,
@@ -166,8 +179,13 @@ def limited(
 def spec_of(manifest: EnvironmentManifest, host: Host) -> ModelSpec:
     """The model that a manifest names, with its provider; of several, the first. Raises
     ConfigError."""
+    return first(spec_text(manifest), host)
+
+
+def first(spec: str, host: Host) -> ModelSpec:
+    """Of a chain, a tier or an alias: the model that is asked first. Raises ConfigError."""
     models = host.models()
-    return models.parse(models.expand(spec_text(manifest))[0])
+    return models.parse(models.expand(spec)[0])
 
 
 def spec_text(manifest: EnvironmentManifest) -> str:

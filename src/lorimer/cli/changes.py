@@ -1,12 +1,24 @@
-"""Changes of a run's manifest, as the fact `mutated` tells them."""
+"""Changes of a run's manifest: as the fact `mutated` tells them, and as options ask for them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
+from lorimer.cli.fail import Fault
+from lorimer.cli.reading import manifest_of
 from lorimer.cli.text import one_line, visible
+from lorimer.core.errors import MutationError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON, dumps
+from lorimer.journal.recording import facts_of
+
+if TYPE_CHECKING:
+    from lorimer.core.compile import Catalogue
+    from lorimer.core.journal import RunRow
+    from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.journal.sqlite import SQLiteJournal
 
 
 def changes_in(fact: Event) -> list[Mapping[str, JSON]]:
@@ -17,8 +29,83 @@ def changes_in(fact: Event) -> list[Mapping[str, JSON]]:
     return [each for each in told if isinstance(each, Mapping)]
 
 
+def refused_in(fact: Event) -> list[Mapping[str, JSON]]:
+    """What was asked for and not made."""
+    told = fact.data.get("refused")
+    refused = told if isinstance(told, list | tuple) else ()
+    return [each for each in refused if isinstance(each, Mapping)]
+
+
+def told_refusal(refused: Mapping[str, JSON]) -> list[tuple[str, str]]:
+    """A line about a change that was refused."""
+    why = one_line(str(refused.get("why")), 200)
+    return [("not changed: ", "red"), (f"{why} ({visible(str(refused.get('code')))})", "")]
+
+
 def told(change: Mapping[str, JSON]) -> list[tuple[str, str]]:
     """A line about one of them."""
     what = dumps({name: value for name, value in change.items() if name != "kind"})
     kind = str(change.get("kind"))
     return [("changed: ", "magenta"), (visible(kind), "bold"), (f" {one_line(what, 200)}", "")]
+
+
+async def asked(
+    journal: SQLiteJournal, row: RunRow, values: Sequence[str], changes: Sequence[str]
+) -> list[Mapping[str, JSON]]:
+    """What `--set` and `--change` ask of a run, as far as can be seen from here that it fits.
+    Raises Fault for what is not written well, MutationError for what does not fit."""
+    from lorimer.assembly import check_manifest
+    from lorimer.changing import must_stay
+    from lorimer.core import mutation
+    from lorimer.environment.assigned import assigned
+    from lorimer.stages.catalogue import catalogue
+
+    known = catalogue()
+    manifest = await _present(journal, row, known)
+    made: list[Mapping[str, JSON]] = [_document(text) for text in changes]
+    for text in values:
+        path, mark, value = text.partition("=")
+        if not mark or not path.strip():
+            raise Fault(f"--set {text!r} is no PATH=VALUE", hint="Write e.g. model.temperature=0.")
+        made.append(assigned(manifest, path.strip(), _value(value), known))
+    after = mutation.apply(manifest, [mutation.read(each) for each in made], known)
+    must_stay("limits", after.limits == manifest.limits)
+    must_stay("sub-agents", after.agents == manifest.agents)
+    # of what its host knows and this does not
+    found = set(check_manifest(manifest.to_dict(), known))
+    if problems := [each for each in check_manifest(after.to_dict(), known) if each not in found]:
+        raise MutationError("; ".join(problems), problems=tuple(problems))
+    return made
+
+
+async def _present(journal: SQLiteJournal, row: RunRow, known: Catalogue) -> EnvironmentManifest:
+    """The manifest that a run has by now."""
+    from lorimer.core import mutation
+
+    facts = await facts_of(journal, row)
+    manifest = await manifest_of(journal, facts)
+    if manifest is None:
+        raise Fault(f"the manifest of run {row.run_id} is not in this store")
+    for fact in facts:
+        if fact.type == "mutated":
+            made = [mutation.read(each) for each in changes_in(fact)]
+            manifest = mutation.apply(manifest, made, known)
+    return manifest
+
+
+def _document(text: str) -> Mapping[str, JSON]:
+    try:
+        found = cast("JSON", json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise Fault(f"--change is no JSON: {error}") from None
+    if not isinstance(found, Mapping):
+        raise Fault('--change has to be an object with a "kind"')
+    return found
+
+
+def _value(text: str) -> JSON:
+    """JSON, where it is some; else the text itself."""
+    try:
+        return cast("JSON", json.loads(text))
+    except (ValueError, RecursionError):
+        return text

@@ -42,7 +42,7 @@ def _info(chat: Chat, runner: asyncio.Runner, rest: str) -> int:
     info = chat.session.info
     parts = [
         short_id(info.session_id),
-        chat.pipeline.manifest.model.model,
+        visible(chat.pipeline.model_spec),
         count(info.message_count, "message"),
         count(info.runs, "answer"),
         count(info.iterations, "model call"),

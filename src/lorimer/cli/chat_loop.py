@@ -28,7 +28,7 @@ from lorimer.cli.reading import take_over
 from lorimer.cli.remedy import remedy
 from lorimer.cli.store import opened, store_path
 from lorimer.cli.story import Story
-from lorimer.cli.text import ago, cost, count, duration, short_id, tokens
+from lorimer.cli.text import ago, cost, count, duration, short_id, tokens, visible
 from lorimer.core.errors import LorimerError, nearest
 from lorimer.core.events import Event
 from lorimer.session import Session, SessionManager, stored_sessions
@@ -92,7 +92,11 @@ class Chat:
         world = RealWorld()
         await sandbox_works(terms, world)
         models = agent.connect(
-            manifest, terms.base_url, terms.api_key_env, world, host.read(terms.models)
+            agent.filled(manifest, terms.env),
+            terms.base_url,
+            terms.api_key_env,
+            world,
+            host.read(terms.models),
         )
         rules = agent.rules_for(terms.allow, manifest)
         workspace = (terms.workspace or Path.cwd()).resolve()
@@ -200,7 +204,7 @@ class Chat:
             return fail.report_error(error)
         self.screen.close()
         if result.exception is not None:
-            hint = remedy(result.exception, self.pipeline.manifest, self._call)
+            hint = remedy(result.exception, self.pipeline.model_spec, self._call)
             fail.report(str(result.exception), code=result.exception.code.value, hint=hint)
         self._tell(result, world.monotonic() - started)
         return fail.OK if result.exception is None else fail.exit_code(result.exception)
@@ -237,7 +241,7 @@ class Chat:
         if find_spec("readline") is not None:
             import_module("readline")  # lets `input` edit the line, and remember those before it
         info = self.session.info
-        model = self.pipeline.manifest.model.model
+        model = visible(self.pipeline.model_spec)
         click.secho(f"{model}  {short_id(info.session_id)}  /help", dim=True, err=True)
         if info.runs:
             used = ago(self.pipeline.world.time() - info.last_used)

@@ -132,7 +132,7 @@ class Drive:
         self._announce(event.run_id)
 
     def _announce(self, run_id: str) -> None:
-        model = self._pipeline.manifest.model.model
+        model = self._pipeline.model_spec
         self._screen.line([("run ", "bold"), (short_id(run_id), ""), (f"  {model}", "dim")])
 
     def _show(self, event: Event) -> None:
@@ -208,7 +208,7 @@ class Drive:
         self._say_end(result.status, "red", used)
         from lorimer.cli.remedy import remedy
 
-        hint = remedy(error, self._pipeline.manifest, self._call)
+        hint = remedy(error, self._pipeline.model_spec, self._call)
         if error.code is ExecutorErrorCode.EXEC_RUN_SHUTDOWN:
             again = self._call.resume_command(result.run_id, self._output.store_option)
             hint = f"Go on with: {again}"

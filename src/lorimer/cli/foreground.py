@@ -56,7 +56,11 @@ async def begin(
     world = RealWorld()
     await sandbox_works(terms, world)
     models = agent.connect(
-        manifest, terms.base_url, terms.api_key_env, world, host.read(terms.models)
+        agent.filled(manifest, terms.env),
+        terms.base_url,
+        terms.api_key_env,
+        world,
+        host.read(terms.models),
     )
     rules = agent.rules_for(terms.allow, manifest)
     workspace = (terms.workspace or Path.cwd()).resolve()
@@ -151,7 +155,8 @@ def connected(
     workspace = _workspace(terms, call)
     base_url, key_variable = _base_url(terms, call), _key_variable(terms, call)
     known = host.read(terms.models or call.models)
-    models = agent.connect(manifest, base_url, key_variable, world, known)
+    asked = agent.filled(manifest, terms.env)
+    models = agent.connect(asked, base_url, key_variable, world, known)
     rules = terms.allow or call.rules
     file = _absolute(terms.models) or call.models
     now = Call(

@@ -174,8 +174,11 @@ def _facts(described: EnvironmentManifest, known: Host) -> list[tuple[str, str]]
 def _model(described: EnvironmentManifest, known: Host) -> str:
     """Who answers, as far as it is known here: a tier or an alias is known to its host only."""
     from lorimer.cli.agent import spec_text
+    from lorimer.core.variables import names_in
 
     text = spec_text(described)
+    if any(names_in(text)):
+        return f"{text}, by variables of whoever runs it"
     models = known.models()
     found = models.expand(text)
     named: list[str] = []

@@ -6,10 +6,9 @@ from __future__ import annotations
 from importlib import import_module
 
 from lorimer.cli import host
-from lorimer.cli.agent import spec_of
+from lorimer.cli.agent import first
 from lorimer.cli.call import Call
 from lorimer.core.errors import APIError, ExecutorErrorCode, LorimerError
-from lorimer.core.manifest import EnvironmentManifest
 from lorimer.models.credentials import VARIABLES, CredentialBundle, redact_url
 from lorimer.models.hostfile import VENDORS
 from lorimer.models.probe import advice
@@ -17,15 +16,15 @@ from lorimer.models.registry import PROVIDERS
 from lorimer.models.standing import standing
 
 
-def remedy(error: LorimerError, manifest: EnvironmentManifest, call: Call) -> str:
-    """The hint for an error of a run; "" when there is none."""
+def remedy(error: LorimerError, spec: str, call: Call) -> str:
+    """The hint for an error of a run that asks the model `spec`; "" when there is none."""
     if error.code is ExecutorErrorCode.EXEC_API_UNPRICED:
         return (
             "Add --allow-unpriced, and its calls count as free; or set no cost limit "
             "(--max-cost-usd); or give its price in a host file"
         )
     known = host.read(call.models)
-    provider = spec_of(manifest, known).provider
+    provider = first(spec, known).provider
     if provider not in VENDORS or provider in known.providers:
         held = standing(known.models(), provider)
         return advice(error, held) if isinstance(error, APIError) else error.hint

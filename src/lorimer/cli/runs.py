@@ -17,7 +17,7 @@ from lorimer.cli.runs_receipts import receipts
 from lorimer.cli.runs_replay import replay
 from lorimer.cli.runs_retention import compact, prune
 from lorimer.cli.runs_verify import verify
-from lorimer.cli.tell import answer, cancel, send
+from lorimer.cli.tell import answer, cancel, change, send
 
 if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
@@ -101,7 +101,7 @@ def resume(
     return asyncio.run(go_on(run, terms))
 
 
-for _command in (send, answer, cancel):
+for _command in (send, answer, change, cancel):
     runs.add_command(_command)
 
 

@@ -117,7 +117,8 @@ async def _fork(
         described = agent.load(manifest) if manifest is not None else _manifest(parent)
         if model is not None:
             agent.choose(described, model, None, host.read(terms.models or call.models))
-        if not _same_provider(parent, described, host.read(terms.models or call.models)):
+        known = host.read(terms.models or call.models)
+        if not _same_provider(parent, described, terms, known):
             # its address was another provider's
             call = replace(call, base_url="", key_variable="")
         models, now = foreground.connected(described, terms, call, world)
@@ -167,9 +168,14 @@ def _manifest(parent: Recording) -> EnvironmentManifest:
     return EnvironmentManifest.from_dict(parent.manifest)
 
 
-def _same_provider(parent: Recording, described: EnvironmentManifest, known: Host) -> bool:
-    from lorimer.cli.agent import spec_of
+def _same_provider(
+    parent: Recording, described: EnvironmentManifest, terms: Terms, known: Host
+) -> bool:
+    """The run asked whom this agent asks, as far as is known: variables may be others now."""
+    from lorimer.cli.agent import filled, spec_of, spec_text
+    from lorimer.core.variables import names_in
 
-    if parent.manifest is None:
+    if parent.manifest is None or any(names_in(spec_text(_manifest(parent)))):
         return False
-    return spec_of(_manifest(parent), known).provider == spec_of(described, known).provider
+    was, now = _manifest(parent), filled(described, terms.env)
+    return spec_of(was, known).provider == spec_of(now, known).provider

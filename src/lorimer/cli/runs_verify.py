@@ -36,15 +36,17 @@ async def _verify(run: str | None, as_json: bool, store: str | None) -> int:
     from lorimer.cli.text import count, short_id, visible
     from lorimer.core.errors import PipelineError
     from lorimer.core.jsonable import dumps
+    from lorimer.journal.verify import PurseCheck
     from lorimer.journal.verify import verify as check
     from lorimer.world import RealWorld
 
     wrong = 0
     async with opened(existing_store(store), RealWorld()) as journal:
+        purses = PurseCheck(journal)
         names = [run] if run is not None else await _streams(journal)
         for name in names:
             try:
-                found = await check(journal, name)
+                found = await check(journal, name, purses)
             except PipelineError as error:
                 hint = f"lorimer runs ls{store_words(store)}"
                 raise Fault(str(error), code=error.code.value, hint=hint) from None

@@ -1,4 +1,4 @@
-"""`lorimer runs send|answer|cancel`: tell a run something, whichever process has it."""
+"""`lorimer runs send|answer|change|cancel`: tell a run something, whichever process has it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 STOPPED_WITHIN_S: Final = 15.0
 """Seconds that `cancel` waits for the other process to end the run."""
+
+TAKEN_WITHIN_S: Final = 3.0
+"""Seconds that `change` waits for the other process to take it up."""
 
 
 @click.command(no_args_is_help=True)
@@ -44,6 +47,35 @@ def answer(run: str, words: str, question: str, store: str | None) -> None:
 
 @click.command(no_args_is_help=True)
 @click.argument("run")
+@click.option(
+    "--set",
+    "values",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="What the manifest says there from then on, e.g. --set model.temperature=0 or "
+    "--set stages[system].config.prompt='Be brief.'; the value is JSON, else text. May be given "
+    "several times. `lorimer manifest explain` shows every path.",
+)
+@click.option(
+    "--change",
+    "changes",
+    metavar="JSON",
+    multiple=True,
+    help='Any other change, e.g. \'{"kind": "remove_stage", "stage": "think"}\'.',
+)
+@store_option
+def change(run: str, values: tuple[str, ...], changes: tuple[str, ...], store: str | None) -> None:
+    """Change the manifest of RUN, and of no other run, before its next model call: all that is
+    asked for, or nothing. A run that is not at work is changed when it is resumed.
+
+    Limits stay, and so do its sub-agents and whether it remembers; a sub-agent keeps its tools and
+    rules. What was changed is recorded, and the same again when the run is resumed or replayed.
+    """
+    asyncio.run(_change(run, values, changes, store))
+
+
+@click.command(no_args_is_help=True)
+@click.argument("run")
 @store_option
 def cancel(run: str, store: str | None) -> None:
     """End RUN as cancelled: at once if nobody is at work on it, else by whoever is. What was
@@ -64,6 +96,40 @@ async def _send(run: str, text: str, store: str | None) -> None:
         at_work = await reading.status_of(journal, row, world) == "running"
     when = "before its next call" if at_work else "when it is resumed"
     click.echo(f"sent: run {short_id(row.run_id)} reads it {when}")
+
+
+async def _change(
+    run: str, values: tuple[str, ...], changes: tuple[str, ...], store: str | None
+) -> None:
+    from lorimer.cli import reading
+    from lorimer.cli.changes import asked, refused_in
+    from lorimer.cli.store import existing_store, opened
+    from lorimer.core import mail
+    from lorimer.world import RealWorld
+
+    if not values and not changes:
+        raise Fault("there is nothing to change", hint="Add e.g. --set model.temperature=0.")
+    world, option = RealWorld(), _option(store)
+    async with opened(existing_store(store), world) as journal:
+        row = await reading.find(journal, run, option)
+        made = await asked(journal, row, values, changes)
+        post, name = world.new_id("message"), short_id(row.run_id)
+        await mail.change(journal, row.run_id, made, id=post)
+        until, fact = world.monotonic() + TAKEN_WITHIN_S, None
+        at_work = await reading.status_of(journal, row, world) == "running"
+        while at_work and fact is None and world.monotonic() < until:
+            fact = await mail.taken(journal, row, post)
+            await world.sleep(0.05)
+    if fact is None:
+        when = "before its next model call" if at_work else "when it is resumed"
+        click.echo(f"sent: run {name} is changed {when}; see it: lorimer runs show {name}{option}")
+        return
+    for each in refused_in(fact):
+        if each.get("post") == post:
+            raise Fault(f"run {name}: {each.get('why')}", code=str(each.get("code")))
+    if fact.type == "run.end":
+        raise Fault(f"run {name} ended before it took the change up", code="exec.run.ended")
+    click.echo(f"changed: run {name}, from turn {fact.iteration + 1} on")
 
 
 async def _answer(run: str, words: str, question: str, store: str | None) -> None:

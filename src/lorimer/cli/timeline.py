@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.blocks import nano_of, result_text, text_of, usage_of, use_at, uses_of
-from lorimer.cli.changes import changes_in
+from lorimer.cli.changes import changes_in, refused_in, told_refusal
 from lorimer.cli.changes import told as told_change
 from lorimer.cli.story import Line, Story, call_text, summary
 from lorimer.cli.text import ago, cost, duration, money, one_line, short_id, tokens, visible
@@ -189,6 +189,7 @@ def _turns(told: Told, *, full: bool) -> Iterator[Line]:
             changes = changes_in(fact)
             yield []
             yield from [told_change(change) for change in changes]
+            yield from [told_refusal(each) for each in refused_in(fact)]
             standing = standing.after(changes)
         use = use_at(uses, data.get("key")) if full and fact.type == "tool.result" else None
         if use is not None:

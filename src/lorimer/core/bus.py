@@ -250,21 +250,16 @@ def _may_be_lost(event: Event) -> bool:
 class Listeners:
     """The bus of a pipeline as one run sees it. Owned by the run; its pumps end with it."""
 
-    __slots__ = ("_bus", "_pumps", "tap", "wants")
+    __slots__ = ("_pumps", "bus", "tap", "wants")
 
     def __init__(self, bus: Bus, tap: Tap | None = None) -> None:
-        self._bus = bus
+        self.bus = bus
         self._pumps: dict[int, _Pump] = {}
         """Of async handlers that were called already, by the handler's identity: not every
         callable can be hashed."""
         self.tap = tap
         self.wants: Callable[[str], bool] = bus.wants if tap is None else _everything
         """Somebody listens to this type; else the event need not even be built."""
-
-    @property
-    def quiet(self) -> bool:
-        """Nobody listens to anything."""
-        return self.tap is None and self._bus.silent
 
     @property
     def idle(self) -> bool:
@@ -275,7 +270,7 @@ class Listeners:
         """Hand an event to everyone who listens. Never blocks, never raises."""
         if self.tap is not None:
             self.tap.put(event)
-        for handler in self._bus.handlers(event.type):
+        for handler in self.bus.handlers(event.type):
             pump = self._pumps.get(id(handler))
             if pump is not None:
                 pump.put(event)

@@ -5,7 +5,7 @@ Finds every fault before anything runs, and names them all at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -25,7 +25,7 @@ from lorimer.core.manifest import (
     StageEntry,
     faults_of,
 )
-from lorimer.core.plan import Plan, Step
+from lorimer.core.plan import Plan, step_of
 from lorimer.core.redaction import Redactor, secrets_in
 from lorimer.core.stage import AnyStage, Slot, Stage, Strategy
 from lorimer.core.variables import missing, undecided, with_variables
@@ -156,7 +156,7 @@ def load(path: str) -> type[object]:
 def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings) -> Plan:
     """Build the plan. Raises ConfigError listing every fault as `path: reason`; has no effects
     but importing the modules of the chosen stages and strategies."""
-    built, problems = _with_variables(manifest, catalogue, bindings.variables)
+    built, model, problems = _with_variables(manifest, catalogue, bindings.variables)
     if problems:
         redactor = Redactor.of(secrets_in(bindings.variables))
         raise invalid(problems if redactor is None else [redactor.text(each) for each in problems])
@@ -164,14 +164,13 @@ def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindi
     bound = replace(
         bindings,
         limits=manifest.limits,
-        model=manifest.model,
+        model=model,
         stages={stage.name: stage for stage in stages},
     )
     for stage, entry in built:
         given = bound
         if own := entry.model_override:
-            model = overridden(manifest.model, own)
-            given = replace(bound, model=model, model_override=own)
+            given = replace(bound, model=overridden(model, own), model_override=own)
         for strategy in strategies_of(stage):
             strategy.bind(given)
         stage.bind(given)
@@ -181,10 +180,10 @@ def compile(manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindi
         digest=manifest.digest,
         limits=manifest.limits,
         stages=tuple(stages),
-        setup=tuple([Step.of(stage) for stage in setup]),
-        recurring=tuple([Step.of(stage) for stage in setup if stage.every_call]),
-        loop=tuple([Step.of(stage) for stage in stages if LOOP_FROM <= stage.order <= LOOP_TO]),
-        surface=tuple([Step.of(stage) for stage in stages if stage.order > LOOP_TO]),
+        setup=tuple([step_of(stage) for stage in setup]),
+        recurring=tuple([step_of(stage) for stage in setup if stage.every_call]),
+        loop=tuple([step_of(stage) for stage in stages if LOOP_FROM <= stage.order <= LOOP_TO]),
+        surface=tuple([step_of(stage) for stage in stages if stage.order > LOOP_TO]),
         converses=any(stage.remembers for stage in stages),
         hooks=bindings.hooks,
     )
@@ -214,8 +213,8 @@ def check_document(
         manifest = EnvironmentManifest(stages=StageEntries(entries))
         with suppress(ValidationError):
             manifest.model = ModelConfig.model_validate(data.get("model", {}))
-        return problems + _with_variables(manifest, catalogue, variables, whole)[1]
-    return _with_variables(manifest, catalogue, variables)[1]
+        return problems + _with_variables(manifest, catalogue, variables, whole)[2]
+    return _with_variables(manifest, catalogue, variables)[2]
 
 
 def _with_variables(
@@ -223,21 +222,22 @@ def _with_variables(
     catalogue: Catalogue,
     variables: Mapping[str, str] | None,
     whole: bool = True,
-) -> tuple[list[tuple[AnyStage, StageEntry]], list[str]]:
-    """What is built with the variables in their places. A fault of what one of them will give is
-    none as long as it is not there."""
+) -> tuple[list[tuple[AnyStage, StageEntry]], ModelConfig, list[str]]:
+    """What is built with the variables in their places, the model with them, and what is wrong. A
+    fault of what one of them will give is none as long as it is not there."""
     given = variables or {}
-    built, problems = _build(with_variables(manifest, given), catalogue, whole)
+    filled = with_variables(manifest, given)
+    built, problems = _build(filled, catalogue, whole)
     if absent := missing(manifest, given):
         problems = [fault for fault in problems if not undecided(fault, absent)]
     if variables is None:
-        return built, problems
+        return built, filled.model, problems
     told = [
         f"{path}: nothing is given for ${{{name}}}; pass variables={{{name!r}: ...}}, or --env"
         for path, names in absent.items()
         for name in names
     ]
-    return built, told + problems
+    return built, filled.model, told + problems
 
 
 def _sound_entries(data: Mapping[str, JSON]) -> tuple[list[StageEntry], bool]:
@@ -291,7 +291,7 @@ def _build(
         faults += _overrides(stage, entry, manifest.model, where)
         if entry.tool_binding is not None and not stage.calls_tools:
             faults.append(f"{where}.tool_binding: the {entry.name!r} stage calls no tools")
-        problems.extend(faults or stage.check(_as_seen_by(entry, manifest)))
+        problems.extend(faults or _checked(stage, entry, manifest))
         built.append((stage, entry))
         slots.append(chosen)
     if not problems:  # a stage of the host's own may be in a plan that goes on running
@@ -305,11 +305,15 @@ def overridden(model: ModelConfig, override: Mapping[str, JSON]) -> ModelConfig:
     return ModelConfig.model_validate({**model.model_dump(exclude_unset=True), **override})
 
 
-def _as_seen_by(entry: StageEntry, manifest: EnvironmentManifest) -> EnvironmentManifest:
-    """The manifest with the model of one stage."""
-    if not entry.model_override:
-        return manifest
-    return manifest.model_copy(update={"model": overridden(manifest.model, entry.model_override)})
+def _checked(stage: AnyStage, entry: StageEntry, manifest: EnvironmentManifest) -> Iterable[str]:
+    """What a stage finds wrong with the manifest, as it sees it: with its own model."""
+    own = entry.model_override
+    if not own:
+        return stage.check(manifest)
+    model, where = overridden(manifest.model, own), f"stages[{entry.order}].model_override"
+    found = stage.check(manifest.model_copy(update={"model": model}))
+    said = tuple([f"model.{name}:" for name in own])
+    return [f"{where}{each[5:]}" if each.startswith(said) else each for each in found]
 
 
 def _overrides(stage: AnyStage, entry: StageEntry, model: ModelConfig, where: str) -> list[str]:

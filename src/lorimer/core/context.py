@@ -117,6 +117,7 @@ class RunContext(FactLog):
         "root",
         "seed",
         "session",
+        "since",
         "snapshot_at",
         "snapshot_due",
         "strangers",
@@ -155,7 +156,7 @@ class RunContext(FactLog):
             used_s,
             position,
             above,
-            purses_of(origin),
+            purses_of(origin) if origin else (),
         )
         self.redactor = redactor
         self.seed = seed
@@ -163,8 +164,7 @@ class RunContext(FactLog):
         self.origin = origin
         """What its run.start says besides: `parent` of a fork and of a child, its `budgets`, why it
         was `refused`."""
-        refused = origin.get("refused")
-        self.refused = error_from_json(refused) if isinstance(refused, Mapping) else None
+        self.refused = _refused(origin) if origin else None
         """Why it ends before it has called anything."""
         self.root = id
         """Of the run that it is part of, however deep; its own, of one that is nobody's."""
@@ -203,6 +203,8 @@ class RunContext(FactLog):
         has looked yet."""
         self.plan: Plan | None = None
         """What it runs at this moment; None: it is about to begin."""
+        self.since = 0.0
+        """When its last stage was over, on the monotonic clock."""
         self.upcoming: Sequence[Upcoming] = ()
         """Changes of it that it takes up before its next model call, in order."""
         self.called: list[Called] | None = None
@@ -441,6 +443,11 @@ class RunContext(FactLog):
             self.alarm.move(left, self._time_over)
             return
         self.cancellation.cancel(Reason.TIMEOUT)
+
+
+def _refused(origin: Mapping[str, JSON]) -> LorimerError | None:
+    error = origin.get("refused")
+    return error_from_json(error) if isinstance(error, Mapping) else None
 
 
 def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:

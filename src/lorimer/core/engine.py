@@ -100,8 +100,8 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
         failure = failure if _is_left(context, failure) else context.broken
     if failure is not None and failure.code is ExecutorErrorCode.EXEC_JOURNAL_FAILED:
         pass  # whoever else stopped it: what is recorded of it may not be all
-    elif context.reason is not None:
-        failure = _stopped(context, context.reason)
+    elif cancellation.reason is not None:
+        failure = _stopped(context, cancellation.reason)
     elif cancellation.expired:
         failure = LimitError(
             f"Stages 17 to 21 did not finish in {cleanup_s:g} s.", hint="Raise limits.cleanup_s."
@@ -111,17 +111,6 @@ async def run(plan: Plan, state: PipelineState) -> PipelineResult:
     if failure is not None and context.redactor is not None:
         context.redactor.error(failure)
     return await _end(state, failure)
-
-
-async def _work(plan: Plan, state: PipelineState) -> None:
-    context = state.run
-    await _admit(plan, state)
-    if context.refused is not None:
-        raise context.refused
-    plan = await _iterate(plan, state)
-    context.cancellation.finished = True
-    context.alarm.move(context.bounds.limits.cleanup_s, context.cancellation.expire)
-    await _stages(plan.surface, state.text, state, [])
 
 
 def _is_left(context: RunContext, failure: LorimerError | None) -> bool:
@@ -162,21 +151,24 @@ async def _admit(plan: Plan, state: PipelineState) -> None:
         context.announce("session.start", context.session)
     if context.wants("pipeline.start"):
         context.signal("pipeline.start", {"input": state.input})
+    if context.refused is not None:
+        raise context.refused
 
 
-async def _iterate(plan: Plan, state: PipelineState) -> Plan:
-    """Returns the plan as it is by then: it may be changed on the way."""
+async def _work(plan: Plan, state: PipelineState) -> None:
+    """All of a run but its end. The plan may be changed on the way."""
     context, bounds = state.run, state.run.bounds
     clock = context.world.monotonic
+    await _admit(plan, state)
     context.begin_iteration(0)
     value: object = state.input
     if context.upcoming or context.replaying:
         plan = await changed(plan, state)
     if plan.hooks is not None or context.replaying:
         value = await prompted(plan.hooks, state)
-    began = clock()
-    ended: list[float | None] = []
-    value = await _stages(plan.setup, value, state, ended)
+    context.since = clock()
+    times: list[int | None] = []
+    value = await _stages(plan.setup, value, state, times)
     while True:
         context.cancellation.check()
         bounds.check_turn()
@@ -184,7 +176,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
             bounds.check_time(clock())
         bounds.turns += 1
         state.begin_turn()
-        value = await _stages(plan.loop, value, state, ended)
+        value = await _stages(plan.loop, value, state, times)
         decision = state.decision
         if decision is None:
             decision, state.reason = _COMPLETE, "single_turn"
@@ -195,7 +187,7 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
                 decision, state.reason = _CONTINUE, "message"
             elif (plan.hooks is not None or context.replaying) and not state.calls:
                 decision = await held_back(plan.hooks, state)
-        _end_iteration(state, decision, _times(began, ended))
+        _end_iteration(state, decision, times)
         if decision is not _CONTINUE:
             break
         state.iteration += 1
@@ -206,13 +198,15 @@ async def _iterate(plan: Plan, state: PipelineState) -> Plan:
             await deliver(state, plan.hooks)
         if not state.iteration % _YIELD_TURNS:
             await asyncio.sleep(0)  # noqa: TID251 - a bare yield, not a wait
-        began, ended = clock(), []
-        value = await _stages(plan.recurring, value, state, ended)
+        context.since, times = clock(), []
+        value = await _stages(plan.recurring, value, state, times)
     if decision is Decision.ERROR:
         raise state.failure or StageError(
             state.reason or "A stage ended the run.", stage_name=context.stage
         )
-    return plan
+    context.cancellation.finished = True
+    context.alarm.move(bounds.limits.cleanup_s, context.cancellation.expire)
+    await _stages(plan.surface, state.text, state, [])
 
 
 def _goes_on(context: RunContext) -> bool:
@@ -222,18 +216,6 @@ def _goes_on(context: RunContext) -> bool:
         return before.data.get("reason") == "message"
     left = context.bounds.turns < context.bounds.limits.max_turns
     return left and context.has_mail(context.iteration + 1, nudges=False)
-
-
-def _times(began: float, ended: list[float | None]) -> list[int | None]:
-    """Microseconds in each stage, from the moments at which they were over."""
-    times: list[int | None] = []
-    for moment in ended:
-        if moment is None:
-            times.append(None)
-        else:
-            times.append(int((moment - began) * 1e6))
-            began = moment
-    return times
 
 
 def _end_iteration(state: PipelineState, decision: Decision, times: list[int | None]) -> None:
@@ -246,29 +228,32 @@ def _end_iteration(state: PipelineState, decision: Decision, times: list[int | N
 
 
 async def _stages(
-    steps: tuple[Step, ...], value: object, state: PipelineState, ended: list[float | None]
+    steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
-    """Run stages in order; `ended` takes the moment at which each was over, None for a bypassed
-    one."""
+    """Run stages in order; `times` takes the microseconds in each, None for a bypassed one."""
     context = state.run
     try:
         if context.heard and context.follows_stages:
-            value = await _followed(steps, value, state, ended)
+            value = await _followed(steps, value, state, times)
         else:
-            clock, over = context.world.monotonic, ended.append
-            for context.stage, _, execute, bypass in steps:
+            clock, took, since = context.world.monotonic, times.append, context.since
+            for context.stage, execute, bypass in steps:
                 if bypass is not None and bypass(state):
-                    over(None)
+                    took(None)
                 else:
                     value = await execute(value, state)
-                    over(clock())
+                    now = clock()
+                    took(int((now - since) * 1e6))
+                    since = now
+            context.since = since
     except LorimerError as error:
         _tell(context, error)
         raise
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, asyncio.CancelledError) and context.cancellation.stopping:
             raise
-        order = next(step.order for step in steps if step.name == context.stage)
+        stages = context.plan.stages if context.plan is not None else ()
+        order = next((each.order for each in stages if each.name == context.stage), 0)
         wrapped = _uncoded(error, context.stage, order)
         if context.redactor is not None:
             context.redactor.error(wrapped)
@@ -279,18 +264,19 @@ async def _stages(
 
 
 async def _followed(
-    steps: tuple[Step, ...], value: object, state: PipelineState, ended: list[float | None]
+    steps: tuple[Step, ...], value: object, state: PipelineState, times: list[int | None]
 ) -> object:
     """`_stages` with somebody who listens to them."""
     context = state.run
-    for context.stage, _, execute, bypass in steps:
+    for context.stage, execute, bypass in steps:
         if bypass is not None and bypass(state):
-            ended.append(None)
+            times.append(None)
             context.signal("stage.bypass")
             continue
         context.signal("stage.enter")
         value = await execute(value, state)
-        ended.append(context.world.monotonic())
+        since, context.since = context.since, context.world.monotonic()
+        times.append(int((context.since - since) * 1e6))
         context.signal("stage.exit")
         if context.crowded:
             await context.room()
@@ -367,6 +353,7 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
             # written all the same: an append is not interrupted once begun
             context.cancellation.interrupt(error)
     state.close_turn()
+    spend = context.spend
     result = PipelineResult(
         run_id=context.id,
         status=status,
@@ -374,12 +361,12 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
         output=state.text if state.output is None else state.output,
         exception=failure,
         iterations=context.bounds.turns,
-        usage=context.spend.usage,
-        cost_nano=context.spend.nano,
+        usage=spend.usage,
+        cost_nano=spend.nano,
         events=context.facts,
         session_id=context.stream,
         history=state.messages,
-        length=len(state.messages),
+        length=state.messages.length,
     )
     if failure is not None:
         failure.result = result
@@ -395,8 +382,9 @@ async def _end(state: PipelineState, failure: LorimerError | None) -> PipelineRe
 
 def _undisturbed(context: RunContext) -> AbstractContextManager[object, bool | None]:
     """What stopped the run is not told again to its last words."""
-    stopped = context.reason is not None or context.cancellation.interrupted is not None
-    return context.cancellation.undisturbed() if stopped else _AS_IT_IS
+    cancellation = context.cancellation
+    stopped = cancellation.reason is not None or cancellation.interrupted is not None
+    return cancellation.undisturbed() if stopped else _AS_IT_IS
 
 
 async def _record_end(state: PipelineState, status: str, failure: LorimerError | None) -> None:
@@ -429,9 +417,9 @@ async def _record_end(state: PipelineState, status: str, failure: LorimerError |
 
 
 def _announce_end(context: RunContext, result: PipelineResult) -> None:
-    kind = "pipeline.complete" if result.exception is None else "pipeline.error"
     if not context.listened():
         return
+    kind = "pipeline.complete" if result.exception is None else "pipeline.error"
     data: dict[str, JSON] = {
         "run_id": result.run_id,
         "status": result.status,

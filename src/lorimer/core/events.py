@@ -36,6 +36,7 @@ FACT_KINDS: Final = (
 
 _PICTURES: Final[Mapping[str, str]] = {"run.start": "input", "tool.result": "content"}
 """Where a list, instead of a text, is one of blocks that are not made of text alone."""
+_LISTS: Final = (list, tuple)
 
 
 class Event:
@@ -83,9 +84,8 @@ class Event:
         at anyway stays as it is, and what has no JSON, such as half a surrogate pair; also what may
         hold pictures, which would be there twice: they are the conversation's own texts."""
         data = self._data
-        if is_tracked(data) and not isinstance(data, bytes):  # they never are
-            part = data.get(_PICTURES.get(self.type, ""))
-            if isinstance(part, list | tuple):
+        if is_tracked(data):  # bytes never are
+            if self.type in _PICTURES and type(self.data.get(_PICTURES[self.type])) in _LISTS:
                 return
             try:
                 self._data = to_json(data)
@@ -343,6 +343,10 @@ class Mutated(TypedDict):
     """Each a change as `core/mutation.py` has it."""
     manifest: str
     """Hash of what they come to."""
+    posts: NotRequired[Sequence[str]]
+    """Ids of the messages that asked for changes, refused ones too."""
+    refused: NotRequired[Sequence[JSON]]
+    """What was asked for and not made: `code` and `why`, and the id of its `post`."""
 
 
 class RunSuspended(TypedDict):

@@ -116,6 +116,7 @@ class FactLog(Signals):
         """How many of them were there when the run was resumed."""
         self._before = position - self.replayed
         self._recorded: dict[tuple[str, int, str], Event] = {}
+        self.replaying = self._recorded
         self._recorded_until = -1
         self._decided: dict[int, bool] = {}
         """Iterations of which more is recorded than the calls of model and tools."""
@@ -184,11 +185,6 @@ class FactLog(Signals):
     def position(self) -> int:
         """How many facts the stream has."""
         return self._before + len(self.facts)
-
-    @property
-    def replaying(self) -> bool:
-        """Recorded facts are still being answered from; nothing new has happened yet."""
-        return bool(self._recorded)
 
     def recorded(self, type: str, key: str = "") -> Event | None:
         """The recorded fact of this iteration, if the run is being resumed and has it."""
@@ -266,8 +262,10 @@ class FactLog(Signals):
         time = int(self.world.time() * 1_000_000) / 1_000_000
         fact = Event(type, data, self.id, self.iteration, time)
         held = self._held
-        facts = [*held, fact] if held else [fact]
-        self._held = _NONE
+        if held:
+            facts, self._held = [*held, fact], _NONE
+        else:
+            facts = [fact]
         try:
             await self.journal.append(self.stream, self.epoch, facts, sync=sync, ledger=ledger)
         except asyncio.CancelledError:
@@ -332,7 +330,8 @@ class FactLog(Signals):
         """The run is about to write its last fact: nothing is answered any more."""
         self.over = True
         self.cut_short = bool(self._recorded)
-        self._pass_over()
+        if self.replayed:
+            self._pass_over()
         if self.facts:
             self.iteration = max(self.iteration, self.facts[-1].iteration)
 

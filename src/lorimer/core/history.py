@@ -91,12 +91,14 @@ class History(Sequence[Message]):
         "__weakref__",
         "call_ids",
         "counted",
+        "digest",
         "excerpt",
         "length",
         "pictured",
         "receipt",
         "recorded",
         "redactor",
+        "size",
     )
 
     def __init__(self, messages: Sequence[Message] = ()) -> None:
@@ -105,8 +107,12 @@ class History(Sequence[Message]):
         """How many messages: `len()` of it, which takes five times as long."""
         self.pictured: list[int] = []
         """Places of the messages that hold pictures, in order."""
-        self._digests = [b""]
-        self._sizes = [0]
+        self.digest: bytes = b""
+        """A hash over all messages in order; equal histories have equal digests."""
+        self.size: int = 0
+        """Of all messages, for estimates: bytes, about 4 a token; see `weight`."""
+        self._digests = [self.digest]
+        self._sizes = [self.size]
         self._turns: list[int] = []
         self._waiting: tuple[str, ...] = ()
         """Calls of the last message, which the next one has to answer."""
@@ -130,13 +136,13 @@ class History(Sequence[Message]):
 
     def append(
         self, message: Message, plain: Mapping[str, JSON] | None = None, *, clean: bool = False
-    ) -> None:
-        """Add one message at the end, as far as `told` keeps it; nothing, if that is nothing.
+    ) -> bool:
+        """Add one message at the end, as far as `told` keeps it. False: that is nothing.
         `plain` is its `to_json`, where the caller has it. Secrets are struck out of it, unless it
         is `clean`: what was recorded, or is about to be, stays as it is."""
         kept = told(message)
         if kept is None:
-            return
+            return False
         body = utf8(plain if plain is not None and kept is message else kept.to_json())
         if body is None:
             kept = readable(kept)
@@ -148,7 +154,8 @@ class History(Sequence[Message]):
         size, at = len(body), len(items)
         named: list[str] = []  # the calls that it makes, or answers
         for block in kept.content:
-            if isinstance(block, TextBlock):
+            kind = type(block)
+            if kind is TextBlock:
                 continue
             if isinstance(block, ToolUse) and role == "assistant":
                 if self.call_ids.setdefault(block.id, at) != at or block.id in named:
@@ -176,10 +183,13 @@ class History(Sequence[Message]):
                 self._doubtful = True
                 self._waiting = ()
             self._turns.append(at)
-        self._digests.append(blake2b(self._digests[-1] + body, digest_size=16).digest())
-        self._sizes.append(self._sizes[-1] + size)
+        self.digest = blake2b(self.digest + body, digest_size=16).digest()
+        self._digests.append(self.digest)
+        self.size += size
+        self._sizes.append(self.size)
         items.append(kept)
         self.length = at + 1
+        return True
 
     def _look(self, blocks: Sequence[Block], at: int) -> None:
         pictured = self.pictured
@@ -188,7 +198,7 @@ class History(Sequence[Message]):
 
     def truncate(self, length: int) -> None:
         """Forget the messages from `length` on."""
-        if length >= len(self._items):
+        if length >= self.length:
             return
         self._doubtful = True
         for message in self._items[length:]:
@@ -199,6 +209,7 @@ class History(Sequence[Message]):
         self.length = length
         del self._digests[length + 1 :]
         del self._sizes[length + 1 :]
+        self.digest, self.size = self._digests[-1], self._sizes[-1]
         while self._turns and self._turns[-1] >= length:
             self._turns.pop()
         while self.pictured and self.pictured[-1] >= length:
@@ -229,19 +240,9 @@ class History(Sequence[Message]):
         end = max(0, len(self._turns) - back)
         return self._turns[max(0, end - most) : end]
 
-    @property
-    def digest(self) -> bytes:
-        """A hash over all messages in order; equal histories have equal digests."""
-        return self._digests[-1]
-
-    @property
-    def size(self) -> int:
-        """Of all messages, for estimates: bytes, about 4 a token; see `weight`."""
-        return self._sizes[-1]
-
     def size_from(self, index: int) -> int:
         """The size of the messages from `index` on."""
-        return self._sizes[-1] - self._sizes[index]
+        return self.size - self._sizes[index]
 
     def begins_with(self, counted: PromptCount) -> bool:
         """It begins with the messages that were counted."""
@@ -254,7 +255,7 @@ class History(Sequence[Message]):
 
     def fitting(self, size: int) -> int:
         """The first message from which on all others come to no more than `size`."""
-        return bisect_left(self._sizes, self._sizes[-1] - size)
+        return bisect_left(self._sizes, self.size - size)
 
     def take_up(self, receipt: Receipt | None) -> None:
         """Go on from a compaction of another process, if it was of these messages."""

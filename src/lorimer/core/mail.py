@@ -1,4 +1,5 @@
-"""What others may tell a run, from any process: `send` a text, `answer` a question, `cancel`.
+"""What others may tell a run, from any process: `send` a text, `answer` a question, `change` its
+manifest, `cancel`.
 
 A message goes into the inbox of the run's stream and stays there until a fact of the run takes
 it, so it is neither lost nor taken twice. A live run is told at once; one that is suspended finds
@@ -9,14 +10,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from anyio import CancelScope
 
 from lorimer.core.cancel import Reason
+from lorimer.core.changed import Asked
 from lorimer.core.context import RunContext, Safety
-from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.errors import (
+    ExecutorErrorCode,
+    JournalError,
+    MutationError,
+    PipelineError,
+)
 from lorimer.core.events import Event
 from lorimer.core.hooks import Hooks, heard
 from lorimer.core.journal import Journal, Post, RunRow
@@ -117,6 +125,42 @@ async def cancel(journal: Journal, run_id: str) -> bool:
     row = await _unfinished(journal, run_id)
     message: dict[str, JSON] = {"kind": "cancel", "run": row.run_id}
     return await journal.post(row.stream, f"cancel {row.run_id}", message)
+
+
+async def change(
+    journal: Journal, run_id: str, changes: Sequence[Mapping[str, JSON]], *, id: str
+) -> bool:
+    """Ask an unfinished run to change its manifest, before its next model call. This run only, and
+    no other of its pipeline; all of the changes are made, or none.
+
+    `changes` are the JSON of `core/mutation.py`; `id` as in `send`. Whether they fit, and may be
+    made there, the run says in its fact `mutated`: see `taken`. Raises MutationError for what is no
+    change or holds a secret, PipelineError and JournalError as `send` does.
+    """
+    from lorimer.core import mutation  # only who changes something pays for it
+
+    if not changes:
+        raise MutationError("there is nothing to change")
+    made: list[JSON] = [mutation.plain(mutation.read(each)) for each in changes]
+    redactor = of_environment()
+    if redactor is not None and redactor.json(made, deep=True) != made:
+        raise MutationError(
+            "a change holds a secret",
+            hint="A run records its changes; name a variable instead: ${NAME}",
+        )
+    row = await _unfinished(journal, run_id)
+    message: dict[str, JSON] = {"kind": "change", "run": row.run_id, "changes": made}
+    return await journal.post(row.stream, id, message)
+
+
+async def taken(journal: Journal, row: RunRow, id: str) -> Event | None:
+    """The fact by which a run has taken a message; None: it has not yet."""
+    async with aclosing(journal.read(row.stream, row.first - 1)) as facts:
+        async for fact in facts:
+            posts = fact.data.get("posts") if fact.run_id == row.run_id else None
+            if isinstance(posts, list | tuple) and id in posts:
+                return fact
+    return None
 
 
 async def questions(journal: Journal, row: RunRow) -> list[Question]:
@@ -221,7 +265,7 @@ class Mail:
         self._waiting: dict[str, asyncio.Future[Post]] = {}
         self._seen: set[str] = set()
         self._mine: list[str] = []
-        """Ids of answers and of a cancel."""
+        """Ids of answers and of a cancel; those of changes are with what is upcoming."""
         self._looking: asyncio.Task[None] | None = None
 
     @property
@@ -264,6 +308,10 @@ class Mail:
             elif kind == "answer":
                 self._mine.append(post.id)
                 self._answered(post)
+            elif kind == "change" and context.plan is not None:
+                asked = post.message.get("changes")
+                changes = asked if isinstance(asked, list | tuple) else ()
+                context.upcoming = [*context.upcoming, Asked(changes, context.plan, post.id)]
             elif kind == "cancel":
                 self._mine.append(post.id)
                 context.cancel(Reason.CALLER)
@@ -295,7 +343,8 @@ class Mail:
     @property
     def spent(self) -> list[str]:
         """The ids of messages that are of no use once this run has ended."""
-        return self._mine
+        asked = [each.post for each in self._context.upcoming if isinstance(each, Asked)]
+        return [*self._mine, *asked]
 
     def take_texts(self) -> list[Post]:
         """All texts that have come; they are the caller's to record."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Annotated, Final, Literal, Protocol, TypeAlias, Union
+from typing import Annotated, Final, Literal, Protocol, TypeAlias, TypeVar, Union
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -28,6 +28,8 @@ from lorimer.core.manifest import (
     problems_of,
 )
 from lorimer.core.stage import Slot, Strategy
+
+M = TypeVar("M", bound=BaseModel)
 
 SECTIONS: Final = ("metadata", "model", "limits", "tools", "permissions", "agents")
 """The parts of a manifest besides its stages."""
@@ -314,9 +316,8 @@ class UpdateModel(Change):
     settings: dict[str, Plain]
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
-        draft.model = ModelConfig.model_validate(
-            {**draft.model.model_dump(exclude_unset=True), **self.settings}
-        )
+        said = {**draft.model.model_dump(exclude_unset=True), **self.settings}
+        draft.model = _section("model", ModelConfig, said)
 
 
 class UpdatePipeline(Change):
@@ -329,11 +330,11 @@ class UpdatePipeline(Change):
     permissions: dict[str, Plain] = {}
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
-        draft.metadata = Metadata.model_validate({**draft.metadata.model_dump(), **self.metadata})
+        metadata = {**draft.metadata.model_dump(), **self.metadata}
+        draft.metadata = _section("metadata", Metadata, metadata)
         draft.limits = type(draft.limits).from_json({**draft.limits.to_json(), **self.limits})
-        draft.permissions = PermissionsConfig.model_validate(
-            {**draft.permissions.model_dump(), **self.permissions}
-        )
+        permissions = {**draft.permissions.model_dump(), **self.permissions}
+        draft.permissions = _section("permissions", PermissionsConfig, permissions)
 
 
 class UpdateTools(Change):
@@ -343,9 +344,8 @@ class UpdateTools(Change):
     tools: dict[str, Plain]
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
-        draft.tools = ToolsConfig.model_validate(
-            {**draft.tools.model_dump(mode="json", exclude_unset=True), **self.tools}
-        )
+        said = {**draft.tools.model_dump(mode="json", exclude_unset=True), **self.tools}
+        draft.tools = _section("tools", ToolsConfig, said)
 
 
 class RestoreSnapshot(Change):
@@ -449,6 +449,14 @@ def difference(
     old, new = sections(before), sections(after)
     names = dict.fromkeys([*old, *new])
     return {n: (old.get(n), new.get(n)) for n in names if old.get(n) != new.get(n)}
+
+
+def _section(name: str, kind: type[M], said: Mapping[str, Plain]) -> M:
+    """A section of a manifest. Raises MutationError naming every fault by its path."""
+    try:
+        return kind.model_validate(said)
+    except ValidationError as error:
+        raise MutationError("; ".join(problems_of(error, name, kind))) from None
 
 
 def _insert(draft: EnvironmentManifest, entry: StageEntry) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Generic, NamedTuple
+from typing import TYPE_CHECKING, Generic, TypeAlias
 
 from lorimer.core.hooks import Hooks
 from lorimer.core.jsonable import JSON
@@ -16,20 +16,17 @@ if TYPE_CHECKING:
     from lorimer.core.state import PipelineState
 
 
-class Step(NamedTuple):
-    """A stage as the engine runs it: what it looks up for each is looked up once."""
+Execute: TypeAlias = "Callable[[object, PipelineState], Awaitable[object]]"
+Bypass: TypeAlias = "Callable[[PipelineState], bool]"
+Step: TypeAlias = "tuple[str, Execute, Bypass | None]"
+"""A stage as the engine runs it: its name, `execute`, and `should_bypass`, where it has one. What
+is looked up for each is looked up once; a plain tuple is taken apart in half the time."""
 
-    name: str
-    order: int
-    execute: Callable[[object, PipelineState], Awaitable[object]]
-    bypass: Callable[[PipelineState], bool] | None
-    """None: it is never bypassed."""
 
-    @classmethod
-    def of(cls, stage: AnyStage) -> Step:
-        """The step of a stage."""
-        plain = "should_bypass" not in {name for kind in _own(stage) for name in vars(kind)}
-        return cls(stage.name, stage.order, stage.execute, None if plain else stage.should_bypass)
+def step_of(stage: AnyStage) -> Step:
+    """The step of a stage."""
+    plain = "should_bypass" not in {name for kind in _own(stage) for name in vars(kind)}
+    return stage.name, stage.execute, None if plain else stage.should_bypass
 
 
 def _own(stage: AnyStage) -> list[type]:
@@ -61,3 +58,6 @@ class Plan:
     changed: Callable[[Sequence[JSON]], Plan] | None = None
     """The plan after changes of the manifest, in their JSON; None: it cannot be changed. Raises
     MutationError."""
+    asked: Callable[[Sequence[JSON]], Plan] | None = None
+    """As `changed`, for whoever asks a live run for it: raises MutationError also for what is
+    locked, and for what a run keeps as long as it goes on."""

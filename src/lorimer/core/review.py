@@ -3,7 +3,7 @@ on the one path of every call (`tools/dispatch.py`); the stage tells what they f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Final, Literal, Protocol, TypeAlias
 
 from lorimer.core.jsonable import JSON
@@ -15,6 +15,7 @@ Action: TypeAlias = Literal["annotate", "ask", "block"]
 
 _STRICTNESS: Final[Mapping[Action, int]] = {"annotate": 0, "ask": 1, "block": 2}
 _MAX_DEPTH: Final = 64
+_TEXTLESS: Final = frozenset({int, float, bool, type(None)})
 
 
 @record
@@ -60,7 +61,7 @@ class Review:
     def of(self, tool: str, input: Mapping[str, JSON]) -> list[Finding]:
         """What they find in a call, the strictest first. One that fails lets nothing through."""
         texts: list[str] = []
-        _gather(input, 0, texts)
+        _gather(input.values(), 1, texts)
         call = Call(tool, input, tuple(texts))
         found: list[Finding] = []
         for reviewer in self._reviewers:
@@ -77,19 +78,20 @@ class Review:
     def look(self, index: int, tool: str, input: Mapping[str, JSON]) -> list[Finding]:
         """`of`, and keep it for stage 11."""
         found = self.of(tool, input)
-        self.findings.extend([(index, finding) for finding in found])
+        if found:
+            self.findings.extend([(index, finding) for finding in found])
         return found
 
 
-def _gather(value: JSON, depth: int, texts: list[str]) -> None:
-    """Add all texts in a value to `texts`."""
-    if isinstance(value, str):
-        texts.append(value)
-    elif isinstance(value, int | float) or depth > _MAX_DEPTH:
-        return  # too deep: such a call is refused anyway
-    elif isinstance(value, (dict, Mapping)):  # the type that it nearly always is, first
-        for item in value.values():
-            _gather(item, depth + 1, texts)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _gather(item, depth + 1, texts)
+def _gather(values: Iterable[JSON], depth: int, texts: list[str]) -> None:
+    """Add all texts in some values to `texts`, of those nested too deep none: such a call is
+    refused anyway."""
+    for value in values:
+        if isinstance(value, str):
+            texts.append(value)
+        elif type(value) in _TEXTLESS or depth > _MAX_DEPTH:
+            continue
+        elif isinstance(value, (dict, Mapping)):  # the type that it nearly always is, first
+            _gather(value.values(), depth + 1, texts)
+        elif isinstance(value, (list, tuple)):
+            _gather(value, depth + 1, texts)

@@ -5,7 +5,7 @@ Who listens, and how it reaches them: `bus.py`. What is recorded: `facts.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from lorimer.core.bus import Listeners
@@ -22,7 +22,17 @@ _NOTHING: Final[Mapping[str, JSON]] = {}
 class Signals:
     """A run as its listeners see it: the part of a RunContext that tells them."""
 
-    __slots__ = ("_listeners", "heard", "id", "iteration", "redactor", "stage", "wants", "world")
+    __slots__ = (
+        "_listeners",
+        "heard",
+        "id",
+        "iteration",
+        "redactor",
+        "replaying",
+        "stage",
+        "wants",
+        "world",
+    )
 
     def __init__(self, id: str, world: World, listeners: Listeners) -> None:
         self.id = id
@@ -30,26 +40,24 @@ class Signals:
         self.iteration = 0
         self.stage = ""
         """Of the stage that runs, the name."""
+        self.replaying: Collection[object] = ()
+        """Recorded facts that are still to be answered from; empty: what it does is new."""
         self._listeners = listeners
         self.redactor: Redactor | None = None
         """Strikes secrets out of what is recorded and told; None: none are known."""
-        self.heard = not listeners.quiet
+        self.heard = listeners.tap is not None or not listeners.bus.silent
         """Somebody listens to something of this run; looked at anew in each iteration."""
         self.wants: Callable[[str], bool] = self._wants if self.heard else _NOBODY
         """`wants(type)`: somebody listens to signals of this type, and this is no replay. Ask
         before building a signal's data; while nobody listens, asking costs nothing."""
 
-    @property
-    def replaying(self) -> bool:
-        """Recorded facts are still being answered from; nothing new has happened yet."""
-        return False
-
     def _listen(self) -> None:
-        self.heard = not self._listeners.quiet
+        listeners = self._listeners
+        self.heard = listeners.tap is not None or not listeners.bus.silent
         if not self.heard:
             self.wants = _NOBODY
         else:
-            self.wants = self._wants if self.replaying else self._listeners.wants
+            self.wants = self._wants if self.replaying else listeners.wants
 
     def _wants(self, type: str) -> bool:
         return self.heard and not self.replaying and self._listeners.wants(type)

@@ -67,13 +67,12 @@ class Spend:
     def charge(self, result: Mapping[str, JSON], sign: int = 1) -> int:
         """Add the `cost` and the `usage` of an effect's data (take them back with `sign` -1);
         returns the cost."""
-        usage = result.get("usage")
-        if usage and isinstance(usage, dict):
+        usage, cost = result.get("usage"), result.get("cost")
+        if isinstance(usage, dict):
             tokens = self._tokens
             for name, count in usage.items():
                 if type(count) is int:
                     tokens[name] = tokens.get(name, 0) + sign * count
-        cost = result.get("cost")
         if type(cost) is not int:  # as with most tools
             return 0
         self.nano += sign * cost

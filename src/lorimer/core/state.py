@@ -176,14 +176,14 @@ class PipelineState:
     def close_turn(self) -> None:
         """Make the history what a later run may build on: without an input that no model saw,
         with a result for every call, and fit for every provider."""
-        self.messages.truncate(self.noted)
-        if self.messages and self.messages[-1].role == "assistant":
-            waiting = self.messages[-1].tool_uses
-            if waiting:
-                done = {block.tool_use_id: block for block in self.results}
-                self.messages.append(answers(waiting, done, self._begun()), clean=True)
-        self.messages.mend(self.began)
-        self.noted = self.messages.length
+        history = self.messages
+        history.truncate(self.noted)
+        last = history[-1] if history.length else None
+        if last is not None and last.role == "assistant" and (waiting := last.tool_uses):
+            done = {block.tool_use_id: block for block in self.results}
+            history.append(answers(waiting, done, self._begun()), clean=True)
+        history.mend(self.began)
+        self.noted = history.length
 
     def _begun(self) -> set[int]:
         """The calls of this iteration that an intent tells of."""

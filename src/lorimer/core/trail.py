@@ -24,7 +24,7 @@ class Trail:
     __slots__ = ("_made", "failures", "polls", "stale", "told", "turns")
 
     def __init__(self) -> None:
-        self.turns: deque[tuple[Made, ...]] = deque()
+        self.turns: deque[list[Made]] = deque()
         """Calls that wait for something to change are left out."""
         self._made: deque[Made] = deque()
         """The calls of all these turns."""
@@ -50,26 +50,25 @@ class Trail:
     ) -> None:
         """A turn, once its calls were made. `polling` holds the names of tools that are called
         again and again on purpose."""
-        failed = all(result.is_error for result in results)
-        self.failures = self.failures + 1 if failed else 0
-        turn = tuple(
-            [
-                (call.name, result.content, call.input, call.raw)
-                for call, result in zip(calls, results, strict=True)
-                if call.name not in polling
-            ]
-        )
+        worked = fresh = False
+        turn: list[Made] = []
+        before = self._made
+        for call, result in zip(calls, results, strict=True):
+            worked = worked or not result.is_error
+            if call.name not in polling:
+                made = (call.name, result.content, call.input, call.raw)
+                fresh = fresh or made not in before
+                turn.append(made)
+        self.failures = 0 if worked else self.failures + 1
         self.polls = not turn
         if self.polls:
             return
-        made = self._made
-        known = all(call in made for call in turn)
-        self.stale = self.stale + 1 if known else 0
+        self.stale = 0 if fresh else self.stale + 1
         if len(self.turns) == LOOKS_BACK:
             for _ in self.turns.popleft():
-                made.popleft()
+                before.popleft()
         self.turns.append(turn)
-        made.extend(turn)
+        before.extend(turn)
 
     def repeated(self, period: int) -> int:
         """How many of the newest turns in a row are the same as the one `period` turns before."""

@@ -1,5 +1,5 @@
-"""References to variables in a manifest: `${NAME}`, in texts of a stage's configuration and in the
-texts of an `http` tool. `$${NAME}` stands for the text `${NAME}`.
+"""References to variables in a manifest: `${NAME}`, in texts of `model`, of a stage's configuration
+and of an `http` tool. `$${NAME}` stands for the text `${NAME}`.
 
 Which variables there are, the host says; the environment of the process is none by itself, for a
 manifest may be a stranger's. A value is put in where it is used, when it is used: manifest, hash,
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Final, cast
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.manifest import EnvironmentManifest, StageEntries, StageEntry
+from lorimer.core.manifest import EnvironmentManifest, ModelConfig, Plain, StageEntries, StageEntry
 from lorimer.core.redaction import is_secret, secrets_in
 
 REFERENCE: Final = re.compile(r"\$(\$?)\{([A-Z][A-Z0-9_]{0,99})\}")
@@ -59,24 +60,42 @@ def _one(found: re.Match[str], variables: Mapping[str, str]) -> str:
 def references(manifest: EnvironmentManifest) -> dict[str, list[str]]:
     """Path to the variables that are referred to there, of all that is active."""
     found: dict[str, list[str]] = {}
-    for entry in manifest.stages:
-        for path, value in _settings(entry) if entry.active else ():
-            if names := list(dict.fromkeys(names_in(value))):
-                found[path] = names
+    settings = [_texts_of(manifest.model).items()]
+    settings += [_settings(entry) for entry in manifest.stages if entry.active]
+    for path, value in chain.from_iterable(settings):
+        if names := list(dict.fromkeys(names_in(value))):
+            found[path] = names
     for tool in manifest.tools.ad_hoc:
         # the others have no places for variables: `${NAME}` is text in a script
         if tool.kind == "http" and (names := list(dict.fromkeys(tool.variables()))):
             found[f"tools.ad_hoc[{tool.name}]"] = names
     for agent in manifest.agents:
+        where = f"agents[{agent.name}]"
         if agent.manifest is not None:
             below = references(agent.manifest)
-            found |= {f"agents[{agent.name}].manifest.{path}": below[path] for path in below}
+            found |= {f"{where}.manifest.{path}": below[path] for path in below}
+            continue
+        for name, text in (("prompt", agent.prompt), ("model", agent.model)):
+            if names := list(dict.fromkeys(names_in(text))):
+                found[f"{where}.{name}"] = names
     return found
 
 
-def _settings(entry: StageEntry) -> Iterator[tuple[str, JSON]]:
+def _texts_of(model: ModelConfig) -> dict[str, JSON]:
+    """Path to setting, of those of a model that are texts, or may hold some."""
+    said = {name: cast("JSON", value) for name, value in model if name in model.model_fields_set}
+    return {
+        f"model.{name}": value
+        for name, value in said.items()
+        if isinstance(value, str | list | tuple | Mapping)
+    }
+
+
+def _settings(entry: StageEntry) -> Iterable[tuple[str, JSON]]:
     """Every setting of a stage and its strategies, with its path."""
     where = f"stages[{entry.order}]"
+    for name, value in entry.model_override.items():
+        yield f"{where}.model_override.{name}", cast("JSON", value)
     for name, value in entry.config.items():
         yield f"{where}.config.{name}", cast("JSON", value)
     for slot, config in entry.strategy_configs.items():
@@ -96,34 +115,49 @@ def missing(manifest: EnvironmentManifest, variables: Mapping[str, str]) -> dict
 def with_variables(
     manifest: EnvironmentManifest, variables: Mapping[str, str]
 ) -> EnvironmentManifest:
-    """The manifest with the variables in the configuration of its stages; itself, where it refers
-    to none there. Only for what is compiled of it: it is written nowhere."""
+    """The manifest with the variables in its model and in the configuration of its stages; itself,
+    where it refers to none there. Only for what is compiled of it: it is written nowhere."""
     entries = [
-        entry if not any("$" in text for text in _texts(entry)) else _filled(entry, variables)
+        entry if not _refers(value for _, value in _settings(entry)) else _filled(entry, variables)
         for entry in manifest.stages
     ]
-    if all(one is other for one, other in zip(entries, manifest.stages, strict=True)):
+    model = _asked(manifest.model, variables)
+    same = all(one is other for one, other in zip(entries, manifest.stages, strict=True))
+    if same and model is manifest.model:
         return manifest
-    return manifest.model_copy(update={"stages": StageEntries.model_construct(entries)})
+    stages = manifest.stages if same else StageEntries.model_construct(entries)
+    return manifest.model_copy(update={"model": model, "stages": stages})
 
 
-def _texts(entry: StageEntry) -> Iterator[str]:
-    def texts(value: JSON) -> Iterator[str]:
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, Mapping | list | tuple):
-            for item in value.values() if isinstance(value, Mapping) else value:
-                yield from texts(item)
+def _refers(values: Iterable[JSON]) -> bool:
+    return any("$" in text for value in values for text in _texts(value))
 
-    for _, value in _settings(entry):
-        yield from texts(value)
+
+def _texts(value: JSON) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def _filled(entry: StageEntry, variables: Mapping[str, str]) -> StageEntry:
-    fields = {name: getattr(entry, name) for name in ("config", "strategy_configs")}
+    fields: dict[str, Mapping[str, Plain]] = {
+        "config": entry.config,
+        "strategy_configs": cast("Mapping[str, Plain]", entry.strategy_configs),
+        "model_override": entry.model_override,
+    }
     return entry.model_copy(
         update={name: replaced(cast("JSON", value), variables) for name, value in fields.items()}
     )
+
+
+def _asked(model: ModelConfig, variables: Mapping[str, str]) -> ModelConfig:
+    said = _texts_of(model)
+    if not _refers(said.values()):
+        return model
+    update = {path.partition(".")[2]: replaced(each, variables) for path, each in said.items()}
+    return model.model_copy(update=update)
 
 
 def undecided(problem: str, paths: Iterable[str]) -> bool:

@@ -1,6 +1,7 @@
 """What people do with manifests: compare and explain them, keep a folder of them, carry them over
 from geny-executor, and the settings that stand beneath them."""
 
+from lorimer.environment.assigned import assigned
 from lorimer.environment.diff import Change, diff
 from lorimer.environment.foreign import Carried, carried
 from lorimer.environment.manager import Environment, EnvironmentManager
@@ -12,6 +13,7 @@ __all__ = [
     "Change",
     "Environment",
     "EnvironmentManager",
+    "assigned",
     "carried",
     "diff",
     "schema",

@@ -26,6 +26,7 @@ from lorimer.core.jsonable import JSON, no_data
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import DEFAULT_MODEL, ModelConfig
 from lorimer.core.record import record
+from lorimer.core.variables import names_in
 from lorimer.environment.values import written
 from lorimer.models.registry import PROVIDERS
 from lorimer.models.spec import chain, parse_spec
@@ -206,8 +207,8 @@ def _tightened(path: str, value: JSON, before: JSON) -> JSON:
     the default, or nothing."""
     table, _, name = path.partition(".")
     if path == "model.model":
-        usual = _providers(str(before or DEFAULT_MODEL))
-        return value if usual and _providers(str(value)) <= usual else before
+        usual, wanted = _providers(str(before or DEFAULT_MODEL)), _providers(str(value))
+        return value if wanted and wanted <= usual else before
     if table == "model":
         return value
     if name in _LOWER:
@@ -226,7 +227,9 @@ def _tightened(path: str, value: JSON, before: JSON) -> JSON:
 
 
 def _providers(spec: str) -> set[str]:
-    """Who would answer; nobody, for what is no spec."""
+    """Who would answer; nobody, for what is no spec, or only becomes one with a variable."""
+    if any(names_in(spec)):
+        return set()
     try:
         return {parse_spec(each, PROVIDERS).provider for each in chain(spec)}
     except ConfigError:

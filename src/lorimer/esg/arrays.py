@@ -1,8 +1,9 @@
 """What arrays and frames of numpy and pandas hold. Neither is imported here.
 
 An array that owns its memory is told by a digest of it, and put back from a copy that is taken
-before somebody may change it. A view holds nothing but the array that it looks at. A frame holds
-its axes and the arrays of its columns.
+before somebody may change it. Of a large one the digest is taken only when somebody compares it, or
+before a step runs that can reach it: most arrays that a step makes are never asked for. A view
+holds nothing but the array that it looks at. A frame holds its axes and the arrays of its columns.
 """
 
 # What numpy and pandas give has no types here: they need not be installed.
@@ -23,6 +24,9 @@ _CACHES: Final = frozenset({
     "_cache", "_id", "_references", "_item_cache", "_engine", "_cacher", "_is_copy",
     "_accessors", "_name_cache",
 })  # fmt: skip
+SMALL: Final = 64 * 1024
+"""Bytes of an array up to which its digest is taken at once, and a copy of it whatever the text of
+the step says."""
 _OFFSETS: Final = "pandas._libs.tslibs.offsets"
 _SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"})
 
@@ -56,17 +60,44 @@ def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]
 
 
 class Data:
-    """The content of a piece of memory: its digest, and a copy where one was taken."""
+    """The content of a piece of memory: its digest, and a copy where one was taken.
 
-    __slots__ = ("digest", "copy", "bytes")
+    `late`: the digest is taken when it is asked for, of the copy or else of the memory. Before that
+    may be written, `settle` has to be called.
+    """
 
-    def __init__(self, digest: bytes, size: int) -> None:
-        self.digest = digest
-        self.bytes = size
+    __slots__ = ("late", "copy", "bytes", "_array", "_digest", "_doubtful")
+
+    def __init__(self, array: Any, *, late: bool = False) -> None:
+        self.late = late
+        self.bytes = int(array.nbytes)
         self.copy: Any = None
+        self._array: Any = array if late else None
+        self._digest = b"" if late else digest(array)
+        self._doubtful = False
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes."""
+        if not self._digest:
+            self._digest = digest(self._array if self.copy is None else self.copy)
+            self._array = None
+        return self._digest
+
+    def settle(self) -> None:
+        """The memory may be written from now on."""
+        if self.copy is None:
+            _ = self.digest
+
+    def doubt(self) -> None:
+        """The memory may have been written already: what it held is known no more, if it is not
+        known by now."""
+        self._doubtful = self.copy is None and not self._digest
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Data) and other.digest == self.digest
+        if not isinstance(other, Data) or self._doubtful or other._doubtful:
+            return self is other
+        return other.digest == self.digest
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 
@@ -92,7 +123,8 @@ class Array(Kind):
         held = () if owner is value else (owner,)
         if value.dtype.hasobject:
             return Content(self, shape, (*held, *value.ravel().tolist()))
-        return Content(self, (*shape, Data(digest(value), value.nbytes)), held)
+        late = value.nbytes > SMALL and type(value).__module__ == "numpy" and _plain(value)
+        return Content(self, (*shape, Data(value, late=late)), held)
 
     def keep(self, value: Any, content: Content, /) -> int:
         data = _data(content)
@@ -101,6 +133,10 @@ class Array(Kind):
         data.copy = value.copy(order="K")
         return data.bytes
 
+    def late(self, content: Content, /) -> Data | None:
+        data = _data(content)
+        return data if data is not None and data.late else None
+
     def held(self, content: Content, /) -> int:
         data = _data(content)
         return 0 if data is None or data.copy is None else data.bytes
@@ -108,6 +144,7 @@ class Array(Kind):
     def drop(self, content: Content, /) -> None:
         data = _data(content)
         if data is not None:
+            _ = data.digest  # the copy may be all that tells it
             data.copy = None
 
     def size(self, content: Content, /) -> int:
@@ -164,7 +201,7 @@ def apart(value: Any) -> tuple[Content, object]:
     place, fixed = value.__array_interface__["data"]
     shape = (type(value), value.shape, value.strides, str(value.dtype), not fixed, place % 16)
     held = value.ravel().tolist() if value.dtype.hasobject else ()
-    data = None if value.dtype.hasobject else Data(digest(value), value.nbytes)
+    data = None if value.dtype.hasobject else Data(value)
     return Content(_ARRAY, (tuple(fields), shape, data), (*fields.values(), *held)), _owner(value)
 
 
@@ -304,6 +341,13 @@ def _owner(value: Any) -> Any:
         if isinstance(value, memoryview):
             value = value.obj
     return value
+
+
+def _plain(value: Any) -> bool:
+    """Numbers in memory of its own, and in one piece: a copy has the very same bytes."""
+    flags = value.flags
+    whole = flags.c_contiguous or flags.f_contiguous
+    return value.base is None and flags.owndata and whole and value.dtype.kind in "biufc"
 
 
 def _has_memory(value: Any) -> bool:

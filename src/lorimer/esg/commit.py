@@ -8,7 +8,7 @@ again (early cut-off).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from lorimer.esg.content import ATOMS, Content
@@ -123,6 +123,8 @@ class Commit:
                 self._left.displaced.add(region.step)
             self._store.dissolve(region)
             return False
+        for late in state.late():  # it was not lent: the step may have changed it unseen
+            late.doubt()
         self._visit.entered[region] = state
         self._waiting.append(region)
         return True
@@ -154,20 +156,21 @@ class Commit:
 
     def _adopt(self, regions: list[tuple[Region, list[Content]]]) -> dict[int, object]:
         """Objects that are the same as those of the last run: id -> the old object."""
-        old: dict[tuple[str, str], list[Region]] = {}
+        old: dict[tuple[str, str], list[Region]] = {}  # the label, and what is known at once
         for region in self._store.wrote(self._step):
             if region.step == self._step:
-                key = (region.label, region.states[self._step].print)
+                key = (region.label, region.states[self._step].known)
                 old.setdefault(key, []).append(region)
         swaps: dict[int, object] = {}
         for region, contents in [*regions]:
             state = self._store.state(region, contents)
-            candidates = old.get((region.label, state.print), [])
+            candidates = old.get((region.label, state.known), [])
+            twin = next((e for e in candidates if e.states[self._step].alike(state)), None)
             own = set(map(id, region.objects))
-            if not candidates or any(to in own and by not in own for by, to in self._pinned):
+            if twin is None or any(to in own and by not in own for by, to in self._pinned):
                 continue  # it is where the old object cannot be put
-            if self._revive(candidates[0], region, contents):
-                twin = candidates.pop(0)
+            if self._revive(twin, region, contents):
+                candidates.remove(twin)
                 swaps |= dict(zip(map(id, region.objects), twin.objects, strict=True))
                 self._left.made[twin.name] = twin.states[self._step].print
                 self._store.dissolve(region)
@@ -191,7 +194,7 @@ class Commit:
         again = cast("list[Content]", again)
         if any(each.kind.lost(each) for each in again):
             return False
-        self._store.write(old, self._step, State(tuple(again), state.print, state.refs))
+        self._store.write(old, self._step, replace(state, contents=tuple(again)))
         return True
 
     # ---------------------------------------------------------------- writing it down
@@ -204,9 +207,7 @@ class Commit:
     ) -> None:
         store, left = self._store, self._left
         for region, contents in regions:
-            state = store.state(region, contents)
-            store.write(region, self._step, state)
-            region.live = state
+            region.live = state = store.write(region, self._step, store.state(region, contents))
             left.made[region.name] = state.print
         for region, now in self._now.items():
             self._change(region, now, swaps)
@@ -228,10 +229,10 @@ class Commit:
                 moved.append((value, other))
         done = [content.kind.put(value, content) for value, content in moved]
         state = self._store.state(region, contents)
-        if state.print == before.print:
+        if state.alike(before):
             region.live = before if all(done) else None
             return
-        self._store.write(region, self._step, state)
+        state = self._store.write(region, self._step, state)
         region.live = state if all(done) else None
         self._left.changed[region] = state
 

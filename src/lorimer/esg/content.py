@@ -17,7 +17,7 @@ import gc
 import types
 from collections.abc import Callable
 from operator import is_
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 MAIN: Final = "__main__"
 """The module that steps run as: their classes are looked into, those of libraries are not."""
@@ -50,6 +50,19 @@ class Content(NamedTuple):
             and self.kind is other.kind
             and self.extra == other.extra
         )
+
+
+class Late(Protocol):
+    """A part of a content that is told when somebody compares it: until then it is what the object
+    holds."""
+
+    def settle(self) -> None:
+        """Tell it now: the object is about to be changed."""
+        ...
+
+    def doubt(self) -> None:
+        """The object may have been changed: if it was not told before, it is never known."""
+        ...
 
 
 class Kind:
@@ -94,6 +107,11 @@ class Kind:
         """This content cannot be put back."""
         del content
         return False
+
+    def late(self, content: Content, /) -> Late | None:
+        """What of it is told only when it is asked for."""
+        del content
+        return None
 
     def give(self, value: Any, content: Content, /) -> None:
         """An object that holds this content and that nobody else has: the content may use it."""

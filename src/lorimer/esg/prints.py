@@ -34,6 +34,8 @@ class Printer:
         self._tokens = tokens
         self.refs: dict[Region, None] = {}
         """The regions whose objects were met, the own one aside."""
+        self.late = False
+        """Something was met that is told late (`content.Late`): it is not in the fingerprint."""
 
     def text(self) -> str:
         """The fingerprint of all that was added."""
@@ -93,6 +95,8 @@ class Printer:
             self._code(extra)
         elif isinstance(extra, Opaque):
             self._put(f"opaque {next(self._tokens)}")
+        elif getattr(extra, "late", False):
+            self.late = True
         elif hasattr(extra, "digest"):
             self._hash.update(cast("bytes", extra.digest))  # pyright: ignore[reportAttributeAccessIssue]
         elif extra is None or type(extra) in ATOMS:

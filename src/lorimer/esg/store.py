@@ -14,15 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Final
 
-from lorimer.esg.content import Content
+from lorimer.esg import arrays
+from lorimer.esg.content import Content, Late
 from lorimer.esg.objects import kind_of
 from lorimer.esg.prints import Printer
 from lorimer.esg.steps import UNSEEN
-
-SMALL: Final = 64 * 1024
-"""Bytes of an array up to which a copy is taken whatever the text of the step says."""
 
 
 class Lost(BaseException):
@@ -45,6 +42,20 @@ class State:
     print: str
     refs: tuple[Region, ...]
     """Other regions that these contents lead to."""
+    known: str
+    """The fingerprint, but for what is told late. `print` is the same where there is no such thing,
+    else a new one for each state: that two are equal is found out by `alike`, when it matters."""
+
+    def alike(self, other: State) -> bool:
+        """Their objects hold the same."""
+        if self.print == other.print or self.known != other.known:
+            return self.print == other.print
+        return self.late() == other.late()
+
+    def late(self) -> list[Late]:
+        """What is told late of these contents, in order."""
+        found = (each.kind.late(each) for each in self.contents)
+        return [each for each in found if each is not None]
 
 
 @dataclass(slots=True, eq=False)
@@ -141,12 +152,19 @@ class VersionStore:
         printer = Printer(self.owner, self._tokens, region)
         for each in contents:
             printer.content(each)
-        return State(contents, printer.text(), tuple(printer.refs))
+        known = printer.text()
+        own = f"{known}~{next(self._tokens)}" if printer.late else known
+        return State(contents, own, tuple(printer.refs), known)
 
-    def write(self, region: Region, step: str, state: State) -> None:
-        """A step has left a region so."""
+    def write(self, region: Region, step: str, state: State) -> State:
+        """A step has left a region so. The state as it is kept: with the fingerprint of what the
+        step had left there before, if that is alike."""
+        before = region.states.get(step)
+        if before is not None and before.alike(state):
+            state = replace(state, print=before.print)
         region.states[step] = state
         self._wrote.setdefault(step, {})[region] = None
+        return state
 
     def wrote(self, step: str) -> list[Region]:
         """The regions that a step has states of."""
@@ -173,6 +191,9 @@ class VersionStore:
             return True
         if not can_be(region, state):
             return False
+        if live is None:
+            for late in [late for each in region.states.values() for late in each.late()]:
+                late.settle()
         jobs = [
             (value, None if live is None else live.contents[index], new)
             for index, (value, new) in enumerate(zip(region.objects, state.contents, strict=True))
@@ -240,8 +261,11 @@ class Visit:
                 raise Lost(region.label, maker)
             for value, content in zip(region.objects, state.contents, strict=True):
                 size = content.kind.size(content)
-                if size and (may_change or size <= SMALL or not maker):
+                if size and (may_change or size <= arrays.SMALL or not maker):
                     self.store.copied += content.kind.keep(value, content)
+                late = content.kind.late(content) if size else None
+                if late is not None:
+                    late.settle()
                 if content.kind.hides:
                     content.kind.shut(value, self._is_there)
             self.entered[region] = state

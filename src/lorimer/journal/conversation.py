@@ -135,15 +135,17 @@ class Conversation:
                 hint="Somebody else wrote to it: open it again.",
             )
         self.seq += len(facts)
-        for index in range(len(facts) - 1, -1, -1):  # nearly always ends at once: at run.end
-            if facts[index].type == "run.end":
-                self.unfinished = []
-                return
-            if facts[index].type == "run.start":
-                self.unfinished = list(facts[index:])
+        for back, fact in enumerate(reversed(facts), 1):  # nearly always ends at once: at run.end
+            if fact.type in RUN_KINDS:
+                self.unfinished = list(facts[-back:]) if fact.type == "run.start" else []
                 return
         if self.unfinished:
             self.unfinished += facts
+
+    @property
+    def fresh(self) -> bool:
+        """Most of the claim's time is left."""
+        return self._world.monotonic() - self._claimed < self.claim_s / 3
 
     async def renew(self) -> None:
         """Prolong the claim; each run begins with it. Costs nothing while it is fresh.
@@ -152,9 +154,9 @@ class Conversation:
         what is known here is out of date, and it must be opened again. The other one's claim
         stays as it is, even if it is slow and has let it run out.
         """
-        now = self._world.monotonic()
-        if now - self._claimed < self.claim_s / 3:
+        if self.fresh:
             return
+        now = self._world.monotonic()
         await self.journal.renew(self.stream, self.epoch, self.claim_s)
         self._claimed = now
 

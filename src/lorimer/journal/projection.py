@@ -15,7 +15,7 @@ from lorimer.core.journal import LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, dumps
 
 RUN_KINDS: Final = frozenset({"run.start", "run.end"})
-TAKING: Final = frozenset({"effect", "run.end"})
+TAKING: Final = frozenset({"effect", "mutated", "run.end"})
 """Facts that may take posts."""
 
 MAX_POSTS: Final = 1000
@@ -141,7 +141,7 @@ def check_append(facts: int, ledger: LedgerEntry | None) -> None:
     if ledger is not None and not (
         -MONEY_MAX < ledger.reserved < MONEY_MAX
         and -MONEY_MAX < ledger.spent < MONEY_MAX
-        and 0 <= ledger.below <= max(ledger.spent, 0)
+        and (not ledger.below or 0 < ledger.below <= ledger.spent)
     ):
         raise JournalError(f"an amount of {ledger} is out of range")
 

@@ -22,9 +22,10 @@ from lorimer.journal.recording import Recording
 _ALL: Final = 2**31
 
 
-async def verify(journal: Journal, name: str) -> list[Finding]:
+async def verify(journal: Journal, name: str, purses: PurseCheck | None = None) -> list[Finding]:
     """What is wrong with a run (its id, or the beginning of it) or with a whole conversation (its
     session id); [] when nothing is. Reads all of the conversation, claims nothing, writes nothing.
+    `purses`: the same one for whoever checks many, so that each purse is read once.
 
     Raises PipelineError `exec.run.unknown` when there is neither.
     """
@@ -37,7 +38,8 @@ async def verify(journal: Journal, name: str) -> list[Finding]:
             code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
             hint="lorimer runs ls shows the runs there are.",
         )
-    found = sorted(await _stream(journal, stream, rows), key=lambda finding: finding.seq)
+    purses = purses or PurseCheck(journal)
+    found = sorted(await _stream(journal, stream, rows, purses), key=lambda finding: finding.seq)
     if row is None or name == stream:
         return found
     after = min([other.first for other in rows if other.first > row.first], default=_ALL)
@@ -61,7 +63,9 @@ def verify_recording(recording: Recording) -> list[Finding]:
     return found
 
 
-async def _stream(journal: Journal, stream: str, rows: list[RunRow]) -> list[Finding]:
+async def _stream(
+    journal: Journal, stream: str, rows: list[RunRow], purses: PurseCheck
+) -> list[Finding]:
     damage = await journal.check(stream)
     found = [Finding(place.seq, "rows", "", place.what) for place in damage]
     contract = Contract()
@@ -82,6 +86,7 @@ async def _stream(journal: Journal, stream: str, rows: list[RunRow]) -> list[Fin
         if facts is not None:
             found += _listed(row, facts) if complete or facts.end is not None else ()
             found += await _kept(journal, facts)
+            found += await purses.of(facts)
         elif complete:
             found.append(Finding(row.first, "list", row.run_id, "its facts are not there"))
     known = {row.run_id for row in rows}
@@ -133,42 +138,60 @@ async def _kept(journal: Journal, facts: RunFacts) -> list[Finding]:
                 f"facts {facts.cost_nano} and 0"
             )
             found.append(Finding(facts.end.seq or 0, "ledger", run_id, what))
-    found += await _purses(journal, facts)
     return found
 
 
-async def _purses(journal: Journal, facts: RunFacts) -> list[Finding]:
-    """Of the purses that pay for a run: its share of each, once it is over, and that each is what
-    all runs have of it."""
-    seq, run_id = (facts.end or facts.start).seq or 0, facts.run_id
-    try:
-        purses = purses_of(facts.start.data)
-    except JournalError as error:
-        return [Finding(facts.start.seq or 0, "ledger", run_id, str(error))]
-    found: list[Finding] = []
-    own = Balance(0, facts.cost_nano - facts.below_nano)
-    for purse in purses:
-        before = await journal.balance(purse.name)
-        shares = await journal.shares(purse.name)
-        share = shares.get(run_id, Balance())
-        if facts.end is not None and share != own:
-            what = (
-                f"budget {purse.name} says {share.spent} spent and {share.reserved} set aside for "
-                f"it, its facts {own.spent} and 0"
-            )
-            found.append(Finding(seq, "ledger", run_id, what))
+class PurseCheck:
+    """Whether the purses of runs are what their runs have of them."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._shares: dict[str, Mapping[str, Balance]] = {}
+        """Of each purse that was met; of one that has many runs they take long to read."""
+
+    async def of(self, facts: RunFacts) -> list[Finding]:
+        """Of those that pay for a run: its share of each, once it is over, and, with the first run
+        of each, that it is what all runs have of it."""
+        seq, run_id = (facts.end or facts.start).seq or 0, facts.run_id
+        try:
+            purses = purses_of(facts.start.data)
+        except JournalError as error:
+            return [Finding(facts.start.seq or 0, "ledger", run_id, str(error))]
+        found: list[Finding] = []
+        own = Balance(0, facts.cost_nano - facts.below_nano)
+        for purse in purses:
+            if purse.name not in self._shares and (what := await self._read(purse.name)):
+                found.append(Finding(seq, "ledger", run_id, what))
+            if facts.end is None:
+                continue
+            share = self._shares[purse.name].get(run_id, Balance())
+            if share != own:  # or the run has ended since they were read
+                self._shares[purse.name] = shares = await self._journal.shares(purse.name)
+                share = shares.get(run_id, Balance())
+            if share != own:
+                what = (
+                    f"budget {purse.name} says {share.spent} spent and {share.reserved} set aside "
+                    f"for it, its facts {own.spent} and 0"
+                )
+                found.append(Finding(seq, "ledger", run_id, what))
+        return found
+
+    async def _read(self, name: str) -> str:
+        """What is wrong with a purse as a whole; "": nothing."""
+        journal = self._journal
+        before = await journal.balance(name)
+        self._shares[name] = shares = await journal.shares(name)
         total = Balance(
             sum([each.reserved for each in shares.values()]),
             sum([each.spent for each in shares.values()]),
         )
         # others may be spending of it meanwhile
-        if total != before == await journal.balance(purse.name):
-            what = (
-                f"budget {purse.name} holds {before.spent} spent and {before.reserved} set aside, "
-                f"the shares of its runs come to {total.spent} and {total.reserved}"
-            )
-            found.append(Finding(seq, "ledger", run_id, what))
-    return found
+        if total == before or before != await journal.balance(name):
+            return ""
+        return (
+            f"budget {name} holds {before.spent} spent and {before.reserved} set aside, "
+            f"the shares of its runs come to {total.spent} and {total.reserved}"
+        )
 
 
 def _limits(facts: RunFacts, manifest: JSON) -> Iterator[Finding]:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
-from typing import TypeAlias
-
-_Call: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[[], None]]
 
 
 class Wakers:
@@ -60,25 +56,42 @@ class Watchers:
 
     def add(self, stream: str, call: Callable[[], None]) -> Callable[[], None]:
         """Have `call` called on the running loop; returns what ends that."""
-        entry = (asyncio.get_running_loop(), call)
+        entry = _Call(self._calls, stream, asyncio.get_running_loop(), call)
         self._calls.setdefault(stream, []).append(entry)
-
-        return partial(self._end, stream, entry)
-
-    def _end(self, stream: str, entry: _Call) -> None:
-        calls = self._calls.get(stream, [])
-        if entry in calls:
-            calls.remove(entry)
-            if not calls:
-                del self._calls[stream]
+        return entry
 
     def tell(self, stream: str) -> None:
         """Something was posted to the stream."""
-        for loop, call in list(self._calls.get(stream, ())):
+        for entry in list(self._calls.get(stream, ())):
             try:
-                loop.call_soon_threadsafe(call)
+                entry.loop.call_soon_threadsafe(entry.call)
             except RuntimeError:
                 continue  # that loop is closed, and with it whoever waited
+
+
+class _Call:
+    """Of one who waits; called itself, it ends that. One object, because each run has one."""
+
+    __slots__ = ("_among", "_stream", "call", "loop")
+
+    def __init__(
+        self,
+        among: dict[str, list[_Call]],
+        stream: str,
+        loop: asyncio.AbstractEventLoop,
+        call: Callable[[], None],
+    ) -> None:
+        self.loop = loop
+        self.call = call
+        self._among = among
+        self._stream = stream
+
+    def __call__(self) -> None:
+        calls = self._among.get(self._stream, [])
+        if self in calls:
+            calls.remove(self)
+            if not calls:
+                del self._among[self._stream]
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -13,7 +13,7 @@ import apsw
 from lorimer.core.errors import MemoryFailed
 from lorimer.core.memory import MemoryItem
 from lorimer.core.world import World
-from lorimer.journal.database import Database, Row, Rows, connect, number
+from lorimer.journal.database import Database, Row, Rows, connect, number, use_wal
 from lorimer.tools.threads import Threads
 from lorimer.world.real import RealWorld
 
@@ -161,7 +161,8 @@ class SQLiteMemory:
 def _opened(path: str) -> Database:
     db = connect(path, None, create=True)
     try:
-        db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+        use_wal(db)
+        db.execute("PRAGMA synchronous=NORMAL")
         db.execute("BEGIN IMMEDIATE")
         version = number(db, "PRAGMA user_version")
         if not version and not number(db, "SELECT count(*) FROM sqlite_schema"):

@@ -14,6 +14,7 @@ from lorimer.core.messages import (
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
+    ToolSpec,
     Usage,
     canonical_message,
 )
@@ -48,9 +49,11 @@ class Hearer(Protocol):
 
 
 class Caller:
-    """Immutable. See `attempts.call`."""
+    """Immutable but for what it remembers. See `attempts.call`."""
 
     __slots__ = (
+        "_asked",
+        "_rest",
         "after_release",
         "aside",
         "chain",
@@ -103,6 +106,10 @@ class Caller:
         """Begins calls of a reply that is still being written; None: nobody does."""
         self.hearer = hearer
         """None: the run's listeners."""
+        self._asked: tuple[tuple[ToolSpec, ...], str, str] | None = None
+        self._rest = b""
+        """Of the last fingerprint what says nothing of the conversation: for these tools, this
+        system prompt and this model. Mostly the next one's too."""
         self.chain = len(targets) > 1
         self.timed = self.chain or sinks is not None
         """Somebody needs to know when an attempt began."""
@@ -118,12 +125,11 @@ class Caller:
                 if isinstance(messages, (History, Trailed))
                 else b"".join([canonical_message(message) for message in messages])
             )
-        tools = b"".join([tool.fingerprint for tool in request.tools])
-        system = request.system.encode("utf-8", "surrogatepass")
-        return b"%b\0%b\0%b\0%b\0%b" % (
-            digest,
-            tools,
-            system,
-            request.model.encode(),
-            self.settings,
-        )
+        asked = (request.tools, request.system, request.model)
+        if asked != self._asked:
+            self._asked = asked
+            tools = b"".join([tool.fingerprint for tool in request.tools])
+            system = request.system.encode("utf-8", "surrogatepass")
+            model = request.model.encode()
+            self._rest = b"\0%b\0%b\0%b\0%b" % (tools, system, model, self.settings)
+        return digest + self._rest

@@ -147,8 +147,8 @@ class Calibration:
             if len(self._targets) >= MAX_TARGETS:
                 del self._targets[next(iter(self._targets))]
             known = self._targets[place] = _Known()
-        seen = known.seen = known.seen + 1
-        if seen > _FIRST and seen & (seen - 1):
+        known.seen = seen = known.seen + 1
+        if seen & (seen - 1) and seen > _FIRST:
             return
         messages, usage = request.messages, response.usage
         counted = usage.total - usage.output_tokens

@@ -11,10 +11,11 @@ from dataclasses import field
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from math import inf
+from operator import attrgetter, mul
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.errors import ConfigError
-from lorimer.core.messages import Usage
+from lorimer.core.messages import USAGE_FIELDS, Usage
 from lorimer.core.record import record
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _PICO: Final = 10**6
 _VALID_S: Final = 60.0
+_counts: Final = attrgetter(*USAGE_FIELDS)
 
 
 @record
@@ -76,13 +78,14 @@ class Rates:
     request: int = 0
     """Pico-dollars for the call itself."""
     flat: tuple[int, int, int, int, int] | None = field(init=False, repr=False, compare=False)
-    """Input, output, read, written, and what reasoning costs besides; None: not all are known."""
+    """In the order of `USAGE_FIELDS`, of reasoning what it costs besides; None: not all are
+    known."""
 
     def __post_init__(self) -> None:
         rates = (self.input, self.output, self.cache_read, self.cache_write)
         into, out, read, write = [-1 if rate is None else rate for rate in rates]
         more = 0 if self.reasoning is None else self.reasoning - out
-        flat = None if None in rates else (into, out, read, write, more)
+        flat = None if None in rates else (into, out, write, read, more)
         object.__setattr__(self, "flat", flat)
 
 
@@ -97,16 +100,7 @@ def cost_nano(tiers: Tiers, usage: Usage) -> int | None:
         prompt = usage.total - usage.output_tokens
         rates = next((tier for tier in reversed(tiers) if prompt > tier.above), rates)
     if rates.flat is not None:  # nearly always
-        into, out, read, write, more = rates.flat
-        total = (
-            rates.request
-            + usage.input_tokens * into
-            + usage.output_tokens * out
-            + usage.cache_read_input_tokens * read
-            + usage.cache_creation_input_tokens * write
-            + usage.reasoning_tokens * more
-        )
-        return (total + 500) // 1000
+        return (rates.request + sum(map(mul, rates.flat, _counts(usage))) + 500) // 1000
     reasoning = usage.reasoning_tokens if rates.reasoning is not None else 0
     total = rates.request
     for count, rate in (

@@ -85,7 +85,7 @@ class Pull:
         run, caller, request = self._state.run, self._caller, self._request
         if caller.timed:
             self._began = run.world.monotonic()
-        heard = request.stream and (run.heard or caller.hearer is not None)
+        heard = (run.heard or caller.hearer is not None) and request.stream
         if heard and caller.after_release == "continue":
             self._said = []
         clocks = Clocks(run.alarm, run.bounds.limits, streamed=request.stream)
@@ -129,7 +129,7 @@ class Pull:
             self._usage = response.usage
             if dropped:
                 response.extra = naming(["images"], response.extra)
-            if response.extra and response.extra.get("dropped"):
+            if response.extra:
                 self._tell_dropped(response)
             if not self._prefix and _says_nothing(response):
                 raise APIError(
@@ -209,7 +209,7 @@ class Pull:
     def _tell_dropped(self, response: Response) -> None:
         """Tell listeners what was asked for and not sent: of each model and field once a run."""
         model, state = self._target.model, self._state
-        dropped = response.extra["dropped"]
+        dropped = response.extra.get("dropped")
         names = [str(name) for name in dropped] if isinstance(dropped, list | tuple) else []
         seen = state.unsupported
         fresh = [name for name in names if (model.provider, model.name, name) not in seen]

@@ -18,14 +18,13 @@ from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
 from lorimer.journal.recording import used_s
-from lorimer.run.agent import RunnableAgent
 from lorimer.run.audit.observing import Audited, close_of
 from lorimer.run.audit.port import Audit, AuditStart, RunAudit
-from lorimer.run.bounded import bounded, guarded, unbroken
+from lorimer.run.bounded import LAST_S, Call, bounded, guarded, unbroken
 from lorimer.run.delivery import artifacts_of, post
 from lorimer.run.identity import person
 from lorimer.run.inputs import ReadInput, Staging, drop, stage
-from lorimer.run.invocation import Invocation
+from lorimer.run.job import Job
 from lorimer.run.observing import Observer, StepsTold
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
@@ -37,105 +36,126 @@ _NOTHING: Final = Staging()
 _TAKEN: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
 
 
+class Host:
+    """What all runs of an executor have in common."""
+
+    __slots__ = ("ports", "reader", "within_s", "world")
+
+    def __init__(self, ports: Ports, world: World, within_s: float) -> None:
+        """`within_s`: seconds for each call of a port."""
+        self.ports = ports
+        self.world = world
+        self.within_s = within_s
+        self.reader = None if ports.input_files is None else ReadInput(ports.input_files)
+
+
 class Around:
     """One run's dealings with the ports."""
 
     __slots__ = (
-        *("_again", "_agent", "_asked", "_audit", "_began", "_own", "_parks", "_ports", "_run_id"),
-        *("_staged", "_stages", "_within_s", "_world", "caller", "warnings"),
+        *("_audit", "_began", "_host", "_job", "_opening", "_own", "_parks", "_staged", "_stages"),
+        *("caller", "warnings"),
     )
 
-    def __init__(
-        self,
-        ports: Ports,
-        run_id: str,
-        agent: RunnableAgent,
-        asked: Invocation,
-        world: World,
-        within_s: float,
-        *,
-        again: bool,
-    ) -> None:
-        """`within_s`: seconds for each call of a port; `again`: the run was begun before."""
+    def __init__(self, host: Host, job: Job) -> None:
         self.warnings: list[str] = []
         self.caller: Person | None = None
-        self._ports = ports
-        self._run_id = run_id
-        self._agent = agent
-        self._asked = asked
-        self._world = world
-        self._within_s = within_s
-        self._again = again
+        self._host = host
+        self._job = job
         self._audit: RunAudit | None = None
+        self._opening: Call[RunAudit] | None = None
+        """It took too long to say that it has begun, and may yet."""
         self._parks = False
         """Files may be parked for it."""
         self._stages = False
         """Files were to be kept for it."""
         self._staged = _NOTHING
-        self._began = world.monotonic()
+        self._began = host.world.monotonic()
         self._own: OwnTools | None = None
 
     async def begin(self) -> None:
         """Before the run. Raises nothing of a port's; ConfigError where tools of this run cannot
         be had."""
-        ports, asked = self._ports, self._asked
+        host, job = self._host, self._job
+        ports, within_s = host.ports, host.within_s
+        asked, run_id = job.asked, job.handle.run_id
         if ports.attachments is not None:
-            begun = partial(ports.attachments.open, self._run_id, asked.parent_run_id)
+            begun = partial(ports.attachments.open, run_id, asked.parent_run_id)
             guarded("attachments", begun, self.warnings)
             self._parks = True
         if ports.identity is not None:
             found = partial(person, ports.identity, asked.caller_id)
-            self.caller = await bounded("identity", found, self._within_s, self.warnings)
+            self.caller = await bounded("identity", found, within_s, self.warnings)
         if ports.audit is not None:
             start = AuditStart(
-                self._run_id,
-                self._agent.subject or self._agent.name,
-                self._agent.name,
+                run_id,
+                job.agent.subject or job.agent.name,
+                job.agent.name,
                 asked.caller_id,
                 asked.channel_id,
                 asked.parent_run_id,
                 asked.inputs,
-                self._world.time(),
+                host.world.time(),
             )
             interrupted = await unbroken(self._audited(ports.audit, start))
             if interrupted is not None:
                 raise interrupted
         if asked.input_files:
             self._stages = ports.input_files is not None
-            staged = partial(stage, ports.input_files, self._run_id, asked.input_files)
-            found = await bounded("input_files", staged, self._within_s, self.warnings)
+            staged = partial(stage, ports.input_files, run_id, asked.input_files)
+            found = await bounded("input_files", staged, within_s, self.warnings)
             self._staged = found or Staging(notes=("the files could not be kept",))
             self.warnings += [f"left out: {note}" for note in self._staged.notes]
+            if host.reader is not None:
+                host.reader.lend(run_id, self._staged.files)
         if asked.session_tools is not None:
-            session = ToolSession(self._run_id, asked.caller_id, asked.channel_id, asked.inputs)
-            self._own = OwnTools(session, self._within_s)
+            session = ToolSession(run_id, asked.caller_id, asked.channel_id, asked.inputs)
+            self._own = OwnTools(session, within_s)
             await self._own.make(asked.session_tools)
 
     async def _audited(self, audit: Audit, start: AuditStart) -> None:
         # what was told of the beginning is told of the end: not left because somebody cancels
-        self._audit = await bounded(
-            "audit.start", lambda: audit.start(start), self._within_s, self.warnings
-        )
+        within_s = self._host.within_s
+        opening = Call("audit.start", lambda: audit.start(start))
+        await opening.wait(within_s)
+        if opening.over:
+            self._audit = opening.result(within_s, self.warnings)
+        else:  # it may open all the same, and then it is told the end
+            self._opening = opening
+
+    async def _opened(self) -> None:
+        """The audit that took too long has begun by now, or is given up."""
+        opening, within_s = self._opening, self._host.within_s
+        if opening is not None:
+            await opening.wait(LAST_S)
+            await opening.stop()
+            self._audit = opening.result(within_s, self.warnings)
+            if self._audit is not None:
+                self.warnings.append(f"audit.start took longer than {within_s:g} s")
 
     def live(self, run: RunContext) -> None:
         """The run goes on from here."""
         if self._own is not None:
-            self._own.session.live(run, phases=bool(self._agent.phases))
+            self._own.session.live(run, phases=bool(self._job.agent.phases))
 
     @property
     def tools(self) -> Sequence[Tool]:
-        """Those of this run alone."""
-        port, files = self._ports.input_files, self._staged.files
-        staged = [ReadInput(port, self._run_id, files)] if port is not None and files else []
+        """What it has besides those of its agent."""
+        reader = self._host.reader if self._staged.files else None
         made = self._own.tools if self._own is not None else ()
-        return [*self._asked.extra_tools, *made, *staged]
+        return [*self._job.asked.extra_tools, *made, *([reader] if reader is not None else ())]
+
+    @property
+    def own(self) -> bool:
+        """Some of them were made for this run, and no other will have them."""
+        return self._own is not None and bool(self._own.tools)
 
     @property
     def observers(self) -> Sequence[Observer]:
         """Who is told of the run while it goes on."""
         found: list[Observer] = []
-        if self._asked.on_step is not None:
-            found.append(StepsTold(self._asked.on_step))
+        if self._job.asked.on_step is not None:
+            found.append(StepsTold(self._job.asked.on_step))
         if self._audit is not None:
             found.append(Audited(self._audit))
         return found
@@ -143,11 +163,11 @@ class Around:
     def input(self, text: str) -> JSON:
         """What the run is given: the text, the named values, the files, the pictures."""
         parts = [text] if text else []
-        if self._asked.inputs:
-            parts.append(f"Inputs:\n{dumps(self._asked.inputs)}")
+        if self._job.asked.inputs:
+            parts.append(f"Inputs:\n{dumps(self._job.asked.inputs)}")
         if self._staged.told is not None:
             parts.append(self._staged.told.text)
-        images: Sequence[ImageBlock] = [*self._asked.images, *self._staged.images]
+        images: Sequence[ImageBlock] = [*self._job.asked.images, *self._staged.images]
         if not images:
             return "\n\n".join(parts)
         return {"text": "\n\n".join(parts), "images": [image.to_json() for image in images]}
@@ -155,36 +175,42 @@ class Around:
     async def ended(self, result: RunResult) -> asyncio.CancelledError | None:
         """After the run, or in its place: however it ended. What cancels the caller meanwhile is
         given back when all is done."""
-        begun = self._parks or self._stages or self._audit is not None or self._own is not None
-        if not begun and self._asked.delivery is None:
+        audited = self._audit is not None or self._opening is not None
+        begun = self._parks or self._stages or audited or self._own is not None
+        if not begun and self._job.asked.delivery is None:
             result.warnings += self.warnings
             return None
         return await unbroken(self._end(result))
 
     async def _end(self, result: RunResult) -> None:
-        ports, within_s, warnings = self._ports, self._within_s, self.warnings
+        host, warnings = self._host, self.warnings
+        ports, within_s = host.ports, host.within_s
+        job, run_id = self._job, self._job.handle.run_id
         if self._own is not None:
             await self._own.after(result, warnings)
         if ports.attachments is not None and self._parks:
-            drained = partial(ports.attachments.drain, self._run_id)
+            drained = partial(ports.attachments.drain, run_id)
             left = guarded("attachments", drained, warnings)
             result.artifacts += artifacts_of("attachments", left, warnings)
-            guarded("attachments", partial(ports.attachments.close, self._run_id), warnings)
+            guarded("attachments", partial(ports.attachments.close, run_id), warnings)
         # it has ended, or somebody else has it: what is kept and told of it is not this call's
-        others = result.run is None and (self._again or result.code in _TAKEN)
-        target = None if others or result.status == "suspended" else self._asked.delivery
+        others = result.run is None and (job.again or result.code in _TAKEN)
+        target = None if others or result.status == "suspended" else job.asked.delivery
         if ports.delivery is not None and target is not None:
             said, files = result.output, result.artifacts
             posted = partial(post, ports.delivery, target, said, result.exception, files)
             if await bounded("delivery", posted, within_s, warnings) is None:
                 warnings.append(f"nothing was delivered to {target.kind} {target.id}")
+        await self._opened()
         if self._audit is not None:
-            took_s = self._world.monotonic() - self._began
-            if self._again and result.run is not None:  # most of it perhaps elsewhere
+            took_s = host.world.monotonic() - self._began
+            if job.again and result.run is not None:  # most of it perhaps elsewhere
                 took_s = used_s(result.run.events)
             audit, end = self._audit, close_of(result, took_s)
             await bounded("audit.close", lambda: audit.close(end), within_s, warnings)
+        if host.reader is not None and self._stages:
+            host.reader.end(run_id)
         if self._stages and not others:
-            dropped = partial(drop, ports.input_files, self._run_id)
+            dropped = partial(drop, ports.input_files, run_id)
             await bounded("input_files", dropped, within_s, warnings)
         result.warnings += warnings

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from lorimer.core.redaction import logger
 
@@ -17,35 +17,63 @@ LAST_S: Final = 1.0
 _log: Final = logger("lorimer.run")
 
 
+class Call(Generic[T]):
+    """A call of such code, in a task of its own, so that what happens to that one is not the
+    caller's. Whoever makes it has to `stop` it."""
+
+    __slots__ = ("_task", "_what")
+
+    def __init__(self, what: str, call: Callable[[], Awaitable[T]]) -> None:
+        async def work() -> T:
+            return await call()
+
+        self._what = what
+        self._task = asyncio.get_running_loop().create_task(work())
+
+    async def wait(self, within_s: float) -> None:
+        """Until it is over, but no longer than that. Raises CancelledError when the caller is
+        cancelled."""
+        await asyncio.wait([self._task], timeout=within_s)
+
+    @property
+    def over(self) -> bool:
+        """It has ended, in whichever way."""
+        return self._task.done()
+
+    async def stop(self) -> None:
+        """End it, if it is not over."""
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=LAST_S)
+
+    def result(self, within_s: float, warnings: list[str]) -> T | None:
+        """What it gave; None, and a warning that is logged too, where it failed or took longer
+        than `within_s`."""
+        if not self._task.done():
+            why = f"took longer than {within_s:g} s, and does not stop"
+        elif self._task.cancelled():
+            why = f"took longer than {within_s:g} s"
+        else:
+            error = self._task.exception()
+            if error is None:
+                return self._task.result()
+            why = _told(error)
+        _warn(f"{self._what} {why}", warnings)
+        return None
+
+
 async def bounded(
     what: str, call: Callable[[], Awaitable[T]], within_s: float, warnings: list[str]
 ) -> T | None:
     """What it gives; None, and a warning that is logged too, where it raises, gives nothing to wait
-    for, or takes longer than `within_s` seconds. In a task of its own, so that what happens to that
-    one is not the caller's. Raises CancelledError when the caller is cancelled."""
-
-    async def work() -> T:
-        return await call()
-
-    task = asyncio.get_running_loop().create_task(work())
+    for, or takes longer than `within_s` seconds. Raises CancelledError when the caller is
+    cancelled."""
+    made = Call(what, call)
     try:
-        await asyncio.wait([task], timeout=within_s)
+        await made.wait(within_s)
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=LAST_S)
-    if not task.done():
-        why = f"took longer than {within_s:g} s, and does not stop"
-    elif task.cancelled():
-        why = f"took longer than {within_s:g} s"
-    else:
-        error = task.exception()
-        if error is None:
-            return task.result()
-        why = _told(error)
-    _log.warning("%s %s", what, why)
-    warnings.append(f"{what} {why}")
-    return None
+        await made.stop()
+    return made.result(within_s, warnings)
 
 
 async def unbroken(work: Coroutine[object, object, None]) -> asyncio.CancelledError | None:
@@ -67,10 +95,13 @@ def guarded(what: str, call: Callable[[], T], warnings: list[str]) -> T | None:
     try:
         return call()
     except Exception as error:  # noqa: BLE001 - code of the host's
-        why = _told(error)
-        _log.warning("%s %s", what, why)
-        warnings.append(f"{what} {why}")
+        _warn(f"{what} {_told(error)}", warnings)
         return None
+
+
+def _warn(told: str, warnings: list[str]) -> None:
+    _log.warning("%s", told)
+    warnings.append(told)
 
 
 def _told(error: BaseException) -> str:

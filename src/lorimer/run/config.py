@@ -61,6 +61,11 @@ class Settings:
         self._config = config
         self._told: set[str] = set()
 
+    @property
+    def configured(self) -> bool:
+        """There is a Config: what is read may be another than the default."""
+        return self._config is not None
+
     def text(self, key: str, default: str) -> str:
         """As it is."""
         return self._read(key, default, str, "a text")
@@ -124,6 +129,8 @@ class Settings:
 def limits_now(settings: Settings, limits: Limits) -> Limits:
     """Those of an executor's runs that begin now: `run.max_turns`, `run.timeout_s` and
     `run.max_cost_usd`, each where the host's settings say it. The same object where none does."""
+    if not settings.configured:
+        return limits
     said: dict[str, float] = {
         "max_turns": settings.integer("run.max_turns", limits.max_turns, least=1),
         "timeout_s": settings.number("run.timeout_s", limits.timeout_s, least=0.001),

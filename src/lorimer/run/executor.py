@@ -7,42 +7,39 @@ happens in the run is the engine's (`core/engine.py`); there is no second loop h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Unpack
 
 from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
-from lorimer.core.ancestry import current, descended
+from lorimer.core.ancestry import Ancestry, current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
-from lorimer.core.errors import (
-    ConfigError,
-    RunCancelled,
-)
+from lorimer.core.errors import ConfigError, RunCancelled
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
-from lorimer.core.purse import Budgets
+from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
-from lorimer.launch import must_be_new, must_be_unfinished
 from lorimer.run.agent import RunnableAgent
-from lorimer.run.around import Around
-from lorimer.run.config import Settings, cap_now, limits_now
-from lorimer.run.critic.watching import Watch
+from lorimer.run.around import Around, Host
+from lorimer.run.beginning import NOTHING, Beginning
+from lorimer.run.config import Settings, cap_now
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_asked
 from lorimer.run.job import Job, busy, unknown
 from lorimer.run.lanes.lane import Lane
-from lorimer.run.lowering import DEFAULTS, limits_of
-from lorimer.run.palette import Delegate, reachable
-from lorimer.run.phase_results import gather, usable
+from lorimer.run.lowering import DEFAULTS
+from lorimer.run.palette import Delegate
+from lorimer.run.phase_results import gather
 from lorimer.run.pipelines import FALLBACK_TIER, Pipelines
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult, failed, result_of
+from lorimer.runner import in_own_loop
 from lorimer.world.real import RealWorld
 
 
@@ -95,19 +92,31 @@ class Executor:
         self._settings = Settings(self.ports.config)
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
+        self._host = Host(self.ports, self.world, limits.cleanup_s)
         self._going: dict[str, RunHandle] = {}
         """The runs whose ports are not told of the end yet, by id."""
+        self._ended: asyncio.Future[None] | None = None
+        """Is told when the next of them has ended; None: nobody waits for that."""
         self._pipelines = Pipelines(
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
+        self._beginning = Beginning(
+            models, self.journal, limits, self.ports, self._settings, self._pipelines
+        )
 
-    async def run(
+    def run(
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
-    ) -> RunResult:
+    ) -> Coroutine[object, None, RunResult]:
         """Run an agent to its end, in the caller's task. Never raises for what happens in the run:
         the result says it; only arguments of the wrong kind are a ConfigError. When that task is
         cancelled the run ends, the ports are told, and CancelledError is raised."""
-        return await self._whole(self._job(agent, input, invocation or Invocation()))
+        return self._whole(self._job(agent, input, invocation or Invocation()))
+
+    def run_sync(
+        self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
+    ) -> RunResult:
+        """`run` for programs without an event loop. Raises PipelineError inside of one."""
+        return in_own_loop("executor.run", self.run(agent, input, invocation), self.models)
 
     def start(
         self, agent: RunnableAgent, input: str = "", invocation: Invocation | None = None
@@ -154,9 +163,18 @@ class Executor:
             handle.shut_down(within_s)
         return bool(going)
 
-    async def aclose(self) -> None:
-        """Close connections. The journal stays open: it belongs to whoever made it."""
-        await self.models.aclose()
+    async def aclose(self, within_s: float = 10.0) -> None:
+        """Suspend what is running here, as `shut_down` does, wait until it is over and its ports
+        are told, and close connections. Called in a run, it waits for none. The journal stays open:
+        it belongs to whoever made it."""
+        try:
+            self.shut_down(within_s)
+            going = set(self._going.values())
+            while current() is None and not going.isdisjoint(self._going.values()):
+                self._ended = self._ended or asyncio.get_running_loop().create_future()
+                await asyncio.wait([self._ended])
+        finally:
+            await self.models.aclose()
 
     async def __aenter__(self) -> Executor:
         return self
@@ -183,113 +201,64 @@ class Executor:
         return Job(handle, agent, input, asked, again, over)
 
     async def _whole(self, job: Job) -> RunResult:
-        handle, within_s = job.handle, self.limits.cleanup_s
-        if handle.run_id in self._going:  # what the ports have under this id is the other's
-            return failed(handle.run_id, busy(handle.run_id))
-        around = Around(
-            self.ports, handle.run_id, job.agent, job.asked, self.world, within_s, again=job.again
-        )
+        # what this frame holds each of thousands of runs has: what prepares one is elsewhere
+        run_id = job.handle.run_id
+        if run_id in self._going:  # what the ports have under this id is the other's
+            return failed(run_id, busy(run_id))
+        around = Around(self._host, job)
         interrupted: asyncio.CancelledError | None = None
-        self._going[handle.run_id] = handle
+        self._going[run_id] = job.handle
         try:
-            result = await self._admitted(job, around)
+            line = self._line(job)
+            try:
+                async with self._slot(job):
+                    if job.over:
+                        ended = await self._recorded(run_id)
+                        await around.begin()
+                    else:
+                        run, overseen = await self._beginning.run(job, around)
+                        async with overseen:
+                            ended = await run.here()
+                    result = result_of(ended)
+                    if job.agent.phases:
+                        await gather(result, self.journal)
+            finally:
+                line.leave()
         except asyncio.CancelledError as error:
-            interrupted, result = error, _cut_short(handle)
+            interrupted, result = error, _cut_short(job.handle)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
-            result = failed(handle.run_id, error, again=job.again)
+            result = failed(run_id, error, again=job.again)
         try:
             interrupted = await around.ended(result) or interrupted
         finally:
-            del self._going[handle.run_id]
+            del self._going[run_id]
+            if self._ended is not None:
+                self._ended.set_result(None)
+                self._ended = None
         if interrupted is not None:
             raise interrupted
         return result
 
-    async def _admitted(self, job: Job, around: Around) -> RunResult:
-        handle, asked = job.handle, job.asked
+    def _line(self, job: Job) -> Ancestry:
+        handle, agent = job.handle, job.agent
         if handle.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
-        agent, limits = job.agent, limits_of(job.agent, self.limits)
         if self.lane is not None:
             cap_now(self._settings, self.lane)
-        line = descended(handle.run_id, agent.who, agent.name, limits)
-        try:
-            if self.lane is None:
-                return await self._run(job, around)
-            slot = self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=handle.run_id)
-            async with slot:
-                return await self._run(job, around)
-        finally:
-            line.leave()
+        return descended(handle.run_id, agent.who, agent.name, self.limits)
 
-    async def _run(self, job: Job, around: Around) -> RunResult:
-        handle, warnings = job.handle, around.warnings
-        agent = usable(job.agent, self.models, warnings)
-        base = limits_now(self._settings, self.limits)
-        limits = limits_of(agent, base)
-        if job.over:
-            ended = await self._recorded(agent, handle.run_id)
-            await around.begin()
-            return ended
-        await self._must_be(job)
-        await around.begin()
-        palette = job.asked.palette or self.ports.palette
-        found = await reachable(agent, palette, self.limits.cleanup_s)
-        delegates = tuple(
-            [replace(each, agent=usable(each.agent, self.models, warnings)) for each in found]
-        )
-        pipeline, observers = self._pipelines.of(agent, around.caller, around.tools, delegates)
-        watch = Watch(self.ports.critic, agent, limits, handle.run_id, job.asked.caller_id)
-        own = limits if base is not self.limits else None  # not those of its manifest
-        if job.again:
-            run = await pipeline.take_up(handle.run_id)
-        else:
-            run = await pipeline.begin(
-                around.input(job.input),
-                limits=watch.limits or own,
-                budgets=self._budgets(job),
-                run_id=handle.run_id,
-                told=job.told,
-            )
-        if handle.stopped is not None:
-            run.context.cancel(handle.stopped)
-        handle.run = run
-        around.live(run.context)
-        heard = around.observers
-        if heard or watch.on:
-            async with observers.of(run.context, heard), watch.over(run.context):
-                ended = await run.here()
-        else:
-            ended = await run.here()
-        warnings += watch.warnings
-        result = result_of(ended)
-        if agent.phases:
-            await gather(result, self.journal)
-        return result
+    def _slot(self, job: Job) -> AbstractAsyncContextManager[object]:
+        if self.lane is None:
+            return NOTHING
+        asked, run_id = job.asked, job.handle.run_id
+        return self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=run_id)
 
-    async def _recorded(self, agent: RunnableAgent, run_id: str) -> RunResult:
+    async def _recorded(self, run_id: str) -> PipelineResult:
         """Of a run that has ended. Raises PipelineError for another."""
         found = outcome(await recorded(self.journal, run_id))
         if found.run_id != run_id:
             raise unknown(run_id, found.run_id)
-        result = result_of(found)
-        if agent.phases:
-            await gather(result, self.journal)
-        return result
-
-    async def _must_be(self, job: Job) -> None:
-        """What is asked for can be: before the ports hear of a run that is another's."""
-        run_id = job.handle.run_id
-        if job.again:
-            row = await must_be_unfinished(self.journal, run_id)
-            if row.run_id != run_id:
-                raise unknown(run_id, row.run_id)
-        elif job.asked.run_id:
-            await must_be_new(self.journal, run_id)
-
-    def _budgets(self, job: Job) -> Budgets:
-        budget = self.ports.budget
-        return () if budget is None else partial(budget.admit, job.agent, job.asked, self.journal)
+        return found
 
 
 def _files_of(ports: Ports) -> list[Path]:

@@ -7,6 +7,7 @@ own, so calls may be nested, and made inside a lane's slot, without ever waiting
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from math import inf
@@ -14,6 +15,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 from anyio import CancelScope
 
+from lorimer.core.arguments import wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
@@ -64,10 +66,27 @@ async def fan_out(
     told of them and of those that never began (`not_run`), and CancelledError goes on. The same
     when an item raises what is no Exception.
 
-    Raises ConfigError for a cap below 1, and for `per_key` without `key`; nothing is begun then,
-    nor when `key` raises.
+    Raises ConfigError for a cap below 1, for `per_key` without `key`, and for an `fn` that is no
+    function; nothing is begun then, nor when `key` raises. Where the first calls show that `fn` is
+    no async function, it stops there and raises ConfigError.
     """
     return await _Batch(items, fn, max_concurrent, key, per_key or {}, on_outcome).run()
+
+
+class _NotAsync(Exception):
+    """`fn` gave nothing to wait for: no item's fault, so it ends the batch."""
+
+    def __init__(self, gave: object) -> None:
+        super().__init__()
+        self.gave = gave
+
+
+def _refused(fn: Callable[..., object], gave: object) -> ConfigError:
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return ConfigError(
+        f"fan_out: {name} is no async function: it gave {type(gave).__name__}, nothing to wait for",
+        hint=f"async def {name}(item): ...; what blocks: await asyncio.to_thread(...) in it.",
+    )
 
 
 class _Batch(Generic[T, R]):
@@ -80,11 +99,13 @@ class _Batch(Generic[T, R]):
         key_caps: Mapping[str, int],
         on_outcome: Callable[[Outcome[R]], None] | None,
     ) -> None:
-        wrong = [name for name, most in {"max_concurrent": cap, **key_caps}.items() if most < 1]
-        if wrong:
-            raise ConfigError(f"fan_out: the cap of {wrong[0]!r} has to be at least 1")
+        low = [name for name, most in {"max_concurrent": cap, **key_caps}.items() if most < 1]
+        if low:
+            raise ConfigError(f"fan_out: the cap of {low[0]!r} has to be at least 1")
         if key_caps and key is None:
             raise ConfigError("fan_out: per_key is given, but no key that tells an item's key")
+        if not callable(fn):
+            raise wrong("fan_out: fn", fn, "an async function", "async def fn(item): ...")
         self._items = list(items)
         self._fn = fn
         self._cap = cap
@@ -98,7 +119,7 @@ class _Batch(Generic[T, R]):
         self._running: dict[asyncio.Task[R], tuple[int, str]] = {}
         self._by_key: dict[str, int] = {}
         self._fatal: BaseException | None = None
-        """What an item raised that is no Exception."""
+        """What an item raised that is no Exception; or `fn` is not what was asked for."""
 
     async def run(self) -> list[Outcome[R]]:
         try:
@@ -135,7 +156,10 @@ class _Batch(Generic[T, R]):
         return self._by_key.get(key, 0) < self._key_caps.get(key, inf)
 
     async def _one(self, item: T) -> R:
-        return await self._fn(item)  # here, so that what `fn` itself raises is its item's too
+        made = self._fn(item)  # here, so that what `fn` itself raises is its item's too
+        if not inspect.isawaitable(made):
+            raise _NotAsync(made)
+        return await made
 
     def _collect(self, done: Iterable[asyncio.Task[R]]) -> None:
         """Note what became of tasks that are done."""
@@ -143,6 +167,8 @@ class _Batch(Generic[T, R]):
             index, key = self._running.pop(task)
             self._by_key[key] -= 1
             error = None if task.cancelled() else task.exception()
+            if isinstance(error, _NotAsync):
+                error = self._fatal = self._fatal or _refused(self._fn, error.gave)
             if isinstance(error, Exception):
                 self._tell(Outcome(index, "error", error=error))
             elif task.cancelled() or error is not None:

@@ -267,22 +267,32 @@ class ReadInput(Tool):
     share_safe = True
     untrusted = True
 
-    def __init__(self, port: InputFiles, run_id: str, files: Sequence[StagedFile]) -> None:
-        """`run_id`: for which they are kept. Whoever calls may be part of it, such as a phase."""
+    def __init__(self, port: InputFiles) -> None:
+        """One for all runs, so that they share a pipeline."""
         self._port = port
-        self._run_id = run_id
-        self._files = {file.id: file for file in files}
+        self._lent: dict[str, dict[str, StagedFile]] = {}
+        """By run, by id."""
+
+    def lend(self, run_id: str, files: Sequence[StagedFile]) -> None:
+        """That run, and what is part of it, may read these until `end`."""
+        self._lent[run_id] = {file.id: file for file in files}
+
+    def end(self, run_id: str) -> None:
+        """It is over. Again is no error."""
+        self._lent.pop(run_id, None)
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
         """See the class. An id that there is not is an error result that names those there are."""
-        file = self._files.get(input["id"])
+        run_id = context.root_run_id  # whoever calls may be part of it, such as a phase
+        files = self._lent.get(run_id, {})
+        file = files.get(input["id"])
         offset: int = input.get("offset", 0)
         limit = max(context.max_result_chars - _ROOM_FOR_NOTE, 4)
         data = None
         if file is not None:
-            data = await self._port.read(self._run_id, file.id, offset, limit)
+            data = await self._port.read(run_id, file.id, offset, limit)
         if file is None or data is None:
-            known = ", ".join(self._files)
+            known = ", ".join(files) or "none"
             return ToolResult(f"There is no file {input['id']!r}, but: {known}.", is_error=True)
         if offset >= file.size:
             return ToolResult(f"{file.name} has {file.size:,} bytes.", is_error=True)

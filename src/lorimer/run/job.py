@@ -29,14 +29,16 @@ class Job:
     def told(self) -> Mapping[str, JSON]:
         """What the run.start says of it; see `core.events.Invoked`."""
         asked = self.asked
-        told: dict[str, JSON] = {
-            "agent": self.agent.name,
-            "caller": asked.caller_id,
-            "channel": asked.channel_id,
-            "parent": asked.parent_run_id,
-            "inputs": dict(asked.inputs),
-        }
-        return {name: value for name, value in told.items() if value}
+        told: dict[str, JSON] = {"agent": self.agent.name} if self.agent.name else {}
+        if asked.caller_id:
+            told["caller"] = asked.caller_id
+        if asked.channel_id:
+            told["channel"] = asked.channel_id
+        if asked.parent_run_id:
+            told["parent"] = asked.parent_run_id
+        if asked.inputs:
+            told["inputs"] = dict(asked.inputs)
+        return told
 
 
 def unknown(run_id: str, whole: str) -> LorimerError:

@@ -56,5 +56,5 @@ async def gather(result: RunResult, journal: Journal) -> None:
         for fact in recording.facts:
             fold.apply(fact)
         fold.close()
-        result.steps += steps_of(recording.facts)
+        result.steps.extend(steps_of(recording.facts))
         result.messages += fold.messages

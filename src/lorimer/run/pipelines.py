@@ -30,9 +30,12 @@ _TIERS: Final = "Models(tiers=Tiers({'fast': 'claude-haiku-4-5'})), or Executor(
 
 KEPT: Final = 256
 """Agents, each for each caller with rights of their own."""
+KEPT_WITH_TOOLS: Final = 32
+"""The same, each with tools of single runs: those that were used last."""
 
-
-_Key: TypeAlias = tuple[RunnableAgent, Person | None, tuple[Delegate, ...]]
+_Key: TypeAlias = tuple[RunnableAgent, Person | None, tuple[Delegate, ...], tuple[int, ...]]
+"""The last are the tools of single runs, by identity: a pipeline that is kept keeps them alive."""
+_Made: TypeAlias = tuple[Pipeline, Observers]
 
 
 class Pipelines:
@@ -58,29 +61,35 @@ class Pipelines:
         self._tier = tier
         self._options = options
         self._critic = critic
-        self._made: dict[_Key, tuple[Pipeline, Observers]] = {}
+        self._made: dict[_Key, _Made] = {}
+        self._made_with: dict[_Key, _Made] = {}
+        """With tools of single runs; the one that was used last is the last."""
 
     def of(
         self,
         agent: RunnableAgent,
         caller: Person | None,
-        own: Sequence[Tool],
+        tools: Sequence[Tool] = (),
         delegates: tuple[Delegate, ...] = (),
-    ) -> tuple[Pipeline, Observers]:
-        """The agent's, for a caller with rights (None: one without), with tools of this run alone,
-        and all to whom it gives work, and they to others. Raises ConfigError, naming the model
-        where that is what cannot be used."""
+        *,
+        once: bool = False,
+    ) -> _Made:
+        """The agent's, for a caller with rights (None: one without), with tools of single runs, and
+        all to whom it gives work, and they to others. `once`: no other run will have these tools.
+        Raises ConfigError, naming the model where that is what cannot be used."""
         for each in (agent, *[delegate.agent for delegate in delegates]):
             self._check_model(each)
-        if own:
-            more = [str(tool.name) for tool in own]
-            return self._make(replace(agent, tools=(*agent.tools, *more)), caller, own, delegates)
-        key = (agent, caller, delegates)
-        found = self._made.get(key)
+        if once:
+            return self._make(agent, caller, tools, delegates)
+        key = (agent, caller, delegates, tuple([id(tool) for tool in tools]))
+        kept, most = (self._made_with, KEPT_WITH_TOOLS) if tools else (self._made, KEPT)
+        found = kept.get(key)
         if found is None:
-            found = self._made[key] = self._make(agent, caller, (), delegates)
-            if len(self._made) > KEPT:
-                del self._made[next(iter(self._made))]
+            found = kept[key] = self._make(agent, caller, tools, delegates)
+            if len(kept) > most:
+                del kept[next(iter(kept))]
+        elif tools:
+            kept[key] = kept.pop(key)
         return found
 
     def manifest(
@@ -97,6 +106,7 @@ class Pipelines:
         own: Sequence[Tool],
         delegates: Sequence[Delegate],
     ) -> tuple[Pipeline, Observers]:
+        agent = replace(agent, tools=(*agent.tools, *[str(tool.name) for tool in own]))
         tools = self._tools.copy()
         named = {*agent.tools, *[name for each in delegates for name in each.agent.tools]}
         named |= {each.tool for each in delegates}  # one that is the host's too is an error

@@ -29,8 +29,6 @@ class RunResult:
     """One of `core.result.STATUSES`."""
     output: str = ""
     """The answer; of a run that failed, what was said of one."""
-    steps: list[RunStep] = field(default_factory=list[RunStep])
-    """One for each tool call, in order."""
     usage: Usage = NO_USAGE
     """Tokens, failed and abandoned attempts and sub-agents included."""
     cost_nano: int = 0
@@ -44,6 +42,14 @@ class RunResult:
     """The pipeline's own result with the facts; None: the run was refused before it began."""
     warnings: list[str] = field(default_factory=list[str])
     """What failed beside the run: ports that raised or took too long."""
+    _steps: list[RunStep] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def steps(self) -> list[RunStep]:
+        """One for each tool call, in order; made of the facts when it is first asked for."""
+        if self._steps is None:
+            self._steps = list(steps_of(self.run.events)) if self.run is not None else []
+        return self._steps
 
     @property
     def success(self) -> bool:
@@ -80,7 +86,6 @@ def result_of(run: PipelineResult) -> RunResult:
         run_id=run.run_id,
         status=run.status,
         output=run.output if isinstance(run.output, str) else run.text,
-        steps=list(steps_of(run.events)),
         usage=run.usage,
         cost_nano=run.cost_nano,
         exception=run.exception,

@@ -39,13 +39,17 @@ def summary_of(tool: str, input: Mapping[str, JSON]) -> str:
         f"{name}={'***' if names_secret(str(name)) else _short(value)}"
         for name, value in input.items()
     ]
-    text = _CONTROL.sub(" ", " ".join([tool, *shown]))
+    text = " ".join([tool, *shown])
+    if not text.isprintable():
+        text = _CONTROL.sub(" ", text)
     return text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…"
 
 
 def _short(value: JSON) -> str:
     if isinstance(value, str):
         return value[:MAX_SUMMARY]
+    if type(value) is int:  # the most usual of the rest
+        return str(value)
     return dumps(veiled(value))[:MAX_SUMMARY]
 
 
@@ -68,7 +72,8 @@ def steps_of(facts: Sequence[Event]) -> Iterator[RunStep]:
             uses = [each for each in blocks if isinstance(each, Mapping)]
             calls, ended = [each for each in uses if each.get("type") == "tool_use"], {}
         elif fact.type == "tool.result":
-            ended[int(str(fact.data["key"]))] = fact.data.get("is_error") is True
+            data = fact.data  # of a packed fact it is made each time
+            ended[int(str(data["key"]))] = data.get("is_error") is True
     yield from _told(calls, ended)
 
 

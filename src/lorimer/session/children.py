@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -48,9 +48,11 @@ class ChildRuns:
         toolset: Terms,
         launcher: Launcher,
         bus: Bus,
+        allowed: Callable[[Plan, Plan], None],
     ) -> None:
-        """`host` and `toolset` as in `Kinds`; `launcher` launches nothing else, and tells `bus`."""
-        self.kinds = Kinds(catalogue, bindings, host, toolset)
+        """`host`, `toolset` and `allowed` as in `Kinds`; `launcher` launches nothing else, and
+        tells `bus`."""
+        self.kinds = Kinds(catalogue, bindings, host, toolset, allowed)
         self.launcher = launcher
         self._bus = bus
         self._pieces: dict[str, list[str]] = {}

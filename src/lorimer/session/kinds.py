@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from lorimer.assembly import tools_part
+from lorimer.changing import must_stay
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
 from lorimer.core.compile import compile as compile_manifest
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import invalid
 from lorimer.core.hooks import Hooks
+from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, StageEntries, SubAgent
 from lorimer.core.plan import Plan
 from lorimer.core.record import record
@@ -58,9 +62,10 @@ class Kinds:
         bindings: Bindings,
         host: ToolRegistry,
         toolset: Terms,
+        allowed: Callable[[Plan, Plan], None],
     ) -> None:
         """`host`: the host's tools; `toolset` makes the tools of a sub-agent, with the rules of the
-        pipeline."""
+        pipeline; `allowed` raises ConfigError when a live run may not be changed so."""
         self.hooks: Hooks | None = bindings.hooks
         """Asked in runs that begin from now on."""
         self.tools = bindings.tools
@@ -68,6 +73,7 @@ class Kinds:
         self._bindings = bindings
         self._host = host
         self._toolset = toolset
+        self._allowed = allowed
         self._homes: dict[str, Home] = {}
         self._kinds: dict[tuple[str, str, bool], Kind] = {}
 
@@ -122,8 +128,27 @@ class Kinds:
             known = set(catalogue.names)
             stages = [entry for entry in manifest.stages if entry.name in known]
             manifest = manifest.model_copy(update={"stages": StageEntries(stages)})
-        plan = compile_manifest(
-            manifest, catalogue, replace(self._bindings, tools=tools, hooks=None)
-        )
+        plan = self._plan(manifest, catalogue, replace(self._bindings, tools=tools, hooks=None))
         own = home if agent.manifest is None else Home(manifest, named, manifest.digest)
-        return Kind(replace(plan, converses=False), tools, own)
+        return Kind(plan, tools, own)
+
+    def _plan(
+        self, manifest: EnvironmentManifest, catalogue: Catalogue, bindings: Bindings
+    ) -> Plan:
+        def changed(changes: Sequence[JSON]) -> Plan:
+            from lorimer.core import mutation  # only who changes something pays for it
+
+            made = [mutation.read(each) for each in changes if isinstance(each, Mapping)]
+            after = mutation.apply(manifest, made, catalogue)
+            # what it may do is its parent's to say
+            must_stay("tools of a sub-agent", tools_part(after) == tools_part(manifest))
+            return replace(self._plan(after, catalogue, bindings), hooks=self.hooks)
+
+        def asked(changes: Sequence[JSON]) -> Plan:
+            after = changed(changes)
+            self._allowed(plan, after)
+            return after
+
+        made = compile_manifest(manifest, catalogue, bindings)
+        plan = replace(made, converses=False, changed=changed, asked=asked)
+        return plan

@@ -21,7 +21,6 @@ from lorimer.core.messages import (
 )
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
-from lorimer.core.wellformed import told
 
 
 class Validator(Strategy):
@@ -128,6 +127,8 @@ class DefaultNormalizer(Normalizer):
     description = "Text only, trimmed, Unicode NFC."
 
     def normalize(self, input: JSON) -> Message:
+        if isinstance(input, str):
+            return Message("user", (TextBlock(_clean(input)),))
         if _media_of(input) or _attached(input):
             raise StageError(
                 "The input holds images, documents or attachments; choose the 'multimodal' "
@@ -207,7 +208,7 @@ class InputStage(Stage[JSON, Message]):
                 stage_order=1,
             )
         message = self.normalizer.normalize(input)
-        if told(message) is None:
+        if not state.messages.append(message, clean=True):
             raise StageError(
                 "The input is empty: its normalizer left nothing of it that a model could read.",
                 code=ExecutorErrorCode.EXEC_INPUT_INVALID,
@@ -215,7 +216,6 @@ class InputStage(Stage[JSON, Message]):
                 stage_name="input",
                 stage_order=1,
             )
-        state.messages.append(message, clean=True)
         if state.run.wants("input.normalized"):
             state.run.signal("input.normalized", {"text_length": len(message.text)})
         return message

@@ -257,7 +257,8 @@ class APIStage(Stage[object, Response]):
             request.cache = CacheMarks(state.cache.system, state.cache.tools)
             response, plain = await call(caller, request, state, error.attempts)
         state.response = response
-        state.add_recorded(response.message, {"role": "assistant", "content": plain["content"]})
+        message = Message("assistant", response.content)
+        state.add_recorded(message, {"role": "assistant", "content": plain["content"]})
         state.text = response.text
         run = state.run
         if run.wants("api.response"):
@@ -316,10 +317,9 @@ class APIStage(Stage[object, Response]):
                 code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
                 hint="Pass models=Models(...) or an api_key when you build it.",
             )
-        targets = targets_of(spec, self._models)
         made = self._made.get(spec)
-        if made is None or made.targets is not targets:
-            made = self._made[spec] = self._make_caller(targets)
+        if made is None or made.targets is not self._models.targets(spec):
+            made = self._made[spec] = self._make_caller(targets_of(spec, self._models))
         return made
 
     def _make_caller(self, targets: Sequence[Target]) -> Caller:

@@ -172,7 +172,8 @@ class Destructive(CallReviewer):
     def reason(self, call: Call) -> str:
         if call.tool in self.config.destructive_tools:
             return f"{call.tool} is one of the tools that cannot be undone"
-        for field in self.config.command_fields:
+        fields = self.config.command_fields
+        for field in [] if call.input.keys().isdisjoint(fields) else fields:
             text = call.input.get(field)
             if isinstance(text, str):
                 lower = text.lower()
@@ -240,7 +241,7 @@ class Size(CallReviewer):
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def find(self, call: Call) -> Finding | None:
-        count = sum([len(text) for text in call.texts])
+        count = sum(map(len, call.texts))
         if count >= self.config.block_chars:
             limit = self.config.block_chars
             return Finding(self.name, "block", _long(count, limit))

@@ -23,7 +23,7 @@ from typing import (
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict, Unpack
 
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON, dumps
@@ -51,43 +51,93 @@ _MAX_FAULTS: Final = 5
 _MAX_DEFAULT_CHARS: Final = 1000
 
 
+class ToolOptions(TypedDict, total=False):
+    """What `tool` may be told of a function: attributes of `Tool`, and what is left out is as
+    there. None leaves it out too."""
+
+    name: str | None
+    """The function's, by default."""
+    description: str | None
+    """What the model reads; by default the function's docstring, up to its sections."""
+    effects: str | Iterable[str] | None
+    """Out of `read write exec net send secret policy`; left out: all of them."""
+    idempotent: bool
+    concurrency_safe: bool
+    early: bool
+    polling: bool
+    timeout_s: float | None
+    max_result_chars: int | None
+    reconcile: Reconcile | None
+    """Finds out about an interrupted call."""
+    subject: str
+    """The parameter that the parentheses of a rule are about."""
+    paths: str | Iterable[str]
+    """Parameters that are paths: rules compare them relative to the working directory."""
+    commands: str | Iterable[str]
+    """Parameters that are command lines for a shell."""
+    urls: str | Iterable[str]
+    """Parameters that are URLs."""
+    author_requires: str
+    """The role that whoever puts it into an agent has to have."""
+    callers: str | Iterable[str]
+    """Roles of which whoever runs the agent has to have one."""
+    share_safe: bool
+    untrusted: bool
+    approval: str
+    """Why a person has to agree to each call."""
+
+
 class FunctionTool(Tool, Generic[P, R]):
     """A function as a tool; calling it calls the function. Made by `tool`."""
 
-    def __init__(
-        self,
-        function: Callable[P, R],
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        effects: str | Iterable[str] | None = None,
-        idempotent: bool = False,
-        concurrency_safe: bool = False,
-        polling: bool = False,
-        timeout_s: float | None = None,
-        max_result_chars: int | None = None,
-        reconcile: Reconcile | None = None,
-    ) -> None:
+    def __init__(self, function: Callable[P, R], **options: Unpack[ToolOptions]) -> None:
+        options = _known(options)
         functools.update_wrapper(self, function)
         self.function = function
-        self.name = name if name is not None else _name(function)
+        name = options.get("name")
+        self.name = _name(function) if name is None else name
         summary, notes = read_docstring(inspect.getdoc(function) or "")
-        self.description = description if description is not None else summary
+        self.description = options.get("description", summary)
+        effects = options.get("effects")
         self.effects = EFFECTS if effects is None else declared(self.name, effects)
-        self.idempotent = idempotent
-        self.concurrency_safe = concurrency_safe
-        self.polling = polling
-        self.timeout_s = timeout_s
-        self.max_result_chars = max_result_chars
-        self._reconcile = reconcile
-        if reconcile is not None and (idempotent or self.effects <= {"read"}):
+        self.idempotent = options.get("idempotent", False)
+        self.concurrency_safe = options.get("concurrency_safe", False)
+        self.early = options.get("early", False)
+        self.polling = options.get("polling", False)
+        self.timeout_s = options.get("timeout_s")
+        self.max_result_chars = options.get("max_result_chars")
+        self.subject = options.get("subject", "")
+        self.paths = _names(options.get("paths", ()))
+        self.commands = _names(options.get("commands", ()))
+        self.urls = _names(options.get("urls", ()))
+        self.author_requires = options.get("author_requires", "")
+        self.callers = _names(options.get("callers", ()))
+        self.share_safe = options.get("share_safe", False)
+        self.untrusted = options.get("untrusted", False)
+        self.approval = options.get("approval", "")
+        self._reconcile = reconcile = options.get("reconcile")
+        if reconcile is not None and (self.idempotent or self.effects <= {"read"}):
             raise ConfigError(
                 f"tool {self.name!r}: reconcile is never asked, because an interrupted call of a "
                 "tool that is idempotent or only reads is simply made again"
             )
         self._signature = _Signature(function, self.name, notes)
         self.input_schema = self._signature.schema
+        self._check_parameters()
         self._is_async = _is_async(function)
+
+    def _check_parameters(self) -> None:
+        """What rules are told to look at is there: a rule on nothing would hold nothing back."""
+        known = list(self.input_schema.get("properties", {}))
+        named = {"paths": self.paths, "commands": self.commands, "urls": self.urls}
+        named["subject"] = frozenset([self.subject] if self.subject else ())
+        for option, names in named.items():
+            for name in sorted(names):
+                if name not in known:
+                    raise ConfigError(
+                        f"tool {self.name!r}: {option} names {name!r}, which is no parameter of it"
+                        f"{nearest(name, known)}"
+                    )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -130,58 +180,42 @@ class FunctionTool(Tool, Generic[P, R]):
 def tool(function: Callable[P, R], /) -> FunctionTool[P, R]: ...
 @overload
 def tool(
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    effects: str | Iterable[str] | None = None,
-    idempotent: bool = False,
-    concurrency_safe: bool = False,
-    polling: bool = False,
-    timeout_s: float | None = None,
-    max_result_chars: int | None = None,
-    reconcile: Reconcile | None = None,
+    **options: Unpack[ToolOptions],
 ) -> Callable[[Callable[P, R]], FunctionTool[P, R]]: ...
 
 
 def tool(
-    function: Callable[P, R] | None = None,
-    /,
-    *,
-    name: str | None = None,
-    description: str | None = None,
-    effects: str | Iterable[str] | None = None,
-    idempotent: bool = False,
-    concurrency_safe: bool = False,
-    polling: bool = False,
-    timeout_s: float | None = None,
-    max_result_chars: int | None = None,
-    reconcile: Reconcile | None = None,
+    function: Callable[P, R] | None = None, /, **options: Unpack[ToolOptions]
 ) -> FunctionTool[P, R] | Callable[[Callable[P, R]], FunctionTool[P, R]]:
     """Make a tool of a typed function, sync or async.
 
     Every parameter needs a type. One annotated `ToolContext` gets the context and is not shown
     to the model. Descriptions come from the docstring, those of parameters from its `Args:`
-    section. A sync function runs in a thread. `effects` out of `read write exec net send secret
-    policy`; left out, the tool counts as doing all of them. `reconcile(key, input, context)` finds
-    out about an interrupted call; see `Tool.reconcile`. Raises ConfigError for a signature that
-    no model could call, and for a `reconcile` that would never be asked.
+    section. A sync function runs in a thread. The options are those of `ToolOptions`: `effects` out
+    of `read write exec net send secret policy`; left out, the tool counts as doing all of them.
+    `reconcile(key, input, context)` finds out about an interrupted call; see `Tool.reconcile`.
+    Raises ConfigError for a signature that no model could call, for an option that there is not,
+    and for a `reconcile` that would never be asked.
     """
 
     def decorate(function: Callable[P, R]) -> FunctionTool[P, R]:
-        return FunctionTool(
-            function,
-            name=name,
-            description=description,
-            effects=effects,
-            idempotent=idempotent,
-            concurrency_safe=concurrency_safe,
-            polling=polling,
-            timeout_s=timeout_s,
-            max_result_chars=max_result_chars,
-            reconcile=reconcile,
-        )
+        return FunctionTool(function, **options)
 
     return decorate if function is None else decorate(function)
+
+
+def _known(options: ToolOptions) -> ToolOptions:
+    """Those that are given. Raises ConfigError for one that there is not."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in ToolOptions.__annotations__:
+            known = list(ToolOptions.__annotations__)
+            raise ConfigError(f"@tool has no option {name!r}{nearest(name, known)}")
+    return cast("ToolOptions", cast("object", given))
+
+
+def _names(given: str | Iterable[str]) -> frozenset[str]:
+    return frozenset([given] if isinstance(given, str) else given)
 
 
 class _Converted(dict[str, Any]):

@@ -40,7 +40,7 @@ async def dispatch(tools: Toolset, use: ToolUse, index: int, run: RunContext) ->
     key = str(index)
     request = _request(use)
     extra: dict[str, JSON] = {}
-    began = _started(use, run)
+    began = _started(use, run) if run.heard else 0.0
     found = () if run.review is None else run.review.look(index, use.name, use.input)
     if run.replaying and is_recorded(tools, use, key, run):
         data = await answered(tools, use, key, request, extra, run)
@@ -74,7 +74,7 @@ async def _live(
     screened: Screened | None = None
     try:
         if tools.hooks is not None or run.replaying:
-            screened = await screen(tools, use, key, request, run)
+            screened = await screen(tools, use, key, request, run, found)
             entry, arguments, verdict = screened.entry, screened.arguments, screened.verdict
         else:
             entry, arguments = accepted(tools, use, run)

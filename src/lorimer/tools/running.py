@@ -134,8 +134,8 @@ def _outcome(
     deadline of `scope` is set when the work first waits: a timer costs more than a quick tool.
     """
     thrown: BaseException | None = None
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
+    clock = run.world.monotonic
+    began = clock()
     refusals = 0
     while True:
         try:
@@ -155,7 +155,8 @@ def _outcome(
                 _close(work)
                 return None, thrown
         if scope.deadline == math.inf:
-            scope.deadline = deadline
+            left = timeout_s - (clock() - began)
+            scope.deadline = asyncio.get_running_loop().time() + left
         try:
             yield waiting
             thrown = None

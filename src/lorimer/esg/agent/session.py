@@ -199,6 +199,7 @@ class Confined:
             context.working_dir,
             sandbox=context.sandbox,
             limits=StepLimits(step_s=MAX_S, output_chars=MAX_TEXT),
+            ahead=False,  # a run has one session
             world=context.world,
         )
         self._worker: Worker | None = None

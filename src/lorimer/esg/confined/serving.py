@@ -220,6 +220,8 @@ class _Serving:
             self._wait_to_inherit(ours)
             random.setstate(dice)
             raise _Inherited
+        # Here too, and not only by itself: what ends this one's group must never find it there.
+        os.setpgid(pid, pid)
         with ours, theirs:
             socket.send_fds(self._leash, [str(pid).encode()], [theirs.fileno()])
         if self._heir:

@@ -55,7 +55,9 @@ class StepWorkers:
 
     `sandbox`: what steps may reach; by default the best level that works here, `folder` to write,
     and no network. `preload`: modules that the zygote imports before, so that no session has to.
-    Its one task is the program's; it ends with `end`, and with it all sessions.
+    `ahead`: behind each session the next one is forked at once, before it is asked for; without,
+    each is forked when it is asked for. Its one task is the program's; it ends with `end`, and with
+    it all sessions.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class StepWorkers:
         sandbox: Sandbox | None = None,
         preload: Sequence[str] = (),
         limits: StepLimits = StepLimits(),
+        ahead: bool = True,
         world: World | None = None,
     ) -> None:
         self.folder = folder
@@ -80,13 +83,12 @@ class StepWorkers:
         self._open: set[Worker] = set()
         self._spare: asyncio.Task[Worker] | None = None
         self._spare_is = ""
-        self._several = False
+        self._ahead = ahead
 
     async def worker(self, session: str) -> Worker:
         """A new worker, ready. `session`: what answers in it, as `module:Class`.
 
-        From the third on it has been forked before it is asked for. Raises `exec.sandbox.missing`,
-        and WorkerError when it does not start.
+        Raises `exec.sandbox.missing`, and WorkerError when it does not start.
         """
         self._open = {each for each in self._open if not each.closed}
         if len(self._open) >= MAX_SESSIONS:
@@ -96,10 +98,9 @@ class StepWorkers:
         async with self._turn:
             worker = await self._prepared(session) or await self._new(session)
             self._open.add(worker)
-            if self._several:
+            if self._ahead:
                 self._spare = asyncio.get_running_loop().create_task(self._new(session))
                 self._spare_is = session
-            self._several = True
         return worker
 
     async def _prepared(self, session: str) -> Worker | None:

@@ -113,11 +113,19 @@ class _Reader:
         changes = (
             [c for c in told if isinstance(c, Mapping)] if isinstance(told, list | tuple) else []
         )
+        who = "the program that runs the agent"
+        if fact.data.get("posts"):
+            who = f"a message to the run, or {who},"
         for change in changes:
             rest: dict[str, JSON] = {n: v for n, v in change.items() if n != "kind"}
             what = f"changed the manifest: {change.get('kind')} {dumps(rest)}"
-            why = "the program that runs the agent changed it while the run went on"
+            why = f"{who} changed it while the run went on"
             yield because(fact, "change", what, why, Origin("caller", str(change.get("kind"))))
+        refused = fact.data.get("refused")
+        for each in refused if isinstance(refused, list | tuple) else ():
+            if isinstance(each, Mapping):
+                code, what = str(each.get("code")), "refused a change of the manifest"
+                yield because(fact, "change", what, str(each.get("why")), Origin("caller", code))
         self._standing = self._standing.after(changes)
         yield from self._off(fact)
 

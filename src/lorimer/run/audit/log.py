@@ -138,8 +138,13 @@ class AuditLog:
 
     async def start(self, start: AuditStart) -> RunAudit:
         """As in the port."""
-        await self._writer.keep(self._body("start", start.run_id, start.to_json()))
-        return _Recorder(self._writer, partial(self._body, run_id=start.run_id))
+        run = _Recorder(self._writer, partial(self._body, run_id=start.run_id))
+        try:
+            await self._writer.keep(self._body("start", start.run_id, start.to_json()))
+        except BaseException:  # it may be written yet, and whoever asked will not tell its end
+            run.lost()
+            raise
+        return run
 
     async def runs(
         self, *, caller_id: str = "", subject: str = "", limit: int = 50
@@ -269,6 +274,11 @@ class _Recorder:
 
     def log(self, event: str, data: Mapping[str, JSON]) -> None:
         self._writer.put(self._body("log", data={"event": event, "data": data}))
+
+    def lost(self) -> None:
+        """Nobody will say how it ended."""
+        end = AuditClose("unknown", error="the audit could not be told how this run went on")
+        self._writer.put(self._body("close", data=end.to_json()))
 
     async def close(self, end: AuditClose) -> None:
         await self._writer.keep(self._body("close", data=end.to_json()))

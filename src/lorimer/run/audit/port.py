@@ -111,6 +111,8 @@ class AuditClose:
     """A run has ended."""
 
     status: str
+    """One of `core.result.STATUSES`; `unknown`: the audit failed when the run began, and was told
+    no more of it."""
     output: str = ""
     """The answer; of a run that failed, as far as there is one."""
     tool_calls: int = 0

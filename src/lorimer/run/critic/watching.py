@@ -46,30 +46,42 @@ def ceiling(limits: Limits) -> Limits:
     return replace(limits, timeout_s=max(CEILING_S, limits.timeout_s))
 
 
+def watch_of(
+    critic: Critic | None,
+    agent: RunnableAgent,
+    limits: Limits,
+    run_id: str,
+    caller_id: str,
+    warnings: list[str],
+) -> Watch | None:
+    """What the critic has to do with one run; None: nothing. `limits`: of the agent, as if there
+    were no critic. `warnings` has what fails, for the run's result."""
+    if critic is None or not is_watched(critic, agent):
+        return None
+    return Watch(critic, agent, limits, run_id, caller_id, warnings)
+
+
 class Watch:
     """What a critic has to do with one run."""
 
-    __slots__ = ("_by", "_ceiling_s", "_soft_s", "limits", "warnings")
+    __slots__ = ("_by", "_ceiling_s", "_soft_s", "_warnings", "limits")
 
     def __init__(
         self,
-        critic: Critic | None,
+        critic: Critic,
         agent: RunnableAgent,
         limits: Limits,
         run_id: str,
         caller_id: str,
+        warnings: list[str],
     ) -> None:
-        """`limits`: of the agent, as if there were no critic."""
-        self.warnings: list[str] = []
-        """What failed; for the run's result."""
-        self.limits: Limits | None = None
-        """What the run begins with, where it is not its manifest's."""
+        """As `watch_of`."""
+        self.limits = limits
+        """What the run begins with."""
+        self._warnings = warnings
         self._by: Supervision | None = None
         self._soft_s = soft_s = limits.timeout_s
         self._ceiling_s = ceiling(limits).timeout_s
-        if critic is None or not is_watched(critic, agent):
-            return
-        self.limits = limits
         run = Supervised(run_id, agent.name, caller_id, soft_s, self._ceiling_s)
         try:
             by = critic.supervise(run)
@@ -79,11 +91,6 @@ class Watch:
                 self.limits, self._by = replace(limits, timeout_s=limit_s), by
         except Exception as error:  # noqa: BLE001 - a port's fault: the strict limit holds
             self.failed(error)
-
-    @property
-    def on(self) -> bool:
-        """There is somebody to look."""
-        return self._by is not None
 
     @asynccontextmanager
     async def over(self, run: RunContext) -> AsyncGenerator[None, None]:
@@ -154,7 +161,7 @@ class Watch:
 
     def _warn(self, told: Sequence[str]) -> None:
         # once, however often it was
-        self.warnings += [each for each in told if each not in self.warnings]
+        self._warnings += [each for each in told if each not in self._warnings]
 
 
 class _Watcher:

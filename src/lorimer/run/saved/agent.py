@@ -4,7 +4,7 @@ saved says `checks.py`, where they are kept and who gets which `library.py`."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -30,7 +30,20 @@ _Names: TypeAlias = Annotated[tuple[str, ...], Field(max_length=MAX_NAMES)]
 _Called: TypeAlias = Annotated[tuple[_Name, ...], Field(max_length=MAX_NAMES)]
 
 
-class _Part(BaseModel):
+class _Checked(type(BaseModel)):
+    """Of what is made in code: it is wrong in our words, as what is read is."""
+
+    if not TYPE_CHECKING:
+
+        def __call__(cls, *args, **fields):
+            try:
+                return super().__call__(*args, **fields)
+            except ValidationError as error:
+                problems = tuple(problems_of(error, cls.__name__, cls))
+                raise ConfigError("; ".join(problems), problems=problems) from None
+
+
+class _Part(BaseModel, metaclass=_Checked):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 

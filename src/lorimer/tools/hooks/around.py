@@ -3,7 +3,7 @@ the model's own words, and the guards after it, who see the result before the mo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +21,7 @@ from lorimer.core.hooks import (
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import ToolUse
 from lorimer.core.record import record
+from lorimer.core.review import Finding
 from lorimer.tools.admission import accepted, permitted, refused, reviewed
 from lorimer.tools.base import ToolInput
 from lorimer.tools.permissions import PLAIN_ALLOW, Verdict, decided
@@ -49,10 +50,16 @@ class Screened:
 
 
 async def screen(
-    tools: Toolset, use: ToolUse, key: str, request: bytes, run: RunContext
+    tools: Toolset,
+    use: ToolUse,
+    key: str,
+    request: bytes,
+    run: RunContext,
+    found: Sequence[Finding] | None = None,
 ) -> Screened:
     """Check a call, ask the guards, check what they made of it, permit it. A call that rules forbid
-    is not put to them. Raises ToolExecutionError when it is not to be made."""
+    is not put to them. `found` is what reviewers found in it; None: they were not asked. Raises
+    ToolExecutionError when it is not to be made."""
     policy = tools.policy_in(run)
     entry, arguments = accepted(tools, use, run)
     free = policy.needs_no_decision(entry, arguments)
@@ -88,9 +95,10 @@ async def screen(
         ):
             decision = None  # guards take their time: what holds by now decides
     wanted = _wants(answer)
-    if run.review is not None and not denied:
+    if run.review is not None and (found is None or answer.change is not None):
         change = answer.change
         found = run.review.of(use.name, change if isinstance(change, Mapping) else use.input)
+    if found and not denied:
         said = await reviewed(found, entry, key, run)
         wanted = f"{wanted}; {said}" if wanted and said else wanted or said
     verdict = PLAIN_ALLOW

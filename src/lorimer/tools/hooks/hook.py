@@ -107,10 +107,12 @@ class FunctionHook(Hook):
             said = self._function(_copies(payload))
         except BaseException as error:
             raise failure(self.event, self.name, f"failed: {describe(error)}") from error
-        if inspect.isawaitable(said):
-            said = await self._in_time(said, run)
         if said is None:
             return NOTHING
+        if inspect.isawaitable(said):
+            said = await self._in_time(said, run)
+            if said is None:
+                return NOTHING
         if not isinstance(said, Answer):
             what = type(said).__name__
             raise failure(self.event, self.name, f"returned a {what}, neither an Answer nor None")
@@ -149,10 +151,11 @@ def too_slow(hook: Hook) -> LorimerError:
 
 def _copies(payload: Mapping[str, JSON]) -> dict[str, JSON]:
     """What it changes in there changes nothing else."""
-    return {
-        name: value if type(value) in _SCALARS else _copied(value)
-        for name, value in payload.items()
-    }
+    copies = dict(payload)
+    for name, value in payload.items():
+        if type(value) not in _SCALARS:
+            copies[name] = _copied(value)
+    return copies
 
 
 def _copied(value: JSON) -> JSON:

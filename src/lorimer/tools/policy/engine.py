@@ -127,10 +127,8 @@ class ToolRules:
     """Effects that are allowed as such."""
     lifting: tuple[Rule, ...]
 
-    @property
-    def tightened(self) -> bool:
-        """There are rules to deny or to ask."""
-        return not (self.deny.empty and self.ask.empty)
+    tightened: bool
+    """There are rules to deny or to ask."""
 
 
 class Rules:
@@ -225,6 +223,7 @@ class Rules:
             Side(bound[Action.ALLOW], entry, self.place),
             frozenset([rule.effect for rule in lifting]),
             tuple(lifting),
+            tightened=bool(bound[Action.DENY] or bound[Action.ASK]),
         )
 
     def file_tool(self, name: str) -> Entry:

@@ -1,0 +1,119 @@
+"""From what an executor is asked for to a run that is about to begin: whoever pays, listens and
+looks, its tools, its limits, the pipeline that it runs on. Its whole life: `executor.py`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from lorimer.core.context import RunContext
+from lorimer.core.journal import Journal
+from lorimer.core.limits import Limits
+from lorimer.core.model import ModelResolver
+from lorimer.core.purse import Budgets
+from lorimer.launch import must_be_new, must_be_unfinished
+from lorimer.live import Run
+from lorimer.run.around import Around
+from lorimer.run.config import Settings, limits_now
+from lorimer.run.critic.watching import Watch, watch_of
+from lorimer.run.job import Job, unknown
+from lorimer.run.lowering import limits_of
+from lorimer.run.observing import Observer, Observers
+from lorimer.run.palette import reachable
+from lorimer.run.phase_results import usable
+from lorimer.run.pipelines import Pipelines
+from lorimer.run.ports import Ports
+
+NOTHING: Final = nullcontext()
+
+
+class Beginning:
+    """Of all runs of an executor."""
+
+    def __init__(
+        self,
+        models: ModelResolver,
+        journal: Journal,
+        limits: Limits,
+        ports: Ports,
+        settings: Settings,
+        pipelines: Pipelines,
+    ) -> None:
+        self._models = models
+        self._journal = journal
+        self._limits = limits
+        self._ports = ports
+        self._settings = settings
+        self._pipelines = pipelines
+
+    async def run(self, job: Job, around: Around) -> tuple[Run, AbstractAsyncContextManager[None]]:
+        """Of what is asked for, and what it goes on in. Raises LorimerError for what cannot be."""
+        handle, warnings = job.handle, around.warnings
+        agent = usable(job.agent, self._models, warnings)
+        await self._must_be(job)
+        await around.begin()
+        palette = job.asked.palette or self._ports.palette
+        found = await reachable(agent, palette, self._limits.cleanup_s)
+        delegates = tuple(
+            [replace(each, agent=usable(each.agent, self._models, warnings)) for each in found]
+        )
+        pipeline, observers = self._pipelines.of(
+            agent, around.caller, around.tools, delegates, once=around.own
+        )
+        base = limits_now(self._settings, self._limits)
+        limits = limits_of(agent, base)
+        watch = watch_of(
+            self._ports.critic, agent, limits, handle.run_id, job.asked.caller_id, warnings
+        )
+        if watch is not None:
+            own = watch.limits
+        else:
+            own = limits if base is not self._limits else None  # not those of its manifest
+        if job.again:
+            run = await pipeline.take_up(handle.run_id)
+        else:
+            run = await pipeline.begin(
+                around.input(job.input),
+                limits=own,
+                budgets=self._budgets(job),
+                run_id=handle.run_id,
+                told=job.told,
+            )
+        if handle.stopped is not None:
+            run.context.cancel(handle.stopped)
+        handle.run = run
+        around.live(run.context)
+        heard = around.observers
+        if not heard and watch is None:
+            return run, NOTHING
+        return run, _overseen(run.context, observers, heard, watch)
+
+    async def _must_be(self, job: Job) -> None:
+        """What is asked for can be: before the ports hear of a run that is another's."""
+        run_id = job.handle.run_id
+        if job.again:
+            row = await must_be_unfinished(self._journal, run_id)
+            if row.run_id != run_id:
+                raise unknown(run_id, row.run_id)
+        elif job.asked.run_id:
+            await must_be_new(self._journal, run_id)
+
+    def _budgets(self, job: Job) -> Budgets:
+        budget = self._ports.budget
+        return () if budget is None else partial(budget.admit, job.agent, job.asked, self._journal)
+
+
+@asynccontextmanager
+async def _overseen(
+    run: RunContext, observers: Observers, heard: Sequence[Observer], watch: Watch | None
+) -> AsyncGenerator[None, None]:
+    """Whoever listens is told of the run, and its critic looks at it."""
+    async with observers.of(run, heard):
+        if watch is None:
+            yield
+        else:
+            async with watch.over(run):
+                yield
