@@ -30,7 +30,7 @@ from lorimer.run.around import Around, Host
 from lorimer.run.beginning import NOTHING, Beginning
 from lorimer.run.config import Settings, cap_now
 from lorimer.run.handle import RunHandle
-from lorimer.run.invocation import Invocation, check_asked
+from lorimer.run.invocation import Invocation, check_agent, check_asked, check_invocation
 from lorimer.run.job import Job, busy, unknown
 from lorimer.run.lanes.lane import Lane
 from lorimer.run.lowering import DEFAULTS
@@ -134,7 +134,7 @@ class Executor:
         """Go on with a run that was interrupted: what its journal holds is not done again. `agent`
         and `invocation` are those that it was begun with. Its result says so when there is no such
         run, when it has ended, or when another process has it."""
-        asked = replace(invocation or Invocation(), run_id=run_id)
+        asked = _of_run(run_id, invocation)
         return await self._whole(self._job(agent, "", asked, again=True))
 
     async def finish(
@@ -144,13 +144,14 @@ class Executor:
         answer is delivered, the audit closed, files are dropped. Nothing is run. What they were
         told before they are told again. `agent` and `invocation` as in `resume`; the result is
         that of the run, or says that there is no such run, or that it has not ended."""
-        asked = replace(invocation or Invocation(), run_id=run_id)
+        asked = _of_run(run_id, invocation)
         return await self._whole(self._job(agent, "", asked, again=True, over=True))
 
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()
     ) -> EnvironmentManifest:
         """What an agent is lowered to; `delegates`: whom it reaches (`run.palette.reachable`)."""
+        check_agent(agent)
         return self._pipelines.manifest(agent, delegates)
 
     def shut_down(self, within_s: float = 10.0) -> bool:
@@ -265,6 +266,12 @@ def _files_of(ports: Ports) -> list[Path]:
     """Where ports keep what programs of a run are not to see."""
     kept = (ports.audit, ports.input_files, ports.palette)
     return [path for port in kept for path in getattr(port, "files", ())]
+
+
+def _of_run(run_id: str, invocation: Invocation | None) -> Invocation:
+    asked = invocation or Invocation()
+    check_invocation(asked)
+    return replace(asked, run_id=run_id)
 
 
 def _cut_short(handle: RunHandle) -> RunResult:

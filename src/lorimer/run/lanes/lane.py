@@ -16,7 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from contextvars import ContextVar
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Final
 
 from lorimer.core.arguments import is_a, wrong
@@ -70,7 +70,7 @@ class Lane:
         the same or a higher level), a job begins at once and counts, above the caps if it must.
 
     Has no task and no timer of its own, and serves one event loop at a time.
-    Raises ConfigError for a cap below 1.
+    Raises ConfigError for a cap below 1, and for arguments of another kind.
     """
 
     def __init__(
@@ -83,6 +83,10 @@ class Lane:
         level: int = 0,
         world: World | None = None,
     ) -> None:
+        if not is_a(name, str):
+            raise wrong("lane: its name", name, "text", 'Lane("runs", 4)')
+        if not is_a(per_key, Mapping, NoneType):
+            raise wrong("lane: per_key", per_key, "a mapping", '{"ollama": 1}')
         caps = per_key or {}
         for what, cap in {name: max_concurrent, **caps}.items():
             _check(cap, what)
