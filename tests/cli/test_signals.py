@@ -122,11 +122,10 @@ from lorimer.cli.drive import Drive, Output
 from lorimer.cli.progress import Plain
 from lorimer.cli.story import Story
 from lorimer.core.events import Event
-from lorimer.presets import minimal_manifest
 from lorimer.world import RealWorld
 
 class Stubborn:
-    manifest = minimal_manifest()
+    model_spec = "scripted:stubborn"
     def on(self, kind, handler):
         if kind == "run.start":
             handler(Event("run.start", {}, run_id="run_stubborn"))
