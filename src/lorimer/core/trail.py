@@ -24,7 +24,7 @@ class Trail:
     __slots__ = ("_made", "failures", "polls", "stale", "told", "turns")
 
     def __init__(self) -> None:
-        self.turns: deque[list[Made]] = deque()
+        self.turns: deque[tuple[Made, ...]] = deque()
         """Calls that wait for something to change are left out."""
         self._made: deque[Made] = deque()
         """The calls of all these turns."""
@@ -67,7 +67,7 @@ class Trail:
         if len(self.turns) == LOOKS_BACK:
             for _ in self.turns.popleft():
                 before.popleft()
-        self.turns.append(turn)
+        self.turns.append(tuple(turn))
         before.extend(turn)
 
     def repeated(self, period: int) -> int:

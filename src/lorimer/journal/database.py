@@ -26,25 +26,53 @@ class Rows(Protocol):
     def close(self) -> None: ...
 
 
-class Database(Protocol):
-    """One connection. Never used by two threads at once: whoever shares it holds a lock.
-    Everything raises apsw.Error, and UnicodeEncodeError for text with half a surrogate pair."""
+class _Cursor(Protocol):
+    def execute(self, statements: str, bindings: Sequence[Value] | None = None) -> Rows: ...
 
+
+class _Connection(_Cursor, Protocol):
     in_transaction: bool
     filename_wal: str
 
-    def execute(self, statements: str, bindings: Sequence[Value] | None = None) -> Rows: ...
+    def cursor(self) -> _Cursor: ...
     def changes(self) -> int: ...
     def set_busy_timeout(self, milliseconds: int) -> None: ...
-    def set_wal_hook(self, callable: Callable[[Database, str, int], int]) -> None: ...
+    def set_wal_hook(self, callable: Callable[[object, str, int], int]) -> None: ...
     def wal_checkpoint(self, *, mode: int) -> tuple[int, int]: ...
     def close(self) -> None: ...
+
+
+class Database:
+    """One connection. Never used by two threads at once: whoever shares it holds a lock.
+    Everything raises apsw.Error, and UnicodeEncodeError for text with half a surrogate pair."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self.execute: Final = connection.execute
+        """Statements, and what the last one gives."""
+        self.write: Final = connection.cursor().execute
+        """Statements that give nothing: without an object for each that would give it."""
+        self.changes: Final = connection.changes
+        self.set_busy_timeout: Final = connection.set_busy_timeout
+        self.set_wal_hook: Final = connection.set_wal_hook
+        self.wal_checkpoint: Final = connection.wal_checkpoint
+        self.close: Final = connection.close
+
+    @property
+    def in_transaction(self) -> bool:
+        """Something was begun, and is neither committed nor rolled back."""
+        return self._connection.in_transaction
+
+    @property
+    def filename_wal(self) -> str:
+        """Of the write-ahead log; "": there is none."""
+        return self._connection.filename_wal
 
 
 def connect(path: str, vfs: str | None, *, create: bool) -> Database:
     """A new connection. Raises apsw.Error."""
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
-    db = cast(Database, apsw.Connection(path, flags=flags, vfs=vfs))
+    db = Database(cast(_Connection, apsw.Connection(path, flags=flags, vfs=vfs)))
     be_patient(db, True)
     # The file is untrusted: nothing in its schema may call functions with side effects.
     db.execute("PRAGMA trusted_schema=0; PRAGMA cell_size_check=1; PRAGMA mmap_size=0")

@@ -15,7 +15,7 @@ from lorimer.core.journal import LedgerEntry, RunRow
 from lorimer.core.jsonable import JSON, dumps
 
 RUN_KINDS: Final = frozenset({"run.start", "run.end"})
-_TAKING: Final = frozenset({"effect", "mutated", "run.end"})
+TAKING: Final = frozenset({"effect", "mutated", "run.end"})
 """Facts that may take posts."""
 
 MAX_POSTS: Final = 1000
@@ -128,7 +128,7 @@ def post_body(id: str, message: Mapping[str, JSON]) -> str:
 
 def taken_by(fact: Event) -> Sequence[str]:
     """The ids of the posts that a fact takes."""
-    if fact.type not in _TAKING:
+    if fact.type not in TAKING:
         return ()
     ids = fact.data.get("posts")
     return [item for item in ids if isinstance(item, str)] if isinstance(ids, list | tuple) else ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
@@ -35,7 +36,8 @@ SELECT_RUNS: Final = """
     FROM runs JOIN streams ON streams.id = runs.stream """
 
 
-class Head(NamedTuple):
+@dataclass(slots=True)
+class Head:
     """Where a stream stands. Stays true while the epoch in the file is `epoch`: only the holder
     of an epoch appends."""
 

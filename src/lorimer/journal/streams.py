@@ -15,7 +15,7 @@ from lorimer.journal import inbox, purse_tables
 from lorimer.journal.chain import mark
 from lorimer.journal.codec import encode, micros
 from lorimer.journal.database import Database, one
-from lorimer.journal.projection import RUN_KINDS, refuse_claim, refuse_epoch, taken_by
+from lorimer.journal.projection import RUN_KINDS, TAKING, refuse_claim, refuse_epoch, taken_by
 from lorimer.journal.rows import Head, load_head, projected, run_values, whole
 from lorimer.journal.schema import STREAM_BITS
 from lorimer.journal.work import Work
@@ -55,36 +55,38 @@ class Streams:
             head = load_head(db, stream)
             if head is None or head.epoch != epoch:
                 raise refuse_epoch(stream)
-        stream_id, _, seq, place, open_run, before = head
         if ledger is not None and ledger.purses:
             purse_tables.check(ledger, self._world.time(), db)
-        body, place = encode(facts, place)
+        body, place = encode(facts, head.place)
         runs: Sequence[RunRow] = ()
-        taken: list[str] = []
+        taken: Sequence[str] = ()
+        open_run = head.run
         for fact in facts:
             if fact.type in RUN_KINDS:
                 runs, open_run = projected(db, stream, head, facts)
-            taken += taken_by(fact)
-        at = stream_id << STREAM_BITS | (seq + 1)
-        marked = mark(before, at, body.encode())
+            if fact.type in TAKING:
+                taken = [*taken, *taken_by(fact)]
+        at = head.stream_id << STREAM_BITS | (head.seq + 1)
+        marked = mark(head.mark, at, body.encode())
         try:
-            db.execute(_INSERT_FACTS, (at, body, marked, stream_id, epoch))
+            db.write(_INSERT_FACTS, (at, body, marked, head.stream_id, epoch))
         except apsw.ConstraintError:  # two writers under one owner's name
             raise refuse_epoch(stream) from None
         if db.changes() != 1:
             raise refuse_epoch(stream)
         for run in runs:
-            db.execute(_UPSERT_RUN, run_values(stream_id, run))
+            db.write(_UPSERT_RUN, run_values(head.stream_id, run))
         if ledger is not None:
             values = (ledger.account, ledger.reserved, ledger.spent)
-            db.execute(purse_tables.UPSERT_LEDGER, values)
+            db.write(purse_tables.UPSERT_LEDGER, values)
             if ledger.purses:
                 purse_tables.move(ledger, self._world.time(), db)
         if taken:
-            inbox.take(stream_id, taken, db)
-        seq += len(facts)
-        self._heads[stream] = Head(stream_id, epoch, seq, place, open_run, marked)
-        return seq
+            inbox.take(head.stream_id, taken, db)
+        head.seq += len(facts)
+        head.place, head.run, head.mark = place, open_run, marked
+        self._heads[stream] = head  # if it goes wrong from here on, `forget` is called
+        return head.seq
 
     def claim(self, stream: str, owner: str, ttl: float, db: Database) -> int:
         now = self._world.time()

@@ -191,14 +191,14 @@ class Transactions:
 
     def _transact(self, db: Database, jobs: Sequence[Work]) -> None:
         refused: dict[Work, JournalError | LimitError] = {}
-        db.execute("BEGIN IMMEDIATE")
+        db.write("BEGIN IMMEDIATE")
         try:
             for job in jobs:
                 try:
                     job.perform(db)
                 except (JournalError, LimitError) as refusal:
                     refused[job] = refusal
-            db.execute("COMMIT")
+            db.write("COMMIT")
         except BaseException:
             self._forget()
             if db.in_transaction:
@@ -224,7 +224,7 @@ class Transactions:
         )
         return self._broken
 
-    def _noted(self, db: Database, name: str, pages: int) -> int:
+    def _noted(self, db: object, name: str, pages: int) -> int:
         # SQLite's own automatic checkpoint would run here, inside the commit: ours never does.
         self._wal_pages = pages
         self._wal_fresh = False

@@ -9,7 +9,8 @@ thread unless something is in the way: a lock of another process, a file that is
 One that is to be *synced* is followed by an fsync of the WAL file, made by the writer thread for
 all that wait for one, while others go on committing: nobody's commit in line waits for an fsync.
 In a crowd, what comes in one iteration of the event loop is committed after it, on the same thread,
-as one transaction: to do the same for many in a row takes half the time.
+as one transaction: to do the same for many in a row takes half the time. Only while the WAL is
+moved into the database it waits until that is done, so that the WAL can be begun anew.
 The loop and the thread hand each other batches: one wake-up each way, however many wait.
 It covers the commit and every one before it, of any process, because those stand earlier in the
 same file. Those of an earlier WAL were fsynced when it was checkpointed into the database, which
@@ -124,7 +125,7 @@ class Writer:
         """Commit it here and now. False: it is not, or may not be told yet."""
         stream, waiting = job.stream, self._waiting
         if self._file.is_due and not self._file.is_moving:
-            self._soon()  # asks for the checkpoint
+            self._soon(self._here())  # asks for the checkpoint
         if waiting is not None and waiting.tasks and waiting.is_joined_by(job):
             return False
         if stream is None or not self._commit_in_line((job,)):
@@ -154,7 +155,7 @@ class Writer:
         """Wait until it is told, whoever cancels meanwhile."""
         waiting = self._here()
         alone = waiting.batch is None and not waiting.tasks
-        batch = Batch(waiting) if alone else self._soon()
+        batch = Batch(waiting) if alone else self._soon(waiting)
         batch.jobs.append(job)
         job.future = waiting.loop.create_future()
         if not job.over:
@@ -185,10 +186,9 @@ class Writer:
             self._waiting = waiting = Waiting(loop)
         return waiting
 
-    def _soon(self) -> Batch:
+    def _soon(self, waiting: Waiting) -> Batch:
         """What is committed after this iteration of the loop: one transaction, and for what the
         thread gets of it one wake-up and one fsync."""
-        waiting = self._here()
         batch = waiting.batch
         if batch is None:
             waiting.batch = batch = Batch(waiting)

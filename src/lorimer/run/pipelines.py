@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from lorimer.assembly import RunOptions, toolset_of
+from lorimer.assembly import RunOptions
 from lorimer.core.errors import ConfigError, LorimerError, nearest
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
@@ -20,6 +20,7 @@ from lorimer.run.critic.watching import ceiling, is_watched
 from lorimer.run.lowering import limits_of, manifest_of, sub_agent_of
 from lorimer.run.observing import Observers
 from lorimer.run.palette import Delegate
+from lorimer.toolkit import toolset_of
 from lorimer.tools.base import Tool
 from lorimer.tools.builtin import CATALOGUE, GROUPS
 from lorimer.tools.policy.people import Person
