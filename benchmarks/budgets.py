@@ -120,7 +120,7 @@ def _graph(what: str, unit: str, figure: str, most: float) -> Line:
     return Line(10, what, unit, figure, _GRAPH, most=most, group="esg")
 
 
-def _confined(what: str, figure: str, most: float) -> Line:
+def _confined(what: str, figure: str, most: float | None = None) -> Line:
     return Line(10, what, "ms", figure, _CONFINED, most=most, group="confined")
 
 
@@ -187,6 +187,7 @@ LINES: Final = (
     Line(10, "a vectorised step / exec", "x", "vectorised", _ARRAYS, most=1.05, group="arrays"),
     Line(10, "another place, 100 MB", "ms", "checkout_ms", _ARRAYS, most=50, group="arrays"),
     _confined("a confined session of a warm zygote", "begin_ms", 10),
+    _confined("... each of ten at once", "burst_ms"),
     _confined("... there and back", "round_trip_ms", 0.2),
     _confined("... a step aborts, until the next has run", "aborted_ms", 200),
     _confined("... a step hangs in C, the same after its limit", "hung_ms", 200),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lorimer.assembly import spec_of, tools_part
+from lorimer.assembly import spec_of
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
 from lorimer.core.compile import compile as compile_manifest
@@ -18,6 +18,7 @@ from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
 from lorimer.core.variables import with_variables
 from lorimer.models.registry import Models
+from lorimer.toolkit import tools_part
 
 if TYPE_CHECKING:
     from lorimer.tools.toolset import Toolset

@@ -16,7 +16,6 @@ from lorimer.assembly import (
     check_manifest,
     credentials_of,
     registry_of,
-    toolset_of,
 )
 from lorimer.changing import Changing
 from lorimer.claims import Claims
@@ -26,7 +25,7 @@ from lorimer.core.bus import Bus, Handler
 from lorimer.core.compile import Catalogue, load
 from lorimer.core.errors import ConfigError
 from lorimer.core.faults import invalid
-from lorimer.core.journal import Journal
+from lorimer.core.journal import Journal, KeptInFiles
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.model import KnowsSecrets, ModelResolver
@@ -42,6 +41,7 @@ from lorimer.models.credentials import CredentialBundle
 from lorimer.models.registry import Models
 from lorimer.runner import Runner
 from lorimer.stages.catalogue import catalogue as shipped_catalogue
+from lorimer.toolkit import toolset_of
 from lorimer.world.real import RealWorld
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Pipeline(Changing, Runner):
             workspace=workspace,
             sandbox=sandbox,
             network=network if isinstance(network, bool) else list(network),
-            hidden=(*getattr(journal, "files", ()), *hidden),  # of a store in a file
+            hidden=(*(journal.files if isinstance(journal, KeptInFiles) else ()), *hidden),
             author=author,
             caller=caller,
             variables=variables,

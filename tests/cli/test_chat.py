@@ -45,7 +45,7 @@ def test_it_goes_on_where_it_ended() -> None:
 
 
 def test_commands() -> None:
-    code, out, err = chat("one\n/info\n/new\ntwo\n/sessions\n/exit\nnever\n")
+    code, out, err = chat("one\n/info\n/new\ntwo\n/sessions\n/quit\nnever\n")
     assert code == 0
     assert out == "one\ntwo\n"
     assert "2 messages · 1 answer · 1 model call" in err

@@ -122,11 +122,10 @@ from lorimer.cli.drive import Drive, Output
 from lorimer.cli.progress import Plain
 from lorimer.cli.story import Story
 from lorimer.core.events import Event
-from lorimer.presets import minimal_manifest
 from lorimer.world import RealWorld
 
 class Stubborn:
-    manifest = minimal_manifest()
+    model_spec = "scripted:x"
     def on(self, kind, handler):
         if kind == "run.start":
             handler(Event("run.start", {}, run_id="run_stubborn"))
@@ -157,7 +156,9 @@ def test_a_second_ctrl_c_does_not_wait_for_anything() -> None:
     told = ""
     for wanted in ("begun", "stopping (again: at once)"):
         while wanted not in told:
-            told += process.stderr.readline()
+            line = process.stderr.readline()
+            assert line, told
+            told += line
         process.send_signal(signal.SIGINT)
     told += process.stderr.read()
     assert process.wait(PATIENCE_S) == 130

@@ -57,6 +57,12 @@ WRONG = (
     ("runs ls --store nowhere.db", "there is no store of runs at nowhere.db"),
     ("runs resume run_x --store nowhere.db", "there is no store of runs at nowhere.db"),
     ("manifest validate", "missing argument"),
+    ("runs export run_x -o nowhere/x.jsonl", "nowhere/x.jsonl cannot be written: No such file"),
+    ("steps show latin1.txt", "latin1.txt is not UTF-8 text"),
+    (
+        "run --manifest bad.yaml hi",
+        "bad.yaml: not valid YAML: line 2, column 1: expected the node content",
+    ),
     ("demo --base-url http://x", "--base-url needs --model"),
     ("demo --dir .", "--dir: . is there already"),
 )
@@ -65,6 +71,7 @@ WRONG = (
 @pytest.mark.parametrize(("line", "expected"), WRONG, ids=[line for line, _ in WRONG])
 def test_wrong_input(line: str, expected: str, own_place: Path) -> None:
     (own_place / "bad.toml").write_text("[stages\n", "utf-8")
+    (own_place / "bad.yaml").write_text("stages: [\n", "utf-8")
     (own_place / "empty.txt").write_text(" \n", "utf-8")
     (own_place / "latin1.txt").write_bytes("Zürich".encode("latin-1"))
     result = invoke(*line.split())
@@ -82,6 +89,15 @@ def test_a_model_of_a_server_of_one_s_own() -> None:
     assert "Known: anthropic, claude_code_cli, google, llamacpp" in told[0]
     assert told[1].startswith("hint: A server of your own")
     assert "-m openai:NAME --base-url URL" in told[1]
+
+
+def test_a_model_whose_vendor_is_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    told = invoke("run", "-m", "mistral-large", "hi").stderr.splitlines()
+    assert told[0].startswith("error: no API key for the provider 'anthropic'")
+    assert told[1].startswith("hint: If 'mistral-large' is a model of another one: -m PROVIDER:")
+    told = invoke("run", "-m", "claude-opus-4-6", "hi").stderr.splitlines()
+    assert told[1].startswith("hint: export ANTHROPIC_API_KEY=")
 
 
 def test_every_exit_code_is_in_the_help() -> None:

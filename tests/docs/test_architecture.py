@@ -107,7 +107,7 @@ def test_imports_are_as_the_listing_says() -> None:
 
 
 def test_a_false_place_is_noticed() -> None:
-    assert "_iterate" in definitions(SOURCE / "core" / "engine.py")
+    assert "_work" in definitions(SOURCE / "core" / "engine.py")
     assert "RunContext.effect" in definitions(SOURCE / "core" / "context.py")
     assert "_STATUS" in definitions(SOURCE / "core" / "engine.py")
     assert "RunContext.no_such" not in definitions(SOURCE / "core" / "context.py")

@@ -436,3 +436,45 @@ def test_row_29_a_setting_that_was_not_looked_at_runs_nothing() -> None:
     session.graph.delete_step("4")
     assert session.replay().ran == ()
     assert len(session.results["5"].shown.splitlines()) == 6 + 4
+
+
+def test_row_29_a_function_of_numpy_ties_nothing_together() -> None:
+    steps = ["k = 1\nd = {'how': np.mean, 'k': k}", "e = {'how': np.mean}\nm = e['how']([1, 3])"]
+    session = session_of(LIBRARIES, *steps)
+    session.graph.edit_step("1", steps[0].replace("1", "2"))
+    assert session.replay().ran == ("1",)
+    assert session.namespace()["m"] == 2
+
+
+def test_row_37_what_a_run_has_not_looked_at_is_only_shown_anew() -> None:
+    session = session_of(
+        LIBRARIES,
+        "pd.options.display.max_columns = 20\npd.options.display.max_rows = 20",
+        "f = pd.DataFrame({'a': [1, 2], 'b': [3, 4]})",
+        "text = str(f['a'])\nf",
+        "print(f)",
+    )
+    session.graph.edit_step("1", session.graph.source("1").replace("columns = 20", "columns = 1"))
+    assert session.replay().ran == ("1", "4")
+    assert "..." in session.results["3"].shown
+    session.graph.edit_step("1", session.graph.source("1").replace("rows = 20", "rows = 1"))
+    assert session.replay().ran == ("1", "3", "4"), "its run has looked at that"
+
+
+def test_row_22_an_array_over_what_cython_has_made_is_a_view() -> None:
+    session = session_of(
+        LIBRARIES,
+        "k = 1",
+        "s = pd.Series([3, 1, 2 + 0 * k])\nr = s.rank()",
+        "v = r.values\nm = float(v.max())",
+        "r.iloc[0] = 9",
+        "n = float(v.max()), float(r.sum())",
+    )
+    session.graph.edit_step("1", "k = 2")
+    assert session.replay().ran == ("1", "2"), "the ranks are those of before"
+    session.graph.edit_step("4", "r.iloc[0] = 8")
+    assert session.replay().ran == ("4", "5")
+    whole: dict[str, object] = {}
+    for each in session.graph.steps:
+        exec(session.graph.source(each), whole)
+    assert session.namespace()["n"] == whole["n"]

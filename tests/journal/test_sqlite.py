@@ -121,6 +121,27 @@ def test_the_file_is_private(store: Store) -> None:
     assert stat.S_IMODE(store.path.parent.stat().st_mode) == 0o700
 
 
+def locks_on(path: Path) -> list[str]:
+    """What this process has locked of a file, as the kernel says."""
+    said = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    inode = str(path.stat().st_ino)
+    mine = [words for words in said if str(os.getpid()) in words]
+    return [" ".join(words[1:]) for words in mine if any(w.endswith(f":{inode}") for w in words)]
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells")
+def test_another_journal_on_the_file_in_this_process_takes_no_lock_away(store: Store) -> None:
+    async def write(journal: Journal) -> None:
+        await journal.put("d", b"document")
+        before = locks_on(store.path)
+        async with SQLiteJournal(store.path) as second:
+            await second.put("e", b"document")
+            assert locks_on(store.path) == before
+        assert before
+
+    store.run(write)
+
+
 CHILD = """
 import asyncio, os, sys
 from tests.journal.support import Store, note, start

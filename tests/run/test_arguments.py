@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,17 +11,29 @@ import pytest
 from lorimer.core.errors import ConfigError
 from lorimer.models import CredentialBundle, Models
 from lorimer.run import (
+    AgentLibrary,
+    AllBudgets,
+    Artifact,
     AuditLog,
     CallerBudgets,
     Executor,
     ExtendOnce,
     FixedPalette,
+    FolderInputFiles,
     IdleCritic,
     Invocation,
     Lane,
+    Listed,
+    Phase,
     Ports,
     RunnableAgent,
+    SavedAgent,
+    Skill,
+    Target,
+    read_builtins,
 )
+from lorimer.run.stores import MemoryAgents, MemoryAudit
+from lorimer.tools import Person
 from tests.run.support import executor_of
 from tests.run.test_executor import Work
 
@@ -37,7 +50,10 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "store": (lambda: AuditLog(X or "a.db"), "store must be an AuditStore, and 'a.db'"),
     "tool": (lambda: RunnableAgent(tools=X or [Work()]), "must be text, not Work"),
     "phase": (lambda: RunnableAgent(phases=X or 3), "a list, and each a Phase"),
-    "turns": (lambda: RunnableAgent(max_turns=X or "3"), "max_turns must be a number, not str"),
+    "turns": (
+        lambda: RunnableAgent(max_turns=X or "3"),
+        "max_turns must be a whole number",
+    ),
     "name": (lambda: RunnableAgent(X or 3), "RunnableAgent.name must be text, not int"),
     "caller": (lambda: Invocation(caller_id=X or 42), "caller_id must be text, not int"),
     "image": (lambda: Invocation(images=X or [b""]), "must be an ImageBlock, not bytes"),
@@ -45,9 +61,68 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "on_step": (lambda: Invocation(on_step=X or 5), "on_step must be a function, not int"),
     "cap": (lambda: Lane("x", X or "2"), "the cap of 'x' must be a whole number, not str"),
     "policy": (lambda: IdleCritic(X or ExtendOnce(X)), "policy must be a class, or a function of"),
+    "seconds": (lambda: RunnableAgent(timeout_s=float("nan")), "timeout_s is no number"),
+    "world": (lambda: executor_of([], world=3), "world must be a World, and 3 has no time"),
+    "approver": (lambda: executor_of([], approver=3), "must be an Approver, and 3 has no approve"),
+    "mode": (lambda: executor_of([], permission_mode="yolo"), "there is no permission mode 'yolo'"),
+    "rule": (lambda: executor_of([], rules=["Bash("]), "'Bash(' is not a rule"),
+    "no rule": (lambda: executor_of([], rules=[3]), "each of rules must be a Rule, not int"),
+    "workspace": (lambda: executor_of([], workspace="/no/such"), "'/no/such' is no folder"),
+    "sandbox": (lambda: executor_of([], sandbox="L9"), "sandbox is 'L9'; it may be"),
+    "channel": (lambda: Target("channel", X or 42), "Target.id must be text, not int"),
+    "artifact": (lambda: Artifact("a", "b", X or "c"), "Artifact.data must be bytes, not str"),
+    "phase name": (lambda: Phase(X or 3), "Phase.name must be text, not int"),
+    "skill": (lambda: Skill(X or "helper"), "Skill.agent must be a RunnableAgent, not str"),
+    "admins": (lambda: Listed(admins=X or 3), "admins must be a list, and each text"),
+    "groups": (lambda: Listed(groups=X or ["ann"]), "groups must be a mapping, not list"),
+    "per caller": (lambda: CallerBudgets(usd=1, per_caller=X or ["ann"]), "must be a mapping"),
+    "budgets": (lambda: AllBudgets(X or 5), "a budget must be a Budget, and 5 has no admit"),
+    "lane name": (lambda: Lane(X or 4), "lane: its name must be text, not int"),
+    "multiplier": (lambda: IdleCritic(multiplier=X or "x"), "must be a number, not str"),
+    "key": (lambda: AuditLog(MemoryAudit(), key=X or "a" * 20), "key must be bytes, not str"),
+    "agents store": (lambda: AgentLibrary(X or "a.db"), "store must be a SavedStore, and 'a.db'"),
+    "folder": (lambda: FolderInputFiles(X or "inputs"), "files must be RootedFiles, not str"),
+    "documents": (lambda: read_builtins(X or "a.yaml"), "must be a mapping of names to texts"),
+    "person": (lambda: Person(X or 3), "Person.name must be text, not int"),
+    "manifest": (lambda: executor_of([]).manifest(X or "guide"), "agent must be a RunnableAgent"),
     "window": (lambda: CallerBudgets(usd=1, window=X or 7), "window must be a timedelta, not int"),
     "agents": (lambda: FixedPalette(agents=X or ["a"]), "each of agents must be a RunnableAgent"),
 }
+
+
+def test_one_name_is_a_list_of_one() -> None:
+    async def main() -> None:
+        people = Listed(admins="ann", groups={"staff": "ben"})
+        assert await people.is_admin("ann")
+        assert not await people.is_admin("a")
+        assert await people.groups("ben") == ["staff"]
+
+    asyncio.run(main())
+
+
+async def test_what_is_gone_on_with_by_a_wrong_invocation_is_told() -> None:
+    for go_on in (executor_of([]).resume, executor_of([]).finish):
+        with pytest.raises(ConfigError, match="invocation must be an Invocation, not dict"):
+            await go_on(RunnableAgent(), "run_1", X or {"caller_id": "ann"})
+
+
+async def test_a_tool_that_nobody_has_is_told_with_those_of_the_host() -> None:
+    result = await executor_of([], tools=[Work()]).run(RunnableAgent(tools=("wrok",)), "go")
+    assert result.error.startswith(
+        "the agent 'agent' names the tool 'wrok', which neither this executor nor Lorimer has; "
+        "did you mean 'work'?"
+    )
+
+
+async def test_a_library_asks_for_an_agent_and_a_person() -> None:
+    library = AgentLibrary(MemoryAgents(), threads=False)
+    with pytest.raises(ConfigError, match="agent must be a SavedAgent, not dict"):
+        await library.save(X or {"name": "poet"}, Person("ann"))
+    for asked in (library.save(SavedAgent(name="poet"), X or "ann"), library.list(X or "ann")):
+        with pytest.raises(ConfigError, match="by must be a Person, not str"):
+            await asked
+    with pytest.raises(ConfigError, match="by must be a Person, not str"):
+        await library.get("poet", X or "ann")
 
 
 @pytest.mark.parametrize("what", WRONG)

@@ -226,7 +226,8 @@ def connect(
             raise Fault(str(error), hint=error.hint, code=error.code.value) from None
         if provider in VARIABLES and provider not in {*LOCAL, *host.providers}:
             if not bundle.has(provider):
-                raise _no_key(provider, bundle) from None
+                text = models.expand(spec_text(manifest))[0]
+                raise _no_key(provider, bundle, text if parsed.is_guess(text) else "") from None
         elif provider not in models.available():
             hint = (
                 "A server of your own that talks like OpenAI's: -m openai:NAME --base-url URL, or"
@@ -237,7 +238,9 @@ def connect(
     return models
 
 
-def _no_key(provider: str, bundle: CredentialBundle) -> Fault:
+def _no_key(provider: str, bundle: CredentialBundle, guess: str) -> Fault:
+    """`guess`: the spec, where it names neither a provider nor a model that is known to be of
+    this one."""
     variable = VARIABLES[provider][0]
     others = [name for name in bundle.providers if name != provider]
     hint = f"export {variable}=..."
@@ -245,6 +248,8 @@ def _no_key(provider: str, bundle: CredentialBundle) -> Fault:
         hint += f", or choose a model of {' or '.join(others)} with --model, whose key is set"
     else:
         hint += "; without any key: lorimer demo"
+    if guess:
+        hint = f"If {guess!r} is a model of another one: -m PROVIDER:{guess}; else {hint}"
     return Fault(
         f"no API key for the provider {provider!r}: set {variable}",
         code=ExecutorErrorCode.EXEC_API_NO_CLIENT.value,

@@ -141,3 +141,6 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "drop": Command("give it up", _drop),
     "exit": Command("end the chat (also Ctrl-D)", _exit),
 }
+
+OTHER_WORDS: Final[Mapping[str, str]] = {"quit": "exit", "q": "exit"}
+"""What fingers know from elsewhere."""

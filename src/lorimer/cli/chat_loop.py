@@ -20,7 +20,7 @@ import click
 
 from lorimer.cli import agent, fail, host
 from lorimer.cli.call import Call
-from lorimer.cli.chat_commands import COMMANDS, Leave
+from lorimer.cli.chat_commands import COMMANDS, OTHER_WORDS, Leave
 from lorimer.cli.chat_screen import ChatScreen
 from lorimer.cli.fail import Fault
 from lorimer.cli.foreground import approver_for, assemble, call_of, keep_call, sandbox_works
@@ -230,7 +230,7 @@ class Chat:
 
     def _command(self, text: str, runner: asyncio.Runner) -> int:
         word, _, rest = text[1:].partition(" ")
-        command = COMMANDS.get(word)
+        command = COMMANDS.get(OTHER_WORDS.get(word, word))
         if command is None:
             hint = nearest(word, COMMANDS)
             fail.report(f"there is no /{word}{hint}", hint="/help lists what there is.")

@@ -10,6 +10,7 @@ from tempfile import mkstemp
 
 import click
 
+from lorimer.cli.fail import Fault
 from lorimer.cli.options import store_option
 
 
@@ -33,7 +34,10 @@ def export(run: str, session: bool, output: Path | None, store: str | None) -> N
     if output is None:
         asyncio.run(_export(run, session, store, click.echo))
         return
-    handle, part = mkstemp(prefix=f".{output.name}.", dir=output.parent)
+    try:
+        handle, part = mkstemp(prefix=f".{output.name}.", dir=output.parent)
+    except OSError as error:
+        raise Fault(f"{output} cannot be written: {error.strerror}") from error
     try:
         with open(handle, "w", encoding="utf-8") as file:
 

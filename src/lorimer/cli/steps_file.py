@@ -28,8 +28,8 @@ def text_of(file: Path) -> str:
             return opened.read()
     except OSError as error:
         raise Fault(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise Fault(f"{file}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise Fault(f"{file} is not UTF-8 text", hint="Save it as UTF-8.") from error
 
 
 def cells_of(file: Path, *, prose: bool = False) -> list[Cell]:

@@ -86,7 +86,7 @@ class Cancellation:
         """The loop has ended well; only stages 17 to 21 are left, and their time is bounded."""
         self.expired = False
         """That time is over."""
-        self.heirs: set[Cancellation] = set()
+        self.heirs: tuple[Cancellation, ...] = ()
         """Of the runs that are part of this one: what stops it stops them."""
         self._changing = 0
         """Calls under way that change something."""
@@ -104,7 +104,7 @@ class Cancellation:
         ended well there is nothing left to stop."""
         if self.reason is None and not self.finished:
             self.reason = reason
-            for heir in tuple(self.heirs):
+            for heir in self.heirs:
                 heir.cancel(inherited(reason))
             self.scope.cancel(reason.value)
 
@@ -120,7 +120,7 @@ class Cancellation:
         cut off now."""
         if self.reason is None and not self.finished:
             self.reason = reason
-        for heir in tuple(self.heirs):
+        for heir in self.heirs:
             heir.drain(inherited(reason), within_s)
         if not self._changing or within_s <= 0:
             self._force()

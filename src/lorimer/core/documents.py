@@ -139,5 +139,9 @@ def _yaml(text: str) -> object:
 
     try:
         return cast("object", yaml.load(text, Strict))  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark, what = error.problem_mark, error.problem or error.context or "it cannot be read"
+        at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise ValueError(at + " ".join(what.split())) from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None

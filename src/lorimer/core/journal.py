@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.purse import Purse
 from lorimer.core.record import record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @record
@@ -115,6 +118,16 @@ class RunJournal(Protocol):
     def watch(self, stream: str, tell: Callable[[], None]) -> Callable[[], None]:
         """Have `tell` called on the running event loop whenever something was posted to the
         stream, also by another process. Returns what ends that. Costs no task."""
+        ...
+
+
+@runtime_checkable
+class KeptInFiles(Protocol):
+    """A journal that keeps its facts where a program could read them."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Those that there may be: hidden from the programs that tools start."""
         ...
 
 

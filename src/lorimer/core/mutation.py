@@ -356,8 +356,9 @@ class RestoreSnapshot(Change):
 
     def edit(self, draft: EnvironmentManifest, declared: Declared) -> None:
         made = EnvironmentManifest.from_dict(self.manifest)
-        for name in (*SECTIONS, "stages"):
-            setattr(draft, name, getattr(made, name))
+        draft.metadata, draft.model, draft.limits = made.metadata, made.model, made.limits
+        draft.tools, draft.permissions = made.tools, made.permissions
+        draft.agents, draft.stages = made.agents, made.stages
 
 
 AnyChange: TypeAlias = Annotated[

@@ -37,8 +37,38 @@ class Step:
     is_error: bool = False
 
 
+class Ended:
+    """What every result of a run tells."""
+
+    __slots__ = ()
+
+    status: str
+    exception: LorimerError | None
+    cost_nano: int
+
+    @property
+    def success(self) -> bool:
+        """The run ended, and well."""
+        return self.status == "ok"
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in a sentence; "" when nothing did."""
+        return str(self.exception) if self.exception is not None else ""
+
+    @property
+    def code(self) -> ExecutorErrorCode | None:
+        """The code of what went wrong."""
+        return self.exception.code if self.exception is not None else None
+
+    @property
+    def total_cost_usd(self) -> float:
+        """US dollars."""
+        return self.cost_nano / 1e9
+
+
 @dataclass(slots=True)
-class PipelineResult:
+class PipelineResult(Ended):
     """What a run gave. Complete also when the run failed: then with what was done so far."""
 
     run_id: str
@@ -62,26 +92,6 @@ class PipelineResult:
     history: History = field(default_factory=History, repr=False)
     length: int = 0
     """How much of `history` belongs to this result."""
-
-    @property
-    def success(self) -> bool:
-        """The run ended, and well."""
-        return self.status == "ok"
-
-    @property
-    def error(self) -> str:
-        """What went wrong, in a sentence; "" when nothing did."""
-        return str(self.exception) if self.exception is not None else ""
-
-    @property
-    def code(self) -> ExecutorErrorCode | None:
-        """The code of what went wrong."""
-        return self.exception.code if self.exception is not None else None
-
-    @property
-    def total_cost_usd(self) -> float:
-        """US dollars."""
-        return self.cost_nano / 1e9
 
     @property
     def messages(self) -> list[Message]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from enum import Enum
 from math import inf
 from typing import Final, Literal, cast
@@ -212,7 +212,7 @@ def _tightened(path: str, value: JSON, before: JSON) -> JSON:
     if table == "model":
         return value
     if name in _LOWER:
-        usual = getattr(Limits(), name) if before is None else before
+        usual = cast("JSON", asdict(Limits())[name]) if before is None else before
         lower = usual is None or _number(value) <= _number(usual)
         return value if lower and value is not None else before
     if name == "allow_unpriced":

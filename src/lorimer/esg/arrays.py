@@ -27,6 +27,8 @@ _CACHES: Final = frozenset({
 SMALL: Final = 64 * 1024
 """Bytes of an array up to which its digest is taken at once, and a copy of it whatever the text of
 the step says."""
+_CYTHON: Final = frozenset({"memoryview", "_memoryviewslice"})
+"""Views of memory that code in Cython (pandas, scikit-learn) makes arrays of."""
 _OFFSETS: Final = "pandas._libs.tslibs.offsets"
 _SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"})
 
@@ -336,11 +338,17 @@ class _Saved:
 
 def _owner(value: Any) -> Any:
     """What the memory of an array belongs to."""
-    while _has_memory(value) and value.base is not None:
-        value = value.base
-        if isinstance(value, memoryview):
-            value = value.obj
+    while (of := _base(value)) is not None:
+        value = of
     return value
+
+
+def _base(value: Any) -> Any:
+    if isinstance(value, memoryview):
+        return value.obj
+    if _has_memory(value) or type(value).__name__ in _CYTHON:
+        return value.base
+    return None
 
 
 def _plain(value: Any) -> bool:
@@ -368,6 +376,7 @@ def _bits(value: Any) -> Any:
 
 
 _SPARSE: Final = Seen(lambda value: str(value.to_int_index().indices.tolist()))
+_FUNCTION: Final = Inline(lambda value: (value._implementation,))
 _INTERVALS: Final = Inline(lambda value: (value._left, value._right, str(value.dtype)))
 _ARRAY, _FRAME, _BACKED, _SCALAR = Array(), _Frame(), _Backed(), Seen(repr)
 _NUMPY: Final[dict[str, Kind]] = {
@@ -376,6 +385,7 @@ _NUMPY: Final[dict[str, Kind]] = {
     "generic": _NumpyValue(),
     "dtype": Seen(str),
     "ufunc": Seen(str),
+    "_ArrayFunctionDispatcher": _FUNCTION,
     "Generator": _Generator(),
     "RandomState": _Generator(),
     "BitGenerator": _Bits(),

@@ -128,7 +128,7 @@ class Attempts:
         self.surroundings.compare_states(step_id, before, used, spoken, reads, writes)
         told = outcome.used_to_show | outcome.used
         told -= writes.keys() | asked(spoken)
-        self._showing.ran(step_id, told, told - outcome.used, outcome.looked)
+        self._showing.ran(step_id, frozenset(told), outcome)
         writes |= self.files.left(step_id, files)
         reads |= files.read
         kills |= files.written - files.read.keys()

@@ -2,8 +2,8 @@
 
 Taken for what they hold, no figure could be put back into what it was: they count callbacks and
 keep what was drawn last. Taken for the figure's own, what the library lends to every figure (lists
-of its parameters, paths of markers) would make all figures hang on the first. matplotlib is not
-imported here.
+of its parameters, paths of markers, tables of colours) would make all figures hang on the first.
+matplotlib is not imported here.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Shared:
 
     def __init__(self) -> None:
         self._own: dict[int, object] = {}  # kept, so that no other object gets the id
+        self._maps = 0
 
     def __contains__(self, value: object) -> bool:
         return id(value) in self._own
@@ -58,7 +59,26 @@ class Shared:
             for home in (module, cast("object", getattr(module, kind, None))):
                 for each in vars(home).values() if home is not None else ():
                     if type(each).__name__ in ("Path", "ndarray"):
-                        self._own[id(each)] = each
+                        self._lent(each)
+        self._colours(library)
+
+    def _lent(self, value: object) -> None:
+        """A path, whose transformed copies have the same codes; or an array."""
+        held = vars(value).values() if type(value).__name__ == "Path" else ()
+        for each in (value, *held):
+            if type(each).__name__ in ("Path", "ndarray"):
+                self._own[id(each)] = each
+
+    def _colours(self, library: Any) -> None:
+        """The tables of the colour maps that are registered: what `get_cmap` gives has the very
+        same."""
+        maps = cast("dict[str, object]", getattr(getattr(library, "colormaps", None), "_cmaps", {}))
+        if len(maps) != self._maps:
+            self._maps = len(maps)
+            for each in maps.values():
+                for table in (vars(each).get(name) for name in ("colors", "_segmentdata")):
+                    if table is not None:
+                        self._own[id(table)] = table
 
 
 _LENDERS: Final = (

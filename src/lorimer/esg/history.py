@@ -1,6 +1,6 @@
 """Earlier programs of a session: to undo an edit, and to go from one variant to another.
 
-A program is the ids and texts of all steps. To go back to one is to edit the steps that differ, so
+To go back to one is to edit the steps that differ, so
 that the replay runs what depends on them and nothing else.
 """
 
@@ -16,7 +16,11 @@ MAIN: Final = "main"
 """The branch that a session begins on."""
 _KEPT: Final = 100
 """Programs that `undo` goes back through."""
-Program = tuple[tuple[str, str], ...]
+Program = tuple[tuple[str, ...], tuple[str, ...]]
+"""The ids of all steps, in order, and their texts."""
+
+
+_NOTHING: Final[Program] = ((), ())
 
 
 class History:
@@ -34,14 +38,14 @@ class History:
 
     def note(self) -> None:
         """The present program is about to run."""
-        past, now = self._past[self._here], self._program()
-        if now and (not past or past[-1] != now):
+        past, now = self._past[self._here], self._graph.texts()
+        if now != _NOTHING and (not past or past[-1] != now):
             past.append(now)
             del past[:-_KEPT]
 
     def undo(self) -> list[str]:
         """Make the graph what it was before the last change. Returns what is stale by that."""
-        past, now = self._past[self._here], self._program()
+        past, now = self._past[self._here], self._graph.texts()
         if past and past[-1] == now:
             past.pop()
         if not past:
@@ -62,17 +66,14 @@ class History:
             raise StepError(f"there is no branch {name!r}{nearest(name, list(self._past))}")
         self.note()
         self._here = name
-        return self._become(self._past[name][-1] if self._past[name] else ())
-
-    def _program(self) -> Program:
-        return tuple((each, self._graph.source(each)) for each in self._graph.steps)
+        return self._become(self._past[name][-1] if self._past[name] else _NOTHING)
 
     def _become(self, wanted: Program) -> list[str]:
         graph, stale = self._graph, dict[str, None]()
-        for each in set(graph.steps) - {step for step, _ in wanted}:
+        for each in set(graph.steps).difference(wanted[0]):
             stale |= dict.fromkeys(graph.delete_step(each))
         last = ""
-        for step, source in wanted:
+        for step, source in zip(*wanted, strict=True):
             if step not in graph:
                 graph.add_step(step, source, after=last)
                 stale[step] = None
@@ -80,7 +81,7 @@ class History:
                 stale |= dict.fromkeys(graph.edit_step(step, source))
             last = step
         last = ""
-        for place, (step, _) in enumerate(wanted):
+        for place, step in enumerate(wanted[0]):
             if graph.steps[place] != step:
                 stale |= dict.fromkeys(graph.move_step(step, after=last))
             last = step

@@ -64,6 +64,11 @@ class Questions:
         """The ids of all steps, in order."""
         return tuple(self._order)
 
+    def texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The ids of all steps, in order, and their texts."""
+        found = map(self._steps.__getitem__, self._order)
+        return tuple(self._order), tuple([each.source for each in found])
+
     def stale(self) -> list[str]:
         """Every step that is not up to date, in step order."""
         return [each for each in self._order if self._steps[each].status is not Status.FRESH]

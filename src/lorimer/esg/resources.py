@@ -36,6 +36,7 @@ SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
+_Parts = tuple[object, ...]
 WHOLE: Final = 8 * 2**20
 """Bytes up to which a file is read to compare it; of larger ones size and time are taken."""
 
@@ -69,20 +70,23 @@ def states() -> dict[str, State]:
 
 def same(one: object, other: object) -> bool:
     """Whether two states are equal."""
-    try:
+    if not (isinstance(one, tuple) and isinstance(other, tuple)):
         return bool(one == other)
-    except ValueError:  # arrays in it
-        return mark(one) == mark(other)
+    return [*map(_bytes, cast("_Parts", one))] == [*map(_bytes, cast("_Parts", other))]
 
 
 def mark(value: object) -> str:
     """The fingerprint of such a state."""
-    parts = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+    parts = cast("_Parts", value) if isinstance(value, tuple) else (value,)
     digest = blake2b(digest_size=12)
-    for part in parts:
-        data = cast("bytes", part.tobytes()) if hasattr(part, "tobytes") else repr(part).encode()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-        digest.update(data)
+    for part in map(_bytes, parts):
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
     return digest.hexdigest()
+
+
+def _bytes(part: object) -> object:
+    """Of an array its memory; anything else as it is."""
+    return cast("bytes", part.tobytes()) if hasattr(part, "tobytes") else part  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
 def fingerprint(name: str) -> str:

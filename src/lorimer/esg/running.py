@@ -59,7 +59,9 @@ class Outcome:
     used_to_show: frozenset[str] = frozenset()
     """Those that showing its last value has read."""
     looked: frozenset[Key] = frozenset()
-    """Of these settings what exactly was read, where that is seen."""
+    """Of the settings in `used` what exactly was read, where that is seen."""
+    looked_to_show: frozenset[Key] = frozenset()
+    """Of those in `used_to_show`."""
     seconds: float = 0.0
     """Of CPU and waiting, on the wall's clock."""
 
@@ -96,7 +98,7 @@ def run(
             if last is not None:
                 outcome.value = _call(last, namespace)
             outcome.used = settings.used(reads, shows=bool(out.text()))
-            looked = frozenset(reads.seen)
+            outcome.looked = frozenset(reads.seen)
             reads.begin()
             if outcome.value is not None:
                 outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
@@ -106,7 +108,7 @@ def run(
                 shows=bool(outcome.shown),
                 draws=displays.drawn(outcome.value, outcome.displays),
             )
-            outcome.looked = looked | reads.seen
+            outcome.looked_to_show = frozenset(reads.seen)
     except Lost as lost:
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome

@@ -1,7 +1,8 @@
 """What a step shows, shown again under other settings, without running the step.
 
-How many digits pandas prints changes what a step shows and nothing that it does. Where a step has
-read a setting only to show its last value, and that value can be had as it was, it is shown anew.
+How many digits pandas prints changes what a step shows and nothing that it does. Where what a step
+has read of a setting before it showed its last value holds what it held, and that value can be had
+as it was, it is shown anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import TrackedNamespace
 from lorimer.esg.reading import Key, reading
 from lorimer.esg.results import StepResult
+from lorimer.esg.running import Outcome
 from lorimer.esg.settings import NUMPY, PANDAS
 from lorimer.esg.steps import Status, Why
 from lorimer.esg.store import Lost, VersionStore, Visit
@@ -25,6 +27,8 @@ from lorimer.esg.surroundings import Surroundings
 SHOWN: Final = "(shown)"
 """The name of the last value of a step among its versions."""
 _LIBRARIES: Final = ("numpy", "pandas")
+_Looked = dict[str, tuple[frozenset[Key], str]]
+"""Setting -> what was read of it, and what that held."""
 
 
 class Showing:
@@ -36,28 +40,28 @@ class Showing:
         self._graph = graph
         self._store = store
         self._surroundings = surroundings
-        self._only: dict[str, frozenset[str]] = {}
-        self._looked: dict[str, dict[str, tuple[frozenset[Key], str]]] = {}
+        self._by_run: dict[str, _Looked] = {}
+        self._looked: dict[str, _Looked] = {}
 
     def can_be_kept(self, value: object) -> bool:
         """Its class shows itself by nothing else than what it holds and the settings."""
         return type(value).__module__.partition(".")[0] in _LIBRARIES
 
-    def ran(
-        self, step_id: str, used: frozenset[str], only: frozenset[str], looked: frozenset[Key]
-    ) -> None:
-        """A step has run: the settings that it has read, those of them that it has read to show
-        its value and for nothing else, and what of them."""
-        self._only[step_id] = only & {PANDAS, NUMPY}
+    def ran(self, step_id: str, used: frozenset[str], outcome: Outcome) -> None:
+        """A step has run. `used`: settings that it has read, and has not set."""
+        by_run = _by_setting({key for key in outcome.looked if key[0] in used})
+        for name in (used & {PANDAS, NUMPY}) - outcome.used:
+            by_run[name] = (frozenset(), "")
+        self._by_run[step_id] = by_run
+        looked = outcome.looked | outcome.looked_to_show
         self._looked[step_id] = _by_setting({key for key in looked if key[0] in used})
 
     def rename(self, old: str, new: str) -> None:
         """A step has another id, or, if `new` is empty, is no more."""
-        only, looked = self._only.pop(old, None), self._looked.pop(old, None)
-        if new and only is not None:
-            self._only[new] = only
-        if new and looked is not None:
-            self._looked[new] = looked
+        for kept in (self._by_run, self._looked):
+            looked = kept.pop(old, None)
+            if new and looked is not None:
+                kept[new] = looked
 
     def again(
         self, step_id: str, results: Mapping[str, StepResult], space: TrackedNamespace, most: int
@@ -69,25 +73,18 @@ class Showing:
         """
         causes, result = self._graph.causes(step_id), results.get(step_id)
         names = {each.name for each in causes if each.why is not Why.EDITED}
-        known = {*self._only.get(step_id, ()), *self._looked.get(step_id, ())}
+        known = {*self._by_run.get(step_id, ()), *self._looked.get(step_id, ())}
         if not causes or result is None or self._graph.status(step_id) is not Status.STALE:
             return None
         if not names <= known or any(each.why is Why.EDITED for each in causes):
             return None
         now = self._surroundings.set_states(step_id)
         reading().begin()
-        if not self._as_before(step_id, names):
+        if not _as_before(self._looked.get(step_id, {}), names):
             result = self._shown(step_id, names, result, space, most)
         if result is not None:
             self._graph.read_again(step_id, {name: resources.mark(now[name]) for name in names})
         return result
-
-    def _as_before(self, step_id: str, names: set[str]) -> bool:
-        """What the step has read of these settings holds what it held."""
-        looked = self._looked.get(step_id, {})
-        return all(name in looked for name in names) and all(
-            reading().present(looked[name][0]) == looked[name][1] for name in names
-        )
 
     def _shown(
         self,
@@ -97,8 +94,8 @@ class Showing:
         space: TrackedNamespace,
         most: int,
     ) -> StepResult | None:
-        version = self._store.get(SHOWN, step_id)
-        if version is None or not names <= self._only.get(step_id, frozenset[str]()):
+        version, by_run = self._store.get(SHOWN, step_id), self._by_run.get(step_id, {})
+        if version is None or not _as_before(by_run, names):
             return None
         if any(each.kind == "image/png" for each in result.displays):
             return None
@@ -119,12 +116,19 @@ class Showing:
         if any(visit.changed(region) is not None for region in visit.entered):
             visit.undo()
             return None
-        self._looked[step_id] |= _by_setting({key for key in reading().seen if key[0] in names})
+        seen = {key for key in reading().seen if key[0] in names}
+        self._looked[step_id] |= _by_setting(seen.union(*(by_run[name][0] for name in names)))
         return replace(result, value=value, shown=shown, displays=pictures)
 
 
-def _by_setting(looked: set[Key]) -> dict[str, tuple[frozenset[Key], str]]:
-    """Setting -> what was read of it, and what that holds now."""
+def _as_before(looked: _Looked, names: set[str]) -> bool:
+    """What was read of these settings holds what it held."""
+    return all(name in looked for name in names) and all(
+        reading().present(looked[name][0]) == looked[name][1] for name in names
+    )
+
+
+def _by_setting(looked: set[Key]) -> _Looked:
     found: dict[str, set[Key]] = {}
     for key in looked:
         found.setdefault(key[0], set()).add(key)

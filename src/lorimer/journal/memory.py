@@ -67,7 +67,9 @@ class MemoryJournal:
         """`world` gives the time for claims; the real one by default."""
         self._world = world or RealWorld()
         self._streams: dict[str, _Stream] = {}
-        self._starts: dict[str, tuple[str, Event]] = {}
+        self._starts: dict[str, Event] = {}
+        self._places: dict[str, str] = {}
+        """The stream of each run."""
         self._ends: dict[str, Event] = {}
         self._ledger: dict[str, tuple[int, int]] = {}
         """Nano-dollars reserved and spent, by account."""
@@ -76,6 +78,8 @@ class MemoryJournal:
         self._wakers = Wakers()
         self._watchers = Watchers()
         self._closed = False
+        self._longest = 0
+        """Characters of the longest id of a run: no id begins with one that is as long."""
 
     durable = False
 
@@ -101,6 +105,7 @@ class MemoryJournal:
         for fact in facts:
             if fact.type in RUN_KINDS:
                 self._project(stream, line, facts)
+                self._longest = max([self._longest, *[len(each.run_id) for each in facts]])
                 break
         if ledger is not None:
             reserved, spent = self._ledger.get(ledger.account, (0, 0))
@@ -121,26 +126,28 @@ class MemoryJournal:
     def _project(self, stream: str, line: _Stream, facts: Sequence[Event]) -> None:
         # All is checked before anything is kept: a refused append changes nothing.
         run = line.run
-        begun: dict[str, tuple[str, Event]] = {}
+        begun: dict[str, Event] = {}
         ended: dict[str, Event] = {}
         for fact in facts:
-            if fact.type == "run.start":
-                if not fact.run_id or fact.run_id in self._starts or fact.run_id in begun:
-                    raise refuse_start(fact.run_id)
-                begun[fact.run_id] = (stream, fact)
-                run = fact.run_id
-            elif fact.type == "run.end":
-                if not run or fact.run_id != run:
-                    raise refuse_end(fact.run_id)
+            kind, run_id = fact.type, fact.run_id
+            if kind == "run.start":
+                if not run_id or run_id in self._starts or run_id in begun:
+                    raise refuse_start(run_id)
+                begun[run_id] = fact
+                run = run_id
+            elif kind == "run.end":
+                if not run or run_id != run:
+                    raise refuse_end(run_id)
                 ended[run] = fact
                 run = ""
-        self._starts.update(begun)
+        for run_id, fact in begun.items():
+            self._starts[run_id], self._places[run_id] = fact, stream
         self._ends.update(ended)
         line.run = run
 
     def _row(self, run_id: str) -> RunRow:
-        stream, start = self._starts[run_id]
-        row = started_row(stream, start.seq or 0, start)
+        start = self._starts[run_id]
+        row = started_row(self._places[run_id], start.seq or 0, start)
         end = self._ends.get(run_id)
         return row if end is None else ended_row(row, end)
 
@@ -245,7 +252,7 @@ class MemoryJournal:
             run
             for run in reversed(self._starts)
             if not (unfinished and run in self._ends)
-            and (not stream or self._starts[run][0] == stream)
+            and (not stream or self._places[run] == stream)
         )
         return [self._row(run_id) for run_id in islice(latest, max(limit, 0))]
 
@@ -253,6 +260,8 @@ class MemoryJournal:
         """See Journal."""
         if not run_id:
             return None
+        if len(run_id) >= self._longest:  # such as each new one: not looked for among thousands
+            return self._row(run_id) if run_id in self._starts else None
         return pick(
             run_id, [self._row(known) for known in self._starts if known.startswith(run_id)]
         )
@@ -268,7 +277,7 @@ class MemoryJournal:
             return False
         self._purses.forget(self._runs_of(stream))
         for run_id in self._runs_of(stream):
-            del self._starts[run_id], self._ends[run_id]
+            del self._starts[run_id], self._places[run_id], self._ends[run_id]
             self._ledger.pop(run_id, None)
         line.events, line.snapshot = [], None
         line.posts, line.taken = {}, None
@@ -291,7 +300,7 @@ class MemoryJournal:
         return line
 
     def _runs_of(self, stream: str) -> list[str]:
-        return [run_id for run_id, start in self._starts.items() if start[0] == stream]
+        return [run_id for run_id, place in self._places.items() if place == stream]
 
     async def sweep(self) -> int:
         """See Journal."""
@@ -299,7 +308,7 @@ class MemoryJournal:
         if any(line.owner and line.until > now for line in self._streams.values()):
             return 0
         self._purses.sweep(now)
-        named = {str(start.data.get("manifest", "")) for _, start in self._starts.values()}
+        named = {str(start.data.get("manifest", "")) for start in self._starts.values()}
         named |= self._starts.keys()
         unused = [d for d in self._documents if d.rpartition(":")[2] not in named]
         for digest in unused:

@@ -13,7 +13,7 @@ import apsw
 from lorimer.core.errors import MemoryFailed
 from lorimer.core.memory import MemoryItem
 from lorimer.core.world import World
-from lorimer.journal.database import Database, Row, Rows, connect, number, use_wal
+from lorimer.journal.database import Database, Row, Rows, connect, make_private, number, use_wal
 from lorimer.tools.threads import Threads
 from lorimer.world.real import RealWorld
 
@@ -159,6 +159,8 @@ class SQLiteMemory:
 
 
 def _opened(path: str) -> Database:
+    if path != ":memory:":
+        make_private(path)
     db = connect(path, None, create=True)
     try:
         use_wal(db)

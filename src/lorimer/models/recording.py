@@ -45,10 +45,6 @@ FORMAT: Final = "lorimer-recording"
 VERSION: Final = 1
 
 _PREVIEW: Final = 80
-_SETTINGS: Final = (
-    *("tool_choice", "max_tokens", "temperature", "top_p", "top_k", "stop_sequences"),
-    *("thinking_tokens", "effort", "seed"),
-)
 
 
 @record
@@ -190,7 +186,7 @@ def asked(request: Request) -> dict[str, JSON]:
         "system": _digest(request.system),
         "tools": {tool.name: tool.fingerprint.hex() for tool in request.tools},
         "messages": _digests(request.messages),
-        "settings": {name: _setting(request, name) for name in _SETTINGS},
+        "settings": _settings(request),
     }
     if request.output is not None:
         data["output"] = _digest(request.output.schema)
@@ -332,9 +328,18 @@ def _digest(value: JSON) -> str:
     return short_hash(canonical(value))
 
 
-def _setting(request: Request, name: str) -> JSON:
-    value: JSON = getattr(request, name)
-    return list(value) if isinstance(value, tuple) else value
+def _settings(request: Request) -> dict[str, JSON]:
+    return {
+        "tool_choice": request.tool_choice,
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": request.top_k,
+        "stop_sequences": list(request.stop_sequences),
+        "thinking_tokens": request.thinking_tokens,
+        "effort": request.effort,
+        "seed": request.seed,
+    }
 
 
 def _digests(messages: Sequence[Message]) -> list[JSON]:

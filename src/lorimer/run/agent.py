@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import isnan
 from typing import Final
 
 from lorimer.core.arguments import each_of, is_a, wrong
+from lorimer.core.errors import ConfigError
 from lorimer.core.record import record
+from lorimer.run.fields import check_texts
 from lorimer.run.phases import Phase
 
 _NO_NAME: Final = "agent"
@@ -55,9 +58,18 @@ class RunnableAgent:
             object.__setattr__(self, name, given)
         phases = each_of("RunnableAgent.phases", self.phases, Phase, '[Phase("a", "Write it.")]')
         object.__setattr__(self, "phases", phases)
-        for name in ("name", "prompt", "model", "description", "subject"):
-            if not is_a(given := getattr(self, name), str):
-                raise wrong(f"RunnableAgent.{name}", given, "text", f'{name}="..."')
-        for name in ("max_turns", "timeout_s"):
-            if not is_a(given := getattr(self, name), int, float):
-                raise wrong(f"RunnableAgent.{name}", given, "a number", f"{name}=20")
+        check_texts(
+            "RunnableAgent",
+            name=self.name,
+            prompt=self.prompt,
+            model=self.model,
+            description=self.description,
+            subject=self.subject,
+        )
+        if not is_a(self.max_turns, int):
+            example = "max_turns=20"
+            raise wrong("RunnableAgent.max_turns", self.max_turns, "a whole number", example)
+        if not is_a(self.timeout_s, int, float):
+            raise wrong("RunnableAgent.timeout_s", self.timeout_s, "a number", "timeout_s=20")
+        if isnan(self.timeout_s):
+            raise ConfigError("RunnableAgent.timeout_s is no number", hint="timeout_s=20")

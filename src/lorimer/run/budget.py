@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from types import NoneType
 from typing import Final, Protocol
 
+from lorimer.core.arguments import check_port, each_of, is_a, wrong
 from lorimer.core.errors import JournalError
 from lorimer.core.journal import Journal
 from lorimer.core.purse import Purse
@@ -91,6 +93,11 @@ class CallerBudgets:
         fail_open: bool = False,
     ) -> None:
         """Raises ConfigError for what is no amount, no window or no caller."""
+        if not is_a(window, timedelta):
+            raise wrong("window", window, "a timedelta", "timedelta(days=7)")
+        if not is_a(per_caller, Mapping, NoneType):
+            raise wrong("per_caller", per_caller, "a mapping", '{"ann": 20.0}')
+        each_of("per_caller", tuple(per_caller or ()), str, '{"ann": 20.0}')
         self._usd = usd
         self._window = window
         self._per_caller = dict(per_caller or {})
@@ -121,6 +128,9 @@ class AllBudgets:
     """Several at once: each has to have enough."""
 
     def __init__(self, *budgets: Budget) -> None:
+        """Raises ConfigError for what is none."""
+        for budget in budgets:
+            check_port("a budget", budget, Budget, "CallerBudgets(usd=5)")
         self._budgets = budgets
 
     async def admit(

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import Protocol, TextIO
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import LorimerError
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
+from lorimer.run.fields import check_texts
 
 _log = logger("lorimer.run")
 
@@ -22,6 +24,10 @@ class Target:
     id: str
     """Which one. "": nowhere."""
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a field that is no text."""
+        check_texts("Target", kind=self.kind, id=self.id)
+
 
 @record
 class Artifact:
@@ -30,6 +36,12 @@ class Artifact:
     name: str
     mime: str
     data: bytes
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a field of another type."""
+        check_texts("Artifact", name=self.name, mime=self.mime)
+        if not is_a(self.data, bytes):
+            raise wrong("Artifact.data", self.data, "bytes", 'Artifact("a.txt", "text/plain", b"")')
 
 
 def artifacts_of(what: str, given: object, warnings: list[str]) -> list[Artifact]:

@@ -15,7 +15,7 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 from anyio import CancelScope
 
-from lorimer.core.arguments import wrong
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
@@ -99,6 +99,9 @@ class _Batch(Generic[T, R]):
         key_caps: Mapping[str, int],
         on_outcome: Callable[[Outcome[R]], None] | None,
     ) -> None:
+        for name, most in {"max_concurrent": cap, **key_caps}.items():
+            if not is_a(most, int):
+                raise wrong(f"fan_out: the cap of {name!r}", most, "a whole number", "4")
         low = [name for name, most in {"max_concurrent": cap, **key_caps}.items() if most < 1]
         if low:
             raise ConfigError(f"fan_out: the cap of {low[0]!r} has to be at least 1")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import Final, Protocol
 
+from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.redaction import logger
 from lorimer.tools.policy.people import Person
 
@@ -33,8 +35,13 @@ class Listed:
     def __init__(
         self, admins: Iterable[str] = (), groups: Mapping[str, Iterable[str]] | None = None
     ) -> None:
-        self._admins = frozenset(admins)
-        self._groups = {name: frozenset(members) for name, members in (groups or {}).items()}
+        """Raises ConfigError for what is no text, or no mapping of them."""
+        self._admins = _listed("admins", admins)
+        if not is_a(groups, Mapping, NoneType):
+            raise wrong("groups", groups, "a mapping", '{"staff": ["ann"]}')
+        self._groups = {
+            name: _listed(f"groups[{name!r}]", members) for name, members in (groups or {}).items()
+        }
 
     async def is_admin(self, caller_id: str) -> bool:
         """They are listed so."""
@@ -43,6 +50,10 @@ class Listed:
     async def groups(self, caller_id: str) -> list[str]:
         """Those that list them."""
         return [name for name, members in self._groups.items() if caller_id in members]
+
+
+def _listed(name: str, people: Iterable[str]) -> frozenset[str]:
+    return frozenset([str(one) for one in each_of(name, people, str, '["ann"]')])
 
 
 async def person(identity: Identity | None, caller_id: str) -> Person | None:

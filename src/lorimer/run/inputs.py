@@ -20,6 +20,7 @@ from lorimer.core.messages import ImageBlock, TextBlock
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
 from lorimer.core.world import World
+from lorimer.run.fields import check_texts
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.threads import Threads
 from lorimer.world.files import RootedFiles
@@ -53,9 +54,7 @@ class InputFile:
         """Raises ConfigError for a field of another type."""
         if not is_a(self.data, bytes):
             raise wrong("InputFile.data", self.data, "bytes", 'InputFile("a.txt", b"...")')
-        for name in ("name", "mime"):
-            if not is_a(given := getattr(self, name), str):
-                raise wrong(f"InputFile.{name}", given, "text", f'{name}="..."')
+        check_texts("InputFile", name=self.name, mime=self.mime)
 
 
 @record
@@ -120,6 +119,8 @@ class FolderInputFiles:
     def __init__(
         self, files: RootedFiles, folder: str = "inputs", *, world: World | None = None
     ) -> None:
+        if not is_a(files, RootedFiles):
+            raise wrong("files", files, "RootedFiles", "RootedFiles([folder])")
         self._files = files
         self._folder = folder
         self._world = world or RealWorld()

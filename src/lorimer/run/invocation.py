@@ -14,6 +14,7 @@ from lorimer.core.messages import ImageBlock
 from lorimer.core.record import record
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.delivery import Target
+from lorimer.run.fields import check_texts
 from lorimer.run.inputs import InputFile
 from lorimer.run.palette import Palette
 from lorimer.run.session_tools import SessionToolsFactory
@@ -57,9 +58,13 @@ class Invocation:
     it raises is logged."""
 
     def __post_init__(self) -> None:
-        for name in ("run_id", "caller_id", "channel_id", "parent_run_id"):
-            if not is_a(given := getattr(self, name), str):
-                raise wrong(f"Invocation.{name}", given, "text", f'{name}="..."')
+        check_texts(
+            "Invocation",
+            run_id=self.run_id,
+            caller_id=self.caller_id,
+            channel_id=self.channel_id,
+            parent_run_id=self.parent_run_id,
+        )
         if not is_a(self.inputs, Mapping):
             raise wrong("Invocation.inputs", self.inputs, "a mapping", '{"city": "Oslo"}')
         for name, kind, example in (
@@ -85,11 +90,21 @@ class Invocation:
                 raise wrong(f"Invocation.{name}", given, "a function", f"{name}=my_function")
 
 
-def check_asked(agent: object, input: object, asked: object) -> None:
-    """The arguments of one call. Raises ConfigError."""
+def check_agent(agent: object) -> None:
+    """Raises ConfigError."""
     if not is_a(agent, RunnableAgent):
         raise wrong("agent", agent, "a RunnableAgent", 'RunnableAgent("guide", prompt="...")')
+
+
+def check_asked(agent: object, input: object, asked: object) -> None:
+    """The arguments of one call. Raises ConfigError."""
+    check_agent(agent)
     if not is_a(input, str):
         raise wrong("input", input, "text", 'Invocation(inputs={"city": "Oslo"}) has named values')
+    check_invocation(asked)
+
+
+def check_invocation(asked: object) -> None:
+    """Raises ConfigError."""
     if not is_a(asked, Invocation):
         raise wrong("invocation", asked, "an Invocation", 'Invocation(caller_id="ann")')

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 from typing import Final, Protocol
 
-from lorimer.core.arguments import each_of
+from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.bounded import bounded
+from lorimer.run.fields import check_texts
 
 MAX_DELEGATES: Final = 50
 """Skills and agents that one agent reaches, directly and through others."""
@@ -37,6 +38,14 @@ class Skill:
     """JSON Schema of an object: what it is called with. It reads them as JSON."""
     description: str = ""
     """When to use it: the model chooses by this. None: the agent's."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a field of another type."""
+        if not is_a(self.agent, RunnableAgent):
+            raise wrong("Skill.agent", self.agent, "a RunnableAgent", 'RunnableAgent("forecast")')
+        if not is_a(self.inputs, Mapping):
+            raise wrong("Skill.inputs", self.inputs, "a JSON Schema", '{"type": "object"}')
+        check_texts("Skill", description=self.description)
 
 
 class Palette(Protocol):

@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 from lorimer.core.record import record
+from lorimer.run.fields import check_texts
 
 
 @record
@@ -38,6 +39,10 @@ class Phase:
     """It is one model call, without tools."""
 
     def __post_init__(self) -> None:
+        """Raises ConfigError for a field that is to be text, and is none."""
+        check_texts(
+            "Phase", name=self.name, prompt=self.prompt, model=self.model, fallback=self.fallback
+        )
         given = self.tools  # most callers write a list, and one name is one
         if given is not None:
             tools = (given,) if isinstance(given, str) else tuple(given)

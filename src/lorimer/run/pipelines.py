@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from lorimer.assembly import RunOptions
-from lorimer.core.errors import ConfigError, LorimerError
+from lorimer.core.errors import ConfigError, LorimerError, nearest
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
@@ -20,7 +20,9 @@ from lorimer.run.critic.watching import ceiling, is_watched
 from lorimer.run.lowering import limits_of, manifest_of, sub_agent_of
 from lorimer.run.observing import Observers
 from lorimer.run.palette import Delegate
+from lorimer.toolkit import toolset_of
 from lorimer.tools.base import Tool
+from lorimer.tools.builtin import CATALOGUE, GROUPS
 from lorimer.tools.policy.people import Person
 from lorimer.tools.registry import ToolRegistry
 
@@ -32,6 +34,8 @@ KEPT: Final = 256
 """Agents, each for each caller with rights of their own."""
 KEPT_WITH_TOOLS: Final = 32
 """The same, each with tools of single runs: those that were used last."""
+
+_TERMS: Final = frozenset({"rules", "permission_mode", "workspace", "sandbox", "network"})
 
 _Key: TypeAlias = tuple[RunnableAgent, Person | None, tuple[Delegate, ...], tuple[int, ...]]
 """The last are the tools of single runs, by identity: a pipeline that is kept keeps them alive."""
@@ -52,7 +56,8 @@ class Pipelines:
         critic: Critic | None,
     ) -> None:
         """`tools` are the host's; `header` is what every system prompt begins with, `tier` the
-        model of agents that name none."""
+        model of agents that name none. Raises ConfigError for terms that no call could be judged
+        by."""
         self._models = models
         self._tools = tools
         self._limits = limits
@@ -61,9 +66,24 @@ class Pipelines:
         self._tier = tier
         self._options = options
         self._critic = critic
+        if not _TERMS.isdisjoint(options):
+            self._check_terms(options)
         self._made: dict[_Key, _Made] = {}
         self._made_with: dict[_Key, _Made] = {}
         """With tools of single runs; the one that was used last is the last."""
+
+    def _check_terms(self, options: RunOptions) -> None:
+        # of which each run would be told else, and whoever makes the executor would not
+        toolset_of(
+            EnvironmentManifest(),
+            self._tools,
+            options.get("rules", ()),
+            options.get("permission_mode", "default"),
+            options.get("approver"),
+            options.get("workspace"),
+            options.get("sandbox", "auto"),
+            network=options.get("network", False),
+        )
 
     def of(
         self,
@@ -106,6 +126,8 @@ class Pipelines:
         own: Sequence[Tool],
         delegates: Sequence[Delegate],
     ) -> tuple[Pipeline, Observers]:
+        for each in (agent, *[delegate.agent for delegate in delegates]):
+            self._check_tools(each, own)
         agent = replace(agent, tools=(*agent.tools, *[str(tool.name) for tool in own]))
         tools = self._tools.copy()
         named = {*agent.tools, *[name for each in delegates for name in each.agent.tools]}
@@ -146,6 +168,16 @@ class Pipelines:
             for each in agent.phases
         ]
         return replace(agent, prompt=verbatim(agent.prompt, self._known), phases=tuple(phases))
+
+    def _check_tools(self, agent: RunnableAgent, own: Sequence[Tool]) -> None:
+        there = {*self._tools.names, *[str(tool.name) for tool in own], *CATALOGUE, *GROUPS}
+        for name in agent.tools:
+            if name not in there:
+                raise ConfigError(
+                    f"the agent {agent.name!r} names the tool {name!r}, which neither this "
+                    f"executor nor Lorimer has{nearest(name, there)}",
+                    hint="Executor(tools=[...]) takes those of the host.",
+                )
 
     def _check_model(self, agent: RunnableAgent) -> None:
         model = agent.model or self._tier

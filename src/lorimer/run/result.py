@@ -14,14 +14,14 @@ from lorimer.core.errors import (
     RunCancelled,
 )
 from lorimer.core.messages import NO_USAGE, Message, Usage
-from lorimer.core.result import PipelineResult
+from lorimer.core.result import Ended, PipelineResult
 from lorimer.run.delivery import Artifact
 from lorimer.run.steps import RunStep, steps_of
 from lorimer.tools.base import ToolResult
 
 
 @dataclass(slots=True)
-class RunResult:
+class RunResult(Ended):
     """Complete also when the run failed: then with what was done so far."""
 
     run_id: str
@@ -51,21 +51,6 @@ class RunResult:
             self._steps = list(steps_of(self.run.events)) if self.run is not None else []
         return self._steps
 
-    @property
-    def success(self) -> bool:
-        """It ended, and well."""
-        return self.status == "ok"
-
-    @property
-    def error(self) -> str:
-        """What went wrong, in a sentence; "" when nothing did."""
-        return str(self.exception) if self.exception is not None else ""
-
-    @property
-    def code(self) -> ExecutorErrorCode | None:
-        """The code of what went wrong."""
-        return self.exception.code if self.exception is not None else None
-
     def as_tool_result(self) -> ToolResult:
         """What a tool gives back that has run it: the answer, or what went wrong and how far it
         got, as an error."""
@@ -73,11 +58,6 @@ class RunResult:
             return ToolResult(self.output, is_error=True, error=self.code)
         end = ChildEnd(self.run_id, "the run", self.status, self.output, self.code, self.error)
         return ToolResult(told_of(end), is_error=not self.success, error=self.code)
-
-    @property
-    def total_cost_usd(self) -> float:
-        """US dollars."""
-        return self.cost_nano / 1e9
 
 
 def result_of(run: PipelineResult) -> RunResult:

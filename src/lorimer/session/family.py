@@ -214,7 +214,7 @@ class Family:
         context.bounds.most_s = kind.plan.limits.timeout_s
         context.strangers = {*made.heard, *(parent.strangers or ())}
         family = runs.below(context, kind, self, made.agent)
-        parent.cancellation.heirs.add(context.cancellation)
+        parent.cancellation.heirs += (context.cancellation,)
         parent.below += (context,)
         context.above = parent
         try:
@@ -224,7 +224,10 @@ class Family:
                 context.cancel(child.stopped)
             return await run.here()
         finally:
-            parent.cancellation.heirs.discard(context.cancellation)
+            heirs = parent.cancellation.heirs
+            parent.cancellation.heirs = tuple(
+                [one for one in heirs if one is not context.cancellation]
+            )
             parent.below = tuple([each for each in parent.below if each is not context])
 
     def _invoked(self, agent: str) -> Mapping[str, JSON]:

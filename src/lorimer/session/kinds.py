@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from lorimer.assembly import tools_part
 from lorimer.changing import must_stay
 from lorimer.core.bindings import Bindings
 from lorimer.core.compile import Catalogue
@@ -19,6 +18,7 @@ from lorimer.core.manifest import EnvironmentManifest, StageEntries, SubAgent
 from lorimer.core.plan import Plan
 from lorimer.core.record import record
 from lorimer.core.subagents import faults, manifest_of, place_of
+from lorimer.toolkit import tools_part
 
 if TYPE_CHECKING:
     from lorimer.tools.registry import ToolRegistry

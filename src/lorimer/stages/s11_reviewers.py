@@ -170,10 +170,10 @@ class Destructive(CallReviewer):
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def reason(self, call: Call) -> str:
-        if call.tool in self.config.destructive_tools:
+        config = self.config
+        if call.tool in config.destructive_tools:
             return f"{call.tool} is one of the tools that cannot be undone"
-        fields = self.config.command_fields
-        for field in [] if call.input.keys().isdisjoint(fields) else fields:
+        for field in config.command_fields if call.texts else ():
             text = call.input.get(field)
             if isinstance(text, str):
                 lower = text.lower()
@@ -241,13 +241,12 @@ class Size(CallReviewer):
     config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def find(self, call: Call) -> Finding | None:
-        count = sum(map(len, call.texts))
-        if count >= self.config.block_chars:
-            limit = self.config.block_chars
-            return Finding(self.name, "block", _long(count, limit))
-        if count <= self.config.max_chars:
+        count, config = sum(map(len, call.texts)), self.config
+        if count >= config.block_chars:
+            return Finding(self.name, "block", _long(count, config.block_chars))
+        if count <= config.max_chars:
             return None
-        return Finding(self.name, self.config.action, _long(count, self.config.max_chars))
+        return Finding(self.name, config.action, _long(count, config.max_chars))
 
 
 def _long(count: int, limit: int) -> str:

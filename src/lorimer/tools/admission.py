@@ -73,9 +73,11 @@ def turned_down(tools: Toolset, use: ToolUse, refusal: ToolExecutionError) -> di
 
 def _own(input: Mapping[str, JSON]) -> ToolInput:
     """A copy that the tool may change: the original belongs to the conversation."""
-    return {
-        key: value if type(value) in _SCALARS else _copy(value, 1) for key, value in input.items()
-    }
+    own = dict(input)
+    for key, value in input.items():
+        if type(value) not in _SCALARS:
+            own[key] = _copy(value, 1)
+    return own
 
 
 def _copy(value: JSON, depth: int) -> JSON:

@@ -31,7 +31,7 @@ _SCHEMES: Final = ("", "http", "https", "ftp", "file", "data")
 _EXTRA: Final = re.compile(r"must not contain (\{.*\}) properties", re.DOTALL)
 
 
-def plain_schema(schema: object, tool: str) -> dict[str, Any]:
+def plain_schema(schema: object, tool: str) -> dict[str, JSON]:
     """A private copy of a tool's schema. Raises ConfigError when it is not one for an object,
     is not plain data, is too large or too deep, or refers outside itself."""
     if not isinstance(schema, Mapping):

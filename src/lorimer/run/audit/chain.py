@@ -14,8 +14,10 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
+from types import NoneType
 from typing import Final
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.record import record
 
@@ -76,6 +78,8 @@ class Sealer:
     none. Raises ConfigError for a shorter one."""
 
     def __init__(self, key: bytes | None = None) -> None:
+        if not is_a(key, bytes, NoneType):
+            raise wrong("key", key, "bytes", 'os.environ["AUDIT_KEY"].encode()')
         if key is not None and len(key) < SHORTEST_KEY:
             raise ConfigError(f"the key of an audit has at least {SHORTEST_KEY} bytes")
         self._key = key

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final, Protocol
 
-from lorimer.core.arguments import wrong
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.messages import NO_USAGE, Message, Usage
 from lorimer.core.record import record
@@ -134,6 +134,8 @@ class IdleCritic:
     ) -> None:
         if not callable(policy):
             raise wrong("policy", policy, "a class, or a function of a run", "ExtendOnce")
+        if not is_a(multiplier, int, float):
+            raise wrong("multiplier", multiplier, "a number", "multiplier=10")
         if not 1 <= multiplier < inf:
             raise ConfigError(f"multiplier: must be a number of at least 1, not {multiplier}")
         self._policy = policy

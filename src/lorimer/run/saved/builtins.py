@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.documents import parse
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
@@ -38,6 +39,9 @@ def read_builtins(documents: Mapping[str, str]) -> dict[str, SavedAgent]:
     agent of another. Raises ConfigError naming every fault: what is no such document, a name that
     is there twice, an unknown parent, agents that extend each other in a circle, wrong fields.
     """
+    if not is_a(documents, Mapping):
+        example = 'read_builtins({"agents.yaml": Path("agents.yaml").read_text()})'
+        raise wrong("documents", documents, "a mapping of names to texts", example)
     said: dict[str, Mapping[str, JSON]] = {}
     where: dict[str, str] = {}
     problems: list[str] = []

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.world import World
 from lorimer.run.agent import RunnableAgent
@@ -83,6 +84,7 @@ class AgentLibrary:
         world: World | None = None,
         threads: bool = True,
     ) -> None:
+        check_port("store", store, SavedStore, 'SQLiteAgents("agents.db")')
         self._store = store
         self._tools = tools or ToolRegistry()
         self._models = models
@@ -104,6 +106,9 @@ class AgentLibrary:
         nothing is. Raises ConfigError: `exec.agent.denied`, `exec.agent.changed`, or what is wrong
         with it.
         """
+        if not is_a(agent, SavedAgent):
+            raise wrong("agent", agent, "a SavedAgent", 'SavedAgent(name="poet")')
+        _check_person(by)
         owner = agent.owner or by.name
         return await self._save(owner, agent.name, by, lambda _: agent, expect)
 
@@ -170,12 +175,14 @@ class AgentLibrary:
 
     async def list(self, by: Person, *, limit: int = 1_000) -> list[SavedAgent]:
         """All that the person may run: the host's by name, then those saved, by owner and name."""
+        _check_person(by)
         saved = await self._do(lambda: self._store.visible(by, limit))
         return [*sorted(self._builtins.values(), key=lambda each: each.name), *saved]
 
     def palette(self, agent: SavedAgent, by: Person) -> Palette:
         """Whom an agent names when that person runs it: agents of its owner that the person may
         run too, else the host's; never the person's own, which it does not mean."""
+        _check_person(by)
         return _Palette(self, agent.owner, by)
 
     async def close(self) -> None:
@@ -245,8 +252,14 @@ def _is_theirs(agent: SavedAgent, by: Person) -> bool:
 
 
 def _parts(which: str, by: Person) -> tuple[str, str]:
+    _check_person(by)
     owner, slash, name = which.rpartition("/")
     return (owner, name) if slash else (by.name, name)
+
+
+def _check_person(by: object) -> None:
+    if not is_a(by, Person):
+        raise wrong("by", by, "a Person", 'Person("ann")')
 
 
 def _only_theirs(owner: str, by: Person) -> None:

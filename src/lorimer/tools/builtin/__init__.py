@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib import import_module
-from typing import Final
+from typing import Final, cast
 
+from lorimer.core.compile import load
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.tools.base import Tool
 
@@ -89,6 +89,4 @@ def builtin_tools(names: Iterable[str]) -> list[Tool]:
 
 
 def _load(target: str) -> Tool:
-    module, _, name = target.partition(":")
-    kind: type[Tool] = getattr(import_module(module), name)
-    return kind()
+    return cast("type[Tool]", load(target))()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from lorimer.core.children import Children, told_of
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ToolExecutionError
-from lorimer.core.jsonable import dumps
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.manifest import SubAgent
 from lorimer.core.subagents import AGENT
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
@@ -23,7 +23,7 @@ from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 MAX_PROMPT_CHARS: Final = 100_000
 
 
-def object_schema(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
+def object_schema(properties: Mapping[str, JSON], *required: str) -> dict[str, JSON]:
     """Of an object with these, and no others."""
     return {
         "type": "object",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from lorimer.core.jsonable import JSON
 from lorimer.core.tool import TextQuestion
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
 TIMEOUT_S: Final = 600.0
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "question": {

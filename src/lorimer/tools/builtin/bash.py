@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.background import BackgroundCommands
 from lorimer.tools.builtin.programs import patience, result_of, run_command
@@ -12,7 +13,7 @@ from lorimer.tools.overflow import Overflow
 DEFAULT_MS: Final = 120_000
 MAX_MS: Final = 600_000
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "command": {"type": "string", "minLength": 1, "description": "What bash runs"},

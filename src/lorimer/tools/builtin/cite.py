@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
+from lorimer.core.jsonable import JSON
 from lorimer.core.messages import TextBlock, ToolResultBlock
 from lorimer.core.tool import Called
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
@@ -15,7 +16,7 @@ _READERS: Final = frozenset({"WebFetch"})
 
 _ARRIVED: Final = re.compile(r"\[(\S+), status \d+")
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "url": {"type": "string", "minLength": 1, "description": "Of a page that you fetched"},

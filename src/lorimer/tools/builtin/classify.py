@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel
 
-from lorimer.core.jsonable import dumps
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.tools.base import ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.meta import TEXT, TIER, MetaTool, cut
 
 THRESHOLD: Final = 0.5
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "text": TEXT,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from lorimer.core.jsonable import clean
+from lorimer.core.jsonable import JSON, clean
 from lorimer.tools.base import NOT_DONE, NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files
 from lorimer.world.files import RootedFiles
@@ -15,7 +15,7 @@ from lorimer.world.files import RootedFiles
 MAX_BYTES: Final = 2_097_152
 """Larger files are not edited."""
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "file_path": FILE_PATH,

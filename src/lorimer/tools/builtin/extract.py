@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, Field, create_model
 
-from lorimer.core.jsonable import dumps
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.tools.base import ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.meta import TEXT, TIER, MetaTool, cut
 
@@ -40,7 +40,7 @@ _TYPES: Final[dict[str, Any]] = {
     "numbers": list[_Real],
 }
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "text": TEXT,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from heapq import nsmallest
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
+from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.patterns import path_matcher
 from lorimer.tools.builtin.rooted import Failed, in_files
@@ -17,7 +18,7 @@ MAX_FILES: Final = 500
 MAX_ENTRIES: Final = 100_000
 """Names looked at in one search."""
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "pattern": {

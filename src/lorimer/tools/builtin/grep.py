@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final
 
+from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.grep_search import (
     MAX_ENTRIES,
@@ -23,7 +24,7 @@ MAX_LINES: Final = 300
 MAX_FILES: Final = 500
 """Files listed, in the modes `files` and `count`."""
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "pattern": {

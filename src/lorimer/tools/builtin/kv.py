@@ -6,7 +6,7 @@ There is no store behind it: what is kept is what the calls of the conversation 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from lorimer.core.errors import nearest
 from lorimer.core.jsonable import JSON, dumps
@@ -26,7 +26,7 @@ _CHANGES: Final = frozenset({_SET, _DELETE})
 _KEY: Final = {"type": "string", "minLength": 1, "maxLength": 200, "description": "Its name"}
 
 
-def _schema(required: list[str], **properties: JSON) -> dict[str, Any]:
+def _schema(required: list[str], **properties: JSON) -> dict[str, JSON]:
     return {
         "type": "object",
         "properties": properties,

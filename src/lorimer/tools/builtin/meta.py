@@ -7,11 +7,11 @@ are `generate_as`'s.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ToolExecutionError
-from lorimer.core.jsonable import dumps
+from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.model import ModelResolver
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 
@@ -27,8 +27,8 @@ MAX_TEXT: Final = 200_000
 MAX_TOKENS: Final = 4_096
 TIMEOUT_S: Final = 120.0
 
-TEXT: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "description": "The text"}
-TIER: Final[dict[str, Any]] = {
+TEXT: Final[dict[str, JSON]] = {"type": "string", "minLength": 1, "description": "The text"}
+TIER: Final[dict[str, JSON]] = {
     "type": "string",
     "description": "Which tier of models is asked; only if a certain one is wanted",
 }

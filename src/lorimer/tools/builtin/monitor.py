@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, nearest
@@ -16,7 +16,7 @@ from lorimer.tools.results import spill_place
 DEFAULT_S: Final = 5
 MAX_S: Final = 600
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "id": {"type": "string", "minLength": 1, "description": "What Bash called the command"},

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any, Final, cast
+from typing import Final, Literal, NotRequired, TypedDict, cast
 
-from lorimer.core.jsonable import clean
+from lorimer.core.jsonable import JSON, clean
 
 _INDENT: Final = re.compile(rb"\A\{\r?\n([ \t]*)")
 _SHOWN: Final = 60
@@ -24,6 +23,16 @@ def cell_id(key: str, at: int) -> str:
     return blake2b(f"{key}:{at}".encode(), digest_size=4).hexdigest()
 
 
+class Operation(TypedDict):
+    """A change of one cell, as the tool's schema has checked it."""
+
+    op: Literal["insert", "replace", "delete"]
+    index: NotRequired[int]
+    cell_id: NotRequired[str]
+    cell_type: NotRequired[Literal["code", "markdown", "raw"]]
+    source: NotRequired[str]
+
+
 class Notebook:
     """One notebook. Raises Unfit for bytes that are none."""
 
@@ -34,7 +43,7 @@ class Notebook:
             raise Unfit(f"it is not JSON ({fault}).") from fault
         if not isinstance(whole, dict):
             raise Unfit("it is not a JSON object.")
-        self._whole = cast("dict[str, Any]", whole)
+        self._whole = cast("dict[str, JSON]", whole)
         if self._whole.get("nbformat") != 4:
             raise Unfit(f"its nbformat is {self._whole.get('nbformat')!r}, not 4.")
         cells: object = self._whole.get("cells")
@@ -42,7 +51,7 @@ class Notebook:
             isinstance(cell, dict) for cell in cast("list[object]", cells)
         ):
             raise Unfit("it has no list of cells.")
-        self.cells = cast("list[dict[str, Any]]", cells)
+        self.cells = cast("list[dict[str, JSON]]", cells)
         minor = self._whole.get("nbformat_minor")
         self.has_ids = isinstance(minor, int) and minor >= 5
         """Its cells have ids: since nbformat 4.5."""
@@ -63,9 +72,9 @@ class Notebook:
             raise Unfit(f"it cannot be written as JSON ({fault}).") from fault
         return clean(text + "\n" * self._newline).encode()
 
-    def apply(self, operation: Mapping[str, Any], path: str, new_id: str) -> str:
+    def apply(self, operation: Operation, path: str, new_id: str) -> str:
         """Make one operation and say what was done. Raises Unfit, with `path` before it."""
-        kind: str = operation["op"]
+        kind = operation["op"]
         if kind == "delete":
             for name in ("source", "cell_type"):
                 if name in operation:
@@ -82,14 +91,14 @@ class Notebook:
         self._replace(self.cells[at], source, operation.get("cell_type"))
         return f"replaced cell {at}: {_shown(source)}"
 
-    def _insert(self, operation: Mapping[str, Any], path: str, source: str, new_id: str) -> str:
+    def _insert(self, operation: Operation, path: str, source: str, new_id: str) -> str:
         if "cell_id" in operation:
             at = self._place(operation, path) + 1
         else:
             at = operation.get("index", len(self.cells))
             if at > len(self.cells):
                 raise Unfit(f"{path}.index: {at} is beyond the end; there are {self._count}.")
-        cell: dict[str, Any] = {"cell_type": operation.get("cell_type", "code"), "metadata": {}}
+        cell: dict[str, JSON] = {"cell_type": operation.get("cell_type", "code"), "metadata": {}}
         if self.has_ids:
             if new_id in self.ids:
                 raise Unfit(f"{path}: there is already a cell with the id {new_id!r}.")
@@ -101,7 +110,7 @@ class Notebook:
         name = f" (id {new_id})" if self.has_ids else ""
         return f"inserted cell {at}{name}: {_shown(source)}"
 
-    def _replace(self, cell: dict[str, Any], source: str, kind: str | None) -> None:
+    def _replace(self, cell: dict[str, JSON], source: str, kind: str | None) -> None:
         same = isinstance(cell.get("source"), str)
         cell["source"] = source if same else _lines(source)
         if kind is not None:
@@ -112,7 +121,7 @@ class Notebook:
             cell.pop("execution_count", None)
             cell.pop("outputs", None)
 
-    def _place(self, operation: Mapping[str, Any], path: str) -> int:
+    def _place(self, operation: Operation, path: str) -> int:
         """The index of the cell that an operation is about."""
         named, index = operation.get("cell_id"), operation.get("index")
         if (named is None) == (index is None):
@@ -120,7 +129,7 @@ class Notebook:
         if index is not None:
             if index >= len(self.cells):
                 raise Unfit(f"{path}.index: there is no cell {index}; there are {self._count}.")
-            return int(index)
+            return index
         for at, cell in enumerate(self.cells):
             if cell.get("id") == named:
                 return at

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from lorimer.core.jsonable import JSON
 from lorimer.tools.base import NOT_DONE, NotDone, Tool, ToolContext, ToolInput, ToolResult
-from lorimer.tools.builtin.notebook import Notebook, Unfit, cell_id
+from lorimer.tools.builtin.notebook import Notebook, Operation, Unfit, cell_id
 from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files
 from lorimer.world.files import RootedFiles
 
@@ -15,7 +16,7 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 MAX_OPERATIONS: Final = 100
 
 _INDEX: Final = {"type": "integer", "minimum": 0}
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "file_path": FILE_PATH,
@@ -74,7 +75,7 @@ class NotebookEdit(Tool):
         """See the class. An operation that cannot be made is an error result with its path, and
         nothing is written."""
         path: str = input["file_path"]
-        operations: list[dict[str, Any]] = input["operations"]
+        operations: list[Operation] = input["operations"]
         save: bool = input.get("save", True)
 
         def edit(files: RootedFiles, where: Path) -> str:
@@ -103,7 +104,7 @@ class NotebookEdit(Tool):
         """By the notebook: all operations are written at once, so the id of an inserted cell, or a
         cell that was to be deleted by its id, tells of all of them. Else nobody can tell."""
         path: str = input["file_path"]
-        operations: list[dict[str, Any]] = input["operations"]
+        operations: list[Operation] = input["operations"]
         if not input.get("save", True):
             return NOT_DONE
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
+from lorimer.core.jsonable import JSON
 from lorimer.core.media import SNIFFED, image_type
 from lorimer.core.messages import ImageBlock
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
@@ -23,7 +24,7 @@ _ROOM_FOR_NOTE: Final = 300
 _PIECE: Final = 98_304
 """Bytes of a picture that are read at once."""
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "file_path": FILE_PATH,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
@@ -19,7 +19,7 @@ from lorimer.tools.builtin.programs import (
 DEFAULT_S: Final = 30
 MAX_S: Final = 600
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "expression": {

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from lorimer.core.errors import ExecutorErrorCode, ToolExecutionError
+from lorimer.core.jsonable import JSON
 from lorimer.tools.base import ToolContext, ToolResult
 from lorimer.world.beneath import OutsideRoots
 from lorimer.world.files import RootedFiles
 
 T = TypeVar("T")
 
-FILE_PATH: Final[dict[str, Any]] = {
+FILE_PATH: Final[dict[str, JSON]] = {
     "type": "string",
     "minLength": 1,
     "description": "Path of the file, absolute or relative to the working directory",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel
 
 from lorimer.core.errors import ToolExecutionError
+from lorimer.core.jsonable import JSON
 from lorimer.tools.base import ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.meta import MAX_TEXT, TEXT, TIER, MetaTool, cut
 from lorimer.tools.encode import text_of
@@ -21,7 +22,7 @@ _SOURCES: Final = {"file_id": ("read_input", "id", ""), "file_path": ("Read", "f
 """Which of the run's own tools reads a file, on its terms; the argument that names it, and what
 stands between two pages."""
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "text": TEXT,

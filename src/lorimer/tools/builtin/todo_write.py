@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Message
@@ -19,7 +19,7 @@ MAX_CHARS: Final = 1_000
 _MARKS: Final = {"pending": " ", "in_progress": "~", "completed": "x"}
 
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_CHARS}
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "todos": {

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lorimer.core.errors import ToolExecutionError
+from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.rooted import Failed, in_files, place
 from lorimer.tools.policy.effects import PROTECTED
 from lorimer.world.archives import BadArchive, Unpacked, unpack
 from lorimer.world.files import RootedFiles
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "archive": {"type": "string", "minLength": 1, "description": "Path of the archive"},

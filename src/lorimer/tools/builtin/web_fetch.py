@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from lorimer.core.errors import ToolExecutionError
+from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.page import readable
 
 MAX_BYTES: Final = 2 * 1024 * 1024
 TIMEOUT_S: Final = 60.0
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "url": {"type": "string", "minLength": 1, "description": "http or https, with its host"},

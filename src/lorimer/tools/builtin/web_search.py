@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from lorimer.core.errors import ToolExecutionError
+from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.page import readable
 
@@ -19,12 +20,12 @@ TIMEOUT_S: Final = 30.0
 
 _SAID: Final = ("BRAVE_API_KEY", "TAVILY_API_KEY", "SEARXNG_URL")
 
-_DOMAINS: Final[dict[str, Any]] = {
+_DOMAINS: Final[dict[str, JSON]] = {
     "type": "array",
     "items": {"type": "string", "pattern": "^[A-Za-z0-9-]+(\\.[A-Za-z0-9-]+)+$"},
     "maxItems": 20,
 }
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "query": {

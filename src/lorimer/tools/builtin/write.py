@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from lorimer.core.jsonable import clean
+from lorimer.core.jsonable import JSON, clean
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.builtin.rooted import FILE_PATH, Failed, in_files
 from lorimer.world.files import RootedFiles
 
-_SCHEMA: Final[dict[str, Any]] = {
+_SCHEMA: Final[dict[str, JSON]] = {
     "type": "object",
     "properties": {
         "file_path": FILE_PATH,

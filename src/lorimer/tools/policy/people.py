@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError
 from lorimer.core.record import record
 
@@ -26,6 +27,8 @@ class Person:
     roles: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        if not is_a(self.name, str):
+            raise wrong("Person.name", self.name, "text", 'Person("ann")')
         if not self.name or self.name.startswith("@"):
             raise ConfigError(f"a person's name is not empty and begins with no @: {self.name!r}")
 
