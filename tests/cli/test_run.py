@@ -247,13 +247,13 @@ def test_the_address_that_could_not_be_reached() -> None:
     from lorimer.cli.call import Call
     from lorimer.cli.remedy import remedy
     from lorimer.core.errors import APIError, ExecutorErrorCode
-    from lorimer.core.manifest import DEFAULT_MODEL
 
-    error, model = APIError("no route", code=ExecutorErrorCode.EXEC_API_NETWORK), DEFAULT_MODEL
-    vendor = remedy(error, model, Call())
+    asked = "claude-sonnet-4-6"
+    error = APIError("no route", code=ExecutorErrorCode.EXEC_API_NETWORK)
+    vendor = remedy(error, asked, Call())
     assert vendor.startswith("The address tried was https://api.anthropic.com: check the network")
     assert "--base-url or ANTHROPIC_BASE_URL" in vendor
-    own = remedy(error, model, Call(base_url="http://me:p4ss@localhost:9/"))
+    own = remedy(error, asked, Call(base_url="http://me:p4ss@localhost:9/"))
     assert own == "The address tried was http://***@localhost:9: check the network"
 
 

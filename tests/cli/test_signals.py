@@ -125,7 +125,7 @@ from lorimer.core.events import Event
 from lorimer.world import RealWorld
 
 class Stubborn:
-    model_spec = "scripted:stubborn"
+    model_spec = "scripted:x"
     def on(self, kind, handler):
         if kind == "run.start":
             handler(Event("run.start", {}, run_id="run_stubborn"))
@@ -156,7 +156,9 @@ def test_a_second_ctrl_c_does_not_wait_for_anything() -> None:
     told = ""
     for wanted in ("begun", "stopping (again: at once)"):
         while wanted not in told:
-            told += process.stderr.readline()
+            line = process.stderr.readline()
+            assert line, told
+            told += line
         process.send_signal(signal.SIGINT)
     told += process.stderr.read()
     assert process.wait(PATIENCE_S) == 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +364,27 @@ async def test_a_run_records_for_whom_it_is() -> None:
         "parent": "p1",
         "inputs": {"n": 1},
     }
+
+
+async def test_a_run_costs_the_same_however_many_there_were() -> None:
+    def count(frame: Any, event: str, arg: object) -> Any:
+        if event == "call":
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        elif event == "opcode":
+            counted[0] += 1
+        return count
+
+    executor, costs = executor_of(lambda request: "hello"), list[int]()
+    for number in range(300):
+        counted = [0]
+        if number in (20, 299):
+            sys.settrace(count)
+        try:
+            await executor.run(RunnableAgent(), "hi")
+        finally:
+            sys.settrace(None)
+        costs.append(counted[0])
+    assert 1_000 < costs[299] < costs[20] * 1.02
 
 
 def test_a_program_without_a_loop_runs_in_line() -> None:

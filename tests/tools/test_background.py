@@ -55,11 +55,12 @@ def started(word: str, root: Path) -> list[int]:
 
 
 async def gone(word: str, root: Path) -> bool:
-    for _ in range(100):
-        if not living(word, root):
-            return True
+    give_up = time.monotonic() + 10
+    while living(word, root):
+        if time.monotonic() > give_up:
+            return False
         await asyncio.sleep(0.02)
-    return False
+    return True
 
 
 class Calls:

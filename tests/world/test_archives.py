@@ -337,6 +337,7 @@ def test_it_can_be_stopped(root: Path, files: RootedFiles) -> None:
     st.integers(0, 5000),
 )
 @example("tar", [], 0)
+@example("zip", [(101, 37)], 0)  # its directory is before its beginning
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

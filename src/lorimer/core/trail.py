@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container, Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -24,9 +23,10 @@ class Trail:
     __slots__ = ("_made", "failures", "polls", "stale", "told", "turns")
 
     def __init__(self) -> None:
-        self.turns: deque[tuple[Made, ...]] = deque()
+        # lists: a deque takes 760 bytes for its first element
+        self.turns: list[tuple[Made, ...]] = []
         """Calls that wait for something to change are left out."""
-        self._made: deque[Made] = deque()
+        self._made: list[Made] = []
         """The calls of all these turns."""
         self.stale = 0
         """How many turns in a row, up to now, brought nothing new."""
@@ -65,8 +65,7 @@ class Trail:
             return
         self.stale = 0 if fresh else self.stale + 1
         if len(self.turns) == LOOKS_BACK:
-            for _ in self.turns.popleft():
-                before.popleft()
+            del before[: len(self.turns.pop(0))]
         self.turns.append(tuple(turn))
         before.extend(turn)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from lorimer.esg.content import Content, Inline, Kind, Seen, fields_of, unknown
-from lorimer.esg.quick import digest
+from lorimer.esg.quick import Data
 
 _CACHES: Final = frozenset({
     "_cache", "_id", "_references", "_item_cache", "_engine", "_cacher", "_is_copy",
@@ -59,49 +59,6 @@ def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]
             if each.__name__ in ("Index", "ExtensionArray", "ExtensionDtype"):
                 return partly(kind, _CACHES)
     return None
-
-
-class Data:
-    """The content of a piece of memory: its digest, and a copy where one was taken.
-
-    `late`: the digest is taken when it is asked for, of the copy or else of the memory. Before that
-    may be written, `settle` has to be called.
-    """
-
-    __slots__ = ("late", "copy", "bytes", "_array", "_digest", "_doubtful")
-
-    def __init__(self, array: Any, *, late: bool = False) -> None:
-        self.late = late
-        self.bytes = int(array.nbytes)
-        self.copy: Any = None
-        self._array: Any = array if late else None
-        self._digest = b"" if late else digest(array)
-        self._doubtful = False
-
-    @property
-    def digest(self) -> bytes:
-        """16 bytes."""
-        if not self._digest:
-            self._digest = digest(self._array if self.copy is None else self.copy)
-            self._array = None
-        return self._digest
-
-    def settle(self) -> None:
-        """The memory may be written from now on."""
-        if self.copy is None:
-            _ = self.digest
-
-    def doubt(self) -> None:
-        """The memory may have been written already: what it held is known no more, if it is not
-        known by now."""
-        self._doubtful = self.copy is None and not self._digest
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Data) or self._doubtful or other._doubtful:
-            return self is other
-        return other.digest == self.digest
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
 class Array(Kind):

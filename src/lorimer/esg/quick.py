@@ -1,5 +1,6 @@
-"""A digest of the memory of an array: as quick as memory is read, and not for secrets.
+"""What the memory of an array holds: a digest of it, and a copy where one was taken.
 
+The digest is as quick as memory is read, and not for secrets.
 Large arrays are hashed in lanes, side by side, with numpy itself: each lane multiplies what it has
 by an odd number, folds its upper half into the lower one, and adds its next word. What the lanes
 have in the end is hashed again, with the rest. Who wants to can find two arrays with one digest;
@@ -50,3 +51,46 @@ def _memory(array: Any) -> memoryview | bytes:
         return memoryview(flat).cast("B") if flat.nbytes else b""
     except (TypeError, ValueError):
         return array.tobytes()
+
+
+class Data:
+    """The content of a piece of memory: its digest, and a copy where one was taken.
+
+    `late`: the digest is taken when it is asked for, of the copy or else of the memory. Before that
+    may be written, `settle` has to be called.
+    """
+
+    __slots__ = ("late", "copy", "bytes", "_array", "_digest", "_doubtful")
+
+    def __init__(self, array: Any, *, late: bool = False) -> None:
+        self.late = late
+        self.bytes = int(array.nbytes)
+        self.copy: Any = None
+        self._array: Any = array if late else None
+        self._digest = b"" if late else digest(array)
+        self._doubtful = False
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes."""
+        if not self._digest:
+            self._digest = digest(self._array if self.copy is None else self.copy)
+            self._array = None
+        return self._digest
+
+    def settle(self) -> None:
+        """The memory may be written from now on."""
+        if self.copy is None:
+            _ = self.digest
+
+    def doubt(self) -> None:
+        """The memory may have been written already: what it held is known no more, if it is not
+        known by now."""
+        self._doubtful = self.copy is None and not self._digest
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Data) or self._doubtful or other._doubtful:
+            return self is other
+        return other.digest == self.digest
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]

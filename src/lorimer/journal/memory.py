@@ -78,6 +78,8 @@ class MemoryJournal:
         self._wakers = Wakers()
         self._watchers = Watchers()
         self._closed = False
+        self._longest = 0
+        """Characters of the longest id of a run: no id begins with one that is as long."""
 
     durable = False
 
@@ -103,6 +105,7 @@ class MemoryJournal:
         for fact in facts:
             if fact.type in RUN_KINDS:
                 self._project(stream, line, facts)
+                self._longest = max([self._longest, *[len(each.run_id) for each in facts]])
                 break
         if ledger is not None:
             reserved, spent = self._ledger.get(ledger.account, (0, 0))
@@ -257,6 +260,8 @@ class MemoryJournal:
         """See Journal."""
         if not run_id:
             return None
+        if len(run_id) >= self._longest:  # such as each new one: not looked for among thousands
+            return self._row(run_id) if run_id in self._starts else None
         return pick(
             run_id, [self._row(known) for known in self._starts if known.startswith(run_id)]
         )

@@ -18,13 +18,16 @@ from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import ImageBlock
 from lorimer.core.world import World
 from lorimer.journal.recording import used_s
+from lorimer.run.agent import RunnableAgent
 from lorimer.run.audit.observing import Audited, close_of
 from lorimer.run.audit.port import Audit, AuditStart, RunAudit
 from lorimer.run.bounded import LAST_S, Call, bounded, guarded, unbroken
 from lorimer.run.delivery import artifacts_of, post
 from lorimer.run.identity import person
 from lorimer.run.inputs import ReadInput, Staging, drop, stage
+from lorimer.run.invocation import Invocation
 from lorimer.run.job import Job
+from lorimer.run.lanes.lane import Lane
 from lorimer.run.observing import Observer, StepsTold
 from lorimer.run.ports import Ports
 from lorimer.run.result import RunResult
@@ -49,19 +52,31 @@ class Host:
         self.reader = None if ports.input_files is None else ReadInput(ports.input_files)
 
 
-class Around:
-    """One run's dealings with the ports."""
+class Around(Job):
+    """One call of an executor, and its dealings with the ports. One object: thousands of runs have
+    one each."""
 
     __slots__ = (
-        *("_audit", "_began", "_host", "_job", "_opening", "_own", "_parks", "_staged", "_stages"),
-        *("caller", "warnings"),
+        *("_audit", "_began", "_host", "_opening", "_own", "_parks", "_staged", "_stages"),
+        *("_warnings", "caller"),
     )
 
-    def __init__(self, host: Host, job: Job) -> None:
-        self.warnings: list[str] = []
+    def __init__(
+        self,
+        host: Host,
+        run_id: str,
+        lane: Lane | None,
+        agent: RunnableAgent,
+        input: str,
+        asked: Invocation,
+        *,
+        again: bool = False,
+        over: bool = False,
+    ) -> None:
+        super().__init__(run_id, lane, agent, input, asked, again=again, over=over)
+        self._warnings: list[str] | None = None
         self.caller: Person | None = None
         self._host = host
-        self._job = job
         self._audit: RunAudit | None = None
         self._opening: Call[RunAudit] | None = None
         """It took too long to say that it has begun, and may yet."""
@@ -73,12 +88,23 @@ class Around:
         self._began = host.world.monotonic()
         self._own: OwnTools | None = None
 
+    @property
+    def warnings(self) -> list[str]:
+        """What failed beside the run."""
+        if self._warnings is None:
+            self._warnings = []
+        return self._warnings
+
+    def warn(self, what: str) -> None:
+        """Something failed beside the run."""
+        self.warnings.append(what)
+
     async def begin(self) -> None:
         """Before the run. Raises nothing of a port's; ConfigError where tools of this run cannot
         be had."""
-        host, job = self._host, self._job
+        host, agent = self._host, self.agent
         ports, within_s = host.ports, host.within_s
-        asked, run_id = job.asked, job.handle.run_id
+        asked, run_id = self.asked, self.run_id
         if ports.attachments is not None:
             begun = partial(ports.attachments.open, run_id, asked.parent_run_id)
             guarded("attachments", begun, self.warnings)
@@ -89,8 +115,8 @@ class Around:
         if ports.audit is not None:
             start = AuditStart(
                 run_id,
-                job.agent.subject or job.agent.name,
-                job.agent.name,
+                agent.subject or agent.name,
+                agent.name,
                 asked.caller_id,
                 asked.channel_id,
                 asked.parent_run_id,
@@ -105,7 +131,7 @@ class Around:
             staged = partial(stage, ports.input_files, run_id, asked.input_files)
             found = await bounded("input_files", staged, within_s, self.warnings)
             self._staged = found or Staging(notes=("the files could not be kept",))
-            self.warnings += [f"left out: {note}" for note in self._staged.notes]
+            self.warnings.extend([f"left out: {note}" for note in self._staged.notes])
             if host.reader is not None:
                 host.reader.lend(run_id, self._staged.files)
         if asked.session_tools is not None:
@@ -131,19 +157,19 @@ class Around:
             await opening.stop()
             self._audit = opening.result(within_s, self.warnings)
             if self._audit is not None:
-                self.warnings.append(f"audit.start took longer than {within_s:g} s")
+                self.warn(f"audit.start took longer than {within_s:g} s")
 
     def live(self, run: RunContext) -> None:
         """The run goes on from here."""
         if self._own is not None:
-            self._own.session.live(run, phases=bool(self._job.agent.phases))
+            self._own.session.live(run, phases=bool(self.agent.phases))
 
     @property
     def tools(self) -> Sequence[Tool]:
         """What it has besides those of its agent."""
         reader = self._host.reader if self._staged.files else None
         made = self._own.tools if self._own is not None else ()
-        return [*self._job.asked.extra_tools, *made, *([reader] if reader is not None else ())]
+        return [*self.asked.extra_tools, *made, *([reader] if reader is not None else ())]
 
     @property
     def own(self) -> bool:
@@ -154,20 +180,21 @@ class Around:
     def observers(self) -> Sequence[Observer]:
         """Who is told of the run while it goes on."""
         found: list[Observer] = []
-        if self._job.asked.on_step is not None:
-            found.append(StepsTold(self._job.asked.on_step))
+        if self.asked.on_step is not None:
+            found.append(StepsTold(self.asked.on_step))
         if self._audit is not None:
             found.append(Audited(self._audit))
         return found
 
-    def input(self, text: str) -> JSON:
+    @property
+    def given(self) -> JSON:
         """What the run is given: the text, the named values, the files, the pictures."""
-        parts = [text] if text else []
-        if self._job.asked.inputs:
-            parts.append(f"Inputs:\n{dumps(self._job.asked.inputs)}")
+        parts = [self.input] if self.input else []
+        if self.asked.inputs:
+            parts.append(f"Inputs:\n{dumps(self.asked.inputs)}")
         if self._staged.told is not None:
             parts.append(self._staged.told.text)
-        images: Sequence[ImageBlock] = [*self._job.asked.images, *self._staged.images]
+        images: Sequence[ImageBlock] = [*self.asked.images, *self._staged.images]
         if not images:
             return "\n\n".join(parts)
         return {"text": "\n\n".join(parts), "images": [image.to_json() for image in images]}
@@ -177,15 +204,15 @@ class Around:
         given back when all is done."""
         audited = self._audit is not None or self._opening is not None
         begun = self._parks or self._stages or audited or self._own is not None
-        if not begun and self._job.asked.delivery is None:
-            result.warnings += self.warnings
+        if not begun and self.asked.delivery is None:
+            result.warnings += self._warnings or ()
             return None
         return await unbroken(self._end(result))
 
     async def _end(self, result: RunResult) -> None:
         host, warnings = self._host, self.warnings
         ports, within_s = host.ports, host.within_s
-        job, run_id = self._job, self._job.handle.run_id
+        run_id = self.run_id
         if self._own is not None:
             await self._own.after(result, warnings)
         if ports.attachments is not None and self._parks:
@@ -194,8 +221,8 @@ class Around:
             result.artifacts += artifacts_of("attachments", left, warnings)
             guarded("attachments", partial(ports.attachments.close, run_id), warnings)
         # it has ended, or somebody else has it: what is kept and told of it is not this call's
-        others = result.run is None and (job.again or result.code in _TAKEN)
-        target = None if others or result.status == "suspended" else job.asked.delivery
+        others = result.run is None and (self.again or result.code in _TAKEN)
+        target = None if others or result.status == "suspended" else self.asked.delivery
         if ports.delivery is not None and target is not None:
             said, files = result.output, result.artifacts
             posted = partial(post, ports.delivery, target, said, result.exception, files)
@@ -204,7 +231,7 @@ class Around:
         await self._opened()
         if self._audit is not None:
             took_s = host.world.monotonic() - self._began
-            if job.again and result.run is not None:  # most of it perhaps elsewhere
+            if self.again and result.run is not None:  # most of it perhaps elsewhere
                 took_s = used_s(result.run.events)
             audit, end = self._audit, close_of(result, took_s)
             await bounded("audit.close", lambda: audit.close(end), within_s, warnings)

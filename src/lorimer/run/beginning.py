@@ -4,10 +4,9 @@ looks, its tools, its limits, the pipeline that it runs on. Its whole life: `exe
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
 from lorimer.core.context import RunContext
 from lorimer.core.journal import Journal
@@ -16,9 +15,10 @@ from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
 from lorimer.launch import must_be_new, must_be_unfinished
 from lorimer.live import Run
+from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around
 from lorimer.run.config import Settings, limits_now
-from lorimer.run.critic.watching import Watch, watch_of
+from lorimer.run.critic.watching import Watch, is_watched
 from lorimer.run.job import Job, unknown
 from lorimer.run.lowering import limits_of
 from lorimer.run.observing import Observer, Observers
@@ -26,8 +26,6 @@ from lorimer.run.palette import reachable
 from lorimer.run.phase_results import usable
 from lorimer.run.pipelines import Pipelines
 from lorimer.run.ports import Ports
-
-NOTHING: Final = nullcontext()
 
 
 class Beginning:
@@ -49,51 +47,56 @@ class Beginning:
         self._settings = settings
         self._pipelines = pipelines
 
-    async def run(self, job: Job, around: Around) -> tuple[Run, AbstractAsyncContextManager[None]]:
-        """Of what is asked for, and what it goes on in. Raises LorimerError for what cannot be."""
-        handle, warnings = job.handle, around.warnings
-        agent = usable(job.agent, self._models, warnings)
+    async def run(self, job: Around) -> tuple[Run, AbstractAsyncContextManager[None] | None]:
+        """Of what is asked for, and what it goes on in, if that is anything. Raises LorimerError
+        for what cannot be."""
+        agent = usable(job.agent, self._models, job.warn)
         await self._must_be(job)
-        await around.begin()
+        await job.begin()
         palette = job.asked.palette or self._ports.palette
         found = await reachable(agent, palette, self._limits.cleanup_s)
         delegates = tuple(
-            [replace(each, agent=usable(each.agent, self._models, warnings)) for each in found]
+            [replace(each, agent=usable(each.agent, self._models, job.warn)) for each in found]
         )
         pipeline, observers = self._pipelines.of(
-            agent, around.caller, around.tools, delegates, once=around.own
+            agent, job.caller, job.tools, delegates, once=job.own
         )
         base = limits_now(self._settings, self._limits)
         limits = limits_of(agent, base)
-        watch = watch_of(
-            self._ports.critic, agent, limits, handle.run_id, job.asked.caller_id, warnings
-        )
+        watch = self._watch(job, agent, limits)
         if watch is not None:
             own = watch.limits
         else:
             own = limits if base is not self._limits else None  # not those of its manifest
         if job.again:
-            run = await pipeline.take_up(handle.run_id)
+            run = await pipeline.take_up(job.run_id)
         else:
             run = await pipeline.begin(
-                around.input(job.input),
+                job.given,
                 limits=own,
                 budgets=self._budgets(job),
-                run_id=handle.run_id,
+                run_id=job.run_id,
                 told=job.told,
             )
-        if handle.stopped is not None:
-            run.context.cancel(handle.stopped)
-        handle.run = run
-        around.live(run.context)
-        heard = around.observers
+        if job.stopped is not None:
+            run.context.cancel(job.stopped)
+        job.run = run
+        job.live(run.context)
+        heard = job.observers
         if not heard and watch is None:
-            return run, NOTHING
+            return run, None
         return run, _overseen(run.context, observers, heard, watch)
+
+    def _watch(self, job: Around, agent: RunnableAgent, limits: Limits) -> Watch | None:
+        critic = self._ports.critic
+        if critic is None or not is_watched(critic, agent):
+            return None
+        run_id, caller_id = job.run_id, job.asked.caller_id
+        return Watch(critic, agent, limits, run_id, caller_id, job.warnings)
 
     async def _must_be(self, job: Job) -> None:
         """What is asked for can be: before the ports hear of a run that is another's."""
-        run_id = job.handle.run_id
+        run_id = job.run_id
         if job.again:
             row = await must_be_unfinished(self._journal, run_id)
             if row.run_id != run_id:

@@ -25,14 +25,15 @@ from lorimer.core.result import PipelineResult
 from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.outcome import outcome
 from lorimer.journal.recording import recorded
+from lorimer.live import Run
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around, Host
-from lorimer.run.beginning import NOTHING, Beginning
+from lorimer.run.beginning import Beginning
 from lorimer.run.config import Settings, cap_now
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_agent, check_asked, check_invocation
 from lorimer.run.job import Job, busy, unknown
-from lorimer.run.lanes.lane import Lane
+from lorimer.run.lanes.lane import Lane, Slot
 from lorimer.run.lowering import DEFAULTS
 from lorimer.run.palette import Delegate
 from lorimer.run.phase_results import gather
@@ -93,7 +94,7 @@ class Executor:
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
         self._host = Host(self.ports, self.world, limits.cleanup_s)
-        self._going: dict[str, RunHandle] = {}
+        self._going: dict[str, Job] = {}
         """The runs whose ports are not told of the end yet, by id."""
         self._ended: asyncio.Future[None] | None = None
         """Is told when the next of them has ended; None: nobody waits for that."""
@@ -123,10 +124,8 @@ class Executor:
     ) -> RunHandle:
         """Begin a run in a task of its own, which the handle owns."""
         job = self._job(agent, input, invocation or Invocation())
-        handle = job.handle
         loop = asyncio.get_running_loop()
-        handle.task = loop.create_task(self._whole(job), name=handle.run_id)
-        return handle
+        return RunHandle(job, loop.create_task(self._whole(job), name=job.run_id))
 
     async def resume(
         self, agent: RunnableAgent, run_id: str, invocation: Invocation | None = None
@@ -160,8 +159,8 @@ class Executor:
         begun yet is cancelled. Returns whether there was anything; its results say when it is over.
         """
         going = list(self._going.values())
-        for handle in going:
-            handle.shut_down(within_s)
+        for job in going:
+            job.shut_down(within_s)
         return bool(going)
 
     async def aclose(self, within_s: float = 10.0) -> None:
@@ -193,44 +192,46 @@ class Executor:
         *,
         again: bool = False,
         over: bool = False,
-    ) -> Job:
+    ) -> Around:
         check_asked(agent, input, asked)
         above = current()
         if above is not None and not asked.parent_run_id:
             asked = replace(asked, parent_run_id=above.run_id)
-        handle = RunHandle(asked.run_id or self.world.new_id("run"), self.lane)
-        return Job(handle, agent, input, asked, again, over)
+        run_id = asked.run_id or self.world.new_id("run")
+        return Around(self._host, run_id, self.lane, agent, input, asked, again=again, over=over)
 
-    async def _whole(self, job: Job) -> RunResult:
+    async def _whole(self, job: Around) -> RunResult:
         # what this frame holds each of thousands of runs has: what prepares one is elsewhere
-        run_id = job.handle.run_id
+        run_id = job.run_id
         if run_id in self._going:  # what the ports have under this id is the other's
             return failed(run_id, busy(run_id))
-        around = Around(self._host, job)
         interrupted: asyncio.CancelledError | None = None
-        self._going[run_id] = job.handle
+        self._going[run_id] = job
         try:
             line = self._line(job)
+            slot = self._slot(job)
             try:
-                async with self._slot(job):
-                    if job.over:
-                        ended = await self._recorded(run_id)
-                        await around.begin()
-                    else:
-                        run, overseen = await self._beginning.run(job, around)
-                        async with overseen:
-                            ended = await run.here()
-                    result = result_of(ended)
-                    if job.agent.phases:
-                        await gather(result, self.journal)
+                if slot is not None:
+                    await slot.enter()
+                if job.over:
+                    ended = await self._recorded(run_id)
+                    await job.begin()
+                else:
+                    run, overseen = await self._beginning.run(job)
+                    ended = await (run.here() if overseen is None else _within(overseen, run))
+                result = result_of(ended)
+                if job.agent.phases:
+                    await gather(result, self.journal)
             finally:
+                if slot is not None:
+                    slot.leave()
                 line.leave()
         except asyncio.CancelledError as error:
-            interrupted, result = error, _cut_short(job.handle)
+            interrupted, result = error, _cut_short(job)
         except Exception as error:  # noqa: BLE001 - a coded error of it: every run has a result
             result = failed(run_id, error, again=job.again)
         try:
-            interrupted = await around.ended(result) or interrupted
+            interrupted = await job.ended(result) or interrupted
         finally:
             del self._going[run_id]
             if self._ended is not None:
@@ -241,17 +242,17 @@ class Executor:
         return result
 
     def _line(self, job: Job) -> Ancestry:
-        handle, agent = job.handle, job.agent
-        if handle.stopped is not None:
-            raise RunCancelled(f"The run was cancelled: {handle.stopped.value}.")
+        agent = job.agent
+        if job.stopped is not None:
+            raise RunCancelled(f"The run was cancelled: {job.stopped.value}.")
         if self.lane is not None:
             cap_now(self._settings, self.lane)
-        return descended(handle.run_id, agent.who, agent.name, self.limits)
+        return descended(job.run_id, agent.who, agent.name, self.limits)
 
-    def _slot(self, job: Job) -> AbstractAsyncContextManager[object]:
+    def _slot(self, job: Job) -> Slot | None:
         if self.lane is None:
-            return NOTHING
-        asked, run_id = job.asked, job.handle.run_id
+            return None
+        asked, run_id = job.asked, job.run_id
         return self.lane.slot(caller=asked.caller_id, priority=asked.priority, id=run_id)
 
     async def _recorded(self, run_id: str) -> PipelineResult:
@@ -268,15 +269,20 @@ def _files_of(ports: Ports) -> list[Path]:
     return [path for port in kept for path in getattr(port, "files", ())]
 
 
+async def _within(scope: AbstractAsyncContextManager[None], run: Run) -> PipelineResult:
+    async with scope:
+        return await run.here()
+
+
 def _of_run(run_id: str, invocation: Invocation | None) -> Invocation:
     asked = invocation or Invocation()
     check_invocation(asked)
     return replace(asked, run_id=run_id)
 
 
-def _cut_short(handle: RunHandle) -> RunResult:
+def _cut_short(job: Job) -> RunResult:
     """Of a run whose task was cancelled."""
-    ended = handle.run.result if handle.run is not None else None
+    ended = job.run.result if job.run is not None else None
     if ended is not None:
         return result_of(ended)
-    return failed(handle.run_id, RunCancelled("The run was cancelled before it began."))
+    return failed(job.run_id, RunCancelled("The run was cancelled before it began."))

@@ -6,39 +6,27 @@ import asyncio
 from collections.abc import Generator
 
 from lorimer.core.cancel import Reason
-from lorimer.live import Run
-from lorimer.run.lanes.lane import Lane
+from lorimer.run.job import Job
 from lorimer.run.result import RunResult
 
 
 class RunHandle:
     """A run that goes on. `await handle` gives its result."""
 
-    __slots__ = ("_lane", "run", "run_id", "stopped", "task")
+    __slots__ = ("_job", "task")
 
-    def __init__(self, run_id: str, lane: Lane | None) -> None:
-        self.run_id = run_id
-        self._lane = lane
-        self.task: asyncio.Task[RunResult]
-        self.run: Run | None = None
-        """None: it is being prepared, or is over."""
-        self.stopped: Reason | None = None
+    def __init__(self, job: Job, task: asyncio.Task[RunResult]) -> None:
+        self._job = job
+        self.task = task
+
+    @property
+    def run_id(self) -> str:
+        """Its id."""
+        return self._job.run_id
 
     def cancel(self, reason: Reason = Reason.CALLER) -> None:
         """Stop it: its result says `cancelled`. The first reason counts."""
-        self.stopped = self.stopped or reason
-        if self.run is not None:
-            self.run.context.cancel(self.stopped)
-        elif self._lane is not None:
-            self._lane.cancel(self.run_id)
-
-    def shut_down(self, within_s: float) -> None:
-        """Suspend it; see `Executor.shut_down`."""
-        self.stopped = self.stopped or Reason.SHUTDOWN
-        if self.run is not None:
-            self.run.context.drain(within_s)
-        elif self._lane is not None:
-            self._lane.cancel(self.run_id)
+        self._job.cancel(reason)
 
     def __await__(self) -> Generator[object, None, RunResult]:
         return self.wait().__await__()

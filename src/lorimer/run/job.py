@@ -1,29 +1,62 @@
-"""What an executor was asked for, and why it may refuse."""
+"""What an executor was asked for, how that is stopped, and why it may refuse."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, PipelineError
 from lorimer.core.jsonable import JSON
-from lorimer.core.record import record
+from lorimer.live import Run
 from lorimer.run.agent import RunnableAgent
-from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation
+from lorimer.run.lanes.lane import Lane
 
 
-@record
 class Job:
     """One call of an executor."""
 
-    handle: RunHandle
-    agent: RunnableAgent
-    input: str
-    asked: Invocation
-    again: bool
-    """It was begun before, and interrupted."""
-    over: bool
-    """It has ended; only its ports are to be told."""
+    __slots__ = ("_lane", "again", "agent", "asked", "input", "over", "run", "run_id", "stopped")
+
+    def __init__(
+        self,
+        run_id: str,
+        lane: Lane | None,
+        agent: RunnableAgent,
+        input: str,
+        asked: Invocation,
+        *,
+        again: bool,
+        over: bool,
+    ) -> None:
+        self.run_id = run_id
+        self._lane = lane
+        self.run: Run | None = None
+        """None: it is being prepared, or is over."""
+        self.stopped: Reason | None = None
+        self.agent = agent
+        self.input = input
+        self.asked = asked
+        self.again = again
+        """It was begun before, and interrupted."""
+        self.over = over
+        """It has ended; only its ports are to be told."""
+
+    def cancel(self, reason: Reason = Reason.CALLER) -> None:
+        """Stop it: its result says `cancelled`. The first reason counts."""
+        self.stopped = self.stopped or reason
+        if self.run is not None:
+            self.run.context.cancel(self.stopped)
+        elif self._lane is not None:
+            self._lane.cancel(self.run_id)
+
+    def shut_down(self, within_s: float) -> None:
+        """Suspend it; see `Executor.shut_down`."""
+        self.stopped = self.stopped or Reason.SHUTDOWN
+        if self.run is not None:
+            self.run.context.drain(within_s)
+        elif self._lane is not None:
+            self._lane.cancel(self.run_id)
 
     @property
     def told(self) -> Mapping[str, JSON]:

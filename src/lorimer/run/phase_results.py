@@ -3,7 +3,7 @@ over, and the result has the steps and the words of all phases."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lorimer.core.errors import JournalError, LorimerError, PipelineError
@@ -21,24 +21,27 @@ from lorimer.run.steps import steps_of
 _log = logger("lorimer.run")
 
 
-def usable(agent: RunnableAgent, models: ModelResolver, warnings: list[str]) -> RunnableAgent:
+def usable(
+    agent: RunnableAgent, models: ModelResolver, warn: Callable[[str], None]
+) -> RunnableAgent:
     """The agent, with its own model for those phases whose model cannot be used."""
     if not any(phase.model for phase in agent.phases):
         return agent
-    return replace(agent, phases=tuple([_usable(each, models, warnings) for each in agent.phases]))
+    return replace(agent, phases=tuple([_usable(each, models, warn) for each in agent.phases]))
 
 
-def _usable(phase: Phase, models: ModelResolver, warnings: list[str]) -> Phase:
+def _usable(phase: Phase, models: ModelResolver, warn: Callable[[str], None]) -> Phase:
     if not phase.model:
         return phase
     try:
         models.targets(phase.model)
     except LorimerError as error:
-        warnings.append(
+        why = (
             f"the model {phase.model!r} of the phase {phase.name!r} cannot be used, and the "
             f"agent's is: {error.message}"
         )
-        _log.warning("%s", warnings[-1])
+        _log.warning("%s", why)
+        warn(why)
         return replace(phase, model="")
     return phase
 

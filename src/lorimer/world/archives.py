@@ -274,6 +274,8 @@ class _Careful(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        if offset < 0 and whence == io.SEEK_SET:
+            raise BadArchive("a place that it names is before its beginning")
         return self._raw.seek(offset, whence)
 
     def tell(self) -> int:

@@ -46,21 +46,6 @@ def ceiling(limits: Limits) -> Limits:
     return replace(limits, timeout_s=max(CEILING_S, limits.timeout_s))
 
 
-def watch_of(
-    critic: Critic | None,
-    agent: RunnableAgent,
-    limits: Limits,
-    run_id: str,
-    caller_id: str,
-    warnings: list[str],
-) -> Watch | None:
-    """What the critic has to do with one run; None: nothing. `limits`: of the agent, as if there
-    were no critic. `warnings` has what fails, for the run's result."""
-    if critic is None or not is_watched(critic, agent):
-        return None
-    return Watch(critic, agent, limits, run_id, caller_id, warnings)
-
-
 class Watch:
     """What a critic has to do with one run."""
 
@@ -75,7 +60,8 @@ class Watch:
         caller_id: str,
         warnings: list[str],
     ) -> None:
-        """As `watch_of`."""
+        """`limits`: of the agent, as if there were no critic. `warnings` has what fails, for the
+        run's result."""
         self.limits = limits
         """What the run begins with."""
         self._warnings = warnings

@@ -16,7 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from contextvars import ContextVar
-from types import NoneType, TracebackType
+from types import NoneType
 from typing import Final
 
 from lorimer.core.arguments import is_a, wrong
@@ -256,24 +256,28 @@ class Slot:
         """Seconds that it took to get it."""
 
     async def __aenter__(self) -> Slot:
+        await self.enter()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.leave()
+
+    async def enter(self) -> None:
+        """Wait for it, for whoever holds it otherwise than by `async with`; raises as that does.
+        `leave` is to be called then, in the same task, whether this raised or not."""
         self._before = _HELD.get()
         held = [place for place in self._before if place.members]
         lane = self._lane
         if lane.loop is not asyncio.get_running_loop() and any(p.lane is lane for p in held):
-            return self  # in a thread of the job, which waits for it
+            return  # in a thread of the job, which waits for it
         place = self._place = await lane.enter(self._waiter, held)
         if place not in held:
             held.append(place)
             self.waited_s = place.since - self._waiter.asked
         _HELD.set(tuple(held))
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def leave(self) -> None:
+        """Give it back. Nothing, where it was not had."""
         place, self._place = self._place, None
         if place is not None:
             _HELD.set(self._before)
