@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -240,6 +242,52 @@ def test_much_output_is_bounded(level: Level, tmp_path: Path) -> None:
     done = sh(level, "head -c 50000000 /dev/zero", tmp_path, max_output_bytes=1000)
     assert done.total_bytes == 50_000_000
     assert len(done.output) <= 1000
+
+
+STARTER = """
+import asyncio, os, sys
+from pathlib import Path
+from lorimer.core.world import ProcessLimits, Sandbox
+from lorimer.world import RealWorld
+
+async def die(ms):
+    here = Path.cwd()
+    limits = ProcessLimits(sandbox=Sandbox("L2", writable=(here,)))
+    world = RealWorld()
+    await world.spawn(["true"], cwd=here, limits=limits)
+    asyncio.get_running_loop().call_later(ms / 1000, os.kill, os.getpid(), 9)
+    await world.spawn(["sleep", sys.argv[1]], cwd=here, limits=limits)
+
+for moment in sys.argv[2:]:
+    if os.fork() == 0:
+        asyncio.run(die(float(moment)))
+    assert os.wait()[1] == 9
+"""
+
+
+def test_at_l2_nothing_stays_of_what_had_just_begun_when_we_were_killed(tmp_path: Path) -> None:
+    needs("L2")
+    word = f"300.{os.getpid()}"
+    moments = [str(ms) for ms in range(0, 16, 2)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", STARTER, word, *moments]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
+    give_up = time.monotonic() + 5
+    while (left := with_word(word)) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    for number in left:
+        os.kill(number, signal.SIGKILL)
+    assert not left
+
+
+def with_word(word: str) -> list[int]:
+    """The processes with this word in their commands."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdecimal() and word in (entry / "cmdline").read_text():
+                found.append(int(entry.name))
+    return found
 
 
 # --- which level

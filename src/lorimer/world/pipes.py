@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 from lorimer.core.world import Sink
 from lorimer.world.bounded import BoundedOutput
+from lorimer.world.sandbox.rlimits import READY
+from lorimer.world.sandbox.start import GO
 
 _CHUNK: Final = 65_536
 _LAST_READ_BYTES: Final = 1_048_576
@@ -41,13 +45,17 @@ class Pump:
         except BlockingIOError:
             return 0
         if chunk:
-            self._output.write(chunk)
-            if self._sink is not None and not self._sink.take(chunk) and self._open:
-                self._pause(self._sink)
+            self.take(chunk)
         elif not self.ended.done():
             self._loop.remove_reader(self._fd)
             self.ended.set_result(None)
         return len(chunk)
+
+    def take(self, chunk: bytes) -> None:
+        """A piece of the output."""
+        self._output.write(chunk)
+        if self._sink is not None and not self._sink.take(chunk) and self._open:
+            self._pause(self._sink)
 
     def _pause(self, sink: Sink) -> None:
         self._loop.remove_reader(self._fd)
@@ -78,6 +86,42 @@ class Pump:
         while left > 0 and not self.ended.done() and (size := self._read()):
             left -= size
         os.close(self._fd)
+
+
+class Threshold:
+    """Where a program waits until it is enclosed (`sandbox/bubblewrap.py`): it goes on only if this
+    process is still there by then. What encloses it complains there too."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, door: socket.socket, complaints: Pump
+    ) -> None:
+        self._loop = loop
+        self._door = door
+        self._complaints = complaints
+        self._crossed = False
+        door.setblocking(False)
+        loop.add_reader(door, self._read)
+
+    def _read(self) -> None:
+        try:
+            said = self._door.recv(_CHUNK)
+        except (BlockingIOError, ConnectionError):
+            said = b""
+        if not said:
+            self._loop.remove_reader(self._door)
+        if not self._crossed and said.endswith(READY):
+            said = said.removesuffix(READY)
+            self._crossed = True
+            with suppress(OSError):  # it is gone already
+                self._door.send(GO)
+        if said:
+            self._complaints.take(said)
+
+    def close(self) -> None:
+        """The program has ended."""
+        self._read()
+        self._loop.remove_reader(self._door)
+        self._door.close()
 
 
 class Feeder:

@@ -28,7 +28,7 @@ import anyio.to_thread
 from lorimer.core.redaction import logger
 from lorimer.core.world import Finished, Isolation, ProcessLimits, Sink
 from lorimer.world.bounded import BoundedOutput
-from lorimer.world.pipes import Feeder, Pump
+from lorimer.world.pipes import Feeder, Pump, Threshold
 from lorimer.world.process_tree import MARKER, ProcessTree, nested_marker
 from lorimer.world.sandbox.start import Start, Started, remove
 
@@ -109,6 +109,8 @@ async def run_process(
             if feeder is not None:
                 feeder.close_their_end()
         process = started.process
+        if started.threshold is not None:
+            cleanup.callback(Threshold(loop, started.threshold, pump).close)
         tree = ProcessTree(process, token, mark=started.mark, enclosed=started.enclosed)
         if started.temporary is not None:
             cleanup.callback(remove, started.temporary)

@@ -34,18 +34,23 @@ shift 6
 exec "$@"
 """
 # Waits until this process has seen to it; if it dies before, nothing is started.
-_GATE: Final = 'read -r go <&2 || exit 126; exec 2>&1; exec "$@"'
+_WAIT: Final = "read -r go <&2 || exit 126"
+_GATE: Final = f'{_WAIT}; exec 2>&1; exec "$@"'
+_FIRST_GATE: Final = f'{_WAIT}; exec "$@"'
+READY: Final = b"\n"
+_LAST_GATE: Final = f"echo >&2; {_WAIT}; exec 2>&1\n"
 
 
-def gated(argv: Sequence[str]) -> list[str]:
+def gated(argv: Sequence[str], *, twice: bool = False) -> list[str]:
     """The command that becomes `argv` after a line on stderr's descriptor, which it then makes
-    the same as stdout."""
-    return [SHELL, "-c", _GATE, "sh", *argv]
+    the same as stdout; `twice`: which is `limited` to wait there once more."""
+    return [SHELL, "-c", _FIRST_GATE if twice else _GATE, "sh", *argv]
 
 
-def limited(argv: Sequence[str], limits: ProcessLimits, *, own_count: bool = False) -> list[str]:
-    """The command that runs `argv` under limits. `own_count`: its processes are counted apart
-    from all others."""
+def limited(argv: Sequence[str], limits: ProcessLimits, *, enclosed: bool = False) -> list[str]:
+    """The command that runs `argv` under limits. `enclosed`: its processes are counted apart from
+    all others; and before anything else it writes READY on stderr's descriptor and waits for a line
+    there."""
     cpu_s = math.ceil(min(limits.timeout_s, 10**8)) * (os.cpu_count() or 1) + 5
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     numbers = [
@@ -54,9 +59,10 @@ def limited(argv: Sequence[str], limits: ProcessLimits, *, own_count: bool = Fal
         str(_within(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)),
         str(_within(resource.RLIMIT_DATA, memory) // 1024),
         str(_within(resource.RLIMIT_AS, memory * ADDRESS_SPACE_TIMES_MEMORY) // 1024),
-        str(MAX_PROCESSES) if own_count else "",
+        str(MAX_PROCESSES) if enclosed else "",
     ]
-    return [SHELL, "-c", _LIMIT, "sh", *numbers, *argv]
+    script = _LAST_GATE + _LIMIT if enclosed else _LIMIT
+    return [SHELL, "-c", script, "sh", *numbers, *argv]
 
 
 def _within(kind: int, wanted: int) -> int:

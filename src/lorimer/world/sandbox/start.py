@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from lorimer.core.world import Isolation, ProcessLimits
 from lorimer.world.sandbox import bubblewrap, landlock, rlimits, seccomp
@@ -21,6 +22,9 @@ from lorimer.world.sandbox.view import view_of
 
 if TYPE_CHECKING:
     from lorimer.world.sandbox.outlet import Outlet
+
+GO: Final = b"go\n"
+"""What a program that waits is let go on with."""
 
 _Popen: TypeAlias = "Callable[[], subprocess.Popen[bytes]]"
 _Restrict: TypeAlias = "Callable[[_Popen], subprocess.Popen[bytes]]"
@@ -38,6 +42,15 @@ class Started:
     """All that descends from it ends when it ends, and it is not to be asked, only killed."""
     temporary: Path | None = None
     """To be removed with all that is in it."""
+    threshold: socket.socket | None = None
+    """It waits there, once it is enclosed; see `Threshold`."""
+
+
+class Gated(NamedTuple):
+    """A process that was let go on, and its mark."""
+
+    process: subprocess.Popen[bytes]
+    mark: int | None
 
 
 def remove(temporary: Path) -> None:
@@ -133,25 +146,21 @@ class Start:
         env: Mapping[str, str],
         *,
         restrict: _Restrict | None = None,
-        pass_fds: tuple[int, ...] = (),
-    ) -> tuple[subprocess.Popen[bytes], int | None]:
-        """The process and its mark. It begins once it carries that, and not at all if we die
-        before."""
-        with ExitStack() as cleanup:
-            theirs, ours = os.pipe()
-            cleanup.callback(os.close, ours)
-            try:
-                popen = partial(
-                    self._popen, rlimits.gated(argv), env, stderr=theirs, pass_fds=pass_fds
-                )
+    ) -> Gated:
+        """It begins once it carries its mark, and not at all if we die before."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                popen = partial(self._popen, rlimits.gated(argv), env, stderr=theirs.fileno())
                 process = popen() if restrict is None else restrict(popen)
-            finally:
-                os.close(theirs)
-            number = secrets.randbelow(2**62) + 1
-            marked = rlimits.mark(process.pid, number)
-            with suppress(BrokenPipeError):  # it is gone already; its status says why
-                os.write(ours, b"go\n")
-        return process, number if marked else None
+            return self._let_go(process, ours)
+
+    def _let_go(self, process: subprocess.Popen[bytes], gate: socket.socket) -> Gated:
+        number = secrets.randbelow(2**62) + 1
+        marked = rlimits.mark(process.pid, number)
+        with suppress(BrokenPipeError):  # it is gone already; its status says why
+            gate.send(GO)
+        return Gated(process, number if marked else None)
 
     # --- L1 ------------------------------------------------------------------------------
 
@@ -169,11 +178,11 @@ class Start:
                 )
                 env = self._environment(TMPDIR=str(temporary))
                 argv = rlimits.limited(self.argv, self.limits)
-                process, mark = self._gated(argv, env, restrict=restrict)
+                gated = self._gated(argv, env, restrict=restrict)
         except BaseException:
             remove(temporary)
             raise
-        return Started(process, mark, isolation, temporary=temporary)
+        return Started(*gated, isolation, temporary=temporary)
 
     # --- L2 ------------------------------------------------------------------------------
 
@@ -195,7 +204,7 @@ class Start:
             os.lseek(filter_fd, 0, os.SEEK_SET)
             argv = bubblewrap.command(
                 program,
-                rlimits.limited(inner, self.limits, own_count=True),
+                rlimits.limited(inner, self.limits, enclosed=True),
                 view=view_of(sandbox, self.cwd, self.env),
                 cwd=Path(os.path.realpath(self.cwd)),
                 seccomp_fd=filter_fd,
@@ -203,5 +212,13 @@ class Start:
             env = self._environment(TMPDIR="/tmp")  # noqa: S108 - its own
             door = None if self.outlet is None else self.outlet.theirs
             given = (filter_fd,) if door is None else (filter_fd, door)
-            process, mark = self._gated(argv, env, pass_fds=given)
-        return Started(process, mark, isolation, enclosed=True)
+            ours, theirs = socket.socketpair()
+            cleanup.enter_context(theirs)
+            failed = cleanup.enter_context(ExitStack())
+            failed.enter_context(ours)
+            process = self._popen(
+                rlimits.gated(argv, twice=True), env, stderr=theirs.fileno(), pass_fds=given
+            )
+            gated = self._let_go(process, ours)
+            failed.pop_all()
+        return Started(*gated, isolation, enclosed=True, threshold=ours)
