@@ -32,7 +32,7 @@ def note(item):
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A module of the user's, and libraries as they were."""
     (tmp_path / "helpers_of_mine.py").write_text(OWN)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     kept = [(each, {**vars(each)}) for each in (json, json.decoder, sys)]
     path, every, text = [*sys.path], {**sys.modules}, Fraction.__str__
     yield
@@ -114,7 +114,10 @@ def test_a_step_that_changes_an_attribute_finds_it_as_at_its_place() -> None:
     ("setting", "other"),
     [
         ("setattr(json, 'kept', 1)", "setattr(json, 'kept', 2)"),
-        ("name = 'ke' + 'pt'\nsetattr(json, name, 1)", "name = 'ke' + 'pt'\nsetattr(json, name, 2)"),
+        (
+            "name = 'ke' + 'pt'\nsetattr(json, name, 1)",
+            "name = 'ke' + 'pt'\nsetattr(json, name, 2)",
+        ),
         ("vars(json)['kept'] = 1", "vars(json)['kept'] = 2"),
         ("json.__dict__.update(kept=1)", "json.__dict__.update(kept=2)"),
         ("def f(m):\n    m.kept = 1\nf(json)", "def f(m):\n    m.kept = 2\nf(json)"),
@@ -124,16 +127,22 @@ def test_a_step_that_changes_an_attribute_finds_it_as_at_its_place() -> None:
         ("x = [json]\nx[0].kept = 1", "x = [json]\nx[0].kept = 2"),
     ],
 )
+def test_every_way_to_set_it(setting: str, other: str) -> None:
+    session = played("import json", setting, "print(json.kept)")
+    edited(session, "s1", other)
+    assert printed(session)[2] == "2"
+
+
 @pytest.mark.parametrize(
-    "reading", ["json.kept", "getattr(json, 'ke' + 'pt')", "vars(json)['kept']", "g()", "fs[0]()"]
+    "reading", ["getattr(json, 'ke' + 'pt')", "vars(json)['kept']", "g()", "fs[0]()", "eval(text)"]
 )
-def test_every_way_to_it(setting: str, other: str, reading: str) -> None:
+def test_every_way_to_read_it(reading: str) -> None:
     session = played(
-        "import json\ndef g():\n    return json.kept\nfs = [lambda: json.kept]",
-        setting,
+        "import json\ntext = 'json.kept'\ndef g():\n    return json.kept\nfs = [lambda: json.kept]",
+        "json.kept = 1",
         f"print({reading})",
     )
-    edited(session, "s1", other)
+    edited(session, "s1", "json.kept = 2")
     assert printed(session)[2] == "2"
 
 
@@ -153,9 +162,7 @@ def test_what_the_library_has_itself_is_read_by_all_that_comes_later() -> None:
 
 
 def test_an_edit_that_begins_to_change_it_makes_all_later_stale() -> None:
-    session = played(
-        "from fractions import Fraction\nx = Fraction(1, 2)", "y = 1", "print(x)", "x"
-    )
+    session = played("from fractions import Fraction\nx = Fraction(1, 2)", "y = 1", "print(x)", "x")
     edited(session, "s1", "Fraction.__str__ = lambda self: 'half'")
     assert printed(session)[2] == "half"
     edited(session, "s1", "y = 2")
@@ -265,3 +272,16 @@ def test_two_sessions_in_one_process_do_not_meet() -> None:
     one.replay()
     assert printed(one)[1] == "1"
     assert printed(other)[1] == "2"
+
+
+def test_a_module_made_by_hand_is_an_object_like_others() -> None:
+    session = played(
+        "import types\nm = types.ModuleType('m')\nm.kept = 1",
+        "m.kept += 1",
+        "print(m.kept)",
+    )
+    session.graph.mark_stale("s1")
+    session.replay()
+    assert printed(session)[2] == "2"
+    edited(session, "s0", "import types\nm = types.ModuleType('m')\nm.kept = 5")
+    assert printed(session)[2] == "6"

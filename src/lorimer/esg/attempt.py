@@ -10,13 +10,14 @@ from typing import Final
 
 from lorimer.core.world import World
 from lorimer.esg import resources
-from lorimer.esg.attributes import MISSING, PREFIX, Attributes, Using
+from lorimer.esg.attributes import PREFIX, Attributes, Using
 from lorimer.esg.budget import COPIES, keep_within
 from lorimer.esg.commit import Commit, Left
 from lorimer.esg.figures import shared
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.namespace import Missing, TrackedNamespace
+from lorimer.esg.owners import MISSING
 from lorimer.esg.part_reads import PartReads
 from lorimer.esg.results import StepResult
 from lorimer.esg.running import MAX_OUTPUT, Failure, Outcome, run

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dis
 import re
 import types
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, cast
 
 from lorimer.esg.parts import all_of
 
@@ -43,10 +44,8 @@ def words_of(code: types.CodeType) -> Words:
         names.update(each.co_names)
         for constant in each.co_consts:
             star |= constant == ("*",)
-            texts = constant if isinstance(constant, tuple) else (constant,)
-            for text in texts:
-                if isinstance(text, str):
-                    names.update(_WORD.findall(text))
+            for text in _texts(constant):
+                names.update(_WORD.findall(text))
         operations = {*each.co_code[::2]}
         if not _TOLD.isdisjoint(operations):
             for one in dis.get_instructions(each):
@@ -61,3 +60,11 @@ def words_of(code: types.CodeType) -> Words:
         star or not READS_ANY.isdisjoint(names),
         not STORES_ANY.isdisjoint(names),
     )
+
+
+def _texts(constant: object) -> Iterator[str]:
+    if isinstance(constant, str):
+        yield constant
+    elif isinstance(constant, tuple | frozenset):
+        for each in cast("Iterable[object]", constant):
+            yield from _texts(each)

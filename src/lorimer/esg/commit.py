@@ -77,9 +77,7 @@ class Commit:
         steps whose regions it turned out to share: they have to run again."""
         self._walk(value, name)
         for region, contents in [self._found(group) for group in self._groups()]:
-            region.live = self._store.write(
-                region, self._step, self._store.state(region, contents)
-            )
+            region.live = self._store.write(region, self._step, self._store.state(region, contents))
         self._store.bind(name, self._step, value)
         return self._left.displaced
 

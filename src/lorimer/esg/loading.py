@@ -38,5 +38,5 @@ class Loading:
             return self._before(*arguments, **named)
         finally:
             self._deep = False
-            new = (sys.modules[name] for name in sys.modules.keys() - there)
+            new: list[object] = [sys.modules[name] for name in sys.modules.keys() - there]
             self._told([each for each in new if isinstance(each, types.ModuleType)])
