@@ -20,6 +20,7 @@ NOT_OURS: Final = frozenset(
 _HEAP: Final = 1 << 9
 Fields = Mapping[str, object]
 _Owner = tuple[object, Fields]
+_NOTHING: Final[Fields] = {}
 
 
 class Missing:
@@ -83,12 +84,13 @@ class Owners:
                     before = had.get(id(owner), MISSING)
                     if held.get(name, MISSING) is not before and not _settled(owner, name):
                         yield owner, name, before
-        for owner, held in every if self._whole is not None else ():
-            whole = self._whole.get(id(owner), {}) if self._whole is not None else {}
-            for name in set[str]() if _alike(whole, held) else held.keys() | whole.keys():
-                before = whole.get(name, MISSING)
-                if held.get(name, MISSING) is not before and not _unnamed(owner, name):
-                    yield owner, name, before
+        for owner, held in every:
+            whole = None if self._whole is None else self._whole.get(id(owner), _NOTHING)
+            if whole is not None and not _alike(whole, held):
+                for name in held.keys() | whole.keys():
+                    before = whole.get(name, MISSING)
+                    if held.get(name, MISSING) is not before and not _unnamed(owner, name):
+                        yield owner, name, before
         if self._listed is not None:
             now = _listed()
             for name in now.keys() | self._listed.keys():
