@@ -241,7 +241,7 @@ def whole(steps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             with contextlib.redirect_stdout(out):
                 exec(source, namespace)
             printed.append(plain(out.getvalue()))
+        return picture(namespace), printed
     finally:
         random.setstate(state)
         _put(*there)
-    return picture(namespace), printed
