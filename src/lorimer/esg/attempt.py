@@ -5,18 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import CodeType
 from typing import Final
 
 from lorimer.core.world import World
 from lorimer.esg import resources
-from lorimer.esg.attributes import PREFIX, Attributes, Using
+from lorimer.esg.attributes import PREFIX, Attributes
 from lorimer.esg.budget import COPIES, keep_within
 from lorimer.esg.commit import Commit, Left
 from lorimer.esg.figures import shared
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
-from lorimer.esg.namespace import Missing, TrackedNamespace
+from lorimer.esg.lending import Lending
+from lorimer.esg.namespace import TrackedNamespace
 from lorimer.esg.owners import MISSING
 from lorimer.esg.part_reads import PartReads
 from lorimer.esg.results import StepResult
@@ -63,60 +63,13 @@ class Attempts:
         graph, space = self.graph, self._globals
         if (unknown := self.surroundings.lost_state(step_id)) is not None:
             return unknown
-        may_change = graph.may_write(step_id)
-        visit = Visit(self.store, lambda name: graph.maker(name, step_id))
-        reads: dict[str, str] = {}
-        failed: list[Lost] = []
-        saw_all = False
-
-        def take(name: str) -> object:
-            version = self.store.get(name, graph.maker(name, step_id))
-            if version is None:
-                reads[name] = ABSENT  # a step before this one may make it one day
-                return MISSING
-            known = len(visit.entered)
-            value = visit.lend(version, may_change=name in may_change)
-            reads[name] = version.print
-            kept.reaches([*visit.entered][known:])
-            return value
-
-        def lend(name: str) -> object:
-            try:
-                value = take(name)
-                if value is not MISSING:
-                    kept.given(value)
-                    return value
-            except Lost as lost:
-                failed.append(lost)
-                raise
-            raise Missing(name)
-
-        def sees(code: CodeType) -> None:
-            try:
-                kept.sees(code)
-            except Lost as lost:
-                failed.append(lost)
-                raise
-
-        position = graph.position(step_id)
-        kept = Using(
-            self._attributes,
-            lambda slot: take(slot.name),
-            lambda each: each in graph and graph.position(each) < position,
-        )
-
-        def known() -> Iterable[str]:
-            nonlocal saw_all
-            saw_all = True
-            return dict.fromkeys(
-                [*self.given, *filter(str.isidentifier, graph.names_before(step_id))]
-            )
-
+        lending = Lending(graph, self.store, self._attributes, self.given, step_id)
+        visit, reads, kept = lending.visit, lending.reads, lending.using
         before = self.surroundings.set_states(step_id)
         shared().renew()
         hook = watch()
         files = hook.log = self.files.begin(step_id)
-        space.begin(lend, known, sees)
+        space.begin(lending.lend, lending.known, lending.sees)
         try:
             outcome = run(
                 step_id,
@@ -136,7 +89,7 @@ class Attempts:
             hook.log = None
         left = space.end()
         shared().renew()
-        lost = outcome.lost or (failed[0] if failed else self.files.lost(step_id, files))
+        lost = outcome.lost or lending.lost or self.files.lost(step_id, files)
         if lost is not None or outcome.failure is not None:
             kept.undo()
         if lost is not None:
@@ -157,7 +110,7 @@ class Attempts:
         writes = {name: version.print for name, version in done.bound.items()} | done.made
         writes |= {region.name: state.print for region, state in done.changed.items()}
         writes |= dict.fromkeys(deleted, ABSENT)
-        kills = {*deleted, *done.made, *(name for name in done.bound if name not in reads)}
+        kills = {*deleted, *done.made, *(name for name in done.bound if name not in lent)}
         spoken = words(graph.source(step_id), space.lent.values())
         used = outcome.used | outcome.used_to_show
         used |= {resources.CWD} if files.relative else set[str]()
@@ -175,16 +128,16 @@ class Attempts:
             kills=kills,
             in_place=in_place,
             leads=self._leads(step_id, done),
-            saw_all=saw_all,
+            saw_all=lending.saw_all,
             seconds=outcome.seconds,
         )
-        self._parts.ran(step_id, {} if saw_all else space.parts, space.lent, visit, done)
+        self._parts.ran(step_id, {} if lending.saw_all else space.parts, space.lent, visit, done)
         for each in done.displaced | kept.displaced:
             if each in graph:
                 graph.mark_stale(each)
         if self._attributes.first_written({*(slot.name for slot in set_by_it), *in_place}):
-            for each in graph.steps:  # none of them has told whether it reads that
-                if graph.position(each) > position and graph.status(each) is Status.FRESH:
+            for each in graph.steps_after(step_id):  # none has told whether it reads that
+                if graph.status(each) is Status.FRESH:
                     graph.mark_stale(each)
         changed = (*writes, *in_place)
         self._keep(step_id, outcome, (*reads, *in_place), changed)

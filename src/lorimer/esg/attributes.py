@@ -22,7 +22,7 @@ from lorimer.esg.code_words import READS_ANY, words_of
 from lorimer.esg.commit import Commit
 from lorimer.esg.loading import Loading
 from lorimer.esg.objects import kind_of
-from lorimer.esg.owners import MISSING, NOT_OURS, Owners, fields, is_own, name_of
+from lorimer.esg.owners import MISSING, NOT_OURS, Owners, fields, is_own, name_of, put
 from lorimer.esg.store import Lost, Region, VersionStore, Visit
 
 PREFIX: Final = "module:"
@@ -51,17 +51,7 @@ class Slot:
 
     def put(self, value: object) -> None:
         """Let it hold this."""
-        if isinstance(self.owner, type):
-            if value is MISSING:
-                type.__delattr__(self.owner, self.attribute)
-            else:
-                type.__setattr__(self.owner, self.attribute, value)
-            return
-        held = cast("dict[str, object]", fields(self.owner))
-        if value is MISSING:
-            del held[self.attribute]
-        else:
-            held[self.attribute] = value
+        put(self.owner, self.attribute, value)
 
 
 class Attributes:
@@ -254,6 +244,8 @@ class Using:
     def undo(self) -> None:
         """Set back what the step has set."""
         self._loading.end()
+        for owner, attribute, before in [*self._owners.moved()]:
+            put(owner, attribute, before)
         for slot, value in self.lent.items():
             if slot.get() is not value:
                 slot.put(value)

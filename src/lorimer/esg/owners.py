@@ -116,6 +116,21 @@ def fields(owner: object) -> Fields:
     return _listed() if owner is sys.modules else fields_of(owner) or {}
 
 
+def put(owner: object, attribute: str, value: object) -> None:
+    """Let an attribute be this; MISSING: let it not be there."""
+    if isinstance(owner, type):
+        if value is MISSING:
+            type.__delattr__(owner, attribute)
+        else:
+            type.__setattr__(owner, attribute, value)
+        return
+    held = cast("dict[str, object]", fields(owner))
+    if value is MISSING:
+        del held[attribute]
+    else:
+        held[attribute] = value
+
+
 def name_of(owner: object) -> str:
     """As it stands in the names of the graph."""
     if isinstance(owner, type):
