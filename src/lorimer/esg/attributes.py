@@ -22,7 +22,7 @@ from lorimer.esg.code_words import READS_ANY, words_of
 from lorimer.esg.commit import Commit
 from lorimer.esg.loading import Loading
 from lorimer.esg.objects import kind_of
-from lorimer.esg.owners import MISSING, NOT_OURS, Owners, fields, is_own, name_of, put
+from lorimer.esg.owners import MISSING, NOT_OURS, Known, Owners, fields, is_own, name_of, put
 from lorimer.esg.store import Lost, Region, VersionStore, Visit
 
 PREFIX: Final = "module:"
@@ -60,6 +60,7 @@ class Attributes:
     def __init__(self, store: VersionStore) -> None:
         self.store = store
         self.slots: dict[tuple[int, str], Slot] = {}
+        self.known = Known()
 
     def add(self, owner: object, attribute: str, before: object) -> tuple[Slot, set[str]]:
         """A new slot, which holds `before` before any step; and steps that have to run again
@@ -104,7 +105,7 @@ class Using:
         self.displaced: set[str] = set()
         self._names: set[str] = set()
         self._modules: dict[int, types.ModuleType] = {}
-        self._owners = Owners()
+        self._owners = Owners(session.known)
         self._wanted: set[str] = set()
         self._loading = Loading(self._loaded)
         self._taken: set[Slot] = set()

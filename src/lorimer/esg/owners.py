@@ -33,7 +33,8 @@ MISSING: Final = Missing()
 class Owners:
     """What their attributes were, for one run."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known) -> None:
+        self._known = known
         self._every: list[_Owner] | None = None
         self._alone: list[object] = []
         self._had: dict[str, dict[int, object]] = {}
@@ -105,8 +106,31 @@ class Owners:
         return self._every
 
     def _now(self) -> list[_Owner]:
-        found = {id(each): each for each in (*_owners(), *self._alone)}
-        return [(each, fields(each)) for each in found.values()]
+        alone = [(each, fields(each)) for each in self._alone]
+        return [*self._known.now(), *alone]
+
+
+class Known:
+    """All modules, and all classes that can be changed and that are no step's. One session's."""
+
+    def __init__(self) -> None:
+        self._seen = set[type[Any]]()
+        self._classes: list[_Owner] = []
+
+    def now(self) -> list[_Owner]:
+        """Those that there are."""
+        every = {id(each): each for each in [*_listed().values()]}.values()
+        modules = [(each, fields(each)) for each in every if isinstance(each, types.ModuleType)]
+        seen, waiting = set[type[Any]](), list[type[Any]]([object])
+        while waiting:
+            new = set(type.__subclasses__(waiting.pop())) - seen
+            seen |= new
+            waiting += new
+        if seen != self._seen:
+            self._seen = seen
+            changeable = (each for each in seen if each.__flags__ & _HEAP)
+            self._classes = [(each, fields(each)) for each in changeable if each.__module__ != MAIN]
+        return [*modules, *self._classes]
 
 
 def fields(owner: object) -> Fields:
@@ -151,19 +175,6 @@ def is_own(owner: object) -> bool:
 
 def _listed() -> dict[str, object]:
     return cast("dict[str, object]", sys.modules)
-
-
-def _owners() -> list[object]:
-    """All modules, and all classes that can be changed and that are no step's."""
-    modules = [each for each in [*_listed().values()] if isinstance(each, types.ModuleType)]
-    seen, waiting = set[type[Any]](), list[type[Any]]([object])
-    while waiting:
-        for each in type.__subclasses__(waiting.pop()):
-            if each not in seen:
-                seen.add(each)
-                waiting.append(each)
-    classes = [each for each in seen if each.__flags__ & _HEAP and each.__module__ != MAIN]
-    return [*modules, *classes]
 
 
 def _having(owners: Iterable[_Owner], name: str) -> dict[int, object]:
