@@ -11,7 +11,7 @@ import pytest
 from lorimer.attend import Attendant
 from lorimer.core import mail
 from lorimer.core.errors import JournalError
-from lorimer.core.messages import Request
+from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal

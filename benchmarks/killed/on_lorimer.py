@@ -12,16 +12,8 @@ from collections.abc import AsyncIterator
 from benchmarks.killed.work import DESCRIPTION, PROMPT, TOOL, Work, call_id
 from lorimer import PipelinePresets, tool
 from lorimer.core.journal import RunRow
-from lorimer.core.messages import (
-    Delta,
-    Request,
-    Response,
-    StopReason,
-    TextBlock,
-    ToolResultBlock,
-    ToolUse,
-    response_from_json,
-)
+from lorimer.core.messages import TextBlock, ToolResultBlock, ToolUse
+from lorimer.core.request import Delta, Request, Response, StopReason, response_from_json
 from lorimer.core.world import World
 from lorimer.journal import SQLiteJournal
 from lorimer.models.registry import Models

@@ -10,7 +10,8 @@ from benchmarks.task import DESCRIPTION, SCHEMA, TOOL
 from lorimer.core.journal import Journal
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import Request, Response, StopReason, TextBlock, ToolUse, Usage
+from lorimer.core.messages import TextBlock, ToolUse
+from lorimer.core.request import Request, Response, StopReason, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models

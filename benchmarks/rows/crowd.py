@@ -12,7 +12,7 @@ from benchmarks.rows.agents import FINAL, PRICE, Work, call, check, manifest, pi
 from benchmarks.scale import Figures, Scale
 from benchmarks.support import expect
 from benchmarks.task import CROWD_CALLS, TOOL
-from lorimer.core.messages import Request, Response
+from lorimer.core.request import Request, Response
 from lorimer.models.registry import Models
 from lorimer.models.scripted import ScriptedModel
 from lorimer.run import Executor, Invocation, RunnableAgent

@@ -12,7 +12,7 @@ from benchmarks.scale import Figures, Scale
 from benchmarks.support import expect
 from lorimer.core.cancel import Reason
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import Request, Response
+from lorimer.core.request import Request, Response
 from lorimer.journal.sqlite import SQLiteJournal
 from lorimer.models.scripted import ScriptedModel
 from lorimer.pipeline import Pipeline

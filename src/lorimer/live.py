@@ -17,7 +17,7 @@ from lorimer.core.context import RunContext
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
-from lorimer.core.mail import mail_of
+from lorimer.core.mailbox import mail_of
 from lorimer.core.plan import Plan
 from lorimer.core.redaction import logger
 from lorimer.core.result import PipelineResult

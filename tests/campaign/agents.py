@@ -11,7 +11,8 @@ from typing import Any
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.messages import StopReason, TextBlock, ThinkingBlock, ToolUse, Usage
+from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse
+from lorimer.core.request import StopReason, Usage
 from lorimer.testing.fake_turn import seal
 from tests.campaign.outside import MAX_TOKENS, Fault, Turn
 

@@ -25,7 +25,7 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Balance, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Usage
+from lorimer.core.request import Usage
 from lorimer.journal import fold
 from lorimer.testing import recorded
 from lorimer.testing.marks import MODEL, Mark

@@ -13,20 +13,19 @@ from lorimer import Pipeline
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
-from lorimer.core.messages import (
+from lorimer.core.messages import TextBlock, ToolUse
+from lorimer.core.model import ModelCall
+from lorimer.core.request import (
     Delta,
     Request,
     Response,
     StopReason,
-    TextBlock,
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
-    ToolUse,
     Usage,
     UsageDelta,
 )
-from lorimer.core.model import ModelCall
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal

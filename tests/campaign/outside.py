@@ -15,16 +15,14 @@ from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import canonical, dumps
 from lorimer.core.mail import send
-from lorimer.core.messages import (
+from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse
+from lorimer.core.request import (
     Delta,
     Request,
     Response,
     StopReason,
-    TextBlock,
     TextDelta,
-    ThinkingBlock,
     ToolInputDelta,
-    ToolUse,
     Usage,
     UsageDelta,
 )

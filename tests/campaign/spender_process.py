@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from lorimer.core.manifest import EnvironmentManifest, SubAgent
-from lorimer.core.messages import Request, ToolUse, Usage
+from lorimer.core.messages import ToolUse
 from lorimer.core.purse import Purse
+from lorimer.core.request import Request, Usage
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.family import roots
 from lorimer.models import Models

@@ -12,7 +12,8 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, SubAgent
-from lorimer.core.messages import StopReason, TextBlock, ThinkingBlock, ToolUse, Usage
+from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse
+from lorimer.core.request import StopReason, Usage
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
 from lorimer.presets import preset_manifest

@@ -12,7 +12,7 @@ import pytest
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Usage
+from lorimer.core.request import Usage
 from lorimer.testing.marks import MODEL, Mark
 from tests.campaign.audit import Evidence, audit
 from tests.campaign.sweep import Play

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from random import Random, SystemRandom
 
-from lorimer.core.messages import Delta, Response
+from lorimer.core.request import Delta, Response
 from lorimer.models import ProviderCredentials
 from lorimer.models.wires.sse import SSEParser
 from lorimer.testing.fake_server import recorded_body

@@ -25,16 +25,8 @@ from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import (
-    Block,
-    Request,
-    Response,
-    StopReason,
-    TextBlock,
-    ThinkingBlock,
-    ToolResultBlock,
-    ToolUse,
-)
+from lorimer.core.messages import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUse
+from lorimer.core.request import Request, Response, StopReason
 from lorimer.core.result import PipelineResult
 from lorimer.core.wellformed import faults
 from lorimer.journal import Conversation, MemoryJournal

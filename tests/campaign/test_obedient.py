@@ -22,7 +22,8 @@ import pytest
 
 from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Request, TextBlock, ToolResultBlock, ToolUse
+from lorimer.core.messages import TextBlock, ToolResultBlock, ToolUse
+from lorimer.core.request import Request
 from lorimer.core.world import Finished, ProcessLimits
 from lorimer.models.registry import Models
 from lorimer.models.scripted import ScriptedModel

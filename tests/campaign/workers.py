@@ -24,7 +24,8 @@ from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Block, Delta, Request, Response, TextBlock, ToolUse
+from lorimer.core.messages import Block, TextBlock, ToolUse
+from lorimer.core.request import Delta, Request, Response
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import SQLiteJournal

@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from lorimer.core.messages import Usage
+from lorimer.core.request import Usage
 from lorimer.run.audit.log import AuditLog
 from lorimer.run.audit.port import AuditClose, AuditStart, AuditTool
 from lorimer.run.stores.sqlite_audit import SQLiteAudit

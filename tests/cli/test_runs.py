@@ -11,8 +11,8 @@ import pytest
 from lorimer import Pipeline
 from lorimer.core.cancel import Reason
 from lorimer.core.manifest import SubAgent, ToolsConfig
-from lorimer.core.messages import Usage
 from lorimer.core.purse import Purse
+from lorimer.core.request import Usage
 from lorimer.journal import SQLiteJournal
 from lorimer.models import Models
 from lorimer.models.pricing import Price

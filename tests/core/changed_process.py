@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 
 from lorimer import Pipeline
-from lorimer.core.messages import Request, ToolUse
+from lorimer.core.messages import ToolUse
+from lorimer.core.request import Request
 from lorimer.journal import SQLiteJournal
 from lorimer.models.registry import Models
 from lorimer.presets import preset_manifest

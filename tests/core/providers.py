@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from itertools import pairwise
 
-from lorimer.core.messages import Message, Request
+from lorimer.core.messages import Message
+from lorimer.core.request import Request
 from lorimer.models.wires import (
     anthropic_request,
     chat_request,

@@ -23,7 +23,7 @@ from lorimer.core.errors import (
 )
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Request
+from lorimer.core.request import Request
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
 from lorimer.models.pricing import Price

@@ -14,15 +14,8 @@ from lorimer.core.errors import ConfigError, JournalError
 from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.journal import Journal
-from lorimer.core.messages import (
-    ImageBlock,
-    Message,
-    Request,
-    Response,
-    StopReason,
-    ToolResultBlock,
-    ToolUse,
-)
+from lorimer.core.messages import ImageBlock, Message, ToolResultBlock, ToolUse
+from lorimer.core.request import Request, Response, StopReason
 from lorimer.core.stage import Strategy
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal

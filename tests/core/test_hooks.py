@@ -15,7 +15,8 @@ from lorimer.core import mail
 from lorimer.core.errors import ExecutorErrorCode, HookError
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Request, ToolResultBlock
+from lorimer.core.messages import ToolResultBlock
+from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import Finished, World
 from lorimer.journal import MemoryJournal

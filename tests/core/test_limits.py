@@ -16,17 +16,9 @@ from lorimer.builder import PipelineBuilder
 from lorimer.core.errors import APIError, ExecutorErrorCode, LimitError
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import (
-    Delta,
-    Request,
-    Response,
-    TextBlock,
-    TextDelta,
-    ToolUse,
-    Usage,
-    canonical_message,
-)
+from lorimer.core.messages import TextBlock, ToolUse, canonical_message
 from lorimer.core.model import Model
+from lorimer.core.request import Delta, Request, Response, TextDelta, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState

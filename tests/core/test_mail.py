@@ -12,7 +12,7 @@ from lorimer.core import mail
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.journal import Post
-from lorimer.core.messages import Request
+from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal

@@ -12,27 +12,22 @@ from hypothesis import strategies as st
 from lorimer.core.history import History
 from lorimer.core.jsonable import canonical, dumps, fingerprint
 from lorimer.core.messages import (
-    NO_USAGE,
     Block,
     DocumentBlock,
     ImageBlock,
     Message,
-    Response,
-    StopReason,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
-    ToolSpec,
     ToolUse,
-    Usage,
     block_from_json,
     canonical_message,
     content_from_json,
     content_to_json,
     message_from_json,
-    response_from_json,
     user_message,
 )
+from lorimer.core.request import NO_USAGE, Response, StopReason, ToolSpec, Usage, response_from_json
 from lorimer.core.wellformed import answers, told
 
 TEXT = st.text(max_size=20)

@@ -18,8 +18,8 @@ from lorimer.core.errors import MutationError, MutationLocked
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import StageEntry, ToolBinding
-from lorimer.core.messages import Request
 from lorimer.core.mutation import Change, apply, plain, read
+from lorimer.core.request import Request
 from lorimer.core.stage import Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.journal import MemoryJournal

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lorimer.core.errors import APIError, ExecutorErrorCode, StageError
-from lorimer.core.messages import TextBlock, Usage, user_message
+from lorimer.core.messages import TextBlock, user_message
+from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState

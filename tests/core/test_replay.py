@@ -17,7 +17,8 @@ from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import Message, TextBlock, Usage, user_message
+from lorimer.core.messages import Message, TextBlock, user_message
+from lorimer.core.request import Usage
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World

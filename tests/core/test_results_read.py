@@ -13,7 +13,7 @@ from lorimer import PipelinePresets
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Usage
+from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.models.pricing import Price

@@ -14,7 +14,7 @@ from lorimer import (
     PipelineError,
 )
 from lorimer.core.errors import MutationLocked
-from lorimer.core.messages import Request
+from lorimer.core.request import Request
 from lorimer.core.snapshot import Snapshot
 from lorimer.journal import MemoryJournal
 from lorimer.journal.verify import verify

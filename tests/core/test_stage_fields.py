@@ -10,7 +10,7 @@ from lorimer import ConfigError, EnvironmentManifest, Pipeline, PipelineBuilder
 from lorimer.assembly import check_manifest, spec_of
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import SubAgent, ToolBinding
-from lorimer.core.messages import Request
+from lorimer.core.request import Request
 from lorimer.models.registry import Models
 from lorimer.presets import preset_manifest
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate

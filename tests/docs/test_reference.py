@@ -13,8 +13,9 @@ from lorimer import ExecutorErrorCode, Limits, PipelinePresets
 from lorimer.cli.fail import EXIT_CODES
 from lorimer.core.errors import APIError
 from lorimer.core.events import FACT_KINDS, Event
-from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse, Usage
+from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse
 from lorimer.core.mutation import UpdateStageConfig
+from lorimer.core.request import Usage
 from lorimer.core.result import STATUSES
 from lorimer.journal.memory import MemoryJournal
 from lorimer.models import Models, Price

@@ -10,7 +10,8 @@ import pytest
 
 from lorimer import ConfigError, EnvironmentManifest, Pipeline
 from lorimer.assembly import check_manifest
-from lorimer.core.messages import Request, ToolUse
+from lorimer.core.messages import ToolUse
+from lorimer.core.request import Request
 from lorimer.journal import SQLiteJournal
 from lorimer.models.registry import Models
 from lorimer.presets import agent_manifest

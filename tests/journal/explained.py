@@ -10,7 +10,7 @@ from lorimer.core.compile import Catalogue
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import NO_USAGE
+from lorimer.core.request import NO_USAGE
 from lorimer.environment.values import values, written
 from lorimer.journal.explain import KINDS, Explanation, explain
 from lorimer.journal.explain.costs import costs

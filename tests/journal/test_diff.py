@@ -8,7 +8,8 @@ from typing import Any
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
-from lorimer.core.messages import ThinkingBlock, Usage
+from lorimer.core.messages import ThinkingBlock
+from lorimer.core.request import Usage
 from lorimer.journal import MemoryJournal
 from lorimer.journal.diff import Comparison, diff
 from lorimer.journal.recording import Recording, recorded

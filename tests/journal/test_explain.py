@@ -18,7 +18,8 @@ from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.mail import send as mail_send
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import Response, TextBlock, ThinkingBlock, Usage, UsageDelta
+from lorimer.core.messages import TextBlock, ThinkingBlock
+from lorimer.core.request import Response, Usage, UsageDelta
 from lorimer.core.stage import Stage
 from lorimer.core.state import Decision
 from lorimer.journal.explain import KINDS, Explanation, explain

@@ -16,9 +16,9 @@ from lorimer.core.messages import (
     TextBlock,
     ToolResultBlock,
     ToolUse,
-    Usage,
     user_message,
 )
+from lorimer.core.request import Usage
 from lorimer.core.wellformed import faults, repaired
 from lorimer.journal import Fold, fold
 from tests.journal.support import end, fact, start

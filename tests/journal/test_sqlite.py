@@ -455,44 +455,6 @@ def test_no_visible_commit_waits_for_the_fsync_of_another(store: Store, disk: Di
     store.run(test, disk.name)
 
 
-def test_in_a_crowd_visible_commits_share_a_transaction(store: Store, disk: Disk) -> None:
-    async def test(journal: Journal) -> None:
-        epochs = {f"s{number}": await journal.claim(f"s{number}", "me", 30) for number in range(40)}
-        names = list(epochs)
-        await journal.append("s0", epochs["s0"], [start()], sync=True)
-        disk.may_sync.clear()
-        disk.syncing.clear()
-
-        async def append(name: str, *, sync: bool) -> None:
-            await journal.append(name, epochs[name], [note(name)], sync=sync)
-
-        crowd = [asyncio.create_task(append(name, sync=True)) for name in names[:20]]
-        await asyncio.to_thread(disk.syncing.wait, 5)
-        other = apsw.Connection(str(store.path))
-        version = other.execute("PRAGMA data_version").get
-        versions = {version}
-        announced = store.clock.announced
-
-        async def seen(name: str) -> None:
-            await append(name, sync=False)
-            found = other.execute("SELECT count(*) FROM facts WHERE body LIKE ?", (f'%"{name}"%',))
-            assert found.get == 1  # before it is told
-            versions.add(other.execute("PRAGMA data_version").get)
-
-        try:
-            async with asyncio.timeout(5):
-                await asyncio.gather(*[seen(name) for name in names[20:]])
-            assert not any(task.done() for task in crowd)  # they wait for the disk, these did not
-        finally:
-            disk.may_sync.set()
-        assert len(versions) == 2
-        assert store.clock.announced == announced
-        await asyncio.gather(*crowd)
-        other.close()
-
-    store.run(test, disk.name)
-
-
 def test_appends_of_one_stream_are_told_in_order(store: Store, disk: Disk) -> None:
     async def test(journal: Journal) -> None:
         epoch = await journal.claim("s", "me", 30)

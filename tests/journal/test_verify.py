@@ -15,8 +15,9 @@ from lorimer import PipelinePresets
 from lorimer.core.errors import PipelineError
 from lorimer.core.events import Event
 from lorimer.core.journal import Balance, Journal
-from lorimer.core.messages import Usage, user_message
+from lorimer.core.messages import user_message
 from lorimer.core.purse import Purse
+from lorimer.core.request import Usage
 from lorimer.journal import Fold, MemoryJournal, SQLiteJournal
 from lorimer.journal.chain import mark
 from lorimer.journal.contract import Contract, Finding

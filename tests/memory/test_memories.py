@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError, MemoryFailed
-from lorimer.core.messages import Message, Request
+from lorimer.core.messages import Message
+from lorimer.core.request import Request
 from lorimer.journal import MemoryJournal
 from lorimer.memory import InMemory, Memory, MemoryItem, SQLiteMemory
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate

@@ -10,7 +10,8 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import TextBlock, Usage
+from lorimer.core.messages import TextBlock
+from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal

@@ -12,11 +12,9 @@ from typing import Any, Final, Literal
 
 import httpx2
 
-from lorimer.core.messages import (
-    Request,
-    user_message,
-)
+from lorimer.core.messages import user_message
 from lorimer.core.model import Model
+from lorimer.core.request import Request
 from lorimer.core.world import Finished, ProcessLimits, World
 from lorimer.models import CredentialBundle, Models, Price, Prices, ProviderCredentials
 from lorimer.testing.providers.transport import Played, Reply

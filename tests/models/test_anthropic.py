@@ -10,22 +10,24 @@ import pytest
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.messages import (
     Block,
-    CacheMarks,
     DocumentBlock,
     ImageBlock,
     Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUse,
+    user_message,
+)
+from lorimer.core.request import (
+    CacheMarks,
     OutputSchema,
     Request,
     Response,
     StopReason,
-    TextBlock,
-    ThinkingBlock,
     ToolInputDelta,
-    ToolResultBlock,
     ToolSpec,
-    ToolUse,
     Usage,
-    user_message,
 )
 from lorimer.models.wires.anthropic_request import abilities, encode
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body

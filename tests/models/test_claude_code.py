@@ -15,18 +15,13 @@ from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.messages import (
     ImageBlock,
     Message,
-    Request,
-    Response,
     TextBlock,
-    TextDelta,
     ThinkingBlock,
-    ThinkingDelta,
     ToolResultBlock,
-    ToolSpec,
     ToolUse,
-    Usage,
     user_message,
 )
+from lorimer.core.request import Request, Response, TextDelta, ThinkingDelta, ToolSpec, Usage
 from lorimer.models import CredentialBundle, Models
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.standing import facts, standing

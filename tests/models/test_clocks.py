@@ -12,15 +12,8 @@ import pytest
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
-from lorimer.core.messages import (
-    NO_USAGE,
-    Delta,
-    Response,
-    TextBlock,
-    TextDelta,
-    Usage,
-    UsageDelta,
-)
+from lorimer.core.messages import TextBlock
+from lorimer.core.request import NO_USAGE, Delta, Response, TextDelta, Usage, UsageDelta
 from lorimer.testing.simulated_world import SimulatedWorld
 from lorimer.testing.simulation import simulate
 from tests.models.support import timed

@@ -23,17 +23,13 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
-    OutputSchema,
-    Request,
-    StopReason,
     TextBlock,
     ToolResultBlock,
-    ToolSpec,
     ToolUse,
-    Usage,
     user_message,
 )
 from lorimer.core.model import Capabilities, Capable
+from lorimer.core.request import OutputSchema, Request, StopReason, ToolSpec, Usage
 from lorimer.models import ClientRegistry, CredentialBundle, Models, ProviderCredentials, Tiers
 from lorimer.models.credentials import Secret
 from lorimer.models.fitting import NO_IMAGE, fit
@@ -608,7 +604,8 @@ for name in ("broken", "absent", "odd", "twice"):
 def test_packages_offer_providers(tmp_path: Path) -> None:
     """Real installed metadata, found by its name and imported only when used."""
     (tmp_path / "acme_models.py").write_text(
-        "from lorimer.core.messages import Response, TextBlock\n"
+        "from lorimer.core.messages import TextBlock\n"
+        "from lorimer.core.request import Response\n"
         "class Acme:\n"
         "    provider, name = 'acme', 'big'\n"
         "    def __init__(self, spec, context): self.name = spec.model\n"

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from lorimer.core.messages import Delta, Request, Response, TextBlock, TextDelta, Usage
+from lorimer.core.messages import TextBlock
+from lorimer.core.request import Delta, Request, Response, TextDelta, Usage
 from lorimer.core.world import World
 from lorimer.testing.providers import CASES, Case, Subject, check
 from tests.models.subjects import SUBJECTS

@@ -18,18 +18,8 @@ from lorimer.core.history import History
 from lorimer.core.jsonable import dumps
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import (
-    ImageBlock,
-    Message,
-    Request,
-    Response,
-    StopReason,
-    TextBlock,
-    ToolSpec,
-    ToolUse,
-    Usage,
-    user_message,
-)
+from lorimer.core.messages import ImageBlock, Message, TextBlock, ToolUse, user_message
+from lorimer.core.request import Request, Response, StopReason, ToolSpec, Usage
 from lorimer.journal import MemoryJournal
 from lorimer.journal.fold import Fold, fold
 from lorimer.models import Models, Price, TokenCount, count_tokens

@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.messages import Response, TextBlock, ThinkingBlock, ToolUse, Usage
+from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse
+from lorimer.core.request import Response, Usage
 from lorimer.models import ProviderCredentials
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
 from lorimer.models.wires.chat_answer import ChatAnswer

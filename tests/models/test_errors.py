@@ -10,7 +10,7 @@ from email.utils import format_datetime, formatdate
 import pytest
 
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.messages import NO_USAGE
+from lorimer.core.request import NO_USAGE
 from lorimer.models import ProviderCredentials
 from lorimer.models.errors import error_parts, event_error, retry_after, status_error
 from tests.models.support import (

@@ -10,16 +10,9 @@ import pytest
 
 from lorimer.core.errors import APIError, ConfigError
 from lorimer.core.limits import Limits
-from lorimer.core.messages import (
-    Message,
-    Request,
-    Response,
-    TextBlock,
-    ThinkingBlock,
-    ToolUse,
-    Usage,
-)
+from lorimer.core.messages import Message, TextBlock, ThinkingBlock, ToolUse
 from lorimer.core.model import ModelCall
+from lorimer.core.request import Request, Response, Usage
 from lorimer.models import CredentialBundle, Models, Price, ScriptedModel
 from lorimer.models.failover import GO_ON
 from lorimer.testing import SimulatedWorld, simulate

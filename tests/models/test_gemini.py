@@ -14,20 +14,22 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUse,
+    user_message,
+)
+from lorimer.core.model import CountsTokens, ListsModels
+from lorimer.core.request import (
     OutputSchema,
     Request,
     Response,
     StopReason,
-    TextBlock,
-    ThinkingBlock,
     ToolInputDelta,
-    ToolResultBlock,
     ToolSpec,
-    ToolUse,
     Usage,
-    user_message,
 )
-from lorimer.core.model import CountsTokens, ListsModels
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.models.wires.gemini_request import UNSEALED, abilities, encode
 from lorimer.testing.fake_server import FakeLLMServer, FakeUsage, ToolCall, Turn, recorded_body

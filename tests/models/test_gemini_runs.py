@@ -14,8 +14,9 @@ import pytest
 from lorimer import Pipeline
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.events import Event
-from lorimer.core.messages import Message, Request, TextBlock, ToolResultBlock, ToolUse
+from lorimer.core.messages import Message, TextBlock, ToolResultBlock, ToolUse
 from lorimer.core.model import Model
+from lorimer.core.request import Request
 from lorimer.journal import MemoryJournal
 from lorimer.journal.sqlite import SQLiteJournal
 from lorimer.models import CredentialBundle, Models, ProviderCredentials

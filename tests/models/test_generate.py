@@ -21,8 +21,9 @@ from lorimer.core.errors import (
 )
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Response, StopReason, TextBlock, ToolUse, Usage
+from lorimer.core.messages import TextBlock, ToolUse
 from lorimer.core.model import Capabilities
+from lorimer.core.request import Response, StopReason, Usage
 from lorimer.journal import MemoryJournal
 from lorimer.journal.verify import verify
 from lorimer.models import (

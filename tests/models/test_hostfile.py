@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lorimer.core.errors import ConfigError
-from lorimer.core.messages import Usage
 from lorimer.core.model import KnowsWindow
+from lorimer.core.request import Usage
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.models.hostfile import read_host
 from tests.models.support import NoWorld, Provider, Reply, hear, request

@@ -10,16 +10,9 @@ import pytest
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
-from lorimer.core.messages import (
-    CacheMarks,
-    Message,
-    Request,
-    Response,
-    TextDelta,
-    ToolSpec,
-    user_message,
-)
+from lorimer.core.messages import Message, user_message
 from lorimer.core.model import ImageLimits, Model
+from lorimer.core.request import CacheMarks, Request, Response, TextDelta, ToolSpec
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.models.images import ANTHROPIC, GOOGLE, OPENAI, limits_of
 from lorimer.testing.fake_server import FakeLLMServer, FakeUsage, ToolCall, Turn

@@ -12,18 +12,13 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
-    OutputSchema,
-    Request,
-    Response,
-    StopReason,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
-    ToolSpec,
     ToolUse,
-    Usage,
     user_message,
 )
+from lorimer.core.request import OutputSchema, Request, Response, StopReason, ToolSpec, Usage
 from lorimer.models.wires.chat_request import encode, endpoint
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from tests.models.support import KEY, Heard, Provider, Reply, ask, request, sse

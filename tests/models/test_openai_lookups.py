@@ -11,8 +11,8 @@ import httpx2
 import pytest
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
-from lorimer.core.messages import ToolSpec
 from lorimer.core.model import CountsTokens, ListsModels, Model
+from lorimer.core.request import ToolSpec
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.models.openai import LOOKUP_S
 from lorimer.testing.simulation import SimulatedWorld, simulate

@@ -16,18 +16,13 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
-    OutputSchema,
-    Request,
-    Response,
-    StopReason,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
-    ToolSpec,
     ToolUse,
-    Usage,
     user_message,
 )
+from lorimer.core.request import OutputSchema, Request, Response, StopReason, ToolSpec, Usage
 from lorimer.journal import MemoryJournal
 from lorimer.models import CredentialBundle, ProviderCredentials
 from lorimer.models.wires.chat_request import endpoint

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError
-from lorimer.core.messages import Usage
+from lorimer.core.request import Usage
 from lorimer.models import Price, Prices
 from lorimer.models.pricing import (
     _tiers,  # pyright: ignore[reportPrivateUsage]

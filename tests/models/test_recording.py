@@ -11,7 +11,8 @@ import pytest
 
 from lorimer import Pipeline
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
-from lorimer.core.messages import TextBlock, TextDelta, ThinkingBlock, ThinkingDelta, Usage
+from lorimer.core.messages import TextBlock, ThinkingBlock
+from lorimer.core.request import TextDelta, ThinkingDelta, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.models import Models, Recorder
 from lorimer.models.recording import read

@@ -9,22 +9,24 @@ import pytest
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import (
-    Delta,
     ImageBlock,
     Message,
+    TextBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    ToolUse,
+    user_message,
+)
+from lorimer.core.request import (
+    Delta,
     Request,
     Response,
     StopReason,
-    TextBlock,
     TextDelta,
-    ThinkingBlock,
     ThinkingDelta,
     ToolInputDelta,
-    ToolResultBlock,
-    ToolUse,
     Usage,
     UsageDelta,
-    user_message,
 )
 from lorimer.models import Price, ScriptedModel
 from lorimer.testing.simulated_world import SimulatedWorld

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
-from lorimer.core.messages import Request, TextBlock, Usage, user_message
+from lorimer.core.messages import TextBlock, user_message
 from lorimer.core.model import CountsTokens, Model
+from lorimer.core.request import Request, Usage
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.models.standing import standing
 from lorimer.models.vertex_claude import ANTHROPIC_VERSION

@@ -15,8 +15,9 @@ import pytest
 
 from lorimer import PipelinePresets, tool
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.messages import Request, StopReason, TextDelta, ToolSpec, UsageDelta, user_message
+from lorimer.core.messages import user_message
 from lorimer.core.model import ListsModels, Model
+from lorimer.core.request import Request, StopReason, TextDelta, ToolSpec, UsageDelta
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.testing.providers.trial import Heard, hear
 from lorimer.world.real import RealWorld

@@ -20,16 +20,8 @@ from lorimer.core.context import Safety
 from lorimer.core.errors import APIError, ExecutorErrorCode, LorimerError, ToolExecutionError
 from lorimer.core.events import Event
 from lorimer.core.mail import send
-from lorimer.core.messages import (
-    Message,
-    Request,
-    TextBlock,
-    TextDelta,
-    ThinkingBlock,
-    ThinkingDelta,
-    ToolInputDelta,
-    ToolUse,
-)
+from lorimer.core.messages import Message, TextBlock, ThinkingBlock, ToolUse
+from lorimer.core.request import Request, TextDelta, ThinkingDelta, ToolInputDelta
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
 from lorimer.journal.export import export

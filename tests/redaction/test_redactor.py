@@ -15,8 +15,9 @@ from lorimer import PipelinePresets, ProviderCredentials, tool
 from lorimer.core.context import short_hash
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON, canonical
-from lorimer.core.messages import TextDelta, ToolUse
+from lorimer.core.messages import ToolUse
 from lorimer.core.redaction import Redactor, is_secret, names_secret, of_environment, secrets_in
+from lorimer.core.request import TextDelta
 from lorimer.journal.sqlite import SQLiteJournal
 from lorimer.models import Models, ScriptedModel
 from lorimer.models.scrubbing import Scrubber

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lorimer.core.messages import ToolUse, Usage
+from lorimer.core.messages import ToolUse
+from lorimer.core.request import Usage
 from lorimer.models import Models
 from lorimer.models.pricing import Price
 from lorimer.run import Executor, RunnableAgent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lorimer.core.messages import Usage
+from lorimer.core.request import Usage
 from lorimer.run.audit.log import AuditLog, AuditStore
 from lorimer.run.audit.port import AuditClose, AuditStart, AuditStep, AuditTool
 from lorimer.run.stores.memory_audit import MemoryAudit

@@ -10,7 +10,8 @@ import pytest
 
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, StoreFailed
-from lorimer.core.messages import Request, ToolUse
+from lorimer.core.messages import ToolUse
+from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.run import AuditLog, Invocation, Lane, Ports, RunHandle, RunnableAgent, RunResult

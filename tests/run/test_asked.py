@@ -11,7 +11,8 @@ import pytest
 
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LorimerError
-from lorimer.core.messages import ImageBlock, Request, ToolUse
+from lorimer.core.messages import ImageBlock, ToolUse
+from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.models import Models
 from lorimer.run import (

@@ -25,8 +25,9 @@ from lorimer.core.errors import (
 from lorimer.core.journal import Balance, Journal
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, SubAgent
-from lorimer.core.messages import Delta, Request, Response, TextDelta, ToolUse, Usage, UsageDelta
+from lorimer.core.messages import ToolUse
 from lorimer.core.purse import Purse
+from lorimer.core.request import Delta, Request, Response, TextDelta, Usage, UsageDelta
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.family import roots

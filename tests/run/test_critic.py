@@ -13,7 +13,8 @@ from lorimer import Pipeline
 from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import SubAgent
-from lorimer.core.messages import Request, ToolUse
+from lorimer.core.messages import ToolUse
+from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal

@@ -11,7 +11,8 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Request, TextBlock
+from lorimer.core.messages import TextBlock
+from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal.recording import facts_of, find
 from lorimer.run import (

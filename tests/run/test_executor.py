@@ -11,7 +11,8 @@ import pytest
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.limits import Limits
-from lorimer.core.messages import ImageBlock, Request
+from lorimer.core.messages import ImageBlock
+from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.recording import used_s

@@ -10,7 +10,7 @@ import pytest
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Request
+from lorimer.core.request import Request
 from lorimer.run import Executor, FixedPalette, Ports, RunnableAgent, RunResult
 from lorimer.tools import Tool, ToolContext, ToolInput, ToolResult
 from tests.run.support import executor_of, model_of, use

@@ -23,12 +23,12 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
-    Request,
     TextBlock,
     ToolResultBlock,
     ToolUse,
 )
 from lorimer.core.model import Capabilities, ImageLimits
+from lorimer.core.request import Request
 from lorimer.models import Models
 from lorimer.models.fitting import Fitted
 from lorimer.models.images import ANTHROPIC, GOOGLE, OPENAI, Pictures, limits_of, pictured

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorimer.core.errors import ConfigError, StoreFailed
-from lorimer.core.messages import Request
+from lorimer.core.request import Request
 from lorimer.models import Models
 from lorimer.models.tiers import Tiers
 from lorimer.run import RunResult

@@ -13,7 +13,8 @@ import pytest
 from lorimer.core import mail
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
-from lorimer.core.messages import ImageBlock, Message, Request, ToolResultBlock, ToolUse
+from lorimer.core.messages import ImageBlock, Message, ToolResultBlock, ToolUse
+from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.journal.explain import explain

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from lorimer.core.messages import Message, Request, ToolUse
+from lorimer.core.messages import Message, ToolUse
+from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal.recording import facts_of
 from lorimer.run import (

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lorimer import APIError, ExecutorErrorCode, LimitError, Limits
-from lorimer.core.messages import Request
+from lorimer.core.request import Request
 from lorimer.models import Models, Price
 from lorimer.testing import FakeLLMServer, ScriptedModel, SimulatedWorld, simulate
 from lorimer.testing.fake_server import SeenRequest, Turn

@@ -14,7 +14,8 @@ import pytest
 
 from lorimer import Pipeline
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.messages import Message, Request, ToolUse
+from lorimer.core.messages import Message, ToolUse
+from lorimer.core.request import Request
 from lorimer.core.wellformed import faults
 from lorimer.core.world import World
 from lorimer.models import Models, Windows

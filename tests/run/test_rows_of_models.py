@@ -10,8 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.messages import Request, Response, TextBlock, Usage
+from lorimer.core.messages import TextBlock
 from lorimer.core.model import ModelCall
+from lorimer.core.request import Request, Response, Usage
 from lorimer.core.world import World
 from lorimer.models import (
     AliasCycle,

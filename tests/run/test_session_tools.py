@@ -10,7 +10,8 @@ import pytest
 
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.core.messages import ImageBlock, Message, Request, ToolUse
+from lorimer.core.messages import ImageBlock, Message, ToolUse
+from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.pipeline import Pipeline
 from lorimer.run import (

@@ -7,7 +7,8 @@ from typing import Any
 
 from lorimer.core.journal import Journal
 from lorimer.core.manifest import EnvironmentManifest, SubAgent
-from lorimer.core.messages import Request, ToolUse, Usage
+from lorimer.core.messages import ToolUse
+from lorimer.core.request import Request, Usage
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal
 from lorimer.journal.family import lineage

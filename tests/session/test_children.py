@@ -17,7 +17,8 @@ from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.mail import answer
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import TextBlock, ToolUse, Usage
+from lorimer.core.messages import TextBlock, ToolUse
+from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal
 from lorimer.journal.recording import facts_of, find

@@ -18,8 +18,8 @@ import pytest
 from lorimer.core.cancel import Reason
 from lorimer.core.journal import Journal
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Usage
 from lorimer.core.mutation import restoring
+from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal

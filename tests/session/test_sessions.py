@@ -10,7 +10,7 @@ import pytest
 from lorimer import ConfigError, PipelineError
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, JournalError
-from lorimer.core.messages import Request
+from lorimer.core.request import Request
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.pipeline import Pipeline

@@ -11,7 +11,8 @@ from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, StageEntry
-from lorimer.core.messages import Message, Request, Usage
+from lorimer.core.messages import Message
+from lorimer.core.request import Request, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState

@@ -11,16 +11,8 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, SubAgent
 from lorimer.core.memory import MemoryItem
-from lorimer.core.messages import (
-    ImageBlock,
-    Request,
-    Response,
-    StopReason,
-    TextBlock,
-    ThinkingBlock,
-    ToolUse,
-    Usage,
-)
+from lorimer.core.messages import ImageBlock, TextBlock, ThinkingBlock, ToolUse
+from lorimer.core.request import Request, Response, StopReason, Usage
 from tests.core.support import use
 from tests.stages.contract import Effect, Key, Seen
 from tests.stages.support import choose, configure

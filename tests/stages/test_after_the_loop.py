@@ -13,7 +13,7 @@ from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import Usage
+from lorimer.core.request import Usage
 from lorimer.journal import Conversation, MemoryJournal, SQLiteJournal
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models

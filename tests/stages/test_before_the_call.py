@@ -15,17 +15,15 @@ from lorimer.core.history import History
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import (
-    CacheMarks,
     DocumentBlock,
     ImageBlock,
     Message,
-    Response,
     TextBlock,
     ToolResultBlock,
     ToolUse,
-    Usage,
     user_message,
 )
+from lorimer.core.request import CacheMarks, Response, Usage
 from lorimer.core.wellformed import answers
 from lorimer.journal import MemoryJournal
 from lorimer.models.pricing import Price

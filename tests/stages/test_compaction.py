@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.history import History
 from lorimer.core.journal import Journal
-from lorimer.core.messages import Message, Request, ToolUse, Usage
+from lorimer.core.messages import Message, ToolUse
 from lorimer.core.receipt import Receipt
+from lorimer.core.request import Request, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.wellformed import faults
 from lorimer.journal import MemoryJournal

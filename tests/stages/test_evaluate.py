@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lorimer import ConfigError, PipelineBuilder, PipelinePresets
-from lorimer.core.messages import Request, TextBlock
+from lorimer.core.messages import TextBlock
+from lorimer.core.request import Request
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate

@@ -12,7 +12,8 @@ import pytest
 from lorimer import Pipeline
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import TextBlock, ToolInputDelta
+from lorimer.core.messages import TextBlock
+from lorimer.core.request import ToolInputDelta
 from lorimer.core.result import PipelineResult
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.tools.hooks import Answer

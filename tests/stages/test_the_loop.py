@@ -11,16 +11,8 @@ from lorimer.core.errors import APIError, ErrorCategory, ExecutorErrorCode, Stag
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import (
-    Response,
-    StopReason,
-    TextBlock,
-    TextDelta,
-    ThinkingBlock,
-    ToolUse,
-    Usage,
-    user_message,
-)
+from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse, user_message
+from lorimer.core.request import Response, StopReason, TextDelta, Usage
 from lorimer.core.result import PipelineResult
 from lorimer.core.stage import Stage
 from lorimer.core.state import Decision, PipelineState

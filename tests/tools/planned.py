@@ -8,7 +8,8 @@ from typing import Any
 from lorimer import Pipeline
 from lorimer.core.journal import Journal
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import Request, ToolResultBlock, ToolUse
+from lorimer.core.messages import ToolResultBlock, ToolUse
+from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.testing import ScriptedModel, SimulatedWorld

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lorimer import ConfigError, PipelineBuilder
-from lorimer.core.messages import ToolSpec
+from lorimer.core.request import ToolSpec
 from lorimer.core.result import PipelineResult
 from lorimer.models import Models
 from lorimer.testing import SimulatedWorld, simulate

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import NO_USAGE, Usage
+from lorimer.core.request import NO_USAGE, Usage
 
 Object: TypeAlias = Mapping[str, JSON]
 

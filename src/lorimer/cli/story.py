@@ -16,8 +16,8 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.facts import PHASE, STEP
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.core.messages import NO_USAGE, Usage
 from lorimer.core.receipt import Receipt
+from lorimer.core.request import NO_USAGE, Usage
 
 Line: TypeAlias = list[tuple[str, str]]
 """Pieces of text, each with a rich style."""

@@ -12,9 +12,9 @@ from lorimer.core.context import RunContext, Upcoming
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, MutationError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import NO_MARKS
 from lorimer.core.plan import Plan
 from lorimer.core.record import record
+from lorimer.core.request import NO_MARKS
 from lorimer.core.state import PipelineState
 
 

@@ -35,7 +35,7 @@ from lorimer.core.world import World
 
 if TYPE_CHECKING:
     from lorimer.core.children import Children
-    from lorimer.core.mail import Mail
+    from lorimer.core.mailbox import Mail
     from lorimer.core.messages import Message
     from lorimer.core.plan import Plan
     from lorimer.core.tool import Called
@@ -174,7 +174,7 @@ class RunContext(FactLog):
         self.alarm: Alarm
         """The run's deadlines; there from `enter` on."""
         self.mail: Mail | None = None
-        """What others tell it; None: nobody has yet. See `mail.py`."""
+        """What others tell it; None: nobody has yet. See `mailbox.py`."""
         self.messages: Sequence[Message] = ()
         """The conversation as it is, for tools that look back on it."""
         self.owned = Belongings()

@@ -27,7 +27,7 @@ from lorimer.core.errors import (
 )
 from lorimer.core.hooks import held_back, prompted
 from lorimer.core.jsonable import JSON, plain
-from lorimer.core.mail import deliver
+from lorimer.core.mailbox import deliver
 from lorimer.core.plan import Plan, Step
 from lorimer.core.result import PipelineResult
 from lorimer.core.state import Decision, PipelineState, decided

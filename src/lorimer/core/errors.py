@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lorimer.core.jsonable import JSON
 
 if TYPE_CHECKING:
-    from lorimer.core.messages import Usage
+    from lorimer.core.request import Usage
     from lorimer.core.result import PipelineResult
 
 

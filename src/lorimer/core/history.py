@@ -15,13 +15,13 @@ from lorimer.core.messages import (
     Message,
     TextBlock,
     ToolResultBlock,
-    ToolSpec,
     ToolUse,
     message_from_json,
 )
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor
+from lorimer.core.request import ToolSpec
 from lorimer.core.wellformed import fits, misplaced, readable, repaired, told
 
 if TYPE_CHECKING:

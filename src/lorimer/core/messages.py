@@ -1,4 +1,4 @@
-"""The canonical conversation: messages, blocks, requests, responses, usage, deltas.
+"""The canonical conversation: messages and their blocks.
 
 Every provider is translated from and to these. They are plain immutable values; `to_json` and
 `*_from_json` are lossless.
@@ -7,13 +7,9 @@ Every provider is translated from and to these. They are plain immutable values;
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from enum import StrEnum
-from hashlib import blake2b
-from operator import add, attrgetter
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
-from lorimer.core.jsonable import JSON, canonical, fingerprint, no_data
+from lorimer.core.jsonable import JSON, fingerprint
 from lorimer.core.record import record
 
 Role: TypeAlias = Literal["user", "assistant"]
@@ -156,7 +152,7 @@ class Message:
     @property
     def text(self) -> str:
         """The text blocks, joined by newlines."""
-        return _joined(self.content)
+        return joined(self.content)
 
     @property
     def tool_uses(self) -> list[ToolUse]:
@@ -168,7 +164,8 @@ class Message:
         return {"role": self.role, "content": [block.to_json() for block in self.content]}
 
 
-def _joined(content: Sequence[Block]) -> str:
+def joined(content: Sequence[Block]) -> str:
+    """The text blocks, joined by newlines."""
     return "\n".join([block.text for block in content if isinstance(block, TextBlock)])
 
 
@@ -182,7 +179,9 @@ def _media_json(kind: str, media_type: str, data: str, url: str, title: str) -> 
     return {"type": kind, **{key: value for key, value in pairs if value}}
 
 
-def _text(data: Mapping[str, JSON], key: str, default: str | None = None) -> str:
+def text_in(data: Mapping[str, JSON], key: str, default: str | None = None) -> str:
+    """A string of stored data. Raises ValueError when there is another thing, or none and no
+    default."""
     value = data.get(key, default)
     if not isinstance(value, str):
         raise ValueError(f"a {data.get('type', 'block')!r} block needs a string {key!r}")
@@ -195,38 +194,41 @@ def block_from_json(data: JSON) -> Block:
         raise ValueError("a content block must be an object")
     match data.get("type"):
         case "text":
-            return TextBlock(_text(data, "text"), _text(data, "phase", ""))
+            return TextBlock(text_in(data, "text"), text_in(data, "phase", ""))
         case "thinking":
             return ThinkingBlock(
-                *[_text(data, key, "") for key in ("text", "signature", "redacted", "origin", "id")]
+                *[
+                    text_in(data, key, "")
+                    for key in ("text", "signature", "redacted", "origin", "id")
+                ]
             )
         case "tool_use":
             arguments = data.get("input")
             if not isinstance(arguments, (dict, Mapping)):
                 raise ValueError("a 'tool_use' block needs an object 'input'")
             return ToolUse(
-                _text(data, "id"),
-                _text(data, "name"),
+                text_in(data, "id"),
+                text_in(data, "name"),
                 arguments,
-                _text(data, "raw", ""),
-                _text(data, "signature", ""),
+                text_in(data, "raw", ""),
+                text_in(data, "signature", ""),
             )
         case "tool_result":
             return ToolResultBlock(
-                _text(data, "tool_use_id"),
+                text_in(data, "tool_use_id"),
                 content_from_json(data.get("content", "")),
                 data.get("is_error") is True,
             )
         case "image":
             return ImageBlock(
-                _text(data, "media_type", ""), _text(data, "data", ""), _text(data, "url", "")
+                text_in(data, "media_type", ""), text_in(data, "data", ""), text_in(data, "url", "")
             )
         case "document":
             return DocumentBlock(
-                _text(data, "media_type", ""),
-                _text(data, "data", ""),
-                _text(data, "url", ""),
-                _text(data, "title", ""),
+                text_in(data, "media_type", ""),
+                text_in(data, "data", ""),
+                text_in(data, "url", ""),
+                text_in(data, "title", ""),
             )
         case other:
             raise ValueError(f"unknown kind of content block: {other!r}")
@@ -262,257 +264,6 @@ def message_from_json(data: JSON) -> Message:
 def user_message(text: str) -> Message:
     """A user message of one text block."""
     return Message("user", (TextBlock(text),))
-
-
-@record
-class Usage:
-    """Tokens, counted by the provider. A new kind of token is a new field here, and one vendor's
-    mapping: adding, storing and reporting go over the declared fields."""
-
-    input_tokens: int = 0
-    """Prompt tokens that were neither read from nor written to a cache."""
-    output_tokens: int = 0
-    """Everything generated, reasoning included."""
-    cache_creation_input_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    reasoning_tokens: int = 0
-    """Part of `output_tokens`, where the provider tells."""
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*map(add, _counts(self), _counts(other)))
-
-    @property
-    def total(self) -> int:
-        """All tokens of prompt and answer."""
-        return (
-            self.input_tokens
-            + self.output_tokens
-            + self.cache_creation_input_tokens
-            + self.cache_read_input_tokens
-        )
-
-    def to_json(self) -> dict[str, int]:
-        """The fields that are not zero. Written out: it is asked for with each reply."""
-        data: dict[str, int] = {}
-        if self.input_tokens:
-            data["input_tokens"] = self.input_tokens
-        if self.output_tokens:
-            data["output_tokens"] = self.output_tokens
-        if self.cache_creation_input_tokens:
-            data["cache_creation_input_tokens"] = self.cache_creation_input_tokens
-        if self.cache_read_input_tokens:
-            data["cache_read_input_tokens"] = self.cache_read_input_tokens
-        if self.reasoning_tokens:
-            data["reasoning_tokens"] = self.reasoning_tokens
-        return data
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, JSON]) -> Usage:
-        """The reverse of `to_json`; unknown fields of newer versions are ignored."""
-        get = data.get
-        counts = [count if type(count := get(name)) is int else 0 for name in USAGE_FIELDS]
-        return cls(*counts)
-
-
-USAGE_FIELDS: Final = tuple(field.name for field in fields(Usage))
-_counts: Final = attrgetter(*USAGE_FIELDS)
-NO_USAGE: Final = Usage()
-
-
-class StopReason(StrEnum):
-    """Why the model stopped: one enum for all providers."""
-
-    END_TURN = "end_turn"
-    TOOL_USE = "tool_use"
-    MAX_TOKENS = "max_tokens"
-    STOP_SEQUENCE = "stop_sequence"
-    REFUSAL = "refusal"
-    """The model or the provider's filter declined."""
-    PAUSE = "pause"
-    """The provider asks to be called again with the answer so far."""
-    CONTEXT_OVERFLOW = "context_overflow"
-
-
-_END_TURN: Final = StopReason.END_TURN
-
-
-@record
-class ToolSpec:
-    """A tool as the model sees it. `input_schema` is JSON Schema for an object."""
-
-    name: str
-    description: str
-    input_schema: Mapping[str, JSON]
-    fingerprint: bytes = field(init=False, repr=False, compare=False)
-    """12 bytes that differ when anything of it differs."""
-    size: int = field(init=False, repr=False, compare=False)
-    """Bytes of it in canonical JSON: about 4 a token."""
-
-    def __post_init__(self) -> None:
-        body = canonical(self.to_json())
-        object.__setattr__(self, "fingerprint", blake2b(body, digest_size=12).digest())
-        object.__setattr__(self, "size", len(body))
-
-    def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "input_schema": self.input_schema,
-        }
-
-
-@record
-class CacheMarks:
-    """Where prompt-cache breakpoints go, for providers that take them."""
-
-    system: bool = False
-    tools: bool = False
-    message: int | None = None
-    """Index of the message after which the prefix is stable."""
-
-
-NO_MARKS: Final = CacheMarks()
-
-
-@record
-class OutputSchema:
-    """The form that the answer's text has to have: JSON that fits a schema."""
-
-    name: str
-    """Letters, digits, `_` and `-`; at most 64."""
-    schema: Mapping[str, JSON]
-    """JSON Schema of an object."""
-
-
-@dataclass(slots=True)
-class Request:
-    """One model call, whatever the provider."""
-
-    model: str
-    """The provider's own name of the model."""
-    messages: Sequence[Message]
-    system: str = ""
-    tools: tuple[ToolSpec, ...] = ()
-    tool_choice: str = "auto"
-    """`auto`, `any`, `none`, or the name of a tool."""
-    max_tokens: int = 8192
-    """Bounds the visible answer; a provider adds the thinking budget on the wire."""
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    stop_sequences: tuple[str, ...] = ()
-    thinking_tokens: int | None = None
-    """Budget for thinking, in tokens; None: off."""
-    effort: str = ""
-    """`low`, `medium`, `high` or "": the model's own."""
-    stream: bool = True
-    cache: CacheMarks = NO_MARKS
-    output: OutputSchema | None = None
-    """The answer's text is to be JSON of this form; None: any text."""
-    seed: int | None = None
-    """For sampling, where the provider has it."""
-    api: str = ""
-    """Which of its wires a provider uses, if it has several: `chat` or `responses`; "": it
-    chooses."""
-
-
-@dataclass(slots=True)
-class Response:
-    """One complete answer."""
-
-    content: tuple[Block, ...]
-    stop: StopReason = StopReason.END_TURN
-    usage: Usage = NO_USAGE
-    model: str = ""
-    """The model that answered, as the provider names it."""
-    id: str = ""
-    cost_nano: int = 0
-    """Nano-dollars, by the price table or as the provider says."""
-    extra: Mapping[str, JSON] = field(default_factory=no_data)
-    """What only this provider says."""
-
-    @property
-    def text(self) -> str:
-        """The text blocks, joined by newlines."""
-        return _joined(self.content)
-
-    @property
-    def tool_calls(self) -> list[ToolUse]:
-        """The calls in it, in order."""
-        return [block for block in self.content if isinstance(block, ToolUse)]
-
-    @property
-    def message(self) -> Message:
-        """As a message of the conversation."""
-        return Message("assistant", self.content)
-
-    def to_json(self) -> dict[str, JSON]:
-        """The plain form; lossless."""
-        data: dict[str, JSON] = {"content": [block.to_json() for block in self.content]}
-        if self.stop is not _END_TURN:
-            data["stop"] = str(self.stop)
-        if self.usage is not NO_USAGE:
-            data["usage"] = self.usage.to_json()
-        if self.model:
-            data["model"] = self.model
-        if self.id:
-            data["id"] = self.id
-        if self.cost_nano:
-            data["cost"] = self.cost_nano
-        if self.extra:
-            data["extra"] = self.extra
-        return data
-
-
-def response_from_json(data: Mapping[str, JSON]) -> Response:
-    """The reverse of `Response.to_json`. Raises ValueError naming what is wrong."""
-    content, usage, cost = data.get("content"), data.get("usage"), data.get("cost", 0)
-    extra = data.get("extra")
-    if isinstance(content, str) or not isinstance(content, (list, Sequence)):
-        raise ValueError("a response needs a list of content blocks")
-    return Response(
-        tuple([block_from_json(item) for item in content]),
-        StopReason(data.get("stop", "end_turn")),
-        Usage.from_json(usage) if isinstance(usage, (dict, Mapping)) else NO_USAGE,
-        _text(data, "model", ""),
-        _text(data, "id", ""),
-        cost if isinstance(cost, int) else 0,
-        extra if extra is not None and isinstance(extra, Mapping) else {},
-    )
-
-
-@record
-class TextDelta:
-    """A piece of the answer's text."""
-
-    text: str
-
-
-@record
-class ThinkingDelta:
-    """A piece of the model's reasoning."""
-
-    text: str
-
-
-@record
-class ToolInputDelta:
-    """A piece of the JSON arguments of call number `index`; the first one names the tool."""
-
-    index: int
-    partial_json: str
-    name: str = ""
-
-
-@record
-class UsageDelta:
-    """What the provider has counted so far; what a cancelled or failed attempt is charged."""
-
-    usage: Usage
-
-
-Delta: TypeAlias = TextDelta | ThinkingDelta | ToolInputDelta | UsageDelta
 
 
 def canonical_message(message: Message) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.record import record
+from lorimer.core.request import Delta, Request, Response, Usage
 from lorimer.core.world import World
 
 

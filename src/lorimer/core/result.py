@@ -9,9 +9,10 @@ from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import NO_USAGE, Message, Usage
+from lorimer.core.messages import Message
 from lorimer.core.receipt import Receipt
 from lorimer.core.record import record
+from lorimer.core.request import NO_USAGE, Usage
 
 STATUSES = (
     "ok",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lorimer.core.messages import Usage
 from lorimer.core.record import record
+from lorimer.core.request import Usage
 
 if TYPE_CHECKING:
     from lorimer.core.context import RunContext

@@ -9,8 +9,8 @@ from typing import Final
 from lorimer.core.errors import ExecutorErrorCode, LimitError
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import USAGE_FIELDS, Usage
 from lorimer.core.purse import Purse
+from lorimer.core.request import USAGE_FIELDS, Usage
 
 _NONE: Final = (0,) * len(USAGE_FIELDS)
 

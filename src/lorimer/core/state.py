@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Final
 from lorimer.core.errors import LorimerError, StageError
 from lorimer.core.history import History, weight
 from lorimer.core.jsonable import JSON, fingerprint
-from lorimer.core.messages import (
-    NO_MARKS,
-    CacheMarks,
-    Message,
-    Request,
-    Response,
-    ToolResultBlock,
-    ToolSpec,
-    ToolUse,
-    Usage,
-)
+from lorimer.core.messages import Message, ToolResultBlock, ToolUse
+from lorimer.core.request import NO_MARKS, CacheMarks, Request, Response, ToolSpec, Usage
 from lorimer.core.trail import Trail
 from lorimer.core.wellformed import answers
 

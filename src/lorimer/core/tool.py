@@ -6,8 +6,9 @@ from collections.abc import Awaitable
 from math import inf
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from lorimer.core.messages import ToolInputDelta, ToolResultBlock, ToolSpec, ToolUse
+from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.core.record import record
+from lorimer.core.request import ToolInputDelta, ToolSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

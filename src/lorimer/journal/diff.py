@@ -7,8 +7,8 @@ from typing import Final, TypeAlias
 
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import NO_USAGE, Usage
 from lorimer.core.record import record
+from lorimer.core.request import NO_USAGE, Usage
 from lorimer.journal.contract import ABANDONED
 from lorimer.journal.recording import Recording, used_s
 

@@ -17,16 +17,15 @@ from lorimer.core.events import Event
 from lorimer.core.history import RecordedCount
 from lorimer.core.jsonable import JSON, dumps, utf8
 from lorimer.core.messages import (
-    NO_USAGE,
     Message,
     ToolResultBlock,
     ToolUse,
-    Usage,
     content_from_json,
     content_to_json,
     message_from_json,
 )
 from lorimer.core.receipt import Receipt
+from lorimer.core.request import NO_USAGE, Usage
 from lorimer.core.wellformed import answers, told
 
 MAX_SNAPSHOT: Final = 1 << 30

@@ -6,15 +6,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from lorimer.journal.database import Database
 
 T = TypeVar("T")
-
-CROWD: Final = 8
-"""When so many tasks wait, a visible commit too is made after the iteration of the loop, with all
-others of that iteration."""
 
 
 class Work(ABC):
@@ -91,11 +87,6 @@ class Waiting:
         """What is committed after this iteration of the loop."""
         self.left: list[Batch] = []
         """What the thread has, and has not told."""
-
-    def is_joined_by(self, job: Work) -> bool:
-        """Somebody waits: this part is one more."""
-        crowd = job.sync or self.tasks >= CROWD
-        return crowd or (self.batch is not None and bool(self.batch.jobs))
 
     def join(self, stream: str | None) -> None:
         """One more waits."""

@@ -8,9 +8,9 @@ survives the process but not a loss of power. Every commit is made like that, on
 thread unless something is in the way: a lock of another process, a file that is not open yet.
 One that is to be *synced* is followed by an fsync of the WAL file, made by the writer thread for
 all that wait for one, while others go on committing: nobody's commit in line waits for an fsync.
-In a crowd, what comes in one iteration of the event loop is committed after it, on the same thread,
-as one transaction: to do the same for many in a row takes half the time. Only while the WAL is
-moved into the database it waits until that is done, so that the WAL can be begun anew.
+Where others wait already, what is to be synced is committed after the iteration of the event loop,
+with all that comes in it, as one transaction. What is to be visible is not, though to commit many
+in a row takes half the time: a kill between an effect and its commit has it run again.
 The loop and the thread hand each other batches: one wake-up each way, however many wait.
 It covers the commit and every one before it, of any process, because those stand earlier in the
 same file. Those of an earlier WAL were fsynced when it was checkpointed into the database, which
@@ -76,10 +76,9 @@ class Writer:
         """Commit it, and tell it; raises its error.
 
         Committed on the calling thread, at once (about 15 us, no fsync, no waiting for a lock),
-        when it is of a `stream`, nothing is in the way, and there is no crowd; else after the
-        iteration of the loop, with all that comes in it, or by the writer thread. What is to be
-        synced then waits for an fsync; where others wait for anything, it is committed and synced
-        with all that comes in the same iteration of the loop. The parts of a stream are told in the
+        when it is of a `stream` and nothing is in the way; else by the writer thread. What is to be
+        synced then waits for an fsync; where others wait for one, it is committed and synced with
+        all that comes in the same iteration of the loop. The parts of a stream are told in the
         order in which they came, so the task of one that is visible may wait for the fsync of the
         one before it. A task that is cancelled meanwhile gets its CancelledError once the outcome
         is known, and it was told.
@@ -126,7 +125,7 @@ class Writer:
         stream, waiting = job.stream, self._waiting
         if self._file.is_due and not self._file.is_moving:
             self._soon(self._here())  # asks for the checkpoint
-        if waiting is not None and waiting.tasks and waiting.is_joined_by(job):
+        if job.sync and waiting is not None and waiting.tasks:
             return False
         if stream is None or not self._commit_in_line((job,)):
             return False

@@ -13,8 +13,8 @@ import anthropic
 import httpx2
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.model import Capabilities, ImageLimits
+from lorimer.core.request import Delta, Request, Response, Usage
 from lorimer.core.world import World
 from lorimer.models.credentials import VARIABLES, ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error

@@ -16,13 +16,9 @@ from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.facts import ASIDE
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import (
-    Request,
-    Response,
-    response_from_json,
-    user_message,
-)
+from lorimer.core.messages import user_message
 from lorimer.core.model import Target
+from lorimer.core.request import Request, Response, response_from_json
 from lorimer.core.state import PipelineState
 from lorimer.models.caller import Caller
 from lorimer.models.failover import Course, Verdict, continuing, verdict

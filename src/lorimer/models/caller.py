@@ -9,16 +9,9 @@ from typing import Protocol
 from lorimer.core.errors import APIError
 from lorimer.core.excerpt import Trailed
 from lorimer.core.history import History
-from lorimer.core.messages import (
-    Request,
-    TextDelta,
-    ThinkingDelta,
-    ToolInputDelta,
-    ToolSpec,
-    Usage,
-    canonical_message,
-)
+from lorimer.core.messages import canonical_message
 from lorimer.core.model import Model, Target
+from lorimer.core.request import Request, TextDelta, ThinkingDelta, ToolInputDelta, ToolSpec, Usage
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import EarlyCalls
 from lorimer.models.estimate import Calibration

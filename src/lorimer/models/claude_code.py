@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
-from lorimer.core.messages import NO_USAGE, Delta, Request, Response, Usage, UsageDelta
 from lorimer.core.model import Capabilities
+from lorimer.core.request import NO_USAGE, Delta, Request, Response, Usage, UsageDelta
 from lorimer.core.world import Finished, Isolation, ProcessLimits, World
 from lorimer.models.credentials import CLAUDE_CODE, CredentialBundle, ProviderCredentials
 from lorimer.models.errors import incomplete

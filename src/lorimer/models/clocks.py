@@ -18,7 +18,7 @@ from anyio.lowlevel import checkpoint
 from lorimer.core.alarm import Alarm
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.limits import Limits
-from lorimer.core.messages import NO_USAGE, Delta, Response, UsageDelta
+from lorimer.core.request import NO_USAGE, Delta, Response, UsageDelta
 from lorimer.core.waiting import when_it_waits
 
 FIRST_PIECE: Final = 2.5

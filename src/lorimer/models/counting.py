@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from lorimer.core.errors import APIError
-from lorimer.core.messages import Message, Request, ToolSpec, user_message
+from lorimer.core.messages import Message, user_message
 from lorimer.core.model import CountsTokens, Model, ModelResolver
 from lorimer.core.record import record
+from lorimer.core.request import Request, ToolSpec
 from lorimer.core.world import World
 from lorimer.models.estimate import Calibration, estimate
 from lorimer.models.registry import Models, targets_of

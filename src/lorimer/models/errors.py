@@ -15,7 +15,7 @@ import httpx2
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
-from lorimer.core.messages import NO_USAGE, Usage
+from lorimer.core.request import NO_USAGE, Usage
 from lorimer.models.credentials import FIRST, VARIABLES, ProviderCredentials
 from lorimer.models.wires.sse import parse_json
 

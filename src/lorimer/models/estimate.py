@@ -16,12 +16,11 @@ from lorimer.core.messages import (
     Block,
     DocumentBlock,
     ImageBlock,
-    Request,
-    Response,
     TextBlock,
     ThinkingBlock,
     ToolUse,
 )
+from lorimer.core.request import Request, Response
 
 UNKNOWN: Final = 0.5
 """The error, as a share, of a target of which nothing was counted yet."""

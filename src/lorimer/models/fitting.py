@@ -15,18 +15,13 @@ from typing import Final
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import (
-    NO_MARKS,
     Block,
-    Delta,
     DocumentBlock,
     ImageBlock,
     Message,
-    Request,
-    Response,
     TextBlock,
     ToolResultBlock,
     ToolUse,
-    Usage,
 )
 from lorimer.core.model import (
     Capabilities,
@@ -37,6 +32,7 @@ from lorimer.core.model import (
     ListsModels,
     Model,
 )
+from lorimer.core.request import NO_MARKS, Delta, Request, Response, Usage
 from lorimer.core.world import World
 
 _NAMES: Final = tuple(field.name for field in fields(Capabilities))

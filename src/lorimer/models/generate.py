@@ -17,16 +17,10 @@ from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, Pipeli
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.limits import Limits
-from lorimer.core.messages import (
-    Message,
-    Request,
-    TextDelta,
-    ThinkingDelta,
-    ToolInputDelta,
-    Usage,
-)
+from lorimer.core.messages import Message
 from lorimer.core.model import Model, ModelResolver, Target
 from lorimer.core.record import record
+from lorimer.core.request import Request, TextDelta, ThinkingDelta, ToolInputDelta, Usage
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.models.alone import alone

@@ -18,9 +18,10 @@ from lorimer.core.context import RunContext
 from lorimer.core.excerpt import Trailed
 from lorimer.core.history import History
 from lorimer.core.media import image_type, pixels
-from lorimer.core.messages import Block, ImageBlock, Message, Request, TextBlock, ToolResultBlock
+from lorimer.core.messages import Block, ImageBlock, Message, TextBlock, ToolResultBlock
 from lorimer.core.model import ImageLimits, LimitsImages, Model
 from lorimer.core.redaction import logger
+from lorimer.core.request import Request
 
 _WEB: Final = frozenset({"image/png", "image/jpeg", "image/webp"})
 

@@ -17,8 +17,8 @@ import openai
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.model import ImageLimits
+from lorimer.core.request import Delta, Request, Response, Usage
 from lorimer.core.world import World
 from lorimer.models.credentials import OPENAI_API, ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error

@@ -15,8 +15,8 @@ from operator import attrgetter, mul
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.errors import ConfigError
-from lorimer.core.messages import USAGE_FIELDS, Usage
 from lorimer.core.record import record
+from lorimer.core.request import USAGE_FIELDS, Usage
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice

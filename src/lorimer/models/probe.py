@@ -11,8 +11,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, LorimerError
-from lorimer.core.messages import Request, Response, ToolSpec, Usage, user_message
+from lorimer.core.messages import user_message
 from lorimer.core.model import Model
+from lorimer.core.request import Request, Response, ToolSpec, Usage
 from lorimer.core.world import World
 from lorimer.models.credentials import LOCAL
 from lorimer.models.registry import Models

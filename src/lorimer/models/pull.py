@@ -9,20 +9,18 @@ from typing import Final
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import (
+from lorimer.core.messages import Block, TextBlock, ThinkingBlock
+from lorimer.core.model import ModelCall, Target
+from lorimer.core.request import (
     NO_USAGE,
-    Block,
     Request,
     Response,
     StopReason,
-    TextBlock,
     TextDelta,
-    ThinkingBlock,
     ThinkingDelta,
     ToolInputDelta,
     UsageDelta,
 )
-from lorimer.core.model import ModelCall, Target
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import own_ids
 from lorimer.models.caller import Caller

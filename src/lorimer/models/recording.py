@@ -16,18 +16,7 @@ from typing import Final
 from lorimer.core.context import short_hash
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, error_from_json
 from lorimer.core.jsonable import JSON, canonical, dumps
-from lorimer.core.messages import (
-    Delta,
-    Message,
-    Request,
-    Response,
-    TextDelta,
-    ThinkingDelta,
-    ToolInputDelta,
-    Usage,
-    UsageDelta,
-    response_from_json,
-)
+from lorimer.core.messages import Message
 from lorimer.core.model import (
     Capabilities,
     Capable,
@@ -38,6 +27,17 @@ from lorimer.core.model import (
 )
 from lorimer.core.record import record
 from lorimer.core.redaction import Redactor, of_environment
+from lorimer.core.request import (
+    Delta,
+    Request,
+    Response,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+    Usage,
+    UsageDelta,
+    response_from_json,
+)
 from lorimer.core.world import World
 from lorimer.models.scrubbing import Scrubber
 

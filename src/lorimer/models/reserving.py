@@ -14,8 +14,9 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.excerpt import Trailed
 from lorimer.core.history import History, PromptCount, RecordedCount
 from lorimer.core.jsonable import fingerprint
-from lorimer.core.messages import NO_MARKS, Request, Response, Usage, canonical_message
+from lorimer.core.messages import canonical_message
 from lorimer.core.model import Target
+from lorimer.core.request import NO_MARKS, Request, Response, Usage
 from lorimer.core.state import PipelineState
 from lorimer.models.caller import Caller
 

@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.core.messages import (
+from lorimer.core.messages import Block, TextBlock, ThinkingBlock, ToolResultBlock, ToolUse
+from lorimer.core.request import (
     NO_USAGE,
-    Block,
     Delta,
     Request,
     Response,
     StopReason,
-    TextBlock,
     TextDelta,
-    ThinkingBlock,
     ThinkingDelta,
     ToolInputDelta,
-    ToolResultBlock,
-    ToolUse,
     Usage,
     UsageDelta,
 )

@@ -10,16 +10,15 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import (
-    Block,
+from lorimer.core.messages import Block, ThinkingBlock
+from lorimer.core.redaction import Redactor
+from lorimer.core.request import (
     Response,
     TextDelta,
-    ThinkingBlock,
     ThinkingDelta,
     ToolInputDelta,
     response_from_json,
 )
-from lorimer.core.redaction import Redactor
 
 Piece: TypeAlias = TextDelta | ThinkingDelta | ToolInputDelta
 

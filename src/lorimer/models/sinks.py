@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lorimer.core.messages import Request, Response
 from lorimer.core.model import ModelCall, TraceSink, UsageSink
 from lorimer.core.record import record
 from lorimer.core.redaction import logger
+from lorimer.core.request import Request, Response
 
 _log = logger("lorimer.models")
 

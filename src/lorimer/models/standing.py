@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from lorimer.core.errors import ConfigError
-from lorimer.core.messages import Usage
 from lorimer.core.model import Capabilities
+from lorimer.core.request import Usage
 from lorimer.models.compatible import PROFILES, Compatible
 from lorimer.models.credentials import CLAUDE_CODE, VARIABLES, VERTEX, redact_url
 from lorimer.models.redirected import Redirected

@@ -10,8 +10,9 @@ from typing import Final, Generic, TypeVar
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.history import History
 from lorimer.core.jsonable import canonical
-from lorimer.core.messages import (
-    Message,
+from lorimer.core.messages import Message, ToolResultBlock, user_message
+from lorimer.core.model import Capabilities, Capable, Model, Target
+from lorimer.core.request import (
     OutputSchema,
     Request,
     Response,
@@ -19,11 +20,8 @@ from lorimer.core.messages import (
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
-    ToolResultBlock,
     ToolSpec,
-    user_message,
 )
-from lorimer.core.model import Capabilities, Capable, Model, Target
 from lorimer.models.caller import Hearer
 from lorimer.models.typed import Form, Unfit
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
-from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.model import Target
+from lorimer.core.request import Delta, Request, Response, Usage
 from lorimer.core.world import World
 from lorimer.models.registry import PROVIDERS
 from lorimer.models.spec import ModelSpec, chain, parse_spec

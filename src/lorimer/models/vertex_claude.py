@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx2
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Usage
+from lorimer.core.request import Usage
 from lorimer.core.world import World
 from lorimer.models.anthropic import COUNT, AnthropicModel
 from lorimer.models.registry import ProviderContext

@@ -6,7 +6,7 @@ import httpx2
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Request, Usage
+from lorimer.core.request import Request, Usage
 from lorimer.core.world import World
 from lorimer.models.errors import incomplete
 from lorimer.models.google import GoogleModel, path_of

@@ -13,7 +13,8 @@ from lorimer.core.errors import (
     PipelineError,
     RunCancelled,
 )
-from lorimer.core.messages import NO_USAGE, Message, Usage
+from lorimer.core.messages import Message
+from lorimer.core.request import NO_USAGE, Usage
 from lorimer.core.result import Ended, PipelineResult
 from lorimer.run.delivery import Artifact
 from lorimer.run.steps import RunStep, steps_of

@@ -13,7 +13,7 @@ from lorimer.core.arguments import is_a
 from lorimer.core.context import RunContext
 from lorimer.core.errors import ConfigError, ToolExecutionError
 from lorimer.core.jsonable import JSON
-from lorimer.core.mail import mail_of
+from lorimer.core.mailbox import mail_of
 from lorimer.core.messages import ImageBlock, Message
 from lorimer.run.bounded import bounded
 from lorimer.run.delivery import Artifact, artifacts_of

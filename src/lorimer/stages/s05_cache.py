@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from lorimer.core.messages import NO_MARKS, CacheMarks
+from lorimer.core.request import NO_MARKS, CacheMarks
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 

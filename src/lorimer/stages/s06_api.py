@@ -17,16 +17,9 @@ from lorimer.core.excerpt import Trailed
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import EnvironmentManifest, ModelConfig
-from lorimer.core.messages import (
-    CacheMarks,
-    Message,
-    OutputSchema,
-    Request,
-    Response,
-    Usage,
-    user_message,
-)
+from lorimer.core.messages import Message, user_message
 from lorimer.core.model import Model, Target
+from lorimer.core.request import CacheMarks, OutputSchema, Request, Response, Usage
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import EarlyCalls, Toolbox

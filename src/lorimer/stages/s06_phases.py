@@ -27,7 +27,8 @@ from lorimer.core.errors import (
 from lorimer.core.facts import PHASE
 from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.manifest import EnvironmentManifest
-from lorimer.core.messages import Message, Response, TextBlock, ToolResultBlock
+from lorimer.core.messages import Message, TextBlock, ToolResultBlock
+from lorimer.core.request import Response
 from lorimer.core.stage import Settings, Stage
 from lorimer.core.state import PipelineState
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Response, Usage
 from lorimer.core.model import Model
+from lorimer.core.request import Response, Usage
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 

@@ -10,7 +10,7 @@ from pydantic import Field, JsonValue
 
 from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Response, StopReason
+from lorimer.core.request import Response, StopReason
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.stages.s09_signals import FENCE, SignalDetector

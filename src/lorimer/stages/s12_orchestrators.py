@@ -10,8 +10,9 @@ from typing import Final
 from anyio import CapacityLimiter, create_task_group
 from pydantic import Field
 
-from lorimer.core.messages import StopReason, ToolResultBlock, user_message
+from lorimer.core.messages import ToolResultBlock, user_message
 from lorimer.core.record import record
+from lorimer.core.request import StopReason
 from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import FEEDBACK, SCORE, Decision, PipelineState
 from lorimer.core.subagents import AGENT

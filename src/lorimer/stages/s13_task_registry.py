@@ -14,7 +14,8 @@ from pydantic import Field
 from lorimer.core.children import Children
 from lorimer.core.context import Safety
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import StopReason, user_message
+from lorimer.core.messages import user_message
+from lorimer.core.request import StopReason
 from lorimer.core.stage import Settings, Slot, Stage, Strategy
 from lorimer.core.state import Decision, PipelineState
 

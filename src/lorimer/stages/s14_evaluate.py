@@ -7,7 +7,8 @@ from typing import Final, Literal
 from pydantic import Field
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import StopReason, user_message
+from lorimer.core.messages import user_message
+from lorimer.core.request import StopReason
 from lorimer.core.stage import Settings, Slot, Stage
 from lorimer.core.state import FEEDBACK, SCORE, Decision, PipelineState
 from lorimer.stages.s14_strategies import Evaluation, Judgement, Scorer

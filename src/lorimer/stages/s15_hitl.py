@@ -12,7 +12,8 @@ from pydantic import Field
 
 from lorimer.core.errors import ExecutorErrorCode, StageError
 from lorimer.core.jsonable import JSON, canonical
-from lorimer.core.messages import StopReason, user_message
+from lorimer.core.messages import user_message
+from lorimer.core.request import StopReason
 from lorimer.core.stage import Settings, Slot, Stage
 from lorimer.core.state import Decision, PipelineState
 from lorimer.core.tool import Later

@@ -8,7 +8,8 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from lorimer.core.messages import StopReason, user_message
+from lorimer.core.messages import user_message
+from lorimer.core.request import StopReason
 from lorimer.core.stage import Settings, Strategy
 from lorimer.core.state import Decision, PipelineState
 

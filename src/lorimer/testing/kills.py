@@ -13,7 +13,8 @@ from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Block, Request, ToolUse
+from lorimer.core.messages import Block, ToolUse
+from lorimer.core.request import Request
 from lorimer.journal.memory import MemoryJournal
 from lorimer.models.registry import Models
 from lorimer.models.scripted import ScriptedModel

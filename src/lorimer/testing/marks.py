@@ -14,8 +14,8 @@ from typing import Final, NamedTuple, Protocol, cast
 
 from lorimer.core.context import Safety
 from lorimer.core.jsonable import canonical, dumps
-from lorimer.core.messages import Delta, Request, Response, Usage
 from lorimer.core.model import Model
+from lorimer.core.request import Delta, Request, Response, Usage
 from lorimer.core.world import World
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.registry import ToolRegistry

@@ -14,9 +14,9 @@ from lorimer.core.events import FACT_KINDS, Event
 from lorimer.core.journal import Balance, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Usage
 from lorimer.core.purse import purses_of
 from lorimer.core.raised import RAISED, raised
+from lorimer.core.request import Usage
 from lorimer.core.result import STATUSES
 
 NOT_RUN: Final = ExecutorErrorCode.EXEC_TOOL_NOT_RUN.value

@@ -7,14 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from lorimer.core.errors import APIError
-from lorimer.core.messages import (
-    Response,
-    TextBlock,
-    TextDelta,
-    ThinkingBlock,
-    ThinkingDelta,
-    ToolUse,
-)
+from lorimer.core.messages import TextBlock, ThinkingBlock, ToolUse
+from lorimer.core.request import Response, TextDelta, ThinkingDelta
 from lorimer.models.recording import Call, read
 from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
 from lorimer.testing.faults import Cut, Refuse, Status

@@ -12,7 +12,8 @@ from lorimer.core.cancel import Cancellation, Reason, Stopped
 from lorimer.core.context import Safety
 from lorimer.core.errors import ToolExecutionError
 from lorimer.core.jsonable import JSON, canonical, clean
-from lorimer.core.mail import MAX_TEXT_CHARS, Mail, mail_of
+from lorimer.core.mail import MAX_TEXT_CHARS
+from lorimer.core.mailbox import Mail, mail_of
 from lorimer.core.tool import Approver, Asker, Later, RepeatApprover, TextQuestion
 from lorimer.tools.base import ToolInput
 from lorimer.tools.encode import describe, plain, text_of

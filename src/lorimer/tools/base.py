@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, nearest
 from lorimer.core.jsonable import JSON, no_data
-from lorimer.core.messages import ToolSpec
+from lorimer.core.request import ToolSpec
 from lorimer.core.run_state import RunState
 from lorimer.core.tool import Called, TextQuestion
 from lorimer.core.world import Sandbox, World

@@ -15,8 +15,9 @@ from lorimer.core.context import Safety
 from lorimer.core.errors import ToolExecutionError
 from lorimer.core.hooks import HookEvent
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import ToolInputDelta, ToolUse
+from lorimer.core.messages import ToolUse
 from lorimer.core.record import record
+from lorimer.core.request import ToolInputDelta
 from lorimer.tools.admission import accepted
 from lorimer.tools.calling import make
 

@@ -10,7 +10,7 @@ from typing import Final
 from lorimer.core.context import Safety
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import ToolSpec
+from lorimer.core.request import ToolSpec
 from lorimer.tools.base import EFFECTS, Check, Tool, declared
 from lorimer.tools.policy.effects import Kind, kinds_without_paths
 from lorimer.tools.schema import plain_schema

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from lorimer.core.hooks import HookEvent, Hooks
 from lorimer.core.jsonable import JSON
 from lorimer.core.manifest import ToolBinding
-from lorimer.core.messages import ToolResultBlock, ToolSpec, ToolUse
+from lorimer.core.messages import ToolResultBlock, ToolUse
+from lorimer.core.request import ToolSpec
 from lorimer.core.tool import Approver, Called
 from lorimer.core.world import SandboxMode
 from lorimer.tools.dispatch import dispatch

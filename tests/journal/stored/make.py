@@ -12,7 +12,7 @@ import apsw
 
 from lorimer import Pipeline
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Usage
+from lorimer.core.request import Usage
 from lorimer.journal import SQLiteJournal
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models

@@ -9,8 +9,8 @@ from lorimer.core.compile import Catalogue
 from lorimer.core.events import Event
 from lorimer.core.facts import ABANDONED, ASIDE
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import NO_USAGE, Usage
 from lorimer.core.record import record
+from lorimer.core.request import NO_USAGE, Usage
 from lorimer.core.spend import whole
 from lorimer.journal.explain.models import Asking
 from lorimer.journal.explain.standing import Standing

@@ -17,12 +17,12 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
-    Request,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
     ToolUse,
 )
+from lorimer.core.request import Request
 from lorimer.models.wires.shared import array, effort_of, mapping, string, turns, wire_id, wire_name
 
 MIN_THINKING: Final = 1024

@@ -10,15 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from lorimer.core.jsonable import JSON, clean, dumps
-from lorimer.core.messages import (
+from lorimer.core.messages import Block, TextBlock, ThinkingBlock
+from lorimer.core.request import (
     NO_USAGE,
-    Block,
     Delta,
     Response,
     StopReason,
-    TextBlock,
     TextDelta,
-    ThinkingBlock,
     ThinkingDelta,
     ToolInputDelta,
     Usage,

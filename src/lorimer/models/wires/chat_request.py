@@ -16,11 +16,11 @@ from lorimer.core.messages import (
     Block,
     DocumentBlock,
     ImageBlock,
-    Request,
     TextBlock,
     ToolResultBlock,
     ToolUse,
 )
+from lorimer.core.request import Request
 from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
 from lorimer.models.wires.strict import closed
 

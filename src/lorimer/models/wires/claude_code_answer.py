@@ -13,7 +13,7 @@ from typing import Final
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.core.messages import NO_USAGE, Delta, Response, TextDelta, ThinkingDelta, Usage
+from lorimer.core.request import NO_USAGE, Delta, Response, TextDelta, ThinkingDelta, Usage
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import incomplete, status_error
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer

@@ -10,13 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.core.messages import (
-    DocumentBlock,
-    ImageBlock,
-    Message,
-    Request,
-    TextBlock,
-)
+from lorimer.core.messages import DocumentBlock, ImageBlock, Message, TextBlock
+from lorimer.core.request import Request
 from lorimer.models.wires.anthropic_request import wire_block
 from lorimer.models.wires.shared import effort_of, turns
 

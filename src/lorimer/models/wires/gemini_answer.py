@@ -14,18 +14,15 @@ from typing import Final
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
-from lorimer.core.messages import (
+from lorimer.core.messages import Block, TextBlock, ThinkingBlock, ToolUse
+from lorimer.core.request import (
     NO_USAGE,
-    Block,
     Delta,
     Response,
     StopReason,
-    TextBlock,
     TextDelta,
-    ThinkingBlock,
     ThinkingDelta,
     ToolInputDelta,
-    ToolUse,
     Usage,
     UsageDelta,
 )

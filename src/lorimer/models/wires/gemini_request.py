@@ -16,12 +16,12 @@ from lorimer.core.messages import (
     Block,
     DocumentBlock,
     ImageBlock,
-    Request,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
     ToolUse,
 )
+from lorimer.core.request import Request
 from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
 
 ORIGIN: Final = "google"

@@ -19,13 +19,12 @@ from lorimer.core.messages import (
     DocumentBlock,
     ImageBlock,
     Message,
-    OutputSchema,
-    Request,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
     ToolUse,
 )
+from lorimer.core.request import OutputSchema, Request
 from lorimer.models.wires.chat_request import Encoded, Endpoint
 from lorimer.models.wires.shared import Turn, array, effort_of, mapping, turns, wire_id, wire_name
 from lorimer.models.wires.sse import parse_json

@@ -26,19 +26,8 @@ import httpx2
 
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
-from lorimer.core.messages import (
-    NO_USAGE,
-    Block,
-    Delta,
-    Message,
-    Request,
-    Response,
-    Role,
-    StopReason,
-    ToolUse,
-    Usage,
-    UsageDelta,
-)
+from lorimer.core.messages import Block, Message, Role, ToolUse
+from lorimer.core.request import NO_USAGE, Delta, Request, Response, StopReason, Usage, UsageDelta
 from lorimer.models.errors import NETWORK_ERRORS, incomplete
 from lorimer.models.wires.sse import Event, LineTooLong, SSEParser, parse_json
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lorimer.core.events import Event
-from lorimer.core.messages import Usage
 from lorimer.core.redaction import logger
+from lorimer.core.request import Usage
 from lorimer.run.audit.port import AuditClose, AuditStep, AuditTool, RunAudit
 from lorimer.run.result import RunResult
 

@@ -12,8 +12,8 @@ from dataclasses import field
 from typing import Protocol
 
 from lorimer.core.jsonable import JSON, no_data
-from lorimer.core.messages import Usage
 from lorimer.core.record import record
+from lorimer.core.request import Usage
 
 
 @record

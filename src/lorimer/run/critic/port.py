@@ -13,8 +13,9 @@ from typing import Final, Protocol
 
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError
-from lorimer.core.messages import NO_USAGE, Message, Usage
+from lorimer.core.messages import Message
 from lorimer.core.record import record
+from lorimer.core.request import NO_USAGE, Usage
 
 MULTIPLIER: Final = 4.0
 """Of `timeout_s`: how long a run with the shipped critic may go on that nobody gives more."""

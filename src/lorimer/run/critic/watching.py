@@ -1,5 +1,5 @@
 """Watches a run for its critic (`port.py`), and does as that says: the mechanics. What it may do
-to a live run is the engine's: `core/raised.py`, the inbox (`core/mail.py`), `core/cancel.py`.
+to a live run is the engine's: `core/raised.py`, the inbox (`core/mailbox.py`), `core/cancel.py`.
 
 The watcher is a task of the run: it ends before the run's last fact is written. The run's limits
 hold without it, so nothing that a critic does or fails to do makes a run endless.
@@ -18,7 +18,7 @@ from lorimer.core.arguments import is_a
 from lorimer.core.context import RunContext
 from lorimer.core.errors import JournalError
 from lorimer.core.limits import Limits
-from lorimer.core.mail import mail_of
+from lorimer.core.mailbox import mail_of
 from lorimer.core.raised import raise_limits
 from lorimer.core.redaction import logger
 from lorimer.run.agent import RunnableAgent

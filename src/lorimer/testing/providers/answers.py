@@ -7,19 +7,21 @@ from typing import Final
 
 from lorimer.core.jsonable import dumps
 from lorimer.core.messages import (
-    NO_USAGE,
     Message,
-    Response,
-    StopReason,
     TextBlock,
-    TextDelta,
     ThinkingBlock,
-    ThinkingDelta,
-    ToolInputDelta,
     ToolResultBlock,
     ToolUse,
-    Usage,
     user_message,
+)
+from lorimer.core.request import (
+    NO_USAGE,
+    Response,
+    StopReason,
+    TextDelta,
+    ThinkingDelta,
+    ToolInputDelta,
+    Usage,
 )
 from lorimer.models.failover import NUDGE
 from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn

@@ -6,8 +6,9 @@ import json
 from typing import Final
 
 from lorimer.core.jsonable import JSON
-from lorimer.core.messages import Message, StopReason, ToolResultBlock, ToolUse, user_message
+from lorimer.core.messages import Message, ToolResultBlock, ToolUse, user_message
 from lorimer.core.model import Model
+from lorimer.core.request import StopReason
 from lorimer.core.world import World
 from lorimer.testing.fake_turn import ToolCall, Turn
 from lorimer.testing.providers.case import STREAMED, case, gathered

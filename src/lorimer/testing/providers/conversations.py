@@ -7,11 +7,9 @@ from typing import Any, Final
 
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.messages import (
-    CacheMarks,
     DocumentBlock,
     ImageBlock,
     Message,
-    OutputSchema,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
@@ -19,6 +17,7 @@ from lorimer.core.messages import (
     user_message,
 )
 from lorimer.core.model import Model
+from lorimer.core.request import CacheMarks, OutputSchema
 from lorimer.core.world import World
 from lorimer.testing.fake_turn import ToolCall, Turn
 from lorimer.testing.providers.case import STREAMED, case, gathered

@@ -10,7 +10,7 @@ from typing import Final
 
 import httpx2
 
-from lorimer.core.messages import Response
+from lorimer.core.request import Response
 from lorimer.testing.fake_turn import Turn
 from lorimer.testing.faults import BrokenEvent, Cut, ErrorEvent, ExtraEvent, Framing, Pieces, Status
 from lorimer.testing.providers.case import STREAMED, case, gathered

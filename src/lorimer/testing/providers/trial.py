@@ -17,20 +17,19 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.history import History
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.limits import Limits
-from lorimer.core.messages import (
+from lorimer.core.messages import ThinkingBlock, user_message
+from lorimer.core.model import Model, Target
+from lorimer.core.request import (
     Delta,
     Request,
     Response,
     TextDelta,
-    ThinkingBlock,
     ThinkingDelta,
     ToolInputDelta,
     ToolSpec,
     Usage,
     UsageDelta,
-    user_message,
 )
-from lorimer.core.model import Model, Target
 from lorimer.core.state import PipelineState
 from lorimer.core.world import World
 from lorimer.models.alone import alone

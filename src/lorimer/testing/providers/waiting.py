@@ -8,8 +8,9 @@ from typing import Final
 
 from lorimer.core.errors import APIError
 from lorimer.core.limits import Limits
-from lorimer.core.messages import Delta, Response, TextDelta, user_message
+from lorimer.core.messages import user_message
 from lorimer.core.model import Model
+from lorimer.core.request import Delta, Response, TextDelta
 from lorimer.core.world import World
 from lorimer.testing.fake_turn import SeenRequest, Turn
 from lorimer.testing.faults import Hang

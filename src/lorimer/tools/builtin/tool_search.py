@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lorimer.core.jsonable import JSON, dumps
-from lorimer.core.messages import ToolSpec
+from lorimer.core.request import ToolSpec
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.shown import SEARCH, loading
 
