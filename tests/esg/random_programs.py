@@ -9,9 +9,11 @@ import re
 from collections.abc import Sequence
 from random import Random
 
+from tests.esg import shelf
 from tests.esg.alike import picture, plain
 
 NAMES = "abcde"
+MISSING = object()
 BEGIN = (
     "import random\nrandom.seed(0)",
     *(f"{name} = {number}" for number, name in enumerate(NAMES)),
@@ -141,6 +143,29 @@ TEMPLATES = (
     "@.__dict__['n'] = #",
     "@.__class__ = K",
     "@ = @.n",
+    # modules
+    "m.kept = @",
+    "@ = m.kept",
+    "@ = [m.kept, @]",
+    "m.kept.append(#)",
+    "m.kept += @",
+    "del m.kept",
+    "print(getattr(m, 'kept', None))",
+    "setattr(m, 'kept', @)",
+    "def f():\n    m.kept = @\n    return m.total",
+    "m.total += #",
+    "m.count()\nprint(m.total)",
+    "@ = m.note(@)",
+    "m.note(#)\n@ = m.items",
+    "print(len(m.items), m.total)",
+    "m.items = @",
+    "m.items.append(@)",
+    "@ = m.count",
+    "random.kept = @",
+    "@ = random.kept",
+    "@ = [m, random]",
+    "@ = @[#].kept",
+    "@[#].kept = @",
     # random numbers
     "@ = random.Random(#)",
     "@ = @.random()",
@@ -156,6 +181,24 @@ BREAKING = (
     "@ = next(@)\n1 / 0",
 )
 """Of steps that raise, having changed something."""
+
+
+_FIRST = shelf.items
+_BEGUN = {**shelf.__dict__}
+
+
+def begin_again() -> None:
+    """Modules are as no program has touched them."""
+    _put({**_BEGUN}, [], MISSING)
+
+
+def _put(shelved: dict[str, object], first: list[object], kept: object) -> None:
+    shelf.__dict__.clear()
+    shelf.__dict__.update(shelved)
+    _FIRST[:] = first
+    random.__dict__.pop("kept", None)
+    if kept is not MISSING:
+        random.__dict__["kept"] = kept
 
 
 def statement(dice: Random) -> str:
@@ -188,6 +231,8 @@ def runs(steps: Sequence[str]) -> bool:
 def whole(steps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Run every step in one plain namespace: (name -> what it is like, what each step printed)."""
     state = random.getstate()
+    there = {**shelf.__dict__}, [*_FIRST], random.__dict__.get("kept", MISSING)
+    begin_again()
     namespace: dict[str, object] = {"__name__": "__main__"}
     printed = list[str]()
     try:
@@ -196,6 +241,7 @@ def whole(steps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             with contextlib.redirect_stdout(out):
                 exec(source, namespace)
             printed.append(plain(out.getvalue()))
+        return picture(namespace), printed
     finally:
         random.setstate(state)
-    return picture(namespace), printed
+        _put(*there)

@@ -250,6 +250,19 @@ def _rerun(sources: list[str], step: int, source: str) -> tuple[tuple[str, ...],
     return session.replay().ran, session
 
 
+@pytest.mark.skipif(int(pandas.__version__.partition(".")[0]) > 2, reason="it always copies")
+def test_how_pandas_works_is_read_by_all_that_comes_later() -> None:
+    sources = [
+        "import pandas as pd\npd.set_option('mode.copy_on_write', False)",
+        "df = pd.DataFrame({'a': [1, 2]})",
+        "part = df['a']\npart.iloc[0] = 9\nprint(df['a'].tolist())",
+        "pd.set_option('mode.copy_on_write', False)",
+    ]
+    ran, session = _rerun(sources, 0, sources[0].replace("False", "True"))
+    assert "2" in ran
+    assert session.results["2"].stdout == "[1, 2]\n"
+
+
 def test_settings_of_pandas_and_numpy_are_read_by_what_is_shown() -> None:
     sources = [
         "import pandas as pd, numpy as np\ndf = pd.DataFrame({'a': [1 / 3]})",

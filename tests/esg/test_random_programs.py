@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lorimer.esg import StepExecutor
 from tests.esg.alike import picture, plain
-from tests.esg.random_programs import BEGIN, breaking, runs, step, whole
+from tests.esg.random_programs import BEGIN, begin_again, breaking, runs, step, whole
 
 EXAMPLES = 5_000 if os.environ.get("LORIMER_CAMPAIGN") else 100
 
@@ -30,7 +30,8 @@ def test_a_replay_ends_where_running_everything_again_ends(dice: Random) -> None
 
 
 def _play(dice: Random) -> None:
-    sources = [*BEGIN]
+    begin_again()
+    sources = [*BEGIN, "import tests.esg.shelf as m"]
     for _ in range(dice.randint(3, 14)):
         source = step(dice)
         if runs([*sources, source]):
@@ -107,6 +108,7 @@ def test_the_same_program_with_the_same_edits_runs_the_same_steps(seed: int) -> 
     orders = set[tuple[str, ...]]()
     for _ in range(2):
         dice = Random(seed)
+        begin_again()
         session = StepExecutor()
         for number, source in enumerate([*BEGIN, *(step(dice) for _ in range(8))]):
             session.execute(f"s{number}", source)

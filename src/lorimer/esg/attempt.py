@@ -9,12 +9,15 @@ from typing import Final
 
 from lorimer.core.world import World
 from lorimer.esg import resources
+from lorimer.esg.attributes import PREFIX, Attributes
 from lorimer.esg.budget import COPIES, keep_within
 from lorimer.esg.commit import Commit, Left
 from lorimer.esg.figures import shared
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
-from lorimer.esg.namespace import Missing, TrackedNamespace
+from lorimer.esg.lending import Lending
+from lorimer.esg.namespace import TrackedNamespace
+from lorimer.esg.owners import MISSING
 from lorimer.esg.part_reads import PartReads
 from lorimer.esg.results import StepResult
 from lorimer.esg.running import MAX_OUTPUT, Failure, Outcome, run
@@ -46,6 +49,7 @@ class Attempts:
         self.store = VersionStore()
         self.surroundings = Surroundings(graph)
         self.files = Files(graph)
+        self._attributes = Attributes(self.store)
         self._showing = Showing(graph, self.store, self.surroundings)
         self._parts = PartReads(graph, self.store)
         self.given = dict.fromkeys(given)
@@ -59,37 +63,13 @@ class Attempts:
         graph, space = self.graph, self._globals
         if (unknown := self.surroundings.lost_state(step_id)) is not None:
             return unknown
-        may_change = graph.may_write(step_id)
-        visit = Visit(self.store, lambda name: graph.maker(name, step_id))
-        reads: dict[str, str] = {}
-        failed: list[Lost] = []
-        saw_all = False
-
-        def lend(name: str) -> object:
-            version = self.store.get(name, graph.maker(name, step_id))
-            if version is None:
-                reads[name] = ABSENT  # a step before this one may make it one day
-                raise Missing(name)
-            try:
-                value = visit.lend(version, may_change=name in may_change)
-            except Lost as lost:
-                failed.append(lost)
-                raise
-            reads[name] = version.print
-            return value
-
-        def known() -> Iterable[str]:
-            nonlocal saw_all
-            saw_all = True
-            return dict.fromkeys(
-                [*self.given, *filter(str.isidentifier, graph.names_before(step_id))]
-            )
-
+        lending = Lending(graph, self.store, self._attributes, self.given, step_id)
+        visit, reads, kept = lending.visit, lending.reads, lending.using
         before = self.surroundings.set_states(step_id)
         shared().renew()
         hook = watch()
         files = hook.log = self.files.begin(step_id)
-        space.begin(lend, known)
+        space.begin(lending.lend, lending.known, lending.sees)
         try:
             outcome = run(
                 step_id,
@@ -98,14 +78,20 @@ class Attempts:
                 self._world.monotonic,
                 whole=graph.reads_unknown(step_id),
             )
+            set_by_it = kept.end()
+        except Lost as lost:
+            outcome, set_by_it = Outcome(lost=lost), {}
         except BaseException:
+            kept.undo()
             visit.undo()
             raise
         finally:
             hook.log = None
         left = space.end()
         shared().renew()
-        lost = outcome.lost or (failed[0] if failed else self.files.lost(step_id, files))
+        lost = outcome.lost or lending.lost or self.files.lost(step_id, files)
+        if lost is not None or outcome.failure is not None:
+            kept.undo()
         if lost is not None:
             visit.undo()
             self.surroundings.set_states(step_id)
@@ -114,14 +100,17 @@ class Attempts:
             outcome.failure = self._with_maker(step_id, outcome.failure, outcome.error)
             self._failed(step_id, outcome, reads, visit, space.lent, left)
             return None
-        done = self._commit(step_id, visit, space.lent, left, outcome.value)
-        deleted = space.lent.keys() - left.keys()
-        in_place = self._in_place(step_id, visit, space.lent, done)
+        lent = space.lent | {slot.name: value for slot, value in kept.lent.items()}
+        left |= {slot.name: slot.get() for slot in kept.lent}
+        left = {name: value for name, value in left.items() if value is not MISSING}
+        done = self._commit(step_id, visit, lent, left, outcome.value)
+        deleted = {name for name in lent.keys() - left.keys() if lent[name] is not MISSING}
+        in_place = self._in_place(step_id, visit, lent, done)
         reads |= done.read
         writes = {name: version.print for name, version in done.bound.items()} | done.made
         writes |= {region.name: state.print for region, state in done.changed.items()}
         writes |= dict.fromkeys(deleted, ABSENT)
-        kills = {*deleted, *done.made, *(name for name in done.bound if name not in space.lent)}
+        kills = {*deleted, *done.made, *(name for name in done.bound if name not in lent)}
         spoken = words(graph.source(step_id), space.lent.values())
         used = outcome.used | outcome.used_to_show
         used |= {resources.CWD} if files.relative else set[str]()
@@ -139,13 +128,17 @@ class Attempts:
             kills=kills,
             in_place=in_place,
             leads=self._leads(step_id, done),
-            saw_all=saw_all,
+            saw_all=lending.saw_all,
             seconds=outcome.seconds,
         )
-        self._parts.ran(step_id, {} if saw_all else space.parts, space.lent, visit, done)
-        for each in done.displaced:
+        self._parts.ran(step_id, {} if lending.saw_all else space.parts, space.lent, visit, done)
+        for each in done.displaced | kept.displaced:
             if each in graph:
                 graph.mark_stale(each)
+        if self._attributes.first_written({*(slot.name for slot in set_by_it), *in_place}):
+            for each in graph.steps_after(step_id):  # none has told whether it reads that
+                if graph.status(each) is Status.FRESH:
+                    graph.mark_stale(each)
         changed = (*writes, *in_place)
         self._keep(step_id, outcome, (*reads, *in_place), changed)
         keep_within(self.store, self._most, self._seconds)
@@ -290,7 +283,7 @@ class Attempts:
         found, memo = dict[str, object](), dict[int, object]()
         live = {name: region.live for name, region in self.store.regions().items()}
         for name, maker in visible.items():
-            version = self.store.get(name, maker)
+            version = None if name.startswith(PREFIX) else self.store.get(name, maker)
             if version is None:
                 continue
             try:

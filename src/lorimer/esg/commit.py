@@ -72,6 +72,15 @@ class Commit:
         self._write(bound, regions, swaps)
         return self._left
 
+    def give(self, name: str, value: object) -> set[str]:
+        """Take over a value that was there before any step, beside those given already. Returns
+        steps whose regions it turned out to share: they have to run again."""
+        self._walk(value, name)
+        for region, contents in [self._found(group) for group in self._groups()]:
+            region.live = self._store.write(region, self._step, self._store.state(region, contents))
+        self._store.bind(name, self._step, value)
+        return self._left.displaced
+
     # ---------------------------------------------------------------- what there is
 
     def _walk(self, value: object, label: str, *, pinned: bool = False) -> None:

@@ -53,21 +53,24 @@ class TrackedNamespace(dict[str, object]):
         """Of names that the step's text uses in parts, and has used otherwise in no way so far."""
         self._codes: frozenset[int] = frozenset()
         self._uses = 0
+        self._sees: Callable[[types.CodeType], None] = _unseen
 
     def begin(
         self,
         lend: Callable[[str], object] | None = None,
         known: Callable[[], Iterable[str]] = tuple,
+        sees: Callable[[types.CodeType], None] | None = None,
     ) -> None:
         """Empty it for a step; without arguments, so that there are no names at all.
 
         `lend` gives a name's value at the place of the step, or raises Missing; `known` gives all
-        names that it could lend.
+        names that it could lend; `sees` is told of code that may run.
         """
         _Dict.clear(self)
         _Dict.update(self, __builtins__=builtins, __name__=self._name)
         self.lent, self._lend, self._known = {}, lend or _nothing, known
         self.parts, self._codes, self._uses = {}, frozenset(), 0
+        self._sees = sees or _unseen
 
     def lend_parts(self, parts: Parts, *codes: types.CodeType) -> None:
         """This code uses these names in parts only. They are not put in place, so that each use
@@ -77,7 +80,7 @@ class TrackedNamespace(dict[str, object]):
 
     def end(self) -> dict[str, object]:
         """What the step left, without what every namespace has. It lends no more."""
-        self._lend, self._known = _nothing, tuple
+        self._lend, self._known, self._sees = _nothing, tuple, _unseen
         for name in self.parts.keys() & self.lent.keys():
             if _Dict.setdefault(self, name, self.lent[name]) is not self.lent[name]:
                 del self.parts[name]
@@ -88,6 +91,7 @@ class TrackedNamespace(dict[str, object]):
 
         `whole`: whether it looks at the namespace as a whole, if that is known.
         """
+        self._sees(code)
         waiting = [code]
         while waiting:
             code = waiting.pop()
@@ -104,6 +108,7 @@ class TrackedNamespace(dict[str, object]):
     def lend_for(self, code: types.CodeType, local: Mapping[str, object]) -> None:
         """Put in place what a text finds that is evaluated, besides `local`."""
         if not SEES_ALL.isdisjoint(code.co_names):
+            self._sees(code)
             self.fetch(self._known())
         else:
             self.fetch([name for name in _named(code, _LOADS) if name not in local])
@@ -220,6 +225,10 @@ def _functions(value: object) -> Iterator[types.FunctionType]:
             for each in vars(kind).values():
                 if isinstance(each, types.FunctionType):
                     yield each
+
+
+def _unseen(_code: types.CodeType) -> None:
+    return
 
 
 def _nothing(name: str) -> object:

@@ -179,6 +179,7 @@ _KINDS: Final[dict[type, Kind]] = {
 }
 
 
+_NAMESPACE: Final = Instance(None, ())
 _OF_FIGURES: Final = figures.shared()
 
 
@@ -190,9 +191,17 @@ def kind_of(value: object) -> Kind:
         return _built_in(value)
     if value is _SHARED:
         return REFERENCE
+    if type(value) is types.ModuleType and _made_by_hand(value):
+        return _NAMESPACE
     if isinstance(value, type):
         return CLASS if value.__module__ == MAIN else REFERENCE
     return _OF_FIGURES.kind if value in _OF_FIGURES else _kind(type(value))
+
+
+def _made_by_hand(module: types.ModuleType) -> bool:
+    """No import has loaded it."""
+    held = fields_of(module) or {}
+    return held.get("__spec__") is None and held.get("__name__") != MAIN
 
 
 @lru_cache(maxsize=4096)

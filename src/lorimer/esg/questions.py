@@ -64,6 +64,10 @@ class Questions:
         """The ids of all steps, in order."""
         return tuple(self._order)
 
+    def steps_after(self, step_id: str) -> tuple[str, ...]:
+        """The ids of the steps behind one, in order."""
+        return tuple(self._order[self._order.index(step_id) + 1 :])
+
     def texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The ids of all steps, in order, and their texts."""
         found = map(self._steps.__getitem__, self._order)

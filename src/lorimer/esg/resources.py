@@ -2,7 +2,7 @@
 settings of libraries.
 
 Each is a name of its own in the graph (`rng:random`, `rng:numpy`, `os:cwd`, `os:env`,
-`settings:pandas`, `settings:numpy`, `settings:matplotlib`, `file:<path>`).
+`settings:pandas`, `settings:pandas:works`, `settings:numpy`, `settings:matplotlib`, `file:<path>`).
 States are set to what is right for a step's place before it runs and compared after it. Files:
 files.py.
 """
@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, cast
 
-from lorimer.esg.settings import MATPLOTLIB, NUMPY, PANDAS, settings
+from lorimer.esg.settings import MATPLOTLIB, NUMPY, PANDAS, PANDAS_WORKS, settings
 from lorimer.esg.steps import ABSENT
 
 FILE: Final = "file:"
@@ -36,6 +36,8 @@ SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
+READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
+"""States that every step counts as reading, once they are there."""
 _Parts = tuple[object, ...]
 WHOLE: Final = 8 * 2**20
 """Bytes up to which a file is read to compare it; of larger ones size and time are taken."""

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 PANDAS: Final = "settings:pandas"
+PANDAS_WORKS: Final = "settings:pandas:works"
+"""How it computes, reads and copies (`mode.*`, `compute.*`, ...): all options but `display.*`. Much
+of pandas asks for them, some of it once and for all, so every step counts as reading them."""
 NUMPY: Final = "settings:numpy"
 MATPLOTLIB: Final = "settings:matplotlib"
 _OF_THE_SCREEN: Final = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})
 """Parameters of matplotlib that its first use changes, and that no figure shows."""
+_SHOWN: Final = "display."
 _Values = Mapping[str, object]
 _Dict = dict[str, object]
 
@@ -32,11 +36,8 @@ def settings() -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     pandas = sys.modules.get("pandas._config.config")
     if pandas is not None and hasattr(pandas, "_global_config"):
-        found[PANDAS] = Setting(
-            lambda: _flat(pandas._global_config, ""),
-            lambda values: _set_options(pandas, cast("_Values", values)),
-            lambda: {name: each.defval for name, each in pandas._registered_options.items()},
-        )
+        found[PANDAS] = _options(pandas, shown=True)
+        found[PANDAS_WORKS] = _options(pandas, shown=False)
     numpy = cast("Any", sys.modules.get("numpy"))
     if numpy is not None and hasattr(numpy, "set_printoptions"):
         found[NUMPY] = Setting(
@@ -73,6 +74,19 @@ def used(reads: Reads, *, shows: bool, draws: bool = False) -> frozenset[str]:
 
 def _parameters(values: dict[str, object]) -> _Values:
     return {name: each for name, each in _Dict.items(values) if name not in _OF_THE_SCREEN}
+
+
+def _options(pandas: Any, *, shown: bool) -> Setting:
+    """Those of what is shown, or the others."""
+
+    def ours(values: _Values) -> _Values:
+        return {name: each for name, each in values.items() if name.startswith(_SHOWN) is shown}
+
+    return Setting(
+        lambda: ours(_flat(pandas._global_config, "")),
+        lambda values: _set_options(pandas, cast("_Values", values)),
+        lambda: ours({name: each.defval for name, each in pandas._registered_options.items()}),
+    )
 
 
 def _flat(values: Mapping[str, object], before: str) -> _Values:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
+from types import FunctionType
 
 from lorimer.esg import arrays
 from lorimer.esg.content import Content, Late
@@ -69,6 +70,8 @@ class Region:
     states: dict[str, State] = field(default_factory=dict[str, State])
     live: State | None = None
     """What the objects hold now; None if that is not known."""
+    functions: tuple[FunctionType, ...] | None = None
+    """Those among the objects, once somebody has asked."""
 
     @property
     def label(self) -> str:

@@ -56,14 +56,14 @@ class Surroundings:
         `used`: states that it has read for certain. `spoken`: its words (`words`).
         """
         self._gone = {key for key in self._gone if key[1] != step_id}
-        spoken_of = asked(spoken)
+        always = asked(spoken) | resources.READ_BY_ALL
         for name, state in resources.states().items():
             value = state.get()
             if name not in before and state.initial is not None:  # the step has loaded its library
                 before = {**before, name: state.initial()}
                 self._states.setdefault((name, ""), before[name])
             moved = name in before and not resources.same(value, before[name])
-            if moved or name in used or name in spoken_of:
+            if moved or name in used or name in always:
                 reads[name] = resources.mark(before[name]) if name in before else ""
             if moved:
                 self._states[name, step_id] = value

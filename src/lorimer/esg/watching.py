@@ -72,9 +72,12 @@ class Watch:
         if not isinstance(path, str | bytes | os.PathLike):
             return  # a descriptor
         name = os.fsdecode(cast("str | bytes", os.fspath(path)))
-        if name.startswith((*_SYSTEM, *self._library)) or any(each in name for each in _LIBRARIES):
-            return
-        self._apart(lambda: note(name))
+        if not name.startswith(_SYSTEM) and not self.of_a_library(name):
+            self._apart(lambda: note(name))
+
+    def of_a_library(self, path: str) -> bool:
+        """A file of Python, of a library, or what one keeps for itself."""
+        return path.startswith(self._library) or any(each in path for each in _LIBRARIES)
 
     def _apart(self, note: Callable[[], None]) -> None:
         log, self.log = self.log, None  # looking at it opens it

@@ -1,0 +1,287 @@
+"""What steps keep in modules and in classes of libraries is a dependency like a name."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from lorimer.esg import StepExecutor
+
+OWN = """\
+counter = 0
+items = []
+settings = {"unit": "m"}
+
+def count():
+    global counter
+    counter += 1
+    return counter
+
+def note(item):
+    items.append(item)
+    return list(items)
+"""
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module of the user's, and libraries as they were."""
+    (tmp_path / "helpers_of_mine.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    kept = [(each, {**vars(each)}) for each in (json, json.decoder, sys)]
+    path, every, text = [*sys.path], {**sys.modules}, Fraction.__str__
+    yield
+    for module, before in kept:
+        for name in vars(module).keys() - before.keys():
+            delattr(module, name)
+        vars(module).update(before)
+    sys.path[:] = path
+    for name in sys.modules.keys() - every.keys():
+        del sys.modules[name]
+    Fraction.__str__ = text
+    for name in ("kept", "twice"):
+        if name in vars(Fraction):
+            delattr(Fraction, name)
+        if name in vars(json.JSONDecoder):
+            delattr(json.JSONDecoder, name)
+
+
+def played(*sources: str) -> StepExecutor:
+    session = StepExecutor()
+    for number, source in enumerate(sources):
+        result = session.execute(f"s{number}", source)
+        assert result.ok, result.failure
+    return session
+
+
+def printed(session: StepExecutor) -> list[str]:
+    return [session.results[each].stdout.strip() for each in session.graph.steps]
+
+
+def edited(session: StepExecutor, step: str, source: str) -> tuple[str, ...]:
+    session.graph.edit_step(step, source)
+    replay = session.replay()
+    assert replay.ok, [session.results[each].failure for each in replay.failed]
+    assert session.replay().ran == ()
+    return replay.ran
+
+
+def test_an_attribute_that_a_step_adds_to_a_module_is_read_by_who_names_it() -> None:
+    session = played("import json", "json.kept = 1", "print(json.kept)", "print('apart')")
+    assert edited(session, "s1", "json.kept = 2") == ("s1", "s2")
+    assert printed(session)[2] == "2"
+    assert edited(session, "s1", "json.kept = 1 + 1") == ("s1",)
+
+
+def test_an_object_kept_in_a_module_is_changed_through_it() -> None:
+    session = played(
+        "import json\na = [1]",
+        "json.kept = a",
+        "a.append(2)",
+        "json.kept.append(3)",
+        "print(a, json.kept is a)",
+    )
+    assert printed(session)[4] == "[1, 2, 3] True"
+    edited(session, "s2", "a.append(20)")
+    assert printed(session)[4] == "[1, 20, 3] True"
+    edited(session, "s3", "json.kept.append(30)")
+    assert printed(session)[4] == "[1, 20, 30] True"
+
+
+def test_a_step_that_changes_an_attribute_finds_it_as_at_its_place() -> None:
+    session = played(
+        "import json\njson.kept = 1",
+        "json.kept += 1",
+        "json.kept *= 10",
+        "print(json.kept)",
+    )
+    session.graph.mark_stale("s1")
+    session.replay()
+    assert printed(session)[3] == "20"
+    edited(session, "s1", "json.kept += 2")
+    assert printed(session)[3] == "30"
+    session.graph.delete_step("s2")
+    session.replay()
+    assert printed(session) == ["", "", "3"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "other"),
+    [
+        ("setattr(json, 'kept', 1)", "setattr(json, 'kept', 2)"),
+        (
+            "name = 'ke' + 'pt'\nsetattr(json, name, 1)",
+            "name = 'ke' + 'pt'\nsetattr(json, name, 2)",
+        ),
+        ("vars(json)['kept'] = 1", "vars(json)['kept'] = 2"),
+        ("json.__dict__.update(kept=1)", "json.__dict__.update(kept=2)"),
+        ("def f(m):\n    m.kept = 1\nf(json)", "def f(m):\n    m.kept = 2\nf(json)"),
+        ("exec('json.kept = 1')", "exec('json.kept = 2')"),
+        ("text = 'json.kept = 1'\nexec(text)", "text = 'json.kept = 2'\nexec(text)"),
+        ("import sys\nsys.modules['json'].kept = 1", "import sys\nsys.modules['json'].kept = 2"),
+        ("x = [json]\nx[0].kept = 1", "x = [json]\nx[0].kept = 2"),
+    ],
+)
+def test_every_way_to_set_it(setting: str, other: str) -> None:
+    session = played("import json", setting, "print(json.kept)")
+    edited(session, "s1", other)
+    assert printed(session)[2] == "2"
+
+
+@pytest.mark.parametrize(
+    "reading", ["getattr(json, 'ke' + 'pt')", "vars(json)['kept']", "g()", "fs[0]()", "eval(text)"]
+)
+def test_every_way_to_read_it(reading: str) -> None:
+    session = played(
+        "import json\ntext = 'json.kept'\ndef g():\n    return json.kept\nfs = [lambda: json.kept]",
+        "json.kept = 1",
+        f"print({reading})",
+    )
+    edited(session, "s1", "json.kept = 2")
+    assert printed(session)[2] == "2"
+
+
+def test_what_the_library_has_itself_is_read_by_all_that_comes_later() -> None:
+    session = played(
+        "import json",
+        "real = json.decoder.scanner",
+        "json.dumps = lambda value: 'one'",
+        "from json import dumps\nprint(dumps(1))",
+        "print('apart')",
+    )
+    assert edited(session, "s2", "json.dumps = lambda value: 'two'") == ("s2", "s3", "s4")
+    assert printed(session)[3] == "two"
+    session.graph.delete_step("s2")
+    session.replay()
+    assert printed(session)[2] == "1"
+
+
+def test_an_edit_that_begins_to_change_it_makes_all_later_stale() -> None:
+    session = played("from fractions import Fraction\nx = Fraction(1, 2)", "y = 1", "print(x)", "x")
+    edited(session, "s1", "Fraction.__str__ = lambda self: 'half'")
+    assert printed(session)[2] == "half"
+    edited(session, "s1", "y = 2")
+    assert printed(session)[2] == "1/2"
+
+
+def test_attributes_of_classes_of_libraries() -> None:
+    session = played(
+        "from fractions import Fraction\nfrom json import JSONDecoder",
+        "Fraction.twice = lambda self: self * 2",
+        "print(Fraction(1, 3).twice())",
+        "for kind in (Fraction, JSONDecoder):\n    kind.kept = 1",
+        "print(JSONDecoder.kept)",
+    )
+    edited(session, "s1", "Fraction.twice = lambda self: self + self + 1")
+    assert printed(session)[2] == "5/3"
+    edited(session, "s3", "for kind in (Fraction, JSONDecoder):\n    kind.kept = 3")
+    assert printed(session)[4] == "3"
+
+
+def test_a_deleted_attribute() -> None:
+    session = played(
+        "import json\njson.kept = 1",
+        "x = json.kept",
+        "del json.kept",
+        "print(hasattr(json, 'kept'))",
+    )
+    session.graph.mark_stale("s1")
+    assert session.replay().ran[0] == "s1"
+    assert session.namespace()["x"] == 1
+    edited(session, "s2", "pass")
+    assert printed(session)[3] == "True"
+
+
+def test_a_step_that_raises_leaves_modules_as_they_were() -> None:
+    session = played("import json\njson.kept = [1]")
+    assert not session.execute("bad", "json.kept.append(2)\njson.kept = 3\n1 / 0").ok
+    session.graph.delete_step("bad")
+    session.execute("show", "print(json.kept)")
+    assert session.results["show"].stdout == "[1]\n"
+
+
+def test_the_counter_of_a_module_that_the_step_itself_loads() -> None:
+    session = played(
+        "import helpers_of_mine\nhelpers_of_mine.counter += 1",
+        "helpers_of_mine.counter += 1",
+        "print(helpers_of_mine.counter)",
+    )
+    for step in ("s0", "s1"):
+        session.graph.mark_stale(step)
+        session.replay()
+        assert printed(session)[2] == "2"
+    edited(session, "s0", "import helpers_of_mine\nhelpers_of_mine.counter += 10")
+    assert printed(session)[2] == "11"
+
+
+def test_what_functions_of_a_module_of_ones_own_change_in_it() -> None:
+    session = played(
+        "import helpers_of_mine as mine",
+        "mine.count()",
+        "from helpers_of_mine import count",
+        "count()",
+        "print(mine.count())",
+        "mine.note('a')",
+        "mine.settings['unit'] = 'km'",
+        "print(mine.note('b'), mine.settings)",
+    )
+    assert printed(session)[4] == "3"
+    for step in ("s1", "s3", "s5"):
+        session.graph.mark_stale(step)
+        session.replay()
+    assert printed(session)[4::3] == ["3", "['a', 'b'] {'unit': 'km'}"]
+    edited(session, "s3", "count() + count()")
+    edited(session, "s5", "mine.note('c')")
+    assert printed(session)[4::3] == ["4", "['c', 'b'] {'unit': 'km'}"]
+
+
+def test_containers_that_libraries_keep() -> None:
+    session = played(
+        "import sys\nsys.path.append('/nowhere/1')",
+        "print(sys.path.count('/nowhere/1'), sys.path[-1])",
+        "from sys import path as ways\nways.append('/nowhere/2')",
+        "print(sys.path[-2:])",
+    )
+    session.graph.mark_stale("s0")
+    session.replay()
+    edited(session, "s0", "import sys\nsys.path.append('/nowhere/3')")
+    assert printed(session)[1::2] == ["0 /nowhere/3", "['/nowhere/3', '/nowhere/2']"]
+
+
+def test_modules_that_are_put_among_the_modules() -> None:
+    session = played(
+        "import sys, types",
+        "sys.modules['made_up'] = types.SimpleNamespace(kept=1)",
+        "import made_up\nprint(made_up.kept)",
+        "del sys.modules['made_up']",
+        "print('made_up' in sys.modules)",
+    )
+    edited(session, "s1", "sys.modules['made_up'] = types.SimpleNamespace(kept=2)")
+    assert printed(session)[2::2] == ["2", "False"]
+
+
+def test_two_sessions_in_one_process_do_not_meet() -> None:
+    one = played("import json\njson.kept = 1", "print(json.kept)")
+    other = played("import json\njson.kept = 2", "print(json.kept)")
+    one.graph.mark_stale("s1")
+    one.replay()
+    assert printed(one)[1] == "1"
+    assert printed(other)[1] == "2"
+
+
+def test_a_module_made_by_hand_is_an_object_like_others() -> None:
+    session = played(
+        "import types\nm = types.ModuleType('m')\nm.kept = 1",
+        "m.kept += 1",
+        "print(m.kept)",
+    )
+    session.graph.mark_stale("s1")
+    session.replay()
+    assert printed(session)[2] == "2"
+    edited(session, "s0", "import types\nm = types.ModuleType('m')\nm.kept = 5")
+    assert printed(session)[2] == "6"
