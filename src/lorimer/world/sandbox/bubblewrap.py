@@ -1,8 +1,8 @@
 """bubblewrap: namespaces of its own for a process and all its descendants (level L2).
 
-Its process namespace ends with its first process, and that with us: nothing can outlive either. But
-bubblewrap ties it to us last, when all is set up; a kill of ours before that would leave it. So what
-is to run in it waits there until we have answered (`pipes.Threshold`).
+Its process namespace ends with its first process, and that with us: nothing can outlive either.
+But bubblewrap ties it to us last, when all is set up; a kill of ours before that would leave it.
+So what is to run in it waits there until we have answered (`pipes.Threshold`).
 """
 
 from __future__ import annotations
