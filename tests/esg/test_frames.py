@@ -491,3 +491,45 @@ def test_row_22_an_array_over_what_cython_has_made_is_a_view() -> None:
     for each in session.graph.steps:
         exec(session.graph.source(each), whole)
     assert session.namespace()["n"] == whole["n"]
+
+
+def test_row_22_a_state_that_is_kept_has_pandas_copy_nothing() -> None:
+    """pandas 3 copies before it writes what another series looks at: the state kept is none."""
+    steps = [
+        LIBRARIES,
+        "k = 1",
+        "s = pd.Series([3.0, 1.0, 2.0 * k])\nv = s.to_numpy()",
+        "s.iloc[0] = 9 + k",
+        "t = s[:2]\nw = t.to_numpy()",
+        "t.iloc[1] = 7 + k",
+        "n = v.tolist(), w.tolist(), s.tolist(), t.tolist()",
+    ]
+    session = session_of(*steps)
+
+    def natively() -> object:
+        whole: dict[str, object] = {}
+        for each in session.graph.steps:
+            exec(session.graph.source(each), whole)
+        return whole["n"]
+
+    assert session.namespace()["n"] == natively()
+    for step, source in (("3", "s.iloc[0] = 8"), ("5", "t.iloc[0] = 5"), ("1", "k = 2")):
+        session.graph.edit_step(step, source)
+        assert session.replay().ok
+        assert session.namespace()["n"] == natively(), source
+
+
+def test_row_22_a_frame_put_back_shares_what_it_shared() -> None:
+    session = session_of(
+        LIBRARIES,
+        "f = pd.DataFrame({'a': [1, 2], 'b': [3, 4]})\ng = f.copy(deep=False)",
+        "f.loc[0, 'a'] = 7",
+        "n = f['a'].tolist(), g['a'].tolist()",
+    )
+    for value in (8, 9, 8):
+        session.graph.edit_step("2", f"f.loc[0, 'a'] = {value}")
+        assert session.replay().ok
+        whole: dict[str, object] = {}
+        for each in session.graph.steps:
+            exec(session.graph.source(each), whole)
+        assert session.namespace()["n"] == whole["n"]

@@ -246,29 +246,16 @@ class _Frame(Kind):
             return unknown(value)
         places = tuple(bytes(each.mgr_locs.as_array) for each in blocks)
         fields = {k: v for k, v in vars(value).items() if k not in _CACHES and k != "_mgr"}
-        saved = manager.copy(deep=False)
-        extra = (
-            type(value),
-            type(manager),
-            places,
-            tuple(fields),
-            len(manager.axes),
-            _Saved(saved),
-        )
+        saved = _Manager(manager)
+        extra = (type(value), type(manager), places, tuple(fields), len(manager.axes), saved)
         parts = (*manager.axes, *fields.values(), *(each.values for each in blocks))
         return Content(self, extra, parts)
 
     def put(self, value: Any, content: Content, /) -> bool:
         extra: Any = content.extra
-        _, _, places, names, axes, saved = extra
-        manager = saved.saved.copy(deep=False)
-        count: Any = len(places)
-        for block, array in zip(
-            manager.blocks, content.parts[len(content.parts) - count :], strict=True
-        ):
-            block.values = array
-        if any(a is not b for a, b in zip(manager.axes, content.parts[:axes], strict=True)):
-            manager.axes = list(content.parts[:axes])
+        _, kind, places, names, axes, saved = extra
+        arrays = content.parts[len(content.parts) - len(places) :]
+        manager = kind.from_blocks(saved.blocks(arrays), list(content.parts[:axes]))
         fields = vars(value)
         for name in [each for each in fields if each != "_mgr"]:
             del fields[name]
@@ -291,6 +278,26 @@ class _Saved:
         return isinstance(other, _Saved)
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+class _Manager(_Saved):
+    """How the arrays of a frame lie in it. No block is kept: pandas copies before it writes what
+    another living block looks at, and ours would be one."""
+
+    def __init__(self, manager: Any) -> None:
+        super().__init__([
+            (type(block), {"placement": block.mgr_locs, "ndim": block.ndim, **_shared(block)})
+            for block in manager.blocks
+        ])  # fmt: skip
+
+    def blocks(self, arrays: tuple[object, ...]) -> list[Any]:
+        return [kind(array, **how) for (kind, how), array in zip(self.saved, arrays, strict=True)]
+
+
+def _shared(block: Any) -> dict[str, object]:
+    """What pandas (from 2 on) counts the blocks by that look at one memory."""
+    refs: object = getattr(block, "refs", None)
+    return {} if refs is None else {"refs": refs}
 
 
 def _owner(value: Any) -> Any:
