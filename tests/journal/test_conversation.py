@@ -210,6 +210,27 @@ def test_an_owner_that_wakes_up_takes_nothing_from_one_that_is_slow(store: Store
     store.run(test)
 
 
+def test_an_owner_that_slept_until_it_heard_of_its_claim_looks_before_it_acts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(journal: Journal) -> None:
+        claim = journal.claim
+
+        async def late(stream: str, owner: str, ttl: float) -> int:
+            epoch = await claim(stream, owner, ttl)
+            store.clock.now += CLAIM_S + 1
+            return epoch
+
+        with monkeypatch.context() as patch:
+            patch.setattr(journal, "claim", late)
+            mine = await open_(journal, store)
+        await open_(journal, store, "you")
+        with pytest.raises(JournalError, match="no longer the writer"):
+            await mine.check()
+
+    store.run(test)
+
+
 def test_facts_that_do_not_follow_are_refused(store: Store) -> None:
     async def test(journal: Journal) -> None:
         conversation = await open_(journal, store)

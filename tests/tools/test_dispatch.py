@@ -15,7 +15,7 @@ from pydantic import BaseModel, field_validator
 
 from lorimer.core.bus import Bus
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import APIError, ExecutorErrorCode, ToolExecutionError
+from lorimer.core.errors import APIError, ExecutorErrorCode, JournalError, ToolExecutionError
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.tools import ToolContext, ToolInput, ToolResult, tool
@@ -538,5 +538,33 @@ def test_a_tool_may_have_time_outs_of_its_own() -> None:
             block = await bench.call(toolset(Act(waits)), "act")
         assert block.content == "it gave up by itself"
         assert bench.context.reason is None
+
+    run(main)
+
+
+@pytest.mark.parametrize("frozen_at", [1, 2])
+def test_an_owner_that_was_frozen_looks_again_directly_before_the_call(frozen_at: int) -> None:
+    """It may have been frozen between its intent and the call, or on the way to the tool."""
+    acted: list[ToolInput] = []
+    looks = 0
+
+    async def holds() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == frozen_at:
+            raise JournalError("it is no longer the writer")
+
+    def act(input: ToolInput, context: ToolContext) -> ToolResult:
+        acted.append(input)
+        return ToolResult("done")
+
+    async def main() -> None:
+        bench = await Bench.make()
+        bench.context.holds = holds
+        with pytest.raises(JournalError):
+            await bench.call(toolset(Act(act)), "act")
+        assert (acted, bench.kinds) == ([], ["tool.intent"])
+        block = await bench.call(toolset(Act(act)), "act", index=1)
+        assert (len(acted), block.content) == (1, "done")
 
     run(main)

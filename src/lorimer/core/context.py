@@ -95,7 +95,6 @@ class RunContext(FactLog):
     __slots__ = (
         "_dice",
         "_asked",
-        "_holds",
         "_patient",
         "alarm",
         "_asked_at",
@@ -106,6 +105,7 @@ class RunContext(FactLog):
         "called",
         "cancellation",
         "children",
+        "holds",
         "left",
         "mail",
         "messages",
@@ -211,7 +211,7 @@ class RunContext(FactLog):
         """Calls of the conversation that tools look back on; None: nobody has looked yet."""
         self._patient = False
         """It still answers from its journal, for which it is given time."""
-        self._holds = holds
+        self.holds = holds
         """Raises JournalError when this process has lost the stream; None: it cannot."""
         self._dice: Random | None = None
         self._asked: dict[tuple[int, str], int] = {}
@@ -326,8 +326,8 @@ class RunContext(FactLog):
         head: dict[str, JSON] = {"key": key} if noted else {"key": key, "hash": digest}
         error: LorimerError | None = None
         data = head
-        if self._holds is not None:
-            await self._holds()
+        if self.holds is not None:
+            await self.holds()
         try:
             found = await call()
             if self.redactor is not None and kind not in _CLEAN:

@@ -77,9 +77,15 @@ class Conversation:
     )
 
     def __init__(
-        self, journal: Journal, stream: str, world: World, epoch: int, claim_s: float
+        self,
+        journal: Journal,
+        stream: str,
+        world: World,
+        epoch: int,
+        claim_s: float,
+        claimed: float,
     ) -> None:
-        """Use `open`."""
+        """Use `open`. `claimed`: on the monotonic clock, no later than when the claim was made."""
         self.journal = journal
         self.stream = stream
         self.epoch = epoch
@@ -100,7 +106,7 @@ class Conversation:
         self.taken_up = False
         """A run of a session has been in it since it was opened; listeners were told."""
         self._world = world
-        self._claimed = world.monotonic()
+        self._claimed = claimed
 
     @classmethod
     async def open(
@@ -112,8 +118,9 @@ class Conversation:
         Raises JournalError `exec.journal.conflict` while another owner's claim is in force, and
         `exec.journal.failed` when the facts do not fit together; then the claim is given back.
         """
+        now = world.monotonic()  # a process may be frozen before it hears of its claim
         epoch = await journal.claim(stream, owner, claim_s)
-        self = cls(journal, stream, world, epoch, claim_s)
+        self = cls(journal, stream, world, epoch, claim_s, now)
         try:
             folded, self.unfinished, self.snapshot_at = await read(journal, stream)
         except BaseException:

@@ -104,6 +104,7 @@ async def open_fork(
 ) -> Conversation:
     """A new conversation that begins with the fact `forked`, which holds these messages. The first
     run's first fact, which comes next, is synced, and this with it."""
+    now = world.monotonic()
     epoch = await journal.claim(stream, owner, claim_s)
     data: dict[str, JSON] = {
         "parent": parent,
@@ -113,7 +114,7 @@ async def open_fork(
         data["compacted"] = history.receipt.to_json()
     fact = Event("forked", data, time=world.time())
     await journal.append(stream, epoch, [fact], sync=False)
-    conversation = Conversation(journal, stream, world, epoch, claim_s)
+    conversation = Conversation(journal, stream, world, epoch, claim_s, now)
     conversation.add([fact])
     conversation.history = history
     return conversation

@@ -39,7 +39,7 @@ async def run_tool(
     `exec.tool.timeout` once its time is over, also when it returned something after that.
     Cancellation of the run, or of the task by others, is raised on.
     """
-    result = await within(_execute(tool, input, context), tool.name, timeout_s, run)
+    result = await within(_execute(tool, input, context, run), tool.name, timeout_s, run)
     return result if isinstance(result, ToolResult) else ToolResult(result)
 
 
@@ -107,7 +107,9 @@ async def within(
     raise ToolExecutionError(describe(error), tool_name=name, cause=error)
 
 
-async def _execute(tool: Tool, input: ToolInput, context: ToolContext) -> object:
+async def _execute(tool: Tool, input: ToolInput, context: ToolContext, run: RunContext) -> object:
+    if run.holds is not None:
+        await run.holds()  # once more, as late as can be: the process may have been frozen
     return await tool.execute(input, context)
 
 
