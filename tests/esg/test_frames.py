@@ -263,6 +263,36 @@ def test_how_pandas_works_is_read_by_all_that_comes_later() -> None:
     assert session.results["2"].stdout == "[1, 2]\n"
 
 
+@pytest.mark.parametrize(
+    "brings",
+    [
+        "import pandas as pd",
+        "exec('import pandas as pd')",
+        "pd = __import__('pandas')",
+        "import sys\npd = sys.modules['pandas']",
+        "from importlib import import_module\npd = import_module('pan' + 'das')",
+        "def load():\n    import pandas\n    return pandas\npd = load()",
+    ],
+)
+def test_how_pandas_works_is_read_only_where_it_may_be_used(brings: str) -> None:
+    session = session_of("import math, numpy as np", "x = np.ones(2).sum()", brings, "y = x + 1")
+    for step, reads in (("0", False), ("1", False), ("2", True), ("3", True)):
+        assert ("settings:pandas:works" in session.results[step].reads) is reads, step
+    session.graph.add_step("0a", "pd = 3", after="0")
+    session.replay()
+    assert "settings:pandas:works" not in session.results["0a"].reads
+    session.graph.edit_step("2", "pd = 4")
+    session.replay()
+    session.graph.edit_step("3", "y = x + 2")
+    assert session.replay().ran == ("3",)
+    assert "settings:pandas:works" not in session.results["3"].reads
+
+
+def test_values_that_a_session_was_given_may_use_pandas() -> None:
+    session = StepExecutor({"f": pandas.DataFrame({"a": [1]})})
+    assert "settings:pandas:works" in session.execute("0", "f.copy()").reads
+
+
 def test_settings_of_pandas_and_numpy_are_read_by_what_is_shown() -> None:
     sources = [
         "import pandas as pd, numpy as np\ndf = pd.DataFrame({'a': [1 / 3]})",

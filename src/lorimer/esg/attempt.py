@@ -47,7 +47,7 @@ class Attempts:
         self.graph = graph
         self.results: dict[str, StepResult] = {}
         self.store = VersionStore()
-        self.surroundings = Surroundings(graph)
+        self.surroundings = Surroundings(graph, given=bool(given))
         self.files = Files(graph)
         self._attributes = Attributes(self.store)
         self._showing = Showing(graph, self.store, self.surroundings)
@@ -114,6 +114,7 @@ class Attempts:
         spoken = words(graph.source(step_id), space.lent.values())
         used = outcome.used | outcome.used_to_show
         used |= {resources.CWD} if files.relative else set[str]()
+        self.surroundings.brings(step_id, libraries=kept.brings)
         self.surroundings.compare_states(step_id, before, used, spoken, reads, writes)
         told = outcome.used_to_show | outcome.used
         told -= writes.keys() | asked(spoken)
@@ -179,6 +180,7 @@ class Attempts:
             names |= {n: resources.fingerprint(n) for n in names if n.startswith(resources.FILE)}
         for name in filter(str.isidentifier, writes):
             self.store.put_lost(name, step_id)
+        self.surroundings.brings(step_id, libraries=not resources.READ_BY_ALL.isdisjoint(reads))
         self.surroundings.recall(step_id, [name for name in writes if ":" in name])
         self.graph.observe(
             step_id,

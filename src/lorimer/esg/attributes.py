@@ -103,6 +103,8 @@ class Using:
         self._earlier = earlier
         self.lent: dict[Slot, object] = {}
         self.displaced: set[str] = set()
+        self.brings = False
+        """It may have brought a library into the session."""
         self._names: set[str] = set()
         self._modules: dict[int, types.ModuleType] = {}
         self._owners = Owners(session.known)
@@ -125,6 +127,7 @@ class Using:
         if not self._begun:
             self._begin()
         words = words_of(code)
+        self.brings |= words.brings
         new = words.names - self._names
         self._names |= new
         for slot in [*self._session.slots.values()]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import re
+import sys
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,13 @@ STORES_ANY: Final = frozenset(
 )
 """Who says one of these may set an attribute without naming it."""
 READS_ANY: Final = STORES_ANY | {"getattr", "hasattr", "dir", "attrgetter", "getmembers"}
+_OWN: Final = (sys.stdlib_module_names | {"numpy"}) - {"importlib", "pickle", "runpy", "shelve"}
+"""Modules that bring in no other library, by themselves."""
+_BRINGS: Final = READS_ANY | {
+    "__import__", "__loader__", "__subclasses__", "eval", "exec", "get_objects", "import_module",
+    "load", "loads", "modules",
+}  # fmt: skip
+"""Words by which code may get at a library that it does not import."""
 _STORES: Final = frozenset({"STORE_ATTR", "DELETE_ATTR"})
 _TOLD: Final = frozenset(dis.opmap[name] for name in (*_STORES, "IMPORT_NAME"))
 _WORD: Final = re.compile(r"[^\W\d]\w*")
@@ -34,6 +42,8 @@ class Words:
     """Modules that it imports."""
     reads_any: bool
     stores_any: bool
+    brings: bool
+    """It may bring in a library that is neither Python's own nor numpy."""
 
 
 @lru_cache(maxsize=4096)
@@ -59,7 +69,12 @@ def words_of(code: types.CodeType) -> Words:
         frozenset(imports),
         star or not READS_ANY.isdisjoint(names),
         not STORES_ANY.isdisjoint(names),
+        not _BRINGS.isdisjoint(names) or any(_root(each) not in _OWN for each in imports),
     )
+
+
+def _root(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _texts(constant: object) -> Iterator[str]:

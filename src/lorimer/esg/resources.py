@@ -37,7 +37,7 @@ SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
 """Words by which code that depends on a state, or sets it to what it is already, gives itself
 away: a step that says one counts as reading the state. Other changes are seen by themselves."""
 READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
-"""States that every step counts as reading, once they are there."""
+"""States that every step counts as reading that comes after the session's first library."""
 _Parts = tuple[object, ...]
 WHOLE: Final = 8 * 2**20
 """Bytes up to which a file is read to compare it; of larger ones size and time are taken."""

@@ -12,7 +12,8 @@ from typing import Any, Final, Protocol, cast
 PANDAS: Final = "settings:pandas"
 PANDAS_WORKS: Final = "settings:pandas:works"
 """How it computes, reads and copies (`mode.*`, `compute.*`, ...): all options but `display.*`. Much
-of pandas asks for them, some of it once and for all, so every step counts as reading them."""
+of pandas asks for them, some of it once and for all, so every step counts as reading them that may
+use it."""
 NUMPY: Final = "settings:numpy"
 MATPLOTLIB: Final = "settings:matplotlib"
 _OF_THE_SCREEN: Final = frozenset({"backend", "backend_fallback", "interactive", "toolbar"})

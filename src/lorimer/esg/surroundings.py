@@ -11,10 +11,15 @@ from lorimer.esg.store import Lost
 
 
 class Surroundings:
-    """Sets them before a step, and compares them after it. One session's."""
+    """Sets them before a step, and compares them after it. One session's.
 
-    def __init__(self, graph: ExecutionStateGraph) -> None:
+    `given`: it has values that no step has made.
+    """
+
+    def __init__(self, graph: ExecutionStateGraph, *, given: bool = False) -> None:
         self._graph = graph
+        self._given = given
+        self._brought: dict[str, None] = {}  # steps that may have brought in libraries
         self._states: dict[tuple[str, str], object] = {}  # (resource, step) -> state
         self._gone: set[tuple[str, str]] = set()  # (resource, step): states that are not known
 
@@ -36,6 +41,20 @@ class Surroundings:
                 return Lost(name, maker)
         return None
 
+    def brings(self, step: str, *, libraries: bool) -> None:
+        """Whether a step may have brought libraries into the session: from there on others may use
+        them."""
+        if libraries:
+            self._brought[step] = None
+        else:
+            self._brought.pop(step, None)
+
+    def _may_use_libraries(self, step: str) -> bool:
+        graph, here = self._graph, self._graph.position(step)
+        return self._given or any(
+            each in graph and graph.position(each) <= here for each in self._brought
+        )
+
     def recall(self, step: str, written: Iterable[str]) -> None:
         """A step has run elsewhere and written these resources."""
         for name in written:
@@ -56,7 +75,9 @@ class Surroundings:
         `used`: states that it has read for certain. `spoken`: its words (`words`).
         """
         self._gone = {key for key in self._gone if key[1] != step_id}
-        always = asked(spoken) | resources.READ_BY_ALL
+        always = asked(spoken)
+        if self._may_use_libraries(step_id):
+            always |= resources.READ_BY_ALL
         for name, state in resources.states().items():
             value = state.get()
             if name not in before and state.initial is not None:  # the step has loaded its library
@@ -74,12 +95,14 @@ class Surroundings:
         for name, by in [key for key in self._states if key[1] == old]:
             self._states[name, new] = self._states.pop((name, by))
         self._gone = {(name, new if by == old else by) for name, by in self._gone}
+        self._brought = {new if each == old else each: None for each in self._brought}
 
     def forget(self, step: str) -> None:
         """A step is no more."""
         for key in [key for key in self._states if key[1] == step]:
             del self._states[key]
         self._gone = {key for key in self._gone if key[1] != step}
+        self._brought.pop(step, None)
 
 
 def words(source: str, lent: Iterable[object]) -> str:
