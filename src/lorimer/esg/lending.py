@@ -7,6 +7,7 @@ from types import CodeType
 
 from lorimer.esg.attributes import Attributes, Using
 from lorimer.esg.graph import ExecutionStateGraph
+from lorimer.esg.looking import Looking
 from lorimer.esg.namespace import Missing
 from lorimer.esg.owners import MISSING
 from lorimer.esg.steps import ABSENT
@@ -24,7 +25,10 @@ class Lending:
         given: Iterable[str],
         step_id: str,
     ) -> None:
-        self.visit = Visit(store, lambda name: graph.maker(name, step_id))
+        self._looking = Looking(graph.source(step_id))
+        self.visit = Visit(
+            store, lambda name: graph.maker(name, step_id), lambda: self._looking.only
+        )
         self.reads: dict[str, str] = {}
         """Name -> fingerprint of what was lent; ABSENT where there was nothing."""
         self.lost: Lost | None = None
@@ -73,6 +77,8 @@ class Lending:
         if version is None:
             self.reads[name] = ABSENT  # a step before this one may make it one day
             return MISSING
+        if self._looking.lent(version.value):
+            self.visit.settle()
         known = len(self.visit.entered)
         value = self.visit.lend(version, may_change=name in self._may_change)
         self.reads[name] = version.print

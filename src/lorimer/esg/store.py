@@ -235,13 +235,22 @@ class VersionStore:
 
 
 class Visit:
-    """What one run is lent. `maker` tells who wrote a region last before the step's place."""
+    """What one run is lent. `maker` tells who wrote a region last before the step's place.
 
-    def __init__(self, store: VersionStore, maker: Callable[[str], str]) -> None:
+    `only_looks`: whether the step can have written to nothing that it was lent so far.
+    """
+
+    def __init__(
+        self,
+        store: VersionStore,
+        maker: Callable[[str], str],
+        only_looks: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.store = store
         self.entered: dict[Region, State] = {}
         """Regions that the step can reach, with their states at its place."""
         self._maker = maker
+        self._only_looks = only_looks
 
     def at_place(self, region: Region) -> State | None:
         """A region's state at the step's place; None if it is not there yet."""
@@ -267,13 +276,19 @@ class Visit:
                 if size and (may_change or size <= arrays.SMALL or not maker):
                     self.store.copied += content.kind.keep(value, content)
                 late = content.kind.late(content) if size else None
-                if late is not None:
+                if late is not None and not self._only_looks():
                     late.settle()
                 if content.kind.hides:
                     content.kind.shut(value, self._is_there)
             self.entered[region] = state
             waiting += [(each, maker) for each in reversed(state.refs)]
         return version.value
+
+    def settle(self) -> None:
+        """From now on the step may write to what it was lent."""
+        for state in self.entered.values():
+            for late in state.late():
+                late.settle()
 
     def _is_there(self, value: object) -> bool:
         """No later step has made it."""
@@ -297,6 +312,8 @@ class Visit:
     def changed(self, region: Region) -> list[Content] | None:
         """What its objects hold now, if that is not what they held; the same contents as far as
         they are the same."""
+        if self._only_looks():
+            return None
         now, other = list[Content](), False
         for value, old in zip(region.objects, self.entered[region].contents, strict=True):
             new = kind_of(value).take(value)
