@@ -76,7 +76,9 @@ class Launcher:
         self._busy = False
         """The pipeline's conversation is in a run, or about to be."""
         self._live: set[RunContext] = set()
-        self._resuming: set[str] = set()
+        self._taken: set[str] = set() if parent is None else parent._taken
+        """Ids of the interrupted runs that the pipeline resumes, has resumed or gives up, in
+        whichever conversation: they are live here, or about to be, or to end."""
         self._stored: dict[str, bytes] = {}
         self._secrets = secrets
         self._looked = False
@@ -319,12 +321,12 @@ class Launcher:
         if shared and self._busy:
             raise _in_a_run()
         self._busy = self._busy or shared
-        self._resuming.add(row.run_id)
+        self._taken.add(row.run_id)
         try:
             return await self._reopened(row, plan, tap, wait_s)
         except BaseException:
             self._busy = self._busy and not shared
-            self._resuming.discard(row.run_id)
+            self._taken.discard(row.run_id)
             raise
 
     async def abandon(self, run_id: str, *, wait_s: float) -> None:
@@ -332,8 +334,19 @@ class Launcher:
         PipelineError and JournalError as `resume` does."""
         row = await must_be_unfinished(self.journal, run_id)
         self._must_rest(row.run_id)
-        await self.release()
-        conversation = await self._claimed(row, wait_s)
+        self._taken.add(row.run_id)
+        try:
+            await self.release()
+            conversation = await self._claimed(row, wait_s)
+            try:
+                await self._end(row, conversation, wait_s)
+            finally:
+                await conversation.release()
+        finally:
+            self._taken.discard(row.run_id)
+
+    async def _end(self, row: RunRow, conversation: Conversation, wait_s: float) -> None:
+        """Write the last fact of a run that nobody goes on with."""
         facts = conversation.unfinished
         told = RunFacts.of(facts)
         last, charged = facts[-1].iteration, 0
@@ -367,7 +380,6 @@ class Launcher:
             if left.reserved or charged
             else None,
         )
-        await conversation.release()
 
     async def _given_up(self, run_id: str, wait_s: float) -> dict[str, JSON] | None:
         """What its parent is charged for a child that nobody goes on with; None: it never began."""
@@ -386,7 +398,9 @@ class Launcher:
 
     def _must_rest(self, run_id: str) -> None:
         # our own claim would not keep us from having it twice
-        if run_id in self._resuming or any(live.id == run_id for live in self._live):
+        if self._parent is not None:
+            self._parent._must_rest(run_id)  # it knows what is live in all conversations
+        if run_id in self._taken or any(live.id == run_id for live in self._live):
             raise PipelineError(
                 f"This pipeline is running {run_id} at this moment.",
                 code=ExecutorErrorCode.EXEC_RUN_BUSY,
@@ -446,7 +460,7 @@ class Launcher:
             self._live.remove(context)
             if self._parent is not None:
                 self._parent._live.discard(context)
-            self._resuming.discard(context.id)
+            self._taken.discard(context.id)
             self._busy = self._busy and not plan.converses
 
     async def leave(self) -> None:
