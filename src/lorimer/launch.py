@@ -307,7 +307,6 @@ class Launcher:
             bounds=Bounds(limits, self.world.monotonic() - used),
             listeners=Listeners(self._bus, tap),
             recorded=facts,
-            used_s=used,
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
             origin=origin,
