@@ -1,8 +1,9 @@
 """Starts runs and goes on with interrupted ones: each on the stream that it belongs to.
 
 A pipeline that remembers has one conversation, and never two runs at once in it; any other gives
-every run a stream of its own. Who has a stream is said by `claims.py`, what goes on round a run by
-`live.py`, what happens in it by the engine; how a stream is read by `journal/conversation.py`.
+every run a stream of its own. Who is refused is said by `admission.py`, who has a stream by
+`claims.py`, what goes on round a run by `live.py`, what happens in it by the engine; how a stream
+is read by `journal/conversation.py`.
 """
 
 from __future__ import annotations
@@ -13,28 +14,35 @@ from typing import Final, Protocol
 from weakref import WeakSet
 from zlib import crc32
 
+from lorimer.admission import (
+    in_a_run,
+    must_be_begun_by,
+    must_be_new,
+    must_be_nobodys,
+    must_be_plain,
+    must_be_unfinished,
+)
 from lorimer.claims import Claims
 from lorimer.core.bus import Bus, Listeners, Tap
 from lorimer.core.context import RunContext
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.events import Event
-from lorimer.core.facts import ABANDONED
 from lorimer.core.hooks import Hooks
-from lorimer.core.journal import Journal, LedgerEntry, RunRow
-from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.journal import Journal, RunRow
+from lorimer.core.jsonable import JSON
 from lorimer.core.limits import Bounds, Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.plan import Plan
 from lorimer.core.purse import Budgets, paid_by, purses_of
 from lorimer.core.redaction import Redactor, of_environment
-from lorimer.core.spend import Spend, whole
+from lorimer.core.spend import Spend
 from lorimer.core.world import World
-from lorimer.journal.contract import RunFacts
 from lorimer.journal.conversation import Conversation
-from lorimer.journal.family import open_ones, parent_of
+from lorimer.journal.family import open_ones
 from lorimer.journal.fork import history_after, history_at, open_fork
+from lorimer.journal.giving_up import charge, give_up
 from lorimer.journal.projection import started_row
-from lorimer.journal.recording import Recording, find, origin_of, recorded, used_s
+from lorimer.journal.recording import Recording, origin_of, recorded, used_s
 from lorimer.live import Run
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
@@ -76,7 +84,9 @@ class Launcher:
         self._busy = False
         """The pipeline's conversation is in a run, or about to be."""
         self._live: set[RunContext] = set()
-        self._resuming: set[str] = set()
+        self._taken: set[str] = set() if parent is None else parent._taken
+        """Ids of the interrupted runs that the pipeline resumes, has resumed or gives up, in
+        whichever conversation: they are live here, or about to be, or to end."""
         self._stored: dict[str, bytes] = {}
         self._secrets = secrets
         self._looked = False
@@ -137,14 +147,14 @@ class Launcher:
         """Raises PipelineError when the journal does not hold that place, and while a run is going
         on."""
         if self._busy:
-            raise _in_a_run()
+            raise in_a_run()
         if seq:
             await history_at(self.journal, session_id, seq)
 
     async def go_to(self, session_id: str, seq: int) -> None:
         """Have the next run go on from there; see `Claims.go_to`."""
         if self._busy:
-            raise _in_a_run()
+            raise in_a_run()
         await self._claims.go_to(session_id, seq)
 
     async def release(self) -> None:
@@ -172,10 +182,10 @@ class Launcher:
         another run of that id, and when the input cannot be recorded; ConfigError for purses that
         cannot be; JournalError when after `wait_s` seconds another owner's claim on it is still in
         force."""
-        _must_be_plain(input)
+        must_be_plain(input)
         shared = current().converses
         if shared and self._busy:
-            raise _in_a_run()
+            raise in_a_run()
         self._busy = self._busy or shared
         try:
             if run_id:
@@ -211,11 +221,11 @@ class Launcher:
         """Begin a run on a new stream, which goes on after so many turns of another. The pipeline's
         conversation, if it has one, is the new one from then on. Raises PipelineError as `start`
         does, when the parent has not so many turns, and when there is nothing to go on from."""
-        _must_be_plain(input)
+        must_be_plain(input)
         history = history_after(parent, after, prompted=input is not None)
         shared = current().converses
         if shared and self._busy:
-            raise _in_a_run()
+            raise in_a_run()
         self._busy = self._busy or shared
         try:
             if budgets is None:
@@ -261,7 +271,7 @@ class Launcher:
         try:
             facts = conversation.unfinished
             if facts:
-                _must_be_of(facts[0], plan)
+                must_be_begun_by(facts[0], plan)
                 limits, given = _limits(facts[0], plan), facts[0].data.get("input")
             else:
                 await self._store(plan)
@@ -297,7 +307,6 @@ class Launcher:
             bounds=Bounds(limits, self.world.monotonic() - used),
             listeners=Listeners(self._bus, tap),
             recorded=facts,
-            used_s=used,
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
             origin=origin,
@@ -317,14 +326,14 @@ class Launcher:
         self._must_rest(row.run_id)
         shared = plan.converses
         if shared and self._busy:
-            raise _in_a_run()
+            raise in_a_run()
         self._busy = self._busy or shared
-        self._resuming.add(row.run_id)
+        self._taken.add(row.run_id)
         try:
             return await self._reopened(row, plan, tap, wait_s)
         except BaseException:
             self._busy = self._busy and not shared
-            self._resuming.discard(row.run_id)
+            self._taken.discard(row.run_id)
             raise
 
     async def abandon(self, run_id: str, *, wait_s: float) -> None:
@@ -332,61 +341,35 @@ class Launcher:
         PipelineError and JournalError as `resume` does."""
         row = await must_be_unfinished(self.journal, run_id)
         self._must_rest(row.run_id)
-        await self.release()
-        conversation = await self._claimed(row, wait_s)
-        facts = conversation.unfinished
-        told = RunFacts.of(facts)
-        last, charged = facts[-1].iteration, 0
-        unpaid: list[Event] = []
-        for child in open_ones(facts):
-            end_of = await self._given_up(child.run_id, wait_s)
-            if end_of is not None:
-                unpaid.append(Event("effect", end_of, row.run_id, last, self.world.time()))
-                charged += whole(end_of.get("cost"))
-        for fact in unpaid:
-            for _ in told.take(fact):
-                pass
-        end: dict[str, JSON] = {
-            "status": "cancelled",
-            "code": ExecutorErrorCode.EXEC_RUN_CANCELLED.value,
-            "message": "It was interrupted, and given up.",
-            "usage": told.tokens,
-            "cost": told.cost_nano,
-            "iterations": told.turns,
-        }
-        left = await self.journal.balance(row.run_id)
-        fact = Event("run.end", end, row.run_id, last, self.world.time())
-        await self.journal.append(
-            row.stream,
-            conversation.epoch,
-            [*unpaid, fact],
-            sync=True,
-            ledger=LedgerEntry(
-                row.run_id, -left.reserved, charged, purses_of(facts[0].data), below=charged
-            )
-            if left.reserved or charged
-            else None,
-        )
-        await conversation.release()
+        self._taken.add(row.run_id)
+        try:
+            await self.release()
+            conversation = await self._claimed(row, wait_s)
+            try:
+                children = open_ones(conversation.unfinished)
+                charges = [await self._charge(child.run_id, wait_s) for child in children]
+                due = [charged for charged in charges if charged is not None]
+                await give_up(conversation, due, self.world.time())
+            finally:
+                await conversation.release()
+        finally:
+            self._taken.discard(row.run_id)
 
-    async def _given_up(self, run_id: str, wait_s: float) -> dict[str, JSON] | None:
+    async def _charge(self, child_id: str, wait_s: float) -> dict[str, JSON] | None:
         """What its parent is charged for a child that nobody goes on with; None: it never began."""
-        row = await self.journal.find_run(run_id)
+        row = await self.journal.find_run(child_id)
         if row is None:
             return None
         if not row.status:
-            await self.abandon(run_id, wait_s=wait_s)
-        end = (await recorded(self.journal, run_id)).facts[-1].data
-        return {
-            "key": f"{ABANDONED}child:{run_id}",
-            "runs": [run_id],
-            "usage": end.get("usage"),
-            "cost": end.get("cost"),
-        }
+            await self.abandon(child_id, wait_s=wait_s)
+        end = (await recorded(self.journal, child_id)).facts[-1]
+        return charge(child_id, end.data)
 
     def _must_rest(self, run_id: str) -> None:
         # our own claim would not keep us from having it twice
-        if run_id in self._resuming or any(live.id == run_id for live in self._live):
+        if self._parent is not None:
+            self._parent._must_rest(run_id)  # it knows what is live in all conversations
+        if run_id in self._taken or any(live.id == run_id for live in self._live):
             raise PipelineError(
                 f"This pipeline is running {run_id} at this moment.",
                 code=ExecutorErrorCode.EXEC_RUN_BUSY,
@@ -414,8 +397,8 @@ class Launcher:
         facts = conversation.unfinished
         start = facts[0]
         try:
-            _must_be_nobodys(start)
-            _must_be_of(start, plan)
+            must_be_nobodys(start)
+            must_be_begun_by(start, plan)
             limits = _limits(start, plan)
             context = self._context(row.run_id, conversation, limits, tap, origin_of(start))
             if self.relatives is not None:
@@ -446,7 +429,7 @@ class Launcher:
             self._live.remove(context)
             if self._parent is not None:
                 self._parent._live.discard(context)
-            self._resuming.discard(context.id)
+            self._taken.discard(context.id)
             self._busy = self._busy and not plan.converses
 
     async def leave(self) -> None:
@@ -494,34 +477,6 @@ class Launcher:
             )
 
 
-async def must_be_new(journal: Journal, run_id: str) -> None:
-    """Raises PipelineError when there is a run of this id, and JournalError."""
-    try:
-        row = await journal.find_run(run_id)
-    except JournalError as error:
-        if error.code is not ExecutorErrorCode.EXEC_RUN_UNKNOWN:
-            raise
-        return  # several begin with it: none of them is it
-    if row is not None and row.run_id == run_id:
-        raise PipelineError(
-            f"There is a run {run_id} already.",
-            code=ExecutorErrorCode.EXEC_RUN_BUSY,
-            hint="Leave run_id out, or resume that run.",
-        )
-
-
-async def must_be_unfinished(journal: Journal, run_id: str) -> RunRow:
-    """The unfinished run of that id, or of the one id that begins so. Raises PipelineError when
-    there is no such run, or it has ended, and JournalError."""
-    row = await find(journal, run_id)
-    if row.status:
-        raise PipelineError(
-            f"Run {row.run_id} has ended ({row.status}); there is nothing to resume.",
-            code=ExecutorErrorCode.EXEC_RUN_ENDED,
-        )
-    return row
-
-
 def _of_child(above: RunContext, agent: str, told: Mapping[str, JSON]) -> dict[str, JSON]:
     """What the run.start of a child says of where it comes from, for whom it is, and who pays."""
     parent = {"run": above.id, "iteration": above.iteration, "agent": agent}
@@ -530,46 +485,6 @@ def _of_child(above: RunContext, agent: str, told: Mapping[str, JSON]) -> dict[s
     return {name: value for name, value in said.items() if value}
 
 
-def _must_be_of(start: Event, plan: Plan) -> None:
-    if start.data.get("manifest") != plan.digest:
-        raise ConfigError(
-            f"Run {start.run_id} was begun with another manifest than this pipeline's.",
-            code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
-            hint=f"lorimer runs resume {start.run_id} uses the one it was begun with.",
-        )
-
-
-def _must_be_nobodys(start: Event) -> None:
-    parent = parent_of(start)
-    if parent is not None:
-        raise PipelineError(
-            f"Run {start.run_id} is part of run {parent.get('run')}, and goes on with it.",
-            code=ExecutorErrorCode.EXEC_CHILD_PART,
-            hint=f"lorimer runs resume {parent.get('run')}",
-        )
-
-
 def _limits(start: Event, plan: Plan) -> Limits:
     given = start.data.get("limits")
     return Limits.from_json(given) if isinstance(given, Mapping) else plan.limits
-
-
-def _in_a_run() -> PipelineError:
-    return PipelineError(
-        "This conversation is already in a run.",
-        code=ExecutorErrorCode.EXEC_RUN_BUSY,
-        hint="Wait for it, or use a pipeline or session of its own for a second one.",
-    )
-
-
-def _must_be_plain(input: JSON) -> None:
-    if isinstance(input, str):
-        return
-    try:
-        canonical(input)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise PipelineError(
-            f"The input cannot be recorded: {error}.",
-            code=ExecutorErrorCode.EXEC_INPUT_INVALID,
-            hint="Give text, or a mapping of plain data.",
-        ) from None

@@ -43,6 +43,11 @@ def test_row_4_the_smallest_host_has_15_lines_and_runs(monkeypatch: pytest.Monke
         )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "ok Paris.\n"
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.split()[0]) == (1, "error"), done.stderr
 
 
 def test_coding() -> None:

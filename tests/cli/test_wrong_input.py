@@ -57,6 +57,9 @@ WRONG = (
     ("runs ls --store nowhere.db", "there is no store of runs at nowhere.db"),
     ("runs resume run_x --store nowhere.db", "there is no store of runs at nowhere.db"),
     ("manifest validate", "missing argument"),
+    ("audit ls", "missing argument 'FILE'"),
+    ("runs cancel", "missing argument 'RUN'"),
+    ("runs diff one", "missing argument 'RIGHT'"),
     ("runs export run_x -o nowhere/x.jsonl", "nowhere/x.jsonl cannot be written: No such file"),
     ("steps show latin1.txt", "latin1.txt is not UTF-8 text"),
     (

@@ -10,7 +10,7 @@ import pytest
 
 from lorimer import Limits, Pipeline, PipelineError, PipelinePresets
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ConfigError, JournalError
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError
 from lorimer.core.events import Event
 from lorimer.core.history import History
 from lorimer.core.journal import Journal
@@ -266,6 +266,55 @@ def test_a_run_that_nobody_can_resume_is_given_up_and_its_conversation_goes_on()
         assert "outcome_unknown" in str(result.messages[2].content)
         with pytest.raises(PipelineError, match="has ended"):
             await after.abandon(row.run_id)
+
+    simulate(main)
+
+
+def test_a_run_that_is_being_given_up_is_not_resumed_meanwhile() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal, send = MemoryJournal(world), Send(1)
+        dead = _chat(world, journal, ScriptedModel(["never"], latency_s=9), session="s", owner="x")
+        left = asyncio.get_running_loop().create_task(dead.run("go"))
+        await world.sleep(1)
+        dead.cancel(Reason.SHUTDOWN)
+        with pytest.raises(Exception, match="shut down"):
+            await left
+        await dead.aclose()
+        await journal.claim("s", "somebody", 20)  # so both have to wait
+        (row,) = await journal.runs()
+        heir = _chat(world, journal, ScriptedModel(["late"]), [send], session="s", owner="me")
+        giving_up = asyncio.get_running_loop().create_task(heir.abandon(row.run_id, wait_s=60))
+        await world.sleep(1)
+        for again in (heir.resume, heir.abandon):
+            with pytest.raises(PipelineError) as busy:
+                await again(row.run_id, wait_s=60)
+            assert busy.value.code is ExecutorErrorCode.EXEC_RUN_BUSY
+        await giving_up
+        assert (await journal.runs())[0].status == "cancelled"
+        with pytest.raises(PipelineError, match="has ended"):
+            await heir.resume(row.run_id)
+
+    simulate(main)
+
+
+def test_a_run_that_cannot_be_given_up_now_is_free_for_others_at_once() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        child = Event("child", {"key": "a", "run": "run_child", "agent": "digger"}, "run_top")
+        for stream, facts in (
+            ("top", [Event("run.start", {"input": "go"}, "run_top"), child]),
+            ("run_child", [Event("run.start", {"input": "dig"}, "run_child")]),
+        ):
+            await journal.append(stream, await journal.claim(stream, "x", 5), facts, sync=True)
+        await world.sleep(6)
+        await journal.claim("run_child", "another", 60)
+        mine = _chat(world, journal, ScriptedModel([]), owner="me")
+        with pytest.raises(JournalError, match="is being written by 'another'"):
+            await mine.abandon("run_top")
+        with pytest.raises(JournalError, match="is being written by 'another'"):
+            await _chat(world, journal, ScriptedModel([]), owner="you").abandon("run_top")
+        await mine.abandon("run_top", wait_s=60)
+        assert {row.status for row in await journal.runs()} == {"cancelled"}
 
     simulate(main)
 

@@ -595,6 +595,24 @@ def test_tool_calls_may_be_none_but_not_fewer() -> None:
         Limits(max_tool_calls=-1)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"max_turns": "3"}, "limits.max_turns: must be a whole number, not '3'"),
+        ({"max_tool_calls": 2.5}, "limits.max_tool_calls: must be a whole number, not 2.5"),
+        ({"max_depth": float("nan")}, "limits.max_depth: must be a whole number, not nan"),
+        ({"timeout_s": "60"}, "limits.timeout_s: must be a number of seconds, not '60'"),
+        ({"cleanup_s": None}, "limits.cleanup_s: must be a number of seconds, not None"),
+        ({"max_cost_usd": "1"}, "limits.max_cost_usd: must be a number or None, not '1'"),
+        ({"allow_unpriced": "no"}, "limits.allow_unpriced: must be True or False"),
+    ],
+)
+def test_limits_of_the_wrong_kind_are_told_in_words(given: Any, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Limits(**given)
+    assert caught.value.problems == (told,)
+
+
 def test_every_bad_limit_is_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         Limits(max_turns=0, timeout_s=0, max_cost_usd=-1, max_tool_calls=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import sys
 from collections.abc import Iterator
@@ -285,3 +286,13 @@ def test_a_module_made_by_hand_is_an_object_like_others() -> None:
     assert printed(session)[2] == "2"
     edited(session, "s0", "import types\nm = types.ModuleType('m')\nm.kept = 5")
     assert printed(session)[2] == "6"
+
+
+def test_an_import_function_that_a_step_has_kept_goes_on_working() -> None:
+    sys.modules.pop("imaplib", None)  # what is not loaded yet: imports are looked at
+    session = played("import imaplib\nload = __import__", "print(load('json').__name__)")
+    assert printed(session) == ["", "json"]
+    failed = session.execute("s2", "load('json')\n1 / 0")
+    assert failed.failure is not None and failed.failure.type == "ZeroDivisionError"
+    assert tuple(session.graph.steps) == ("s0", "s1", "s2"), "to undo a step is to undo no more"
+    assert builtins.__import__("json") is json

@@ -12,7 +12,7 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.request import NO_USAGE
 from lorimer.models import ProviderCredentials
-from lorimer.models.errors import error_parts, event_error, retry_after, status_error
+from lorimer.models.errors import event_error, retry_after, status_error
 from tests.models.support import (
     PROVIDER,
     WIRES,
@@ -263,6 +263,16 @@ def test_errors_in_mid_stream(error: object, code: Code) -> None:
     assert made.code is code
 
 
-def test_parts_of_odd_bodies() -> None:
-    assert error_parts('{"error":{"message":{"a":1},"code":7}}') == (["7"], "{'a': 1}")
-    assert error_parts("plain") == ([], "plain")
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"error":{"message":{"a":1},"code":7}}', "p answered 500: {'a': 1}"),
+        (b'[{"error":{"message":"in an array"}}]', "p answered 500: in an array"),
+        (b'{"detail":"gone"}', "p answered 500: gone"),
+        (b"plain", "p answered 500: plain"),
+        (b"<html>a proxy's page</html>", "p answered 500"),
+    ],
+)
+def test_the_words_of_odd_bodies(body: bytes, told: str) -> None:
+    error = status_error("p", 500, {}, body, now=0.0, credentials=ProviderCredentials())
+    assert error.message == told

@@ -13,15 +13,16 @@ from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
 from lorimer.core.limits import Limits
 from lorimer.core.messages import ImageBlock
 from lorimer.core.request import Request
+from lorimer.core.tool import Approver
 from lorimer.core.world import World
-from lorimer.journal import SQLiteJournal
+from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.recording import used_s
 from lorimer.models import Models
 from lorimer.run import AuditLog, Executor, Invocation, Ports, RunnableAgent, RunResult, RunStep
 from lorimer.run.steps import MAX_SUMMARY
 from lorimer.run.stores import MemoryAudit
 from lorimer.testing import simulate
-from lorimer.tools import Tool, ToolContext, ToolResult
+from lorimer.tools import AskLater, Tool, ToolContext, ToolResult
 from tests.run.support import WORKER, executor_of, model_of, use
 
 pytestmark = pytest.mark.anyio
@@ -161,6 +162,35 @@ def test_row_13_while_a_person_is_asked_no_time_is_used() -> None:
     assert result.status == "timeout"
     assert 360 <= took < 361
     assert 60 <= used < 61
+
+
+def test_row_13_nor_is_it_while_a_person_is_asked_after_a_resume() -> None:
+    async def main(world: World) -> list[str]:
+        journal = MemoryJournal(world)
+
+        def executor(approver: Approver, works_s: float = 0.0) -> Executor:
+            async def act(context: ToolContext) -> str:
+                await world.sleep(works_s)
+                return ""
+
+            work = Work(act)
+            work.effects = frozenset({"write"})
+            work.approval = "it writes"
+            return executor_of(
+                [use(), "x"], tools=[work], world=world, journal=journal, approver=approver
+            )
+
+        waits = await executor(AskLater()).run(WORKER, "go")
+        asked = executor(Slow(world, 300.0), works_s=50.0)
+        going = asyncio.create_task(asked.resume(WORKER, waits.run_id))
+        await world.sleep(310)
+        asked.shut_down(0)
+        left = await going
+        assert left.run is not None and used_s(left.run.events) < 15
+        ended = await executor(Slow(world, 0.0)).resume(WORKER, waits.run_id)
+        return [waits.status, left.status, ended.status]
+
+    assert simulate(main) == ["suspended", "suspended", "ok"]
 
 
 def test_row_14_cancelling_the_caller_ends_the_run_at_once_and_is_raised() -> None:

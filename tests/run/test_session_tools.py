@@ -339,6 +339,48 @@ async def test_runs_with_the_same_tools_of_their_own_share_a_pipeline(
     assert len(executor._pipelines._made_with) == pipelines.KEPT_WITH_TOOLS
 
 
+async def test_session_tools_that_come_again_share_a_pipeline_and_new_ones_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Pipeline] = []
+
+    class Counted(Pipeline):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(pipelines, "Pipeline", Counted)
+
+    @tool(effects=[])
+    async def stamp() -> str:
+        """Stamp."""
+        return "stamped"
+
+    def given(*tools: Tool) -> Invocation:
+        def factory(session: ToolSession) -> SessionTools:
+            own = SessionTools()
+            own.tools = tools
+            return own
+
+        return Invocation(session_tools=factory)
+
+    def reply(request: Request) -> object:
+        return use("stamp") if len(request.messages) == 1 else request.messages[-1].text or "x"
+
+    executor = executor_of(reply)
+    for _ in range(5):  # of the first nobody knows that there will be others
+        result = await executor.run(AGENT, "go", given(stamp))
+        assert [(each.kind, each.state) for each in result.steps] == [("stamp", "complete")]
+    assert len(made) == 2
+    kept = len(executor._pipelines._made_with)
+    fresh = [tool(effects=[], name="stamp")(stamp.function) for _ in range(3)]
+    for each in fresh:
+        await executor.run(AGENT, "go", given(each))
+    assert (len(made), len(executor._pipelines._made_with)) == (5, kept)
+    await executor.run(AGENT, "go", given(fresh[0]))
+    assert len(made) == 6
+
+
 def test_runs_at_once_with_files_share_a_pipeline_and_read_only_their_own() -> None:
     async def main(world: World) -> None:
         def reply(request: Request) -> object:

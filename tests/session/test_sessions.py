@@ -126,6 +126,27 @@ def test_sessions_run_side_by_side_and_one_never_twice() -> None:
     simulate(main)
 
 
+@pytest.mark.parametrize("again", ["resume", "abandon"])
+def test_a_run_that_goes_on_in_one_session_is_left_alone_by_the_others(again: str) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        model = ScriptedModel(heard, record=False, latency_s=1)
+        pipeline = make(world, model, "chat", journal=journal)
+        manager = SessionManager()
+        one, two = manager.create(pipeline), manager.create(pipeline)
+        running = asyncio.ensure_future(one.run("hi"))
+        await world.sleep(0.5)
+        [row] = await journal.runs()
+        with pytest.raises(PipelineError, match="is running run_.* at this moment") as busy:
+            await getattr(two, again)(row.run_id)
+        assert busy.value.code is ExecutorErrorCode.EXEC_RUN_BUSY
+        assert ((await running).status, model.calls) == ("ok", 1)
+        facts = [fact.type async for fact in journal.read(row.stream)]
+        assert (facts.count("model.intent"), facts[-1]) == (1, "run.end")
+
+    simulate(main)
+
+
 def test_a_session_is_stopped_alone_and_by_its_pipeline() -> None:
     async def main(world: SimulatedWorld) -> None:
         pipeline = make(world, ScriptedModel(heard, record=False, latency_s=1e6), "chat")

@@ -24,7 +24,7 @@ def audit() -> None:
     """Read and verify the audit of a host's runs."""
 
 
-@audit.command(no_args_is_help=True)
+@audit.command()
 @_FILE
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--caller", default="", help="Only runs of this caller.")
@@ -35,7 +35,7 @@ def ls(file: str, limit: int, caller: str, subject: str, as_json: bool) -> None:
     asyncio.run(_ls(file, limit, caller, subject, as_json))
 
 
-@audit.command(no_args_is_help=True)
+@audit.command()
 @_FILE
 @click.argument("run")
 @_JSON
@@ -44,7 +44,7 @@ def show(file: str, run: str, as_json: bool) -> None:
     asyncio.run(_show(file, run, as_json))
 
 
-@audit.command(no_args_is_help=True)
+@audit.command()
 @_FILE
 @click.option("--key-env", default="", help="The variable that holds the key of the audit.")
 @click.option(

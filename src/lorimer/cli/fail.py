@@ -23,7 +23,6 @@ USAGE: Final = 2
 LIMIT: Final = 3
 STORE: Final = 4
 WAITING: Final = 5
-HANGUP: Final = 129
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("before")
 @click.argument("after")
 @click.option(

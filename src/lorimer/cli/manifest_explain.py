@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lorimer.models.hostfile import Host
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("file_or_preset")
 @click.option("-m", "--model", metavar="SPEC", help="As of `lorimer run`.")
 @click.option("--max-turns", type=click.IntRange(min=1), help="As of `lorimer run`.")

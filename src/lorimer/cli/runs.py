@@ -54,7 +54,7 @@ def show(run: str | None, as_json: bool, full: bool, store: str | None) -> None:
     asyncio.run(_show(run, as_json, full, store))
 
 
-@runs.command(no_args_is_help=True)
+@runs.command()
 @click.argument("run")
 @execution_options
 def resume(

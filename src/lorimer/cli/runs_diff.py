@@ -23,7 +23,7 @@ _MOST_LINES: Final = 12
 """Lines of one difference that are shown without --full."""
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("left")
 @click.argument("right")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

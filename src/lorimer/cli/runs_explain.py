@@ -30,7 +30,7 @@ _ABOUT, _WHAT, _WHY = 60, 110, 160
 """Characters of it that are shown."""
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run")
 @click.option("--turn", type=click.IntRange(min=1), metavar="N", help="Only this turn, from 1.")
 @click.option(

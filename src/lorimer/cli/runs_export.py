@@ -14,7 +14,7 @@ from lorimer.cli.fail import Fault
 from lorimer.cli.options import store_option
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run")
 @click.option("--session", is_flag=True, help="Every run of its session, not only this one.")
 @click.option(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lorimer.models.hostfile import Host
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run")
 @click.argument("prompt", required=False)
 @click.option(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lorimer.journal.receipts import Compaction
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run")
 @click.argument("number", required=False, type=click.IntRange(min=1))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

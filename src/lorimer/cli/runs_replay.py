@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WIDTH: Final = 300
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run")
 @click.option(
     "--manifest",

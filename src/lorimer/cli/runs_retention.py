@@ -45,7 +45,7 @@ def compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -
     asyncio.run(_compact(age, vacuum, as_json, store))
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.option(
     "--older-than",
     "age",

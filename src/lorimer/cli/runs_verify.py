@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lorimer.journal.sqlite import SQLiteJournal
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every conversation of the store.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each finding.")

@@ -31,7 +31,7 @@ def ls(limit: int, as_json: bool, store: str | None) -> None:
     asyncio.run(_ls(limit, as_json, store))
 
 
-@sessions.command("delete", no_args_is_help=True)
+@sessions.command("delete")
 @click.argument("session")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @store_option

@@ -24,7 +24,7 @@ TAKEN_WITHIN_S: Final = 3.0
 """Seconds that `change` waits for the other process to take it up."""
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run")
 @click.argument("text")
 @store_option
@@ -34,7 +34,7 @@ def send(run: str, text: str, store: str | None) -> None:
     asyncio.run(_send(run, text, store))
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run")
 @click.argument("words", metavar="ANSWER")
 @click.option("--question", metavar="ID", default="", help="Which one, where there are several.")
@@ -45,7 +45,7 @@ def answer(run: str, words: str, question: str, store: str | None) -> None:
     asyncio.run(_answer(run, words, question, store))
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run")
 @click.option(
     "--set",
@@ -74,7 +74,7 @@ def change(run: str, values: tuple[str, ...], changes: tuple[str, ...], store: s
     asyncio.run(_change(run, values, changes, store))
 
 
-@click.command(no_args_is_help=True)
+@click.command()
 @click.argument("run")
 @store_option
 def cancel(run: str, store: str | None) -> None:

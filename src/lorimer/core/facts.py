@@ -64,9 +64,8 @@ class FactLog(Signals):
         "_held",
         "_recorded",
         "_recorded_until",
-        "_resumed_at",
+        "_tells_used",
         "_unpaid",
-        "_used_s",
         "bounds",
         "broken",
         "cut_short",
@@ -90,7 +89,6 @@ class FactLog(Signals):
         journal: RunJournal,
         bounds: Bounds,
         recorded: Iterable[Event],
-        used_s: float,
         position: int,
         above: Spend | None = None,
         purses: tuple[Purse, ...] = (),
@@ -128,10 +126,9 @@ class FactLog(Signals):
             self._index(self.facts)
         self._held: Sequence[Event] = _NONE
         """Waiting for the next fact."""
-        self._used_s = used_s if self.facts else None
-        """Seconds it had run before it was resumed. The first new fact tells how many it is by
-        then."""
-        self._resumed_at = world.monotonic() if self.facts else 0.0
+        self._tells_used = bool(self.facts)
+        """It was resumed, and its next fact is the first new one: it says how many seconds were
+        used by then, as `Bounds` counts them."""
 
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
@@ -256,8 +253,8 @@ class FactLog(Signals):
             return
         if self.redactor is not None and not clean:
             data = self.redactor.json(data)
-        used_s = self._used_s
-        if used_s is not None:
+        tells_used = self._tells_used
+        if tells_used:
             self._tell_used(data)
         time = int(self.world.time() * 1_000_000) / 1_000_000
         fact = Event(type, data, self.id, self.iteration, time)
@@ -272,10 +269,10 @@ class FactLog(Signals):
             if fact.seq is not None:  # cancelled while it was being written, but written
                 self._publish(facts)
             else:
-                self._held = [*facts[:-1], *self._held]
+                self._held, self._tells_used = [*facts[:-1], *self._held], tells_used
             raise
         except LimitError:  # nothing is recorded: the next fact tells it
-            self._held, self._used_s = [*held, *self._held], used_s
+            self._held, self._tells_used = [*held, *self._held], tells_used
             raise
         except JournalError as error:
             self.broken = error
@@ -308,16 +305,15 @@ class FactLog(Signals):
                 return
         if self.redactor is not None:
             data = self.redactor.json(data)
-        if self._used_s is not None:
+        if self._tells_used:
             self._tell_used(data)
         fact = Event(type, data, self.id, self.iteration, self._time())
         self._held = [*self._held, fact]
 
     def _tell_used(self, data: Mapping[str, JSON]) -> None:
-        if isinstance(data, dict) and self._used_s is not None:
-            since = self.world.monotonic() - self._resumed_at
-            data["used_s"] = round(self._used_s + since, 3)
-        self._used_s = None
+        if isinstance(data, dict):
+            data["used_s"] = round(self.world.monotonic() - self.bounds.started, 3)
+        self._tells_used = False
 
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from math import inf
-from typing import Annotated, ClassVar
+from operator import attrgetter
+from typing import Annotated, ClassVar, Final
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from lorimer.core.arguments import is_a
 from lorimer.core.errors import ConfigError, ExecutorErrorCode, LimitError, nearest
 from lorimer.core.jsonable import JSON
 
@@ -57,32 +59,21 @@ class Limits:
     """Seconds that stages 17 to 21 and the clean-up may take after the loop has ended."""
 
     def __post_init__(self) -> None:
-        counts = ("max_turns", "max_calls_per_turn", "max_parallel_tools", "max_result_chars")
-        seconds = (
-            "timeout_s",
-            "tool_timeout_s",
-            "connect_timeout_s",
-            "idle_timeout_s",
-            "model_timeout_s",
-            "cleanup_s",
-        )
-        given: dict[str, float] = asdict(self)
-        bad = [f"limits.{name}: must be at least 1" for name in counts if given[name] < 1]
-        bad += [
-            f"limits.{name}: must be more than 0 s, and finite"
-            for name in seconds
-            if not 0 < given[name] < inf
+        seconds = list(zip(_SECONDS, _seconds_of(self), strict=True))
+        bad = [
+            *map(_count, _LEAST, _counts_of(self), _LEAST.values()),
+            *[_time(name, value) for name, value in seconds],
+            _dollars(self.max_cost_usd),
+            ""
+            if is_a(self.allow_unpriced, bool)
+            else "limits.allow_unpriced: must be True or False",
         ]
-        for name in ("max_tool_calls", "max_depth", "max_descendants"):
-            if given[name] < 0:
-                bad.append(f"limits.{name}: must not be negative")
-        if self.max_cost_usd is not None and not 0 <= self.max_cost_usd < inf:
-            bad.append("limits.max_cost_usd: must be a finite number, not negative")
-        if bad:
-            raise ConfigError("; ".join(bad), problems=tuple(bad))
+        if any(bad):
+            problems = tuple([fault for fault in bad if fault])
+            raise ConfigError("; ".join(problems), problems=problems)
         # 2 and 2.0 are equal limits, so they are written the same
-        for name in seconds:
-            object.__setattr__(self, name, float(given[name]))
+        for name, value in seconds:
+            object.__setattr__(self, name, float(value))
         if self.max_cost_usd is not None:
             object.__setattr__(self, "max_cost_usd", float(self.max_cost_usd))
 
@@ -114,6 +105,50 @@ class Limits:
             if not bad:
                 return limits
         raise ConfigError("; ".join(bad), problems=tuple(bad))
+
+
+_LEAST: Final[Mapping[str, int]] = {
+    "max_turns": 1,
+    "max_calls_per_turn": 1,
+    "max_parallel_tools": 1,
+    "max_result_chars": 1,
+    "max_tool_calls": 0,
+    "max_depth": 0,
+    "max_descendants": 0,
+}
+_SECONDS: Final = (
+    "timeout_s",
+    "tool_timeout_s",
+    "connect_timeout_s",
+    "idle_timeout_s",
+    "model_timeout_s",
+    "cleanup_s",
+)
+_counts_of: Final = attrgetter(*_LEAST)
+_seconds_of: Final = attrgetter(*_SECONDS)
+
+
+def _count(name: str, value: float, least: int) -> str:
+    if not is_a(value, int):
+        return f"limits.{name}: must be a whole number, not {value!r}"
+    if value >= least:
+        return ""
+    return f"limits.{name}: must {'be at least 1' if least else 'not be negative'}"
+
+
+def _time(name: str, value: float) -> str:
+    if not is_a(value, int, float):
+        return f"limits.{name}: must be a number of seconds, not {value!r}"
+    return "" if 0 < value < inf else f"limits.{name}: must be more than 0 s, and finite"
+
+
+def _dollars(value: float | None) -> str:
+    if value is None:
+        return ""
+    if not is_a(value, int, float):
+        return f"limits.max_cost_usd: must be a number or None, not {value!r}"
+    fits = 0 <= value < inf
+    return "" if fits else "limits.max_cost_usd: must be a finite number, not negative"
 
 
 @cache

@@ -16,27 +16,38 @@ class Loading:
 
     def __init__(self, told: Told) -> None:
         self._told = told
-        self._before: Any = None
+        self._real: Any = builtins.__import__
+        self._on = False
         self._deep = False
 
     def begin(self) -> None:
         """Tell of imports from now on."""
-        if self._before is None:
-            self._before, builtins.__import__ = builtins.__import__, self._import
+        if not self._on:
+            self._on, self._real = True, builtins.__import__
+            builtins.__import__ = _standing_for(self)
 
     def end(self) -> None:
         """As it was."""
-        if self._before is not None:
-            builtins.__import__, self._before = self._before, None
+        if self._on:
+            self._on, builtins.__import__ = False, self._real
 
-    def _import(self, *arguments: Any, **named: Any) -> Any:
-        if self._deep:
-            return self._before(*arguments, **named)
+    def load(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Import, and tell. Only import, where a step calls what it has kept of another run."""
+        if self._deep or not self._on:
+            return self._real(*arguments, **named)
         there = {*sys.modules}
         self._deep = True
         try:
-            return self._before(*arguments, **named)
+            return self._real(*arguments, **named)
         finally:
             self._deep = False
             new: list[object] = [sys.modules[name] for name in sys.modules.keys() - there]
             self._told([each for each in new if isinstance(each, types.ModuleType)])
+
+
+def _standing_for(loading: Loading) -> Callable[..., Any]:
+    # No method, and no closure: a step may keep it, and what those lead to is the step's state.
+    def importing(*arguments: Any, _loading: Loading = loading, **named: Any) -> Any:
+        return _loading.load(arguments, named)
+
+    return importing

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from lorimer.esg.content import ATOMS, Content, Opaque
 from lorimer.esg.objects import kind_of
+from lorimer.esg.quick import Data
 
 if TYPE_CHECKING:
     from lorimer.esg.store import Region
@@ -95,10 +96,11 @@ class Printer:
             self._code(extra)
         elif isinstance(extra, Opaque):
             self._put(f"opaque {next(self._tokens)}")
-        elif getattr(extra, "late", False):
-            self.late = True
-        elif hasattr(extra, "digest"):
-            self._hash.update(cast("bytes", extra.digest))  # pyright: ignore[reportAttributeAccessIssue]
+        elif isinstance(extra, Data):
+            if extra.late:
+                self.late = True
+            else:
+                self._hash.update(extra.digest)
         elif extra is None or type(extra) in ATOMS:
             self._put(repr(extra))
 

@@ -75,27 +75,22 @@ class Job(Work, Generic[T]):
 class Waiting:
     """Who waits in one event loop. Used by its thread only."""
 
-    __slots__ = ("batch", "left", "loop", "streams", "tasks")
+    __slots__ = ("batch", "loop", "streams")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.tasks = 0
-        """So many wait for their part, or are about to go on."""
         self.streams: dict[str | None, int] = {}
-        """How many of them are of each stream: who comes later goes on later."""
+        """How many of each stream wait for their part, or are about to go on: who comes later goes
+        on later. Empty: nobody waits."""
         self.batch: Batch | None = None
         """What is committed after this iteration of the loop."""
-        self.left: list[Batch] = []
-        """What the thread has, and has not told."""
 
     def join(self, stream: str | None) -> None:
         """One more waits."""
-        self.tasks += 1
         self.streams[stream] = self.streams.get(stream, 0) + 1
 
     def go_on(self, stream: str | None) -> None:
         """One goes on."""
-        self.tasks -= 1
         left = self.streams[stream] - 1
         if left:
             self.streams[stream] = left
@@ -107,48 +102,29 @@ class Batch:
     """What the thread gets at once from one event loop: parts that are to be committed, and parts
     that are committed and wait for an fsync, or for their turn to be told."""
 
-    __slots__ = ("_outside", "_waiting", "jobs")
+    __slots__ = ("_loop", "_outside", "jobs")
 
-    def __init__(self, waiting: Waiting) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.jobs: list[Work] = []
-        self._waiting = waiting
+        self._loop = loop
         self._outside: AbstractContextManager[None] | None = None
-
-    def split(self) -> list[Work]:
-        """Take out what is over and need not wait for the thread: neither for an fsync, nor for its
-        turn behind another part of its stream."""
-        if self._waiting.loop.is_closed():
-            return []
-        behind = {job.stream for batch in self._waiting.left for job in batch.jobs}
-        over: list[Work] = []
-        left: list[Work] = []
-        for job in self.jobs:
-            if job.over and (job.error is not None or not (job.sync or job.stream in behind)):
-                over.append(job)
-            else:
-                left.append(job)
-                behind.add(job.stream)
-        self.jobs = left
-        return over
 
     def leave(self, outside: AbstractContextManager[None]) -> None:
         """It is the thread's from now on; that goes on `outside` of the loop until it is told."""
         if self.jobs:  # nobody waits for a checkpoint alone
             outside.__enter__()
             self._outside = outside
-            self._waiting.left.append(self)
 
     def tell(self, unsynced: Exception | None) -> None:
         """Tell those that wait how it went. From any thread."""
         try:
-            self._waiting.loop.call_soon_threadsafe(self._come_back, unsynced)
+            self._loop.call_soon_threadsafe(self._come_back, unsynced)
         except RuntimeError:
             return  # the loop is closed: nobody waits for the outcome
 
     def _come_back(self, unsynced: Exception | None) -> None:
         if self._outside is not None:
             self._outside.__exit__(None, None, None)
-            self._waiting.left.remove(self)
         finish(self.jobs, unsynced)
 
 

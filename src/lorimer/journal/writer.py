@@ -125,7 +125,7 @@ class Writer:
         stream, waiting = job.stream, self._waiting
         if self._file.is_due and not self._file.is_moving:
             self._soon(self._here())  # asks for the checkpoint
-        if job.sync and waiting is not None and waiting.tasks:
+        if job.sync and waiting is not None and waiting.streams:
             return False
         if stream is None or not self._commit_in_line((job,)):
             return False
@@ -153,8 +153,8 @@ class Writer:
     async def _told(self, job: Work) -> None:
         """Wait until it is told, whoever cancels meanwhile."""
         waiting = self._here()
-        alone = waiting.batch is None and not waiting.tasks
-        batch = Batch(waiting) if alone else self._soon(waiting)
+        alone = waiting.batch is None and not waiting.streams
+        batch = Batch(waiting.loop) if alone else self._soon(waiting)
         batch.jobs.append(job)
         job.future = waiting.loop.create_future()
         if not job.over:
@@ -186,11 +186,11 @@ class Writer:
         return waiting
 
     def _soon(self, waiting: Waiting) -> Batch:
-        """What is committed after this iteration of the loop: one transaction, and for what the
-        thread gets of it one wake-up and one fsync."""
+        """What is committed after this iteration of the loop: one transaction, and for the thread,
+        which gets it then, one wake-up and one fsync."""
         batch = waiting.batch
         if batch is None:
-            waiting.batch = batch = Batch(waiting)
+            waiting.batch = batch = Batch(waiting.loop)
             waiting.loop.call_soon(self._hand_over, waiting)
         return batch
 
@@ -200,10 +200,8 @@ class Writer:
             return
         if not self._file.is_moving:
             self._commit_in_line()
-        over = batch.split()
         if batch.jobs or self._file.is_due:
             self._put(batch)
-        finish(over, None)
 
     def _put(self, batch: Batch) -> None:
         batch.leave(self._world.outside("journal thread"))

@@ -180,16 +180,9 @@ def incomplete(
     )
 
 
-def error_parts(body: str) -> tuple[list[str], str]:
-    """The names an error body gives itself (type, code) and its message.
-
-    Known shapes: `{"error": {...}}`, the same in an array, `{"error": "..."}`, `{"message": ...}`,
-    `{"detail": ...}`, and text that is not JSON.
-    """
-    return _parts(_error_in(body))
-
-
 def _error_in(body: str) -> JSON:
+    """What a body tells of the error. Known shapes: `{"error": {...}}`, the same in an array,
+    `{"error": "..."}`, `{"message": ...}`, `{"detail": ...}`, and text that is not JSON."""
     try:
         value = parse_json(body)
     except ValueError:
@@ -203,6 +196,7 @@ def _error_in(body: str) -> JSON:
 
 
 def _parts(error: JSON) -> tuple[list[str], str]:
+    """The names that an error gives itself (type, code), and its message."""
     if isinstance(error, str):
         return [], error
     if not isinstance(error, Mapping):

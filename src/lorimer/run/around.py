@@ -173,7 +173,7 @@ class Around(Job):
 
     @property
     def own(self) -> bool:
-        """Some of them were made for this run, and no other will have them."""
+        """Some of them were made for this run."""
         return self._own is not None and bool(self._own.tools)
 
     @property

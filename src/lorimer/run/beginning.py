@@ -8,12 +8,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
+from lorimer.admission import must_be_new, must_be_unfinished
 from lorimer.core.context import RunContext
 from lorimer.core.journal import Journal
 from lorimer.core.limits import Limits
 from lorimer.core.model import ModelResolver
 from lorimer.core.purse import Budgets
-from lorimer.launch import must_be_new, must_be_unfinished
 from lorimer.live import Run
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around

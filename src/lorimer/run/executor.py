@@ -18,6 +18,7 @@ from lorimer.assembly import RunOptions, ToolSource, registry_of, reusable
 from lorimer.core.ancestry import Ancestry, current, descended
 from lorimer.core.arguments import check_port, is_a, wrong
 from lorimer.core.errors import ConfigError, RunCancelled
+from lorimer.core.journal import KeptInFiles
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.model import ModelResolver
@@ -266,7 +267,7 @@ class Executor:
 def _files_of(ports: Ports) -> list[Path]:
     """Where ports keep what programs of a run are not to see."""
     kept = (ports.audit, ports.input_files, ports.palette)
-    return [path for port in kept for path in getattr(port, "files", ())]
+    return [path for port in kept if isinstance(port, KeptInFiles) for path in port.files]
 
 
 async def _within(scope: AbstractAsyncContextManager[None], run: Run) -> PipelineResult:

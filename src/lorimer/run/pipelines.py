@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
+from weakref import WeakValueDictionary
 
 from lorimer.assembly import RunOptions
 from lorimer.core.errors import ConfigError, LorimerError, nearest
@@ -71,6 +72,8 @@ class Pipelines:
         self._made: dict[_Key, _Made] = {}
         self._made_with: dict[_Key, _Made] = {}
         """With tools of single runs; the one that was used last is the last."""
+        self._seen: WeakValueDictionary[int, Tool] = WeakValueDictionary()
+        """Tools that were made for a run, by identity."""
 
     def _check_terms(self, options: RunOptions) -> None:
         # of which each run would be told else, and whoever makes the executor would not
@@ -95,11 +98,12 @@ class Pipelines:
         once: bool = False,
     ) -> _Made:
         """The agent's, for a caller with rights (None: one without), with tools of single runs, and
-        all to whom it gives work, and they to others. `once`: no other run will have these tools.
-        Raises ConfigError, naming the model where that is what cannot be used."""
+        all to whom it gives work, and they to others. `once`: these tools were made for this run,
+        and no other will have them unless one had them before. Raises ConfigError, naming the model
+        where that is what cannot be used."""
         for each in (agent, *[delegate.agent for delegate in delegates]):
             self._check_model(each)
-        if once:
+        if once and not self._again(tools):
             return self._make(agent, caller, tools, delegates)
         key = (agent, caller, delegates, tuple([id(tool) for tool in tools]))
         kept, most = (self._made_with, KEPT_WITH_TOOLS) if tools else (self._made, KEPT)
@@ -111,6 +115,12 @@ class Pipelines:
         elif tools:
             kept[key] = kept.pop(key)
         return found
+
+    def _again(self, tools: Sequence[Tool]) -> bool:
+        """An earlier run had all of these: a later one will."""
+        known = all(self._seen.get(id(tool)) is tool for tool in tools)
+        self._seen.update({id(tool): tool for tool in tools})
+        return known
 
     def manifest(
         self, agent: RunnableAgent, delegates: Sequence[Delegate] = ()

@@ -1,0 +1,83 @@
+"""Which runs may begin, and which may be gone on with: who is refused, and in which words."""
+
+from __future__ import annotations
+
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
+from lorimer.core.events import Event
+from lorimer.core.journal import Journal, RunRow
+from lorimer.core.jsonable import JSON, canonical
+from lorimer.core.plan import Plan
+from lorimer.journal.family import parent_of
+from lorimer.journal.recording import find
+
+
+async def must_be_new(journal: Journal, run_id: str) -> None:
+    """Raises PipelineError when there is a run of this id, and JournalError."""
+    try:
+        row = await journal.find_run(run_id)
+    except JournalError as error:
+        if error.code is not ExecutorErrorCode.EXEC_RUN_UNKNOWN:
+            raise
+        return  # several begin with it: none of them is it
+    if row is not None and row.run_id == run_id:
+        raise PipelineError(
+            f"There is a run {run_id} already.",
+            code=ExecutorErrorCode.EXEC_RUN_BUSY,
+            hint="Leave run_id out, or resume that run.",
+        )
+
+
+async def must_be_unfinished(journal: Journal, run_id: str) -> RunRow:
+    """The unfinished run of that id, or of the one id that begins so. Raises PipelineError when
+    there is no such run, or it has ended, and JournalError."""
+    row = await find(journal, run_id)
+    if row.status:
+        raise PipelineError(
+            f"Run {row.run_id} has ended ({row.status}); there is nothing to resume.",
+            code=ExecutorErrorCode.EXEC_RUN_ENDED,
+        )
+    return row
+
+
+def must_be_begun_by(start: Event, plan: Plan) -> None:
+    """Raises ConfigError where another manifest than the plan's began the run."""
+    if start.data.get("manifest") != plan.digest:
+        raise ConfigError(
+            f"Run {start.run_id} was begun with another manifest than this pipeline's.",
+            code=ExecutorErrorCode.EXEC_JOURNAL_DIVERGED,
+            hint=f"lorimer runs resume {start.run_id} uses the one it was begun with.",
+        )
+
+
+def must_be_nobodys(start: Event) -> None:
+    """Raises PipelineError for a run that is part of another: it goes on with that."""
+    parent = parent_of(start)
+    if parent is not None:
+        raise PipelineError(
+            f"Run {start.run_id} is part of run {parent.get('run')}, and goes on with it.",
+            code=ExecutorErrorCode.EXEC_CHILD_PART,
+            hint=f"lorimer runs resume {parent.get('run')}",
+        )
+
+
+def must_be_plain(input: JSON) -> None:
+    """Raises PipelineError for an input that cannot be recorded."""
+    if isinstance(input, str):
+        return
+    try:
+        canonical(input)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PipelineError(
+            f"The input cannot be recorded: {error}.",
+            code=ExecutorErrorCode.EXEC_INPUT_INVALID,
+            hint="Give text, or a mapping of plain data.",
+        ) from None
+
+
+def in_a_run() -> PipelineError:
+    """The conversation has a run that goes on."""
+    return PipelineError(
+        "This conversation is already in a run.",
+        code=ExecutorErrorCode.EXEC_RUN_BUSY,
+        hint="Wait for it, or use a pipeline or session of its own for a second one.",
+    )

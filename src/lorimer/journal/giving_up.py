@@ -1,0 +1,58 @@
+"""The end of a run that nobody goes on with. Who may give a run up is said by `launch.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.events import Event
+from lorimer.core.facts import ABANDONED
+from lorimer.core.journal import LedgerEntry
+from lorimer.core.jsonable import JSON
+from lorimer.core.purse import purses_of
+from lorimer.core.spend import whole
+from lorimer.journal.contract import RunFacts
+from lorimer.journal.conversation import Conversation
+
+
+def charge(child_id: str, end: Mapping[str, JSON]) -> dict[str, JSON]:
+    """What a run is charged for a child that it was not told of: all that this used, as the data
+    of its run.end tells."""
+    return {
+        "key": f"{ABANDONED}child:{child_id}",
+        "runs": [child_id],
+        "usage": end.get("usage"),
+        "cost": end.get("cost"),
+    }
+
+
+async def give_up(
+    conversation: Conversation, charges: Sequence[Mapping[str, JSON]], now: float
+) -> None:
+    """End the unfinished run of a conversation as cancelled, with all that it used and those
+    charges, and free what it had set aside. `now`: wall clock. Raises JournalError."""
+    facts = conversation.unfinished
+    run_id, last = facts[0].run_id, facts[-1].iteration
+    told = RunFacts.of(facts)
+    unpaid = [Event("effect", charged, run_id, last, now) for charged in charges]
+    for fact in unpaid:
+        for _ in told.take(fact):
+            pass
+    end: dict[str, JSON] = {
+        "status": "cancelled",
+        "code": ExecutorErrorCode.EXEC_RUN_CANCELLED.value,
+        "message": "It was interrupted, and given up.",
+        "usage": told.tokens,
+        "cost": told.cost_nano,
+        "iterations": told.turns,
+    }
+    owed = sum([whole(charged.get("cost")) for charged in charges])
+    held = (await conversation.journal.balance(run_id)).reserved
+    ledger = LedgerEntry(run_id, -held, owed, purses_of(facts[0].data), below=owed)
+    await conversation.journal.append(
+        conversation.stream,
+        conversation.epoch,
+        [*unpaid, Event("run.end", end, run_id, last, now)],
+        sync=True,
+        ledger=ledger if held or owed else None,
+    )
