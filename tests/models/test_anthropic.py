@@ -169,7 +169,7 @@ def test_a_small_budget(max_tokens: int, thinking: int | None, sent: int | None)
 def test_a_forced_call_does_not_think() -> None:
     encoded = encode(request(tools=(READ,), tool_choice="any", thinking_tokens=2000), "")
     assert "thinking" not in encoded.body
-    assert encoded.dropped == ["thinking"]
+    assert encoded.dropped == ["thinking_tokens"]
 
 
 CALL = ToolUse("1", "t", {})

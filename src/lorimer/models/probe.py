@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -16,6 +15,8 @@ from lorimer.core.model import Model
 from lorimer.core.request import Request, Response, ToolSpec, Usage
 from lorimer.core.world import World
 from lorimer.models.credentials import LOCAL
+from lorimer.models.errors import CHECK_URL
+from lorimer.models.redirected import WIRES
 from lorimer.models.registry import Models
 from lorimer.models.standing import Standing, standing
 
@@ -23,8 +24,6 @@ CEILING_USD: Final = 0.01
 """What one check may cost."""
 MAX_TOKENS: Final = 256
 _MIN_TOKENS: Final = 16
-_NO_MODEL: Final = re.compile(r"\bmodels?[^/\w]|\bmodels/\S+ is not found", re.I)
-"""What a provider says of a model that it does not have; not of a path that has the word in it."""
 _PROMPT_TOKENS: Final = 400
 """More than the question and the tool have."""
 _ASK: Final = "Call the tool `ready` with ok set to true. If you have no tools, answer: ok."
@@ -152,23 +151,22 @@ def advice(error: LorimerError, held: Standing | None) -> str:
     variable = held.variable if held is not None else ""
     url = held.base_url if held is not None else ""
     where = f" {url}" if url else ""
-    code = error.code
-    if isinstance(error, APIError) and error.status in (404, 405):
-        if _NO_MODEL.search(str(error).partition(": ")[2]):
-            return "Check the model's name."
-        return f"Check the base URL{where}: an OpenAI-compatible one mostly ends in /v1."
-    match code:
+    match error.code:
         case ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY | ExecutorErrorCode.EXEC_API_AUTH_EXPIRED:
             if not variable:
                 return "It wants a key: name its variable as key_env in the host file."
-            return f"Check {variable} and what the key may use."
+            told = f"Check {variable} and what the key may use."
+            return error.hint if variable in error.hint else told
         case ExecutorErrorCode.EXEC_API_NETWORK:
             return f"Check the network, and the address{where}."
-        case ExecutorErrorCode.EXEC_API_RATE_LIMITED:
-            return "Wait a little and try again."
-        case ExecutorErrorCode.EXEC_API_TIMEOUT | ExecutorErrorCode.EXEC_API_SERVER_ERROR:
-            return "Try again later; the provider's status page may say more."
         case ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE:
             return f"Does the base URL{where} speak this provider's language?"
+        case _ if error.hint == CHECK_URL:
+            usual = (
+                "what begins with /v1 is added to it"
+                if held is not None and (held.provider in WIRES)
+                else "an OpenAI-compatible one mostly ends in /v1"
+            )
+            return f"Check the base URL{where}: {usual}."
         case _:
             return error.hint

@@ -129,7 +129,7 @@ def _thinking(request: Request, able: Abilities, messages: Sequence[JSON], out: 
     total = request.max_tokens + request.thinking_tokens  # what was reserved: never more
     forced = bool(request.tools) and request.tool_choice not in ("auto", "none")
     if forced or not (able.adaptive or (budget < total and _turn_began_with_thought(messages))):
-        out.dropped.append("thinking")
+        out.dropped.append("thinking_tokens")
         return False
     out.body["thinking"] = (
         {"type": "adaptive"} if able.adaptive else {"type": "enabled", "budget_tokens": budget}
