@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 from dataclasses import dataclass
@@ -289,7 +290,35 @@ def test_a_dear_model_gets_a_shorter_answer(
         assert invoke("models", "check", "openai:dear", "--models", str(path)).exit_code == 0
         limit = server.requests[0].body["max_tokens"]
     assert isinstance(limit, int)
-    assert 16 <= limit <= 96  # 0.01 $ at 100 $ a million, less the prompt
+    assert 16 <= limit <= 90  # 0.01 $ at 100 $ a million, less the prompt
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize(("input", "output"), [(5, 25), (15, 75), (15, 120), (30, 60), (0, 500)])
+def test_the_most_that_a_check_can_cost_is_a_cent(
+    wire: str, input: float, output: float, own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were each character a token, with what a vendor adds to tell of tools: 804 at most."""
+    path = own_place / "m.toml"
+    with FakeLLMServer([Turn("ok")]) as server:
+        spec = point(wire, server.url, monkeypatch)
+        path.write_text(f'[prices."{spec}"]\ninput = {input}\noutput = {output}\n', "utf-8")
+        assert invoke("models", "check", spec, "--models", str(path)).exit_code == 0
+        (seen,) = server.requests
+    limits = re.findall(r"'max\w*okens': (\d+)", str(seen.body))
+    tools = seen.body.get("tools")
+    prompt = len("Call the tool `ready` with ok set to true. If you have no tools, answer: ok.")
+    prompt += len(str(tools)) + 804 if tools else 0
+    assert prompt * input + int(limits[0]) * output <= 10_000, "millionths of a dollar"
+    assert limits[1:] == []
+
+
+def test_what_no_price_is_known_of_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeLLMServer([Turn("ok"), Turn("ok")]) as server:
+        spec = point("vllm", server.url, monkeypatch)
+        assert "price unknown" in invoke("models", "check", spec).stdout
+        (told,) = json.loads(invoke("models", "check", spec, "--output-format", "json").stdout)
+    assert told["cost_usd"] is None
 
 
 # ---------------------------------------------------------------- bad input, over every wire
