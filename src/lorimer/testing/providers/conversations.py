@@ -231,7 +231,7 @@ def all_fields_at_once(t: Trial) -> None:
     )
     heard = t.ask(Turn("Hi."), asked)
     assert heard.answer.text == "Hi."
-    known = {*fields, "effort", "thinking", "tools", "tool_choice", "cache"}
+    known = {*fields, "effort", "thinking_tokens", "tools", "tool_choice", "cache"}
     assert set(map(str, dropped(heard.answer))) <= known
 
 
