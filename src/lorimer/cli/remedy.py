@@ -49,7 +49,9 @@ def remedy(error: LorimerError, spec: str, call: Call) -> str:
                 )
                 return f"The address tried was {url}: check the network{other}"
             case _:
-                held = replace(held, base_url=url, variable=call.key_variable or held.variable)
+                held = replace(held, variable=call.key_variable or held.variable)
+                if call.base_url:
+                    held = replace(held, base_url=url)
     return advice(error, held) if isinstance(error, APIError) else error.hint
 
 

@@ -22,6 +22,7 @@ from lorimer.models.wires.sse import parse_json
 NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
 """What a connection raises. The SDKs let some of it through."""
 
+TRY_LATER: Final = "Try again later; the provider's status page may say more."
 CHECK_MODEL: Final = "Check the model's name."
 CHECK_URL: Final = "Check the base URL."
 """Hints that a table or a command line makes more exact."""
@@ -186,6 +187,7 @@ def incomplete(
     return APIError(
         f"the answer of {provider} is incomplete: {why}",
         code=_Code.EXEC_API_STREAM_INCOMPLETE,
+        hint=TRY_LATER,
         usage=usage if usage is not NO_USAGE else None,
         cause=cause,
     )
@@ -289,7 +291,7 @@ def _hint(code: ExecutorErrorCode, provider: str, message: str, status: int = 0)
         case _Code.EXEC_API_RATE_LIMITED:
             return "Wait a little and try again."
         case _Code.EXEC_API_TIMEOUT | _Code.EXEC_API_SERVER_ERROR:
-            return "Try again later; the provider's status page may say more."
+            return TRY_LATER
         case _ if (status == 404 and _NO_MODEL.search(message)) or (
             status == 400 and _BAD_MODEL.search(message)
         ):

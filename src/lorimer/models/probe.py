@@ -161,8 +161,8 @@ def advice(error: LorimerError, held: Standing | None) -> str:
             return error.hint if variable in error.hint else told
         case ExecutorErrorCode.EXEC_API_NETWORK:
             return f"Check the network, and the address{where}."
-        case ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE:
-            return f"Does the base URL{where} speak this provider's language?"
+        case ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE if url:
+            return f"Try again. Does the base URL{where} speak this provider's language?"
         case _ if error.hint == CHECK_URL:
             usual = (
                 "what begins with /v1 is added to it"
