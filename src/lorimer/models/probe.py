@@ -14,7 +14,7 @@ from lorimer.core.messages import user_message
 from lorimer.core.model import Model
 from lorimer.core.request import Request, Response, ToolSpec, Usage
 from lorimer.core.world import World
-from lorimer.models.credentials import LOCAL
+from lorimer.models.credentials import LOCAL, VERTEX
 from lorimer.models.errors import CHECK_URL
 from lorimer.models.redirected import WIRES
 from lorimer.models.registry import Models
@@ -26,6 +26,8 @@ CEILING_USD: Final = 0.01
 MAX_TOKENS: Final = 256
 _MIN_TOKENS: Final = 16
 _ASK: Final = "Call the tool `ready` with ok set to true. If you have no tools, answer: ok."
+_VENDORS: Final = (*WIRES, VERTEX)
+"""Whose wires have paths of another form than OpenAI's."""
 _TOOL: Final = ToolSpec(
     "ready",
     "Says that you are ready.",
@@ -163,12 +165,9 @@ def advice(error: LorimerError, held: Standing | None) -> str:
             return f"Check the network, and the address{where}."
         case ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE if url:
             return f"Try again. Does the base URL{where} speak this provider's language?"
-        case _ if error.hint == CHECK_URL:
-            usual = (
-                "what begins with /v1 is added to it"
-                if held is not None and (held.provider in WIRES)
-                else "an OpenAI-compatible one mostly ends in /v1"
-            )
-            return f"Check the base URL{where}: {usual}."
+        case _ if error.hint == CHECK_URL and held is not None:
+            added = "what begins with /v1 is added to it"
+            usual = "an OpenAI-compatible one mostly ends in /v1"
+            return f"Check the base URL{where}: {added if held.provider in _VENDORS else usual}."
         case _:
             return error.hint
