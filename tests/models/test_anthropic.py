@@ -183,6 +183,14 @@ def test_of_temperature_and_top_p_newer_models_take_one(model: str, dropped: lis
     assert encode(alone, "").dropped == (["top_p"] if "temperature" in dropped else [])
 
 
+def test_a_stop_sequence_of_blanks_is_left_out() -> None:
+    asked = request(stop_sequences=("\n\n", "END", " "))
+    encoded = encode(asked, "")
+    assert (encoded.body["stop_sequences"], encoded.dropped) == (["END"], ["stop_sequences"])
+    asked = request(stop_sequences=("\n",))
+    assert "stop_sequences" not in encode(asked, "").body
+
+
 def test_a_forced_call_does_not_think() -> None:
     encoded = encode(request(tools=(READ,), tool_choice="any", thinking_tokens=2000), "")
     assert "thinking" not in encoded.body

@@ -123,6 +123,14 @@ def test_a_budget_for_thinking(
     assert encoded.dropped == dropped
 
 
+@pytest.mark.parametrize(("base_url", "sent"), [("", 4), (ELSEWHERE, 6)])
+def test_as_many_stop_sequences_as_are_taken(base_url: str, sent: int) -> None:
+    asked = req("gpt-4o", stop_sequences=tuple("abcdef"))
+    encoded = chat_request.encode(asked, "", endpoint(base_url, "gpt-4o"))
+    assert encoded.body["stop"] == list("abcdef")[:sent]
+    assert encoded.dropped == (["stop_sequences"] if sent < 6 else [])
+
+
 def test_a_document_that_is_only_an_address_is_named() -> None:
     at = Message("user", (DocumentBlock("application/pdf", url="https://a.test/d.pdf"),))
     encoded = chat_request.encode(Request("gpt-5", [at]), "", endpoint("", "gpt-5"))

@@ -123,6 +123,7 @@ MARK = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
             {**edited("model", value="claude-haiku-4-5"), "temperature": 0.5, "top_p": 0.9},
             "cannot both be specified",
         ),
+        (edited("stop_sequences", value=["x", "\n"]), "must contain non-whitespace"),
         (
             edited("messages", value=[*good_history(), {"role": "assistant", "content": "So "}]),
             "trailing whitespace",

@@ -93,6 +93,9 @@ def check(request: SeenRequest, issued: Issued) -> None:
             "`temperature` and `top_p` cannot both be specified for this model. Please use only"
             " one."
         )
+    stops = body.get("stop_sequences") or []
+    if isinstance(stops, list) and not all(str(stop).strip() for stop in stops):
+        _no("stop_sequences: each stop sequence must contain non-whitespace")
     _tools(body)
     _thinking(body, max_tokens, request.headers.get("anthropic-beta", ""))
     messages = _messages(body["messages"])

@@ -92,8 +92,11 @@ def encode(request: Request, default_effort: str) -> Encoded:
             [{**block, "cache_control": _EPHEMERAL}] if request.cache.system else request.system
         )
     _tools(request, body)
-    if request.stop_sequences:
-        body["stop_sequences"] = list(request.stop_sequences)
+    stops: list[JSON] = [stop for stop in request.stop_sequences if stop.strip()]
+    if stops:
+        body["stop_sequences"] = stops
+    if len(stops) < len(request.stop_sequences):  # white space alone is refused
+        out.dropped.append("stop_sequences")
     thinks = _thinking(request, able, messages, out)
     _output(request, able, default_effort, out)
     _sample(request, able, out, thinks=thinks)

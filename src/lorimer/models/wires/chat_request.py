@@ -24,6 +24,8 @@ from lorimer.core.request import Request
 from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
 from lorimer.models.wires.strict import closed
 
+MAX_STOPS: Final = 4
+"""Stop sequences that OpenAI takes; other servers take more."""
 _REASONING: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))(?!.*chat)")
 _NEW: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))")
 _HOST: Final = re.compile(r"(.+\.)?openai\.com")
@@ -135,7 +137,9 @@ def _effort(request: Request, default: str, target: Endpoint, out: Encoded) -> N
 
 def _sample(request: Request, target: Endpoint, out: Encoded) -> None:
     refuses = target.official and target.reasoning
-    stops = list(request.stop_sequences) or None
+    stops = list(request.stop_sequences[: MAX_STOPS if target.official else None]) or None
+    if not refuses and len(stops or ()) < len(request.stop_sequences):
+        out.dropped.append("stop_sequences")
     for name, value, sent in (
         ("temperature", request.temperature, not refuses),
         ("top_p", request.top_p, not refuses),
