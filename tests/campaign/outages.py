@@ -101,6 +101,8 @@ class Server:
                 await world.sleep(1000)
             if fault == "think":
                 yield ThinkingDelta("hm ")
+                seen.usage = seen.usage + Usage(output_tokens=1)
+                yield UsageDelta(seen.usage)
                 seen.outcome = fault
                 raise self._error(fault)
             if fault == "empty":
@@ -115,11 +117,13 @@ class Server:
             breaks = dice.randint(0, len(words)) if fault in ("cut", "lost") else len(words)
             for word in words[:breaks]:
                 yield TextDelta(word)
+                seen.usage = seen.usage + Usage(output_tokens=1)
+                yield UsageDelta(seen.usage)
                 await world.sleep(dice.choice([0.0, 0.2]))
             if fault == "call":
                 yield ToolInputDelta(0, '{"a', "look")
-            seen.usage = seen.usage + Usage(output_tokens=breaks)
-            yield UsageDelta(seen.usage)
+                seen.usage = seen.usage + Usage(output_tokens=1)
+                yield UsageDelta(seen.usage)
             if fault:
                 seen.outcome = fault
                 raise self._error(fault)

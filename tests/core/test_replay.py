@@ -182,11 +182,14 @@ def test_what_a_broken_off_call_had_cost_is_remembered_by_the_resumed_run() -> N
         pipeline = make(world, slow, "chat", journal=journal)
         asyncio.get_running_loop().call_later(2.5, pipeline.cancel, Reason.SHUTDOWN)
         stopped = await pipeline.run("go", raise_on_error=False)
-        assert (stopped.status, stopped.usage) == ("suspended", Usage(100, 0))
+        assert (stopped.status, stopped.usage) == (
+            "suspended",
+            Usage(100, 1),
+        )  # what it had said: an estimate
         result = await pipeline.resume(stopped.run_id)
-        assert (result.text, result.usage) == ("done", Usage(200, 10))
-        assert result.cost_nano == 210_000
-        assert (await journal.balance(result.run_id)).spent == 210_000
+        assert (result.text, result.usage) == ("done", Usage(200, 11))
+        assert result.cost_nano == 211_000
+        assert (await journal.balance(result.run_id)).spent == 211_000
 
     simulate(main)
 

@@ -166,10 +166,35 @@ def test_a_small_budget(max_tokens: int, thinking: int | None, sent: int | None)
     assert body["max_tokens"] == max_tokens + ((thinking or 0) if sent else 0)
 
 
+@pytest.mark.parametrize(
+    ("model", "dropped"),
+    [
+        ("claude-haiku-4-5", ["top_p"]),
+        ("claude-opus-4-1-20250805", ["top_p"]),
+        ("claude-sonnet-4-20250514", []),
+        ("claude-3-7-sonnet-latest", []),
+        ("claude-opus-4-8", ["temperature", "top_p"]),
+    ],
+)
+def test_of_temperature_and_top_p_newer_models_take_one(model: str, dropped: list[str]) -> None:
+    both = Request(model, [user_message("hi")], temperature=0.5, top_p=0.9)
+    assert encode(both, "").dropped == dropped
+    alone = Request(model, [user_message("hi")], top_p=0.9)
+    assert encode(alone, "").dropped == (["top_p"] if "temperature" in dropped else [])
+
+
+def test_a_stop_sequence_of_blanks_is_left_out() -> None:
+    asked = request(stop_sequences=("\n\n", "END", " "))
+    encoded = encode(asked, "")
+    assert (encoded.body["stop_sequences"], encoded.dropped) == (["END"], ["stop_sequences"])
+    asked = request(stop_sequences=("\n",))
+    assert "stop_sequences" not in encode(asked, "").body
+
+
 def test_a_forced_call_does_not_think() -> None:
     encoded = encode(request(tools=(READ,), tool_choice="any", thinking_tokens=2000), "")
     assert "thinking" not in encoded.body
-    assert encoded.dropped == ["thinking"]
+    assert encoded.dropped == ["thinking_tokens"]
 
 
 CALL = ToolUse("1", "t", {})

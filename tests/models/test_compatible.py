@@ -136,6 +136,26 @@ def test_what_is_missing_is_told_in_one_line(spec: str, env: dict[str, str], tol
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scheme", ["http+vllm", "http+custom"])
+def test_the_token_of_such_a_server_is_in_no_fact(scheme: str) -> None:
+    token = "tk-4711-not-to-be-shown"
+
+    async def go(server: FakeLLMServer) -> str:
+        value = f"{scheme}://{token}@{server.url.removeprefix('http://')}/v1"
+        env = {"LORIMER_PROVIDER_MY_GPU": value, "LORIMER_PROVIDER_BAD": "vllm:/none"}
+        made = Models(CredentialBundle(env=env))
+        pipeline = PipelinePresets.minimal(model="my-gpu:m", models=made)
+        result = await pipeline.run("hi", limits=Limits(allow_unpriced=True))
+        await made.aclose()
+        return result.text + str(result.events)
+
+    with FakeLLMServer([Turn(f"It is {token}.")]) as server:
+        said = asyncio.run(go(server))
+        assert server.requests[0].api_key == token
+    assert token not in said
+    assert "[redacted:my_gpu key]" in said
+
+
 def test_a_malformed_entry_hurts_nobody_else() -> None:
     env = {"LORIMER_PROVIDER_BAD": "???", "LORIMER_PROVIDER_": "x", "OPENAI_API_KEY": "k"}
     made = Models(CredentialBundle(env=env))

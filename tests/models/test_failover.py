@@ -93,6 +93,47 @@ def test_what_a_failure_is_decides_who_is_asked(failure: Any, calls: list[int]) 
     simulate(main)
 
 
+@pytest.mark.parametrize(
+    ("failure", "calls"),
+    [
+        (down(CODE.EXEC_API_AUTH_INVALID_KEY, status=401), [1, 1]),
+        (down(CODE.EXEC_API_AUTH_EXPIRED, status=401), [1, 1]),
+        (down(CODE.EXEC_API_TERMINAL, status=402), [1, 1]),
+        (down(CODE.EXEC_API_BAD_REQUEST, status=400), [1, 0]),
+        (down(CODE.EXEC_API_TOKEN_LIMIT), [1, 0]),
+        (down(CODE.EXEC_API_REFUSED), [1, 0]),
+    ],
+)
+def test_who_is_turned_away_by_one_may_be_sent_to_the_next(failure: Any, calls: list[int]) -> None:
+    def change(manifest: Any) -> None:
+        manifest.stages["api"].config["on_refusal"] = "next"
+
+    async def main(world: SimulatedWorld) -> None:
+        chain = Chain(world, [failure], ["two"], change=change)
+        result = await chain.run()
+        assert chain.calls == calls
+        assert result.success == (calls[1] == 1)
+        assert not chain.resolver.health.troubled, "no outage"
+        assert (await chain.pipeline.replay(result.run_id)).divergence is None
+
+    simulate(main)
+
+
+def test_when_all_turn_the_caller_away_each_reason_is_told() -> None:
+    def change(manifest: Any) -> None:
+        manifest.stages["api"].config["on_refusal"] = "next"
+
+    async def main(world: SimulatedWorld) -> None:
+        key, money = down(CODE.EXEC_API_AUTH_INVALID_KEY), down(CODE.EXEC_API_TERMINAL)
+        chain = Chain(world, [key], [money], change=change)
+        result = await chain.run()
+        assert (result.code, chain.calls) == (CODE.EXEC_API_UNAVAILABLE, [1, 1])
+        assert "one:m: exec.api.auth.invalid_key" in str(result.exception)
+        assert "two:m: exec.api.terminal" in str(result.exception)
+
+    simulate(main)
+
+
 def test_a_strategy_that_never_retries_still_has_the_rest_of_the_chain() -> None:
     async def main(world: SimulatedWorld) -> None:
         def change(manifest: Any) -> None:

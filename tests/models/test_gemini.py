@@ -230,7 +230,7 @@ def test_what_models_take(
          90_500, []),
         ("gemini-2.5-flash-lite", {"thinking_tokens": 100},
          {"thinkingBudget": 512, "includeThoughts": True}, 600, []),
-        ("gemini-2.5-flash-lite", {"thinking_tokens": 10}, None, 500, ["thinking"]),
+        ("gemini-2.5-flash-lite", {"thinking_tokens": 10}, None, 500, ["thinking_tokens"]),
         (OLD, {}, {"thinkingBudget": 0}, 500, []),
         ("gemini-2.5-pro", {}, None, 500, []),
         (OLD, {"effort": "high"}, None, 500, ["effort"]),
@@ -247,7 +247,7 @@ def test_what_models_take(
         ("gemini-3.1-pro-preview", {"effort": "medium"}, {"thinkingLevel": "MEDIUM"}, 500, []),
         # neither
         ("gemini-2.0-flash", {"thinking_tokens": 2000, "effort": "low"}, None, 500,
-         ["effort", "thinking"]),
+         ["effort", "thinking_tokens"]),
     ],
 )  # fmt: skip
 def test_thinking(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from lorimer.core.messages import (
     user_message,
 )
 from lorimer.core.request import OutputSchema, Request, Response, StopReason, ToolSpec, Usage
+from lorimer.models.wires import chat_request, responses_request
 from lorimer.models.wires.chat_request import encode, endpoint
 from lorimer.testing.fake_server import FakeUsage, ToolCall, Turn, recorded_body
 from tests.models.support import KEY, Heard, Provider, Reply, ask, request, sse
@@ -93,9 +95,47 @@ def test_without_a_stream() -> None:
     ],
 )
 def test_old_and_new_models(model: str, base_url: str, role: str, limit: str) -> None:
-    body = wire(req(model, system="S", max_tokens=9, thinking_tokens=100), base_url=base_url)
+    body = wire(req(model, system="S", max_tokens=9), base_url=base_url)
     assert body["messages"][0]["role"] == role
-    assert body[limit] == 109
+    assert body[limit] == 9
+
+
+@pytest.mark.parametrize(
+    ("model", "base_url", "limit", "dropped"),
+    [
+        ("o3", "", 109, []),
+        ("gpt-4o", "", 9, ["thinking_tokens"]),
+        ("gpt-5-chat-latest", "", 9, ["thinking_tokens"]),
+        ("qwen", ELSEWHERE, 109, ["thinking_tokens"]),
+        ("o3", ELSEWHERE, 109, []),
+    ],
+)
+@pytest.mark.parametrize("dialect", [chat_request, responses_request])
+def test_a_budget_for_thinking(
+    dialect: ModuleType, model: str, base_url: str, limit: int, dropped: list[str]
+) -> None:
+    """There is room for thoughts where there may be some; a budget no model here takes, so it is
+    named where no effort says as much."""
+    asked = req(model, max_tokens=9, thinking_tokens=100)
+    encoded = dialect.encode(asked, "", endpoint(base_url, model))
+    sent = [encoded.body[name] for name in encoded.body if name.startswith("max_")]
+    assert sent == [max(limit, 16 if dialect is responses_request else 0)]
+    assert encoded.dropped == dropped
+
+
+@pytest.mark.parametrize(("base_url", "sent"), [("", 4), (ELSEWHERE, 6)])
+def test_as_many_stop_sequences_as_are_taken(base_url: str, sent: int) -> None:
+    asked = req("gpt-4o", stop_sequences=tuple("abcdef"))
+    encoded = chat_request.encode(asked, "", endpoint(base_url, "gpt-4o"))
+    assert encoded.body["stop"] == list("abcdef")[:sent]
+    assert encoded.dropped == (["stop_sequences"] if sent < 6 else [])
+
+
+def test_a_document_that_is_only_an_address_is_named() -> None:
+    at = Message("user", (DocumentBlock("application/pdf", url="https://a.test/d.pdf"),))
+    encoded = chat_request.encode(Request("gpt-5", [at]), "", endpoint("", "gpt-5"))
+    assert encoded.dropped == ["documents"]
+    assert "https://a.test/d.pdf" in str(encoded.body)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.limits import Limits
 from lorimer.core.messages import ToolResultBlock
 from lorimer.core.model import Model
+from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal
 from lorimer.models import Models
 from lorimer.models.failover import NUDGE
 from lorimer.presets import preset_manifest
-from lorimer.testing.fake_turn import ToolCall, Turn
+from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
 from lorimer.testing.faults import ContextOverflow, Fault, Status
 from lorimer.testing.providers.transport import Played, Reply
 from lorimer.testing.providers.trial import Trial
@@ -210,6 +211,24 @@ def test_p15_usage_that_is_not_told_is_in_the_record_as_an_estimate(provider: st
     assert result.usage.output_tokens > 50
     (reply,) = [fact for fact in result.events if fact.type == "model.reply"]
     assert "usage_estimated" in str(reply.data)
+
+
+def test_p15_what_a_dead_attempt_has_said_is_charged_also_where_nobody_counted_it(
+    provider: str,
+) -> None:
+    t = trial(provider)
+    turn = Turn("word " * 400, usage=FakeUsage(3000, 900))
+    whole = t.recorded(turn, t.request())
+    (body,) = whole.chunks
+    assert isinstance(body, bytes)
+    cut = Reply([body[: len(body) // 2]], 200, whole.headers)
+    result, _, _ = run(t, [cut, t.recorded(Turn("Done."))])
+    dead, good = [fact.data for fact in result.events if fact.type == "model.reply"]
+    assert dead["extra"] == {"usage_estimated": True}
+    assert 100 < dead["usage"]["output_tokens"] < 900
+    # of the prompt what the provider told at the beginning, if it does
+    assert dead["usage"]["input_tokens"] == 3000 or 1 < dead["usage"]["input_tokens"] < 200
+    assert result.usage == Usage.from_json(dead["usage"]) + Usage.from_json(good["usage"])
 
 
 def test_p17_all_down_is_one_error_and_the_conversation_goes_on(provider: str) -> None:

@@ -395,8 +395,8 @@ class Hanging(ScriptedModel):
 
     async def stream(self, request: Request, *, world: World) -> AsyncIterator[Delta | Response]:
         self.calls += 1
-        yield UsageDelta(Usage(0, 4096))
         yield TextDelta("half ")
+        yield UsageDelta(Usage(0, 4096))
         await world.sleep(1e6)
 
 

@@ -45,6 +45,7 @@ def edited(*path: Any, value: Any) -> dict[str, Any]:
 
 
 CALL: dict[str, Any] = {"type": "tool_use", "id": "a", "name": "weather", "input": {}}
+PICTURE = {"type": "image", "source": {"type": "url", "url": "https://a.test/i.png"}}
 RESULT = {"type": "tool_result", "tool_use_id": "a", "content": "ok"}
 MARK = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
 
@@ -112,6 +113,17 @@ MARK = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
             edited("messages", 2, "content", value=[{**RESULT, "content": "", "is_error": True}]),
             "cannot be empty if `is_error`",
         ),
+        (
+            edited(
+                "messages", 2, "content", value=[{**RESULT, "content": [PICTURE], "is_error": True}]
+            ),
+            "all content must be type `text` if `is_error` is true",
+        ),
+        (
+            {**edited("model", value="claude-haiku-4-5"), "temperature": 0.5, "top_p": 0.9},
+            "cannot both be specified",
+        ),
+        (edited("stop_sequences", value=["x", "\n"]), "must contain non-whitespace"),
         (
             edited("messages", value=[*good_history(), {"role": "assistant", "content": "So "}]),
             "trailing whitespace",

@@ -233,7 +233,7 @@ async def _check(
 def _tell(one: Probe) -> None:
     if one.error is None:
         mark = click.style("✓", fg="green")
-        cost = f", {money(one.cost_nano)}" if one.cost_nano else ""
+        cost = ", price unknown" if one.cost_nano is None else f", {money(one.cost_nano)}"
         told = f"{one.model} answered in {duration(one.seconds)}, tools {one.tools}{cost}"
     else:
         mark = click.style("✗", fg="red")
@@ -250,7 +250,7 @@ def _probed(one: Probe) -> JSON:
         "model": one.model or None,
         "tools": one.tools or None,
         "seconds": round(one.seconds, 3),
-        "cost_usd": one.cost_nano / 1e9,
+        "cost_usd": None if one.cost_nano is None else one.cost_nano / 1e9,
         "code": error.code.value if error is not None else None,
         "error": str(error) if error is not None else None,
         "advice": one.advice or None,

@@ -3,12 +3,14 @@ options, where the library's own names fields and arguments."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 
 from lorimer.cli import host
 from lorimer.cli.agent import first
 from lorimer.cli.call import Call
 from lorimer.core.errors import APIError, ExecutorErrorCode, LorimerError
+from lorimer.models import errors
 from lorimer.models.credentials import VARIABLES, CredentialBundle, redact_url
 from lorimer.models.hostfile import VENDORS
 from lorimer.models.probe import advice
@@ -25,26 +27,32 @@ def remedy(error: LorimerError, spec: str, call: Call) -> str:
         )
     known = host.read(call.models)
     provider = first(spec, known).provider
-    if provider not in VENDORS or provider in known.providers:
-        held = standing(known.models(), provider)
-        return advice(error, held) if isinstance(error, APIError) else error.hint
-    key, address = VARIABLES[provider]
-    url = _url(provider, call)
-    match error:
-        case APIError(status=400 | 401, code=ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY) if (
-            call.base_url and not call.key_variable
-        ):
-            return (
-                "The key in the environment is not sent to --base-url; to send it, add "
-                f"--api-key-env {key}"
-            )
-        case APIError(status=404) if provider == "openai" and not url.endswith("/v1"):
-            return f"Does the base URL end in /v1? It is {redact_url(url)}"
-        case APIError(code=ExecutorErrorCode.EXEC_API_NETWORK):
-            other = "" if call.base_url else f", or another address with --base-url or {address}"
-            return f"The address tried was {redact_url(url)}: check the network{other}"
-        case _:
-            return error.hint
+    held = standing(known.models(), provider)
+    if provider in VENDORS and provider not in known.providers:
+        key, address = VARIABLES[provider]
+        url = redact_url(_url(provider, call))
+        match error:
+            case APIError(status=400 | 401, code=ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY) if (
+                call.base_url and not call.key_variable
+            ):
+                return (
+                    "The key in the environment is not sent to --base-url; to send it, add "
+                    f"--api-key-env {key}"
+                )
+            case APIError(hint=errors.CHECK_URL) if provider == "openai" and not url.endswith(
+                "/v1"
+            ):
+                return f"Does the base URL end in /v1? It is {url}"
+            case APIError(code=ExecutorErrorCode.EXEC_API_NETWORK):
+                other = (
+                    "" if call.base_url else f", or another address with --base-url or {address}"
+                )
+                return f"The address tried was {url}: check the network{other}"
+            case _:
+                held = replace(held, variable=call.key_variable or held.variable)
+                if call.base_url:
+                    held = replace(held, base_url=url)
+    return advice(error, held) if isinstance(error, APIError) else error.hint
 
 
 def _url(provider: str, call: Call) -> str:

@@ -168,8 +168,8 @@ class ModelCall:
     model: str
     """That answered, as the provider names it; else that was asked."""
     usage: Usage
-    """As far as the provider told. Tokens read from a cache count, also when there are no
-    others."""
+    """As the provider told; what a dead attempt had said and nobody had counted is estimated.
+    Tokens read from a cache count, also when there are no others."""
     cost_nano: int
     """Nano-dollars."""
     duration_s: float

@@ -170,7 +170,7 @@ class _Failures:
         run, course, caller = self._run, self._course, self._caller
         error.attempts = number
         course.failed(error)
-        kind = verdict(error)
+        kind = verdict(error, caller.on_refusal)
         # of an answer that said nothing only blanks and thoughts were released
         stays = error.released and kind is not Verdict.EMPTY and caller.after_release == "stop"
         if stays or kind is Verdict.FINAL:

@@ -15,7 +15,7 @@ from lorimer.core.request import Request, TextDelta, ThinkingDelta, ToolInputDel
 from lorimer.core.state import PipelineState
 from lorimer.core.tool import EarlyCalls
 from lorimer.models.estimate import Calibration
-from lorimer.models.failover import AfterRelease
+from lorimer.models.failover import AfterRelease, OnRefusal
 from lorimer.models.health import Health
 from lorimer.models.sinks import Sinks
 
@@ -55,6 +55,7 @@ class Caller:
         "first",
         "health",
         "hearer",
+        "on_refusal",
         "price",
         "retry",
         "settings",
@@ -72,6 +73,7 @@ class Caller:
         *,
         health: Health,
         after_release: AfterRelease = "stop",
+        on_refusal: OnRefusal = "stop",
         sinks: Sinks | None = None,
         counts: Calibration | None = None,
         aside: str = "",
@@ -88,6 +90,7 @@ class Caller:
         """All that is fixed about its requests: goes into their fingerprints."""
         self.health = health
         self.after_release: AfterRelease = after_release
+        self.on_refusal: OnRefusal = on_refusal
         self.sinks = sinks
         """None: nobody is told of attempts."""
         self.counts = counts

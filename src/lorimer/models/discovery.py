@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -50,6 +51,18 @@ def discoverable(bundle: CredentialBundle) -> tuple[str, ...]:
     """The names that `discover` would find something under, sound or broken; sorted."""
     named = [one.removeprefix(PREFIX).lower() for one in bundle.variables() if _is_ours(one)]
     return tuple(sorted({*named, *[name.lower() for name in plugins.offered(plugins.PROVIDERS)]}))
+
+
+def described(bundle: CredentialBundle) -> dict[str, Compatible | Redirected]:
+    """The servers that variables of the environment describe, without those that are broken."""
+    found: dict[str, Compatible | Redirected] = {}
+    for variable in filter(_is_ours, bundle.variables()):
+        name = variable.removeprefix(PREFIX).lower()
+        with suppress(ConfigError):
+            server = from_environment(name, bundle)
+            if server is not None:
+                found[name] = server
+    return found
 
 
 def variable_of(name: str) -> str:

@@ -22,6 +22,10 @@ from lorimer.models.wires.sse import parse_json
 NETWORK_ERRORS: Final = (httpx2.HTTPError, httpx2.StreamError, OSError)
 """What a connection raises. The SDKs let some of it through."""
 
+TRY_LATER: Final = "Try again later; the provider's status page may say more."
+CHECK_MODEL: Final = "Check the model's name."
+CHECK_URL: Final = "Check the base URL."
+"""Hints that a table or a command line makes more exact."""
 MAX_RETRY_AFTER_S: Final = 3600.0
 _MESSAGE_CHARS: Final = 600
 
@@ -47,6 +51,11 @@ _NOT_HERE: Final = re.compile(
     re.I,
 )
 """The vendor does not serve the place that the request comes from: OpenAI, Google, Anthropic."""
+_NO_MODEL: Final = re.compile(r"\bmodels?[^/\w]|\bmodels/\S+ is not found", re.I)
+"""What a provider says, with 404, of a model that it does not have; not of a path that has the word
+in it."""
+_BAD_MODEL: Final = re.compile(r"not a valid model|invalid model|model name format", re.I)
+"""The same with 400: OpenRouter, Mistral, Google."""
 _DELAY: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]+)?)s", re.ASCII)
 
 _Code = ExecutorErrorCode
@@ -128,7 +137,7 @@ def status_error(
     return APIError(
         f"{provider} answered {status}" + (f": {shown}" if shown else ""),
         code=code,
-        hint=_hint(code, provider, message),
+        hint=_hint(code, provider, message, status),
         status=status,
         retry_after_s=_retry_delay(error) if wait is None else wait,
     )
@@ -164,7 +173,10 @@ def network_error(
     """Nothing came back: no route, no name, no TLS, a reset."""
     why = _short(credentials.redact(str(cause))) or type(cause).__name__
     return APIError(
-        f"{provider} could not be reached: {why}", code=_Code.EXEC_API_NETWORK, cause=cause
+        f"{provider} could not be reached: {why}",
+        code=_Code.EXEC_API_NETWORK,
+        hint="Check the network, and the base URL.",
+        cause=cause,
     )
 
 
@@ -175,6 +187,7 @@ def incomplete(
     return APIError(
         f"the answer of {provider} is incomplete: {why}",
         code=_Code.EXEC_API_STREAM_INCOMPLETE,
+        hint=TRY_LATER,
         usage=usage if usage is not NO_USAGE else None,
         cause=cause,
     )
@@ -256,7 +269,7 @@ def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCo
     return _Code.EXEC_API_SERVER_ERROR
 
 
-def _hint(code: ExecutorErrorCode, provider: str, message: str) -> str:
+def _hint(code: ExecutorErrorCode, provider: str, message: str, status: int = 0) -> str:
     variable = " or ".join(
         filter(None, (VARIABLES.get(provider, ("",))[0], FIRST.get(provider, "")))
     )
@@ -269,6 +282,16 @@ def _hint(code: ExecutorErrorCode, provider: str, message: str) -> str:
             return "Check the account's plan and billing."
         case _Code.EXEC_API_TOKEN_LIMIT:
             return "Compact the conversation or use a model with a larger window."
+        case _Code.EXEC_API_RATE_LIMITED:
+            return "Wait a little and try again."
+        case _Code.EXEC_API_TIMEOUT | _Code.EXEC_API_SERVER_ERROR:
+            return TRY_LATER
+        case _ if (status == 404 and _NO_MODEL.search(message)) or (
+            status == 400 and _BAD_MODEL.search(message)
+        ):
+            return CHECK_MODEL
+        case _ if status in (404, 405) or 300 <= status < 400:
+            return CHECK_URL
         case _:
             return ""
 

@@ -22,6 +22,8 @@ from lorimer.core.messages import (
 )
 from lorimer.core.request import Request, Response
 
+CHARS_PER_TOKEN: Final = 4
+"""Where only the length of a text is known."""
 UNKNOWN: Final = 0.5
 """The error, as a share, of a target of which nothing was counted yet."""
 MAX_TARGETS: Final = 256

@@ -18,6 +18,18 @@ AfterRelease: TypeAlias = Literal["stop", "restart", "continue"]
 """What happens when an answer breaks off of which listeners were given a part: the call fails;
 they are told to discard it and get another; or the next attempt goes on where it stopped."""
 
+OnRefusal: TypeAlias = Literal["stop", "next"]
+"""What happens when a provider turns the caller away for what holds for it alone: the call fails,
+or the next of the chain is asked."""
+TURNED_AWAY: Final = frozenset(
+    {
+        ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY,
+        ExecutorErrorCode.EXEC_API_AUTH_EXPIRED,
+        ExecutorErrorCode.EXEC_API_TERMINAL,
+    }
+)
+"""A key, credit, a region: another provider asks for others."""
+
 GO_ON: Final = (
     "Your answer was cut off by a technical fault. Go on exactly where it stops: repeat nothing, "
     "and do not mention the interruption."
@@ -37,13 +49,15 @@ class Verdict(Enum):
     FINAL = "nobody is asked again"
 
 
-def verdict(error: APIError) -> Verdict:
+def verdict(error: APIError, on_refusal: OnRefusal = "stop") -> Verdict:
     """By the error's code; which are transient, the table in `core/errors.py` says."""
     if error.code is ExecutorErrorCode.EXEC_API_EMPTY:
         return Verdict.EMPTY
     if error.category.is_recoverable:
         return Verdict.TRANSIENT
-    return Verdict.ELSEWHERE if error.status == _NOT_FOUND else Verdict.FINAL
+    if error.status == _NOT_FOUND or (on_refusal == "next" and error.code in TURNED_AWAY):
+        return Verdict.ELSEWHERE
+    return Verdict.FINAL
 
 
 class Course:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -15,24 +14,28 @@ from lorimer.core.messages import user_message
 from lorimer.core.model import Model
 from lorimer.core.request import Request, Response, ToolSpec, Usage
 from lorimer.core.world import World
-from lorimer.models.credentials import LOCAL
+from lorimer.models.credentials import LOCAL, VERTEX
+from lorimer.models.errors import CHECK_URL
+from lorimer.models.redirected import WIRES
 from lorimer.models.registry import Models
+from lorimer.models.reserving import FRAME, TOOL_FRAME
 from lorimer.models.standing import Standing, standing
 
 CEILING_USD: Final = 0.01
 """What one check may cost."""
 MAX_TOKENS: Final = 256
 _MIN_TOKENS: Final = 16
-_NO_MODEL: Final = re.compile(r"\bmodels?[^/\w]|\bmodels/\S+ is not found", re.I)
-"""What a provider says of a model that it does not have; not of a path that has the word in it."""
-_PROMPT_TOKENS: Final = 400
-"""More than the question and the tool have."""
 _ASK: Final = "Call the tool `ready` with ok set to true. If you have no tools, answer: ok."
+_VENDORS: Final = (*WIRES, VERTEX)
+"""Whose wires have paths of another form than OpenAI's."""
 _TOOL: Final = ToolSpec(
     "ready",
     "Says that you are ready.",
     {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]},
 )
+_ASKED: Final = FRAME + len(_ASK)
+_OFFERED: Final = TOOL_FRAME + _TOOL.size
+"""Tokens of the prompt at most: of the question, and of the tool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,11 @@ class Probe:
     model: str = ""
     """Who answered, as the provider says."""
     tools: str = ""
-    """`work`, `were not used`, or `off`: not offered, as they are not configured."""
+    """`work`, `were not used`, `off`: not offered, as they are not configured; or `were not
+    offered`: a cent is not enough for that."""
     seconds: float = 0.0
-    cost_nano: int = 0
+    cost_nano: int | None = 0
+    """None: its price is not known."""
 
     @property
     def ok(self) -> bool:
@@ -73,25 +78,21 @@ async def probe(
     try:
         held = standing(models, models.parse(spec).provider)
         model = models.resolve(spec)
-        request = Request(
-            model.name,
-            [user_message(_ASK)],
-            tools=(_TOOL,),
-            max_tokens=_affordable(model, held, allow_unpriced=allow_unpriced),
-            stream=False,
-        )
+        request = _question(model, held, allow_unpriced=allow_unpriced)
         answer = await _answer(model, request, world, timeout_s)
     except LorimerError as error:
         return Probe(spec, error, advice(error, held))
     dropped = answer.extra.get("dropped")
     used = "work" if answer.tool_calls else "were not used"
+    if not request.tools:
+        used = "were not offered"
     off = isinstance(dropped, list | tuple) and "tools" in dropped
     return Probe(
         spec,
         model=answer.model or model.name,
         tools="off" if off else used,
         seconds=world.monotonic() - started,
-        cost_nano=answer.cost_nano,
+        cost_nano=model.price(answer.usage, model=answer.model),
     )
 
 
@@ -116,27 +117,29 @@ async def _answer(model: Model, request: Request, world: World, timeout_s: float
     )
 
 
-def _affordable(model: Model, held: Standing, *, allow_unpriced: bool) -> int:
-    """How many tokens the answer may have. Raises ConfigError `exec.api.unpriced`."""
-    prompt = model.price(Usage(input_tokens=_PROMPT_TOKENS))
+def _question(model: Model, held: Standing, *, allow_unpriced: bool) -> Request:
+    """With the tool, if a cent is enough for it. Raises ConfigError `exec.api.unpriced`."""
     each = model.price(Usage(output_tokens=1000))
-    if prompt is None or each is None:
-        if allow_unpriced or held.provider in LOCAL or _is_private(held.base_url):
-            return MAX_TOKENS
-        raise ConfigError(
-            "it was not asked: its price is not known",
-            code=ExecutorErrorCode.EXEC_API_UNPRICED,
-            hint="Give its price in the host file, or add --allow-unpriced.",
-        )
-    left = round(CEILING_USD * 1e9) - prompt
-    tokens = MAX_TOKENS if not each else min(MAX_TOKENS, left * 1000 // each)
-    if tokens < _MIN_TOKENS:
-        raise ConfigError(
-            f"it was not asked: it could cost more than ${CEILING_USD:g}",
-            code=ExecutorErrorCode.EXEC_API_UNPRICED,
-            hint="Nothing is wrong with it; a model that dear is not checked.",
-        )
-    return tokens
+    for tools, prompt in (((_TOOL,), _ASKED + _OFFERED), ((), _ASKED)):
+        asked = model.price(Usage(input_tokens=prompt))
+        if asked is None or each is None:
+            if not (allow_unpriced or held.provider in LOCAL or _is_private(held.base_url)):
+                raise ConfigError(
+                    "it was not asked: its price is not known",
+                    code=ExecutorErrorCode.EXEC_API_UNPRICED,
+                    hint="Give its price in the host file, or add --allow-unpriced.",
+                )
+            asked = each = 0
+        left = round(CEILING_USD * 1e9) - asked
+        most = min(MAX_TOKENS, left * 1000 // each) if each else MAX_TOKENS
+        if most >= _MIN_TOKENS:
+            question = [user_message(_ASK)]
+            return Request(model.name, question, tools=tools, max_tokens=most, stream=False)
+    raise ConfigError(
+        f"it was not asked: it could cost more than ${CEILING_USD:g}",
+        code=ExecutorErrorCode.EXEC_API_UNPRICED,
+        hint="Nothing is wrong with it; a model that dear is not checked.",
+    )
 
 
 def _is_private(url: str) -> bool:
@@ -152,23 +155,19 @@ def advice(error: LorimerError, held: Standing | None) -> str:
     variable = held.variable if held is not None else ""
     url = held.base_url if held is not None else ""
     where = f" {url}" if url else ""
-    code = error.code
-    if isinstance(error, APIError) and error.status in (404, 405):
-        if _NO_MODEL.search(str(error).partition(": ")[2]):
-            return "Check the model's name."
-        return f"Check the base URL{where}: an OpenAI-compatible one mostly ends in /v1."
-    match code:
+    match error.code:
         case ExecutorErrorCode.EXEC_API_AUTH_INVALID_KEY | ExecutorErrorCode.EXEC_API_AUTH_EXPIRED:
             if not variable:
                 return "It wants a key: name its variable as key_env in the host file."
-            return f"Check {variable} and what the key may use."
+            told = f"Check {variable} and what the key may use."
+            return error.hint if variable in error.hint else told
         case ExecutorErrorCode.EXEC_API_NETWORK:
             return f"Check the network, and the address{where}."
-        case ExecutorErrorCode.EXEC_API_RATE_LIMITED:
-            return "Wait a little and try again."
-        case ExecutorErrorCode.EXEC_API_TIMEOUT | ExecutorErrorCode.EXEC_API_SERVER_ERROR:
-            return "Try again later; the provider's status page may say more."
-        case ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE:
-            return f"Does the base URL{where} speak this provider's language?"
+        case ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE if url:
+            return f"Try again. Does the base URL{where} speak this provider's language?"
+        case _ if error.hint == CHECK_URL and held is not None:
+            added = "what begins with /v1 is added to it"
+            usual = "an OpenAI-compatible one mostly ends in /v1"
+            return f"Check the base URL{where}: {added if held.provider in _VENDORS else usual}."
         case _:
             return error.hint

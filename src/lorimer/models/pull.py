@@ -19,12 +19,14 @@ from lorimer.core.request import (
     TextDelta,
     ThinkingDelta,
     ToolInputDelta,
+    Usage,
     UsageDelta,
 )
 from lorimer.core.state import PipelineState
 from lorimer.core.wellformed import own_ids
 from lorimer.models.caller import Caller
 from lorimer.models.clocks import Clocks
+from lorimer.models.estimate import CHARS_PER_TOKEN, estimate
 from lorimer.models.failover import Verdict, verdict
 from lorimer.models.fitting import naming
 from lorimer.models.images import Pictures, limits_of, pictured
@@ -41,6 +43,7 @@ class Pull:
     __slots__ = (
         "_began",
         "_caller",
+        "_estimated",
         "_number",
         "_prefix",
         "_released",
@@ -49,6 +52,7 @@ class Pull:
         "_said",
         "_state",
         "_target",
+        "_uncounted",
         "_usage",
         "response",
     )
@@ -71,6 +75,9 @@ class Pull:
         self._number = number
         self._prefix = prefix
         self._usage = NO_USAGE
+        self._uncounted = 0
+        """Characters of the answer that came since the provider last counted it."""
+        self._estimated = False
         self._began: float | None = None
         self._released = 0
         """Characters of the answer that listeners were given."""
@@ -103,8 +110,9 @@ class Pull:
                         response = item  # always the last
                         break
                     if isinstance(item, UsageDelta):
-                        self._usage = item.usage
+                        self._told(item.usage)
                         continue
+                    self._uncounted += _length(item)
                     if early is not None and isinstance(item, ToolInputDelta):
                         early.piece(item)
                     if heard:
@@ -124,7 +132,7 @@ class Pull:
             if scrubber is not None and heard:
                 for piece in scrubber.rest():
                     self._release(piece)
-            self._usage = response.usage
+            self._usage, self._uncounted = response.usage, 0
             if dropped:
                 response.extra = naming(["images"], response.extra)
             if response.extra:
@@ -140,6 +148,7 @@ class Pull:
             self._failed(error)
             raise
         except BaseException:
+            self._estimate()
             if caller.sinks is not None:
                 self._tell(_CUT_OFF)
             raise
@@ -161,10 +170,35 @@ class Pull:
         return data
 
     def spent(self) -> Mapping[str, JSON]:
-        """What a failed or cancelled attempt has used, as far as the provider told."""
+        """What a failed or cancelled attempt has used: as the provider told, and where it had not
+        yet counted what it said, by an estimate, which `extra` names."""
         if self._usage is NO_USAGE:
             return {}
-        return {"usage": self._usage.to_json(), "cost": self._cost(self._request.model)}
+        used = {"usage": self._usage.to_json(), "cost": self._cost(self._request.model)}
+        return {**used, "extra": {"usage_estimated": True}} if self._estimated else used
+
+    def _told(self, usage: Usage) -> None:
+        """The provider has counted, or only told of the prompt."""
+        if usage.output_tokens > self._usage.output_tokens:
+            self._uncounted = 0
+        self._usage = usage
+
+    def _estimate(self) -> None:
+        """The attempt is dead: nobody will count any more what it has said. Most providers count
+        at the end, and bill nevertheless."""
+        if not self._uncounted:
+            return
+        request, caller, told = self._request, self._caller, self._usage
+        prompt = 0.0
+        if told.total == told.output_tokens:
+            share = 1.0 if caller.counts is None else caller.counts.of(self._target.place)[0]
+            prompt = estimate(request) * share
+        said = min(
+            -(-self._uncounted // CHARS_PER_TOKEN),
+            request.max_tokens + (request.thinking_tokens or 0),  # what was set aside: never more
+        )
+        self._usage = told + Usage(round(prompt), said)
+        self._uncounted, self._estimated = 0, True
 
     def _cost(self, model: str) -> int:
         # a kind of token without a price: under a cost limit it is not free, but what was set aside
@@ -173,7 +207,9 @@ class Pull:
 
     def _failed(self, error: APIError) -> None:
         run, health, place = self._state.run, self._caller.health, self._target.place
-        self._usage = error.usage or self._usage
+        if error.usage is not None:
+            self._told(error.usage)
+        self._estimate()
         error.released = self._released
         error.partial = ""
         if self._released and self._said is not None:
@@ -241,6 +277,13 @@ class Pull:
                     "tool.input_delta",
                     {"index": item.index, "name": item.name, "partial_json": item.partial_json},
                 )
+
+
+def _length(item: TextDelta | ThinkingDelta | ToolInputDelta) -> int:
+    """Of a piece of an answer, in characters."""
+    if isinstance(item, ToolInputDelta):
+        return len(item.name) + len(item.partial_json)
+    return len(item.text)
 
 
 def _says_nothing(response: Response) -> bool:

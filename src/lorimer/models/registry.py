@@ -266,11 +266,12 @@ class Models:
         return assumed
 
     def secrets(self) -> dict[str, str]:
-        """Keys and headers, value to the name that is shown in its place: those given, and those
-        in variables that a host file names. See `core.redaction`."""
+        """Keys and headers, value to the name that is shown in its place: those given, those in
+        variables that a host file names, and the tokens of LORIMER_PROVIDER_<NAME>. See
+        `core.redaction`."""
         bundle = self.context.credentials
         found = bundle.secrets()
-        for name, provider in self._providers.items():
+        for name, provider in (self._providers | discovery.described(bundle)).items():
             if isinstance(provider, Compatible | Redirected):
                 with suppress(ConfigError):  # it has none yet
                     found |= provider.reach(bundle).secrets(name)

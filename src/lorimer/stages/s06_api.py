@@ -130,6 +130,10 @@ class APIStage(Stage[object, Response]):
         `restart` tells them to discard it (`api.stream_restart`) and asks again; `continue` has
         the rest of it written, where it is text (else as `restart`)."""
 
+        on_refusal: Literal["stop", "next"] = "stop"
+        """When a provider of a chain turns the key away, has no credit left or does not serve this
+        region: `stop` fails the call; `next` asks the next model."""
+
     config: Config
 
     retry = Slot(
@@ -325,6 +329,7 @@ class APIStage(Stage[object, Response]):
             self._settings,
             health=self._health if shared is None else shared.health,
             after_release=self.config.after_release,
+            on_refusal=self.config.on_refusal,
             sinks=None if shared is None else shared.sinks,
             counts=None if shared is None else shared.counts,
             early=self._early,

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 _USUAL: Final = (StopReason.END_TURN, StopReason.TOOL_USE)
 _PAUSE: Final = StopReason.PAUSE
-_FAILED: Final[Mapping[StopReason, tuple[ExecutorErrorCode, str]]] = {
+_FAILED: Final[Mapping[StopReason, tuple[ExecutorErrorCode, str, str]]] = {
     StopReason.REFUSAL: (
         ExecutorErrorCode.EXEC_API_REFUSED,
         "The model, or its provider's filter, declined to answer.",
+        "Ask in other words, or ask another model.",
     ),
     StopReason.CONTEXT_OVERFLOW: (
         ExecutorErrorCode.EXEC_API_TOKEN_LIMIT,
         "The conversation no longer fits into the model's context window.",
+        "Compact the conversation or use a model with a larger window.",
     ),
 }
 
@@ -142,8 +144,8 @@ class ParseStage(Stage[object, Response | None]):
         if response is None:
             return None
         if response.stop not in _USUAL and response.stop in _FAILED:
-            code, message = _FAILED[response.stop]
-            raise APIError(message, code=code)
+            code, message, hint = _FAILED[response.stop]
+            raise APIError(message, code=code, hint=hint)
         state.calls = response.tool_calls
         state.signal, state.signal_detail = self.signal_detector.detect(state.text)
         if not state.calls and response.stop is not _PAUSE:

@@ -41,6 +41,7 @@ _ROLE_OF: Final = {
     "redacted_thinking": "assistant",
     "tool_result": "user",
 }
+_ONE_SAMPLER: Final = re.compile(r"claude-[a-z]+-4[-.][1-9](?!\d)")
 _CALL_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 MAX_CACHE_MARKS: Final = 4
@@ -87,6 +88,14 @@ def check(request: SeenRequest, issued: Issued) -> None:
         _no("max_tokens: Input should be a valid integer")
     if max_tokens < 0:
         _no("max_tokens: Input should be greater than or equal to 0")
+    if body.keys() >= {"temperature", "top_p"} and _ONE_SAMPLER.search(str(body["model"])):
+        _no(
+            "`temperature` and `top_p` cannot both be specified for this model. Please use only"
+            " one."
+        )
+    stops = body.get("stop_sequences") or []
+    if isinstance(stops, list) and not all(str(stop).strip() for stop in stops):
+        _no("stop_sequences: each stop sequence must contain non-whitespace")
     _tools(body)
     _thinking(body, max_tokens, request.headers.get("anthropic-beta", ""))
     messages = _messages(body["messages"])
@@ -248,7 +257,10 @@ def _block(block: Object, where: str, role: str) -> None:
             content = block.get("content", "")
             if block.get("is_error") is True and not content:
                 _no(f"{where}.tool_result: content cannot be empty if `is_error` is true")
-            _content(content, f"{where}.tool_result.content", role)
+            parts = _content(content, f"{where}.tool_result.content", role)
+            if block.get("is_error") is True and any(part["type"] != "text" for part in parts):
+                why = "all content must be type `text` if `is_error` is true"
+                _no(f"{where}.tool_result: {why}")
         case _:
             pass
 

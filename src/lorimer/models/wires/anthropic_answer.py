@@ -25,7 +25,7 @@ from lorimer.models.wires.shared import (
     Text,
     array,
     count,
-    estimated,
+    counted,
     mapping,
     string,
     tool_use,
@@ -135,9 +135,7 @@ class AnthropicAnswer:
         )
         if self._calls and stop is StopReason.END_TURN:
             stop = StopReason.TOOL_USE
-        if self.usage is NO_USAGE:
-            self.usage = estimated(self.sent, content)
-            self._extra["usage_estimated"] = True
+        self.usage = counted(self.usage, self.sent, content, self._extra)
         return Response(content, stop, self.usage, self._model, self._id, 0, self._extra)
 
     def _start(self, message: Mapping[str, JSON], out: list[Delta]) -> None:

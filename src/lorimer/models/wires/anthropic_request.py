@@ -42,6 +42,8 @@ class Abilities:
     """Thinks as much as it sees fit (`adaptive`), and refuses a budget."""
     sampling: bool = True
     """Takes temperature, top_p and top_k."""
+    one_sampler: bool = False
+    """Of temperature and top_p only one."""
     effort: bool = False
     """Takes `output_config.effort`."""
     form: bool = False
@@ -56,7 +58,7 @@ def abilities(model: str) -> Abilities:
     version = _version(model)
     new = version >= (4, 7)
     effort = version >= (4, 6) or (version == (4, 5) and "opus" in model)
-    return Abilities(new, not new, effort, version >= (4, 5))
+    return Abilities(new, not new, version >= (4, 1), effort, version >= (4, 5))
 
 
 def _version(model: str) -> tuple[int, int]:
@@ -90,11 +92,14 @@ def encode(request: Request, default_effort: str) -> Encoded:
             [{**block, "cache_control": _EPHEMERAL}] if request.cache.system else request.system
         )
     _tools(request, body)
-    if request.stop_sequences:
-        body["stop_sequences"] = list(request.stop_sequences)
+    stops: list[JSON] = [stop for stop in request.stop_sequences if stop.strip()]
+    if stops:
+        body["stop_sequences"] = stops
+    if len(stops) < len(request.stop_sequences):  # white space alone is refused
+        out.dropped.append("stop_sequences")
     thinks = _thinking(request, able, messages, out)
     _output(request, able, default_effort, out)
-    _sample(request, able.sampling and not thinks, out)
+    _sample(request, able, out, thinks=thinks)
     if request.stream:
         body["stream"] = True
     return out
@@ -129,7 +134,7 @@ def _thinking(request: Request, able: Abilities, messages: Sequence[JSON], out: 
     total = request.max_tokens + request.thinking_tokens  # what was reserved: never more
     forced = bool(request.tools) and request.tool_choice not in ("auto", "none")
     if forced or not (able.adaptive or (budget < total and _turn_began_with_thought(messages))):
-        out.dropped.append("thinking")
+        out.dropped.append("thinking_tokens")
         return False
     out.body["thinking"] = (
         {"type": "adaptive"} if able.adaptive else {"type": "enabled", "budget_tokens": budget}
@@ -168,12 +173,13 @@ def _output(request: Request, able: Abilities, default: str, out: Encoded) -> No
         out.body["output_config"] = config
 
 
-def _sample(request: Request, allowed: bool, out: Encoded) -> None:
+def _sample(request: Request, able: Abilities, out: Encoded, *, thinks: bool) -> None:
     values = (request.temperature, request.top_p, request.top_k)
+    second = able.one_sampler and request.temperature is not None
     for name, value in zip(_SAMPLING, values, strict=True):
         if value is None:
             continue
-        if allowed:
+        if able.sampling and not thinks and not (second and name == "top_p"):
             out.body[name] = value
             out.headers["anthropic-version"] = SAMPLING_VERSION
         else:
@@ -193,6 +199,8 @@ def _messages(request: Request) -> list[JSON]:
                 if block is marked:
                     encoded["cache_control"] = _EPHEMERAL
                 blocks.append(encoded)
+            if isinstance(block, ToolResultBlock) and block.is_error:
+                blocks += _beside(block)
         # Results have to come first in the message after their calls.
         blocks.sort(key=_rank)
         if blocks:
@@ -258,7 +266,12 @@ def _result(block: ToolResultBlock) -> dict[str, JSON]:
     content: JSON = (
         block.content
         if isinstance(block.content, str)
-        else [part for item in block.content if (part := wire_block(item)) is not None]
+        else [
+            part
+            for item in block.content
+            if not (block.is_error and isinstance(item, ImageBlock))
+            and (part := wire_block(item)) is not None
+        ]
     )
     out: dict[str, JSON] = {"type": "tool_result", "tool_use_id": wire_id(block.tool_use_id)}
     if block.is_error:
@@ -267,6 +280,20 @@ def _result(block: ToolResultBlock) -> dict[str, JSON]:
     if content:
         out["content"] = content
     return out
+
+
+def _beside(block: ToolResultBlock) -> list[dict[str, JSON]]:
+    """The pictures of an error: the API takes only text in one, so they come after the results."""
+    content = () if isinstance(block.content, str) else block.content
+    pictures = [
+        part
+        for item in content
+        if isinstance(item, ImageBlock) and (part := wire_block(item)) is not None
+    ]
+    if not pictures:
+        return []
+    text = f"Images in the result of {wire_id(block.tool_use_id)}:"
+    return [{"type": "text", "text": text}, *pictures]
 
 
 def _source(block: ImageBlock | DocumentBlock) -> JSON:

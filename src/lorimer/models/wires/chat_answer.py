@@ -29,7 +29,7 @@ from lorimer.models.wires.shared import (
     Text,
     array,
     count,
-    estimated,
+    counted,
     mapping,
     string,
     tool_use,
@@ -133,9 +133,7 @@ class ChatAnswer:
             extra["dropped"] = list(self.dropped)
         stop = self._stop()
         content = self._content(cut=stop in CUTTING)
-        if self.usage is NO_USAGE:
-            self.usage = estimated(self.sent, content)
-            extra["usage_estimated"] = True
+        self.usage = counted(self.usage, self.sent, content, extra)
         return Response(content, stop, self.usage, self._model, self._id, 0, extra)
 
     def _stop(self) -> StopReason:

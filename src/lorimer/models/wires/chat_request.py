@@ -24,6 +24,8 @@ from lorimer.core.request import Request
 from lorimer.models.wires.shared import Turn, effort_of, turns, wire_id, wire_name
 from lorimer.models.wires.strict import closed
 
+MAX_STOPS: Final = 4
+"""Stop sequences that OpenAI takes; other servers take more."""
 _REASONING: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))(?!.*chat)")
 _NEW: Final = re.compile(r"(o\d|gpt-([5-9]|\d\d))")
 _HOST: Final = re.compile(r"(.+\.)?openai\.com")
@@ -62,13 +64,14 @@ class Encoded:
 
 def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
     """The body, and what was left out."""
-    limit = request.max_tokens + (request.thinking_tokens or 0)
     body: dict[str, JSON] = {
         "model": request.model,
         "messages": _messages(request, "developer" if target.new else "system"),
-        "max_completion_tokens" if target.new else "max_tokens": limit,
+        "max_completion_tokens" if target.new else "max_tokens": most_tokens(request, target),
     }
     out = Encoded(body)
+    if any(map(_is_remote, [block for one in request.messages for block in one.content])):
+        out.dropped.append("documents")
     if request.tools:
         body["tools"] = [
             {
@@ -97,6 +100,16 @@ def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
     return out
 
 
+def most_tokens(request: Request, target: Endpoint) -> int:
+    """Of an answer and its thoughts. Of OpenAI's own models it is known which have none."""
+    thinks = target.reasoning or not target.official
+    return request.max_tokens + (request.thinking_tokens or 0) * thinks
+
+
+def _is_remote(block: Block) -> bool:
+    return isinstance(block, DocumentBlock) and bool(block.url)
+
+
 def _choice(choice: str) -> JSON:
     match choice:
         case "any":
@@ -113,15 +126,20 @@ def _effort(request: Request, default: str, target: Endpoint, out: Encoded) -> N
         effort = effort_of(request, default)
         if effort:
             out.body["reasoning_effort"] = effort
-    elif explicit and not target.official:
+        return
+    if explicit and not target.official:
         out.body["reasoning_effort"] = explicit  # which of their models reason, no name tells
     elif explicit:
         out.dropped.append("effort")
+    if request.thinking_tokens:
+        out.dropped.append("thinking_tokens")
 
 
 def _sample(request: Request, target: Endpoint, out: Encoded) -> None:
     refuses = target.official and target.reasoning
-    stops = list(request.stop_sequences) or None
+    stops = list(request.stop_sequences[: MAX_STOPS if target.official else None]) or None
+    if not refuses and len(stops or ()) < len(request.stop_sequences):
+        out.dropped.append("stop_sequences")
     for name, value, sent in (
         ("temperature", request.temperature, not refuses),
         ("top_p", request.top_p, not refuses),
@@ -207,7 +225,8 @@ def _part(block: Block) -> JSON:
         case ImageBlock():
             return _image(block)
         case DocumentBlock() if block.url:
-            return _text(f"[{block.title or 'document'}: {block.url}]")  # no place for a URL
+            # no place for a URL: the model reads the address, and not what is there
+            return _text(f"[{block.title or 'document'}: {block.url}]")
         case DocumentBlock():
             name = block.title or f"document.{block.media_type.rpartition('/')[2]}"
             return {"type": "file", "file": {"filename": name, "file_data": _data_url(block)}}

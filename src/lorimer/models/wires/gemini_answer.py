@@ -33,7 +33,7 @@ from lorimer.models.wires.shared import (
     Text,
     array,
     count,
-    estimated,
+    counted,
     mapping,
     string,
     tool_use,
@@ -137,9 +137,7 @@ class GeminiAnswer:
         if self._calls and stop is StopReason.END_TURN:
             stop = StopReason.TOOL_USE
         content = tuple([block for part in self._parts for block in _blocks(part)])
-        if self.usage is NO_USAGE:
-            self.usage = estimated(self.sent, content)
-            self._extra["usage_estimated"] = True
+        self.usage = counted(self.usage, self.sent, content, self._extra)
         return Response(content, stop, self.usage, self._model, self._id, 0, self._extra)
 
     def _take(self, body: JSON, out: list[Delta]) -> None:

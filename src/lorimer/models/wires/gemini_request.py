@@ -154,12 +154,12 @@ def _think(
             out.dropped.append("effort")
         if able.budget is None:
             if budget:
-                out.dropped.append("thinking")
+                out.dropped.append("thinking_tokens")
             return
         if budget:
             # Not more than was reserved, if the least it can do is more.
             if able.budget.start >= request.max_tokens + budget:
-                out.dropped.append("thinking")
+                out.dropped.append("thinking_tokens")
                 return
             thinking["thinkingBudget"] = min(max(budget, able.budget.start), able.budget.stop - 1)
         elif 0 in able.budget and not effort:

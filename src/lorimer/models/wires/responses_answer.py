@@ -29,7 +29,7 @@ from lorimer.models.wires.shared import (
     Text,
     array,
     count,
-    estimated,
+    counted,
     mapping,
     string,
     tool_use,
@@ -140,9 +140,7 @@ class ResponsesAnswer:
         if self._refused:
             stop = StopReason.REFUSAL
         content = self._content(cut=stop in CUTTING)
-        if self.usage is NO_USAGE:
-            self.usage = estimated(self.sent, content)
-            self._extra["usage_estimated"] = True
+        self.usage = counted(self.usage, self.sent, content, self._extra)
         return Response(content, stop, self.usage, self._model, self._id, 0, self._extra)
 
     def _start(self, response: Mapping[str, JSON]) -> None:

@@ -25,7 +25,7 @@ from lorimer.core.messages import (
     ToolUse,
 )
 from lorimer.core.request import OutputSchema, Request
-from lorimer.models.wires.chat_request import Encoded, Endpoint
+from lorimer.models.wires.chat_request import Encoded, Endpoint, most_tokens
 from lorimer.models.wires.shared import Turn, array, effort_of, mapping, turns, wire_id, wire_name
 from lorimer.models.wires.sse import parse_json
 from lorimer.models.wires.strict import closed
@@ -45,7 +45,7 @@ def encode(request: Request, default_effort: str, target: Endpoint) -> Encoded:
     body: dict[str, JSON] = {
         "model": request.model,
         "input": _input(request.messages),
-        "max_output_tokens": max(MIN_OUTPUT, request.max_tokens + (request.thinking_tokens or 0)),
+        "max_output_tokens": max(MIN_OUTPUT, most_tokens(request, target)),
         "store": False,
     }
     out = Encoded(body)
@@ -127,11 +127,13 @@ def _reason(request: Request, default: str, target: Endpoint, out: Encoded) -> N
             reasoning["summary"] = "auto"
         if reasoning:
             out.body["reasoning"] = reasoning
-    elif explicit and not target.official:
+        return
+    if explicit and not target.official:
         out.body["reasoning"] = {"effort": explicit}  # which of their models reason, no name tells
-    elif target.official:
-        out.dropped += ["effort"] if explicit else []
-        out.dropped += ["thinking_tokens"] if request.thinking_tokens else []
+    elif explicit:
+        out.dropped.append("effort")
+    if request.thinking_tokens:
+        out.dropped.append("thinking_tokens")
 
 
 def _sample(request: Request, target: Endpoint, out: Encoded) -> None:

@@ -29,6 +29,7 @@ from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import Block, Message, Role, ToolUse
 from lorimer.core.request import NO_USAGE, Delta, Request, Response, StopReason, Usage, UsageDelta
 from lorimer.models.errors import NETWORK_ERRORS, incomplete
+from lorimer.models.estimate import CHARS_PER_TOKEN
 from lorimer.models.wires.sse import Event, LineTooLong, SSEParser, parse_json
 
 DRAIN_S: Final = 0.05
@@ -36,8 +37,6 @@ DRAIN_S: Final = 0.05
 
 MAX_BODY: Final = 64 * 1024 * 1024
 """Bytes of an answer that comes in one piece."""
-
-CHARS_PER_TOKEN: Final = 4
 
 LOW_BUDGET: Final = 5_000
 MEDIUM_BUDGET: Final = 20_000
@@ -293,7 +292,13 @@ def string(value: JSON) -> str:
     return value
 
 
-def estimated(request_bytes: int, answer: Sequence[Block]) -> Usage:
-    """A guess for a provider that does not count: four characters a token."""
+def counted(
+    usage: Usage, request_bytes: int, answer: Sequence[Block], extra: dict[str, JSON]
+) -> Usage:
+    """What a whole answer used: as told, or, of a provider that tells nothing or only zeros, a
+    guess, which `extra` names."""
+    if usage.total:
+        return usage
+    extra["usage_estimated"] = True
     chars = sum(len(dumps(block.to_json())) for block in answer)
     return Usage(-(-request_bytes // CHARS_PER_TOKEN), -(-chars // CHARS_PER_TOKEN))

@@ -207,7 +207,17 @@ def thoughts_are_part_of_the_output(t: Trial, form: str) -> None:
 @case("usage", *STREAMED)
 def missing_usage_is_estimated(t: Trial, form: str) -> None:
     """A provider that does not tell is estimated, and the answer says so: never 0 by silence."""
-    answer = t.ask(Turn("word " * 100, usage=None), t.request(form, "x" * 4000)).answer
+    _estimated(t, form, None)
+
+
+@case("usage", *STREAMED)
+def usage_of_nothing_is_estimated(t: Trial, form: str) -> None:
+    """Zeros are what servers that do not count send: no answer costs nothing."""
+    _estimated(t, form, FakeUsage(0, 0))
+
+
+def _estimated(t: Trial, form: str, usage: FakeUsage | None) -> None:
+    answer = t.ask(Turn("word " * 100, usage=usage), t.request(form, "x" * 4000)).answer
     assert answer.extra.get("usage_estimated") is True
     assert 500 < answer.usage.input_tokens < 5000
     assert 50 < answer.usage.output_tokens < 1000

@@ -116,12 +116,13 @@ def media_are_sent(t: Trial, name: str) -> None:
     assert mark in heard.sent
 
 
-@case("content")
-def an_image_in_a_result(t: Trial) -> None:
-    """An image among a tool's results reaches the provider, wherever the dialect has a place."""
+@case("content", False, True)
+def an_image_in_a_result(t: Trial, is_error: bool) -> None:
+    """An image among a tool's results reaches the provider, wherever the dialect has a place; also
+    if the call has failed."""
     said = Message("assistant", (ToolUse("c", "ls", {}),))
     content = (TextBlock("a picture:"), ImageBlock("image/png", PIXEL))
-    result = Message("user", (ToolResultBlock("c", content),))
+    result = Message("user", (ToolResultBlock("c", content, is_error),))
     heard = t.ask(Turn("A dot."), t.thoughtful(messages=[user_message("hi"), said, result]))
     assert heard.answer.text == "A dot."
     assert PIXEL in heard.sent
@@ -231,7 +232,7 @@ def all_fields_at_once(t: Trial) -> None:
     )
     heard = t.ask(Turn("Hi."), asked)
     assert heard.answer.text == "Hi."
-    known = {*fields, "effort", "thinking", "tools", "tool_choice", "cache"}
+    known = {*fields, "effort", "thinking_tokens", "tools", "tool_choice", "cache"}
     assert set(map(str, dropped(heard.answer))) <= known
 
 
