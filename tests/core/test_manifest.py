@@ -146,7 +146,7 @@ def test_the_pipeline_tells_them_all_in_one_error() -> None:
         ),
         (
             {"tools": {"ad_hoc": [{"kind": "template", "name": "t", "templat": "x"}]}},
-            "tools.ad_hoc[0].template.templat: there is no such field; did you mean 'template'?",
+            "tools.ad_hoc[0].templat: there is no such field; did you mean 'template'?",
         ),
     ],
 )
@@ -165,6 +165,79 @@ def test_an_unknown_field_is_told_with_the_nearest(data: Any, says: str) -> None
 )
 def test_another_version_is_told_what_it_is(version: Any, says: str) -> None:
     assert f"version: {says}" in problems({**whole(), "version": version})
+
+
+@pytest.mark.parametrize(
+    ("tool", "says"),
+    [
+        ({"kind": "http", "name": "w"}, "[0].url: field required"),
+        (
+            {"kind": "http", "name": "w", "url": "x"},
+            "[0].url: must begin with http:// or https:// and a host, as they are",
+        ),
+        (
+            {"kind": "script", "name": "w", "script": ""},
+            "[0].script: string should have at least 1 character",
+        ),
+        (
+            {"kind": "composite", "name": "w", "steps": [{}]},
+            "[0].steps[0].tool: field required",
+        ),
+        (
+            {"kind": "htp", "name": "w"},
+            "[0].kind: there is no 'htp'; did you mean 'http'? Known: composite, http, script, "
+            "template.",
+        ),
+        ({"name": "w"}, "[0].kind: is missing and required: http, script, template, composite"),
+    ],
+    ids=range(6),
+)
+def test_a_part_of_several_kinds_is_told_by_its_path_in_the_document(tool: Any, says: str) -> None:
+    assert problems({**whole(), "tools": {"ad_hoc": [tool]}}) == [f"tools.ad_hoc{says}"]
+    own = {**whole(), "tools": {"ad_hoc": [tool]}}
+    inner = {"name": "a", "description": "b", "manifest": own}
+    assert problems({**whole(), "agents": [inner]}) == [f"agents[0].manifest.tools.ad_hoc{says}"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "slot", "strategy", "config", "says"),
+    [
+        ("system", "builder", "composable", {"blocks": [{"type": "text"}]}, "blocks[0].text: "),
+        ("system", "builder", "composable", {"blocks": [{"type": "no"}]}, "blocks[0].type: "),
+        ("system", "builder", "composable", {"blocks": [{}]}, "blocks[0].type: "),
+        (
+            *("system", "builder", "composable"),
+            *({"blocks": [{"type": "date", "tz": 1}]}, "blocks[0].tz: there is no such field"),
+        ),
+        (
+            *("evaluate", "strategy", "evaluation_chain"),
+            {"evaluators": [{"strategy": "no"}, {"strategy": "criteria", "config": {"a": 1}}]},
+            "evaluators[0].strategy: there is no strategy 'no'",
+        ),
+        (
+            *("evaluate", "strategy", "evaluation_chain"),
+            {"evaluators": [{"strategy": "criteria", "config": {"min_char": 1}}]},
+            "evaluators[0].config.min_char: there is no such field; did you mean 'min_chars'",
+        ),
+        (
+            *("evaluate", "strategy", "evaluation_chain"),
+            {"evaluators": [{"strategy": "accept", "config": {"a": 1}}]},
+            "evaluators[0].config: 'accept' takes no configuration",
+        ),
+        ("evaluate", "scorer", "weighted", {"weights": {"a": -1}}, "weights: must be finite"),
+        ("persist", "cadence", "on_significant", {"kinds": ["model.repl"]}, "kinds[0]: there is"),
+    ],
+    ids=range(9),
+)
+def test_a_fault_of_a_configuration_is_told_by_its_path(
+    stage: str, slot: str, strategy: str, config: Any, says: str
+) -> None:
+    found = problems(
+        whole(**{stage: {"strategies": {slot: strategy}, "strategy_configs": {slot: config}}})
+    )
+    order = {"system": 3, "evaluate": 14, "persist": 20}[stage]
+    assert found[0].startswith(f"stages[{order}].strategy_configs.{slot}.{says}"), found
+    assert len(found) == len(config.get("evaluators", [1])), "all at once"
 
 
 def test_one_fault_is_one_error() -> None:

@@ -394,7 +394,7 @@ class _Import:
                 kind.configure(kept)
             except ValidationError as error:
                 wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
-                for told in problems_of(error, where):
+                for told in problems_of(error, where, kind.Config):
                     path, _, reason = told.partition(": ")
                     self._note(path, reason)
                 if not wrong & set(kept):
