@@ -60,7 +60,10 @@ ONLY_GUARD = Limits(max_turns=14)
 
 INPUT: Mapping[Key, Effect] = {
     ("input", "validator", "default"): Effect(
-        says("the limit is 5"), config={"max_length": 5}, inputs=["123456"]
+        lambda seen: [result.status for result in seen.results] == ["ok", "error"],
+        config={"max_length": 5},
+        inputs=["bad", "123456"],
+        replies=["done", "done"],
     ),
     ("input", "validator", "strict"): Effect(
         says("blocked phrase 'bad'"), config={"blocked_patterns": ["bad"]}, inputs=["bad"]
@@ -538,9 +541,10 @@ DECIDE: Mapping[Key, Effect] = {
         clashes=OTHER_STRATEGIES,
     ),
     ("loop", "controller", "standard"): Effect(
-        lambda seen: seen.reasons == ["tool_calls", "controller_max_turns"],
+        lambda seen: seen.reasons == ["tool_calls", "tool_calls", "controller_max_turns"],
         replies=[[use("count")]] * 4,
-        config={"max_turns": 2},
+        config={"max_turns": 3},
+        limits=Limits(max_cost_usd=0.02),
     ),
     ("loop", "controller", "single_turn"): Effect(
         lambda seen: seen.reasons == ["single_turn"], replies=[[use("count")], "done"]
