@@ -177,8 +177,9 @@ BEFORE: Mapping[Key, Effect] = {
     ("context", "compactor", "truncate"): compacting(
         "truncate", lambda seen: seen.sent[1].text.endswith("any more.]"), keep_last=4
     ),
-    ("context", "compactor", "sliding_window"): compacting(
-        "sliding_window", lambda seen: len(shown(seen)) <= 8, window_size=4, slack=2
+    ("context", "compactor", "sliding_window"): replace(
+        compacting("sliding_window", lambda seen: len(shown(seen)) <= 8, window_size=4, slack=2),
+        change=lambda _: counted.clear(),  # the window is far from full
     ),
     ("context", "compactor", "summary"): compacting(
         "summary", lambda seen: "Called count(" in seen.sent[1].text, keep_recent=4
@@ -626,6 +627,13 @@ def by_system(**replies: Sequence[Any]) -> Callable[[Request], Any]:
     return reply
 
 
+def marking(request: Request) -> str:
+    """Answers; as `judge`, finds that only the second answer will do."""
+    if request.system == "You are judge.":
+        return "score: 0.9" if "two" in request.messages[-1].text else "score: 0.2"
+    return ["one", "two", "three"][len([m for m in request.messages if m.role == "assistant"])]
+
+
 def working(orchestrator: str = "delegate", **config: Any) -> Any:
     return all_of(with_agents, choose("agent", "orchestrator", orchestrator, **config))
 
@@ -652,8 +660,8 @@ CHILDREN: Mapping[Key, Effect] = {
         change=with_agents,
     ),
     ("agent", "orchestrator", "evaluator"): Effect(
-        lambda seen: begun(seen) == ["judge"] and seen.result.text == "one",
-        replies=by_system(main=["one", "two", "three", "four"], judge=["score: 0.9"] * 4),
+        lambda seen: begun(seen) == ["judge", "judge"] and seen.result.text == "two",
+        replies=marking,
         change=with_agents,
         config={"agent": "judge"},
         clashes=frozenset({"dispatch.background"}),
