@@ -32,6 +32,7 @@ CHAT: Final = (
     "parse",
     "tool",
     "loop",
+    "memory",
     "yield",
 )
 AGENT: Final = tuple(CATALOGUE)
@@ -56,7 +57,7 @@ def minimal_manifest(*, model: str = DEFAULT_MODEL) -> EnvironmentManifest:
 def chat_manifest(
     *, model: str = DEFAULT_MODEL, system_prompt: str = "", max_turns: int = 20
 ) -> EnvironmentManifest:
-    """A conversation that is remembered, with tools if there are any."""
+    """A conversation that is remembered, with tools and a memory if there are any."""
     return _manifest("chat", CHAT, model, system_prompt, max_turns)
 
 
