@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from lorimer import ConfigError, EnvironmentManifest, ExecutorErrorCode, Pipeline, PipelineBuilder
+from lorimer import (
+    ConfigError,
+    EnvironmentManifest,
+    ExecutorErrorCode,
+    Pipeline,
+    PipelineBuilder,
+    PipelinePresets,
+)
 from lorimer.core.compile import Catalogue, check_document
 from lorimer.core.documents import MAX_BYTES, MAX_YAML_BYTES, dump, parse
 from lorimer.core.limits import Limits
@@ -753,3 +760,35 @@ def test_a_change_that_does_not_fit_changes_nothing() -> None:
     pipeline.swap_strategy("context", "strategy", "hybrid", {"max_recent_turns": 3})
     assert pipeline.manifest.stages["context"].strategies == {"strategy": "hybrid"}
     assert pipeline.plan.digest == pipeline.manifest.digest != before[1].digest
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda m: setattr(m.model, "max_tokens", 0), "model.max_tokens: input should be greater"),
+        (lambda m: setattr(m.tools, "built_in", "Read"), "tools.built_in: input should be a valid"),
+        (lambda m: setattr(m, "limits", {"max_turn": 1}), "limits.max_turn: there is no such"),
+        (lambda m: setattr(m, "agents", ["a"]), "agents[0]: input should be a valid dictionary"),
+        (lambda m: setattr(m.stages["api"], "config", 5), "stages[6].config: input should be"),
+        (lambda m: setattr(m.stages["api"], "ordr", 5), "stages[6].ordr: "),
+        (lambda m: PipelinePresets.chat(model=5), "model.model: input should be a valid string"),
+        (lambda m: PipelinePresets.chat(max_turns=0), "limits.max_turns: input should be greater"),
+        (lambda m: PipelineBuilder(model=5), "model.model: input should be a valid string"),
+        (lambda m: PipelineBuilder().with_model(max_tokens=0), "model.max_tokens: input should"),
+        (lambda m: PipelineBuilder().with_think(budget_tokens=5), "model.thinking_budget_tokens: "),
+        (lambda m: PipelineBuilder().with_agent("a"), "agents[0]: input should be a valid dict"),
+        (lambda m: PipelineBuilder().with_loop("many"), "limits.max_turns: input should be a"),
+        (lambda m: PipelineBuilder().with_guard(max_cost_usd="much"), "limits.max_cost_usd: "),
+    ],
+    ids=range(14),
+)
+def test_what_code_gets_wrong_is_told_like_what_a_file_does(wrong: Any, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        wrong(preset_manifest("agent"))
+    assert caught.value.code is ExecutorErrorCode.EXEC_PIPELINE_INVALID_MANIFEST
+    assert caught.value.problems[0].startswith(says)
+
+
+def test_one_shipped_tool_needs_no_tuple() -> None:
+    tools = PipelineBuilder().with_tools(built_in="readonly", deferred="Grep").manifest.tools
+    assert (tools.built_in, tools.deferred) == (["readonly"], ["Grep"])
