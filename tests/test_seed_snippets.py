@@ -357,7 +357,7 @@ def test_a_calculator(serve: Serve) -> None:
     ("preset", "some"),
     [
         ("minimal", ["input", "api", "parse", "yield"]),
-        ("chat", ["context", "system", "guard", "cache", "token", "tool", "loop"]),
+        ("chat", ["context", "system", "guard", "cache", "token", "tool", "loop", "memory"]),
         ("agent", list(CATALOGUE)),
         ("evaluator", ["input", "system", "api", "parse", "evaluate", "yield"]),
     ],

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, Self, Unpack
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from lorimer.assembly import PipelineOptions, ToolSource
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import invalid, problems_of
+from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
     EnvironmentManifest,
@@ -44,9 +46,8 @@ class PipelineBuilder:
         self._tools: ToolSource | None = None
         names = sorted([*MINIMAL, "token"], key=lambda stage: CATALOGUE[stage][0])
         entries = [StageEntry(order=CATALOGUE[stage][0], name=stage) for stage in names]
-        self.manifest = EnvironmentManifest(
-            model=ModelConfig(model=model), stages=StageEntries(entries)
-        )
+        self.manifest = EnvironmentManifest(stages=StageEntries(entries))
+        self.manifest.model.model = model
         self.manifest.metadata.name = name
         self._limit(max_turns=1)
 
@@ -59,7 +60,10 @@ class PipelineBuilder:
         if model is not None:
             settings["model"] = model
         merged = {**self.manifest.model.model_dump(), **settings}
-        self.manifest.model = ModelConfig.model_validate(merged)
+        try:
+            self.manifest.model = ModelConfig.model_validate(merged)
+        except ValidationError as error:
+            raise invalid(problems_of(error, "model", ModelConfig)) from None
         return self
 
     def with_system(
@@ -109,7 +113,8 @@ class PipelineBuilder:
         cost = max_cost_usd if max_cost_usd is not None else cost_budget_usd
         turns = max_turns if max_turns is not None else max_iterations
         if cost is not None:
-            self.manifest.limits = replace(self.manifest.limits, max_cost_usd=cost)
+            given = {**self.manifest.limits.to_json(), "max_cost_usd": cost}
+            self.manifest.limits = Limits.from_json(given)
         if turns is not None:
             self._limit(turns)
         return self
@@ -126,16 +131,16 @@ class PipelineBuilder:
         self,
         registry: ToolSource | None = None,
         *,
-        built_in: tuple[str, ...] = (),
-        deferred: tuple[str, ...] = (),
+        built_in: str | tuple[str, ...] = (),
+        deferred: str | tuple[str, ...] = (),
     ) -> Self:
         """Tools of the host's, granted by being given here, and names of shipped ones; `deferred`
         names those of both that the model has to find first."""
         self._stage("tool")
         self._stage("system")
         self._tools = registry
-        self.manifest.tools.built_in = list(built_in)
-        self.manifest.tools.deferred = list(deferred)
+        self.manifest.tools.built_in = [built_in] if isinstance(built_in, str) else list(built_in)
+        self.manifest.tools.deferred = [deferred] if isinstance(deferred, str) else list(deferred)
         return self
 
     def with_think(
@@ -286,4 +291,5 @@ class PipelineBuilder:
         return self
 
     def _limit(self, max_turns: int) -> None:
-        self.manifest.limits = replace(self.manifest.limits, max_turns=max_turns)
+        given = {**self.manifest.limits.to_json(), "max_turns": max_turns}
+        self.manifest.limits = Limits.from_json(given)

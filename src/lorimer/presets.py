@@ -11,7 +11,6 @@ from pydantic import JsonValue
 from lorimer.assembly import PipelineOptions, ToolSource
 from lorimer.core import plugins
 from lorimer.core.errors import ConfigError, nearest
-from lorimer.core.limits import Limits
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
     EnvironmentManifest,
@@ -32,9 +31,13 @@ CHAT: Final = (
     "parse",
     "tool",
     "loop",
+    "memory",
     "yield",
 )
 AGENT: Final = tuple(CATALOGUE)
+VTUBER: Final = "geny_vtuber"
+"""The preset of the example package."""
+
 EVALUATOR: Final = ("input", "system", "api", "token", "parse", "evaluate", "yield")
 
 CODING_PROMPT: Final = (
@@ -56,7 +59,7 @@ def minimal_manifest(*, model: str = DEFAULT_MODEL) -> EnvironmentManifest:
 def chat_manifest(
     *, model: str = DEFAULT_MODEL, system_prompt: str = "", max_turns: int = 20
 ) -> EnvironmentManifest:
-    """A conversation that is remembered, with tools if there are any."""
+    """A conversation that is remembered, with tools and a memory if there are any."""
     return _manifest("chat", CHAT, model, system_prompt, max_turns)
 
 
@@ -139,6 +142,11 @@ def preset_manifest(
     if shipped is not None:
         return shipped(model=model, **settings)
     offered = plugins.find(plugins.PRESETS, name)
+    if offered is None and name == VTUBER:
+        raise ConfigError(
+            f"the preset {VTUBER!r} comes with the package lorimer-vtuber, which is not installed",
+            hint="It is the example of a plug-in: pip install ./examples/plugin",
+        )
     if offered is None:
         raise ConfigError(f"there is no preset {name!r}{nearest(name, preset_names())}")
     if not callable(offered.value):
@@ -230,14 +238,8 @@ class PipelinePresets:
         """The agent with a persona, whose answers go on as feelings and as sentences to be spoken.
         The preset, with the strategies that it names, is a package's: `examples/plugin`. Raises
         ConfigError where that is not installed."""
-        if "geny_vtuber" not in preset_names():
-            raise ConfigError(
-                "the preset 'geny_vtuber' comes with the package lorimer-vtuber, which is not "
-                "installed",
-                hint="It is the example of a plug-in: pip install ./examples/plugin",
-            )
         manifest = preset_manifest(
-            "geny_vtuber", model=model, system_prompt=system_prompt, max_turns=max_turns
+            VTUBER, model=model, system_prompt=system_prompt, max_turns=max_turns
         )
         return Pipeline(manifest, tools=tools, **options)
 
@@ -265,11 +267,11 @@ def _manifest(
     max_turns: int = 1,
 ) -> EnvironmentManifest:
     # as one piece: each part that is made by itself has a validator of its own built for it
-    manifest = EnvironmentManifest.model_validate(
+    manifest = EnvironmentManifest.from_dict(
         {
             "metadata": {"name": preset, "base_preset": preset},
             "model": {"model": model},
-            "limits": Limits(max_turns=max_turns),
+            "limits": {"max_turns": max_turns},
             "stages": [{"order": CATALOGUE[name][0], "name": name} for name in stages],
         }
     )

@@ -25,15 +25,16 @@ stages:
 """
 
 
+@pytest.mark.parametrize("file", ["a.yaml", "a.json", "a.toml"])
 @pytest.mark.parametrize("preset", list(PRESETS))
-def test_a_new_manifest_is_that_of_the_preset(preset: str, own_place: Path) -> None:
-    assert invoke("manifest", "new", "--preset", preset, "-o", "a.yaml").exit_code == 0
+def test_a_new_manifest_is_that_of_the_preset(preset: str, file: str, own_place: Path) -> None:
+    assert invoke("manifest", "new", "--preset", preset, "-o", file).exit_code == 0
     expected = preset_manifest(preset)
     if "system" in expected.stages:
         expected.stages["system"].config.setdefault("prompt", "")
-    assert EnvironmentManifest.load("a.yaml") == expected
-    result = invoke("manifest", "validate", "a.yaml")
-    assert (result.exit_code, result.stdout) == (0, "a.yaml: ok\n")
+    assert EnvironmentManifest.load(file) == expected
+    result = invoke("manifest", "validate", file)
+    assert (result.exit_code, result.stdout) == (0, f"{file}: ok\n")
 
 
 def test_a_new_manifest_to_standard_output(own_place: Path) -> None:

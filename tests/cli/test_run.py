@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lorimer.presets import preset_manifest
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from lorimer.testing.faults import Hang, Status
 from tests.cli.support import by_turn, call, invoke, lines, listed
@@ -196,6 +197,19 @@ def test_a_manifest_is_run_and_flags_change_it(own_place: Path) -> None:
     assert body["model"] == "other-model"
     assert "Be brief." in json.dumps(body["system"])
     assert "tools" not in body
+
+
+def test_a_run_that_ends_well_without_an_answer_says_so(own_place: Path) -> None:
+    made = preset_manifest("agent", model="scripted:obedient")
+    made.tools.built_in = ["Glob"]
+    made.stages["loop"].strategy_configs["controller"] = {"max_turns": 1}
+    made.save("a.yaml")
+    result = invoke("run", "--manifest", "a.yaml", 'CALL Glob {"pattern": "*"}')
+    assert (result.exit_code, result.stdout.strip()) == (0, "")
+    assert "ended before there was an answer (controller_max_turns); see: lorimer runs explain" in (
+        result.stderr
+    )
+    assert "ended before" not in invoke("run", "--manifest", "a.yaml", "hello").stderr
 
 
 def test_which_tools_the_model_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

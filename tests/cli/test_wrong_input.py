@@ -22,6 +22,7 @@ WRONG = (
     ("run --timeout soon hi", "'soon' is no time: write seconds, or e.g. 90s, 5m, 2h, 30d"),
     ("run --output-format jsn hi", "there is no 'jsn'; did you mean 'json'?"),
     ("run --preset agnet hi", "there is no preset 'agnet'; did you mean 'agent'?"),
+    ("run --preset geny_vtuber hi", "'geny_vtuber' comes with the package lorimer-vtuber"),
     ("manifest new --preset agnet", "there is no preset 'agnet'; did you mean 'agent'?"),
     ("manifest explain agnet", "'agnet' is neither a file nor a preset; did you mean 'agent'?"),
     (

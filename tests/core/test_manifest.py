@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from lorimer import ConfigError, EnvironmentManifest, ExecutorErrorCode, Pipeline, PipelineBuilder
+from lorimer import (
+    ConfigError,
+    EnvironmentManifest,
+    ExecutorErrorCode,
+    Pipeline,
+    PipelineBuilder,
+    PipelinePresets,
+)
 from lorimer.core.compile import Catalogue, check_document
 from lorimer.core.documents import MAX_BYTES, MAX_YAML_BYTES, dump, parse
 from lorimer.core.limits import Limits
@@ -146,7 +153,7 @@ def test_the_pipeline_tells_them_all_in_one_error() -> None:
         ),
         (
             {"tools": {"ad_hoc": [{"kind": "template", "name": "t", "templat": "x"}]}},
-            "tools.ad_hoc[0].template.templat: there is no such field; did you mean 'template'?",
+            "tools.ad_hoc[0].templat: there is no such field; did you mean 'template'?",
         ),
     ],
 )
@@ -165,6 +172,79 @@ def test_an_unknown_field_is_told_with_the_nearest(data: Any, says: str) -> None
 )
 def test_another_version_is_told_what_it_is(version: Any, says: str) -> None:
     assert f"version: {says}" in problems({**whole(), "version": version})
+
+
+@pytest.mark.parametrize(
+    ("tool", "says"),
+    [
+        ({"kind": "http", "name": "w"}, "[0].url: field required"),
+        (
+            {"kind": "http", "name": "w", "url": "x"},
+            "[0].url: must begin with http:// or https:// and a host, as they are",
+        ),
+        (
+            {"kind": "script", "name": "w", "script": ""},
+            "[0].script: string should have at least 1 character",
+        ),
+        (
+            {"kind": "composite", "name": "w", "steps": [{}]},
+            "[0].steps[0].tool: field required",
+        ),
+        (
+            {"kind": "htp", "name": "w"},
+            "[0].kind: there is no 'htp'; did you mean 'http'? Known: composite, http, script, "
+            "template.",
+        ),
+        ({"name": "w"}, "[0].kind: is missing and required: http, script, template, composite"),
+    ],
+    ids=range(6),
+)
+def test_a_part_of_several_kinds_is_told_by_its_path_in_the_document(tool: Any, says: str) -> None:
+    assert problems({**whole(), "tools": {"ad_hoc": [tool]}}) == [f"tools.ad_hoc{says}"]
+    own = {**whole(), "tools": {"ad_hoc": [tool]}}
+    inner = {"name": "a", "description": "b", "manifest": own}
+    assert problems({**whole(), "agents": [inner]}) == [f"agents[0].manifest.tools.ad_hoc{says}"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "slot", "strategy", "config", "says"),
+    [
+        ("system", "builder", "composable", {"blocks": [{"type": "text"}]}, "blocks[0].text: "),
+        ("system", "builder", "composable", {"blocks": [{"type": "no"}]}, "blocks[0].type: "),
+        ("system", "builder", "composable", {"blocks": [{}]}, "blocks[0].type: "),
+        (
+            *("system", "builder", "composable"),
+            *({"blocks": [{"type": "date", "tz": 1}]}, "blocks[0].tz: there is no such field"),
+        ),
+        (
+            *("evaluate", "strategy", "evaluation_chain"),
+            {"evaluators": [{"strategy": "no"}, {"strategy": "criteria", "config": {"a": 1}}]},
+            "evaluators[0].strategy: there is no strategy 'no'",
+        ),
+        (
+            *("evaluate", "strategy", "evaluation_chain"),
+            {"evaluators": [{"strategy": "criteria", "config": {"min_char": 1}}]},
+            "evaluators[0].config.min_char: there is no such field; did you mean 'min_chars'",
+        ),
+        (
+            *("evaluate", "strategy", "evaluation_chain"),
+            {"evaluators": [{"strategy": "accept", "config": {"a": 1}}]},
+            "evaluators[0].config: 'accept' takes no configuration",
+        ),
+        ("evaluate", "scorer", "weighted", {"weights": {"a": -1}}, "weights: must be finite"),
+        ("persist", "cadence", "on_significant", {"kinds": ["model.repl"]}, "kinds[0]: there is"),
+    ],
+    ids=range(9),
+)
+def test_a_fault_of_a_configuration_is_told_by_its_path(
+    stage: str, slot: str, strategy: str, config: Any, says: str
+) -> None:
+    found = problems(
+        whole(**{stage: {"strategies": {slot: strategy}, "strategy_configs": {slot: config}}})
+    )
+    order = {"system": 3, "evaluate": 14, "persist": 20}[stage]
+    assert found[0].startswith(f"stages[{order}].strategy_configs.{slot}.{says}"), found
+    assert len(found) == len(config.get("evaluators", [1])), "all at once"
 
 
 def test_one_fault_is_one_error() -> None:
@@ -680,3 +760,35 @@ def test_a_change_that_does_not_fit_changes_nothing() -> None:
     pipeline.swap_strategy("context", "strategy", "hybrid", {"max_recent_turns": 3})
     assert pipeline.manifest.stages["context"].strategies == {"strategy": "hybrid"}
     assert pipeline.plan.digest == pipeline.manifest.digest != before[1].digest
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda m: setattr(m.model, "max_tokens", 0), "model.max_tokens: input should be greater"),
+        (lambda m: setattr(m.tools, "built_in", "Read"), "tools.built_in: input should be a valid"),
+        (lambda m: setattr(m, "limits", {"max_turn": 1}), "limits.max_turn: there is no such"),
+        (lambda m: setattr(m, "agents", ["a"]), "agents[0]: input should be a valid dictionary"),
+        (lambda m: setattr(m.stages["api"], "config", 5), "stages[6].config: input should be"),
+        (lambda m: setattr(m.stages["api"], "ordr", 5), "stages[6].ordr: "),
+        (lambda m: PipelinePresets.chat(model=5), "model.model: input should be a valid string"),
+        (lambda m: PipelinePresets.chat(max_turns=0), "limits.max_turns: input should be greater"),
+        (lambda m: PipelineBuilder(model=5), "model.model: input should be a valid string"),
+        (lambda m: PipelineBuilder().with_model(max_tokens=0), "model.max_tokens: input should"),
+        (lambda m: PipelineBuilder().with_think(budget_tokens=5), "model.thinking_budget_tokens: "),
+        (lambda m: PipelineBuilder().with_agent("a"), "agents[0]: input should be a valid dict"),
+        (lambda m: PipelineBuilder().with_loop("many"), "limits.max_turns: input should be a"),
+        (lambda m: PipelineBuilder().with_guard(max_cost_usd="much"), "limits.max_cost_usd: "),
+    ],
+    ids=range(14),
+)
+def test_what_code_gets_wrong_is_told_like_what_a_file_does(wrong: Any, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        wrong(preset_manifest("agent"))
+    assert caught.value.code is ExecutorErrorCode.EXEC_PIPELINE_INVALID_MANIFEST
+    assert caught.value.problems[0].startswith(says)
+
+
+def test_one_shipped_tool_needs_no_tuple() -> None:
+    tools = PipelineBuilder().with_tools(built_in="readonly", deferred="Grep").manifest.tools
+    assert (tools.built_in, tools.deferred) == (["readonly"], ["Grep"])

@@ -11,6 +11,7 @@ import pytest
 from lorimer import ConfigError, EnvironmentManifest
 from lorimer.assembly import check_manifest
 from lorimer.environment.foreign import carried
+from lorimer.environment.geny import from_geny
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -71,6 +72,7 @@ def test_everything_else_is_told_by_its_path() -> None:
         *("stages[6].strategies.tool_loop = internal", "stages[16].config.repeat_stop_after"),
         *("tools.built_in[LspMagic]", "tools.adhoc", "tools.mcp_servers", "tools.external"),
         *("host_selections", "subagents[writer]", "memory", "colour"),
+        "stages[14].strategies.strategy = binary_classify",
     }
     assert {path for path, note in notes.items() if note.carried} == {
         "pipeline.cost_budget_usd",
@@ -79,6 +81,95 @@ def test_everything_else_is_told_by_its_path() -> None:
         "stages[11].chain_order.reviewers",
     }
     assert str(notes["colour"]) == "colour: not carried: nothing here is called so"
+
+
+THEIRS: dict[tuple[int, str, str], str] = {
+    (1, "input", "validator"): "default passthrough strict schema",
+    (1, "input", "normalizer"): "default multimodal",
+    (2, "context", "strategy"): "simple_load hybrid progressive_disclosure",
+    (2, "context", "compactor"): "truncate summary sliding_window llm_summary",
+    (2, "context", "retriever"): "null static",
+    (2, "context", "replay"): "turn_window none",
+    (3, "system", "builder"): "static composable dynamic_persona mutable",
+    (4, "guard", "guards[]"): "token_budget cost_budget iteration permission",
+    (5, "cache", "strategy"): "no_cache system_cache aggressive_cache",
+    (6, "api", "retry"): "exponential_backoff no_retry rate_limit_aware",
+    (6, "api", "router"): "passthrough adaptive",
+    (6, "api", "tool_loop"): "pipeline internal",
+    (7, "token", "tracker"): "default detailed",
+    (7, "token", "calculator"): "anthropic_pricing custom_pricing unified_pricing",
+    (8, "think", "processor"): "passthrough extract_and_store filter",
+    (8, "think", "budget_planner"): "static adaptive",
+    (9, "parse", "parser"): "default structured_output",
+    (9, "parse", "signal_detector"): "regex structured hybrid",
+    (10, "tool", "executor"): "sequential parallel partition streaming",
+    (10, "tool", "router"): "registry",
+    (11, "tool_review", "reviewers[]"): "schema sensitive destructive network size",
+    (12, "agent", "orchestrator"): "single_agent delegate evaluator subagent_type",
+    (13, "task_registry", "registry"): "in_memory",
+    (13, "task_registry", "policy"): "fire_and_forget eager_wait timed_wait",
+    (14, "evaluate", "strategy"): "signal_based criteria_based agent_evaluation binary_classify "
+    "evaluation_chain",
+    (14, "evaluate", "scorer"): "no_scorer weighted",
+    (15, "hitl", "requester"): "null callback pipeline_resume",
+    (15, "hitl", "timeout"): "indefinite auto_approve auto_reject",
+    (16, "loop", "controller"): "standard single_turn budget_aware multi_dim_budget",
+    (17, "emit", "emitters[]"): "text callback vtuber tts",
+    (18, "memory", "strategy"): "append_only no_memory reflective structured_reflective",
+    (18, "memory", "persistence"): "null in_memory file",
+    (19, "summarize", "summarizer"): "no_summary rule_based",
+    (19, "summarize", "importance"): "fixed heuristic",
+    (20, "persist", "persister"): "no_persist file",
+    (20, "persist", "frequency"): "every_turn every_n_turns on_significant",
+    (21, "yield", "formatter"): "default structured streaming multi_format",
+}
+"""Stage and slot of theirs, `[]` a chain, to the strategies that they ship."""
+
+NOT_BUILT = {
+    *("context.replay.turn_window", "system.builder.dynamic_persona", "system.builder.mutable"),
+    *("guard.guards.permission", "api.tool_loop.internal", "evaluate.strategy.binary_classify"),
+    *("emit.emitters.text", "emit.emitters.callback", "emit.emitters.vtuber", "emit.emitters.tts"),
+    *("memory.persistence.in_memory", "memory.persistence.file", "persist.persister.file"),
+    "persist.frequency.every_n_turns",
+}
+"""Those that are told with the reason; all others come to a strategy, or to what is always so."""
+
+CONFIGS: dict[str, Any] = {
+    "input.validator.schema": {"schema": {"required": ["a"]}},
+    "context.retriever.static": {"texts": ["a"]},
+    "guard.guards.cost_budget": {"max_cost_usd": 1},
+    "guard.guards.iteration": {"max_iterations": 2},
+    "agent.orchestrator.evaluator": {"agent": "critic"},
+    "evaluate.strategy.evaluation_chain": {"evaluators": [{"strategy": "signal_based"}]},
+    "hitl.requester.callback": {"target": "ask"},
+}
+"""Of those that need one."""
+
+
+@pytest.mark.parametrize(
+    ("order", "stage", "slot", "name"),
+    [(*place, name) for place, names in THEIRS.items() for name in names.split()],
+)
+def test_every_strategy_of_theirs_has_a_place_or_a_reason(
+    order: int, stage: str, slot: str, name: str
+) -> None:
+    chain, slot = slot.endswith("[]"), slot.removesuffix("[]")
+    config = CONFIGS.get(f"{stage}.{slot}.{name}", {})
+    entry: dict[str, Any] = {"order": order, "name": stage}
+    if chain:
+        entry |= {"chain_order": {slot: [name]}, "strategy_configs": {slot: {name: config}}}
+    else:
+        entry |= {"strategies": {slot: name}, "strategy_configs": {slot: config}}
+    places = ((1, "input"), (6, "api"), (9, "parse"), (10, "tool"), (21, "yield"))
+    others = [{"order": at, "name": one} for at, one in places if at != order]
+    made, notes = from_geny({"version": "3.0", "stages": [entry, *others]})
+    lost = [note for note in notes if not note.carried]
+    if f"{stage}.{slot}.{name}" in NOT_BUILT:
+        assert len(lost) == 1
+        assert "nothing here is called so" not in str(lost[0])
+        assert check_manifest(made.to_dict()) == []
+    else:
+        assert lost == []
 
 
 def test_no_key_is_carried_or_shown() -> None:

@@ -505,6 +505,52 @@ def test_a_task_is_told_something_and_stopped() -> None:
     simulate(main)
 
 
+def test_a_task_is_told_something_in_the_reply_that_begins_it() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        update = about("TaskUpdate", message="to the left")
+        model = model_of(
+            {
+                "main": [[task("digger"), update], "so", "so it is"],
+                "digger": ["I dig.", lambda r: f"heard {r.messages[-1].text}"],
+            },
+            latency_s=0.5,
+        )
+        pipeline = pipeline_of(world, model, agent("digger"))
+        result = await pipeline.run("go")
+        assert told(result) == ["Task t1 has begun: digger is at work.", "Sent to t1."]
+        said = [m.text for m in model.requests[-1].messages if m.text.startswith("[Task")]
+        assert said == ["[Task t1 of digger has ended: ok]\nheard to the left"]
+        await sound(pipeline.journal, result.run_id)
+        assert (await pipeline.replay(result.run_id)).divergence is None
+
+    simulate(main)
+
+
+def test_a_task_is_told_something_once_however_often_the_call_is_made() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        async def twice(input: object, context: Any) -> str:
+            children = context.run.children
+            (only,) = await children.tasks()
+            return str([await children.tell(only, "to the left", "k") for _ in range(2)])
+
+        model = model_of(
+            {
+                "main": [[task("digger")], [use("twice")], "so", "so it is"],
+                "digger": [[use("look")], lambda r: f"heard {r.messages[-1].text}", "."],
+            },
+            latency_s=0.5,
+        )
+        pipeline = pipeline_of(
+            world, model, agent("digger"), tools=[Do("twice", twice), Do("look")]
+        )
+        result = await pipeline.run("go")
+        assert told(result)[1] == "[True, True]"
+        asked = [request for request in model.requests if "to the left" in str(request.messages)]
+        assert str(asked[0].messages).count("to the left") == 1
+
+    simulate(main)
+
+
 # --- people -----------------------------------------------------------------------------------
 
 

@@ -60,7 +60,10 @@ ONLY_GUARD = Limits(max_turns=14)
 
 INPUT: Mapping[Key, Effect] = {
     ("input", "validator", "default"): Effect(
-        says("the limit is 5"), config={"max_length": 5}, inputs=["123456"]
+        lambda seen: [result.status for result in seen.results] == ["ok", "error"],
+        config={"max_length": 5},
+        inputs=["bad", "123456"],
+        replies=["done", "done"],
     ),
     ("input", "validator", "strict"): Effect(
         says("blocked phrase 'bad'"), config={"blocked_patterns": ["bad"]}, inputs=["bad"]
@@ -174,8 +177,9 @@ BEFORE: Mapping[Key, Effect] = {
     ("context", "compactor", "truncate"): compacting(
         "truncate", lambda seen: seen.sent[1].text.endswith("any more.]"), keep_last=4
     ),
-    ("context", "compactor", "sliding_window"): compacting(
-        "sliding_window", lambda seen: len(shown(seen)) <= 8, window_size=4, slack=2
+    ("context", "compactor", "sliding_window"): replace(
+        compacting("sliding_window", lambda seen: len(shown(seen)) <= 8, window_size=4, slack=2),
+        change=lambda _: counted.clear(),  # the window is far from full
     ),
     ("context", "compactor", "summary"): compacting(
         "summary", lambda seen: "Called count(" in seen.sent[1].text, keep_recent=4
@@ -538,9 +542,10 @@ DECIDE: Mapping[Key, Effect] = {
         clashes=OTHER_STRATEGIES,
     ),
     ("loop", "controller", "standard"): Effect(
-        lambda seen: seen.reasons == ["tool_calls", "controller_max_turns"],
+        lambda seen: seen.reasons == ["tool_calls", "tool_calls", "controller_max_turns"],
         replies=[[use("count")]] * 4,
-        config={"max_turns": 2},
+        config={"max_turns": 3},
+        limits=Limits(max_cost_usd=0.02),
     ),
     ("loop", "controller", "single_turn"): Effect(
         lambda seen: seen.reasons == ["single_turn"], replies=[[use("count")], "done"]
@@ -622,6 +627,13 @@ def by_system(**replies: Sequence[Any]) -> Callable[[Request], Any]:
     return reply
 
 
+def marking(request: Request) -> str:
+    """Answers; as `judge`, finds that only the second answer will do."""
+    if request.system == "You are judge.":
+        return "score: 0.9" if "two" in request.messages[-1].text else "score: 0.2"
+    return ["one", "two", "three"][len([m for m in request.messages if m.role == "assistant"])]
+
+
 def working(orchestrator: str = "delegate", **config: Any) -> Any:
     return all_of(with_agents, choose("agent", "orchestrator", orchestrator, **config))
 
@@ -648,8 +660,8 @@ CHILDREN: Mapping[Key, Effect] = {
         change=with_agents,
     ),
     ("agent", "orchestrator", "evaluator"): Effect(
-        lambda seen: begun(seen) == ["judge"] and seen.result.text == "one",
-        replies=by_system(main=["one", "two", "three", "four"], judge=["score: 0.9"] * 4),
+        lambda seen: begun(seen) == ["judge", "judge"] and seen.result.text == "two",
+        replies=marking,
         change=with_agents,
         config={"agent": "judge"},
         clashes=frozenset({"dispatch.background"}),

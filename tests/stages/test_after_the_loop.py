@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorimer import ConfigError, PipelineBuilder
+from lorimer import ConfigError, PipelineBuilder, PipelinePresets
 from lorimer.core.errors import ExecutorErrorCode, StageError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
@@ -15,8 +15,10 @@ from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.request import Usage
 from lorimer.journal import Conversation, MemoryJournal, SQLiteJournal
+from lorimer.memory import InMemory
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models
+from lorimer.session import SessionManager
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from tests.core.support import Change, Do, kinds, make, use
 from tests.stages.support import choose
@@ -299,5 +301,25 @@ def test_one_runs_output_is_not_the_next_ones() -> None:
         pipeline = make(world, ['{"a": 1}', "plain"], "chat", change=change)
         assert (await pipeline.run("go")).output == {"a": 1}
         assert (await pipeline.run("go")).output == "plain"
+
+    simulate(main)
+
+
+def test_a_chat_with_a_memory_knows_in_another_conversation_what_was_said() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        model = ScriptedModel(lambda _: "The key is 7391.")
+        chat = PipelinePresets.chat(
+            model="scripted:m",
+            models=Models(providers={"scripted": model}),
+            world=world,
+            bindings={"memory": InMemory()},
+        )
+        async with SessionManager() as manager:
+            await manager.create(chat).run("What is the deploy key?")
+            await manager.create(chat).run("Say the deploy key.")
+        first, second = (request.messages for request in model.requests)
+        assert [message.text for message in first] == ["What is the deploy key?"]
+        assert second[0].text == "Say the deploy key."
+        assert "The key is 7391." in second[-1].text
 
     simulate(main)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lorimer.stages import catalogue
 from tests.stages.contract import Effect, Key, declared, keys, play
 from tests.stages.effects import EFFECTS
 
@@ -27,15 +28,31 @@ def chosen(*picks: Key) -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def without(key: Key) -> Iterator[Mapping[str, Mapping[str, Any]]]:
-    """Manifests with something else in the place of a strategy."""
+def fields(key: Key) -> set[str]:
+    """What a strategy can be configured with."""
     stage, slot, name = key
-    if SLOTS[stage][slot].chain:
+    kind = catalogue().strategy(stage, SLOTS[stage][slot], name).Config
+    declared = {} if kind is None else kind.model_fields
+    return {field.alias or name for name, field in declared.items()}
+
+
+def without(key: Key) -> Iterator[Mapping[str, Mapping[str, Any]]]:
+    """Manifests with something else in the place of a strategy: nothing, in a chain; each other
+    one, with a configuration of its own, and with that of the strategy as far as it takes it."""
+    stage, slot, name = key
+    chain = SLOTS[stage][slot].chain
+    if chain:
         yield {stage: {slot: ([], {})}}
-        return
     for other in SLOTS[stage][slot].known:
-        if other != name:
-            yield chosen((stage, slot, other))
+        if other == name:
+            continue
+        instead = (stage, slot, other)
+        taken = {k: v for k, v in EFFECTS[key].config.items() if k in fields(instead)}
+        if not chain:
+            yield chosen(instead)
+        if chain or taken:
+            config = {**EFFECTS[instead].config, **taken}
+            yield {stage: {slot: ([other], {other: config}) if chain else (other, config)}}
 
 
 def pairs() -> list[tuple[Key, Key]]:

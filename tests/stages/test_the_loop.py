@@ -805,7 +805,7 @@ def test_the_controller_may_stop_earlier_and_then_the_run_is_complete(
         look = Do("look")
         pipeline = make(world, model, change=change, tools=[look])
         result = await pipeline.run("go", limits=limits)
-        assert result.status == "ok"
+        assert (result.status, result.reason) == ("ok", reason)
         assert model.calls == calls
         assert len(look.calls) == min(calls, 3), "the tools of the last turn ran"
         ends = [fact.data for fact in result.events if fact.type == "iteration.end"]

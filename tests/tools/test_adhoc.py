@@ -447,14 +447,14 @@ def test_what_strangers_say_in_a_step_counts() -> None:
     [
         ({**GREET, "template": "{whom}"}, "{whom} is neither a parameter nor a step before"),
         ({**GREET, "required": ["x"]}, "required: there is no parameter 'x'"),
-        ({**GREET, "name": "a b"}, "tools.ad_hoc[0].template.name"),
-        ({**GREET, "kind": "shell"}, "tools.ad_hoc[0]"),
+        ({**GREET, "name": "a b"}, "tools.ad_hoc[0].name: "),
+        ({**GREET, "kind": "shell"}, "tools.ad_hoc[0].kind: there is no 'shell'"),
         ({**GREET, "effects": ["read"]}, "there is no such field"),
         ({**HTTP, "url": "https://{id}.example.org/"}, "url: must begin with http"),
         ({**HTTP, "url": "https://a.org{id}/"}, "url: must begin with http"),
         ({**HTTP, "url": "https://a@b.org/"}, "url: must begin with http"),
         ({**HTTP, "url": "file:///etc/passwd"}, "url: must begin with http"),
-        ({**HTTP, "headers": {"Host": "x"}}, "is not a manifest's to say"),
+        ({**HTTP, "headers": {"Host": "x"}}, ".headers.Host: is not a manifest's to say"),
         ({"kind": "script", "name": "s", "script": "x" * 10_001}, "at most 10000 characters"),
         ({**TWICE, "steps": []}, "at least 1 item"),
         ({**TWICE, "steps": TWICE["steps"][::-1]}, "step 1 comes before what {first} is"),  # type: ignore[index]

@@ -40,10 +40,10 @@ AGENT_PROMPT: Final = (
 
 def preset(name: str) -> EnvironmentManifest:
     """A preset by name. Raises Fault telling the nearest."""
-    if name not in PRESETS and name not in preset_names():
-        near = suggest(name, preset_names()) or "."
-        raise Fault(f"there is no preset {name!r}{near} Known: {', '.join(preset_names())}")
-    return preset_manifest(name)
+    try:
+        return preset_manifest(name)
+    except ConfigError as error:
+        raise Fault(str(error), hint=error.hint, code=error.code.value) from None
 
 
 def load(path: Path) -> EnvironmentManifest:

@@ -203,6 +203,7 @@ class Drive:
         )
         if error is None:
             self._say_end("ok", "green", used)
+            self._say_without_answer(result)
             self._hint_refusals()
             return fail.OK
         self._say_end(result.status, "red", used)
@@ -240,6 +241,15 @@ class Drive:
             word = {"cancelled": "spent", "error": "failed"}.get(status, status)
             head = click.style(f"{word}:", fg=colour, bold=True)
             click.echo(f"{head} {used}", err=True)
+
+    def _say_without_answer(self, result: PipelineResult) -> None:
+        if not result.text.strip() and result.reason not in ("", "end_turn"):
+            run = f"{short_id(result.run_id)}{self._output.store_option}"
+            click.echo(
+                f"{click.style('note:', fg='yellow')} it was ended before there was an answer "
+                f"({visible(result.reason)}); see: lorimer runs explain {run}",
+                err=True,
+            )
 
     def _hint_refusals(self) -> None:
         refused = list(dict.fromkeys(self._story.refused))

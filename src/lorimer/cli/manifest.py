@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,9 @@ def new(
         agent.instruct(made, system)
     if tools is not None:
         agent.equip(made, tools)
-    text = dump(_in_full(made), ".yaml" if output is None else output.suffix.lower())
+    kind = ".yaml" if output is None else output.suffix.lower()
+    full = _in_full(made)
+    text = dump(_without_null(full) if kind == ".toml" else full, kind)
     _put(text, output, force=force)
     if "tool" in made.stages and not made.tools.built_in:
         click.echo("no tools: add built_in names, e.g. [readonly]", err=True)
@@ -87,6 +90,16 @@ def _in_full(made: EnvironmentManifest) -> dict[str, JSON]:
     if "tool" in made.stages:
         full["tools"] = made.tools.model_dump(mode="json")
     return full | {name: value for name, value in short.items() if name not in full}
+
+
+def _without_null(full: dict[str, JSON]) -> dict[str, JSON]:
+    """For TOML, which has none: of the sections, where each null is the default."""
+    return {
+        name: {key: value for key, value in part.items() if value is not None}
+        if isinstance(part, Mapping)
+        else part
+        for name, part in full.items()
+    }
 
 
 def _write(path: Path, text: str) -> None:

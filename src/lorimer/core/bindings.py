@@ -50,9 +50,10 @@ class Bindings:
         if value is None and name == MEMORY:
             return None
         if not isinstance(value, Memory):
-            what = "nothing" if value is None else f"a {type(value).__name__}, no memory,"
+            near = nearest(name, self.named) if value is None else ""
+            what = "nothing" if value is None else f"no memory but {value!r}"[:80]
             raise ConfigError(
-                f"{where}: {what} is bound to the name {name!r}{nearest(name, self.named)}",
+                f"{where}: {what} is bound to the name {name!r}{near}",
                 hint=f"Pass bindings={{{name!r}: SQLiteMemory(...)}} when you build the pipeline.",
             )
         return value

@@ -99,7 +99,8 @@ class Children(Protocol):
         ...
 
     async def tell(self, task: Task, text: str, id: str) -> bool:
-        """Send it a text, which it sees before its next model call; see `core.mail.send`."""
+        """Send it a text, which it sees before its next model call; once under one `id`, see
+        `core.mail.send`. False: it has ended."""
         ...
 
     async def stop(self, task: Task) -> None:

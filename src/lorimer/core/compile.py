@@ -379,7 +379,8 @@ def _configure(
             try:
                 strategy.configure(cast("Mapping[str, JSON]", given))
             except ConfigError as error:
-                problems.append(f"{at}: {error}")
+                own = [f"{path}.{problem}" for problem in error.problems]
+                problems.extend(own or [f"{at}: {error}"])
             except ValidationError as error:
                 problems.extend(problems_of(error, path, strategy.Config))
             else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, get_args
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,11 +14,9 @@ from lorimer.core.errors import ConfigError, nearest
 NO_FIELD: Final = "there is no such field"
 
 
-def problems_of(
-    error: ValidationError, prefix: str, kind: type[BaseModel] | None = None
-) -> list[str]:
+def problems_of(error: ValidationError, prefix: str, kind: object = None) -> list[str]:
     """Pydantic's errors about what stands at `prefix`, as `path: reason`. With the `kind` of what
-    stands there, an unknown field is told with the nearest."""
+    stands there, a model or several, an unknown field is told with the nearest."""
     found: list[str] = []
     for item in error.errors(include_url=False, include_context=False):
         reason = item["msg"].removeprefix("Value error, ")
@@ -27,46 +27,96 @@ def problems_of(
     return found
 
 
-def fault(
-    item: ErrorDetails, path: str, loc: tuple[int | str, ...], kind: type[BaseModel] | None
-) -> str:
+def fault(item: ErrorDetails, path: str, loc: tuple[int | str, ...], kind: object) -> str:
     """One of pydantic's errors, about what stands at `loc` beneath `path`."""
-    for part in loc:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    parts, models = _followed(kind, loc)
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     reason = item["msg"].removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
-    if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = _fields_at(kind, loc[:-1]) if kind is not None else []
-        reason = NO_FIELD + nearest(str(loc[-1]), known)
+    match item["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            holders = _followed(kind, loc[:-1])[1]
+            reason = NO_FIELD + (
+                nearest(str(loc[-1]), _fields(holders[0])) if len(holders) == 1 else ""
+            )
+        case "union_tag_invalid" | "union_tag_not_found" if models:
+            field, known = _told_apart(models)
+            path = f"{path}.{field}" if path else field
+            given = cast("object", item["input"])
+            said = (
+                cast("Mapping[str, object]", given).get(field)
+                if isinstance(given, Mapping)
+                else None
+            )
+            reason = f"there is no {said!r}{nearest(str(said), known)}"
+            if said is None:
+                reason = f"is missing and required: {', '.join(known)}"
+        case "value_error" if _PLACED.match(reason):  # a model's own, which says the field itself
+            return f"{path}.{reason}" if path else reason
+        case _:
+            pass
     return f"{path}: {reason}" if path else reason
 
 
-def _fields_at(kind: object, loc: tuple[int | str, ...]) -> list[str]:
-    """The fields of what stands at `loc` in a document of this kind; [] where that is not known
-    for sure."""
+_PLACED: Final = re.compile(r"[A-Za-z_][\w.\[\]-]*: ")
+"""`field: reason`."""
+
+_OF_A_KEY: Final = "[key]"
+"""Pydantic's word for the name of a field, after that name."""
+
+
+def _followed(
+    kind: object, loc: Sequence[int | str]
+) -> tuple[list[int | str], list[type[BaseModel]]]:
+    """The path in the document that a place of pydantic's is, and which models may stand there.
+    Pydantic says also which of several kinds of part is meant; no document has that in its path."""
+    path: list[int | str] = []
     models = _models_in(kind)
     for part in loc:
         if isinstance(part, int):
+            path.append(part)
             continue
-        tagged = [
-            model
-            for model in models
-            if "kind" in model.model_fields
-            and get_args(model.model_fields["kind"].annotation) == (part,)
-        ]
-        models = tagged or [
+        if part == _OF_A_KEY:
+            continue
+        meant = [model for model in models if part in _tags(model).values()]
+        if meant and len(models) > 1:
+            models = meant
+            continue
+        path.append(part)
+        models = [
             inner
             for model in models
-            if part in model.model_fields
-            for inner in _models_in(model.model_fields[part].annotation)
+            for name, field in model.model_fields.items()
+            if part in (name, field.alias)
+            for inner in _models_in(field.annotation)
         ]
-    if len(models) != 1:
-        return []
-    return [field.alias or name for name, field in models[0].model_fields.items()]
+    return path, models
+
+
+def _tags(model: type[BaseModel]) -> dict[str, str]:
+    """Its fields that can have one value only, which tells it from others."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        if get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1:
+            found[name] = str(get_args(field.annotation)[0])
+    return found
+
+
+def _told_apart(models: Sequence[type[BaseModel]]) -> tuple[str, list[str]]:
+    """By which field several models are told apart, and what may stand in it."""
+    tags = [_tags(model) for model in models]
+    field = next((name for name in tags[0] if all(name in each for each in tags)), "")
+    return field, [each[field] for each in tags if field in each]
+
+
+def _fields(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _models_in(kind: object) -> list[type[BaseModel]]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
+        kind.model_rebuild()  # a field may name a class that was not there yet
         return [kind]
     return [model for inner in get_args(kind) for model in _models_in(inner)]
 

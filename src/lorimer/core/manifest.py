@@ -51,6 +51,24 @@ Plain: TypeAlias = Annotated[JsonValue, AfterValidator(_finite)]
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
 
+    def _where(self) -> str:
+        """Its path in a manifest."""
+        return _PATHS.get(type(self).__name__, "")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        try:
+            super().__setattr__(name, value)
+        except ValidationError as error:
+            raise invalid(problems_of(error, self._where(), type(self))) from None
+
+
+_PATHS: Final = {
+    "Metadata": "metadata",
+    "ModelConfig": "model",
+    "ToolsConfig": "tools",
+    "PermissionsConfig": "permissions",
+}
+
 
 class Metadata(_Part):
     """Who the agent is, for people."""
@@ -129,6 +147,9 @@ class StageEntry(_Part):
     """Fields of `model` that are others in this stage, if it asks a model."""
     tool_binding: ToolBinding | None = None
     """Of the stage that calls tools: which."""
+
+    def _where(self) -> str:
+        return f"stages[{self.order}]"
 
 
 class StageEntries(RootModel[list[StageEntry]]):

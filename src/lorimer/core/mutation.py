@@ -398,7 +398,7 @@ def read(data: Mapping[str, JSON]) -> Change:
     try:
         return _adapter().validate_python(data)
     except ValidationError as error:
-        raise MutationError("; ".join(problems_of(error, ""))) from None
+        raise MutationError("; ".join(problems_of(error, "", AnyChange))) from None
 
 
 def plain(change: Change) -> dict[str, JSON]:

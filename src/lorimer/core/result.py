@@ -106,6 +106,16 @@ class PipelineResult(Ended):
         return [Receipt.from_json(fact.data) for fact in self.events if fact.type == "compacted"]
 
     @property
+    def reason(self) -> str:
+        """Why the last iteration was the last, as its `iteration.end` says: `end_turn`, or e.g.
+        `controller_max_turns` where stage 16 has ended a run that still called tools, and `text`
+        may be empty though the run ended well. "": no iteration came to its end."""
+        for fact in reversed(self.events):
+            if fact.type == "iteration.end":
+                return str(fact.data.get("reason", "tool_calls"))
+        return ""
+
+    @property
     def steps(self) -> list[Step]:
         """The tool calls of this run, in the order of the replies that made them, with what they
         gave."""

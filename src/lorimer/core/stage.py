@@ -56,7 +56,7 @@ class Strategy:
 
     def configure(self, config: Mapping[str, JSON]) -> None:
         """Take the configuration, once, before the first run. Raises pydantic's
-        ValidationError for a bad one."""
+        ValidationError for a bad one, or ConfigError, its `problems` each as `field: reason`."""
         if self.Config is not None:
             self.config = configured(self.Config, config)
 

@@ -22,6 +22,7 @@ from lorimer.environment.geny_names import (
     NOT_HERE,
     SAME,
     SETTINGS,
+    SLOTS,
     STRATEGIES,
 )
 from lorimer.stages.catalogue import catalogue as shipped
@@ -260,10 +261,11 @@ class _Import:
         for slot, usual in DEFAULTS.items():
             if slot[0] == stage.name and active:
                 chosen.setdefault(slot[1], usual)
-        for name, impl in [*chosen.items(), *chains.items()]:
+        for there, impl in [*chosen.items(), *chains.items()]:
+            name = SLOTS.get((stage.name, there), there)
             slot = slots.get(name)
-            path = f"{where}.{'chain_order' if name in chains else 'strategies'}.{name}"
-            own = _object(given.get(name))
+            path = f"{where}.{'chain_order' if there in chains else 'strategies'}.{there}"
+            own = _object(given.get(there))
             if slot is None or slot.chain != isinstance(impl, list):
                 self._no_slot(stage.name, name, impl, path)
             elif slot.chain:
@@ -318,7 +320,7 @@ class _Import:
     ) -> tuple[str, dict[str, JSON]] | None:
         """The strategy's name here with its configuration; None: it is not carried."""
         reason = NOT_HERE.get(f"{stage.name}.{slot.name}.{impl}")
-        name = STRATEGIES.get((stage.name, slot.name, impl), (slot.name, impl))[1]
+        name = STRATEGIES.get((stage.name, slot.name, impl), impl)
         if name not in slot.known:
             if (stage.name, slot.name, impl) not in SAME:
                 self._note(f"{path} = {impl}", reason or _UNKNOWN)
@@ -333,7 +335,9 @@ class _Import:
             config["dimensions"] = [
                 DIMENSIONS.get(each, each) for each in _texts(config["dimensions"])
             ]
-        settings = f"{where}.strategy_configs.{slot.name}{f'.{impl}' if slot.chain else ''}"
+        settings = path.replace(".strategies.", ".strategy_configs.")
+        if slot.chain:
+            settings = f"{where}.strategy_configs.{slot.name}.{impl}"
         if stage.name == "guard":
             config = self._from_limits(name, config)
         if stage.name == "think" and name == "static" and "budget_tokens" in config:
@@ -394,7 +398,7 @@ class _Import:
                 kind.configure(kept)
             except ValidationError as error:
                 wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
-                for told in problems_of(error, where):
+                for told in problems_of(error, where, kind.Config):
                     path, _, reason = told.partition(": ")
                     self._note(path, reason)
                 if not wrong & set(kept):

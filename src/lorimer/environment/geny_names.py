@@ -7,17 +7,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-STRATEGIES: Final[Mapping[tuple[str, str, str], tuple[str, str]]] = MappingProxyType(
+SLOTS: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
+    {("persist", "frequency"): "cadence"}
+)
+"""Stage and slot there to the slot here, where they differ."""
+
+STRATEGIES: Final[Mapping[tuple[str, str, str], str]] = MappingProxyType(
     {
-        ("token", "calculator", "anthropic_pricing"): ("calculator", "unified_pricing"),
-        ("think", "processor", "passthrough"): ("processor", "store"),
-        ("think", "processor", "extract_and_store"): ("processor", "store"),
-        ("evaluate", "strategy", "criteria_based"): ("strategy", "criteria"),
-        ("evaluate", "scorer", "no_scorer"): ("scorer", "minimum"),
-        ("yield", "formatter", "streaming"): ("formatter", "default"),
+        ("context", "retriever", "null"): "none",
+        ("token", "calculator", "anthropic_pricing"): "unified_pricing",
+        ("think", "processor", "passthrough"): "store",
+        ("think", "processor", "extract_and_store"): "store",
+        ("agent", "orchestrator", "subagent_type"): "delegate",
+        ("evaluate", "strategy", "criteria_based"): "criteria",
+        ("evaluate", "scorer", "no_scorer"): "minimum",
+        ("memory", "strategy", "structured_reflective"): "reflective",
+        ("yield", "formatter", "streaming"): "default",
     }
 )
-"""Stage, slot and strategy there to slot and strategy here, where they differ."""
+"""Stage, slot here and strategy there to the strategy here, where they differ."""
 
 DEFAULTS: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
     {
@@ -33,14 +41,9 @@ SAME: Final = frozenset(
     {
         ("api", "tool_loop", "pipeline"),
         ("tool", "router", "registry"),
-        ("context", "retriever", "null"),
         ("context", "replay", "none"),
-        ("agent", "orchestrator", "single_agent"),
         ("task_registry", "registry", "in_memory"),
-        ("memory", "strategy", "append_only"),
-        ("memory", "strategy", "no_memory"),
         ("memory", "persistence", "null"),
-        ("summarize", "summarizer", "no_summary"),
         ("persist", "persister", "no_persist"),
     }
 )
@@ -74,7 +77,13 @@ NOT_HERE: Final[Mapping[str, str]] = MappingProxyType(
         "system.config.volatile_placement": "what changes is always put after the cached prefix",
         "context.config.prune_over_tokens": "a compactor does that",
         "api.tool_loop.internal": "tool rounds are stages here, and bounded like all others",
-        "input.validator.passthrough": "every input is checked; `default` checks least",
+        "context.replay.turn_window": "the journal has the conversation; `strategy` says what is "
+        "shown of it",
+        "system.builder.dynamic_persona": "comes with a plug-in",
+        "system.builder.mutable": "any prompt is changed by a mutation: update_stage_config",
+        "evaluate.strategy.binary_classify": "nothing here guesses how hard a task is: write "
+        "limits.max_turns",
+        "persist.cadence.every_n_turns": "facts are counted here: choose every_n_facts",
         "memory.persistence.file": "the journal keeps conversations; it is chosen when it is run",
         "memory.persistence.in_memory": "the journal keeps conversations",
         "persist.persister.file": "the journal keeps conversations; it is chosen when it is run",

@@ -56,6 +56,7 @@ class ChildRuns:
         self.launcher = launcher
         self._bus = bus
         self._pieces: dict[str, list[str]] = {}
+        self._begun: dict[str, asyncio.Event] = {}
         self._listens = False
 
     async def adopt(self, plan: Plan, context: RunContext) -> None:
@@ -80,13 +81,16 @@ class ChildRuns:
         """See `launch.Relatives`."""
         self.kinds.hooks = hooks
 
-    def listen(self, run_id: str) -> None:
-        """Keep the pieces of an answer that this run is being given."""
+    def listen(self, run_id: str, begun: asyncio.Event) -> None:
+        """Keep the pieces of an answer that this run is being given; set `begun` when the journal
+        has the run."""
         if not self._listens:
             self._listens = True
+            self._bus.on("run.start", self._start)
             self._bus.on("text.delta", self._piece)
             self._bus.on("model.reply", self._over)
         self._pieces.setdefault(run_id, [])
+        self._begun[run_id] = begun
 
     def piece(self, run_id: str) -> str:
         """What was heard of the answer that is being made."""
@@ -94,6 +98,11 @@ class ChildRuns:
 
     def deaf(self, run_id: str) -> None:
         self._pieces.pop(run_id, None)
+        self._begun.pop(run_id, None)
+
+    def _start(self, event: Event) -> None:
+        if event.run_id in self._begun:
+            self._begun[event.run_id].set()
 
     def _piece(self, event: Event) -> None:
         if event.run_id in self._pieces:
@@ -183,14 +192,17 @@ class ChildrenOfRun(Family):
 
     async def tell(self, task: Task, text: str, id: str) -> bool:
         child = self._children.get(task.run_id)
-        if child is not None and child.context is not None and child.context.strangers is not None:
-            child.context.strangers |= self._run.strangers or set()
+        if child is not None:
+            await child.begun.wait()
+            if child.context is not None and child.context.strangers is not None:
+                child.context.strangers |= self._run.strangers or set()
         try:
-            return await mail.send(self._runs.launcher.journal, task.run_id, text, id=id)
+            await mail.send(self._runs.launcher.journal, task.run_id, text, id=id)
         except PipelineError as error:
             if error.code in (ExecutorErrorCode.EXEC_RUN_ENDED, ExecutorErrorCode.EXEC_RUN_UNKNOWN):
                 return False
             raise
+        return True  # also where it was sent before: it is kept once
 
     async def stop(self, task: Task) -> None:
         child = self._children.get(task.run_id)

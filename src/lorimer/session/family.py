@@ -46,9 +46,11 @@ _log: Final = logger("lorimer.session")
 class Child:
     """A child that goes on in this process."""
 
-    __slots__ = ("born", "context", "stopped", "task")
+    __slots__ = ("begun", "born", "context", "stopped", "task")
 
     def __init__(self, born: Born) -> None:
+        self.begun = asyncio.Event()
+        """The journal has its run, or never will."""
         self.born = born
         self.context: RunContext | None = None
         """None: it is being begun."""
@@ -166,7 +168,7 @@ class Family:
         if child is None:
             child = self._children[made.run_id] = Child(made)
             if made.task:
-                self._runs.listen(made.run_id)
+                self._runs.listen(made.run_id, child.begun)
             loop = asyncio.get_running_loop()
             child.task = loop.create_task(self._play(child, prompt), name=made.run_id)
         return child
@@ -189,6 +191,7 @@ class Family:
             end = ChildEnd(run_id, child.born.agent, status, "", error.code, str(error))
         finally:
             self._runs.deaf(run_id)
+            child.begun.set()
         if end.status != SUSPENDED:
             self._ends[run_id] = end
         if self._run.wants("subagent.completed"):
@@ -211,6 +214,8 @@ class Family:
             wait_s=runs.launcher.patience_s,
         )
         context = child.context = run.context
+        if context.facts:  # it goes on
+            child.begun.set()
         context.bounds.most_s = kind.plan.limits.timeout_s
         context.strangers = {*made.heard, *(parent.strangers or ())}
         family = runs.below(context, kind, self, made.agent)

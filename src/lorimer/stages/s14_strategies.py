@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import ConfigError, nearest
+from lorimer.core.faults import problems_of
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.core.record import record
 from lorimer.core.stage import Settings, Strategy
@@ -198,20 +199,25 @@ class EvaluationChain(Evaluation):
     def configure(self, config: Mapping[str, JSON]) -> None:
         super().configure(config)
         self._links: list[Evaluation] = []
+        problems: list[str] = []
         for at, link in enumerate(self.config.evaluators):
+            where = f"evaluators[{at}]"
             if link.strategy not in LINKS:
-                raise ConfigError(
-                    f"evaluators[{at}]: there is no strategy {link.strategy!r}"
-                    f"{nearest(link.strategy, LINKS)}"
-                )
+                known = nearest(link.strategy, LINKS)
+                problems.append(f"{where}.strategy: there is no strategy {link.strategy!r}{known}")
+                continue
             made = LINKS[link.strategy]()
+            if link.config and made.Config is None:
+                problems.append(f"{where}.config: {link.strategy!r} takes no configuration")
+                continue
             try:
                 made.configure(link.config)
             except ValidationError as error:
-                fault = error.errors(include_url=False)[0]
-                path = ".".join(map(str, fault["loc"]))
-                raise ConfigError(f"evaluators[{at}].config.{path}: {fault['msg']}") from None
-            self._links.append(made)
+                problems += problems_of(error, f"{where}.config", made.Config)
+            else:
+                self._links.append(made)
+        if problems:
+            raise ConfigError("; ".join(problems), problems=tuple(problems))
 
     def bind(self, bindings: Bindings) -> None:
         for link in self._links:
@@ -266,7 +272,8 @@ class Weighted(Scorer):
     def configure(self, config: Mapping[str, JSON]) -> None:
         super().configure(config)
         if any(not 0 <= weight < float("inf") for weight in self.config.weights.values()):
-            raise ConfigError("weights must be finite, and not negative")
+            told = "weights: must be finite, and not negative"
+            raise ConfigError(told, problems=(told,))
 
     def score(self, marks: Mapping[str, float]) -> float:
         weights = {name: self.config.weights.get(name, 1.0) for name in marks}

@@ -81,9 +81,13 @@ class OnSignificant(Cadence):
 
     def configure(self, config: Mapping[str, JSON]) -> None:
         super().configure(config)
-        for kind in self.config.kinds:
-            if kind not in FACT_KINDS:
-                raise ConfigError(f"kinds: there is no fact {kind!r}{nearest(kind, FACT_KINDS)}")
+        problems = tuple(
+            f"kinds[{at}]: there is no fact {kind!r}{nearest(kind, FACT_KINDS)}"
+            for at, kind in enumerate(self.config.kinds)
+            if kind not in FACT_KINDS
+        )
+        if problems:
+            raise ConfigError("; ".join(problems), problems=problems)
 
     def due(self, run: RunContext) -> bool:
         return any(fact.type in self.config.kinds for fact in run.facts)
