@@ -246,16 +246,27 @@ def valid_history(evidence: Evidence) -> Iterator[str]:
 def provider_agrees(evidence: Evidence) -> Iterator[str]:
     if evidence.used is None:
         return
-    total = Usage()
+    total, guessed = Usage(), Usage()
     for facts in evidence.runs.values():
         # what a run is charged for others is told by their own facts
         own = [fact for fact in facts if "runs" not in fact.data]
         total = total + recorded.used(own)[1]
-    told, known = evidence.used.to_json(), total.to_json()
-    if evidence.exact and told != known:
+        # what an attempt had said that nobody counted: its facts may tell of more
+        guessed = guessed + recorded.used([fact for fact in own if _estimated(fact)])[1]
+    told, known, unsure = (each.to_json() for each in (evidence.used, total, guessed))
+    names = told.keys() | known.keys()
+    if evidence.exact and any(
+        not known.get(name, 0) - unsure.get(name, 0) <= told.get(name, 0) <= known.get(name, 0)
+        for name in names
+    ):
         yield f"the provider tells of {told}, the facts of {known}"
-    if any(count > told.get(name, 0) for name, count in known.items()):
+    if any(count - unsure.get(name, 0) > told.get(name, 0) for name, count in known.items()):
         yield f"the provider tells of {told}, the facts of more: {known}"
+
+
+def _estimated(fact: Event) -> bool:
+    extra = fact.data.get("extra")
+    return isinstance(extra, Mapping) and extra.get("usage_estimated") is True
 
 
 def acknowledged(evidence: Evidence) -> Iterator[str]:

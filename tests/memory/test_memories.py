@@ -161,7 +161,7 @@ def test_a_run_does_without_a_memory_that_fails(wait_s: float) -> None:
 
 def test_what_is_bound_must_be_a_memory() -> None:
     async def main(world: SimulatedWorld) -> None:
-        with pytest.raises(ConfigError, match="a dict, no memory, is bound"):
+        with pytest.raises(ConfigError, match="no memory but a dict is bound"):
             chat(world, ["x"], {})
         with pytest.raises(ConfigError, match="nothing is bound to the name 'notes'"):
             make(world, ["x"], change=lambda m: m.stages["memory"].config.update(memory="notes"))

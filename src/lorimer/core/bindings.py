@@ -51,7 +51,7 @@ class Bindings:
             return None
         if not isinstance(value, Memory):
             near = nearest(name, self.named) if value is None else ""
-            what = "nothing" if value is None else f"no memory but {value!r}"[:80]
+            what = "nothing" if value is None else f"no memory but a {type(value).__name__}"
             raise ConfigError(
                 f"{where}: {what} is bound to the name {name!r}{near}",
                 hint=f"Pass bindings={{{name!r}: SQLiteMemory(...)}} when you build the pipeline.",
