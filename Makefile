@@ -75,8 +75,8 @@ $(REAL)/.ready: tests/real/requirements.txt
 	@touch $@
 
 campaign: setup ## run kills, seeds and random programs at full figures (long)
-	LORIMER_CAMPAIGN=1 $(BIN)/pytest -q -s --timeout=0 tests/campaign tests/core/test_cancellation.py \
-		tests/journal/test_power.py tests/models/test_conformance.py tests/tools/test_reconcile.py
+	LORIMER_CAMPAIGN=1 $(BIN)/pytest -q -s --timeout=0 tests/campaign \
+		$$(grep -rl --include='test_*.py' LORIMER_CAMPAIGN tests --exclude-dir=campaign | sort)
 
 coverage: setup ## run the tests and report the lines that they miss
 	$(BIN)/coverage erase
