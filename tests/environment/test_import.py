@@ -130,7 +130,6 @@ NOT_BUILT = {
     *("guard.guards.permission", "api.tool_loop.internal", "evaluate.strategy.binary_classify"),
     *("emit.emitters.text", "emit.emitters.callback", "emit.emitters.vtuber", "emit.emitters.tts"),
     *("memory.persistence.in_memory", "memory.persistence.file", "persist.persister.file"),
-    "persist.frequency.every_n_turns",
 }
 """Those that are told with the reason; all others come to a strategy, or to what is always so."""
 

@@ -798,6 +798,12 @@ AFTER: Mapping[Key, Effect] = {
     ("persist", "cadence", "every_turn"): Effect(
         lambda seen: len(seen.told("checkpoint.due")) == 2, replies=["a", "b"], inputs=["1", "2"]
     ),
+    ("persist", "cadence", "every_n_turns"): Effect(
+        lambda seen: [told["facts"] for told in seen.told("checkpoint.due")] == [13],
+        replies=["a", "b", "c", "d"],
+        inputs=["1", "2", "3", "4"],
+        config={"n": 3},
+    ),
     ("persist", "cadence", "on_significant"): Effect(
         lambda seen: [told["facts"] for told in seen.told("checkpoint.due")] == [7],
         replies=[ROUND, "a", "b", "c", "d"],

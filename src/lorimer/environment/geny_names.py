@@ -83,7 +83,6 @@ NOT_HERE: Final[Mapping[str, str]] = MappingProxyType(
         "system.builder.mutable": "any prompt is changed by a mutation: update_stage_config",
         "evaluate.strategy.binary_classify": "nothing here guesses how hard a task is: write "
         "limits.max_turns",
-        "persist.cadence.every_n_turns": "facts are counted here: choose every_n_facts",
         "memory.persistence.file": "the journal keeps conversations; it is chosen when it is run",
         "memory.persistence.in_memory": "the journal keeps conversations",
         "persist.persister.file": "the journal keeps conversations; it is chosen when it is run",
