@@ -34,7 +34,9 @@ def test_a_manifest_of_version_3_is_carried_over() -> None:
     assert limits.model_timeout_s == 90
     assert made.tools.built_in == ["Read", "Grep"]
     guard = made.stages["guard"]
-    assert guard.strategies == {"guards": ["token_budget", "cost_budget", "iteration"]}
+    assert guard.strategies == {
+        "guards": ["token_budget", "cost_budget", "iteration", "permission"]
+    }
     assert guard.strategy_configs["guards"] == {
         "token_budget": {"min_remaining_tokens": 5000},
         "cost_budget": {"max_cost_usd": 1.5},
@@ -127,7 +129,7 @@ THEIRS: dict[tuple[int, str, str], str] = {
 
 NOT_BUILT = {
     *("context.replay.turn_window", "system.builder.dynamic_persona", "system.builder.mutable"),
-    *("guard.guards.permission", "api.tool_loop.internal", "evaluate.strategy.binary_classify"),
+    *("api.tool_loop.internal", "evaluate.strategy.binary_classify"),
     *("emit.emitters.text", "emit.emitters.callback", "emit.emitters.vtuber", "emit.emitters.tts"),
     *("memory.persistence.in_memory", "memory.persistence.file", "persist.persister.file"),
 }

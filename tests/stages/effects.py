@@ -217,6 +217,15 @@ BEFORE: Mapping[Key, Effect] = {
         config={"max_iterations": 3},
         replies=[Response((use("look"),), StopReason.TOOL_USE)] * 4,
     ),
+    ("guard", "guards", "permission"): Effect(
+        lambda seen: (
+            "look" not in [spec.name for spec in seen.requests[0].tools]
+            and [step.is_error for step in seen.result.steps] == [True, False]
+            and "this agent may not call look" in str(seen.result.steps[0].content)
+        ),
+        replies=[[use("look"), use("other")], "done"],
+        config={"blocked_tools": ["look"]},
+    ),
     ("cache", "strategy", "no_cache"): Effect(
         lambda seen: marks(seen) == (False, False), change=PROMPT
     ),

@@ -158,6 +158,14 @@ OPTIONS = [
         change=configure("context", window=1000),
     ),
     option(
+        *("guard.guards.permission", "allowed_tools", (["other"], [])),
+        lambda seen: [spec.name for spec in seen.requests[0].tools] == ["other"],
+    ),
+    option(
+        *("guard.guards.permission", "blocked_tools", (["other"], [])),
+        lambda seen: "other" not in [spec.name for spec in seen.requests[0].tools],
+    ),
+    option(
         *("api.router.adaptive", "light_threshold_chars", (3, 800)),
         lambda seen: asked_models(seen) == ["small"],
         config={"balanced": "openai:s", "tools_promote_balanced": False},

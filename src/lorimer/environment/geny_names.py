@@ -90,7 +90,6 @@ NOT_HERE: Final[Mapping[str, str]] = MappingProxyType(
         "emit.emitters.callback": "bind a function, and name it in `record`: {target: NAME}",
         "emit.emitters.vtuber": "comes with a plug-in",
         "emit.emitters.tts": "comes with a plug-in",
-        "guard.guards.permission": "write permissions.deny and permissions.ask",
         "loop.config.repeat_stop_after": "the chain `guards` does that",
         "loop.config.turn_soft_input_tokens": "the guard token_budget and limits do that",
         "loop.config.turn_hard_input_tokens": "the guard token_budget and limits do that",
