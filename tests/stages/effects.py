@@ -497,12 +497,16 @@ def feedback(seen: Seen) -> list[str]:
 TWO_MARKS = choose("evaluate", "strategy", "criteria", min_chars=1, must_contain=["yes", "now"])
 OTHER_STRATEGIES = frozenset(
     f"strategy.{name}"
-    for name in ("accept", "criteria", "signal_based", "agent_evaluation", "evaluation_chain")
+    for name in (
+        *("accept", "criteria", "signal_based", "agent_evaluation", "binary_classify"),
+        "evaluation_chain",
+    )
 )
 
 DECIDE: Mapping[Key, Effect] = {
     ("evaluate", "strategy", "accept"): Effect(
-        lambda seen: (seen.result.status, seen.result.text) == ("ok", "no"), replies=["no", "yes!"]
+        lambda seen: (seen.result.status, seen.result.text) == ("ok", "no"),
+        replies=[ROUND, ROUND, "no", "yes!"],
     ),
     ("evaluate", "strategy", "criteria"): Effect(
         lambda seen: (
@@ -512,14 +516,19 @@ DECIDE: Mapping[Key, Effect] = {
         config={"min_chars": 4},
     ),
     ("evaluate", "strategy", "signal_based"): Effect(
-        lambda seen: seen.result.text == "[COMPLETE]" and feedback(seen) == ["Go on."],
-        replies=["half of it, and more\n[CONTINUE]", "[COMPLETE]"],
+        lambda seen: seen.result.text == "[COMPLETE]" and feedback(seen) == ["Go on."] * 2,
+        replies=["half of it, and more\n[CONTINUE]", "nearly\n[CONTINUE]", "[COMPLETE]"],
         change=choose("parse", "signal_detector", "regex"),
         config={"needs_signal": True},
     ),
     ("evaluate", "strategy", "agent_evaluation"): Effect(
         lambda seen: seen.result.text == "better" and feedback(seen) == ["Say more."],
         replies=marked,
+    ),
+    ("evaluate", "strategy", "binary_classify"): Effect(
+        lambda seen: seen.code == "exec.loop.max_turns" and len(seen.requests) == 2,
+        replies=[ROUND, ROUND, "done"],
+        config={"not_easy_max_turns": 2},
     ),
     ("evaluate", "strategy", "evaluation_chain"): Effect(
         lambda seen: (

@@ -208,6 +208,18 @@ OPTIONS = [
         replies=[[use("look", why="x" * 500)], "done"],
     ),
     option(
+        *("evaluate.strategy.binary_classify", "easy_max_turns", (1, 2)),
+        lambda seen: seen.code == "exec.loop.max_turns" and len(seen.requests) == 1,
+        config={"needs_signal": True},
+        replies=["half", "whole\n[COMPLETE]"],
+        change=choose("parse", "signal_detector", "regex"),
+    ),
+    option(
+        *("evaluate.strategy.binary_classify", "not_easy_max_turns", (1, 2)),
+        lambda seen: seen.code == "exec.loop.max_turns" and len(seen.requests) == 1,
+        replies=[[use("look")], "done"],
+    ),
+    option(
         *("agent.orchestrator.delegate", "max_delegations", (1, 4)),
         lambda seen: (
             begun(seen) == ["slow"] and "[1 more were not carried out" in seen.sent[-1].text

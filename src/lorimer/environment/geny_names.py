@@ -81,8 +81,6 @@ NOT_HERE: Final[Mapping[str, str]] = MappingProxyType(
         "shown of it",
         "system.builder.dynamic_persona": "comes with a plug-in",
         "system.builder.mutable": "any prompt is changed by a mutation: update_stage_config",
-        "evaluate.strategy.binary_classify": "nothing here guesses how hard a task is: write "
-        "limits.max_turns",
         "memory.persistence.file": "the journal keeps conversations; it is chosen when it is run",
         "memory.persistence.in_memory": "the journal keeps conversations",
         "persist.persister.file": "the journal keeps conversations; it is chosen when it is run",
