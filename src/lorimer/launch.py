@@ -309,6 +309,7 @@ class Launcher:
             recorded=facts,
             position=conversation.seq,
             snapshot_at=conversation.snapshot_at,
+            unkept=conversation.unkept,
             origin=origin,
             holds=conversation.check if self.journal.durable else None,
             redactor=self.redactor,

@@ -3,19 +3,29 @@ manifest describes, and those by which it gives work to its sub-agents."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, get_args
+
+from pydantic import ValidationError
 
 from lorimer.core import plugins
 from lorimer.core.adhoc import AdHocTool
 from lorimer.core.arguments import is_a, wrong
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import invalid
-from lorimer.core.manifest import EnvironmentManifest, PermissionsConfig, SubAgent, ToolBinding
+from lorimer.core.manifest import (
+    EnvironmentManifest,
+    PermissionsConfig,
+    StageEntry,
+    SubAgent,
+    ToolBinding,
+)
 from lorimer.core.model import ModelResolver
 from lorimer.core.subagents import has_tasks
 from lorimer.core.tool import Approver
+from lorimer.core.variables import replaced
 from lorimer.core.world import SandboxMode
 
 if TYPE_CHECKING:
@@ -24,6 +34,11 @@ if TYPE_CHECKING:
     from lorimer.tools.policy.rules import Rule
     from lorimer.tools.registry import ToolRegistry
     from lorimer.tools.toolset import Toolset
+
+_GUARDS: Final = "guards"
+_PERMISSION: Final = "permission"
+"""A guard of stage 4 about the tools that there are."""
+_NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def toolset_of(
@@ -44,11 +59,13 @@ def toolset_of(
     known: ToolRegistry | None = None,
     variables: Mapping[str, str] | None = None,
     models: ModelResolver | None = None,
+    derived: bool = False,
 ) -> Toolset | None:
     """The host's tools, and those that the manifest names; None: no tools at all. `agent` is who
     rules are about, unless it is the manifest; `before` the one in whose place it comes, with the
     same workspace; `known` are tools of the host's that its sub-agents may have, unless they are
-    `tools`; `models` answer tools that ask one. Raises ConfigError, also for a tool that the
+    `tools`; `models` answer tools that ask one; `derived`: the manifest was made of another, and
+    may name tools that only that one has. Raises ConfigError, also for a tool that the
     manifest's author may not name."""
     if sandbox not in get_args(SandboxMode):
         raise ConfigError(
@@ -109,7 +126,7 @@ def toolset_of(
         agent=agent or manifest.metadata.name,
         parties=Parties(author, caller),
         deferred=_deferred(late, registry),
-        binding=_binding(manifest, registry),
+        binding=_binding(manifest, registry, variables or {}, derived=derived),
         models=models,
     )
 
@@ -181,22 +198,69 @@ def _hears(agent: SubAgent, known: ToolRegistry) -> bool:
     )
 
 
-def _binding(manifest: EnvironmentManifest, registry: ToolRegistry) -> ToolBinding | None:
-    """Which of its tools the agent may call. Raises ConfigError for a name that is none of them:
-    what is misspelt would not be blocked. Those of MCP servers may come later."""
-    entry = next((each for each in manifest.stages if each.active and each.name == "tool"), None)
-    if entry is None or entry.tool_binding is None:
-        return None
-    named = [*(entry.tool_binding.allowed or ()), *entry.tool_binding.blocked]
-    problems = [
-        f"stages[{entry.order}].tool_binding: this agent has no tool {name!r}"
-        f"{nearest(name, registry.names)}"
-        for name in named
-        if name not in registry and not name.startswith("mcp__")
-    ]
+def _binding(
+    manifest: EnvironmentManifest,
+    registry: ToolRegistry,
+    variables: Mapping[str, str],
+    *,
+    derived: bool,
+) -> ToolBinding | None:
+    """Which of its tools the agent may call: what both stage 10 and the guard `permission` admit.
+    Raises ConfigError for a name that is none of them: what is misspelt would not be blocked.
+    Those of MCP servers may come later; the guard may block shipped ones that are not there."""
+    entry = _entry(manifest, "tool")
+    own = None if entry is None else entry.tool_binding
+    problems = [] if own is None else _strange(own, registry, "stages[10].tool_binding")
+    guard = _guard(manifest, variables)
+    if guard is not None and not derived:
+        from lorimer.tools.builtin import CATALOGUE
+
+        where = f"stages[4].strategy_configs.{_GUARDS}.{_PERMISSION}"
+        problems += _strange(guard, registry, where, CATALOGUE)
     if problems:
         raise invalid(problems)
-    return entry.tool_binding
+    if own is None or guard is None:
+        return own or guard
+    allowed = [each.allowed for each in (own, guard) if each.allowed is not None]
+    return ToolBinding(
+        allowed=[n for n in allowed[0] if n in allowed[-1]] if allowed else None,
+        blocked=[*own.blocked, *guard.blocked],
+    )
+
+
+def _strange(
+    binding: ToolBinding, registry: ToolRegistry, where: str, known: Collection[str] = ()
+) -> list[str]:
+    """What it names that is no tool."""
+    return [
+        f"{where}: this agent has no tool {name!r}{nearest(name, registry.names)}"
+        for name in [*(binding.allowed or ()), *binding.blocked]
+        if name not in registry and name not in known and not name.startswith("mcp__")
+    ]
+
+
+def _entry(manifest: EnvironmentManifest, name: str) -> StageEntry | None:
+    return next((each for each in manifest.stages if each.active and each.name == name), None)
+
+
+def _guard(
+    manifest: EnvironmentManifest, variables: Mapping[str, str] = _NO_VARIABLES
+) -> ToolBinding | None:
+    """What the guard `permission` admits; None: it is not chosen, or not configured as it has to
+    be, for which the manifest is refused when it is compiled."""
+    entry = _entry(manifest, "guard")
+    if entry is None or _PERMISSION not in entry.strategies.get(_GUARDS, ()):
+        return None
+    from lorimer.stages.s04_guard import Permission
+
+    guard = Permission()
+    given = entry.strategy_configs.get(_GUARDS, {}).get(_PERMISSION, {})
+    config = replaced(given, variables)
+    try:
+        guard.configure(config if isinstance(config, Mapping) else {})
+    except ValidationError:
+        return None
+    return guard.binding
 
 
 def external_tools(names: Sequence[str]) -> list[Tool]:
@@ -228,7 +292,8 @@ def tools_part(manifest: EnvironmentManifest) -> tuple[object, ...]:
     bindings = [
         entry.tool_binding for entry in manifest.stages if entry.active and entry.tool_binding
     ]
-    return (manifest.tools, manifest.permissions, manifest.agents, manifest.metadata.name, bindings)
+    own = (manifest.tools, manifest.permissions, manifest.agents, manifest.metadata.name)
+    return (*own, bindings, _guard(manifest))
 
 
 def _deferred(names: Sequence[str], registry: ToolRegistry) -> list[str]:

@@ -34,7 +34,9 @@ def test_a_manifest_of_version_3_is_carried_over() -> None:
     assert limits.model_timeout_s == 90
     assert made.tools.built_in == ["Read", "Grep"]
     guard = made.stages["guard"]
-    assert guard.strategies == {"guards": ["token_budget", "cost_budget", "iteration"]}
+    assert guard.strategies == {
+        "guards": ["token_budget", "cost_budget", "iteration", "permission"]
+    }
     assert guard.strategy_configs["guards"] == {
         "token_budget": {"min_remaining_tokens": 5000},
         "cost_budget": {"max_cost_usd": 1.5},
@@ -54,6 +56,7 @@ def test_a_manifest_of_version_3_is_carried_over() -> None:
         "jitter": 0.2,
     }
     assert made.stages["token"].strategies["calculator"] == "unified_pricing"
+    assert made.stages["evaluate"].strategies["strategy"] == "binary_classify"
     assert made.stages["hitl"].strategy_configs["timeout"] == {"timeout_s": 90}
     assert made.stages["loop"].strategy_configs["controller"] == {
         "dimensions": ["turns", "cost", "tokens"],
@@ -72,7 +75,6 @@ def test_everything_else_is_told_by_its_path() -> None:
         *("stages[6].strategies.tool_loop = internal", "stages[16].config.repeat_stop_after"),
         *("tools.built_in[LspMagic]", "tools.adhoc", "tools.mcp_servers", "tools.external"),
         *("host_selections", "subagents[writer]", "memory", "colour"),
-        "stages[14].strategies.strategy = binary_classify",
     }
     assert {path for path, note in notes.items() if note.carried} == {
         "pipeline.cost_budget_usd",
@@ -127,10 +129,9 @@ THEIRS: dict[tuple[int, str, str], str] = {
 
 NOT_BUILT = {
     *("context.replay.turn_window", "system.builder.dynamic_persona", "system.builder.mutable"),
-    *("guard.guards.permission", "api.tool_loop.internal", "evaluate.strategy.binary_classify"),
+    "api.tool_loop.internal",
     *("emit.emitters.text", "emit.emitters.callback", "emit.emitters.vtuber", "emit.emitters.tts"),
     *("memory.persistence.in_memory", "memory.persistence.file", "persist.persister.file"),
-    "persist.frequency.every_n_turns",
 }
 """Those that are told with the reason; all others come to a strategy, or to what is always so."""
 

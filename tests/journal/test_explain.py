@@ -17,7 +17,7 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.limits import Limits
 from lorimer.core.mail import send as mail_send
-from lorimer.core.manifest import EnvironmentManifest
+from lorimer.core.manifest import EnvironmentManifest, ToolBinding
 from lorimer.core.messages import TextBlock, ThinkingBlock
 from lorimer.core.request import Response, Usage, UsageDelta
 from lorimer.core.stage import Stage
@@ -412,6 +412,24 @@ def test_calls_that_limits_and_bindings_kept_from_being_made() -> None:
             ("allowed send", "the caller (tool send)"),
             ("refused send", "limits.max_calls_per_turn"),
             ("refused nope", "tools.built_in (default)"),
+        ]
+
+        def bound(manifest: EnvironmentManifest) -> None:
+            manifest.stages["tool"].tool_binding = ToolBinding(blocked=["a"])
+            manifest.stages["guard"].strategies["guards"] = ["permission"]
+            manifest.stages["guard"].strategy_configs["guards"] = {
+                "permission": {"allowed_tools": ["a", "b", "send"], "blocked_tools": ["b"]}
+            }
+
+        every = [Do("a"), Do("b"), Do("c"), send()]
+        found = await explained(
+            world, [[use("a"), use("b"), use("c")], "x"], tools=every, change=bound
+        )
+        guard = "stages[4].strategy_configs.guards.permission"
+        assert of(found, "tool") == [
+            ("refused a", "stages[10].tool_binding"),
+            ("refused b", f"{guard}.blocked_tools"),
+            ("refused c", f"{guard}.allowed_tools"),
         ]
 
         async def slow(*_: Any) -> str:

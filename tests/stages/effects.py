@@ -217,6 +217,15 @@ BEFORE: Mapping[Key, Effect] = {
         config={"max_iterations": 3},
         replies=[Response((use("look"),), StopReason.TOOL_USE)] * 4,
     ),
+    ("guard", "guards", "permission"): Effect(
+        lambda seen: (
+            "look" not in [spec.name for spec in seen.requests[0].tools]
+            and [step.is_error for step in seen.result.steps] == [True, False]
+            and "this agent may not call look" in str(seen.result.steps[0].content)
+        ),
+        replies=[[use("look"), use("other")], "done"],
+        config={"blocked_tools": ["look"]},
+    ),
     ("cache", "strategy", "no_cache"): Effect(
         lambda seen: marks(seen) == (False, False), change=PROMPT
     ),
@@ -488,12 +497,16 @@ def feedback(seen: Seen) -> list[str]:
 TWO_MARKS = choose("evaluate", "strategy", "criteria", min_chars=1, must_contain=["yes", "now"])
 OTHER_STRATEGIES = frozenset(
     f"strategy.{name}"
-    for name in ("accept", "criteria", "signal_based", "agent_evaluation", "evaluation_chain")
+    for name in (
+        *("accept", "criteria", "signal_based", "agent_evaluation", "binary_classify"),
+        "evaluation_chain",
+    )
 )
 
 DECIDE: Mapping[Key, Effect] = {
     ("evaluate", "strategy", "accept"): Effect(
-        lambda seen: (seen.result.status, seen.result.text) == ("ok", "no"), replies=["no", "yes!"]
+        lambda seen: (seen.result.status, seen.result.text) == ("ok", "no"),
+        replies=[ROUND, ROUND, "no", "yes!"],
     ),
     ("evaluate", "strategy", "criteria"): Effect(
         lambda seen: (
@@ -503,14 +516,19 @@ DECIDE: Mapping[Key, Effect] = {
         config={"min_chars": 4},
     ),
     ("evaluate", "strategy", "signal_based"): Effect(
-        lambda seen: seen.result.text == "[COMPLETE]" and feedback(seen) == ["Go on."],
-        replies=["half of it, and more\n[CONTINUE]", "[COMPLETE]"],
+        lambda seen: seen.result.text == "[COMPLETE]" and feedback(seen) == ["Go on."] * 2,
+        replies=["half of it, and more\n[CONTINUE]", "nearly\n[CONTINUE]", "[COMPLETE]"],
         change=choose("parse", "signal_detector", "regex"),
         config={"needs_signal": True},
     ),
     ("evaluate", "strategy", "agent_evaluation"): Effect(
         lambda seen: seen.result.text == "better" and feedback(seen) == ["Say more."],
         replies=marked,
+    ),
+    ("evaluate", "strategy", "binary_classify"): Effect(
+        lambda seen: seen.code == "exec.loop.max_turns" and len(seen.requests) == 2,
+        replies=[ROUND, ROUND, "done"],
+        config={"not_easy_max_turns": 2},
     ),
     ("evaluate", "strategy", "evaluation_chain"): Effect(
         lambda seen: (
@@ -797,6 +815,12 @@ AFTER: Mapping[Key, Effect] = {
     ),
     ("persist", "cadence", "every_turn"): Effect(
         lambda seen: len(seen.told("checkpoint.due")) == 2, replies=["a", "b"], inputs=["1", "2"]
+    ),
+    ("persist", "cadence", "every_n_turns"): Effect(
+        lambda seen: [told["facts"] for told in seen.told("checkpoint.due")] == [13],
+        replies=["a", "b", "c", "d"],
+        inputs=["1", "2", "3", "4"],
+        config={"n": 3},
     ),
     ("persist", "cadence", "on_significant"): Effect(
         lambda seen: [told["facts"] for told in seen.told("checkpoint.due")] == [7],

@@ -187,6 +187,9 @@ def test_the_builder_names_receivers_in_order() -> None:
         (choose("persist", "cadence", "every_n_facts", n=8), [10, 20]),
         (choose("persist", "cadence", "every_n_facts", n=1), [5, 10, 15, 20]),
         (choose("persist", "cadence", "every_n_facts"), []),
+        (choose("persist", "cadence", "every_n_turns", n=2), [10, 20]),
+        (choose("persist", "cadence", "every_n_turns", n=3), [15]),
+        (choose("persist", "cadence", "every_n_turns"), []),
         (choose("persist", "cadence", "on_growth", min_facts=2, ratio=1.0), [5, 15]),
         (choose("persist", "cadence", "on_growth"), []),
     ],
@@ -241,6 +244,31 @@ def test_a_conversation_opened_from_a_snapshot_goes_on_the_same(tmp_path: Path) 
             *("first", "", "", "one"),
             *("second", "two", "third"),
         ]
+
+    simulate(main)
+
+
+def test_turns_since_the_last_snapshot_count_whichever_process_had_them(tmp_path: Path) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        path, session, kept = tmp_path / "journal.db", "", list[int]()
+        for number in range(7):  # the third run fails: the fourth has the snapshot in its place
+            journal = SQLiteJournal(path, world=world, threads=False)
+            async with make(
+                world,
+                [RuntimeError("no")] if number == 2 else [f"answer {number}"],
+                change=choose("persist", "cadence", "every_n_turns", n=3),
+                journal=journal,
+                session_id=session,
+            ) as pipeline:
+                result = await pipeline.run(f"question {number}", raise_on_error=False)
+                session = result.session_id
+            assert (result.status == "ok") is (number != 2)
+            found = await journal.snapshot(session)
+            kept.append(0 if found is None else found[0])
+            await journal.close()
+        first, second = kept[3], kept[6]
+        assert kept == [0, 0, 0, first, first, first, second]
+        assert 0 < first < second
 
     simulate(main)
 

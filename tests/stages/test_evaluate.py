@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from lorimer import ConfigError, PipelineBuilder, PipelinePresets
+from lorimer.core.errors import ExecutorErrorCode
+from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock
 from lorimer.core.request import Request
+from lorimer.core.result import PipelineResult
 from lorimer.models.pricing import Price
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
@@ -177,6 +180,134 @@ def test_a_chain_that_cannot_be_is_refused(config: dict[str, Any], says: str) ->
             [],
             change=choose("evaluate", "strategy", "evaluation_chain", **config),
         )
+
+
+# --- easy or not ------------------------------------------------------------------------------
+
+CLASSIFY: dict[str, Any] = {"easy_max_turns": 2, "not_easy_max_turns": 3}
+SIGNALS = choose("parse", "signal_detector", "regex")
+
+
+def said(result: PipelineResult) -> list[tuple[str, str, list[str]]]:
+    """The conversation, but for the ids of calls."""
+    return [(m.role, m.text, [use.name for use in m.tool_uses]) for m in result.messages]
+
+
+@pytest.mark.parametrize(
+    ("replies", "calls", "status"),
+    [
+        (["answer"], 1, "ok"),
+        (["[BLOCKED: no key]"], 1, "error"),
+        ([[use("look")], "answer"], 2, "ok"),
+        ([[use("look")], [use("look")], "answer"], 3, "ok"),
+        ([[use("look")]] * 4, 3, "max_turns"),
+        (["half\n[CONTINUE]", [use("look")], "answer"], 3, "ok"),
+        (["half\n[CONTINUE]", "more\n[CONTINUE]", [use("look")], "never"], 3, "max_turns"),
+        ([[use("look")], "half\n[CONTINUE]", "answer"], 3, "ok"),
+    ],
+)
+def test_the_first_reply_says_how_many_turns_a_run_may_take(
+    replies: list[Any], calls: int, status: str
+) -> None:
+    change = all_of(SIGNALS, choose("evaluate", "strategy", "binary_classify", **CLASSIFY))
+
+    async def main(world: SimulatedWorld) -> None:
+        def again(request: Request) -> Any:
+            return replies[sum(m.role == "assistant" for m in request.messages)]
+
+        model = ScriptedModel(again)
+        tools = [Do("look")]
+        pipeline = make(world, model, change=change, tools=tools)
+        whole = await pipeline.run("go", raise_on_error=False)
+        assert model.calls == calls
+        if status == "max_turns":
+            assert whole.code is ExecutorErrorCode.EXEC_LOOP_MAX_TURNS
+            path = "stages[14].strategy_configs.strategy.not_easy_max_turns"
+            assert f"Stopped after 3 model turns, the limit of {path}" in whole.error
+            assert (await pipeline.explain(whole.run_id))[-1].origin.name == path
+        else:
+            assert whole.status == status
+        assert (await pipeline.replay(whole.run_id)).divergence is None
+        for cut in range(1, len(whole.events) - 1):  # killed anywhere, it comes to the same
+            journal = await held(world, whole.events[:cut])
+            other = make(world, ScriptedModel(again), change=change, tools=tools, journal=journal)
+            resumed = await other.resume(whole.run_id, raise_on_error=False)
+            assert (resumed.status, resumed.error) == (whole.status, whole.error)
+            assert said(resumed) == said(whole)
+            assert [f.type for f in resumed.events] == [f.type for f in whole.events]
+
+    simulate(main)
+
+
+def test_the_limits_hold_where_they_are_stricter() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        change = choose("evaluate", "strategy", "binary_classify", **CLASSIFY)
+        model = ScriptedModel([[use("look")]] * 4)
+        result = await make(world, model, change=change, tools=[Do("look")]).run(
+            "go", limits=Limits(max_turns=2), raise_on_error=False
+        )
+        assert (result.code, model.calls) == (ExecutorErrorCode.EXEC_LOOP_MAX_TURNS, 2)
+        assert result.error == "Stopped after 2 model turns, the limit."
+
+    simulate(main)
+
+
+def test_each_run_of_a_conversation_is_told_apart_anew() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        change = choose("evaluate", "strategy", "binary_classify", not_easy_max_turns=2)
+        model = ScriptedModel(["easy", [use("look")], "not", "easy again"])
+        pipeline = make(world, model, change=change, tools=[Do("look")])
+        assert [(await pipeline.run("go")).text for _ in range(3)] == ["easy", "not", "easy again"]
+
+    simulate(main)
+
+
+def test_in_a_chain_it_bounds_the_tries_of_an_easy_task() -> None:
+    def chain(most: int) -> Any:
+        return choose(
+            "evaluate",
+            "strategy",
+            "evaluation_chain",
+            evaluators=[
+                {"strategy": "binary_classify", "config": {"easy_max_turns": most}},
+                {"strategy": "criteria", "config": {"must_contain": ["yes"]}},
+            ],
+        )
+
+    async def main(world: SimulatedWorld) -> None:
+        assert (await make(world, ["no", "yes"], change=chain(2)).run("go")).text == "yes"
+        model = ScriptedModel(["no", "yes"])
+        result = await make(world, model, change=chain(1)).run("go", raise_on_error=False)
+        assert (result.code, model.calls) == (ExecutorErrorCode.EXEC_LOOP_MAX_TURNS, 1)
+        path = "stages[14].strategy_configs.strategy.evaluators[0].config.easy_max_turns"
+        assert path in result.error
+
+    simulate(main)
+
+
+def test_another_strategy_put_in_its_place_in_a_live_run_ends_its_bound() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        def swap(input: object, context: object) -> str:
+            pipeline.mutate(
+                {
+                    "kind": "swap_strategy",
+                    "stage": "evaluate",
+                    "slot": "strategy",
+                    "strategy": "accept",
+                    "config": {},
+                }
+            )
+            return "so"
+
+        change = choose("evaluate", "strategy", "binary_classify", not_easy_max_turns=2)
+        replies = [[use("swap")], [use("look")], [use("look")], "done"]
+        tools = [Do("swap", swap), Do("look")]
+        pipeline = make(world, replies, change=change, tools=tools)
+        result = await pipeline.run("go")
+        assert (result.text, result.iterations) == ("done", 4)
+        assert (await pipeline.replay(result.run_id)).divergence is None
+
+    simulate(main)
 
 
 # --- signals ----------------------------------------------------------------------------------

@@ -158,6 +158,14 @@ OPTIONS = [
         change=configure("context", window=1000),
     ),
     option(
+        *("guard.guards.permission", "allowed_tools", (["other"], [])),
+        lambda seen: [spec.name for spec in seen.requests[0].tools] == ["other"],
+    ),
+    option(
+        *("guard.guards.permission", "blocked_tools", (["other"], [])),
+        lambda seen: "other" not in [spec.name for spec in seen.requests[0].tools],
+    ),
+    option(
         *("api.router.adaptive", "light_threshold_chars", (3, 800)),
         lambda seen: asked_models(seen) == ["small"],
         config={"balanced": "openai:s", "tools_promote_balanced": False},
@@ -198,6 +206,18 @@ OPTIONS = [
         refused("size", "its arguments have 500 characters, more than 400"),
         config={"action": "annotate", "max_chars": 300},
         replies=[[use("look", why="x" * 500)], "done"],
+    ),
+    option(
+        *("evaluate.strategy.binary_classify", "easy_max_turns", (1, 2)),
+        lambda seen: seen.code == "exec.loop.max_turns" and len(seen.requests) == 1,
+        config={"needs_signal": True},
+        replies=["half", "whole\n[COMPLETE]"],
+        change=choose("parse", "signal_detector", "regex"),
+    ),
+    option(
+        *("evaluate.strategy.binary_classify", "not_easy_max_turns", (1, 2)),
+        lambda seen: seen.code == "exec.loop.max_turns" and len(seen.requests) == 1,
+        replies=[[use("look")], "done"],
     ),
     option(
         *("agent.orchestrator.delegate", "max_delegations", (1, 4)),

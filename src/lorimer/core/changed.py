@@ -108,6 +108,7 @@ def _again(plan: Plan, known: Event, run: RunContext) -> Plan:
 def _take_up(before: Plan, after: Plan, state: PipelineState) -> None:
     """Forget what stages of the plan before have left for the model call."""
     state.run.review = None  # stage 10 asks the reviewers that there are now
+    state.run.bounds.narrowed = None  # stage 14 says so again, if it still does
     state.context = state.messages
     state.system, state.tools, state.cache = "", (), NO_MARKS
     there = {stage.name for stage in after.stages} - {"system"}  # which says its own anew

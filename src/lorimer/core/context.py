@@ -121,6 +121,7 @@ class RunContext(FactLog):
         "snapshot_at",
         "snapshot_due",
         "strangers",
+        "unkept",
         "upcoming",
     )
 
@@ -138,6 +139,7 @@ class RunContext(FactLog):
         recorded: Iterable[Event] = (),
         position: int = 0,
         snapshot_at: int = 0,
+        unkept: int = 0,
         holds: Callable[[], Awaitable[None]] | None = None,
         origin: Mapping[str, JSON] = _NOTHING,
         redactor: Redactor | None = None,
@@ -194,6 +196,8 @@ class RunContext(FactLog):
         """Looks at calls before they are made; None: there are no reviewers."""
         self.snapshot_at = snapshot_at
         """For how many of the stream's facts its last snapshot stands."""
+        self.unkept = unkept
+        """How many runs have ended in the stream since then, before this one."""
         self.snapshot_due = False
         """Stage 20 wants the conversation's fold to be stored when this run has ended."""
         self.strangers: set[str] | None = None

@@ -214,7 +214,7 @@ def _goes_on(context: RunContext) -> bool:
     before = context.recorded("iteration.end")
     if before is not None:
         return before.data.get("reason") == "message"
-    left = context.bounds.turns < context.bounds.limits.max_turns
+    left = context.bounds.turns < context.bounds.max_turns
     return left and context.has_mail(context.iteration + 1, nudges=False)
 
 

@@ -161,7 +161,16 @@ def limits_adapter() -> TypeAdapter[Limits]:
 class Bounds:
     """The limits of one live run and what it has used of them. Owned by the run's task."""
 
-    __slots__ = ("deadline", "given", "limits", "most_s", "started", "tool_calls", "turns")
+    __slots__ = (
+        "deadline",
+        "given",
+        "limits",
+        "most_s",
+        "narrowed",
+        "started",
+        "tool_calls",
+        "turns",
+    )
 
     def __init__(self, limits: Limits, started: float) -> None:
         self.given = limits
@@ -176,6 +185,15 @@ class Bounds:
         """On the same."""
         self.turns = 0
         self.tool_calls = 0
+        self.narrowed: tuple[int, str] | None = None
+        """The turns that a stage lets it take, and the value of the manifest that says so; None:
+        none does."""
+
+    @property
+    def max_turns(self) -> int:
+        """The most turns that it may take as far as is known by now."""
+        most = self.limits.max_turns
+        return most if self.narrowed is None else min(most, self.narrowed[0])
 
     def raise_to(self, limits: Limits) -> None:
         """From now on these hold."""
@@ -194,6 +212,13 @@ class Bounds:
                 f"Stopped after {self.turns} model turns, the limit.",
                 code=ExecutorErrorCode.EXEC_LOOP_MAX_TURNS,
                 hint="Raise max_turns (--max-turns) or narrow the task.",
+            )
+        if self.narrowed is not None and self.turns >= self.narrowed[0]:
+            path = self.narrowed[1]
+            raise LimitError(
+                f"Stopped after {self.turns} model turns, the limit of {path}.",
+                code=ExecutorErrorCode.EXEC_LOOP_MAX_TURNS,
+                hint="Raise it or narrow the task.",
             )
 
     def check_time(self, now: float) -> None:

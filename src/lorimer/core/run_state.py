@@ -39,7 +39,7 @@ class RunState:
         return cls(
             run.id,
             bounds.turns,
-            limits.max_turns,
+            bounds.max_turns,
             bounds.tool_calls,
             limits.max_tool_calls,
             spend.usage,

@@ -81,9 +81,6 @@ NOT_HERE: Final[Mapping[str, str]] = MappingProxyType(
         "shown of it",
         "system.builder.dynamic_persona": "comes with a plug-in",
         "system.builder.mutable": "any prompt is changed by a mutation: update_stage_config",
-        "evaluate.strategy.binary_classify": "nothing here guesses how hard a task is: write "
-        "limits.max_turns",
-        "persist.cadence.every_n_turns": "facts are counted here: choose every_n_facts",
         "memory.persistence.file": "the journal keeps conversations; it is chosen when it is run",
         "memory.persistence.in_memory": "the journal keeps conversations",
         "persist.persister.file": "the journal keeps conversations; it is chosen when it is run",
@@ -91,7 +88,6 @@ NOT_HERE: Final[Mapping[str, str]] = MappingProxyType(
         "emit.emitters.callback": "bind a function, and name it in `record`: {target: NAME}",
         "emit.emitters.vtuber": "comes with a plug-in",
         "emit.emitters.tts": "comes with a plug-in",
-        "guard.guards.permission": "write permissions.deny and permissions.ask",
         "loop.config.repeat_stop_after": "the chain `guards` does that",
         "loop.config.turn_soft_input_tokens": "the guard token_budget and limits do that",
         "loop.config.turn_hard_input_tokens": "the guard token_budget and limits do that",

@@ -70,6 +70,7 @@ class Conversation:
         "journal",
         "seq",
         "snapshot_at",
+        "snapshot_runs",
         "stream",
         "sums",
         "taken_up",
@@ -101,6 +102,8 @@ class Conversation:
         """Of the stream's last fact."""
         self.snapshot_at = 0
         """Of the last fact that the stream's snapshot stands for; 0: there is none."""
+        self.snapshot_runs = 0
+        """How many runs it stands for."""
         self.sums = Sums()
         """Of all ended runs."""
         self.taken_up = False
@@ -122,10 +125,11 @@ class Conversation:
         epoch = await journal.claim(stream, owner, claim_s)
         self = cls(journal, stream, world, epoch, claim_s, now)
         try:
-            folded, self.unfinished, self.snapshot_at = await read(journal, stream)
+            folded, self.unfinished, kept = await read(journal, stream)
         except BaseException:
             await journal.release(stream, epoch)
             raise
+        self.snapshot_at, self.snapshot_runs = kept
         self.history = History(repaired(folded.messages))
         self.history.recorded = folded.counted
         self.history.take_up(folded.receipt)
@@ -180,10 +184,16 @@ class Conversation:
         """Keep the fold of all ended runs, so that the next `open` reads only what came after.
         Its size is that of the conversation: ask for it rarely. `known` are the stream's last
         facts, if the caller has them; nothing is read again that they tell."""
-        folded, _, self.snapshot_at = await read(self.journal, self.stream, known)
+        folded, _, kept = await read(self.journal, self.stream, known)
+        self.snapshot_at, self.snapshot_runs = kept
         if folded.seq > self.snapshot_at:
             await self.journal.put_snapshot(self.stream, folded.seq, folded.dump())
-            self.snapshot_at = folded.seq
+            self.snapshot_at, self.snapshot_runs = folded.seq, len(folded.runs)
+
+    @property
+    def unkept(self) -> int:
+        """How many runs have ended since its snapshot, or at all where there is none."""
+        return self.sums.runs - self.snapshot_runs
 
     async def release(self) -> None:
         """Give the claim back. Nothing may be appended with this epoch afterwards."""
@@ -209,11 +219,12 @@ def _absorb(folded: Fold, facts: list[Event]) -> list[Event]:
 
 async def read(
     journal: Journal, stream: str, known: Sequence[Event] = ()
-) -> tuple[Fold, list[Event], int]:
+) -> tuple[Fold, list[Event], tuple[int, int]]:
     """The fold of everything in a stream but an unfinished last run, the facts of that run, and
-    the last fact that the stream's snapshot stands for. `known` as in `Conversation.snapshot`."""
+    what the stream's snapshot stands for: its last fact, and how many runs. `known` as in
+    `Conversation.snapshot`."""
     folded = await latest(journal, stream)
-    kept = folded.seq
+    kept = folded.seq, len(folded.runs)
     pending: list[Event] = []
     if known and known[0].seq == folded.seq + 1:
         for fact in known:

@@ -29,7 +29,12 @@ class Terms(Protocol):
     """Makes the tools of a manifest, with the rules of the pipeline."""
 
     def __call__(
-        self, manifest: EnvironmentManifest, tools: ToolRegistry, *, known: ToolRegistry
+        self,
+        manifest: EnvironmentManifest,
+        tools: ToolRegistry,
+        *,
+        known: ToolRegistry,
+        derived: bool,
     ) -> Toolset | None: ...
 
 
@@ -120,7 +125,8 @@ class Kinds:
         for other in host.names:
             if other not in named:
                 host.unregister(other)
-        tools = self._toolset(manifest, host, known=self._host)
+        derived = agent.manifest is None
+        tools = self._toolset(manifest, host, known=self._host, derived=derived)
         if planning and tools is not None:
             tools.base_policy = tools.base_policy.planning()
         catalogue = self._catalogue.without_own_stages()

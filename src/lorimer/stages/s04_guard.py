@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from lorimer.core.bindings import Bindings
 from lorimer.core.errors import GuardRejectError
+from lorimer.core.jsonable import JSON
+from lorimer.core.manifest import ToolBinding
 from lorimer.core.stage import Chain, Settings, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.models.windows import SMALLEST_WINDOW, USUAL_WINDOW, Room
@@ -87,6 +91,37 @@ class Iteration(Guard):
         return f"{state.iteration} model calls were made, the most allowed"
 
 
+class Permission(Guard):
+    """Which tools there are for the model. `toolkit.py` takes it together with the `tool_binding`
+    of stage 10, and the stricter of the two holds: a tool outside is not shown, and a call of one
+    is answered with an error, for the agent and for the sub-agents that are made of its manifest.
+    What a stage of the host's offers besides stops the run here, before the model has seen it."""
+
+    name = "permission"
+    description = "The model has only allowed_tools, and none of blocked_tools."
+
+    class Config(Settings):
+        allowed_tools: list[str] = Field([])
+        """Names of tools; none given: all but the blocked ones."""
+        blocked_tools: list[str] = Field([])
+        """Names of tools, also of allowed ones."""
+
+    config: Config
+
+    binding: ToolBinding
+    """The same in the form of stage 10's."""
+
+    def configure(self, config: Mapping[str, JSON]) -> None:
+        super().configure(config)
+        allowed, blocked = self.config.allowed_tools, self.config.blocked_tools
+        self.binding = ToolBinding(allowed=allowed or None, blocked=blocked)
+
+    def check(self, state: PipelineState) -> str:
+        admits = self.binding.admits
+        outside = [spec.name for spec in state.tools if not admits(spec.name)]
+        return f"a stage offers the model {', '.join(outside)}" if outside else ""
+
+
 class GuardStage(Stage[object, object]):
     """Asks every guard, in order; the first one that says no ends the run as `rejected`."""
 
@@ -104,6 +139,7 @@ class GuardStage(Stage[object, object]):
             "token_budget": "lorimer.stages.s04_guard:TokenBudget",
             "cost_budget": "lorimer.stages.s04_guard:CostBudget",
             "iteration": "lorimer.stages.s04_guard:Iteration",
+            "permission": "lorimer.stages.s04_guard:Permission",
         },
     )
 

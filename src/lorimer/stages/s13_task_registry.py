@@ -96,7 +96,7 @@ class TaskRegistryStage(Stage[object, object]):
 
     async def execute(self, input: object, state: PipelineState) -> object:
         run, children = state.run, state.run.children
-        left = run.bounds.limits.max_turns - run.bounds.turns
+        left = run.bounds.max_turns - run.bounds.turns
         over = not left or self._has_answered(state)
         if not run.replaying and children is not None:
             await children.revive()

@@ -14,6 +14,7 @@ from lorimer.core.state import FEEDBACK, SCORE, Decision, PipelineState
 from lorimer.stages.s14_strategies import Evaluation, Judgement, Scorer
 
 _PAUSE: Final = StopReason.PAUSE
+_CONFIG: Final = "stages[14].strategy_configs.strategy"
 _RETRIES: Final = "evaluate.retries"
 
 
@@ -46,6 +47,7 @@ class EvaluateStage(Stage[object, object]):
             "criteria": "lorimer.stages.s14_strategies:Criteria",
             "signal_based": "lorimer.stages.s14_strategies:SignalBased",
             "agent_evaluation": "lorimer.stages.s14_strategies:AgentEvaluation",
+            "binary_classify": "lorimer.stages.s14_strategies:BinaryClassify",
             "evaluation_chain": "lorimer.stages.s14_strategies:EvaluationChain",
         },
     )
@@ -60,9 +62,15 @@ class EvaluateStage(Stage[object, object]):
 
     def should_bypass(self, state: PipelineState) -> bool:
         response = state.response
-        return bool(state.calls) or response is None or response.stop is _PAUSE
+        if response is None or response.stop is _PAUSE:
+            return True
+        return bool(state.calls) and not self.strategy.every_reply
 
     async def execute(self, input: object, state: PipelineState) -> object:
+        if self.strategy.every_reply:
+            self.strategy.look(state, _CONFIG)
+            if state.calls:
+                return input
         said = await self.strategy.judge(state.text, state)
         score = self.scorer.score(said.marks) if said.marks else 1.0
         passed = score >= self.config.pass_threshold and not said.hopeless

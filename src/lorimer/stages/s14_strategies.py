@@ -30,10 +30,20 @@ class Judgement:
 
 
 ACCEPTED: Final = Judgement()
+_EASY: Final = "evaluate.easy"
+"""In `state.shared`: what the first reply has shown."""
 
 
 class Evaluation(Strategy):
     """Judges a final answer."""
+
+    every_reply: bool = False
+    """It looks at every reply, also at those that call tools."""
+
+    def look(self, state: PipelineState, where: str) -> None:
+        """At a reply, before an answer is judged; only where `every_reply` says so. What comes of
+        it follows from the replies, so that a resumed run sees the same. `where`: the path of its
+        configuration."""
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
         """How good the answer is. What it asks outside goes through `state.run.effect`."""
@@ -106,6 +116,36 @@ class SignalBased(Evaluation):
             told = "Say at the end, on a line of its own, [COMPLETE], [CONTINUE] or [BLOCKED: why]."
             return Judgement({"signal": 0.0}, told)
         return ACCEPTED
+
+
+class BinaryClassify(SignalBased):
+    """Tells easy tasks from others by the first reply, and bounds the turns of the run by that. A
+    first reply that calls a tool, goes on or delegates is that of a task that is not easy."""
+
+    name = "binary_classify"
+    description = (
+        "As signal_based; a run whose first reply is an answer may take easy_max_turns, any other "
+        "not_easy_max_turns."
+    )
+    every_reply = True
+
+    class Config(SignalBased.Config):
+        easy_max_turns: int = Field(1, ge=1)
+        """Turns of a run whose first reply answers without a tool: more than one where answers
+        may be sent back. `limits.max_turns` holds besides."""
+        not_easy_max_turns: int = Field(30, ge=1)
+        """Turns of any other run; `limits.max_turns` holds besides."""
+
+    config: Config  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def look(self, state: PipelineState, where: str) -> None:
+        known = state.shared.get(_EASY)
+        if known is None:
+            known = not state.calls and state.signal not in ("continue", "delegate")
+            state.shared[_EASY] = known
+        most = self.config.easy_max_turns if known else self.config.not_easy_max_turns
+        field = "easy_max_turns" if known else "not_easy_max_turns"
+        state.run.bounds.narrowed = most, f"{where}.{field}"
 
 
 class _Mark(BaseModel):
@@ -216,12 +256,17 @@ class EvaluationChain(Evaluation):
                 problems += problems_of(error, f"{where}.config", made.Config)
             else:
                 self._links.append(made)
+        self.every_reply = any(link.every_reply for link in self._links)
         if problems:
             raise ConfigError("; ".join(problems), problems=tuple(problems))
 
     def bind(self, bindings: Bindings) -> None:
         for link in self._links:
             link.bind(bindings)
+
+    def look(self, state: PipelineState, where: str) -> None:
+        for at, link in enumerate(self._links):
+            link.look(state, f"{where}.evaluators[{at}].config")
 
     async def judge(self, text: str, state: PipelineState) -> Judgement:
         marks: dict[str, float] = {}
@@ -234,7 +279,7 @@ class EvaluationChain(Evaluation):
 
 
 LINKS: Final[Mapping[str, type[Evaluation]]] = {
-    each.name: each for each in (Accept, Criteria, SignalBased, AgentEvaluation)
+    each.name: each for each in (Accept, Criteria, SignalBased, AgentEvaluation, BinaryClassify)
 }
 """What a chain may be made of."""
 

@@ -150,7 +150,7 @@ class MultiDimBudget(Standard):
         limits = run.bounds.limits
         took = run.world.monotonic() - (run.bounds.deadline - limits.timeout_s)
         used: dict[Dimension, tuple[float, float | None]] = {
-            "turns": (run.bounds.turns, config.max_turns or limits.max_turns),
+            "turns": (run.bounds.turns, config.max_turns or run.bounds.max_turns),
             "cost": (state.cost_usd, config.max_cost_usd or limits.max_cost_usd),
             "tokens": (state.usage.total, config.max_tokens),
             "wall_clock": (took, config.max_seconds or limits.timeout_s),

@@ -20,7 +20,8 @@ class Cadence(Strategy):
 
     def due(self, run: RunContext) -> bool:
         """`run.position` facts are in the stream, the last snapshot stands for the first
-        `run.snapshot_at` of them; `run.facts` are those of this run so far."""
+        `run.snapshot_at` of them; `run.unkept` runs have ended since; `run.facts` are those of
+        this run so far."""
         raise TypeError(f"{type(self).__name__} has no due method")
 
 
@@ -66,6 +67,21 @@ class EveryTurn(Cadence):
         return True
 
 
+class EveryNTurns(Cadence):
+    """Every so many turns of the conversation: what a user says and what is answered, one run."""
+
+    name = "every_n_turns"
+    description = "At the end of a run, when n have ended since the last snapshot."
+
+    class Config(Settings):
+        n: int = Field(5, ge=1)
+
+    config: Config
+
+    def due(self, run: RunContext) -> bool:
+        return run.unkept + 1 >= self.config.n
+
+
 class OnSignificant(Cadence):
     """When something of weight has happened."""
 
@@ -109,6 +125,7 @@ class PersistStage(Stage[object, object]):
             "on_growth": "lorimer.stages.s20_persist:OnGrowth",
             "every_n_facts": "lorimer.stages.s20_persist:EveryNFacts",
             "every_turn": "lorimer.stages.s20_persist:EveryTurn",
+            "every_n_turns": "lorimer.stages.s20_persist:EveryNTurns",
             "on_significant": "lorimer.stages.s20_persist:OnSignificant",
         },
     )

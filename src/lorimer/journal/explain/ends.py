@@ -68,6 +68,8 @@ _GUARDS: Final[Mapping[str, str]] = {
     _code.EXEC_LOOP_NO_PROGRESS.value: "no_progress",
     _code.EXEC_LOOP_ERROR_STREAK.value: "error_streak",
 }
+_NARROWED: Final = re.compile(r"the limit of (stages\[\S+\w)")
+"""As `Bounds` in `core/limits.py` has it."""
 _CLEAN_UP: Final = "Stages 17 to 21 did not finish"
 _BUDGET: Final = re.compile(r"\bof budget (.+?)(?: within .*)?, \$[0-9.]+ are spent")
 """As `journal/purses.py` has it."""
@@ -127,6 +129,9 @@ def _origin(
     asked: str,
     hook: str,
 ) -> Origin:
+    narrowed = _NARROWED.search(message)
+    if code == _code.EXEC_LOOP_MAX_TURNS.value and narrowed is not None:
+        return standing.at(narrowed[1])
     if code in _LIMITS:
         return standing.limit("cleanup_s" if message.startswith(_CLEAN_UP) else _LIMITS[code])
     if code in _GUARDS:

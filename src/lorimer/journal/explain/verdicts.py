@@ -27,6 +27,7 @@ _APPROVED: Final = "approved"
 _PERSON: Final = "policy.person"
 _NOBODY: Final = ", and nobody is there to ask"
 _BINDING: Final = "tool_binding"
+_PERMISSION: Final = "permission"
 _TOOLS: Final = "tools.built_in"
 
 _code = ExecutorErrorCode
@@ -133,10 +134,24 @@ def unmade(code: str, why: str, name: str, standing: Standing) -> Origin:
     if not path:
         return Origin("tool", name)
     if path == _BINDING:
-        return standing.of_stage("tool", path)
+        return _outside(name, standing)
     if path == _TOOLS or "has no tools" in why:
         return standing.at(_TOOLS)
     return standing.limit(path.removeprefix("limits."))
+
+
+def _outside(name: str, standing: Standing) -> Origin:
+    """What keeps a tool from being called: stage 10's binding, or the guard that does the same."""
+    entry = standing.entry("tool")
+    binding = None if entry is None else entry.tool_binding
+    guard = standing.entry("guard")
+    own = binding is not None and not binding.admits(name)
+    if own or guard is None or _PERMISSION not in standing.strategy("guard", "guards"):
+        return standing.of_stage("tool", _BINDING)
+    config = guard.strategy_configs.get("guards", {}).get(_PERMISSION)
+    blocked = config.get("blocked_tools") if isinstance(config, Mapping) else None
+    field = "blocked_tools" if isinstance(blocked, list) and name in blocked else "allowed_tools"
+    return standing.of_stage("guard", f"strategy_configs.guards.{_PERMISSION}.{field}")
 
 
 def words(content: JSON, code: str) -> str:
