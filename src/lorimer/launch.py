@@ -157,6 +157,10 @@ class Launcher:
             raise in_a_run()
         await self._claims.go_to(session_id, seq)
 
+    def retire(self) -> None:
+        """The conversation was deleted: no run begins in it any more."""
+        self._claims.deleted = True
+
     async def release(self) -> None:
         """Give the conversation back, unless a run is in it, and those of all branches."""
         if not self._busy:
