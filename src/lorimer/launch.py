@@ -244,11 +244,15 @@ class Launcher:
             conversation = await open_fork(
                 self.journal, stream, owner, self.world, history, left, claim_s
             )
-            if input is None:
-                origin["title"] = started_row("", 0, parent.facts[0]).title
-            context = self._context(run_id, conversation, limits, None, origin)
-            context.refused = refused
-            plan = await self._settled(current, context, shared)
+            try:
+                if input is None:
+                    origin["title"] = started_row("", 0, parent.facts[0]).title
+                context = self._context(run_id, conversation, limits, None, origin)
+                context.refused = refused
+                plan = await self._settled(current, context, shared)
+            except BaseException:
+                await conversation.release()
+                raise
             if shared:
                 self._claims.keep(conversation)
             return self._launch(plan, context, conversation, self._clean(input))
