@@ -8,6 +8,7 @@ from typing import Final, Self, Unpack
 from pydantic import JsonValue, ValidationError
 
 from lorimer.assembly import PipelineOptions, ToolSource
+from lorimer.core.arguments import each_of
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import invalid, problems_of
 from lorimer.core.limits import Limits
@@ -23,6 +24,7 @@ from lorimer.pipeline import Pipeline
 from lorimer.presets import MINIMAL
 from lorimer.stages.catalogue import CATALOGUE
 
+_NAMED: Final = '("Read", "Grep")'
 _CACHES: Final = {
     "none": "no_cache",
     "no_cache": "no_cache",
@@ -139,8 +141,9 @@ class PipelineBuilder:
         self._stage("tool")
         self._stage("system")
         self._tools = registry
-        self.manifest.tools.built_in = [built_in] if isinstance(built_in, str) else list(built_in)
-        self.manifest.tools.deferred = [deferred] if isinstance(deferred, str) else list(deferred)
+        tools = self.manifest.tools
+        tools.built_in = [str(name) for name in each_of("built_in", built_in, str, _NAMED)]
+        tools.deferred = [str(name) for name in each_of("deferred", deferred, str, _NAMED)]
         return self
 
     def with_think(

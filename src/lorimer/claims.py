@@ -34,6 +34,8 @@ class Claims:
     ) -> None:
         self.session_id = session_id
         """The stream of the pipeline's conversation; "": none yet."""
+        self.deleted = False
+        """All that was kept of the conversation is removed, and nothing more is said in it."""
         self.owner = owner
         self.claim_s = claim_s
         self._journal = journal
@@ -73,7 +75,13 @@ class Claims:
 
     async def own(self, wait_s: float) -> Conversation:
         """The pipeline's conversation, for a new run. Raises JournalError as `claim` does, and
-        PipelineError when a run in it is unfinished."""
+        PipelineError when a run in it is unfinished, or it was deleted."""
+        if self.deleted:
+            raise PipelineError(
+                f"Session {self.session_id} was deleted.",
+                code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
+                hint="Begin a new one: manager.create(pipeline).",
+            )
         if self._back_to:
             await self._go_back()
         if self._kept is None:

@@ -157,6 +157,10 @@ class Launcher:
             raise in_a_run()
         await self._claims.go_to(session_id, seq)
 
+    def retire(self) -> None:
+        """The conversation was deleted: no run begins in it any more."""
+        self._claims.deleted = True
+
     async def release(self) -> None:
         """Give the conversation back, unless a run is in it, and those of all branches."""
         if not self._busy:
@@ -240,11 +244,15 @@ class Launcher:
             conversation = await open_fork(
                 self.journal, stream, owner, self.world, history, left, claim_s
             )
-            if input is None:
-                origin["title"] = started_row("", 0, parent.facts[0]).title
-            context = self._context(run_id, conversation, limits, None, origin)
-            context.refused = refused
-            plan = await self._settled(current, context, shared)
+            try:
+                if input is None:
+                    origin["title"] = started_row("", 0, parent.facts[0]).title
+                context = self._context(run_id, conversation, limits, None, origin)
+                context.refused = refused
+                plan = await self._settled(current, context, shared)
+            except BaseException:
+                await conversation.release()
+                raise
             if shared:
                 self._claims.keep(conversation)
             return self._launch(plan, context, conversation, self._clean(input))

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from lorimer.assembly import PipelineOptions, ToolSource
 from lorimer.core import plugins
+from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.manifest import (
     DEFAULT_MODEL,
@@ -90,6 +91,8 @@ def evaluator_manifest(
     entry.config.update(max_retries=max_retries, pass_threshold=pass_threshold, on_failure="accept")
     entry.strategies["strategy"] = "agent_evaluation"
     settings: dict[str, JsonValue] = {}
+    if criteria is not None and not is_a(criteria, Mapping):
+        raise wrong("criteria", criteria, "a mapping", '{"clarity": "short sentences"}')
     if criteria:
         settings["criteria"] = dict(criteria)
     if judge:
@@ -196,9 +199,9 @@ class PipelinePresets:
         """An agent with tools, in a conversation. `built_in` names shipped tools; they are asked
         about, or need rules, where they change something."""
         manifest = agent_manifest(model=model, system_prompt=system_prompt, max_turns=max_turns)
-        named = [built_in] if isinstance(built_in, str) else list(built_in)
-        if named:
-            manifest.tools = ToolsConfig(built_in=named)
+        if built_in:
+            named = each_of("built_in", built_in, str, '("Read", "Grep")')
+            manifest.tools.built_in = [str(name) for name in named]
         return Pipeline(manifest, tools=tools, **options)
 
     @staticmethod

@@ -98,7 +98,9 @@ def test_every_error_is_named_with_its_path(own_place: Path) -> None:
         ("nowhere.yaml", "there is no such file"),
     ):
         assert any(path in line and reason in line for line in told), (path, told)
+    assert told.pop() == "hint: Write one: lorimer manifest new -o nowhere.yaml"
     assert all(line.startswith("error: ") for line in told)
+    assert all(line.endswith(" (exec.pipeline.invalid_manifest)") for line in told)
 
 
 def test_a_run_of_a_broken_manifest_lists_them_too(own_place: Path) -> None:
@@ -162,7 +164,10 @@ def test_a_reference_is_read_from_the_environment_where_the_option_says_so(
     assert (result.exit_code, result.stdout) == (0, "hi\n")
     result = invoke("run", "hi", "--manifest", "a.toml", "--env", "ROUNDS,NOWHERE")
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: --env NOWHERE: this variable is not set")
+    assert result.stderr.splitlines() == [
+        "error: --env NOWHERE: this variable is not set (exec.pipeline.invalid_manifest)",
+        "hint: export NOWHERE=...",
+    ]
 
 
 def test_the_model_is_read_from_the_environment_where_the_option_says_so(
@@ -174,7 +179,7 @@ def test_the_model_is_read_from_the_environment_where_the_option_says_so(
     result = invoke("run", "hi", "--manifest", "a.toml")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
-        "error: model.model: nothing is given for ${MODEL}",
+        "error: model.model: nothing is given for ${MODEL} (exec.pipeline.invalid_manifest)",
         "hint: Add --env MODEL.",
     ]
     result = invoke("run", "hi", "--manifest", "a.toml", "--env", "MODEL")

@@ -52,7 +52,10 @@ WRONG = (
     ("run --preset chat", "no task"),
     ("run --input-file empty.txt", "empty.txt is empty"),
     ("run --input-file latin1.txt", "the task is not UTF-8 text"),
-    ("run --api-key-env NOT_SET --base-url http://x hi", "the variable NOT_SET is not set"),
+    (
+        "run --api-key-env NOT_SET --base-url http://x hi",
+        "the variable NOT_SET is not set, or is empty (exec.api.no_client)",
+    ),
     ("run --include-partial-messages hi", "goes with --output-format stream-json"),
     ("runs show", "there is no store of runs at"),
     ("runs ls --store nowhere.db", "there is no store of runs at nowhere.db"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorimer import Pipeline
+from lorimer import ConfigError, EnvironmentManifest, Pipeline
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ExecutorErrorCode, PipelineError
 from lorimer.core.journal import Journal
@@ -185,5 +185,45 @@ def test_a_fork_that_was_interrupted_is_resumed_replayed_exported_and_forked() -
         again, model, _ = agent(world, ["third"], MemoryJournal(world))
         third = await again.fork(run, after=1)
         assert third.messages[:7] == resumed.messages[:7]
+
+    simulate(main)
+
+
+def test_a_fork_that_cannot_begin_gives_its_stream_back() -> None:
+    class Claimed(MemoryJournal):
+        """Which streams are claimed now."""
+
+        held: set[str] = set()  # noqa: RUF012 - of the one that is made here
+
+        async def claim(self, stream: str, owner: str, ttl: float) -> int:
+            self.held.add(stream)
+            return await super().claim(stream, owner, ttl)
+
+        async def release(self, stream: str, epoch: int) -> None:
+            self.held.discard(stream)
+            await super().release(stream, epoch)
+
+    def secretive(manifest: EnvironmentManifest) -> None:
+        manifest.metadata.description = "s3cret-s3cret"
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = Claimed(world)
+        first, _, _ = agent(world, CALLS, journal)
+        parent = await first.run("tell Ann")
+        await first.aclose()
+        assert journal.held == set()
+        for preset in ("chat", "minimal"):
+            other = make(
+                world,
+                ["fine"],
+                preset,
+                journal=journal,
+                secrets=["s3cret-s3cret"],
+                change=secretive,
+            )
+            for _ in range(2):  # and it is not busy with what was refused
+                with pytest.raises(ConfigError, match="holds a secret"):
+                    await other.fork(parent.run_id, after=1, input="more")
+            assert journal.held == set()
 
     simulate(main)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,14 @@ from lorimer import (
 from lorimer.core.compile import Catalogue, check_document
 from lorimer.core.documents import MAX_BYTES, MAX_YAML_BYTES, dump, parse
 from lorimer.core.limits import Limits
-from lorimer.core.manifest import Metadata, ModelConfig, StageEntries, StageEntry, ToolsConfig
+from lorimer.core.manifest import (
+    Metadata,
+    ModelConfig,
+    StageEntries,
+    StageEntry,
+    SubAgent,
+    ToolsConfig,
+)
 from lorimer.core.stage import Slot, Stage, Strategy
 from lorimer.core.state import PipelineState
 from lorimer.models.registry import Models
@@ -563,9 +570,9 @@ def test_a_stage_is_found_by_its_number_and_by_its_name() -> None:
     assert [entry.order for entry in manifest.stages] == sorted(
         order for order, _ in CATALOGUE.values()
     )
-    with pytest.raises(KeyError, match="no stage 'nonesuch'"):
-        manifest.stages["nonesuch"]
-    with pytest.raises(KeyError, match="no stage 22"):
+    with pytest.raises(ConfigError, match="no stage 'ctx'; did you mean 'context'"):
+        manifest.stages["ctx"]
+    with pytest.raises(ConfigError, match="no stage 22"):
         manifest.stages[22]
 
 
@@ -779,14 +786,41 @@ def test_a_change_that_does_not_fit_changes_nothing() -> None:
         (lambda m: PipelineBuilder().with_agent("a"), "agents[0]: input should be a valid dict"),
         (lambda m: PipelineBuilder().with_loop("many"), "limits.max_turns: input should be a"),
         (lambda m: PipelineBuilder().with_guard(max_cost_usd="much"), "limits.max_cost_usd: "),
+        (lambda m: EnvironmentManifest(stages=5), "stages: input should be a valid list"),
+        (lambda m: EnvironmentManifest(stages=[{"order": 6}]), "stages[6].name: field required"),
+        (lambda m: EnvironmentManifest(limits={"max_turn": 5}), "limits.max_turn: there is no"),
+        (lambda m: EnvironmentManifest(stage=[]), "stage: there is no such field; did you mean"),
+        (lambda m: StageEntry(order=99, name="api"), "stages[99].order: input should be less"),
+        (lambda m: ModelConfig(max_tokens=0), "model.max_tokens: input should be greater"),
+        (lambda m: SubAgent(name="a", prompt="b"), "agents[a].description: field required"),
     ],
-    ids=range(14),
+    ids=range(21),
 )
 def test_what_code_gets_wrong_is_told_like_what_a_file_does(wrong: Any, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         wrong(preset_manifest("agent"))
     assert caught.value.code is ExecutorErrorCode.EXEC_PIPELINE_INVALID_MANIFEST
     assert caught.value.problems[0].startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: EnvironmentManifest.from_dict(cast("Any", 5)), "a manifest must be a mapping"),
+        (lambda: PipelinePresets.agent(built_in=cast("Any", 5)), "built_in must be a list, and"),
+        (lambda: PipelinePresets.agent(built_in=cast("Any", [5])), "each of built_in must be text"),
+        (lambda: PipelineBuilder().with_tools(deferred=cast("Any", 5)), "deferred must be a list"),
+        (lambda: PipelinePresets.evaluator(criteria=cast("Any", ["a"])), "criteria must be a map"),
+        (lambda: PipelinePresets.evaluator(criteria=cast("Any", "ab")), "criteria must be a map"),
+    ],
+    ids=range(6),
+)
+def test_arguments_of_another_kind_are_told_in_words(
+    wrong: Callable[[], object], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        wrong()
+    assert caught.value.hint.startswith("For instance: ")
 
 
 def test_one_shipped_tool_needs_no_tuple() -> None:

@@ -18,6 +18,7 @@ import pytest
 from lorimer import Pipeline, PipelinePresets, tool
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.events import Event
+from lorimer.core.jsonable import dumps
 from lorimer.core.limits import Limits
 from lorimer.core.messages import (
     DocumentBlock,
@@ -477,6 +478,44 @@ def test_calls_with_one_index_no_ids_and_objects_for_arguments() -> None:
     ]
     assert made.tool_calls[3].raw == "[1]"
     assert made.stop is StopReason.TOOL_USE
+
+
+def piece(name: str | None, arguments: str, id: str = "") -> dict[str, object]:
+    """A chunk with a part of a call, as servers send it that give all calls the index 0."""
+    function = {"arguments": arguments} | ({} if name is None else {"name": name})
+    return chunk(tool_calls=[{"index": 0, "function": function} | ({"id": id} if id else {})])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "calls"),
+    [
+        # each call in one piece: Ollama, gateways to Gemini
+        ([piece("f", '{"x":1}'), piece("f", '{"x":2}'), piece("g", "{}")],
+         [("f", '{"x":1}'), ("f", '{"x":2}'), ("g", "{}")]),
+        # each in several, the arguments perhaps after the name
+        ([piece("f", ""), piece(None, '{"x":"}'), piece(None, '{"}'), piece("g", ""),
+          piece(None, '{"y":2}')],
+         [("f", '{"x":"}{"}'), ("g", '{"y":2}')]),
+        # the first has an id
+        ([piece("f", '{"x":1}', "a"), piece("f", '{"x":2}')], [("f", '{"x":1}'), ("f", '{"x":2}')]),
+        # the name again with every piece of one call
+        ([piece("f", '{"x":'), piece("f", '{"y":1}'), piece("f", "}"), piece("f", "")],
+         [("f", '{"x":{"y":1}}')]),
+        # one call told again under its id is not two
+        ([piece("f", '{"x":1}', "a"), piece("f", '{"x":1}', "a")], [("f", '{"x":1}{"x":1}')]),
+    ],
+    ids=range(5),
+)  # fmt: skip
+def test_calls_that_share_an_index_and_have_no_ids(
+    pieces: list[object], calls: list[tuple[str, str]]
+) -> None:
+    heard = said(*pieces, chunk("tool_calls"), "[DONE]")
+    made = heard.answer.tool_calls
+    assert [(call.name, call.raw or dumps(call.input)) for call in made] == calls
+    shown = [(item.index, item.name) for item in heard.inputs if item.name]
+    assert shown == [(at, name) for at, (name, _) in enumerate(calls)]
+    for at, (_, arguments) in enumerate(calls):
+        assert "".join([one.partial_json for one in heard.inputs if one.index == at]) == arguments
 
 
 @pytest.mark.parametrize(

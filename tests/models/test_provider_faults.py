@@ -22,7 +22,7 @@ from lorimer.models import Models
 from lorimer.models.failover import NUDGE
 from lorimer.presets import preset_manifest
 from lorimer.testing.fake_turn import FakeUsage, ToolCall, Turn
-from lorimer.testing.faults import ContextOverflow, Fault, Status
+from lorimer.testing.faults import ContextOverflow, ErrorEvent, Fault, Status
 from lorimer.testing.providers.transport import Played, Reply
 from lorimer.testing.providers.trial import Trial
 from lorimer.testing.simulation import SimulatedWorld
@@ -229,6 +229,27 @@ def test_p15_what_a_dead_attempt_has_said_is_charged_also_where_nobody_counted_i
     # of the prompt what the provider told at the beginning, if it does
     assert dead["usage"]["input_tokens"] == 3000 or 1 < dead["usage"]["input_tokens"] < 200
     assert result.usage == Usage.from_json(dead["usage"]) + Usage.from_json(good["usage"])
+
+
+def test_p15_the_prompt_of_an_attempt_that_is_lost_after_its_headers_is_charged(
+    provider: str,
+) -> None:
+    t = trial(provider)
+    whole, good = t.recorded(Turn("Hi."), t.request()), t.recorded(Turn("Done."))
+    page = Reply([b"<html>Log in</html>"], 200, {"content-type": "text/html"})
+    lost = Reply([b": wait\n\n"], 200, whole.headers)
+    refused = t.recorded(Turn("Hi.", faults=(ErrorEvent(0),)))
+    result, _, _ = run(t, [lost, page, refused, good])
+    dead, *unpaid, last = [f.data for f in result.events if f.type == "model.reply"]
+    assert len(unpaid) == 2
+    assert dead["error"]["code"] == "exec.api.stream_incomplete"
+    assert dead["extra"] == {"usage_estimated": True}
+    assert 1 < dead["usage"]["input_tokens"] < 200
+    assert not dead["usage"].get("output_tokens")
+    for failed in unpaid:
+        assert "usage" not in failed
+        assert "extra" not in failed
+    assert result.usage == Usage.from_json(dead["usage"]) + Usage.from_json(last["usage"])
 
 
 def test_p17_all_down_is_one_error_and_the_conversation_goes_on(provider: str) -> None:

@@ -21,7 +21,7 @@ from lorimer.core.messages import TextBlock, ToolUse
 from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
 from lorimer.journal import MemoryJournal
-from lorimer.journal.recording import facts_of, find
+from lorimer.journal.recording import facts_of, find, used_s
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import AskLater, Tool, ToolRegistry
 from tests.core.support import Do, use
@@ -586,6 +586,47 @@ def test_a_child_that_asks_a_person_suspends_its_parent_until_there_is_an_answer
         result = await made().resume(left.run_id, True)
         assert result.status == "ok" and len(put.calls) == 1
         await sound(journal, result.run_id)
+
+    simulate(main)
+
+
+def test_no_time_of_a_parent_is_used_while_a_person_is_asked_in_a_child() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        class Slow:
+            async def approve(self, tool: str, summary: str, reason: str) -> bool:
+                await world.sleep(300.0)
+                return True
+
+        async def look(_: object, __: object) -> str:
+            await world.sleep(100.0)
+            return "seen"
+
+        def ask(manifest: EnvironmentManifest) -> None:
+            manifest.permissions.ask = ["put"]
+
+        journal = MemoryJournal(world)
+        replies = {
+            # at its side the parent records facts while the person is asked
+            "main": [[task("digger")], [use("look")], [work("digger", "b")], "so", "and so"],
+            "digger": [[use("put")], "done"],
+        }
+        pipeline = pipeline_of(
+            world,
+            model_of(replies),
+            agent("digger"),
+            journal=journal,
+            tools=[Do("put", effects=["write"]), Do("look", look)],
+            change=ask,
+            approver=Slow(),
+        )
+        result = await pipeline.run("go", limits={"timeout_s": 200.0})
+        assert result.status == "ok" and world.monotonic() >= 400
+        facts = await facts_of(journal, await find(journal, result.run_id))
+        told = [(fact.type, used_s(facts[: at + 1])) for at, fact in enumerate(facts)]
+        assert max(used for _, used in told) < 10, told
+        resumed = [one for one in await pipeline.explain(result.run_id) if one.kind == "resume"]
+        assert resumed == []
+        assert (await pipeline.replay(result.run_id)).divergence is None
 
     simulate(main)
 

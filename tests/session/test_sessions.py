@@ -195,6 +195,27 @@ def test_deleting_removes_all_that_is_kept() -> None:
     simulate(main)
 
 
+def test_a_deleted_session_begins_no_run_any_more() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        pipeline = chat(world)
+        manager = SessionManager()
+        for used in (True, False):
+            session = manager.create(pipeline, "alice")
+            if used:
+                await session.run("a secret")
+            await manager.delete("alice")
+            for _ in range(2):  # and it is not busy with what was refused
+                with pytest.raises(PipelineError, match="alice was deleted") as gone:
+                    await session.run("hi")
+                assert gone.value.code is ExecutorErrorCode.EXEC_RUN_UNKNOWN
+                assert "manager.create" in gone.value.hint
+            assert await stored_sessions(pipeline.journal, world) == []
+        again = manager.create(pipeline, "alice")
+        assert (await again.run("hi")).text == "hi"
+
+    simulate(main)
+
+
 def test_another_process_has_to_give_it_back(tmp_path: Path) -> None:
     async def main() -> None:
         world = RealWorld()

@@ -142,7 +142,11 @@ def variables(texts: Iterable[str]) -> dict[str, str]:
     set."""
     wanted = names(texts)
     if unset := [name for name in wanted if name not in os.environ]:
-        raise Fault(f"--env {unset[0]}: this variable is not set")
+        raise Fault(
+            f"--env {unset[0]}: this variable is not set",
+            hint=f"export {unset[0]}=...",
+            code=ExecutorErrorCode.EXEC_PIPELINE_INVALID_MANIFEST.value,
+        )
     return {name: os.environ[name] for name in wanted}
 
 
@@ -153,7 +157,9 @@ def filled(manifest: EnvironmentManifest, env: Iterable[str]) -> EnvironmentMani
     for path, absent in missing(manifest, given).items():
         if path.startswith("model."):
             raise Fault(
-                f"{path}: nothing is given for ${{{absent[0]}}}", hint=f"Add --env {absent[0]}."
+                f"{path}: nothing is given for ${{{absent[0]}}}",
+                hint=f"Add --env {absent[0]}.",
+                code=ExecutorErrorCode.EXEC_PIPELINE_INVALID_MANIFEST.value,
             )
     return with_variables(manifest, given)
 
@@ -211,7 +217,11 @@ def connect(
     if key_variable is not None:
         key = os.environ.get(key_variable, "").strip()
         if not key:
-            raise Fault(f"--api-key-env: the variable {key_variable} is not set, or is empty")
+            raise Fault(
+                f"--api-key-env: the variable {key_variable} is not set, or is empty",
+                hint=f"export {key_variable}=...",
+                code=ExecutorErrorCode.EXEC_API_NO_CLIENT.value,
+            )
         given[parsed.provider] = ProviderCredentials(key, base_url or "")
     elif base_url:
         given[parsed.provider] = ProviderCredentials("none", base_url)

@@ -114,22 +114,25 @@ def _write(path: Path, text: str) -> None:
 @manifest.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
 def validate(files: tuple[Path, ...]) -> int:
-    """Check FILES: every error with its path and reason, one a line; exit code 2."""
+    """Check FILES: every error with its path, reason and code, one a line; exit code 2."""
     from lorimer.assembly import check_manifest
     from lorimer.core.errors import ConfigError
     from lorimer.core.manifest import read_document
 
     bad = False
     for path in files:
+        hint, code = "", ConfigError.default_code
         try:
             if not path.exists():
-                raise ConfigError("there is no such file")
+                raise ConfigError(
+                    "there is no such file", hint=f"Write one: lorimer manifest new -o {path}"
+                )
             problems = check_manifest(read_document(path))
         except ConfigError as error:
-            problems = [str(error)]
+            problems, hint, code = [str(error)], error.hint, error.code
         for problem in problems:
             told = problem if problem.startswith(str(path)) else f"{path}: {problem}"
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {told}", err=True)
+            fail.report(told, code=code.value, hint=hint)
         bad = bad or bool(problems)
         if not problems:
             click.echo(f"{path}: {click.style('ok', fg='green')}")

@@ -97,10 +97,8 @@ class RunContext(FactLog):
         "_asked",
         "_patient",
         "alarm",
-        "_asked_at",
         "_rang",
         "above",
-        "asking",
         "below",
         "called",
         "cancellation",
@@ -185,9 +183,6 @@ class RunContext(FactLog):
         """Runs that are part of this one, and go on here."""
         self.above: RunContext | None = None
         """The run that it is part of, where that goes on here."""
-        self.asking = 0
-        """Questions to people that have no answer yet, of it and of what is part of it."""
-        self._asked_at = 0.0
         self._rang = False
         """Its time was over while a person was asked, by the clock."""
         self.left = False
@@ -419,8 +414,10 @@ class RunContext(FactLog):
         run: RunContext | None = self
         while run is not None:
             if not run.asking:
-                run._asked_at = run.world.monotonic()
+                run.asked_at = run.world.monotonic()
             run.asking += 1
+            if run is not self:
+                run.tell_ran()
             run = run.above
 
     def end_question(self) -> None:
@@ -430,7 +427,7 @@ class RunContext(FactLog):
             run.asking -= 1
             if not run.asking:
                 now = run.world.monotonic()
-                run.bounds.postpone(now - run._asked_at)
+                run.bounds.postpone(now - run.asked_at)
                 if run._rang:
                     run._rang = False
                     run.alarm.move(run.bounds.deadline - now, run._time_over)

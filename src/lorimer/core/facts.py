@@ -46,6 +46,9 @@ asked besides is charged with it."""
 STEP: Final = "step"
 """The kind of a tool call that another tool makes (`tools/steps.py`)."""
 
+_RESUMED: Final = "used_s"
+_RAN: Final = "ran_s"
+
 _ASIDES: Final = (f"{ASIDE}:", f"{CHILD}:")
 _DECISIONS: Final = frozenset({"decision", "effect", "effect.intent"})
 _NONE: Final[Sequence[Event]] = ()
@@ -64,8 +67,10 @@ class FactLog(Signals):
         "_held",
         "_recorded",
         "_recorded_until",
-        "_tells_used",
+        "_tells",
         "_unpaid",
+        "asked_at",
+        "asking",
         "bounds",
         "broken",
         "cut_short",
@@ -126,9 +131,13 @@ class FactLog(Signals):
             self._index(self.facts)
         self._held: Sequence[Event] = _NONE
         """Waiting for the next fact."""
-        self._tells_used = bool(self.facts)
-        """It was resumed, and its next fact is the first new one: it says how many seconds were
-        used by then, as `Bounds` counts them."""
+        self._tells = _RESUMED if self.facts else ""
+        """Under which name its next fact says how many seconds were used by then, as `Bounds`
+        counts them: it was resumed, or its facts do not tell of a person who is asked."""
+        self.asking = 0
+        """Questions to people that have no answer yet, of it and of what is part of it."""
+        self.asked_at = 0.0
+        """When the first of them was put; monotonic."""
 
     def _index(self, facts: Iterable[Event]) -> None:
         recorded, spend = self._recorded, self.spend
@@ -253,8 +262,8 @@ class FactLog(Signals):
             return
         if self.redactor is not None and not clean:
             data = self.redactor.json(data)
-        tells_used = self._tells_used
-        if tells_used:
+        tells = self._tells
+        if tells:
             self._tell_used(data)
         time = int(self.world.time() * 1_000_000) / 1_000_000
         fact = Event(type, data, self.id, self.iteration, time)
@@ -269,10 +278,10 @@ class FactLog(Signals):
             if fact.seq is not None:  # cancelled while it was being written, but written
                 self._publish(facts)
             else:
-                self._held, self._tells_used = [*facts[:-1], *self._held], tells_used
+                self._held, self._tells = [*facts[:-1], *self._held], tells
             raise
         except LimitError:  # nothing is recorded: the next fact tells it
-            self._held, self._tells_used = [*held, *self._held], tells_used
+            self._held, self._tells = [*held, *self._held], tells
             raise
         except JournalError as error:
             self.broken = error
@@ -305,15 +314,21 @@ class FactLog(Signals):
                 return
         if self.redactor is not None:
             data = self.redactor.json(data)
-        if self._tells_used:
+        if self._tells:
             self._tell_used(data)
         fact = Event(type, data, self.id, self.iteration, self._time())
         self._held = [*self._held, fact]
 
+    def tell_ran(self) -> None:
+        """A person is asked in a child: facts say from now on how much time was used, until one
+        comes when nobody is asked."""
+        self._tells = self._tells or _RAN
+
     def _tell_used(self, data: Mapping[str, JSON]) -> None:
         if isinstance(data, dict):
-            data["used_s"] = round(self.world.monotonic() - self.bounds.started, 3)
-        self._tells_used = False
+            now = self.asked_at if self.asking else self.world.monotonic()
+            data[self._tells] = round(now - self.bounds.started, 3)
+        self._tells = _RAN if self.asking else ""
 
     def _publish(self, facts: list[Event]) -> None:
         self.facts.extend(facts)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from hashlib import blake2b
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from lorimer.core.adhoc import MAX_TOOLS, AdHocTool
+from lorimer.core.arguments import is_a, wrong
 from lorimer.core.documents import MAX_BYTES, dump, parse
 from lorimer.core.errors import ConfigError, nearest
 from lorimer.core.faults import NO_FIELD, fault, invalid, problems_of
@@ -48,18 +49,32 @@ Plain: TypeAlias = Annotated[JsonValue, AfterValidator(_finite)]
 """Any JSON value."""
 
 
-class _Part(BaseModel):
+class _Kind(type(BaseModel)):
+    """What code makes wrongly is told as what a file says wrongly. Not in `__init__`: pydantic
+    calls one of ours for each part of a document, too."""
+
+    if not TYPE_CHECKING:  # to checkers the signature is the fields
+
+        def __call__(cls, **given: object) -> object:
+            try:
+                return super().__call__(**given)
+            except ValidationError as error:
+                raise invalid(cls._faults(error, given)) from None
+
+
+class _Part(BaseModel, metaclass=_Kind):
     model_config = ConfigDict(extra="forbid", validate_assignment=True, defer_build=True)
 
-    def _where(self) -> str:
-        """Its path in a manifest."""
-        return _PATHS.get(type(self).__name__, "")
+    @classmethod
+    def _faults(cls, error: ValidationError, given: Mapping[str, object]) -> list[str]:
+        """What is wrong with one that is given these fields, each with its path in a manifest."""
+        return problems_of(error, _PATHS.get(cls.__name__, ""), cls)
 
     def __setattr__(self, name: str, value: object) -> None:
         try:
             super().__setattr__(name, value)
         except ValidationError as error:
-            raise invalid(problems_of(error, self._where(), type(self))) from None
+            raise invalid(self._faults(error, {**self.__dict__, name: value})) from None
 
 
 _PATHS: Final = {
@@ -148,8 +163,9 @@ class StageEntry(_Part):
     tool_binding: ToolBinding | None = None
     """Of the stage that calls tools: which."""
 
-    def _where(self) -> str:
-        return f"stages[{self.order}]"
+    @classmethod
+    def _faults(cls, error: ValidationError, given: Mapping[str, object]) -> list[str]:
+        return problems_of(error, f"stages[{given.get('order', '')}]", cls)
 
 
 class StageEntries(RootModel[list[StageEntry]]):
@@ -159,7 +175,8 @@ class StageEntries(RootModel[list[StageEntry]]):
         for entry in self.root:
             if key in (entry.order, entry.name):
                 return entry
-        raise KeyError(f"the manifest has no stage {key!r}")
+        near = nearest(str(key), [entry.name for entry in self.root])
+        raise ConfigError(f"the manifest has no stage {key!r}{near}")
 
     def __contains__(self, key: object) -> bool:
         return any(key in (entry.order, entry.name) for entry in self.root)
@@ -230,6 +247,10 @@ class SubAgent(_Part):
     """Limits of each of its runs, where they are stricter than its manifest's; never more than
     what is left of the run that it works for."""
 
+    @classmethod
+    def _faults(cls, error: ValidationError, given: Mapping[str, object]) -> list[str]:
+        return problems_of(error, f"agents[{given.get('name', '')}]", cls)
+
 
 class EnvironmentManifest(_Part):
     """All of an agent."""
@@ -254,8 +275,14 @@ class EnvironmentManifest(_Part):
         return version
 
     @classmethod
+    def _faults(cls, error: ValidationError, given: Mapping[str, object]) -> list[str]:
+        return faults_of(error, cast("Mapping[str, JSON]", given))
+
+    @classmethod
     def from_dict(cls, data: Mapping[str, JSON]) -> EnvironmentManifest:
         """Raises ConfigError that lists path and reason of every error at once."""
+        if not is_a(data, Mapping):
+            raise wrong("a manifest", data, "a mapping", '{"stages": [...]}')
         try:
             return cls.model_validate(data)
         except ValidationError as error:

@@ -31,7 +31,7 @@ _KINDS: Final = (
 )
 """In the order in which they are told within an iteration."""
 
-_ALWAYS: Final = frozenset({"key", "hash", "usage", "cost", "used_s", "posts"})
+_ALWAYS: Final = frozenset({"key", "hash", "usage", "cost", "used_s", "ran_s", "posts"})
 """Of an effect: what differs without anything being different, or is told in the figures."""
 
 

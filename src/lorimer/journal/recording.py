@@ -134,12 +134,14 @@ async def _before(journal: Journal, row: RunRow) -> Fold:
 
 def used_s(facts: Sequence[Event]) -> float:
     """Seconds for which a run has been running: without the times between its interruptions (the
-    first fact after each tells how much it was until then), and those when a person was asked."""
+    first fact after each tells how much it was until then), and those when a person was asked; in
+    a child, the facts at that time tell it (`ran_s`)."""
     used, last = 0.0, facts[0].time if facts else 0.0
     asked = set[JSON]()
     for fact in facts:
         data, time = fact.data, fact.time
-        if "used_s" in data and isinstance(until_then := data["used_s"], int | float):
+        until_then = data.get("used_s", data.get("ran_s"))
+        if isinstance(until_then, int | float):
             used = float(until_then)
         elif time > last and not asked:
             used += time - last

@@ -35,7 +35,7 @@ from lorimer.journal.memory import MemoryJournal
 from lorimer.journal.recording import Recording, origin_of, used_s
 from lorimer.world.recorded import RecordedWorld
 
-VOLATILE: Final = frozenset({"times", "used_s", "reserve", "message", "posts"})
+VOLATILE: Final = frozenset({"times", "used_s", "ran_s", "reserve", "message", "posts"})
 """What of a fact may differ in a replay: the times of stages, the time used before a resume, what
 was set aside by the prices of the day, the words of an error, and the ids of messages that were
 taken from the inbox. Of a run that was stopped

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from types import AsyncGeneratorType
 from typing import Final
 
-from lorimer.core.errors import APIError, ExecutorErrorCode
+from lorimer.core.errors import APIError, ErrorCategory, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.messages import Block, TextBlock, ThinkingBlock
 from lorimer.core.model import ModelCall, Target
@@ -34,6 +34,8 @@ from lorimer.models.scrubbing import Scrubber
 
 _FINISHED: Final = (StopReason.END_TURN, StopReason.TOOL_USE)
 _CUT_OFF: Final = ExecutorErrorCode.EXEC_RUN_CANCELLED.value
+_LOST: Final = frozenset({ErrorCategory.NETWORK, ErrorCategory.TIMEOUT})
+"""Where a stream only ends: whoever tells an error in one has refused, and bills nothing."""
 
 
 class Pull:
@@ -41,6 +43,7 @@ class Pull:
     gave it: the answer is that and what comes now."""
 
     __slots__ = (
+        "_accepted",
         "_began",
         "_caller",
         "_estimated",
@@ -75,6 +78,8 @@ class Pull:
         self._number = number
         self._prefix = prefix
         self._usage = NO_USAGE
+        self._accepted = False
+        """The provider has begun to answer: the prompt is paid for."""
         self._uncounted = 0
         """Characters of the answer that came since the provider last counted it."""
         self._estimated = False
@@ -110,6 +115,7 @@ class Pull:
                         response = item  # always the last
                         break
                     if isinstance(item, UsageDelta):
+                        self._accepted = True
                         self._told(item.usage)
                         continue
                     self._uncounted += _length(item)
@@ -171,7 +177,7 @@ class Pull:
 
     def spent(self) -> Mapping[str, JSON]:
         """What a failed or cancelled attempt has used: as the provider told, and where it had not
-        yet counted what it said, by an estimate, which `extra` names."""
+        yet counted the prompt or what it said, by an estimate, which `extra` names."""
         if self._usage is NO_USAGE:
             return {}
         used = {"usage": self._usage.to_json(), "cost": self._cost(self._request.model)}
@@ -183,12 +189,12 @@ class Pull:
             self._uncounted = 0
         self._usage = usage
 
-    def _estimate(self) -> None:
-        """The attempt is dead: nobody will count any more what it has said. Most providers count
-        at the end, and bill nevertheless."""
-        if not self._uncounted:
-            return
+    def _estimate(self, *, lost: bool = False) -> None:
+        """The attempt is dead: nobody will count any more what it has said; nor its prompt, where
+        it was `lost`. Most providers count at the end, and bill nevertheless."""
         request, caller, told = self._request, self._caller, self._usage
+        if not self._uncounted and (told.total or not (lost and self._accepted)):
+            return
         prompt = 0.0
         if told.total == told.output_tokens:
             share = 1.0 if caller.counts is None else caller.counts.of(self._target.place)[0]
@@ -209,7 +215,7 @@ class Pull:
         run, health, place = self._state.run, self._caller.health, self._target.place
         if error.usage is not None:
             self._told(error.usage)
-        self._estimate()
+        self._estimate(lost=error.category in _LOST)
         error.released = self._released
         error.partial = ""
         if self._released and self._said is not None:

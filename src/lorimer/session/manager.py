@@ -69,8 +69,9 @@ class SessionManager:
         return session_id in self._sessions
 
     async def delete(self, session_id: str) -> bool:
-        """Forget a session and remove all that its journal keeps of it; nothing brings it back.
-        False: there is none of that id here.
+        """Forget a session and remove all that its journal keeps of it; nothing brings it back,
+        and its Session begins no run any more (`exec.run.unknown`). False: there is none of that
+        id here.
 
         Raises PipelineError `exec.run.busy`, and changes nothing, while a run in it is going on or
         waits to be resumed, or another process has it.
@@ -81,6 +82,7 @@ class SessionManager:
         await session.aclose()
         if await session.journal.runs(limit=1, stream=session_id):
             await remove(session.journal, session_id)
+        session.retire()
         del self._sessions[session_id]
         return True
 

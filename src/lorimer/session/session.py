@@ -103,6 +103,10 @@ class Session(Runner):
         self._known = self.info
         await self._launcher.release()
 
+    def retire(self) -> None:
+        """It was deleted, which its manager says: no run begins in it any more."""
+        self._launcher.retire()
+
     async def __aenter__(self) -> Session:
         return self
 

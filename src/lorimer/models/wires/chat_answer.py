@@ -61,6 +61,19 @@ class _Call:
         self.name = ""
         self.arguments = Text()
 
+    def precedes(self, id: str, name: str, text: str) -> bool:
+        """Whether a piece with this name begins another call: by its id; without ids, where the
+        arguments of this one are whole. Some servers repeat the name with every piece."""
+        if id and self.id:
+            return id != self.id
+        if name == self.name and not text.lstrip().startswith("{"):
+            return False
+        given = str(self.arguments)
+        try:
+            return given.rstrip().endswith("}") and isinstance(parse_json(given), dict)
+        except ValueError:
+            return False
+
 
 class ChatAnswer:
     """An `Assembler`; see `models.wires.shared`."""
@@ -195,25 +208,24 @@ class ChatAnswer:
         given = string(data.get("id") or "")
         function = mapping(data.get("function") or {})
         name = string(function.get("name") or "")
-        number = self._slot(data.get("index"), given, bool(name))
+        arguments = function.get("arguments") or ""
+        text = arguments if isinstance(arguments, str) else dumps(arguments)
+        number = self._slot(data.get("index"), given, name, text)
         call = self._calls[number]
         fresh = bool(name) and not call.name
         call.name = call.name or name
-        arguments = function.get("arguments")
-        piece = ""
-        if arguments:
-            text = arguments if isinstance(arguments, str) else dumps(arguments)
-            piece = call.arguments.add(text)
+        piece = call.arguments.add(text) if text else ""
         if fresh or piece:
             out.append(ToolInputDelta(number, piece, name if fresh else ""))
 
-    def _slot(self, index: JSON, id: str, named: bool) -> int:
-        """Which call a piece belongs to. Some servers send no index, or the same for all."""
+    def _slot(self, index: JSON, id: str, name: str, text: str) -> int:
+        """Which call a piece belongs to. Some servers send no index, or the same for all, and some
+        of those no ids."""
         number = len(self._calls) - 1 if index is None else self._slots.get(index, -1)
         if number >= 0:
-            known = self._calls[number].id
-            if not (id and named and known and id != known) and not (index is None and named):
-                self._calls[number].id = known or id
+            call = self._calls[number]
+            if not name or not (index is None or call.precedes(id, name, text)):
+                call.id = call.id or id
                 return number
         self._calls.append(_Call(id))
         self._slots[index] = len(self._calls) - 1

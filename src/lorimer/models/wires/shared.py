@@ -97,7 +97,8 @@ async def exchange(
         if not streamed or "json" in response.headers.get("content-type", ""):
             assembler.whole(parse_json(await _body(chunks)))
         else:
-            yield UsageDelta(NO_USAGE)  # the provider has answered: the connect clock stops
+            if "html" not in response.headers.get("content-type", ""):  # somebody else's page
+                yield UsageDelta(NO_USAGE)  # the provider has answered: the connect clock stops
             parser = SSEParser()
             async for chunk in chunks:
                 events = parser.feed(chunk)
