@@ -457,7 +457,11 @@ def _outcome(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 
 def _cost_of(data: Mapping[str, JSON]) -> Mapping[str, JSON]:
-    return {name: data[name] for name in ("usage", "cost", "runs") if data.get(name)}
+    found = {name: data[name] for name in ("usage", "cost", "runs") if data.get(name)}
+    extra = data.get("extra")
+    if isinstance(extra, Mapping) and extra.get("usage_estimated"):
+        found["extra"] = {"usage_estimated": True}
+    return found
 
 
 def _spent(aborted: Callable[[], Mapping[str, JSON]] | None) -> Mapping[str, JSON]:
