@@ -144,7 +144,9 @@ TEMPLATES = (
 MEMORY = ("V = F['a'].values", "V = F['a'].values.base")
 """From pandas 3 on these change with the frame or not, by whether anything else that lives looks at
 its memory; what a session keeps lives (a limit that docs/esg.md tells)."""
-if int(pandas.__version__.partition(".")[0]) >= 3:
+COPIES = int(pandas.__version__.partition(".")[0]) >= 3
+"""Which frames share memory is no part of what they are like: a write copies before it shows."""
+if COPIES:
     TEMPLATES = tuple(each for each in TEMPLATES if each not in MEMORY)
 
 
@@ -260,7 +262,7 @@ def _pictures(names: Mapping[str, object]) -> dict[str, str]:
 
 def _arrays(value: Any) -> list[Any]:
     if isinstance(value, pandas.DataFrame | pandas.Series):
-        return [block.values for block in value._mgr.blocks]
+        return [] if COPIES else [block.values for block in value._mgr.blocks]
     return [value] if isinstance(value, numpy.ndarray) else []
 
 
