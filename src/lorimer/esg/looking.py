@@ -53,11 +53,12 @@ _OF_MODULE: Final = frozenset(
     "bool_ complex128 e euler_gamma float32 float64 inf int16 int32 int64 int8 intp nan newaxis pi "
     "uint16 uint32 uint64 uint8".split()
 )
-_FORMS: Final = (
+_FORMS: Final = frozenset({
     ast.Module, ast.Assign, ast.AnnAssign, ast.Expr, ast.Pass, ast.Constant, ast.BinOp, ast.UnaryOp,
-    ast.BoolOp, ast.Compare, ast.IfExp, ast.Tuple, ast.List, ast.Slice, ast.expr_context,
-    ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.keyword,
-)  # fmt: skip
+    ast.BoolOp, ast.Compare, ast.IfExp, ast.Tuple, ast.List, ast.Slice, ast.keyword, ast.Load,
+    ast.Store, *ast.operator.__subclasses__(), *ast.unaryop.__subclasses__(),
+    *ast.boolop.__subclasses__(), *ast.cmpop.__subclasses__(),
+})  # fmt: skip
 """What is harmless as far as its parts are."""
 _SCALARS: Final = frozenset({bool, int, float, complex, str, type(None)})
 
@@ -112,6 +113,8 @@ def only_looks(source: str) -> bool:
 
 
 def _is_harmless(node: ast.AST) -> bool:
+    if type(node) in _FORMS:  # nearly always
+        return True
     match node:
         case ast.Name(id=name):
             return name not in _MODULE or isinstance(node.ctx, ast.Load)
@@ -129,7 +132,7 @@ def _is_harmless(node: ast.AST) -> bool:
         case ast.Call(func=ast.Attribute(attr=name)):
             return name in METHODS and _writes_nothing(node, METHODS[name])
         case _:
-            return isinstance(node, _FORMS)
+            return False
 
 
 def _writes_nothing(call: ast.Call, most: int) -> bool:
