@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from itertools import count
 from typing import Any
@@ -24,6 +24,7 @@ from lorimer.core.errors import (
     RunCancelled,
 )
 from lorimer.core.events import Event
+from lorimer.core.journal import LedgerEntry
 from lorimer.core.limits import Limits
 from lorimer.core.messages import TextBlock
 from lorimer.core.stage import Stage
@@ -424,6 +425,52 @@ def test_cancel_races_the_time_limit_and_the_first_reason_counts() -> None:
         assert world.monotonic() == 5
 
     simulate(main)
+
+
+class LateJournal(MemoryJournal):
+    """What is cancelled while it waits is not written."""
+
+    async def append(
+        self,
+        stream: str,
+        epoch: int,
+        facts: Sequence[Event],
+        *,
+        sync: bool,
+        ledger: LedgerEntry | None = None,
+    ) -> int:
+        await asyncio.sleep(0)
+        return await super().append(stream, epoch, facts, sync=sync, ledger=ledger)
+
+
+def test_what_was_estimated_says_so_wherever_the_run_was_cut_off() -> None:
+    """Nobody counted an answer that broke off; also where the run ends before it is recorded."""
+
+    async def main(world: SimulatedWorld, k: int) -> tuple[bool, set[str]]:
+        broken = APIError("cut", code=ExecutorErrorCode.EXEC_API_STREAM_INCOMPLETE)
+        answers = [[TextBlock("a b c d"), broken], "done"]
+        pipeline = make(world, ScriptedModel(answers), "chat", journal=LateJournal(world))
+        found: list[Event] = []
+        pipeline.on("*", found.append)
+        task = asyncio.create_task(pipeline.run("go", raise_on_error=False))
+        for _ in range(k):
+            await asyncio.sleep(0)
+        ended = task.done()
+        task.cancel()
+        await asyncio.wait([task])
+        paid = [fact for fact in found if fact.type in ("model.reply", "effect")]
+        broken_off = [fact for fact in paid if "usage" in fact.data and "stop" not in fact.data]
+        for fact in broken_off:
+            assert fact.data["extra"] == {"usage_estimated": True}, (k, fact)
+        return ended, {fact.type for fact in broken_off}
+
+    kinds_met: set[str] = set()
+    for k in count():
+        ended, met = simulate(lambda world, k=k: main(world, k))
+        kinds_met |= met
+        if ended:
+            break
+    assert kinds_met == {"model.reply", "effect"}
 
 
 # --- the program ends -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 
 from lorimer.esg import StepExecutor
 from lorimer.esg.questions import StepError
+from tests.esg.sessions import anew, session_of
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +24,6 @@ def _as_it_was() -> Iterator[None]:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-
-
-def session_of(*sources: str) -> StepExecutor:
-    session = StepExecutor()
-    for number, source in enumerate(sources):
-        result = session.execute(f"s{number}", source)
-        assert result.ok, result.failure
-    return session
 
 
 class Trap(NamedTuple):
@@ -402,9 +395,7 @@ def test_row_29_a_step_that_uses_other_parts_of_a_value_does_not_run(
         session.graph.edit_step("s0", f"n = {number}")
         assert (last in session.replay().ran) is runs
         assert session.replay().ran == ()
-        plain: dict[str, object] = {"__name__": "__main__"}
-        for each in session.graph.steps:
-            exec(session.graph.source(each), plain)
+        plain = anew(session)
         assert session.namespace().get("y") == plain.get("y")
         assert session.namespace()["d"] == plain["d"]
     session.graph.edit_step("s0", "n = 9")

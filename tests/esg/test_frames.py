@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorimer.esg import StepExecutor
+from tests.esg.sessions import anew, session_of
 
 numpy = pytest.importorskip("numpy")
 pandas = pytest.importorskip("pandas")
@@ -46,14 +47,6 @@ OTHERS = {
 LIBRARIES = "import numpy as np\nimport pandas as pd"
 
 
-def session_of(*sources: str) -> StepExecutor:
-    session = StepExecutor()
-    for number, source in enumerate(sources):
-        result = session.execute(str(number), source)
-        assert result.ok, result.failure
-    return session
-
-
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
 @pytest.mark.parametrize("kind", list(VALUES))
 def test_row_29_an_equal_value_is_the_same_and_another_is_not(kind: str) -> None:
@@ -61,11 +54,11 @@ def test_row_29_an_equal_value_is_the_same_and_another_is_not(kind: str) -> None
         LIBRARIES, "k = 1", f"v = {VALUES[kind]} if k < 5 else {OTHERS[kind]}", "shown = repr(v)"
     )
     if kind != "masked":  # its repr chooses what stands for what is masked
-        assert session.results["3"].writes == ("shown",), "caches that a look fills do not count"
-    session.graph.edit_step("1", "k = 2")
-    assert session.replay().ran == ("1", "2")
-    session.graph.edit_step("1", "k = 7")
-    assert session.replay().ran == ("1", "2", "3")
+        assert session.results["s3"].writes == ("shown",), "caches that a look fills do not count"
+    session.graph.edit_step("s1", "k = 2")
+    assert session.replay().ran == ("s1", "s2")
+    session.graph.edit_step("s1", "k = 7")
+    assert session.replay().ran == ("s1", "s2", "s3")
 
 
 @pytest.mark.parametrize(
@@ -73,18 +66,18 @@ def test_row_29_an_equal_value_is_the_same_and_another_is_not(kind: str) -> None
 )
 def test_what_cannot_change_is_a_value(value: str) -> None:
     session = session_of(LIBRARIES, "k = 1", f"v = {value} if k else 0", "w = v")
-    session.graph.edit_step("1", "k = 2")
-    assert session.replay().ran == ("1", "2")
+    session.graph.edit_step("s1", "k = 2")
+    assert session.replay().ran == ("s1", "s2")
 
 
 def test_row_22_views_of_an_array() -> None:
     session = session_of(
         LIBRARIES, "a = np.arange(6)", "v = a[2:4]", "v[0] = 10", "t = int(a.sum())"
     )
-    session.graph.edit_step("3", "v[0] = 20")
-    assert session.replay().ran == ("3", "4")
+    session.graph.edit_step("s3", "v[0] = 20")
+    assert session.replay().ran == ("s3", "s4")
     assert session.namespace()["t"] == 33
-    session.graph.edit_step("2", "v = a[2:4].copy()")
+    session.graph.edit_step("s2", "v = a[2:4].copy()")
     session.replay()
     assert session.namespace()["t"] == 15
 
@@ -101,14 +94,11 @@ def test_row_22_a_row_of_a_structured_array(row: str) -> None:
         "a['m'] = 7",
     )
     for k in (5, 6):
-        session.graph.edit_step("1", f"k = {k}")
+        session.graph.edit_step("s1", f"k = {k}")
         assert session.replay().ok
-        plain: dict[str, object] = {}
-        for each in session.graph.steps:
-            exec(session.graph.source(each), plain)
-        assert session.namespace()["t"] == plain["t"]
+        assert session.namespace()["t"] == anew(session)["t"]
         assert session.replay().ran == ()
-    session.graph.edit_step("2", session.graph.source("2").replace("(1, 2)", "(9, 2)"))
+    session.graph.edit_step("s2", session.graph.source("s2").replace("(1, 2)", "(9, 2)"))
     session.replay()
     assert session.namespace()["t"] == (
         ([(9, 2), (3, 4)], (6, 4)) if "copy" in row else ([(9, 2), (6, 4)], (6, 4))
@@ -123,11 +113,11 @@ def test_row_22_a_column_that_is_replaced() -> None:
         "df.loc[0, 'a'] = 50",
         "t = int(df.to_numpy().sum())",
     )
-    session.graph.edit_step("2", "df['c'] = df['a'] * 3")
-    assert session.replay().ran == ("2", "3", "4")
+    session.graph.edit_step("s2", "df['c'] = df['a'] * 3")
+    assert session.replay().ran == ("s2", "s3", "s4")
     assert session.namespace()["t"] == 68
-    session.graph.edit_step("3", "df.loc[0, 'a'] = 1")
-    assert session.replay().ran == ("3", "4")
+    session.graph.edit_step("s3", "df.loc[0, 'a'] = 1")
+    assert session.replay().ran == ("s3", "s4")
     assert session.namespace()["t"] == 19
 
 
@@ -136,7 +126,7 @@ def test_row_22_a_column_that_a_later_step_has_taken_is_not_there_before_it() ->
     session = session_of(
         LIBRARIES, "df = pd.DataFrame({'a': [1, 2]})", "k = 1", "df['a'][k] = 4", "w = df['a']"
     )
-    session.graph.edit_step("2", "k = 2")
+    session.graph.edit_step("s2", "k = 2")
     assert session.replay().ok
     assert list(session.namespace()["w"]) == [1, 2]  # pyright: ignore[reportArgumentType]
 
@@ -145,8 +135,8 @@ def test_row_23_a_query_reads_a_name() -> None:
     session = session_of(
         LIBRARIES, "df = pd.DataFrame({'a': [1, 2, 3]})", "t = 1", "n = len(df.query('a > @t'))"
     )
-    session.graph.edit_step("2", "t = 2")
-    assert session.replay().ran == ("2", "3")
+    session.graph.edit_step("s2", "t = 2")
+    assert session.replay().ran == ("s2", "s3")
     assert session.namespace()["n"] == 1
 
 
@@ -158,11 +148,11 @@ def test_row_35_generators_of_numpy() -> None:
         "b = rng.integers(100), np.random.randint(100)",
     )
     b = session.namespace()["b"]
-    session.graph.edit_step("2", "a = -rng.integers(100), -np.random.randint(100)")
-    assert session.replay().ran == ("2",)
+    session.graph.edit_step("s2", "a = -rng.integers(100), -np.random.randint(100)")
+    assert session.replay().ran == ("s2",)
     assert session.namespace()["b"] == b
-    session.graph.edit_step("2", "a = 0")
-    assert session.replay().ran == ("2", "3")
+    session.graph.edit_step("s2", "a = 0")
+    assert session.replay().ran == ("s2", "s3")
     assert session.namespace()["b"] != b
 
 
@@ -170,8 +160,8 @@ def test_row_39_a_large_array_is_copied_by_the_first_who_may_change_it() -> None
     session = session_of(
         LIBRARIES, "a = np.zeros(100_000)", "t = float(a.sum())", "a[0] = 1", "u = float(a.sum())"
     )
-    session.graph.edit_step("3", "a[0] = 2")
-    assert session.replay().ran == ("3", "4"), "nobody had to make the zeros again"
+    session.graph.edit_step("s3", "a[0] = 2")
+    assert session.replay().ran == ("s3", "s4"), "nobody had to make the zeros again"
     assert session.namespace()["u"] == 2.0
 
 
@@ -183,7 +173,7 @@ def test_a_large_array_that_was_changed_behind_its_name_is_made_again() -> None:
         "put(1)",
         "u = float(a.sum())",
     )
-    session.graph.edit_step("3", "put(2)")
+    session.graph.edit_step("s3", "put(2)")
     assert session.replay().ok
     assert session.namespace()["u"] == 2.0
 
@@ -195,12 +185,12 @@ def test_a_large_array_that_is_changed_through_a_library_is_seen_to_be() -> None
         "b = np.kept\nb += 1",
         "u = float(a.sum())",
     )
-    assert "2" in session.graph.get_ancestors("3")
+    assert "s2" in session.graph.get_ancestors("s3")
 
 
 def test_a_large_array_that_a_method_of_its_own_changes() -> None:
     session = session_of(LIBRARIES, "a = np.zeros(100_000)", "a.fill(1)", "t = a.sum()")
-    session.graph.delete_step("2")
+    session.graph.delete_step("s2")
     assert session.replay().ok
     assert session.namespace()["t"] == 0
 
@@ -209,44 +199,37 @@ def test_large_arrays_are_compared_when_it_matters() -> None:
     make = "import numpy as np\na = np.arange(k // 2 + 100_000)\nb = a * 2"
     sources = ["k = 4", make, "b += 1", "t = int(b.sum())", "s = int(a.sum())"]
     ran, session = _rerun(sources, 0, "k = 5")
-    assert ran == ("0", "1"), "what it made again is equal, to the last element"
-    session.graph.edit_step("1", make + "\nb[-1] = 7")
-    assert session.replay().ran == ("1", "2", "3"), "a is as it was"
-    session.graph.edit_step("2", "b += 2 - 1")
-    assert session.replay().ran == ("2",), "and so is what was changed in place"
+    assert ran == ("s0", "s1"), "what it made again is equal, to the last element"
+    session.graph.edit_step("s1", make + "\nb[-1] = 7")
+    assert session.replay().ran == ("s1", "s2", "s3"), "a is as it was"
+    session.graph.edit_step("s2", "b += 2 - 1")
+    assert session.replay().ran == ("s2",), "and so is what was changed in place"
 
 
 def test_a_frame_with_lists_in_its_cells_is_not_copied() -> None:
-    session = StepExecutor()
-    sources = [
+    session = session_of(
         "import pandas as pd\ndf = pd.DataFrame({'a': [[1], [2]]})",
         "k = 1",
         "df.loc[0, 'a'].append(k)",
         "df.a.tolist()",
-    ]
-    for number, source in enumerate(sources):
-        session.execute(str(number), source)
+    )
     for k in (7, 8):
-        session.graph.edit_step("1", f"k = {k}")
+        session.graph.edit_step("s1", f"k = {k}")
         session.replay()
-        assert session.results["3"].shown == f"[[1, {k}], [2]]"
+        assert session.results["s3"].shown == f"[[1, {k}], [2]]"
 
 
 def test_an_equal_array_runs_no_reader() -> None:
-    session = StepExecutor()
-    sources = ["import numpy as np\nx = 4", "n = np.float64(x // 2)", "a = np.arange(n)", "a.sum()"]
-    for number, source in enumerate(sources):
-        session.execute(str(number), source)
-    session.graph.edit_step("0", "import numpy as np\nx = 5")
-    assert session.replay().ran == ("0", "1")
+    session = session_of(
+        "import numpy as np\nx = 4", "n = np.float64(x // 2)", "a = np.arange(n)", "a.sum()"
+    )
+    session.graph.edit_step("s0", "import numpy as np\nx = 5")
+    assert session.replay().ran == ("s0", "s1")
 
 
 def _rerun(sources: list[str], step: int, source: str) -> tuple[tuple[str, ...], StepExecutor]:
-    session = StepExecutor()
-    for number, each in enumerate(sources):
-        result = session.execute(str(number), each)
-        assert result.ok, result.failure
-    session.graph.edit_step(str(step), source)
+    session = session_of(*sources)
+    session.graph.edit_step(f"s{step}", source)
     return session.replay().ran, session
 
 
@@ -259,8 +242,8 @@ def test_how_pandas_works_is_read_by_all_that_comes_later() -> None:
         "pd.set_option('mode.copy_on_write', False)",
     ]
     ran, session = _rerun(sources, 0, sources[0].replace("False", "True"))
-    assert "2" in ran
-    assert session.results["2"].stdout == "[1, 2]\n"
+    assert "s2" in ran
+    assert session.results["s2"].stdout == "[1, 2]\n"
 
 
 @pytest.mark.parametrize(
@@ -276,21 +259,21 @@ def test_how_pandas_works_is_read_by_all_that_comes_later() -> None:
 )
 def test_how_pandas_works_is_read_only_where_it_may_be_used(brings: str) -> None:
     session = session_of("import math, numpy as np", "x = np.ones(2).sum()", brings, "y = x + 1")
-    for step, reads in (("0", False), ("1", False), ("2", True), ("3", True)):
+    for step, reads in (("s0", False), ("s1", False), ("s2", True), ("s3", True)):
         assert ("settings:pandas:works" in session.results[step].reads) is reads, step
-    session.graph.add_step("0a", "pd = 3", after="0")
+    session.graph.add_step("0a", "pd = 3", after="s0")
     session.replay()
     assert "settings:pandas:works" not in session.results["0a"].reads
-    session.graph.edit_step("2", "pd = 4")
+    session.graph.edit_step("s2", "pd = 4")
     session.replay()
-    session.graph.edit_step("3", "y = x + 2")
-    assert session.replay().ran == ("3",)
-    assert "settings:pandas:works" not in session.results["3"].reads
+    session.graph.edit_step("s3", "y = x + 2")
+    assert session.replay().ran == ("s3",)
+    assert "settings:pandas:works" not in session.results["s3"].reads
 
 
 def test_values_that_a_session_was_given_may_use_pandas() -> None:
     session = StepExecutor({"f": pandas.DataFrame({"a": [1]})})
-    assert "settings:pandas:works" in session.execute("0", "f.copy()").reads
+    assert "settings:pandas:works" in session.execute("s0", "f.copy()").reads
 
 
 def test_settings_of_pandas_and_numpy_are_read_by_what_is_shown() -> None:
@@ -303,14 +286,14 @@ def test_settings_of_pandas_and_numpy_are_read_by_what_is_shown() -> None:
         "x = 1",
     ]
     ran, session = _rerun(sources, 1, "pd.set_option('display.precision', 4)")
-    assert ran == ("1", "3"), "what is shown otherwise is shown anew"
-    assert [session.results[n].shown.split()[-1] for n in ("2", "4")] == ["0.3333", "0.333333"]
+    assert ran == ("s1", "s3"), "what is shown otherwise is shown anew"
+    assert [session.results[n].shown.split()[-1] for n in ("s2", "s4")] == ["0.3333", "0.333333"]
     ran, session = _rerun(
         ["import numpy as np\nnp.set_printoptions(precision=2)", "x = 5", "np.array([1 / 3])"],
         0,
         "import numpy as np\nnp.set_printoptions(precision=4)",
     )
-    assert ran == ("0",) and session.results["2"].shown == "array([0.3333])"
+    assert ran == ("s0",) and session.results["s2"].shown == "array([0.3333])"
 
 
 def test_a_step_that_no_longer_sets_anything_leaves_the_defaults() -> None:
@@ -322,10 +305,10 @@ def test_a_step_that_no_longer_sets_anything_leaves_the_defaults() -> None:
         "plt.rcParams['figure.figsize'][0]",
     ]
     ran, session = _rerun(sources, 1, "import matplotlib.pyplot as plt")
-    assert ran == ("1", "2", "3")
-    assert session.results["3"].shown == "6.4"
+    assert ran == ("s1", "s2", "s3")
+    assert session.results["s3"].shown == "6.4"
     ran, session = _rerun(sources, 1, "import matplotlib.pyplot as plt\nplt.rc('font', size=4)")
-    assert ran == ("1", "2", "3")
+    assert ran == ("s1", "s2", "s3")
 
 
 def test_row_34_what_an_array_in_a_file_writes(
@@ -341,10 +324,10 @@ def test_row_34_what_an_array_in_a_file_writes(
         "with open('x', 'rb') as f:\n    print([*f.read()])",
     )
     for k in (2, 3):
-        session.graph.edit_step("0", f"import numpy as np\nk = {k}")
+        session.graph.edit_step("s0", f"import numpy as np\nk = {k}")
         assert session.replay().ok
-        assert session.results["3"].stdout == f"[{k} {k}]\n"
-        assert session.results["5"].stdout == f"[9, {k}]\n"
+        assert session.results["s3"].stdout == f"[{k} {k}]\n"
+        assert session.results["s5"].stdout == f"[9, {k}]\n"
 
 
 def test_row_21_an_array_over_another_one_s_memory() -> None:
@@ -355,9 +338,9 @@ def test_row_21_an_array_over_another_one_s_memory() -> None:
         "b[0] = k",
         "a.tolist()",
     )
-    session.graph.edit_step("0", "import numpy as np\nk = 2")
-    assert session.replay().ran == ("0", "3", "4")
-    assert session.results["4"].shown == "[2, 98, 99]"
+    session.graph.edit_step("s0", "import numpy as np\nk = 2")
+    assert session.replay().ran == ("s0", "s3", "s4")
+    assert session.results["s4"].shown == "[2, 98, 99]"
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -370,8 +353,8 @@ def test_row_29_a_table_is_not_drawn() -> None:
         "pd.DataFrame({'a': [1, 2]})",
         "plt.plot([1, 2])",
     )
-    session.graph.edit_step("0", f"{first}\nplt.rc('figure', figsize=(5, 3))")
-    assert session.replay().ran == ("0", "3")
+    session.graph.edit_step("s0", f"{first}\nplt.rc('figure', figsize=(5, 3))")
+    assert session.replay().ran == ("s0", "s3")
 
 
 def test_row_20_a_figure_is_put_back() -> None:
@@ -383,9 +366,9 @@ def test_row_20_a_figure_is_put_back() -> None:
         "ax.set_title('one')",
         "ax.get_title(), len(ax.lines)",
     )
-    session.graph.edit_step("3", "ax.set_title('two')")
-    assert session.replay().ran == ("3", "4")
-    assert session.results["4"].shown == "('two', 1)"
+    session.graph.edit_step("s3", "ax.set_title('two')")
+    assert session.replay().ran == ("s3", "s4")
+    assert session.results["s4"].shown == "('two', 1)"
 
 
 @pytest.mark.parametrize("most", [0, 1 << 20, 1 << 30])
@@ -394,9 +377,9 @@ def test_row_38_copies_beyond_the_limit_are_made_again(most: int) -> None:
     sources = ["import numpy as np", "k = 1", "a = np.zeros(100_000)"]
     sources += [f"a[{number}] = k" for number in range(6)]
     for number, source in enumerate(sources):
-        assert session.execute(str(number), source).ok
+        assert session.execute(f"s{number}", source).ok
     session.execute("sum", "a.sum()")
-    session.graph.edit_step("8", "a[9] = 2 * k")
+    session.graph.edit_step("s8", "a[9] = 2 * k")
     ran = session.replay().ran
     assert session.results["sum"].shown in ("7.0", "np.float64(7.0)")
     held = sum(
@@ -407,9 +390,9 @@ def test_row_38_copies_beyond_the_limit_are_made_again(most: int) -> None:
     )
     assert held <= most
     if most == 1 << 30:
-        assert ran == ("8", "sum")
+        assert ran == ("s8", "sum")
     elif not most:
-        assert ran[0] == "2", "the array is made again, and all that changed it"
+        assert ran[0] == "s2", "the array is made again, and all that changed it"
 
 
 def test_row_37_what_is_only_shown_otherwise_is_shown_anew_without_a_run() -> None:
@@ -424,16 +407,16 @@ def test_row_37_what_is_only_shown_otherwise_is_shown_anew_without_a_run() -> No
         "df.loc[0, 'q'] = 7", "print(df.q[1:2].tolist(), 'one')", "print(df[1:2])", "7",
     )  # fmt: skip
     for digits in (2, 5):
-        session.graph.edit_step("0", settings(digits))
-        assert session.replay().ran == ("0", "7"), "only who prints a frame runs"
-        shown = [session.results[n].shown.split() for n in ("2", "4")]
+        session.graph.edit_step("s0", settings(digits))
+        assert session.replay().ran == ("s0", "s7"), "only who prints a frame runs"
+        shown = [session.results[n].shown.split() for n in ("s2", "s4")]
         third = "0." + "3" * digits
         assert shown[0][-1] == f"{third}])"
         assert shown[1] == ["q", "0", third, "1", third], "as it was there, before the 7"
-        assert session.results["7"].stdout.split()[-1] == third
+        assert session.results["s7"].stdout.split()[-1] == third
         assert session.replay().ran == ()
-    session.graph.edit_step("1", "a = np.ones(3) / 7")
-    assert session.replay().ran == tuple("1234567")
+    session.graph.edit_step("s1", "a = np.ones(3) / 7")
+    assert session.replay().ran == tuple(f"s{number}" for number in range(1, 8))
 
 
 def test_row_37_a_class_of_a_step_that_shows_itself_runs() -> None:
@@ -442,9 +425,9 @@ def test_row_37_a_class_of_a_step_that_shows_itself_runs() -> None:
         "class S(pd.Series):\n    def __repr__(self):\n        return repr(s)",
         "S([1.0])",
     )
-    session.graph.edit_step("0", session.graph.source("0").replace("= 2", "= 3"))
-    assert session.replay().ran == ("0", "2")
-    assert session.results["2"].shown.split()[1] == "0.333"
+    session.graph.edit_step("s0", session.graph.source("s0").replace("= 2", "= 3"))
+    assert session.replay().ran == ("s0", "s2")
+    assert session.results["s2"].shown.split()[1] == "0.333"
 
 
 def test_row_20_figures_have_nothing_to_do_with_each_other() -> None:
@@ -455,8 +438,8 @@ def test_row_20_figures_have_nothing_to_do_with_each_other() -> None:
         "fig, bx = plt.subplots()\nbx.plot([1, 3], label='x')\nbx.legend()",
         "bx.set_title('one')",
     )
-    session.graph.edit_step("1", "ax = plt.axes()\nax.plot([1, 4])")
-    assert session.replay().ran == ("1",)
+    session.graph.edit_step("s1", "ax = plt.axes()\nax.plot([1, 4])")
+    assert session.replay().ran == ("s1",)
 
 
 def test_row_29_a_setting_that_was_not_looked_at_runs_nothing() -> None:
@@ -472,20 +455,20 @@ def test_row_29_a_setting_that_was_not_looked_at_runs_nothing() -> None:
         "df",
     )
     for rows in (12, 6):
-        session.graph.edit_step("0", settings(rows))
-        assert session.replay().ran == ("0", "3", "4"), "neither the table nor what comes after 4"
+        session.graph.edit_step("s0", settings(rows))
+        assert session.replay().ran == ("s0", "s3", "s4"), "neither the table nor what is after 4"
         assert session.replay().ran == ()
-    assert len(session.results["3"].stdout.splitlines()) == 6 + 4
-    session.graph.delete_step("4")
+    assert len(session.results["s3"].stdout.splitlines()) == 6 + 4
+    session.graph.delete_step("s4")
     assert session.replay().ran == ()
-    assert len(session.results["5"].shown.splitlines()) == 6 + 4
+    assert len(session.results["s5"].shown.splitlines()) == 6 + 4
 
 
 def test_row_29_a_function_of_numpy_ties_nothing_together() -> None:
     steps = ["k = 1\nd = {'how': np.mean, 'k': k}", "e = {'how': np.mean}\nm = e['how']([1, 3])"]
     session = session_of(LIBRARIES, *steps)
-    session.graph.edit_step("1", steps[0].replace("1", "2"))
-    assert session.replay().ran == ("1",)
+    session.graph.edit_step("s1", steps[0].replace("1", "2"))
+    assert session.replay().ran == ("s1",)
     assert session.namespace()["m"] == 2
 
 
@@ -497,11 +480,11 @@ def test_row_37_what_a_run_has_not_looked_at_is_only_shown_anew() -> None:
         "text = str(f['a'])\nf",
         "print(f)",
     )
-    session.graph.edit_step("1", session.graph.source("1").replace("columns = 20", "columns = 1"))
-    assert session.replay().ran == ("1", "4")
-    assert "..." in session.results["3"].shown
-    session.graph.edit_step("1", session.graph.source("1").replace("rows = 20", "rows = 1"))
-    assert session.replay().ran == ("1", "3", "4"), "its run has looked at that"
+    session.graph.edit_step("s1", session.graph.source("s1").replace("columns = 20", "columns = 1"))
+    assert session.replay().ran == ("s1", "s4")
+    assert "..." in session.results["s3"].shown
+    session.graph.edit_step("s1", session.graph.source("s1").replace("rows = 20", "rows = 1"))
+    assert session.replay().ran == ("s1", "s3", "s4"), "its run has looked at that"
 
 
 def test_row_22_an_array_over_what_cython_has_made_is_a_view() -> None:
@@ -513,14 +496,11 @@ def test_row_22_an_array_over_what_cython_has_made_is_a_view() -> None:
         "r.iloc[0] = 9",
         "n = float(v.max()), float(r.sum())",
     )
-    session.graph.edit_step("1", "k = 2")
-    assert session.replay().ran == ("1", "2"), "the ranks are those of before"
-    session.graph.edit_step("4", "r.iloc[0] = 8")
-    assert session.replay().ran == ("4", "5")
-    whole: dict[str, object] = {}
-    for each in session.graph.steps:
-        exec(session.graph.source(each), whole)
-    assert session.namespace()["n"] == whole["n"]
+    session.graph.edit_step("s1", "k = 2")
+    assert session.replay().ran == ("s1", "s2"), "the ranks are those of before"
+    session.graph.edit_step("s4", "r.iloc[0] = 8")
+    assert session.replay().ran == ("s4", "s5")
+    assert session.namespace()["n"] == anew(session)["n"]
 
 
 def test_row_22_a_state_that_is_kept_has_pandas_copy_nothing() -> None:
@@ -536,17 +516,11 @@ def test_row_22_a_state_that_is_kept_has_pandas_copy_nothing() -> None:
     ]
     session = session_of(*steps)
 
-    def natively() -> object:
-        whole: dict[str, object] = {}
-        for each in session.graph.steps:
-            exec(session.graph.source(each), whole)
-        return whole["n"]
-
-    assert session.namespace()["n"] == natively()
-    for step, source in (("3", "s.iloc[0] = 8"), ("5", "t.iloc[0] = 5"), ("1", "k = 2")):
+    assert session.namespace()["n"] == anew(session)["n"]
+    for step, source in (("s3", "s.iloc[0] = 8"), ("s5", "t.iloc[0] = 5"), ("s1", "k = 2")):
         session.graph.edit_step(step, source)
         assert session.replay().ok
-        assert session.namespace()["n"] == natively(), source
+        assert session.namespace()["n"] == anew(session)["n"], source
 
 
 def test_row_22_a_frame_put_back_shares_what_it_shared() -> None:
@@ -557,9 +531,6 @@ def test_row_22_a_frame_put_back_shares_what_it_shared() -> None:
         "n = f['a'].tolist(), g['a'].tolist()",
     )
     for value in (8, 9, 8):
-        session.graph.edit_step("2", f"f.loc[0, 'a'] = {value}")
+        session.graph.edit_step("s2", f"f.loc[0, 'a'] = {value}")
         assert session.replay().ok
-        whole: dict[str, object] = {}
-        for each in session.graph.steps:
-            exec(session.graph.source(each), whole)
-        assert session.namespace()["n"] == whole["n"]
+        assert session.namespace()["n"] == anew(session)["n"]

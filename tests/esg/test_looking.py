@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from lorimer.esg import StepExecutor, quick
+from lorimer.esg import quick
 from lorimer.esg.looking import FUNCTIONS, METHODS, only_looks
+from tests.esg.sessions import natively, session_of
 
 np: Any = pytest.importorskip("numpy")
 
@@ -92,21 +93,6 @@ CALLED_BACK = {
 }
 
 
-def session_of(*sources: str) -> StepExecutor:
-    session = StepExecutor()
-    for number, source in enumerate(sources):
-        result = session.execute(str(number), source)
-        assert result.ok, result.failure
-    return session
-
-
-def natively(*sources: str) -> object:
-    namespace: dict[str, Any] = {}
-    for source in sources:
-        exec(source, namespace)
-    return namespace["total"]
-
-
 @pytest.fixture
 def digests(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the large arrays that were read to tell what they hold."""
@@ -124,11 +110,12 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("source", LOOKS)
 def test_what_a_step_only_looks_at_is_not_read_again(source: str, digests: list[int]) -> None:
-    session = session_of(BEGIN, source, "e = a.sum() + k")
+    last = "e = a.sum() + k"
+    session = session_of(BEGIN, source, last)
     assert digests == []
-    session.graph.edit_step("0", BEGIN.replace("k = 3", "k = 4"))
-    assert session.replay().ran[0] == "0"
-    assert session.namespace()["e"] == natively(session.graph.source("0"), "total = a.sum() + k")
+    session.graph.edit_step("s0", BEGIN.replace("k = 3", "k = 4"))
+    assert session.replay().ran[0] == "s0"
+    assert session.namespace()["e"] == natively([session.graph.source("s0"), last])["e"]
 
 
 @pytest.mark.parametrize("source", [*WRITES, *(each for _, each in HIDDEN.values())])
@@ -165,20 +152,20 @@ def test_what_numpy_calls_may_write(when: str) -> None:
         np.set_printoptions(**options)
         np.seterr(**errors)
         np.seterrcall(call)
-    assert "a" in session.results["2"].writes
+    assert "a" in session.results["s2"].writes
     assert session.namespace()["total"] == 0.0
 
 
 def _is_sound(*sources: str) -> None:
     """As in one namespace, also after the step that writes has been edited away and put back."""
     session = session_of(*sources)
-    assert session.namespace()["total"] == natively(*sources)
-    session.graph.edit_step("2", "m = 1")
+    assert session.namespace()["total"] == natively(sources)["total"]
+    session.graph.edit_step("s2", "m = 1")
     assert session.replay().ok
-    assert session.namespace()["total"] == natively(*sources[:2], "m = 1", sources[3])
-    session.graph.edit_step("2", sources[2])
+    assert session.namespace()["total"] == natively([*sources[:2], "m = 1", sources[3]])["total"]
+    session.graph.edit_step("s2", sources[2])
     assert session.replay().ok
-    assert session.namespace()["total"] == natively(*sources)
+    assert session.namespace()["total"] == natively(sources)["total"]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lorimer.esg import StepExecutor
+from tests.esg.sessions import session_of
 
 OWN = """\
 counter = 0
@@ -52,14 +53,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             delattr(json.JSONDecoder, name)
 
 
-def played(*sources: str) -> StepExecutor:
-    session = StepExecutor()
-    for number, source in enumerate(sources):
-        result = session.execute(f"s{number}", source)
-        assert result.ok, result.failure
-    return session
-
-
 def printed(session: StepExecutor) -> list[str]:
     return [session.results[each].stdout.strip() for each in session.graph.steps]
 
@@ -73,14 +66,14 @@ def edited(session: StepExecutor, step: str, source: str) -> tuple[str, ...]:
 
 
 def test_an_attribute_that_a_step_adds_to_a_module_is_read_by_who_names_it() -> None:
-    session = played("import json", "json.kept = 1", "print(json.kept)", "print('apart')")
+    session = session_of("import json", "json.kept = 1", "print(json.kept)", "print('apart')")
     assert edited(session, "s1", "json.kept = 2") == ("s1", "s2")
     assert printed(session)[2] == "2"
     assert edited(session, "s1", "json.kept = 1 + 1") == ("s1",)
 
 
 def test_an_object_kept_in_a_module_is_changed_through_it() -> None:
-    session = played(
+    session = session_of(
         "import json\na = [1]",
         "json.kept = a",
         "a.append(2)",
@@ -95,7 +88,7 @@ def test_an_object_kept_in_a_module_is_changed_through_it() -> None:
 
 
 def test_a_step_that_changes_an_attribute_finds_it_as_at_its_place() -> None:
-    session = played(
+    session = session_of(
         "import json\njson.kept = 1",
         "json.kept += 1",
         "json.kept *= 10",
@@ -129,7 +122,7 @@ def test_a_step_that_changes_an_attribute_finds_it_as_at_its_place() -> None:
     ],
 )
 def test_every_way_to_set_it(setting: str, other: str) -> None:
-    session = played("import json", setting, "print(json.kept)")
+    session = session_of("import json", setting, "print(json.kept)")
     edited(session, "s1", other)
     assert printed(session)[2] == "2"
 
@@ -138,7 +131,7 @@ def test_every_way_to_set_it(setting: str, other: str) -> None:
     "reading", ["getattr(json, 'ke' + 'pt')", "vars(json)['kept']", "g()", "fs[0]()", "eval(text)"]
 )
 def test_every_way_to_read_it(reading: str) -> None:
-    session = played(
+    session = session_of(
         "import json\ntext = 'json.kept'\ndef g():\n    return json.kept\nfs = [lambda: json.kept]",
         "json.kept = 1",
         f"print({reading})",
@@ -148,7 +141,7 @@ def test_every_way_to_read_it(reading: str) -> None:
 
 
 def test_what_the_library_has_itself_is_read_by_all_that_comes_later() -> None:
-    session = played(
+    session = session_of(
         "import json",
         "real = json.decoder.scanner",
         "json.dumps = lambda value: 'one'",
@@ -163,15 +156,30 @@ def test_what_the_library_has_itself_is_read_by_all_that_comes_later() -> None:
 
 
 def test_an_edit_that_begins_to_change_it_makes_all_later_stale() -> None:
-    session = played("from fractions import Fraction\nx = Fraction(1, 2)", "y = 1", "print(x)", "x")
+    session = session_of(
+        "from fractions import Fraction\nx = Fraction(1, 2)", "y = 1", "print(x)", "x"
+    )
     edited(session, "s1", "Fraction.__str__ = lambda self: 'half'")
     assert printed(session)[2] == "half"
     edited(session, "s1", "y = 2")
     assert printed(session)[2] == "1/2"
 
 
+def test_what_a_step_has_just_set_is_not_taken_for_what_was_there_before() -> None:
+    """The second line has its function looked into, and with that the module once more."""
+    session = session_of(
+        "import helpers_of_mine as m\ndef f():\n    return 1",
+        "x = 1",
+        "print(getattr(m, 'kept', None))",
+    )
+    edited(session, "s1", "m.kept = 3\nf.__defaults__ = ()")
+    assert printed(session)[2] == "3"
+    edited(session, "s1", "x = 2")
+    assert printed(session)[2] == "None"
+
+
 def test_attributes_of_classes_of_libraries() -> None:
-    session = played(
+    session = session_of(
         "from fractions import Fraction\nfrom json import JSONDecoder",
         "Fraction.twice = lambda self: self * 2",
         "print(Fraction(1, 3).twice())",
@@ -185,7 +193,7 @@ def test_attributes_of_classes_of_libraries() -> None:
 
 
 def test_a_deleted_attribute() -> None:
-    session = played(
+    session = session_of(
         "import json\njson.kept = 1",
         "x = json.kept",
         "del json.kept",
@@ -199,7 +207,7 @@ def test_a_deleted_attribute() -> None:
 
 
 def test_a_step_that_raises_leaves_modules_as_they_were() -> None:
-    session = played("import json\njson.kept = [1]")
+    session = session_of("import json\njson.kept = [1]")
     assert not session.execute("bad", "json.kept.append(2)\njson.kept = 3\n1 / 0").ok
     session.graph.delete_step("bad")
     session.execute("show", "print(json.kept)")
@@ -207,7 +215,7 @@ def test_a_step_that_raises_leaves_modules_as_they_were() -> None:
 
 
 def test_the_counter_of_a_module_that_the_step_itself_loads() -> None:
-    session = played(
+    session = session_of(
         "import helpers_of_mine\nhelpers_of_mine.counter += 1",
         "helpers_of_mine.counter += 1",
         "print(helpers_of_mine.counter)",
@@ -221,7 +229,7 @@ def test_the_counter_of_a_module_that_the_step_itself_loads() -> None:
 
 
 def test_what_functions_of_a_module_of_ones_own_change_in_it() -> None:
-    session = played(
+    session = session_of(
         "import helpers_of_mine as mine",
         "mine.count()",
         "from helpers_of_mine import count",
@@ -242,7 +250,7 @@ def test_what_functions_of_a_module_of_ones_own_change_in_it() -> None:
 
 
 def test_containers_that_libraries_keep() -> None:
-    session = played(
+    session = session_of(
         "import sys\nsys.path.append('/nowhere/1')",
         "print(sys.path.count('/nowhere/1'), sys.path[-1])",
         "from sys import path as ways\nways.append('/nowhere/2')",
@@ -255,7 +263,7 @@ def test_containers_that_libraries_keep() -> None:
 
 
 def test_modules_that_are_put_among_the_modules() -> None:
-    session = played(
+    session = session_of(
         "import sys, types",
         "sys.modules['made_up'] = types.SimpleNamespace(kept=1)",
         "import made_up\nprint(made_up.kept)",
@@ -267,8 +275,8 @@ def test_modules_that_are_put_among_the_modules() -> None:
 
 
 def test_two_sessions_in_one_process_do_not_meet() -> None:
-    one = played("import json\njson.kept = 1", "print(json.kept)")
-    other = played("import json\njson.kept = 2", "print(json.kept)")
+    one = session_of("import json\njson.kept = 1", "print(json.kept)")
+    other = session_of("import json\njson.kept = 2", "print(json.kept)")
     one.graph.mark_stale("s1")
     one.replay()
     assert printed(one)[1] == "1"
@@ -276,7 +284,7 @@ def test_two_sessions_in_one_process_do_not_meet() -> None:
 
 
 def test_a_module_made_by_hand_is_an_object_like_others() -> None:
-    session = played(
+    session = session_of(
         "import types\nm = types.ModuleType('m')\nm.kept = 1",
         "m.kept += 1",
         "print(m.kept)",
@@ -290,7 +298,7 @@ def test_a_module_made_by_hand_is_an_object_like_others() -> None:
 
 def test_an_import_function_that_a_step_has_kept_goes_on_working() -> None:
     sys.modules.pop("imaplib", None)  # what is not loaded yet: imports are looked at
-    session = played("import imaplib\nload = __import__", "print(load('json').__name__)")
+    session = session_of("import imaplib\nload = __import__", "print(load('json').__name__)")
     assert printed(session) == ["", "json"]
     failed = session.execute("s2", "load('json')\n1 / 0")
     assert failed.failure is not None and failed.failure.type == "ZeroDivisionError"

@@ -208,6 +208,8 @@ class Using:
     def _found(self, owner: object, attribute: str, value: object) -> None:
         slot = self._session.slots.get((id(owner), attribute))
         if slot is None:
+            if self._owners.was_set(owner, attribute):  # by this step: `end` finds it
+                return
             slot, displaced = self._session.add(owner, attribute, value)
             self._displace(slot, displaced)
         self._take(slot)

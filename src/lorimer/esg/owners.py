@@ -76,6 +76,14 @@ class Owners:
         if self._listed is None:
             self._listed = {**_listed()}
 
+    def was_set(self, owner: object, name: str) -> bool:
+        """This attribute has been set since it was noted."""
+        now = fields(owner).get(name, MISSING)
+        if name in self._had and self._had[name].get(id(owner), MISSING) is not now:
+            return True
+        whole = None if self._whole is None else self._whole.get(id(owner))
+        return whole is not None and whole.get(name, MISSING) is not now
+
     def moved(self) -> Iterator[tuple[object, str, object]]:
         """(owner, attribute, what it was) for all that was set."""
         every = self._every or []
