@@ -171,7 +171,7 @@ class Commit:
                 key = (region.label, region.states[self._step].known)
                 old.setdefault(key, []).append(region)
         swaps: dict[int, object] = {}
-        for region, contents in [*regions]:
+        for region, contents in [*regions] if old else ():
             state = self._store.state(region, contents)
             candidates = old.get((region.label, state.known), [])
             twin = next((e for e in candidates if e.states[self._step].alike(state)), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import marshal  # noqa: TID251 - only to compare: nothing is ever loaded
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from hashlib import blake2b
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -86,8 +86,12 @@ class Printer:
 
     def _extra(self, extra: object) -> None:
         if isinstance(extra, tuple):
+            inside = cast("tuple[object, ...]", extra)
+            if ATOMS.issuperset(map(type, inside)):
+                self._put("(", *map(repr, inside), ")")
+                return
             self._put("(")
-            for each in cast("Iterable[object]", extra):
+            for each in inside:
                 self._extra(each)
             self._put(")")
         elif isinstance(extra, type):
