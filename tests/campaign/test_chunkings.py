@@ -4,7 +4,7 @@ every legal framing. In full 100,000 chunkings, in the suite 5,000."""
 from __future__ import annotations
 
 import os
-from random import Random, SystemRandom
+from random import Random
 
 from lorimer.core.request import Delta, Response
 from lorimer.models import ProviderCredentials
@@ -15,6 +15,7 @@ from lorimer.testing.providers.streams import FRAMINGS
 from lorimer.testing.providers.trial import TURN, same
 from tests.models.support import MODEL, WIRES, Wire
 from tests.models.test_cuts import ASSEMBLERS
+from tests.seeds import chosen_or_fresh
 
 CAMPAIGN = 100_000
 SUITE = 5_000
@@ -31,7 +32,7 @@ def read(wire: Wire, body: bytes, cuts: list[int]) -> tuple[list[Delta], Respons
 
 
 def test_any_chunks_give_the_same_answer() -> None:
-    seed = int(os.environ.get("LORIMER_SEED") or SystemRandom().randrange(2**32))
+    seed = chosen_or_fresh()
     print(f"\nfresh seed: LORIMER_SEED={seed}")
     dice = Random(seed)
     count = CAMPAIGN if os.environ.get("LORIMER_CAMPAIGN") else SUITE

@@ -6,10 +6,10 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from random import SystemRandom
 
 from tests.campaign.freezing import Frozen, trial
 from tests.campaign.processes import Parent
+from tests.seeds import chosen, chosen_or_fresh
 
 CAMPAIGN = bool(os.environ.get("LORIMER_CAMPAIGN"))
 TRIALS = 200 if CAMPAIGN else 7
@@ -33,9 +33,8 @@ def trials(seeds: range, folder: Path) -> Frozen:
 
 
 def test_a_frozen_owner_does_nothing_that_it_had_not_announced(tmp_path: Path) -> None:
-    given = os.environ.get("LORIMER_SEED", "")
-    seed = int(given) if given else SystemRandom().randrange(2**31)
-    count = 1 if given else TRIALS
+    seed = chosen_or_fresh()
+    count = TRIALS if chosen() is None else 1
     began = time.monotonic()
     parts = [range(seed + at, seed + count, PAIRS) for at in range(min(PAIRS, count))]
     out = Frozen()

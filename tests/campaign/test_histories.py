@@ -13,7 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from random import Random, SystemRandom
+from random import Random
 from typing import Any
 
 import pytest
@@ -35,6 +35,7 @@ from lorimer.testing.fake_turn import seal
 from lorimer.tools import NOT_DONE, Tool, ToolContext, ToolInput, ToolResult
 from tests.core.providers import refused
 from tests.core.support import check_history, held, make
+from tests.seeds import chosen, fresh
 
 CAMPAIGN = bool(os.environ.get("LORIMER_CAMPAIGN"))
 FULL = 200
@@ -272,16 +273,15 @@ def sweep(seed: int) -> Counter[str]:
 
 
 def test_whatever_is_asked_next_is_what_every_provider_takes() -> None:
-    chosen = os.environ.get("LORIMER_SEED", "")
+    asked = chosen()
     whole = FULL if CAMPAIGN else PART
-    base = SystemRandom().randrange(1_000_000, 2**40)
-    seeds = (
-        [int(chosen)] if chosen else [*range(whole - whole // 4), *range(base, base + whole // 4)]
-    )
+    base = fresh()
+    seeds = [*range(whole - whole // 4), *range(base, base + whole // 4)]
+    seeds = seeds if asked is None else [asked]
     print(f"fresh seeds: {base} to {base + whole // 4 - 1}")
     met = sum((sweep(seed) for seed in seeds), Counter[str]())
     print(f"{len(seeds)} seeds, {met['played']} cut or stopped conversations")
-    if not chosen:
+    if asked is None:
         for kind in ("tool.intent", "iteration.end", "exec.tool.unknown", "exec.tool.not_run"):
             assert met[kind], f"the seeds never come to {kind}"
 

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from random import SystemRandom
 
 from tests.campaign.killing import Kills
 from tests.campaign.workers import Pace
+from tests.seeds import chosen_or_fresh
 
 CAMPAIGN = bool(os.environ.get("LORIMER_CAMPAIGN"))
 
 
-def chosen_seed() -> int:
-    given = os.environ.get("LORIMER_SEED", "")
-    return int(given) if given else SystemRandom().randrange(2**31)
-
-
 def test_nothing_recorded_is_done_again_and_nothing_unsafe_twice(tmp_path: Path) -> None:
-    seed = chosen_seed()
+    seed = chosen_or_fresh()
     plan = Kills(seed, kills=1000, agents=100, effects=100_000, pace=Pace(slow_ms=(2, 20)))
     if not CAMPAIGN:
         pace = Pace(turns=(3, 9), model_s=(0.005, 0.1))

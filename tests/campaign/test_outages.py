@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import traceback
 from collections import Counter
-from random import SystemRandom
 
 from tests.campaign.apart import quiet
 from tests.campaign.outages import Seen, play
+from tests.seeds import chosen, fresh
 
 FIXED = 35
 FRESH = 15
@@ -20,11 +20,11 @@ CAMPAIGN = 1_000
 
 
 def seeds() -> list[int]:
-    chosen = os.environ.get("LORIMER_SEED", "")
-    if chosen:
-        return [int(chosen)]
+    asked = chosen()
+    if asked is not None:
+        return [asked]
     count = CAMPAIGN - FIXED if os.environ.get("LORIMER_CAMPAIGN") else FRESH
-    base = SystemRandom().randrange(1_000_000, 2**40)
+    base = fresh()
     print(f"\nfresh seeds: {base} to {base + count - 1}")
     return [*range(FIXED), *range(base, base + count)]
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random, SystemRandom
+from random import Random
 
 import apsw
 import pytest
@@ -24,6 +24,7 @@ from lorimer.testing.marks import Mark
 from tests.campaign.killing import begun_twice, evidence, wrong_answers
 from tests.campaign.workers import Pace, Workers
 from tests.journal.power import Picture, Power, Quick
+from tests.seeds import chosen, chosen_or_fresh
 
 CAMPAIGN = bool(os.environ.get("LORIMER_CAMPAIGN"))
 CUTS = 200 if CAMPAIGN else 10
@@ -174,9 +175,8 @@ def cuts_of(seed: int, folder: Path) -> list[Report]:
 
 def test_live_runs_survive_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transactions, "CHECKPOINT_PAGES", 24)
-    given = os.environ.get("LORIMER_SEED", "")
-    seed = int(given) if given else SystemRandom().randrange(2**31)
-    seeds = range(seed, seed + (OF_ONE if given else CUTS) // OF_ONE)
+    seed = chosen_or_fresh()
+    seeds = range(seed, seed + (CUTS if chosen() is None else OF_ONE) // OF_ONE)
     reports = [report for one in seeds for report in cuts_of(one, tmp_path / str(one))]
     again = sum(len(report.repeated) for report in reports)
     unknown = sum(report.unknown for report in reports)

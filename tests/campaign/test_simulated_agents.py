@@ -12,21 +12,21 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from functools import cache
-from random import SystemRandom
 
 import pytest
 
 from tests.campaign.agent_player import AT_SEAMS, AT_WRITES, Played, play
 from tests.campaign.agents import draw
 from tests.campaign.apart import elsewhere, quiet, side_by_side
+from tests.seeds import chosen, fresh
 
 FULL = bool(os.environ.get("LORIMER_CAMPAIGN"))
 FIXED = 900
 FRESH = 100
-CHOSEN = os.environ.get("LORIMER_SEED", "")
+CHOSEN = chosen()
 PARTS = 4
 """Tests that the seeds of the suite are dealt to: they run side by side."""
-TWICE = 1 if FULL or CHOSEN else 4
+TWICE = 4 if CHOSEN is None and not FULL else 1
 """Of so many seeds one is played twice: that the same seed gives the same facts."""
 CAMPAIGN = 20_000
 KNOWN = 120
@@ -60,8 +60,8 @@ def troubles(seeds: Iterable[int]) -> list[str]:
         return [text for seed in seeds if (text := trouble(seed))]
 
 
-def fresh(count: int) -> Sequence[int]:
-    base = SystemRandom().randrange(1_000_000, 2**40)
+def new(count: int) -> Sequence[int]:
+    base = fresh()
     print(f"\nfresh seeds: {base} to {base + count - 1}")
     return range(base, base + count)
 
@@ -72,20 +72,20 @@ def complain(found: Sequence[str], played: int) -> None:
 
 
 @pytest.mark.skipif(
-    FULL or bool(CHOSEN), reason="the campaign plays them all, or the one asked for"
+    FULL or CHOSEN is not None, reason="the campaign plays them all, or the one asked for"
 )
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_same_seed_gives_the_same_facts(part: int) -> None:
-    seeds = [*range(part, FIXED, PARTS), *fresh(FRESH // PARTS)]
+    seeds = [*range(part, FIXED, PARTS), *new(FRESH // PARTS)]
     complain(troubles(seeds), len(seeds))
 
 
-@pytest.mark.skipif(not FULL and not CHOSEN, reason="the campaign, or LORIMER_SEED")
+@pytest.mark.skipif(not FULL and CHOSEN is None, reason="the campaign, or LORIMER_SEED")
 def test_the_same_seed_gives_the_same_facts_and_every_promise_holds() -> None:
-    if CHOSEN:
-        complain(troubles([int(CHOSEN)]), 1)
+    if CHOSEN is not None:
+        complain(troubles([CHOSEN]), 1)
         return
-    seeds = [*range(FIXED), *fresh(CAMPAIGN - FIXED)]
+    seeds = [*range(FIXED), *new(CAMPAIGN - FIXED)]
     chunks = [seeds[at : at + CHUNK] for at in range(0, len(seeds), CHUNK)]
     began = time.monotonic()
     found = side_by_side(__name__, "troubles", [list(chunk) for chunk in chunks])

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from random import Random, SystemRandom
+from random import Random
 
 import pytest
 
@@ -23,6 +23,7 @@ from lorimer.journal.verify import verify
 from lorimer.testing.recorded import RULES, Evidence
 from tests.campaign.processes import Parent
 from tests.campaign.spender_process import CENT, WINDOW_S, Spending, purses, spend
+from tests.seeds import chosen_or_fresh
 
 CAMPAIGN = bool(os.environ.get("LORIMER_CAMPAIGN"))
 
@@ -92,8 +93,7 @@ def test_a_hundred_runs_in_two_processes_spend_what_there_is(
 def test_killed_between_setting_aside_and_settling_the_ledger_adds_up(
     parent: Parent, tmp_path: Path
 ) -> None:
-    given = os.environ.get("LORIMER_SEED", "")
-    seed = int(given) if given else SystemRandom().randrange(2**31)
+    seed = chosen_or_fresh()
     dice = Random(seed)
     rounds, runs = (200, 20) if CAMPAIGN else (4, 6)
     ceiling = rounds * runs * 5  # of eight times as many that all their runs would make

@@ -12,11 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
-from random import Random, SystemRandom
+from random import Random
 
 from tests.campaign.apart import quiet, side_by_side
 from tests.campaign.sweep import AT_SEAMS, AT_WRITES, Strike, count, play
 from tests.campaign.sweep_scenarios import SCENARIOS, Scenario
+from tests.seeds import fresh
 
 counted = cache(count)
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
@@ -74,7 +75,7 @@ def test_whatever_goes_wrong_wherever_every_promise_holds() -> None:
         complain(troubles([(BY_NAME[name], Strike(kind, int(at)))]), 1)
         return
     if not os.environ.get("LORIMER_CAMPAIGN"):
-        seed = SystemRandom().randrange(2**32)
+        seed = fresh()
         print(f"\nfresh seed: {seed}")
         plays = [*drawn(Random(1), 0.3), *drawn(Random(seed), 0.1)]
         complain(troubles(plays), len(plays))

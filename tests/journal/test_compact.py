@@ -28,6 +28,7 @@ from lorimer.world import RealWorld
 from tests.core.support import Do, make, use
 from tests.journal.power import Power, Quick
 from tests.journal.support import NOW, Clock, end, facts_of, iteration, note, start
+from tests.seeds import fresh
 
 LATER = NOW + 1e9
 WORDS = ["send the report", "what was in it?", "and the one before?"]
@@ -348,7 +349,7 @@ def test_damaged_rows_stay_as_they_are(small: None, tmp_path: Path) -> None:
     assert number(path, "SELECT min(at) & 255 FROM facts") == 11
 
 
-@pytest.mark.parametrize("seed", [1, 2, Random().randrange(10**6)], ids=["1", "2", "fresh"])
+@pytest.mark.parametrize("seed", [1, 2, fresh()], ids=["1", "2", "fresh"])
 def test_whatever_a_loss_of_power_leaves_is_all_of_it(
     small: None, seed: int, tmp_path: Path
 ) -> None:

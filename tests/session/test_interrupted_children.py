@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from random import Random, SystemRandom
+from random import Random
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from lorimer.pipeline import Pipeline
 from lorimer.testing import SimulatedWorld, simulate, simulate_in
 from lorimer.testing.simulated_failures import SimulatedCrash
 from tests.core.support import Do, use
+from tests.seeds import fresh
 from tests.session.families import (
     EACH_NANO,
     agent,
@@ -159,7 +160,7 @@ def writes_of_a_life() -> int:
 def test_a_process_that_dies_at_any_write_loses_and_repeats_no_child() -> None:
     last = 2 * writes_of_a_life()
     assert last > 100
-    seed = SystemRandom().randrange(2**32)
+    seed = fresh()
     print(f"\nfresh seed: {seed}; {last // 2} writes")
     crashes: list[tuple[int, ...]]
     if os.environ.get("LORIMER_CAMPAIGN"):

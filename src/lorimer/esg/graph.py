@@ -49,6 +49,7 @@ class ExecutionStateGraph(Explanations):
         self._steps[step_id] = step
         self._insert(step)
         self._staleness.added(step)
+        self._changed(at_end=self._order[-1] == step_id)
         return step_id
 
     def add_edge(self, src_step_id: str, dst_step_id: str) -> None:
@@ -67,6 +68,7 @@ class ExecutionStateGraph(Explanations):
         A change of comments or layout alone makes nothing stale.
         """
         step = self._step(step_id)
+        self._changed()
         if _same_code(step.source, source):
             step.source = source
             return []
@@ -88,6 +90,7 @@ class ExecutionStateGraph(Explanations):
         del self._order[self._index(step)]
         del self._steps[step_id]
         self._staleness.removed(step)
+        self._changed()
         stale = self._sorted(self._staleness.rebound(moved))
         for listener in self.listeners:
             listener(step_id, "")
@@ -111,6 +114,7 @@ class ExecutionStateGraph(Explanations):
         del self._order[self._index(step)]
         step.label = label
         moved += self._insert(step)
+        self._changed()
         changed = [name for name in step.depends if old.get(name) != step.bound.get(name)]
         if step.reads_any:
             changed.append(ANY)
@@ -134,6 +138,7 @@ class ExecutionStateGraph(Explanations):
         for other in step.after:
             self._steps[other].before ^= {old, new}
         self._staleness.rename(old, new)
+        self._changed()
         for listener in self.listeners:
             listener(old, new)
 
@@ -281,6 +286,11 @@ class ExecutionStateGraph(Explanations):
         return self._sorted(found)
 
     # ---------------------------------------------------------------- inside
+
+    def _changed(self, *, at_end: bool = False) -> None:
+        self.revision += 1
+        if not at_end:
+            self._rewritten = self.revision
 
     def _read_text(self, step: Step) -> Analysis:
         try:

@@ -35,6 +35,10 @@ class StepView(TypedDict):
     error: str
 
 
+Texts = tuple[tuple[str, str], ...]
+"""Steps in order: (id, source)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A step that would run."""
@@ -52,6 +56,10 @@ class Questions:
         self._steps: dict[str, Step] = {}
         self._order: list[str] = []
         self._versions = Versions(self._steps)
+        self.revision: int = 0
+        """How often steps were added, edited, moved, deleted or got another id."""
+        self._rewritten: int = 0
+        """The revision of the last such change that was more than a step at the end."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -68,10 +76,17 @@ class Questions:
         """The ids of the steps behind one, in order."""
         return tuple(self._order[self._order.index(step_id) + 1 :])
 
-    def texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The ids of all steps, in order, and their texts."""
+    def texts(self) -> Texts:
+        """All steps with their texts, in order."""
         found = map(self._steps.__getitem__, self._order)
-        return tuple(self._order), tuple([each.source for each in found])
+        return tuple([(each.id, each.source) for each in found])
+
+    def added_since(self, revision: int) -> Texts | None:
+        """The steps that were put at the end since; None: something else was changed as well."""
+        if revision < self._rewritten:
+            return None
+        new = self._order[len(self._order) - (self.revision - revision) :]
+        return tuple([(each, self._steps[each].source) for each in new])
 
     def stale(self) -> list[str]:
         """Every step that is not up to date, in step order."""

@@ -58,7 +58,7 @@ def states() -> dict[str, State]:
     found = {
         "rng:random": State(random.getstate, cast("Callable[[object], None]", random.setstate)),
         CWD: State(os.getcwd, lambda value: os.chdir(str(value))),
-        ENV: State(lambda: dict(os.environb), _set_environment),
+        ENV: State(_environment, _set_environment),
     }
     numpy = sys.modules.get("numpy.random")
     if numpy is not None:
@@ -107,6 +107,11 @@ def look(name: str) -> tuple[str, bytes | None]:
     except OSError:
         return ABSENT, None
     return blake2b(data, digest_size=12).hexdigest(), data
+
+
+def _environment() -> dict[bytes, bytes]:
+    held: object = getattr(os.environb, "_data", None)  # to read it item by item takes 20 us
+    return {**cast("dict[bytes, bytes]", held)} if type(held) is dict else dict(os.environb)
 
 
 def _set_environment(value: object) -> None:
