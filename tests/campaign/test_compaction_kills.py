@@ -11,12 +11,13 @@ from pathlib import Path
 import apsw
 
 from tests.campaign.killing import Kills
-from tests.campaign.test_kills import CAMPAIGN, chosen_seed
+from tests.campaign.test_kills import CAMPAIGN
 from tests.campaign.workers import Pace
+from tests.seeds import chosen_or_fresh
 
 
 def test_nothing_is_lost_while_what_has_ended_is_compacted(tmp_path: Path) -> None:
-    seed = chosen_seed()
+    seed = chosen_or_fresh()
     pace = Pace(turns=(2, 5), model_s=(0.002, 0.02), runs=2, rest_s=0.05, slow_ms=(2, 20))
     plan = Kills(seed, 400, 20, 20_000, pace, marks=(20, 400), writes=40, compact=True)
     if not CAMPAIGN:
