@@ -16,7 +16,7 @@ from lorimer.esg import StepExecutor
 from tests.esg.alike import picture, plain
 from tests.esg.random_programs import BEGIN, begin_again, breaking, runs, step, whole
 
-EXAMPLES = 5_000 if os.environ.get("LORIMER_CAMPAIGN") else 100
+EXAMPLES = 5_000 if os.environ.get("LORIMER_CAMPAIGN") else 50
 
 
 @settings(
