@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from typing import Final, TypeVar, get_args
 
@@ -18,6 +19,8 @@ from lorimer.core.world import SandboxMode
 from lorimer.tools.policy.modes import Mode
 
 F = TypeVar("F", bound=Callable[..., object])
+Command = Callable[..., int]
+"""What a person calls; gives the exit code."""
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)")
 _SECONDS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -32,7 +35,7 @@ class Terms:
     base_url: str | None
     api_key_env: str | None
     store: str | None
-    output: Output
+    output: Output = field(default_factory=Output)
     ask_later: bool = False
     """A call that needs a person suspends the run until it is answered."""
     permission_mode: str | None = None
@@ -74,13 +77,63 @@ store_option = click.option(
 )
 
 
-def execution_options(command: F) -> F:
-    """Options of every command that runs something to its end."""
-    return terms_options(_outcome_options(command))
+def terms_options(command: Command) -> Command:
+    """Options of every command that runs something; the command gets them as `terms`."""
+
+    @wraps(command)
+    def gathered(
+        workspace: Path | None,
+        allow: tuple[str, ...],
+        permission_mode: str | None,
+        sandbox: SandboxMode | None,
+        network: tuple[str, ...],
+        env: tuple[str, ...],
+        base_url: str | None,
+        api_key_env: str | None,
+        models: str | None,
+        store: str | None,
+        **others: object,
+    ) -> int:
+        terms = Terms(
+            workspace,
+            allow,
+            base_url,
+            api_key_env,
+            store,
+            permission_mode=permission_mode,
+            models=models,
+            sandbox=sandbox,
+            network=network,
+            env=env,
+        )
+        return command(terms=terms, **others)
+
+    return _with_terms(gathered)
 
 
-def terms_options(command: F) -> F:
-    """Options of every command that runs something."""
+def execution_options(command: Command) -> Command:
+    """Options of every command that runs something to its end: those of `terms_options`, and how
+    the outcome is given."""
+
+    @wraps(command)
+    def gathered(
+        terms: Terms,
+        ask_later: bool,
+        output_format: str,
+        include_partial_messages: bool,
+        quiet: bool,
+        **others: object,
+    ) -> int:
+        if include_partial_messages and output_format != "stream-json":
+            raise Fault("--include-partial-messages goes with --output-format stream-json")
+        words = store_words(terms.store)
+        output = Output(output_format, quiet, include_partial_messages, words)
+        return command(terms=replace(terms, output=output, ask_later=ask_later), **others)
+
+    return terms_options(_with_outcome(gathered))
+
+
+def _with_terms(command: F) -> F:
     for option in reversed(
         (
             click.option(
@@ -135,7 +188,7 @@ def terms_options(command: F) -> F:
     return command
 
 
-def _outcome_options(command: F) -> F:
+def _with_outcome(command: F) -> F:
     for option in reversed(
         (
             click.option(
@@ -162,10 +215,3 @@ def _outcome_options(command: F) -> F:
     ):
         command = option(command)
     return command
-
-
-def output_of(format: str, quiet: bool, deltas: bool, store: str | None) -> Output:
-    """How the outcome is given, from the options."""
-    if deltas and format != "stream-json":
-        raise Fault("--include-partial-messages goes with --output-format stream-json")
-    return Output(format, quiet, deltas, store_words(store))

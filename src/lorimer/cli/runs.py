@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lorimer.cli.options import Terms, execution_options, output_of, store_option
+from lorimer.cli.options import Terms, execution_options, store_option
 from lorimer.cli.runs_diff import diff
 from lorimer.cli.runs_explain import explain
 from lorimer.cli.runs_export import export
@@ -21,7 +20,6 @@ from lorimer.cli.tell import answer, cancel, change, send
 
 if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
-    from lorimer.core.world import SandboxMode
 
 
 @click.group()
@@ -59,20 +57,7 @@ def show(run: str | None, as_json: bool, full: bool, store: str | None) -> None:
 @execution_options
 def resume(
     run: str,
-    workspace: Path | None,
-    allow: tuple[str, ...],
-    ask_later: bool,
-    sandbox: SandboxMode | None,
-    network: tuple[str, ...],
-    env: tuple[str, ...],
-    permission_mode: str | None,
-    base_url: str | None,
-    api_key_env: str | None,
-    models: str | None,
-    store: str | None,
-    output_format: str,
-    include_partial_messages: bool,
-    quiet: bool,
+    terms: Terms,
 ) -> int:
     """Go on with an interrupted run. RUN is an id or its beginning.
 
@@ -83,21 +68,6 @@ def resume(
     """
     from lorimer.cli.foreground import resume as go_on
 
-    output = output_of(output_format, quiet, include_partial_messages, store)
-    terms = Terms(
-        workspace,
-        allow,
-        base_url,
-        api_key_env,
-        store,
-        output,
-        ask_later,
-        permission_mode,
-        models,
-        sandbox,
-        network,
-        env,
-    )
     return asyncio.run(go_on(run, terms))
 
 

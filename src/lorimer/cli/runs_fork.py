@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import Fault
-from lorimer.cli.options import Terms, execution_options, output_of
+from lorimer.cli.options import Terms, execution_options
 
 if TYPE_CHECKING:
     from lorimer.core.manifest import EnvironmentManifest
-    from lorimer.core.world import SandboxMode
     from lorimer.journal.recording import Recording
     from lorimer.models.hostfile import Host
 
@@ -43,20 +42,7 @@ def fork(
     after: int,
     model: str | None,
     manifest: Path | None,
-    workspace: Path | None,
-    allow: tuple[str, ...],
-    ask_later: bool,
-    sandbox: SandboxMode | None,
-    network: tuple[str, ...],
-    env: tuple[str, ...],
-    permission_mode: str | None,
-    base_url: str | None,
-    api_key_env: str | None,
-    models: str | None,
-    store: str | None,
-    output_format: str,
-    include_partial_messages: bool,
-    quiet: bool,
+    terms: Terms,
 ) -> int:
     """Go on from the middle of a run, in a session of its own. RUN is an id or its beginning.
 
@@ -69,21 +55,6 @@ def fork(
       lorimer runs fork run_4f7 --after 3 -m claude-opus-4-6
       lorimer runs fork run_4f7 --after 3 "Leave the tests alone."
     """
-    output = output_of(output_format, quiet, include_partial_messages, store)
-    terms = Terms(
-        workspace,
-        allow,
-        base_url,
-        api_key_env,
-        store,
-        output,
-        ask_later,
-        permission_mode,
-        models,
-        sandbox,
-        network,
-        env,
-    )
     return asyncio.run(_fork(run, prompt, after, model, manifest, terms))
 
 

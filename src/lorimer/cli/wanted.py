@@ -1,0 +1,110 @@
+"""The agent that a command line asks for: the options of `run` and `chat` that say which, and the
+manifest that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from lorimer.cli.fail import Fault
+
+if TYPE_CHECKING:
+    from lorimer.cli.options import Command
+    from lorimer.core.manifest import EnvironmentManifest
+    from lorimer.environment.settings import Settings
+    from lorimer.models.hostfile import Host
+
+_USUAL: Final = "filesystem,shell,web"
+"""Tools of the preset `agent`, unless others are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was said of the agent; None: nothing."""
+
+    preset: str | None
+    manifest: Path | None
+    model: str | None
+    provider: str | None
+    system: str | None
+    tools: str | None
+
+    def described(self, host: Host, settings: Settings) -> EnvironmentManifest:
+        """The agent, with the settings that hold. Raises Fault or ConfigError."""
+        from lorimer.cli import agent
+        from lorimer.cli import settings as standing
+
+        name = self.preset or "agent"
+        found = (
+            standing.load(self.manifest, settings)
+            if self.manifest is not None
+            else standing.preset(name, settings)
+        ).manifest
+        usual = self.manifest is None and name == "agent"
+        agent.choose(found, self.model, self.provider, host)
+        if self.system is not None:
+            agent.instruct(found, self.system)
+        elif usual:
+            agent.instruct(found, agent.AGENT_PROMPT)
+        if self.tools is not None:
+            agent.equip(found, self.tools)
+        elif usual:
+            agent.equip(found, _USUAL)
+        return found
+
+
+def agent_options(presets: str, verb: str) -> Callable[[Command], Command]:
+    """Options that say which agent; the command gets them as `wanted`. Both words stand in the
+    help: which presets are meant, and what is done with an agent."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def gathered(
+            preset: str | None,
+            manifest: Path | None,
+            model: str | None,
+            provider: str | None,
+            system: str | None,
+            tools: str | None,
+            **others: object,
+        ) -> int:
+            if preset is not None and manifest is not None:
+                raise Fault("--preset and --manifest both say which agent: give one of them")
+            wanted = Wanted(preset, manifest, model, provider, system, tools)
+            return command(wanted=wanted, **others)
+
+        decorated: Command = gathered
+        for option in reversed(_options(presets, verb)):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _options(presets: str, verb: str) -> tuple[Callable[[Command], Command], ...]:
+    return (
+        click.option("--preset", metavar="NAME", help=f"{presets}. Default: agent."),
+        click.option(
+            "--manifest",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help=f"{verb} the agent that this file describes (.json, .yaml, .toml).",
+        ),
+        click.option(
+            "-m", "--model", metavar="SPEC", help="e.g. claude-sonnet-4-6, openai:gpt-5.2."
+        ),
+        click.option(
+            "--provider", metavar="NAME", help="Who answers, if the model's name does not tell."
+        ),
+        click.option("--system", metavar="TEXT", help="The system prompt."),
+        click.option(
+            "--tools",
+            metavar="NAMES",
+            help="Shipped tools or groups of them, by comma, '*' for all, '' for none. Default, for"
+            f" the preset agent: {_USUAL}.",
+        ),
+    )
