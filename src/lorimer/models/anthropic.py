@@ -14,13 +14,12 @@ import httpx2
 
 from lorimer.core.jsonable import JSON
 from lorimer.core.model import Capabilities, ImageLimits
-from lorimer.core.request import Delta, Request, Response, Usage
+from lorimer.core.request import Delta, Request, Response
 from lorimer.core.world import World
 from lorimer.models.credentials import VARIABLES, ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.hosted import HostedModel
 from lorimer.models.images import ANTHROPIC
-from lorimer.models.registry import ProviderContext
-from lorimer.models.spec import ModelSpec
 from lorimer.models.wires.anthropic_answer import AnthropicAnswer
 from lorimer.models.wires.anthropic_request import abilities, encode
 from lorimer.models.wires.shared import encode_body, exchange, read_json, writing
@@ -55,41 +54,16 @@ class _Client(anthropic.AsyncAnthropic):
         self.http = http
 
 
-class AnthropicModel:
+class AnthropicModel(HostedModel):
     """A Claude model, at Anthropic or at a base URL that speaks the same dialect."""
 
     image_limits: ImageLimits | None = ANTHROPIC
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        context: ProviderContext,
-        credentials: ProviderCredentials | None = None,
-    ) -> None:
-        self.provider = spec.provider
-        """`anthropic`, or the name under which another server is known."""
-        self.name = spec.model
-        self._effort = spec.effort
-        self._context = context
-        self._credentials = credentials or context.require(self.provider)
-        self._client: _Client | None = None
-
-    @property
-    def context_window(self) -> int | None:
-        """Tokens, by the table of windows."""
-        base_url = self._credentials.base_url
-        return self._context.windows.tokens(self.provider, self.name, base_url=base_url)
+    _client: _Client | None = None
 
     @property
     def capabilities(self) -> Capabilities:
         """By the version in its name."""
         return Capabilities(output_schema=abilities(self.name).form)
-
-    def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars, by the price table."""
-        return self._context.prices.nano(
-            self.provider, self.name, usage, answered=model, base_url=self._credentials.base_url
-        )
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
         """One call of `/v1/messages`; see `core.model.Model.stream`."""

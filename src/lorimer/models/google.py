@@ -19,13 +19,12 @@ from google.genai.types import HttpOptions
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.model import ImageLimits
-from lorimer.core.request import Delta, Request, Response, Usage
+from lorimer.core.request import Delta, Request, Response
 from lorimer.core.world import World
 from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.hosted import HostedModel
 from lorimer.models.images import GOOGLE
-from lorimer.models.registry import ProviderContext
-from lorimer.models.spec import ModelSpec
 from lorimer.models.wires.gemini_answer import GeminiAnswer
 from lorimer.models.wires.gemini_request import encode, listed, model_path
 from lorimer.models.wires.shared import (
@@ -67,36 +66,11 @@ class _Client(BaseApiClient):
         )
 
 
-class GoogleModel:
+class GoogleModel(HostedModel):
     """A Gemini model, at Google or at a base URL that speaks the same dialect."""
 
     image_limits: ImageLimits | None = GOOGLE
-
-    def __init__(
-        self,
-        spec: ModelSpec,
-        context: ProviderContext,
-        credentials: ProviderCredentials | None = None,
-    ) -> None:
-        self.provider = spec.provider
-        """`google`, or the name under which another server is known."""
-        self.name = spec.model
-        self._effort = spec.effort
-        self._context = context
-        self._credentials = credentials or context.require(self.provider)
-        self._client: _Client | None = None
-
-    @property
-    def context_window(self) -> int | None:
-        """Tokens, by the table of windows."""
-        base_url = self._credentials.base_url
-        return self._context.windows.tokens(self.provider, self.name, base_url=base_url)
-
-    def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars, by the price table."""
-        return self._context.prices.nano(
-            self.provider, self.name, usage, answered=model, base_url=self._credentials.base_url
-        )
+    _client: _Client | None = None
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
         """One call of `generateContent`; see `core.model.Model.stream`."""

@@ -18,10 +18,11 @@ import openai
 from lorimer.core.errors import APIError, ConfigError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.core.model import ImageLimits
-from lorimer.core.request import Delta, Request, Response, Usage
+from lorimer.core.request import Delta, Request, Response
 from lorimer.core.world import World
 from lorimer.models.credentials import OPENAI_API, ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete, network_error, status_error
+from lorimer.models.hosted import HostedModel
 from lorimer.models.images import OPENAI
 from lorimer.models.registry import ProviderContext
 from lorimer.models.spec import ModelSpec
@@ -68,30 +69,19 @@ class _Client(openai.AsyncOpenAI):
         self.http = http
 
 
-class OpenAIModel:
+class OpenAIModel(HostedModel):
     """A model of OpenAI, or of a server that speaks its dialect.
 
     Raises ConfigError when the credentials ask for a wire that does not exist.
     """
 
     image_limits: ImageLimits | None = OPENAI
+    _client: _Client | None = None
 
     def __init__(self, spec: ModelSpec, context: ProviderContext) -> None:
-        self.provider = spec.provider
-        """`openai`, or the name under which another server is known."""
-        self.name = spec.model
-        self._effort = spec.effort
-        self._context = context
-        self._credentials = context.require(self.provider)
+        super().__init__(spec, context)
         self._official = endpoint(self._credentials.base_url, spec.model).official
         self._api: Api | None = _known(self._credentials.extras.get("api", ""))
-        self._client: _Client | None = None
-
-    @property
-    def context_window(self) -> int | None:
-        """Tokens, by the table of windows."""
-        base_url = self._credentials.base_url
-        return self._context.windows.tokens(self.provider, self.name, base_url=base_url)
 
     def api(self, request: Request) -> Api:
         """Which wire a request goes by: as it asks itself (`model.api` of a manifest); else as
@@ -99,12 +89,6 @@ class OpenAIModel:
         at OpenAI and Chat at any other base URL. Raises ConfigError for another name."""
         usual: Api = "responses" if self._official else "chat"
         return _known(request.api) or self._api or usual
-
-    def price(self, usage: Usage, *, model: str = "") -> int | None:
-        """Nano-dollars, by the price table."""
-        return self._context.prices.nano(
-            self.provider, self.name, usage, answered=model, base_url=self._credentials.base_url
-        )
 
     def stream(self, request: Request, *, world: World) -> AsyncGenerator[Delta | Response, None]:
         """One call; see `core.model.Model.stream`."""

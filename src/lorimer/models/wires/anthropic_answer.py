@@ -8,7 +8,6 @@ from typing import Final
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import Block, TextBlock, ThinkingBlock
 from lorimer.core.request import (
-    NO_USAGE,
     Delta,
     Response,
     StopReason,
@@ -22,6 +21,7 @@ from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import event_error, incomplete
 from lorimer.models.wires.shared import (
     CUTTING,
+    Assembler,
     Text,
     array,
     count,
@@ -62,23 +62,15 @@ class _Part:
         """Arguments that came whole."""
 
 
-class AnthropicAnswer:
+class AnthropicAnswer(Assembler):
     """An `Assembler`; see `models.wires.shared`."""
 
     def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
-        self.usage = NO_USAGE
-        self.done = False
-        self.sent = 0
-        self.dropped: Sequence[str] = ()
-        """Fields of the request that were not sent."""
-        self._provider = provider
-        self._credentials = credentials
+        super().__init__(provider, credentials)
         self._parts: dict[JSON, _Part] = {}
         self._calls = 0
         self._stop = ""
         self._extra: dict[str, JSON] = {}
-        self._model = ""
-        self._id = ""
         self._started = False
 
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:

@@ -26,6 +26,7 @@ from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import event_error, incomplete
 from lorimer.models.wires.shared import (
     CUTTING,
+    Assembler,
     Text,
     array,
     count,
@@ -75,25 +76,17 @@ class _Call:
             return False
 
 
-class ChatAnswer:
+class ChatAnswer(Assembler):
     """An `Assembler`; see `models.wires.shared`."""
 
     def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
-        self.usage = NO_USAGE
-        self.done = False
-        self.sent = 0
-        self.dropped: Sequence[str] = ()
-        """Fields of the request that were not sent."""
-        self._provider = provider
-        self._credentials = credentials
+        super().__init__(provider, credentials)
         self._text = Text()
         self._thinking = Text()
         self._calls: list[_Call] = []
         self._slots: dict[JSON, int] = {}  # the wire's index → the position in _calls
         self._finish = ""
         self._refused = False
-        self._model = ""
-        self._id = ""
 
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
         """See `Assembler.read`. Unknown fields are skipped, and choices but the first."""

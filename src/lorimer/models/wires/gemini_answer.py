@@ -30,6 +30,7 @@ from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import event_error, incomplete
 from lorimer.models.wires.gemini_request import ORIGIN
 from lorimer.models.wires.shared import (
+    Assembler,
     Text,
     array,
     count,
@@ -90,25 +91,16 @@ class _Part:
         self.signature = ""
 
 
-class GeminiAnswer:
+class GeminiAnswer(Assembler):
     """An `Assembler`; see `models.wires.shared`."""
 
     def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
-        self.usage = NO_USAGE
-        self.done = False
-        """Never during a stream: only the end of the body ends it."""
-        self.sent = 0
-        self.dropped: Sequence[str] = ()
-        """Fields of the request that were not sent."""
-        self._provider = provider
-        self._credentials = credentials
+        super().__init__(provider, credentials)
         self._parts: list[_Part | ToolUse] = []
         self._calls = 0
         self._finish = ""
         self._blocked = False
         self._extra: dict[str, JSON] = {}
-        self._model = ""
-        self._id = ""
 
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
         """See `Assembler.read`. Unknown fields and parts are skipped, and candidates but the

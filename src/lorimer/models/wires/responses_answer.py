@@ -11,7 +11,6 @@ from typing import Final
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import Block, TextBlock, ThinkingBlock
 from lorimer.core.request import (
-    NO_USAGE,
     Delta,
     Response,
     StopReason,
@@ -26,6 +25,7 @@ from lorimer.models.errors import event_error, incomplete
 from lorimer.models.wires.responses_request import ORIGIN
 from lorimer.models.wires.shared import (
     CUTTING,
+    Assembler,
     Text,
     array,
     count,
@@ -69,24 +69,16 @@ class _Item:
         """Its own last event has come."""
 
 
-class ResponsesAnswer:
+class ResponsesAnswer(Assembler):
     """An `Assembler`; see `models.wires.shared`."""
 
     def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
-        self.usage = NO_USAGE
-        self.done = False
-        self.sent = 0
-        self.dropped: Sequence[str] = ()
-        """Fields of the request that were not sent."""
-        self._provider = provider
-        self._credentials = credentials
+        super().__init__(provider, credentials)
         self._items: dict[JSON, _Item] = {}
         self._calls = 0
         self._stop = StopReason.END_TURN
         self._extra: dict[str, JSON] = {}
         self._refused = False
-        self._model = ""
-        self._id = ""
 
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
         """See `Assembler.read`. Unknown events, items and fields are skipped."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -28,6 +29,7 @@ from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.jsonable import JSON, clean, dumps
 from lorimer.core.messages import Block, Message, Role, ToolUse
 from lorimer.core.request import NO_USAGE, Delta, Request, Response, StopReason, Usage, UsageDelta
+from lorimer.models.credentials import ProviderCredentials
 from lorimer.models.errors import NETWORK_ERRORS, incomplete
 from lorimer.models.estimate import CHARS_PER_TOKEN
 from lorimer.models.wires.sse import Event, LineTooLong, SSEParser, parse_json
@@ -49,27 +51,34 @@ _NOT_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _BROKEN: Final = (KeyError, TypeError, AttributeError, IndexError, ValueError)
 
 
-class Assembler(Protocol):
+class Assembler(ABC):
     """Puts one answer together. Made anew for each call."""
 
-    usage: Usage
-    done: bool
-    """The provider's own last event has come."""
-    sent: int
-    """Bytes of the request."""
+    def __init__(self, provider: str, credentials: ProviderCredentials) -> None:
+        self.usage = NO_USAGE
+        self.done = False
+        """The provider's own last event has come."""
+        self.sent = 0
+        """Bytes of the request."""
+        self.dropped: Sequence[str] = ()
+        """Fields of the request that were not sent."""
+        self._provider = provider
+        self._credentials = credentials
+        self._model = ""
+        self._id = ""
 
+    @abstractmethod
     def read(self, events: Iterable[Event]) -> Sequence[Delta]:
         """The deltas that these events bring. Raises APIError for one that reports an error, and
         KeyError, TypeError or ValueError for one that makes no sense."""
-        ...
 
+    @abstractmethod
     def whole(self, body: JSON) -> None:
         """Take an answer that came in one piece. Raises like `read`."""
-        ...
 
+    @abstractmethod
     def finish(self) -> Response:
         """The answer. Raises APIError `exec.api.stream_incomplete` if it has not ended."""
-        ...
 
 
 class Price(Protocol):
