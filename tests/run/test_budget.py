@@ -231,6 +231,18 @@ def test_a_model_of_unknown_price_is_refused_unless_the_budget_allows_it() -> No
     simulate(main)
 
 
+@pytest.mark.parametrize("told", [Usage(0, -(10**6)), Usage(10**15, 10**15), Usage(0, 10**30)])
+async def test_a_provider_that_counts_nonsense_costs_what_was_set_aside(
+    tmp_path: Path, told: Usage
+) -> None:
+    world, budget = RealWorld(), TotalBudget("job:1", usd=0.05)
+    async with SQLiteJournal(tmp_path / "journal.db") as journal:
+        result = await by(executor_of(world, model_of(usage=told), budget, journal=journal))
+        assert (result.status, result.cost_nano) == ("ok", CENT)
+        assert await journal.used(budget.purse) == Balance(0, CENT)
+        await adds_up(journal, budget.purse)
+
+
 # --- who may begin --------------------------------------------------------------------------------
 
 
