@@ -82,7 +82,7 @@ async def work(job: Job, given: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = arguments(argv)
-    diff = sys.stdin.read()
+    diff = sys.stdin.buffer.read().decode("utf-8", "replace")  # of files in any encoding
     if not diff.strip():
         print("Nothing on standard input. Try: git diff main | ...", file=sys.stderr)
         return 2

@@ -315,8 +315,12 @@ def test_usage_with_gaps(usage: object) -> None:
     assert heard.answer.usage == Usage(5, 2)
 
 
-def test_usage_that_nobody_tells_is_estimated_and_flagged() -> None:
-    made = hear(chunk("stop", content="x" * 400), "[DONE]").answer
+@pytest.mark.parametrize(
+    "usage", [None, {"prompt_tokens": 10**18, "completion_tokens": -2}, {"prompt_tokens": 1e300}]
+)
+def test_usage_that_nobody_tells_or_that_cannot_be_is_estimated_and_flagged(usage: object) -> None:
+    told = [] if usage is None else [{"choices": [], "usage": usage}]
+    made = hear(chunk("stop", content="x" * 400), *told, "[DONE]").answer
     assert made.extra == {"usage_estimated": True}
     assert made.usage.output_tokens >= 100
     assert made.cost_nano > 0

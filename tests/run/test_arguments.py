@@ -71,6 +71,11 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "sandbox": (lambda: executor_of([], sandbox="L9"), "sandbox is 'L9'; it may be"),
     "channel": (lambda: Target("channel", X or 42), "Target.id must be text, not int"),
     "artifact": (lambda: Artifact("a", "b", X or "c"), "Artifact.data must be bytes, not str"),
+    "phase turns": (lambda: Phase("a", max_turns=X or "3"), "Phase.max_turns must be a whole"),
+    "phase tools": (lambda: Phase("a", tools=X or 3), "Phase.tools must be a list, and each text"),
+    "max queued": (lambda: Lane("x", max_queued=X or "5"), "max_queued must be a whole number"),
+    "level": (lambda: Lane("x", level=X or "1"), "level must be a whole number, not str"),
+    "lane and key": (lambda: Lane("x", X or "2", per_key={"x": 1}), "must be a whole number"),
     "phase name": (lambda: Phase(X or 3), "Phase.name must be text, not int"),
     "skill": (lambda: Skill(X or "helper"), "Skill.agent must be a RunnableAgent, not str"),
     "admins": (lambda: Listed(admins=X or 3), "admins must be a list, and each text"),
@@ -104,6 +109,8 @@ async def test_what_is_gone_on_with_by_a_wrong_invocation_is_told() -> None:
     for go_on in (executor_of([]).resume, executor_of([]).finish):
         with pytest.raises(ConfigError, match="invocation must be an Invocation, not dict"):
             await go_on(RunnableAgent(), "run_1", X or {"caller_id": "ann"})
+        with pytest.raises(ConfigError, match="run_id is empty"):
+            await go_on(RunnableAgent(), "")
 
 
 async def test_a_tool_that_nobody_has_is_told_with_those_of_the_host() -> None:

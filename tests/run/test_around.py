@@ -353,5 +353,12 @@ def test_row_33_settings_of_the_host_hold_for_the_runs_that_begin_next() -> None
         assert len((await executor.run(own, "go")).steps) == 1
         settings["LORIMER_RUN_MAX_TURNS"] = "many"
         assert len((await executor.run(WORKER, "go")).steps) == 12  # told in the log, once
+        for said in ("many", "3", ""):  # the lane's own holds where they say none
+            settings["LORIMER_LANES_RUNS_MAX_CONCURRENT"] = said
+            await executor.run(own, "go")
+            assert lane.max_concurrent == (3 if said == "3" else 1)
+        lane.set_max_concurrent(4)  # nor is what the host does then undone
+        await executor.run(own, "go")
+        assert lane.max_concurrent == 4
 
     simulate(main)

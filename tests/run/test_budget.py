@@ -231,6 +231,18 @@ def test_a_model_of_unknown_price_is_refused_unless_the_budget_allows_it() -> No
     simulate(main)
 
 
+@pytest.mark.parametrize("told", [Usage(0, -(10**6)), Usage(10**15, 10**15), Usage(0, 10**30)])
+async def test_a_provider_that_counts_nonsense_costs_what_was_set_aside(
+    tmp_path: Path, told: Usage
+) -> None:
+    world, budget = RealWorld(), TotalBudget("job:1", usd=0.05)
+    async with SQLiteJournal(tmp_path / "journal.db") as journal:
+        result = await by(executor_of(world, model_of(usage=told), budget, journal=journal))
+        assert (result.status, result.cost_nano) == ("ok", CENT)
+        assert await journal.used(budget.purse) == Balance(0, CENT)
+        await adds_up(journal, budget.purse)
+
+
 # --- who may begin --------------------------------------------------------------------------------
 
 
@@ -247,7 +259,7 @@ class Asked:
     async def admit(self, agent: Any, asked: Any, ledger: Any) -> Sequence[Purse]:
         if self.answer == "hangs":
             await asyncio.Event().wait()
-        if isinstance(self.answer, Exception):
+        if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
 
@@ -275,10 +287,13 @@ def test_row_9_a_rejection_returns_the_budgets_own_error_and_makes_zero_model_ca
         (JournalError("disk full"), "rejected", "undecided", "disk full"),
         (RuntimeError("boom"), "rejected", "undecided", "RuntimeError: boom"),
         ("hangs", "rejected", "undecided", "no answer within 10 s"),
-        ("lies", "rejected", "undecided", "AttributeError"),
+        ("lies", "rejected", "undecided", "each a Purse, not str"),
+        (None, "rejected", "undecided", "each a Purse, not NoneType"),
+        ([5], "rejected", "undecided", "must be a Purse, not int"),
+        (asyncio.CancelledError(), "rejected", "undecided", "it was cancelled"),
         ([Purse("a:b", 1)] * 2, "rejected", "", "each once"),
     ],
-    ids=["exceeded", "store", "crash", "hang", "lie", "twice"],
+    ids=["exceeded", "store", "crash", "hang", "lie", "forgets", "no purse", "cancelled", "twice"],
 )
 def test_a_budget_that_cannot_say_yes_has_said_no(
     answer: Any, status: str, code: str, why: str
@@ -294,6 +309,41 @@ def test_a_budget_that_cannot_say_yes_has_said_no(
         [row] = await executor.journal.runs()
         assert (row.status, model.calls) == (status, 0)
         assert await verify(executor.journal, row.run_id) == []
+
+    simulate(main)
+
+
+@pytest.mark.parametrize(
+    "given", [iter, set, lambda purses: purses[0]], ids=["iterator", "set", "one"]
+)
+def test_purses_hold_in_whatever_they_are_given(given: Callable[[list[Purse]], Any]) -> None:
+    async def main(world: SimulatedWorld) -> None:
+        purse = Purse("job:1", CENT)
+        executor = executor_of(world, model_of(), Asked(given([purse])))
+        first = await by(executor)
+        assert first.status == "ok"
+        assert await executor.journal.used(purse) == Balance(0, CENT)
+        pipeline = Pipeline(
+            preset_manifest("agent", model="scripted:x"),
+            models=Models(providers={"scripted": model_of()}),
+            journal=executor.journal,
+            world=world,
+        )
+        late = await pipeline.run("go", budgets=given([purse]), raise_on_error=False)
+        assert late.status == "budget_exceeded"
+        with pytest.raises(ConfigError, match="must be a Purse, not str"):
+            await pipeline.run("go", budgets=["job:1"])  # type: ignore[list-item]
+
+    simulate(main)
+
+
+def test_a_run_that_is_cancelled_while_its_budget_is_asked_is_cancelled() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        task = asyncio.create_task(by(executor_of(world, model_of(), Asked("hangs"))))
+        await world.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     simulate(main)
 

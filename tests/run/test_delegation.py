@@ -348,3 +348,29 @@ async def test_what_a_delegate_does_not_say_is_the_executors() -> None:
     (agent,) = manifest.agents
     assert (agent.prompt, agent.model, agent.tools) == ("H\n\nworker", "scripted:w", [])
     assert agent.limits == {"max_turns": 2, "timeout_s": 7.0}
+
+
+async def test_agents_that_nobody_named_are_told_apart_by_the_palette() -> None:
+    class Unnamed(FixedPalette):
+        async def agent(self, name: str) -> RunnableAgent | None:
+            return {
+                "worker": RunnableAgent(prompt="worker", agents=("helper",)),
+                "helper": RunnableAgent(prompt="helper", agents=("worker",)),
+            }.get(name)
+
+    replies = says(
+        boss=[use("agent__worker", prompt="go"), "done"],
+        worker=[use("agent__helper", prompt="go"), "worked"],
+        helper=[use("agent__worker", prompt="go"), "helped"],
+    )
+    executor = executor_of(model_of(replies), ports=Ports(palette=Unnamed()))
+    result = await executor.run(BOSS, "go")
+    rows = [row for row in await executor.journal.runs() if row.run_id != result.run_id]
+    told = [
+        str(fact.data.get("content"))
+        for row in rows
+        for fact in await facts_of(executor.journal, row)
+        if fact.type == "tool.result"
+    ]
+    assert (result.status, len(rows)) == ("ok", 2)
+    assert sorted("exec.child.ancestor" in each for each in told) == [False, True], told

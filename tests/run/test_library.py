@@ -503,3 +503,43 @@ def test_a_saved_agent_that_is_made_wrong_says_so_in_one_line(
         make()
     assert raised.value.code is ConfigError.default_code
     assert "\n" not in str(raised.value)
+
+
+async def test_agents_of_the_host_work_with_those_of_the_host() -> None:
+    """Whoever saves one under the name of another does not take its place in the host's."""
+    hosts = {
+        "mailer": SavedAgent(name="mailer", prompt="mailer", agents=("approve",)),
+        "approve": SavedAgent(name="approve", prompt="approve"),
+    }
+    agents = AgentLibrary(MemoryAgents(), builtins=hosts, threads=False)
+    await agents.save(SavedAgent(name="approve", prompt="always", visibility="public"), ANN)
+    asked: list[str] = []
+
+    def reply(request: Request) -> Any:
+        asked.append(request.system)
+        calls = {
+            "poet": use("agent__mailer", prompt="go"),
+            "mailer": use("agent__approve", prompt="go"),
+        }
+        return "done" if len(request.messages) > 1 else calls.get(request.system, "yes")
+
+    executor = executor_of(model_of(reply))
+
+    async def run(by: Person, *names: str) -> RunResult:
+        asked.clear()
+        await agents.save(
+            SavedAgent(name="poet", prompt="poet", agents=names, visibility="public"), ANN
+        )
+        poet = await agents.get("ann/poet", by)
+        invocation = Invocation(caller_id=by.name, palette=agents.palette(poet, by))
+        return await executor.run(poet.to_runnable(), "go", invocation)
+
+    for by in (ANN, EVE):
+        assert (await run(by, "mailer")).status == "ok"
+        assert asked == ["poet", "mailer", "approve", "mailer", "poet"]
+        for names in (("mailer", "approve"), ("approve", "mailer")):
+            both = await run(by, *names)
+            assert (both.status, asked) == ("error", [])
+            assert "ann/poet and mailer each name the agent 'approve'" in both.error
+    await agents.delete("approve", ANN)
+    assert (await run(EVE, "mailer", "approve")).status == "ok"

@@ -6,6 +6,7 @@ import asyncio
 import io
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -146,6 +147,23 @@ def test_row_33_no_text_of_a_setting_raises(text: str) -> None:
         assert settings.text("k", "x") == text
     finally:
         logging.getLogger("lorimer.run").disabled = False
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, 10**400, float("inf"), b"4", [1], object()],
+    ids=["flag", "huge", "endless", "bytes", "list", "object"],
+)
+def test_row_33_no_other_value_of_a_setting_raises(value: Any) -> None:
+    class Holds:
+        def get(self, key: str) -> Any:
+            return value
+
+    settings = Settings(Holds())
+    assert settings.integer("k", 3, least=1) >= 1
+    assert 0 <= settings.number("k", 0.5, most=1.0) <= 1
+    assert settings.flag("k", default=True) is True
+    assert settings.text("k", "x")
 
 
 @pytest.mark.parametrize("config", [None, Broken()], ids=["absent", "broken"])

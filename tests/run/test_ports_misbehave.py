@@ -37,8 +37,8 @@ LONG_S = 100_000.0
 AGENT = RunnableAgent("boss", prompt="boss", tools=("work",), agents=("worker",), critic=True)
 WORKER = RunnableAgent("worker", prompt="worker", tools=("work",))
 
-HOW = ("raises", "hangs", "lies", "raises at once", "gives at once")
-"""The last two: what should be async is not."""
+HOW = ("raises", "hangs", "lies", "gives nothing", "cancels", "raises at once", "gives at once")
+"""cancels: something that it waits for was cancelled. The last two: what should be async is not."""
 
 
 class Faulty:
@@ -68,7 +68,9 @@ class Faulty:
         self.reached = True
         if self.how.startswith("raises"):
             raise RuntimeError("broken")
-        return "nonsense"
+        if self.how == "cancels":
+            raise asyncio.CancelledError
+        return None if self.how == "gives nothing" else "nonsense"
 
     async def _good(self, good: Any) -> Any:
         await asyncio.sleep(0)
@@ -80,7 +82,9 @@ class Faulty:
             raise RuntimeError("broken")
         if self.how == "hangs":
             await self.world.sleep(LONG_S)
-        return "nonsense"
+        if self.how == "cancels":
+            raise asyncio.CancelledError
+        return None if self.how == "gives nothing" else "nonsense"
 
 
 class Audit:
@@ -305,6 +309,7 @@ def test_row_17_whatever_misbehaves_a_run_has_one_end(place: str, how: str) -> N
     assert faulty.reached
     assert result.status == AFTER[place], result.exception
     assert took < 180
+    assert how == "hangs" or not [told for told in result.warnings if "took longer" in told]
     if result.status == "ok":
         assert result.output == "done"
 

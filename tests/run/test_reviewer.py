@@ -115,6 +115,18 @@ def test_row_5_two_models_and_three_lenses_on_the_command_line_without_a_battery
     assert "openai:gpt-4.1-mini security: 2 found" in done.stderr
 
 
+def test_a_diff_of_files_in_another_encoding_is_read() -> None:
+    done = subprocess.run(
+        [sys.executable, str(REVIEWER / "main.py"), "--models", "scripted:echo"],
+        input=DIFF.encode() + b"+caf\xe9\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={"PYTHONPATH": ":".join(sys.path), "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (3, False), done.stderr
+
+
 def played(
     parts: tuple[Any, Any],
     one: Callable[[Request], Any],

@@ -57,7 +57,9 @@ def verify(file: str, key_env: str, head: str) -> int:
     """
     key = os.environ.get(key_env, "") if key_env else None
     if key == "":
-        raise Fault(f"the variable {key_env} is not set", hint=f"{key_env}=... lorimer audit")
+        raise Fault(
+            f"the variable {key_env} is not set", hint=f"{key_env}=... lorimer audit verify ..."
+        )
     return asyncio.run(_verify(file, None if key is None else key.encode(), head))
 
 

@@ -13,9 +13,9 @@ from datetime import timedelta
 from decimal import Decimal
 from math import isfinite
 from types import NoneType
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
-from lorimer.core.arguments import is_a, wrong
+from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.errors import (
     ConfigError,
     ErrorCategory,
@@ -33,6 +33,7 @@ MAX_WINDOW_S: Final = 366 * 86_400.0
 MAX_PURSES: Final = 8
 """Of one run."""
 MAX_NAME: Final = 200
+_EXAMPLE: Final = 'Purse.usd("job:review", 5)'
 ASK_S: Final = 10.0
 """Seconds within which it has to be said who pays for a run."""
 
@@ -151,10 +152,17 @@ async def paid_by(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | Non
     """What run.start says of the purses of a run, and why it is refused, if it is. Whoever cannot
     decide, or takes more than `ASK_S` seconds, has not allowed it."""
     if not callable(budgets):
-        return _told(budgets), None
+        return _told(_purses(budgets)), None
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
     try:
         async with asyncio.timeout(ASK_S):
-            return _told(await budgets()), None
+            given = await budgets()
+        return _told(_answered(given)), None
+    except asyncio.CancelledError as error:
+        if task is not None and task.cancelling() > before:
+            raise
+        refused = _undecided("it was cancelled", error)  # its own work, not this run
     except LorimerError as error:
         undecided = error.category in (ErrorCategory.STORE, ErrorCategory.CANCELLED)
         refused = _undecided(str(error), error) if undecided else error
@@ -165,11 +173,25 @@ async def paid_by(budgets: Budgets) -> tuple[dict[str, JSON], LorimerError | Non
     return {"refused": refused.to_json()}, refused
 
 
+def _purses(given: object) -> tuple[Purse, ...]:
+    """Raises ConfigError for what is no list of purses; so is None, which is given by a budget that
+    forgets to say."""
+    return cast("tuple[Purse, ...]", each_of("budgets", given, Purse, _EXAMPLE))
+
+
+def _answered(given: object) -> tuple[Purse, ...]:
+    """What whoever was asked gave. Raises LimitError for what is no answer."""
+    try:
+        return _purses(given)
+    except ConfigError as error:
+        raise _undecided(error.message, error) from None
+
+
 def _told(purses: Sequence[Purse]) -> dict[str, JSON]:
     return {"budgets": purses_json(purses)} if purses else {}
 
 
-def _undecided(why: str, cause: Exception) -> LimitError:
+def _undecided(why: str, cause: BaseException) -> LimitError:
     return LimitError(
         f"Whether there is money for this run could not be found out: {why}",
         code=ExecutorErrorCode.EXEC_BUDGET_UNDECIDED,

@@ -34,6 +34,8 @@ from lorimer.models.scrubbing import Scrubber
 
 _FINISHED: Final = (StopReason.END_TURN, StopReason.TOOL_USE)
 _CUT_OFF: Final = ExecutorErrorCode.EXEC_RUN_CANCELLED.value
+_MOST_NANO: Final = 10**15
+"""A million dollars: no call costs more."""
 _LOST: Final = frozenset({ErrorCategory.NETWORK, ErrorCategory.TIMEOUT})
 """Where a stream only ends: whoever tells an error in one has refused, and bills nothing."""
 
@@ -207,9 +209,10 @@ class Pull:
         self._uncounted, self._estimated = 0, True
 
     def _cost(self, model: str) -> int:
-        # a kind of token without a price: under a cost limit it is not free, but what was set aside
+        # a kind of token without a price, or a count that cannot be: under a cost limit that is
+        # not free, nor gives it money back, but costs what was set aside
         cost = self._caller.price(self._usage, model, self._target.model)
-        return self._reserve if cost is None else cost
+        return self._reserve if cost is None or not 0 <= cost <= _MOST_NANO else cost
 
     def _failed(self, error: APIError) -> None:
         run, health, place = self._state.run, self._caller.health, self._target.place

@@ -48,9 +48,14 @@ class RunnableAgent:
     """The id under which the host keeps it, for audits; none: its name."""
 
     @property
+    def own_name(self) -> str:
+        """Its name; "": nobody gave it one."""
+        return self.name if self.name != _NO_NAME else ""
+
+    @property
     def who(self) -> Hashable:
         """What tells it from others that are at work: its name, if it has one of its own."""
-        return self.name if self.name != _NO_NAME else self
+        return self.own_name or self
 
     def __post_init__(self) -> None:
         for name in ("tools", "skills", "agents"):

@@ -21,13 +21,14 @@ class Call(Generic[T]):
     """A call of such code, in a task of its own, so that what happens to that one is not the
     caller's. Whoever makes it has to `stop` it."""
 
-    __slots__ = ("_task", "_what")
+    __slots__ = ("_stopped", "_task", "_what")
 
     def __init__(self, what: str, call: Callable[[], Awaitable[T]]) -> None:
         async def work() -> T:
             return await call()
 
         self._what = what
+        self._stopped = False
         self._task = asyncio.get_running_loop().create_task(work())
 
     async def wait(self, within_s: float) -> None:
@@ -43,6 +44,7 @@ class Call(Generic[T]):
     async def stop(self) -> None:
         """End it, if it is not over."""
         if not self._task.done():
+            self._stopped = True
             self._task.cancel()
             await asyncio.wait([self._task], timeout=LAST_S)
 
@@ -51,6 +53,8 @@ class Call(Generic[T]):
         than `within_s`."""
         if not self._task.done():
             why = f"took longer than {within_s:g} s, and does not stop"
+        elif self._task.cancelled() and not self._stopped:
+            why = "failed: it was cancelled"  # by itself, or by what it waited for
         elif self._task.cancelled():
             why = f"took longer than {within_s:g} s"
         else:
@@ -91,10 +95,11 @@ async def unbroken(work: Coroutine[object, object, None]) -> asyncio.CancelledEr
 
 
 def guarded(what: str, call: Callable[[], T], warnings: list[str]) -> T | None:
-    """As `bounded`, of what must not wait."""
+    """As `bounded`, of what must not wait. A CancelledError of it is its own: nobody is cancelled
+    in the middle of a call."""
     try:
         return call()
-    except Exception as error:  # noqa: BLE001 - code of the host's
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - code of the host's
         _warn(f"{what} {_told(error)}", warnings)
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -108,14 +109,14 @@ class Settings:
             return default
         try:
             text = self._config.get(key)
-        except Exception:  # noqa: BLE001 - the host's own source, such as a database
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the host's own source
             self._tell(key, default, "cannot be read", failed=True)
             return default
         if text is None:
             return default
         try:
             return read(text)
-        except (ValueError, TypeError):  # TypeError: the host gave something else than text
+        except Exception:  # noqa: BLE001 - whatever the host gave, which need not be text
             self._tell(key, default, f"is not {wanted}", failed=False)
             return default
 
@@ -141,8 +142,23 @@ def limits_now(settings: Settings, limits: Limits) -> Limits:
     return limits if found == limits else found
 
 
-def cap_now(settings: Settings, lane: Lane) -> None:
-    """Have a lane the cap that the settings say: `lanes.<name>.max_concurrent`."""
-    cap = settings.integer(f"lanes.{lane.name}.max_concurrent", lane.max_concurrent, least=1)
-    if cap != lane.max_concurrent:
-        lane.set_max_concurrent(cap)
+class LaneCap:
+    """Has a lane the cap that the settings say, `lanes.<name>.max_concurrent`; where they do not
+    say one any more, the one that it had before."""
+
+    __slots__ = ("_lane", "_own", "_settings")
+
+    def __init__(self, settings: Settings, lane: Lane) -> None:
+        self._settings = settings
+        self._lane = lane
+        self._own: int | None = None
+        """What it had; None: it has that."""
+
+    def apply(self) -> None:
+        """From now on."""
+        lane = self._lane
+        own = lane.max_concurrent if self._own is None else self._own
+        cap = self._settings.integer(f"lanes.{lane.name}.max_concurrent", own, least=1)
+        self._own = own if cap != own else None
+        if cap != lane.max_concurrent:
+            lane.set_max_concurrent(cap)

@@ -30,7 +30,7 @@ from lorimer.live import Run
 from lorimer.run.agent import RunnableAgent
 from lorimer.run.around import Around, Host
 from lorimer.run.beginning import Beginning
-from lorimer.run.config import Settings, cap_now
+from lorimer.run.config import LaneCap, Settings
 from lorimer.run.handle import RunHandle
 from lorimer.run.invocation import Invocation, check_agent, check_asked, check_invocation
 from lorimer.run.job import Job, busy, unknown
@@ -91,7 +91,8 @@ class Executor:
         self.limits = limits
         self.ports = ports or Ports()
         self.lane = lane
-        self._settings = Settings(self.ports.config)
+        settings = Settings(self.ports.config)
+        self._lane_cap = None if lane is None else LaneCap(settings, lane)
         hidden = (*options.get("hidden", ()), *_files_of(self.ports))
         options.update(journal=self.journal, world=self.world, hidden=hidden)
         self._host = Host(self.ports, self.world, limits.cleanup_s)
@@ -103,7 +104,7 @@ class Executor:
             models, registry_of(tools), limits, system_header, tier, options, self.ports.critic
         )
         self._beginning = Beginning(
-            models, self.journal, limits, self.ports, self._settings, self._pipelines
+            models, self.journal, limits, self.ports, settings, self._pipelines
         )
 
     def run(
@@ -246,8 +247,8 @@ class Executor:
         agent = job.agent
         if job.stopped is not None:
             raise RunCancelled(f"The run was cancelled: {job.stopped.value}.")
-        if self.lane is not None:
-            cap_now(self._settings, self.lane)
+        if self._lane_cap is not None:
+            self._lane_cap.apply()
         return descended(job.run_id, agent.who, agent.name, self.limits)
 
     def _slot(self, job: Job) -> Slot | None:
@@ -276,6 +277,8 @@ async def _within(scope: AbstractAsyncContextManager[None], run: Run) -> Pipelin
 
 
 def _of_run(run_id: str, invocation: Invocation | None) -> Invocation:
+    if run_id == "":
+        raise ConfigError("run_id is empty", hint="Give the run_id of a RunResult.")
     asked = invocation or Invocation()
     check_invocation(asked)
     return replace(asked, run_id=run_id)

@@ -114,7 +114,7 @@ def sub_agent_of(
             manifest=manifest_of(agent, tier, most, header, host),
             tools=[name for name in agent.tools if name in host],
             inputs=json.loads(delegate.inputs),
-            identity=agent.name,
+            identity=agent.own_name,
         )
     return SubAgent(
         name=delegate.tool,
@@ -123,7 +123,7 @@ def sub_agent_of(
         tools=[*agent.tools, *tools_of(agent)],
         model=agent.model or tier,
         inputs=json.loads(delegate.inputs),
-        identity=agent.name,
+        identity=agent.own_name,
         limits={"max_turns": most.max_turns, "timeout_s": most.timeout_s},
     )
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
+from lorimer.core.arguments import each_of, is_a, wrong
 from lorimer.core.record import record
 from lorimer.run.fields import check_texts
 
@@ -39,11 +40,12 @@ class Phase:
     """It is one model call, without tools."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a field that is to be text, and is none."""
+        """Raises ConfigError for a field of another type."""
         check_texts(
             "Phase", name=self.name, prompt=self.prompt, model=self.model, fallback=self.fallback
         )
-        given = self.tools  # most callers write a list, and one name is one
-        if given is not None:
-            tools = (given,) if isinstance(given, str) else tuple(given)
+        if not is_a(self.max_turns, int):
+            raise wrong("Phase.max_turns", self.max_turns, "a whole number", "max_turns=8")
+        if self.tools is not None:  # most callers write a list, and one name is one
+            tools = each_of("Phase.tools", self.tools, str, '["read"], its name')
             object.__setattr__(self, "tools", tools)

@@ -40,6 +40,9 @@ DRAIN_S: Final = 0.05
 MAX_BODY: Final = 64 * 1024 * 1024
 """Bytes of an answer that comes in one piece."""
 
+MAX_TOKENS: Final = 10**9
+"""That a provider can have counted in one call."""
+
 LOW_BUDGET: Final = 5_000
 MEDIUM_BUDGET: Final = 20_000
 
@@ -275,8 +278,10 @@ def tool_use(id: str, name: str, text: str, *, cut: bool) -> ToolUse:
 
 
 def count(value: JSON, default: int = 0) -> int:
-    """A number of tokens as providers send it: null, negative or missing is `default`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    """A number of tokens as providers send it: null, missing, negative or absurd is `default`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return default
+    if not 0 <= value <= MAX_TOKENS:  # NaN too
         return default
     return int(value)
 

@@ -75,7 +75,7 @@ class Watch:
                 limit_s = float(by.limit_s)
                 limit_s = min(limit_s, self._ceiling_s) if limit_s > soft_s else soft_s
                 self.limits, self._by = replace(limits, timeout_s=limit_s), by
-        except Exception as error:  # noqa: BLE001 - a port's fault: the strict limit holds
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a port's fault
             self.failed(error)
 
     @asynccontextmanager

@@ -87,8 +87,11 @@ class Lane:
             raise wrong("lane: its name", name, "text", 'Lane("runs", 4)')
         if not is_a(per_key, Mapping, NoneType):
             raise wrong("lane: per_key", per_key, "a mapping", '{"ollama": 1}')
+        for what, number in (("max_queued", max_queued), ("level", level)):
+            if not is_a(number, int):
+                raise wrong(f"lane: {what}", number, "a whole number", f"{what}=1")
         caps = per_key or {}
-        for what, cap in {name: max_concurrent, **caps}.items():
+        for what, cap in [(name, max_concurrent), *caps.items()]:
             _check(cap, what)
         self.name = name
         self.level = level

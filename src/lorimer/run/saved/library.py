@@ -181,9 +181,11 @@ class AgentLibrary:
 
     def palette(self, agent: SavedAgent, by: Person) -> Palette:
         """Whom an agent names when that person runs it: agents of its owner that the person may
-        run too, else the host's; never the person's own, which it does not mean."""
+        run too, else the host's; never the person's own, which it does not mean. Agents of the host
+        among them name the host's: a run of which both mean another agent by one name is an error.
+        """
         _check_person(by)
-        return _Palette(self, agent.owner, by)
+        return _Palette(self, agent, by)
 
     async def close(self) -> None:
         """Let go of the store."""
@@ -220,13 +222,15 @@ class AgentLibrary:
 
 
 class _Palette:
-    """What names stand for in agents of one owner, for one person."""
+    """What names stand for in an agent, and in those that it reaches, for one person."""
 
-    def __init__(self, library: AgentLibrary, owner: str, by: Person) -> None:
+    def __init__(self, library: AgentLibrary, agent: SavedAgent, by: Person) -> None:
         self._library = library
         self.files = library.files
-        self._owner = owner
+        self._owner = agent.owner
         self._by = by
+        self._named_by = dict.fromkeys(_named(agent), agent)
+        """Who named it first: its owner's, or the host's, is meant."""
 
     async def skill(self, name: str) -> Skill | None:
         found = await self._find(name)
@@ -237,13 +241,32 @@ class _Palette:
         return found and found.to_runnable()
 
     async def _find(self, name: str) -> SavedAgent | None:
-        for which in (f"{self._owner}/{name}", f"/{name}") if self._owner else (f"/{name}",):
-            try:
-                return await self._library.get(which, self._by)
-            except ConfigError as error:
-                if error.code is not ExecutorErrorCode.EXEC_AGENT_UNKNOWN:
-                    raise
-        return None
+        by = self._named_by.get(name)
+        owner = self._owner if by is None else by.owner
+        found = await self._get(f"{owner}/{name}") or await self._get(f"/{name}")
+        if found is None:
+            return None
+        for each in _named(found):
+            first = self._named_by.setdefault(each, found)
+            if first.owner != found.owner and await self._get(f"{self._owner}/{each}"):
+                raise ConfigError(
+                    f"{first.id} and {found.id} each name the agent {each!r}, and do not mean the "
+                    f"same: it is there of {self._owner}, and perhaps of the host",
+                    hint=f"Save {self._owner}/{each} under another name.",
+                )
+        return found
+
+    async def _get(self, which: str) -> SavedAgent | None:
+        try:
+            return await self._library.get(which, self._by)
+        except ConfigError as error:
+            if error.code is not ExecutorErrorCode.EXEC_AGENT_UNKNOWN:
+                raise
+            return None
+
+
+def _named(agent: SavedAgent) -> Iterable[str]:
+    return (*agent.skills, *agent.agents)
 
 
 def _is_theirs(agent: SavedAgent, by: Person) -> bool:
