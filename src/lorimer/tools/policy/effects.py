@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.record import record
 from lorimer.tools.shell.parse import Parsed, parse
+from lorimer.tools.shell.programs import ELSEWHERE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,8 +60,6 @@ PROTECTED: Final = frozenset(
     ".gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
 )
 """Names of files and folders that decide what runs, or what is allowed, later on."""
-
-_CHANGES_FOLDER: Final = frozenset({"cd", "pushd", "popd"})
 
 
 @record
@@ -257,7 +256,7 @@ def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[st
         for redirect in command.redirects:
             tool = "Write" if redirect.writes else "Read"
             found.append((tool, path_use("file_path", redirect.path, place, moved=moved)))
-        moved = moved or not _CHANGES_FOLDER.isdisjoint(command.argv)
+        moved = moved or not ELSEWHERE.isdisjoint(command.argv)
     return found
 
 
