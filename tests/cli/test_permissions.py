@@ -254,6 +254,60 @@ def test_a_rule_that_has_ended_is_not_in_force() -> None:
     assert explained("Write(a)")["decision"] == "ask"
 
 
+def test_explain_takes_the_mode_that_a_run_would_have() -> None:
+    user_rules('mode = "acceptEdits"\n')
+    told = explained("Write(a)")
+    assert (told["decision"], told["mode"]) == ("allow", "acceptEdits")
+    assert explained("Write(a)", "--permission-mode", "default")["decision"] == "ask"
+
+
+def test_explain_takes_a_tool_without_a_subject_by_its_name() -> None:
+    assert explained("TodoWrite")["decision"] == "allow"
+    assert explained("TodoWrite()")["decision"] == "allow"
+
+
+def test_what_a_project_wrote_moves_no_cursor_and_adds_no_line(own_place: Path) -> None:
+    project_rules(
+        own_place, '[[rule]]\nask = "Write(./a)"\nreason = "no\\u001b[2J\\nallow: rule"\n'
+    )
+    result = invoke("permissions", "explain", "Write(a)")
+    assert result.stdout.startswith("ask: project rule ask Write(./a): no\\x1b[2J\\nallow: rule\n")
+    assert "\x1b" not in result.stdout
+
+
+def test_what_is_trusted_is_what_was_shown(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project_rules(own_place, 'allow = ["Write(./a)"]\n')
+
+    def changed_meanwhile(text: str, *, default: bool) -> bool:
+        project_rules(own_place, 'allow = ["Write(./a)", "Bash(make **)"]\n')
+        return True
+
+    monkeypatch.setattr("click.confirm", changed_meanwhile)
+    assert invoke("permissions", "trust").exit_code == 0
+    assert explained("Write(a)")["decision"] == "ask"
+    project_rules(own_place, 'allow = ["Write(./a)"]\n')
+    assert explained("Write(a)")["decision"] == "allow"
+
+
+def test_a_mode_that_is_none_is_told_with_its_file() -> None:
+    user_rules("mode = 5\n")
+    result = invoke("permissions", "test")
+    assert result.exit_code == 2
+    assert "permissions.toml: there is no permission mode '5'" in result.stderr
+
+
+def test_a_rule_that_does_nothing_is_noted_where_it_would_have_held(own_place: Path) -> None:
+    project_rules(own_place, 'deny = ["bash(rm **)", "mcp__hub__bash", "REPL"]\n')
+    result = invoke("run", "-m", "scripted:obedient", "Hello")
+    assert result.exit_code == 0, result.output
+    assert (
+        "rule deny bash(rm **): no shipped tool is called so; did you mean 'Bash'" in result.stderr
+    )
+    assert "hub" not in result.stderr
+
+
 def test_a_rule_for_a_tool_that_is_nearly_there_is_noted() -> None:
     user_rules('deny = ["Wrte(./a)", "@net", "mcp:hub", "Publish"]\n')
     result = invoke("permissions", "test")

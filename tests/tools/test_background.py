@@ -18,6 +18,7 @@ from lorimer import Limits, PipelinePresets
 from lorimer.core.events import Event
 from lorimer.core.messages import ToolResultBlock, ToolUse
 from lorimer.core.model import Request
+from lorimer.core.redaction import Redactor
 from lorimer.journal import SQLiteJournal
 from lorimer.models.registry import Models
 from lorimer.testing import ScriptedModel
@@ -106,6 +107,27 @@ def test_what_it_writes_and_how_it_ends(tmp_path: Path) -> None:
         assert await calls.monitor(name) == "[exit code 3]"
         (kept,) = (tmp_path / ".lorimer/results").iterdir()
         assert kept.read_text() == "one\ntwo\n"
+
+    in_a_run(tmp_path, main)
+
+
+def test_a_secret_is_not_told_in_two_halves(tmp_path: Path) -> None:
+    secret = "tr0ub4dor-and-3-tr0ub"
+    first, rest = secret[:9], secret[9:]
+
+    async def main(calls: Calls) -> None:
+        calls.bench.context.redactor = Redactor({secret: "WORD"})
+        name = await calls.bash(
+            f"echo {secret}; printf is{first}; until [ -e go ]; do sleep 0.02; done; echo {rest}; "
+            f"printf {first}"
+        )
+        told = ""
+        while "is" not in told:
+            told += await calls.monitor(name, 0.1)
+        assert "[redacted:WORD]\nis\n[it runs]" in told
+        assert first not in told
+        (tmp_path / "go").touch()
+        assert await calls.monitor(name) == f"[redacted:WORD]\n{first}\n[exit code 0]"
 
     in_a_run(tmp_path, main)
 

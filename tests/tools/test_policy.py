@@ -207,6 +207,35 @@ def test_a_protected_path_wants_to_be_named(world: World) -> None:
     assert world.decide("Write", ".git/config", named).action is ALLOW
 
 
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        (".config/lorimer/permissions.toml", True),
+        (".CONFIG/Lorimer/models.toml", True),
+        (".local/share/lorimer/trusted.json", True),
+        ("told/lorimer/permissions.toml", True),
+        (".config", True),
+        (".kube/config", True),
+        (".config/fish/config.fish", True),
+        ("dots/lorimer/permissions.toml", True),
+        (".config/else/a.toml", False),
+        ("lorimer/a.py", False),
+    ],
+)
+def test_where_a_home_is_the_workspace_its_settings_are_protected(
+    world: World, monkeypatch: pytest.MonkeyPatch, path: str, asked: bool
+) -> None:
+    home = world.workspace
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "told"))
+    (home / ".config").mkdir()
+    (home / "dots" / "lorimer").mkdir(parents=True)
+    (home / "told").symlink_to(home / "dots")
+    world.place = Place.of(home)
+    said = world.decide("Write", path, mode=Mode.ACCEPT_EDITS)
+    assert said.action is (ASK if asked else ALLOW)
+
+
 # --- specs ---------------------------------------------------------------------------------------
 
 

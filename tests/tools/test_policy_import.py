@@ -178,6 +178,15 @@ def test_modes_and_what_else_stands_there() -> None:
     assert len(carried(data, "s.json", shipped).notes) == 2
 
 
+def test_what_is_broken_allows_nothing_and_denies_more() -> None:
+    found = carried({"permissions": {"defaultMode": ["plan"], "allow": ["Edit()"]}}, "x", shipped)
+    assert (found.mode, list(found.rules)) == ("", [])
+    assert "defaultMode ['plan']: not carried" in found.notes[1]
+    assert [str(rule) for rule in imported("deny", "Edit( )").rules] == [
+        "Edit", "Write", "NotebookEdit"
+    ]  # fmt: skip
+
+
 def geny(**lists: JSON) -> Imported:
     return carried(lists, "permissions.yaml", shipped)
 
@@ -216,6 +225,8 @@ def test_rules_of_geny() -> None:
         ({"deny": [3]}, r"deny\[0\] is no rule"),
         ({"permissions": {"ask": ["Ba sh"]}}, r"ask\[0\]: 'Ba sh' is not a rule"),
         ({"allow": [{"pattern": "x"}]}, "a rule names its tool"),
+        ({"allow": [{"tool": "Bash", "pattern": 5}]}, "the pattern of a rule is text"),
+        ({"allow": [{"tool": "Bash", "pattern": ["ls"]}]}, "the pattern of a rule is text"),
     ],
 )
 def test_what_is_no_list_of_rules(data: dict[str, JSON], told: str) -> None:

@@ -38,6 +38,23 @@ def test_fitting_arguments_come_back_as_they_are() -> None:
     assert compile_schema(PERSON, "t")(person) is person
 
 
+def test_a_whole_number_is_an_integer_however_it_is_written() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "at": {"type": "integer"},
+            "share": {"type": "number"},
+            "rows": {"type": "array", "items": {"properties": {"n": {"type": "integer"}}}},
+        },
+    }
+    given = {"at": 2.0, "share": 1.0, "rows": [{"n": 3.0, "x": 4.0}, 5.0], "other": 6.0}
+    found = compile_schema(schema, "t")(given)
+    assert repr(found) == (
+        "{'at': 2, 'share': 1.0, 'rows': [{'n': 3, 'x': 4.0}, 5.0], 'other': 6.0}"
+    )
+    assert "input.at must be integer" in fault(schema, {"at": 2.5})
+
+
 @pytest.mark.parametrize(
     ("input", "path"),
     [

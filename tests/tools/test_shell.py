@@ -154,6 +154,68 @@ def test_as_arguments_they_are_words_or_refused() -> None:
                 assert list(read.commands[0].argv) == shlex.split(line)
 
 
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("test **", "test -v 'x[$(rm x)]'"), ("jobs **", "jobs -x rm x"),
+        ("tar **", "tar cIf 'rm x' a.tar b"), ("tar **", "tar xf a.tar"),
+        ("git **", "git bisect run rm x"), ("git **", "git --no-pager bisect run rm x"),
+        ("git **", "git --attr-source a bisect run rm x"), ("git bisect **", "git bisect run rm x"),
+        ("git **", "git submodule foreach 'rm x'"), ("git **", "git config alias.x '!rm x'"),
+        ("git **", "git filter-branch --tree-filter 'rm x'"), ("git **", "git difftool"),
+        ("git **", "git -p log"),
+        ("git **", "git archive -o ../x HEAD"), ("git **", "git format-patch -o ../x HEAD"),
+        ("gh **", "gh alias set x '!rm x'"), ("ip **", "ip netns exec a rm x"),
+        ("python3.11 **", "python3.11 -c x"), ("/bin/perl5.36 **", "/bin/perl5.36 -e x"),
+        ("g++ **", "g++ -wrapper rm,x a.c"), ("clang-15 **", "clang-15 -fplugin=x a.c"),
+        ("prlimit **", "prlimit --nofile=9 rm x"), ("hg **", "hg --config alias.x='!rm x' x"),
+        ("shuf **", "shuf -ox a"), ("iconv **", "iconv --out=x a"),
+        ("npm run test **", "npm run test --script-shell=./x"),
+        ("cargo test **", "cargo test --config 'target.x.runner=\"rm\"'"),
+        ("go test **", "go test -exec 'rm x'"), ("go vet **", "go vet --vettool=./x"),
+        ("just test **", "just test -f x"), ("yarn test **", "yarn test --cwd /x"),
+    ],
+)  # fmt: skip
+def test_a_rule_with_an_open_end_does_not_cover_what_starts_another(rule: str, text: str) -> None:
+    assert uncovered(parse(text), [CommandRule.parse(rule)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("test **", "test -f x"), ("tar **", "tar tf a.tar"), ("tar xf **", "tar xf a.tar b"),
+        ("git **", "git log config"), ("git log **", "git log -p"),
+        ("git **", "git push origin main"),
+        ("git submodule status **", "git submodule status a"), ("gh pr view **", "gh pr view 5"),
+        ("cargo test **", "cargo test -- --config x"), ("go test **", "go test -run TestExec"),
+        ("npm run test **", "npm run test -- --cwd x"), ("sha256sum **", "sha256sum a"),
+        ("python3.11 x.py", "python3.11 x.py"),
+    ],
+)  # fmt: skip
+def test_what_is_harmless_of_it_is_covered(rule: str, text: str) -> None:
+    assert uncovered(parse(text), [CommandRule.parse(rule)]) == ""
+
+
+def test_in_another_folder_it_is_another_program() -> None:
+    rules = [
+        CommandRule.parse(text)
+        for text in (
+            "cd **",
+            "./run.sh",
+            "python x.py",
+            "git status",
+            "ls **",
+            "/bin/ls",
+            "nice **",
+        )
+    ]
+    for text in ("./run.sh", "python x.py", "git status", "timeout 5 ./run.sh"):
+        assert uncovered(parse(text), rules) == ""
+        assert "folder" in uncovered(parse(f"cd evil && {text}"), rules)
+        assert "folder" in uncovered(parse(f"ls; cd evil\nls; {text}"), rules)
+    assert uncovered(parse("./run.sh && cd x && ls -l && /bin/ls"), rules) == ""
+
+
 def test_every_redirection_is_told() -> None:
     read = parse("ls > 'a b' 2>> c < d; cat x >/dev/null")
     assert read.commands[0].redirects == (
@@ -187,6 +249,42 @@ def test_limits() -> None:
 )  # fmt: skip
 def test_what_is_forbidden_is_found_anywhere(text: str) -> None:
     assert CommandRule.parse("rm **").forbids(text, parse(text))
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("git push **", "git -C . push"), ("git push **", "git --no-pager push"),
+        ("git push **", "git -c a=b -P push"), ("git push **", "git 'push' $x"),
+        ("git push **", "bash -c 'git \"push\"'"), ("git push **", "/usr/bin/git --bare push"),
+        ("rm -rf **", "rm -fr x"), ("rm -rf **", "rm -r -f x"), ("rm -rf **", "rm -v -rf x"),
+        ("rm **", "{rm,-rf,x}"), ("rm **", "rm${IFS}-rf${IFS}x"), ("rm **", "rm$IFS-rf"),
+        ("rm **", "$'\\x72m' x"), ("rm **", "$'\\162\\u006d' x"), ("rm **", "r$@m x"),
+        ("git push **", "git $'\\x70ush'"),
+    ],
+)  # fmt: skip
+def test_what_is_forbidden_is_found_in_other_clothes(rule: str, text: str) -> None:
+    found = CommandRule.parse(rule)
+    assert found.forbids(text, parse(text))
+    assert CommandRules([found]).forbidding(text, parse(text)) == [found]
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("git push **", "git commit -m push"), ("git push **", "git log push"),
+        ("rm -rf **", "rm -r x"), ("rm -rf **", "rm x; ls -rf"),
+        ("ls -la", "ls -l"), ("find * -delete", "find . -type d -name delete"),
+    ],
+)  # fmt: skip
+def test_what_only_has_the_words_of_it_is_not(rule: str, text: str) -> None:
+    assert not CommandRule.parse(rule).forbids(text, parse(text))
+
+
+def test_a_long_line_is_scanned_in_bounded_time() -> None:
+    rule = CommandRule.parse("git push **")
+    for text in ("git -a " * 50_000, "${" * 100_000, "$'" * 100_000, "{,git" * 50_000):
+        assert not rule.forbids(text, parse(text))
 
 
 @pytest.mark.parametrize("text", ["ls", "firm x", "ls rmx", "git log", "terms", "echo 'rmdir x'"])

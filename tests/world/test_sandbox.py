@@ -290,6 +290,25 @@ def with_word(word: str) -> list[int]:
     return found
 
 
+def test_where_a_home_is_writable_nothing_can_speak_for_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lorimer.world.sandbox.view import sandbox_for
+
+    needs("L2")
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sandbox = sandbox_for("require", writable=[tmp_path], network=False)
+    script = "mkdir -p .config/lorimer; echo allow > .config/lorimer/permissions.toml; touch made"
+    argv = ["bash", "-c", script]
+    limits = ProcessLimits(sandbox=sandbox)
+    done = asyncio.run(RealWorld().spawn(argv, cwd=tmp_path, limits=limits))
+    assert b"Read-only" in done.output
+    assert (tmp_path / "made").exists()
+    assert list((tmp_path / ".config/lorimer").iterdir()) == []
+
+
 # --- which level
 
 
@@ -311,7 +330,9 @@ def test_without_bubblewrap_the_next_one_is_taken_never_silently(
     done = asyncio.run(RealWorld().spawn(["true"], cwd=tmp_path, limits=limits))
     assert done.isolation is not None and done.isolation.in_force == "L1"
     assert "what it starts outlives a kill -9 of Lorimer" in done.isolation.gaps
-    assert f"{tmp_path / 'x'} lies in the workspace and can be read" in done.isolation.gaps
+    assert (
+        f"{tmp_path / 'x'} lies in the workspace: it can be read and written" in done.isolation.gaps
+    )
 
 
 def test_a_level_that_is_required_and_missing_starts_nothing(

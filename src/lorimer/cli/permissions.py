@@ -24,7 +24,10 @@ def permissions() -> None:
 @permissions.command()
 @click.argument("call")
 @click.option(
-    "--permission-mode", "mode", type=OneOf([mode.value for mode in Mode]), default="default"
+    "--permission-mode",
+    "mode",
+    type=OneOf([mode.value for mode in Mode]),
+    help="Default: what the files of rules say, else default.",
 )
 @click.option("--allow", metavar="RULE", multiple=True, help="As of `lorimer run`.")
 @click.option("--tainted", is_flag=True, help="As after a page of the web has been read.")
@@ -32,7 +35,7 @@ def permissions() -> None:
 @_workspace
 def explain(
     call: str,
-    mode: str,
+    mode: str | None,
     allow: tuple[str, ...],
     tainted: bool,
     as_json: bool,
@@ -43,6 +46,7 @@ def explain(
     Nothing is run. Exit code 0, whatever the decision.
     """
     from lorimer.cli.policy_files import shipped, standing
+    from lorimer.cli.text import visible
     from lorimer.core.hooks import HookEvent
     from lorimer.core.jsonable import JSON, dumps
     from lorimer.tools.builtin import CATALOGUE
@@ -57,7 +61,7 @@ def explain(
     if tool is None:
         near = suggest(asked.tool, CATALOGUE) or "."
         raise Fault(f"there is no shipped tool {asked.tool!r}{near} Known: {', '.join(CATALOGUE)}")
-    if asked.input is None:
+    if asked.input is None and tool.subject:
         raise Fault(f"{call!r} says no call", hint=f"Write {asked.tool}({tool.subject}).")
     folder = (workspace or Path.cwd()).resolve()
     found = standing(folder)
@@ -65,8 +69,10 @@ def explain(
     registry.register(tool, granted=False)
     entry = registry.entries()[0]
     rules = [*found.rules, *[Rule.parse(text) for text in allow]]
-    policy = Policy(rules, Mode.named(mode), folder, [folder])
-    given: dict[str, JSON] = {tool.subject: asked.input[""]}
+    held = Mode.named(mode) if mode is not None else found.mode or Mode.DEFAULT
+    policy = Policy(rules, held, folder, [folder])
+    subject = (asked.input or {}).get("", "")
+    given: dict[str, JSON] = {tool.subject: subject} if tool.subject else {}
     decision = policy.decide(entry, given, tainted=tainted, now=RealWorld().time())
     why_hidden = policy.hidden(entry)
     asked_too = [
@@ -78,17 +84,20 @@ def explain(
         seen = {"visible": not why_hidden, "hidden_by": why_hidden, "hooks": list(asked_too)}
         click.echo(dumps({**decision.to_json(), **seen}))
         return
-    click.echo(f"{decision.action.name.lower()}: {decision.by}")
     effects = ", ".join(sorted([kind.value for kind in decision.kinds]))
-    click.echo(f"  code       {decision.code}\n  mode       {mode}\n  effects    {effects}")
-    for resource in decision.resources:
-        click.echo(f"  touches    {told(resource)}")
-    for rule in decision.rules:
-        click.echo(f"  rule       {rule.title}")
-    for name in asked_too:
-        click.echo(f"  hooks      {name}, which is asked and may tighten this")
+    lines = [
+        f"{decision.action.name.lower()}: {decision.by}",
+        f"  code       {decision.code}",
+        f"  mode       {held.value}",
+        f"  effects    {effects}",
+        *[f"  touches    {told(resource)}" for resource in decision.resources],
+        *[f"  rule       {rule.title}" for rule in decision.rules],
+        *[f"  hooks      {name}, which is asked and may tighten this" for name in asked_too],
+    ]
     if why_hidden:
-        click.echo(f"  hidden     The model is not even shown this tool: {why_hidden}")
+        lines.append(f"  hidden     The model is not even shown this tool: {why_hidden}")
+    for line in lines:  # some of it a project has written, or a model
+        click.echo(visible(line).replace("\n", "\\n"))
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
 
@@ -101,15 +110,10 @@ def test(workspace: Path | None) -> None:
     Exit code 2 for a rule that cannot be, or an example that it does not keep.
     """
     from lorimer.cli.policy_files import standing
-    from lorimer.tools.builtin import CATALOGUE
 
     found = standing((workspace or Path.cwd()).resolve())
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-    for rule in found.rules:
-        near = "" if rule.tool in CATALOGUE else suggest(rule.tool, CATALOGUE)
-        if near:  # it may be a tool of a host or of a server; more likely it is a slip
-            click.echo(f"note: {rule.title}: no shipped tool is called so{near}", err=True)
     hooks = f", {len(found.hooks)} hooks" if found.hooks else ""
     click.echo(f"{len(found.rules)} rules{hooks}; every example is kept")
 
@@ -126,16 +130,14 @@ def trust(workspace: Path | None, yes: bool) -> None:
     from lorimer.cli import policy_files
 
     path = (workspace or Path.cwd()).resolve() / policy_files.PROJECT
+    text = policy_files.project_text(path)
     if not yes:
         from lorimer.cli.text import visible
 
-        try:
-            click.echo(visible(path.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            raise Fault(f"{path} cannot be read: {error}") from None
+        click.echo(visible(text))
         if not click.confirm(f"Trust {path} as shown?", default=False):
             raise Fault("nothing was trusted")
-    policy_files.trust(path)
+    policy_files.trust(path, text)
     click.echo(f"trusted {path} as it is now")
 
 

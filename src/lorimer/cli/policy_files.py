@@ -6,14 +6,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lorimer.cli.fail import Fault
+from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.host import config_directory
 from lorimer.cli.store import data_directory
+from lorimer.cli.text import visible
 from lorimer.core.errors import ConfigError
 from lorimer.core.jsonable import JSON
 from lorimer.tools.policy.files import Said, check, read
@@ -67,13 +68,31 @@ def standing(workspace: Path) -> Standing:
         trusted = _trusted().get(str(path.resolve())) == _digest(text, project)
         if not trusted:
             project = _read(text, path, Source.PROJECT, trusted=False)
+    rules = (*managed.rules, *user.rules, *project.rules)
     return Standing(
-        (*managed.rules, *user.rules, *project.rules),
+        rules,
         user.mode or managed.mode,
         managed.forbids_bypass,
         (*(project.hooks if trusted else ()), *user.hooks, *managed.hooks),
-        () if trusted else _left_out(path, project),
+        (*_slips(rules), *(() if trusted else _left_out(path, project))),
     )
+
+
+def _slips(rules: Iterable[Rule]) -> tuple[str, ...]:
+    """Rules that are about no shipped tool, and almost about one. It may be a tool of a manifest or
+    of a server; more likely it is a slip of the pen, and the rule does nothing."""
+    from lorimer.tools.builtin import CATALOGUE
+
+    spelled = {name.casefold(): name for name in CATALOGUE}
+    found: list[str] = []
+    for rule in rules:
+        if rule.effect or rule.wide or rule.tool in CATALOGUE:
+            continue
+        own = spelled.get(rule.tool.casefold())
+        near = f"; did you mean {own!r}?" if own else suggest(rule.tool, CATALOGUE)
+        if near:
+            found.append(f"{visible(rule.title)}: no shipped tool is called so{near}")
+    return tuple(found)
 
 
 def _left_out(path: Path, project: Said) -> tuple[str, ...]:
@@ -120,12 +139,17 @@ def shipped(name: str) -> Tool | None:
     return builtin_tools([name])[0] if name in CATALOGUE else None
 
 
-def trust(path: Path) -> str:
-    """Trust a project's file, and the programs beside it that its hooks run, as they are now; the
-    file's text. Raises Fault when there is none."""
+def project_text(path: Path) -> str:
+    """The text of a project's file. Raises Fault when there is none."""
     text = text_of(path)
     if text is None:
         raise Fault(f"there is no file {path}", hint=f"Rules of a project stand in {PROJECT}.")
+    return text
+
+
+def trust(path: Path, text: str) -> None:
+    """Trust a project's file with this text, which somebody has seen, and the programs beside it
+    that its hooks run, as they are now. Raises ConfigError for rules that cannot be."""
     said = _read(text, path, Source.PROJECT, trusted=True)
     known = {**_trusted(), str(path.resolve()): _digest(text, said)}
     target = _trust_file()
@@ -134,7 +158,6 @@ def trust(path: Path) -> str:
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(known, file, indent=1)
     partial.replace(target)
-    return text
 
 
 def _trust_file() -> Path:

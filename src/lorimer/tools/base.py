@@ -99,6 +99,9 @@ class ToolContext:
     """The arguments as the conversation has them: a hook may have changed them since."""
     models: ModelResolver | None = None
     """Who answers for specs and tiers, for `generate_as`; None: the host has not said."""
+    permits: Callable[[ToolInput], bool] | None = None
+    """Says whether this tool might be called with other arguments, without anybody being asked:
+    for one that is led elsewhere. None: it may not."""
 
     @property
     def root_run_id(self) -> str:

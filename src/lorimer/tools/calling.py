@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Final
 
 from lorimer.core.context import RunContext, Safety
 from lorimer.core.errors import JournalError, LorimerError
+from lorimer.core.hooks import HookEvent
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.messages import ToolUse
 from lorimer.core.tool import Called
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.encode import plain, text_of
 from lorimer.tools.folders import begins
+from lorimer.tools.permissions import decided
+from lorimer.tools.policy.modes import Action
 from lorimer.tools.registry import Entry
 from lorimer.tools.results import failed, into_files, told
 from lorimer.tools.running import run_tool
@@ -68,6 +71,7 @@ async def make(
         tools.working_dir,
         use.input,
         tools.models,
+        _permits(tools, entry, run),
     )
     try:
         result = await work(entry.tool, input, context, timeout_s, run)
@@ -100,6 +104,24 @@ def allowed_by(
         return {**await call(), "decision": by}
 
     return noted
+
+
+def _permits(tools: Toolset, entry: Entry, run: RunContext) -> Callable[[ToolInput], bool]:
+    """See `ToolContext.permits`. Where hooks or reviewers look at calls of the tool, they would
+    have to be asked."""
+
+    def permits(input: ToolInput) -> bool:
+        hooks = tools.hooks
+        if run.review is not None or (
+            hooks is not None and hooks.guards(HookEvent.PRE_TOOL_USE, entry.spec.name)
+        ):
+            return False
+        policy = tools.policy_in(run)
+        if policy.needs_no_decision(entry, input):
+            return True
+        return decided(policy, entry, input, run).action is Action.ALLOW
+
+    return permits
 
 
 def _past(tool: Tool, run: RunContext) -> tuple[Called, ...]:

@@ -140,9 +140,13 @@ def compile_schema(schema: object, tool: str) -> Check:
     ) as error:
         raise ConfigError(f"tool {tool!r}: input_schema cannot be used: {error}") from error
 
+    counts = '"integer"' in dumps(definition)
+
     def check(input: ToolInput) -> ToolInput:
         try:
             validate(input, {}, "input")
+            if counts:
+                _whole(input, definition)
         except fastjsonschema.JsonSchemaException as fault:
             raise invalid_input(_tidy(str(fault))) from None
         except Exception as fault:  # a schema that compiles and then breaks: refuse, don't guess
@@ -150,6 +154,23 @@ def compile_schema(schema: object, tool: str) -> Check:
         return input
 
     return check
+
+
+def _whole(value: JSON, schema: JSON) -> JSON:
+    """The value, in which `1.0` is 1 where the schema wants an integer: JSON knows no difference,
+    and Python does. Changes objects and lists in place."""
+    if not isinstance(schema, Mapping):
+        return value
+    if isinstance(value, float):
+        return int(value) if schema.get("type") == "integer" else value
+    if isinstance(value, dict):
+        properties = schema.get("properties")
+        for name, inner in properties.items() if isinstance(properties, Mapping) else ():
+            if name in value:
+                value[name] = _whole(value[name], inner)
+    elif isinstance(value, list) and "items" in schema:
+        value[:] = [_whole(item, schema["items"]) for item in value]
+    return value
 
 
 def invalid_input(message: str) -> ToolExecutionError:

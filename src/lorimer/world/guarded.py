@@ -261,10 +261,13 @@ async def fetch(
     reach: Reach = Reach(),
     headers: Mapping[str, str] | None = None,
     max_bytes: int = MAX_BYTES,
+    follows: Callable[[str], bool] | None = None,
 ) -> Fetched:
     """Ask for a page through `client`, whose transport is guarded. Of GET and HEAD follows up to
     MAX_REDIRECTS redirects, each parsed and checked like the first URL; what anything else sends
-    goes to one place only. What of `headers` may hold a key goes to the first origin only. Raises
+    goes to one place only. What of `headers` may hold a key goes to the first origin only. To
+    another host, or another port, a redirect is followed if `follows` says so of its URL; else the
+    answer is the redirect itself, without a body, its `location` in full. Raises
     ToolExecutionError, and httpx2.HTTPError when nothing answers. Its time is the caller's to
     bound."""
     url = parse_url(text, reach)
@@ -274,12 +277,15 @@ async def fetch(
             method, url, headers={**_ACCEPT, **sent}, content=content, follow_redirects=False
         ) as response:
             target = response.headers.get("location")
-            follows = method in ("GET", "HEAD") and response.status_code in _REDIRECTS
-            if not follows or target is None:
+            redirects = method in ("GET", "HEAD") and response.status_code in _REDIRECTS
+            found = {name.lower(): value for name, value in response.headers.items()}
+            if not redirects or target is None:
                 body, cut = await _body(response, max_bytes)
-                found = {name.lower(): value for name, value in response.headers.items()}
                 return Fetched(str(url), response.status_code, found, body, cut)
         following = parse_url(_joined(url, target), reach)
+        if follows is not None and not _same_place(following, url) and not follows(str(following)):
+            found["location"] = str(following)
+            return Fetched(str(url), response.status_code, found, b"", cut=False)
         if _origin(following) != _origin(url):
             sent = {name: value for name, value in sent.items() if name in _FOR_ANYONE}
         url = following
@@ -294,6 +300,11 @@ def _joined(base: httpx2.URL, target: str) -> str:
     if target.startswith("//"):
         return f"{base.scheme}:{target}"
     return str(base.join(target))
+
+
+def _same_place(one: httpx2.URL, other: httpx2.URL) -> bool:
+    """The same host on the same port, or on those of http and https."""
+    return one.host == other.host and one.port == other.port
 
 
 def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:

@@ -35,6 +35,7 @@ class BackgroundCommand:
         self.running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Settled when it runs, or has ended."""
         self._unread = BoundedOutput(UNREAD_BYTES)
+        self._redactor = None if context.run is None else context.run.redactor
         self.task = asyncio.get_running_loop().create_task(self._run(context), name=id)
         self.task.add_done_callback(self._has_begun)
 
@@ -65,9 +66,16 @@ class BackgroundCommand:
 
     def news(self) -> tuple[bytes, int]:
         """What it wrote since this was asked last, shortened to UNREAD_BYTES; and how many bytes
-        that was."""
+        that was. While it runs, what may be the beginning of a secret waits for its rest."""
         unread, self._unread = self._unread, BoundedOutput(UNREAD_BYTES)
-        return unread.content(), unread.total
+        output, total = unread.content(), unread.total
+        if self._redactor is not None and not self.task.done():
+            output = self._redactor.raw(output)
+            kept = self._redactor.held_back_raw(output)
+            if kept:
+                output, held = output[:-kept], output[-kept:]
+                self._unread.write(held)
+        return output, len(output) if unread.complete else total
 
     async def stop(self) -> None:
         """End it and all it has started; within about 2 s."""

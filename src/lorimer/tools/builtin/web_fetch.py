@@ -34,7 +34,8 @@ _HEADERS: Final = {
 
 class WebFetch(Tool):
     """The text of a page, without its markup. Reaches public addresses only, looks each name up
-    once, and checks every redirect."""
+    once, and checks every redirect. To another host it follows one only where it might be called
+    with that address itself; else the model is told where it leads."""
 
     name = "WebFetch"
     description = (
@@ -52,17 +53,30 @@ class WebFetch(Tool):
     untrusted = True
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        """See the class. A status of 400 and more, and what is no text, are error results."""
+        """See the class. A status of 400 and more, what leads elsewhere, and what is no text are
+        error results."""
         import httpx2  # a tenth of the start-up time: only for those who call out
 
         from lorimer.world.guarded import fetch
 
         offset: int = input.get("offset", 0)
+
+        def follows(url: str) -> bool:
+            return context.permits is not None and context.permits({"url": url})
+
         try:
             async with context.world.guarded_http() as client:
-                found = await fetch(client, input["url"], headers=_HEADERS, max_bytes=MAX_BYTES)
+                found = await fetch(
+                    client, input["url"], headers=_HEADERS, max_bytes=MAX_BYTES, follows=follows
+                )
         except httpx2.HTTPError as error:
             raise ToolExecutionError(f"{input['url']!r} cannot be fetched: {error}") from error
+        if 300 <= found.status < 400 and "location" in found.headers:
+            return ToolResult(
+                f"[{found.url}, status {found.status}: it leads to another host, which was not "
+                f"asked: {found.headers['location']}]",
+                is_error=True,
+            )
         kind, _, rest = found.headers.get("content-type", "text/html").partition(";")
         kind = kind.strip().lower()
         if b"\0" in found.body[:1024] or not _is_text(kind):

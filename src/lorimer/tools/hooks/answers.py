@@ -8,7 +8,8 @@ from typing import Final
 
 from pydantic_core import from_json
 
-from lorimer.core.errors import ExecutorErrorCode, HookError, nearest
+from lorimer.core.documents import parse
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, HookError, nearest
 from lorimer.core.hooks import NOTHING, VERDICTS, Answer, HookEvent, Verdict
 from lorimer.core.jsonable import JSON, clean
 
@@ -47,6 +48,10 @@ def parsed(event: HookEvent, name: str, text: bytes) -> Answer:
         raise failure(event, name, f"printed what is no JSON: {_shown(text)} ({error})") from None
     if not isinstance(data, Mapping):
         raise failure(event, name, f"printed {_shown(text)}, which is no object")
+    try:
+        parse(text.decode(), ".json", "its answer")  # a field that is there twice says nothing
+    except ConfigError as error:
+        raise failure(event, name, f"printed what cannot be read: {error}") from None
     for field in data:
         if field not in _FIELDS:
             raise failure(event, name, f"has no field {field!r} to say{nearest(field, _FIELDS)}")

@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import lru_cache
 from os.path import normpath
+from pathlib import Path
 from stat import S_ISLNK
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -16,10 +18,10 @@ from urllib.parse import urlsplit
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.record import record
 from lorimer.tools.shell.parse import Parsed, parse
+from lorimer.tools.shell.programs import ELSEWHERE
+from lorimer.world.sandbox.view import protected_paths
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lorimer.tools.base import ToolInput
     from lorimer.tools.registry import Entry
 
@@ -55,12 +57,17 @@ EFFECT_OF: Final[Mapping[Kind, str]] = MappingProxyType(
 
 PROTECTED: Final = frozenset(
     ".git .hg .svn .lorimer .claude .mcp.json .vscode .idea .husky .ssh .gnupg .bashrc "
-    ".bash_profile .bash_login .bash_logout .profile .zshrc .zshenv .zprofile "
-    ".gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
+    ".bash_profile .bash_login .bash_logout .profile .zshrc .zshenv .zprofile .zlogin .zlogout "
+    ".cshrc .tcshrc .kshrc .login .xprofile .xsession .vimrc .exrc .emacs .emacs.d .cursor .codex "
+    ".gemini .devcontainer .gitconfig .gitmodules .netrc .envrc .pre-commit-config.yaml".split()
 )
 """Names of files and folders that decide what runs, or what is allowed, later on."""
 
-_CHANGES_FOLDER: Final = frozenset({"cd", "pushd", "popd"})
+_START_UP: Final = tuple(
+    [f".config/{name}" for name in ("fish", "autostart", "systemd", "git", "nvim", "environment.d")]
+)
+"""The same beneath a home, besides what `protected_paths` names there: Lorimer's own settings and
+its store, keys and logins."""
 
 
 @record
@@ -74,6 +81,10 @@ class Place:
     home: str = ""
     links: tuple[tuple[str, str], ...] = ()
     """Other names of these folders, and what they are."""
+    own: tuple[str, ...] = ()
+    """Protected files and folders of the user's, in small letters, with a slash at their end."""
+    above: frozenset[str] = frozenset()
+    """The folders that hold those: what is made there may bring one along."""
 
     @classmethod
     def of(cls, working_dir: Path | None, roots: Iterable[Path] = ()) -> Place:
@@ -82,7 +93,10 @@ class Place:
         folders = {os.path.abspath(folder): os.path.realpath(folder) for folder in given}
         start = os.path.realpath(working_dir) if working_dir is not None else ""
         links = tuple([(name, real) for name, real in folders.items() if name != real])
-        return cls(start, tuple(set(folders.values())), os.path.expanduser("~"), links)
+        home = os.path.expanduser("~")
+        named = (os.environ.get(name, "") for name in _SAID)
+        own, above = _of_user(home, *named)
+        return cls(start, tuple(set(folders.values())), home, links, own, above)
 
     def canonical(self, path: str) -> str:
         """An absolute path with its folder named as it really lies."""
@@ -101,6 +115,22 @@ class Place:
             if path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
                 return True
         return False
+
+
+_SAID: Final = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "LORIMER_STORE")
+
+
+@lru_cache(maxsize=8)  # looks where some forty links lead
+def _of_user(
+    home: str, config: str, data: str, store: str
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """`Place.own` and `Place.above`, by what the environment says."""
+    said = dict(zip(_SAID, (config, data, store), strict=True))
+    found = [*protected_paths({"HOME": home, **said}), *[Path(home, name) for name in _START_UP]]
+    paths = {Path(form) for path in found for form in (path, os.path.realpath(path))}
+    own = [f"{path}/".lower() for path in paths]
+    above = {f"{folder}/".lower() for path in paths for folder in path.parents}
+    return tuple(own), frozenset(above)
 
 
 @record
@@ -257,7 +287,7 @@ def redirected(use: CommandUse, place: Place, folder: str = "") -> list[tuple[st
         for redirect in command.redirects:
             tool = "Write" if redirect.writes else "Read"
             found.append((tool, path_use("file_path", redirect.path, place, moved=moved)))
-        moved = moved or not _CHANGES_FOLDER.isdisjoint(command.argv)
+        moved = moved or not ELSEWHERE.isdisjoint(command.argv)
     return found
 
 
@@ -276,6 +306,9 @@ def _protected(path: PathUse, place: Place) -> bool:
                 rest = form[len(root) :]
                 break
         if not PROTECTED.isdisjoint(rest.lower().split("/")):
+            return True
+        whole = f"{form.lower()}/"
+        if whole in place.above or whole.startswith(place.own):
             return True
     return False
 

@@ -96,7 +96,10 @@ def _mode(data: Mapping[str, JSON], where: str, source: Source) -> Mode | None:
         return None
     if not SOURCES[source].mode:
         raise ConfigError(f"{where}: a {source.value} sets no mode")
-    mode = Mode.named(str(name))
+    try:
+        mode = Mode.named(str(name))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}", hint=error.hint) from None
     if mode is Mode.BYPASS:
         raise ConfigError(
             f"{where}: the mode bypass stands in no file", hint="Say --permission-mode bypass."

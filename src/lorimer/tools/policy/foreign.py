@@ -149,6 +149,8 @@ def _geny(
     tool, pattern, reason = entry.get("tool"), entry.get("pattern"), entry.get("reason")
     if not isinstance(tool, str) or not (tool == "*" or re.fullmatch(r"[A-Za-z0-9_-]+", tool)):
         raise ConfigError(f"{where}: a rule names its tool")
+    if pattern is not None and not isinstance(pattern, str):
+        raise ConfigError(f"{where}: the pattern of a rule is text")
     why = reason if isinstance(reason, str) else ""
     told = (
         f"{action.name.lower()} {tool}({pattern})" if pattern else f"{action.name.lower()} {tool}"
@@ -161,7 +163,7 @@ def _geny(
                 found.notes.append(f"{told}: stricter here: every call of every tool")
             _keep(found, "*", action, why)
         return
-    if not isinstance(pattern, str) or pattern == "*":
+    if pattern is None or pattern == "*":
         _add(found, (tool,), Meaning(None), action, told, why, lookup)
         return
     known = lookup(tool)
@@ -234,8 +236,8 @@ def _keep(found: Imported, text: str, action: Action, reason: str) -> None:
 
 def _claude_notes(said: Mapping[str, JSON], found: Imported) -> None:
     mode = said.get("defaultMode")
-    if mode in _MODES:
-        found.mode = str(mode)
+    if isinstance(mode, str) and mode in _MODES:
+        found.mode = mode
     elif mode is not None:
         found.notes.append(f"defaultMode {mode}: not carried; no file sets such a mode here")
     if said.get("additionalDirectories"):

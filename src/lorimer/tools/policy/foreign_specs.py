@@ -83,7 +83,7 @@ def path_meaning(spec: str, action: Action) -> Meaning:
     """Of patterns as in .gitignore: a name alone is meant anywhere beneath, and a folder with all
     in it. To deny or ask, anywhere at all."""
     note = ""
-    if _ODD_IN_PATHS.search(spec):
+    if not spec.strip() or _ODD_IN_PATHS.search(spec):
         return NONE
     if spec.startswith(("//", "~/")):
         path = spec
@@ -102,7 +102,7 @@ def path_meaning(spec: str, action: Action) -> Meaning:
 
 def loose_path_meaning(spec: str, action: Action) -> Meaning:
     """Of patterns over whole paths, whose `*` goes over folders too."""
-    if _ODD_IN_PATHS.search(spec):
+    if not spec.strip() or _ODD_IN_PATHS.search(spec):
         return NONE
     if spec.startswith("/"):
         path = f"//{spec.lstrip('/')}"

@@ -45,6 +45,10 @@ _ODD: Final = re.compile(
 """White space and control characters that shells, terminals and people read differently."""
 _QUOTING: Final = re.compile(r"[\\'\"]")
 _BETWEEN: Final = re.compile(r"[\s;&|()<>`{}]+")
+_CODED: Final = re.compile(
+    r"\\(?:([0-7]{1,3})|(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}))"
+)
+_EXPANDED: Final = re.compile(r"\$(?:\{[^{}]*\}|[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-])")
 _ESCAPED_IN_QUOTES: Final = '$`"\\'
 
 
@@ -101,18 +105,33 @@ def parse(text: str) -> Parsed:
     return Parsed(tuple(reader.commands))
 
 
-def scan(text: str) -> list[str]:
-    """Every word that a command line could be made of, however it is quoted: for rules that
-    forbid. Operators end words; quotes and backslashes are dropped."""
+def scan(text: str) -> list[list[str]]:
+    """The words that a command line could be made of, in each way in which they could be read: for
+    rules that forbid. Operators end words; quotes are kept, or dropped with the backslashes;
+    `$'\\x72m'` is spelled out; a variable stands for a blank, and for nothing. Never raises."""
     quoted = _QUOTING.search(text) is not None
     bare = text.replace("\\\n", "") if quoted else text
-    out: list[str] = []
-    for piece in _BETWEEN.split(bare):
-        for word in (piece, _QUOTING.sub("", piece)) if quoted else (piece,):
-            word = word.removeprefix("$")
-            if word and (not out or out[-1] != word):
-                out.append(word)
-    return out
+    readings = [bare]
+    if quoted:
+        readings.append(_QUOTING.sub("", bare))
+        if "$'" in bare:
+            readings.append(_QUOTING.sub("", _CODED.sub(_decoded, bare)))
+    if "$" in bare:
+        readings += [_EXPANDED.sub(blank, readings[-1]) for blank in (" ", "")]
+    if "{" in bare and "," in bare:
+        readings.append(readings[-1].replace(",", " "))
+    return [_words(reading) for reading in dict.fromkeys(readings)]
+
+
+def _words(text: str) -> list[str]:
+    words = [word.removeprefix("$") for word in _BETWEEN.split(text)]
+    return [word for word in words if word]
+
+
+def _decoded(found: re.Match[str]) -> str:
+    octal, code = found[1], found[2]
+    number = int(octal, 8) if octal else int(code[1:], 16)
+    return chr(number) if 32 < number < 0xD800 else " "
 
 
 @dataclass(slots=True)

@@ -22,6 +22,9 @@ RUNNERS: Final = frozenset(
     tclsh wish expect guile scheme racket julia R Rscript ghc runghc swift scala groovy jshell java
     awk gawk mawk nawk sed ed ex vi vim nvim view emacs emacsclient nano less more most man info
     xargs parallel sudo doas su pkexec runuser setpriv chroot unshare nsenter bwrap firejail
+    prlimit setarch linux32 linux64 numactl choom cpulimit capsh run-parts start-stop-daemon
+    fakeroot faketime proxychains proxychains4 torify torsocks sg ssh-keygen ssh-agent sshpass
+    m4 dc gnuplot octave tex latex pdflatex xelatex lualatex latexmk
     env nice ionice chrt taskset nohup setsid stdbuf timeout time watch script screen tmux flock
     entr strace ltrace gdb lldb perf valgrind unbuffer rlwrap dbus-run-session systemd-run at batch
     crontab ssh scp sftp rsync mosh telnet nc ncat netcat socat openssl curl wget ftp aria2c
@@ -88,6 +91,8 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "fdfind": ("-x", "--exec", "-X", "--exec-batch"),
         "rg": ("--pre", "--pre-glob", "--hostname-bin", "--search-zip", "-z"),
         "grep": (),
+        "shuf": ("-o", "--output"),
+        "iconv": ("-o", "--output"),
         "sort": (
             "-o",
             "--output",
@@ -126,16 +131,48 @@ OPTIONS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "diff": ("--to-file", "--from-file"),
         "cut": ("--output-delimiter",),
         "ps": (),
-        "test": (),
+        "test": ("-v",),  # bash evaluates what is between the brackets of `a[...]`
+        "[": ("-v",),
+        "wait": ("-p",),
+        "jobs": ("-x",),
         "wc": ("--files0-from",),
         "du": ("--files0-from",),
-        "gcc": ("-wrapper", "-fplugin", "-B", "@"),
+        **dict.fromkeys(
+            ("gcc", "g++", "cc", "c++", "clang", "clang++"),
+            ("-wrapper", "--wrapper", "-fplugin", "-B", "@"),
+        ),
+        "hg": ("--config", "--cwd", "--repository", "-R"),
+        "svn": ("--config-option", "--config-dir", "--diff-cmd", "--diff3-cmd", "--editor-cmd"),
+        "npm": ("--script-shell", "--prefix", "-C", "--userconfig", "--globalconfig"),
+        "pnpm": ("--script-shell", "--dir", "-C"),
+        "yarn": ("--script-shell", "--cwd"),
+        "cargo": ("--config", "--manifest-path", "-Z", "-C"),
+        "go": (
+            *("-exec", "--exec", "-toolexec", "--toolexec", "-vettool", "--vettool"),
+            *("-overlay", "--overlay", "-modfile", "--modfile"),
+        ),
         "ruff": ("--config",),
         "mypy": ("--python-executable", "--config-file", "--junit-xml"),
     }
 )
 """Options that let a program run another, or write where it pleases; also by an abbreviation of
 them, and bundled with other letters."""
+
+COMMANDS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "git": frozenset(
+            "archive bisect bundle config credential difftool filter-branch for-each-repo "
+            "format-patch hook instaweb mergetool send-email submodule".split()
+        ),
+        "gh": frozenset({"alias", "extension"}),
+        "ip": frozenset({"netns", "vrf"}),
+    }
+)
+"""Their own commands that run others, or write where they please: a rule has to say one of these,
+and at least a word behind it (`git submodule status **`)."""
+
+ELSEWHERE: Final = frozenset({"cd", "pushd", "popd"})
+"""Behind these relative paths mean something else."""
 
 WRITES_ITS_LAST: Final = frozenset({"uniq", "xxd"})
 """Programs of which a second operand is a file to write."""
@@ -147,6 +184,9 @@ ENVIRONMENT: Final = frozenset(
 """Variables that may be set for a command without changing what it runs."""
 
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?[smhd]?", re.ASCII)
+_VERSIONED: Final = re.compile(r"(.*[A-Za-z+])-?[0-9]+(?:\.[0-9]+)*", re.ASCII)
+_OWN_UNTIL: Final = frozenset({"npm", "pnpm", "cargo"})
+"""Programs whose own options end at `--`: what follows is for the recipe that the rule names."""
 
 
 def unwrapped(argv: Sequence[str]) -> tuple[str, ...] | None:
@@ -185,14 +225,25 @@ def unwrapped(argv: Sequence[str]) -> tuple[str, ...] | None:
 def opens(argv: Sequence[str], literal: int) -> str:
     """Why a rule whose first `literal` words are given, and the rest open, does not cover this
     command; "": it may."""
-    name = basename(argv[0])
+    name = known_as(argv[0])
     if name in RUNNERS and literal < len(argv):
         enough = OPEN_AFTER.get(name)
         if enough is None or literal <= enough:
             return f"{name} can run anything by its arguments"
-        if name == "make" and any("=" in word or word.startswith("-") for word in argv[literal:]):
+        if name in ("make", "just") and any(
+            "=" in word or word.startswith("-") for word in argv[literal:]
+        ):
             return f"{name} can run anything by such arguments"
-    for word in argv[literal:]:
+    own = _command(argv, COMMANDS.get(name, frozenset())) if literal < 3 else ""
+    if own:
+        return f"{name} {own} can run or write something else"
+    for at, word in enumerate(argv[literal:], literal):
+        if word == "--" and name in _OWN_UNTIL:
+            break
+        if name == "tar" and at == 1 and not word.startswith("-"):
+            word = f"-{word}"  # `tar xf`: its letters need no dash
+        if name == "git" and word == "-p" and literal > 1:
+            continue  # a patch; before the command it would be a pager
         option = _dangerous(word, OPTIONS.get(name, ()))
         if option:
             return f"{name} {option} can run or write something else"
@@ -200,6 +251,35 @@ def opens(argv: Sequence[str], literal: int) -> str:
         operands = [word for word in argv[1:] if not word.startswith("-")]
         if len(operands) > 1:
             return f"{name} writes its second file"
+    return ""
+
+
+def known_as(program: str) -> str:
+    """The name of a program in these tables: without its folder, and without a version."""
+    name = basename(program)
+    versioned = None if name in RUNNERS or name in OPTIONS else _VERSIONED.fullmatch(name)
+    return name if versioned is None else str(versioned[1])
+
+
+def moved(argv: Sequence[str]) -> str:
+    """Why a rule does not cover this command once the folder has been changed; "": it may."""
+    name = known_as(argv[0])
+    if "/" in argv[0] and not argv[0].startswith("/"):
+        return f"{argv[0]} is another program in another folder"
+    if name in RUNNERS or name in COMMANDS:
+        return f"what {name} runs depends on the folder, which was changed before it"
+    return ""
+
+
+def _command(argv: Sequence[str], commands: frozenset[str]) -> str:
+    """The one of `commands` that a program may be told to carry out; "": none."""
+    option = False
+    for word in argv[1:] if commands else ():
+        if word in commands:
+            return word
+        if not word.startswith("-") and not option:
+            return ""
+        option = word.startswith("-") and "=" not in word  # the next may be its value
     return ""
 
 

@@ -6,6 +6,7 @@ takes a suspicion: any word of the line, however it is quoted or wrapped, may be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from posixpath import basename
@@ -14,7 +15,7 @@ from typing import Final, TypeVar
 from lorimer.core.errors import ConfigError
 from lorimer.core.record import record
 from lorimer.tools.shell.parse import Command, Parsed, parse, scan
-from lorimer.tools.shell.programs import ENVIRONMENT, opens, unwrapped
+from lorimer.tools.shell.programs import ELSEWHERE, ENVIRONMENT, moved, opens, unwrapped
 
 T = TypeVar("T")
 
@@ -23,6 +24,9 @@ MAX_REMEMBERED: Final = 128
 MAX_REMEMBERED_CHARS: Final = 1000
 """Of one."""
 
+_MAX_BETWEEN: Final = 64
+"""Words that are looked at for the next one of a pattern."""
+_BUNDLE: Final = re.compile(r"-[A-Za-z]{1,3}")
 _REST: Final = "**"
 _ONE: Final = "*"
 
@@ -64,10 +68,7 @@ class CommandRule:
         size = len(self.words)
         if len(argv) < size or (len(argv) > size and not self.rest):
             return False
-        return all(
-            pattern == _ONE or (fnmatchcase(word, pattern) if _ONE in pattern else word == pattern)
-            for pattern, word in zip(self.words, argv, strict=False)
-        )
+        return all(map(_one_fits, self.words, argv))
 
     def covers(self, command: Command) -> str:
         """ "" when this command may run by this rule, else why not."""
@@ -100,25 +101,49 @@ class CommandRule:
 
     def forbids(self, text: str, parsed: Parsed) -> bool:
         """This line contains, or could contain, such a command."""
-        for command in parsed.commands:
-            for argv in _inner(command.argv):
-                if self._named(argv):
-                    return True
-        words = scan(text)
-        return any(self._named(words[at:]) for at in range(len(words)))
+        lines = [command.argv for command in parsed.commands]
+        return any(
+            self._named(words, at) for words in (*lines, *scan(text)) for at in range(len(words))
+        )
 
-    def _named(self, argv: Sequence[str]) -> bool:
-        """As `fits`, also by another path to the program and with more words behind it."""
-        if len(argv) < len(self.words) or not argv:
+    def _named(self, argv: Sequence[str], at: int) -> bool:
+        """As `fits` from the word `at` on, also by another path to the program, with options
+        between the words and bundled otherwise (`git -C x push`, `rm -f -r`), and with more words
+        behind it."""
+        first = self.words[0]
+        if not (_one_fits(first, argv[at]) or _one_fits(first, basename(argv[at]))):
             return False
-        head = (argv[0], basename(argv[0]))
-        loose = CommandRule(self.words, True)
-        return any(loose.fits([name, *argv[1:]]) for name in head)
+        at += 1
+        for word in self.words[1:]:
+            found = _after(word, argv, at)
+            if found is None:
+                return False
+            at = found
+        return True
 
 
-def _inner(argv: Sequence[str]) -> list[Sequence[str]]:
-    """A command, and every command that could stand in its arguments."""
-    return [argv[at:] for at in range(len(argv))]
+def _one_fits(pattern: str, word: str) -> bool:
+    return pattern == _ONE or (fnmatchcase(word, pattern) if _ONE in pattern else word == pattern)
+
+
+def _after(pattern: str, argv: Sequence[str], at: int) -> int | None:
+    """Where what follows is to be looked for, if `pattern` may be the next word from `at` on;
+    options may stand before it, each with a value."""
+    letters: set[str] = set()
+    value = False
+    for here in range(at, min(len(argv), at + _MAX_BETWEEN)):
+        word = argv[here]
+        if _one_fits(pattern, word):
+            return here + 1
+        option = word.startswith("-")
+        if not option and not value:
+            return None
+        if option and _BUNDLE.fullmatch(pattern) and not word.startswith("--"):
+            letters.update(word)
+            if letters.issuperset(pattern):
+                return at  # the others of them may serve the next pattern
+        value = option and "=" not in word
+    return None
 
 
 class Memory(dict[str, T]):
@@ -165,10 +190,15 @@ class CommandRules:
         if parsed.complex:
             return parsed.complex
         found: list[CommandRule] = []
+        elsewhere = False
         for command in parsed.commands:
             rule = self._covering(command)
             if isinstance(rule, str):
                 return rule
+            inner = unwrapped(command.argv) or command.argv
+            if elsewhere and (why := moved(inner)):
+                return f"{' '.join(command.argv)[:100]}: {why}"
+            elsewhere = elsewhere or not ELSEWHERE.isdisjoint(command.argv)
             found.append(rule)
         return tuple(found) or "it is no command"
 
@@ -194,7 +224,7 @@ class CommandRules:
         return known
 
     def _forbids(self, text: str, parsed: Parsed) -> list[CommandRule]:
-        words = set(scan(text))
+        words = {word for reading in scan(text) for word in reading}
         for command in parsed.commands:
             words.update(command.argv)
         rules = list(self._open)

@@ -80,7 +80,7 @@ def gaps(level: Level, sandbox: Sandbox) -> tuple[str, ...]:
         for path in sandbox.hidden:
             real = Path(os.path.realpath(path))
             if real.exists() and any(real.is_relative_to(folder) for folder in writable):
-                found.append(f"{path} lies in the workspace and can be read")
+                found.append(f"{path} lies in the workspace: it can be read and written")
         return tuple(found)
     return (_UNCOUNTED,) if os.getuid() == 0 else ()
 

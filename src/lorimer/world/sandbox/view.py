@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -66,6 +67,7 @@ def sandbox_for(
     hosts = listed(network)
     if mode == "off":
         return None
+    _make_hideable(own_folders(os.environ), writable)
     return Sandbox(
         at_least="L2" if mode == "require" else "L0",
         hosts=hosts,
@@ -74,14 +76,32 @@ def sandbox_for(
     )
 
 
+def own_folders(environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Lorimer's settings and store of the user, where they are by the custom of the system."""
+    home = Path(environment.get("HOME") or Path.home())
+    found: list[Path] = []
+    for variable, usual in (("XDG_CONFIG_HOME", ".config"), ("XDG_DATA_HOME", ".local/share")):
+        given = environment.get(variable, "")
+        found.append((Path(given) if os.path.isabs(given) else home / usual) / "lorimer")
+    return tuple(found)
+
+
+def _make_hideable(folders: Iterable[Path], writable: Iterable[Path]) -> None:
+    """Make those that are missing and could be made by a program in the sandbox: only what is there
+    can be hidden, and what a program writes into it would count as the user's own word."""
+    open_to_all = [Path(os.path.realpath(path)) for path in writable]
+    for folder in folders:
+        real = Path(os.path.realpath(folder))
+        if any(map(real.is_relative_to, open_to_all)):
+            with suppress(OSError):  # then a program cannot make it either
+                real.mkdir(0o700, parents=True, exist_ok=True)
+
+
 def protected_paths(environment: Mapping[str, str]) -> tuple[Path, ...]:
     """Where keys, logins and Lorimer's own store and settings of the user are kept by custom."""
     home = Path(environment.get("HOME") or Path.home())
     found = [home / name for name in _OF_A_HOME]
-    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
-        given = environment.get(variable, "")
-        if os.path.isabs(given):
-            found.append(Path(given) / "lorimer")
+    found += own_folders(environment)
     store = environment.get("LORIMER_STORE")
     if store:
         found += with_siblings(Path(store).expanduser())
