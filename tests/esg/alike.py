@@ -70,5 +70,10 @@ def _text(value: Any, seen: dict[int, int], kept: list[object]) -> str:
     elif kind is type(iter([])):
         head += inside(*value.__reduce__()[1:])
     if kind.__module__ == "__main__":
-        head += f" of {inside(kind)} with {inside(*vars(value).items())}"
+        fields = [*getattr(value, "__dict__", {}).items()]
+        for each in kind.__mro__:
+            for name, slot in vars(each).items():
+                if isinstance(slot, types.MemberDescriptorType) and hasattr(value, name):
+                    fields.append((name, getattr(value, name)))
+        head += f" of {inside(kind)} with {inside(*fields)}"
     return head

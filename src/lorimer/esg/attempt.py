@@ -63,7 +63,7 @@ class Attempts:
         graph, space = self.graph, self._globals
         if (unknown := self.surroundings.lost_state(step_id)) is not None:
             return unknown
-        lending = Lending(graph, self.store, self._attributes, self.given, step_id)
+        lending = Lending(graph, self.store, self._attributes, self.given, step_id, space.prepare)
         visit, reads, kept = lending.visit, lending.reads, lending.using
         before = self.surroundings.set_states(step_id)
         shared().renew()
@@ -87,7 +87,7 @@ class Attempts:
             raise
         finally:
             hook.log = None
-        left = space.end()
+        left, deleted = space.end(), space.deleted
         shared().renew()
         lost = outcome.lost or lending.lost or self.files.lost(step_id, files)
         if lost is not None or outcome.failure is not None:
@@ -104,7 +104,8 @@ class Attempts:
         left |= {slot.name: slot.get() for slot in kept.lent}
         left = {name: value for name, value in left.items() if value is not MISSING}
         done = self._commit(step_id, visit, lent, left, outcome.value)
-        deleted = {name for name in lent.keys() - left.keys() if lent[name] is not MISSING}
+        there = {name for name in deleted if name in self.given or graph.maker(name, step_id)}
+        deleted = {name for name in lent.keys() - left.keys() if lent[name] is not MISSING} | there
         in_place = self._in_place(step_id, visit, lent, done)
         reads |= done.read
         writes = {name: version.print for name, version in done.bound.items()} | done.made

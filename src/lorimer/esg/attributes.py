@@ -23,7 +23,7 @@ from lorimer.esg.commit import Commit
 from lorimer.esg.loading import Loading
 from lorimer.esg.objects import kind_of
 from lorimer.esg.owners import MISSING, NOT_OURS, Known, Owners, fields, is_own, name_of, put
-from lorimer.esg.store import Lost, Region, VersionStore, Visit
+from lorimer.esg.store import Lost, VersionStore, Visit
 
 PREFIX: Final = "module:"
 _CONTAINERS: Final = frozenset(
@@ -156,15 +156,6 @@ class Using:
         home = sys.modules.get(str(kind.__module__))
         if home is not None and is_own(home):
             self._see(home)
-
-    def reaches(self, regions: Iterable[Region]) -> None:
-        """The step can reach these objects."""
-        for region in regions:
-            if region.functions is None:
-                found = (each for each in region.objects if isinstance(each, types.FunctionType))
-                region.functions = tuple(found)
-            for each in region.functions:
-                self.sees(each.__code__)
 
     def _imports(self, names: Iterable[str]) -> None:
         for name in names:
