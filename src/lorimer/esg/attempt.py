@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import ModuleType
 from typing import Final
 
 from lorimer.core.world import World
@@ -16,6 +17,7 @@ from lorimer.esg.figures import shared
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.lending import Lending
+from lorimer.esg.modules import Modules
 from lorimer.esg.namespace import TrackedNamespace
 from lorimer.esg.owners import MISSING
 from lorimer.esg.part_reads import PartReads
@@ -50,6 +52,7 @@ class Attempts:
         self.surroundings = Surroundings(graph, given=bool(given))
         self.files = Files(graph)
         self._attributes = Attributes(self.store)
+        self._modules = Modules(graph, self.files)
         self._showing = Showing(graph, self.store, self.surroundings)
         self._parts = PartReads(graph, self.store)
         self.given = dict.fromkeys(given)
@@ -63,6 +66,7 @@ class Attempts:
         graph, space = self.graph, self._globals
         if (unknown := self.surroundings.lost_state(step_id)) is not None:
             return unknown
+        self._let_go(step_id, self._modules.begin(step_id))
         lending = Lending(graph, self.store, self._attributes, self.given, step_id, space.prepare)
         visit, reads, kept = lending.visit, lending.reads, lending.using
         before = self.surroundings.set_states(step_id)
@@ -121,7 +125,7 @@ class Attempts:
         told -= writes.keys() | asked(spoken)
         self._showing.ran(step_id, frozenset(told), outcome)
         writes |= self.files.left(step_id, files)
-        reads |= files.read
+        reads |= self._modules.ran(step_id, kept.imported, files) | files.read
         kills |= files.written - files.read.keys()
         graph.observe(
             step_id,
@@ -145,6 +149,13 @@ class Attempts:
         self._keep(step_id, outcome, (*reads, *in_place), changed)
         keep_within(self.store, self._most, self._seconds)
         return None
+
+    def _let_go(self, step_id: str, modules: list[ModuleType]) -> None:
+        """A step is about to load these anew: it is as if everything from there on were."""
+        self._attributes.forget(modules)
+        for each in self.graph.steps_after(step_id) if modules else ():
+            if self.graph.status(each) is Status.FRESH:
+                self.graph.mark_stale(each)
 
     def _with_maker(self, step_id: str, failure: Failure, error: BaseException | None) -> Failure:
         """Why there is no such name, where a step before was to make it."""
@@ -272,6 +283,7 @@ class Attempts:
         if result is not None:
             self.results[new] = replace(result, step_id=new)
         self.store.rename(old, new)
+        self._modules.rename(old, new)
         self.surroundings.rename(old, new)
 
     # ---------------------------------------------------------------- looking at values

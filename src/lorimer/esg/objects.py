@@ -50,6 +50,7 @@ _REFERENCES: Final = (
     types.TracebackType, types.FrameType, TrackedNamespace,
 )  # fmt: skip
 _NAMELESS: Final = (TrackedNamespace, types.TracebackType, types.FrameType)
+_LOADED: Final = (types.ModuleType, types.FunctionType, type)
 _Tuple = tuple[object, ...]
 _Frozen = frozenset[object]
 _Maker = Callable[[Kind | None, tuple[tuple[str, Any], ...]], Instance]
@@ -67,7 +68,8 @@ class _Atom(Kind):
 
 
 class _Reference(Kind):
-    """What is the same in every run: a module, a class of a library."""
+    """What is the same in every run: a module, a class of a library. It is another one after its
+    module was loaded anew."""
 
     atom = True
 
@@ -76,7 +78,8 @@ class _Reference(Kind):
             return Content(self, str(type(cast("object", value))), ())
         home: object = getattr(value, "__module__", None) or getattr(value, "__objclass__", "")
         name: object = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
-        return Content(self, f"ref:{type(value).__name__}:{home}:{name}", ())
+        stays = f":{id(value)}" if isinstance(value, _LOADED) and _named(value) else ""
+        return Content(self, f"ref:{type(value).__name__}:{home}:{name}{stays}", ())
 
 
 class _NamedTuple(Kind):
@@ -124,9 +127,11 @@ def _function(value: types.FunctionType) -> Kind:
     return FUNCTION if stands_alone(value) and not _named(value) else REFERENCE
 
 
-def _named(value: types.FunctionType) -> bool:
+def _named(value: types.FunctionType | types.ModuleType | type[Any]) -> bool:
     """It is what its module has under its name."""
-    found: object = sys.modules.get(value.__module__ or "")
+    if isinstance(value, types.ModuleType):
+        return sys.modules.get(value.__name__) is value
+    found: object = sys.modules.get(str(value.__module__))
     for name in value.__qualname__.split("."):
         fields = None if found is None else fields_of(found)
         if fields is None and isinstance(found, type):
