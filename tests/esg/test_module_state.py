@@ -375,3 +375,11 @@ def test_which_warnings_are_shown() -> None:
     assert printed(session)[2] == "no"
     session.graph.edit_step("s0", "import warnings\nx = 2")
     assert session.replay().ran == ("s0",)
+
+
+def test_modules_are_as_after_all_steps_when_names_are_looked_at() -> None:
+    session = session_of("import helpers_of_mine as m", "m.count()", "x = m.counter", "m.count()")
+    session.graph.edit_step("s2", "x = m.counter + 1")
+    session.replay()
+    module = session.namespace()["m"]
+    assert vars(module)["counter"] == 2  # type: ignore[arg-type]

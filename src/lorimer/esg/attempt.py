@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import ModuleType
 from typing import Final
@@ -305,6 +306,8 @@ class Attempts:
                 found[name] = visit.lend(version, may_change=False)
             except Lost:
                 continue
+        if not apart:
+            self._put_attributes(visit)
         moved: dict[Region, None] = {
             region: None
             for region, state in visit.entered.items()
@@ -321,6 +324,15 @@ class Attempts:
             if state is not None:
                 self.store.restore(region, state)
         return found
+
+    def _put_attributes(self, visit: Visit) -> None:
+        """Let modules and classes hold what they do after all steps."""
+        for slot in self._attributes.slots.values():
+            version = self.store.get(slot.name, self.graph.last_writer(slot.name))
+            with suppress(Lost):
+                value = MISSING if version is None else visit.lend(version, may_change=False)
+                if slot.get() is not value:
+                    slot.put(value)
 
     def gone(self, after: str | None) -> set[str]:
         """Steps that have to run again for all that `values` would leave out."""
