@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 
@@ -33,6 +34,12 @@ def _text(value: Any, seen: dict[int, int], kept: list[object]) -> str:
         return f"({inside(*value)})"
     if kind is frozenset:
         return f"frozenset({', '.join(sorted(inside(each) for each in value))})"
+    if kind is slice:
+        return f"slice({inside(value.start, value.stop, value.step)})"
+    if kind is types.MappingProxyType:
+        return f"proxy({inside(*((k, v) for k, v in value.items() if k[:2] != '__'))})"
+    if kind is partial:
+        return f"partial({inside(value.func, value.args, value.keywords, vars(value))})"
     if isinstance(value, types.ModuleType | types.BuiltinFunctionType):
         return plain(repr(value))
     if isinstance(value, type) and value.__module__ != "__main__":
@@ -67,8 +74,15 @@ def _text(value: Any, seen: dict[int, int], kept: list[object]) -> str:
         head += bytes(value).hex()
     elif kind is types.MethodType:
         head += inside(value.__func__, value.__self__)
+    elif isinstance(value, BaseException):
+        head += inside(value.args, value.__cause__)
     elif kind is type(iter([])):
         head += inside(*value.__reduce__()[1:])
     if kind.__module__ == "__main__":
-        head += f" of {inside(kind)} with {inside(*vars(value).items())}"
+        fields = [*getattr(value, "__dict__", {}).items()]
+        for each in kind.__mro__:
+            for name, slot in vars(each).items():
+                if isinstance(slot, types.MemberDescriptorType) and hasattr(value, name):
+                    fields.append((name, getattr(value, name)))
+        head += f" of {inside(kind)} with {inside(*fields)}"
     return head

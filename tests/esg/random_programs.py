@@ -7,6 +7,7 @@ import io
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 from tests.esg import shelf
@@ -173,6 +174,149 @@ TEMPLATES = (
     # errors that are caught
     "try:\n    @.append(#)\n    @.nothing\nexcept AttributeError as error:\n    @ = str(error)",
     "try:\n    @[0] = #\n    raise KeyError(@)\nexcept Exception as error:\n    @ = error.args",
+    # enums, proxies, annotations
+    "import enum\nclass E(enum.Enum):\n    A = #\n    B = '@'\n    def m(self):\n"
+    "        return [@, #]",
+    "@ = E.A",
+    "@ = E.B",
+    "E.A.n = @",
+    "@ = [E.A, E.B]",
+    "@ = {E.A: @}",
+    "@ = E(#)",
+    "@ = vars(K)",
+    "@ = __import__('types').MappingProxyType(@)",
+    "@ = @['v']",
+    "class K:\n    '@'\n    v: '#' = @\n    def m(self, x: '@' = #):\n        return @",
+    "@ = K.__doc__",
+    "@ = K.__annotations__",
+    "@ = K.m.__annotations__",
+    "K.__doc__ = '@'",
+    "f.__doc__ = '#'",
+    "@ = f.__doc__",
+    "K.__name__ = '@#'",
+    "@ = K.__name__",
+    # functions that other objects lead to
+    "@ = [f]",
+    "@ = {'k': f}",
+    "@.n = f",
+    "K.p = property(lambda self: f())",
+    "@ = @.p",
+    "K.s = staticmethod(f)",
+    "@ = @.s()",
+    "K.c = classmethod(lambda cls: [cls, @])",
+    "@ = @.c()",
+    "@ = __import__('functools').lru_cache(f)",
+    "@ = @['k']()",
+    "@ = @.n()",
+    "def f():\n    class Q:\n        v = @\n    return Q.v",
+    "def f():\n    global @\n    @ = #\n    del @",
+    "def f():\n    return sorted(k for k in globals().keys() if len(k) == 1)",
+    "def f():\n    return sorted(k for k, v in globals().items() if v is @)",
+    "def f():\n    return sorted({**globals()}.keys() & {'a', 'b', 'c', 'd', 'e'})",
+    "def f():\n    return eval('@')",
+    "def f():\n    exec('@ = #', globals())\n    return @",
+    "@ = #\nf()",
+    "def deco(g):\n    def w(*a):\n        @.append(#)\n        return g(*a)\n    return w\n"
+    "@deco\ndef f():\n    return @",
+    "def f(*, x=@):\n    return [x, @]",
+    # functions with globals of their own
+    "@ = {'x': @}\nexec('def g():\\n    return x', @)",
+    "@ = @['g']",
+    "@['x'] = #",
+    # exceptions, partials, slices
+    "@ = OSError(#, '@')",
+    "@.errno = #",
+    "@ = @.errno",
+    "@ = StopIteration(@)",
+    "@ = @.value",
+    "@.value = #",
+    "try:\n    f(#, #, #)\nexcept TypeError as error:\n    @ = error.args",
+    "try:\n    raise ValueError(@) from KeyError(#)\nexcept ValueError as error:\n"
+    "    error.__traceback__ = None\n    error.__cause__.__traceback__ = None\n    @ = error",
+    "@ = @.__cause__",
+    "@.args = (@,)",
+    "@.add_note('@')",
+    "@ = slice(@, #)",
+    "@ = @.start",
+    "@ = __import__('functools').partial(f)\n@.n = @",
+    # descriptors, dataclasses, metaclasses
+    "class D:\n    def __get__(self, one, kind):\n        return @\n"
+    "    def __set__(self, one, value):\n        @.append(value)\nclass K:\n    d = D()\n"
+    "    v = #",
+    "@ = @.d",
+    "@.d = #",
+    "class K:\n    v = #\n    def __getattr__(self, name):\n        return [name, @]",
+    "@ = @.unknown",
+    "class K:\n    v = #\n    def __setattr__(self, name, value):\n"
+    "        self.__dict__[name] = [value, @]",
+    "from dataclasses import dataclass, field\n@dataclass\nclass K:\n    v: int = #\n"
+    "    xs: list = field(default_factory=list)\n    def m(self):\n        return self.xs",
+    "@.xs.append(@)",
+    "class M(type):\n    every = []\n    def __new__(meta, name, bases, space):\n"
+    "        meta.every.append(name)\n"
+    "        return super().__new__(meta, name, bases, space)\nclass K(metaclass=M):\n"
+    "    v = @",
+    "@ = K.every",
+    "class K:\n    kept = []\n    v = #\n    def __init_subclass__(cls):\n"
+    "        K.kept.append(cls)",
+    "class L(K):\n    w = #",
+    "class K:\n    v = @\n    def __enter__(self):\n        @.append(#)\n"
+    "        return self\n    def __exit__(self, *error):\n        @.append(#)\n"
+    "        return True",
+    "with @ as @:\n    @ = #\n    @[#]",
+    "import contextlib\n@contextlib.contextmanager\ndef c():\n    @.append(#)\n    yield @\n"
+    "    @.append(#)",
+    "with c() as @:\n    pass",
+    # scopes and newer syntax
+    "if (@ := #) > 2:\n    @ = @",
+    "@ = [(@ := x) for x in (#, #)]",
+    "match @:\n    case [x, *_]:\n        @ = x\n    case {'k': x}:\n        @ = [x]\n"
+    "    case K(v=x):\n        @ = x\n    case _:\n        @ = #",
+    "@, *@ = [@, #, @]",
+    "for @ in (@, #):\n    if @ == #:\n        break\nelse:\n    @ = #",
+    "try:\n    @ = @[#]\nexcept Exception:\n    @ = #\nelse:\n    @ = @\nfinally:\n    @ = [@]",
+    "import asyncio\nasync def co():\n    await asyncio.sleep(0)\n    @.append(#)\n"
+    "    return @\n@ = asyncio.run(co())",
+    "@ = (lambda *a, **k: [a, k, @])(#, x=@)",
+    "def f():\n    n = @\n    return (lambda: n)",
+    "@ = f()()",
+    "del @, @",
+    "@ = sorted(k for k in vars() if len(k) == 1)",
+    "@ = __import__('contextvars').ContextVar('x', default=@)",
+    "@.set(#)",
+    "@ = @.get()",
+    "@ = __import__('itertools').islice(__import__('itertools').count(#), 4)",
+    "@ = __import__('itertools').chain([@, #], @)",
+    "@ = __import__('io').StringIO('ab')",
+    "@.write('c')",
+    "@ = @.getvalue()",
+    "@ = __import__('types').SimpleNamespace(n=@, xs=[#])",
+    "@ = __import__('collections').OrderedDict(k=@, n=#)",
+    "@.move_to_end('k')",
+    "@ = __import__('collections').Counter([#, #])",
+    "@ = __import__('collections').ChainMap({}, {'k': @})",
+    "@ = __import__('array').array('i', [#, #])",
+    "@ = memoryview(bytearray(b'abc'))",
+    "@[0] = 65",
+    "@ = __import__('weakref').ref(K)",
+    "@ = f.__code__",
+    "f.__code__ = (lambda: [@, #]).__code__",
+    "f.__kwdefaults__ = {'x': @}",
+    "getattr(m, 'to' + 'tal')",
+    "setattr(m, 'ke' + 'pt', @)",
+    "for name in ('kept', 'total'):\n    setattr(m, name, #)",
+    "from tests.esg.shelf import *",
+    "from tests.esg.shelf import total as @",
+    "from tests.esg.shelf import items as @",
+    "vars(m)['kept'] = @",
+    "m.default(@)",
+    "@ = m.default(#)",
+    "@ = m.up()",
+    "@ = [m.count, m.up]",
+    "@ = m.Thing(@)",
+    "@ = m.Thing.every",
+    "@.bump()",
+    "m.Thing.more = @",
 )
 BREAKING = (
     "@.append(#)\nraise ValueError",
@@ -183,22 +327,49 @@ BREAKING = (
 """Of steps that raise, having changed something."""
 
 
-_FIRST = shelf.items
-_BEGUN = {**shelf.__dict__}
+_LISTS = (shelf.items, shelf.default.__defaults__[0], shelf.Thing.every)
+_CELL = shelf.up.__closure__[0]
+_CLASS = {**vars(shelf.Thing)}
+
+
+@dataclass
+class Shelf:
+    """What modules hold that programs change."""
+
+    module: dict[str, object]
+    lists: list[list[object]]
+    cell: object = 0
+    thing: dict[str, object] = field(default_factory=dict[str, object])
+    kept: object = MISSING
+
+    @classmethod
+    def now(cls) -> Shelf:
+        more = {name: each for name, each in vars(shelf.Thing).items() if name not in _CLASS}
+        kept = random.__dict__.get("kept", MISSING)
+        lists = [[*each] for each in _LISTS]
+        return cls({**shelf.__dict__}, lists, _CELL.cell_contents, more, kept)
+
+    def put(self) -> None:
+        shelf.__dict__.clear()
+        shelf.__dict__.update(self.module)
+        for each, held in zip(_LISTS, self.lists, strict=True):
+            each[:] = held
+        _CELL.cell_contents = self.cell
+        for name in vars(shelf.Thing).keys() - _CLASS.keys():
+            delattr(shelf.Thing, name)
+        for name, value in self.thing.items():
+            setattr(shelf.Thing, name, value)
+        random.__dict__.pop("kept", None)
+        if self.kept is not MISSING:
+            random.__dict__["kept"] = self.kept
+
+
+_BEGUN = Shelf.now()
 
 
 def begin_again() -> None:
     """Modules are as no program has touched them."""
-    _put({**_BEGUN}, [], MISSING)
-
-
-def _put(shelved: dict[str, object], first: list[object], kept: object) -> None:
-    shelf.__dict__.clear()
-    shelf.__dict__.update(shelved)
-    _FIRST[:] = first
-    random.__dict__.pop("kept", None)
-    if kept is not MISSING:
-        random.__dict__["kept"] = kept
+    _BEGUN.put()
 
 
 def statement(dice: Random) -> str:
@@ -231,7 +402,7 @@ def runs(steps: Sequence[str]) -> bool:
 def whole(steps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Run every step in one plain namespace: (name -> what it is like, what each step printed)."""
     state = random.getstate()
-    there = {**shelf.__dict__}, [*_FIRST], random.__dict__.get("kept", MISSING)
+    there = Shelf.now()
     begin_again()
     namespace: dict[str, object] = {"__name__": "__main__"}
     printed = list[str]()
@@ -244,4 +415,4 @@ def whole(steps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         return picture(namespace), printed
     finally:
         random.setstate(state)
-        _put(*there)
+        there.put()

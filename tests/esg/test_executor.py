@@ -580,3 +580,16 @@ def test_the_values_of_a_place_are_those_of_the_place() -> None:
         {"x": [1, 2]},
         {"x": 0},
     ]
+
+
+def test_a_failed_step_that_reached_an_iterator_keeps_no_other_from_running() -> None:
+    """Whatever runs again, the failed step takes the iterator away from the one behind it."""
+    session = session_of("xs = [iter([1, 2])]", "put = xs.append", "zs = iter([xs, 2])")
+    session.graph.add_step("bad", "put.nothing", after="s1")
+    assert session.replay().failed == ("bad",)
+    session.graph.edit_step("s2", "zs = iter([xs, 3])")
+    assert session.replay().failed == ("bad",)
+    names = session.namespace()
+    assert [*names["zs"]] == [names["xs"], 3]  # type: ignore[misc]
+    session.graph.delete_step("bad")
+    assert session.replay().ok

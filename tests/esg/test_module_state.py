@@ -304,3 +304,82 @@ def test_an_import_function_that_a_step_has_kept_goes_on_working() -> None:
     assert failed.failure is not None and failed.failure.type == "ZeroDivisionError"
     assert tuple(session.graph.steps) == ("s0", "s1", "s2"), "to undo a step is to undo no more"
     assert builtins.__import__("json") is json
+
+
+def test_what_functions_of_a_module_of_ones_own_keep(tmp_path: Path) -> None:
+    (tmp_path / "keepers_of_mine.py").write_text(
+        "class K:\n    def f(self, x, seen=[]):\n        seen.append(x)\n        return seen\n"
+        "def g(*, k={}):\n    k[len(k)] = 1\n    return k\n"
+        "def h():\n    h.n += 1\n    return h.n\nh.n = 0\n"
+        "def make():\n    n = 0\n    def up():\n        nonlocal n\n        n += 1\n"
+        "        return n\n    def get():\n        return n\n    return up, get\nup, get = make()\n"
+    )
+    all_of_it = "m.K().f({0})\nm.g()\nm.h()\nm.up()"
+    session = session_of(
+        "import keepers_of_mine as m",
+        all_of_it.format(1),
+        "print(m.K().f(2), m.g(), m.h(), m.up(), m.get())",
+    )
+    assert printed(session)[2] == "[1, 2] {0: 1, 1: 1} 2 2 2"
+    edited(session, "s1", f"{all_of_it.format(3)}\nm.h()\nm.up()\nm.g()")
+    assert printed(session)[2] == "[3, 2] {0: 1, 1: 1, 2: 1} 3 3 3"
+    session.graph.mark_stale("s2")
+    session.replay()
+    session.graph.delete_step("s1")
+    session.replay()
+    assert printed(session)[1] == "[2] {0: 1} 1 1 1"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "from unittest import mock\nmock.patch('json.dumps', lambda value: {0}).start()",
+        "from unittest import mock\nmock.patch.object(json, 'dumps', lambda value: {0}).start()",
+        "import functools\nfunctools.update_wrapper(json, lambda: {0}, ('__doc__',), ())\n"
+        "json.dumps = lambda value: {0}",
+    ],
+)
+def test_attributes_that_a_library_sets_for_a_step(setting: str) -> None:
+    session = session_of("import json", setting.format(1), "print(json.dumps('x'))")
+    edited(session, "s1", setting.format(2))
+    assert printed(session)[2] == "2"
+    edited(session, "s1", "pass")
+    assert printed(session)[2] == '"x"'
+
+
+def test_accessors_of_pandas() -> None:
+    pytest.importorskip("pandas")
+    accessor = (
+        "@pd.api.extensions.register_series_accessor('of_mine')\nclass A:\n"
+        "    def __init__(self, series):\n        pass\n    def n(self):\n        return {0}"
+    )
+    session = session_of(
+        "import pandas as pd", accessor.format(1), "print(pd.Series([1]).of_mine.n())"
+    )
+    edited(session, "s1", accessor.format(2))
+    assert printed(session)[2] == "2"
+    edited(session, "s2", "print(hasattr(pd.Series, 'of_mine'))")
+    edited(session, "s1", "pass")
+    assert printed(session)[2] == "False"
+
+
+@pytest.mark.filterwarnings("default")
+def test_which_warnings_are_shown() -> None:
+    warn = "try:\n    warnings.warn('x')\n    print('no')\nexcept UserWarning:\n    print('yes')"
+    session = session_of("import warnings\nx = 1", "warnings.simplefilter('error')", warn)
+    assert printed(session)[2] == "yes"
+    edited(session, "s1", "warnings.simplefilter('ignore')")
+    assert printed(session)[2] == "no"
+    aside = "with warnings.catch_warnings():\n    warnings.simplefilter('error')"
+    edited(session, "s1", aside)
+    assert printed(session)[2] == "no"
+    session.graph.edit_step("s0", "import warnings\nx = 2")
+    assert session.replay().ran == ("s0",)
+
+
+def test_modules_are_as_after_all_steps_when_names_are_looked_at() -> None:
+    session = session_of("import helpers_of_mine as m", "m.count()", "x = m.counter", "m.count()")
+    session.graph.edit_step("s2", "x = m.counter + 1")
+    session.replay()
+    module = session.namespace()["m"]
+    assert vars(module)["counter"] == 2  # type: ignore[arg-type]

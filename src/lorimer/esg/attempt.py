@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from types import ModuleType
 from typing import Final
 
 from lorimer.core.world import World
@@ -16,6 +18,7 @@ from lorimer.esg.figures import shared
 from lorimer.esg.files import Files
 from lorimer.esg.graph import ExecutionStateGraph
 from lorimer.esg.lending import Lending
+from lorimer.esg.modules import Modules
 from lorimer.esg.namespace import TrackedNamespace
 from lorimer.esg.owners import MISSING
 from lorimer.esg.part_reads import PartReads
@@ -50,6 +53,7 @@ class Attempts:
         self.surroundings = Surroundings(graph, given=bool(given))
         self.files = Files(graph)
         self._attributes = Attributes(self.store)
+        self._modules = Modules(graph, self.files)
         self._showing = Showing(graph, self.store, self.surroundings)
         self._parts = PartReads(graph, self.store)
         self.given = dict.fromkeys(given)
@@ -63,7 +67,8 @@ class Attempts:
         graph, space = self.graph, self._globals
         if (unknown := self.surroundings.lost_state(step_id)) is not None:
             return unknown
-        lending = Lending(graph, self.store, self._attributes, self.given, step_id)
+        self._let_go(step_id, self._modules.begin(step_id))
+        lending = Lending(graph, self.store, self._attributes, self.given, step_id, space.prepare)
         visit, reads, kept = lending.visit, lending.reads, lending.using
         before = self.surroundings.set_states(step_id)
         shared().renew()
@@ -87,7 +92,7 @@ class Attempts:
             raise
         finally:
             hook.log = None
-        left = space.end()
+        left, deleted = space.end(), space.deleted
         shared().renew()
         lost = outcome.lost or lending.lost or self.files.lost(step_id, files)
         if lost is not None or outcome.failure is not None:
@@ -104,7 +109,8 @@ class Attempts:
         left |= {slot.name: slot.get() for slot in kept.lent}
         left = {name: value for name, value in left.items() if value is not MISSING}
         done = self._commit(step_id, visit, lent, left, outcome.value)
-        deleted = {name for name in lent.keys() - left.keys() if lent[name] is not MISSING}
+        there = {name for name in deleted if name in self.given or graph.maker(name, step_id)}
+        deleted = {name for name in lent.keys() - left.keys() if lent[name] is not MISSING} | there
         in_place = self._in_place(step_id, visit, lent, done)
         reads |= done.read
         writes = {name: version.print for name, version in done.bound.items()} | done.made
@@ -120,7 +126,7 @@ class Attempts:
         told -= writes.keys() | asked(spoken)
         self._showing.ran(step_id, frozenset(told), outcome)
         writes |= self.files.left(step_id, files)
-        reads |= files.read
+        reads |= self._modules.ran(step_id, kept.imported, files) | files.read
         kills |= files.written - files.read.keys()
         graph.observe(
             step_id,
@@ -144,6 +150,13 @@ class Attempts:
         self._keep(step_id, outcome, (*reads, *in_place), changed)
         keep_within(self.store, self._most, self._seconds)
         return None
+
+    def _let_go(self, step_id: str, modules: list[ModuleType]) -> None:
+        """A step is about to load these anew: it is as if everything from there on were."""
+        self._attributes.forget(modules)
+        for each in self.graph.steps_after(step_id) if modules else ():
+            if self.graph.status(each) is Status.FRESH:
+                self.graph.mark_stale(each)
 
     def _with_maker(self, step_id: str, failure: Failure, error: BaseException | None) -> Failure:
         """Why there is no such name, where a step before was to make it."""
@@ -271,6 +284,7 @@ class Attempts:
         if result is not None:
             self.results[new] = replace(result, step_id=new)
         self.store.rename(old, new)
+        self._modules.rename(old, new)
         self.surroundings.rename(old, new)
 
     # ---------------------------------------------------------------- looking at values
@@ -292,6 +306,8 @@ class Attempts:
                 found[name] = visit.lend(version, may_change=False)
             except Lost:
                 continue
+        if not apart:
+            self._put_attributes(visit)
         moved: dict[Region, None] = {
             region: None
             for region, state in visit.entered.items()
@@ -308,6 +324,15 @@ class Attempts:
             if state is not None:
                 self.store.restore(region, state)
         return found
+
+    def _put_attributes(self, visit: Visit) -> None:
+        """Let modules and classes hold what they do after all steps."""
+        for slot in self._attributes.slots.values():
+            version = self.store.get(slot.name, self.graph.last_writer(slot.name))
+            with suppress(Lost):
+                value = MISSING if version is None else visit.lend(version, may_change=False)
+                if slot.get() is not value:
+                    slot.put(value)
 
     def gone(self, after: str | None) -> set[str]:
         """Steps that have to run again for all that `values` would leave out."""

@@ -11,8 +11,10 @@ knows what the library does with it; one that a step has added to a module by wh
 
 from __future__ import annotations
 
+import dis
 import sys
 import types
+import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
@@ -23,20 +25,25 @@ from lorimer.esg.commit import Commit
 from lorimer.esg.loading import Loading
 from lorimer.esg.objects import kind_of
 from lorimer.esg.owners import MISSING, NOT_OURS, Known, Owners, fields, is_own, name_of, put
-from lorimer.esg.store import Lost, Region, VersionStore, Visit
+from lorimer.esg.store import Lost, VersionStore, Visit
 
 PREFIX: Final = "module:"
 _CONTAINERS: Final = frozenset(
     {list, dict, set, bytearray, deque, defaultdict, Counter, OrderedDict}
 )
 _REFERENCES: Final = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType)
+_OF_WARNINGS: Final = frozenset(
+    {"filterwarnings", "simplefilter", "resetwarnings", "catch_warnings", "filters"}
+)
+"""Who says one of these may change which warnings are shown."""
+_STORES_CELL: Final = dis.opmap["STORE_DEREF"]
 _MOST: Final = 20_000
 """Values in a container that is looked into."""
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """An attribute of a module or class; or, if the owner is `sys.modules`, an item."""
+    """An attribute of a module, class or function; or, if the owner is `sys.modules`, an item."""
 
     name: str
     owner: object
@@ -76,6 +83,15 @@ class Attributes:
             return slot, set()
         return slot, Commit(Visit(self.store, lambda _: ""), "").give(name, before)
 
+    def forget(self, modules: Iterable[types.ModuleType]) -> None:
+        """These are about to be loaded anew."""
+        gone, names = {*map(id, modules)}, {name_of(each) for each in modules}
+        for key, slot in [*self.slots.items()]:
+            of = isinstance(slot.owner, type | types.FunctionType)
+            home = str(slot.owner.__module__) if of else ""
+            if id(slot.owner) in gone or home in names:
+                del self.slots[key]
+
     def first_written(self, names: Container[str]) -> bool:
         """Note which slots a step has set or changed in place; whether one of them is so for the
         first time."""
@@ -103,6 +119,8 @@ class Using:
         self._earlier = earlier
         self.lent: dict[Slot, object] = {}
         self.displaced: set[str] = set()
+        self.imported = set[str]()
+        """Modules that its code imports."""
         self.brings = False
         """It may have brought a library into the session."""
         self._names: set[str] = set()
@@ -136,6 +154,8 @@ class Using:
         for module in [*self._modules.values()]:
             self._look_into(module, new)
         self._imports(words.imports)
+        if not _OF_WARNINGS.isdisjoint(new):
+            self._found(warnings, "filters", warnings.filters)
         if words.stored:
             self._owners.note(words.stored)
         if words.stores_any:
@@ -157,17 +177,9 @@ class Using:
         if home is not None and is_own(home):
             self._see(home)
 
-    def reaches(self, regions: Iterable[Region]) -> None:
-        """The step can reach these objects."""
-        for region in regions:
-            if region.functions is None:
-                found = (each for each in region.objects if isinstance(each, types.FunctionType))
-                region.functions = tuple(found)
-            for each in region.functions:
-                self.sees(each.__code__)
-
     def _imports(self, names: Iterable[str]) -> None:
         for name in names:
+            self.imported.add(name)
             module = sys.modules.get(name)
             if module is None:
                 self._wanted.add(name)
@@ -198,12 +210,26 @@ class Using:
                 continue
             if isinstance(value, types.ModuleType):
                 self._see(value)
+            elif own and isinstance(value, types.FunctionType):
+                self._function(value, module)
             elif own and isinstance(value, type) and value.__module__ == module.__name__:
                 for part, inside in [*fields(value).items()]:
-                    if not part.startswith("__") and _data(inside):
+                    if isinstance(inside, types.FunctionType):
+                        self._function(inside, module)
+                    elif not part.startswith("__") and _data(inside):
                         self._found(value, part, inside)
             elif (own and _data(value)) or (type(value) in _CONTAINERS and _plain(value)):
                 self._found(module, name, value)
+
+    def _function(self, function: types.FunctionType, module: types.ModuleType) -> None:
+        """Find what a function of a module keeps: mutable defaults, attributes, variables of the
+        function around it."""
+        if function.__globals__ is not fields(module):
+            return
+        for part, value in fields(function).items():
+            cells = part == "__closure__" and _STORES_CELL in function.__code__.co_code[::2]
+            if value and (cells or _changes(value)) and _plain(value):
+                self._found(function, part, value)
 
     def _found(self, owner: object, attribute: str, value: object) -> None:
         slot = self._session.slots.get((id(owner), attribute))
@@ -259,6 +285,14 @@ class Using:
 
 def _data(value: object) -> bool:
     return not isinstance(value, _REFERENCES) and _plain(value)
+
+
+def _changes(value: object) -> bool:
+    """It can be changed in place, or something in it, cells aside."""
+    kind = kind_of(value)
+    if kind.inline or isinstance(value, types.CellType):
+        return any(map(_changes, kind.take(value).parts))
+    return not kind.atom
 
 
 def _plain(value: object) -> bool:

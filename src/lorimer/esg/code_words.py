@@ -18,6 +18,11 @@ STORES_ANY: Final = frozenset(
 )
 """Who says one of these may set an attribute without naming it."""
 READS_ANY: Final = STORES_ANY | {"getattr", "hasattr", "dir", "attrgetter", "getmembers"}
+_HAVE_STORED: Final = frozenset(
+    {"patch", "update_wrapper"}
+    | {f"register_{kind}_accessor" for kind in ("dataframe", "series", "index")}
+)
+"""Who says one of these has a library set an attribute."""
 _OWN: Final = (sys.stdlib_module_names | {"numpy"}) - {"importlib", "pickle", "runpy", "shelve"}
 """Modules that bring in no other library, by themselves."""
 _BRINGS: Final = READS_ANY | {
@@ -68,7 +73,7 @@ def words_of(code: types.CodeType) -> Words:
         frozenset(stored),
         frozenset(imports),
         star or not READS_ANY.isdisjoint(names),
-        not STORES_ANY.isdisjoint(names),
+        not (STORES_ANY | _HAVE_STORED).isdisjoint(names),
         not _BRINGS.isdisjoint(names) or any(_root(each) not in _OWN for each in imports),
     )
 

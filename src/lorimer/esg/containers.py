@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import types
 from collections import defaultdict, deque
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, Final, cast
 
 from lorimer.esg.content import Content, Kind, fields_of
 
@@ -140,13 +142,45 @@ class Raised(Kind):
 
     def take(self, value: Any, /) -> Content:
         causes = (value.__cause__, value.__context__)
-        return Content(self, None, (type(value), value.args, *causes, fields_of(value)))
+        own = [_held(each, value) for each in _members(_class(value))]
+        return Content(self, None, (type(value), value.args, *causes, fields_of(value), *own))
 
     def put(self, value: Any, content: Content, /) -> bool:
-        _, args, cause, context, fields = content.parts
+        _, args, cause, context, fields, *own = content.parts
         value.args, value.__context__ = args, context
         if value.__cause__ is not cause:
             value.__cause__ = cause
         if fields_of(value) is not fields:
             value.__dict__ = fields
+        try:
+            for member, each in zip(_members(_class(value)), own, strict=True):
+                if _held(member, value) is each:
+                    continue
+                if each is _UNSET:
+                    member.__delete__(value)
+                else:
+                    member.__set__(value, each)
+        except (AttributeError, TypeError):
+            return False
         return True
+
+
+_UNSET: Final = "(unset)"
+
+
+@lru_cache(maxsize=512)
+def _members(kind: type[BaseException]) -> tuple[types.MemberDescriptorType, ...]:
+    """What exceptions of a class keep beside their attributes: `errno`, `value`, `name`."""
+    every = [own for each in kind.__mro__ for own in vars(each).values()]
+    return tuple(each for each in every if isinstance(each, types.MemberDescriptorType))
+
+
+def _class(value: BaseException) -> type[BaseException]:
+    return type(value)
+
+
+def _held(member: types.MemberDescriptorType, value: BaseException) -> object:
+    try:
+        return member.__get__(value)
+    except AttributeError:
+        return _UNSET

@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import gc
+import sys
 import types
 from typing import Any, Final, cast
 
 from lorimer.esg.content import MAIN, Content, Kind, alike, fields_of, unknown
 
 IGNORED: Final = frozenset({"__dict__", "__weakref__", "__slotnames__", "__doc__", "__module__"})
-_OF_CLASS: Final = IGNORED | {
-    "__annotations__", "__firstlineno__", "__static_attributes__", "__abstractmethods__",
-    "_abc_impl", "__orig_bases__", "__parameters__", "__annotate__", "__annotate_func__",
-    "__annotations_cache__", "__conditional_annotations__", "__qualname__", "__name__",
+_OF_CLASS: Final = IGNORED - {"__doc__"} | {
+    "__firstlineno__", "__static_attributes__", "__abstractmethods__",
+    "_abc_impl", "__orig_bases__", "__parameters__", "__annotations_cache__",
+    "__conditional_annotations__", "__qualname__", "__name__",
 }  # fmt: skip
+
+_ANNOTATIONS: Final = "__annotate__" if sys.version_info >= (3, 14) else "__annotations__"
+"""From then on a function makes its annotations when it is asked for them."""
 
 
 class Function(Kind):
     """A function. Its attributes are an object of their own, which `vars` gives away."""
 
     def take(self, value: Any, /) -> Content:
-        extra = (value.__code__, value.__qualname__)
+        extra = (value.__code__, value.__qualname__, value.__name__)
         held = (value.__defaults__, value.__kwdefaults__, value.__closure__, value.__dict__)
-        return Content(self, extra, held)
+        more = (value.__doc__, getattr(value, _ANNOTATIONS) or None)
+        space = (value.__globals__,) if stands_alone(value) else ()
+        return Content(self, extra, (*held, *more, *space))
 
     def put(self, value: Any, content: Content, /) -> bool:
-        code, name = cast("tuple[types.CodeType, str]", content.extra)
-        defaults, keywords, closure, fields = content.parts
+        code, long_name, name = cast("tuple[types.CodeType, str, str]", content.extra)
+        defaults, keywords, closure, fields, doc, annotations = content.parts[:6]
         if not alike(closure or (), value.__closure__ or ()):
             return False
-        value.__code__, value.__qualname__ = code, name
+        value.__code__, value.__qualname__, value.__name__ = code, long_name, name
         value.__defaults__, value.__kwdefaults__ = defaults, keywords
         if value.__dict__ is not fields:
             value.__dict__ = fields
+        value.__doc__ = doc
+        if (getattr(value, _ANNOTATIONS) or None) is not annotations:
+            setattr(value, _ANNOTATIONS, annotations)
         return True
+
+
+def stands_alone(function: types.FunctionType) -> bool:
+    """Its globals are no module's: it was made by `exec` with a dict of its own."""
+    space = function.__globals__
+    home = sys.modules.get(str(space.get("__name__")))
+    return type(space) is dict and (home is None or fields_of(home) is not space)
 
 
 class Class(Kind):
@@ -42,17 +58,18 @@ class Class(Kind):
     def take(self, value: Any, /) -> Content:
         every = {**cast("dict[str, object]", vars(value))}
         fields = {name: each for name, each in every.items() if name not in _OF_CLASS}
-        name = (str(value.__qualname__), *fields)
-        return Content(self, name, (type(value), value.__bases__, *fields.values()))
+        names = (str(value.__qualname__), str(value.__name__), *fields)
+        return Content(self, names, (type(value), value.__bases__, *fields.values()))
 
     def put(self, value: Any, content: Content, /) -> bool:
-        _, *fields = cast("tuple[str, ...]", content.extra)
+        long_name, own_name, *fields = cast("tuple[str, ...]", content.extra)
         kind, bases, *values = content.parts
         if kind is not type(value) or not alike(bases, value.__bases__):
             return False
         wanted = dict(zip(fields, values, strict=True))
         now = {**cast("dict[str, object]", vars(value))}
         try:
+            value.__qualname__, value.__name__ = long_name, own_name
             for name in now.keys() - wanted.keys() - _OF_CLASS:
                 type.__delattr__(value, name)
             for name, each in wanted.items():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from types import CodeType
+from collections.abc import Callable, Iterable
+from types import CodeType, FunctionType
 
 from lorimer.esg.attributes import Attributes, Using
 from lorimer.esg.graph import ExecutionStateGraph
@@ -11,7 +11,7 @@ from lorimer.esg.looking import Looking
 from lorimer.esg.namespace import Missing
 from lorimer.esg.owners import MISSING
 from lorimer.esg.steps import ABSENT
-from lorimer.esg.store import Lost, VersionStore, Visit
+from lorimer.esg.store import Lost, Region, VersionStore, Visit
 
 
 class Lending:
@@ -24,6 +24,7 @@ class Lending:
         attributes: Attributes,
         given: Iterable[str],
         step_id: str,
+        prepare: Callable[[CodeType], None],
     ) -> None:
         self._looking = Looking(graph.source(step_id))
         self.visit = Visit(
@@ -44,6 +45,7 @@ class Lending:
         self._store = store
         self._given = given
         self._step_id = step_id
+        self._prepare = prepare
         self._may_change = graph.may_write(step_id)
 
     def lend(self, name: str) -> object:
@@ -83,5 +85,14 @@ class Lending:
         value = self.visit.lend(version, may_change=name in self._may_change)
         self.reads[name] = version.print
         if len(self.visit.entered) > known:
-            self.using.reaches([*self.visit.entered][known:])
+            for region in [*self.visit.entered][known:]:
+                for function in _functions_of(region):
+                    self._prepare(function.__code__)
         return value
+
+
+def _functions_of(region: Region) -> tuple[FunctionType, ...]:
+    if region.functions is None:
+        found = (each for each in region.objects if isinstance(each, FunctionType))
+        region.functions = tuple(found)
+    return region.functions

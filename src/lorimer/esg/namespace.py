@@ -16,10 +16,13 @@ import dis
 import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from lorimer.esg.evaluating import TRACKED
 from lorimer.esg.parts import Parts, Path, all_of, fits, loads
+
+if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_keys, dict_values
 
 SEES_ALL: Final = frozenset({"globals", "locals", "vars", "dir", "exec", "eval"})
 """Who calls one of these may look at the namespace as a whole."""
@@ -51,6 +54,7 @@ class TrackedNamespace(dict[str, object]):
         """Name -> the value that was lent in this step."""
         self.parts: dict[str, tuple[Path, ...]] = {}
         """Of names that the step's text uses in parts, and has used otherwise in no way so far."""
+        self._deletable = set[str]()
         self._codes: frozenset[int] = frozenset()
         self._uses = 0
         self._sees: Callable[[types.CodeType], None] = _unseen
@@ -70,6 +74,7 @@ class TrackedNamespace(dict[str, object]):
         _Dict.update(self, __builtins__=builtins, __name__=self._name)
         self.lent, self._lend, self._known = {}, lend or _nothing, known
         self.parts, self._codes, self._uses = {}, frozenset(), 0
+        self._deletable = set[str]()
         self._sees = sees or _unseen
 
     def lend_parts(self, parts: Parts, *codes: types.CodeType) -> None:
@@ -86,6 +91,12 @@ class TrackedNamespace(dict[str, object]):
                 del self.parts[name]
         return {name: value for name, value in _Dict.items(self) if name not in _NAMES}
 
+    @property
+    def deleted(self) -> set[str]:
+        """Names that are not there and may have been deleted; lent or, before that, bound anew."""
+        gone = self._deletable | self.lent.keys()
+        return {name for name in gone if not _Dict.__contains__(self, name)}
+
     def prepare(self, code: types.CodeType, *, whole: bool | None = None) -> None:
         """Put in place what this code, and what it defines, finds without asking.
 
@@ -98,12 +109,14 @@ class TrackedNamespace(dict[str, object]):
             waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
             deletes = not SEES_ALL.isdisjoint(code.co_names) and _named(code, _DELETES_ITEM)
             if deletes or whole or (whole is None and _sees_all(code)):
-                self.fetch(self._known())
+                self._deletable.update(known := [*self._known()])
+                self.fetch(known)
                 return
             if not code.co_flags & _OPTIMIZED and code.co_name != "<module>":  # a class body
                 self.fetch(_named(code, _LOADS))
             if not _DELETE_CODES.isdisjoint(code.co_code[::2]):
-                self.fetch(_named(code, _DELETES))
+                self._deletable.update(names := _named(code, _DELETES))
+                self.fetch(names)
 
     def lend_for(self, code: types.CodeType, local: Mapping[str, object]) -> None:
         """Put in place what a text finds that is evaluated, besides `local`."""
@@ -168,6 +181,18 @@ class TrackedNamespace(dict[str, object]):
             return self[name]
         except KeyError:
             return default
+
+    def keys(self) -> dict_keys[str, object]:
+        self.fetch(self._known())
+        return _Dict.keys(self)
+
+    def values(self) -> dict_values[str, object]:
+        self.fetch(self._known())
+        return _Dict.values(self)
+
+    def items(self) -> dict_items[str, object]:
+        self.fetch(self._known())
+        return _Dict.items(self)
 
     def pop(self, name: str, *default: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.fetch([name])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import datetime
 import decimal
 import enum
 import fractions
+import gc
 import pickle  # noqa: TID251 - only to compare: nothing is ever loaded
 import random
 import re
@@ -34,22 +36,21 @@ from lorimer.esg.content import (
     referents,
     unknown,
 )
-from lorimer.esg.definitions import IGNORED, Class, Function, Instance, Partly
+from lorimer.esg.definitions import IGNORED, Class, Function, Instance, Partly, stands_alone
 from lorimer.esg.namespace import TrackedNamespace
 
 _IMMUTABLE: Final[frozenset[type]] = ATOMS | {
-    type(Ellipsis), type(NotImplemented), range, slice, datetime.date, datetime.datetime,
+    type(Ellipsis), type(NotImplemented), range, datetime.date, datetime.datetime,
     datetime.time, datetime.timedelta, datetime.timezone, decimal.Decimal, fractions.Fraction,
     uuid.UUID,
 }  # fmt: skip
 _REFERENCES: Final = (
     types.ModuleType, types.WrapperDescriptorType, types.MethodDescriptorType,
     types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
-    types.TracebackType, types.FrameType, types.MappingProxyType, TrackedNamespace,
+    types.TracebackType, types.FrameType, TrackedNamespace,
 )  # fmt: skip
-_NAMELESS: Final = (
-    TrackedNamespace, types.TracebackType, types.FrameType, types.MappingProxyType,
-)  # fmt: skip
+_NAMELESS: Final = (TrackedNamespace, types.TracebackType, types.FrameType)
+_LOADED: Final = (types.ModuleType, types.FunctionType, type)
 _Tuple = tuple[object, ...]
 _Frozen = frozenset[object]
 _Maker = Callable[[Kind | None, tuple[tuple[str, Any], ...]], Instance]
@@ -67,7 +68,8 @@ class _Atom(Kind):
 
 
 class _Reference(Kind):
-    """What is the same in every run: a module, a class of a library."""
+    """What is the same in every run: a module, a class of a library. It is another one after its
+    module was loaded anew."""
 
     atom = True
 
@@ -76,7 +78,8 @@ class _Reference(Kind):
             return Content(self, str(type(cast("object", value))), ())
         home: object = getattr(value, "__module__", None) or getattr(value, "__objclass__", "")
         name: object = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
-        return Content(self, f"ref:{type(value).__name__}:{home}:{name}", ())
+        stays = f":{id(value)}" if isinstance(value, _LOADED) and _named(value) else ""
+        return Content(self, f"ref:{type(value).__name__}:{home}:{name}{stays}", ())
 
 
 class _NamedTuple(Kind):
@@ -121,12 +124,14 @@ def _function(value: types.FunctionType) -> Kind:
     """What a library defines is the same in every run."""
     if isinstance(value.__globals__, TrackedNamespace) or value.__closure__:
         return REFERENCE if value.__module__ != MAIN and _named(value) else FUNCTION
-    return REFERENCE
+    return FUNCTION if stands_alone(value) and not _named(value) else REFERENCE
 
 
-def _named(value: types.FunctionType) -> bool:
+def _named(value: types.FunctionType | types.ModuleType | type[Any]) -> bool:
     """It is what its module has under its name."""
-    found: object = sys.modules.get(value.__module__ or "")
+    if isinstance(value, types.ModuleType):
+        return sys.modules.get(value.__name__) is value
+    found: object = sys.modules.get(str(value.__module__))
     for name in value.__qualname__.split("."):
         fields = None if found is None else fields_of(found)
         if fields is None and isinstance(found, type):
@@ -146,8 +151,26 @@ def _bound(value: Any) -> tuple[object, ...]:
     return (None,) if method is None else (method.__func__, method.__self__)
 
 
+def _behind(value: Any) -> tuple[object, ...]:
+    """What a read-only view shows: a mapping, or the class that `vars` was asked for."""
+    found = gc.get_referents(value)
+    if type(found[0]) is not dict or "__module__" not in found[0]:
+        return tuple(found)
+    waiting = list[type[Any]]([object])
+    seen = set(waiting)
+    while waiting:
+        each = waiting.pop()
+        if gc.get_referents(vars(each))[0] is found[0]:
+            return (each,)
+        waiting += (new := set(type.__subclasses__(each)) - seen)
+        seen |= new
+    return tuple(found)
+
+
 _SHARED: Final[object] = getattr(random, "_inst", None)
 """The generator behind the functions of `random`: a resource (resources.py)."""
+_BUILTINS: Final = vars(builtins)
+"""Stands in every dict that `exec` was given."""
 ATOM, REFERENCE, FOREIGN = _Atom(), _Reference(), _Foreign()
 VALUE: Final = Seen(str)
 FUNCTION, CLASS, LIST = Function(), Class(), List()
@@ -175,7 +198,9 @@ _KINDS: Final[dict[type, Kind]] = {
     staticmethod: Inline(lambda value: (value.__func__,)),
     classmethod: Inline(lambda value: (value.__func__,)),
     property: Inline(lambda value: (value.fget, value.fset, value.fdel)),
-    partial: Inline(lambda value: (value.func, value.args, value.keywords)),
+    partial: Inline(lambda value: (value.func, value.args, value.keywords, fields_of(value))),
+    slice: Inline(lambda value: (value.start, value.stop, value.step)),
+    types.MappingProxyType: Inline(_behind),
 }
 
 
@@ -189,7 +214,7 @@ def kind_of(value: object) -> Kind:
         return _function(value)
     if type(value) is types.BuiltinMethodType:
         return _built_in(value)
-    if value is _SHARED:
+    if value is _SHARED or value is _BUILTINS:
         return REFERENCE
     if type(value) is types.ModuleType and _made_by_hand(value):
         return _NAMESPACE
@@ -212,7 +237,7 @@ def _kind(kind: type[Any]) -> Kind:
         return _KINDS[kind]
     if issubclass(kind, _REFERENCES):
         return REFERENCE
-    if issubclass(kind, enum.Enum | PurePath):
+    if issubclass(kind, PurePath) or (issubclass(kind, enum.Enum) and kind.__module__ != MAIN):
         return VALUE
     found = arrays.kind_of(kind, _partly) or figures.kind_of(kind, _partly)
     if found is not None:

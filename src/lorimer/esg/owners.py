@@ -17,6 +17,8 @@ NOT_OURS: Final = frozenset(
     | {"last_exc", "last_type", "last_value", "last_traceback"}
 )
 """Of `sys`: what the run of a step sets itself, or what cannot be set back as a whole."""
+_KEEPS: Final = ("__defaults__", "__kwdefaults__", "__closure__", "__dict__")
+"""Where a function keeps what it changes."""
 _HEAP: Final = 1 << 9
 Fields = Mapping[str, object]
 _Owner = tuple[object, Fields]
@@ -142,7 +144,9 @@ class Known:
 
 
 def fields(owner: object) -> Fields:
-    """Its attributes; of `sys.modules` its items."""
+    """Its attributes; of `sys.modules` its items; of a function what it keeps."""
+    if isinstance(owner, types.FunctionType):
+        return {name: getattr(owner, name) for name in _KEEPS}
     if isinstance(owner, type):
         return cast("Fields", type.__getattribute__(owner, "__dict__"))
     return _listed() if owner is sys.modules else fields_of(owner) or {}
@@ -156,6 +160,10 @@ def put(owner: object, attribute: str, value: object) -> None:
         else:
             type.__setattr__(owner, attribute, value)
         return
+    if isinstance(owner, types.FunctionType):
+        if getattr(owner, attribute) is not value:
+            setattr(owner, attribute, value)
+        return
     held = cast("dict[str, object]", fields(owner))
     if value is MISSING:
         del held[attribute]
@@ -165,14 +173,15 @@ def put(owner: object, attribute: str, value: object) -> None:
 
 def name_of(owner: object) -> str:
     """As it stands in the names of the graph."""
-    if isinstance(owner, type):
+    if isinstance(owner, type | types.FunctionType):
         return f"{owner.__module__}.{owner.__qualname__}"
     return "sys.modules" if owner is sys.modules else str(fields(owner).get("__name__", ""))
 
 
 def is_own(owner: object) -> bool:
     """A module, or a class of one, that is no library's: a file of the user's."""
-    module = _listed().get(owner.__module__) if isinstance(owner, type) else owner
+    of = isinstance(owner, type | types.FunctionType)
+    module = _listed().get(str(owner.__module__)) if of else owner
     if not isinstance(module, types.ModuleType):
         return False
     file, name = fields(module).get("__file__"), name_of(module)

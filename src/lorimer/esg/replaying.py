@@ -151,16 +151,27 @@ class Replays:
         return lost
 
     def _everything(self, told: Told | None, order: list[str]) -> None:
-        """Where nothing else ends: every step, from the first."""
+        """Where nothing else ends: every step, from the first. Once more without those that fail,
+        for a failed step may have moved an iterator on."""
+        if self._each(set(), told, order) is None:
+            return
+        status = self._graph.status
+        failed = {each for each in self._graph.steps if status(each) is Status.FAILED}
+        if (lost := self._each(failed, told, order)) is not None:
+            raise StepError(f"{lost}, and does not stay: begin anew")
+
+    def _each(self, failed: set[str], told: Told | None, order: list[str]) -> Lost | None:
         for step in self._graph.steps:
             self._attempts.forget(step)
         for step in self._graph.steps:
+            if step in failed:
+                self._graph.failed(step)
+                continue
             lost = self._run(step, told)
             if lost is not None:
-                raise StepError(
-                    f"step {step!r} needs {lost.name!r}, which does not stay: begin anew"
-                )
+                return lost
             order.append(step)
+        return None
 
     def _may_run(self, step: str, ran: Counter[str]) -> bool:
         status = self._graph.status(step)

@@ -5,6 +5,7 @@ What C code opens by itself is not seen, but for databases of `sqlite3`.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import site
 import sys
@@ -15,7 +16,7 @@ from typing import Final, Protocol, cast
 
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _SYSTEM: Final = ("/dev/", "/proc/", "/sys/", "/usr/share/")
-_LIBRARIES: Final = ("/site-packages/", "/dist-packages/", "/.cache/matplotlib/")
+_LIBRARIES: Final = ("/site-packages/", "/dist-packages/", "/.cache/matplotlib/", "/__pycache__/")
 """Libraries, and what they keep for themselves."""
 
 
@@ -50,6 +51,8 @@ class Watch:
             return
         if event == "open":
             path, mode, flags = (*arguments, None, None, None)[:3]
+            if isinstance(path, str) and path.endswith(".pyc"):
+                path = _source(path)
             text = str(mode or "")
             writes = any(sign in text for sign in "wax+") or (
                 mode is None and bool(int(cast("int", flags or 0)) & _WRITES)
@@ -85,6 +88,14 @@ class Watch:
             note()
         finally:
             self.log = log
+
+
+def _source(path: str) -> str:
+    """The file that compiled code stands for: who loads that has read this."""
+    try:
+        return importlib.util.source_from_cache(path)
+    except (ValueError, NotImplementedError):
+        return path
 
 
 def _database(name: object) -> object:
