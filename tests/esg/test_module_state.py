@@ -363,7 +363,7 @@ def test_accessors_of_pandas() -> None:
     assert printed(session)[2] == "False"
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")
 def test_which_warnings_are_shown() -> None:
     warn = "try:\n    warnings.warn('x')\n    print('no')\nexcept UserWarning:\n    print('yes')"
     session = session_of("import warnings\nx = 1", "warnings.simplefilter('error')", warn)
