@@ -82,6 +82,7 @@ class Attempts:
                 space,
                 self._world.monotonic,
                 whole=graph.reads_unknown(step_id),
+                parts=self._parts.may_be(step_id),
             )
             set_by_it = kept.end()
         except Lost as lost:

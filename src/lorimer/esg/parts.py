@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dis
+import re
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -32,6 +33,7 @@ _ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
 _PRIVATE: Final = frozenset({"base", "obj"})
 """Attributes that lead from a part to the whole."""
 _LOOKING: Final = frozenset({"getattr", "vars", "attrgetter", "gc", "inspect"})
+_FOLLOWED: Final = re.compile(r"([^\W\d]\w*)\s*[.\[]")
 _LOADS: Final = frozenset(dis.opmap[name] for name in ("LOAD_NAME", "LOAD_GLOBAL"))
 
 
@@ -60,6 +62,11 @@ Parts = Mapping[str, tuple[Path, ...]]
 
 class _NoLiteral(Exception):
     """It is computed."""
+
+
+def followed(source: str) -> set[str]:
+    """The names in a text that `[` or `.` comes after, or that end something like them."""
+    return {*_FOLLOWED.findall(source)}
 
 
 def find(tree: ast.AST) -> Parts:

@@ -161,6 +161,10 @@ class Questions:
         found = {name: self._versions.writer(name, step) for name in names}
         return {name: maker for name, maker in found.items() if maker}
 
+    def text_reads(self, step_id: str) -> frozenset[str]:
+        """The names that a step reads by its text."""
+        return self._step(step_id).analysis.reads
+
     def reads_unknown(self, step_id: str) -> bool:
         """Whether the text may look at the namespace as a whole."""
         return self._step(step_id).analysis.reads_unknown

@@ -73,8 +73,10 @@ def run(
     clock: Callable[[], float],
     *,
     whole: bool,
+    parts: bool,
 ) -> Outcome:
-    """Run a step. `whole`: its text may look at the namespace as a whole.
+    """Run a step. `whole`: its text may look at the namespace as a whole; `parts`: it may use parts
+    of values.
 
     Whatever it raises is in the outcome; what the process is asked to end by
     (KeyboardInterrupt) goes on to the caller."""
@@ -88,9 +90,9 @@ def run(
     reads.begin()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            body, last, parts = _compiled(source, filename)
-            if parts:
-                namespace.lend_parts(parts, *(each for each in (body, last) if each is not None))
+            body, last, used = _compiled(source, filename, parts=parts)
+            if used:
+                namespace.lend_parts(used, *(each for each in (body, last) if each is not None))
             for code in (body, last):
                 if code is not None:
                     namespace.prepare(code, whole=whole)
@@ -122,15 +124,17 @@ def run(
     return outcome
 
 
-def _compiled(source: str, filename: str) -> tuple[types.CodeType, types.CodeType | None, Parts]:
+def _compiled(
+    source: str, filename: str, *, parts: bool
+) -> tuple[types.CodeType, types.CodeType | None, Parts]:
     """The step, its last expression apart, and the names of which it uses parts."""
     tree = ast.parse(source, filename)
-    parts: Parts = find(tree) if "[" in source or "." in source else {}
+    used: Parts = find(tree) if parts else {}
     last: types.CodeType | None = None
     if tree.body and isinstance(tree.body[-1], ast.Expr):
         expression = ast.Expression(cast("ast.Expr", tree.body.pop()).value)
         last = compile(expression, filename, "eval", flags=_AWAITS, dont_inherit=True)
-    return compile(tree, filename, "exec", flags=_AWAITS, dont_inherit=True), last, parts
+    return compile(tree, filename, "exec", flags=_AWAITS, dont_inherit=True), last, used
 
 
 def _call(code: types.CodeType, namespace: TrackedNamespace) -> object:
