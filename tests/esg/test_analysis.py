@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lorimer.esg import get_reads, get_writes
-from lorimer.esg.analysis import BUILTINS, analyse
+from lorimer.esg.analysis.text import BUILTINS, analyse
 from tests.esg.programs import EVERY, PROGRAMS, Program, annotated
 
 
@@ -53,7 +53,7 @@ def test_other_interpreters_agree(version: str) -> None:
     root = Path(__file__).parents[2]
     script = (
         "from tests.esg.programs import PROGRAMS, annotated\n"
-        "from lorimer.esg.analysis import BUILTINS, analyse\n"
+        "from lorimer.esg.analysis.text import BUILTINS, analyse\n"
         "every = [*PROGRAMS, *annotated()]\n"
         "for each in every:\n"
         "    told = analyse(each.source)\n"

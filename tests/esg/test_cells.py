@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorimer.esg import ExecutionStateGraph
-from lorimer.esg.cells import Cell, load, of_notebook, of_script
-from lorimer.esg.questions import StepError
+from lorimer.esg.graph.questions import StepError
+from lorimer.esg.notebooks.cells import Cell, load, of_notebook, of_script
 
 
 def test_row_58_a_script_in_the_percent_format() -> None:

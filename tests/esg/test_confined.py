@@ -20,8 +20,8 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
 from lorimer.core.world import Finished, Isolation, Level, ProcessLimits, Sandbox, Sink
 from lorimer.esg.confined import ConfinedSteps, StepLimits, StepWorkers, WorkerError
-from lorimer.esg.patches import Edit, PatchResult, hash_of
-from lorimer.esg.questions import StepError
+from lorimer.esg.graph.questions import StepError
+from lorimer.esg.patching.patches import Edit, PatchResult, hash_of
 from lorimer.world import RealWorld
 from tests.world.levels import needs
 

@@ -19,8 +19,8 @@ from lorimer.esg import (
     diagnose,
     generate_patch,
 )
-from lorimer.esg.questions import StepError
-from lorimer.esg.repairing import can_fork
+from lorimer.esg.graph.questions import StepError
+from lorimer.esg.patching.repairing import can_fork
 
 
 class Fault(NamedTuple):
@@ -360,8 +360,8 @@ APART = r"""
 import os, sys, tempfile
 os.chdir(tempfile.mkdtemp())
 from lorimer.esg import StepExecutor, diagnose, generate_patch
-from lorimer.esg.patches import Edit, patch_of
-from lorimer.esg.repairing import can_fork
+from lorimer.esg.patching.patches import Edit, patch_of
+from lorimer.esg.patching.repairing import can_fork
 assert can_fork()
 session = StepExecutor()
 session.execute("s0", "numbers = iter([1, 2, 3])")

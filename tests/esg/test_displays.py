@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from lorimer.esg import StepExecutor
-from lorimer.esg.displays import MAX_BYTES
+from lorimer.esg.execution.displays import MAX_BYTES
 
 
 class Figure:

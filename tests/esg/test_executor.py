@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from lorimer.esg import StepExecutor
-from lorimer.esg.questions import StepError
+from lorimer.esg.graph.questions import StepError
 from tests.esg.sessions import anew, session_of
 
 

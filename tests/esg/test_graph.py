@@ -9,8 +9,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.esg import ExecutionStateGraph, infer_edges
-from lorimer.esg.graph import StepError
-from lorimer.esg.steps import ABSENT
+from lorimer.esg.graph.graph import StepError
+from lorimer.esg.graph.steps import ABSENT
 
 
 def graph_of(*sources: str) -> ExecutionStateGraph:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorimer.esg import StepExecutor
-from lorimer.esg.questions import StepError
+from lorimer.esg.graph.questions import StepError
 from tests.esg.sessions import session_of
 
 

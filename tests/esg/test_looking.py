@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lorimer.esg import quick
-from lorimer.esg.looking import FUNCTIONS, METHODS, only_looks
+from lorimer.esg.analysis.looking import FUNCTIONS, METHODS, only_looks
+from lorimer.esg.values import quick
 from tests.esg.sessions import natively, session_of
 
 np: Any = pytest.importorskip("numpy")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorimer.esg import ExecutionStateGraph
-from lorimer.esg.patches import Edit, Move, PatchResult, patch_of, read_patch
-from lorimer.esg.questions import StepError
+from lorimer.esg.graph.questions import StepError
+from lorimer.esg.patching.patches import Edit, Move, PatchResult, patch_of, read_patch
 
 LINES = st.lists(
     st.sampled_from(

@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from lorimer.esg import StepExecutor, arrays
+from lorimer.esg import StepExecutor
+from lorimer.esg.values import arrays
 
 numpy: Any = pytest.importorskip("numpy")
 pandas: Any = pytest.importorskip("pandas")

@@ -74,21 +74,21 @@ class _Running:
 
 
 def _load(session: StepExecutor, file: Path, no_magics: bool) -> None:
-    from lorimer.esg.cells import load, without_magics
+    from lorimer.esg.notebooks.cells import load, without_magics
 
     cells = cells_of(file)
     load(session.graph, [without_magics(cell) for cell in cells] if no_magics else cells)
 
 
 def _write_page(session: StepExecutor, file: Path, html: Path | None) -> None:
-    from lorimer.esg.page import page
+    from lorimer.esg.notebooks.page import page
 
     if html is not None:
         write(html, page(session.graph, session.results, file.name))
 
 
 def _hint_of_magics(session: StepExecutor) -> None:
-    from lorimer.esg.cells import magics
+    from lorimer.esg.notebooks.cells import magics
 
     found = [step for step in session.graph.steps if magics(session.graph.source(step))]
     if found:

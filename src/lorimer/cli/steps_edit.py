@@ -25,7 +25,7 @@ from lorimer.cli.text import count, visible
 if TYPE_CHECKING:
     from lorimer.core.jsonable import JSON
     from lorimer.esg import ExecutionStateGraph
-    from lorimer.esg.cells import Cell
+    from lorimer.esg.notebooks.cells import Cell
 
 
 @click.command()
@@ -90,7 +90,7 @@ def _tell(graph: ExecutionStateGraph, step: str, new: str) -> None:
 
 
 def _replaced(file: Path, cell: Cell, new: str) -> str:
-    from lorimer.esg.cells import is_mark
+    from lorimer.esg.notebooks.cells import is_mark
 
     text, (first, end) = text_of(file), cell.place
     if file.suffix == NOTEBOOK:
@@ -133,8 +133,8 @@ def convert(file: Path, out: Path, marimo: bool, force: bool) -> None:
     FILE may be a script, a Jupyter or a marimo notebook. Prose goes along, outputs do not; lines
     of notebook magics are comments in a script (`# magic: ...`) and magics in a notebook again.
     """
-    from lorimer.esg.formats import to_marimo, to_notebook, to_script
-    from lorimer.esg.questions import StepError
+    from lorimer.esg.graph.questions import StepError
+    from lorimer.esg.notebooks.formats import to_marimo, to_notebook, to_script
 
     if out.suffix not in (".py", NOTEBOOK) or (marimo and out.suffix != ".py"):
         raise Fault(f"{out} has to end in .py{'' if marimo else ' or .ipynb'}")

@@ -15,7 +15,7 @@ from lorimer.cli.text import one_line
 
 if TYPE_CHECKING:
     from lorimer.esg import ExecutionStateGraph
-    from lorimer.esg.cells import Cell
+    from lorimer.esg.notebooks.cells import Cell
 
 file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 NOTEBOOK = ".ipynb"
@@ -34,8 +34,8 @@ def text_of(file: Path) -> str:
 
 def cells_of(file: Path, *, prose: bool = False) -> list[Cell]:
     """The steps of a file; `prose`: all its cells."""
-    from lorimer.esg.cells import CODE
-    from lorimer.esg.formats import read
+    from lorimer.esg.notebooks.cells import CODE
+    from lorimer.esg.notebooks.formats import read
 
     text = text_of(file)
     try:
@@ -48,7 +48,7 @@ def cells_of(file: Path, *, prose: bool = False) -> list[Cell]:
 def graph_of(file: Path) -> ExecutionStateGraph:
     """The graph of a file; nothing is run."""
     from lorimer.esg import ExecutionStateGraph
-    from lorimer.esg.cells import load
+    from lorimer.esg.notebooks.cells import load
 
     graph = ExecutionStateGraph()
     load(graph, cells_of(file))

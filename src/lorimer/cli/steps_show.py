@@ -40,7 +40,7 @@ def show(file: Path, whole: bool, as_json: bool, html: Path | None) -> None:
         nodes = [{**graph.get_node(step), "outputs": {}} for step in graph.steps]
         click.echo(json.dumps({"steps": nodes, "edges": graph.edges()}, ensure_ascii=False))
     elif html is not None:
-        from lorimer.esg.page import page
+        from lorimer.esg.notebooks.page import page
 
         write(html, page(graph, {}, file.name))
     else:

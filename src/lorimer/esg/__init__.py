@@ -1,11 +1,11 @@
 """The Execution State Graph: agent-written code, re-executed only where it is stale."""
 
-from lorimer.esg.analysis import get_reads, get_writes
+from lorimer.esg.analysis.text import get_reads, get_writes
 from lorimer.esg.diagnosis import DiagnosisReport, diagnose, generate_patch
+from lorimer.esg.execution.results import StepResult
 from lorimer.esg.executor import StepExecutor
-from lorimer.esg.graph import ExecutionStateGraph, infer_edges
-from lorimer.esg.patches import PatchResult
-from lorimer.esg.results import StepResult
+from lorimer.esg.graph.graph import ExecutionStateGraph, infer_edges
+from lorimer.esg.patching.patches import PatchResult
 
 __all__ = [
     "DiagnosisReport",

@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from lorimer.core.world import World
-from lorimer.esg.attempt import Attempts
-from lorimer.esg.budget import COPIES
-from lorimer.esg.graph import ExecutionStateGraph
-from lorimer.esg.history import History
-from lorimer.esg.patches import PatchResult
-from lorimer.esg.repairing import repair
-from lorimer.esg.replaying import Replays
-from lorimer.esg.results import Held, Observer, Replay, StepResult
-from lorimer.esg.steps import Status
+from lorimer.esg.execution.attempt import Attempts
+from lorimer.esg.execution.replaying import Replays
+from lorimer.esg.execution.results import Held, Observer, Replay, StepResult
+from lorimer.esg.graph.graph import ExecutionStateGraph
+from lorimer.esg.graph.history import History
+from lorimer.esg.graph.steps import Status
+from lorimer.esg.patching.patches import PatchResult
+from lorimer.esg.patching.repairing import repair
+from lorimer.esg.values.budget import COPIES
 from lorimer.world.real import RealWorld
 
 __all__ = ["Held", "Observer", "Replay", "StepExecutor", "StepResult"]

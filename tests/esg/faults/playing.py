@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from lorimer.esg import StepExecutor, StepResult, diagnose
 from lorimer.esg.diagnosis import patches
-from lorimer.esg.steps import Status
+from lorimer.esg.graph.steps import Status
 from tests.esg.faults.plants import Fault, Plant, Steps
 
 ROUNDS = 3

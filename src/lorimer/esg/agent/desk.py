@@ -16,8 +16,8 @@ from lorimer.esg.agent.runs import MAX_CODE, Message, Runs
 from lorimer.esg.agent.views import about, graph_text
 from lorimer.esg.confined.recorded import changed
 from lorimer.esg.diagnosis import diagnose, generate_patch
-from lorimer.esg.questions import StepError
-from lorimer.esg.steps import Status
+from lorimer.esg.graph.questions import StepError
+from lorimer.esg.graph.steps import Status
 
 MAX_TEXT: Final = 200_000
 """Characters of one output in an answer."""

@@ -14,12 +14,12 @@ from typing import Final
 
 from lorimer.core.jsonable import JSON, clean
 from lorimer.core.world import World
-from lorimer.esg import resources
 from lorimer.esg.agent.outside import outside
 from lorimer.esg.confined.recorded import changed, met, reads_of
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, Replay, StepExecutor, StepResult
-from lorimer.esg.steps import Status
+from lorimer.esg.graph.steps import Status
+from lorimer.esg.resources import resources
 
 MAX_CODE: Final = 20_000
 """Characters of code in an answer."""

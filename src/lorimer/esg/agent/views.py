@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from lorimer.core.errors import nearest
-from lorimer.esg.graph import ExecutionStateGraph
-from lorimer.esg.questions import StepError
-from lorimer.esg.resources import FILE
+from lorimer.esg.graph.graph import ExecutionStateGraph
+from lorimer.esg.graph.questions import StepError
+from lorimer.esg.resources.resources import FILE
 
 _MOST: Final = 200
 """Steps that are listed."""

@@ -11,8 +11,8 @@ from lorimer.core.jsonable import JSON
 from lorimer.esg.confined import told as heard
 from lorimer.esg.confined.told import ConfinedResult
 from lorimer.esg.confined.worker import Death
-from lorimer.esg.questions import StepError
-from lorimer.esg.running import Failure
+from lorimer.esg.execution.running import Failure
+from lorimer.esg.graph.questions import StepError
 
 MAX_SOURCE: Final = 1_000_000
 """Characters of a step."""

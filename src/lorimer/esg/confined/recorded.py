@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from lorimer.esg.executor import StepExecutor, StepResult
-from lorimer.esg.steps import UNSEEN, Status
+from lorimer.esg.graph.steps import UNSEEN, Status
 
 
 def reads_of(result: StepResult, steps: StepExecutor) -> list[str]:

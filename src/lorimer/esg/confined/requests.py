@@ -16,10 +16,10 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.esg.confined.recorded import changed, met, reads_of
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.executor import Held, StepExecutor, StepResult
-from lorimer.esg.patches import Edit, Move, PatchResult
-from lorimer.esg.questions import StepError
-from lorimer.esg.resources import FILE
-from lorimer.esg.steps import Status
+from lorimer.esg.graph.questions import StepError
+from lorimer.esg.graph.steps import Status
+from lorimer.esg.patching.patches import Edit, Move, PatchResult
+from lorimer.esg.resources.resources import FILE
 from lorimer.world.real import RealWorld
 
 Message = Mapping[str, JSON]

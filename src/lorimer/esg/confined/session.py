@@ -34,8 +34,8 @@ from lorimer.esg.confined.told import ConfinedReplay, ConfinedResult
 from lorimer.esg.confined.worker import Death, Died, Worker, WorkerError
 from lorimer.esg.confined.workers import StepWorkers
 from lorimer.esg.diagnosis import DiagnosisReport
-from lorimer.esg.patches import PatchResult, patched
-from lorimer.esg.questions import Planned, StepError
+from lorimer.esg.graph.questions import Planned, StepError
+from lorimer.esg.patching.patches import PatchResult, patched
 
 Message = Mapping[str, JSON]
 Told = Callable[["ConfinedResult"], None]

@@ -9,8 +9,8 @@ from typing import Final
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.jsonable import JSON
 from lorimer.esg.diagnosis import Finding
-from lorimer.esg.patches import Edit, Move, PatchResult
-from lorimer.esg.running import Failure
+from lorimer.esg.execution.running import Failure
+from lorimer.esg.patching.patches import Edit, Move, PatchResult
 
 _CODES: Final = {
     code.value: code

@@ -29,9 +29,9 @@ from lorimer.esg.diagnosis import (
 )
 from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.report import DiagnosisReport, Finding
-from lorimer.esg.graph import ExecutionStateGraph
-from lorimer.esg.patches import PatchResult, hash_of, patch_of
-from lorimer.esg.results import StepResult
+from lorimer.esg.execution.results import StepResult
+from lorimer.esg.graph.graph import ExecutionStateGraph
+from lorimer.esg.patching.patches import PatchResult, hash_of, patch_of
 
 __all__ = ["DiagnosisReport", "Finding", "diagnose", "generate_patch", "patches"]
 

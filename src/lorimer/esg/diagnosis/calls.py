@@ -14,7 +14,7 @@ from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText
 from lorimer.esg.diagnosis.values import UNKNOWN, attribute_of, of_kind
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 _KEYWORD: Final = re.compile(r"unexpected keyword argument '(\w+)'|'(\w+)' is an invalid keyword")
 _MISSING: Final = re.compile(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)")

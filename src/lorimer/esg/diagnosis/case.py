@@ -17,12 +17,12 @@ from functools import cached_property
 from itertools import islice
 from typing import Final
 
-from lorimer.esg.bindings import targets
+from lorimer.esg.analysis.bindings import targets
 from lorimer.esg.diagnosis.texts import StepText
 from lorimer.esg.diagnosis.values import UNKNOWN, attribute_of, item_of
-from lorimer.esg.graph import ExecutionStateGraph
-from lorimer.esg.results import StepResult
-from lorimer.esg.steps import ABSENT
+from lorimer.esg.execution.results import StepResult
+from lorimer.esg.graph.graph import ExecutionStateGraph
+from lorimer.esg.graph.steps import ABSENT
 
 _BUILTINS: Final[Mapping[str, object]] = vars(builtins)
 _FUNCTION: Final = inspect.CO_OPTIMIZED

@@ -12,7 +12,7 @@ from lorimer.esg.diagnosis.near import nearest
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 _MOST: Final = 2000
 """Names of a folder that are looked at."""

@@ -14,8 +14,8 @@ from lorimer.esg.diagnosis.names import missing_name, uses
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.values import UNKNOWN, of_kind
-from lorimer.esg.patches import Edit
-from lorimer.esg.steps import Status
+from lorimer.esg.graph.steps import Status
+from lorimer.esg.patching.patches import Edit
 
 
 @rule(TypeError, AttributeError, KeyError, IndexError, ValueError)

@@ -14,7 +14,7 @@ from lorimer.esg.diagnosis.names import is_gone, missing_name
 from lorimer.esg.diagnosis.near import nearest
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 ALIASES: Final[Mapping[str, str]] = {
     "np": "import numpy as np",

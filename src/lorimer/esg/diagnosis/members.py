@@ -14,7 +14,7 @@ from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText
 from lorimer.esg.diagnosis.values import UNKNOWN, keys_of, of_kind, size_of
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
     "push": ("append",),

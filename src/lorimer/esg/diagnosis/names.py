@@ -14,8 +14,8 @@ from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText
 from lorimer.esg.diagnosis.values import UNKNOWN, attribute_of, keys_of
-from lorimer.esg.patches import Edit, Move
-from lorimer.esg.steps import Status
+from lorimer.esg.graph.steps import Status
+from lorimer.esg.patching.patches import Edit, Move
 
 _ELSEWHERE: Final[Mapping[str, str]] = {
     "true": "True",

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from lorimer.esg.bindings import targets
+from lorimer.esg.analysis.bindings import targets
 from lorimer.esg.diagnosis.calls import function_of
 from lorimer.esg.diagnosis.case import Case, Site, root
 from lorimer.esg.diagnosis.near import nearest
@@ -15,7 +15,7 @@ from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText, bound
 from lorimer.esg.diagnosis.values import elements, first, keys_of
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 IN_PLACE: Final = frozenset(
     "append appendleft clear discard extend extendleft insert remove reverse rotate shuffle sort "

@@ -12,7 +12,7 @@ from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.types import as_number
 from lorimer.esg.diagnosis.values import size_of
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 
 @runtime_checkable

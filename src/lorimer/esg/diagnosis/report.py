@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lorimer.esg.patches import Edit, Move
+from lorimer.esg.patching.patches import Edit, Move
 
 
 @dataclass(frozen=True, slots=True)

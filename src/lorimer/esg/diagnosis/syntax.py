@@ -13,7 +13,7 @@ from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.near import distance
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 _OPENS: Final = re.compile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 
 class StepText:

@@ -13,7 +13,7 @@ from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText, bound
 from lorimer.esg.diagnosis.values import UNKNOWN, elements, first, of_kind, size_of
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 _NUMBER: Final = re.compile(r"\s*[-+]?(\d+)?(\.\d+)?([eE][-+]?\d+)?\s*")
 _MIXED: Final = re.compile(

@@ -13,7 +13,7 @@ from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
 from lorimer.esg.diagnosis.texts import StepText
 from lorimer.esg.diagnosis.values import first, size_of
-from lorimer.esg.patches import Edit
+from lorimer.esg.patching.patches import Edit
 
 _UNPACK: Final = re.compile(
     r"(?:too many|not enough) values to unpack \(expected (?:at least )?(\d+)"

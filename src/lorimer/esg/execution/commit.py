@@ -1,0 +1,275 @@
+"""What a run has left: the names that it bound, the objects that it made or changed.
+
+Objects that nobody has seen before become regions. Where a step has run before and made the same,
+the old objects stay and the new ones are let go, so that who took them the last time need not run
+again (early cut-off).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from lorimer.esg.values.content import ATOMS, Content
+from lorimer.esg.values.objects import kind_of
+from lorimer.esg.values.store import Region, State, Version, Visit, can_be
+
+
+@dataclass(slots=True)
+class _Fresh:
+    """An object that no run has left before."""
+
+    value: object
+    content: Content
+    label: str
+
+
+@dataclass(slots=True)
+class Left:
+    """What came of it."""
+
+    bound: dict[str, Version] = field(default_factory=dict[str, Version])
+    read: dict[str, str] = field(default_factory=dict[str, str])
+    """Region -> its fingerprint at the step's place, for all that it could reach."""
+    made: dict[str, str] = field(default_factory=dict[str, str])
+    """New region -> its fingerprint."""
+    changed: dict[Region, State] = field(default_factory=dict[Region, State])
+    displaced: set[str] = field(default_factory=set[str])
+    """Later steps whose regions it turned out to share: they have to run again."""
+
+
+class Commit:
+    """Takes over what one run has left."""
+
+    def __init__(self, visit: Visit, step: str) -> None:
+        self._visit = visit
+        self._store = visit.store
+        self._step = step
+        self._fresh: dict[int, _Fresh] = {}
+        self._edges: list[tuple[int, int]] = []
+        self._pinned: list[tuple[int | None, int]] = []
+        self._now: dict[Region, list[Content]] = {}
+        self._waiting = [*visit.entered]
+        self._left = Left()
+
+    def take(self, bound: Mapping[str, object]) -> Left:
+        """`bound`: the names that the step has bound to other values than it was lent."""
+        for name in sorted(bound):
+            self._walk(bound[name], name)
+        while self._waiting:
+            region = self._waiting.pop(0)
+            now = self._visit.changed(region)
+            if now is None:
+                region.live = self._visit.entered[region]
+                continue
+            self._now[region] = now
+            for old, new in zip(self._visit.entered[region].contents, now, strict=True):
+                if old is not new:
+                    self._walk_parts(new, region.label)
+        regions = [self._found(group) for group in self._groups()]
+        swaps = self._adopt(regions)
+        self._write(bound, regions, swaps)
+        return self._left
+
+    def give(self, name: str, value: object) -> set[str]:
+        """Take over a value that was there before any step, beside those given already. Returns
+        steps whose regions it turned out to share: they have to run again."""
+        self._walk(value, name)
+        for region, contents in [self._found(group) for group in self._groups()]:
+            region.live = self._store.write(region, self._step, self._store.state(region, contents))
+        self._store.bind(name, self._step, value)
+        return self._left.displaced
+
+    # ---------------------------------------------------------------- what there is
+
+    def _walk(self, value: object, label: str, *, pinned: bool = False) -> None:
+        """Find the objects that a value leads to. Those that are known lead no further.
+
+        `pinned`: it is where no other object can be put in its place.
+        """
+        parent: int | None = None
+        waiting = [(value, parent, pinned)]
+        while waiting:
+            value, parent, pinned = waiting.pop()
+            if type(value) in ATOMS:
+                continue
+            kind = kind_of(value)
+            if kind.atom:
+                continue
+            if kind.inline:
+                pinned = pinned or type(value) is not tuple
+                waiting += [(each, parent, pinned) for each in reversed(kind.take(value).parts)]
+                continue
+            key = id(value)
+            if pinned:
+                self._pinned.append((parent, key))
+            if key not in self._fresh:
+                region = self._store.known(value)
+                if region is not None and self._met(region):
+                    continue
+                content = kind.take(value)
+                self._fresh[key] = _Fresh(value, content, label)
+                hard = content.kind.hard
+                waiting += [
+                    (each, key, hard) for each in reversed(content.parts) if type(each) not in ATOMS
+                ]
+            if parent is not None:
+                self._edges.append((parent, key))
+
+    def _walk_parts(self, content: Content, label: str) -> None:
+        for each in content.parts:
+            if type(each) not in ATOMS:
+                self._walk(each, label, pinned=content.kind.hard)
+
+    def _met(self, region: Region) -> bool:
+        """Whether an object's region is there at the step's place; it is read then."""
+        if region in self._visit.entered:
+            return True
+        state = self._visit.at_place(region)
+        if state is None:
+            if region.step != self._step:
+                self._left.displaced.add(region.step)
+            self._store.dissolve(region)
+            return False
+        for late in state.late():  # it was not lent: the step may have changed it unseen
+            late.doubt()
+        self._visit.entered[region] = state
+        self._waiting.append(region)
+        return True
+
+    def _groups(self) -> list[list[_Fresh]]:
+        """New objects that hang together; what is opaque stands alone."""
+        root = {key: key for key in self._fresh}
+
+        def top(key: int) -> int:
+            while root[key] != key:
+                root[key] = root[root[key]]
+                key = root[key]
+            return key
+
+        opaque = {key for key, each in self._fresh.items() if each.content.opaque}
+        for one, other in self._edges:
+            if one not in opaque and other not in opaque:
+                root[top(other)] = top(one)
+        groups: dict[int, list[_Fresh]] = {}
+        for key, each in self._fresh.items():
+            groups.setdefault(top(key), []).append(each)
+        return [*groups.values()]
+
+    def _found(self, group: list[_Fresh]) -> tuple[Region, list[Content]]:
+        region = self._store.found(group[0].label, self._step, [each.value for each in group])
+        return region, [each.content for each in group]
+
+    # ---------------------------------------------------------------- the same as before
+
+    def _adopt(self, regions: list[tuple[Region, list[Content]]]) -> dict[int, object]:
+        """Objects that are the same as those of the last run: id -> the old object."""
+        old: dict[tuple[str, str], list[Region]] = {}  # the label, and what is known at once
+        for region in self._store.wrote(self._step):
+            if region.step == self._step:
+                key = (region.label, region.states[self._step].known)
+                old.setdefault(key, []).append(region)
+        swaps: dict[int, object] = {}
+        for region, contents in [*regions] if old else ():
+            state = self._store.state(region, contents)
+            candidates = old.get((region.label, state.known), [])
+            twin = next((e for e in candidates if e.states[self._step].alike(state)), None)
+            own = set(map(id, region.objects))
+            if twin is None or any(to in own and by not in own for by, to in self._pinned):
+                continue  # it is where the old object cannot be put
+            if self._revive(twin, region, contents):
+                candidates.remove(twin)
+                swaps |= dict(zip(map(id, region.objects), twin.objects, strict=True))
+                self._left.made[twin.name] = twin.states[self._step].print
+                self._store.dissolve(region)
+                regions.remove((region, contents))
+        for each in old.values():
+            for region in each:
+                self._store.dissolve(region)
+        return swaps
+
+    def _revive(self, old: Region, new: Region, contents: list[Content]) -> bool:
+        """Make sure that the old objects can be what they were, with the new ones' help."""
+        state = old.states[self._step]
+        if can_be(old, state):
+            return True
+        swaps = dict(zip(map(id, new.objects), old.objects, strict=True))
+        again = [swapped(each, swaps) for each in contents]
+        if None in again:
+            return False
+        for value, content in zip(new.objects, contents, strict=True):
+            content.kind.give(value, content)
+        again = cast("list[Content]", again)
+        if any(each.kind.lost(each) for each in again):
+            return False
+        self._store.write(old, self._step, replace(state, contents=tuple(again)))
+        return True
+
+    # ---------------------------------------------------------------- writing it down
+
+    def _write(
+        self,
+        bound: Mapping[str, object],
+        regions: Iterable[tuple[Region, list[Content]]],
+        swaps: Mapping[int, object],
+    ) -> None:
+        store, left = self._store, self._left
+        for region, contents in regions:
+            region.live = state = store.write(region, self._step, store.state(region, contents))
+            left.made[region.name] = state.print
+        for region, now in self._now.items():
+            self._change(region, now, swaps)
+        for region, state in self._visit.entered.items():
+            left.read[region.name] = state.print
+        for region in store.wrote(self._step):
+            if region.step != self._step and region not in left.changed:
+                store.unwrite(region, self._step)
+        for name, value in bound.items():
+            left.bound[name] = store.bind(name, self._step, swap(value, swaps))
+
+    def _change(self, region: Region, now: list[Content], swaps: Mapping[int, object]) -> None:
+        before = self._visit.entered[region]
+        contents, moved = list[Content](), list[tuple[object, Content]]()
+        for value, content in zip(region.objects, now, strict=True):
+            other = swapped(content, swaps) or content
+            contents.append(other)
+            if other is not content:
+                moved.append((value, other))
+        done = [content.kind.put(value, content) for value, content in moved]
+        state = self._store.state(region, contents)
+        if state.alike(before):
+            region.live = before if all(done) else None
+            return
+        state = self._store.write(region, self._step, state)
+        region.live = state if all(done) else None
+        self._left.changed[region] = state
+
+
+def swap(value: object, swaps: Mapping[int, object]) -> object:
+    """A value with other objects in it."""
+    if not swaps or type(value) in ATOMS:
+        return value
+    if type(value) is tuple:
+        items = cast("tuple[object, ...]", value)
+        other = tuple(swap(each, swaps) for each in items)
+        same = all(one is two for one, two in zip(items, other, strict=True))
+        return items if same else other
+    return swaps.get(id(value), value)
+
+
+def swapped(content: Content, swaps: Mapping[int, object]) -> Content | None:
+    """A content with other objects in it; the same one if none of them is in it. None: they are
+    where they cannot be exchanged."""
+    parts = tuple(swap(each, swaps) for each in content.parts)
+    if all(one is two for one, two in zip(content.parts, parts, strict=True)):
+        inner = (each for each in content.parts if type(each) not in ATOMS)
+        return None if swaps and any(_hidden(each, swaps) for each in inner) else content
+    return content._replace(parts=parts)
+
+
+def _hidden(value: object, swaps: Mapping[int, object]) -> bool:
+    kind = kind_of(value)
+    return kind.inline and any(
+        id(each) in swaps or _hidden(each, swaps) for each in kind.take(value).parts
+    )

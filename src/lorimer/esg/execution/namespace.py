@@ -1,0 +1,260 @@
+"""The globals of a step: empty at its start, filled by the first touch of each name.
+
+A dict subclass with `__missing__`: the first read of a name calls Python once, which logs the read
+and lends the value that is right for the step's place; from then on the interpreter reads the dict
+at its own speed. One namespace serves all steps of a session, so functions made by one step find
+their globals when a later step calls them, and find them as they are at *that* step's place.
+
+What the interpreter looks up without asking `__missing__` has to be there before: names in class
+bodies, names that are deleted, everything for code that takes the whole namespace (`prepare`).
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import inspect
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from lorimer.esg.analysis.parts import Parts, Path, all_of, fits, loads
+from lorimer.esg.execution.evaluating import TRACKED
+
+if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_keys, dict_values
+
+SEES_ALL: Final = frozenset({"globals", "locals", "vars", "dir", "exec", "eval"})
+"""Who calls one of these may look at the namespace as a whole."""
+_Dict = dict[str, object]
+_NAMES: Final = ("__builtins__", "__name__", "__warningregistry__")
+_OPTIMIZED: Final = 0x1
+"""`CO_OPTIMIZED`: a function. Class bodies and steps are without."""
+_LOADS: Final = frozenset({"LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_DELETES: Final = frozenset({"DELETE_NAME", "DELETE_GLOBAL"})
+_DELETES_ITEM: Final = frozenset({"DELETE_SUBSCR"})
+_MOST_USES: Final = 100
+"""Beyond that a name is put in place, and counts as used in whole."""
+_DELETE_CODES: Final = frozenset(dis.opmap[name] for name in _DELETES)
+
+
+class Missing(KeyError):
+    """No step before this one makes the name."""
+
+
+class TrackedNamespace(dict[str, object]):
+    """The globals of a session."""
+
+    def __init__(self, name: str = "__main__") -> None:
+        super().__init__()
+        self._name = name
+        self._lend: Callable[[str], object] = _nothing
+        self._known: Callable[[], Iterable[str]] = tuple
+        self.lent: dict[str, object] = {}
+        """Name -> the value that was lent in this step."""
+        self.parts: dict[str, tuple[Path, ...]] = {}
+        """Of names that the step's text uses in parts, and has used otherwise in no way so far."""
+        self._deletable = set[str]()
+        self._codes: frozenset[int] = frozenset()
+        self._uses = 0
+        self._sees: Callable[[types.CodeType], None] = _unseen
+
+    def begin(
+        self,
+        lend: Callable[[str], object] | None = None,
+        known: Callable[[], Iterable[str]] = tuple,
+        sees: Callable[[types.CodeType], None] | None = None,
+    ) -> None:
+        """Empty it for a step; without arguments, so that there are no names at all.
+
+        `lend` gives a name's value at the place of the step, or raises Missing; `known` gives all
+        names that it could lend; `sees` is told of code that may run.
+        """
+        _Dict.clear(self)
+        _Dict.update(self, __builtins__=builtins, __name__=self._name)
+        self.lent, self._lend, self._known = {}, lend or _nothing, known
+        self.parts, self._codes, self._uses = {}, frozenset(), 0
+        self._deletable = set[str]()
+        self._sees = sees or _unseen
+
+    def lend_parts(self, parts: Parts, *codes: types.CodeType) -> None:
+        """This code uses these names in parts only. They are not put in place, so that each use
+        comes here: one by anything else takes the name out of `parts`."""
+        self.parts = dict(parts)
+        self._codes = frozenset(id(each) for code in codes for each in all_of(code))
+
+    def end(self) -> dict[str, object]:
+        """What the step left, without what every namespace has. It lends no more."""
+        self._lend, self._known, self._sees = _nothing, tuple, _unseen
+        for name in self.parts.keys() & self.lent.keys():
+            if _Dict.setdefault(self, name, self.lent[name]) is not self.lent[name]:
+                del self.parts[name]
+        return {name: value for name, value in _Dict.items(self) if name not in _NAMES}
+
+    @property
+    def deleted(self) -> set[str]:
+        """Names that are not there and may have been deleted; lent or, before that, bound anew."""
+        gone = self._deletable | self.lent.keys()
+        return {name for name in gone if not _Dict.__contains__(self, name)}
+
+    def prepare(self, code: types.CodeType, *, whole: bool | None = None) -> None:
+        """Put in place what this code, and what it defines, finds without asking.
+
+        `whole`: whether it looks at the namespace as a whole, if that is known.
+        """
+        self._sees(code)
+        waiting = [code]
+        while waiting:
+            code = waiting.pop()
+            waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
+            deletes = not SEES_ALL.isdisjoint(code.co_names) and _named(code, _DELETES_ITEM)
+            if deletes or whole or (whole is None and _sees_all(code)):
+                self._deletable.update(known := [*self._known()])
+                self.fetch(known)
+                return
+            if not code.co_flags & _OPTIMIZED and code.co_name != "<module>":  # a class body
+                self.fetch(_named(code, _LOADS))
+            if not _DELETE_CODES.isdisjoint(code.co_code[::2]):
+                self._deletable.update(names := _named(code, _DELETES))
+                self.fetch(names)
+
+    def lend_for(self, code: types.CodeType, local: Mapping[str, object]) -> None:
+        """Put in place what a text finds that is evaluated, besides `local`."""
+        if not SEES_ALL.isdisjoint(code.co_names):
+            self._sees(code)
+            self.fetch(self._known())
+        else:
+            self.fetch([name for name in _named(code, _LOADS) if name not in local])
+            self.prepare(code)
+
+    def fetch(self, names: Iterable[str]) -> None:
+        """Lend these names now, those that there are."""
+        for name in list(names):
+            if not _Dict.__contains__(self, name):
+                try:
+                    self.__missing__(name)
+                except Missing:
+                    continue
+
+    def __missing__(self, name: str) -> object:
+        if name in self.parts:
+            frame = inspect.currentframe()
+            if not self._uses_a_part(frame and frame.f_back):
+                del self.parts[name]
+                if name in self.lent:
+                    _Dict.__setitem__(self, name, self.lent[name])
+            if name in self.lent:
+                return self.lent[name]
+        if name in self.lent:  # and the step has deleted it since
+            raise Missing(name)
+        try:
+            value = self._lend(name)
+        except Missing:
+            if name in TRACKED:  # not put in place: nobody is to see it there
+                return TRACKED[name]
+            raise
+        self.lent[name] = value
+        if name in self.parts and not fits(value, self.parts[name]):
+            del self.parts[name]
+        if name not in self.parts:
+            _Dict.__setitem__(self, name, value)
+        for function in _functions(value):
+            self.prepare(function.__code__)
+        return value
+
+    def _uses_a_part(self, frame: types.FrameType | None) -> bool:
+        """The step's own code is looking the name up, and not too often."""
+        self._uses += 1
+        if frame is None or id(frame.f_code) not in self._codes:
+            return False
+        return self._uses <= _MOST_USES and loads(frame)
+
+    # The ways to look at a dict that do not ask `__missing__`.
+
+    def __contains__(self, name: object) -> bool:
+        if isinstance(name, str):
+            self.fetch([name])
+        return _Dict.__contains__(self, name)
+
+    def get(self, name: str, default: object = None) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def keys(self) -> dict_keys[str, object]:
+        self.fetch(self._known())
+        return _Dict.keys(self)
+
+    def values(self) -> dict_values[str, object]:
+        self.fetch(self._known())
+        return _Dict.values(self)
+
+    def items(self) -> dict_items[str, object]:
+        self.fetch(self._known())
+        return _Dict.items(self)
+
+    def pop(self, name: str, *default: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.fetch([name])
+        return _Dict.pop(self, name, *default)
+
+    def setdefault(self, name: str, default: object = None) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.fetch([name])
+        return _Dict.setdefault(self, name, default)
+
+    def copy(self) -> TrackedNamespace:
+        """What `DataFrame.query` takes: it is asked for names as the namespace is."""
+        twin = TrackedNamespace(self._name)
+        _Dict.update(twin, _Dict.items(self))
+        twin._lend, twin._known = self.__getitem__, self._known
+        return twin
+
+    def __iter__(self) -> Iterator[str]:
+        self.fetch(self._known())
+        return _Dict.__iter__(self)
+
+    def __len__(self) -> int:
+        self.fetch(self._known())
+        return _Dict.__len__(self)
+
+
+def _sees_all(code: types.CodeType) -> bool:
+    """Whether it may look at the namespace as a whole. `eval` and `exec` by their names do not."""
+    names = SEES_ALL.intersection(code.co_names)
+    if not names or not names <= TRACKED.keys() or not code.co_flags & _OPTIMIZED:
+        return bool(names)
+    found = dis.get_instructions(code)
+    return any(each.argval in names and each.opname != "LOAD_GLOBAL" for each in found)
+
+
+def _named(code: types.CodeType, operations: frozenset[str]) -> list[str]:
+    """The names that these operations of a code object have."""
+    found = dis.get_instructions(code)
+    return [str(each.argval) for each in found if each.opname in operations]
+
+
+def _functions(value: object) -> Iterator[types.FunctionType]:
+    """The functions that can be called through a value without another look into the namespace."""
+    if isinstance(value, types.FunctionType):
+        yield value
+        for cell in value.__closure__ or ():
+            try:
+                inside: object = cell.cell_contents
+            except ValueError:
+                continue
+            if inside is not value and isinstance(inside, types.FunctionType):
+                yield inside
+    else:
+        kind = value if isinstance(value, type) else type(value)
+        if kind.__module__ == "__main__":
+            for each in vars(kind).values():
+                if isinstance(each, types.FunctionType):
+                    yield each
+
+
+def _unseen(_code: types.CodeType) -> None:
+    return
+
+
+def _nothing(name: str) -> object:
+    raise Missing(name)

@@ -1,0 +1,208 @@
+"""Which step runs next, until nothing is stale.
+
+A run shows what the next one has to be: a step that left what it had left before spares its
+readers, one that made other values does not, and a value that is gone is made again first by the
+step that made it. Steps that then see another value than they saw have to run as well, in order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from heapq import heappop, heappush
+from typing import Final
+
+from lorimer.esg.execution.attempt import Attempts
+from lorimer.esg.execution.results import Held, Observer, StepResult
+from lorimer.esg.graph.questions import StepError
+from lorimer.esg.graph.steps import Status
+from lorimer.esg.resources import resources
+from lorimer.esg.values.store import Lost, Version, gone
+
+_AGAIN: Final = 20
+"""How often a step may run within one replay before everything runs anew."""
+Told = Callable[[StepResult], None]
+Pending = Callable[[], str | None]
+
+
+class Replays:
+    """Brings steps up to date. `observer`: is asked before each run."""
+
+    def __init__(self, attempts: Attempts, observer: Observer | None = None) -> None:
+        self._attempts = attempts
+        self._graph = attempts.graph
+        self._observer = observer
+        self._wanted: str | None = None
+        """The step that makers run for."""
+
+    def one(self, step_id: str) -> None:
+        """Run a step, with what it needs and what that makes stale before it. Raises Held."""
+        if self._deepest(step_id) == step_id and self._run(step_id, None) is None:
+            return
+        asked = {each for each in self._graph.stale() if each != step_id}
+        ran = Counter[str]()
+
+        def pending() -> str | None:
+            for each in self._graph.stale():
+                if each == step_id:
+                    return None if ran[step_id] else step_id
+                if each not in asked and self._may_run(each, ran):
+                    return each
+            return None
+
+        self._until(pending, ran, step_id, None, [])
+        if not ran[step_id]:  # it is blocked: it runs all the same, to tell why
+            self._until(lambda: None, ran, step_id, None, [])
+
+    def all(self, told: Told | None) -> tuple[list[str], dict[str, Held]]:
+        """Run what is stale, in step order, until nothing is; files end as steps left them.
+
+        All that ran, and what was not to run.
+        """
+        ran, order, held = Counter[str](), list[str](), dict[str, Held]()
+        graph = self._graph
+        graph.news()
+        waiting = [(graph.position(each), each) for each in graph.stale()]
+
+        def pending() -> str | None:
+            for each in graph.news():
+                heappush(waiting, (graph.position(each), each))
+            while waiting:
+                each = waiting[0][1]
+                if self._may_run(each, ran) and not self._held(each, held):
+                    return each
+                heappop(waiting)
+            return None
+
+        while (step := pending()) is not None:
+            try:
+                self._until(pending, ran, None, told, order)
+            except Held as back:
+                held[self._wanted or step] = back
+        for each in self._attempts.files.unlike():
+            with suppress(Held):
+                self._until(pending, ran, each, told, order)
+        return order, held
+
+    def make(self, step_id: str) -> None:
+        """Run a step again, for the values that it made, and what that alone makes stale."""
+        asked, ran = {*self._graph.stale()}, Counter[str]()
+
+        def pending() -> str | None:
+            found = (each for each in self._graph.stale() if each not in asked)
+            return next((each for each in found if self._may_run(each, ran)), None)
+
+        self._until(pending, ran, step_id, None, [])
+
+    # ---------------------------------------------------------------- the loop
+
+    def _until(
+        self,
+        pending: Pending,
+        ran: Counter[str],
+        first: str | None,
+        told: Told | None,
+        order: list[str],
+    ) -> None:
+        self._wanted = first or pending()
+        target = self._wanted
+        while target is not None:
+            if self._attempts.as_before(target) or self._shown_again(target, told):
+                target = self._wanted = pending()
+                continue
+            step = self._deepest(target)
+            ran[step] += 1
+            lost = self._run(step, told)
+            if lost is None:
+                order.append(step)
+                target = self._wanted = pending()
+            elif lost.maker:
+                ran[step] -= 1
+                ran[f"{step} without {lost.maker}"] += 1
+                target = lost.maker
+            else:
+                raise StepError(
+                    f"step {step!r} needs {lost.name!r} as it was given to the session, "
+                    "which a step has changed and which cannot be copied: begin anew"
+                )
+            if max(ran.values()) > _AGAIN:
+                self._everything(told, order)
+                return
+
+    def _shown_again(self, step: str, told: Told | None) -> bool:
+        if self._observer is not None:  # it is told of runs, and has to be told of this
+            return False
+        before = self._attempts.results.get(step)
+        result = self._attempts.show_again(step)
+        if result is not None and result is not before and told is not None:
+            told(result)
+        return result is not None
+
+    def _run(self, step: str, told: Told | None) -> Lost | None:
+        if self._observer is not None:
+            self._observer.starting(step)
+        lost = self._attempts.run(step)
+        if lost is None:
+            if self._observer is not None:
+                self._observer.finished(self._attempts.results[step])
+            if told is not None:
+                told(self._attempts.results[step])
+        return lost
+
+    def _everything(self, told: Told | None, order: list[str]) -> None:
+        """Where nothing else ends: every step, from the first. Once more without those that fail,
+        for a failed step may have moved an iterator on."""
+        if self._each(set(), told, order) is None:
+            return
+        status = self._graph.status
+        failed = {each for each in self._graph.steps if status(each) is Status.FAILED}
+        if (lost := self._each(failed, told, order)) is not None:
+            raise StepError(f"{lost}, and does not stay: begin anew")
+
+    def _each(self, failed: set[str], told: Told | None, order: list[str]) -> Lost | None:
+        for step in self._graph.steps:
+            self._attempts.forget(step)
+        for step in self._graph.steps:
+            if step in failed:
+                self._graph.failed(step)
+                continue
+            lost = self._run(step, told)
+            if lost is not None:
+                return lost
+            order.append(step)
+        return None
+
+    def _may_run(self, step: str, ran: Counter[str]) -> bool:
+        status = self._graph.status(step)
+        done = status in (Status.FRESH, Status.BLOCKED)
+        return not done and not (status is Status.FAILED and ran[step])
+
+    def _held(self, step: str, held: dict[str, Held]) -> bool:
+        """Whether a step is not to run; so is one that needs it."""
+        for needed in self._graph.get_ancestors(step) if held and step not in held else ():
+            if needed in held:
+                held[step] = Held(needed, f"it needs {needed}, which was not run")
+        return step in held
+
+    def _deepest(self, step: str) -> str:
+        """The step, or the one that has to run before it for a value that is gone."""
+        seen = {step}
+        while True:
+            needed = [each for each in self._needed(step) if each not in seen]
+            if not needed:
+                return step
+            step = min(needed, key=self._graph.position)
+            seen.add(step)
+
+    def _needed(self, step_id: str) -> set[str]:
+        """Makers of what it will read, as far as is known, whose values are gone."""
+        graph, found, versions = self._graph, set[str](), list[Version]()
+        for name, maker in graph.needs(step_id).items():
+            version = self._attempts.store.get(name, maker)
+            if version is not None:
+                versions.append(version)
+            elif name.startswith(resources.FILE) and self._attempts.files.gone(name, maker):
+                found.add(maker)
+        found |= gone(versions, lambda name: graph.maker(name, step_id))
+        return found - {""}

@@ -1,0 +1,201 @@
+"""One step's code, compiled and run in a namespace: its output, last value and error."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+import linecache
+import threading
+import traceback
+import types
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Final, cast
+
+from lorimer.esg.analysis.parts import Parts, find
+from lorimer.esg.execution import displays, evaluating
+from lorimer.esg.execution.namespace import TrackedNamespace
+from lorimer.esg.resources import settings
+from lorimer.esg.resources.reading import Key, reading
+from lorimer.esg.values.store import Lost
+
+_AWAITS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+MAX_OUTPUT: Final = 1 << 20
+"""Characters kept of what a step prints; of more the end is cut off, and said to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a step raised."""
+
+    type: str
+    """The class of the exception: `KeyError`."""
+    message: str
+    line: int | None
+    """The line of the step that was running; None if the step is not in the traceback."""
+    traceback: str
+    """As Python prints it, from the step's code on."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of running a text."""
+
+    stdout: str = ""
+    stderr: str = ""
+    value: object = None
+    """Of the last line, if that is an expression."""
+    shown: str = ""
+    """The value as an interactive Python would show it, at the time; empty for None."""
+    displays: tuple[displays.Display, ...] = ()
+    """Its figures, and the value as a page or picture."""
+    failure: Failure | None = None
+    error: BaseException | None = None
+    lost: Lost | None = None
+    used: frozenset[str] = frozenset()
+    """Settings of libraries that its code has read."""
+    used_to_show: frozenset[str] = frozenset()
+    """Those that showing its last value has read."""
+    looked: frozenset[Key] = frozenset()
+    """Of the settings in `used` what exactly was read, where that is seen."""
+    looked_to_show: frozenset[Key] = frozenset()
+    """Of those in `used_to_show`."""
+    seconds: float = 0.0
+    """Of CPU and waiting, on the wall's clock."""
+
+
+def run(
+    step_id: str,
+    source: str,
+    namespace: TrackedNamespace,
+    clock: Callable[[], float],
+    *,
+    whole: bool,
+    parts: bool,
+) -> Outcome:
+    """Run a step. `whole`: its text may look at the namespace as a whole; `parts`: it may use parts
+    of values.
+
+    Whatever it raises is in the outcome; what the process is asked to end by
+    (KeyboardInterrupt) goes on to the caller."""
+    outcome = Outcome()
+    filename = f"<step {step_id}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    out, err = _Output(), _Output()
+    begun = clock()
+    figures = displays.open_figures()
+    reads = reading()
+    reads.begin()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            body, last, used = _compiled(source, filename, parts=parts)
+            if used:
+                namespace.lend_parts(used, *(each for each in (body, last) if each is not None))
+            for code in (body, last):
+                if code is not None:
+                    namespace.prepare(code, whole=whole)
+            _call(body, namespace)
+            if last is not None:
+                outcome.value = _call(last, namespace)
+            outcome.used = settings.used(reads, shows=bool(out.text()))
+            outcome.looked = frozenset(reads.seen)
+            reads.begin()
+            if outcome.value is not None:
+                outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
+            outcome.displays = displays.collect(outcome.value, figures)
+            outcome.used_to_show = settings.used(
+                reads,
+                shows=bool(outcome.shown),
+                draws=displays.drawn(outcome.value, outcome.displays),
+            )
+            outcome.looked_to_show = frozenset(reads.seen)
+    except Lost as lost:
+        outcome.lost = lost
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome
+        outcome.error = error
+        namespace.end()  # Python looks there for names to suggest: those are no reads of the step
+        outcome.failure = _failure(error, filename)
+    finally:
+        displays.close(figures)
+    outcome.seconds = clock() - begun
+    outcome.stdout, outcome.stderr = out.text(), err.text()
+    return outcome
+
+
+def _compiled(
+    source: str, filename: str, *, parts: bool
+) -> tuple[types.CodeType, types.CodeType | None, Parts]:
+    """The step, its last expression apart, and the names of which it uses parts."""
+    tree = ast.parse(source, filename)
+    used: Parts = find(tree) if parts else {}
+    last: types.CodeType | None = None
+    if tree.body and isinstance(tree.body[-1], ast.Expr):
+        expression = ast.Expression(cast("ast.Expr", tree.body.pop()).value)
+        last = compile(expression, filename, "eval", flags=_AWAITS, dont_inherit=True)
+    return compile(tree, filename, "exec", flags=_AWAITS, dont_inherit=True), last, used
+
+
+def _call(code: types.CodeType, namespace: TrackedNamespace) -> object:
+    found: object = eval(code, namespace)  # noqa: S307 - this is what an executor is for
+    if not code.co_flags & inspect.CO_COROUTINE:
+        return found
+    waiting = cast("Coroutine[object, object, object]", found)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(waiting)
+    return _elsewhere(waiting)
+
+
+def _elsewhere(waiting: Coroutine[object, object, object]) -> object:
+    """Run a coroutine while the caller's loop stands still: in a loop of another thread."""
+    found: list[object] = []
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(asyncio.run(waiting))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            raised.append(error)
+
+    thread = threading.Thread(target=work, name="lorimer-step")
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
+    return found[0]
+
+
+def _failure(error: BaseException, filename: str) -> Failure:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [number for number, frame in enumerate(frames) if frame.filename == filename]
+    line = frames[own[-1]].lineno if own else None
+    if isinstance(error, SyntaxError) and error.filename == filename:
+        line = error.lineno
+    shown = traceback.TracebackException.from_exception(error)
+    after = frames[own[0] :] if own else []
+    seen = [frame for frame in after if frame.filename != evaluating.__file__]
+    shown.stack = traceback.StackSummary.from_list(seen)
+    return Failure(type(error).__name__, str(error), line, "".join(shown.format()))
+
+
+class _Output(io.StringIO):
+    """What was printed, up to a bound."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = self._dropped = 0
+
+    def write(self, text: str) -> int:
+        room = MAX_OUTPUT - self._kept
+        super().write(text[:room])
+        self._kept += min(room, len(text))
+        self._dropped += max(0, len(text) - room)
+        return len(text)
+
+    def text(self) -> str:
+        cut = f"\n[{self._dropped} more characters were not kept]" if self._dropped else ""
+        return self.getvalue() + cut

@@ -1,0 +1,138 @@
+"""What follows from what a graph knows: who depends on whom, what would run, why; as a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lorimer.core.errors import nearest
+from lorimer.esg.graph.questions import Planned, Questions, StepError
+from lorimer.esg.graph.steps import Status, plain
+
+
+class Explanations(Questions):
+    """Answers that take more than one step; changes nothing."""
+
+    def get_ancestors(self, step_id: str, variable_names: set[str] | None = None) -> list[str]:
+        """The steps that this one depends on, directly or not, in step order.
+
+        `variable_names`: only for what it reads of these names.
+        """
+        step = self._step(step_id)
+        found = self._versions.makers(step, variable_names)
+        if variable_names is None:
+            found |= step.after
+        else:
+            found |= {maker for _, maker in self._behind(variable_names, step)}
+        waiting = list(found)
+        while waiting:
+            step = self._steps[waiting.pop()]
+            new = (self._versions.makers(step) | step.after) - found
+            found |= new
+            waiting += new
+        return self._sorted(found)
+
+    def get_subgraph_from(self, step_id: str) -> list[str]:
+        """A step and all that depend on it, directly or not, in step order."""
+        found = {step_id}
+        waiting = [self._step(step_id)]
+        while waiting:
+            for _, reader in self._versions.dependants(waiting.pop()):
+                if reader not in found:
+                    found.add(reader)
+                    waiting.append(self._steps[reader])
+        return self._sorted(found)
+
+    def replay_from(self, step_id: str) -> list[str]:
+        """What a replay from this step would run, in step order; nothing is executed.
+
+        That is the step, all that depends on it, and those before them whose values they need and
+        that are not up to date.
+        """
+        wanted = set(self.get_subgraph_from(step_id))
+        seen = set(wanted)
+        waiting = list(wanted)
+        while waiting:
+            step = self._steps[waiting.pop()]
+            new = (self._versions.makers(step) | step.after) - seen
+            seen |= new
+            needed = {each for each in new if self._steps[each].status is not Status.FRESH}
+            wanted |= needed
+            waiting += needed
+        return self._sorted(wanted)
+
+    def plan(self) -> list[Planned]:
+        """A dry run: every step that is not up to date, in step order, with the reasons."""
+        found = list[Planned]()
+        for each in self.stale():
+            step = self._steps[each]
+            reasons = tuple(str(cause) for cause in step.causes) if step.ran else ()
+            found.append(Planned(each, reasons or ("it never ran",), step.seconds))
+        return found
+
+    def why_stale(self, step_id: str) -> list[str]:
+        """From a step back to where its staleness comes from, a line each; empty: up to date."""
+        lines, seen = list[str](), set[str]()
+        while step_id and step_id not in seen:
+            seen.add(step_id)
+            step = self._step(step_id)
+            if not step.ran:
+                return [*lines, f"{step_id}: it never ran"]
+            if not step.causes:
+                break
+            cause = next(iter(step.causes))
+            lines.append(f"{step_id}: {cause}")
+            step_id = cause.step
+        return lines
+
+    def explain(self, step_id: str) -> str:
+        """What a step takes from whom, who takes from it, and whether it is up to date."""
+        step = self._step(step_id)
+        lines = [f"{step_id} is {step.status}"]
+        if step.error:
+            lines.append(f"  is no Python: {step.error}")
+        lines += [f"  reads {name} of {maker}" for name, maker in self.makers(step_id).items()]
+        lines += [
+            f"  reads {name}, which " + (f"only {later} makes" if later else "no step makes")
+            for name, later in self.unresolved(step_id).items()
+        ]
+        readers: dict[str, set[str]] = {name: set() for name in self._written(step)}
+        for name, reader in self._versions.dependants(step):
+            readers.setdefault(plain(name) or "(an edge by hand)", set()).add(reader)
+        lines += [
+            f"  makes {name}" + (f" for {', '.join(self._sorted(by))}" if by else "")
+            for name, by in readers.items()
+        ]
+        lines += [f"  because {line}" for line in self.why_stale(step_id)]
+        return "\n".join(lines)
+
+    def lineage(self, name: str, at: str | None = None) -> list[tuple[str, str]]:
+        """(step, name) for every version that the value of a name was made of, oldest first.
+
+        `at`: as that step sees it; else as it is after all steps. Empty if no step makes it.
+        """
+        found = self._behind([name], None if at is None else self._step(at))
+        waiting = [*found]
+        while waiting:
+            step = self._steps[waiting.pop()[1]]
+            new = {(of, by) for of, by in step.bound.items()} - found
+            found |= new
+            waiting += new
+        versions = {(maker, plain(of)) for of, maker in found}
+        return sorted(versions, key=lambda each: (self._label(each[0]), each[1]))
+
+    def backward_slice(self, target: str) -> list[str]:
+        """The steps that make a name, or that a step (and it) needs, in step order."""
+        if target in self._steps:
+            wanted = {target}
+        else:
+            wanted = {maker for _, maker in self._behind([target], None)}
+        if not wanted:
+            raise StepError(
+                f"there is no step and no name {target!r}{nearest(target, self._order)}"
+            )
+        return self._sorted(wanted.union(*map(self.get_ancestors, wanted)))
+
+    def script(self, step_ids: Iterable[str]) -> str:
+        """These steps as a script in the percent format, in step order."""
+        cells = [self._step(each) for each in self._sorted(set(step_ids))]
+        return "\n".join(f"# %% {step.id}\n{step.source.rstrip()}\n" for step in cells)

@@ -1,0 +1,347 @@
+"""The Execution State Graph: steps in order, who makes what each of them reads, what is stale.
+
+Step order is law: the graph says what need not run again, never another order. Nothing here
+executes code; `replay_from` and `plan` say what would run. Adding a step costs what the step
+reads and writes, a staleness query what it finds.
+"""
+
+from __future__ import annotations
+
+import ast
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from lorimer.esg.analysis.text import Analysis, analyse
+from lorimer.esg.graph.explaining import Explanations
+from lorimer.esg.graph.questions import StepError
+from lorimer.esg.graph.staleness import Staleness
+from lorimer.esg.graph.steps import ABSENT, UNSEEN, Cause, Status, Step, Why, Worked
+from lorimer.esg.graph.versions import ANY
+
+_GAP: Final = 1 << 32
+"""Room between the labels of two steps for those that are put between them."""
+
+
+class ExecutionStateGraph(Explanations):
+    """Steps, versions of names, and what is stale. One owner; not for several threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listeners: list[Callable[[str, str], None]] = []
+        """Called when a step gets another id: (old, new); with an empty new one it is no more."""
+        self._staleness = Staleness(self._steps, self._versions)
+
+    # ---------------------------------------------------------------- building
+
+    def add_step(self, step_id: str, source: str, *, after: str | None = None) -> str:
+        """Add a step at the end, or right after another one (`""`: before all). Returns its id.
+
+        Its edges are inferred. Text that is no Python is kept, so that it can be edited: the
+        node's `error` says why. Raises StepError for an id that is taken or unknown.
+        """
+        if step_id in self._steps:
+            raise StepError(f"there is a step {step_id!r} already: edit it, or take another id")
+        if not step_id:
+            raise StepError("the id of a step cannot be empty")
+        step = Step(step_id, source, self._place(after), Analysis())
+        step.take(self._read_text(step))
+        self._steps[step_id] = step
+        self._insert(step)
+        self._staleness.added(step)
+        self._changed(at_end=self._order[-1] == step_id)
+        return step_id
+
+    def add_edge(self, src_step_id: str, dst_step_id: str) -> None:
+        """Say that a step depends on an earlier one, where the code does not show it."""
+        source, target = self._step(src_step_id), self._step(dst_step_id)
+        if source.label >= target.label:
+            raise StepError(
+                f"step {dst_step_id!r} cannot depend on {src_step_id!r}, which comes after it"
+            )
+        source.before |= {dst_step_id}
+        target.after |= {src_step_id}
+
+    def edit_step(self, step_id: str, source: str) -> list[str]:
+        """Give a step another text. Returns what is stale by that, in step order.
+
+        A change of comments or layout alone makes nothing stale.
+        """
+        step = self._step(step_id)
+        self._changed()
+        if _same_code(step.source, source):
+            step.source = source
+            return []
+        step.source = source
+        moved = self._versions.replace(step, self._read_text(step))
+        self._staleness.cause(step, Cause(Why.EDITED))
+        return self._sorted(
+            {step_id, *self._staleness.spread(step), *self._staleness.rebound(moved)}
+        )
+
+    def delete_step(self, step_id: str) -> list[str]:
+        """Take a step out; its readers see the versions before. Returns what is stale now."""
+        step = self._step(step_id)
+        moved = self._versions.remove(step)
+        for other in step.before:
+            self._steps[other].after -= {step_id}
+        for other in step.after:
+            self._steps[other].before -= {step_id}
+        del self._order[self._index(step)]
+        del self._steps[step_id]
+        self._staleness.removed(step)
+        self._changed()
+        stale = self._sorted(self._staleness.rebound(moved))
+        for listener in self.listeners:
+            listener(step_id, "")
+        return stale
+
+    def move_step(self, step_id: str, *, after: str = "") -> list[str]:
+        """Put a step right after another one (`""`: before all). Returns what is stale by that.
+
+        Raises StepError where an edge added by hand would point backwards.
+        """
+        step = self._step(step_id)
+        if after == step_id:
+            raise StepError(f"step {step_id!r} cannot come after itself")
+        label = self._place(after)
+        wrong = [each for each in step.after if self._steps[each].label > label]
+        wrong += [each for each in step.before if self._steps[each].label < label]
+        if wrong:
+            raise StepError(f"an edge between {step_id!r} and {wrong[0]!r} would point backwards")
+        old = dict(step.bound)
+        moved = self._versions.remove(step)
+        del self._order[self._index(step)]
+        step.label = label
+        moved += self._insert(step)
+        self._changed()
+        changed = [name for name in step.depends if old.get(name) != step.bound.get(name)]
+        if step.reads_any:
+            changed.append(ANY)
+        return self._sorted(
+            self._staleness.rebound([*moved, *((name, step_id) for name in changed)])
+        )
+
+    def rename_step(self, old: str, new: str) -> None:
+        """Give a step another id; nothing is stale by that."""
+        step = self._step(old)
+        if new in self._steps or not new:
+            raise StepError(f"step {old!r} cannot be called {new!r}: the id is taken or empty")
+        index = self._index(step)
+        del self._steps[old]
+        step.id = new
+        self._steps[new] = step
+        self._order[index] = new
+        self._versions.rename(old, new)
+        for other in step.before:
+            self._steps[other].after ^= {old, new}
+        for other in step.after:
+            self._steps[other].before ^= {old, new}
+        self._staleness.rename(old, new)
+        self._changed()
+        for listener in self.listeners:
+            listener(old, new)
+
+    def news(self) -> list[str]:
+        """Steps that became something else than up to date since the last call, or were so once."""
+        found = [*self._staleness.news]
+        self._staleness.news.clear()
+        return [each for each in found if each in self._steps]
+
+    def mark_stale(self, step_id: str) -> list[str]:
+        """Say that a step has to run again. Returns it and its dependants, in order."""
+        step = self._step(step_id)
+        self._staleness.cause(step, Cause(Why.MARKED))
+        return self._sorted({step_id, *self._staleness.spread(step)})
+
+    # ---------------------------------------------------------------- what a run told
+
+    def record_output(self, step_id: str, namespace: Mapping[str, object]) -> None:
+        """A step has run and left this namespace: it is up to date.
+
+        Its outputs are what its text writes, and names that no step before it made.
+        """
+        step = self._step(step_id)
+        new = {
+            name
+            for name in namespace.keys() - step.writes
+            if not name.startswith("__") and not self._versions.writer(name, step)
+        }
+        if new or step.writes_any:
+            told = Analysis(step.reads, step.writes | new, step.kills | new, builtins=step.builtins)
+            self._versions.replace(step, told)
+        step.outputs = {name: namespace[name] for name in step.writes if name in namespace}
+        self._staleness.fresh(step, same=False)
+
+    def observe(
+        self,
+        step_id: str,
+        reads: Mapping[str, str],
+        writes: Mapping[str, str],
+        *,
+        kills: Iterable[str] = (),
+        in_place: Iterable[str] = (),
+        leads: Mapping[str, tuple[str, ...]] | None = None,
+        saw_all: bool = False,
+        seconds: float | None = None,
+    ) -> list[str]:
+        """A step has run: what it really read and wrote, with fingerprints of the values.
+
+        `reads` of a name that was not there and `writes` of a deleted one: `steps.ABSENT`. Regions
+        of objects (store.py) are names with a `#`. `kills`: names it wrote without reading them.
+        `in_place`: names whose objects it changed. `leads`: for what it wrote, the regions that it
+        leads to. `saw_all`: it looked at the namespace as a whole, so that any other name may make
+        a difference.
+
+        What its text said is replaced. Steps that were stale only because of this one, and read
+        what they read before, are up to date again (early cut-off). Returns what is stale now
+        because other values or makers are read, as far as that was not known, in step order.
+        """
+        step = self._step(step_id)
+        same = step.ran and step.made == writes
+        unseen = {name for name, print_ in step.made.items() if print_ == UNSEEN}
+        readers = [*self._versions.dependants(step)] if unseen else []
+        unseen = unseen if step.status is Status.FRESH else set[str]()
+        step.used, step.made, step.seconds = dict(reads), dict(writes), seconds
+        step.in_place, step.leads = frozenset(in_place), leads or {}
+        step.ran_source = step.source
+        moved = self._versions.replace(step, Analysis.of_run(reads, writes, kills, saw_all=saw_all))
+        for name, each in readers:
+            if name in unseen:
+                moved += self._now_seen(self._steps[each], name)
+        stale = {*self._staleness.fresh(step, same=same), *self._staleness.rebound(moved)}
+        return self._sorted(stale)
+
+    def _now_seen(self, reader: Step, name: str) -> list[tuple[str, str]]:
+        """A step that ran elsewhere has read what is made again now, which nobody here had seen:
+        it is taken to have read that, with all objects that it leads to."""
+        if reader.used.get(name) != UNSEEN:
+            return []
+        seen = {of: self._steps[by].made.get(of, ABSENT) for of, by in self._behind([name], reader)}
+        if not seen:
+            return []
+        reader.used = {**reader.used, **seen}
+        return self._versions.replace(
+            reader,
+            Analysis(
+                reader.reads | seen.keys(),
+                reader.writes,
+                reader.kills,
+                reader.reads_any,
+                reader.writes_any,
+                reader.builtins,
+            ),
+        )
+
+    def read_again(self, step_id: str, reads: Mapping[str, str]) -> None:
+        """What a step has read of these names is taken from now on for what it reads, without a
+        run: it is up to date if it was stale only because of them."""
+        step = self._step(step_id)
+        step.used = {**step.used, **reads}
+        for cause in [each for each in step.causes if each.name in reads]:
+            del step.causes[cause]
+        self._staleness.relax(step)
+
+    def read_others(self, step_id: str, reads: Mapping[str, str]) -> list[str]:
+        """A step would do with these reads what it has done: it is up to date without a run.
+        Returns what is stale now, as `observe` does."""
+        step = self._step(step_id)
+        return self.observe(
+            step_id,
+            reads,
+            step.made,
+            kills=step.kills,
+            in_place=step.in_place,
+            leads=step.leads,
+            seconds=step.seconds,
+        )
+
+    def accept(self, step_id: str, name: str, fingerprint: str) -> list[str]:
+        """What a step made (a file) was changed by somebody else and stays so. Returns what is
+        stale by that."""
+        step = self._step(step_id)
+        step.made = {**step.made, name: fingerprint}
+        return self._sorted(self._staleness.remade(step))
+
+    def failed(self, step_id: str) -> list[str]:
+        """A step has raised, so it makes nothing. Returns the steps that are blocked by that."""
+        step = self._step(step_id)
+        if step.ran:
+            step.worked = Worked(step.ran_source, step.used)
+        step.used, step.made, step.leads, step.ran = {}, {}, {}, False
+        step.in_place = frozenset()
+        return self._sorted(self._staleness.failed(step))
+
+    def changed(self, resource: str, fingerprint: str = "") -> list[str]:
+        """A file, the environment ... is another now. Returns what is stale by that.
+
+        `fingerprint`: what it is like; who has read it like that is not concerned.
+        """
+        found = set[str]()
+        for step in self._steps.values():
+            used = step.used.get(resource)
+            if used is not None and used != fingerprint and resource not in step.bound:
+                self._staleness.cause(step, Cause(Why.RESOURCE, resource))
+                found |= {step.id, *self._staleness.spread(step)}
+        return self._sorted(found)
+
+    # ---------------------------------------------------------------- inside
+
+    def _changed(self, *, at_end: bool = False) -> None:
+        self.revision += 1
+        if not at_end:
+            self._rewritten = self.revision
+
+    def _read_text(self, step: Step) -> Analysis:
+        try:
+            step.analysis, step.error = analyse(step.source), ""
+        except SyntaxError as error:
+            step.analysis, step.error = Analysis(), f"line {error.lineno}: {error.msg}"
+        except (RecursionError, ValueError) as error:  # nested too deep; a null byte
+            step.analysis, step.error = Analysis(), str(error)
+        return step.analysis
+
+    def _place(self, after: str | None) -> int:
+        """A label for a step that comes right after that one."""
+        if after is None or (self._order and after == self._order[-1]):
+            return self._steps[self._order[-1]].label + _GAP if self._order else 0
+        index = self._index(self._step(after)) + 1 if after else 0
+        if index == 0:
+            return self._steps[self._order[0]].label - _GAP if self._order else 0
+        low, high = (self._steps[self._order[at]].label for at in (index - 1, index))
+        if high - low > 1:
+            return (low + high) // 2
+        for number, each in enumerate(self._order):  # no room: label all anew, in the same order
+            self._steps[each].label = number * _GAP
+        return self._place(after)
+
+    def _index(self, step: Step) -> int:
+        return bisect_left(self._order, step.label, key=self._label)
+
+    def _insert(self, step: Step) -> list[tuple[str, str]]:
+        """Put it into the order; the steps behind it that read what it makes are stale."""
+        last = not self._order or self._label(self._order[-1]) < step.label
+        if last:
+            self._order.append(step.id)
+        else:
+            insort(self._order, step.id, key=self._label)
+        moved = self._versions.add(step, last=last)
+        self._staleness.rebound(moved)
+        return moved
+
+
+def infer_edges(steps: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(maker, reader) for steps given as (id, source), in order. Raises SyntaxError."""
+    graph = ExecutionStateGraph()
+    for step_id, source in steps:
+        analyse(source)
+        graph.add_step(step_id, source)
+    return [(maker, reader) for maker, reader, _ in graph.edges()]
+
+
+def _same_code(old: str, new: str) -> bool:
+    """Equal but for comments and layout."""
+    try:
+        return ast.dump(ast.parse(old)) == ast.dump(ast.parse(new))
+    except (SyntaxError, ValueError, RecursionError):
+        return old == new

@@ -1,0 +1,169 @@
+"""Which steps are not up to date, and the causes of each.
+
+A cause names the edge it came along, so that it can be taken back exactly: when a step has run
+again and left what it had left before, its readers lose that cause, and without a cause left they
+are up to date (early cut-off).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from lorimer.esg.graph.steps import ABSENT, UNSEEN, Cause, Status, Step, Why
+from lorimer.esg.graph.versions import ANY, Versions
+
+_OF_A_NAME: Final = (Why.INPUT, Why.REBOUND)
+
+
+class Staleness:
+    """Owns `Step.status` and `Step.causes`."""
+
+    def __init__(self, steps: dict[str, Step], versions: Versions) -> None:
+        self._steps = steps
+        self._versions = versions
+        self._failed: set[str] = set()
+        self.news: dict[str, None] = {}
+        """Steps that became something else than up to date since somebody emptied this."""
+
+    def cause(self, step: Step, cause: Cause) -> None:
+        """One more reason to run it again."""
+        step.causes.setdefault(cause)
+        if step.status is Status.FAILED:
+            self._unblock(step)
+        if step.ran and step.status is not Status.BLOCKED:
+            self._set(step, Status.STALE)
+
+    def spread(self, step: Step, *, known: bool = False) -> set[str]:
+        """All that may see another value when this one runs again.
+
+        `known`: those that have been told are left out, and what depends on them.
+        """
+        found = set[str]()
+        waiting = [step]
+        while waiting:
+            maker = waiting.pop()
+            for name, each in self._versions.dependants(maker):
+                why = Why.INPUT if name else Why.EDGE
+                reader, cause = self._steps[each], Cause(why, name, maker.id)
+                told = known and cause in reader.causes and reader.status is not Status.FRESH
+                self.cause(reader, cause)
+                if not told and each not in found:
+                    found.add(each)
+                    waiting.append(reader)
+        return found
+
+    def added(self, step: Step) -> None:
+        """It is new."""
+        self.news[step.id] = None
+
+    def _set(self, step: Step, status: Status) -> None:
+        if step.status is not status:
+            step.status = status
+            if status is not Status.FRESH:
+                self.news[step.id] = None
+
+    def rebound(self, moved: Iterable[tuple[str, str]]) -> set[str]:
+        """These steps read a name from another maker than before."""
+        found = set[str]()
+        for name, each in moved:
+            step = self._steps.get(each)
+            if step is None or not step.ran:
+                continue
+            for cause in [c for c in step.causes if c.name == name and c.why in _OF_A_NAME]:
+                del step.causes[cause]
+            if self._as_before(step, name):
+                self.relax(step)
+                continue
+            maker = step.bound.get(name, "")
+            self.cause(step, Cause(Why.REBOUND, name, maker))
+            found |= {each, *self.spread(step)}
+        return found
+
+    def fresh(self, step: Step, *, same: bool) -> set[str]:
+        """It has run, and left the `same` as before. Returns readers that see another value, and
+        theirs."""
+        if step.status is Status.FAILED:
+            self._unblock(step)
+        step.causes.clear()
+        step.ran = True
+        self._set(step, Status.FRESH)
+        return self._settle(step, again=not same)
+
+    def remade(self, step: Step) -> set[str]:
+        """What it has made is another thing now, without a run of it."""
+        return self._settle(step, again=False)
+
+    def failed(self, step: Step) -> set[str]:
+        """It has raised: what needs it is blocked."""
+        self._set(step, Status.FAILED)
+        self._failed.add(step.id)
+        return self._block(step)
+
+    def removed(self, step: Step) -> None:
+        """It is no more, so that it blocks nothing."""
+        if step.id in self._failed:
+            self._unblock(step)
+
+    def _block(self, step: Step) -> set[str]:
+        found = self.spread(step)
+        for each in found:
+            if self._steps[each].status is not Status.FAILED:
+                self._set(self._steps[each], Status.BLOCKED)
+        return found
+
+    def _unblock(self, step: Step) -> None:
+        self._failed.discard(step.id)
+        self._set(step, Status.STALE if step.ran else Status.NEW)
+        for each in self._steps.values():
+            if each.status is Status.BLOCKED:
+                self._set(each, Status.STALE if each.ran else Status.NEW)
+        for each in self._failed & self._steps.keys():
+            self._block(self._steps[each])
+
+    def _as_before(self, step: Step, name: str) -> bool:
+        """What it would read is known, and is what it read."""
+        maker = step.bound.get(name, "")
+        if not maker:
+            return step.used.get(name) == ABSENT
+        if self._steps[maker].status is not Status.FRESH:
+            return False
+        used = step.used.get(name, UNSEEN)
+        return used != UNSEEN and self._steps[maker].made.get(name) == used
+
+    def _settle(self, step: Step, *, again: bool) -> set[str]:
+        """It is up to date: so are its readers if they would read what they have read.
+
+        `again`: it has run again, so that where no fingerprints are known its value is another.
+        """
+        changed = set[str]()
+        for name, each in list(self._versions.dependants(step)):
+            reader = self._steps[each]
+            known = name in reader.used and step.made.get(name, UNSEEN) != UNSEEN
+            alike = self._as_before(reader, name) if known else not again
+            if alike:
+                for why in Why:
+                    reader.causes.pop(Cause(why, name, step.id), None)
+                self.relax(reader)
+            elif reader.ran:
+                if known or name == ANY:
+                    self.cause(reader, Cause(Why.INPUT, name, step.id))
+                changed |= {each, *self.spread(reader, known=True)}
+        return changed
+
+    def relax(self, step: Step) -> None:
+        """Without a cause left it is up to date, and so may its readers be."""
+        if step.ran and not step.causes and step.status is Status.STALE:
+            self._set(step, Status.FRESH)
+            self._settle(step, again=False)
+
+    def rename(self, old: str, new: str) -> None:
+        """A step has another id: so have the causes that name it."""
+        if old in self._failed:
+            self._failed = self._failed - {old} | {new}
+        for step in self._steps.values():
+            if any(cause.step == old for cause in step.causes):
+                step.causes = {
+                    Cause(each.why, each.name, new if each.step == old else each.step): None
+                    for each in step.causes
+                }

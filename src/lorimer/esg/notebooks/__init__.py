@@ -1,0 +1,1 @@
+"""Files with cells, as steps and back; and a session as a page."""

@@ -1,0 +1,163 @@
+"""Scripts with cells (`# %%`) and notebooks, as steps; and a file that was saved again."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
+from typing import Final
+
+from lorimer.core.jsonable import JSON
+from lorimer.esg.graph.graph import ExecutionStateGraph
+from lorimer.esg.graph.questions import StepError
+
+_MARK: Final = re.compile(r"^# ?%%(?:[ \t]+(.*))?$")
+_PROSE: Final = re.compile(r" *\[(markdown|md|raw)\]")
+_OF_PYTHON: Final = frozenset({"%%time", "%%timeit", "%%capture", "%%prun"})
+_WAS: Final = "# magic: "
+_MAGIC: Final = re.compile(r"^\s*[%!?]|^\s*[\w.]+\?+\s*$")
+CODE: Final = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a file. `title` is empty where the file gives none."""
+
+    title: str
+    source: str
+    kind: str = CODE
+    """`code`, which is a step; `markdown`; `raw`."""
+    place: tuple[int, int] = field(default=(0, 0), compare=False)
+    """In a script the lines that `source` has, from 0, the end not included; in a notebook the
+    number of the cell, and the next."""
+
+
+def of_script(text: str) -> list[Cell]:
+    """The steps of a script in the percent format; without a mark it is one. Prose is left out."""
+    return [cell for cell in all_of_script(text) if cell.kind == CODE]
+
+
+def all_of_script(text: str) -> list[Cell]:
+    """The cells of a script in the percent format, prose too, without its comment signs."""
+    found = list[Cell]()
+    title, kind, lines, first = "", CODE, list[str](), 0
+    for number, line in enumerate([*text.splitlines(), "# %%"]):
+        mark = _MARK.match(line)
+        if mark is None:
+            lines.append(line)
+            continue
+        blank = len(lines) - len("\n".join(lines).lstrip("\n").split("\n"))
+        source = "\n".join(lines).strip("\n")
+        if source.strip():
+            begin = first + max(blank, 0)
+            place = (begin, begin + source.count("\n") + 1)
+            found.append(Cell(title, source if kind == CODE else _bare(source), kind, place))
+        title, lines, first, kind = (mark[1] or "").strip(), [], number + 1, CODE
+        if prose := _PROSE.search(title):
+            title, kind = _PROSE.sub("", title), "raw" if prose[1] == "raw" else "markdown"
+    return found
+
+
+def of_notebook(notebook: JSON) -> list[Cell]:
+    """The steps of a Jupyter notebook (format 4). Raises StepError if it is none."""
+    return [cell for cell in all_of_notebook(notebook) if cell.kind == CODE]
+
+
+def all_of_notebook(notebook: JSON) -> list[Cell]:
+    """The cells of a Jupyter notebook (format 4), prose too. Raises StepError if it is none."""
+    cells = notebook.get("cells") if isinstance(notebook, Mapping) else None
+    if not isinstance(cells, list | tuple):
+        raise StepError("this is no Jupyter notebook of format 4: it has no list of cells")
+    found = list[Cell]()
+    for number, cell in enumerate(cells):
+        if not isinstance(cell, Mapping):
+            continue
+        source, about, kind = cell.get("source"), cell.get("metadata"), cell.get("cell_type")
+        parts = source if isinstance(source, list | tuple) else [source]
+        text = "".join([part for part in parts if isinstance(part, str)]).strip("\n")
+        title = about.get("title") if isinstance(about, Mapping) else None
+        if text.strip() and kind in (CODE, "markdown", "raw"):
+            name = " ".join(title.split()) if isinstance(title, str) else ""
+            found.append(Cell(name, text, str(kind), (number, number + 1)))
+    return found
+
+
+def magics(source: str) -> list[int]:
+    """The lines, from 0, that are for a notebook and no Python: `%time`, `!ls`, `help?`."""
+    if _parses(source):
+        return []
+    lines = source.split("\n")
+    if lines[0].startswith("%%") and lines[0].split()[0] not in _OF_PYTHON:
+        return [*range(len(lines))]  # text of another language
+    return [at for at, line in enumerate(lines) if _MAGIC.match(line)]
+
+
+def without_magics(cell: Cell) -> Cell:
+    """A cell whose lines of magics are comments; `with_magics` takes that back."""
+    lines = cell.source.split("\n")
+    for at in magics(cell.source) if cell.kind == CODE else ():
+        bare = lines[at].lstrip()
+        indent = lines[at].removesuffix(bare)
+        lines[at] = f"{indent}{'pass  ' if indent else ''}{_WAS}{bare}"
+    return replace(cell, source="\n".join(lines))
+
+
+def with_magics(cell: Cell) -> Cell:
+    """A cell whose lines of magics are magics again."""
+    lines = [re.sub(rf"^(\s*)(?:pass  )?{_WAS}", r"\1", line) for line in cell.source.split("\n")]
+    return replace(cell, source="\n".join(lines))
+
+
+def _parses(source: str) -> bool:
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def is_mark(line: str) -> bool:
+    """Whether a line of a script begins a new cell."""
+    return _MARK.match(line) is not None
+
+
+def _bare(prose: str) -> str:
+    """Prose without the comment signs, or the three quotes, that it has in a script."""
+    lines = prose.split("\n")
+    if lines[0].startswith('"""') and prose.rstrip().endswith('"""') and len(prose) > 5:
+        return prose.strip()[3:-3].strip("\n")
+    return "\n".join(re.sub(r"^# ?", "", line) for line in lines)
+
+
+def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
+    """Make the graph's steps those of a file, with as few edits as there are differences.
+
+    Steps are called by their titles, else by number; what was called keeps its name.
+    """
+    old = [graph.source(step) for step in graph.steps]
+    ids = list(graph.steps)
+    matcher = SequenceMatcher(None, old, [cell.source for cell in cells], autojunk=False)
+    before = ""
+    for kind, low, high, first, last in matcher.get_opcodes():
+        steps, new = ids[low:high], cells[first:last]
+        if kind == "equal":
+            before = steps[-1]
+            continue
+        for step, cell in zip(steps, new, strict=False):
+            graph.edit_step(step, cell.source)
+            before = step
+        for step in steps[len(new) :]:
+            graph.delete_step(step)
+        for cell in new[len(steps) :]:
+            before = graph.add_step(_name(graph, cell), cell.source, after=before)
+
+
+def _name(graph: ExecutionStateGraph, cell: Cell) -> str:
+    number = len(graph) + 1
+    name = cell.title or str(number)
+    while name in graph:
+        number += 1
+        name = f"{cell.title} {number}" if cell.title else str(number)
+    return name

@@ -1,0 +1,195 @@
+"""A patch as text, there and back: a unified diff, search/replace blocks, JSON.
+
+What comes in may have been written by a model or changed on the way: it is checked against the
+texts of the steps, and a patch that does not fit raises StepError, which says why.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lorimer.esg.graph.questions import StepError
+
+if TYPE_CHECKING:
+    from lorimer.esg.patching.patches import Move
+
+_STEP: Final = re.compile(r"step: (.+)")
+_MOVE: Final = re.compile(r"move: (.+) after: (.+)")
+_OPEN: Final = re.compile(r"(<{7,}) SEARCH\s*")
+_HUNK: Final = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Lines of a step, and what comes instead. They have to be in it exactly once."""
+
+    step: str
+    search: str
+    replace: str
+
+
+def unified(step: str, old: str, new: str) -> str:
+    """The change of a step as a unified diff."""
+    before, after = ([f"{line}\n" for line in text.split("\n")] for text in (old, new))
+    name = _written(step)
+    return "".join(difflib.unified_diff(before, after, name, name))
+
+
+def block_of(step: str, old: str, new: str) -> Block:
+    """The change of a step as one block, with as many lines around it as make it unique."""
+    before, after = old.split("\n"), new.split("\n")
+    same = min(len(before), len(after))
+    head = next((n for n in range(same) if before[n] != after[n]), same)
+    rest = same - head
+    tail = next((n for n in range(rest) if before[-1 - n] != after[-1 - n]), rest)
+    while True:
+        stop, end = len(before) - tail, len(after) - tail
+        search = before[head:stop]
+        found = Block(step, "\n".join(search), "\n".join(after[head:end]))
+        only = found.search and found.replace and _count(before, search) == 1
+        if only or (head == 0 and tail == 0):
+            return found
+        head, tail = max(head - 1, 0), max(tail - 1, 0)
+
+
+def blocks_text(blocks: Sequence[Block], moves: Sequence[Move] = ()) -> str:
+    """Search/replace blocks, each under the name of its step. Longer marks where the text of a
+    step has some itself."""
+    parts = [move_line(each) for each in moves]
+    for each in blocks:
+        size = 7
+        while any(sign * size in each.search + each.replace for sign in "<=>"):
+            size += 1
+        parts += [
+            f"step: {_written(each.step)}",
+            f"{'<' * size} SEARCH",
+            *([each.search] if each.search else []),
+            "=" * size,
+            *([each.replace] if each.replace else []),
+            f"{'>' * size} REPLACE",
+        ]
+    return "".join(f"{part}\n" for part in parts)
+
+
+def move_line(move: Move) -> str:
+    return f"move: {_written(move.step)} after: {_written(move.after)}"
+
+
+def read_moves(text: str) -> Iterator[tuple[str, str]]:
+    """(step, after) for the moves that a text has."""
+    for line in text.split("\n"):
+        if moved := _MOVE.fullmatch(line.rstrip()):
+            yield _read(moved[1]), _read(moved[2])
+
+
+def read_blocks(text: str) -> list[Block]:
+    """The blocks of a text; other lines are passed over. Raises StepError."""
+    blocks, step = list[Block](), ""
+    lines = iter(text.split("\n"))
+    for line in lines:
+        if named := _STEP.fullmatch(line.rstrip()):
+            step = _read(named[1])
+        elif opened := _OPEN.fullmatch(line):
+            size = len(opened[1])
+            if not step:
+                raise StepError("a block stands under no 'step: ...' line")
+            search = _until(lines, "=" * size)
+            replace = _until(lines, f"{'>' * size} REPLACE")
+            blocks.append(Block(step, search, replace))
+    return blocks
+
+
+def range_of(block: Block, source: str) -> tuple[int, int, str]:
+    """The characters that a block replaces, and by what. Raises StepError."""
+    lines, search = source.split("\n"), block.search.split("\n")
+    for same in (_equal, _nearly):
+        places = [n for n in range(len(lines)) if same(lines[n : n + len(search)], search)]
+        if len(places) == 1 and (block.search or not source):
+            start = sum(len(line) + 1 for line in lines[: places[0]])
+            size = sum(len(line) + 1 for line in lines[places[0] :][: len(search)]) - 1
+            if not block.replace and start + size < len(source):
+                size += 1  # the line is gone, and so is its end
+            return start, start + size, block.replace
+        if len(places) > 1 and block.search:
+            raise StepError(f"step {block.step!r} has these lines {len(places)} times: give more")
+    if block.search and source.count(block.search) == 1:
+        start = source.index(block.search)
+        return start, start + len(block.search), block.replace
+    raise StepError(f"step {block.step!r} has no such lines: {block.search.strip()[:80]!r}")
+
+
+def read_diff(text: str, sources: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(step, new text) for each step of a unified diff. Raises StepError where it does not fit."""
+    lines = text.split("\n")
+    at = 0
+    while at < len(lines):
+        if not (lines[at].startswith("--- ") and at + 1 < len(lines)):
+            at += 1
+            continue
+        step = _read(lines[at][4:].rstrip())
+        if step not in sources:
+            raise StepError(f"the diff is of a step {step!r}, which is not there")
+        at += 2
+        old, new, done = sources[step].split("\n"), list[str](), 0
+        while at < len(lines) and (hunk := _HUNK.match(lines[at])):
+            begin, count = int(hunk[1]), int(hunk[2] or 1)
+            more = int(hunk[4] or 1)
+            at += 1
+            first = begin - 1 if count else begin
+            new += old[done:first]
+            done = first
+            while (count or more) and at < len(lines):
+                sign, line = lines[at][:1] or " ", lines[at][1:]
+                if sign in " -" and (done >= len(old) or old[done] != line):
+                    raise StepError(f"step {step!r} is not as the diff has it: line {done + 1}")
+                if sign in " -":
+                    done, count = done + 1, count - 1
+                if sign in " +":
+                    new.append(line)
+                    more -= 1
+                at += 1
+            if count or more:
+                raise StepError(f"the diff of step {step!r} ends too early")
+        yield step, "\n".join([*new, *old[done:]])
+
+
+def _until(lines: Iterator[str], mark: str) -> str:
+    found = list[str]()
+    for line in lines:
+        if line.rstrip() == mark:
+            return "\n".join(found)
+        found.append(line)
+    raise StepError(f"a block does not end: there is no line {mark!r}")
+
+
+def _count(lines: list[str], part: list[str]) -> int:
+    return sum(_equal(lines[n : n + len(part)], part) for n in range(len(lines)))
+
+
+def _equal(one: list[str], other: list[str]) -> bool:
+    return one == other
+
+
+def _nearly(one: list[str], other: list[str]) -> bool:
+    """Equal but for white space at the ends of lines."""
+    return [line.rstrip() for line in one] == [line.rstrip() for line in other]
+
+
+def _written(step: str) -> str:
+    """A step's id on a line of its own."""
+    plain = step and step.isprintable() and step.strip() == step and not step.startswith('"')
+    return step if plain and " after: " not in step else json.dumps(step)
+
+
+def _read(text: str) -> str:
+    if not text.startswith('"'):
+        return text
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        raise StepError(f"{text[:80]} is no id of a step") from None

@@ -1,0 +1,201 @@
+"""Files that steps read and write, as they are at the places of steps.
+
+A file that steps write is a variable like others: who reads it reads the version of the last step
+before that wrote it. What a step is about to change, and what it leaves, is kept, so that another
+step finds the file as it is at its place; what is too large to be kept is made again by the step
+that wrote it. A content that no step has made was put there by somebody else, and is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from typing import Final
+
+from lorimer.esg.graph.graph import ExecutionStateGraph
+from lorimer.esg.graph.steps import ABSENT
+from lorimer.esg.resources import resources
+from lorimer.esg.values.store import Lost
+
+KEPT: Final = 64 * 2**20
+"""Bytes of contents of files that are kept in all; the oldest go first."""
+_Sign = tuple[int, int, int] | None
+
+
+class FileLog:
+    """What one run of one step does to files."""
+
+    def __init__(self, files: Files, step_id: str) -> None:
+        self._files = files
+        self._step = step_id
+        self.read: dict[str, str] = {}
+        """`file:<path>` -> fingerprint when it was opened."""
+        self.before: dict[str, str] = {}
+        """The same for every file that was opened, also to be written from its start."""
+        self.written: set[str] = set()
+        self.relative = False
+        """A path was relative, so the folder mattered."""
+        self.signs: dict[str, _Sign] = {}
+        """What tells whether a file was changed by a handle that an earlier step opened."""
+
+    def opened(self, path: str, writes: bool, truncates: bool) -> None:
+        """The step opens a file."""
+        name = self._look(path, put=not truncates)
+        if not truncates and name not in self.written:
+            self.read.setdefault(name, self.before[name])
+        if writes:
+            self.written.add(name)
+
+    def removed(self, path: str) -> None:
+        """The step takes a file away."""
+        name = self._look(path, put=True)
+        if name not in self.written:
+            self.read.setdefault(name, self.before[name])
+        self.written.add(name)
+
+    def mapped(self, descriptor: int) -> None:
+        """The step maps a file into memory: from now on it may change without being opened."""
+        with suppress(OSError):
+            self._files.map(os.fstat(descriptor))
+
+    def _look(self, path: str, *, put: bool) -> str:
+        name = resources.FILE + os.path.abspath(path)
+        self.relative |= not os.path.isabs(path)
+        if name not in self.before:
+            self.before[name] = self._files.at_place(name, self._step, put=put)
+            self.signs[name] = _sign(name)
+        return name
+
+
+class Files:
+    """The files of one session."""
+
+    def __init__(self, graph: ExecutionStateGraph) -> None:
+        self._graph = graph
+        self._first: dict[str, str] = {}  # fingerprints of files when they were first opened
+        self._made: dict[str, set[str]] = {}  # file -> all that steps have ever left it as
+        self._kept: dict[str, bytes] = {}
+        self._mapped: set[str] = set()
+
+    def begin(self, step_id: str) -> FileLog:
+        """A step is about to run."""
+        log = FileLog(self, step_id)
+        log.signs = {name: _sign(name) for name in self._made}
+        return log
+
+    def at_place(self, name: str, step_id: str, *, put: bool) -> str:
+        """What a file is like that a step is about to open; with `put`, after it was put back
+        into what it is at the step's place, as far as that can be."""
+        found = self._look(name)
+        self._first.setdefault(name, found)
+        wanted = self._wanted(name, step_id)
+        if put and found != wanted and self._put(name, found, wanted):
+            return wanted
+        return found
+
+    def map(self, info: os.stat_result) -> None:
+        """A file is mapped into memory: its arrays put it back, and nobody else may."""
+        for name in self._first:
+            with suppress(OSError):
+                if os.path.samestat(os.stat(name.removeprefix(resources.FILE)), info):
+                    self._mapped.add(name)
+                    self._made.setdefault(name, set())
+
+    def lost(self, step_id: str, log: FileLog) -> Lost | None:
+        """A file that was read, and was not as it is at the step's place."""
+        for name, found in log.read.items():
+            maker = self._graph.maker(name, step_id)
+            if maker and found != self._graph.made(maker).get(name):
+                return Lost(name, maker)
+            if not maker and found != self._first[name] and self._graph.last_writer(name):
+                return Lost(name, "")
+        return None
+
+    def left(self, step_id: str, log: FileLog) -> dict[str, str]:
+        """`file:<path>` -> fingerprint of all that the step has written, through handles of
+        earlier steps as well."""
+        for name, sign in log.signs.items():
+            if name in log.written or (name not in self._mapped and _sign(name) == sign):
+                continue
+            believed = log.before.get(name, self._wanted(name, step_id))
+            if self._look(name) != believed:
+                log.read.setdefault(name, believed)
+                log.written.add(name)
+        found = {name: self._look(name) for name in sorted(log.written)}
+        for name, made in found.items():
+            self._made.setdefault(name, set()).add(made)
+        return found
+
+    def gone(self, name: str, maker: str) -> bool:
+        """A file is not as a step left it, and cannot be put back."""
+        made, found = self._graph.made(maker).get(name, ABSENT), resources.fingerprint(name)
+        return found != made and not self._can_put(name, found, made)
+
+    def changed(self) -> None:
+        """Files that are others now than when a step read them, and that no step has left so."""
+        for name in self._graph.outside():
+            if name.startswith(resources.FILE):
+                now, last = resources.fingerprint(name), self._graph.last_writer(name)
+                if not last or self._graph.made(last).get(name) != now:
+                    self._graph.changed(name, now)
+
+    def unlike(self) -> list[str]:
+        """Steps that wrote a file last, which is not as they left it, nor can be put back: they
+        have to run again."""
+        found: dict[str, None] = {}
+        for step in self._graph.steps:
+            for name, made in self._graph.made(step).items():
+                if name.startswith(resources.FILE) and self._graph.last_writer(name) == step:
+                    now = self._look(name)
+                    if now != made and not self._put(name, now, made):
+                        found[step] = None
+        return [*found]
+
+    def _wanted(self, name: str, step_id: str) -> str:
+        maker = self._graph.maker(name, step_id)
+        if maker:
+            return self._graph.made(maker).get(name, ABSENT)
+        return self._first.get(name, ABSENT)
+
+    def _look(self, name: str) -> str:
+        print_, data = resources.look(name)
+        if data is not None:
+            self._kept.pop(print_, None)
+            self._kept[print_] = data
+            held = sum(map(len, self._kept.values()))
+            while held > KEPT:
+                held -= len(self._kept.pop(next(iter(self._kept))))
+        return print_
+
+    def _can_put(self, name: str, found: str, wanted: str) -> bool:
+        ours = found in self._made.get(name, ()) and name not in self._mapped
+        return ours and (wanted == ABSENT or wanted in self._kept)
+
+    def _put(self, name: str, found: str, wanted: str) -> bool:
+        if not self._can_put(name, found, wanted):
+            return False
+        path = os.path.realpath(name.removeprefix(resources.FILE))
+        try:
+            if wanted == ABSENT:
+                os.unlink(path)
+                return True
+            # another file under the name: who has the old one open goes on with the old one
+            handle, fresh = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".lorimer-")
+            with os.fdopen(handle, "wb") as file:
+                file.write(self._kept[wanted])
+            if os.path.exists(path):
+                shutil.copymode(path, fresh)
+            os.replace(fresh, path)
+        except OSError:
+            return False
+        return True
+
+
+def _sign(name: str) -> _Sign:
+    try:
+        info = os.stat(name.removeprefix(resources.FILE))
+    except OSError:
+        return None
+    return info.st_ino, info.st_size, info.st_mtime_ns

@@ -1,0 +1,121 @@
+"""What a step can depend on besides names: random states, the folder, the environment, files,
+settings of libraries.
+
+Each is a name of its own in the graph (`rng:random`, `rng:numpy`, `os:cwd`, `os:env`,
+`settings:pandas`, `settings:pandas:works`, `settings:numpy`, `settings:matplotlib`, `file:<path>`).
+States are set to what is right for a step's place before it runs and compared after it. Files:
+files.py.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, cast
+
+from lorimer.esg.graph.steps import ABSENT
+from lorimer.esg.resources.settings import MATPLOTLIB, NUMPY, PANDAS, PANDAS_WORKS, settings
+
+FILE: Final = "file:"
+CWD: Final = "os:cwd"
+ENV: Final = "os:env"
+SPEAKS_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "rng:random": ("seed", "setstate"),
+    "rng:numpy": ("seed", "set_state"),
+    CWD: ("chdir", "getcwd"),
+    ENV: ("environ", "getenv"),
+    PANDAS: ("option",),
+    NUMPY: ("printoptions",),
+    MATPLOTLIB: ("rc", "style"),
+}
+"""Words by which code that depends on a state, or sets it to what it is already, gives itself
+away: a step that says one counts as reading the state. Other changes are seen by themselves."""
+READ_BY_ALL: Final = frozenset({PANDAS_WORKS})
+"""States that every step counts as reading that comes after the session's first library."""
+_Parts = tuple[object, ...]
+WHOLE: Final = 8 * 2**20
+"""Bytes up to which a file is read to compare it; of larger ones size and time are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state of the process that can be read and set."""
+
+    get: Callable[[], object]
+    set: Callable[[object], None]
+    initial: Callable[[], object] | None = None
+    """What it is when its library is loaded, where that can be told afterwards."""
+
+
+def states() -> dict[str, State]:
+    """Those that there are now: numpy's is there once somebody has imported it."""
+    found = {
+        "rng:random": State(random.getstate, cast("Callable[[object], None]", random.setstate)),
+        CWD: State(os.getcwd, lambda value: os.chdir(str(value))),
+        ENV: State(_environment, _set_environment),
+    }
+    numpy = sys.modules.get("numpy.random")
+    if numpy is not None:
+        found["rng:numpy"] = State(
+            lambda: cast("object", numpy.get_state(legacy=True)), numpy.set_state
+        )
+    for name, each in settings().items():
+        found[name] = State(each.get, each.set, each.initial)
+    return found
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two states are equal."""
+    if not (isinstance(one, tuple) and isinstance(other, tuple)):
+        return bool(one == other)
+    return [*map(_bytes, cast("_Parts", one))] == [*map(_bytes, cast("_Parts", other))]
+
+
+def mark(value: object) -> str:
+    """The fingerprint of such a state."""
+    parts = cast("_Parts", value) if isinstance(value, tuple) else (value,)
+    digest = blake2b(digest_size=12)
+    for part in map(_bytes, parts):
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
+    return digest.hexdigest()
+
+
+def _bytes(part: object) -> object:
+    """Of an array its memory; anything else as it is."""
+    return cast("bytes", part.tobytes()) if hasattr(part, "tobytes") else part  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+def fingerprint(name: str) -> str:
+    """What the file is like now; ABSENT if there is none."""
+    return look(name)[0]
+
+
+def look(name: str) -> tuple[str, bytes | None]:
+    """What the file is like now, and its content unless it is too large to be read."""
+    path = name.removeprefix(FILE)
+    try:
+        info = os.stat(path)
+        if info.st_size > WHOLE or not stat.S_ISREG(info.st_mode):  # a pipe would wait
+            return f"{info.st_size}:{info.st_mtime_ns}", None
+        data = Path(path).read_bytes()
+    except OSError:
+        return ABSENT, None
+    return blake2b(data, digest_size=12).hexdigest(), data
+
+
+def _environment() -> dict[bytes, bytes]:
+    held: object = getattr(os.environb, "_data", None)  # to read it item by item takes 20 us
+    return {**cast("dict[bytes, bytes]", held)} if type(held) is dict else dict(os.environb)
+
+
+def _set_environment(value: object) -> None:
+    wanted = cast("Mapping[bytes, bytes]", value)
+    for name in os.environb.keys() - wanted.keys():
+        del os.environb[name]
+    os.environb.update(wanted)

@@ -1,0 +1,116 @@
+"""Random states, the folder, the environment and settings, as they are at the places of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from types import FunctionType
+
+from lorimer.esg.graph.graph import ExecutionStateGraph
+from lorimer.esg.resources import resources
+from lorimer.esg.values.store import Lost
+
+
+class Surroundings:
+    """Sets them before a step, and compares them after it. One session's.
+
+    `given`: it has values that no step has made.
+    """
+
+    def __init__(self, graph: ExecutionStateGraph, *, given: bool = False) -> None:
+        self._graph = graph
+        self._given = given
+        self._brought: dict[str, None] = {}  # steps that may have brought in libraries
+        self._states: dict[tuple[str, str], object] = {}  # (resource, step) -> state
+        self._gone: set[tuple[str, str]] = set()  # (resource, step): states that are not known
+
+    def set_states(self, step_id: str) -> dict[str, object]:
+        """Set every state to what it is at the step's place."""
+        now: dict[str, object] = {}
+        for name, state in resources.states().items():
+            present = state.get()
+            value = self._states.setdefault((name, self._graph.maker(name, step_id)), present)
+            if not resources.same(value, present):
+                state.set(value)
+            now[name] = value
+        return now
+
+    def lost_state(self, step_id: str) -> Lost | None:
+        """A state at the step's place that is not known."""
+        for name, maker in sorted(self._gone):
+            if self._graph.maker(name, step_id) == maker:
+                return Lost(name, maker)
+        return None
+
+    def brings(self, step: str, *, libraries: bool) -> None:
+        """Whether a step may have brought libraries into the session: from there on others may use
+        them."""
+        if libraries:
+            self._brought[step] = None
+        else:
+            self._brought.pop(step, None)
+
+    def _may_use_libraries(self, step: str) -> bool:
+        graph, here = self._graph, self._graph.position(step)
+        return self._given or any(
+            each in graph and graph.position(each) <= here for each in self._brought
+        )
+
+    def recall(self, step: str, written: Iterable[str]) -> None:
+        """A step has run elsewhere and written these resources."""
+        for name in written:
+            if not name.startswith(resources.FILE):
+                self._gone.add((name, step))
+
+    def compare_states(
+        self,
+        step_id: str,
+        before: Mapping[str, object],
+        used: Container[str],
+        spoken: str,
+        reads: dict[str, str],
+        writes: dict[str, str],
+    ) -> None:
+        """Add to `reads` and `writes` what the step has read and moved.
+
+        `used`: states that it has read for certain. `spoken`: its words (`words`).
+        """
+        self._gone = {key for key in self._gone if key[1] != step_id}
+        always = asked(spoken)
+        if self._may_use_libraries(step_id):
+            always |= resources.READ_BY_ALL
+        for name, state in resources.states().items():
+            value = state.get()
+            if name not in before and state.initial is not None:  # the step has loaded its library
+                before = {**before, name: state.initial()}
+                self._states.setdefault((name, ""), before[name])
+            moved = name in before and not resources.same(value, before[name])
+            if moved or name in used or name in always:
+                reads[name] = resources.mark(before[name]) if name in before else ""
+            if moved:
+                self._states[name, step_id] = value
+                writes[name] = resources.mark(value)
+
+    def rename(self, old: str, new: str) -> None:
+        """A step has another id."""
+        for name, by in [key for key in self._states if key[1] == old]:
+            self._states[name, new] = self._states.pop((name, by))
+        self._gone = {(name, new if by == old else by) for name, by in self._gone}
+        self._brought = {new if each == old else each: None for each in self._brought}
+
+    def forget(self, step: str) -> None:
+        """A step is no more."""
+        for key in [key for key in self._states if key[1] == step]:
+            del self._states[key]
+        self._gone = {key for key in self._gone if key[1] != step}
+        self._brought.pop(step, None)
+
+
+def words(source: str, lent: Iterable[object]) -> str:
+    """The text of a step, and the names that the functions it was lent speak of."""
+    codes = [value.__code__ for value in lent if isinstance(value, FunctionType)]
+    return " ".join([source, *(name for code in codes for name in code.co_names)])
+
+
+def asked(spoken: str) -> set[str]:
+    """The states that such words speak of."""
+    return {name for name, by in resources.SPEAKS_OF.items() if any(each in spoken for each in by)}

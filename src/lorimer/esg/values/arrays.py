@@ -1,0 +1,356 @@
+"""What arrays and frames of numpy and pandas hold. Neither is imported here.
+
+An array that owns its memory is told by a digest of it, and put back from a copy that is taken
+before somebody may change it. Of a large one the digest is taken only when somebody compares it, or
+before a step runs that can reach it: most arrays that a step makes are never asked for. A view
+holds nothing but the array that it looks at. A frame holds its axes and the arrays of its columns.
+"""
+
+# What numpy and pandas give has no types here: they need not be installed.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from lorimer.esg.values.content import Content, Inline, Kind, Seen, fields_of, unknown
+from lorimer.esg.values.quick import Data
+
+_CACHES: Final = frozenset({
+    "_cache", "_id", "_references", "_item_cache", "_engine", "_cacher", "_is_copy",
+    "_accessors", "_name_cache",
+})  # fmt: skip
+SMALL: Final = 64 * 1024
+"""Bytes of an array up to which its digest is taken at once, and a copy of it whatever the text of
+the step says."""
+_CYTHON: Final = frozenset({"memoryview", "_memoryviewslice"})
+"""Views of memory that code in Cython (pandas, scikit-learn) makes arrays of."""
+_OFFSETS: Final = "pandas._libs.tslibs.offsets"
+_SCALARS: Final = frozenset({"Timestamp", "Timedelta", "NaTType", "NAType", "Period", "Interval"})
+
+
+def kind_of(kind: type[Any], partly: Callable[[type[Any], frozenset[str]], Kind]) -> Kind | None:
+    """The sort of a type of numpy or pandas, or of one made from it; None for others.
+
+    `partly`: makes one for the objects of a class written in Python of which some attributes do
+    not count.
+    """
+    for each in kind.__mro__:
+        home = each.__module__.partition(".")[0]
+        if home == "numpy" and each.__name__ in _NUMPY:
+            return _NUMPY[each.__name__]
+        if home == "pandas":
+            if each.__name__ in _SCALARS or each.__module__ == _OFFSETS:
+                return _SCALAR
+            if each.__name__ == "SparseIndex":
+                return _SPARSE
+            if each.__name__ == "IntervalArray":
+                return _INTERVALS
+            if each.__name__ == "PeriodDtype":
+                return _SCALAR
+            if each.__name__ == "NDFrame":
+                return _FRAME
+            if each.__name__ == "NDArrayBacked":
+                return _BACKED
+            if each.__name__ in ("Index", "ExtensionArray", "ExtensionDtype"):
+                return partly(kind, _CACHES)
+    return None
+
+
+class Array(Kind):
+    """`numpy.ndarray`."""
+
+    def take(self, value: Any, /) -> Content:
+        fields = fields_of(value)  # a mask
+        own = self._own(value)
+        if not fields:
+            return own
+        kind, extra, parts = own
+        return Content(kind, (tuple(fields), extra), (*fields.values(), *parts))
+
+    def _own(self, value: Any) -> Content:
+        place, fixed = value.__array_interface__["data"]  # to ask `flags` may warn
+        shape = (type(value), value.shape, value.strides, str(value.dtype), not fixed)
+        owner = _owner(value)
+        if owner is not value and _has_memory(owner):
+            offset = place - owner.__array_interface__["data"][0]
+            return Content(self, (*shape, offset), (owner,))
+        held = () if owner is value else (owner,)
+        if value.dtype.hasobject:
+            return Content(self, shape, (*held, *value.ravel().tolist()))
+        late = value.nbytes > SMALL and type(value).__module__ == "numpy" and _plain(value)
+        return Content(self, (*shape, Data(value, late=late)), held)
+
+    def keep(self, value: Any, content: Content, /) -> int:
+        data = _data(content)
+        if data is None or data.copy is not None:
+            return 0
+        data.copy = value.copy(order="K")
+        return data.bytes
+
+    def late(self, content: Content, /) -> Data | None:
+        data = _data(content)
+        return data if data is not None and data.late else None
+
+    def held(self, content: Content, /) -> int:
+        data = _data(content)
+        return 0 if data is None or data.copy is None else data.bytes
+
+    def drop(self, content: Content, /) -> None:
+        data = _data(content)
+        if data is not None:
+            _ = data.digest  # the copy may be all that tells it
+            data.copy = None
+
+    def size(self, content: Content, /) -> int:
+        data = _data(content)
+        return 0 if data is None else data.bytes
+
+    def lost(self, content: Content, /) -> bool:
+        data = _data(content)
+        return data is not None and data.copy is None
+
+    def give(self, value: Any, content: Content, /) -> None:
+        data = _data(content)
+        if data is not None:
+            data.copy = value
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        extra, parts = cast("tuple[Any, ...]", content.extra), content.parts
+        if isinstance(extra[0], tuple):
+            names, extra = cast("tuple[tuple[str, ...], tuple[Any, ...]]", extra)
+            value.__dict__.clear()
+            value.__dict__.update(zip(names, parts, strict=False))
+            parts = parts[len(names) :]
+        _, shape, strides, kind, writeable, *_ = extra
+        now = (value.shape, value.strides, str(value.dtype))
+        if now != (shape, strides, kind):
+            try:
+                value.shape = shape
+            except (AttributeError, ValueError):
+                return False
+            if (value.shape, value.strides, str(value.dtype)) != (shape, strides, kind):
+                return False
+        data = _data(content)
+        if data is not None and data.copy is None:
+            return False
+        try:
+            if not value.flags.writeable:
+                value.flags.writeable = True
+            if data is not None:
+                value[...] = data.copy
+            elif value.dtype.hasobject and _owner(value) is value:
+                for place, each in zip(
+                    itertools.product(*map(range, value.shape)), parts, strict=True
+                ):
+                    value[place] = each
+            value.flags.writeable = writeable
+        except ValueError:
+            return False
+        return True
+
+
+def apart(value: Any) -> tuple[Content, object]:
+    """What an array holds, wherever its memory lies; and what that belongs to."""
+    fields = fields_of(value) or {}
+    place, fixed = value.__array_interface__["data"]
+    shape = (type(value), value.shape, value.strides, str(value.dtype), not fixed, place % 16)
+    held = value.ravel().tolist() if value.dtype.hasobject else ()
+    data = None if value.dtype.hasobject else Data(value)
+    return Content(_ARRAY, (tuple(fields), shape, data), (*fields.values(), *held)), _owner(value)
+
+
+class _Generator(Kind):
+    """`numpy.random.Generator`, `RandomState`."""
+
+    def take(self, value: Any, /) -> Content:
+        shared: Any = getattr(sys.modules.get("numpy.random"), "seed", None)
+        if value is getattr(shared, "__self__", None):
+            return Content(self, "shared", ())  # a resource (resources.py)
+        return Content(self, None, (_bits(value),))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.extra == "shared" or content.same(self.take(value))
+
+
+class _Bits(Kind):
+    """What a generator takes its bits from."""
+
+    def take(self, value: Any, /) -> Content:
+        return Content(self, (repr(value.state), _Saved(value.state)), ())
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        extra: Any = content.extra
+        value.state = extra[1].saved
+        return True
+
+
+class _NumpyValue(Kind):
+    atom = True
+
+    def take(self, value: Any, /) -> Content:
+        return Content(self, (type(value).__name__, str(value.dtype), value.tobytes()), ())
+
+
+class _Record(Kind):
+    """`numpy.void`: a row of a structured array, which is no copy of it."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        shape, base = (type(value), str(value.dtype)), value.base
+        if value.dtype.hasobject:
+            return unknown(value)
+        if base is None:
+            return Content(self, (*shape, value.tobytes()), ())
+        place = sys.modules["numpy"].frombuffer(value, "u1").__array_interface__["data"][0]
+        offset = place - base.__array_interface__["data"][0]
+        return Content(self, (*shape, offset), (base,))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
+class _Backed(Kind):
+    """Dates and categories of pandas: an array and a type."""
+
+    hard = True
+
+    def take(self, value: Any, /) -> Content:
+        fields = {k: v for k, v in getattr(value, "__dict__", {}).items() if k not in _CACHES}
+        return Content(self, tuple(fields), (value._ndarray, value.dtype, *fields.values()))
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        return content.same(self.take(value))
+
+
+class _Frame(Kind):
+    """`DataFrame`, `Series`. Before pandas 3 a frame keeps the columns that it has given away, to
+    give the same ones again: they are no parts of it."""
+
+    hides = True
+
+    def shut(self, value: Any, there: Callable[[object], bool], /) -> None:
+        cache: dict[object, object] = vars(value).get("_item_cache") or {}
+        for name in [name for name, each in cache.items() if not there(each)]:
+            del cache[name]
+
+    def take(self, value: Any, /) -> Content:
+        manager = value._mgr
+        blocks: Any = getattr(manager, "blocks", None)
+        if blocks is None:
+            return unknown(value)
+        places = tuple(bytes(each.mgr_locs.as_array) for each in blocks)
+        fields = {k: v for k, v in vars(value).items() if k not in _CACHES and k != "_mgr"}
+        saved = _Manager(manager)
+        extra = (type(value), type(manager), places, tuple(fields), len(manager.axes), saved)
+        parts = (*manager.axes, *fields.values(), *(each.values for each in blocks))
+        return Content(self, extra, parts)
+
+    def put(self, value: Any, content: Content, /) -> bool:
+        extra: Any = content.extra
+        _, kind, places, names, axes, saved = extra
+        arrays = content.parts[len(content.parts) - len(places) :]
+        manager = kind.from_blocks(saved.blocks(arrays), list(content.parts[:axes]))
+        fields = vars(value)
+        for name in [each for each in fields if each != "_mgr"]:
+            del fields[name]
+        fields.update(zip(names, content.parts[axes:], strict=False))
+        object.__setattr__(value, "_mgr", manager)
+        if "_item_cache" not in fields and hasattr(type(value), "_clear_item_cache"):
+            object.__setattr__(value, "_item_cache", {})
+        return True
+
+
+class _Saved:
+    """What is put back, carried along and not compared."""
+
+    __slots__ = ("saved",)
+
+    def __init__(self, saved: Any) -> None:
+        self.saved = saved
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Saved)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+class _Manager(_Saved):
+    """How the arrays of a frame lie in it. No block is kept: pandas copies before it writes what
+    another living block looks at, and ours would be one."""
+
+    def __init__(self, manager: Any) -> None:
+        super().__init__([
+            (type(block), {"placement": block.mgr_locs, "ndim": block.ndim, **_shared(block)})
+            for block in manager.blocks
+        ])  # fmt: skip
+
+    def blocks(self, arrays: tuple[object, ...]) -> list[Any]:
+        return [kind(array, **how) for (kind, how), array in zip(self.saved, arrays, strict=True)]
+
+
+def _shared(block: Any) -> dict[str, object]:
+    """What pandas (from 2 on) counts the blocks by that look at one memory."""
+    refs: object = getattr(block, "refs", None)
+    return {} if refs is None else {"refs": refs}
+
+
+def _owner(value: Any) -> Any:
+    """What the memory of an array belongs to."""
+    while (of := _base(value)) is not None:
+        value = of
+    return value
+
+
+def _base(value: Any) -> Any:
+    if isinstance(value, memoryview):
+        return value.obj
+    if _has_memory(value) or type(value).__name__ in _CYTHON:
+        return value.base
+    return None
+
+
+def _plain(value: Any) -> bool:
+    """Numbers in memory of its own, and in one piece: a copy has the very same bytes."""
+    flags = value.flags
+    whole = flags.c_contiguous or flags.f_contiguous
+    return value.base is None and flags.owndata and whole and value.dtype.kind in "biufc"
+
+
+def _has_memory(value: Any) -> bool:
+    """An array: of a memory view, `strides` alone would say the same."""
+    return hasattr(value, "__array_interface__") and hasattr(value, "base")
+
+
+def _data(content: Content) -> Data | None:
+    extra: Any = content.extra
+    if isinstance(extra, tuple) and isinstance(extra[0], tuple):
+        extra = extra[1]
+    last: object = extra[-1] if isinstance(extra, tuple) else None
+    return last if isinstance(last, Data) else None
+
+
+def _bits(value: Any) -> Any:
+    return getattr(value, "bit_generator", None) or value._bit_generator
+
+
+_SPARSE: Final = Seen(lambda value: str(value.to_int_index().indices.tolist()))
+_FUNCTION: Final = Inline(lambda value: (value._implementation,))
+_INTERVALS: Final = Inline(lambda value: (value._left, value._right, str(value.dtype)))
+_ARRAY, _FRAME, _BACKED, _SCALAR = Array(), _Frame(), _Backed(), Seen(repr)
+_NUMPY: Final[dict[str, Kind]] = {
+    "ndarray": _ARRAY,
+    "void": _Record(),
+    "generic": _NumpyValue(),
+    "dtype": Seen(str),
+    "ufunc": Seen(str),
+    "_ArrayFunctionDispatcher": _FUNCTION,
+    "Generator": _Generator(),
+    "RandomState": _Generator(),
+    "BitGenerator": _Bits(),
+}

@@ -1,0 +1,217 @@
+"""Whose attributes steps can set: all modules and the classes of libraries; and which were set."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from operator import is_
+from typing import Any, Final, cast
+
+from lorimer.esg.resources.watching import watch
+from lorimer.esg.values.content import MAIN, fields_of
+
+NOT_OURS: Final = frozenset(
+    {"stdin", "stdout", "stderr", "modules", "path_importer_cache"}
+    | {"last_exc", "last_type", "last_value", "last_traceback"}
+)
+"""Of `sys`: what the run of a step sets itself, or what cannot be set back as a whole."""
+_KEEPS: Final = ("__defaults__", "__kwdefaults__", "__closure__", "__dict__")
+"""Where a function keeps what it changes."""
+_HEAP: Final = 1 << 9
+Fields = Mapping[str, object]
+_Owner = tuple[object, Fields]
+_NOTHING: Final[Fields] = {}
+
+
+class Missing:
+    """Stands for no attribute."""
+
+
+MISSING: Final = Missing()
+
+
+class Owners:
+    """What their attributes were, for one run."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._every: list[_Owner] | None = None
+        self._alone: list[object] = []
+        self._had: dict[str, dict[int, object]] = {}
+        """Attribute -> id of the owner -> what it held."""
+        self._whole: dict[int, Fields] | None = None
+        self._listed: dict[str, object] | None = None
+
+    def stands_alone(self, module: types.ModuleType) -> None:
+        """A module that is not among the modules."""
+        self._alone.append(module)
+        self.loaded()
+
+    def loaded(self) -> None:
+        """There are more now: those are as their code has made them."""
+        if self._every is not None:
+            known = {id(owner) for owner, _ in self._every}
+            new = [each for each in self._now() if id(each[0]) not in known]
+            self._every += new
+            for name, had in self._had.items():
+                had |= _having(new, name)
+            if self._whole is not None:
+                self._whole |= {id(owner): {**held} for owner, held in new}
+        if self._listed is not None:
+            self._listed = {**_listed(), **self._listed}
+
+    def note(self, names: Iterable[str]) -> None:
+        """These attributes may be set from now on."""
+        for name in names:
+            if name not in self._had:
+                self._had[name] = _having(self._all(), name)
+
+    def note_all(self) -> None:
+        """Any attribute may be."""
+        if self._whole is None:
+            self._whole = {id(owner): {**held} for owner, held in self._all()}
+
+    def note_modules(self) -> None:
+        """Items of `sys.modules` may be."""
+        if self._listed is None:
+            self._listed = {**_listed()}
+
+    def was_set(self, owner: object, name: str) -> bool:
+        """This attribute has been set since it was noted."""
+        now = fields(owner).get(name, MISSING)
+        if name in self._had and self._had[name].get(id(owner), MISSING) is not now:
+            return True
+        whole = None if self._whole is None else self._whole.get(id(owner))
+        return whole is not None and whole.get(name, MISSING) is not now
+
+    def moved(self) -> Iterator[tuple[object, str, object]]:
+        """(owner, attribute, what it was) for all that was set."""
+        every = self._every or []
+        for name, had in self._had.items():
+            if not _alike(had, _having(every, name)):
+                for owner, held in every:
+                    before = had.get(id(owner), MISSING)
+                    if held.get(name, MISSING) is not before and not _settled(owner, name):
+                        yield owner, name, before
+        for owner, held in every:
+            whole = None if self._whole is None else self._whole.get(id(owner), _NOTHING)
+            if whole is not None and not _alike(whole, held):
+                for name in held.keys() | whole.keys():
+                    before = whole.get(name, MISSING)
+                    if held.get(name, MISSING) is not before and not _unnamed(owner, name):
+                        yield owner, name, before
+        if self._listed is not None:
+            now = _listed()
+            for name in now.keys() | self._listed.keys():
+                before, value = self._listed.get(name, MISSING), now.get(name, MISSING)
+                loaded = before is MISSING and getattr(value, "__spec__", None) is not None
+                if value is not before and not loaded:
+                    yield sys.modules, name, before
+
+    def _all(self) -> list[_Owner]:
+        if self._every is None:
+            self._every = self._now()
+        return self._every
+
+    def _now(self) -> list[_Owner]:
+        alone = [(each, fields(each)) for each in self._alone]
+        return [*self._known.now(), *alone]
+
+
+class Known:
+    """All modules, and all classes that can be changed and that are no step's. One session's."""
+
+    def __init__(self) -> None:
+        self._seen = set[type[Any]]()
+        self._classes: list[_Owner] = []
+
+    def now(self) -> list[_Owner]:
+        """Those that there are."""
+        every = {id(each): each for each in [*_listed().values()]}.values()
+        modules = [(each, fields(each)) for each in every if isinstance(each, types.ModuleType)]
+        seen, waiting = set[type[Any]](), list[type[Any]]([object])
+        while waiting:
+            new = set(type.__subclasses__(waiting.pop())) - seen
+            seen |= new
+            waiting += new
+        if seen != self._seen:
+            self._seen = seen
+            changeable = (each for each in seen if each.__flags__ & _HEAP)
+            self._classes = [(each, fields(each)) for each in changeable if each.__module__ != MAIN]
+        return [*modules, *self._classes]
+
+
+def fields(owner: object) -> Fields:
+    """Its attributes; of `sys.modules` its items; of a function what it keeps."""
+    if isinstance(owner, types.FunctionType):
+        return {name: getattr(owner, name) for name in _KEEPS}
+    if isinstance(owner, type):
+        return cast("Fields", type.__getattribute__(owner, "__dict__"))
+    return _listed() if owner is sys.modules else fields_of(owner) or {}
+
+
+def put(owner: object, attribute: str, value: object) -> None:
+    """Let an attribute be this; MISSING: let it not be there."""
+    if isinstance(owner, type):
+        if value is MISSING:
+            type.__delattr__(owner, attribute)
+        else:
+            type.__setattr__(owner, attribute, value)
+        return
+    if isinstance(owner, types.FunctionType):
+        if getattr(owner, attribute) is not value:
+            setattr(owner, attribute, value)
+        return
+    held = cast("dict[str, object]", fields(owner))
+    if value is MISSING:
+        del held[attribute]
+    else:
+        held[attribute] = value
+
+
+def name_of(owner: object) -> str:
+    """As it stands in the names of the graph."""
+    if isinstance(owner, type | types.FunctionType):
+        return f"{owner.__module__}.{owner.__qualname__}"
+    return "sys.modules" if owner is sys.modules else str(fields(owner).get("__name__", ""))
+
+
+def is_own(owner: object) -> bool:
+    """A module, or a class of one, that is no library's: a file of the user's."""
+    of = isinstance(owner, type | types.FunctionType)
+    module = _listed().get(str(owner.__module__)) if of else owner
+    if not isinstance(module, types.ModuleType):
+        return False
+    file, name = fields(module).get("__file__"), name_of(module)
+    if not isinstance(file, str) or name == MAIN or name.partition(".")[0] == "lorimer":
+        return False
+    return not watch().of_a_library(os.path.abspath(file))
+
+
+def _listed() -> dict[str, object]:
+    return cast("dict[str, object]", sys.modules)
+
+
+def _having(owners: Iterable[_Owner], name: str) -> dict[int, object]:
+    return {id(owner): held[name] for owner, held in owners if name in held}
+
+
+def _alike(one: Mapping[Any, object], other: Mapping[Any, object]) -> bool:
+    """The very same values, in the same order."""
+    return len(one) == len(other) and all(map(is_, one.values(), other.values()))
+
+
+def _settled(owner: object, name: str) -> bool:
+    """It is no doing of the step: a module has been loaded, the run itself has set it."""
+    if owner is sys and name in NOT_OURS:
+        return True
+    value = fields(owner).get(name)
+    home = f"{name_of(owner)}.{name}"
+    return isinstance(value, types.ModuleType) and sys.modules.get(home) is value
+
+
+def _unnamed(owner: object, name: str) -> bool:
+    """What libraries do for themselves all the time."""
+    return name.startswith("_") or name_of(owner).startswith("lorimer.") or _settled(owner, name)

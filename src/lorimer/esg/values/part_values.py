@@ -1,0 +1,97 @@
+"""What the parts of a value are like (parts.py): what its type, one of Python, numpy or pandas and
+never a subclass, gives for a key, told by a fingerprint of everything that can be seen of it."""
+
+# What numpy gives has no types here: it need not be installed.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import contextlib
+import io
+import types
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Final
+
+from lorimer.esg.analysis.parts import Path, fits
+from lorimer.esg.values import arrays
+from lorimer.esg.values.content import MAIN, Content
+from lorimer.esg.values.objects import kind_of
+from lorimer.esg.values.prints import Printer
+from lorimer.esg.values.store import Region
+
+_MOST_OBJECTS: Final = 10_000
+_MOST_BYTES: Final = 16 << 20
+"""Of arrays, for one part: a larger one counts as the whole."""
+
+
+def look(value: Any, paths: tuple[Path, ...], owned: Callable[[object], bool]) -> str | None:
+    """What these parts of a value are like. None: that cannot be said.
+
+    `owned`: an object belongs to the value; a part that shares it is another than a copy.
+    """
+    if not fits(value, paths):
+        return None
+    found = list[str]()
+    for path in paths:
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # pandas warns of what is to change
+                part = path.of(value)
+            told = _told(part, owned)
+        except Exception:  # noqa: BLE001 - whatever it is: the run of the step tells it
+            return None
+        if told is None:
+            return None
+        found.append(told)
+    return " ".join(found)
+
+
+def _told(part: object, owned: Callable[[object], bool]) -> str | None:
+    """A fingerprint of all that a value leads to, wherever its memory lies."""
+    region = Region("part", "", [])
+    places: dict[int, int] = {}
+    contents, shares = list[Content](), list[bool]()
+    left = _MOST_BYTES
+    waiting: list[object] = [part]
+    while waiting:
+        value = waiting.pop()
+        kind = kind_of(value)
+        if kind.atom:
+            continue
+        if kind.inline:
+            waiting += kind.take(value).parts
+            continue
+        if id(value) in places:
+            continue
+        if len(places) == _MOST_OBJECTS or _own(value):
+            return None
+        content, shared = kind.take(value), owned(value)
+        if isinstance(kind, arrays.Array):
+            array: Any = value
+            left -= int(array.nbytes)
+            if left < 0:
+                return None
+            content, base = arrays.apart(array)
+            shared = shared or owned(base)
+        if content.opaque:
+            return None
+        places[id(value)] = len(places)
+        region.objects.append(value)  # and so none of their ids comes again
+        contents.append(content)
+        shares.append(shared)
+        waiting += reversed(content.parts)
+
+    def place(value: object) -> tuple[Region, int] | None:
+        found = places.get(id(value))
+        return None if found is None else (region, found)
+
+    printer = Printer(place, count(), region)
+    printer.value(part)
+    for content in contents:
+        printer.content(content)
+    return printer.text() + "".join("01"[each] for each in shares)
+
+
+def _own(value: object) -> bool:
+    """What steps have defined: it can look at more than it holds."""
+    return isinstance(value, type | types.FunctionType) or type(value).__module__ == MAIN
