@@ -69,10 +69,11 @@ def lives(pid: int) -> bool:
 
 
 def children() -> list[str]:
-    """Our own children, dead or alive."""
+    """Our own children, dead or alive, but for the one that forks command lines for all tests."""
     listing = subprocess.run(["ps", "-A", "-o", "ppid=,args="], capture_output=True, text=True)
     rows = [line.split(None, 1) for line in listing.stdout.splitlines()]
-    return [row[-1] for row in rows if int(row[0]) == os.getpid() and not row[-1].startswith("ps ")]
+    ours = [words for parent, words in rows if int(parent) == os.getpid()]
+    return [words for words in ours if not words.startswith("ps ") and "tests.forked" not in words]
 
 
 # --- what comes back
