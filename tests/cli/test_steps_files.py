@@ -70,6 +70,7 @@ def test_a_dry_run_writes_nothing(script: Path) -> None:
     ("code", "told"),
     [
         ("factor = (", "is no Python: line 1"),
+        ("factor = " + "-" * 100_000 + "1", "is no Python: it is nested too deep"),
         ("a = 1\n# %% new\nb = 2", "would begin another step"),
         ("\n", "would be empty"),
     ],

@@ -215,7 +215,12 @@ def test_57_a_remark_finds_its_steps_and_only_what_they_need(tmp_path: Path) -> 
         a("step", id="chart", code="f'{title}: {factor}'"),
         a("graph", about="The title should say Germany"),
         a("graph", about="the factor in show looks wrong to me"),
+        a("step", id="by-month", code="'March'"),
+        a("graph", about="is by-month. all right?"),
+        a("graph", about=f"{'.' * 1900}title"),
     )
+    assert found[9].startswith("This is about by-month.\n")
+    assert found[10].startswith("This is about title.\n")
     assert found[6].startswith("This is about title.\nAn edit may make stale: chart.\n")
     assert "rows" not in found[6]
     assert found[7].startswith("This is about scale, show.\n")

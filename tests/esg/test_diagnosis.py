@@ -493,6 +493,16 @@ def test_a_step_that_ran_has_nothing_to_mend() -> None:
     assert not generate_patch(report, session.graph)
 
 
+@pytest.mark.parametrize("padding", [" ", "#", "\t", "x", "x "])
+def test_long_lines_take_no_long_time(padding: str) -> None:
+    """What takes the square of it would take more than an hour."""
+    long = padding * 500_000
+    session, result = played((f"a = 1  # {long}", f"if a  # {long}\n    pass"))
+    assert "missing_colon" in str(diagnose(result, session.graph))
+    session, result = played((f"a = 1  # {long}'", f"if a  # {long}'\n    pass"))
+    assert "expected ':'" in str(diagnose(result, session.graph))
+
+
 def test_an_error_that_no_rule_knows_is_told() -> None:
     session, result = played(("x = 1", "raise RuntimeError('no')"))
     report = diagnose(result, session.graph)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lorimer.esg import StepExecutor
+from lorimer.esg import StepExecutor, diagnose, generate_patch
 from lorimer.esg.graph.questions import StepError
 from tests.esg.sessions import anew, session_of
 
@@ -417,6 +417,18 @@ def test_row_28_magics_are_refused() -> None:
     result = StepExecutor().execute("s0", "%matplotlib inline\nx = 1")
     assert result.failure is not None
     assert (result.failure.type, result.failure.line) == ("SyntaxError", 1)
+
+
+@pytest.mark.parametrize(
+    "source", ["a " + "{" * 5_000, "x = " + "-" * 100_000 + "1", "x = " + "1+" * 50_000 + "1", "\0"]
+)
+def test_what_the_parser_gives_up_at_is_a_step_that_failed(source: str) -> None:
+    session = session_of("x = 1")
+    result = session.execute("s1", source)
+    assert not result.ok
+    assert session.graph.get_node("s1")["error"]
+    assert not generate_patch(diagnose(result, session.graph), session.graph)
+    assert session.execute("s2", "y = x").ok
 
 
 def test_row_32_steps_put_in_taken_out_and_moved() -> None:

@@ -321,6 +321,18 @@ def test_a_path_matches_itself_and_the_double_star(parts: list[str]) -> None:
 
 def test_patterns_are_linear() -> None:
     assert not path_matcher("/".join(["**", "a*a*a*a*a*a*b"] * 20))("/".join(["a" * 40] * 200))
+    many = path_matcher("**/" * 5_000 + "b")
+    assert not any(many("a/" * 20 + str(each)) for each in range(1_000))
+
+
+@pytest.mark.parametrize(
+    ("tool", "input"),
+    [("Glob", {"pattern": "[" * 501}), ("Grep", {"pattern": "a", "glob": "[" * 501})],
+)
+def test_a_pattern_has_a_length(tool: str, input: dict[str, str], tmp_path: Path) -> None:
+    content, is_error = call(tmp_path, tool, **input)
+    assert is_error
+    assert "500 characters" in content
 
 
 def test_braces() -> None:

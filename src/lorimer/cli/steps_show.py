@@ -14,6 +14,7 @@ import click
 
 from lorimer.cli.steps_file import file_argument, graph_of, write
 from lorimer.cli.text import one_line, visible
+from lorimer.esg.analysis.parsing import parsed
 
 if TYPE_CHECKING:
     from lorimer.esg import ExecutionStateGraph
@@ -97,13 +98,10 @@ def _cut(text: str, width: int) -> str:
 
 def _imports(source: str) -> set[str]:
     """Names that a step makes by importing."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return set()
+    tree = parsed(source)
     return {
         (alias.asname or alias.name).partition(".")[0]
-        for node in tree.body
+        for node in (tree.body if tree else ())
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }

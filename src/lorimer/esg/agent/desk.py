@@ -14,6 +14,7 @@ from lorimer.core.jsonable import JSON, clean
 from lorimer.core.world import World
 from lorimer.esg.agent.runs import MAX_CODE, Message, Runs
 from lorimer.esg.agent.views import about, graph_text
+from lorimer.esg.analysis.parsing import NO_PYTHON, fault_of
 from lorimer.esg.confined.recorded import changed
 from lorimer.esg.diagnosis import diagnose, generate_patch
 from lorimer.esg.graph.questions import StepError
@@ -224,8 +225,9 @@ def _parsed(code: str) -> None:
             f"the code is no Python, so nothing was changed or run. {place}{error.msg}{shown}\n"
             "Send all of the corrected code. Shell commands and notebook magics are not Python."
         ) from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise StepError(f"the code is no Python, so nothing was changed: {error}") from None
+    except NO_PYTHON as error:
+        why = fault_of(error)
+        raise StepError(f"the code is no Python, so nothing was changed: {why}") from None
 
 
 def _list(value: JSON) -> list[JSON]:

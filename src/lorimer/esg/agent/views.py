@@ -13,7 +13,8 @@ from lorimer.esg.resources.resources import FILE
 
 _MOST: Final = 200
 """Steps that are listed."""
-_WORD: Final = re.compile(r"[^\W\d_][\w]*|[\w.-]*\w")
+_NAME: Final = re.compile(r"[^\W\d]\w*")
+_ID: Final = re.compile(r"[\w.-]+")
 _ORDINARY: Final = frozenset(
     "a an the and or of in on to for is are be it its this that with as by at from not no but "
     "should must can do does make show use step steps value values wrong please i you we".split()
@@ -59,12 +60,12 @@ def about(graph: ExecutionStateGraph, shown: Mapping[str, str], words: str) -> s
     A step is meant when the words name it, or a name that it makes; else when what they say is in
     its code or in what it showed. Raises StepError if nothing is found.
     """
-    named = {*_WORD.findall(words)}
+    named = _words(words)
     said = {word for word in named if word.lower() not in _ORDINARY}
     points: dict[str, int] = {}
     for step in graph.steps:
         node = graph.get_node(step)
-        spoken = {*_WORD.findall(graph.source(step)), *_WORD.findall(shown.get(step, ""))}
+        spoken = _words(graph.source(step)) | _words(shown.get(step, ""))
         low = {word.lower() for word in spoken}
         points[step] = (
             8 * (step in named)
@@ -87,3 +88,8 @@ def about(graph: ExecutionStateGraph, shown: Mapping[str, str], words: str) -> s
         lines.append(f"An edit may make stale: {', '.join(stale)}.")
     lines.append(f"Their code and what they need ({left} other steps left out):")
     return "\n".join(lines) + "\n" + graph.script(order)
+
+
+def _words(text: str) -> set[str]:
+    """The names in a text, and what may be ids of steps."""
+    return {*_NAME.findall(text), *[each.strip(".-") for each in _ID.findall(text)]}

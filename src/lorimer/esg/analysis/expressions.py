@@ -11,6 +11,7 @@ from typing import Final
 
 from lorimer.esg.analysis import bindings as names
 from lorimer.esg.analysis.mutators import AT_MOST_ONE, FIRST_ARGUMENT, METHODS
+from lorimer.esg.analysis.parsing import parsed
 from lorimer.esg.analysis.scopes import Frame, Late, Scopes
 
 MAX_NESTED: Final = 20
@@ -183,9 +184,8 @@ class Expressions(Scopes):
     def _run(self, text: ast.expr) -> None:
         """`exec` and `eval` of a text that stands here; of another nothing is known."""
         if isinstance(text, ast.Constant) and isinstance(text.value, str):
-            try:
-                tree = ast.parse(text.value)
-            except SyntaxError:
+            tree = parsed(text.value)
+            if tree is None:
                 return  # it will raise
             if self._nested < MAX_NESTED:
                 self._nested += 1

@@ -13,6 +13,8 @@ import sys
 from functools import lru_cache
 from typing import Any, Final, cast
 
+from lorimer.esg.analysis.parsing import parsed
+
 _MODULE: Final = frozenset({"np", "numpy"})
 """Names that stand for numpy, and for nothing else."""
 _ONE: Final = (
@@ -105,11 +107,8 @@ def harmless(value: object) -> bool:
 @lru_cache(maxsize=256)
 def only_looks(source: str) -> bool:
     """By its text a step writes to nothing that it is lent, if that is harmless."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    return all(map(_is_harmless, ast.walk(tree)))
+    tree = parsed(source)
+    return tree is not None and all(map(_is_harmless, ast.walk(tree)))
 
 
 def _is_harmless(node: ast.AST) -> bool:

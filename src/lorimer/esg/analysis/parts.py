@@ -33,7 +33,7 @@ _ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
 _PRIVATE: Final = frozenset({"base", "obj"})
 """Attributes that lead from a part to the whole."""
 _LOOKING: Final = frozenset({"getattr", "vars", "attrgetter", "gc", "inspect"})
-_FOLLOWED: Final = re.compile(r"([^\W\d]\w*)\s*[.\[]")
+_FOLLOWED: Final = re.compile(r"(?<!\w)([^\W\d]\w*+)\s*+[.\[]")
 _LOADS: Final = frozenset(dis.opmap[name] for name in ("LOAD_NAME", "LOAD_GLOBAL"))
 
 
@@ -65,7 +65,7 @@ class _NoLiteral(Exception):
 
 
 def followed(source: str) -> set[str]:
-    """The names in a text that `[` or `.` comes after, or that end something like them."""
+    """The words in a text that `[` or `.` comes after."""
     return {*_FOLLOWED.findall(source)}
 
 

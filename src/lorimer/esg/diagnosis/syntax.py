@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import keyword
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from lorimer.esg.analysis.parsing import parsed
 from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.near import distance
 from lorimer.esg.diagnosis.report import Finding
@@ -19,9 +19,10 @@ _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 _OPENS: Final = re.compile(
     r"\s*(if|elif|else|for|while|def|class|with|try|except|finally|async|match|case)\b"
 )
-_COMMENT: Final = re.compile(r"\s*(#[^'\"]*)?$")
 _MOST: Final = 150
 """Edits that are tried."""
+_WIDE: Final = 2000
+"""Characters of a line whose words are looked at: longer ones are data."""
 _SURE: Final = (0.95, 0.7, 0.65, 0.6, 0.55, 0.5)
 """Of the edits that the parser takes, in their order: a run tells which of them is meant."""
 _MISMATCH: Final = re.compile(r"closing parenthesis '(.)' does not match opening parenthesis '(.)'")
@@ -54,8 +55,9 @@ class Lines:
     def end(self, number: int) -> int:
         """Where the code of a line ends, without a comment."""
         row = self.rows[number - 1]
-        found = _COMMENT.search(row)
-        return self.start(number) + (found.start() if found else len(row))
+        quoted = max(row.rfind("'"), row.rfind('"')) + 1  # a `#` before it may be in a text
+        code = row[:quoted] + row[quoted:].partition("#")[0]
+        return self.start(number) + len(code.rstrip())
 
     def insert(self, at: int, text: str) -> tuple[Edit, ...]:
         return (Edit(self.step, at, at, text),)
@@ -79,7 +81,7 @@ def syntax(case: Case) -> Iterator[Finding]:
     found = dict[str, Try]()  # by the text that it gives
     for number, each in enumerate(_tries(lines)):
         text = _edited(lines.source, each.edits)
-        if text not in found and _parses(text):
+        if text not in found and parsed(text) is not None:
             found[text] = each
         if number > _MOST or len(found) == len(_SURE):
             break
@@ -195,7 +197,7 @@ def _quotes(lines: Lines) -> Iterator[Try]:
         begins = [found.start() for found in re.finditer(r"(?<=[\s(\[{,=])(?=[^\s'\"])", row)]
         for at in dict.fromkeys([*begins, *ends]):
             new = row[:at] + quote + row[at:]
-            if _parses(new.strip()) or at == len(row):
+            if parsed(new.strip()) is not None or at == len(row):
                 yield Try("open_quote", message, lines.insert(start + at, quote))
         for at in dict.fromkeys([*ends, *begins]):
             yield Try("open_quote", message, lines.insert(start + at, quote))
@@ -206,7 +208,7 @@ def _keywords(lines: Lines) -> Iterator[Try]:
     for number in (lines.number, lines.number - 1):
         if number < 1:
             continue
-        for found in re.finditer(r"[A-Za-z]\w*", lines.rows[number - 1]):
+        for found in re.finditer(r"[A-Za-z]\w*", lines.rows[number - 1][:_WIDE]):
             word = found[0]
             if keyword.iskeyword(word):
                 continue
@@ -291,14 +293,6 @@ def _edited(source: str, edits: tuple[Edit, ...]) -> str:
     for each in sorted(edits, key=lambda edit: edit.start, reverse=True):
         source = source[: each.start] + each.text + source[each.end :]
     return source
-
-
-def _parses(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        return False
-    return True
 
 
 RULES: Final = (syntax,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from lorimer.esg.analysis.parsing import parsed
 from lorimer.esg.patching.patches import Edit
 
 
@@ -14,10 +15,7 @@ class StepText:
     def __init__(self, step: str, source: str) -> None:
         self.step, self.source = step, source
         self.lines = source.splitlines(keepends=True)
-        try:
-            self.tree = ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError):
-            self.tree = ast.Module([], [])
+        self.tree = parsed(source) or ast.Module([], [])
         self.parents = {
             child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
         }

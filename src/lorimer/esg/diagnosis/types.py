@@ -15,7 +15,7 @@ from lorimer.esg.diagnosis.texts import StepText, bound
 from lorimer.esg.diagnosis.values import UNKNOWN, elements, first, of_kind, size_of
 from lorimer.esg.patching.patches import Edit
 
-_NUMBER: Final = re.compile(r"\s*[-+]?(\d+)?(\.\d+)?([eE][-+]?\d+)?\s*")
+_NUMBER: Final = re.compile(r"[-+]?(\d+)?(\.\d+)?([eE][-+]?\d+)?")
 _MIXED: Final = re.compile(
     r"unsupported operand|can only concatenate|not supported between instances|"
     r"can't multiply sequence|must be str, not|bad operand type|could not convert string"
@@ -87,9 +87,9 @@ def _is_written(node: ast.expr) -> bool:
 
 def as_number(value: object) -> str:
     """`int` or `float` if a text is a number; else empty."""
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
         return ""
-    found = _NUMBER.fullmatch(value)
+    found = _NUMBER.fullmatch(value.strip())
     if found is None or not (found[1] or found[2]):
         return ""
     return "float" if found[2] or found[3] else "int"

@@ -12,6 +12,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from lorimer.esg.analysis.parsing import NO_PYTHON, fault_of, parsed
 from lorimer.esg.analysis.text import Analysis, analyse
 from lorimer.esg.graph.explaining import Explanations
 from lorimer.esg.graph.questions import StepError
@@ -295,10 +296,8 @@ class ExecutionStateGraph(Explanations):
     def _read_text(self, step: Step) -> Analysis:
         try:
             step.analysis, step.error = analyse(step.source), ""
-        except SyntaxError as error:
-            step.analysis, step.error = Analysis(), f"line {error.lineno}: {error.msg}"
-        except (RecursionError, ValueError) as error:  # nested too deep; a null byte
-            step.analysis, step.error = Analysis(), str(error)
+        except NO_PYTHON as error:
+            step.analysis, step.error = Analysis(), fault_of(error)
         return step.analysis
 
     def _place(self, after: str | None) -> int:
@@ -341,7 +340,7 @@ def infer_edges(steps: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def _same_code(old: str, new: str) -> bool:
     """Equal but for comments and layout."""
-    try:
-        return ast.dump(ast.parse(old)) == ast.dump(ast.parse(new))
-    except (SyntaxError, ValueError, RecursionError):
+    one, other = parsed(old), parsed(new)
+    if one is None or other is None:
         return old == new
+    return ast.dump(one) == ast.dump(other)

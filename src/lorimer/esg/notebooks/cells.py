@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +9,7 @@ from difflib import SequenceMatcher
 from typing import Final
 
 from lorimer.core.jsonable import JSON
+from lorimer.esg.analysis.parsing import parsed
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
 
@@ -86,7 +86,7 @@ def all_of_notebook(notebook: JSON) -> list[Cell]:
 
 def magics(source: str) -> list[int]:
     """The lines, from 0, that are for a notebook and no Python: `%time`, `!ls`, `help?`."""
-    if _parses(source):
+    if parsed(source) is not None:
         return []
     lines = source.split("\n")
     if lines[0].startswith("%%") and lines[0].split()[0] not in _OF_PYTHON:
@@ -108,14 +108,6 @@ def with_magics(cell: Cell) -> Cell:
     """A cell whose lines of magics are magics again."""
     lines = [re.sub(rf"^(\s*)(?:pass  )?{_WAS}", r"\1", line) for line in cell.source.split("\n")]
     return replace(cell, source="\n".join(lines))
-
-
-def _parses(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    return True
 
 
 def is_mark(line: str) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 from lorimer.core.jsonable import JSON
+from lorimer.esg.analysis.parsing import NO_PYTHON, fault_of, parsed
 from lorimer.esg.analysis.text import get_reads
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
@@ -125,7 +126,7 @@ def _function(name: str, takes: str, body: str, makes: Iterable[str]) -> str:
 def _awaits(body: str) -> bool:
     try:
         code = compile(body, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    except (SyntaxError, ValueError):
+    except NO_PYTHON:
         return False
     return bool(code.co_flags & inspect.CO_COROUTINE)
 
@@ -147,8 +148,8 @@ def of_marimo(text: str) -> list[Cell]:
     """The cells of a marimo notebook, in an order in which they can run one after another."""
     try:
         tree = ast.parse(text)
-    except SyntaxError as error:
-        raise StepError(f"line {error.lineno} is no Python: {error.msg}") from error
+    except NO_PYTHON as error:
+        raise StepError(f"this is no Python: {fault_of(error)}") from error
     found = list[Cell]()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_cell(node):
@@ -204,13 +205,10 @@ def _lines(body: list[ast.stmt], lines: list[str]) -> str:
 
 def _in_strings(source: str) -> set[int]:
     """The lines, from 1, that begin within a string."""
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:
-        return set()
+    tree = parsed(source)
     return {
         line
-        for node in ast.walk(tree)
+        for node in (ast.walk(tree) if tree else ())
         if isinstance(node, ast.JoinedStr)
         or (isinstance(node, ast.Constant) and isinstance(node.value, str | bytes))
         for line in range(node.lineno + 1, (node.end_lineno or 0) + 1)

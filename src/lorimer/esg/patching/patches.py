@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 
 from lorimer.core.jsonable import JSON
+from lorimer.esg.analysis.parsing import NO_PYTHON, fault_of
 from lorimer.esg.analysis.text import BUILTINS, Analysis, analyse
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
@@ -119,8 +120,8 @@ def patch_of(
             return PatchResult(f"two edits of {step} overlap, or one is outside of its text")
         try:
             told[step] = analyse(new)
-        except (SyntaxError, ValueError, RecursionError) as error:
-            return PatchResult(f"{step} would be no Python: {error}")
+        except NO_PYTHON as error:
+            return PatchResult(f"{step} would be no Python: {fault_of(error)}")
         diff.append(unified(step, esg.source(step), new))
         blocks.append(block_of(step, esg.source(step), new))
     lost = _lost(esg, told, given)

@@ -9,7 +9,7 @@ from typing import Final
 
 from lorimer.core.jsonable import JSON
 from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
-from lorimer.tools.builtin.patterns import path_matcher
+from lorimer.tools.builtin.patterns import MAX_PATTERN, path_matcher
 from lorimer.tools.builtin.rooted import Failed, in_files
 from lorimer.tools.schema import invalid_input
 from lorimer.world.files import RootedFiles
@@ -24,6 +24,7 @@ _SCHEMA: Final[dict[str, JSON]] = {
         "pattern": {
             "type": "string",
             "minLength": 1,
+            "maxLength": MAX_PATTERN,
             "description": "For example **/*.py, src/*.{ts,tsx}, docs/**",
         },
         "path": {

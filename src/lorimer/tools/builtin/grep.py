@@ -17,6 +17,7 @@ from lorimer.tools.builtin.grep_search import (
     Query,
     search,
 )
+from lorimer.tools.builtin.patterns import MAX_PATTERN
 from lorimer.tools.builtin.rooted import Failed
 
 MAX_LINES: Final = 300
@@ -40,6 +41,7 @@ _SCHEMA: Final[dict[str, JSON]] = {
         "glob": {
             "type": "string",
             "minLength": 1,
+            "maxLength": MAX_PATTERN,
             "description": "Only files like this, e.g. *.py or src/**/*.{ts,tsx}",
         },
         "output_mode": {

@@ -26,11 +26,14 @@ _INVISIBLE: Final = re.compile(
     "[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]"
 )
 """Characters that a person does not see: words hidden in them are not for the model either."""
+_NO_CHARACTER: Final = re.compile(r"&#[0-9]{8,}")
+"""A number that no character has; `unescape` raises ValueError for one of thousands of digits."""
 _MAX_LINKS: Final = 1000
 _MAX_DEPTH: Final = 200
 
 
-_TAG: Final = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)([^<>]*)>|<!--|<[!?][^<>]*>")
+_TAG: Final = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*+)([^<>]*+)>|<!--|<[!?][^<>]*+>")
+"""Takes time as the page is long, whatever is in it: nothing is tried twice."""
 _ATTRIBUTE: Final = re.compile(r"""([a-zA-Z-]+)(?:\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+))?""")
 _MAX_ATTRIBUTES: Final = 4000
 _RAW: Final = frozenset({"script", "style", "noscript", "template", "textarea", "title"})
@@ -73,7 +76,7 @@ class _Reader:
                 end = self._after(html, f"</{tag}", at, ends)
                 if tag == "title":
                     title = html[at : min(end, at + 1000)].partition("</")[0]
-                    self.parts.append(f"# {unescape(title).strip()}\n\n")
+                    self.parts.append(f"# {_plain(title).strip()}\n\n")
                 at = end
             elif tag:
                 self._open(tag, found[3])
@@ -90,7 +93,7 @@ class _Reader:
 
     def _open(self, tag: str, attributes: str) -> None:
         given = {
-            name.lower(): unescape(value.strip("\"'"))
+            name.lower(): _plain(value.strip("\"'"))
             for name, value in _ATTRIBUTE.findall(attributes[:_MAX_ATTRIBUTES])
         }
         hidden = tag in _SILENT or "hidden" in given or given.get("aria-hidden") == "true"
@@ -149,9 +152,14 @@ class _Reader:
     def _text(self, data: str) -> None:
         if self._silent or not data:
             return
-        text = unescape(data)
+        text = _plain(data)
         if not self._pre:
             text = re.sub(r"\s+", " ", text)
             if text.startswith(" ") and self.parts and self.parts[-1].endswith(("\n", " ")):
                 text = text[1:]
         self.parts.append(text)
+
+
+def _plain(text: str) -> str:
+    """With the characters that `&amp;` and `&#38;` stand for."""
+    return unescape(_NO_CHARACTER.sub("&#0", text))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from fnmatch import translate
 from typing import Final
 
+MAX_PATTERN: Final = 500
+"""Characters of one: `translate` takes time as the square of it."""
 MAX_ALTERNATIVES: Final = 64
 """How many patterns the braces of one may stand for."""
 
@@ -50,9 +52,10 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _compile(pattern: str) -> list[re.Pattern[str] | None]:
-    """One regex a part; None for `**`."""
+    """One regex a part; None for `**`, of which several in a row are one."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    return [None if part == "**" else re.compile(translate(part)) for part in parts]
+    own = [part for at, part in enumerate(parts) if part != "**" or parts[at - 1 : at] != ["**"]]
+    return [None if part == "**" else re.compile(translate(part)) for part in own]
 
 
 def _match(pattern: list[re.Pattern[str] | None], parts: list[str]) -> bool:
