@@ -34,7 +34,10 @@ def said_of(error: Exception) -> tuple[str, str]:
             hint = "Stop writing to it, copy it, and recover it with `sqlite3 FILE .recover`."
         case apsw.ReadOnlyError() | apsw.PermissionsError() | PermissionError():
             what = f"cannot be written ({error})"
-            hint = "Check who owns the file and its directory: SQLite writes to both."
+            hint = (
+                "Check who owns the file and its directory: SQLite writes to both, also to read. "
+                "A copy elsewhere can be read."
+            )
         case apsw.CantOpenError() | OSError():
             what = f"cannot be opened ({error})"
             hint = "Check that the directory exists and that this user may write to it."
