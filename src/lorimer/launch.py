@@ -42,7 +42,7 @@ from lorimer.journal.family import open_ones
 from lorimer.journal.fork import history_after, history_at, open_fork
 from lorimer.journal.giving_up import charge, give_up
 from lorimer.journal.projection import started_row
-from lorimer.journal.recording import Recording, intact, origin_of, recorded, used_s
+from lorimer.journal.recording import Recording, find, intact, origin_of, used_s
 from lorimer.live import Run
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
@@ -372,8 +372,11 @@ class Launcher:
             return None
         if not row.status:
             await self.abandon(child_id, wait_s=wait_s)
-        end = (await recorded(self.journal, child_id)).facts[-1]
-        return charge(child_id, end.data)
+            row = await find(self.journal, child_id)
+        facts, damage = await intact(self.journal, row)
+        if damage is not None:
+            return charge(child_id, {"usage": {}, "cost": row.cost_nano})
+        return charge(child_id, facts[-1].data)
 
     def _must_rest(self, run_id: str) -> None:
         # our own claim would not keep us from having it twice
