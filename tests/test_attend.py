@@ -11,6 +11,7 @@ import pytest
 from lorimer.attend import Attendant
 from lorimer.core import mail
 from lorimer.core.errors import JournalError
+from lorimer.core.journal import Damage
 from lorimer.core.request import Request
 from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
@@ -151,6 +152,60 @@ def test_a_run_that_somebody_else_is_at_work_on_or_has_ended_is_left_alone() -> 
             assert len(attendant) == 1
             await journal.release(first.session_id, epoch)
         assert tool.calls == []
+
+    simulate(main)
+
+
+def test_a_run_whose_owner_has_died_is_resumed_once_its_claim_has_run_out() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        journal = MemoryJournal(world)
+        pipeline, tool = asking(world, journal)
+        answered = await pipeline.run("go", raise_on_error=False)
+        other = await pipeline.run("go", raise_on_error=False)
+        tried: list[str] = []
+
+        async def resume(run_id: str) -> PipelineResult:
+            tried.append(run_id)
+            return await pipeline.resume(run_id, raise_on_error=False)
+
+        await journal.claim(answered.session_id, "somebody who dies", 30)
+        await journal.claim(other.session_id, "somebody who lives", 1000)
+        await mail.answer(journal, answered.run_id, True)
+        async with Attendant(journal, resume) as attendant:
+            await mail.send(journal, other.run_id, "hello", id="m1")
+            await world.sleep(29)
+            assert len(tool.calls) == 0
+            await world.sleep(7)
+            assert len(tool.calls) == 1
+            assert len(attendant) == 1
+            assert len(tried) < 20
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    simulate(main)
+
+
+def test_a_run_that_is_damaged_keeps_no_other_from_its_message() -> None:
+    class Damaged(MemoryJournal):
+        bad = ""
+
+        async def read(self, stream: str, after: int = 0, *, follow: bool = False) -> Any:
+            if stream == self.bad:
+                raise JournalError("fact 1 is damaged")
+            async for fact in super().read(stream, after, follow=follow):
+                yield fact
+
+        async def check(self, stream: str) -> list[Damage]:
+            return [Damage(1, "damaged")] if stream == self.bad else []
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = Damaged(world)
+        pipeline, tool = asking(world, journal)
+        runs = [await pipeline.run("go", raise_on_error=False) for _ in range(2)]
+        await mail.answer(journal, runs[0].run_id, True)
+        journal.bad = runs[1].session_id
+        async with Attendant(journal, pipeline.resume):
+            await world.sleep(1)
+        assert len(tool.calls) == 1
 
     simulate(main)
 

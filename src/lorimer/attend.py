@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from lorimer.core.errors import ExecutorErrorCode, LorimerError
+from lorimer.core.errors import ExecutorErrorCode, JournalError, LorimerError
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.redaction import logger
 from lorimer.core.result import PipelineResult
@@ -18,8 +18,13 @@ from lorimer.journal.recording import facts_of
 _log: Final = logger("lorimer.attend")
 
 _EVERY_RUN: Final = 10_000_000
-_ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, ExecutorErrorCode.EXEC_JOURNAL_CONFLICT)
-"""Somebody is at work on the run, and is told of the message too."""
+_CONFLICT: Final = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+_ELSEWHERE: Final = (ExecutorErrorCode.EXEC_RUN_BUSY, _CONFLICT)
+"""Somebody is at work on the run, and is told of the message too; or was, and died."""
+_UNENDED: Final = (*_ELSEWHERE, ExecutorErrorCode.EXEC_JOURNAL_FAILED)
+"""A run that stopped for one of these got no last word."""
+AGAIN_S: Final = 5.0
+"""Seconds after which a run is tried again that somebody had, while a message to it waits."""
 
 
 class Attendant:
@@ -31,8 +36,9 @@ class Attendant:
     `resume` is given the id of a run and goes on with it, as `pipeline.resume` of a pipeline that
     is stateless; at most `at_once` are going on at a time. On entering, all unfinished runs are
     looked up, and those to whom something was sent meanwhile are resumed; `add` takes in one that
-    was suspended later. A run that is suspended again goes on waiting. On leaving, what is going
-    on is cancelled.
+    was suspended later. A run that is suspended again goes on waiting. One that another process
+    has is tried again every 5 s until that one has taken the message, or its claim has run out. On
+    leaving, what is going on is cancelled.
     """
 
     def __init__(
@@ -50,6 +56,10 @@ class Attendant:
         """Runs whose inbox is watched, each with the one that it wakes."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
+        self._streams: dict[str, list[str]] = {}
+        """Of each run that waits, and of those below it."""
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        """Of runs that another process had when they were to be resumed."""
 
     def __len__(self) -> int:
         """How many runs wait."""
@@ -64,6 +74,9 @@ class Attendant:
         for end in self._waiting.values():
             end()
         self._waiting.clear()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -85,6 +98,7 @@ class Attendant:
         if root.status or row.run_id in self._joined:
             return
         self._joined[row.run_id] = root.run_id
+        self._streams.setdefault(root.run_id, []).append(row.stream)
         before = self._waiting.get(root.run_id)
         end = self._journal.watch(row.stream, lambda: self._wake(root.run_id))
 
@@ -107,21 +121,45 @@ class Attendant:
         self._tasks[run_id] = task
 
     async def _go_on(self, run_id: str) -> None:
-        ended = False
+        ended = taken = False
         try:
             async with self._places:
                 self._again.discard(run_id)
-                ended = (await self._resume(run_id)).status != "suspended"
+                result = await self._resume(run_id)
+            ended = result.status != "suspended" and result.code not in _UNENDED
+            taken = result.code is _CONFLICT
         except LorimerError as error:
             level = logging.DEBUG if error.code in _ELSEWHERE else logging.WARNING
             _log.log(level, "run %s was not resumed: %s", run_id, error)
             ended = error.code is ExecutorErrorCode.EXEC_RUN_ENDED
+            taken = error.code is _CONFLICT
         finally:
             del self._tasks[run_id]
             if ended:
                 self._waiting.pop(run_id)()
+                del self._streams[run_id]
                 for each in [one for one, root in self._joined.items() if root == run_id]:
                     del self._joined[each]
             elif run_id in self._again:
                 self._again.discard(run_id)
                 self._wake(run_id)
+            elif taken and run_id in self._waiting and run_id not in self._timers:
+                later = asyncio.get_running_loop().call_later
+                self._timers[run_id] = later(AGAIN_S, self._try_again, run_id)
+
+    def _try_again(self, run_id: str) -> None:
+        self._timers.pop(run_id, None)
+        if run_id in self._waiting and run_id not in self._tasks:
+            self._tasks[run_id] = asyncio.ensure_future(self._if_told(run_id))
+
+    async def _if_told(self, run_id: str) -> None:
+        """Go on with it, if what was sent to it is still there: nobody else has taken it."""
+        try:
+            told = [each for each in self._streams[run_id] if await self._journal.posts(each)]
+        except JournalError as error:
+            _log.warning("run %s was not resumed: %s", run_id, error)
+            told = []
+        if told:
+            await self._go_on(run_id)
+        else:
+            del self._tasks[run_id]

@@ -25,7 +25,7 @@ from lorimer.admission import (
 from lorimer.claims import Claims
 from lorimer.core.bus import Bus, Listeners, Tap
 from lorimer.core.context import RunContext
-from lorimer.core.errors import ConfigError, ExecutorErrorCode, PipelineError
+from lorimer.core.errors import ConfigError, ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.hooks import Hooks
 from lorimer.core.journal import Journal, RunRow
@@ -42,7 +42,7 @@ from lorimer.journal.family import open_ones
 from lorimer.journal.fork import history_after, history_at, open_fork
 from lorimer.journal.giving_up import charge, give_up
 from lorimer.journal.projection import started_row
-from lorimer.journal.recording import Recording, origin_of, recorded, used_s
+from lorimer.journal.recording import Recording, find, intact, origin_of, used_s
 from lorimer.live import Run
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
@@ -346,19 +346,20 @@ class Launcher:
             raise
 
     async def abandon(self, run_id: str, *, wait_s: float) -> None:
-        """Give an interrupted run up: it ends as cancelled, and its conversation is free. Raises
-        PipelineError and JournalError as `resume` does."""
+        """Give an interrupted run up: it ends as cancelled, and its conversation is free; also one
+        that is damaged, which cannot be resumed. Raises PipelineError and JournalError as `resume`
+        does."""
         row = await must_be_unfinished(self.journal, run_id)
         self._must_rest(row.run_id)
         self._taken.add(row.run_id)
         try:
             await self.release()
-            conversation = await self._claimed(row, wait_s)
+            conversation = await self._for_its_end(row, wait_s)
             try:
                 children = open_ones(conversation.unfinished)
                 charges = [await self._charge(child.run_id, wait_s) for child in children]
                 due = [charged for charged in charges if charged is not None]
-                await give_up(conversation, due, self.world.time())
+                await give_up(conversation, row.run_id, due, self.world.time())
             finally:
                 await conversation.release()
         finally:
@@ -371,8 +372,11 @@ class Launcher:
             return None
         if not row.status:
             await self.abandon(child_id, wait_s=wait_s)
-        end = (await recorded(self.journal, child_id)).facts[-1]
-        return charge(child_id, end.data)
+            row = await find(self.journal, child_id)
+        facts, damage = await intact(self.journal, row)
+        if damage is not None:
+            return charge(child_id, {"usage": {}, "cost": row.cost_nano})
+        return charge(child_id, facts[-1].data)
 
     def _must_rest(self, run_id: str) -> None:
         # our own claim would not keep us from having it twice
@@ -397,6 +401,22 @@ class Launcher:
                 "gone on without it.",
                 code=ExecutorErrorCode.EXEC_RUN_ENDED,
             )
+        return conversation
+
+    async def _for_its_end(self, row: RunRow, wait_s: float) -> Conversation:
+        """The stream of an interrupted run, opened to end it: also one that is damaged, of which
+        as many facts are known as can be read."""
+        try:
+            return await self._claimed(row, wait_s)
+        except JournalError:
+            if not await self.journal.check(row.stream):
+                raise
+        claims, claimed = self._claims, self.world.monotonic()
+        epoch = await self.journal.claim(row.stream, claims.owner, claims.claim_s)
+        conversation = Conversation(
+            self.journal, row.stream, self.world, epoch, claims.claim_s, claimed
+        )
+        conversation.unfinished, _ = await intact(self.journal, row)
         return conversation
 
     async def _reopened(self, row: RunRow, plan: Plan, tap: Tap | None, wait_s: float) -> Run:

@@ -57,3 +57,39 @@ def test_wrong_words(store: Path) -> None:
     assert "hint: lorimer runs ls --store kept.db" in unknown.stderr
     assert invoke("runs", "verify", "run_a", "--all").exit_code == 2
     assert invoke("runs", "verify", "--all", "--store", "none.db").exit_code == 2
+
+
+def test_a_damaged_run_is_listed_told_as_far_as_it_can_be_and_ended(store: Path) -> None:
+    def damage(run: str, at: int) -> None:
+        db = apsw.Connection(str(store))
+        db.execute(
+            "UPDATE facts SET body='[[' WHERE at=(SELECT stream << 32 | ? FROM runs "
+            "WHERE run_id LIKE ?)",
+            (at, f"{run}%"),
+        )
+        db.close()
+
+    unfinished, alone = [
+        str(row["run_id"])
+        for row in lines(invoke("runs", "ls", "--json", "--store", "kept.db").stdout)
+        if row["status"] in ("interrupted", "error")
+    ]
+    assert lines(invoke("runs", "show", unfinished, "--json", "--store", "kept.db").stdout)
+    damage(unfinished, 25)
+    damage(alone, 1)
+    listed = lines(invoke("runs", "ls", "--json", "--store", "kept.db").stdout)
+    assert [row["status"] for row in listed] == ["damaged", "ok", "error", "ok"]
+    facts = invoke("runs", "show", unfinished, "--json", "--store", "kept.db")
+    assert [fact["seq"] for fact in lines(facts.stdout)] == [22, 23, 24]
+    assert (facts.exit_code, "fact 25 of" in facts.stderr) == (4, True)
+    assert "lorimer runs verify --all" in facts.stderr
+    for run in (unfinished, alone):
+        shown = invoke("runs", "show", run, "--store", "kept.db")
+        assert (shown.exit_code, "the rest of it is damaged" in shown.stdout) == (4, True)
+    [session] = lines(invoke("sessions", "ls", "--json", "--store", "kept.db").stdout)
+    assert (session["damaged"], session["runs"], session["iterations"]) == (True, 3, 4)
+    ended = invoke("runs", "cancel", unfinished, "--store", "kept.db")
+    assert ended.exit_code == 0, ended.stderr
+    listed = lines(invoke("runs", "ls", "--json", "--store", "kept.db").stdout)
+    assert (listed[0]["status"], listed[0]["held_usd"]) == ("cancelled", 0.0)
+    assert listed[0]["total_cost_usd"], "as the ledger says"

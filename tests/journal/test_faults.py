@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import apsw
 import pytest
 
@@ -11,6 +13,8 @@ from lorimer.journal.faults import explain, lost_sync
 
 SAID = {
     apsw.FullError("x"): "the disk is full",
+    apsw.exception_for(apsw.SQLITE_IOERR_SHMSIZE): "the disk is full",
+    OSError(errno.ENOSPC, "x"): "the disk is full",
     apsw.BusyError("x"): "is locked: another process",
     apsw.LockedError("x"): "is locked: another process",
     apsw.NotADBError("x"): "is not a SQLite database",

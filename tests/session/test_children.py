@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from lorimer import ConfigError
 from lorimer.attend import Attendant
 from lorimer.core import mail
 from lorimer.core.cancel import Reason
-from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.events import Event
 from lorimer.core.jsonable import JSON
 from lorimer.core.mail import answer
@@ -20,7 +22,7 @@ from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.messages import TextBlock, ToolUse
 from lorimer.core.request import Usage
 from lorimer.core.result import PipelineResult
-from lorimer.journal import MemoryJournal
+from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.recording import facts_of, find, used_s
 from lorimer.testing import SimulatedWorld, simulate
 from lorimer.tools import AskLater, Tool, ToolRegistry
@@ -418,6 +420,41 @@ def test_a_run_that_is_given_up_takes_its_children_with_it() -> None:
         ended = await pipeline.result(left.run_id)
         assert (ended.status, ended.cost_nano) == ("cancelled", 2 * EACH_NANO)
         await sound(journal, left.run_id)
+
+    simulate(main)
+
+
+def test_a_run_can_be_given_up_though_what_its_child_did_is_damaged(tmp_path: Path) -> None:
+    store = tmp_path / "runs.db"
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = SQLiteJournal(store, world=world, threads=False)
+        replies = {"main": [[work("digger")], "so"], "digger": [[use("note")], "dug"]}
+        pipeline = pipeline_of(
+            world,
+            model_of(replies, latency_s=1.0),
+            agent("digger", tools=["note"]),
+            journal=journal,
+            tools=[Do("note")],
+        )
+        running = asyncio.create_task(pipeline.run("go", raise_on_error=False))
+        await world.sleep(2.5)
+        pipeline.cancel(Reason.SHUTDOWN)
+        left = await running
+        [child, _] = await journal.runs()
+        db = apsw.Connection(str(store))
+        place = "SELECT id << 32 | 3 FROM streams WHERE name=?"
+        db.execute(f"UPDATE facts SET body='[[' WHERE at=({place})", (child.stream,))
+        db.close()
+        with pytest.raises(JournalError, match="is damaged"):
+            await pipeline.resume(left.run_id)
+        await pipeline.abandon(left.run_id)
+        assert [row.status for row in await journal.runs()] == ["cancelled"] * 2
+        ended = await pipeline.result(left.run_id)
+        assert ended.cost_nano == 2 * EACH_NANO, "what the ledger knows of the child too"
+        for row in await journal.runs():
+            assert (await journal.balance(row.run_id)).reserved == 0
+        await journal.close()
 
     simulate(main)
 

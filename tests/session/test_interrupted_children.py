@@ -24,6 +24,7 @@ from lorimer.core.result import PipelineResult
 from lorimer.core.world import World
 from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.recording import facts_of, find
+from lorimer.journal.retention import Pruned, prune
 from lorimer.pipeline import Pipeline
 from lorimer.testing import SimulatedWorld, simulate, simulate_in
 from lorimer.testing.simulated_failures import SimulatedCrash
@@ -349,3 +350,47 @@ def test_a_real_process_is_killed_with_children_in_flight(tmp_path: Path) -> Non
         await journal.close()
 
     asyncio.run(look())
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_what_a_child_did_is_kept_as_long_as_the_run_that_it_is_part_of(keep: int) -> None:
+    replies = {"main": [[task("digger")], [use("stop")], "so", "so"], "digger": REPLIES["digger"]}
+
+    async def main(world: SimulatedWorld) -> None:
+        journal = SQLiteJournal(":memory:", world=world, threads=False)
+        puts: Counter[str] = Counter()
+        stops = [Reason.SHUTDOWN]
+
+        def put(input: object, context: Any) -> str:
+            puts[context.run_id] += 1
+            return "put"
+
+        async def stop(input: object, context: Any) -> str:
+            await world.sleep(10)
+            for reason in stops:  # once the child has ended, and before its parent is told
+                pipeline.cancel(reason)
+            return "stopped"
+
+        def again() -> Pipeline:
+            tools = [Do("put", put, effects=["write"]), Do("stop", stop)]
+            digger = agent("digger", tools=["put"])
+            return pipeline_of(world, model_of(replies), digger, journal=journal, tools=tools)
+
+        pipeline = again()
+        async with pipeline:
+            run_id = (await pipeline.run("go", raise_on_error=False)).run_id
+        assert [row.status for row in await journal.runs()] == ["ok", ""]
+        stops.clear()
+        await world.sleep(40 * 86_400)
+        assert await prune(journal, before=world.time() - 86_400) == Pruned(0, 0, 0, 1, 0)
+        pipeline = again()
+        async with pipeline:
+            assert (await pipeline.resume(run_id)).status == "ok"
+        assert list(puts.values()) == [1], "not done again"
+        await sound(journal, run_id)
+        await world.sleep(86_400)
+        pruned = await prune(journal, before=world.time(), keep=keep)
+        assert (pruned.sessions, pruned.runs) == ((2, 2), (0, 0))[keep], "both, or none"
+        assert len(await journal.runs()) == 2 * keep
+
+    simulate(main)

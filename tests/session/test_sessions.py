@@ -20,9 +20,11 @@ from lorimer.session import (
     SessionManager,
     stored_sessions,
 )
+from lorimer.session.info import remove
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.world import RealWorld
 from tests.core.support import make
+from tests.session.families import agent, model_of, pipeline_of, work
 
 
 def heard(request: Request) -> str:
@@ -191,6 +193,21 @@ def test_deleting_removes_all_that_is_kept() -> None:
         assert [fact async for fact in pipeline.journal.read(session.session_id)] == []
         unused = manager.create(pipeline)
         assert await manager.delete(unused.session_id)
+
+    simulate(main)
+
+
+def test_deleting_removes_what_its_sub_agents_were_told_too() -> None:
+    async def main(world: SimulatedWorld) -> None:
+        replies = {"main": [[work("chief")], "so"], "chief": [[work("digger")], "led"]}
+        model = model_of({**replies, "digger": ["dug"]})
+        pipeline = pipeline_of(world, model, agent("chief", tools=["Agent"]), agent("digger"))
+        session = SessionManager().create(pipeline)
+        await session.run("a secret")
+        assert len(await pipeline.journal.runs()) == 3
+        await session.aclose()
+        await remove(pipeline.journal, session.session_id)
+        assert await pipeline.journal.runs() == []
 
     simulate(main)
 

@@ -16,7 +16,7 @@ from lorimer.testing import under_kills
 from lorimer.testing.audit import UNKNOWN, Report, Seen, audit
 from lorimer.testing.marks import Mark, MarkFile, read_marks
 from lorimer.testing.recorded import Evidence
-from lorimer.tools import ToolContext
+from lorimer.tools import NOT_DONE, NotDone, ToolContext, ToolResult
 
 ASKED = Mark("begin", 0, "model", "r", 0, "0")
 SENT = Mark("begin", 0, "unsafe", "r", 0, "0", "r-0-0", "send {}")
@@ -140,6 +140,17 @@ def test_what_is_wrong_is_found(change: Callable[[Case], None], said: str) -> No
         report.require("where to look")
 
 
+def test_an_effect_that_is_made_again_needs_its_tool_to_say_that_it_was_not_done() -> None:
+    again = SENT._replace(life=1)
+    for outcome, sound_ in (("not_done", True), ("wanted", False)):
+        case = sound()
+        case.recorded = 4
+        case.marks = [m for m in case.marks if m != replace_life(ASKED_AGAIN, 0)]
+        case.marks += [again, again._replace(edge="end")]
+        case.facts.insert(4, fact("effect", key="reconcile:0", outcome=outcome))
+        assert (case.audit().violations == []) is sound_
+
+
 def test_an_effect_cut_off_is_told_as_unknown() -> None:
     case = sound()
     result(error=UNKNOWN)(case)
@@ -215,6 +226,31 @@ def test_an_unsafe_tool_is_never_called_again() -> None:
     report = under_kills(outside.tool, INPUTS, kills=60)
     assert len(set(outside.begun)) == len(outside.begun)
     assert report.unknown > report.never_begun > 0
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_tool_that_can_look_up_what_became_of_a_call_is_asked(knows: bool) -> None:
+    outbox: list[str] = []
+    asked: list[str] = []
+
+    async def look_up(key: str, input: object, context: ToolContext) -> ToolResult | NotDone:
+        asked.append(key)
+        await context.world.sleep(1)
+        return ToolResult("sent, as the outbox says") if knows and key in outbox else NOT_DONE
+
+    @tool(effects=["send"], reconcile=look_up)
+    async def mail(to: str, context: ToolContext) -> str:
+        """Send a mail."""
+        await context.world.sleep(1)
+        outbox.append(context.idempotency_key)
+        await context.world.sleep(1)
+        return f"sent to {to}"
+
+    report = under_kills(mail, INPUTS, kills=60)
+    assert asked
+    assert report.unknown == 0
+    assert len(set(outbox)) == report.effects["unsafe"] == 3 * report.runs
+    assert (len(outbox) == len(set(outbox))) == knows, "one that says what is not so is found out"
 
 
 def test_the_same_seed_kills_at_the_same_moments() -> None:

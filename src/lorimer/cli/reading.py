@@ -45,12 +45,17 @@ async def manifest_of(journal: SQLiteJournal, facts: list[Event]) -> Environment
 
 async def status_of(journal: SQLiteJournal, row: RunRow, world: World) -> str:
     """The run's status; of one without an end `running`, `waiting` (for an answer, and nobody is
-    at work on it) or `interrupted`."""
+    at work on it), `interrupted`, or `damaged`, where its facts cannot be read."""
     if row.status:
         return row.status
     if await _at_work(journal, row, world):
         return "running"
-    return "waiting" if await questions(journal, row) else "interrupted"
+    try:
+        return "waiting" if await questions(journal, row) else "interrupted"
+    except JournalError:
+        if not await journal.check(row.stream):
+            raise
+        return "damaged"
 
 
 async def _at_work(journal: SQLiteJournal, row: RunRow, world: World) -> bool:
@@ -70,7 +75,7 @@ async def _at_work(journal: SQLiteJournal, row: RunRow, world: World) -> bool:
 async def take_over_run(journal: SQLiteJournal, row: RunRow) -> None:
     """`take_over` for a run and all below it that have no end."""
     await take_over(journal, row.stream, f"run {row.run_id}")
-    facts = await recording.facts_of(journal, row)
+    facts, _ = await recording.intact(journal, row)
     async for _, _, below in lineage(journal, facts):
         if below is not None and not below.status:
             await take_over(journal, below.stream, f"run {below.run_id}")

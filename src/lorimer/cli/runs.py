@@ -38,7 +38,8 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 @store_option
 def ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
     """List the latest runs. A run without an end is `running`, `waiting` for an answer, or
-    `interrupted`: resume it, or cancel it. Until then what it has set aside is held."""
+    `interrupted`: resume it, or cancel it. Until then what it has set aside is held. One that is
+    `damaged` cannot be read: see `lorimer runs verify`."""
     asyncio.run(_ls(limit, as_json, everything, store))
 
 
@@ -124,17 +125,19 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
     from lorimer.core import mail
     from lorimer.core.jsonable import dumps
     from lorimer.journal.family import lineage
-    from lorimer.journal.recording import facts_of
+    from lorimer.journal.recording import intact
     from lorimer.world import RealWorld
 
     world = RealWorld()
     option = store_words(store)
     async with opened(existing_store(store), world) as journal:
         row = await reading.find(journal, run, option)
-        facts = await facts_of(journal, row)
+        facts, damage = await intact(journal, row)
         if as_json:
             for fact in facts:
                 click.echo(dumps(fact.to_json()))
+            if damage is not None:
+                raise damage
             return
         told = Told(
             row,
@@ -143,7 +146,10 @@ async def _show(run: str | None, as_json: bool, full: bool, store: str | None) -
             await reading.manifest_of(journal, facts),
             await Call.of(journal, row.run_id),
             option,
-            await mail.questions(journal, row) if not row.status else [],
+            await mail.questions(journal, row) if not row.status and damage is None else [],
             [each async for each in lineage(journal, facts)],
+            damage is not None,
         )
     print_run(told, world.time(), full=full)
+    if damage is not None:
+        raise damage

@@ -75,7 +75,11 @@ def _print(found: list[SessionInfo], now: float) -> None:
             Text(ago(now - info.last_used)),
             Text(str(info.message_count)),
             Text(money(round(info.total_cost_usd * 1e9))),
-            Text.assemble(title, ("  (interrupted)", "yellow") if info.unfinished else ""),
+            Text.assemble(
+                title,
+                ("  (interrupted)", "yellow") if info.unfinished else "",
+                ("  (damaged)", "red") if info.damaged else "",
+            ),
         )
     Console(highlight=False, soft_wrap=True).print(table)
 

@@ -61,6 +61,8 @@ class Told:
     """What it asks and nobody has answered."""
     family: Sequence[tuple[int, Born, RunRow | None]] = ()
     """The runs below it, each before those below that one, with how deep it is."""
+    damaged: bool = False
+    """There are more facts, which cannot be read."""
 
 
 def console() -> Console:
@@ -256,6 +258,9 @@ def _end(told: Told) -> Iterator[Line]:
         yield []
         yield [(visible(answer), "")]
     yield []
+    if told.damaged:
+        yield [("the rest of it is damaged", "bold red")]
+        return
     if last is not None and last.type == "run.end":
         data = last.data
         if data.get("code"):

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, cast
 from lorimer.core.errors import JournalError
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.journal.chain import START, mark
-from lorimer.journal.codec import length
+from lorimer.journal.codec import DAMAGE_HINT, length
 from lorimer.journal.database import Database, one
 from lorimer.journal.schema import STREAM_BITS
 
@@ -79,7 +79,7 @@ def lines_of(at: int, body: object, last: int) -> list[Line]:
     except (ValueError, RecursionError, zlib.error) as error:
         raise JournalError(
             f"the block of facts up to {last & SEQ} is damaged: {error}",
-            hint="The facts before it are intact and can be read.",
+            hint=DAMAGE_HINT,
             cause=error,
         ) from error
     return lines

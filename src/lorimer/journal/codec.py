@@ -39,6 +39,10 @@ class Place(NamedTuple):
 _CODES: Final[Mapping[str, int]] = {kind: code for code, kind in enumerate(FACT_KINDS)}
 _KINDS: Final[Mapping[int, str]] = dict(enumerate(FACT_KINDS))
 _RUN_START: Final = _CODES["run.start"]
+DAMAGE_HINT: Final = (
+    "What comes before it is intact: lorimer runs show RUN. What is damaged: lorimer runs verify "
+    "--all."
+)
 _EARLIEST: Final = -(2**53)
 _LATEST: Final = 2**53
 
@@ -118,7 +122,7 @@ def decode(body: object, place: Place, first: int, stream: str) -> tuple[list[Ev
     except (ValueError, RecursionError) as error:
         raise JournalError(
             f"fact {first} of stream {stream!r} is damaged: {error}",
-            hint="The facts before it are intact and can be read.",
+            hint=DAMAGE_HINT,
             cause=error,
         ) from error
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
+from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.jsonable import JSON
@@ -84,14 +85,26 @@ def parent_of(start: Event) -> Mapping[str, JSON] | None:
 
 
 async def parent(journal: Journal, row: RunRow) -> RunRow | None:
-    """The run that this one is part of, if there is one and it is kept."""
+    """The run that this one is part of, if there is one, it is kept, and what tells of it is not
+    damaged."""
     if row.stream != row.run_id:  # a child's stream is its own
         return None
-    async with aclosing(journal.read(row.stream, row.first - 1)) as facts:
-        async for start in facts:
-            found = parent_of(start)
-            return None if found is None else await journal.find_run(str(found.get("run")))
+    try:
+        async with aclosing(journal.read(row.stream, row.first - 1)) as facts:
+            async for start in facts:
+                found = parent_of(start)
+                return None if found is None else await journal.find_run(str(found.get("run")))
+    except JournalError:
+        if not await journal.check(row.stream):
+            raise
     return None
+
+
+async def top(journal: Journal, row: RunRow) -> RunRow:
+    """The run that this one is in the end part of, as far as it is kept; itself: of none."""
+    while (above := await parent(journal, row)) is not None:
+        row = above
+    return row
 
 
 async def roots(journal: Journal, limit: int) -> list[RunRow]:

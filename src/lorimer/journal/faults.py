@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errno import EDQUOT, ENOSPC
 from typing import cast
 
 import apsw
@@ -20,7 +21,7 @@ def explain(error: Exception, path: str) -> JournalError:
 def said_of(error: Exception) -> tuple[str, str]:
     """What is wrong with a file, as the end of a sentence, and what to do about it."""
     match error:
-        case apsw.FullError():
+        case _ if _is_full(error):
             what, hint = "cannot grow: the disk is full", f"Free some space. {_INTACT}"
         case apsw.BusyError() | apsw.LockedError():
             what = "is locked: another process kept writing to it for 5 s"
@@ -33,7 +34,10 @@ def said_of(error: Exception) -> tuple[str, str]:
             hint = "Stop writing to it, copy it, and recover it with `sqlite3 FILE .recover`."
         case apsw.ReadOnlyError() | apsw.PermissionsError() | PermissionError():
             what = f"cannot be written ({error})"
-            hint = "Check who owns the file and its directory: SQLite writes to both."
+            hint = (
+                "Check who owns the file and its directory: SQLite writes to both, also to read. "
+                "A copy elsewhere can be read."
+            )
         case apsw.CantOpenError() | OSError():
             what = f"cannot be opened ({error})"
             hint = "Check that the directory exists and that this user may write to it."
@@ -51,7 +55,18 @@ def said_of(error: Exception) -> tuple[str, str]:
 def lost_sync(error: Exception) -> bool:
     """An fsync failed: the kernel may have dropped what it could not write, so later fsyncs that
     succeed prove nothing about earlier commits."""
+    return _code(error) in (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
+
+
+def _is_full(error: Exception) -> bool:
+    """Also whoever only wants to read makes room for the index of the write-ahead log."""
+    if isinstance(error, OSError):
+        return error.errno in (ENOSPC, EDQUOT)
+    return isinstance(error, apsw.FullError) or _code(error) == apsw.SQLITE_IOERR_SHMSIZE
+
+
+def _code(error: Exception) -> int:
+    """What went wrong with a file, exactly; 0: it is another error."""
     if not isinstance(error, apsw.IOError):
-        return False
-    code = cast(int, vars(error).get("extendedresult"))  # apsw's stubs leave it out
-    return code in (apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC)
+        return 0
+    return cast(int, vars(error).get("extendedresult", 0))  # apsw's stubs leave it out

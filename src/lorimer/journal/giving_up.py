@@ -27,28 +27,34 @@ def charge(child_id: str, end: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 async def give_up(
-    conversation: Conversation, charges: Sequence[Mapping[str, JSON]], now: float
+    conversation: Conversation,
+    run_id: str,
+    charges: Sequence[Mapping[str, JSON]],
+    now: float,
 ) -> None:
     """End the unfinished run of a conversation as cancelled, with all that it used and those
-    charges, and free what it had set aside. `now`: wall clock. Raises JournalError."""
+    charges, and free what it had set aside. `now`: wall clock. Of a run that is damaged some or all
+    facts may be missing: the ledger knows what it cost. Raises JournalError."""
     facts = conversation.unfinished
-    run_id, last = facts[0].run_id, facts[-1].iteration
-    told = RunFacts.of(facts)
+    start = facts[0] if facts else Event("run.start", {}, run_id)
+    last = facts[-1].iteration if facts else 0
+    told = RunFacts.of(facts or [start])
     unpaid = [Event("effect", charged, run_id, last, now) for charged in charges]
     for fact in unpaid:
         for _ in told.take(fact):
             pass
+    balance = await conversation.journal.balance(run_id)
+    owed = sum([whole(charged.get("cost")) for charged in charges])
     end: dict[str, JSON] = {
         "status": "cancelled",
         "code": ExecutorErrorCode.EXEC_RUN_CANCELLED.value,
         "message": "It was interrupted, and given up.",
         "usage": told.tokens,
-        "cost": told.cost_nano,
+        "cost": max(told.cost_nano, balance.spent + owed),
         "iterations": told.turns,
     }
-    owed = sum([whole(charged.get("cost")) for charged in charges])
-    held = (await conversation.journal.balance(run_id)).reserved
-    ledger = LedgerEntry(run_id, -held, owed, purses_of(facts[0].data), below=owed)
+    held = balance.reserved
+    ledger = LedgerEntry(run_id, -held, owed, purses_of(start.data), below=owed)
     await conversation.journal.append(
         conversation.stream,
         conversation.epoch,

@@ -73,14 +73,25 @@ async def find(journal: Journal, run_id: str) -> RunRow:
 
 
 async def facts_of(journal: Journal, row: RunRow) -> list[Event]:
-    """The facts of one run, in order."""
-    facts: list[Event] = []
-    async with aclosing(journal.read(row.stream, row.first - 1)) as stream:
-        async for fact in stream:
-            if fact.type == "run.start" and facts:
-                break
-            facts.append(fact)
+    """The facts of one run, in order. Raises JournalError for damaged ones."""
+    facts, damage = await intact(journal, row)
+    if damage is not None:
+        raise damage
     return facts
+
+
+async def intact(journal: Journal, row: RunRow) -> tuple[list[Event], JournalError | None]:
+    """The facts of one run, in order, as far as they can be read, and why the next one cannot."""
+    facts: list[Event] = []
+    try:
+        async with aclosing(journal.read(row.stream, row.first - 1)) as stream:
+            async for fact in stream:
+                if fact.type == "run.start" and facts:
+                    break
+                facts.append(fact)
+    except JournalError as error:
+        return facts, error
+    return facts, None
 
 
 async def recorded(journal: Journal, run_id: str) -> Recording:

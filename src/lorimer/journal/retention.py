@@ -8,6 +8,7 @@ from typing import TypeAlias
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.record import record
+from lorimer.journal.family import top
 
 _ALL = 2**31
 
@@ -83,21 +84,28 @@ async def compact(journal: Journal, *, before: float) -> Compacted:
 
 async def prune(journal: Journal, *, before: float, keep: int = 0, dry_run: bool = False) -> Pruned:
     """Remove the sessions whose last run ended before `before` (wall clock, seconds), but for those
-    of the `keep` latest runs; then the documents that no run names any more.
+    of the `keep` latest runs; then the documents that no run names any more. What runs of
+    sub-agents leave goes with the session that they are part of, and never before it: a run that is
+    resumed or replayed asks what became of its children.
 
     Never removes a session with an unfinished run, or one that somebody holds. Each session goes in
     a transaction of its own, so runs that are going on hardly wait. Raises JournalError.
     """
     rows = await journal.runs(limit=_ALL)  # newest first
     latest = {row.stream for row in rows[:keep]}
+    latest |= {(await top(journal, row)).stream for row in rows[:keep]}
     old, done = _settled([row for row in rows if row.stream not in latest], before)
-    gone = [name for name in reversed(done) if dry_run or await journal.drop(name, before=before)]
+    homes = {name: (await top(journal, done[name][-1])).stream for name in reversed(done)}
+    own = [name for name, home in homes.items() if name == home]
+    gone = [name for name in own if dry_run or await journal.drop(name, before=before)]
+    parts = [name for name, home in homes.items() if name != home and home in gone]
+    left = [name for name in parts if dry_run or await journal.drop(name, before=before)]
     return Pruned(
-        sessions=len(gone),
-        runs=sum(len(done[name]) for name in gone),
+        sessions=len(gone) + len(left),
+        runs=sum(len(done[name]) for name in (*gone, *left)),
         documents=0 if dry_run else await journal.sweep(),
         unfinished=len(old) - len(done),
-        in_use=len(done) - len(gone),
+        in_use=len(own) + len(parts) - len(gone) - len(left),
     )
 
 

@@ -10,7 +10,7 @@ from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
 from lorimer.journal.blocks import SELECT_ROWS, last_of_blocks, lines_of
-from lorimer.journal.codec import Place, decode, length, micros
+from lorimer.journal.codec import DAMAGE_HINT, Place, decode, length, micros
 from lorimer.journal.database import Database, number, one
 from lorimer.journal.projection import (
     RUN_KINDS,
@@ -201,7 +201,8 @@ class Scan:
             if first < self._next:
                 return []
             raise JournalError(
-                f"facts {self._next} to {first - 1} of stream {self._stream!r} are missing"
+                f"facts {self._next} to {first - 1} of stream {self._stream!r} are missing",
+                hint=DAMAGE_HINT,
             )
         facts, self._place = decode(body, self._place, first, self._stream)
         self._next += len(facts)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
-from lorimer.core.errors import ExecutorErrorCode, PipelineError
+from lorimer.core.errors import ExecutorErrorCode, JournalError, PipelineError
 from lorimer.core.journal import Journal, RunRow
 from lorimer.core.record import record
 from lorimer.core.world import World
 from lorimer.journal.conversation import Sums, read
+from lorimer.journal.family import lineage
 from lorimer.session.freshness import Freshness, FreshnessPolicy
 
 _EVERY_RUN: Final = 10_000_000
@@ -36,6 +39,8 @@ class SessionInfo:
     """The beginning of what was first said in it, where that is known."""
     unfinished: str = ""
     """The id of a run in it that waits to be resumed."""
+    damaged: bool = False
+    """What was said in it cannot be read; its messages are not counted."""
 
 
 def told(
@@ -105,30 +110,47 @@ async def stored_session(
 
 
 async def remove(journal: Journal, session_id: str) -> None:
-    """Remove all that a journal keeps of a session that was used. Raises PipelineError
-    `exec.run.busy`, and changes nothing, while a run in it has not ended, or somebody has it."""
+    """Remove all that a journal keeps of a session that was used, and of the runs of sub-agents
+    that were part of it. Raises PipelineError `exec.run.busy`, and changes nothing, while a run in
+    it has not ended, or somebody has it; JournalError."""
+    below: list[str] = []
+    with suppress(JournalError):  # what is behind damage is nobody's part then: `prune` has it
+        async for fact in journal.read(session_id):
+            async for _, _, row in lineage(journal, [fact]):
+                below += [row.stream] if row is not None else []
     if not await journal.drop(session_id, before=_EVER):
         raise PipelineError(
             f"Session {session_id} is in use: a run in it has not ended, or a process has it.",
             code=ExecutorErrorCode.EXEC_RUN_BUSY,
             hint="Wait for it, or end its run: lorimer runs cancel RUN, pipeline.abandon(run_id).",
         )
+    for stream in below:
+        await journal.drop(stream, before=_EVER)
 
 
 async def _info(
     journal: Journal, stream: str, rows: list[RunRow], world: World, policy: FreshnessPolicy
 ) -> SessionInfo:
     """`rows` are its runs, newest first."""
-    folded, pending, _ = await read(journal, stream)
-    sums = Sums.of(folded.runs)
-    for fact in pending:
-        sums.last_used = max(sums.last_used, fact.time)
-    return told(
+    messages, damaged, sums = 0, False, Sums()
+    try:
+        folded, pending, _ = await read(journal, stream)
+        messages, sums = len(folded.messages), Sums.of(folded.runs)
+        for fact in pending:
+            sums.last_used = max(sums.last_used, fact.time)
+    except JournalError:
+        damaged = bool(await journal.check(stream))
+        if not damaged:
+            raise
+        for row in reversed(rows):
+            sums.add(row.started, row.ended or row.started, row.iterations, row.cost_nano)
+    info = told(
         stream,
         sums,
-        len(folded.messages),
+        messages,
         policy,
         world.time(),
         title=rows[-1].title,
         unfinished=rows[0].run_id if not rows[0].status else "",
     )
+    return replace(info, damaged=damaged)

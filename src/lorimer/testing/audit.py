@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,7 @@ from lorimer.core.jsonable import JSON
 from lorimer.testing.marks import MODEL, Mark
 from lorimer.testing.recorded import RULES, Evidence, place_of
 from lorimer.tools.asking import AGAIN
+from lorimer.tools.base import NOT_DONE
 
 UNKNOWN: Final = ExecutorErrorCode.EXEC_TOOL_OUTCOME_UNKNOWN.value
 SHOWN: Final = 10
@@ -197,7 +198,10 @@ class _Run:
             for before in begun[:-1]:
                 edge = "end" if (*place, before.life) in ended else "begin"
                 self.report.repeated.append(before._replace(edge=edge))
-        yield from self.unknown(begins)
+        found = {
+            (mark.iteration, mark.call, mark.life) for mark in self.marks if mark.edge == "found"
+        }
+        yield from self.unknown(begins, found)
         yield from self.no_key_twice(begins)
 
     def began(self, begun: Sequence[Mark]) -> Iterator[str]:
@@ -221,11 +225,20 @@ class _Run:
                 for life, count in lives.items()
                 if count > 1
             )
-        unsafe = mark.safety == Safety.UNSAFE.value
+        unsafe = mark.safety == Safety.UNSAFE.value and not self.not_done(begun)
         if unsafe and len(begun) > 1 + self.agreed(mark.iteration, mark.call):
             yield f"{where}: unsafe, and begun by processes {[one.life for one in begun]}"
         if len({(one.key, one.effect) for one in begun}) > 1:
             yield f"{where}: not the same each time: {[(one.key, one.effect) for one in begun]}"
+
+    def not_done(self, begun: Sequence[Mark]) -> bool:
+        """The tool was asked, and said that it had not taken effect, before it was made again. That
+        is recorded once, however often it was asked."""
+        mark = begun[0]
+        place = ("effect", mark.iteration, f"reconcile:{mark.call}")
+        fact = self.facts.get(place)
+        said = fact is not None and fact.data.get("outcome") == NOT_DONE.value
+        return said and all(self.seen[place] <= one.life for one in begun[1:])
 
     def agreed(self, iteration: int, call: str) -> int:
         """How often a person has agreed that an interrupted call is made again."""
@@ -261,8 +274,13 @@ class _Run:
                     "when that process died"
                 )
 
-    def unknown(self, begins: Mapping[tuple[int, str, str], Sequence[Mark]]) -> Iterator[str]:
-        """An unsafe effect cut off from its result is told to the model as unknown, no other."""
+    def unknown(
+        self,
+        begins: Mapping[tuple[int, str, str], Sequence[Mark]],
+        found: Set[tuple[int, str, int]],
+    ) -> Iterator[str]:
+        """An unsafe effect cut off from its result is told to the model as unknown, no other;
+        where its tool found out about it (in a process), what it said."""
         for place, fact in self.facts.items():
             if place[0] != "tool.result":
                 continue
@@ -273,8 +291,9 @@ class _Run:
             self.report.unknown += told
             self.report.never_begun += told and not begun
             intent = self.seen.get(("tool.intent", iteration, key))
+            looked = (iteration, key, self.seen[place]) in found
             dead = intent is not None and intent < self.seen[place]
-            if cut_off and not told:
+            if cut_off and not told and not looked:
                 yield f"turn {iteration}, call {key}: cut short, and told as {fact.data}"
             if told and not dead:
                 yield f"turn {iteration}, call {key}: told as unknown, and no process died in it"

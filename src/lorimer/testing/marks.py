@@ -17,7 +17,7 @@ from lorimer.core.jsonable import canonical, dumps
 from lorimer.core.model import Model
 from lorimer.core.request import Delta, Request, Response, Usage
 from lorimer.core.world import World
-from lorimer.tools.base import Tool, ToolContext, ToolInput, ToolResult
+from lorimer.tools.base import NotDone, Tool, ToolContext, ToolInput, ToolResult
 from lorimer.tools.registry import ToolRegistry
 from lorimer.tools.schema import Check
 
@@ -29,8 +29,9 @@ class Mark(NamedTuple):
     """One line of the log."""
 
     edge: str
-    """`begin` and `end` of an effect; `accepted`: a run's id was told to the outside; `over`: its
-    result was. A harness may note more."""
+    """`begin` and `end` of an effect; `found`: the tool knew what became of one (`reconcile`);
+    `accepted`: a run's id was told to the outside; `over`: its result was. A harness may note
+    more."""
     life: int
     """Number of the process, from 0."""
     safety: str = ""
@@ -92,6 +93,11 @@ class MarkedTool(Tool):
         self.max_result_chars = tool.max_result_chars
         self.subject = tool.subject
         self.paths = tool.paths
+        self.commands = tool.commands
+        self.urls = tool.urls
+        self.untrusted = tool.untrusted
+        self.recalls = tool.recalls
+        self.recalls_errors = tool.recalls_errors
         self._tool = tool
         self._notes = notes
         self._life = life
@@ -101,18 +107,7 @@ class MarkedTool(Tool):
         return self._tool.check()
 
     async def execute(self, input: ToolInput, context: ToolContext) -> ToolResult:
-        run, iteration, call = context.idempotency_key.rsplit("-", 2)
-        effect = f"{self.name} {canonical(input).decode()}"
-        mark = Mark(
-            "begin",
-            self._life,
-            self._safety,
-            run,
-            int(iteration),
-            call,
-            context.idempotency_key,
-            effect,
-        )
+        mark = self._mark("begin", input, context.idempotency_key)
         self._notes.append(mark)
         over = mark._replace(edge="end")
         try:
@@ -122,6 +117,19 @@ class MarkedTool(Tool):
             raise
         self._notes.append(over)
         return result
+
+    async def reconcile(
+        self, key: str, input: ToolInput, context: ToolContext
+    ) -> ToolResult | NotDone | None:
+        found = await self._tool.reconcile(key, input, context)
+        if isinstance(found, ToolResult):
+            self._notes.append(self._mark("found", input, key))
+        return found
+
+    def _mark(self, edge: str, input: ToolInput, key: str) -> Mark:
+        run, iteration, call = key.rsplit("-", 2)
+        effect = f"{self.name} {canonical(input).decode()}"
+        return Mark(edge, self._life, self._safety, run, int(iteration), call, key, effect)
 
 
 def safety_of(tool: Tool) -> Safety:

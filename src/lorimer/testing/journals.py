@@ -1,0 +1,424 @@
+"""A conformance kit for whoever writes a journal: what every one promises, one by one.
+
+    @pytest.mark.parametrize("promise", PROMISES, ids=str)
+    def test_my_journal(promise, tmp_path):
+        promise.run(lambda world: MyJournal(tmp_path / "runs", world=world))
+
+Without pytest: `print(check(lambda world: MyJournal(new_path(), world=world)))`. What is asked of a
+journal is said by `lorimer.core.journal`. That a commit outlives `kill -9` or the loss of power is
+not asked here: see `marks.py` and `audit.py`, and the campaigns of this repository.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from lorimer.core.errors import ExecutorErrorCode, JournalError, LimitError
+from lorimer.core.events import Event
+from lorimer.core.journal import Balance, Journal, LedgerEntry
+from lorimer.core.jsonable import JSON
+from lorimer.core.purse import Purse
+from lorimer.world.real import RealWorld
+
+PATIENCE_S: Final = 10.0
+"""Seconds within which whoever waits for a stream is told that it grew."""
+_CONFLICT: Final = ExecutorErrorCode.EXEC_JOURNAL_CONFLICT
+
+
+class TurnedWorld(RealWorld):
+    """The real world, with a wall clock that can be put forward: claims run out by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead_s = 0.0
+
+    def time(self) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Wall clock, seconds."""
+        return RealWorld.time() + self.ahead_s
+
+
+Opener: TypeAlias = Callable[[TurnedWorld], Journal]
+"""Opens the journal under test, which takes its time from that world: empty for each promise, and
+where it is `durable` the same one again when it is opened a second time with the same world."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a promise is asked with."""
+
+    journal: Journal
+    world: TurnedWorld
+    again: Opener
+
+    async def claim(self, stream: str = "s", owner: str = "me") -> int:
+        return await self.journal.claim(stream, owner, 30.0)
+
+    async def ran(self, stream: str, run_id: str) -> int:
+        """A run that begins and ends, in a stream that is held; the epoch."""
+        epoch = await self.claim(stream)
+        facts = [self.start(run_id), self.end(run_id)]
+        await self.journal.append(stream, epoch, facts, sync=True)
+        return epoch
+
+    async def facts(self, stream: str = "s", after: int = 0) -> list[Event]:
+        return [fact async for fact in self.journal.read(stream, after)]
+
+    def fact(self, type: str, run_id: str, **data: JSON) -> Event:
+        return Event(type, data, run_id, 0, round(self.world.time(), 6))
+
+    def start(self, run_id: str = "run_a", **data: JSON) -> Event:
+        return self.fact("run.start", run_id, **{"input": "hi", "manifest": "m", "seed": 7, **data})
+
+    def end(self, run_id: str = "run_a", **data: JSON) -> Event:
+        said: dict[str, JSON] = {"status": "ok", "usage": {}, "cost": 0, "iterations": 1}
+        return self.fact("run.end", run_id, **{**said, **data})
+
+    def note(self, key: str, run_id: str = "run_a", **data: JSON) -> Event:
+        return self.fact("effect", run_id, key=key, **data)
+
+
+Ask: TypeAlias = Callable[[Bench], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One thing that every journal does."""
+
+    ask: Ask
+
+    def __str__(self) -> str:
+        return self.ask.__name__
+
+    @property
+    def title(self) -> str:
+        """What is promised, in a sentence."""
+        return " ".join((self.ask.__doc__ or "").split())
+
+    def run(self, open: Opener) -> None:
+        """Raises AssertionError where it is not kept, and whatever else escapes from the journal.
+        Has a loop of its own: call it from plain code."""
+        asyncio.run(self._asked(open))
+
+    async def _asked(self, open: Opener) -> None:
+        world = TurnedWorld()
+        journal = open(world)
+        try:
+            await self.ask(Bench(journal, world, open))
+        finally:
+            await journal.close()
+
+
+def check(open: Opener, promises: Sequence[Promise] = ()) -> str:
+    """Ask all of them, or those, and report: "" when each is kept, else a paragraph for each that
+    is not. Call it from plain code."""
+    broken: list[str] = []
+    for promise in promises or PROMISES:
+        try:
+            promise.run(open)
+        except Exception:  # noqa: BLE001 - whatever it is, it is reported
+            broken.append(f"{promise}: {promise.title}\n{traceback.format_exc()}")
+    return "\n".join(broken)
+
+
+@asynccontextmanager
+async def refused(*codes: ExecutorErrorCode) -> AsyncGenerator[None]:
+    """What is done here raises JournalError (a LimitError, where a budget refuses), with one of
+    these codes, if any are given."""
+    code: ExecutorErrorCode | None = None
+    try:
+        yield
+    except (JournalError, LimitError) as error:
+        code = error.code
+    assert code is not None, "it was not refused"
+    assert not codes or code in codes, f"refused with the code {code}"
+
+
+# --- facts ------------------------------------------------------------------------------------
+
+
+async def facts_come_back_as_they_were_written(on: Bench) -> None:
+    """In order, numbered from 1 on, those after a number too, with all that an Event has."""
+    epoch, journal = await on.claim(), on.journal
+    odd = on.note("é\u2028\U0001f984", "run_b", deep={"a": [1, 2.5, None, True, "x"]}, zero=0)
+    odd.stage, odd.iteration = "tool", 3
+    rows = [[on.start()], [on.note("1"), odd], [on.note("2")], [on.end()]]
+    seq = 0
+    for row in rows:
+        seq += len(row)
+        assert await journal.append("s", epoch, row, sync=row[0].type == "run.end") == seq
+    written = [fact for row in rows for fact in row]
+    assert [fact.seq for fact in written] == [1, 2, 3, 4, 5], "seq is set on what was given"
+    for after in range(7):
+        assert await on.facts(after=after) == written[after:], f"after {after}"
+    assert await on.facts("nobody's") == []
+    assert await journal.check("s") == []
+
+
+async def streams_are_apart(on: Bench) -> None:
+    """What is written to one stream is in no other."""
+    for name in ("one", "two"):
+        epoch = await on.claim(name)
+        await on.journal.append(name, epoch, [on.note(name, f"run_{name}")], sync=False)
+    assert [fact.data["key"] for fact in await on.facts("two")] == ["two"]
+    assert (await on.facts("two"))[0].seq == 1
+
+
+async def what_was_acknowledged_is_there_when_it_is_opened_again(on: Bench) -> None:
+    """Facts, documents, posts and the list of runs, of a journal that says that it is durable."""
+    if not on.journal.durable:
+        return
+    await on.ran("s", "run_a")
+    await on.journal.put("digest", b"document")
+    await on.journal.post("s", "p", {"kind": "text"})
+    await on.journal.close()
+    again = on.again(on.world)
+    try:
+        facts = [fact async for fact in again.read("s")]
+        assert [fact.type for fact in facts] == ["run.start", "run.end"]
+        assert await again.get("digest") == b"document"
+        assert [post.id for post in await again.posts("s")] == ["p"]
+        assert [row.status for row in await again.runs()] == ["ok"]
+    finally:
+        await again.close()
+
+
+async def a_follower_is_told(on: Bench) -> None:
+    """Of what was there before and of what comes, in order."""
+    epoch = await on.claim()
+    await on.journal.append("s", epoch, [on.note("0")], sync=False)
+    async with aclosing(on.journal.read("s", follow=True)) as reading:
+        for number in range(3):
+            fact = await asyncio.wait_for(anext(reading), PATIENCE_S)
+            assert fact.data["key"] == str(number)
+            await on.journal.append("s", epoch, [on.note(str(number + 1))], sync=number == 1)
+
+
+# --- one writer -------------------------------------------------------------------------------
+
+
+async def only_who_holds_a_stream_writes_to_it(on: Bench) -> None:
+    """An append without the latest claim is refused (C8), and nothing of it is kept."""
+    journal = on.journal
+    old = await on.claim(owner="a")
+    on.world.ahead_s += 31
+    new = await on.claim(owner="b")
+    assert new > old
+    for epoch in (old, new + 1, 0):
+        async with refused(_CONFLICT):
+            entry = LedgerEntry("run_a", 5)
+            await journal.append("s", epoch, [on.start()], sync=True, ledger=entry)
+    assert await on.facts() == []
+    assert await journal.runs() == []
+    assert await journal.balance("run_a") == Balance()
+    assert await journal.append("s", new, [on.start()], sync=True) == 1
+
+
+async def a_claim_holds_until_it_has_run_out_or_is_given_back(on: Bench) -> None:
+    """Another owner is refused meanwhile; the same one renews it, in the same epoch."""
+    journal, world = on.journal, on.world
+    first = await on.claim(owner="a")
+    world.ahead_s += 20
+    assert await on.claim(owner="a") == first
+    world.ahead_s += 20
+    async with refused(_CONFLICT):
+        await on.claim(owner="b")
+    await journal.release("s", first)
+    second = await on.claim(owner="b")
+    assert second > first
+    await journal.release("s", first)  # an older one: nothing happens
+    async with refused(_CONFLICT):
+        await on.claim(owner="a")
+    async with refused(_CONFLICT):
+        await journal.renew("s", first, 30.0)
+    world.ahead_s += 31
+    await journal.renew("s", second, 30.0)  # it had run out, and nobody has claimed it since
+    async with refused(_CONFLICT):
+        await on.claim(owner="a")
+
+
+# --- runs and money ---------------------------------------------------------------------------
+
+
+async def a_run_begins_once_and_ends_once(on: Bench) -> None:
+    """A second beginning, and an end of what is no open run, are refused (C1)."""
+    epoch, journal = await on.claim(), on.journal
+    await journal.append("s", epoch, [on.start()], sync=True)
+    for wrong in (on.start(), on.end("run_b")):
+        async with refused(_CONFLICT):
+            await journal.append("s", epoch, [wrong], sync=True)
+    await journal.append("s", epoch, [on.end()], sync=True)
+    for wrong in (on.end(), on.start()):
+        async with refused(_CONFLICT):
+            await journal.append("s", epoch, [wrong], sync=True)
+    assert [fact.type for fact in await on.facts()] == ["run.start", "run.end"]
+
+
+async def runs_are_listed_and_found(on: Bench) -> None:
+    """Newest first; those of a stream, those without an end, and one by how its id begins."""
+    journal = on.journal
+    await on.ran("s", "run_ab")
+    epoch = await on.claim("t")
+    await journal.append("t", epoch, [on.note("before"), on.start("run_ac")], sync=True)
+    assert [row.run_id for row in await journal.runs()] == ["run_ac", "run_ab"]
+    assert [row.run_id for row in await journal.runs(limit=1)] == ["run_ac"]
+    assert [row.run_id for row in await journal.runs(unfinished=True)] == ["run_ac"]
+    [row] = await journal.runs(stream="s")
+    assert (row.run_id, row.status, row.iterations, row.first) == ("run_ab", "ok", 1, 1)
+    found = await journal.find_run("run_ac")
+    assert found is not None
+    assert (found.stream, found.status, found.ended, found.first) == ("t", "", None, 2)
+    assert await journal.find_run("run_ab") == await journal.find_run("run_ab"[:6]) == row
+    assert await journal.find_run("run_x") is None
+    async with refused(ExecutorErrorCode.EXEC_RUN_UNKNOWN):
+        await journal.find_run("run_")
+
+
+async def money_moves_with_the_facts(on: Bench) -> None:
+    """Or not at all; and of a purse never more than it holds."""
+    epoch, journal = await on.claim(), on.journal
+    purse = Purse("job:1", 100)
+    entry = LedgerEntry("run_a", 60, purses=(purse,))
+    await journal.append("s", epoch, [on.start()], sync=True, ledger=entry)
+    async with refused(ExecutorErrorCode.EXEC_BUDGET_EXCEEDED):
+        await journal.append("s", epoch, [on.note("too dear")], sync=True, ledger=entry)
+    settled = LedgerEntry("run_a", -60, 25, purses=(purse,))
+    await journal.append("s", epoch, [on.note("paid")], sync=False, ledger=settled)
+    assert await journal.balance("run_a") == await journal.used(purse) == Balance(0, 25)
+    assert dict(await journal.shares("job:1")) == {"run_a": Balance(0, 25)}
+    assert [fact.data.get("key") for fact in await on.facts()] == [None, "paid"]
+
+
+# --- beside the facts -------------------------------------------------------------------------
+
+
+async def documents_and_snapshots_are_kept(on: Bench) -> None:
+    """A document under its hash; of a stream the snapshot that stands for most."""
+    journal = on.journal
+    assert await journal.get("d") is None
+    await journal.put("d", b"\x00one")
+    await journal.put("d", b"\x00one")
+    assert await journal.get("d") == b"\x00one"
+    await on.claim()
+    assert await journal.snapshot("s") is None
+    await journal.put_snapshot("s", 5, b"five")
+    await journal.put_snapshot("s", 3, b"three")
+    assert await journal.snapshot("s") == (5, b"five")
+
+
+async def a_post_waits_until_a_fact_takes_it(on: Bench) -> None:
+    """It is known by its id, before and after; a refused append takes none."""
+    epoch, journal = await on.claim(), on.journal
+    assert await journal.post("s", "p", {"kind": "text", "text": "ü"})
+    assert not await journal.post("s", "p", {"kind": "another"})
+    assert await journal.post("s", "q", {})
+    assert [(post.id, dict(post.message)) for post in await journal.posts("s")] == [
+        ("p", {"kind": "text", "text": "ü"}),
+        ("q", {}),
+    ]
+    async with refused(_CONFLICT):
+        await journal.append("s", epoch + 1, [on.note("x", posts=["p"])], sync=True)
+    assert len(await journal.posts("s")) == 2
+    await journal.append("s", epoch, [on.start(), on.note("x", posts=["p"])], sync=True)
+    assert [post.id for post in await journal.posts("s")] == ["q"]
+    assert not await journal.post("s", "p", {"kind": "text"})
+    async with refused():
+        await journal.post("nobody's", "p", {})
+
+
+async def who_watches_is_told_of_posts(on: Bench) -> None:
+    """To that stream, until it does not want to know any more."""
+    await on.claim()
+    await on.claim("t")
+    told, other = asyncio.Event(), asyncio.Event()
+    end = on.journal.watch("s", told.set)
+    stop = on.journal.watch("t", other.set)
+    stop()
+    await on.journal.post("s", "p", {})
+    await on.journal.post("t", "p", {})
+    await asyncio.wait_for(told.wait(), PATIENCE_S)
+    end()
+    assert not other.is_set()
+
+
+# --- what becomes of old streams --------------------------------------------------------------
+
+
+async def only_what_is_over_is_dropped_and_then_whole(on: Bench) -> None:
+    """Neither what somebody holds, nor what has no end or ended later. Who held it is no writer of
+    what comes under that name afterwards."""
+    journal, world = on.journal, on.world
+    held = await on.ran("held", "run_held")
+    epoch = await on.claim("open")
+    await journal.append("open", epoch, [on.start("run_open")], sync=True)
+    await journal.release("open", epoch)
+    old = await on.ran("old", "run_old")
+    await journal.release("old", old)
+    begun = world.time() - 60
+    assert not await journal.drop("old", before=begun), "it ended later"
+    later = world.time() + 60
+    assert await journal.compact("open", before=later) is None
+    kept = await on.facts("old")
+    assert await journal.compact("old", before=later) is not None
+    assert await on.facts("old") == kept, "compacting changes no fact"
+    for name in ("held", "open", "nobody's"):
+        assert not await journal.drop(name, before=later), name
+    assert await journal.drop("old", before=later)
+    assert await on.facts("old") == []
+    assert await journal.find_run("run_old") is None
+    assert len(await on.facts("held")) == 2
+    async with refused(_CONFLICT):
+        await journal.append("old", old, [on.start("run_new")], sync=True)
+    new = await on.claim("old")
+    assert new > old
+    assert await journal.append("old", new, [on.start("run_new")], sync=True) == 1
+    assert await journal.append("held", held, [on.note("x", "run_held")], sync=True) == 3
+
+
+async def documents_that_no_run_names_are_swept(on: Bench) -> None:
+    """While nobody holds a stream: whoever does may be about to begin a run that names one."""
+    journal = on.journal
+    epoch = await on.ran("s", "run_a")
+    for digest in ("m", "call:run_a", "nobody's"):
+        await journal.put(digest, b"x")
+    assert await journal.sweep() == 0
+    await journal.release("s", epoch)
+    assert await journal.sweep() == 1
+    assert await journal.get("nobody's") is None
+    assert await journal.get("m") == await journal.get("call:run_a") == b"x"
+
+
+async def a_closed_journal_takes_nothing(on: Bench) -> None:
+    """And says so. To close it twice is fine."""
+    epoch = await on.claim()
+    await on.journal.close()
+    await on.journal.close()
+    async with refused():
+        await on.journal.append("s", epoch, [on.start()], sync=False)
+
+
+PROMISES: Final[tuple[Promise, ...]] = tuple(
+    Promise(ask)
+    for ask in (
+        facts_come_back_as_they_were_written,
+        streams_are_apart,
+        what_was_acknowledged_is_there_when_it_is_opened_again,
+        a_follower_is_told,
+        only_who_holds_a_stream_writes_to_it,
+        a_claim_holds_until_it_has_run_out_or_is_given_back,
+        a_run_begins_once_and_ends_once,
+        runs_are_listed_and_found,
+        money_moves_with_the_facts,
+        documents_and_snapshots_are_kept,
+        a_post_waits_until_a_fact_takes_it,
+        who_watches_is_told_of_posts,
+        only_what_is_over_is_dropped_and_then_whole,
+        documents_that_no_run_names_are_swept,
+        a_closed_journal_takes_nothing,
+    )
+)
+"""All of them. The names are stable."""
