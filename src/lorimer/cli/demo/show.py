@@ -36,6 +36,9 @@ class Cast:
     """None: the script."""
     base_url: str | None = None
     api_key_env: str | None = None
+    priced: bool = True
+    """The model has a price, or is to have one, so a ceiling on it can be held; one at a server of
+    the person's own has none."""
 
 
 class Show:
@@ -123,7 +126,7 @@ class Show:
             )
             self._say("All else is real: SDK, tools, files, programs, journal, rules, the kill.")
         else:
-            limit = "" if self._cast.base_url else ", for 1 dollar at most"
+            limit = ", for 1 dollar at most" if self._cast.priced else ""
             self._say(f"The model is {self._cast.model}, for real{limit}.", "yellow")
         self._say(f"It happens in {self.folder.root}{os.sep}, and touches nothing else.")
         self._act("1  An agent looks into census data")
