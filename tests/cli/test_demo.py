@@ -118,8 +118,12 @@ def test_a_model_without_a_price_is_told_before_a_folder_is_made(
 
 
 def test_a_server_of_one_s_own_needs_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     with FakeLLMServer([Turn(text="I would rather not.")]) as server:
         monkeypatch.setenv("LORIMER_OLLAMA_BASE_URL", server.openai_url)
         done = run_process("demo", "--model", "ollama:some-model")
     assert done.code == 0, done.err
     assert "The model is ollama:some-model, for real.\n" in done.out
+    bars = [line for line in done.out.splitlines() if "█" in line]
+    assert bars[0].endswith(" %"), "the chart fits into a narrow terminal"
+    assert max(map(len, bars)) == 40

@@ -49,6 +49,9 @@ CLAUDE_CODE: Final = "claude_code_cli"
 LOCAL: Final = frozenset({"vllm", "ollama", "lmstudio", "llamacpp"})
 """Servers that people run themselves, mostly without keys."""
 
+NO_KEY: Final = "none"
+"""What is sent where there is no key: the SDKs want one."""
+
 KEYLESS: Final = frozenset({"openai"}) | LOCAL
 """Providers whose dialect other servers speak: with a base URL of their own, no key is needed."""
 
@@ -131,6 +134,11 @@ class ProviderCredentials:
         key = self.api_key.reveal()
         return {**found, key: f"{provider} key"} if is_secret(key) else found
 
+    @property
+    def is_keyless(self) -> bool:
+        """No key is sent, neither as one nor in a header."""
+        return self.api_key.reveal() == NO_KEY and not self.default_headers
+
     def redact(self, text: str) -> str:
         """`text` with every secret of these credentials replaced. For error messages."""
         extras = [value for name, value in self.extras.items() if name not in PLAIN]
@@ -206,7 +214,7 @@ class CredentialBundle:
                 )
             return found
         if found is not None and found.base_url and provider in KEYLESS:
-            return ProviderCredentials("none", found.base_url, found.default_headers, found.extras)
+            return ProviderCredentials(NO_KEY, found.base_url, found.default_headers, found.extras)
         raise self._no_key(provider)
 
     def _no_key(self, provider: str) -> ConfigError:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _BAR: Final = 34
 """Columns of the longest bar of the small chart."""
+_BESIDE_BAR: Final = 25
+"""Columns beside it: the name, and by how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +262,9 @@ class Show:
         )
         most = growth[0][0]
         self._say("  Population of the US states, 2010 to 2020 (U.S. Census Bureau)")
+        longest = max(min(_BAR, self._out.width - _BESIDE_BAR), 1)
         for percent, name in [*growth[:5], *[item for item in growth if item[0] < 0]]:
-            bar = "█" * max(round(abs(percent) / most * _BAR), 1)
+            bar = "█" * max(round(abs(percent) / most * longest), 1)
             self._out.print(
                 Text.assemble(
                     (f"  {name:<14} ", ""),
