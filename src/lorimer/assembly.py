@@ -196,21 +196,30 @@ def _agent_faults(data: Mapping[str, JSON], catalogue: Catalogue | None) -> list
 def _tool_faults(tools: Mapping[str, JSON]) -> list[str]:
     """What is wrong with the tools of a manifest; which others the host adds is not known here."""
     named = tools.get("built_in")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    problems: list[str] = []
+    there: list[Tool] = []
     try:
-        names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
-        there = built_in(names)
+        there += built_in(names)
+    except ConfigError as error:
+        problems += error.problems
+    try:
         said = ToolsConfig.model_validate(tools)
         there += external_tools(said.external)
-        if said.ad_hoc:
+    except ValidationError:
+        return problems  # its own are told already
+    except ConfigError as error:
+        problems += error.problems
+    else:
+        if said.ad_hoc and not problems:  # they may call the others
             from lorimer.tools.adhoc import register_adhoc
             from lorimer.tools.registry import ToolRegistry
 
-            register_adhoc(said.ad_hoc, ToolRegistry(there))
-    except ValidationError:
-        return []  # told already
-    except ConfigError as error:
-        return list(error.problems) or [f"tools.ad_hoc: {error}"]
-    return []
+            try:
+                register_adhoc(said.ad_hoc, ToolRegistry(there))
+            except ConfigError as error:
+                problems += error.problems or [f"tools.ad_hoc: {error}"]
+    return problems
 
 
 def spec_of(manifest: EnvironmentManifest) -> str:

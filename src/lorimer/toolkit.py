@@ -264,15 +264,15 @@ def _guard(
 
 
 def external_tools(names: Sequence[str]) -> list[Tool]:
-    """What installed packages offer under these names. Raises ConfigError for a name that none
-    does, and for a broken package."""
+    """What installed packages offer under these names. Raises ConfigError for all names that none
+    does, and for all broken packages."""
     if not names:
         return []
     from lorimer.tools.base import Tool
 
     found: list[Tool] = []
+    problems: list[str] = []
     for at, name in enumerate(names):
-        where = f"tools.external[{at}]"
         try:
             offered = plugins.find(plugins.TOOLS, name)
             if offered is None:
@@ -282,8 +282,11 @@ def external_tools(names: Sequence[str]) -> list[Tool]:
             if tool.name != offered.name:
                 raise offered.broken(f"it calls itself {tool.name!r}")
         except ConfigError as error:
-            raise invalid([f"{where}: {error}"]) from None
-        found.append(tool)
+            problems.append(f"tools.external[{at}]: {error}")
+        else:
+            found.append(tool)
+    if problems:
+        raise invalid(problems)
     return found
 
 
@@ -351,4 +354,4 @@ def built_in(names: Sequence[str]) -> list[Tool]:
     try:
         return builtin_tools(names)
     except ConfigError as error:
-        raise invalid([f"tools.built_in: {error}"]) from None
+        raise invalid([f"tools.built_in: {problem}" for problem in error.problems]) from None

@@ -10,7 +10,7 @@ import pytest
 
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from lorimer.testing.faults import Hang
-from tests.cli.support import Running, asked, by_turn, call, in_terminal, invoke
+from tests.cli.support import Running, asked, by_turn, call, in_terminal, invoke, last_run
 
 ECHO = ("-m", "scripted:echo")
 
@@ -171,6 +171,16 @@ def test_deleting() -> None:
     gone = invoke("sessions", "delete", "--yes", b)
     assert gone.exit_code == 2
     assert "There is no session" in gone.stderr
+
+
+@pytest.mark.parametrize("columns", ["40", "80", ""])
+def test_ids_are_listed_whole(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat("a question that is as long as the room for questions in this list, and then some\n")
+    session, run = str(sessions()[0]["session_id"])[:16], last_run()[:12]
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("FORCE_COLOR", "1" if columns else "")  # as a terminal of so many columns
+    assert session in invoke("sessions", "ls").stdout
+    assert run in invoke("runs", "ls").stdout
 
 
 def test_no_conversations_yet() -> None:

@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from lorimer.cli.demo.actor import actor
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from tests.cli.support import Done, invoke, lines, run_process
@@ -102,3 +104,26 @@ def test_a_missing_key_is_told_before_a_folder_is_made(own_place: Path) -> None:
     assert result.exit_code == 2
     assert "set OPENAI_API_KEY" in result.stderr
     assert os.listdir(own_place) == []
+
+
+def test_a_model_without_a_price_is_told_before_a_folder_is_made(
+    own_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "any")
+    result = invoke("demo", "--model", "claude-sonet")
+    assert result.exit_code == 2
+    assert "the price of 'claude-sonet' is not known" in result.stderr
+    assert "lorimer models check claude-sonet" in result.stderr
+    assert os.listdir(own_place) == []
+
+
+def test_a_server_of_one_s_own_needs_no_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with FakeLLMServer([Turn(text="I would rather not.")]) as server:
+        monkeypatch.setenv("LORIMER_OLLAMA_BASE_URL", server.openai_url)
+        done = run_process("demo", "--model", "ollama:some-model")
+    assert done.code == 0, done.err
+    assert "The model is ollama:some-model, for real.\n" in done.out
+    bars = [line for line in done.out.splitlines() if "█" in line]
+    assert bars[0].endswith(" %"), "the chart fits into a narrow terminal"
+    assert max(map(len, bars)) == 40

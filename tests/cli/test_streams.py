@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from tempfile import TemporaryFile
 
 import pytest
 
+from lorimer.cli import main
+from lorimer.cli.fail import INTERRUPTED
 from lorimer.testing.fake_server import FakeLLMServer, Turn
 from tests.cli.support import PATIENCE_S, Done, last_run, listed
 from tests.forker import Forked
@@ -82,3 +85,36 @@ def test_help_that_nothing_takes() -> None:
     done = shell("--help", then="> /dev/full")
     told = "error: cannot write to standard output: No space left on device\n"
     assert (done.code, done.err) == (1, told)
+
+
+def test_a_second_ctrl_c_while_the_first_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def told(error: Exception) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lorimer.cli.app._told", told)
+    monkeypatch.setattr(sys, "argv", ["lorimer", "nosuch"])
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == INTERRUPTED
+    assert capfd.readouterr().err == ""
+
+
+def test_ctrl_c_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def begun() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lorimer.cli._fill_closed_streams", begun)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.value.code == INTERRUPTED

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from lorimer.cli.app import lorimer
 from lorimer.cli.fail import EXIT_CODES, exit_code
 from lorimer.core.errors import ExecutorErrorCode, LorimerError
+from lorimer.presets import PRESETS
 from tests.cli.support import invoke, listed, run_process
 
 WRONG = (
@@ -16,7 +19,8 @@ WRONG = (
     ("run --modle x hi", "there is no option '--modle'; did you mean '--model' or '--models'?"),
     ("run --max-turn 3 hi", "there is no option '--max-turn'; did you mean '--max-turns'"),
     ("demo --quick", "there is no option '--quick'"),
-    ("run --max-turns three hi", "invalid value for '--max-turns': 'three'"),
+    ("run --max-turns three hi", "'--max-turns': 'three' is not a valid whole number"),
+    ("run --max-cost-usd much hi", "'much' is not a valid amount of dollars"),
     ("run --max-turns 0 hi", "invalid value for '--max-turns': 0 is not in the range x>=1"),
     ("run --max-cost-usd -1 hi", "invalid value for '--max-cost-usd'"),
     ("run --timeout soon hi", "'soon' is no time: write seconds, or e.g. 90s, 5m, 2h, 30d"),
@@ -72,6 +76,7 @@ WRONG = (
     ),
     ("demo --base-url http://x", "--base-url needs --model"),
     ("demo --dir .", "--dir: . is there already"),
+    ("run what is in here", "got unexpected extra arguments (is in here)"),
 )
 
 
@@ -89,6 +94,51 @@ def test_wrong_input(line: str, expected: str, own_place: Path) -> None:
     assert len(told) == 1 or (len(told) == 2 and told[1].startswith("hint: "))
     assert result.stdout == ""
     assert listed() == []
+
+
+def test_a_task_without_quotes_is_told_to_go_into_quotes() -> None:
+    told = invoke("run", "what", "is", "in", "here").stderr.splitlines()
+    assert (
+        told[1] == "hint: Several words that are one text go into quotes. See: lorimer run --help"
+    )
+
+
+@pytest.mark.parametrize("without", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colours_for_whoever_wants_none(
+    without: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    wrong, right = ("run", "--modle", "x", "hi"), ("run", "hi", "-m", "scripted:obedient")
+
+    def shown() -> str:
+        said = [CliRunner().invoke(lorimer, list(words), color=True) for words in (wrong, right)]
+        return "".join(each.output for each in said)
+
+    assert shown().count("\x1b[") > 2
+    for name, value in without.items():
+        monkeypatch.setenv(name, value)
+    assert "\x1b[" not in shown()
+
+
+def test_lists_of_commands_tell_whole_sentences() -> None:
+    for group in ("runs", "models", "manifest", "permissions", "steps", "audit", "sessions"):
+        listed_there = invoke(group, "--help").stdout.partition("Commands:")[2]
+        assert listed_there.strip()
+        assert "..." not in listed_there
+        assert "e.g.\n" not in listed_there
+
+
+def test_the_help_names_every_preset() -> None:
+    *names, last = PRESETS
+    for words in (("run",), ("manifest", "new")):
+        shown = " ".join(invoke(*words, "--help").stdout.split())
+        assert f"--preset NAME {', '.join(names)} or {last}." in shown
+
+
+def test_whoever_has_only_seen_the_demo_finds_its_runs() -> None:
+    for words in (("runs", "ls"), ("runs", "show")):
+        assert "--store lorimer-demo/journal.db" in invoke(*words).stderr
 
 
 def test_a_model_of_a_server_of_one_s_own() -> None:

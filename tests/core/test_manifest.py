@@ -23,6 +23,7 @@ from lorimer import (
     PipelineBuilder,
     PipelinePresets,
 )
+from lorimer.assembly import check_manifest
 from lorimer.core.compile import Catalogue, check_document
 from lorimer.core.documents import MAX_BYTES, MAX_YAML_BYTES, dump, parse
 from lorimer.core.limits import Limits
@@ -123,6 +124,7 @@ FAULTS = [
     "stages[8].config: the 'token' stage takes no configuration",
     "stages[9].strategies.parser: must be one name",
     "stages[16].strategy_configs.controller.max_turns: input should be greater than or equal to 1",
+    "stages[99].name: there is no stage 'far'. Known: ",
 ]
 
 
@@ -131,6 +133,54 @@ def test_path_and_reason_of_every_fault_are_told_at_once() -> None:
     assert len(found) == len(FAULTS)
     for said, fault in zip(found, FAULTS, strict=True):
         assert said.startswith(fault), (said, fault)
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (
+            {"order": 99, "name": "contxt"},
+            [
+                "stages[99].order: input should be less than or equal to 21",
+                "stages[99].name: there is no stage 'contxt'; did you mean 'context'?",
+            ],
+        ),
+        (
+            {"name": "context", "strategies": {"strategy": "hybird"}},
+            [
+                "stages (entry 5).order: field required",
+                "stages[2].strategies.strategy: there is no strategy 'hybird'; did you mean",
+            ],
+        ),
+        (
+            {"order": 2, "name": "context", "confg": 1, "strategies": {"strategy": "hybird"}},
+            [
+                "stages[2].confg: there is no such field; did you mean 'config'?",
+                "stages[2].strategies.strategy: there is no strategy 'hybird'; did you mean",
+            ],
+        ),
+        ({"order": 2}, ["stages[2].name: field required"]),
+        ({"order": "two", "name": "contxt"}, ["stages (entry 5).order: input should be a valid"]),
+    ],
+)
+def test_one_fault_of_an_entry_hides_no_other(entry: Any, says: list[str]) -> None:
+    sound = whole()
+    found = problems({**sound, "stages": [*sound["stages"], entry]})
+    assert len(found) == len(says), found
+    assert all(fault.startswith(said) for fault, said in zip(found, says, strict=True)), found
+
+
+def test_every_tool_that_is_not_there_is_told() -> None:
+    tools = {"built_in": ["Raed", "Read", "Wrte"], "external": ["mine", "yours"]}
+    found = check_manifest({**whole(), "tools": tools})
+    says = [
+        "tools.built_in: there is no built-in tool 'Raed'; did you mean 'Read'",
+        "tools.built_in: there is no built-in tool 'Wrte'; did you mean 'Write'",
+        "tools.external[0]: no installed package offers a tool 'mine'",
+        "tools.external[1]: no installed package offers a tool 'yours'",
+    ]
+    assert len(found) == len(says), found
+    assert all(fault.startswith(said) for fault, said in zip(found, says, strict=True)), found
 
 
 def test_the_pipeline_tells_them_all_in_one_error() -> None:

@@ -86,6 +86,26 @@ def test_a_missing_key_names_the_variable() -> None:
         CredentialBundle(env={}).require("mine")
 
 
+@pytest.mark.parametrize(
+    ("provider", "variable"),
+    [
+        ("anthropic", "ANTHROPIC_API_KEY"),
+        ("google", "GEMINI_API_KEY"),
+        ("google", "GOOGLE_API_KEY"),
+    ],
+)
+def test_a_key_that_is_not_sent_elsewhere_is_not_told_to_be_set(
+    provider: str, variable: str
+) -> None:
+    elsewhere = {provider: ProviderCredentials(base_url="http://me:secret@mine")}
+    with pytest.raises(ConfigError, match=f"the one in {variable} is meant for") as caught:
+        CredentialBundle(elsewhere, env={variable: KEY}).require(provider)
+    assert "Pass api_key=... too" in caught.value.hint
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ConfigError, match=f"{provider!r}: set "):
+        CredentialBundle(elsewhere, env={}).require(provider)
+
+
 @pytest.mark.parametrize("key", ["sk-\u2013dash", "two words", "a\nb", "tab\there"])
 def test_a_key_that_no_header_takes_is_refused(key: str) -> None:
     bundle = CredentialBundle({"openai": ProviderCredentials(key)}, env={})

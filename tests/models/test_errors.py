@@ -48,6 +48,22 @@ def expected(status: int) -> Code:
     return special.get(status, usual)
 
 
+@pytest.mark.parametrize(
+    ("credentials", "says"),
+    [
+        (ProviderCredentials("none", "http://mine"), "No key was sent: set OPENAI_API_KEY; beside"),
+        (ProviderCredentials("sk-1234567890"), "Check OPENAI_API_KEY and what the key may use."),
+        (
+            ProviderCredentials("none", "http://mine", {"X-Key": "1234567890"}),
+            "Check OPENAI_API_KEY and what the key may use.",
+        ),
+    ],
+)
+def test_whether_a_key_was_sent_is_told(credentials: ProviderCredentials, says: str) -> None:
+    error = status_error("openai", 401, {}, b"{}", now=NOW, credentials=credentials)
+    assert error.hint.startswith(says)
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_every_status(wire: Wire) -> None:
     statuses = range(400, 600)

@@ -7,11 +7,25 @@ packages below it.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import Final, NoReturn
+
+_INTERRUPTED: Final = 130
+"""As in `fail.EXIT_CODES`, which may not be imported yet."""
 
 
 def main() -> None:
     """The console script. Ends the process with a documented exit code (`lorimer --help`)."""
+    try:
+        _main()
+    except KeyboardInterrupt:  # also while modules are imported, or an earlier one is told
+        # what is left is clean-up: who cannot wait for that ends the process with another one
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        sys.exit(_INTERRUPTED)
+
+
+def _main() -> NoReturn:
     from io import TextIOWrapper
 
     from lorimer.cli.app import lorimer
@@ -20,7 +34,7 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # what a terminal's encoding lacks, and halves of characters, are written out: never a crash
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportUnknownMemberType]
-    sys.exit(lorimer.main(sys.argv[1:], prog_name="lorimer", standalone_mode=True))
+    lorimer.main(sys.argv[1:], prog_name="lorimer", standalone_mode=True)
 
 
 def _fill_closed_streams() -> None:

@@ -18,7 +18,13 @@ from lorimer.core.faults import invalid
 from lorimer.core.limits import Limits
 from lorimer.core.manifest import EnvironmentManifest, read_document
 from lorimer.core.variables import missing, with_variables
-from lorimer.models.credentials import LOCAL, VARIABLES, CredentialBundle, ProviderCredentials
+from lorimer.models.credentials import (
+    LOCAL,
+    NO_KEY,
+    VARIABLES,
+    CredentialBundle,
+    ProviderCredentials,
+)
 from lorimer.models.hostfile import Host
 from lorimer.models.registry import Models
 from lorimer.models.spec import ModelSpec
@@ -224,7 +230,7 @@ def connect(
             )
         given[parsed.provider] = ProviderCredentials(key, base_url or "")
     elif base_url:
-        given[parsed.provider] = ProviderCredentials("none", base_url)
+        given[parsed.provider] = ProviderCredentials(NO_KEY, base_url)
     bundle = CredentialBundle(given)
     models = host.models(bundle, world)
     know(models.secrets())

@@ -14,6 +14,7 @@ from typing import Final, NoReturn, cast
 import click
 
 from lorimer.cli.known import Known
+from lorimer.cli.text import coloured
 from lorimer.core.errors import LorimerError
 from lorimer.core.redaction import Redactor, of_environment
 
@@ -75,6 +76,7 @@ class Lazy(click.Group):
         """Run a command line and exit with a documented code. Tracebacks only with --debug."""
         words, debug = _without_debug(sys.argv[1:] if args is None else args)
         known = extra.setdefault("obj", Known())
+        extra.setdefault("color", coloured())
         try:
             done = super().main(
                 words,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import FAILED, OK, Fault
+from lorimer.cli.kinds import Group, Whole
 
 if TYPE_CHECKING:
     from lorimer.run.audit.log import AuditLog
@@ -19,14 +20,14 @@ _FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """Read and verify the audit of a host's runs."""
 
 
 @audit.command()
 @_FILE
-@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
 @click.option("--caller", default="", help="Only runs of this caller.")
 @click.option("--subject", default="", help="Only runs of this saved agent.")
 @_JSON

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import click
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.options import Terms, terms_options
 from lorimer.cli.wanted import Wanted, agent_options
 
@@ -16,8 +17,8 @@ from lorimer.cli.wanted import Wanted, agent_options
 @click.option("-c", "--continue", "go_on", is_flag=True, help="Go on with the last conversation.")
 @click.option("--session", metavar="ID", help="Go on with this one: an id or its beginning.")
 @agent_options("chat or agent", "Talk with")
-@click.option("--max-turns", type=click.IntRange(min=1), help="Model calls an answer at most.")
-@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="US dollars an answer at most.")
+@click.option("--max-turns", type=Whole(min=1), metavar="N", help="Model calls an answer at most.")
+@click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="US dollars an answer at most.")
 @terms_options
 def chat(
     go_on: bool,

@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from lorimer.cli.text import visible
+from lorimer.cli.text import coloured, visible
 from lorimer.core.errors import ConfigError, ErrorCategory, ExecutorErrorCode, LorimerError
 from lorimer.core.redaction import of_environment
 
@@ -36,6 +36,9 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     INTERRUPTED: "stopped by Ctrl-C; the run ended as cancelled",
     TERMINATED: "stopped by SIGTERM (SIGHUP: 129); the run can be resumed",
 }
+
+_TOO_MANY: Final = "Got unexpected extra argument"
+"""How click begins to say so."""
 
 _BY_CATEGORY: Final[Mapping[ErrorCategory, int]] = {
     ErrorCategory.CONFIG: USAGE,
@@ -77,9 +80,13 @@ def report(message: str, *, code: str = "", hint: str = "") -> None:
         message, hint = redactor.text(message), redactor.text(hint)
     where = f" ({code})" if code else ""
     text = " ".join(visible(message).split()).rstrip(".")
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {text}{where}", err=True)
+    _say(f"{click.style('error:', fg='red', bold=True)} {text}{where}")
     if hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {' '.join(visible(hint).split())}", err=True)
+        _say(f"{click.style('hint:', fg='cyan')} {' '.join(visible(hint).split())}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True, color=coloured())  # there may be no context that knows
 
 
 def stdout_lost(error: OSError, kept: str = "") -> int:
@@ -126,6 +133,8 @@ def report_usage(error: click.ClickException) -> int:
             text = text[:1].lower() + text[1:]
     if not hint and isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"{error.ctx.command_path} --help"
+        if error.message.startswith(_TOO_MANY):
+            hint = f"Several words that are one text go into quotes. See: {hint}"
     report(text, code=code, hint=hint)
     return USAGE if isinstance(error, click.UsageError) else error.exit_code
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli import fail
+from lorimer.cli.kinds import Group
 from lorimer.cli.manifest_diff import diff
 from lorimer.cli.manifest_explain import explain
 from lorimer.cli.manifest_stages import stages
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lorimer.core.manifest import EnvironmentManifest
 
 
-@click.group()
+@click.group(cls=Group)
 def manifest() -> None:
     """Write, check and explain manifests: files that describe agents."""
 
@@ -30,7 +31,13 @@ manifest.add_command(stages)
 
 
 @manifest.command()
-@click.option("--preset", metavar="NAME", default="agent", show_default=True)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    default="agent",
+    show_default=True,
+    help="minimal, chat, agent, evaluator or coding.",
+)
 @click.option("-m", "--model", metavar="SPEC", help="e.g. claude-sonnet-4-6, openai:gpt-5.2.")
 @click.option("--provider", metavar="NAME", help="Who answers, if the model's name does not tell.")
 @click.option("--system", metavar="TEXT", help="The system prompt.")

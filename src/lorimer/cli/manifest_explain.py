@@ -10,6 +10,7 @@ import click
 
 from lorimer.cli.fail import OneOf
 from lorimer.cli.host import models_option
+from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.options import Span
 from lorimer.cli.text import count, one_line, visible
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file_or_preset")
 @click.option("-m", "--model", metavar="SPEC", help="As of `lorimer run`.")
-@click.option("--max-turns", type=click.IntRange(min=1), help="As of `lorimer run`.")
-@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="As of `lorimer run`.")
+@click.option("--max-turns", type=Whole(min=1), metavar="N", help="As of `lorimer run`.")
+@click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="As of `lorimer run`.")
 @click.option("--timeout", type=Span(), metavar="TIME", help="As of `lorimer run`.")
 @click.option(
     "--workspace",

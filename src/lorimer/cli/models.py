@@ -12,6 +12,7 @@ import click
 from lorimer.cli import fail, host
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.host import models_option
+from lorimer.cli.kinds import Group
 from lorimer.cli.options import Span
 from lorimer.cli.text import duration, money, visible
 
@@ -35,7 +36,7 @@ format_option = click.option(
 _NOTHING: Final = "-"
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """List and check the models that can be asked."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lorimer.cli.fail import Fault, OneOf, suggest
+from lorimer.cli.kinds import Group
 from lorimer.tools.policy.modes import Mode
 
 _workspace = click.option(
@@ -16,7 +17,7 @@ _workspace = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def permissions() -> None:
     """Explain, check and trust the rules that say what tools may do."""
 
@@ -41,7 +42,7 @@ def explain(
     as_json: bool,
     workspace: Path | None,
 ) -> None:
-    """Say what becomes of CALL, e.g. 'Bash(git push)' or 'Write(src/a.py)', and by which rule.
+    """Say what becomes of CALL and by which rule: 'Bash(git push)', 'Write(src/a.py)'.
 
     Nothing is run. Exit code 0, whatever the decision.
     """

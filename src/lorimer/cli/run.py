@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.kinds import Dollars, Whole
 from lorimer.cli.options import Span, Terms, execution_options
 from lorimer.cli.wanted import Wanted, agent_options
 
@@ -20,9 +21,9 @@ from lorimer.cli.wanted import Wanted, agent_options
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Read the task from a file.",
 )
-@agent_options("minimal, chat, agent or evaluator", "Run")
-@click.option("--max-turns", type=click.IntRange(min=1), help="Model calls at most.")
-@click.option("--max-cost-usd", type=click.FloatRange(min=0), help="US dollars at most.")
+@agent_options("minimal, chat, agent, evaluator or coding", "Run")
+@click.option("--max-turns", type=Whole(min=1), metavar="N", help="Model calls at most.")
+@click.option("--max-cost-usd", type=Dollars(), metavar="USD", help="US dollars at most.")
 @click.option(
     "--allow-unpriced",
     is_flag=True,

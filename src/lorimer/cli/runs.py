@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorimer.cli.kinds import Group, Whole
 from lorimer.cli.options import Terms, execution_options, store_option
 from lorimer.cli.runs_diff import diff
 from lorimer.cli.runs_explain import explain
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
 
 
-@click.group()
+@click.group(cls=Group)
 def runs() -> None:
     """List, read, check and resume runs."""
 
@@ -32,7 +33,7 @@ for command in (explain, verify, diff, replay, fork, receipts, export, compact, 
 
 
 @runs.command("ls")
-@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--all", "everything", is_flag=True, help="Runs of sub-agents too.")
 @store_option
@@ -78,15 +79,16 @@ for _command in (send, answer, change, cancel):
 
 async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) -> None:
     from lorimer.cli import reading
-    from lorimer.cli.store import existing_store, opened, store_path
+    from lorimer.cli.store import OF_THE_DEMO, existing_store, opened, store_path
     from lorimer.cli.timeline import print_rows
     from lorimer.core.jsonable import dumps
     from lorimer.journal.family import roots
     from lorimer.world import RealWorld
 
+    none_yet = f"No runs yet. Try: lorimer run. {OF_THE_DEMO}"
     if store is None and not store_path(None).exists():
         if not as_json:
-            click.echo("No runs yet. Try: lorimer demo", err=True)
+            click.echo(none_yet, err=True)
         return
     world = RealWorld()
     async with opened(existing_store(store), world) as journal:
@@ -99,7 +101,7 @@ async def _ls(limit: int, as_json: bool, everything: bool, store: str | None) ->
     elif rows:
         print_rows(rows, states, held, world.time())
     else:
-        click.echo("No runs yet. Try: lorimer demo", err=True)
+        click.echo(none_yet, err=True)
 
 
 def _plain(row: RunRow, status: str, held_nano: int) -> dict[str, str | float | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lorimer.cli.fail import Fault, OneOf
+from lorimer.cli.kinds import Whole
 from lorimer.cli.options import store_option
 from lorimer.cli.text import count, one_line, short_id
 
@@ -32,7 +33,7 @@ _ABOUT, _WHAT, _WHY = 60, 110, 160
 
 @click.command()
 @click.argument("run")
-@click.option("--turn", type=click.IntRange(min=1), metavar="N", help="Only this turn, from 1.")
+@click.option("--turn", type=Whole(min=1), metavar="N", help="Only this turn, from 1.")
 @click.option(
     "--decision",
     "kinds",

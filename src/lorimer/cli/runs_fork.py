@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.kinds import Whole
 from lorimer.cli.options import Terms, execution_options
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("prompt", required=False)
 @click.option(
     "--after",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     required=True,
     metavar="N",
     help="How many of its turns the fork takes over, with the results of their calls.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.kinds import Whole
 from lorimer.cli.options import store_option
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run")
-@click.argument("number", required=False, type=click.IntRange(min=1))
+@click.argument("number", required=False, type=Whole(min=1))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @store_option
 def receipts(run: str, number: int | None, as_json: bool, store: str | None) -> None:

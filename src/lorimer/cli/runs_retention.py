@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lorimer.cli.kinds import Whole
 from lorimer.cli.options import Span, store_option
 from lorimer.cli.text import count
 from lorimer.core.jsonable import JSON, dumps
@@ -56,7 +57,7 @@ def compact(age: float | None, vacuum: bool, as_json: bool, store: str | None) -
 )
 @click.option(
     "--keep",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=0,
     metavar="N",
     help="Whatever their age, keep the sessions of the N latest runs.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import Fault
+from lorimer.cli.kinds import Group, Whole
 from lorimer.cli.options import store_option
 from lorimer.cli.text import ago, count, money, one_line, short_id
 
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
     from lorimer.session import SessionInfo
 
 
-@click.group(no_args_is_help=True)
+@click.group(cls=Group, no_args_is_help=True)
 def sessions() -> None:
     """List and delete conversations."""
 
 
 @sessions.command("ls")
-@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("-n", "limit", type=Whole(min=1), metavar="N", default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @store_option
 def ls(limit: int, as_json: bool, store: str | None) -> None:
@@ -61,13 +62,17 @@ async def _ls(limit: int, as_json: bool, store: str | None) -> None:
 
 
 def _print(found: list[SessionInfo], now: float) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from lorimer.cli.timeline import print_table
+
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("SESSION", "USED", "MESSAGES", "COST", "BEGAN WITH"):
-        table.add_column(name, no_wrap=True, justify="right" if name in "MESSAGES COST" else "left")
+    table.add_column("SESSION", no_wrap=True, min_width=16)  # cut, it is of no use
+    table.add_column("USED", no_wrap=True)
+    for name in ("MESSAGES", "COST"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("BEGAN WITH", no_wrap=True, ratio=1)
     for info in found:
         title = one_line(info.title, 60)
         table.add_row(
@@ -81,7 +86,7 @@ def _print(found: list[SessionInfo], now: float) -> None:
                 ("  (damaged)", "red") if info.damaged else "",
             ),
         )
-    Console(highlight=False, soft_wrap=True).print(table)
+    print_table(table)
 
 
 async def _delete(session: str, yes: bool, store: str | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lorimer.cli.fail import Fault, suggest
+from lorimer.cli.kinds import Group
 from lorimer.cli.steps_edit import convert, edit
 from lorimer.cli.steps_file import cells_of, file_argument, graph_of, known, write
 from lorimer.cli.steps_show import show
@@ -22,7 +23,7 @@ _LOOK_S = 0.3
 """How often a watched file is looked at."""
 
 
-@click.group()
+@click.group(cls=Group)
 def steps() -> None:
     """Run a script with cells (`# %%`) or a notebook step by step, and after an edit only what is
     stale; show and explain its graph.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 VARIABLE: Final = "LORIMER_STORE"
 
+OF_THE_DEMO: Final = "The runs of the demo are in its folder: --store lorimer-demo/journal.db"
+"""Where whoever has only seen the demo would look in vain."""
+
 
 def data_directory() -> Path:
     """The user's own directory for data of programs, by the custom of the system."""
@@ -42,7 +45,7 @@ def existing_store(given: str | None) -> Path:
     """As `store_path`, for commands that only read. Raises Fault when there is no such file."""
     path = store_path(given)
     if not path.exists():
-        hint = "Run something first: lorimer demo, or lorimer run."
+        hint = f"Run something first: lorimer run. {OF_THE_DEMO}"
         if given or os.environ.get(VARIABLE):
             hint = f"It was named by {'--store' if given else VARIABLE}. {hint}"
         raise Fault(f"there is no store of runs at {path}", hint=hint)

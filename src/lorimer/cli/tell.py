@@ -178,7 +178,9 @@ async def _cancel(run: str, store: str | None) -> None:
         row = await reading.find(journal, run, _option(store))
         if row.status:
             raise Fault(
-                f"run {short_id(row.run_id)} has ended ({row.status})", code="exec.run.ended"
+                f"run {short_id(row.run_id)} has ended ({row.status})",
+                hint=f"lorimer runs show {short_id(row.run_id)}{_option(store)}",
+                code="exec.run.ended",
             )
         if await reading.status_of(journal, row, world) == "running":
             await _ask_to_stop(journal, row, world, _option(store))

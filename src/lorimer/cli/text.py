@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 
@@ -20,6 +21,12 @@ def visible(text: str) -> str:
     return _HIDDEN.sub(
         lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text
     )
+
+
+def coloured() -> bool | None:
+    """What `click` is told of colours: False where the person wants none (`NO_COLOR`, a dumb
+    terminal), else None: as the stream is."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def one_line(text: str, width: int = 100) -> str:

@@ -92,7 +92,8 @@ def print_rows(
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("run", "when", "status"):
+    table.add_column("run", no_wrap=True, min_width=12)  # cut, it is of no use
+    for name in ("when", "status"):
         table.add_column(name, no_wrap=True)
     for name in ("turns", "cost"):
         table.add_column(name, justify="right", no_wrap=True)

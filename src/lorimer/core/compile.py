@@ -209,7 +209,7 @@ def check_document(
         manifest = EnvironmentManifest.model_validate(data)
     except ValidationError as error:
         problems = faults_of(error, data)
-        entries, whole = _sound_entries(data)
+        entries, whole = _sound_entries(data, catalogue)
         manifest = EnvironmentManifest(stages=StageEntries(entries))
         with suppress(ValidationError):
             manifest.model = ModelConfig.model_validate(data.get("model", {}))
@@ -240,18 +240,37 @@ def _with_variables(
     return built, filled.model, told + problems
 
 
-def _sound_entries(data: Mapping[str, JSON]) -> tuple[list[StageEntry], bool]:
-    """The well-formed entries, and whether that is all of them."""
+def _sound_entries(data: Mapping[str, JSON], catalogue: Catalogue) -> tuple[list[StageEntry], bool]:
+    """What can be looked at further of the entries, and whether that is all of them."""
     entries = data.get("stages", [])
     if isinstance(entries, str) or not isinstance(entries, Sequence):
         return [], False
-    sound: list[StageEntry] = []
-    for entry in entries:
-        try:
-            sound.append(StageEntry.model_validate(entry))
-        except ValidationError:
-            continue  # already among the problems
+    sound = [found for entry in entries if (found := _sound(entry, catalogue)) is not None]
     return sound, len(sound) == len(entries)
+
+
+def _sound(entry: JSON, catalogue: Catalogue) -> StageEntry | None:
+    """The entry without those of its fields that are malformed, which are among the problems
+    already; None where nobody can say which stage is meant."""
+    try:
+        return StageEntry.model_validate(entry)
+    except ValidationError as error:
+        wrong = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
+    if not isinstance(entry, Mapping) or "name" in wrong:
+        return None
+    rest = {name: value for name, value in entry.items() if name not in wrong}
+    given, usual = entry.get("order"), catalogue.order(str(entry["name"]))
+    if "order" in wrong:
+        if not usual and not isinstance(given, int):
+            return None
+        rest["order"] = usual or 1
+    try:
+        found = StageEntry.model_validate(rest)
+    except ValidationError:
+        return None
+    # a number that no stage has is what people are told it by
+    numbered = "order" in wrong and isinstance(given, int)
+    return found.model_copy(update={"order": given}) if numbered else found
 
 
 def _build(

@@ -204,5 +204,6 @@ async def _unfinished(journal: Journal, run_id: str) -> RunRow:
         raise PipelineError(
             f"Run {row.run_id} has ended ({row.status}); nobody would read it.",
             code=ExecutorErrorCode.EXEC_RUN_ENDED,
+            hint=f"lorimer runs show {row.run_id} tells how it ended.",
         )
     return row

@@ -152,7 +152,7 @@ def pick(prefix: str, found: list[RunRow]) -> RunRow | None:
     if len(found) > 1 and not exact:
         names = ", ".join([row.run_id for row in found[:3]])
         raise JournalError(
-            f"several runs begin with {prefix!r}: {names}{' ...' if len(found) > 3 else ''}",
+            f"several runs begin with {prefix!r}: {names}{' and more' if len(found) > 3 else ''}",
             code=ExecutorErrorCode.EXEC_RUN_UNKNOWN,
             hint="Give more of the id.",
         )

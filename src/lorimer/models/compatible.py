@@ -15,6 +15,7 @@ from lorimer.core.errors import ConfigError, ExecutorErrorCode
 from lorimer.core.model import Capabilities, Model
 from lorimer.core.record import record
 from lorimer.models.credentials import (
+    NO_KEY,
     VARIABLES,
     CredentialBundle,
     ProviderCredentials,
@@ -75,7 +76,7 @@ class Compatible:
         headers = header_values(self.name, self.headers, bundle)
         extras = {"api": self.api} if self.api else {}
         return ProviderCredentials(
-            key or "none",  # the SDK wants one
+            key or NO_KEY,
             url,
             {**headers, **given.default_headers},
             {**extras, **given.extras},

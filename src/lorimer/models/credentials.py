@@ -49,6 +49,9 @@ CLAUDE_CODE: Final = "claude_code_cli"
 LOCAL: Final = frozenset({"vllm", "ollama", "lmstudio", "llamacpp"})
 """Servers that people run themselves, mostly without keys."""
 
+NO_KEY: Final = "none"
+"""What is sent where there is no key: the SDKs want one."""
+
 KEYLESS: Final = frozenset({"openai"}) | LOCAL
 """Providers whose dialect other servers speak: with a base URL of their own, no key is needed."""
 
@@ -131,6 +134,11 @@ class ProviderCredentials:
         key = self.api_key.reveal()
         return {**found, key: f"{provider} key"} if is_secret(key) else found
 
+    @property
+    def is_keyless(self) -> bool:
+        """No key is sent, neither as one nor in a header."""
+        return self.api_key.reveal() == NO_KEY and not self.default_headers
+
     def redact(self, text: str) -> str:
         """`text` with every secret of these credentials replaced. For error messages."""
         extras = [value for name, value in self.extras.items() if name not in PLAIN]
@@ -206,15 +214,26 @@ class CredentialBundle:
                 )
             return found
         if found is not None and found.base_url and provider in KEYLESS:
-            return ProviderCredentials("none", found.base_url, found.default_headers, found.extras)
-        variable = VARIABLES.get(provider, ("", ""))[0]
-        raise ConfigError(
-            f"there is no API key for {provider!r}" + (f": set {variable}" if variable else ""),
-            code=ExecutorErrorCode.EXEC_API_NO_CLIENT,
-            hint=f"export {variable}=... , or pass api_key=... or credentials=... in Python"
-            if variable
-            else "Pass api_key=... or credentials=... .",
-        )
+            return ProviderCredentials(NO_KEY, found.base_url, found.default_headers, found.extras)
+        raise self._no_key(provider)
+
+    def _no_key(self, provider: str) -> ConfigError:
+        env = os.environ if self.env is None else self.env
+        variable = key_variable(provider, env) if provider in VARIABLES else ""
+        given = self.by_provider.get(provider)
+        told = f"there is no API key for {provider!r}"
+        if not variable:
+            hint = "Pass api_key=... or credentials=... ."
+        elif given is not None and given.base_url and env.get(variable, "").strip():
+            told += (
+                f" at {redact_url(given.base_url)}: the one in {variable} is meant for the vendor's"
+                " own address, and is not sent to another"
+            )
+            hint = f"Pass api_key=... too, or set {VARIABLES[provider][1]} instead of base_url."
+        else:
+            told += f": set {variable}"
+            hint = f"export {variable}=... , or pass api_key=... or credentials=... in Python"
+        return ConfigError(told, code=ExecutorErrorCode.EXEC_API_NO_CLIENT, hint=hint)
 
     def has(self, provider: str) -> bool:
         """Whether `require` would succeed."""

@@ -137,7 +137,7 @@ def status_error(
     return APIError(
         f"{provider} answered {status}" + (f": {shown}" if shown else ""),
         code=code,
-        hint=_hint(code, provider, message, status),
+        hint=_hint(code, provider, message, status, keyless=credentials.is_keyless),
         status=status,
         retry_after_s=_retry_delay(error) if wait is None else wait,
     )
@@ -269,11 +269,15 @@ def _status_code(status: int, kinds: list[str], message: str) -> ExecutorErrorCo
     return _Code.EXEC_API_SERVER_ERROR
 
 
-def _hint(code: ExecutorErrorCode, provider: str, message: str, status: int = 0) -> str:
+def _hint(
+    code: ExecutorErrorCode, provider: str, message: str, status: int = 0, *, keyless: bool = False
+) -> str:
     variable = " or ".join(
         filter(None, (VARIABLES.get(provider, ("",))[0], FIRST.get(provider, "")))
     )
     match code:
+        case _Code.EXEC_API_AUTH_INVALID_KEY if variable and keyless:
+            return f"No key was sent: set {variable}; beside base_url=..., pass api_key=... too."
         case _Code.EXEC_API_AUTH_INVALID_KEY | _Code.EXEC_API_AUTH_EXPIRED if variable:
             return f"Check {variable} and what the key may use."
         case _Code.EXEC_API_TERMINAL if _NOT_HERE.search(message):

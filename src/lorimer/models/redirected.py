@@ -11,6 +11,7 @@ from lorimer.core.model import Model
 from lorimer.core.record import record
 from lorimer.models.compatible import header_values, missing
 from lorimer.models.credentials import (
+    NO_KEY,
     VARIABLES,
     CredentialBundle,
     ProviderCredentials,
@@ -66,7 +67,7 @@ class Redirected:
             if not key:
                 raise missing(self.name, "an API key", self.key_env, "...")
         if not key and self.vendor:
-            key = "none"  # the SDK wants one
+            key = NO_KEY
         headers = header_values(self.name, self.headers, bundle)
         extras = {"api": self.api} if self.api else {}
         return ProviderCredentials(

@@ -50,13 +50,16 @@ def demo(
         raise Fault("--base-url needs --model: which model is there?")
     if script and model:
         raise Fault("--script and --model both say who plays: give one of them")
+    from lorimer.cli import agent, host
     from lorimer.cli.demo.play import play
     from lorimer.cli.demo.show import Cast
     from lorimer.cli.demo.stage import choose_folder
+    from lorimer.models.credentials import LOCAL
 
     if not script and model is None:
         model = _keyed_model()
-    cast = Cast(model, base_url, api_key_env)
+    own = bool(base_url) or (model and agent.first(model, host.read(None)).provider in LOCAL)
+    cast = Cast(model, base_url, api_key_env, priced=not own)
     paced = sys.stdout.isatty() and not fast
     return asyncio.run(play(choose_folder(directory), cast, paced=paced))
 

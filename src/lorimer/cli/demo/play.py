@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
-from lorimer.cli import agent
+from lorimer.cli import agent, host
 from lorimer.cli.demo.actor import CUT_TURN, actor
 from lorimer.cli.demo.process import AgentProcess
 from lorimer.cli.demo.proof import Proof, logged
@@ -24,13 +25,14 @@ from lorimer.cli.store import opened
 from lorimer.core.errors import ExecutorErrorCode
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
+from lorimer.core.request import Usage
 from lorimer.journal.recording import facts_of
-from lorimer.models.hostfile import Host
 from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.world import RealWorld
 
 if TYPE_CHECKING:
     from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.models.registry import Models
 
 _POLL_S: Final = 0.05
 _IN_FLIGHT_S: Final = 0.4
@@ -41,9 +43,15 @@ _PACE_S: Final = 0.7
 async def play(folder: Folder, cast: Cast, *, paced: bool) -> int:
     """Play it in a new folder; the exit code."""
     world = RealWorld()
-    described = describe_agent(cast.model, priced=cast.base_url is None)
-    if cast.model is not None:  # a key that is missing is told before anything is written
-        await agent.connect(described, cast.base_url, cast.api_key_env, world, Host()).aclose()
+    described = describe_agent(cast.model, priced=cast.priced)
+    if cast.model is not None:  # what is missing is told before anything is written
+        known = host.read(None)
+        models = agent.connect(described, cast.base_url, cast.api_key_env, world, known)
+        try:
+            if cast.priced:
+                _check_prices(models, cast.model)
+        finally:
+            await models.aclose()
     elif find_spec("anthropic") is None:
         raise Fault(
             "the script is played to Anthropic's SDK, which is not installed",
@@ -61,6 +69,17 @@ async def play(folder: Folder, cast: Cast, *, paced: bool) -> int:
         show = Show(folder, cast, url, world, paced)
         async with opened(folder.journal, world) as journal:
             return await _Play(show, journal, server).run()
+
+
+def _check_prices(models: Models, spec: str) -> None:
+    """Raises Fault for a model whose price is not known: the dollar would not be kept to."""
+    for target in models.targets(spec):
+        if target.model.price(Usage(output_tokens=1)) is None:
+            raise Fault(
+                f"the price of {target.model.name!r} is not known, so no limit of $1 could be kept",
+                hint=f"Is the name right? Ask it: lorimer models check {quote(spec)}",
+                code=ExecutorErrorCode.EXEC_API_UNPRICED.value,
+            )
 
 
 @contextmanager

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _BAR: Final = 34
 """Columns of the longest bar of the small chart."""
+_BESIDE_BAR: Final = 25
+"""Columns beside it: the name, and by how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,9 @@ class Cast:
     """None: the script."""
     base_url: str | None = None
     api_key_env: str | None = None
+    priced: bool = True
+    """The model has a price, or is to have one, so a ceiling on it can be held; one at a server of
+    the person's own has none."""
 
 
 class Show:
@@ -123,7 +128,7 @@ class Show:
             )
             self._say("All else is real: SDK, tools, files, programs, journal, rules, the kill.")
         else:
-            limit = "" if self._cast.base_url else ", for 1 dollar at most"
+            limit = ", for 1 dollar at most" if self._cast.priced else ""
             self._say(f"The model is {self._cast.model}, for real{limit}.", "yellow")
         self._say(f"It happens in {self.folder.root}{os.sep}, and touches nothing else.")
         self._act("1  An agent looks into census data")
@@ -257,8 +262,9 @@ class Show:
         )
         most = growth[0][0]
         self._say("  Population of the US states, 2010 to 2020 (U.S. Census Bureau)")
+        longest = max(min(_BAR, self._out.width - _BESIDE_BAR), 1)
         for percent, name in [*growth[:5], *[item for item in growth if item[0] < 0]]:
-            bar = "█" * max(round(abs(percent) / most * _BAR), 1)
+            bar = "█" * max(round(abs(percent) / most * longest), 1)
             self._out.print(
                 Text.assemble(
                     (f"  {name:<14} ", ""),

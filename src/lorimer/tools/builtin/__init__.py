@@ -75,16 +75,20 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 def builtin_tools(names: Iterable[str]) -> list[Tool]:
     """The built-in tools of these names or groups, each once, in that order.
 
-    Raises ConfigError for an unknown name, telling the nearest ones.
+    Raises ConfigError for unknown names, all at once, telling the nearest ones.
     """
     wanted: dict[str, str] = {}
+    unknown: list[str] = []
     for name in names:
         for each in GROUPS.get(name, (name,)):
-            if each not in CATALOGUE:
-                raise ConfigError(
-                    f"there is no built-in tool {each!r}{nearest(each, [*CATALOGUE, *GROUPS])}"
-                )
-            wanted[each] = CATALOGUE[each]
+            if each in CATALOGUE:
+                wanted[each] = CATALOGUE[each]
+            else:
+                near = nearest(each, [*CATALOGUE, *GROUPS])
+                unknown.append(f"there is no built-in tool {each!r}{near}")
+    if unknown:
+        head = f"{len(unknown)} names are wrong: " if len(unknown) > 1 else ""
+        raise ConfigError(head + "; ".join(unknown), problems=tuple(unknown))
     return [_load(target) for target in wanted.values()]
 
 

@@ -1,0 +1,29 @@
+"""Kinds of values and of commands, where click's own would be told to a person in its own words."""
+
+from __future__ import annotations
+
+import click
+
+
+class Whole(click.IntRange):
+    """A whole number, named so."""
+
+    name = "whole number"
+
+
+class Dollars(click.FloatRange):
+    """An amount of money, not negative."""
+
+    name = "amount of dollars"
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+
+class Group(click.Group):
+    """Commands whose list tells the whole first sentence of each, where click would cut it."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(1000)) for name, each in rows])
