@@ -72,9 +72,14 @@ def test_the_task_comes_from_standard_input_or_a_file(own_place: Path) -> None:
     with FakeLLMServer(lambda _: HELLO) as server:
         assert invoke("run", "-", "--base-url", server.url, input="from a pipe").exit_code == 0
         assert invoke("run", "--input-file", "task.md", "--base-url", server.url).exit_code == 0
+        words = ("run", "Review this:", "-", "--base-url", server.url)
+        assert invoke(*words, input="+ x = 1").exit_code == 0
         asked = [json.dumps(request.body["messages"]) for request in server.requests]
     assert "from a pipe" in asked[0]
     assert "from a file" in asked[1]
+    assert "Review this:\\n\\n+ x = 1" in asked[2]
+    nothing = invoke(*words, input=" \n")
+    assert (nothing.exit_code, "standard input is empty" in nothing.stderr) == (2, True)
 
 
 def test_reading_is_free_and_the_rest_needs_a_rule(own_place: Path) -> None:

@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "no run": ((), 2, "missing argument 'RUN'"),
     "unknown run": (("run_nope",), 2, "there is no run 'run_nope' in this store"),
     "turn 0": (("run_", "--turn", "0"), 2, "0 is not in the range x>=1"),
-    "no number": (("run_", "--turn", "x"), 2, "'x' is not a valid integer"),
+    "no number": (("run_", "--turn", "x"), 2, "'x' is not a valid whole number"),
     "kind": (("run_", "--decision", "tols"), 2, "there is no 'tols'; did you mean 'tool'?"),
 }
 

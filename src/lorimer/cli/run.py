@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,7 +16,7 @@ from lorimer.cli.wanted import Wanted, agent_options
 
 
 @click.command(no_args_is_help=True)
-@click.argument("task", required=False)
+@click.argument("words", nargs=-1, metavar="[TASK] [-]")
 @click.option(
     "--input-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -38,7 +39,7 @@ from lorimer.cli.wanted import Wanted, agent_options
 @click.option("--timeout", type=Span(), metavar="TIME", help="Seconds, or 90s, 5m, 2h at most.")
 @execution_options
 def run(
-    task: str | None,
+    words: tuple[str, ...],
     input_file: Path | None,
     max_turns: int | None,
     max_cost_usd: float | None,
@@ -48,7 +49,8 @@ def run(
     wanted: Wanted,
     terms: Terms,
 ) -> int:
-    """Give an agent a TASK and watch it work. `-` reads the task from standard input.
+    """Give an agent a TASK and watch it work. `-` is what comes on standard input: the task, or
+    after a TASK what it is about.
 
     The answer goes to stdout, progress to stderr. Reading is always allowed beneath the
     workspace; whatever changes something or runs a program needs a rule (--allow), or is asked
@@ -58,10 +60,10 @@ def run(
     Examples:
       lorimer run "what does this project do?"
       lorimer run --allow Write --allow 'Bash(make test)' "make the tests pass"
-      git diff | lorimer run --preset minimal -
+      git diff | lorimer run --preset minimal "review this:" -
       lorimer run -m openai:gpt-5.2 --max-cost-usd 0.50 --output-format json - < task.txt
     """
-    text = _task(task, input_file)
+    text = _task(words, input_file)
     if record is not None and record.suffix != ".jsonl":
         raise Fault(f"--record: {record} is to be named .jsonl, so that -m scripted: can play it")
     from lorimer.cli import agent, host, settings
@@ -76,7 +78,13 @@ def run(
     return asyncio.run(begin(described, text, limits, terms, record))
 
 
-def _task(task: str | None, input_file: Path | None) -> str:
+def _task(words: Sequence[str], input_file: Path | None) -> str:
+    task, more = words[0] if words else None, words[1:]
+    if more and more != ("-",):
+        raise Fault(
+            f"there are {len(words)} texts, and one task is wanted",
+            hint="Several words that are one text go into quotes. See: lorimer run --help",
+        )
     if (task is None) == (input_file is None):
         raise Fault(
             "no task" if task is None else "two tasks: one as text, one in --input-file",
@@ -86,15 +94,22 @@ def _task(task: str | None, input_file: Path | None) -> str:
         if input_file is not None:
             text, where = input_file.read_text("utf-8"), str(input_file)
         elif task == "-":
-            if sys.stdin is None:
-                raise Fault("standard input is closed")
-            text, where = sys.stdin.buffer.read().decode("utf-8"), "standard input"
+            text, where = _piped(), "standard input"
         else:
             text, where = task or "", "the task"
+        about = _piped() if more else ""
     except UnicodeDecodeError as error:
         raise Fault(f"the task is not UTF-8 text: {error}") from None
     except OSError as error:
         raise Fault(f"{input_file}: {error.strerror}") from None
     if not text.strip():
         raise Fault(f"{where} is empty")
-    return text
+    if more and not about.strip():
+        raise Fault("standard input is empty")
+    return f"{text}\n\n{about}" if more else text
+
+
+def _piped() -> str:
+    if sys.stdin is None:
+        raise Fault("standard input is closed")
+    return sys.stdin.buffer.read().decode("utf-8")
