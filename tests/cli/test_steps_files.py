@@ -59,6 +59,19 @@ def test_the_last_step_keeps_its_end_and_windows_keeps_its_line_ends(tmp_path: P
     assert path.read_bytes() == b"# %% a\r\nx = 2\r\nz = 3\r\n# %% b\r\ny = z"
 
 
+def test_a_byte_order_mark_and_odd_line_ends_in_a_text_stay(tmp_path: Path) -> None:
+    path = tmp_path / "w.py"
+    odd = "y = 'one\u2028line\x0c'"
+    path.write_text(f"\ufeff# %% a\nx = 1\n# %% b\n{odd}\n# %% c\nprint(len(y), x)\n")
+    assert "9 1\n3 of 3" in invoke("steps", "run", str(path)).stdout
+    assert invoke("steps", "edit", str(path), "c", "--code", "z = y").exit_code == 0
+    assert path.read_text() == f"\ufeff# %% a\nx = 1\n# %% b\n{odd}\n# %% c\nz = y\n"
+    book = tmp_path / "w.ipynb"
+    book.write_text('\ufeff{"cells": [{"cell_type": "code", "source": "x = 1"}]}\n')
+    assert invoke("steps", "edit", str(book), "1", "--code", "x = 2").exit_code == 0
+    assert book.read_text() == '\ufeff{"cells": [{"cell_type": "code", "source": "x = 2"}]}\n'
+
+
 def test_a_dry_run_writes_nothing(script: Path) -> None:
     result = invoke("steps", "edit", str(script), "scale", "--code", "factor = x", "--dry-run")
     assert result.exit_code == 0

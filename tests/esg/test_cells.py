@@ -51,3 +51,9 @@ def test_after_any_edits_the_steps_are_those_of_the_file(files: list[list[str]])
     for sources in files:
         load(graph, [Cell("", source) for source in sources])
         assert [graph.source(step) for step in graph.steps] == sources
+
+
+def test_the_second_of_a_title_is_called_the_second() -> None:
+    graph = ExecutionStateGraph()
+    load(graph, of_script("# %% a\n1\n# %%\n2\n# %% plot\n3\n# %% plot\n4\n# %% plot\n5\n"))
+    assert graph.steps == ("a", "2", "plot", "plot 2", "plot 3")

@@ -18,6 +18,8 @@ from lorimer.cli.steps_file import (
     graph_of,
     known,
     text_of,
+    unresolved,
+    without_mark,
     write,
 )
 from lorimer.cli.text import count, visible
@@ -49,7 +51,7 @@ def edit(file: Path, step: str, code: str | None, dry_run: bool, yes: bool) -> N
     new = new.strip("\n")
     if not new.strip():
         raise Fault(f"step {step!r} would be empty", hint=f"Delete its cell in {file} instead.")
-    _tell(graph, step, new)
+    _tell(file, graph, step, new)
     if dry_run:
         return
     if code is None and not yes and sys.stdin.isatty() and not click.confirm(f"Write {file}?"):
@@ -70,7 +72,7 @@ def _new_text(old: str, code: str | None) -> str | None:
         raise Fault(error.message, hint="Set EDITOR, or give the text by --code.") from error
 
 
-def _tell(graph: ExecutionStateGraph, step: str, new: str) -> None:
+def _tell(file: Path, graph: ExecutionStateGraph, step: str, new: str) -> None:
     """The difference, and what is stale by it in a session that has run all steps."""
     for each in graph.steps:
         graph.record_output(each, {})
@@ -84,12 +86,13 @@ def _tell(graph: ExecutionStateGraph, step: str, new: str) -> None:
     click.echo(f"\n{count(len(plan), 'step')} of {len(graph)} would run again, by their texts:")
     for planned in plan:
         click.echo(f"  {click.style(planned.step, bold=True)}  {planned.reasons[0]}")
-    for name, later in graph.unresolved(step).items():
+    for name, later in unresolved(file, graph, step).items():
         told = f"only {later} makes, which comes later" if later else "no step makes"
         click.secho(f"  {step} reads {name}, which {told}", fg="yellow")
 
 
 def _replaced(file: Path, cell: Cell, new: str) -> str:
+    from lorimer.esg.analysis.text import lines_of
     from lorimer.esg.notebooks.cells import is_mark
 
     text, (first, end) = text_of(file), cell.place
@@ -99,7 +102,7 @@ def _replaced(file: Path, cell: Cell, new: str) -> str:
         raise Fault(f"{file} is a marimo notebook: edit it there, or convert it first")
     if any(is_mark(line) for line in new.split("\n")):
         raise Fault("a line of the new text begins with `# %%`: it would begin another step")
-    lines = text.splitlines(keepends=True)
+    lines = lines_of(text)
     close = "\r\n" if lines[first].endswith("\r\n") else "\n"
     made = [line + close for line in new.split("\n")]
     if not lines[end - 1].endswith("\n"):
@@ -109,17 +112,17 @@ def _replaced(file: Path, cell: Cell, new: str) -> str:
 
 def _in_notebook(text: str, number: int, new: str) -> str:
     """The notebook with one cell's source replaced, laid out as it was."""
-    whole = json.loads(text)
+    whole = json.loads(without_mark(text))
     cell = cast("dict[str, JSON]", whole["cells"][number])
     in_lines = isinstance(cell["source"], list)
     plain = text.isascii()
-    bare = text.rstrip("\n")
+    bare = without_mark(text).rstrip("\n")
     layouts = [
         i for i in (1, 2, 4, None) if json.dumps(whole, indent=i, ensure_ascii=plain) == bare
     ]
     indent, plain = (layouts[0], plain) if layouts else (1, False)
     cell["source"] = new.splitlines(keepends=True) if in_lines else new
-    return json.dumps(whole, indent=indent, ensure_ascii=plain) + text[len(bare) :]
+    return text.replace(bare, json.dumps(whole, indent=indent, ensure_ascii=plain))
 
 
 @click.command()

@@ -32,14 +32,18 @@ def text_of(file: Path) -> str:
         raise Fault(f"{file} is not UTF-8 text", hint="Save it as UTF-8.") from error
 
 
+def without_mark(text: str) -> str:
+    """The text without the byte order mark that editors on Windows put before it."""
+    return text.removeprefix("\ufeff")
+
+
 def cells_of(file: Path, *, prose: bool = False) -> list[Cell]:
     """The steps of a file; `prose`: all its cells."""
     from lorimer.esg.notebooks.cells import CODE
     from lorimer.esg.notebooks.formats import read
 
-    text = text_of(file)
     try:
-        cells = read(text, notebook=file.suffix == NOTEBOOK)
+        cells = read(without_mark(text_of(file)), notebook=file.suffix == NOTEBOOK)
     except ValueError as error:
         raise Fault(f"{file}: {error}") from error
     return [cell for cell in cells if prose or cell.kind == CODE]
@@ -53,6 +57,22 @@ def graph_of(file: Path) -> ExecutionStateGraph:
     graph = ExecutionStateGraph()
     load(graph, cells_of(file))
     return graph
+
+
+def given(file: Path) -> dict[str, object]:
+    """The names that a file finds without making them: a script its own, a notebook `display`."""
+    return {"display": _display} if file.suffix == NOTEBOOK else {"__file__": str(file.resolve())}
+
+
+def _display(*values: object) -> None:
+    for value in values:
+        print(value if isinstance(value, str) else repr(value))
+
+
+def unresolved(file: Path, graph: ExecutionStateGraph, step: str) -> dict[str, str]:
+    """Names that a step reads and nothing before it makes -> the later step that does, or ""."""
+    found = graph.unresolved(step)
+    return {name: later for name, later in found.items() if name not in given(file)}
 
 
 def known(graph: ExecutionStateGraph, step: str) -> str:

@@ -128,6 +128,9 @@ def typo(case: Case) -> Iterator[Finding]:
     if not name or isinstance(case.error, UnboundLocalError):
         return
     text = case.site.text
+    if name == "__file__":
+        yield Finding("no_file", "a step is in no file: it has no '__file__'", text.step, (), 0.96)
+        return
     constant = _ELSEWHERE.get(name)
     if constant is not None and name not in case.values:
         edits = tuple(text.replace(use, constant) for use in uses(case, name))

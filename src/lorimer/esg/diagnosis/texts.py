@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from lorimer.esg.analysis.text import lines_of
 from lorimer.esg.patching.patches import Edit
 
 
@@ -13,7 +14,7 @@ class StepText:
 
     def __init__(self, step: str, source: str) -> None:
         self.step, self.source = step, source
-        self.lines = source.splitlines(keepends=True)
+        self.lines = lines_of(source)
         try:
             self.tree = ast.parse(source)
         except (SyntaxError, ValueError, RecursionError):

@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
+from itertools import count
 from typing import Final
 
 from lorimer.core.jsonable import JSON
+from lorimer.esg.analysis.text import lines_of
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
 
@@ -43,7 +45,7 @@ def all_of_script(text: str) -> list[Cell]:
     """The cells of a script in the percent format, prose too, without its comment signs."""
     found = list[Cell]()
     title, kind, lines, first = "", CODE, list[str](), 0
-    for number, line in enumerate([*text.splitlines(), "# %%"]):
+    for number, line in enumerate([*_lines(text), "# %%"]):
         mark = _MARK.match(line)
         if mark is None:
             lines.append(line)
@@ -58,6 +60,10 @@ def all_of_script(text: str) -> list[Cell]:
         if prose := _PROSE.search(title):
             title, kind = _PROSE.sub("", title), "raw" if prose[1] == "raw" else "markdown"
     return found
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip("\r\n") for line in lines_of(text)]
 
 
 def of_notebook(notebook: JSON) -> list[Cell]:
@@ -155,9 +161,8 @@ def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
 
 
 def _name(graph: ExecutionStateGraph, cell: Cell) -> str:
-    number = len(graph) + 1
-    name = cell.title or str(number)
+    numbers = count(2 if cell.title else len(graph) + 1)
+    name = cell.title or str(next(numbers))
     while name in graph:
-        number += 1
-        name = f"{cell.title} {number}" if cell.title else str(number)
+        name = f"{cell.title} {next(numbers)}".lstrip()
     return name
