@@ -101,6 +101,7 @@ FAULTS = (
     Fault("magic", 4, (*SALES, "%time total")),
     Fault("name_typo", 0, ("amonut = 3", "print(amount)", "y = amount + 1"), "amount = 3"),
     Fault("other_language", 4, (*SALES, "done = true"), "done = True"),
+    Fault("other_language", 4, (*SALES, "display(rows)"), "print(rows)"),
     Fault("missing_quotes", 4, (*SALES, "print(rows[0][city])"), "print(rows[0]['city'])"),
     Fault(
         "missing_self",

@@ -25,8 +25,9 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "nil": "None",
     "undefined": "None",
     "NaN": "float('nan')",
+    "display": "print",
 }
-"""What other languages call Python's constants."""
+"""What other languages call Python's constants, and what only notebooks have."""
 
 
 def missing_name(case: Case) -> str:

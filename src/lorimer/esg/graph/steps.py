@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -84,6 +84,14 @@ class Cause:
                 return f"it depends on {self.step}"
             case Why.RESOURCE:
                 return f"it reads {name}, which has changed"
+
+
+def told(causes: Iterable[Cause]) -> tuple[str, ...]:
+    """Causes for people: a name and the objects that it leads to are one. That these have no maker
+    is said only if there is nothing else to say: a text that has not run makes none."""
+    causes = [*causes]
+    named = [each for each in causes if each.step or "#" not in each.name]
+    return tuple(dict.fromkeys(map(str, named or causes)))
 
 
 @dataclass(frozen=True, slots=True)
