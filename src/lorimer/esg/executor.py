@@ -139,9 +139,9 @@ class StepExecutor:
         """
         if after is not None:
             self.graph.source(after)
-        made = Counter[str]()
-        while gone := {each for each in self._attempts.gone(after) if each and made[each] < _TRIES}:
+        made, places = Counter[str](), self._attempts.places
+        while gone := {each for each in places.gone(after) if each and made[each] < _TRIES}:
             step = min(gone, key=self.graph.position)
             made[step] += 1
             self._replays.make(step)
-        return self._attempts.values(after, apart=after is not None)
+        return places.values(after, apart=after is not None)
