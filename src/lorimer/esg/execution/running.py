@@ -104,16 +104,7 @@ def run(
                 outcome.value = _call(last, namespace)
             outcome.used = settings.used(reads, shows=bool(out.text()))
             outcome.looked = frozenset(reads.seen)
-            reads.begin()
-            if outcome.value is not None:
-                outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
-            outcome.displays = displays.collect(outcome.value, figures)
-            outcome.used_to_show = settings.used(
-                reads,
-                shows=bool(outcome.shown),
-                draws=displays.drawn(outcome.value, outcome.displays),
-            )
-            outcome.looked_to_show = frozenset(reads.seen)
+            _show(outcome, figures)
     except Lost as lost:
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome
@@ -125,6 +116,21 @@ def run(
     outcome.seconds = clock() - begun
     outcome.stdout, outcome.stderr = out.text(), err.text()
     return outcome
+
+
+def _show(outcome: Outcome, figures: frozenset[int]) -> None:
+    """Show the last value, and the figures that are open besides these."""
+    reads = reading()
+    reads.begin()
+    if outcome.value is not None:
+        outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
+    outcome.displays = displays.collect(outcome.value, figures)
+    outcome.used_to_show = settings.used(
+        reads,
+        shows=bool(outcome.shown),
+        draws=displays.drawn(outcome.value, outcome.displays),
+    )
+    outcome.looked_to_show = frozenset(reads.seen)
 
 
 def _compiled(

@@ -157,6 +157,13 @@ class Step:
         self.builtins = told.builtins
 
     @property
+    def known(self) -> Analysis:
+        """What `take` was given."""
+        return Analysis(
+            self.reads, self.writes, self.kills, self.reads_any, self.writes_any, self.builtins
+        )
+
+    @property
     def depends(self) -> frozenset[str]:
         """Names whose earlier value matters: what it reads, and what it may leave as it was."""
         return self.reads | (self.writes - self.kills)
