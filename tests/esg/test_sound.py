@@ -101,6 +101,10 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
         ],
         [(3, "x = 3"), (0, "import functools, textwrap\nkept = textwrap.shorten\nx = 4")],
     ),
+    "a set of an object that is made anew, but the same": (
+        ["class O: ...\ns = set()", "o = O()\ns.add(o)", "print(o in s, len(s))"],
+        [(1, "o = O()\ns.add(o)\nn = 1"), (2, "print(o in s, len(s), 1)")],
+    ),
     "the documentation of a class": (
         ["class K:\n    'one'", "print(K.__doc__)"],
         [(0, "class K:\n    'two'"), (0, "class K:\n    pass")],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import keyword
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -79,7 +80,7 @@ def syntax(case: Case) -> Iterator[Finding]:
     found = dict[str, Try]()  # by the text that it gives
     for number, each in enumerate(_tries(lines)):
         text = _edited(lines.source, each.edits)
-        if text not in found and _parses(text):
+        if text not in found and _compiles(text):
             found[text] = each
         if number > _MOST or len(found) == len(_SURE):
             break
@@ -195,7 +196,7 @@ def _quotes(lines: Lines) -> Iterator[Try]:
         begins = [found.start() for found in re.finditer(r"(?<=[\s(\[{,=])(?=[^\s'\"])", row)]
         for at in dict.fromkeys([*begins, *ends]):
             new = row[:at] + quote + row[at:]
-            if _parses(new.strip()) or at == len(row):
+            if _compiles(new.strip(), ast.PyCF_ONLY_AST) or at == len(row):
                 yield Try("open_quote", message, lines.insert(start + at, quote))
         for at in dict.fromkeys([*ends, *begins]):
             yield Try("open_quote", message, lines.insert(start + at, quote))
@@ -293,9 +294,13 @@ def _edited(source: str, edits: tuple[Edit, ...]) -> str:
     return source
 
 
-def _parses(source: str) -> bool:
+def _compiles(source: str, flags: int = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT) -> bool:
+    """The parser takes it, and so does the compiler, which knows where `return` may stand;
+    `ast.PyCF_ONLY_AST`: the parser alone."""
     try:
-        ast.parse(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, "<tried>", "exec", flags, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):
         return False
     return True
