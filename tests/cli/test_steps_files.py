@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lorimer.cli.fail import Fault
+from lorimer.cli.steps_file import write
 from tests.cli.support import invoke
 
 SCRIPT = """\
@@ -260,3 +262,11 @@ def test_a_browser_runs_the_page_and_nothing_of_the_session_s(tmp_path: Path) ->
     )
     assert "<title>s.py</title>" in done.stdout, done.stderr[-500:]
     assert 'style="height' in done.stdout, "the page's own script has fitted the frame"
+
+
+def test_a_page_that_cannot_be_written_is_told_by_its_name(script: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.mkdir()
+    with pytest.raises(Fault, match=r"^\S*page\.html cannot be written: "):
+        write(page, "text")
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".page")]

@@ -525,3 +525,12 @@ def test_the_readme_of_the_seed() -> None:
     assert esg.get_ancestors("step_1", {"y"}) == ["step_0"]
     assert esg.get_subgraph_from("step_1") == ["step_1"]
     assert esg.get_node("step_0")["outputs"] == {"x": 5, "y": 8}
+
+
+def test_causes_that_differ_in_their_edits_alone_are_told_once() -> None:
+    session = StepExecutor()
+    session.execute("sum", "x = [1]\nprint(sum((x))")
+    report = diagnose(session.results["sum"], session.graph)
+    assert len({each.edits for each in report.findings}) == len(report.findings) == 2
+    assert report.messages == ("'(' of line 2 is not closed",)
+    assert str(report).count("is not closed") == 1

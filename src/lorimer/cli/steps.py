@@ -156,8 +156,8 @@ def _tell(session: StepExecutor, result: StepResult) -> None:
         return
     click.echo(visible(result.failure.traceback.rstrip("\n")))
     report = diagnose(result, session.graph)
-    for finding in report.findings[:3]:
-        click.secho(f"  {visible(finding.message)}", fg="yellow")
+    for message in report.messages[:3]:
+        click.secho(f"  {visible(message)}", fg="yellow")
     patch = generate_patch(report, session.graph)
     if patch:
         click.echo(visible(patch.diff.rstrip("\n")))
@@ -186,11 +186,10 @@ def _watch(
             seen = now
             try:
                 _load(session, file, no_magics)
+                _replayed(session)
+                _write_page(session, file, html)
             except Fault as fault:
                 click.secho(fault.message, fg="red", err=True)
-                continue
-            _replayed(session)
-            _write_page(session, file, html)
 
     click.secho(f"watching {file}; Ctrl-C ends", dim=True)
     anyio.run(look)

@@ -102,6 +102,9 @@ def write(file: Path, text: str) -> None:
         else:
             os.chmod(part, 0o666 & ~_umask())
         os.replace(part, target)
+    except OSError as error:
+        os.unlink(part)
+        raise Fault(f"{file} cannot be written: {error.strerror}") from error
     except BaseException:
         os.unlink(part)
         raise

@@ -140,7 +140,7 @@ def _bare(prose: str) -> str:
 def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
     """Make the graph's steps those of a file, with as few edits as there are differences.
 
-    Steps are called by their titles, else by number; what was called keeps its name.
+    Steps are called by their titles, else by number, which they keep.
     """
     old = [graph.source(step) for step in graph.steps]
     ids = list(graph.steps)
@@ -158,6 +158,9 @@ def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
             graph.delete_step(step)
         for cell in new[len(steps) :]:
             before = graph.add_step(_name(graph, cell), cell.source, after=before)
+    for step, cell in zip(graph.steps, cells, strict=True):
+        if cell.title and cell.title not in graph:
+            graph.rename_step(step, cell.title)
 
 
 def _name(graph: ExecutionStateGraph, cell: Cell) -> str:
