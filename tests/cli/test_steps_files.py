@@ -270,3 +270,19 @@ def test_a_page_that_cannot_be_written_is_told_by_its_name(script: Path, tmp_pat
     with pytest.raises(Fault, match=r"^\S*page\.html cannot be written: "):
         write(page, "text")
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".page")]
+
+
+def test_magics_hide_nothing_of_the_graph_and_stay_in_an_edited_notebook(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    sources = ["%matplotlib inline\nx = 1", "files = !ls\ny = x", "print(y)"]
+    cells = [{"cell_type": "code", "source": source} for source in sources]
+    path.write_text(json.dumps({"cells": cells}))
+    shown = invoke("steps", "show", str(path)).stdout
+    assert "no Python" not in shown
+    assert "x ← 1" in shown
+    assert "y = x" in invoke("steps", "export", str(path), "y").stdout
+    told = invoke("steps", "edit", str(path), "1", "--code", "%matplotlib inline\nx = 2").stdout
+    assert "3 steps of 3 would run again" in told
+    assert "-x = 1\n+x = 2" in told
+    written = [cell["source"] for cell in json.loads(path.read_text())["cells"]]
+    assert written == ["%matplotlib inline\nx = 2", *sources[1:]]

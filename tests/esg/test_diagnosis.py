@@ -107,6 +107,7 @@ FAULTS = (
         "class P:\n    next: 'P | None' = None",
     ),
     Fault("magic", 4, (*SALES, "%time total")),
+    Fault("magic", 4, (*SALES, "files = !ls")),
     Fault("name_typo", 0, ("amonut = 3", "print(amount)", "y = amount + 1"), "amount = 3"),
     Fault("other_language", 4, (*SALES, "done = true"), "done = True"),
     Fault("other_language", 4, (*SALES, "display(rows)"), "print(rows)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -43,20 +44,19 @@ def edit(file: Path, step: str, code: str | None, dry_run: bool, yes: bool) -> N
     by `lorimer steps run FILE --watch` in another terminal.
     """
     graph = graph_of(file)
-    old = graph.source(known(graph, step))
-    new = _new_text(old, code)
-    if new is None or new.strip("\n") == old.strip("\n"):
+    cell = cells_of(file)[graph.steps.index(known(graph, step))]
+    new = _new_text(cell.source, code)
+    if new is None or new.strip("\n") == cell.source:
         click.echo("nothing changed")
         return
     new = new.strip("\n")
     if not new.strip():
         raise Fault(f"step {step!r} would be empty", hint=f"Delete its cell in {file} instead.")
-    _tell(file, graph, step, new)
+    _tell(file, graph, step, cell, new)
     if dry_run:
         return
     if code is None and not yes and sys.stdin.isatty() and not click.confirm(f"Write {file}?"):
         return
-    cell = cells_of(file)[graph.steps.index(step)]
     write(file, _replaced(file, cell, new))
     click.secho(f"{file} is written", dim=True)
 
@@ -72,14 +72,16 @@ def _new_text(old: str, code: str | None) -> str | None:
         raise Fault(error.message, hint="Set EDITOR, or give the text by --code.") from error
 
 
-def _tell(file: Path, graph: ExecutionStateGraph, step: str, new: str) -> None:
+def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: str) -> None:
     """The difference, and what is stale by it in a session that has run all steps."""
+    from lorimer.esg.notebooks.cells import without_magics
+
     for each in graph.steps:
         graph.record_output(each, {})
-    old = graph.source(step).splitlines()
+    old = cell.source.splitlines()
     for line in difflib.unified_diff(old, new.splitlines(), step, step, lineterm=""):
         click.echo(visible(line))
-    graph.edit_step(step, new)
+    graph.edit_step(step, without_magics(replace(cell, source=new)).source)
     if error := graph.get_node(step)["error"]:
         raise Fault(f"the new text of {step!r} is no Python: {error}")
     plan = graph.plan()

@@ -50,12 +50,12 @@ def cells_of(file: Path, *, prose: bool = False) -> list[Cell]:
 
 
 def graph_of(file: Path) -> ExecutionStateGraph:
-    """The graph of a file; nothing is run."""
+    """The graph of a file, lines of notebook magics left out; nothing is run."""
     from lorimer.esg import ExecutionStateGraph
-    from lorimer.esg.notebooks.cells import load
+    from lorimer.esg.notebooks.cells import load, without_magics
 
     graph = ExecutionStateGraph()
-    load(graph, cells_of(file))
+    load(graph, [without_magics(cell) for cell in cells_of(file)])
     return graph
 
 

@@ -14,6 +14,7 @@ from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.near import distance
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
+from lorimer.esg.notebooks.cells import magics
 from lorimer.esg.patching.patches import Edit
 
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
@@ -72,8 +73,7 @@ def syntax(case: Case) -> Iterator[Finding]:
     if not isinstance(error, SyntaxError) or error.lineno is None:
         return
     lines = Lines(case.step, case.result.source, error)
-    row = lines.rows[lines.number - 1]
-    if row.lstrip().startswith(("%", "!")):
+    if lines.number - 1 in magics(lines.source):
         message = f"line {lines.number} is a command of notebooks, not Python"
         yield Finding("magic", message, case.step, (), 0.95)
         return

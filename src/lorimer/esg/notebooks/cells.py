@@ -19,7 +19,7 @@ _MARK: Final = re.compile(r"^# ?%%(?:[ \t]+(.*))?$")
 _PROSE: Final = re.compile(r" *\[(markdown|md|raw)\]")
 _OF_PYTHON: Final = frozenset({"%%time", "%%timeit", "%%capture", "%%prun"})
 _WAS: Final = "# magic: "
-_MAGIC: Final = re.compile(r"^\s*[%!?]|^\s*[\w.]+\?+\s*$")
+_MAGIC: Final = re.compile(r"^\s*[%!?]|^\s*[\w.]+\?+\s*$|^\s*[\w, ]+=\s*[%!]")
 CODE: Final = "code"
 
 
@@ -91,7 +91,8 @@ def all_of_notebook(notebook: JSON) -> list[Cell]:
 
 
 def magics(source: str) -> list[int]:
-    """The lines, from 0, that are for a notebook and no Python: `%time`, `!ls`, `help?`."""
+    """The lines, from 0, that are for a notebook and no Python: `%time`, `!ls`, `help?`,
+    `files = !ls`."""
     if _parses(source):
         return []
     lines = source.split("\n")
