@@ -35,7 +35,7 @@ _NOT_MADE: Final[Mapping[Status, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Trial:
     """One run of a step, before it is decided what becomes of it."""
 
