@@ -80,11 +80,47 @@ def test_a_notebook_is_run_too(tmp_path: Path) -> None:
     assert "42" in invoke("steps", "run", str(path)).stdout
 
 
+def test_a_script_finds_its_name_and_arguments_as_python_gives_them(script: Path) -> None:
+    script.write_text("# %% a\nimport sys\nprint(sys.argv, __file__)\n# %% b\nprint(__name__)\n")
+    told = invoke("steps", "run", str(script)).stdout
+    assert f"{[str(script)]} {script.resolve()}\n" in told
+    assert "__main__" in told
+    assert "__file__" not in invoke("steps", "show", str(script)).stdout
+
+
+def test_a_notebook_displays_and_has_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    cells = [{"cell_type": "code", "source": s} for s in ("display('a', [1])", "__file__")]
+    path.write_text(json.dumps({"cells": cells}))
+    told = invoke("steps", "run", str(path)).stdout
+    assert "a\n[1]\n" in told
+    assert "a step is in no file: it has no '__file__'" in told
+    assert "nobody makes" not in invoke("steps", "show", str(path)).stdout
+
+
+def test_no_frames_of_ours_are_shown_of_imports_that_fail(script: Path) -> None:
+    script.write_text(
+        "try:\n    import no_such_module\nexcept ImportError as e:\n    raise ValueError from e\n"
+    )
+    told = invoke("steps", "run", str(script)).stdout
+    assert "ModuleNotFoundError" in told
+    assert "The above exception was the direct cause" in told
+    assert "loading.py" not in told
+
+
+def test_a_name_that_only_a_later_step_makes_is_told_so(script: Path) -> None:
+    script.write_text("# %% a\nprint(x)\n# %% b\nx = 1\n")
+    assert "only b, behind it, makes x" in invoke("steps", "show", str(script)).stdout
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["explain", "script.py", "shwo"], "there is no step 'shwo'; did you mean 'show'?"),
         (["export", "script.py", "nothing"], "has no step and no name 'nothing'"),
+        (["export", "script.py", "facto"], "no name 'facto'; did you mean 'factor'?"),
+        (["replay", "script.py", "--now"], "there is no option"),
+        (["replay", "script.py"], "lorimer steps run FILE --watch"),
         (["run", "none.py"], "does not exist"),
         (["run", "broken.ipynb"], "broken.ipynb"),
         (["run", "list.ipynb"], "no Jupyter notebook"),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lorimer.cli.fail import Fault
+from lorimer.cli.steps_file import write
 from tests.cli.support import invoke
 
 SCRIPT = """\
@@ -57,6 +59,19 @@ def test_the_last_step_keeps_its_end_and_windows_keeps_its_line_ends(tmp_path: P
     assert invoke("steps", "edit", str(path), "a", "--code", "x = 2\nz = 3").exit_code == 0
     assert invoke("steps", "edit", str(path), "b", "--code", "-", input="y = z\n").exit_code == 0
     assert path.read_bytes() == b"# %% a\r\nx = 2\r\nz = 3\r\n# %% b\r\ny = z"
+
+
+def test_a_byte_order_mark_and_odd_line_ends_in_a_text_stay(tmp_path: Path) -> None:
+    path = tmp_path / "w.py"
+    odd = "y = 'one\u2028line\x0c'"
+    path.write_text(f"\ufeff# %% a\nx = 1\n# %% b\n{odd}\n# %% c\nprint(len(y), x)\n")
+    assert "9 1\n3 of 3" in invoke("steps", "run", str(path)).stdout
+    assert invoke("steps", "edit", str(path), "c", "--code", "z = y").exit_code == 0
+    assert path.read_text() == f"\ufeff# %% a\nx = 1\n# %% b\n{odd}\n# %% c\nz = y\n"
+    book = tmp_path / "w.ipynb"
+    book.write_text('\ufeff{"cells": [{"cell_type": "code", "source": "x = 1"}]}\n')
+    assert invoke("steps", "edit", str(book), "1", "--code", "x = 2").exit_code == 0
+    assert book.read_text() == '\ufeff{"cells": [{"cell_type": "code", "source": "x = 2"}]}\n'
 
 
 def test_a_dry_run_writes_nothing(script: Path) -> None:
@@ -248,3 +263,27 @@ def test_a_browser_runs_the_page_and_nothing_of_the_session_s(tmp_path: Path) ->
     )
     assert "<title>s.py</title>" in done.stdout, done.stderr[-500:]
     assert 'style="height' in done.stdout, "the page's own script has fitted the frame"
+
+
+def test_a_page_that_cannot_be_written_is_told_by_its_name(script: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.mkdir()
+    with pytest.raises(Fault, match=r"^\S*page\.html cannot be written: "):
+        write(page, "text")
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".page")]
+
+
+def test_magics_hide_nothing_of_the_graph_and_stay_in_an_edited_notebook(tmp_path: Path) -> None:
+    path = tmp_path / "n.ipynb"
+    sources = ["%matplotlib inline\nx = 1", "files = !ls\ny = x", "print(y)"]
+    cells = [{"cell_type": "code", "source": source} for source in sources]
+    path.write_text(json.dumps({"cells": cells}))
+    shown = invoke("steps", "show", str(path)).stdout
+    assert "no Python" not in shown
+    assert "x ← 1" in shown
+    assert "y = x" in invoke("steps", "export", str(path), "y").stdout
+    told = invoke("steps", "edit", str(path), "1", "--code", "%matplotlib inline\nx = 2").stdout
+    assert "3 steps of 3 would run again" in told
+    assert "-x = 1\n+x = 2" in told
+    written = [cell["source"] for cell in json.loads(path.read_text())["cells"]]
+    assert written == ["%matplotlib inline\nx = 2", *sources[1:]]

@@ -76,7 +76,7 @@ WRONG = (
     ),
     ("demo --base-url http://x", "--base-url needs --model"),
     ("demo --dir .", "--dir: . is there already"),
-    ("run what is in here", "got unexpected extra arguments (is in here)"),
+    ("run what is in here", "there are 4 texts, and one task is wanted"),
 )
 
 

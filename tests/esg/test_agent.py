@@ -119,7 +119,7 @@ def test_29_44_an_edit_runs_what_is_stale_and_tells_it(tmp_path: Path, confined:
         "[show]",
         "[100, 200, 300]",
     ]
-    assert found[5] == "step scale: edited\n(4 other steps are up to date: not run)"
+    assert found[5] == "step scale: edited\n(4 steps are up to date: not run)"
     assert "show" not in found[6], "what it reads is what it was"
     assert found[7].splitlines() == [
         "load (fresh) | makes rows",
@@ -154,7 +154,10 @@ def test_a_step_can_be_put_between_others_and_taken_away(tmp_path: Path) -> None
         (a("replay", id="x"), "there is no step 'x'"),
         (a("replay", again=["x"]), "there is no step 'x'"),
         (a("graph", id="x"), "there is no step 'x'"),
-        (a("graph", about="the weather"), "no step has to do with that"),
+        (
+            a("graph", about="the weather"),
+            "variable: no step has to do with that. K",
+        ),
         (a("diagnose", id="load"), "step 'load' has not failed (it is fresh)"),
         (a("diagnose", id="x"), "there is no step 'x'"),
     ],

@@ -51,3 +51,20 @@ def test_after_any_edits_the_steps_are_those_of_the_file(files: list[list[str]])
     for sources in files:
         load(graph, [Cell("", source) for source in sources])
         assert [graph.source(step) for step in graph.steps] == sources
+
+
+def test_the_second_of_a_title_is_called_the_second() -> None:
+    graph = ExecutionStateGraph()
+    load(graph, of_script("# %% a\n1\n# %%\n2\n# %% plot\n3\n# %% plot\n4\n# %% plot\n5\n"))
+    assert graph.steps == ("a", "2", "plot", "plot 2", "plot 3")
+
+
+def test_steps_have_the_titles_that_their_cells_have_now() -> None:
+    graph = ExecutionStateGraph()
+    load(graph, of_script("# %% load\nx = 1\n# %% slow\ny = 2\n# %% show\nprint(x)\n"))
+    for step in graph.steps:
+        graph.record_output(step, {})
+    load(graph, of_script("# %% load\nx = 1\n# %% show\nprint(x, x)\n"))
+    assert (graph.steps, graph.stale()) == (("load", "show"), ["show"])
+    load(graph, of_script("# %% read\nx = 1\n# %%\nprint(x, x)\n"))
+    assert (graph.steps, graph.stale()) == (("read", "show"), ["show"])

@@ -98,9 +98,19 @@ FAULTS = (
         "for c in cities:\n    print(c)",
     ),
     Fault("open_bracket", 4, (*SALES, "n = len(cities"), "n = len(cities)"),
+    Fault("syntax", 4, (*SALES, "import math\nfrom __future__ import annotations")),
+    Fault("syntax", 4, (*SALES, "x = 1\nreturn x")),
+    Fault(
+        "annotation_not_put_off",
+        0,
+        ("from __future__ import annotations", "class P:\n    next: P | None = None"),
+        "class P:\n    next: 'P | None' = None",
+    ),
     Fault("magic", 4, (*SALES, "%time total")),
+    Fault("magic", 4, (*SALES, "files = !ls")),
     Fault("name_typo", 0, ("amonut = 3", "print(amount)", "y = amount + 1"), "amount = 3"),
     Fault("other_language", 4, (*SALES, "done = true"), "done = True"),
+    Fault("other_language", 4, (*SALES, "display(rows)"), "print(rows)"),
     Fault("missing_quotes", 4, (*SALES, "print(rows[0][city])"), "print(rows[0]['city'])"),
     Fault(
         "missing_self",
@@ -526,3 +536,12 @@ def test_the_readme_of_the_seed() -> None:
     assert esg.get_ancestors("step_1", {"y"}) == ["step_0"]
     assert esg.get_subgraph_from("step_1") == ["step_1"]
     assert esg.get_node("step_0")["outputs"] == {"x": 5, "y": 8}
+
+
+def test_causes_that_differ_in_their_edits_alone_are_told_once() -> None:
+    session = StepExecutor()
+    session.execute("sum", "x = [1]\nprint(sum((x))")
+    report = diagnose(session.results["sum"], session.graph)
+    assert len({each.edits for each in report.findings}) == len(report.findings) == 2
+    assert report.messages == ("'(' of line 2 is not closed",)
+    assert str(report).count("is not closed") == 1

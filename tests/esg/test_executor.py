@@ -605,3 +605,9 @@ def test_a_failed_step_that_reached_an_iterator_keeps_no_other_from_running() ->
     assert [*names["zs"]] == [names["xs"], 3]  # type: ignore[misc]
     session.graph.delete_step("bad")
     assert session.replay().ok
+
+
+def test_values_after_a_step_that_there_is_not_are_refused() -> None:
+    session = session_of("x = 1")
+    with pytest.raises(StepError, match="no step 's7'"):
+        session.namespace("s7")

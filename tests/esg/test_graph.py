@@ -477,10 +477,31 @@ def test_row_46_a_slice_is_a_script_that_makes_the_value() -> None:
     assert "noise" not in namespace
     with pytest.raises(StepError, match="no step and no name 'd'"):
         graph.backward_slice("d")
+    with pytest.raises(StepError, match="no step 's9'"):
+        graph.script(["s9"])
+
+
+def test_a_step_that_failed_is_not_said_to_have_never_run() -> None:
+    graph = graph_of("x = 1 / 0", "y = x")
+    graph.failed("s0")
+    assert graph.why_stale("s0") == ["s0: its last run failed"]
+    assert graph.why_stale("s1") == ["s1: it never ran"]
+    assert graph.plan()[0].reasons == ("its last run failed",)
+    assert "because s0: its last run failed" in graph.explain("s0")
+
+
+def test_a_name_and_its_objects_are_one_reason() -> None:
+    graph = graph_of("x = [1]", "y = x")
+    graph.observe("s0", {}, {"x": "1", "x#1": "1"}, kills=["x", "x#1"])
+    graph.observe("s1", {"x": "1", "x#1": "1"}, {"y": "1"}, kills=["y"])
+    graph.edit_step("s0", "x = [2]")
+    reasons = ("it reads 'x', which s0 makes again",)
+    assert graph.plan()[1].reasons == reasons
+    assert graph.get_node("s1")["causes"] == [*reasons]
 
 
 def test_row_52_unresolved_names_are_known_before_anything_runs() -> None:
     graph = graph_of("total = sum(rows)", "rows = [1]", "print(totl)")
     assert graph.unresolved("s0") == {"rows": "s1"}
     assert graph.unresolved("s2") == {"totl": ""}
-    assert "reads rows, which only s1 makes" in graph.explain("s0")
+    assert "reads rows, which only s1 makes, behind it" in graph.explain("s0")

@@ -36,6 +36,7 @@ def printed(session: StepExecutor) -> list[str]:
         ("from mine_a import K\nk = K()", "print(k.f())"),
         ("import importlib, mine_a\nimportlib.reload(mine_a)", "print(mine_a.f())"),
         ("def g():\n    import mine_a\n    return mine_a.f()", "print(g())"),
+        ("import mine_a", "import sys\nprint(sys.modules['mine_a'].f())"),
     ],
 )
 def test_a_file_that_somebody_edits(folder: Path, steps: tuple[str, ...]) -> None:
@@ -62,6 +63,27 @@ def test_a_file_that_a_step_writes(folder: Path) -> None:
     session.replay()
     assert printed(session)[3] == "[2, 2, 2]"
     assert session.replay().ran == ()
+    assert "module:mine_a.items" in session.results["s3"].writes, "and none of another that is gone"
+
+
+def test_a_file_that_a_later_step_writes_again_is_as_it_is_at_its_place(folder: Path) -> None:
+    text = "def f():\n    return {}"
+    write = "with open('mine_a.py', 'w') as file:\n    file.write({!r})"
+    session = session_of(
+        write.format(text.format(1)),
+        "import mine_a",
+        "print(mine_a.f())",
+        write.format(text.format(22)),
+        "import importlib\nimportlib.reload(mine_a)\nprint(mine_a.f())",
+        "print(mine_a.f())",
+    )
+    assert session.replay().ran == ()
+    session.graph.edit_step("s1", "import mine_a\nmore = 1")
+    assert session.replay().ran == ("s1",), "it is loaded already as it is there"
+    for step in session.graph.steps:
+        session.graph.mark_stale(step)
+        session.replay()
+        assert printed(session) == ["", "", "1", "", "22", "22"]
 
 
 def test_modules_that_another_one_has_loaded(folder: Path) -> None:

@@ -80,6 +80,31 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
         [SPACE, "space['x'] = 2", "print(g())"],
         [(1, "space['x'] = 3"), (1, "g.__globals__['x'] = 4"), (1, "pass")],
     ),
+    "globals of its own that nothing else leads to": (
+        [f"{SPACE}\ndel space", "g.__globals__['x'] = 2", "print(g())"],
+        [(1, "g.__globals__['x'] = 3"), (1, "pass")],
+    ),
+    "what a step adds to a class": (
+        ["class K: ...", "print(hasattr(K, 'v'))", "K.v = 5", "print(K.v)"],
+        [(1, "print(vars(K).get('v'))"), (2, "K.v = 6")],
+    ),
+    "a function in the place of a library's, under its name": (
+        [
+            "import functools, textwrap\nkept = textwrap.shorten\nx = 1",
+            "@functools.wraps(textwrap.shorten)\n"
+            "def f():\n    class Q:\n        v = x\n    return Q.v\n"
+            "textwrap.shorten = f",
+            "print(textwrap.shorten())",
+            "x = 2",
+            "print(f(), textwrap.shorten())",
+            "textwrap.shorten = kept\ndel f, kept",
+        ],
+        [(3, "x = 3"), (0, "import functools, textwrap\nkept = textwrap.shorten\nx = 4")],
+    ),
+    "a set of an object that is made anew, but the same": (
+        ["class O: ...\ns = set()", "o = O()\ns.add(o)", "print(o in s, len(s))"],
+        [(1, "o = O()\ns.add(o)\nn = 1"), (2, "print(o in s, len(s), 1)")],
+    ),
     "the documentation of a class": (
         ["class K:\n    'one'", "print(K.__doc__)"],
         [(0, "class K:\n    'two'"), (0, "class K:\n    pass")],
@@ -111,6 +136,16 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
             "print(fs[0](), len({**globals()}.keys() & {'x', 'y', 'fs'}))",
         ],
         [(0, "y = 1"), (0, "x = y = 1")],
+    ),
+    "the globals by another name": (
+        [
+            "x = 1\nseen = []",
+            "import builtins\nlook = vars(builtins)['glo' + 'bals']",
+            "seen += sorted(k for k in look().keys() if len(k) == 1)",
+            "seen += sorted(k for k in look() if len(k) == 1)",
+            "print(seen)",
+        ],
+        [(0, "y = 1\nseen = []"), (0, "x = y = 1\nseen = []")],
     ),
 }
 WAYS = {
@@ -148,6 +183,7 @@ for way, (keep, call) in WAYS.items():
 def test_a_replay_ends_where_plain_python_ends(name: str) -> None:
     sources, edits = CASES[name]
     session = session_of(*sources)
+    names, printed = whole(sources)
     for place, source in [(0, sources[0]), *edits]:
         sources = [*sources[:place], source, *sources[place + 1 :]]
         session.graph.edit_step(f"s{place}", source)
@@ -159,7 +195,8 @@ def test_a_replay_ends_where_plain_python_ends(name: str) -> None:
     for step in session.graph.steps:
         session.graph.mark_stale(step)
         session.replay()
-        assert picture(session.namespace()) == whole(sources)[0]
+        assert [plain(each.stdout) for each in session.results.values()] == printed
+        assert picture(session.namespace()) == names
 
 
 def whole(sources: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -12,7 +12,7 @@ import click
 from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.kinds import Group
 from lorimer.cli.steps_edit import convert, edit
-from lorimer.cli.steps_file import cells_of, file_argument, graph_of, known, write
+from lorimer.cli.steps_file import cells_of, file_argument, given, graph_of, known, write
 from lorimer.cli.steps_show import show
 from lorimer.cli.text import count, one_line, visible
 
@@ -50,9 +50,10 @@ def run(file: Path, watch: bool, html: Path | None, no_magics: bool) -> None:
     from lorimer.esg import StepExecutor
 
     os.environ.setdefault("MPLBACKEND", "agg")  # figures are kept, no window is opened
-    session = StepExecutor(observer=_Running() if sys.stderr.isatty() else None)
+    session = StepExecutor(given(file), observer=_Running() if sys.stderr.isatty() else None)
     seen = _stamp(file)  # before it is read: what is saved while the steps run counts
     _load(session, file, no_magics)
+    sys.argv = [str(file)]
     sys.path.insert(0, str(file.resolve().parent))
     ok = _replayed(session)
     _write_page(session, file, html)
@@ -97,6 +98,14 @@ def _hint_of_magics(session: StepExecutor) -> None:
         click.secho(told, fg="yellow", err=True)
 
 
+@steps.command(hidden=True)
+@click.argument("words", nargs=-1)
+def replay(words: tuple[str, ...]) -> None:
+    """Say why there is no such command."""
+    told = "no values are kept from one process to another, so a replay begins with a run"
+    raise Fault(told, hint="lorimer steps run FILE --watch runs what is stale after each save.")
+
+
 @steps.command()
 @file_argument
 @click.argument("step")
@@ -116,7 +125,9 @@ def export(file: Path, target: str) -> None:
     """
     graph = graph_of(file)
     if target not in graph and not graph.last_writer(target):
-        raise Fault(f"{file} has no step and no name {target!r}{suggest(target, graph.steps)}")
+        names = [name for step in graph.steps for name in graph.get_node(step)["writes"]]
+        near = suggest(target, [*graph.steps, *names])
+        raise Fault(f"{file} has no step and no name {target!r}{near}")
     click.echo(graph.script(graph.backward_slice(target)), nl=False)
 
 
@@ -146,8 +157,8 @@ def _tell(session: StepExecutor, result: StepResult) -> None:
         return
     click.echo(visible(result.failure.traceback.rstrip("\n")))
     report = diagnose(result, session.graph)
-    for finding in report.findings[:3]:
-        click.secho(f"  {visible(finding.message)}", fg="yellow")
+    for message in report.messages[:3]:
+        click.secho(f"  {visible(message)}", fg="yellow")
     patch = generate_patch(report, session.graph)
     if patch:
         click.echo(visible(patch.diff.rstrip("\n")))
@@ -176,11 +187,10 @@ def _watch(
             seen = now
             try:
                 _load(session, file, no_magics)
+                _replayed(session)
+                _write_page(session, file, html)
             except Fault as fault:
                 click.secho(fault.message, fg="red", err=True)
-                continue
-            _replayed(session)
-            _write_page(session, file, html)
 
     click.secho(f"watching {file}; Ctrl-C ends", dim=True)
     anyio.run(look)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +19,8 @@ from lorimer.cli.steps_file import (
     graph_of,
     known,
     text_of,
+    unresolved,
+    without_mark,
     write,
 )
 from lorimer.cli.text import count, visible
@@ -41,20 +44,19 @@ def edit(file: Path, step: str, code: str | None, dry_run: bool, yes: bool) -> N
     by `lorimer steps run FILE --watch` in another terminal.
     """
     graph = graph_of(file)
-    old = graph.source(known(graph, step))
-    new = _new_text(old, code)
-    if new is None or new.strip("\n") == old.strip("\n"):
+    cell = cells_of(file)[graph.steps.index(known(graph, step))]
+    new = _new_text(cell.source, code)
+    if new is None or new.strip("\n") == cell.source:
         click.echo("nothing changed")
         return
     new = new.strip("\n")
     if not new.strip():
         raise Fault(f"step {step!r} would be empty", hint=f"Delete its cell in {file} instead.")
-    _tell(graph, step, new)
+    _tell(file, graph, step, cell, new)
     if dry_run:
         return
     if code is None and not yes and sys.stdin.isatty() and not click.confirm(f"Write {file}?"):
         return
-    cell = cells_of(file)[graph.steps.index(step)]
     write(file, _replaced(file, cell, new))
     click.secho(f"{file} is written", dim=True)
 
@@ -70,26 +72,29 @@ def _new_text(old: str, code: str | None) -> str | None:
         raise Fault(error.message, hint="Set EDITOR, or give the text by --code.") from error
 
 
-def _tell(graph: ExecutionStateGraph, step: str, new: str) -> None:
+def _tell(file: Path, graph: ExecutionStateGraph, step: str, cell: Cell, new: str) -> None:
     """The difference, and what is stale by it in a session that has run all steps."""
+    from lorimer.esg.notebooks.cells import without_magics
+
     for each in graph.steps:
         graph.record_output(each, {})
-    old = graph.source(step).splitlines()
+    old = cell.source.splitlines()
     for line in difflib.unified_diff(old, new.splitlines(), step, step, lineterm=""):
         click.echo(visible(line))
-    graph.edit_step(step, new)
+    graph.edit_step(step, without_magics(replace(cell, source=new)).source)
     if error := graph.get_node(step)["error"]:
         raise Fault(f"the new text of {step!r} is no Python: {error}")
     plan = graph.plan()
     click.echo(f"\n{count(len(plan), 'step')} of {len(graph)} would run again, by their texts:")
     for planned in plan:
         click.echo(f"  {click.style(planned.step, bold=True)}  {planned.reasons[0]}")
-    for name, later in graph.unresolved(step).items():
+    for name, later in unresolved(file, graph, step).items():
         told = f"only {later} makes, which comes later" if later else "no step makes"
         click.secho(f"  {step} reads {name}, which {told}", fg="yellow")
 
 
 def _replaced(file: Path, cell: Cell, new: str) -> str:
+    from lorimer.esg.analysis.text import lines_of
     from lorimer.esg.notebooks.cells import is_mark
 
     text, (first, end) = text_of(file), cell.place
@@ -99,7 +104,7 @@ def _replaced(file: Path, cell: Cell, new: str) -> str:
         raise Fault(f"{file} is a marimo notebook: edit it there, or convert it first")
     if any(is_mark(line) for line in new.split("\n")):
         raise Fault("a line of the new text begins with `# %%`: it would begin another step")
-    lines = text.splitlines(keepends=True)
+    lines = lines_of(text)
     close = "\r\n" if lines[first].endswith("\r\n") else "\n"
     made = [line + close for line in new.split("\n")]
     if not lines[end - 1].endswith("\n"):
@@ -109,17 +114,17 @@ def _replaced(file: Path, cell: Cell, new: str) -> str:
 
 def _in_notebook(text: str, number: int, new: str) -> str:
     """The notebook with one cell's source replaced, laid out as it was."""
-    whole = json.loads(text)
+    whole = json.loads(without_mark(text))
     cell = cast("dict[str, JSON]", whole["cells"][number])
     in_lines = isinstance(cell["source"], list)
     plain = text.isascii()
-    bare = text.rstrip("\n")
+    bare = without_mark(text).rstrip("\n")
     layouts = [
         i for i in (1, 2, 4, None) if json.dumps(whole, indent=i, ensure_ascii=plain) == bare
     ]
     indent, plain = (layouts[0], plain) if layouts else (1, False)
     cell["source"] = new.splitlines(keepends=True) if in_lines else new
-    return json.dumps(whole, indent=indent, ensure_ascii=plain) + text[len(bare) :]
+    return text.replace(bare, json.dumps(whole, indent=indent, ensure_ascii=plain))
 
 
 @click.command()

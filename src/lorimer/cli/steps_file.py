@@ -32,27 +32,47 @@ def text_of(file: Path) -> str:
         raise Fault(f"{file} is not UTF-8 text", hint="Save it as UTF-8.") from error
 
 
+def without_mark(text: str) -> str:
+    """The text without the byte order mark that editors on Windows put before it."""
+    return text.removeprefix("\ufeff")
+
+
 def cells_of(file: Path, *, prose: bool = False) -> list[Cell]:
     """The steps of a file; `prose`: all its cells."""
     from lorimer.esg.notebooks.cells import CODE
     from lorimer.esg.notebooks.formats import read
 
-    text = text_of(file)
     try:
-        cells = read(text, notebook=file.suffix == NOTEBOOK)
+        cells = read(without_mark(text_of(file)), notebook=file.suffix == NOTEBOOK)
     except ValueError as error:
         raise Fault(f"{file}: {error}") from error
     return [cell for cell in cells if prose or cell.kind == CODE]
 
 
 def graph_of(file: Path) -> ExecutionStateGraph:
-    """The graph of a file; nothing is run."""
+    """The graph of a file, lines of notebook magics left out; nothing is run."""
     from lorimer.esg import ExecutionStateGraph
-    from lorimer.esg.notebooks.cells import load
+    from lorimer.esg.notebooks.cells import load, without_magics
 
     graph = ExecutionStateGraph()
-    load(graph, cells_of(file))
+    load(graph, [without_magics(cell) for cell in cells_of(file)])
     return graph
+
+
+def given(file: Path) -> dict[str, object]:
+    """The names that a file finds without making them: a script its own, a notebook `display`."""
+    return {"display": _display} if file.suffix == NOTEBOOK else {"__file__": str(file.resolve())}
+
+
+def _display(*values: object) -> None:
+    for value in values:
+        print(value if isinstance(value, str) else repr(value))
+
+
+def unresolved(file: Path, graph: ExecutionStateGraph, step: str) -> dict[str, str]:
+    """Names that a step reads and nothing before it makes -> the later step that does, or ""."""
+    found = graph.unresolved(step)
+    return {name: later for name, later in found.items() if name not in given(file)}
 
 
 def known(graph: ExecutionStateGraph, step: str) -> str:
@@ -82,6 +102,9 @@ def write(file: Path, text: str) -> None:
         else:
             os.chmod(part, 0o666 & ~_umask())
         os.replace(part, target)
+    except OSError as error:
+        os.unlink(part)
+        raise Fault(f"{file} cannot be written: {error.strerror}") from error
     except BaseException:
         os.unlink(part)
         raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lorimer.cli.steps_file import file_argument, graph_of, write
+from lorimer.cli.steps_file import file_argument, graph_of, unresolved, write
 from lorimer.cli.text import one_line, visible
 from lorimer.esg.analysis.parsing import parsed
 
@@ -45,11 +45,11 @@ def show(file: Path, whole: bool, as_json: bool, html: Path | None) -> None:
 
         write(html, page(graph, {}, file.name))
     else:
-        for line in _table(graph, whole):
+        for line in _table(file, graph, whole):
             click.echo(line)
 
 
-def _table(graph: ExecutionStateGraph, whole: bool) -> Iterable[str]:
+def _table(file: Path, graph: ExecutionStateGraph, whole: bool) -> Iterable[str]:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not whole else _PIPED
     modules = {step: _imports(graph.source(step)) for step in graph.steps}
     heads = {step: _head(step, graph.source(step)) for step in graph.steps}
@@ -67,10 +67,13 @@ def _table(graph: ExecutionStateGraph, whole: bool) -> Iterable[str]:
                 left_out = True
         reads = [f"{', '.join(names)} ← {maker}" for maker, names in by.items()]
         told = one_line(" · ".join(reads), max(width - wide - broad - 4, 20))
-        lost = ", ".join(graph.unresolved(step))
+        lost = [
+            f"only {later}, behind it, makes {name}" if later else f"nobody makes {name}"
+            for name, later in unresolved(file, graph, step).items()
+        ]
         made = makes[step] if whole else one_line(makes[step], broad)
         columns = [(_cut(heads[step], wide), wide), (made, broad), (told, 0)]
-        columns += [(f"nobody makes {lost}", 0)] if lost else []
+        columns += [(", ".join(lost), 0)] if lost else []
         columns += [(f"no Python: {node['error']}", 0)] if node["error"] else []
         while not columns[-1][0]:
             columns.pop()

@@ -135,11 +135,13 @@ class StepExecutor:
 
         Values that are gone are made again: the steps that made them run, and what sees another
         value by that. What is stale or has failed stays so. A value is left out that was not there
-        even so.
+        even so. Raises StepError for a step that there is not.
         """
-        made = Counter[str]()
-        while gone := {each for each in self._attempts.gone(after) if each and made[each] < _TRIES}:
+        if after is not None:
+            self.graph.source(after)
+        made, places = Counter[str](), self._attempts.places
+        while gone := {each for each in places.gone(after) if each and made[each] < _TRIES}:
             step = min(gone, key=self.graph.position)
             made[step] += 1
             self._replays.make(step)
-        return self._attempts.values(after, apart=after is not None)
+        return places.values(after, apart=after is not None)

@@ -128,7 +128,7 @@ class Runs:
             "failed": cut(f"{failure.type}: {failure.message}", 300),
             "line": failure.line,
             "traceback": cut(failure.traceback, _MAX_TRACEBACK),
-            "causes": [cut(each.message, 500) for each in report.findings[: 8 if full else 2]],
+            "causes": [cut(each, 500) for each in report.messages[: 8 if full else 2]],
             "patch": cut(patch.diff, _MAX_TRACEBACK),
         }
         if full:

@@ -74,7 +74,8 @@ def _ran(run: Mapping[str, JSON]) -> str:
 def _notes(asked: Asked, runs: list[Mapping[str, JSON]]) -> list[str]:
     answer, lines = asked.answer, list[str]()
     if isinstance(fresh := answer.get("fresh"), int) and fresh:
-        lines.append(f"({fresh} other step{'s are' if fresh > 1 else ' is'} up to date: not run)")
+        steps = f"{'other ' if runs else ''}step{'s are' if fresh > 1 else ' is'}"
+        lines.append(f"({fresh} {steps} up to date: not run)")
     if failed := [*texts(answer.get("failed"))]:
         lines.append(f"(failed before and still to be mended: {', '.join(failed)})")
     if changed := [*texts(answer.get("others"))]:

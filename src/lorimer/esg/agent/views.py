@@ -75,7 +75,7 @@ def about(graph: ExecutionStateGraph, shown: Mapping[str, str], words: str) -> s
     most = max(points.values(), default=0)
     if not most:
         raise StepError(
-            f"no step has to do with that{nearest(words, graph.steps)}: name a step or a variable"
+            f"name a step or a variable: no step has to do with that{nearest(words, graph.steps)}"
         )
     meant = [step for step, count in points.items() if count * 2 > most]
     needed = {each for step in meant for each in graph.get_ancestors(step)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -78,6 +79,11 @@ def _split(reads: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Names, and apart from them those of builtins."""
     every = frozenset(reads)
     return every - BUILTINS, tuple(sorted(every & BUILTINS))
+
+
+def lines_of(source: str) -> list[str]:
+    """The lines of a text with their ends, as Python counts them: a form feed ends none."""
+    return [*io.StringIO(source, newline="")]
 
 
 def get_writes(source: str) -> set[str]:

@@ -155,7 +155,8 @@ def missing_module(case: Case) -> Iterator[Finding]:
         last, meant, sure = _near_module(error.name)
     if not meant:
         package = PACKAGES.get(error.name, PACKAGES.get(last, last))
-        message = f"{error.name} is not installed: its package is {package}"
+        told = "" if package == error.name else f": its package is {package}"
+        message = f"{error.name} is not installed{told}"
         yield Finding("missing_package", message, text.step, (), 0.9)
         return
     edits = tuple(

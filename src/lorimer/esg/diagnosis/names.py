@@ -25,8 +25,9 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "nil": "None",
     "undefined": "None",
     "NaN": "float('nan')",
+    "display": "print",
 }
-"""What other languages call Python's constants."""
+"""What other languages call Python's constants, and what only notebooks have."""
 
 
 def missing_name(case: Case) -> str:
@@ -128,6 +129,9 @@ def typo(case: Case) -> Iterator[Finding]:
     if not name or isinstance(case.error, UnboundLocalError):
         return
     text = case.site.text
+    if name == "__file__":
+        yield Finding("no_file", "a step is in no file: it has no '__file__'", text.step, (), 0.96)
+        return
     constant = _ELSEWHERE.get(name)
     if constant is not None and name not in case.values:
         edits = tuple(text.replace(use, constant) for use in uses(case, name))
@@ -193,6 +197,25 @@ def unquoted(case: Case) -> Iterator[Finding]:
         yield Finding("missing_self", message, site.text.step, edits, 0.96)
 
 
+@rule(NameError)
+def annotation(case: Case) -> Iterator[Finding]:
+    """An annotation that another step's `from __future__ import annotations` was to put off."""
+    name, text = missing_name(case), case.site.text
+    maker = case.maker("annotations") if name else ""
+    if not maker or "__future__" not in case.text(maker).source:
+        return
+    for use in uses(case, name):
+        inner: ast.expr = use
+        holder = text.parents.get(use)
+        while isinstance(holder, ast.expr):
+            inner, holder = holder, text.parents.get(holder)
+        if inner in (getattr(holder, "annotation", None), getattr(holder, "returns", None)):
+            message = f"the annotations of {maker} are put off by its __future__ import, others not"
+            edit = text.replace(inner, repr(text.of(inner)))
+            yield Finding("annotation_not_put_off", message, maker, (edit,), 0.97)
+            return
+
+
 def _function(text: StepText, node: ast.AST | None) -> ast.AST | None:
     """The function that a node stands in."""
     for each in text.enclosing(node) if node is not None else ():
@@ -220,4 +243,4 @@ def of_function(case: Case) -> Iterator[Finding]:
             return
 
 
-RULES: Final = (history, typo, unquoted, of_function)
+RULES: Final = (history, typo, unquoted, annotation, of_function)

@@ -42,9 +42,13 @@ class DiagnosisReport:
         """The likeliest."""
         return self.findings[0] if self.findings else None
 
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The causes in words, each once: findings that differ in their edits alone are one."""
+        return tuple(dict.fromkeys(each.message for each in self.findings))
+
     def __str__(self) -> str:
         if not self.error:
             return f"{self.step_id} ran"
-        lines = [f"{self.step_id}: {self.error}"]
-        lines += [f"  {each.message} [{each.rule}]" for each in self.findings]
-        return "\n".join(lines)
+        lines = [f"  {each.message} [{each.rule}]" for each in self.findings]
+        return "\n".join([f"{self.step_id}: {self.error}", *dict.fromkeys(lines)])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from lorimer.esg.analysis.parsing import parsed
+from lorimer.esg.analysis.parsing import NO_PYTHON, parsed
 from lorimer.esg.diagnosis.case import Case
 from lorimer.esg.diagnosis.near import distance
 from lorimer.esg.diagnosis.report import Finding
 from lorimer.esg.diagnosis.rule import rule
+from lorimer.esg.notebooks.cells import magics
 from lorimer.esg.patching.patches import Edit
 
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
@@ -73,15 +76,14 @@ def syntax(case: Case) -> Iterator[Finding]:
     if not isinstance(error, SyntaxError) or error.lineno is None:
         return
     lines = Lines(case.step, case.result.source, error)
-    row = lines.rows[lines.number - 1]
-    if row.lstrip().startswith(("%", "!")):
+    if lines.number - 1 in magics(lines.source):
         message = f"line {lines.number} is a command of notebooks, not Python"
         yield Finding("magic", message, case.step, (), 0.95)
         return
     found = dict[str, Try]()  # by the text that it gives
     for number, each in enumerate(_tries(lines)):
         text = _edited(lines.source, each.edits)
-        if text not in found and parsed(text) is not None:
+        if text not in found and _compiles(text):
             found[text] = each
         if number > _MOST or len(found) == len(_SURE):
             break
@@ -293,6 +295,17 @@ def _edited(source: str, edits: tuple[Edit, ...]) -> str:
     for each in sorted(edits, key=lambda edit: edit.start, reverse=True):
         source = source[: each.start] + each.text + source[each.end :]
     return source
+
+
+def _compiles(source: str) -> bool:
+    """The parser takes it, and so does the compiler, which knows where `return` may stand."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, "<tried>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except NO_PYTHON:
+        return False
+    return True
 
 
 RULES: Final = (syntax,)

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from lorimer.esg.analysis.parsing import parsed
+from lorimer.esg.analysis.text import lines_of
 from lorimer.esg.patching.patches import Edit
 
 
@@ -14,7 +15,7 @@ class StepText:
 
     def __init__(self, step: str, source: str) -> None:
         self.step, self.source = step, source
-        self.lines = source.splitlines(keepends=True)
+        self.lines = lines_of(source)
         self.tree = parsed(source) or ast.Module([], [])
         self.parents = {
             child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)

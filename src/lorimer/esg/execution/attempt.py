@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import replace
-from types import ModuleType
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 from lorimer.core.world import World
-from lorimer.esg.execution.attributes import PREFIX, Attributes
+from lorimer.esg.execution.attributes import Attributes, Slot
 from lorimer.esg.execution.commit import Commit, Left
 from lorimer.esg.execution.lending import Lending
 from lorimer.esg.execution.modules import Modules
 from lorimer.esg.execution.namespace import TrackedNamespace
+from lorimer.esg.execution.places import Places, copied
 from lorimer.esg.execution.results import StepResult
 from lorimer.esg.execution.running import MAX_OUTPUT, Failure, Outcome, run
 from lorimer.esg.execution.showing import SHOWN, Showing
@@ -22,19 +20,45 @@ from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.part_reads import PartReads
 from lorimer.esg.graph.steps import ABSENT, UNSEEN, Status
 from lorimer.esg.resources import resources
-from lorimer.esg.resources.files import Files
+from lorimer.esg.resources.files import FileLog, Files
 from lorimer.esg.resources.surroundings import Surroundings, asked, words
 from lorimer.esg.resources.watching import watch
 from lorimer.esg.values.budget import COPIES, keep_within
 from lorimer.esg.values.figures import shared
 from lorimer.esg.values.owners import MISSING
-from lorimer.esg.values.store import Lost, Region, VersionStore, Visit, gone
+from lorimer.esg.values.store import Lost, VersionStore, Visit
 
 _NOT_MADE: Final[Mapping[Status, str]] = {
     Status.NEW: "has not run",
     Status.FAILED: "has failed",
     Status.BLOCKED: "needs one that has failed",
 }
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One run of a step, before it is decided what becomes of it."""
+
+    step: str
+    lending: Lending
+    states: dict[str, object]
+    """Random states, settings ... as they were before."""
+    files: FileLog
+    outcome: Outcome
+    slots: dict[Slot, object]
+    """Attributes of modules and classes that it has set."""
+    lent: dict[str, object]
+    left: dict[str, object]
+    """Its globals at the end."""
+    deleted: set[str]
+
+
+class _Told(NamedTuple):
+    """What the graph is told of a run, as `observe` takes it."""
+
+    reads: dict[str, str]
+    writes: dict[str, str]
+    kills: set[str]
 
 
 class Attempts:
@@ -57,6 +81,7 @@ class Attempts:
         self._showing = Showing(graph, self.store, self.surroundings)
         self._parts = PartReads(graph, self.store)
         self.given = dict.fromkeys(given)
+        self.places = Places(graph, self.store, self._attributes, self.given)
         self._world = world
         self._most = snapshot_bytes
         self._globals = TrackedNamespace()
@@ -64,17 +89,37 @@ class Attempts:
 
     def run(self, step_id: str) -> Lost | None:
         """Run a step. What it needs and is gone: nothing has changed then."""
-        graph, space = self.graph, self._globals
         if (unknown := self.surroundings.lost_state(step_id)) is not None:
             return unknown
-        self._let_go(step_id, self._modules.begin(step_id))
+        reloaded = self._modules.begin(step_id)
+        self._attributes.forget(reloaded)
+        if reloaded:  # it is as if everything from there on were
+            self._mark_later(step_id)
+        trial = self._tried(step_id)
+        outcome, visit, kept = trial.outcome, trial.lending.visit, trial.lending.using
+        lost = outcome.lost or trial.lending.lost or self.files.lost(step_id, trial.files)
+        if lost is not None:
+            kept.undo()
+            visit.undo()
+            self.surroundings.set_states(step_id)
+        elif outcome.failure is not None:
+            kept.undo()
+            self._failed(trial, outcome.failure)
+        else:
+            self._succeeded(trial)
+        return lost
+
+    def _tried(self, step_id: str) -> _Trial:
+        """Run a step with what is there at its place. What it raises is in the outcome; what the
+        process is asked to end by is raised, and nothing has changed."""
+        graph, space = self.graph, self._globals
         lending = Lending(graph, self.store, self._attributes, self.given, step_id, space.prepare)
-        visit, reads, kept = lending.visit, lending.reads, lending.using
-        before = self.surroundings.set_states(step_id)
+        states = self.surroundings.set_states(step_id)
         shared().renew()
-        hook = watch()
-        files = hook.log = self.files.begin(step_id)
+        hook, files = watch(), self.files.begin(step_id)
+        hook.log = files
         space.begin(lending.lend, lending.known, lending.sees)
+        slots = dict[Slot, object]()
         try:
             outcome = run(
                 step_id,
@@ -84,78 +129,76 @@ class Attempts:
                 whole=graph.reads_unknown(step_id),
                 parts=self._parts.may_be(step_id),
             )
-            set_by_it = kept.end()
+            slots = lending.using.end()
         except Lost as lost:
-            outcome, set_by_it = Outcome(lost=lost), {}
+            outcome = Outcome(lost=lost)
         except BaseException:
-            kept.undo()
-            visit.undo()
+            lending.using.undo()
+            lending.visit.undo()
             raise
         finally:
             hook.log = None
         left, deleted = space.end(), space.deleted
         shared().renew()
-        lost = outcome.lost or lending.lost or self.files.lost(step_id, files)
-        if lost is not None or outcome.failure is not None:
-            kept.undo()
-        if lost is not None:
-            visit.undo()
-            self.surroundings.set_states(step_id)
-            return lost
-        if outcome.failure is not None:
-            outcome.failure = self._with_maker(step_id, outcome.failure, outcome.error)
-            self._failed(step_id, outcome, reads, visit, space.lent, left)
-            return None
-        lent = space.lent | {slot.name: value for slot, value in kept.lent.items()}
-        left |= {slot.name: slot.get() for slot in kept.lent}
+        return _Trial(step_id, lending, states, files, outcome, slots, space.lent, left, deleted)
+
+    def _succeeded(self, trial: _Trial) -> None:
+        """Take over what it has left, and tell the graph."""
+        graph, step_id, outcome, kept = self.graph, trial.step, trial.outcome, trial.lending.using
+        visit, parts = trial.lending.visit, self._globals.parts
+        lent = trial.lent | {slot.name: value for slot, value in kept.lent.items()}
+        left = trial.left | {slot.name: slot.get() for slot in kept.lent}
         left = {name: value for name, value in left.items() if value is not MISSING}
         done = self._commit(step_id, visit, lent, left, outcome.value)
-        there = {name for name in deleted if name in self.given or graph.maker(name, step_id)}
-        deleted = {name for name in lent.keys() - left.keys() if lent[name] is not MISSING} | there
+        told = self._told(trial, lent, left, done)
         in_place = self._in_place(step_id, visit, lent, done)
-        reads |= done.read
+        graph.observe(
+            step_id,
+            told.reads,
+            told.writes,
+            kills=told.kills,
+            in_place=in_place,
+            leads=self._leads(step_id, done),
+            saw_all=trial.lending.saw_all,
+            seconds=outcome.seconds,
+        )
+        self._parts.ran(step_id, {} if trial.lending.saw_all else parts, trial.lent, visit, done)
+        for each in done.displaced | kept.displaced:
+            if each in graph:
+                graph.mark_stale(each)
+        if self._attributes.first_written({*(slot.name for slot in trial.slots), *in_place}):
+            self._mark_later(step_id)  # none of them has told whether it reads that
+        self._keep(step_id, outcome, (*told.reads, *in_place), (*told.writes, *in_place))
+        keep_within(self.store, self._most, self._seconds)
+
+    def _told(
+        self, trial: _Trial, lent: Mapping[str, object], left: Mapping[str, object], done: Left
+    ) -> _Told:
+        """What it has read and written: names, regions, resources."""
+        graph, step_id, outcome, files = self.graph, trial.step, trial.outcome, trial.files
+        deleted = {name for name in lent.keys() - left.keys() if lent[name] is not MISSING}
+        deleted |= {
+            each for each in trial.deleted if each in self.given or graph.maker(each, step_id)
+        }
+        reads = trial.lending.reads | done.read
         writes = {name: version.print for name, version in done.bound.items()} | done.made
         writes |= {region.name: state.print for region, state in done.changed.items()}
         writes |= dict.fromkeys(deleted, ABSENT)
         kills = {*deleted, *done.made, *(name for name in done.bound if name not in lent)}
-        spoken = words(graph.source(step_id), space.lent.values())
-        used = outcome.used | outcome.used_to_show
-        used |= {resources.CWD} if files.relative else set[str]()
+        kept, settings = trial.lending.using, outcome.used | outcome.used_to_show
+        spoken = words(graph.source(step_id), trial.lent.values())
+        used = settings | {resources.CWD} if files.relative else settings
         self.surroundings.brings(step_id, libraries=kept.brings)
-        self.surroundings.compare_states(step_id, before, used, spoken, reads, writes)
-        told = outcome.used_to_show | outcome.used
-        told -= writes.keys() | asked(spoken)
-        self._showing.ran(step_id, frozenset(told), outcome)
+        self.surroundings.compare_states(step_id, trial.states, used, spoken, reads, writes)
+        only_used = frozenset(settings - writes.keys() - asked(spoken))
+        self._showing.ran(step_id, only_used, outcome)
         writes |= self.files.left(step_id, files)
         reads |= self._modules.ran(step_id, kept.imported, files) | files.read
-        kills |= files.written - files.read.keys()
-        graph.observe(
-            step_id,
-            reads,
-            writes,
-            kills=kills,
-            in_place=in_place,
-            leads=self._leads(step_id, done),
-            saw_all=lending.saw_all,
-            seconds=outcome.seconds,
-        )
-        self._parts.ran(step_id, {} if lending.saw_all else space.parts, space.lent, visit, done)
-        for each in done.displaced | kept.displaced:
-            if each in graph:
-                graph.mark_stale(each)
-        if self._attributes.first_written({*(slot.name for slot in set_by_it), *in_place}):
-            for each in graph.steps_after(step_id):  # none has told whether it reads that
-                if graph.status(each) is Status.FRESH:
-                    graph.mark_stale(each)
-        changed = (*writes, *in_place)
-        self._keep(step_id, outcome, (*reads, *in_place), changed)
-        keep_within(self.store, self._most, self._seconds)
-        return None
+        return _Told(reads, writes, kills | (files.written - files.read.keys()))
 
-    def _let_go(self, step_id: str, modules: list[ModuleType]) -> None:
-        """A step is about to load these anew: it is as if everything from there on were."""
-        self._attributes.forget(modules)
-        for each in self.graph.steps_after(step_id) if modules else ():
+    def _mark_later(self, step_id: str) -> None:
+        """The steps behind this one have to run again."""
+        for each in self.graph.steps_after(step_id):
             if self.graph.status(each) is Status.FRESH:
                 self.graph.mark_stale(each)
 
@@ -205,28 +248,24 @@ class Attempts:
             saw_all=self.graph.reads_unknown(step_id),
         )
 
-    def _failed(
-        self,
-        step_id: str,
-        outcome: Outcome,
-        reads: Mapping[str, str],
-        visit: Visit,
-        lent: Mapping[str, object],
-        left: Mapping[str, object],
-    ) -> None:
+    def _failed(self, trial: _Trial, failure: Failure) -> None:
+        """Put back what it has changed; what it had left is kept to be looked at."""
+        step_id, visit, outcome = trial.step, trial.lending.visit, trial.outcome
+        lent, left = trial.lent, trial.left
+        outcome.failure = self._with_maker(step_id, failure, outcome.error)
         changed = {region: None for region in visit.entered if visit.changed(region) is not None}
         memo: dict[int, object] = {}
         seen: dict[str, object] = {}
         for name, value in lent.items():
             version = self.store.get(name, self.graph.maker(name, step_id))
             moved = version is not None and visit.reaches(version, changed)
-            seen[name] = _copied(value, memo) if moved else value
+            seen[name] = copied(value, memo) if moved else value
         seen |= {name: left[name] for name in left if lent.get(name) is not left[name]}
         visit.undo()
         self.forget(step_id)
         self.graph.failed(step_id)
         self.surroundings.set_states(step_id)
-        self._keep(step_id, outcome, tuple(reads), (), seen)
+        self._keep(step_id, outcome, trial.lending.reads, (), seen)
 
     def _commit(
         self,
@@ -288,72 +327,6 @@ class Attempts:
         self._modules.rename(old, new)
         self.surroundings.rename(old, new)
 
-    # ---------------------------------------------------------------- looking at values
-
-    def values(self, after: str | None, *, apart: bool) -> dict[str, object]:
-        """Every name as it is after a step, or after all; those that are gone are left out.
-
-        `apart`: copies of what is another now, so that what was handed out stays as it is.
-        """
-        visible = self.visible(after)
-        visit = Visit(self.store, lambda name: visible.get(name, ""))
-        found, memo = dict[str, object](), dict[int, object]()
-        live = {name: region.live for name, region in self.store.regions().items()}
-        for name, maker in visible.items():
-            version = None if name.startswith(PREFIX) else self.store.get(name, maker)
-            if version is None:
-                continue
-            try:
-                found[name] = visit.lend(version, may_change=False)
-            except Lost:
-                continue
-        if not apart:
-            self._put_attributes(visit)
-        moved: dict[Region, None] = {
-            region: None
-            for region, state in visit.entered.items()
-            if live.get(region.name) is not state
-        }
-        if not apart or not moved:
-            return found
-        for name in found:
-            version = self.store.get(name, visible[name])
-            if version is not None and visit.reaches(version, moved):
-                found[name] = _copied(found[name], memo)
-        for region in moved:
-            state = live[region.name]
-            if state is not None:
-                self.store.restore(region, state)
-        return found
-
-    def _put_attributes(self, visit: Visit) -> None:
-        """Let modules and classes hold what they do after all steps."""
-        for slot in self._attributes.slots.values():
-            version = self.store.get(slot.name, self.graph.last_writer(slot.name))
-            with suppress(Lost):
-                value = MISSING if version is None else visit.lend(version, may_change=False)
-                if slot.get() is not value:
-                    slot.put(value)
-
-    def gone(self, after: str | None) -> set[str]:
-        """Steps that have to run again for all that `values` would leave out."""
-        visible = self.visible(after)
-        versions = (self.store.get(name, maker) for name, maker in visible.items())
-        return gone([each for each in versions if each], lambda name: visible.get(name, ""))
-
-    def visible(self, after: str | None) -> dict[str, str]:
-        """Name or region -> the step that makes it, as it is after a step."""
-        found = dict.fromkeys(self.given, "")
-        for step in self.graph.steps:
-            for name, print_ in self.graph.made(step).items():
-                if print_ == ABSENT:
-                    found.pop(name, None)
-                else:
-                    found[name] = step
-            if step == after:
-                break
-        return found
-
     def _keep(
         self,
         step_id: str,
@@ -377,14 +350,7 @@ class Attempts:
             tuple(sorted({name for name in writes if "#" not in name})),
             outcome.seconds,
             lambda after: {
-                **self.values(after, apart=True),
+                **self.places.values(after, apart=True),
                 **(more if after == step_id else {}),
             },
         )
-
-
-def _copied(value: object, memo: dict[int, object]) -> object:
-    try:
-        return copy.deepcopy(value, memo)
-    except Exception:  # noqa: BLE001 - whatever a class raises: then it is shown as it is
-        return value

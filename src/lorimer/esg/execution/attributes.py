@@ -18,7 +18,7 @@ import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from lorimer.esg.analysis.code_words import READS_ANY, words_of
 from lorimer.esg.execution.commit import Commit
@@ -210,16 +210,23 @@ class Using:
                 continue
             if isinstance(value, types.ModuleType):
                 self._see(value)
-            elif own and isinstance(value, types.FunctionType):
+            elif not own:  # its functions change nothing but what a step gives them
+                if type(value) in _CONTAINERS and _plain(value):
+                    self._found(module, name, value)
+            elif isinstance(value, types.FunctionType):
                 self._function(value, module)
-            elif own and isinstance(value, type) and value.__module__ == module.__name__:
-                for part, inside in [*fields(value).items()]:
-                    if isinstance(inside, types.FunctionType):
-                        self._function(inside, module)
-                    elif not part.startswith("__") and _data(inside):
-                        self._found(value, part, inside)
-            elif (own and _data(value)) or (type(value) in _CONTAINERS and _plain(value)):
+            elif isinstance(value, type) and value.__module__ == module.__name__:
+                self._class(value, module)
+            elif _data(value):
                 self._found(module, name, value)
+
+    def _class(self, kind: type[Any], module: types.ModuleType) -> None:
+        """Find what a class of a module, or a method of it, keeps."""
+        for name, value in [*fields(kind).items()]:
+            if isinstance(value, types.FunctionType):
+                self._function(value, module)
+            elif not name.startswith("__") and _data(value):
+                self._found(kind, name, value)
 
     def _function(self, function: types.FunctionType, module: types.ModuleType) -> None:
         """Find what a function of a module keeps: mutable defaults, attributes, variables of the

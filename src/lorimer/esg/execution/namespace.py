@@ -158,8 +158,6 @@ class TrackedNamespace(dict[str, object]):
             del self.parts[name]
         if name not in self.parts:
             _Dict.__setitem__(self, name, value)
-        for function in _functions(value):
-            self.prepare(function.__code__)
         return value
 
     def _uses_a_part(self, frame: types.FrameType | None) -> bool:
@@ -231,25 +229,6 @@ def _named(code: types.CodeType, operations: frozenset[str]) -> list[str]:
     """The names that these operations of a code object have."""
     found = dis.get_instructions(code)
     return [str(each.argval) for each in found if each.opname in operations]
-
-
-def _functions(value: object) -> Iterator[types.FunctionType]:
-    """The functions that can be called through a value without another look into the namespace."""
-    if isinstance(value, types.FunctionType):
-        yield value
-        for cell in value.__closure__ or ():
-            try:
-                inside: object = cell.cell_contents
-            except ValueError:
-                continue
-            if inside is not value and isinstance(inside, types.FunctionType):
-                yield inside
-    else:
-        kind = value if isinstance(value, type) else type(value)
-        if kind.__module__ == "__main__":
-            for each in vars(kind).values():
-                if isinstance(each, types.FunctionType):
-                    yield each
 
 
 def _unseen(_code: types.CodeType) -> None:

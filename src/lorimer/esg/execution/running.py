@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from lorimer.esg.analysis.parts import Parts, find
-from lorimer.esg.execution import displays, evaluating
+from lorimer.esg.execution import displays, evaluating, loading
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.resources import settings
 from lorimer.esg.resources.reading import Key, reading
 from lorimer.esg.values.store import Lost
 
 _AWAITS: Final = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+_STAND_INS: Final = frozenset({evaluating.__file__, loading.__file__})
+"""Files whose frames no traceback shows."""
 MAX_OUTPUT: Final = 1 << 20
 """Characters kept of what a step prints; of more the end is cut off, and said to be."""
 
@@ -102,16 +104,7 @@ def run(
                 outcome.value = _call(last, namespace)
             outcome.used = settings.used(reads, shows=bool(out.text()))
             outcome.looked = frozenset(reads.seen)
-            reads.begin()
-            if outcome.value is not None:
-                outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
-            outcome.displays = displays.collect(outcome.value, figures)
-            outcome.used_to_show = settings.used(
-                reads,
-                shows=bool(outcome.shown),
-                draws=displays.drawn(outcome.value, outcome.displays),
-            )
-            outcome.looked_to_show = frozenset(reads.seen)
+            _show(outcome, figures)
     except Lost as lost:
         outcome.lost = lost
     except (Exception, SystemExit) as error:  # noqa: BLE001 - told in the outcome
@@ -123,6 +116,21 @@ def run(
     outcome.seconds = clock() - begun
     outcome.stdout, outcome.stderr = out.text(), err.text()
     return outcome
+
+
+def _show(outcome: Outcome, figures: frozenset[int]) -> None:
+    """Show the last value, and the figures that are open besides these."""
+    reads = reading()
+    reads.begin()
+    if outcome.value is not None:
+        outcome.shown = repr(outcome.value)[:MAX_OUTPUT]
+    outcome.displays = displays.collect(outcome.value, figures)
+    outcome.used_to_show = settings.used(
+        reads,
+        shows=bool(outcome.shown),
+        draws=displays.drawn(outcome.value, outcome.displays),
+    )
+    outcome.looked_to_show = frozenset(reads.seen)
 
 
 def _compiled(
@@ -176,10 +184,18 @@ def _failure(error: BaseException, filename: str) -> Failure:
     if isinstance(error, SyntaxError) and error.filename == filename:
         line = error.lineno
     shown = traceback.TracebackException.from_exception(error)
-    after = frames[own[0] :] if own else []
-    seen = [frame for frame in after if frame.filename != evaluating.__file__]
-    shown.stack = traceback.StackSummary.from_list(seen)
+    shown.stack = traceback.StackSummary.from_list(frames[own[0] :] if own else [])
+    _leave_out_ours(shown)
     return Failure(type(error).__name__, str(error), line, "".join(shown.format()))
+
+
+def _leave_out_ours(shown: traceback.TracebackException) -> None:
+    """The step has called `eval` or imported, not what stands for that."""
+    each: traceback.TracebackException | None = shown
+    while each is not None:
+        seen = [frame for frame in each.stack if frame.filename not in _STAND_INS]
+        each.stack = traceback.StackSummary.from_list(seen)
+        each = each.__cause__ or each.__context__
 
 
 class _Output(io.StringIO):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from lorimer.core.errors import nearest
 from lorimer.esg.graph.questions import Planned, Questions, StepError
-from lorimer.esg.graph.steps import Status, plain
+from lorimer.esg.graph.steps import Status, Step, plain, told
 
 
 class Explanations(Questions):
@@ -65,8 +65,8 @@ class Explanations(Questions):
         found = list[Planned]()
         for each in self.stale():
             step = self._steps[each]
-            reasons = tuple(str(cause) for cause in step.causes) if step.ran else ()
-            found.append(Planned(each, reasons or ("it never ran",), step.seconds))
+            reasons = (why,) if (why := _has_not_run(step)) else told(step.causes)
+            found.append(Planned(each, reasons, step.seconds))
         return found
 
     def why_stale(self, step_id: str) -> list[str]:
@@ -75,8 +75,8 @@ class Explanations(Questions):
         while step_id and step_id not in seen:
             seen.add(step_id)
             step = self._step(step_id)
-            if not step.ran:
-                return [*lines, f"{step_id}: it never ran"]
+            if why := _has_not_run(step):
+                return [*lines, f"{step_id}: {why}"]
             if not step.causes:
                 break
             cause = next(iter(step.causes))
@@ -92,7 +92,8 @@ class Explanations(Questions):
             lines.append(f"  is no Python: {step.error}")
         lines += [f"  reads {name} of {maker}" for name, maker in self.makers(step_id).items()]
         lines += [
-            f"  reads {name}, which " + (f"only {later} makes" if later else "no step makes")
+            f"  reads {name}, which "
+            + (f"only {later} makes, behind it" if later else "no step makes")
             for name, later in self.unresolved(step_id).items()
         ]
         readers: dict[str, set[str]] = {name: set() for name in self._written(step)}
@@ -134,5 +135,16 @@ class Explanations(Questions):
 
     def script(self, step_ids: Iterable[str]) -> str:
         """These steps as a script in the percent format, in step order."""
-        cells = [self._step(each) for each in self._sorted(set(step_ids))]
+        cells = sorted({each: self._step(each) for each in step_ids}.values(), key=_place)
         return "\n".join(f"# %% {step.id}\n{step.source.rstrip()}\n" for step in cells)
+
+
+def _has_not_run(step: Step) -> str:
+    """Why a step has made nothing; empty if it has run to its end."""
+    if step.status is Status.FAILED:
+        return "its last run failed"
+    return "" if step.ran else "it never ran"
+
+
+def _place(step: Step) -> int:
+    return step.label

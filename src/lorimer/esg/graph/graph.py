@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from lorimer.esg.analysis.parsing import NO_PYTHON, fault_of, parsed
@@ -169,7 +170,8 @@ class ExecutionStateGraph(Explanations):
             if not name.startswith("__") and not self._versions.writer(name, step)
         }
         if new or step.writes_any:
-            told = Analysis(step.reads, step.writes | new, step.kills | new, builtins=step.builtins)
+            told = replace(step.known, writes=step.writes | new, kills=step.kills | new)
+            told = replace(told, reads_unknown=False, writes_unknown=False)
             self._versions.replace(step, told)
         step.outputs = {name: namespace[name] for name in step.writes if name in namespace}
         self._staleness.fresh(step, same=False)
@@ -222,17 +224,8 @@ class ExecutionStateGraph(Explanations):
         if not seen:
             return []
         reader.used = {**reader.used, **seen}
-        return self._versions.replace(
-            reader,
-            Analysis(
-                reader.reads | seen.keys(),
-                reader.writes,
-                reader.kills,
-                reader.reads_any,
-                reader.writes_any,
-                reader.builtins,
-            ),
-        )
+        told = replace(reader.known, reads=reader.reads | seen.keys())
+        return self._versions.replace(reader, told)
 
     def read_again(self, step_id: str, reads: Mapping[str, str]) -> None:
         """What a step has read of these names is taken from now on for what it reads, without a

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from lorimer.core.errors import ExecutorErrorCode, LorimerError, nearest
-from lorimer.esg.graph.steps import ABSENT, Cause, Status, Step, Worked, plain
+from lorimer.esg.graph.steps import ABSENT, Cause, Status, Step, Worked, plain, told
 from lorimer.esg.graph.versions import ANY, Versions
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class Questions:
             ),
             "writes": self._written(step),
             "makers": self.makers(step_id),
-            "causes": [str(cause) for cause in step.causes],
+            "causes": [*told(step.causes)],
             "outputs": dict(step.outputs),
             "seconds": step.seconds,
             "error": step.error,

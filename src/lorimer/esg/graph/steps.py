@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -86,6 +86,14 @@ class Cause:
                 return f"it reads {name}, which has changed"
 
 
+def told(causes: Iterable[Cause]) -> tuple[str, ...]:
+    """Causes for people: a name and the objects that it leads to are one. That these have no maker
+    is said only if there is nothing else to say: a text that has not run makes none."""
+    causes = [*causes]
+    named = [each for each in causes if each.step or "#" not in each.name]
+    return tuple(dict.fromkeys(map(str, named or causes)))
+
+
 @dataclass(frozen=True, slots=True)
 class Worked:
     """A run of a step that did not raise."""
@@ -147,6 +155,13 @@ class Step:
         self.reads, self.writes, self.kills = told.reads, told.writes, told.kills
         self.reads_any, self.writes_any = told.reads_unknown, told.writes_unknown
         self.builtins = told.builtins
+
+    @property
+    def known(self) -> Analysis:
+        """What `take` was given."""
+        return Analysis(
+            self.reads, self.writes, self.kills, self.reads_any, self.writes_any, self.builtins
+        )
 
     @property
     def depends(self) -> frozenset[str]:

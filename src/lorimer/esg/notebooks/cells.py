@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
+from itertools import count
 from typing import Final
 
 from lorimer.core.jsonable import JSON
 from lorimer.esg.analysis.parsing import parsed
+from lorimer.esg.analysis.text import lines_of
 from lorimer.esg.graph.graph import ExecutionStateGraph
 from lorimer.esg.graph.questions import StepError
 
@@ -17,7 +19,7 @@ _MARK: Final = re.compile(r"^# ?%%(?:[ \t]+(.*))?$")
 _PROSE: Final = re.compile(r" *\[(markdown|md|raw)\]")
 _OF_PYTHON: Final = frozenset({"%%time", "%%timeit", "%%capture", "%%prun"})
 _WAS: Final = "# magic: "
-_MAGIC: Final = re.compile(r"^\s*[%!?]|^\s*[\w.]+\?+\s*$")
+_MAGIC: Final = re.compile(r"^\s*[%!?]|^\s*[\w.]+\?+\s*$|^\s*[\w, ]+=\s*[%!]")
 CODE: Final = "code"
 
 
@@ -43,7 +45,7 @@ def all_of_script(text: str) -> list[Cell]:
     """The cells of a script in the percent format, prose too, without its comment signs."""
     found = list[Cell]()
     title, kind, lines, first = "", CODE, list[str](), 0
-    for number, line in enumerate([*text.splitlines(), "# %%"]):
+    for number, line in enumerate([*_lines(text), "# %%"]):
         mark = _MARK.match(line)
         if mark is None:
             lines.append(line)
@@ -58,6 +60,10 @@ def all_of_script(text: str) -> list[Cell]:
         if prose := _PROSE.search(title):
             title, kind = _PROSE.sub("", title), "raw" if prose[1] == "raw" else "markdown"
     return found
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip("\r\n") for line in lines_of(text)]
 
 
 def of_notebook(notebook: JSON) -> list[Cell]:
@@ -85,7 +91,8 @@ def all_of_notebook(notebook: JSON) -> list[Cell]:
 
 
 def magics(source: str) -> list[int]:
-    """The lines, from 0, that are for a notebook and no Python: `%time`, `!ls`, `help?`."""
+    """The lines, from 0, that are for a notebook and no Python: `%time`, `!ls`, `help?`,
+    `files = !ls`."""
     if parsed(source) is not None:
         return []
     lines = source.split("\n")
@@ -126,7 +133,7 @@ def _bare(prose: str) -> str:
 def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
     """Make the graph's steps those of a file, with as few edits as there are differences.
 
-    Steps are called by their titles, else by number; what was called keeps its name.
+    Steps are called by their titles, else by number, which they keep.
     """
     old = [graph.source(step) for step in graph.steps]
     ids = list(graph.steps)
@@ -144,12 +151,14 @@ def load(graph: ExecutionStateGraph, cells: list[Cell]) -> None:
             graph.delete_step(step)
         for cell in new[len(steps) :]:
             before = graph.add_step(_name(graph, cell), cell.source, after=before)
+    for step, cell in zip(graph.steps, cells, strict=True):
+        if cell.title and cell.title not in graph:
+            graph.rename_step(step, cell.title)
 
 
 def _name(graph: ExecutionStateGraph, cell: Cell) -> str:
-    number = len(graph) + 1
-    name = cell.title or str(number)
+    numbers = count(2 if cell.title else len(graph) + 1)
+    name = cell.title or str(next(numbers))
     while name in graph:
-        number += 1
-        name = f"{cell.title} {number}" if cell.title else str(number)
+        name = f"{cell.title} {next(numbers)}".lstrip()
     return name

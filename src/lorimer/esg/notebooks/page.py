@@ -17,6 +17,7 @@ import tokenize
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from lorimer.esg.analysis.text import lines_of
 from lorimer.esg.execution.displays import Display
 from lorimer.esg.executor import StepResult
 from lorimer.esg.graph.graph import ExecutionStateGraph
@@ -153,7 +154,7 @@ def _display(display: Display) -> str:
 
 def _code(source: str, makers: Mapping[str, str]) -> str:
     """The text with its words marked; plain where it is no Python."""
-    lines = source.splitlines(keepends=True)
+    lines = lines_of(source)
     found, row, column = list[str](), 1, 0
 
     def to(line: int, place: int) -> str:

@@ -121,8 +121,11 @@ def walks(kind: type[Any]) -> bool:
 
 
 def _function(value: types.FunctionType) -> Kind:
-    """What a library defines is the same in every run."""
-    if isinstance(value.__globals__, TrackedNamespace) or value.__closure__:
+    """What a library defines is the same in every run; what a step defines is its own, even where
+    it has put it in the place of the library's."""
+    if isinstance(value.__globals__, TrackedNamespace):
+        return FUNCTION
+    if value.__closure__:
         return REFERENCE if value.__module__ != MAIN and _named(value) else FUNCTION
     return FUNCTION if stands_alone(value) and not _named(value) else REFERENCE
 

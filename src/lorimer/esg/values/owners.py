@@ -98,16 +98,13 @@ class Owners:
         for owner, held in every:
             whole = None if self._whole is None else self._whole.get(id(owner), _NOTHING)
             if whole is not None and not _alike(whole, held):
-                for name in held.keys() | whole.keys():
-                    before = whole.get(name, MISSING)
-                    if held.get(name, MISSING) is not before and not _unnamed(owner, name):
+                for name, before in _other(whole, held):
+                    if not _unnamed(owner, name):
                         yield owner, name, before
         if self._listed is not None:
-            now = _listed()
-            for name in now.keys() | self._listed.keys():
-                before, value = self._listed.get(name, MISSING), now.get(name, MISSING)
-                loaded = before is MISSING and getattr(value, "__spec__", None) is not None
-                if value is not before and not loaded:
+            for name, before in _other(self._listed, _listed()):
+                loaded = getattr(_listed().get(name), "__spec__", None) is not None
+                if before is not MISSING or not loaded:
                     yield sys.modules, name, before
 
     def _all(self) -> list[_Owner]:
@@ -201,6 +198,13 @@ def _having(owners: Iterable[_Owner], name: str) -> dict[int, object]:
 def _alike(one: Mapping[Any, object], other: Mapping[Any, object]) -> bool:
     """The very same values, in the same order."""
     return len(one) == len(other) and all(map(is_, one.values(), other.values()))
+
+
+def _other(before: Fields, now: Fields) -> Iterator[tuple[str, object]]:
+    """(name, what it was) for all that are others now."""
+    for name in before.keys() | now.keys():
+        if now.get(name, MISSING) is not before.get(name, MISSING):
+            yield name, before.get(name, MISSING)
 
 
 def _settled(owner: object, name: str) -> bool:
