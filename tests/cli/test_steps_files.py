@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lorimer.cli.fail import Fault
-from lorimer.cli.steps_file import write
+from lorimer.cli.steps.file import write
 from tests.cli.support import invoke
 
 SCRIPT = """\

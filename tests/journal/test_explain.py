@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorimer.cli import runs_explain
+from lorimer.cli.runs import explain as runs_explain
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import APIError, ExecutorErrorCode
 from lorimer.core.events import Event

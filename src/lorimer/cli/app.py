@@ -20,17 +20,20 @@ from lorimer.core.redaction import Redactor, of_environment
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("lorimer.cli.run:run", "Give an agent a task and watch it work."),
-    "chat": ("lorimer.cli.chat:chat", "Talk with an agent on the terminal."),
+    "chat": ("lorimer.cli.chat.command:chat", "Talk with an agent on the terminal."),
     "sessions": ("lorimer.cli.sessions:sessions", "List and delete conversations."),
-    "runs": ("lorimer.cli.runs:runs", "List, read, check and resume runs."),
+    "runs": ("lorimer.cli.runs.command:runs", "List, read, check and resume runs."),
     "audit": ("lorimer.cli.audit:audit", "Read and verify the audit of a host's runs."),
     "permissions": (
         "lorimer.cli.permissions:permissions",
         "Explain, check and trust rules of what tools may do.",
     ),
     "models": ("lorimer.cli.models:models", "List and check the models that can be asked."),
-    "steps": ("lorimer.cli.steps:steps", "Run a script's cells again only where they are stale."),
-    "manifest": ("lorimer.cli.manifest:manifest", "Write, check and explain manifests."),
+    "steps": (
+        "lorimer.cli.steps.command:steps",
+        "Run a script's cells again only where they are stale.",
+    ),
+    "manifest": ("lorimer.cli.manifest.command:manifest", "Write, check and explain manifests."),
     "doctor": ("lorimer.cli.doctor:doctor", "Say what works here, and what to do about the rest."),
     "demo": ("lorimer.cli.demo.command:demo", "See an agent work, be killed, and go on."),
 }

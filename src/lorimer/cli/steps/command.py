@@ -11,9 +11,9 @@ import click
 
 from lorimer.cli.fail import Fault, suggest
 from lorimer.cli.kinds import Group
-from lorimer.cli.steps_edit import convert, edit
-from lorimer.cli.steps_file import cells_of, file_argument, given, graph_of, known, write
-from lorimer.cli.steps_show import show
+from lorimer.cli.steps.edit import convert, edit
+from lorimer.cli.steps.file import cells_of, file_argument, given, graph_of, known, write
+from lorimer.cli.steps.show import show
 from lorimer.cli.text import count, one_line, visible
 
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ import click
 
 from lorimer.cli.kinds import Group, Whole
 from lorimer.cli.options import Terms, execution_options, store_option
-from lorimer.cli.runs_diff import diff
-from lorimer.cli.runs_explain import explain
-from lorimer.cli.runs_export import export
-from lorimer.cli.runs_fork import fork
-from lorimer.cli.runs_receipts import receipts
-from lorimer.cli.runs_replay import replay
-from lorimer.cli.runs_retention import compact, prune
-from lorimer.cli.runs_verify import verify
-from lorimer.cli.tell import answer, cancel, change, send
+from lorimer.cli.runs.diff import diff
+from lorimer.cli.runs.explain import explain
+from lorimer.cli.runs.export import export
+from lorimer.cli.runs.fork import fork
+from lorimer.cli.runs.receipts import receipts
+from lorimer.cli.runs.replay import replay
+from lorimer.cli.runs.retention import compact, prune
+from lorimer.cli.runs.tell import answer, cancel, change, send
+from lorimer.cli.runs.verify import verify
 
 if TYPE_CHECKING:
     from lorimer.core.journal import RunRow

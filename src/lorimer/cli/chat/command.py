@@ -41,7 +41,7 @@ def chat(
     if go_on and session is not None:
         raise Fault("--continue and --session both say which conversation: give one of them")
     from lorimer.cli import agent, host, settings
-    from lorimer.cli.chat_loop import Chat
+    from lorimer.cli.chat.loop import Chat
 
     standing = settings.standing(terms.workspace)
     described = wanted.described(host.read(terms.models), standing)

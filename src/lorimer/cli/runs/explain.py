@@ -67,7 +67,7 @@ async def _explain(
     run: str, turn: int | None, kinds: Sequence[str], cost: bool, as_json: bool, store: str | None
 ) -> None:
     from lorimer.cli import reading
-    from lorimer.cli.runs_cost import print_costs
+    from lorimer.cli.runs.cost import print_costs
     from lorimer.cli.store import existing_store, opened, store_words
     from lorimer.core.jsonable import dumps
     from lorimer.journal.explain import explain as reasons

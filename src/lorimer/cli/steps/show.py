@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from lorimer.cli.steps_file import file_argument, graph_of, unresolved, write
+from lorimer.cli.steps.file import file_argument, graph_of, unresolved, write
 from lorimer.cli.text import one_line, visible
 from lorimer.esg.analysis.parsing import parsed
 

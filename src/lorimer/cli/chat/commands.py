@@ -13,7 +13,7 @@ from lorimer.cli import fail
 from lorimer.cli.text import ago, cost, count, one_line, short_id, visible
 
 if TYPE_CHECKING:
-    from lorimer.cli.chat_loop import Chat
+    from lorimer.cli.chat.loop import Chat
     from lorimer.core.messages import Message
 
 

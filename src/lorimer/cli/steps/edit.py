@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from lorimer.cli.fail import Fault
-from lorimer.cli.steps_file import (
+from lorimer.cli.steps.file import (
     NOTEBOOK,
     cells_of,
     file_argument,

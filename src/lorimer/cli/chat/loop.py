@@ -20,8 +20,8 @@ import click
 
 from lorimer.cli import agent, fail, host
 from lorimer.cli.call import Call
-from lorimer.cli.chat_commands import COMMANDS, OTHER_WORDS, Leave
-from lorimer.cli.chat_screen import ChatScreen
+from lorimer.cli.chat.commands import COMMANDS, OTHER_WORDS, Leave
+from lorimer.cli.chat.screen import ChatScreen
 from lorimer.cli.fail import Fault
 from lorimer.cli.foreground import approver_for, assemble, call_of, keep_call, sandbox_works
 from lorimer.cli.reading import take_over

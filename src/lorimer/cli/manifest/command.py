@@ -10,9 +10,9 @@ import click
 
 from lorimer.cli import fail
 from lorimer.cli.kinds import Group
-from lorimer.cli.manifest_diff import diff
-from lorimer.cli.manifest_explain import explain
-from lorimer.cli.manifest_stages import stages
+from lorimer.cli.manifest.diff import diff
+from lorimer.cli.manifest.explain import explain
+from lorimer.cli.manifest.stages import stages
 from lorimer.cli.text import visible
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""`lorimer manifest`: `command.py` has the group and its small commands; others have a module."""
