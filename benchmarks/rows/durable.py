@@ -9,7 +9,7 @@ from benchmarks.durability import Spent, measured
 from benchmarks.rows.agents import Work, check, pipeline, script
 from benchmarks.scale import Figures, Scale
 from benchmarks.support import expect
-from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.world import RealWorld
 
 

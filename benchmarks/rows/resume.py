@@ -13,7 +13,7 @@ from benchmarks.support import expect
 from lorimer.core.cancel import Reason
 from lorimer.core.manifest import EnvironmentManifest
 from lorimer.core.request import Request, Response
-from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.models.scripted import ScriptedModel
 from lorimer.pipeline import Pipeline
 from lorimer.tools import ToolContext, ToolResult

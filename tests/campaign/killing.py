@@ -20,7 +20,7 @@ from lorimer.core.context import Safety
 from lorimer.core.events import Event
 from lorimer.journal import SQLiteJournal
 from lorimer.journal.codec import length
-from lorimer.journal.schema import STREAM_BITS
+from lorimer.journal.sqlite.schema import STREAM_BITS
 from lorimer.journal.verify import verify
 from lorimer.testing.audit import Report, Seen, audit
 from lorimer.testing.marks import Mark, read_marks

@@ -15,7 +15,8 @@ from unittest.mock import patch
 import apsw
 
 from lorimer.core.world import World
-from lorimer.journal import SQLiteJournal, database
+from lorimer.journal import SQLiteJournal
+from lorimer.journal.sqlite import database
 from lorimer.world.real import RealWorld
 from tests.journal.disk import Disk
 

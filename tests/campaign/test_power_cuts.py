@@ -17,7 +17,8 @@ import pytest
 
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry
-from lorimer.journal import SQLiteJournal, transactions
+from lorimer.journal import SQLiteJournal
+from lorimer.journal.sqlite import transactions
 from lorimer.testing import SimulatedWorld, simulate_in
 from lorimer.testing.audit import Report, Seen, audit
 from lorimer.testing.marks import Mark

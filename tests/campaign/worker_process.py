@@ -17,9 +17,10 @@ import apsw
 from lorimer.cli.owner import own_name
 from lorimer.core.errors import JournalError
 from lorimer.core.world import World
-from lorimer.journal import SQLiteJournal, blocks
-from lorimer.journal.announced import Announced
+from lorimer.journal import SQLiteJournal
 from lorimer.journal.retention import compact
+from lorimer.journal.sqlite import blocks
+from lorimer.journal.sqlite.announced import Announced
 from lorimer.testing.marks import Mark, MarkFile
 from lorimer.world import RealWorld
 from tests.campaign.forks import serve

@@ -19,7 +19,7 @@ from lorimer.core.request import Request, Response, StopReason
 from lorimer.core.stage import Strategy
 from lorimer.journal.conversation import CLAIM_S
 from lorimer.journal.memory import MemoryJournal
-from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.journal.verify import verify
 from lorimer.models.registry import Models
 from lorimer.testing import (

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from lorimer.core.events import Event
-from lorimer.journal import SQLiteJournal, announced
-from lorimer.journal.announced import PLACES, Announced
+from lorimer.journal import SQLiteJournal
+from lorimer.journal.sqlite import announced
+from lorimer.journal.sqlite.announced import PLACES, Announced
 from lorimer.testing import ScriptedModel
 from lorimer.world import RealWorld, lives
 from tests.core.support import Do, make
@@ -132,7 +133,8 @@ def test_a_call_that_cannot_be_said_to_begin_does_not(
 SCRIPT = """
 import asyncio, os, signal, sys
 from lorimer.core.messages import ToolUse
-from lorimer.journal import SQLiteJournal, wal
+from lorimer.journal import SQLiteJournal
+from lorimer.journal.sqlite import wal
 from lorimer.world import RealWorld
 from tests.core.support import Do, make
 

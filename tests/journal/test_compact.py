@@ -16,12 +16,13 @@ from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import Journal
 from lorimer.core.world import World
-from lorimer.journal import MemoryJournal, SQLiteJournal, blocks
-from lorimer.journal import rows as rows_module
+from lorimer.journal import MemoryJournal, SQLiteJournal
 from lorimer.journal.diff import diff
 from lorimer.journal.export import export
 from lorimer.journal.recording import recorded
 from lorimer.journal.retention import Compacted, Pruned, compact, prune
+from lorimer.journal.sqlite import blocks
+from lorimer.journal.sqlite import rows as rows_module
 from lorimer.journal.verify import verify
 from lorimer.testing import ScriptedModel, SimulatedWorld, simulate
 from lorimer.world import RealWorld
@@ -244,7 +245,7 @@ def test_who_reads_while_it_is_compacted_misses_nothing(small: None, tmp_path: P
 def test_who_checks_while_it_is_compacted_finds_nothing(
     small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lorimer.journal import rowcheck
+    from lorimer.journal.sqlite import rowcheck
 
     monkeypatch.setattr(rowcheck, "CHUNK_ROWS", 4)
 

@@ -9,7 +9,7 @@ import pytest
 
 import lorimer.journal
 from lorimer.core.errors import ExecutorErrorCode
-from lorimer.journal.faults import explain, lost_sync
+from lorimer.journal.sqlite.faults import explain, lost_sync
 
 SAID = {
     apsw.FullError("x"): "the disk is full",

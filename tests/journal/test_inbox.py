@@ -11,9 +11,9 @@ import pytest
 
 from lorimer.core.errors import JournalError
 from lorimer.journal import SQLiteJournal
-from lorimer.journal.database import Database
-from lorimer.journal.inbox import Lookout
-from lorimer.journal.reader import Reader
+from lorimer.journal.sqlite.database import Database
+from lorimer.journal.sqlite.inbox import Lookout
+from lorimer.journal.sqlite.reader import Reader
 from lorimer.world import RealWorld
 
 T = TypeVar("T")

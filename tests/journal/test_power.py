@@ -12,7 +12,8 @@ import apsw
 import pytest
 
 from lorimer.core.journal import LedgerEntry
-from lorimer.journal import SQLiteJournal, transactions
+from lorimer.journal import SQLiteJournal
+from lorimer.journal.sqlite import transactions
 from tests.journal.power import Power, Quick
 from tests.journal.support import Clock, facts_of, note, start
 from tests.seeds import fresh

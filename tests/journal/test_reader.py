@@ -11,8 +11,8 @@ import pytest
 
 from lorimer.core.errors import JournalError
 from lorimer.journal import SQLiteJournal
-from lorimer.journal.database import Database, number
-from lorimer.journal.reader import Reader
+from lorimer.journal.sqlite.database import Database, number
+from lorimer.journal.sqlite.reader import Reader
 from lorimer.world import RealWorld
 
 

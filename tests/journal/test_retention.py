@@ -201,7 +201,7 @@ def test_a_damaged_run_keeps_every_document(tmp_path: Path) -> None:
 def test_a_file_that_somebody_writes_to_is_not_compacted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lorimer.journal.database.BUSY_MS", 50)
+    monkeypatch.setattr("lorimer.journal.sqlite.database.BUSY_MS", 50)
     path = tmp_path / "journal.db"
 
     async def main() -> None:

@@ -23,9 +23,10 @@ import pytest
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.core.events import FACT_KINDS
 from lorimer.core.journal import Balance, Journal, LedgerEntry
-from lorimer.journal import SQLiteJournal, schema, transactions, wal
-from lorimer.journal import writer as writer_module
-from lorimer.journal.writer import THREAD_NAME
+from lorimer.journal import SQLiteJournal
+from lorimer.journal.sqlite import schema, transactions, wal
+from lorimer.journal.sqlite import writer as writer_module
+from lorimer.journal.sqlite.writer import THREAD_NAME
 from tests.journal.support import (
     NOW,
     Clock,

@@ -13,7 +13,7 @@ import pytest
 
 from lorimer import Pipeline
 from lorimer.journal import SQLiteJournal
-from lorimer.journal.schema import VERSION
+from lorimer.journal.sqlite.schema import VERSION
 from lorimer.journal.verify import verify
 from tests.journal.stored import make
 

@@ -18,7 +18,7 @@ from lorimer.core.messages import Message, TextBlock, ToolResultBlock, ToolUse
 from lorimer.core.model import Model
 from lorimer.core.request import Request
 from lorimer.journal import MemoryJournal
-from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.models import CredentialBundle, Models, ProviderCredentials
 from lorimer.models.wires.gemini_request import UNSEALED
 from lorimer.presets import preset_manifest

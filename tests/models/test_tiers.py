@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lorimer import PipelinePresets
 from lorimer.core.cancel import Reason
 from lorimer.core.errors import ConfigError
-from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.models import AliasCycle, CredentialBundle, Models, ScriptedModel, Tiers
 from lorimer.models.tiers import MAX_TARGETS
 from lorimer.models.unasked import Unasked

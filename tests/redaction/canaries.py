@@ -25,7 +25,7 @@ from lorimer.core.request import Request, TextDelta, ThinkingDelta, ToolInputDel
 from lorimer.core.stage import Stage
 from lorimer.core.state import PipelineState
 from lorimer.journal.export import export
-from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.models import Models, ScriptedModel
 from lorimer.models.recording import Recorder
 from lorimer.models.redirected import Redirected

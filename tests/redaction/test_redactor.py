@@ -18,7 +18,7 @@ from lorimer.core.jsonable import JSON, canonical
 from lorimer.core.messages import ToolUse
 from lorimer.core.redaction import Redactor, is_secret, names_secret, of_environment, secrets_in
 from lorimer.core.request import TextDelta
-from lorimer.journal.sqlite import SQLiteJournal
+from lorimer.journal.sqlite.store import SQLiteJournal
 from lorimer.models import Models, ScriptedModel
 from lorimer.models.scrubbing import Scrubber
 from lorimer.pipeline import Pipeline

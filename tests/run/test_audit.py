@@ -361,7 +361,7 @@ def test_programs_of_a_run_do_not_see_its_audit_saved_agents_and_files_of_others
 ALONE = """
 import sys
 import lorimer.run, lorimer.run.audit.log, lorimer.run.saved.library, lorimer.run.executor
-names = {"apsw", "sqlite3", "lorimer.run.stores", "lorimer.journal.database"}
+names = {"apsw", "sqlite3", "lorimer.run.stores", "lorimer.journal.sqlite.database"}
 assert not names & set(sys.modules), names & set(sys.modules)
 """
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lorimer.core.compile import Catalogue
     from lorimer.core.journal import RunRow
     from lorimer.core.manifest import EnvironmentManifest
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
 
 
 def changes_in(fact: Event) -> list[Mapping[str, JSON]]:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lorimer.core.model import ModelResolver
     from lorimer.core.tool import Approver
     from lorimer.core.world import World
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
     from lorimer.models.registry import Models
     from lorimer.tools.policy.rules import Rule
 

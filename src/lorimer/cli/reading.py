@@ -16,7 +16,7 @@ from lorimer.journal.family import lineage, roots
 
 if TYPE_CHECKING:
     from lorimer.core.world import World
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
 
 
 async def find(journal: SQLiteJournal, run_id: str | None, store_option: str) -> RunRow:

@@ -14,7 +14,7 @@ from lorimer.cli.fail import Fault
 
 if TYPE_CHECKING:
     from lorimer.core.world import World
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
 
 VARIABLE: Final = "LORIMER_STORE"
 
@@ -60,7 +60,7 @@ def store_words(given: str | None) -> str:
 @asynccontextmanager
 async def opened(path: Path, world: World) -> AsyncGenerator[SQLiteJournal]:
     """The journal in the file at `path`, closed at the end."""
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
 
     journal = SQLiteJournal(path, world=world)
     try:

@@ -3,7 +3,7 @@ manifest, `cancel`.
 
 A message goes into the inbox of the run's stream and stays there until a fact of the run takes
 it, so it is neither lost nor taken twice. A live run is told at once; one that is suspended finds
-it when it is resumed: see `mailbox.py`. How a journal keeps messages: `journal/inbox.py`.
+it when it is resumed: see `mailbox.py`. How a journal keeps messages: `journal/sqlite/inbox.py`.
 """
 
 from __future__ import annotations

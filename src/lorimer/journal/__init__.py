@@ -13,7 +13,7 @@ from lorimer.journal.fold import Fold, RunSummary, fold
 from lorimer.journal.memory import MemoryJournal
 
 if TYPE_CHECKING:
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
 
 __all__ = [
     "Conversation",
@@ -28,7 +28,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # SQLite costs 15 ms to import, and runs that keep nothing never need it.
     if name == "SQLiteJournal":
-        from lorimer.journal.sqlite import SQLiteJournal
+        from lorimer.journal.sqlite.store import SQLiteJournal
 
         return SQLiteJournal
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

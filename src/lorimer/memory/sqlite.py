@@ -13,7 +13,15 @@ import apsw
 from lorimer.core.errors import MemoryFailed
 from lorimer.core.memory import MemoryItem
 from lorimer.core.world import World
-from lorimer.journal.database import Database, Row, Rows, connect, make_private, number, use_wal
+from lorimer.journal.sqlite.database import (
+    Database,
+    Row,
+    Rows,
+    connect,
+    make_private,
+    number,
+    use_wal,
+)
 from lorimer.tools.threads import Threads
 from lorimer.world.real import RealWorld
 

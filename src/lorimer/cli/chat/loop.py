@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from lorimer.core.limits import Limits
     from lorimer.core.manifest import EnvironmentManifest
     from lorimer.core.result import PipelineResult
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
     from lorimer.pipeline import Pipeline
 
 _PROMPT: Final = "> "

@@ -31,7 +31,7 @@ from lorimer.testing.fake_server import FakeLLMServer
 from lorimer.world import RealWorld
 
 if TYPE_CHECKING:
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
     from lorimer.models.registry import Models
 
 _POLL_S: Final = 0.05

@@ -14,7 +14,7 @@ from lorimer.core.jsonable import JSON, dumps
 
 if TYPE_CHECKING:
     from lorimer.journal.retention import Compacted, Pruned
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
 
 _vacuum_option = click.option(
     "--vacuum",

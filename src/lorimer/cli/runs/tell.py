@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lorimer.core.journal import RunRow
     from lorimer.core.mail import Question
     from lorimer.core.world import World
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
 
 STOPPED_WITHIN_S: Final = 15.0
 """Seconds that `cancel` waits for the other process to end the run."""

@@ -11,7 +11,7 @@ from lorimer.cli.fail import FAILED, OK, Fault
 from lorimer.cli.options import store_option
 
 if TYPE_CHECKING:
-    from lorimer.journal.sqlite import SQLiteJournal
+    from lorimer.journal.sqlite.store import SQLiteJournal
 
 
 @click.command()

@@ -17,8 +17,8 @@ from typing import Final, TypeVar
 import apsw
 
 from lorimer.core.errors import StoreFailed
-from lorimer.journal.database import Database, connect, make_private, number, use_wal
-from lorimer.journal.faults import said_of
+from lorimer.journal.sqlite.database import Database, connect, make_private, number, use_wal
+from lorimer.journal.sqlite.faults import said_of
 
 T = TypeVar("T")
 

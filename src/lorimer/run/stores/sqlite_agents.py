@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from lorimer.core.errors import ConfigError, StoreFailed
 from lorimer.core.jsonable import JSON, canonical
-from lorimer.journal.database import Database, Rows, number
+from lorimer.journal.sqlite.database import Database, Rows, number
 from lorimer.run.saved.agent import SavedAgent
 from lorimer.run.stores.file import StoreFile
 from lorimer.tools.policy.people import Person

@@ -9,8 +9,8 @@ from typing import Final
 import apsw
 
 from lorimer.core.errors import StoreFailed
-from lorimer.journal.database import Database, number, one
-from lorimer.journal.database import Row as DatabaseRow
+from lorimer.journal.sqlite.database import Database, number, one
+from lorimer.journal.sqlite.database import Row as DatabaseRow
 from lorimer.run.audit.chain import Head, Row, Sealer, Verdict
 from lorimer.run.audit.log import Wanted
 from lorimer.run.stores.file import StoreFile, damage

@@ -24,11 +24,7 @@ from lorimer.core.journal import Balance, Damage, LedgerEntry, Post, RunRow
 from lorimer.core.jsonable import JSON
 from lorimer.core.purse import Purse
 from lorimer.core.world import World
-from lorimer.journal import inbox, purse_tables
-from lorimer.journal.announced import Announced
 from lorimer.journal.codec import micros
-from lorimer.journal.database import Database, Row, one
-from lorimer.journal.faults import explain
 from lorimer.journal.projection import (
     check_append,
     pick,
@@ -36,10 +32,14 @@ from lorimer.journal.projection import (
     refuse_closed,
     refuse_snapshot,
 )
-from lorimer.journal.reader import Reader
-from lorimer.journal.removal import drop_stream, press_stream, space, sweep_documents, vacuum
-from lorimer.journal.rowcheck import RowCheck
-from lorimer.journal.rows import (
+from lorimer.journal.sqlite import inbox, purse_tables
+from lorimer.journal.sqlite.announced import Announced
+from lorimer.journal.sqlite.database import Database, Row, one
+from lorimer.journal.sqlite.faults import explain
+from lorimer.journal.sqlite.reader import Reader
+from lorimer.journal.sqlite.removal import drop_stream, press_stream, space, sweep_documents, vacuum
+from lorimer.journal.sqlite.rowcheck import RowCheck
+from lorimer.journal.sqlite.rows import (
     SELECT_RUNS,
     Scan,
     blob,
@@ -47,10 +47,10 @@ from lorimer.journal.rows import (
     run_rows,
     whole,
 )
-from lorimer.journal.schema import MEMORY
-from lorimer.journal.streams import Append, Streams
+from lorimer.journal.sqlite.schema import MEMORY
+from lorimer.journal.sqlite.streams import Append, Streams
+from lorimer.journal.sqlite.writer import Writer
 from lorimer.journal.wake import Wakers
-from lorimer.journal.writer import Writer
 from lorimer.world.real import RealWorld
 
 T = TypeVar("T")

@@ -9,9 +9,7 @@ from typing import Final
 from lorimer.core.errors import JournalError
 from lorimer.core.events import Event
 from lorimer.core.journal import RunRow
-from lorimer.journal.blocks import SELECT_ROWS, last_of_blocks, lines_of
 from lorimer.journal.codec import DAMAGE_HINT, Place, decode, length, micros
-from lorimer.journal.database import Database, number, one
 from lorimer.journal.projection import (
     RUN_KINDS,
     ended_row,
@@ -19,7 +17,9 @@ from lorimer.journal.projection import (
     refuse_start,
     started_row,
 )
-from lorimer.journal.schema import STREAM_BITS
+from lorimer.journal.sqlite.blocks import SELECT_ROWS, last_of_blocks, lines_of
+from lorimer.journal.sqlite.database import Database, number, one
+from lorimer.journal.sqlite.schema import STREAM_BITS
 
 CHUNK_ROWS: Final = 2000
 CHUNK_CHARS: Final = 1_000_000

@@ -22,8 +22,8 @@ from lorimer.core.errors import JournalError
 from lorimer.core.jsonable import JSON, dumps
 from lorimer.journal.chain import START, mark
 from lorimer.journal.codec import DAMAGE_HINT, length
-from lorimer.journal.database import Database, one
-from lorimer.journal.schema import STREAM_BITS
+from lorimer.journal.sqlite.database import Database, one
+from lorimer.journal.sqlite.schema import STREAM_BITS
 
 SEQ: Final = (1 << STREAM_BITS) - 1
 """The part of a place that is the seq."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
-from lorimer.journal.database import Database
+from lorimer.journal.sqlite.database import Database
 
 T = TypeVar("T")
 

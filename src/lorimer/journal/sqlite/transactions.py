@@ -10,12 +10,12 @@ import apsw
 
 from lorimer.core.errors import JournalError, LimitError
 from lorimer.core.redaction import logger
-from lorimer.journal.database import Database, be_patient
-from lorimer.journal.faults import explain, lost_sync
-from lorimer.journal.mover import Mover
-from lorimer.journal.schema import VERSION, open_for_writing
-from lorimer.journal.wal import WriteAheadLog
-from lorimer.journal.work import Work
+from lorimer.journal.sqlite.database import Database, be_patient
+from lorimer.journal.sqlite.faults import explain, lost_sync
+from lorimer.journal.sqlite.mover import Mover
+from lorimer.journal.sqlite.schema import VERSION, open_for_writing
+from lorimer.journal.sqlite.wal import WriteAheadLog
+from lorimer.journal.sqlite.work import Work
 
 CHECKPOINT_PAGES: Final = 1000
 """WAL pages (4 KB each) after which they are moved into the database."""

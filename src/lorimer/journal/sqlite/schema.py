@@ -23,8 +23,8 @@ import apsw
 
 from lorimer.core.errors import ExecutorErrorCode, JournalError
 from lorimer.journal.chain import START, mark
-from lorimer.journal.database import Database, connect, make_private, number, use_wal
-from lorimer.journal.faults import explain
+from lorimer.journal.sqlite.database import Database, connect, make_private, number, use_wal
+from lorimer.journal.sqlite.faults import explain
 
 MEMORY: Final = ":memory:"
 APPLICATION_ID: Final = 0x4C6F726A  # "Lorj": how file(1) and we know it for a journal

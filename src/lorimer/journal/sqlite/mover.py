@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import apsw
 
-from lorimer.journal.database import Database, number
-from lorimer.journal.schema import open_for_reading
+from lorimer.journal.sqlite.database import Database, number
+from lorimer.journal.sqlite.schema import open_for_reading
 
 
 class Mover:

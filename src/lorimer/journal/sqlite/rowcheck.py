@@ -7,12 +7,12 @@ from typing import Final
 
 from lorimer.core.errors import JournalError
 from lorimer.core.journal import Damage
-from lorimer.journal.blocks import SELECT_ROWS, SEQ, lines_of
 from lorimer.journal.chain import START, mark
 from lorimer.journal.codec import length
-from lorimer.journal.database import Database, Value, one
-from lorimer.journal.rows import CHUNK_ROWS, whole
-from lorimer.journal.schema import STREAM_BITS
+from lorimer.journal.sqlite.blocks import SELECT_ROWS, SEQ, lines_of
+from lorimer.journal.sqlite.database import Database, Value, one
+from lorimer.journal.sqlite.rows import CHUNK_ROWS, whole
+from lorimer.journal.sqlite.schema import STREAM_BITS
 
 # as bytes: the marks are of what is there, be it text or not
 _SELECT: Final = SELECT_ROWS.replace("body", "CAST(body AS BLOB)") + "LIMIT ?3"

@@ -11,14 +11,14 @@ import apsw
 from lorimer.core.events import Event
 from lorimer.core.journal import LedgerEntry, RunRow
 from lorimer.core.world import World
-from lorimer.journal import inbox, purse_tables
 from lorimer.journal.chain import mark
 from lorimer.journal.codec import encode, micros
-from lorimer.journal.database import Database, one
 from lorimer.journal.projection import RUN_KINDS, TAKING, refuse_claim, refuse_epoch, taken_by
-from lorimer.journal.rows import Head, load_head, projected, run_values, whole
-from lorimer.journal.schema import STREAM_BITS
-from lorimer.journal.work import Work
+from lorimer.journal.sqlite import inbox, purse_tables
+from lorimer.journal.sqlite.database import Database, one
+from lorimer.journal.sqlite.rows import Head, load_head, projected, run_values, whole
+from lorimer.journal.sqlite.schema import STREAM_BITS
+from lorimer.journal.sqlite.work import Work
 
 # The epoch is checked by the insert itself: a stale one finds no stream and changes nothing.
 _INSERT_FACTS: Final = "INSERT INTO facts SELECT ?,?,? FROM streams WHERE id=? AND epoch=?"

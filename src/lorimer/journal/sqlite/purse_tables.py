@@ -8,9 +8,9 @@ from typing import Final
 
 from lorimer.core.journal import Balance, LedgerEntry
 from lorimer.core.purse import Purse
-from lorimer.journal.database import Database, number, one
 from lorimer.journal.purses import GONE, must_fit, oldest, since, slot_of, spent_of
-from lorimer.journal.rows import whole
+from lorimer.journal.sqlite.database import Database, number, one
+from lorimer.journal.sqlite.rows import whole
 
 UPSERT_LEDGER: Final = """
     INSERT INTO ledger VALUES(?,?,?) ON CONFLICT(account) DO UPDATE SET

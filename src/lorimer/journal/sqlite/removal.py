@@ -8,12 +8,12 @@ from contextlib import suppress
 import apsw
 
 from lorimer.core.errors import JournalError
-from lorimer.journal import purse_tables
-from lorimer.journal.blocks import SEQ, Line, RowFinder, press
 from lorimer.journal.codec import Place, decode, micros
-from lorimer.journal.database import Database, number, one
-from lorimer.journal.rows import whole
-from lorimer.journal.schema import MEMORY, STREAM_BITS, open_for_writing
+from lorimer.journal.sqlite import purse_tables
+from lorimer.journal.sqlite.blocks import SEQ, Line, RowFinder, press
+from lorimer.journal.sqlite.database import Database, number, one
+from lorimer.journal.sqlite.rows import whole
+from lorimer.journal.sqlite.schema import MEMORY, STREAM_BITS, open_for_writing
 
 
 def settled(db: Database, stream: str, before: float, now: float) -> int | None:

@@ -12,9 +12,9 @@ from lorimer.core.errors import JournalError
 from lorimer.core.journal import Post
 from lorimer.core.jsonable import JSON
 from lorimer.core.redaction import logger
-from lorimer.journal.database import Database, number, one
 from lorimer.journal.projection import MAX_POSTS, refuse_full, refuse_post
-from lorimer.journal.rows import data_version, whole
+from lorimer.journal.sqlite.database import Database, number, one
+from lorimer.journal.sqlite.rows import data_version, whole
 from lorimer.journal.wake import Watchers
 
 T = TypeVar("T")

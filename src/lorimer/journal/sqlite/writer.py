@@ -30,10 +30,10 @@ import anyio.to_thread
 
 from lorimer.core.errors import JournalError
 from lorimer.core.world import World
-from lorimer.journal.database import Database
 from lorimer.journal.projection import refuse_closed
-from lorimer.journal.transactions import Transactions
-from lorimer.journal.work import Batch, Job, Waiting, Work, finish
+from lorimer.journal.sqlite.database import Database
+from lorimer.journal.sqlite.transactions import Transactions
+from lorimer.journal.sqlite.work import Batch, Job, Waiting, Work, finish
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ import anyio.to_thread
 import apsw
 
 from lorimer.core.world import World
-from lorimer.journal.database import Database, be_patient
-from lorimer.journal.faults import explain
 from lorimer.journal.projection import refuse_closed
-from lorimer.journal.schema import open_for_reading
+from lorimer.journal.sqlite.database import Database, be_patient
+from lorimer.journal.sqlite.faults import explain
+from lorimer.journal.sqlite.schema import open_for_reading
 
 T = TypeVar("T")
 
