@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from lorimer.testing.fake_server import FakeLLMServer, Turn
@@ -55,6 +56,11 @@ def test_what_cannot_be_forked(own_place: Path) -> None:
     assert "there is nothing to do after it" in answer.stderr
     late = invoke("runs", "fork", run, "--after", "9", "x", "--base-url", "http://127.0.0.1:9")
     assert "cannot be forked after turn 9: 3 of its turns are over" in late.stderr
+    assert f"hint: lorimer runs show {run} shows its turns." in late.stderr
+    store = os.environ["LORIMER_STORE"]
+    words = ("--after", "9", "x", "--base-url", "http://127.0.0.1:9", "--store", store)
+    late = invoke("runs", "fork", run, *words)
+    assert f"hint: lorimer runs show --store {store} {run} shows its turns." in late.stderr
     assert invoke("runs", "fork", "run_zzz", "--after", "1").exit_code == 2
     assert invoke("runs", "fork", run).exit_code == 2
     assert last_run() == run, "nothing was begun"

@@ -82,7 +82,7 @@ def test_a_damaged_run_is_listed_told_as_far_as_it_can_be_and_ended(store: Path)
     facts = invoke("runs", "show", unfinished, "--json", "--store", "kept.db")
     assert [fact["seq"] for fact in lines(facts.stdout)] == [22, 23, 24]
     assert (facts.exit_code, "fact 25 of" in facts.stderr) == (4, True)
-    assert "lorimer runs verify --all" in facts.stderr
+    assert "lorimer runs verify --store kept.db --all" in facts.stderr
     for run in (unfinished, alone):
         shown = invoke("runs", "show", run, "--store", "kept.db")
         assert (shown.exit_code, "the rest of it is damaged" in shown.stdout) == (4, True)

@@ -90,7 +90,7 @@ def test_help_that_nothing_takes() -> None:
 def test_a_second_ctrl_c_while_the_first_is_told(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def told(error: Exception) -> int:
+    def told(error: Exception, store: str) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("lorimer.cli.app._told", told)

@@ -78,7 +78,7 @@ class Lazy(click.Group):
     ) -> NoReturn:
         """Run a command line and exit with a documented code. Tracebacks only with --debug."""
         words, debug = _without_debug(sys.argv[1:] if args is None else args)
-        known = extra.setdefault("obj", Known())
+        extra["obj"] = known = Known()
         extra.setdefault("color", coloured())
         try:
             done = super().main(
@@ -91,12 +91,12 @@ class Lazy(click.Group):
             )
             sys.stdout.flush()
         except Exception as error:  # noqa: BLE001 - told, in one line or whole
-            redactor = of_environment(known.secrets if isinstance(known, Known) else {})
+            redactor = of_environment(known.secrets)
             if debug and not isinstance(error, click.exceptions.Exit):
                 click.echo(_traceback(error, redactor), err=True, nl=False)
             if redactor is not None and isinstance(error, LorimerError):
                 redactor.error(error)
-            sys.exit(_told(error))
+            sys.exit(_told(error, known.store))
         except KeyboardInterrupt:
             from lorimer.cli.fail import INTERRUPTED
 
@@ -118,8 +118,8 @@ def _traceback(error: Exception, redactor: Redactor | None) -> str:
     return text if redactor is None else redactor.text(text)
 
 
-def _told(error: Exception) -> int:
-    """Tell what went wrong; the exit code."""
+def _told(error: Exception, store: str) -> int:
+    """Tell what went wrong; the exit code. `store`: ` --store PATH`, if one was named."""
     from lorimer.cli import fail
 
     match error:
@@ -133,7 +133,7 @@ def _told(error: Exception) -> int:
         case click.Abort():
             return fail.INTERRUPTED
         case LorimerError():
-            return fail.report_error(error)
+            return fail.report_error(error, store)
         case BrokenPipeError():
             # whoever read our output has gone: nobody to tell, and nothing more to flush
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

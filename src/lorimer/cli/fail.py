@@ -6,6 +6,7 @@ The table of exit codes is here and nowhere else; `lorimer --help` prints it.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -37,6 +38,7 @@ EXIT_CODES: Final[Mapping[int, str]] = {
     TERMINATED: "stopped by SIGTERM (SIGHUP: 129); the run can be resumed",
 }
 
+_OF_A_STORE: Final = re.compile(r"\blorimer (?:runs|sessions) [a-z]+")
 _TOO_MANY: Final = "Got unexpected extra argument"
 """How click begins to say so."""
 
@@ -97,18 +99,22 @@ def stdout_lost(error: OSError, kept: str = "") -> int:
     return FAILED
 
 
-def report_error(error: LorimerError) -> int:
-    """Print an error of ours; several problems of one document one a line. Its exit code."""
+def report_error(error: LorimerError, store: str = "") -> int:
+    """Print an error of ours; several problems of one document one a line. Its exit code. The
+    library does not know how the store was named (`store`): commands in its hints are told."""
     redactor = of_environment()
+    hint = error.hint
+    if "--store" not in hint:
+        hint = _OF_A_STORE.sub(lambda found: found[0] + store, hint)
     problems = error.problems if isinstance(error, ConfigError) else ()
     if len(problems) > 1:
         head, mark, _ = str(error).partition(": " + problems[0])
-        report(head if mark else str(error), code=error.code.value, hint=error.hint)
+        report(head if mark else str(error), code=error.code.value, hint=hint)
         for problem in problems:
             shown = problem if redactor is None else redactor.text(problem)
             click.echo(f"  {' '.join(visible(shown).split())}", err=True)
     else:
-        report(str(error), code=error.code.value, hint=error.hint)
+        report(str(error), code=error.code.value, hint=hint)
     return exit_code(error)
 
 

@@ -1,5 +1,5 @@
-"""The secrets that a command has come to know, for the last place that could show them: the error
-that it ends with. What counts as a secret, and the rest of it: `core/redaction.py`."""
+"""What a command has come to know, for the error that it ends with: secrets that this could show
+(what counts as one: `core/redaction.py`), and the store that commands in its hint are about."""
 
 from __future__ import annotations
 
@@ -15,11 +15,24 @@ class Known:
 
     secrets: dict[str, str] = field(default_factory=dict[str, str])
     """Value to the name that is shown in its place."""
+    store: str = ""
+    """` --store PATH`, where the person gave one."""
 
 
 def know(secrets: Mapping[str, str]) -> None:
     """These are secrets."""
-    context = click.get_current_context(silent=True)
-    known = None if context is None else context.find_object(Known)
+    known = _known()
     if known is not None:
         known.secrets.update(secrets)
+
+
+def know_store(words: str) -> None:
+    """This is the store."""
+    known = _known()
+    if known is not None:
+        known.store = words
+
+
+def _known() -> Known | None:
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.find_object(Known)

@@ -14,6 +14,7 @@ import click
 from lorimer.cli.drive import FORMATS, Output
 from lorimer.cli.fail import Fault, OneOf
 from lorimer.cli.host import models_option
+from lorimer.cli.known import know_store
 from lorimer.cli.store import store_words
 from lorimer.core.world import SandboxMode
 from lorimer.tools.policy.modes import Mode
@@ -69,9 +70,15 @@ class Span(click.ParamType[float]):
         return seconds
 
 
+def _named(_: click.Context, __: click.Parameter, store: str | None) -> str | None:
+    know_store(store_words(store))
+    return store
+
+
 store_option = click.option(
     "--store",
     metavar="PATH",
+    callback=_named,
     help="The SQLite file that runs are kept in. Default: $LORIMER_STORE, else one in the user's"
     " data directory.",
 )
