@@ -10,6 +10,7 @@ from lorimer.core.world import World
 from lorimer.esg.execution.attributes import Attributes, Slot
 from lorimer.esg.execution.commit import Commit, Left
 from lorimer.esg.execution.lending import Lending
+from lorimer.esg.execution.main import stand_for
 from lorimer.esg.execution.modules import Modules
 from lorimer.esg.execution.namespace import TrackedNamespace
 from lorimer.esg.execution.places import Places, copied
@@ -117,7 +118,8 @@ class Attempts:
         states = self.surroundings.set_states(step_id)
         shared().renew()
         hook, files = watch(), self.files.begin(step_id)
-        hook.log = files
+        hook.log, hook.forking = files, lambda: space.fetch(lending.known())
+        stand_for(space)
         space.begin(lending.lend, lending.known, lending.sees)
         slots = dict[Slot, object]()
         try:
@@ -137,7 +139,7 @@ class Attempts:
             lending.visit.undo()
             raise
         finally:
-            hook.log = None
+            hook.log = hook.forking = None
         left, deleted = space.end(), space.deleted
         shared().renew()
         return _Trial(step_id, lending, states, files, outcome, slots, space.lent, left, deleted)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SEES_ALL: Final = frozenset({"globals", "locals", "vars", "dir", "exec", "eval"})
 """Who calls one of these may look at the namespace as a whole."""
+_GIVES: Final = SEES_ALL | {"__dict__"}
+"""Who says one of these may have it as a dict."""
 _Dict = dict[str, object]
 _NAMES: Final = ("__builtins__", "__name__", "__warningregistry__")
 _OPTIMIZED: Final = 0x1
@@ -107,7 +109,7 @@ class TrackedNamespace(dict[str, object]):
         while waiting:
             code = waiting.pop()
             waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
-            deletes = not SEES_ALL.isdisjoint(code.co_names) and _named(code, _DELETES_ITEM)
+            deletes = not _GIVES.isdisjoint(code.co_names) and _named(code, _DELETES_ITEM)
             if deletes or whole or (whole is None and _sees_all(code)):
                 self._deletable.update(known := [*self._known()])
                 self.fetch(known)
@@ -194,11 +196,15 @@ class TrackedNamespace(dict[str, object]):
 
     def pop(self, name: str, *default: object) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.fetch([name])
+        self._deletable.add(name)
         return _Dict.pop(self, name, *default)
 
     def setdefault(self, name: str, default: object = None) -> object:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.fetch([name])
         return _Dict.setdefault(self, name, default)
+
+    def __bool__(self) -> bool:
+        return True  # there are `__builtins__`; to count the names would be to see them
 
     def copy(self) -> TrackedNamespace:
         """What `DataFrame.query` takes: it is asked for names as the namespace is."""
