@@ -111,7 +111,7 @@ CASES: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
         [
             "import __main__\nx = y = 1",
             "x = 2\ndel __main__.x",
-            "del __main__.__dict__['y']",
+            "def drop(names, name):\n    del names[name]\ny = 2\ndrop(__main__.__dict__, 'y')",
             "print(hasattr(__main__, 'x'), 'y' in globals(), 'x' in vars(__main__))",
         ],
         [
@@ -350,6 +350,29 @@ def test_a_step_that_forks_reads_all_that_is_there() -> None:
     assert session.replay().ran == ("s4",)
     session.graph.edit_step("s1", "k = 1\nother = 3")
     assert session.replay().ran == ("s1", "s3")
+
+
+def test_a_fork_counts_where_main_is_not_that_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
+    session = session_of(FORK, "k = 1", "def f():\n    return k", "print(child(f))")
+    session.graph.edit_step("s1", "k = 2")
+    assert session.replay().ran == ("s1", "s3")
+    assert session.results["s3"].stdout == "2\n"
+
+
+def test_a_thread_that_forks_while_a_step_runs_is_not_lent_anything() -> None:
+    """It may be the host's: values must not move under the step, nor an error be raised there."""
+    session = session_of(FORK, "k = 1", "it = (n for n in [1, 2])", "next(it)")
+    source = (
+        "import threading\nfound = []\ndef work():\n    found.append(child(lambda: k))\n"
+        "thread = threading.Thread(target=work)\nthread.start()\nthread.join()\ndel thread\n"
+        "print(found)"
+    )
+    assert session.execute("s4", source).stdout == "['1']\n"
+    assert "it" not in session.results["s4"].reads
+    session.graph.edit_step("s1", "k = 2")
+    assert session.replay().ran == ("s1", "s4")
+    assert session.results["s4"].stdout == "['2']\n"
 
 
 def test_the_module_is_a_module() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -62,6 +63,18 @@ class _Told(NamedTuple):
     kills: set[str]
 
 
+def _before_forks(space: TrackedNamespace, lending: Lending) -> Callable[[], None]:
+    """Lends all to a child: what it reads then, nobody here is told."""
+    thread = threading.get_ident()
+
+    def forking() -> None:
+        known = lending.known()
+        if threading.get_ident() == thread:  # values move only between what the step does
+            space.fetch(known)
+
+    return forking
+
+
 class Attempts:
     """Runs steps, each with the values of its place, and tells the graph what they did."""
 
@@ -118,7 +131,7 @@ class Attempts:
         states = self.surroundings.set_states(step_id)
         shared().renew()
         hook, files = watch(), self.files.begin(step_id)
-        hook.log, hook.forking = files, lambda: space.fetch(lending.known())
+        hook.log, hook.forking = files, _before_forks(space, lending)
         stand_for(space)
         space.begin(lending.lend, lending.known, lending.sees)
         slots = dict[Slot, object]()

@@ -8,6 +8,7 @@ it is only for a process that runs steps and nothing else: a worker of `esg/conf
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 from typing import Final
@@ -38,7 +39,10 @@ class MainModule(types.ModuleType):
 
     def __getattribute__(self, name: str) -> object:
         if name == "__dict__":
-            return _space(self)
+            space, frame = _space(self), inspect.currentframe()
+            if frame is not None and frame.f_back and frame.f_back.f_globals is space:
+                space.show_all()  # as for `globals()`; libraries only ask for names
+            return space
         if name in _OF_STEPS and name in _space(self):
             return _space(self)[name]
         return super().__getattribute__(name)

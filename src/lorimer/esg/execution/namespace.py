@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 SEES_ALL: Final = frozenset({"globals", "locals", "vars", "dir", "exec", "eval"})
 """Who calls one of these may look at the namespace as a whole."""
-_GIVES: Final = SEES_ALL | {"__dict__"}
-"""Who says one of these may have it as a dict."""
 _Dict = dict[str, object]
 _NAMES: Final = ("__builtins__", "__name__", "__warningregistry__")
 _OPTIMIZED: Final = 0x1
@@ -109,10 +107,9 @@ class TrackedNamespace(dict[str, object]):
         while waiting:
             code = waiting.pop()
             waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
-            deletes = not _GIVES.isdisjoint(code.co_names) and _named(code, _DELETES_ITEM)
+            deletes = not SEES_ALL.isdisjoint(code.co_names) and _named(code, _DELETES_ITEM)
             if deletes or whole or (whole is None and _sees_all(code)):
-                self._deletable.update(known := [*self._known()])
-                self.fetch(known)
+                self.show_all()
                 return
             if not code.co_flags & _OPTIMIZED and code.co_name != "<module>":  # a class body
                 self.fetch(_named(code, _LOADS))
@@ -128,6 +125,11 @@ class TrackedNamespace(dict[str, object]):
         else:
             self.fetch([name for name in _named(code, _LOADS) if name not in local])
             self.prepare(code)
+
+    def show_all(self) -> None:
+        """Put every name in place: the step may do anything with any of them."""
+        self._deletable.update(known := [*self._known()])
+        self.fetch(known)
 
     def fetch(self, names: Iterable[str]) -> None:
         """Lend these names now, those that there are."""
