@@ -333,7 +333,7 @@ def test_who_looks_a_name_up_reads_it_and_nothing_else() -> None:
         "import pickle",
         f"{FOO.format(1)}\nk = 1",
         "d = pickle.dumps(Foo())",
-        "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int = 1",
+        "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: 'int' = 1",
         "import __main__\n__main__.n = 1",
         "pickle.loads(d)",
     )
